@@ -1,0 +1,187 @@
+package eventstream_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/peald/peald/internal/eventstream"
+)
+
+type event struct{ typ, data, id string }
+
+// whatwg is a decoder of its own, written from the standard's text and as
+// plain as can be: it sees the whole stream at once and shares nothing with
+// the package.
+func whatwg(stream string) (events []event, lastID string) {
+	stream = strings.TrimPrefix(stream, "\uFEFF")
+	stream = strings.ReplaceAll(stream, "\r\n", "\n")
+	stream = strings.ReplaceAll(stream, "\r", "\n")
+	lines := strings.Split(stream, "\n")
+	lines = lines[:len(lines)-1] // what follows the last line end is incomplete
+	var typ, data, id string
+	for _, line := range lines {
+		if line == "" {
+			lastID = id
+			if data != "" {
+				if typ == "" {
+					typ = "message"
+				}
+				events = append(events, event{typ, strings.TrimSuffix(data, "\n"), lastID})
+			}
+			typ, data = "", ""
+			continue
+		}
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch name {
+		case "event":
+			typ = value
+		case "data":
+			data += value + "\n"
+		case "id":
+			if !strings.Contains(value, "\x00") {
+				id = value
+			}
+		}
+	}
+	return events, lastID
+}
+
+// decode runs the package's decoder over stream, cut into pieces of size n.
+func decode(stream string, n int) (events []event, lastID string) {
+	d := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
+		events = append(events, event{string(e.Type), string(e.Data), string(e.ID)})
+	}}
+	for len(stream) > 0 {
+		k := min(n, len(stream))
+		_, _ = d.Write([]byte(stream[:k]))
+		stream = stream[k:]
+	}
+	return events, d.LastEventID()
+}
+
+// asReceived is what EventSource makes of a publisher's data.
+func asReceived(data string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(data, "\r\n", "\n"), "\r", "\n")
+}
+
+func equal(a, b []event) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func FuzzEncodedEventComesOut(f *testing.F) {
+	for _, data := range []string{
+		"x", " leading space", ": colon", "a\nb", "a\r\nb", "a\rb", "trailing\n", "\n", "\r\r\n\n",
+		"data: x\n\nid: forged", "\uFEFFbom", "nul\x00inside", "emoji 🎉\u2028", "event: forged\r\rdata: x",
+	} {
+		f.Add("", data, 1)
+		f.Add("price", data, 7)
+	}
+	f.Fuzz(func(t *testing.T, typ, data string, cut int) {
+		if eventstream.ValidType(typ) != nil || data == "" || !utf8.ValidString(data) {
+			t.Skip()
+		}
+		cut = 1 + abs(cut)%64
+		stream := eventstream.AppendRetry(nil, time.Second)
+		stream = eventstream.AppendComment(stream, "hello")
+		stream = eventstream.AppendEnd(stream)
+		stream = eventstream.AppendEvent(stream, "e-1", typ, data)
+		stream = eventstream.AppendEnd(eventstream.AppendID(stream, "e-2"))
+
+		wantType := typ
+		if wantType == "" {
+			wantType = "message"
+		}
+		want := []event{{wantType, asReceived(data), "e-1"}}
+		got, lastID := whatwg(string(stream))
+		if !equal(got, want) || lastID != "e-2" {
+			t.Errorf("by the standard, type %q and data %q come out as %q with last id %q", typ, data, got, lastID)
+		}
+		got, lastID = decode(string(stream), cut)
+		if !equal(got, want) || lastID != "e-2" {
+			t.Errorf("by Decoder, type %q and data %q come out as %q with last id %q", typ, data, got, lastID)
+		}
+	})
+}
+
+func FuzzDecoderFollowsTheStandard(f *testing.F) {
+	for _, s := range []string{
+		"data: a\n\n", "data\n\ndata\ndata\n\ndata:\n\n", ":c\n\n", "id: 1\r\rid\n\ndata:x\r\n\r\n", "\uFEFFdata: x\n\n",
+		"\uFEFF\uFEFFdata: x\n\n", "id: a\x00b\ndata: x\n\n", "event: a\nevent\ndata: x\n\n", "retry: 12\ndata:  two\n\n", "data: cut",
+	} {
+		f.Add(s, 1)
+		f.Add(s, 100)
+	}
+	f.Fuzz(func(t *testing.T, stream string, cut int) {
+		cut = 1 + abs(cut)%64
+		want, wantID := whatwg(stream)
+		got, gotID := decode(stream, cut)
+		if !equal(got, want) || gotID != wantID {
+			t.Errorf("stream %q cut every %d bytes: got %q and last id %q, want %q and %q", stream, cut, got, gotID, want, wantID)
+		}
+	})
+}
+
+func abs(n int) int {
+	if n < 0 {
+		return -(n + 1)
+	}
+	return n
+}
+
+func TestRetry(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"retry: 3000\n\n": 3 * time.Second, "retry: -1\n\n": 0, "retry: 1x\n\n": 0, "retry:\n\n": 0, "retry: 7\nretry: x\n\n": 7 * time.Millisecond,
+		"retry: 999999999999999\n\n": (1<<63 - 1) / time.Millisecond * time.Millisecond,
+	} {
+		var d eventstream.Decoder
+		_, _ = d.Write([]byte(in))
+		if d.Retry() != want {
+			t.Errorf("%q: retry %v, want %v", in, d.Retry(), want)
+		}
+	}
+}
+
+func TestValidType(t *testing.T) {
+	for typ, ok := range map[string]bool{
+		"": true, "price": true, "größe ✓": true, "a: b": true, strings.Repeat("x", 255): true,
+		"a\nb": false, "a\rb": false, "a\x00b": false, "a\xffb": false, strings.Repeat("x", 256): false,
+	} {
+		if err := eventstream.ValidType(typ); (err == nil) != ok {
+			t.Errorf("type %q: error %v, want valid %v", typ, err, ok)
+		}
+	}
+}
+
+func BenchmarkAppendEvent(b *testing.B) {
+	for _, size := range []int{100, 4096} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			data := strings.Repeat("x", size)
+			buf := make([]byte, 0, 2*size)
+			b.ReportAllocs()
+			for b.Loop() {
+				buf = eventstream.AppendEvent(buf[:0], "k3f9-1042", "broadcast", data)
+			}
+		})
+	}
+}
+
+func BenchmarkDecoder(b *testing.B) {
+	frame := eventstream.AppendEvent(nil, "k3f9-1042", "broadcast", strings.Repeat("x", 100))
+	d := eventstream.Decoder{OnEvent: func(eventstream.Event) {}}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = d.Write(frame)
+	}
+}
