@@ -1,0 +1,108 @@
+# Everything people and CI run. "make" alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+# Development tools have a module of their own, so that what they need does
+# not weigh on go.mod.
+TOOL    := $(GO) tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# The race detector needs a C compiler on most systems: go itself knows.
+RACE    := $(shell $(GO) list -race -f '' runtime >/dev/null 2>&1 && echo -race)
+
+# Incompatible changes are those against the last release; before the first
+# one, those that are not committed yet.
+RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+BASE    := $(or $(RELEASE),HEAD)
+
+##@ Use
+
+.PHONY: run
+run: ## Start the daemon with made-up traffic and a page to watch it on
+	$(GO) run ./cmd/peald --demo
+
+.PHONY: build
+build: ## Build bin/peald and bin/pealctl
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/peald ./cmd/pealctl
+
+##@ Develop
+
+.PHONY: test
+test: ## Run all tests, with the race detector where there is a C compiler
+ifeq ($(RACE),)
+	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
+endif
+	$(GO) test $(RACE) -shuffle=on -timeout=5m $(TESTFLAGS) ./...
+
+.PHONY: gen
+gen: ## Generate gen/ from proto/
+	$(TOOL) buf generate
+
+.PHONY: fmt
+fmt: ## Format Go and proto files
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go' ':!gen')
+	$(TOOL) buf format -w
+
+##@ Check
+
+.PHONY: check
+check: check-format check-vet check-lint check-proto check-gen check-tidy check-cross check-vuln ## Run every check below
+
+.PHONY: check-format
+check-format: ## Go and proto files are formatted
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [[ -n $$unformatted ]]; then \
+		echo "make check-format: not formatted (make fmt does it):"; echo "$$unformatted"; exit 1; \
+	fi
+	$(TOOL) buf format --diff --exit-code
+
+.PHONY: check-vet
+check-vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: check-lint
+check-lint: ## golangci-lint, by .golangci.yml
+	$(TOOL) golangci-lint run
+
+.PHONY: check-proto
+check-proto: ## buf lint, and no breaking change since the last release
+	$(TOOL) buf lint
+	@echo 'make check-proto: incompatible changes since $(BASE)$(if $(RELEASE),, (there is no release yet))'
+	git archive $(BASE) buf.yaml proto | $(TOOL) buf breaking --against '-#format=tar'
+
+.PHONY: check-gen
+check-gen: ## gen/ is what proto/ generates
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(TOOL) buf generate -o "$$fresh"; \
+	diff -r gen "$$fresh/gen" || { echo 'make check-gen: gen/ is stale: run make gen and commit it'; exit 1; }
+
+.PHONY: check-tidy
+check-tidy: ## go.mod and go.sum are tidy, here and in tools/
+	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
+
+.PHONY: check-cross
+check-cross: ## The code, tests included, compiles for macOS, and the programs for Windows
+	GOOS=darwin CGO_ENABLED=0 $(GO) vet ./...
+	GOOS=windows CGO_ENABLED=0 $(GO) build ./...
+
+.PHONY: check-vuln
+check-vuln: ## govulncheck, where its database can be reached
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	if $(TOOL) govulncheck ./... 2>&1 | tee "$$log"; then exit 0; fi; \
+	if grep -q '^govulncheck: fetching vulnerabilities:' "$$log"; then \
+		echo 'make check-vuln: NOT CHECKED: the vulnerability database cannot be reached from here'; exit 0; \
+	fi; \
+	exit 1
+
+##@ Help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
