@@ -1,0 +1,115 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// maxSubject is the longest user id in bytes.
+const maxSubject = 255
+
+// lastSecond is the end of the year 9999: what lies behind it is no date that
+// somebody meant, and overflows time arithmetic.
+const lastSecond = 253402300799
+
+var errNotUTF8 = errors.New("claims are not UTF-8")
+
+// claims are those that matter here. It is a jwt.Claims of its own because
+// encoding/json matches the fields of a struct without regard to case, so that
+// a claim "Sub", which an identity provider may let people choose, would
+// override "sub"; and because jwt.MapClaims takes an "exp" of 0 for none.
+type claims struct {
+	subject   string
+	issuer    string
+	audience  jwt.ClaimStrings
+	expires   *jwt.NumericDate
+	notBefore *jwt.NumericDate
+}
+
+// UnmarshalJSON takes each claim under its exact name.
+func (c *claims) UnmarshalJSON(data []byte) error {
+	// Otherwise encoding/json turns every bad byte into U+FFFD, and different
+	// user ids into one.
+	if !utf8.Valid(data) {
+		return errNotUTF8
+	}
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	for name, into := range map[string]any{
+		"sub": &c.subject,
+		"iss": &c.issuer,
+		"aud": &c.audience,
+	} {
+		if err := take(raw, name, into); err != nil {
+			return err
+		}
+	}
+	var err error
+	if c.expires, err = takeDate(raw, "exp"); err != nil {
+		return err
+	}
+	c.notBefore, err = takeDate(raw, "nbf")
+	return err
+}
+
+func take(raw map[string]json.RawMessage, name string, into any) error {
+	value, ok := raw[name]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("claim %s: %w", name, err)
+	}
+	return nil
+}
+
+func takeDate(raw map[string]json.RawMessage, name string) (*jwt.NumericDate, error) {
+	if _, ok := raw[name]; !ok {
+		return nil, nil
+	}
+	// A null would leave this as it is, and must not make a token eternal.
+	seconds := math.NaN()
+	if err := take(raw, name, &seconds); err != nil {
+		return nil, err
+	}
+	if !(seconds >= 0 && seconds <= lastSecond) {
+		return nil, fmt.Errorf("claim %s is no date", name)
+	}
+	return jwt.NewNumericDate(time.Unix(int64(seconds), 0)), nil
+}
+
+// Validate is called by the parser once signature and times are good.
+func (c *claims) Validate() error {
+	if !validSubject(c.subject) {
+		return jwt.ErrTokenInvalidSubject
+	}
+	return nil
+}
+
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.expires, nil }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.notBefore, nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return nil, nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }
+func (c *claims) GetIssuer() (string, error)                   { return c.issuer, nil }
+func (c *claims) GetSubject() (string, error)                  { return c.subject, nil }
+
+func validSubject(id string) bool {
+	if id == "" || len(id) > maxSubject || !utf8.ValidString(id) {
+		return false
+	}
+	for _, r := range id {
+		if unicode.IsControl(r) {
+			return false
+		}
+	}
+	return true
+}

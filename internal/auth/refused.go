@@ -1,0 +1,97 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+var errCritical = errors.New("token has critical extensions")
+
+// Reason is why a token was refused, in a word that suits a metric's label.
+type Reason string
+
+// The reasons there are.
+const (
+	TooLong     Reason = "too_long"
+	Malformed   Reason = "malformed"
+	Algorithm   Reason = "algorithm"
+	Extension   Reason = "extension"
+	Signature   Reason = "signature"
+	Expired     Reason = "expired"
+	NotYetValid Reason = "not_yet_valid"
+	Issuer      Reason = "issuer"
+	Audience    Reason = "audience"
+	Subject     Reason = "subject"
+)
+
+// RefusedError says that a token is not good, and why. Nothing of the token is
+// in it.
+type RefusedError struct {
+	Reason Reason
+}
+
+// Error is a sentence for whoever sent the token.
+func (e *RefusedError) Error() string {
+	switch e.Reason {
+	case TooLong:
+		return fmt.Sprintf("the token is longer than %d bytes", MaxToken)
+	case Malformed:
+		return "the token is not a well-formed JSON Web Token"
+	case Algorithm:
+		return "the token is not signed with HS256, the only algorithm accepted"
+	case Extension:
+		return `the token's header has "crit", and no extension is understood`
+	case Signature:
+		return "the token's signature does not match the key"
+	case Expired:
+		return "the token has expired"
+	case NotYetValid:
+		return "the token is not valid yet"
+	case Issuer:
+		return `the token's "iss" is not the issuer that is accepted`
+	case Audience:
+		return `the token's "aud" does not have the audience that is accepted`
+	case Subject:
+		return `the token's "sub" has to be a user id: 1 to 255 bytes of UTF-8 without control characters`
+	}
+	return "the token is not accepted"
+}
+
+func refuse(r Reason) error { return &RefusedError{Reason: r} }
+
+// reasonOf finds the reason in what the parser says. The token is nil, or as
+// far as it was read.
+func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
+	switch {
+	case errors.Is(err, errCritical):
+		return Extension
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return Malformed
+	// The library reports an algorithm that is not among the valid ones as a
+	// bad signature.
+	case token != nil && token.Header["alg"] != jwt.SigningMethodHS256.Alg():
+		return Algorithm
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return Signature
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return Expired
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
+		return NotYetValid
+	case errors.Is(err, jwt.ErrTokenInvalidSubject):
+		return Subject
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return Audience
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return Issuer
+	// Issuer and audience are required where configured, and the library says
+	// of a missing one only that something is missing.
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		if c, ok := token.Claims.(*claims); ok && c.issuer == "" && t.issuer != "" {
+			return Issuer
+		}
+		return Audience
+	}
+	return Malformed
+}
