@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/peald/peald/internal/eventstream"
+)
+
+const (
+	// MaxData is the length of the longest data of a message, in bytes.
+	MaxData = 1 << 20
+	// MaxUserID is the length of the longest user id, in bytes.
+	MaxUserID = 255
+	// ReservedTypes is how the types of the daemon's own events begin.
+	ReservedTypes = "peald."
+)
+
+// ErrClosed is what the broker answers once it is closing.
+var ErrClosed = errors.New("the broker is closing")
+
+// InvalidError says what is wrong with one field of a request.
+type InvalidError struct {
+	// Field is the field's name in the control plane's contract: "data".
+	Field string
+	// Reason completes the sentence that begins with the field's name.
+	Reason string
+}
+
+func (e *InvalidError) Error() string { return e.Field + " " + e.Reason }
+
+// Audience is whom a message is for. The zero value is nobody.
+type Audience struct {
+	kind audienceKind
+	name string
+}
+
+type audienceKind uint8
+
+const (
+	nobody audienceKind = iota
+	everyone
+	oneUser
+)
+
+// Everyone is every open stream, authenticated or not.
+func Everyone() Audience { return Audience{kind: everyone} }
+
+// ToUser is every open stream of one user.
+func ToUser(id string) Audience { return Audience{kind: oneUser, name: id} }
+
+// defaultType is the type of an event whose publisher names none.
+func (a Audience) defaultType() string {
+	if a.kind == oneUser {
+		return "individual"
+	}
+	return "broadcast"
+}
+
+// Message is an event as a publisher hands it in.
+type Message struct {
+	Audience Audience
+	// Event is the event's type; empty means the audience's own, "broadcast"
+	// or "individual".
+	Event string
+	// Data is what receivers get: UTF-8, not empty, at most MaxData bytes.
+	Data string
+}
+
+// Receipt says what became of a message that was accepted.
+type Receipt struct {
+	// ID is the event's id on the wire, "<epoch>-<sequence>".
+	ID string
+	// Recipients counts the streams that the event was queued to.
+	Recipients int
+}
+
+func (m *Message) validate() error {
+	switch m.Audience.kind {
+	case everyone:
+	case oneUser:
+		if err := ValidUserID(m.Audience.name); err != nil {
+			return err
+		}
+	default:
+		return &InvalidError{"audience", "is missing"}
+	}
+	if err := eventstream.ValidType(m.Event); err != nil {
+		return &InvalidError{"event", err.Error()}
+	}
+	if strings.HasPrefix(m.Event, ReservedTypes) {
+		return &InvalidError{"event", fmt.Sprintf("is %q, and types that begin with %q are the daemon's own", m.Event, ReservedTypes)}
+	}
+	switch {
+	case m.Data == "":
+		return &InvalidError{"data", "is empty, and browsers dispatch no event without data"}
+	case len(m.Data) > MaxData:
+		return &InvalidError{"data", fmt.Sprintf("is %d bytes long, at most %d are accepted", len(m.Data), MaxData)}
+	case !utf8.ValidString(m.Data):
+		return &InvalidError{"data", "is not valid UTF-8"}
+	}
+	return nil
+}
+
+// ValidUserID returns nil if id can be a user's, else an *InvalidError.
+func ValidUserID(id string) error { return validName("user_id", id, MaxUserID) }
+
+func validName(field, name string, most int) error {
+	switch {
+	case name == "":
+		return &InvalidError{field, fmt.Sprintf("is empty, 1 to %d bytes are accepted", most)}
+	case len(name) > most:
+		return &InvalidError{field, fmt.Sprintf("is %d bytes long, 1 to %d are accepted", len(name), most)}
+	case !utf8.ValidString(name):
+		return &InvalidError{field, "is not valid UTF-8"}
+	}
+	if i := strings.IndexFunc(name, isControl); i >= 0 {
+		return &InvalidError{field, fmt.Sprintf("has the control character %q at byte %d", name[i], i)}
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
+
+// event is a message that has been given its place in the order, as the bytes
+// of its frame.
+type event struct {
+	seq   uint64 // 0: not of the order but the daemon's own, such as a heartbeat
+	frame []byte
+	at    time.Time
+	hole  bool         // a peald.reset: events are missing before what follows
+	cost  int64        // what the event took of Broker.backlog
+	left  atomic.Int32 // shards that have yet to take it out of their mailbox
+}
+
+// encodeFields encodes all of m that doesn't depend on its id, behind idRoom
+// bytes that seal fills.
+func encodeFields(m *Message, idRoom int) []byte {
+	typ := m.Event
+	if typ == "" {
+		typ = m.Audience.defaultType()
+	}
+	buf := make([]byte, idRoom, idRoom+eventstream.FieldsSize(typ, m.Data)+6*strings.Count(m.Data, "\n"))
+	return eventstream.AppendFields(buf, typ, m.Data)
+}
+
+// seal writes the id field right before the fields that encodeFields wrote,
+// and returns the whole frame and the id.
+func seal(buf []byte, idRoom int, epoch string, seq uint64) (frame []byte, id string) {
+	var scratch [64]byte
+	text := appendID(scratch[:0], epoch, seq)
+	id = string(text)
+	start := idRoom - len("id: ") - len(id) - len("\n")
+	eventstream.AppendID(buf[start:start], id)
+	return buf[start:], id
+}
+
+// appendID appends an id as it stands on the wire, "<epoch>-<sequence>".
+func appendID(dst []byte, epoch string, seq uint64) []byte {
+	dst = append(dst, epoch...)
+	dst = append(dst, '-')
+	return strconv.AppendUint(dst, seq, 10)
+}
+
+// idRoomFor is the room that any id field of an epoch fits in.
+func idRoomFor(epoch string) int {
+	return len("id: -\n") + len(epoch) + len("18446744073709551615")
+}

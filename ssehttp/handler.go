@@ -1,0 +1,292 @@
+// Package ssehttp is the browsers' side of peald: it turns a GET of the events
+// path into a subscription, and puts a stream's bytes onto its connection.
+//
+// What a status does to a browser decides how requests are refused. Anything
+// but 200 makes an EventSource give up for good (WHATWG HTML §9.2.3), so a
+// refusal that should last is a status, and one that should pass is a 200 that
+// holds a reconnection time and ends, after which EventSource comes back.
+package ssehttp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/eventstream"
+)
+
+// Config is how a Handler is set up.
+type Config struct {
+	// Path is where streams are served.
+	Path string
+	// Cookie is the name of the cookie that may hold a token.
+	Cookie string
+	// Anonymous says whether a stream needs no token.
+	Anonymous bool
+	// AllowedOrigins are the origins, besides the listener's own, whose pages
+	// may read streams, such as "https://app.example.com"; "*" is any.
+	AllowedOrigins []string
+	// MaxConnections is the most streams that may be open at once; 0 for no
+	// bound.
+	MaxConnections int
+	// Retry is what a client that is refused for the moment waits at least
+	// before it comes back, and at most twice as long.
+	Retry time.Duration
+	// WriteTimeout is how long a connection may take no byte.
+	WriteTimeout time.Duration
+	// Logger gets what an operator should know; nothing where nil.
+	Logger *slog.Logger
+}
+
+// Verifier tells who the bearer of a token is. The text of its errors is shown
+// to the client.
+type Verifier interface {
+	Verify(token string) (auth.Identity, error)
+}
+
+// Handler serves streams. Its methods may be called concurrently.
+type Handler struct {
+	cfg      Config
+	broker   *broker.Broker
+	verifier Verifier
+	origins  origins
+	log      *slog.Logger
+	open     atomic.Int64
+	refused  atomic.Int64
+	draining atomic.Bool
+}
+
+// New returns a handler that opens streams on b. Without a verifier every
+// token is refused.
+func New(cfg Config, b *broker.Broker, v Verifier) *Handler {
+	h := &Handler{cfg: cfg, broker: b, verifier: v, origins: newOrigins(cfg.AllowedOrigins), log: cfg.Logger}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	return h
+}
+
+// Open returns the number of streams that are open.
+func (h *Handler) Open() int { return int(h.open.Load()) }
+
+// Refused returns how many requests were refused for the moment since the
+// start.
+func (h *Handler) Refused() int64 { return h.refused.Load() }
+
+// Drain makes the handler refuse new streams, in a way that lets browsers try
+// again.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// refusal is an error that ends a request with a status of its own.
+type refusal struct {
+	status int
+	reason string
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+func refuse(status int, format string, args ...any) *refusal {
+	return &refusal{status, fmt.Sprintf(format, args...)}
+}
+
+// errLater refuses a request for the moment.
+var errLater = errors.New("no more streams can be opened at the moment")
+
+// ServeHTTP serves the events path; anything else is 404.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != h.cfg.Path {
+		writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.cfg.Path))
+		return
+	}
+	originOK := h.origins.admit(w, r)
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodOptions:
+		preflight(w, r, originOK)
+		return
+	default:
+		w.Header().Set("Allow", allowedMethods)
+		writeRefusal(w, refuse(http.StatusMethodNotAllowed, "the method is %s; %s are accepted", r.Method, allowedMethods))
+		return
+	}
+	sub, err := h.subscription(r, originOK)
+	if err == nil && r.Method == http.MethodHead {
+		streamHeaders(w.Header())
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	if err == nil {
+		err = h.stream(w, r, sub)
+	}
+	if lasting, ok := errors.AsType[*refusal](err); ok {
+		writeRefusal(w, lasting)
+	} else if err != nil {
+		h.refuseForNow(w, r, err)
+	}
+}
+
+// subscription reads from a request what its stream is to be.
+func (h *Handler) subscription(r *http.Request, originOK bool) (sub broker.Subscription, err error) {
+	if !acceptsStreams(r.Header) {
+		return sub, refuse(http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
+	}
+	query := r.URL.Query()
+	token, err := h.token(r, query)
+	if err != nil {
+		return sub, err
+	}
+	if !originOK && len(r.Header["Cookie"]) > 0 {
+		return sub, refuse(http.StatusForbidden, "the origin %q may not open streams with cookies", r.Header.Get("Origin"))
+	}
+	if token == "" {
+		if !h.cfg.Anonymous {
+			return sub, refuse(http.StatusUnauthorized, "a token is needed: as Authorization: Bearer, as cookie %s or as access_token in the query", h.cfg.Cookie)
+		}
+		return sub, nil
+	}
+	if h.verifier == nil {
+		return sub, refuse(http.StatusUnauthorized, "this daemon has no key to check tokens with")
+	}
+	who, err := h.verifier.Verify(token)
+	if err != nil {
+		return sub, refuse(http.StatusUnauthorized, "the token is refused: %v", err)
+	}
+	return broker.Subscription{User: who.User, Expires: who.Expires}, nil
+}
+
+// token finds the request's token: in the Authorization header, the cookie or
+// the query. The same token may stand in several of them.
+func (h *Handler) token(r *http.Request, query map[string][]string) (string, error) {
+	var found string
+	add := func(token string) error {
+		if found != "" && token != found {
+			return refuse(http.StatusBadRequest, "the request has two different tokens; one is accepted")
+		}
+		found = token
+		return nil
+	}
+	for _, value := range r.Header.Values("Authorization") {
+		scheme, token, _ := strings.Cut(value, " ")
+		token = strings.TrimSpace(token)
+		if !strings.EqualFold(scheme, "Bearer") || token == "" {
+			return "", refuse(http.StatusUnauthorized, "the Authorization header is not of the form: Bearer TOKEN")
+		}
+		if err := add(token); err != nil {
+			return "", err
+		}
+	}
+	for _, cookie := range r.CookiesNamed(h.cfg.Cookie) {
+		if cookie.Value == "" {
+			continue // how applications log out
+		}
+		if err := add(cookie.Value); err != nil {
+			return "", err
+		}
+	}
+	for _, token := range query["access_token"] {
+		if token == "" {
+			return "", refuse(http.StatusUnauthorized, "access_token in the query is empty")
+		}
+		if err := add(token); err != nil {
+			return "", err
+		}
+	}
+	return found, nil
+}
+
+// stream opens a stream on the request's connection and returns when it has
+// ended. An error means that nothing was written yet.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, sub broker.Subscription) error {
+	if h.draining.Load() {
+		return errLater
+	}
+	if n := h.open.Add(1); h.cfg.MaxConnections > 0 && n > int64(h.cfg.MaxConnections) {
+		h.open.Add(-1)
+		return errLater
+	}
+	defer h.open.Add(-1)
+	streamHeaders(w.Header())
+	return serve(w, r, h.broker.NewStream(sub), h.cfg.WriteTimeout)
+}
+
+const allowedMethods = "GET, HEAD, OPTIONS"
+
+func streamHeaders(header http.Header) {
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store, no-transform")
+	header.Set("X-Accel-Buffering", "no")
+}
+
+// writeRefusal writes a refusal that lasts: a status and one line.
+func writeRefusal(w http.ResponseWriter, r *refusal) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if r.status == http.StatusUnauthorized {
+		header.Set("WWW-Authenticate", "Bearer")
+	}
+	w.WriteHeader(r.status)
+	fmt.Fprintln(w, r.reason)
+}
+
+// refuseForNow writes a refusal that passes. A client that asks for an event
+// stream gets one that only says when to come back; any other gets 503.
+func (h *Handler) refuseForNow(w http.ResponseWriter, r *http.Request, why error) {
+	h.refused.Add(1)
+	wait := h.cfg.Retry + rand.N(h.cfg.Retry+1)
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	if !acceptsStreamsByName(r.Header) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+		writeRefusal(w, refuse(http.StatusServiceUnavailable, "%v", why))
+		return
+	}
+	streamHeaders(w.Header())
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(eventstream.AppendEnd(eventstream.AppendRetry(nil, wait)))
+}
+
+// acceptsStreams says whether the client takes text/event-stream (RFC 9110
+// §12.5.1). No Accept header is as good as one that takes all.
+func acceptsStreams(header http.Header) bool {
+	return len(header["Accept"]) == 0 || accepts(header, "text/event-stream", "text/*", "*/*")
+}
+
+// acceptsStreamsByName says whether the client asks for streams outright.
+func acceptsStreamsByName(header http.Header) bool { return accepts(header, "text/event-stream") }
+
+func accepts(header http.Header, ranges ...string) bool {
+	for _, line := range header["Accept"] {
+		for part := range strings.SplitSeq(line, ",") {
+			media, params, _ := strings.Cut(part, ";")
+			media = strings.TrimSpace(media)
+			for _, want := range ranges {
+				if strings.EqualFold(media, want) && !refusesByWeight(params) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// refusesByWeight says whether a media range's parameters have a weight of 0.
+func refusesByWeight(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q == 0 {
+			return true
+		}
+	}
+	return false
+}
