@@ -1,0 +1,127 @@
+package daemon
+
+import "time"
+
+// Config is everything that can be set about a daemon. A field's mapstructure
+// tags, joined by dots, are its key ("sse.tls.cert_file"); its doc tag is what
+// help, comments in files and the reference say of it; a field tagged secret is
+// never printed. Start from [Defaults]: the zero Config is not a valid one.
+type Config struct {
+	SSE     SSE     `mapstructure:"sse"`
+	GRPC    GRPC    `mapstructure:"grpc"`
+	REST    REST    `mapstructure:"rest"`
+	Control Control `mapstructure:"control"`
+	Auth    Auth    `mapstructure:"auth"`
+	Broker  Broker  `mapstructure:"broker"`
+	Log     Log     `mapstructure:"log"`
+	Drain   Drain   `mapstructure:"drain"`
+}
+
+// SSE sets the listener that browsers connect to.
+type SSE struct {
+	Addr           string        `mapstructure:"addr" doc:"Address of the listener for browsers."`
+	Path           string        `mapstructure:"path" doc:"Path of the event stream."`
+	Heartbeat      time.Duration `mapstructure:"heartbeat" doc:"How long a stream may be silent before it gets a heartbeat, so that proxies keep it open. At least 1s."`
+	Retry          time.Duration `mapstructure:"retry" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
+	WriteTimeout   time.Duration `mapstructure:"write_timeout" doc:"A stream whose socket takes no byte for this long is closed."`
+	AllowedOrigins []string      `mapstructure:"allowed_origins" doc:"Origins of the pages that may read the stream from another site, such as https://example.com; * is any. Pages of the listener's own origin always may."`
+	MaxConnections int           `mapstructure:"max_connections" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
+	TLS            TLS           `mapstructure:"tls"`
+}
+
+// TLS names a server's certificate.
+type TLS struct {
+	CertFile string `mapstructure:"cert_file" doc:"PEM file of the certificate chain. Empty is plain text."`
+	KeyFile  string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
+}
+
+// GRPC sets the gRPC listener of the control plane.
+type GRPC struct {
+	Addr string    `mapstructure:"addr" doc:"Address of the gRPC listener. On other than a loopback address it needs control.tokens, grpc.tls.client_ca_file or control.insecure."`
+	TLS  MutualTLS `mapstructure:"tls"`
+}
+
+// MutualTLS names a server's certificate and who may call with one.
+type MutualTLS struct {
+	CertFile     string `mapstructure:"cert_file" doc:"PEM file of the certificate chain. Empty is plain text."`
+	KeyFile      string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
+	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file of the authorities whose client certificates are asked for and accepted. Empty asks for none."`
+}
+
+// REST sets the REST listener of the control plane.
+type REST struct {
+	Addr string `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health. On other than a loopback address it needs control.tokens or control.insecure."`
+}
+
+// Control sets who may call the control plane.
+type Control struct {
+	Tokens   []Token `mapstructure:"tokens" doc:"Tokens that callers must show, each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
+	Insecure bool    `mapstructure:"insecure" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`
+}
+
+// Token lets its bearer call the control plane.
+type Token struct {
+	Name   string   `mapstructure:"name"`
+	Token  string   `mapstructure:"token"`
+	Scopes []string `mapstructure:"scopes"`
+}
+
+// Auth sets who may hold a stream.
+type Auth struct {
+	Anonymous bool   `mapstructure:"anonymous" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts only."`
+	Cookie    string `mapstructure:"cookie" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
+	JWT       JWT    `mapstructure:"jwt"`
+}
+
+// JWT sets how subscriber tokens are signed and checked.
+type JWT struct {
+	HMACSecret string `mapstructure:"hmac_secret" doc:"Secret with which subscriber tokens are signed (HS256), at least 32 bytes. Without it no token is accepted." secret:"true"`
+	Issuer     string `mapstructure:"issuer" doc:"The iss that a subscriber token must have. Empty asks for none."`
+	Audience   string `mapstructure:"audience" doc:"The aud that a subscriber token must have. Empty asks for none."`
+}
+
+// Broker sets how events get to streams.
+type Broker struct {
+	Shards       int    `mapstructure:"shards" doc:"Parts that streams are spread over, each served by a goroutine of its own, 1024 at most. 0 is one for each CPU."`
+	QueueBytes   Bytes  `mapstructure:"queue_bytes" doc:"Bytes that may wait for one stream."`
+	SlowConsumer string `mapstructure:"slow_consumer" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest."`
+}
+
+// What broker.slow_consumer can be.
+const (
+	SlowDisconnect = "disconnect"
+	SlowDropOldest = "drop-oldest"
+)
+
+// Log sets what the daemon writes to its standard error.
+type Log struct {
+	Level  string `mapstructure:"level" doc:"What is logged: debug, info, warn or error, and all that is worse."`
+	Format string `mapstructure:"format" doc:"How it is logged: text or json."`
+}
+
+// Drain sets how the daemon ends.
+type Drain struct {
+	Timeout time.Duration `mapstructure:"timeout" doc:"How long the daemon, once told to end, gives streams and calls before it cuts them."`
+}
+
+// Defaults returns the Config of a daemon about which nothing is set.
+func Defaults() Config {
+	return Config{
+		SSE: SSE{
+			Addr:         ":8080",
+			Path:         "/events",
+			Heartbeat:    15 * time.Second,
+			Retry:        3 * time.Second,
+			WriteTimeout: 30 * time.Second,
+		},
+		GRPC: GRPC{Addr: "127.0.0.1:9090"},
+		REST: REST{Addr: "127.0.0.1:9091"},
+		Auth: Auth{Anonymous: true, Cookie: "peald_token"},
+		Broker: Broker{
+			QueueBytes:   1 << 20,
+			SlowConsumer: SlowDisconnect,
+		},
+		Log:   Log{Level: "info", Format: "text"},
+		Drain: Drain{Timeout: 30 * time.Second},
+	}
+}

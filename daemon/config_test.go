@@ -1,0 +1,180 @@
+package daemon_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/daemon"
+)
+
+func TestDefaultsAreValid(t *testing.T) {
+	t.Parallel()
+	if err := daemon.Defaults().Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSettingsNameEveryKey(t *testing.T) {
+	t.Parallel()
+	var keys []string
+	for _, s := range daemon.Defaults().Settings() {
+		keys = append(keys, s.Key)
+	}
+	want := strings.Fields(`
+		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.max_connections
+		sse.tls.cert_file sse.tls.key_file
+		grpc.addr grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
+		rest.addr
+		control.tokens control.insecure
+		auth.anonymous auth.cookie auth.jwt.hmac_secret auth.jwt.issuer auth.jwt.audience
+		broker.shards broker.queue_bytes broker.slow_consumer
+		log.level log.format
+		drain.timeout`)
+	if !slices.Equal(keys, want) {
+		t.Errorf("keys are\n%q, want\n%q", keys, want)
+	}
+}
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	shop := daemon.Token{Name: "shop", Token: "c2VjcmV0", Scopes: []string{"publish", "read", "admin"}}
+	for name, test := range map[string]struct {
+		change func(*daemon.Config)
+		key    string // of the error, "" for none
+		says   string // what the error's text holds
+	}{
+		"address without port":       {func(c *daemon.Config) { c.SSE.Addr = "localhost" }, "sse.addr", `"localhost"`},
+		"empty address":              {func(c *daemon.Config) { c.REST.Addr = "" }, "rest.addr", `given "", accepted: HOST:PORT`},
+		"named port":                 {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:http" }, "grpc.addr", "HOST:PORT"},
+		"port out of range":          {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:65536" }, "grpc.addr", "HOST:PORT"},
+		"IPv6":                       {func(c *daemon.Config) { c.GRPC.Addr = "[::1]:9090" }, "", ""},
+		"one address twice":          {func(c *daemon.Config) { c.REST.Addr = c.GRPC.Addr }, "rest.addr", "which is also grpc.addr"},
+		"any free port twice":        {func(c *daemon.Config) { c.REST.Addr, c.GRPC.Addr = "127.0.0.1:0", "127.0.0.1:0" }, "", ""},
+		"relative path":              {func(c *daemon.Config) { c.SSE.Path = "events" }, "sse.path", `"events"`},
+		"path with query":            {func(c *daemon.Config) { c.SSE.Path = "/events?a=b" }, "sse.path", `"/events?a=b"`},
+		"short heartbeat":            {func(c *daemon.Config) { c.SSE.Heartbeat = 999 * time.Millisecond }, "sse.heartbeat", "given 999ms, accepted: at least 1s"},
+		"no retry":                   {func(c *daemon.Config) { c.SSE.Retry = 0 }, "sse.retry", "given 0s"},
+		"no write time-out":          {func(c *daemon.Config) { c.SSE.WriteTimeout = 0 }, "sse.write_timeout", "given 0s"},
+		"negative write time-out":    {func(c *daemon.Config) { c.SSE.WriteTimeout = -1 }, "sse.write_timeout", "given -1ns"},
+		"origins":                    {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example", "http://b.example:3000"} }, "", ""},
+		"any origin":                 {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"*"} }, "", ""},
+		"origin without scheme":      {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"a.example"} }, "sse.allowed_origins", `"a.example"`},
+		"origin with slash":          {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example/"} }, "sse.allowed_origins", `"https://a.example/"`},
+		"origin in capitals":         {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://A.example"} }, "sse.allowed_origins", "as browsers send"},
+		"origin with usual port":     {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example:443"} }, "sse.allowed_origins", "as browsers send"},
+		"negative maximum":           {func(c *daemon.Config) { c.SSE.MaxConnections = -1 }, "sse.max_connections", "given -1"},
+		"certificate without key":    {func(c *daemon.Config) { c.SSE.TLS.CertFile = "c.pem" }, "sse.tls.key_file", "both, or neither"},
+		"key without certificate":    {func(c *daemon.Config) { c.GRPC.TLS.KeyFile = "k.pem" }, "grpc.tls.cert_file", "both, or neither"},
+		"authorities without server": {func(c *daemon.Config) { c.GRPC.TLS.ClientCAFile = "ca.pem" }, "grpc.tls.client_ca_file", "without grpc.tls.cert_file"},
+		"open gRPC":                  {func(c *daemon.Config) { c.GRPC.Addr = ":9090" }, "grpc.addr", `given ":9090" with no control.tokens`},
+		"open REST":                  {func(c *daemon.Config) { c.REST.Addr = "192.0.2.1:9091" }, "rest.addr", "control.tokens or control.insecure"},
+		"REST on a name":             {func(c *daemon.Config) { c.REST.Addr = "example.com:9091" }, "rest.addr", "control.insecure"},
+		"REST on localhost":          {func(c *daemon.Config) { c.REST.Addr = "localhost:9091" }, "", ""},
+		"open and insecure": {func(c *daemon.Config) {
+			c.GRPC.Addr, c.REST.Addr, c.Control.Insecure = ":9090", ":9091", true
+		}, "", ""},
+		"open with tokens": {func(c *daemon.Config) {
+			c.GRPC.Addr, c.REST.Addr, c.Control.Tokens = ":9090", ":9091", []daemon.Token{shop}
+		}, "", ""},
+		"open gRPC with client certificates": {func(c *daemon.Config) {
+			c.GRPC = daemon.GRPC{Addr: ":9090", TLS: daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem", ClientCAFile: "ca.pem"}}
+		}, "", ""},
+		"open gRPC with a mere certificate": {func(c *daemon.Config) {
+			c.GRPC = daemon.GRPC{Addr: ":9090", TLS: daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem"}}
+		}, "grpc.addr", "client_ca_file"},
+		"open REST with client certificates": {func(c *daemon.Config) {
+			c.REST.Addr = ":9091"
+			c.GRPC.TLS = daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem", ClientCAFile: "ca.pem"}
+		}, "rest.addr", "control.tokens"},
+		"token without name": {func(c *daemon.Config) { c.Control.Tokens = []daemon.Token{{Token: "x"}} }, "control.tokens[0].name", `given ""`},
+		"empty token":        {func(c *daemon.Config) { c.Control.Tokens = []daemon.Token{{Name: "shop"}} }, "control.tokens", `token "shop"`},
+		"token with spaces":  {func(c *daemon.Config) { c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a b"}} }, "control.tokens", `token "shop"`},
+		"token with padding": {func(c *daemon.Config) { c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "YQ=="}} }, "", ""},
+		"token name twice": {func(c *daemon.Config) {
+			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a"}, {Name: "shop", Token: "b"}}
+		}, "control.tokens", `two tokens with the name "shop"`},
+		"token twice": {func(c *daemon.Config) {
+			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a"}, {Name: "till", Token: "a"}}
+		}, "control.tokens", `the same token for "shop" and "till"`},
+		"unknown scope": {func(c *daemon.Config) {
+			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a", Scopes: []string{"write"}}}
+		}, "control.tokens", `the scope "write", accepted: publish, read, admin`},
+		"cookie with spaces":       {func(c *daemon.Config) { c.Auth.Cookie = "a b" }, "auth.cookie", `"a b"`},
+		"no cookie":                {func(c *daemon.Config) { c.Auth.Cookie = "" }, "", ""},
+		"secret":                   {func(c *daemon.Config) { c.Auth.JWT.HMACSecret = secret }, "", ""},
+		"short secret":             {func(c *daemon.Config) { c.Auth.JWT.HMACSecret = secret[1:] }, "auth.jwt.hmac_secret", "a secret of 31 bytes, accepted: at least 32 bytes"},
+		"issuer without secret":    {func(c *daemon.Config) { c.Auth.JWT.Issuer = "me" }, "auth.jwt.issuer", "auth.jwt.hmac_secret"},
+		"audience without secret":  {func(c *daemon.Config) { c.Auth.JWT.Audience = "you" }, "auth.jwt.audience", "auth.jwt.hmac_secret"},
+		"nobody may have a stream": {func(c *daemon.Config) { c.Auth.Anonymous = false }, "auth.anonymous", "auth.jwt.hmac_secret"},
+		"no anonymous": {func(c *daemon.Config) {
+			c.Auth.Anonymous, c.Auth.JWT = false, daemon.JWT{HMACSecret: secret, Issuer: "me", Audience: "you"}
+		}, "", ""},
+		"negative shards":       {func(c *daemon.Config) { c.Broker.Shards = -1 }, "broker.shards", "given -1, accepted: 1 to 1024"},
+		"too many shards":       {func(c *daemon.Config) { c.Broker.Shards = 1025 }, "broker.shards", "given 1025"},
+		"queue for nothing":     {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023, accepted: at least 1KiB"},
+		"unknown slow policy":   {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest"},
+		"unknown level":         {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn, error"},
+		"unknown format":        {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text, json"},
+		"no time for the drain": {func(c *daemon.Config) { c.Drain.Timeout = 0 }, "drain.timeout", "given 0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := daemon.Defaults()
+			test.change(&cfg)
+			err := cfg.Validate()
+			if test.key == "" {
+				if err != nil {
+					t.Fatalf("refused: %v", err)
+				}
+				return
+			}
+			setting, ok := errors.AsType[*daemon.SettingError](err)
+			if !ok {
+				t.Fatalf("error is %v, want one about %s", err, test.key)
+			}
+			if text := err.Error(); setting.Key != test.key || !strings.Contains(text, test.says) || strings.Contains(text, "\n") {
+				t.Errorf("error is %q, want %s and %q on one line", text, test.key, test.says)
+			}
+		})
+	}
+}
+
+func TestValidateKeepsSecrets(t *testing.T) {
+	t.Parallel()
+	cfg := daemon.Defaults()
+	cfg.Auth.JWT.HMACSecret = "hunter2"
+	if err := cfg.Validate(); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error is %v", err)
+	}
+	cfg = daemon.Defaults()
+	cfg.Control.Tokens = []daemon.Token{{Name: "shop", Token: "hunter 2"}}
+	if err := cfg.Validate(); err == nil || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestBytesAsText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]daemon.Bytes{
+		"0": 0, "1500": 1500, "1KiB": 1 << 10, "1536KiB": 1536 << 10, "1MiB": 1 << 20, "3GiB": 3 << 30,
+	} {
+		var b daemon.Bytes
+		if err := b.UnmarshalText([]byte(text)); err != nil || b != want {
+			t.Errorf("%s is %d (%v), want %d", text, b, err, want)
+		}
+		if back := want.String(); back != text {
+			t.Errorf("%d reads %s, want %s", want, back, text)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1 XB", "99999999999999999999"} {
+		var b daemon.Bytes
+		if err := b.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken for %d", text, b)
+		}
+	}
+}

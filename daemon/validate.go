@@ -1,0 +1,269 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// SettingError says which setting cannot be used, and why. Its text is one line
+// and holds no secret.
+type SettingError struct {
+	Key      string
+	Given    string // what was given, in words
+	Accepted string // what is accepted, in words
+}
+
+// Error names the key, what was given and what is accepted.
+func (e *SettingError) Error() string {
+	return fmt.Sprintf("%s: given %s, accepted: %s", e.Key, e.Given, e.Accepted)
+}
+
+const (
+	minHeartbeat  = time.Second
+	minRetry      = time.Millisecond // retry: counts in milliseconds
+	minQueueBytes = 1 << 10
+	maxShards     = 1024
+	minSecret     = 32 // RFC 7518 §3.2: a key as long as the hash, for HS256
+	maxPort       = 1<<16 - 1
+)
+
+// Validate says whether a daemon can run on c. Its error is a [*SettingError]
+// about the first setting that it cannot run on.
+func (c Config) Validate() error {
+	for _, check := range []func() *SettingError{
+		c.checkListeners,
+		c.checkSSE,
+		c.checkCertificates,
+		c.checkTokens,
+		c.checkExposure,
+		c.checkAuth,
+		c.checkBroker,
+		c.checkProcess,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) checkListeners() *SettingError {
+	taken := map[string]string{}
+	for _, listener := range []struct{ key, addr string }{
+		{"sse.addr", c.SSE.Addr},
+		{"grpc.addr", c.GRPC.Addr},
+		{"rest.addr", c.REST.Addr},
+	} {
+		_, port, err := net.SplitHostPort(listener.addr)
+		n, atoiErr := strconv.Atoi(port)
+		if err != nil || atoiErr != nil || n < 0 || n > maxPort {
+			return &SettingError{listener.key, strconv.Quote(listener.addr), `HOST:PORT such as "127.0.0.1:9090" or ":8080", where port 0 is any free one`}
+		}
+		if other, ok := taken[listener.addr]; ok && n != 0 {
+			return &SettingError{listener.key, strconv.Quote(listener.addr) + ", which is also " + other, "an address of its own"}
+		}
+		taken[listener.addr] = listener.key
+	}
+	return nil
+}
+
+func (c Config) checkSSE() *SettingError {
+	if !strings.HasPrefix(c.SSE.Path, "/") || strings.ContainsFunc(c.SSE.Path, notInPath) {
+		return &SettingError{"sse.path", strconv.Quote(c.SSE.Path), `a path that begins with "/", without query, escapes or spaces`}
+	}
+	if c.SSE.Heartbeat < minHeartbeat {
+		return atLeast("sse.heartbeat", c.SSE.Heartbeat, minHeartbeat)
+	}
+	if c.SSE.Retry < minRetry {
+		return atLeast("sse.retry", c.SSE.Retry, minRetry)
+	}
+	if c.SSE.WriteTimeout <= 0 {
+		return moreThanZero("sse.write_timeout", c.SSE.WriteTimeout)
+	}
+	for _, origin := range c.SSE.AllowedOrigins {
+		if !isOrigin(origin) {
+			return &SettingError{"sse.allowed_origins", strconv.Quote(origin), `origins as browsers send them, such as "https://example.com" or "http://localhost:3000", or "*"`}
+		}
+	}
+	if c.SSE.MaxConnections < 0 {
+		return &SettingError{"sse.max_connections", strconv.Itoa(c.SSE.MaxConnections), "a number of streams, or 0 for what the limit of file descriptors allows"}
+	}
+	return nil
+}
+
+func notInPath(r rune) bool {
+	return r <= ' ' || r == 0x7f || strings.ContainsRune("?#%{}", r)
+}
+
+// isOrigin says whether a browser could send s as Origin, letter for letter.
+func isOrigin(s string) bool {
+	if s == "*" || s == "null" {
+		return true
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || s != strings.ToLower(u.Scheme+"://"+u.Host) {
+		return false
+	}
+	defaultPort := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	return u.Port() == "" || u.Port() != defaultPort
+}
+
+func (c Config) checkCertificates() *SettingError {
+	for _, server := range []struct{ section, cert, key string }{
+		{"sse.tls.", c.SSE.TLS.CertFile, c.SSE.TLS.KeyFile},
+		{"grpc.tls.", c.GRPC.TLS.CertFile, c.GRPC.TLS.KeyFile},
+	} {
+		if server.cert != "" && server.key == "" {
+			return &SettingError{server.section + "key_file", "nothing, but " + server.section + "cert_file", "both, or neither"}
+		}
+		if server.cert == "" && server.key != "" {
+			return &SettingError{server.section + "cert_file", "nothing, but " + server.section + "key_file", "both, or neither"}
+		}
+	}
+	if c.GRPC.TLS.ClientCAFile != "" && c.GRPC.TLS.CertFile == "" {
+		return &SettingError{"grpc.tls.client_ca_file", strconv.Quote(c.GRPC.TLS.ClientCAFile) + " without grpc.tls.cert_file", "client certificates only where the server has one too"}
+	}
+	return nil
+}
+
+func (c Config) checkTokens() *SettingError {
+	const key = "control.tokens"
+	names, tokens := map[string]bool{}, map[string]string{}
+	for i, t := range c.Control.Tokens {
+		if t.Name == "" || strings.ContainsFunc(t.Name, notInName) {
+			return &SettingError{fmt.Sprintf("%s[%d].name", key, i), strconv.Quote(t.Name), "a name of letters, digits, '-', '_' and '.'"}
+		}
+		if names[t.Name] {
+			return &SettingError{key, fmt.Sprintf("two tokens with the name %q", t.Name), "each name once"}
+		}
+		names[t.Name] = true
+		if !isBearerToken(t.Token) {
+			return &SettingError{key, fmt.Sprintf("token %q with a value that no Authorization header can carry", t.Name), "letters, digits and any of -._~+/, then any number of ="}
+		}
+		if other, ok := tokens[t.Token]; ok {
+			return &SettingError{key, fmt.Sprintf("the same token for %q and %q", other, t.Name), "each token once"}
+		}
+		tokens[t.Token] = t.Name
+		for _, scope := range t.Scopes {
+			if !slices.Contains([]string{"publish", "read", "admin"}, scope) {
+				return &SettingError{key, fmt.Sprintf("token %q with the scope %q", t.Name, scope), "publish, read, admin"}
+			}
+		}
+	}
+	return nil
+}
+
+func notInName(r rune) bool {
+	return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r)
+}
+
+// isBearerToken says whether s is a b64token of RFC 6750 §2.1, which no list or
+// colon in a variable can be mistaken for.
+func isBearerToken(s string) bool {
+	s = strings.TrimRight(s, "=")
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !isAlphanumeric(r) && !strings.ContainsRune("-._~+/", r)
+	})
+}
+
+func isAlphanumeric(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+}
+
+// checkExposure refuses a control plane that strangers could call: whoever
+// reaches it can speak to every browser and sign tokens for any user.
+func (c Config) checkExposure() *SettingError {
+	if c.Control.Insecure || len(c.Control.Tokens) > 0 {
+		return nil
+	}
+	if !isLoopback(c.GRPC.Addr) && c.GRPC.TLS.ClientCAFile == "" {
+		return &SettingError{"grpc.addr", strconv.Quote(c.GRPC.Addr) + " with no control.tokens", "a loopback address, or any with control.tokens, grpc.tls.client_ca_file or control.insecure"}
+	}
+	if !isLoopback(c.REST.Addr) {
+		return &SettingError{"rest.addr", strconv.Quote(c.REST.Addr) + " with no control.tokens", "a loopback address, or any with control.tokens or control.insecure"}
+	}
+	return nil
+}
+
+// isLoopback says whether a listener on addr is reachable from this machine
+// alone. A name other than localhost could resolve to anything.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func (c Config) checkAuth() *SettingError {
+	if cookie := (http.Cookie{Name: c.Auth.Cookie, Value: "x"}); c.Auth.Cookie != "" && cookie.Valid() != nil {
+		return &SettingError{"auth.cookie", strconv.Quote(c.Auth.Cookie), "the name of a cookie, or an empty text"}
+	}
+	secret := c.Auth.JWT.HMACSecret
+	if secret != "" && len(secret) < minSecret {
+		return &SettingError{"auth.jwt.hmac_secret", fmt.Sprintf("a secret of %d bytes", len(secret)), fmt.Sprintf("at least %d bytes", minSecret)}
+	}
+	if secret != "" {
+		return nil
+	}
+	const withSecret = "only together with auth.jwt.hmac_secret, since no token can be checked without"
+	if c.Auth.JWT.Issuer != "" {
+		return &SettingError{"auth.jwt.issuer", strconv.Quote(c.Auth.JWT.Issuer), withSecret}
+	}
+	if c.Auth.JWT.Audience != "" {
+		return &SettingError{"auth.jwt.audience", strconv.Quote(c.Auth.JWT.Audience), withSecret}
+	}
+	if !c.Auth.Anonymous {
+		return &SettingError{"auth.anonymous", "false", withSecret}
+	}
+	return nil
+}
+
+func (c Config) checkBroker() *SettingError {
+	if c.Broker.Shards < 0 || c.Broker.Shards > maxShards {
+		return &SettingError{"broker.shards", strconv.Itoa(c.Broker.Shards), fmt.Sprintf("1 to %d, or 0 for one for each CPU", maxShards)}
+	}
+	if c.Broker.QueueBytes < minQueueBytes {
+		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at least " + Bytes(minQueueBytes).String()}
+	}
+	return oneOf("broker.slow_consumer", c.Broker.SlowConsumer, SlowDisconnect, SlowDropOldest)
+}
+
+func (c Config) checkProcess() *SettingError {
+	if err := oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
+		return err
+	}
+	if err := oneOf("log.format", c.Log.Format, "text", "json"); err != nil {
+		return err
+	}
+	if c.Drain.Timeout <= 0 {
+		return moreThanZero("drain.timeout", c.Drain.Timeout)
+	}
+	return nil
+}
+
+func oneOf(key, given string, accepted ...string) *SettingError {
+	if slices.Contains(accepted, given) {
+		return nil
+	}
+	return &SettingError{key, strconv.Quote(given), strings.Join(accepted, ", ")}
+}
+
+func atLeast(key string, given, least time.Duration) *SettingError {
+	return &SettingError{key, given.String(), "at least " + least.String()}
+}
+
+func moreThanZero(key string, given time.Duration) *SettingError {
+	return &SettingError{key, given.String(), "a duration longer than 0s"}
+}
