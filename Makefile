@@ -39,7 +39,7 @@ endif
 	$(GO) test $(RACE) -shuffle=on -timeout=5m $(TESTFLAGS) ./...
 
 .PHONY: gen
-gen: ## Generate gen/ from proto/
+gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
 
 .PHONY: fmt
@@ -75,10 +75,12 @@ check-proto: ## buf lint, and no breaking change since the last release
 	git archive $(BASE) buf.yaml proto | $(TOOL) buf breaking --against '-#format=tar'
 
 .PHONY: check-gen
-check-gen: ## gen/ is what proto/ generates
+check-gen: ## gen/ and control/openapi/ are what proto/ generates
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(TOOL) buf generate -o "$$fresh"; \
-	diff -r gen "$$fresh/gen" || { echo 'make check-gen: gen/ is stale: run make gen and commit it'; exit 1; }
+	for dir in gen control/openapi; do \
+		diff -r "$$dir" "$$fresh/$$dir" || { echo "make check-gen: $$dir is stale: run make gen and commit it"; exit 1; }; \
+	done
 
 .PHONY: check-tidy
 check-tidy: ## go.mod and go.sum are tidy, here and in tools/
