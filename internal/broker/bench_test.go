@@ -1,0 +1,93 @@
+package broker_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// sponge is a sink that takes everything and counts the bytes.
+type sponge struct{ bytes *atomic.Int64 }
+
+func (s sponge) Write(pieces [][]byte) (n int, _ error) {
+	for _, p := range pieces {
+		n += len(p)
+	}
+	s.bytes.Add(int64(n))
+	return n, nil
+}
+
+func (sponge) Close(broker.Reason) {}
+
+// crowd opens n streams of as many users, and returns the bytes they get.
+func crowd(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
+	b.Helper()
+	var bytes atomic.Int64
+	for i := range n {
+		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&bytes}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for bk.Stats().Total.Connections < n {
+		runtime.Gosched()
+	}
+	return &bytes
+}
+
+// BenchmarkSendToUser shows that the cost of an event for one user doesn't
+// depend on how many others hold streams.
+func BenchmarkSendToUser(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			bk := broker.New(config())
+			defer bk.Close()
+			crowd(b, bk, n)
+			m := broker.Message{Audience: broker.ToUser("user7"), Data: strings.Repeat("x", 100)}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := bk.Publish(b.Context(), m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDelivery is what one delivery of a broadcast costs up to its sink:
+// an operation is a delivery, so allocations that are a message's and not a
+// delivery's come out as 0.
+func BenchmarkDelivery(b *testing.B) {
+	const streams = 10_000
+	bk := broker.New(config())
+	defer bk.Close()
+	crowd(b, bk, streams)
+	m := broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", 100)}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += streams {
+		before := bk.Stats().Total.Delivered
+		if _, err := bk.Publish(b.Context(), m); err != nil {
+			b.Fatal(err)
+		}
+		for bk.Stats().Total.Delivered < before+streams {
+			runtime.Gosched()
+		}
+	}
+}
+
+// BenchmarkPublishToNobody is the publisher's side alone.
+func BenchmarkPublishToNobody(b *testing.B) {
+	bk := broker.New(config())
+	defer bk.Close()
+	m := broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", 100)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := bk.Publish(b.Context(), m); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,375 @@
+package broker_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+func TestAudiences(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		alice1 := connect(t, b, broker.Subscription{User: "alice"}, -1)
+		alice2 := connect(t, b, broker.Subscription{User: "alice"}, -1)
+		bob := connect(t, b, broker.Subscription{User: "bob"}, -1)
+		anonymous := connect(t, b, broker.Subscription{}, -1)
+
+		all := publish(t, b, toAll("for all"))
+		one := publish(t, b, toUser("alice", "for alice"))
+		none := publish(t, b, toUser("carol", "for nobody here"))
+		typed := publish(t, b, broker.Message{Audience: broker.Everyone(), Event: "price", Data: "a\r\nb"})
+		synctest.Wait()
+
+		for _, r := range []struct {
+			receipt broker.Receipt
+			want    int
+		}{{all, 4}, {one, 2}, {none, 0}, {typed, 4}} {
+			if r.receipt.Recipients != r.want {
+				t.Errorf("event %s has %d recipients, want %d", r.receipt.ID, r.receipt.Recipients, r.want)
+			}
+		}
+		everyones := []received{{"broadcast", "for all", all.ID}, {"price", "a\nb", typed.ID}}
+		alices := []received{everyones[0], {"individual", "for alice", one.ID}, everyones[1]}
+		for name, c := range map[string]struct {
+			*client
+			want []received
+		}{"alice1": {alice1, alices}, "alice2": {alice2, alices}, "bob": {bob, everyones}, "anonymous": {anonymous, everyones}} {
+			if got := c.events(); !slices.Equal(got, c.want) {
+				t.Errorf("%s got %q, want %q", name, got, c.want)
+			}
+		}
+	})
+}
+
+func TestIdsGrowByOrderOfPublication(t *testing.T) {
+	b := broker.New(config())
+	defer b.Close()
+	first := publish(t, b, toAll("x"))
+	second := publish(t, b, toUser("alice", "x"))
+	epoch, _, _ := strings.Cut(first.ID, "-")
+	if first.ID != epoch+"-1" || second.ID != epoch+"-2" {
+		t.Errorf("ids %q and %q, want EPOCH-1 and EPOCH-2", first.ID, second.ID)
+	}
+}
+
+func TestStreamBeginsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		c := &client{room: -1, stream: b.NewStream(broker.Subscription{})}
+		if err := c.stream.Start(c, []byte("HTTP/1.1 200 OK\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		rest, ok := strings.CutPrefix(c.text(), "HTTP/1.1 200 OK\r\n\r\nretry: ")
+		var retry int
+		if n, _ := fmt.Sscanf(rest, "%d\n:", &retry); !ok || n != 1 || !strings.HasSuffix(rest, "\n\n") || retry < 2250 || retry >= 3750 {
+			t.Errorf("the stream begins with %q, want the preamble and a block with retry: 2250 to 3750", c.text())
+		}
+	})
+}
+
+func TestLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		gone := connect(t, b, broker.Subscription{User: "alice"}, -1)
+		stays := connect(t, b, broker.Subscription{User: "alice"}, -1)
+		broken := connect(t, b, broker.Subscription{User: "bob"}, -1)
+		synctest.Wait()
+		gone.stream.HangUp()
+		gone.stream.HangUp()
+		broken.fail()
+		synctest.Wait()
+		if ended, why := gone.end(); !ended || why != broker.HungUp {
+			t.Errorf("the stream that hung up: ended %v, because %v", ended, why)
+		}
+		publish(t, b, toAll("x"))
+		synctest.Wait()
+		if ended, why := broken.end(); !ended || why != broker.WriteFailed {
+			t.Errorf("the broken stream: ended %v, because %v", ended, why)
+		}
+		if got := publish(t, b, toUser("alice", "y")).Recipients; got != 1 {
+			t.Errorf("alice has %d recipients, want 1", got)
+		}
+		synctest.Wait()
+		if got := stays.data(); !slices.Equal(got, []string{"x", "y"}) {
+			t.Errorf("the stream that stays got %q", got)
+		}
+		if users := b.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" || users[0].Connections != 1 {
+			t.Errorf("users %+v, want alice with one stream", users)
+		}
+		s := b.Stats().Total
+		if s.Connections != 1 || s.Connected != 3 || s.Disconnected["hung_up"] != 1 || s.Disconnected["write_failed"] != 1 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestUsersPageInOrder(t *testing.T) {
+	b := broker.New(config())
+	defer b.Close()
+	for _, u := range []string{"b2", "a", "b1", "ç", "b3", "c", "b2"} {
+		connect(t, b, broker.Subscription{User: u}, -1)
+	}
+	for _, c := range []struct {
+		prefix, after string
+		limit         int
+		want          string
+	}{
+		{"", "", 100, "a b1 b2 b3 c ç"}, {"", "", 2, "a b1"}, {"", "b1", 2, "b2 b3"}, {"b", "", 100, "b1 b2 b3"},
+		{"b", "b2", 100, "b3"}, {"b", "z", 100, ""}, {"x", "", 100, ""}, {"", "ç", 5, ""}, {"c", "a", 5, "c"},
+	} {
+		var ids []string
+		for _, u := range b.Users(c.prefix, c.after, c.limit) {
+			ids = append(ids, u.ID)
+		}
+		if got := strings.Join(ids, " "); got != c.want {
+			t.Errorf("prefix %q after %q limit %d: %q, want %q", c.prefix, c.after, c.limit, got, c.want)
+		}
+	}
+}
+
+func TestInvalidMessages(t *testing.T) {
+	b := broker.New(config())
+	defer b.Close()
+	for name, c := range map[string]struct {
+		m     broker.Message
+		field string
+	}{
+		"no audience":          {broker.Message{Data: "x"}, "audience"},
+		"empty data":           {toAll(""), "data"},
+		"data too long":        {toAll(strings.Repeat("x", broker.MaxData+1)), "data"},
+		"data not UTF-8":       {toAll("a\xff"), "data"},
+		"type with LF":         {broker.Message{Audience: broker.Everyone(), Event: "a\nb", Data: "x"}, "event"},
+		"type with NUL":        {broker.Message{Audience: broker.Everyone(), Event: "a\x00", Data: "x"}, "event"},
+		"reserved type":        {broker.Message{Audience: broker.Everyone(), Event: "peald.reset", Data: "x"}, "event"},
+		"empty user":           {toUser("", "x"), "user_id"},
+		"user too long":        {toUser(strings.Repeat("u", 256), "x"), "user_id"},
+		"user with control":    {toUser("a\x1bb", "x"), "user_id"},
+		"user with C1 control": {toUser("a\u0085b", "x"), "user_id"},
+	} {
+		_, err := b.Publish(t.Context(), c.m)
+		if invalid, ok := errors.AsType[*broker.InvalidError](err); !ok || invalid.Field != c.field {
+			t.Errorf("%s: error %v, want one of field %s", name, err, c.field)
+		}
+	}
+	if got := b.Stats().Published; got != 0 {
+		t.Errorf("%d events were published", got)
+	}
+}
+
+func TestOneSlowClientHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Shards, cfg.QueueBytes = 1, 2000
+		b := broker.New(cfg)
+		defer b.Close()
+		slow := connect(t, b, broker.Subscription{}, 10)
+		fast := connect(t, b, broker.Subscription{}, -1)
+		for i := range 100 {
+			publish(t, b, toAll(fmt.Sprint(i)))
+			synctest.Wait()
+		}
+		if got := len(fast.data()); got != 100 {
+			t.Errorf("the fast client got %d events, want 100", got)
+		}
+		if ended, why := slow.end(); !ended || why != broker.SlowConsumer {
+			t.Errorf("the slow client: ended %v, because %v", ended, why)
+		}
+		s := b.Stats().Total
+		if s.Disconnected["slow_consumer"] != 1 || s.Dropped["slow_consumer"] == 0 || s.QueuedBytes != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestDropOldestTellsOfTheHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Shards, cfg.QueueBytes, cfg.SlowConsumer = 1, 500, broker.DropOldest
+		b := broker.New(cfg)
+		defer b.Close()
+		c := connect(t, b, broker.Subscription{}, -1)
+		first := publish(t, b, toAll("first"))
+		synctest.Wait()
+		c.mu.Lock()
+		c.room = 20 // the next frame is cut in its middle
+		c.mu.Unlock()
+		var ids []string
+		for i := range 50 {
+			ids = append(ids, publish(t, b, toAll(fmt.Sprintf("number %d", i))).ID)
+			if i == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		if q := b.Stats().Total.QueuedBytes; q == 0 || q > 700 {
+			t.Errorf("%d bytes are queued, want about the bound", q)
+		}
+		c.drain(-1)
+		synctest.Wait()
+		events := c.events()
+		if events[0].id != first.ID || events[1].data != "number 0" {
+			t.Fatalf("the stream begins with %q", events[:2])
+		}
+		if want := (received{"peald.reset", fmt.Sprintf(`{"reason":"overflow","last_event_id":%q}`, ids[0]), ids[0]}); events[2] != want {
+			t.Errorf("the hole is marked by %q, want %q", events[2], want)
+		}
+		rest := events[3:]
+		for i, e := range rest {
+			if want := ids[len(ids)-len(rest)+i]; e.id != want {
+				t.Errorf("after the hole comes %q, want %s", e, want)
+			}
+		}
+		if dropped := b.Stats().Total.Dropped["slow_consumer"]; int(dropped) != 49-len(rest) {
+			t.Errorf("%d events counted as dropped, want %d", dropped, 49-len(rest))
+		}
+		publish(t, b, toAll("last"))
+		synctest.Wait()
+		if data := c.data(); data[len(data)-1] != "last" {
+			t.Errorf("after the hole the stream doesn't go on: %q", data)
+		}
+	})
+}
+
+func TestFramesGoOnWhereTheyStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		c := connect(t, b, broker.Subscription{}, 0)
+		var want []string
+		for i := range 20 {
+			want = append(want, strings.Repeat("x", i*7%13)+fmt.Sprint(i))
+			publish(t, b, toAll(want[i]))
+		}
+		for range 400 {
+			c.drain(3)
+			synctest.Wait()
+		}
+		if got := c.data(); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+func TestBurstIsCoalesced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		c := connect(t, b, broker.Subscription{}, 0)
+		for i := range 200 {
+			publish(t, b, toAll(fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		before := c.writes
+		c.drain(-1)
+		synctest.Wait()
+		if got := len(c.data()); got != 200 || c.writes != before+1 {
+			t.Errorf("%d events came in %d writes, want 200 in one", got, c.writes-before)
+		}
+	})
+}
+
+func TestHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		var clients []*client
+		for range 100 {
+			clients = append(clients, connect(t, b, broker.Subscription{}, -1))
+		}
+		perSecond := make([]int, 0, 60)
+		seen := 0
+		for range 60 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			total := 0
+			for _, c := range clients {
+				total += strings.Count(c.text(), ": heartbeat\n\n")
+			}
+			perSecond = append(perSecond, total-seen)
+			seen = total
+		}
+		for i, c := range clients {
+			if n := strings.Count(c.text(), ": heartbeat\n\n"); n < 3 || n > 5 {
+				t.Errorf("client %d got %d heartbeats in a minute, want about 4", i, n)
+			}
+		}
+		if most := slices.Max(perSecond[15:]); most > 30 {
+			t.Errorf("heartbeats by the second %v: not spread over the period", perSecond)
+		}
+	})
+}
+
+func TestTokenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		c := connect(t, b, broker.Subscription{User: "alice", Expires: time.Now().Add(40 * time.Second)}, -1)
+		time.Sleep(39 * time.Second)
+		synctest.Wait()
+		if ended, _ := c.end(); ended {
+			t.Error("the stream ended before its token")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if ended, why := c.end(); !ended || why != broker.Expired {
+			t.Errorf("after the token's end: ended %v, because %v", ended, why)
+		}
+	})
+}
+
+func TestWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		dead := connect(t, b, broker.Subscription{}, 0)
+		drips := connect(t, b, broker.Subscription{}, 0)
+		publish(t, b, toAll(strings.Repeat("x", 100)))
+		for range 4 {
+			time.Sleep(10 * time.Second)
+			drips.drain(1)
+			synctest.Wait()
+		}
+		if ended, why := dead.end(); !ended || why != broker.WriteTimeout {
+			t.Errorf("the dead connection: ended %v, because %v", ended, why)
+		}
+		if ended, why := drips.end(); ended {
+			t.Errorf("the connection that still takes bytes was ended, because %v", why)
+		}
+	})
+}
+
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		c := connect(t, b, broker.Subscription{User: "alice"}, -1)
+		publish(t, b, toAll("last words"))
+		b.Close()
+		b.Close()
+		if ended, why := c.end(); !ended || why != broker.Shutdown {
+			t.Errorf("ended %v, because %v", ended, why)
+		}
+		if got := c.data(); !slices.Equal(got, []string{"last words"}) {
+			t.Errorf("got %q before the end", got)
+		}
+		if _, err := b.Publish(t.Context(), toAll("x")); !errors.Is(err, broker.ErrClosed) {
+			t.Errorf("publishing to a closed broker: %v", err)
+		}
+		late := &client{room: -1, stream: b.NewStream(broker.Subscription{})}
+		if err := late.stream.Start(late, nil); !errors.Is(err, broker.ErrClosed) {
+			t.Errorf("joining a closed broker: %v", err)
+		}
+		if n := b.Stats().Total.Connections; n != 0 {
+			t.Errorf("%d streams are left", n)
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package broker_test
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/eventstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// config is a broker's for tests; change what matters.
+func config() broker.Config {
+	return broker.Config{
+		Shards: 3, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect,
+		Heartbeat: 15 * time.Second, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
+	}
+}
+
+// client is a sink and the client at its other end in one. Room is what its
+// connection takes before it is full.
+type client struct {
+	mu     sync.Mutex
+	stream *broker.Stream
+	got    bytes.Buffer
+	room   int // -1: without end
+	writes int
+	ended  bool
+	reason broker.Reason
+	err    error
+}
+
+func (c *client) Write(pieces [][]byte) (n int, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		panic("written after Close")
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	c.writes++
+	for _, p := range pieces {
+		take := len(p)
+		if c.room >= 0 {
+			take = min(take, c.room)
+			c.room -= take
+		}
+		c.got.Write(p[:take])
+		n += take
+	}
+	return n, nil
+}
+
+func (c *client) Close(r broker.Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		panic("closed twice")
+	}
+	c.ended, c.reason = true, r
+}
+
+// drain makes room for n more bytes and says so.
+func (c *client) drain(n int) {
+	c.mu.Lock()
+	c.room = n
+	c.mu.Unlock()
+	c.stream.Ready()
+}
+
+func (c *client) fail() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = errors.New("broken")
+}
+
+// end returns whether and why the stream has ended.
+func (c *client) end() (bool, broker.Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended, c.reason
+}
+
+func (c *client) text() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.got.String()
+}
+
+type received struct{ typ, data, id string }
+
+// events are what an EventSource would have dispatched.
+func (c *client) events() (events []received) {
+	d := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
+		events = append(events, received{string(e.Type), string(e.Data), string(e.ID)})
+	}}
+	_, _ = d.Write([]byte(c.text()))
+	return events
+}
+
+func (c *client) data() (data []string) {
+	for _, e := range c.events() {
+		data = append(data, e.data)
+	}
+	return data
+}
+
+// connect opens a stream with room bytes of room, -1 for no bound.
+func connect(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
+	t.Helper()
+	c := &client{room: room, stream: b.NewStream(sub)}
+	if err := c.stream.Start(c, nil); err != nil {
+		t.Fatalf("start a stream: %v", err)
+	}
+	return c
+}
+
+func publish(t *testing.T, b *broker.Broker, m broker.Message) broker.Receipt {
+	t.Helper()
+	r, err := b.Publish(t.Context(), m)
+	if err != nil {
+		t.Fatalf("publish %q: %v", m.Data, err)
+	}
+	return r
+}
+
+func toAll(data string) broker.Message {
+	return broker.Message{Audience: broker.Everyone(), Data: data}
+}
+
+func toUser(user, data string) broker.Message {
+	return broker.Message{Audience: broker.ToUser(user), Data: data}
+}

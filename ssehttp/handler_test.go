@@ -1,0 +1,282 @@
+package ssehttp_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/ssehttp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// verifier knows two tokens.
+type verifier struct{}
+
+func (verifier) Verify(token string) (auth.Identity, error) {
+	if user, ok := strings.CutPrefix(token, "good-"); ok {
+		return auth.Identity{User: user}, nil
+	}
+	return auth.Identity{}, errors.New("it is forged")
+}
+
+type server struct {
+	*httptest.Server
+	broker  *broker.Broker
+	handler *ssehttp.Handler
+}
+
+// start serves a handler over a real socket; change alters its set-up.
+func start(t *testing.T, change func(*ssehttp.Config, *broker.Config)) *server {
+	t.Helper()
+	cfg := ssehttp.Config{
+		Path: "/events", Cookie: "peald_token", Anonymous: true, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
+		AllowedOrigins: []string{"https://app.example.com"},
+	}
+	bcfg := broker.Config{
+		Shards: 2, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect,
+		Heartbeat: 15 * time.Second, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
+	}
+	if change != nil {
+		change(&cfg, &bcfg)
+	}
+	b := broker.New(bcfg)
+	h := ssehttp.New(cfg, b, verifier{})
+	s := &server{httptest.NewServer(h), b, h}
+	t.Cleanup(func() {
+		b.Close()
+		s.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return s
+}
+
+// request sends one request; a header given as "Name: value".
+func (s *server) request(t *testing.T, method, target string, headers ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Add(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// block reads up to the end of the next block.
+func block(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	var text strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		text.WriteString(line)
+		if err != nil {
+			t.Fatalf("the stream ends after %q: %v", text.String(), err)
+		}
+		if line == "\n" {
+			return text.String()
+		}
+	}
+}
+
+func (s *server) publish(t *testing.T, m broker.Message) broker.Receipt {
+	t.Helper()
+	r, err := s.broker.Publish(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestStream(t *testing.T) {
+	s := start(t, nil)
+	resp := s.request(t, "GET", "/events", "Accept: text/event-stream", "Authorization: Bearer good-alice")
+	for name, want := range map[string]string{
+		"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
+	} {
+		if got := resp.Header.Get(name); resp.StatusCode != 200 || got != want {
+			t.Errorf("status %d, %s: %q, want 200 and %q", resp.StatusCode, name, got, want)
+		}
+	}
+	body := bufio.NewReader(resp.Body)
+	if first := block(t, body); !regexp.MustCompile(`^retry: \d{4}\n: .*\n\n$`).MatchString(first) {
+		t.Errorf("the first block is %q", first)
+	}
+	all := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "one\ntwo"})
+	one := s.publish(t, broker.Message{Audience: broker.ToUser("alice"), Data: "for you"})
+	if got, want := block(t, body), "id: "+all.ID+"\nevent: broadcast\ndata: one\ndata: two\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := block(t, body), "id: "+one.ID+"\nevent: individual\ndata: for you\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if users := s.broker.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" {
+		t.Errorf("users %+v", users)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	s := start(t, nil)
+	closed := start(t, func(c *ssehttp.Config, _ *broker.Config) { c.Anonymous = false })
+	for name, c := range map[string]struct {
+		server  *server
+		method  string
+		target  string
+		headers []string
+		status  int
+		says    string // part of the body, or "Name: value" of a header
+	}{
+		"anonymous":               {s, "GET", "/events", nil, 200, ""},
+		"browser's Accept":        {s, "GET", "/events", []string{"Accept: text/event-stream"}, 200, ""},
+		"any Accept":              {s, "GET", "/events", []string{"Accept: text/html, */*;q=0.1"}, 200, ""},
+		"other Accept":            {s, "GET", "/events", []string{"Accept: application/json"}, 406, "application/json"},
+		"Accept with weight 0":    {s, "GET", "/events", []string{"Accept: text/event-stream;q=0"}, 406, ""},
+		"HEAD":                    {s, "HEAD", "/events", nil, 200, "Content-Type: text/event-stream"},
+		"HEAD with bad token":     {s, "HEAD", "/events?access_token=bad", nil, 401, ""},
+		"OPTIONS":                 {s, "OPTIONS", "/events", nil, 204, "Allow: GET, HEAD, OPTIONS"},
+		"POST":                    {s, "POST", "/events", nil, 405, "Allow: GET, HEAD, OPTIONS"},
+		"POST says why":           {s, "POST", "/events", nil, 405, "POST"},
+		"other path":              {s, "GET", "/v1/broadcast", nil, 404, "/events"},
+		"token in header":         {s, "GET", "/events", []string{"Authorization: bearer good-a"}, 200, ""},
+		"token in cookie":         {s, "GET", "/events", []string{"Cookie: peald_token=good-a"}, 200, ""},
+		"token in query":          {s, "GET", "/events?access_token=good-a", nil, 200, ""},
+		"same token twice":        {s, "GET", "/events?access_token=good-a", []string{"Cookie: peald_token=good-a"}, 200, ""},
+		"two tokens":              {s, "GET", "/events?access_token=good-a", []string{"Cookie: peald_token=good-b"}, 400, "two different tokens"},
+		"forged token":            {s, "GET", "/events", []string{"Authorization: Bearer x"}, 401, "forged"},
+		"forged token challenges": {s, "GET", "/events", []string{"Authorization: Bearer x"}, 401, "Www-Authenticate: Bearer"},
+		"forged cookie":           {s, "GET", "/events", []string{"Cookie: peald_token=x"}, 401, "forged"},
+		"forged query":            {s, "GET", "/events?access_token=x", nil, 401, "forged"},
+		"empty query token":       {s, "GET", "/events?access_token=", nil, 401, "access_token"},
+		"empty cookie":            {s, "GET", "/events", []string{"Cookie: peald_token="}, 200, ""},
+		"Basic":                   {s, "GET", "/events", []string{"Authorization: Basic YTpi"}, 401, "Bearer TOKEN"},
+		"no token where needed":   {closed, "GET", "/events", nil, 401, "peald_token"},
+		"token where needed":      {closed, "GET", "/events?access_token=good-a", nil, 200, ""},
+
+		"allowed origin": {
+			s, "GET", "/events",
+			[]string{"Origin: https://app.example.com", "Cookie: peald_token=good-a"}, 200, "Access-Control-Allow-Origin: https://app.example.com",
+		},
+		"allowed origin may send cookies":   {s, "GET", "/events", []string{"Origin: https://app.example.com"}, 200, "Access-Control-Allow-Credentials: true"},
+		"allowed origin on a refusal":       {s, "GET", "/events?access_token=x", []string{"Origin: https://app.example.com"}, 401, "Access-Control-Allow-Origin: https://app.example.com"},
+		"foreign origin":                    {s, "GET", "/events", []string{"Origin: https://evil.example"}, 200, "Access-Control-Allow-Origin: "},
+		"foreign origin with cookie":        {s, "GET", "/events", []string{"Origin: https://evil.example", "Cookie: a=b"}, 403, "https://evil.example"},
+		"preflight of an allowed origin":    {s, "OPTIONS", "/events", []string{"Origin: https://app.example.com", "Access-Control-Request-Method: GET"}, 204, "Access-Control-Allow-Headers: Last-Event-ID, Authorization, Cache-Control"},
+		"preflight of a foreign origin":     {s, "OPTIONS", "/events", []string{"Origin: https://evil.example", "Access-Control-Request-Method: GET"}, 204, "Access-Control-Allow-Headers: "},
+		"a cache keeps the origins' apart":  {s, "GET", "/events", nil, 200, "Vary: Origin"},
+		"an origin that is the listener's":  {s, "GET", "/events", []string{"Origin: " + s.URL, "Cookie: a=b"}, 200, ""},
+		"an origin that is not one at all":  {s, "GET", "/events", []string{"Origin: null", "Cookie: a=b"}, 403, "null"},
+		"an origin that only looks similar": {s, "GET", "/events", []string{"Origin: https://app.example.com.evil.example", "Cookie: a=b"}, 403, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := c.server.request(t, c.method, c.target, c.headers...)
+			if resp.StatusCode != c.status {
+				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
+			}
+			if header, value, ok := strings.Cut(c.says, ": "); ok {
+				if got := resp.Header.Get(header); got != value {
+					t.Errorf("%s: %q, want %q", header, got, value)
+				}
+			} else if c.says != "" {
+				body, err := io.ReadAll(resp.Body)
+				if err != nil || !strings.Contains(string(body), c.says) || strings.Count(string(body), "\n") != 1 {
+					t.Errorf("body %q (%v), want one line with %q", body, err, c.says)
+				}
+			}
+		})
+	}
+}
+
+func TestRefusalsThatPass(t *testing.T) {
+	full := start(t, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnections = 1 })
+	held := full.request(t, "GET", "/events")
+	block(t, bufio.NewReader(held.Body))
+	draining := start(t, nil)
+	draining.handler.Drain()
+	closed := start(t, nil)
+	closed.broker.Close()
+	for name, s := range map[string]*server{"full": full, "draining": draining, "closed": closed} {
+		resp := s.request(t, "GET", "/events", "Accept: text/event-stream")
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).Match(body) {
+			t.Errorf("%s: a browser gets status %d and %q (%v), want 200 and a retry alone", name, resp.StatusCode, body, err)
+		}
+		resp = s.request(t, "GET", "/events")
+		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: others get status %d with Retry-After %q, want 503", name, resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+	}
+	held.Body.Close()
+	waitFor(t, "room", func() bool { return full.handler.Open() == 0 })
+	if resp := full.request(t, "GET", "/events"); resp.StatusCode != 200 {
+		t.Errorf("with room again: status %d, want 200", resp.StatusCode)
+	}
+}
+
+// waitFor polls until cond holds.
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !cond(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 10 s for %s", what)
+		}
+	}
+}
+
+func TestClientThatHangsUp(t *testing.T) {
+	s := start(t, nil)
+	resp := s.request(t, "GET", "/events?access_token=good-alice")
+	block(t, bufio.NewReader(resp.Body))
+	resp.Body.Close()
+	waitFor(t, "no streams", func() bool { return s.broker.Stats().Total.Connections == 0 })
+	if n := s.broker.Stats().Users; n != 0 {
+		t.Errorf("%d users are left", n)
+	}
+}
+
+// TestClientThatNeverReads holds that a stuck client is ended, and that the
+// others get all meanwhile.
+func TestClientThatNeverReads(t *testing.T) {
+	s := start(t, func(_ *ssehttp.Config, b *broker.Config) { b.QueueBytes = 256 << 10 })
+	stuck, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	if _, err := io.WriteString(stuck, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	reader := s.request(t, "GET", "/events")
+	body := bufio.NewReader(reader.Body)
+	block(t, body)
+	waitFor(t, "two streams", func() bool { return s.broker.Stats().Total.Connections == 2 })
+	data := strings.Repeat("x", 64<<10)
+	for n := 0; s.broker.Stats().Total.Disconnected["slow_consumer"] == 0; n++ {
+		r := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: data})
+		if got := block(t, body); !strings.HasPrefix(got, "id: "+r.ID+"\n") {
+			t.Fatalf("the reader got %.40q, want %s", got, r.ID)
+		}
+		if n > 1000 {
+			t.Fatal("the client that reads nothing is still connected after 64 MB")
+		}
+	}
+}
