@@ -1,0 +1,121 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// What a token can be good for.
+const (
+	// ScopePublish is to send events.
+	ScopePublish = "publish"
+	// ScopeRead is to see users and figures.
+	ScopeRead = "read"
+	// ScopeAdmin is all else: to sign subscriber tokens.
+	ScopeAdmin = "admin"
+)
+
+// scopeOf is the scope that a method needs. A method that is missing here needs
+// ScopeAdmin, so that a new one is not open by oversight.
+func scopeOf(method string) string {
+	switch method {
+	case pealv1.ControlService_Broadcast_FullMethodName,
+		pealv1.ControlService_SendToUser_FullMethodName:
+		return ScopePublish
+	case pealv1.ControlService_ListUsers_FullMethodName,
+		pealv1.ControlService_Stats_FullMethodName:
+		return ScopeRead
+	}
+	return ScopeAdmin
+}
+
+// access decides who may call what.
+type access struct{ callers []caller }
+
+type caller struct {
+	name   string
+	digest [sha256.Size]byte
+	scopes []string
+}
+
+func newAccess(tokens []Token) *access {
+	a := &access{}
+	for _, t := range tokens {
+		a.callers = append(a.callers, caller{
+			name:   t.Name,
+			digest: sha256.Sum256([]byte(t.Token)),
+			scopes: slices.Clone(t.Scopes),
+		})
+	}
+	return a
+}
+
+// check returns nil if the caller of method may call it.
+func (a *access) check(ctx context.Context, method string) error {
+	if len(a.callers) == 0 || strings.HasPrefix(method, "/"+healthv1.Health_ServiceDesc.ServiceName+"/") {
+		return nil
+	}
+	token, err := presented(ctx)
+	if err != nil {
+		return err
+	}
+	c, ok := a.find(token)
+	if !ok {
+		return refuse(codes.Unauthenticated, reasonTokenUnknown, "the token in authorization is none of control.tokens")
+	}
+	// Reflection tells what is public anyway; any caller may have it.
+	if !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") {
+		return nil
+	}
+	if scope := scopeOf(method); len(c.scopes) > 0 && !slices.Contains(c.scopes, scope) {
+		denied := refuse(codes.PermissionDenied, reasonScopeMissing, fmt.Sprintf(
+			"the token %q is good for %s, and %s needs %s",
+			c.name, strings.Join(c.scopes, ", "), method[strings.LastIndexByte(method, '/')+1:], scope))
+		denied.about = map[string]string{"scope": scope}
+		return denied
+	}
+	return nil
+}
+
+// find compares digests, all of them and each in constant time, so that the
+// time it takes tells nothing of the tokens.
+func (a *access) find(token string) (found caller, ok bool) {
+	digest := sha256.Sum256([]byte(token))
+	for _, c := range a.callers {
+		if subtle.ConstantTimeCompare(c.digest[:], digest[:]) == 1 {
+			found, ok = c, true
+		}
+	}
+	return found, ok
+}
+
+// presented is the token that came with a call.
+func presented(ctx context.Context) (string, error) {
+	const how = "send one of control.tokens as `authorization: Bearer TOKEN`"
+	missing := func(what string) error {
+		return refuse(codes.Unauthenticated, reasonTokenMissing, what+": "+how)
+	}
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	switch {
+	case len(values) == 0:
+		return "", missing("the call has no authorization")
+	case len(values) > 1:
+		return "", missing("the call has more than one authorization")
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", missing("the call's authorization is no Bearer token")
+	}
+	return token, nil
+}

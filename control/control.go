@@ -1,0 +1,132 @@
+// Package control is the control plane: ControlService over the broker, on
+// gRPC and as REST, and who may call what of it.
+//
+// REST calls go through a gRPC server of their own inside the process, so that
+// both ways have the same checks and the same errors.
+package control
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// MaxRequest is the longest request in bytes, over gRPC and REST alike.
+const MaxRequest = 4 << 20
+
+// Config says who may call, and what Stats tells about the daemon.
+type Config struct {
+	// Tokens are those that callers may present. Where there are none,
+	// everybody who reaches the control plane may do everything.
+	Tokens []Token
+
+	// Insecure says that the control plane is meant to be open to the
+	// network. Without it and without Tokens, REST answers only to names
+	// that can't be made to point here by a stranger.
+	Insecure bool
+
+	// Version is the daemon's, for Stats.
+	Version string
+
+	// MaxConnections is how many streams the daemon may hold, for Stats.
+	MaxConnections int
+
+	// Logger gets what an operator should know; nothing where nil. What
+	// requests carry never goes there.
+	Logger *slog.Logger
+}
+
+// Token lets a caller in.
+type Token struct {
+	// Name is what errors call the token.
+	Name string
+
+	// Token is the secret itself.
+	Token string
+
+	// Scopes are what the token is good for: any of ScopePublish, ScopeRead
+	// and ScopeAdmin. None means all.
+	Scopes []string
+}
+
+// Broker is what the control plane needs of a *broker.Broker. Its methods may
+// be called at the same time.
+type Broker interface {
+	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	Users(prefix, after string, limit int) []broker.User
+	Stats() broker.Stats
+}
+
+// Minter signs subscriber tokens.
+type Minter interface {
+	Mint(user string, ttl time.Duration) (token string, expires time.Time, err error)
+}
+
+// Service is the control plane of one daemon. Its methods may be called at the
+// same time.
+type Service struct {
+	pealv1.UnimplementedControlServiceServer
+
+	cfg    Config
+	broker Broker
+	minter Minter // nil where there is no key
+	access *access
+	log    *slog.Logger
+	health *health.Server
+
+	mu     sync.Mutex
+	closed bool
+	inside []*inside // an in-process server for each REST handler
+}
+
+// New returns a Service that is not serving yet: health and /readyz say so
+// until SetServing. Without a minter, which then has to be nil itself,
+// CreateToken is refused. Close must be called.
+func New(cfg Config, b Broker, m Minter) *Service {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		cfg:    cfg,
+		broker: b,
+		minter: m,
+		access: newAccess(cfg.Tokens),
+		log:    log,
+		health: health.NewServer(),
+	}
+	s.SetServing(false)
+	return s
+}
+
+// SetServing sets what health checks and /readyz answer.
+func (s *Service) SetServing(serving bool) {
+	status := healthv1.HealthCheckResponse_NOT_SERVING
+	if serving {
+		status = healthv1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", status)
+	s.health.SetServingStatus(pealv1.ControlService_ServiceDesc.ServiceName, status)
+}
+
+// Close ends what the REST handlers run inside the process and returns when it
+// is gone; calls under way are cut off, so the HTTP servers should have stopped
+// before. Health stays at not serving from then on. Servers that GRPCServer
+// returned are the caller's to stop.
+func (s *Service) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.health.Shutdown()
+	for _, in := range s.inside {
+		in.close()
+	}
+	s.inside = nil
+}

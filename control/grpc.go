@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+const (
+	// maxHeaders bounds a call's metadata in bytes: there is one token in it.
+	maxHeaders = 64 << 10
+
+	// minPing is how often clients may send keep-alive pings; gRPC's own five
+	// minutes would cut off those that use the half minute that cloud load
+	// balancers ask for.
+	minPing = 10 * time.Second
+)
+
+// GRPCServer returns a server of the ControlService, health and reflection,
+// with all checks. It is the caller's to serve and to stop; opts can add
+// credentials.
+func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(s.unary, recovery.UnaryServerInterceptor()),
+		grpc.ChainStreamInterceptor(s.stream, recovery.StreamServerInterceptor()),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(MaxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		// Goroutines that stay keep their grown stacks from call to call.
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // never negative
+		grpc.SharedWriteBuffer(true),
+	}, opts...)...)
+	pealv1.RegisterControlServiceServer(registrar{server}, s)
+	healthv1.RegisterHealthServer(server, s.health)
+	reflection.Register(server)
+	return server
+}
+
+func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	if err = s.access.check(ctx, info.FullMethod); err == nil {
+		resp, err = handler(ctx, req)
+	}
+	if err != nil {
+		return nil, s.answer(ctx, info.FullMethod, err)
+	}
+	return resp, nil
+}
+
+func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	err := s.access.check(stream.Context(), info.FullMethod)
+	if err == nil {
+		err = handler(srv, decodingStream{stream})
+	}
+	if err != nil {
+		return s.answer(stream.Context(), info.FullMethod, err)
+	}
+	return nil
+}
+
+// answer is err as the caller gets it. What the caller is not to see, the log
+// gets.
+func (s *Service) answer(ctx context.Context, method string, err error) error {
+	st, told := statusOf(err)
+	if told {
+		return st.Err()
+	}
+	if p, ok := errors.AsType[*recovery.PanicError](err); ok {
+		s.log.ErrorContext(ctx, "a call panicked", "method", method, "panic", p.Panic, "stack", string(p.Stack))
+	} else {
+		s.log.ErrorContext(ctx, "a call failed", "method", method, "error", err)
+	}
+	return st.Err()
+}

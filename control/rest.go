@@ -1,0 +1,153 @@
+package control
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+//go:embed openapi/peald.swagger.json
+var openAPI string
+
+// rest is the HTTP side of the control plane.
+type rest struct {
+	service *Service
+	calls   http.Handler // what is under /v1/
+}
+
+// RESTHandler returns the handler of /v1/, /openapi.json, /healthz and
+// /readyz; anything else is 404. What it runs inside the process ends with
+// Close.
+//
+// It is to get paths as they came: a mux that cleans them would redirect user
+// ids that hold slashes.
+func (s *Service) RESTHandler() (http.Handler, error) {
+	conn, err := s.openInside()
+	if err != nil {
+		return nil, err
+	}
+	gateway, err := newGateway(pealv1.NewControlServiceClient(conn))
+	if err != nil {
+		return nil, err
+	}
+	// Browsers send forms and plain text anywhere without asking; and a page
+	// can make its own name point to this host and then count as the same
+	// origin.
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, refuse(codes.PermissionDenied, reasonForeignOrigin,
+			"a web page of another origin may not call the control plane"))
+	}))
+	return &rest{service: s, calls: protection.Handler(http.MaxBytesHandler(gateway, MaxRequest))}, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, "/v1/"):
+		if err := h.checkHost(r); err != nil {
+			writeError(w, err)
+			return
+		}
+		h.calls.ServeHTTP(w, r)
+	case path == "/openapi.json":
+		h.page(w, r, http.StatusOK, "application/json", openAPI)
+	case path == "/healthz":
+		h.page(w, r, http.StatusOK, "text/plain; charset=utf-8", "ok")
+	case path == "/readyz":
+		if h.ready(r.Context()) {
+			h.page(w, r, http.StatusOK, "text/plain; charset=utf-8", "ok")
+		} else {
+			h.page(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8", "starting or stopping")
+		}
+	default:
+		writeError(w, unknownPath())
+	}
+}
+
+func (h *rest) page(w http.ResponseWriter, r *http.Request, status int, contentType, body string) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		writeError(w, methodNotAllowed(w, r, []string{http.MethodGet}))
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	// An error means that the client is gone.
+	_, _ = io.WriteString(w, body)
+}
+
+func (h *rest) ready(ctx context.Context) bool {
+	reply, err := h.service.health.Check(ctx, &healthv1.HealthCheckRequest{})
+	return err == nil && reply.GetStatus() == healthv1.HealthCheckResponse_SERVING
+}
+
+// checkHost refuses calls that reach an unguarded control plane under a name
+// that a stranger may have made point here.
+func (h *rest) checkHost(r *http.Request) error {
+	if len(h.service.cfg.Tokens) > 0 || h.service.cfg.Insecure {
+		return nil
+	}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host) != nil {
+		return nil
+	}
+	return refuse(codes.PermissionDenied, reasonForeignHost, fmt.Sprintf(
+		"the host %.80q is not answered: with neither control.tokens nor control.insecure only localhost and IP addresses are", host))
+}
+
+func unknownPath() error {
+	return refuse(codes.NotFound, reasonUnknownPath, "there is nothing at this path; /openapi.json lists what there is")
+}
+
+func methodNotAllowed(w http.ResponseWriter, r *http.Request, allowed []string) error {
+	var list []string
+	for _, m := range allowed {
+		if list = append(list, m); m == http.MethodGet {
+			list = append(list, http.MethodHead)
+		}
+	}
+	w.Header().Set("Allow", strings.Join(list, ", "))
+	err := refuse(codes.Unimplemented, reasonMethodNotAllowed,
+		fmt.Sprintf("the method %.20q is not allowed here, %s is", r.Method, strings.Join(list, " or ")))
+	err.httpStatus = http.StatusMethodNotAllowed
+	return err
+}
+
+// writeError answers with err as a google.rpc.Status in JSON.
+func writeError(w http.ResponseWriter, err error) {
+	st, _ := statusOf(err)
+	code := runtime.HTTPStatusFromCode(st.Code())
+	if refused := refusalOf(err); refused != nil && refused.httpStatus != 0 {
+		code = refused.httpStatus
+	}
+	switch code {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="peald"`)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
+	body, err := restJSON().Marshal(st.Proto())
+	if err != nil {
+		code, body = http.StatusInternalServerError, []byte(`{"code":13,"message":"the error can't be said in JSON"}`+"\n")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// An error means that the client is gone.
+	_, _ = w.Write(body)
+}
