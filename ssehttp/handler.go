@@ -42,9 +42,24 @@ type Config struct {
 	Retry time.Duration
 	// WriteTimeout is how long a connection may take no byte.
 	WriteTimeout time.Duration
+	// Engine chooses how bytes get onto sockets.
+	Engine Engine
 	// Logger gets what an operator should know; nothing where nil.
 	Logger *slog.Logger
 }
+
+// Engine is a way to put bytes onto sockets.
+type Engine string
+
+const (
+	// Auto takes Epoll where there is one, and NetHTTP for the rest.
+	Auto Engine = ""
+	// Epoll holds streams on plain HTTP/1.1 as bare descriptors. Linux only;
+	// streams over TLS and HTTP/2 take NetHTTP all the same.
+	Epoll Engine = "epoll"
+	// NetHTTP has a goroutine a stream.
+	NetHTTP Engine = "nethttp"
+)
 
 // Verifier tells who the bearer of a token is. The text of its errors is shown
 // to the client.
@@ -59,19 +74,37 @@ type Handler struct {
 	verifier Verifier
 	origins  origins
 	log      *slog.Logger
+	heads    heads
+	engine   *engine // nil where every stream takes net/http's way
 	open     atomic.Int64
 	refused  atomic.Int64
 	draining atomic.Bool
 }
 
-// New returns a handler that opens streams on b. Without a verifier every
-// token is refused.
-func New(cfg Config, b *broker.Broker, v Verifier) *Handler {
+// New returns a handler that opens streams on b, whose Close must be called.
+// Without a verifier every token is refused.
+func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	h := &Handler{cfg: cfg, broker: b, verifier: v, origins: newOrigins(cfg.AllowedOrigins), log: cfg.Logger}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
-	return h
+	if cfg.Engine != NetHTTP {
+		engine, err := newEngine(b.Shards(), func(delta int64) { h.open.Add(delta) })
+		if err != nil && (cfg.Engine == Epoll || !errors.Is(err, errors.ErrUnsupported)) {
+			return nil, fmt.Errorf("start the epoll engine: %w", err)
+		}
+		h.engine = engine
+	}
+	return h, nil
+}
+
+// Close ends the handler's goroutines. The broker must have been closed
+// before.
+func (h *Handler) Close() error {
+	if h.engine == nil {
+		return nil
+	}
+	return h.engine.close()
 }
 
 // Open returns the number of streams that are open.
@@ -205,16 +238,26 @@ func (h *Handler) token(r *http.Request, query map[string][]string) (string, err
 // stream opens a stream on the request's connection and returns when it has
 // ended. An error means that nothing was written yet.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, sub broker.Subscription) error {
-	if h.draining.Load() {
+	if h.draining.Load() || h.broker.Closed() {
 		return errLater
 	}
-	if n := h.open.Add(1); h.cfg.MaxConnections > 0 && n > int64(h.cfg.MaxConnections) {
-		h.open.Add(-1)
-		return errLater
-	}
+	// The count is the stream's as long as this function runs, and the
+	// engine's own from then on.
 	defer h.open.Add(-1)
+	if n := h.open.Add(1); h.cfg.MaxConnections > 0 && n > int64(h.cfg.MaxConnections) {
+		return errLater
+	}
 	streamHeaders(w.Header())
-	return serve(w, r, h.broker.NewStream(sub), h.cfg.WriteTimeout)
+	st := h.broker.NewStream(sub)
+	if h.engine != nil {
+		if taken, err := h.engine.serve(w, r, st, h.heads.of(w.Header(), time.Now())); taken {
+			if err != nil {
+				h.log.Warn("a stream could not be opened", "error", err)
+			}
+			return nil
+		}
+	}
+	return serve(w, r, st, h.cfg.WriteTimeout)
 }
 
 const allowedMethods = "GET, HEAD, OPTIONS"

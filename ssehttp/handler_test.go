@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,19 @@ func (verifier) Verify(token string) (auth.Identity, error) {
 	return auth.Identity{}, errors.New("it is forged")
 }
 
+// onBoth runs a test on each engine.
+func onBoth(t *testing.T, test func(t *testing.T, engine ssehttp.Engine)) {
+	t.Helper()
+	for _, engine := range []ssehttp.Engine{ssehttp.NetHTTP, ssehttp.Epoll} {
+		t.Run(string(engine), func(t *testing.T) {
+			if engine == ssehttp.Epoll && runtime.GOOS != "linux" {
+				t.Skip("epoll is Linux's own")
+			}
+			test(t, engine)
+		})
+	}
+}
+
 type server struct {
 	*httptest.Server
 	broker  *broker.Broker
@@ -38,10 +52,10 @@ type server struct {
 }
 
 // start serves a handler over a real socket; change alters its set-up.
-func start(t *testing.T, change func(*ssehttp.Config, *broker.Config)) *server {
+func start(t *testing.T, engine ssehttp.Engine, change func(*ssehttp.Config, *broker.Config)) *server {
 	t.Helper()
 	cfg := ssehttp.Config{
-		Path: "/events", Cookie: "peald_token", Anonymous: true, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
+		Engine: engine, Path: "/events", Cookie: "peald_token", Anonymous: true, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
 		AllowedOrigins: []string{"https://app.example.com"},
 	}
 	bcfg := broker.Config{
@@ -52,10 +66,16 @@ func start(t *testing.T, change func(*ssehttp.Config, *broker.Config)) *server {
 		change(&cfg, &bcfg)
 	}
 	b := broker.New(bcfg)
-	h := ssehttp.New(cfg, b, verifier{})
+	h, err := ssehttp.New(cfg, b, verifier{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &server{httptest.NewServer(h), b, h}
 	t.Cleanup(func() {
 		b.Close()
+		if err := h.Close(); err != nil {
+			t.Errorf("close the handler: %v", err)
+		}
 		s.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
@@ -106,8 +126,10 @@ func (s *server) publish(t *testing.T, m broker.Message) broker.Receipt {
 	return r
 }
 
-func TestStream(t *testing.T) {
-	s := start(t, nil)
+func TestStream(t *testing.T) { onBoth(t, testStream) }
+
+func testStream(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, nil)
 	resp := s.request(t, "GET", "/events", "Accept: text/event-stream", "Authorization: Bearer good-alice")
 	for name, want := range map[string]string{
 		"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
@@ -133,9 +155,11 @@ func TestStream(t *testing.T) {
 	}
 }
 
-func TestRequests(t *testing.T) {
-	s := start(t, nil)
-	closed := start(t, func(c *ssehttp.Config, _ *broker.Config) { c.Anonymous = false })
+func TestRequests(t *testing.T) { onBoth(t, testRequests) }
+
+func testRequests(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, nil)
+	closed := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.Anonymous = false })
 	for name, c := range map[string]struct {
 		server  *server
 		method  string
@@ -204,13 +228,15 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-func TestRefusalsThatPass(t *testing.T) {
-	full := start(t, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnections = 1 })
+func TestRefusalsThatPass(t *testing.T) { onBoth(t, testRefusalsThatPass) }
+
+func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
+	full := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnections = 1 })
 	held := full.request(t, "GET", "/events")
 	block(t, bufio.NewReader(held.Body))
-	draining := start(t, nil)
+	draining := start(t, engine, nil)
 	draining.handler.Drain()
-	closed := start(t, nil)
+	closed := start(t, engine, nil)
 	closed.broker.Close()
 	for name, s := range map[string]*server{"full": full, "draining": draining, "closed": closed} {
 		resp := s.request(t, "GET", "/events", "Accept: text/event-stream")
@@ -242,8 +268,10 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func TestClientThatHangsUp(t *testing.T) {
-	s := start(t, nil)
+func TestClientThatHangsUp(t *testing.T) { onBoth(t, testClientThatHangsUp) }
+
+func testClientThatHangsUp(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, nil)
 	resp := s.request(t, "GET", "/events?access_token=good-alice")
 	block(t, bufio.NewReader(resp.Body))
 	resp.Body.Close()
@@ -255,8 +283,10 @@ func TestClientThatHangsUp(t *testing.T) {
 
 // TestClientThatNeverReads holds that a stuck client is ended, and that the
 // others get all meanwhile.
-func TestClientThatNeverReads(t *testing.T) {
-	s := start(t, func(_ *ssehttp.Config, b *broker.Config) { b.QueueBytes = 256 << 10 })
+func TestClientThatNeverReads(t *testing.T) { onBoth(t, testClientThatNeverReads) }
+
+func testClientThatNeverReads(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) { b.QueueBytes = 256 << 10 })
 	stuck, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -196,6 +196,9 @@ func (b *Broker) taken(e *event) {
 	}
 }
 
+// Shards returns the number of shards.
+func (b *Broker) Shards() int { return len(b.shards) }
+
 func (b *Broker) shardFor(user string) *shard {
 	n := uint64(len(b.shards))
 	if user == "" {
@@ -237,6 +240,13 @@ func (b *Broker) leave(st *Stream) {
 			b.accounts.Delete(a)
 		}
 	}
+}
+
+// Closed reports whether the broker is closing or has closed.
+func (b *Broker) Closed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
 }
 
 // Close ends all streams, with what their connections take at once of what

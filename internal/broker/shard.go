@@ -159,7 +159,11 @@ func (s *shard) handle(it *item) {
 			s.markDirty(st)
 		}
 	case hangUp:
-		s.drop(it.stream, HungUp)
+		if st := it.stream; st.index < 0 {
+			st.gone = true // it has yet to join, or has ended
+		} else {
+			s.drop(st, HungUp)
+		}
 	case shutdown:
 		s.closing = true
 	}
@@ -179,6 +183,10 @@ func (s *shard) open(st *Stream, preamble *event) {
 		s.enqueue(st, preamble)
 	}
 	s.enqueue(st, s.greetings[rand.IntN(len(s.greetings))])
+	if st.gone {
+		s.drop(st, HungUp)
+		return
+	}
 	// A random phase spreads the heartbeats of streams that came together.
 	s.wheel.add(st, s.now, 1+rand.Int64N(int64(s.broker.cfg.Heartbeat)))
 }

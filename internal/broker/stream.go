@@ -67,6 +67,7 @@ type Stream struct {
 	dirty    bool   // stands in shard.dirty
 	blocked  bool   // the sink is to call Ready
 	closed   bool
+	gone     bool // the client hung up before the stream had joined
 }
 
 // NewStream prepares a stream, which holds nothing until it is started.

@@ -1,0 +1,23 @@
+//go:build !linux
+
+package ssehttp
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// engine is Linux's own; elsewhere every stream takes net/http's path.
+type engine struct{}
+
+func newEngine(int, func(int64)) (*engine, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, []byte) (bool, error) {
+	return false, nil
+}
+
+func (*engine) close() error { return nil }

@@ -1,0 +1,40 @@
+package ssehttp
+
+import (
+	"bytes"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// heads are the bytes of responses' heads, which streams that came in the same
+// second share where they are the same, as almost all are.
+type heads struct {
+	last atomic.Pointer[head]
+}
+
+type head struct {
+	second int64
+	bytes  []byte
+}
+
+// of returns the head of a stream's response with these headers. The body has
+// no length and isn't chunked: it ends with the connection (RFC 9112 §6.3).
+func (h *heads) of(header http.Header, now time.Time) []byte {
+	_, special := header["Access-Control-Allow-Origin"]
+	second := now.Unix()
+	if last := h.last.Load(); !special && last != nil && last.second == second {
+		return last.bytes
+	}
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 200 OK\r\nDate: ")
+	b.WriteString(now.UTC().Format(http.TimeFormat))
+	b.WriteString("\r\nConnection: close\r\n")
+	_ = header.Write(&b) // a buffer takes everything
+	b.WriteString("\r\n")
+	made := &head{second: second, bytes: b.Bytes()}
+	if !special {
+		h.last.Store(made)
+	}
+	return made.bytes
+}
