@@ -45,7 +45,7 @@ type GRPC struct {
 type MutualTLS struct {
 	CertFile     string `mapstructure:"cert_file" doc:"PEM file of the certificate chain. Empty is plain text."`
 	KeyFile      string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
-	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file of the authorities whose client certificates are asked for and accepted. Empty asks for none."`
+	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file of the authorities one of which must have signed the certificate of whoever calls. Empty asks for no certificate."`
 }
 
 // REST sets the REST listener of the control plane.

@@ -1,0 +1,189 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/peald/peald/control"
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/ssehttp"
+)
+
+// parts are what a daemon consists of, wired together and not yet serving.
+type parts struct {
+	log          *slog.Logger
+	drainTimeout time.Duration
+
+	broker  *broker.Broker
+	streams *ssehttp.Handler
+	control *control.Service
+	slots   *slots
+
+	sse  *httpServer
+	grpc *grpc.Server
+	rest *httpServer
+}
+
+// build makes the parts, whose close must be called.
+func build(cfg Config, opts Options, descriptors budget, log *slog.Logger) (_ *parts, err error) {
+	browserTLS, err := serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	callerTLS, err := controlTLS(cfg.GRPC.TLS)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := subscriberTokens(cfg.Auth.JWT)
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{
+		log:          log,
+		drainTimeout: cfg.Drain.Timeout,
+		broker:       newBroker(cfg, log),
+		slots:        newSlots(descriptors.streams + descriptors.passing),
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.streams, err = newStreams(cfg, p.broker, tokens, descriptors.streams, log); err != nil {
+		return nil, err
+	}
+	p.sse = newHTTPServer(p.streams, browserTLS, log)
+	p.control = newControl(cfg, opts.Version, p.broker, tokens, descriptors.streams, log)
+	p.grpc = newGRPCServer(p.control, callerTLS)
+	metrics, err := metricsHandler(opts.Registry, newFigures(p.broker.Stats, p.streams.Refused, descriptors.streams), log)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := p.control.RESTHandler()
+	if err != nil {
+		return nil, fmt.Errorf("rest: %w", err)
+	}
+	p.rest = newHTTPServer(withMetrics(metrics, rest), nil, log)
+	return p, nil
+}
+
+// close ends what runs from its making on. The servers must have ended.
+func (p *parts) close() {
+	p.broker.Close()
+	if p.streams != nil {
+		if err := p.streams.Close(); err != nil {
+			p.log.Warn("streams did not end well", "error", err)
+		}
+	}
+	if p.control != nil {
+		p.control.Close()
+	}
+}
+
+// subscriberTokens is nil where no secret is set.
+func subscriberTokens(cfg JWT) (*auth.Tokens, error) {
+	if cfg.HMACSecret == "" {
+		return nil, nil //nolint:nilnil // no secret, no tokens, no error
+	}
+	return auth.New(auth.Config{HMACSecret: cfg.HMACSecret, Issuer: cfg.Issuer, Audience: cfg.Audience})
+}
+
+func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
+	shards := cfg.Broker.Shards
+	if shards == 0 {
+		shards = min(runtime.GOMAXPROCS(0), maxShards)
+	}
+	return broker.New(broker.Config{
+		Shards:       shards,
+		QueueBytes:   int(cfg.Broker.QueueBytes),
+		SlowConsumer: broker.SlowPolicy(cfg.Broker.SlowConsumer),
+		Heartbeat:    cfg.SSE.Heartbeat,
+		Retry:        cfg.SSE.Retry,
+		WriteTimeout: cfg.SSE.WriteTimeout,
+		Logger:       log,
+	})
+}
+
+func newStreams(cfg Config, b *broker.Broker, tokens *auth.Tokens, maxStreams int, log *slog.Logger) (*ssehttp.Handler, error) {
+	var verifier ssehttp.Verifier
+	if tokens != nil { // a nil *auth.Tokens would be a Verifier
+		verifier = tokens
+	}
+	return ssehttp.New(ssehttp.Config{
+		Path:           cfg.SSE.Path,
+		Cookie:         cfg.Auth.Cookie,
+		Anonymous:      cfg.Auth.Anonymous,
+		AllowedOrigins: cfg.SSE.AllowedOrigins,
+		MaxConnections: maxStreams,
+		Retry:          cfg.SSE.Retry,
+		WriteTimeout:   cfg.SSE.WriteTimeout,
+		Logger:         log,
+	}, b, verifier)
+}
+
+func newControl(cfg Config, version string, b *broker.Broker, tokens *auth.Tokens, maxStreams int, log *slog.Logger) *control.Service {
+	var minter control.Minter
+	if tokens != nil {
+		minter = tokens
+	}
+	var callers []control.Token
+	for _, t := range cfg.Control.Tokens {
+		callers = append(callers, control.Token{Name: t.Name, Token: t.Token, Scopes: t.Scopes})
+	}
+	return control.New(control.Config{
+		Tokens:         callers,
+		Insecure:       cfg.Control.Insecure,
+		Version:        version,
+		MaxConnections: maxStreams,
+		Logger:         log,
+	}, b, minter)
+}
+
+func newGRPCServer(service *control.Service, tlsConfig *tls.Config) *grpc.Server {
+	if tlsConfig == nil {
+		return service.GRPCServer()
+	}
+	return service.GRPCServer(grpc.Creds(credentials.NewTLS(tlsConfig)))
+}
+
+// metricsHandler registers what the daemon measures, and shows registry.
+func metricsHandler(registry *prometheus.Registry, parts *figures, log *slog.Logger) (http.Handler, error) {
+	if registry == nil {
+		registry = prometheus.NewRegistry()
+	}
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		parts,
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}), nil
+}
+
+// withMetrics is no [http.ServeMux], which would clean paths: rest needs them
+// as they came.
+func withMetrics(metrics, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			metrics.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	headerTimeout = 10 * time.Second // for a request's header, and for TLS's handshake
+	bodyTimeout   = 10 * time.Second
+	idleTimeout   = 30 * time.Second
+	maxHeader     = 32 << 10 // a token in the query, one in a cookie, and what browsers add
+)
+
+// httpServer is an [http.Server] that ends without waiting for connections on
+// which nobody has asked for anything. Browsers open such ahead of need, and
+// Shutdown by itself gives each of them five seconds.
+type httpServer struct {
+	http.Server
+
+	mu      sync.Mutex
+	silent  map[net.Conn]struct{}
+	closing bool
+}
+
+// newHTTPServer makes a server of handler; tlsConfig may be nil, for plain text.
+// It has no write time-out, which would cut streams: handlers set deadlines.
+func newHTTPServer(handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) *httpServer {
+	s := &httpServer{silent: map[net.Conn]struct{}{}}
+	s.Server = http.Server{
+		Handler:           boundBody(handler),
+		TLSConfig:         tlsConfig,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnState:         s.watch,
+	}
+	return s
+}
+
+// boundBody gives a request's body a time to arrive. Without it, a client that
+// announces a body and sends none would keep its connection for ever.
+func boundBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state != http.StateNew {
+		delete(s.silent, conn)
+		return
+	}
+	if s.closing {
+		_ = conn.Close()
+		return
+	}
+	s.silent[conn] = struct{}{}
+}
+
+// serve accepts connections until the server ends.
+func (s *httpServer) serve(listener net.Listener) error {
+	serve := s.Serve
+	if s.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
+	if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// end stops accepting and waits for the requests that are being served. Those
+// that outlast ctx are cut; their number is not known, but that there were any
+// is ctx's error.
+func (s *httpServer) end(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	for conn := range s.silent {
+		_ = conn.Close()
+	}
+	s.mu.Unlock()
+	err := s.Shutdown(ctx)
+	if err != nil {
+		_ = s.Close()
+	}
+	return err
+}

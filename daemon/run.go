@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are what the program around a daemon gives it. All may be left out.
+type Options struct {
+	// Logger gets what an operator should know; nothing where nil.
+	Logger *slog.Logger
+
+	// Version is the daemon's own, which it tells whoever asks.
+	Version string
+
+	// Demo has it serve a page at / of the SSE listener, and events for it.
+	Demo bool
+
+	// Registry is where its metrics go, and what the REST listener shows at
+	// /metrics; a new one where nil.
+	Registry *prometheus.Registry
+
+	// Ready is called once all listeners accept. Its error ends the daemon.
+	Ready func(Addresses) error
+}
+
+// Run is a daemon from its start to its end. It ends when ctx does: it takes no
+// more streams, ends those that are open, then the calls of the control plane,
+// cuts what lasts longer than cfg.Drain.Timeout, and returns nil when none of
+// its goroutines is left. An error is why it could not start or go on.
+func Run(ctx context.Context, cfg Config, opts Options) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	descriptors, err := shareDescriptors(cfg.SSE.MaxConnections)
+	if err != nil {
+		return err
+	}
+	bound, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer bound.close()
+	p, err := build(cfg, opts, descriptors, log)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	log.Info("file descriptors", "limit", descriptors.limit, "streams", descriptors.streams)
+	return p.run(ctx, bound, opts.Ready)
+}
+
+// run serves until ctx ends or something fails, and then ends all parts.
+func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) error) error {
+	healthy, fail := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer fail(nil)
+	var serving sync.WaitGroup
+	serve := func(key string, serve func() error) {
+		serving.Go(func() {
+			if err := serve(); err != nil {
+				fail(fmt.Errorf("%s: %w", key, err))
+			}
+		})
+	}
+	serve("sse.addr", func() error { return p.sse.serve(newSlotListener(bound.sse, p.slots)) })
+	serve("grpc.addr", func() error { return p.grpc.Serve(bound.grpc) })
+	serve("rest.addr", func() error { return p.rest.serve(bound.rest) })
+
+	addresses := bound.addresses()
+	p.control.SetServing(true)
+	p.log.Info("accepting", "sse", addresses.SSE, "grpc", addresses.GRPC, "rest", addresses.REST)
+	if ready != nil {
+		if err := ready(addresses); err != nil {
+			fail(err)
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-healthy.Done():
+	}
+	failure := context.Cause(healthy)
+	p.end()
+	serving.Wait()
+	return failure
+}
+
+const (
+	// stopGrace is what calls of the control plane are given to finish. They
+	// take milliseconds, but for watches, which would never end.
+	stopGrace = 2 * time.Second
+
+	// cutShare is the part of the drain's time that is kept for cutting what
+	// has not ended by then.
+	cutShare = 10
+)
+
+// end ends all parts: the streams first, while the control plane still tells
+// how far that is, then the control plane.
+func (p *parts) end() {
+	start := time.Now()
+	p.log.Info("ending", "streams", p.streams.Open(), "timeout", p.drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), p.drainTimeout-p.drainTimeout/cutShare)
+	defer cancel()
+
+	p.control.SetServing(false)
+	p.streams.Drain()
+	var streams errgroup.Group
+	streams.Go(func() error { return p.sse.end(ctx) })
+	streams.Go(func() error { p.broker.Close(); return nil })
+	if err := streams.Wait(); err != nil {
+		p.log.Warn("streams were cut", "reason", err)
+	}
+
+	ctx, cancel = context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	var servers errgroup.Group
+	servers.Go(func() error { return p.rest.end(ctx) })
+	servers.Go(func() error { return p.endGRPC(ctx) })
+	if err := servers.Wait(); err != nil {
+		p.log.Warn("calls were cut", "reason", err)
+	}
+	p.log.Info("ended", "took", time.Since(start).Round(time.Millisecond))
+}
+
+// endGRPC waits for the calls that are being served, or cuts them when ctx
+// ends.
+func (p *parts) endGRPC(ctx context.Context) error {
+	done := make(chan struct{})
+	inTime := context.AfterFunc(ctx, func() {
+		defer close(done)
+		p.grpc.Stop()
+	})
+	p.grpc.GracefulStop()
+	if inTime() {
+		return nil
+	}
+	<-done
+	return ctx.Err()
+}

@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// slots are the descriptors that the browsers' listener may use. Each accepted
+// connection holds one until it is closed, whatever becomes of it: so however
+// many connect, and whether they ask for anything or not, the descriptors of
+// the control plane are not touched.
+type slots struct {
+	max int
+
+	mu     sync.Mutex
+	free   sync.Cond // signalled when used falls or closed is set
+	used   int
+	closed bool
+}
+
+func newSlots(n int) *slots {
+	s := &slots{max: n}
+	s.free.L = &s.mu
+	return s
+}
+
+// acquire waits for a free slot. It reports false once closed.
+func (s *slots) acquire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.used >= s.max && !s.closed {
+		s.free.Wait()
+	}
+	if s.closed {
+		return false
+	}
+	s.used++
+	return true
+}
+
+func (s *slots) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used--
+	s.free.Signal()
+}
+
+// close ends every acquire, now and later.
+func (s *slots) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.free.Broadcast()
+}
+
+// slotListener accepts a connection only when there is a slot for it; the
+// system keeps the others waiting.
+type slotListener struct {
+	*net.TCPListener
+	slots   *slots
+	release func() // slots.release, made once and not for each connection
+}
+
+func newSlotListener(listener *net.TCPListener, s *slots) *slotListener {
+	return &slotListener{listener, s, s.release}
+}
+
+// Accept waits for a slot, then for a connection.
+func (l *slotListener) Accept() (net.Conn, error) {
+	if !l.slots.acquire() {
+		return nil, net.ErrClosed
+	}
+	conn, err := l.AcceptTCP()
+	if err != nil {
+		l.slots.release()
+		return nil, err
+	}
+	return &slotConn{TCPConn: conn, release: l.release}, nil
+}
+
+// Close also ends an Accept that waits for a slot.
+func (l *slotListener) Close() error {
+	l.slots.close()
+	return l.TCPListener.Close()
+}
+
+// slotConn is a connection and its slot.
+type slotConn struct {
+	*net.TCPConn
+	release func()
+	gone    atomic.Bool // the slot was released or taken over
+}
+
+// Close also releases the slot, unless it was taken over.
+func (c *slotConn) Close() error {
+	err := c.TCPConn.Close()
+	if !c.gone.Swap(true) {
+		c.release()
+	}
+	return err
+}
+
+// TakeOver parts the slot from the connection, for whoever goes on with a
+// duplicate of its descriptor: the slot is then held until release is called,
+// once. All connections of a listener share one release. After Close there is
+// no slot to take over, and release is nil.
+func (c *slotConn) TakeOver() (release func()) {
+	if c.gone.Swap(true) {
+		return nil
+	}
+	return c.release
+}
