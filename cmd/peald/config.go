@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/peald/peald/daemon"
+)
+
+// mask stands for a secret. Read back it is refused, as neither a secret nor a
+// token can be it, so that a printed configuration does not run by mistake.
+const mask = "********"
+
+func configCommand(flags settingsFlags, env []string) *cobra.Command {
+	var defaults bool
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print the configuration that the daemon would run on, as YAML",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if defaults {
+				return printConfig(cmd.OutOrStdout(), daemon.Defaults(), true)
+			}
+			cfg, err := flags.load(env)
+			if err != nil {
+				return err
+			}
+			return printConfig(cmd.OutOrStdout(), cfg, false)
+		},
+	}
+	cmd.Flags().BoolVar(&defaults, "defaults", false, "print the defaults instead, each with what it is for: a file to begin with")
+	return cmd
+}
+
+// printConfig writes cfg as a configuration file, with secrets masked.
+func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
+	root := &yaml.Node{Kind: yaml.MappingNode}
+	sections := map[string]*yaml.Node{"": root}
+	for _, s := range cfg.Settings() {
+		path := strings.Split(s.Key, ".")
+		last := len(path) - 1
+		parent := root
+		for i := range last {
+			name := strings.Join(path[:i+1], ".")
+			section, ok := sections[name]
+			if !ok {
+				section = &yaml.Node{Kind: yaml.MappingNode}
+				sections[name] = section
+				parent.Content = append(parent.Content, textNode(path[i]), section)
+			}
+			parent = section
+		}
+		key, value := textNode(path[last]), &yaml.Node{}
+		if err := value.Encode(printable(s)); err != nil {
+			return fmt.Errorf("%s: %w", s.Key, err)
+		}
+		if commented {
+			key.HeadComment = s.Doc
+		}
+		parent.Content = append(parent.Content, key, value)
+	}
+	out := yaml.NewEncoder(w)
+	out.SetIndent(2)
+	if err := out.Encode(root); err != nil {
+		return fmt.Errorf("print configuration: %w", err)
+	}
+	return out.Close()
+}
+
+func textNode(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: text}
+}
+
+// printable is a setting's value as a file would hold it.
+func printable(s daemon.Setting) any {
+	switch value := s.Value.(type) {
+	case time.Duration:
+		return value.String()
+	case []string:
+		return append([]string{}, value...) // [], not null
+	case []daemon.Token:
+		masked := make([]printedToken, 0, len(value))
+		for _, token := range value {
+			masked = append(masked, printedToken{token.Name, mask, append([]string{}, token.Scopes...)})
+		}
+		return masked
+	case string:
+		if s.Secret && value != "" {
+			return mask
+		}
+		return value
+	default:
+		return value
+	}
+}
+
+// printedToken is an entry of control.tokens.
+type printedToken struct {
+	Name   string   `yaml:"name"`
+	Token  string   `yaml:"token"`
+	Scopes []string `yaml:"scopes,flow"`
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+
+	"github.com/peald/peald/daemon"
+)
+
+// Kinds of settings, as help calls them. None is a name of pflag's own types,
+// for which viper would guess at the text.
+const (
+	kindSwitch   = "true|false"
+	kindNumber   = "number"
+	kindSize     = "size"
+	kindDuration = "time"
+	kindText     = "text"
+	kindList     = "list"
+	kindTokens   = "tokens"
+)
+
+func kindOf(value any) string {
+	switch value.(type) {
+	case bool:
+		return kindSwitch
+	case int:
+		return kindNumber
+	case daemon.Bytes:
+		return kindSize
+	case time.Duration:
+		return kindDuration
+	case []string:
+		return kindList
+	case []daemon.Token:
+		return kindTokens
+	default:
+		return kindText
+	}
+}
+
+// textOf is how a default reads in help.
+func textOf(value any) string {
+	switch value := value.(type) {
+	case []string:
+		return strings.Join(value, ",")
+	case []daemon.Token:
+		return ""
+	default:
+		return fmt.Sprint(value)
+	}
+}
+
+// unreadable is a value that is not of its setting's type.
+type unreadable struct {
+	value    any
+	accepted string
+}
+
+func (e *unreadable) Error() string {
+	return fmt.Sprintf("given %s, accepted: %s", e.given(), e.accepted)
+}
+
+func (e *unreadable) given() string {
+	if text, ok := e.value.(string); ok {
+		return strconv.Quote(text)
+	}
+	return fmt.Sprint(e.value)
+}
+
+// decode makes a Config of what v holds.
+func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
+	var cfg daemon.Config
+	err := v.UnmarshalExact(&cfg, func(dc *mapstructure.DecoderConfig) {
+		dc.WeaklyTypedInput = false
+		dc.DecodeHook = mapstructure.DecodeHookFuncValue(readValue)
+	})
+	if err == nil {
+		return cfg, nil
+	}
+	at, named := errors.AsType[*mapstructure.DecodeError](err)
+	if !named {
+		return daemon.Config{}, err
+	}
+	cause, ok := errors.AsType[*unreadable](at)
+	if !ok {
+		return daemon.Config{}, fmt.Errorf("%s: %w", at.Name(), at.Unwrap())
+	}
+	key, _, _ := strings.Cut(at.Name(), "[")
+	return daemon.Config{}, &daemon.SettingError{
+		Key:      at.Name(),
+		Given:    shown(key, cause) + " in " + origin[key],
+		Accepted: cause.accepted,
+	}
+}
+
+// shown is what was given, unless it could be a secret.
+func shown(key string, cause *unreadable) string {
+	for _, s := range daemon.Defaults().Settings() {
+		if s.Key == key && s.Secret {
+			return "a value (not shown, for it may be a secret)"
+		}
+	}
+	return cause.given()
+}
+
+// readValue turns what a file, a variable or a flag holds into a setting's
+// type. Unlike mapstructure's weak typing it guesses at nothing: 15 is no
+// duration, 1.5 no whole number, 8080 no text.
+func readValue(from, to reflect.Value) (any, error) {
+	value := from.Interface()
+	text, isText := value.(string)
+	refuse := func(target any) error {
+		return &unreadable{value, daemon.Setting{Value: target}.Accepts()}
+	}
+	if from.Type() == to.Type() {
+		return value, nil
+	}
+	switch target := to.Interface().(type) {
+	case bool:
+		read, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, refuse(target)
+		}
+		return read, nil
+	case int:
+		read, ok := wholeNumber(from)
+		if !ok {
+			return nil, refuse(target)
+		}
+		return read, nil
+	case daemon.Bytes:
+		if read, ok := wholeNumber(from); ok {
+			return daemon.Bytes(read), nil
+		}
+		if err := target.UnmarshalText([]byte(text)); err != nil {
+			return nil, refuse(target)
+		}
+		return target, nil
+	case time.Duration:
+		read, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, refuse(target)
+		}
+		return read, nil
+	case string:
+		return nil, refuse(target)
+	case []string:
+		if isText {
+			return splitList(text), nil
+		}
+		if from.Kind() != reflect.Slice {
+			return nil, refuse(target)
+		}
+	case []daemon.Token:
+		if isText {
+			return readTokens(text)
+		}
+		if from.Kind() != reflect.Slice {
+			return nil, refuse(target)
+		}
+	case daemon.Token:
+		if isText {
+			return readToken(text)
+		}
+		return value, checkTokenEntries(value)
+	}
+	return value, nil
+}
+
+// wholeNumber reads a number that a file or a text holds. JSON has no whole
+// numbers of its own.
+func wholeNumber(from reflect.Value) (int, bool) {
+	switch {
+	case from.CanInt():
+		return int(from.Int()), true
+	case from.CanFloat():
+		f := from.Float()
+		return int(f), f == math.Trunc(f) && math.Abs(f) < 1<<53
+	case from.Kind() == reflect.String:
+		n, err := strconv.Atoi(from.String())
+		return n, err == nil
+	default:
+		return 0, false
+	}
+}
+
+func splitList(text string) []string {
+	var list []string
+	for entry := range strings.SplitSeq(text, ",") {
+		if entry = strings.TrimSpace(entry); entry != "" {
+			list = append(list, entry)
+		}
+	}
+	return list
+}
+
+const tokenForm = "name:token or name:token:scope+scope, separated by commas"
+
+func readTokens(text string) ([]daemon.Token, error) {
+	var tokens []daemon.Token
+	for _, entry := range splitList(text) {
+		token, err := readToken(entry)
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, token)
+	}
+	return tokens, nil
+}
+
+// readToken reads the short form of a token: none of its parts may hold the
+// characters that part them.
+func readToken(text string) (daemon.Token, error) {
+	parts := strings.Split(text, ":")
+	switch len(parts) {
+	case 2:
+		return daemon.Token{Name: parts[0], Token: parts[1]}, nil
+	case 3:
+		return daemon.Token{Name: parts[0], Token: parts[1], Scopes: strings.Split(parts[2], "+")}, nil
+	default:
+		return daemon.Token{}, &unreadable{text, tokenForm}
+	}
+}
+
+func checkTokenEntries(value any) error {
+	const accepted = "an entry with name, token and scopes"
+	entries, ok := value.(map[string]any)
+	if !ok {
+		return &unreadable{value, accepted}
+	}
+	for name := range entries {
+		if !slices.Contains([]string{"name", "token", "scopes"}, name) {
+			return &unreadable{name, accepted}
+		}
+	}
+	return nil
+}

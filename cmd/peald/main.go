@@ -1,0 +1,26 @@
+// Command peald pushes server-sent events to browsers on behalf of backends:
+// they call its control plane, browsers hold streams on its SSE listener.
+//
+// "peald" runs the daemon, "peald config" prints what it would run on. Every
+// setting is a flag, an environment variable and an entry of a configuration
+// file; docs/configuration.md lists them.
+//
+// SIGTERM or an interrupt ends the daemon in good order, a second one at once.
+// The exit status is 0 after such an end, 2 for a command line that cannot be
+// read, and 1 for any other failure.
+package main
+
+//go:generate go test -run TestReferenceIsFresh . -update
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // so that a second signal has its usual effect
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}

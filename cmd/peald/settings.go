@@ -1,0 +1,210 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/peald/peald/daemon"
+)
+
+const sourcesHelp = `Every setting is a flag (--sse.addr), a variable (PEALD_SSE_ADDR) and an entry of a
+configuration file (sse: {addr: …}; YAML, TOML or JSON). Flags beat variables, variables beat
+the file, the file beats the default. Without --config the file is ./peald.yaml or
+/etc/peald/peald.yaml, if there is one. In a flag or variable, lists are separated by commas;
+a token is name:token or name:token:scope+scope. An empty variable counts as not set.`
+
+const variablePrefix = "PEALD_"
+
+// variable is the name of a setting in the environment.
+func variable(key string) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// settingsFlags are the command line's share of the settings.
+type settingsFlags struct {
+	set        *pflag.FlagSet
+	configFile *string
+}
+
+// settingFlags gives set a flag for every setting, and --config.
+func settingFlags(set *pflag.FlagSet) settingsFlags {
+	set.SortFlags = false
+	configFile := set.String("config", "", "configuration `FILE`: .yaml, .yml, .toml or .json")
+	for _, s := range daemon.Defaults().Settings() {
+		_, isBool := s.Value.(bool)
+		value := &rawValue{kind: kindOf(s.Value), text: textOf(s.Value)}
+		flag := set.VarPF(value, s.Key, "", s.Doc)
+		if isBool {
+			flag.NoOptDefVal = "true"
+		}
+	}
+	return settingsFlags{set, configFile}
+}
+
+// rawValue keeps a flag's text as it was given, so that flags, variables and
+// files are read by the same rules and refused in the same words.
+type rawValue struct {
+	kind string
+	text string
+	set  bool
+}
+
+func (v *rawValue) String() string { return v.text }
+func (v *rawValue) Type() string   { return v.kind }
+
+// Set makes one list of a list's flag that is given several times.
+func (v *rawValue) Set(text string) error {
+	if v.set && (v.kind == kindList || v.kind == kindTokens) {
+		text = v.text + "," + text
+	}
+	v.text, v.set = text, true
+	return nil
+}
+
+// load reads the settings from where they may be set, and checks them.
+func (f settingsFlags) load(env []string) (daemon.Config, error) {
+	v := viper.New()
+	origin := map[string]string{} // key → where its value was given
+	var keys []string
+	for _, s := range daemon.Defaults().Settings() {
+		keys = append(keys, s.Key)
+		v.SetDefault(s.Key, s.Value)
+	}
+	for _, layer := range []func([]string) (layer, error){
+		func(keys []string) (layer, error) { return readFile(*f.configFile, keys) },
+		func(keys []string) (layer, error) { return readVariables(env, keys) },
+	} {
+		values, err := layer(keys)
+		if err != nil {
+			return daemon.Config{}, err
+		}
+		for key, given := range values {
+			if err := v.MergeConfigMap(nested(key, given.value)); err != nil {
+				return daemon.Config{}, fmt.Errorf("%s: %w", key, err)
+			}
+			origin[key] = given.origin
+		}
+	}
+	for _, key := range keys {
+		flag := f.set.Lookup(key)
+		if err := v.BindPFlag(key, flag); err != nil {
+			return daemon.Config{}, fmt.Errorf("%s: %w", key, err)
+		}
+		if flag.Changed {
+			origin[key] = "--" + key
+		}
+	}
+	cfg, err := decode(v, origin)
+	if err != nil {
+		return daemon.Config{}, err
+	}
+	return cfg, cfg.Validate()
+}
+
+// layer is what one source sets, by key.
+type layer map[string]given
+
+type given struct {
+	value  any
+	origin string
+}
+
+// nested is the map of maps in which viper finds value at key.
+func nested(key string, value any) map[string]any {
+	section, rest, found := strings.Cut(key, ".")
+	if !found {
+		return map[string]any{key: value}
+	}
+	return map[string]any{section: nested(rest, value)}
+}
+
+// readFile reads the configuration file: the named one, or the first there is
+// of the usual ones.
+func readFile(name string, keys []string) (layer, error) {
+	if name == "" {
+		for _, usual := range []string{"peald.yaml", "/etc/peald/peald.yaml"} {
+			if _, err := os.Stat(usual); err == nil {
+				name = usual
+				break
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("configuration file: %w", err)
+			}
+		}
+		if name == "" {
+			return layer{}, nil
+		}
+	}
+	switch filepath.Ext(name) {
+	case ".yaml", ".yml", ".toml", ".json":
+	default:
+		return nil, &daemon.SettingError{Key: "--config", Given: strconv.Quote(name), Accepted: "a file .yaml, .yml, .toml or .json"}
+	}
+	file := viper.New()
+	file.SetConfigFile(name)
+	if err := file.ReadInConfig(); err != nil {
+		return nil, fmt.Errorf("configuration file %s: %w", name, err)
+	}
+	values := layer{}
+	for _, key := range slices.Sorted(slices.Values(file.AllKeys())) {
+		value := file.Get(key)
+		switch {
+		case value == nil && slices.ContainsFunc(keys, func(known string) bool {
+			return known == key || strings.HasPrefix(known, key+".")
+		}):
+			// An entry or section left empty is not set.
+		case !slices.Contains(keys, key):
+			return nil, unknown(key, "an entry of "+name, keys)
+		default:
+			values[key] = given{value, name}
+		}
+	}
+	return values, nil
+}
+
+// readVariables reads the variables with peald's prefix.
+func readVariables(env, keys []string) (layer, error) {
+	known := make(map[string]string, len(keys)) // variable → key
+	for _, key := range keys {
+		known[variable(key)] = key
+	}
+	serviceLink := regexp.MustCompile(serviceLinkPattern)
+	values := layer{}
+	for _, entry := range env {
+		name, text, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, variablePrefix) || text == "" {
+			continue
+		}
+		key, ok := known[name]
+		switch {
+		case ok:
+			values[key] = given{text, name}
+		case !serviceLink.MatchString(name):
+			return nil, unknown(name, "an environment variable", slices.Collect(maps.Keys(known)))
+		}
+	}
+	return values, nil
+}
+
+// serviceLinkPattern matches the variables that Kubernetes gives to every
+// container beside a service named peald, or peald-something.
+const serviceLinkPattern = `^PEALD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`
+
+func unknown(name, where string, known []string) error {
+	slices.Sort(known)
+	nearest := slices.MinFunc(known, func(a, b string) int {
+		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
+	})
+	return &daemon.SettingError{Key: name, Given: where + " that is no setting", Accepted: "the nearest is " + nearest}
+}

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/peald/peald/daemon"
+)
+
+// load reads settings as the command does: from flags, the environment, and a
+// file with this content, whose name tells its format.
+func load(t *testing.T, args, env []string, fileName, content string) (daemon.Config, error) {
+	t.Helper()
+	if fileName != "" {
+		path := filepath.Join(t.TempDir(), fileName)
+		const private = 0o600
+		if err := os.WriteFile(path, []byte(content), private); err != nil {
+			t.Fatal(err)
+		}
+		args = append([]string{"--config", path}, args...)
+	}
+	set := pflag.NewFlagSet("peald", pflag.ContinueOnError)
+	flags := settingFlags(set)
+	if err := set.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return flags.load(env)
+}
+
+func TestFlagsBeatVariablesBeatFileBeatsDefault(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		key                   string
+		file                  string // as YAML
+		variable, flag        string
+		def                   any
+		byFile, byVar, byFlag any
+	}{
+		{
+			"sse.addr", `"127.0.0.1:1"`, "127.0.0.1:2", "127.0.0.1:3",
+			":8080", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3",
+		},
+		{
+			"sse.heartbeat", "20s", "30s", "40s",
+			15 * time.Second, 20 * time.Second, 30 * time.Second, 40 * time.Second,
+		},
+		{
+			"sse.max_connections", "1", "2", "3",
+			0, 1, 2, 3,
+		},
+		{
+			"sse.allowed_origins", "[http://a.example, http://b.example]", "http://c.example, http://d.example", "http://e.example",
+			[]string(nil), []string{"http://a.example", "http://b.example"}, []string{"http://c.example", "http://d.example"}, []string{"http://e.example"},
+		},
+		{
+			"broker.queue_bytes", "65536", "128KiB", "2MiB",
+			daemon.Bytes(1 << 20), daemon.Bytes(1 << 16), daemon.Bytes(1 << 17), daemon.Bytes(2 << 20),
+		},
+		{
+			"control.insecure", "true", "false", "true",
+			false, true, false, true,
+		},
+		{
+			"control.tokens", "[{name: a, token: t1, scopes: [read]}, \"b:t2\"]", "c:t3,d:t4:publish+read", "e:t5:admin",
+			[]daemon.Token(nil),
+			[]daemon.Token{{Name: "a", Token: "t1", Scopes: []string{"read"}}, {Name: "b", Token: "t2"}},
+			[]daemon.Token{{Name: "c", Token: "t3"}, {Name: "d", Token: "t4", Scopes: []string{"publish", "read"}}},
+			[]daemon.Token{{Name: "e", Token: "t5", Scopes: []string{"admin"}}},
+		},
+	} {
+		t.Run(test.key, func(t *testing.T) {
+			t.Parallel()
+			section, name, _ := strings.Cut(test.key, ".")
+			content := section + ":\n  " + name + ": " + test.file + "\n"
+			env := []string{"HOME=/", variable(test.key) + "=" + test.variable}
+			args := []string{"--" + test.key + "=" + test.flag}
+			for _, layers := range []struct {
+				name      string
+				args, env []string
+				file      string
+				want      any
+			}{
+				{"default", nil, nil, "", test.def},
+				{"file", nil, nil, "peald.yaml", test.byFile},
+				{"variable over file", nil, env, "peald.yaml", test.byVar},
+				{"variable", nil, env, "", test.byVar},
+				{"flag over all", args, env, "peald.yaml", test.byFlag},
+				{"flag over variable", args, env, "", test.byFlag},
+				{"flag over file", args, nil, "peald.yaml", test.byFlag},
+				{"flag", args, nil, "", test.byFlag},
+			} {
+				cfg, err := load(t, layers.args, layers.env, layers.file, content)
+				if err != nil {
+					t.Errorf("%s: %v", layers.name, err)
+					continue
+				}
+				if got := valueOf(t, cfg, test.key); !reflect.DeepEqual(got, layers.want) {
+					t.Errorf("%s: %s is %#v, want %#v", layers.name, test.key, got, layers.want)
+				}
+			}
+		})
+	}
+}
+
+func valueOf(t *testing.T, cfg daemon.Config, key string) any {
+	t.Helper()
+	for _, s := range cfg.Settings() {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	t.Fatalf("there is no setting %s", key)
+	return nil
+}
+
+func TestEverySettingHasAFlagAndAVariableOfItsOwn(t *testing.T) {
+	t.Parallel()
+	set := pflag.NewFlagSet("peald", pflag.ContinueOnError)
+	settingFlags(set)
+	variables := map[string]string{}
+	for _, s := range daemon.Defaults().Settings() {
+		if flag := set.Lookup(s.Key); flag == nil || flag.Usage == "" {
+			t.Errorf("%s has no flag with a text", s.Key)
+		}
+		name := variable(s.Key)
+		if other, ok := variables[name]; ok {
+			t.Errorf("%s is the variable of %s and %s", name, other, s.Key)
+		}
+		variables[name] = s.Key
+	}
+}
+
+func TestNothingGivenIsTheDefaults(t *testing.T) {
+	t.Parallel()
+	cfg, err := load(t, nil, []string{"PEALD_SSE_ADDR=", "PEALDSSE=x"}, "peald.yaml", "sse:\n  addr:\ngrpc:\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(cfg, daemon.Defaults()) {
+		t.Errorf("settings are %+v", cfg)
+	}
+}
+
+func TestFormatsOfFiles(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"peald.yaml": "sse:\n  max_connections: 7\n  heartbeat: 5s\ncontrol:\n  tokens:\n    - {name: a, token: t, scopes: [read]}\n",
+		"peald.yml":  "sse: {max_connections: 7, heartbeat: 5s}\ncontrol: {tokens: [\"a:t:read\"]}\n",
+		"peald.toml": "[sse]\nmax_connections = 7\nheartbeat = \"5s\"\n[[control.tokens]]\nname = \"a\"\ntoken = \"t\"\nscopes = [\"read\"]\n",
+		"peald.json": `{"sse": {"max_connections": 7, "heartbeat": "5s"}, "control": {"tokens": [{"name": "a", "token": "t", "scopes": ["read"]}]}}`,
+	} {
+		want := daemon.Defaults()
+		want.SSE.MaxConnections, want.SSE.Heartbeat = 7, 5*time.Second
+		want.Control.Tokens = []daemon.Token{{Name: "a", Token: "t", Scopes: []string{"read"}}}
+		cfg, err := load(t, nil, nil, name, content)
+		if err != nil || !reflect.DeepEqual(cfg, want) {
+			t.Errorf("%s: settings are %+v (%v)", name, cfg, err)
+		}
+	}
+}
+
+func TestListFlagGivenSeveralTimes(t *testing.T) {
+	t.Parallel()
+	cfg, err := load(t, []string{"--sse.allowed_origins", "http://a.example", "--sse.allowed_origins", "http://b.example"}, nil, "", "")
+	if want := []string{"http://a.example", "http://b.example"}; err != nil || !reflect.DeepEqual(cfg.SSE.AllowedOrigins, want) {
+		t.Errorf("origins are %q (%v)", cfg.SSE.AllowedOrigins, err)
+	}
+}
+
+func TestKubernetesVariablesAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	_, err := load(t, nil, []string{
+		"PEALD_SERVICE_HOST=10.0.0.1", "PEALD_SERVICE_PORT=9090", "PEALD_SERVICE_PORT_GRPC=9090",
+		"PEALD_PORT=tcp://10.0.0.1:9090", "PEALD_PORT_9090_TCP=tcp://10.0.0.1:9090",
+		"PEALD_PORT_9090_TCP_PROTO=tcp", "PEALD_PORT_9090_TCP_PORT=9090", "PEALD_PORT_9090_TCP_ADDR=10.0.0.1",
+		"PEALD_SSE_SERVICE_HOST=10.0.0.1", "PEALD_SSE_PORT=tcp://10.0.0.1:8080",
+	}, "", "")
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args, env     []string
+		file, content string
+		says          []string
+	}{
+		"unknown entry":             {nil, nil, "p.yaml", "sse:\n  adr: x\n", []string{"sse.adr: given an entry of ", "p.yaml that is no setting", "nearest is sse.addr"}},
+		"unknown entry in TOML":     {nil, nil, "p.toml", "[brokers]\nshards = 3\n", []string{"brokers.shards: ", "nearest is broker.shards"}},
+		"unknown entry in JSON":     {nil, nil, "p.json", `{"log": {"levels": "info"}}`, []string{"log.levels: ", "nearest is log.level"}},
+		"empty unknown entry":       {nil, nil, "p.yaml", "hisstory:\n", []string{"hisstory: "}},
+		"value for a section":       {nil, nil, "p.yaml", "sse: 8080\n", []string{"sse: given an entry"}},
+		"section for a value":       {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
+		"unknown entry of a token":  {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "accepted: an entry with name, token and scopes"}},
+		"unknown variable":          {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: given an environment variable that is no setting", "nearest is PEALD_SSE_ADDR"}},
+		"number for a text":         {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml, accepted: a text"}},
+		"number for a time":         {nil, nil, "p.yaml", "sse:\n  heartbeat: 15\n", []string{"sse.heartbeat: given 15 in ", "accepted: a duration such as"}},
+		"text for a time":           {nil, []string{"PEALD_DRAIN_TIMEOUT=soon"}, "", "", []string{`drain.timeout: given "soon" in PEALD_DRAIN_TIMEOUT, accepted: a duration`}},
+		"text for a number":         {[]string{"--broker.shards=many"}, nil, "", "", []string{`broker.shards: given "many" in --broker.shards, accepted: a whole number`}},
+		"fraction for a number":     {nil, nil, "p.json", `{"broker": {"shards": 1.5}}`, []string{"broker.shards: given 1.5 in "}},
+		"text for a switch":         {[]string{"--auth.anonymous=maybe"}, nil, "", "", []string{`auth.anonymous: given "maybe" in --auth.anonymous, accepted: true or false`}},
+		"number for a switch":       {nil, nil, "p.yaml", "auth:\n  anonymous: 1\n", []string{"auth.anonymous: given 1 in "}},
+		"text for a size":           {nil, []string{"PEALD_BROKER_QUEUE_BYTES=lots"}, "", "", []string{`broker.queue_bytes: given "lots" in PEALD_BROKER_QUEUE_BYTES, accepted: a size such as`}},
+		"number in a list":          {nil, nil, "p.yaml", "sse:\n  allowed_origins: [1]\n", []string{"sse.allowed_origins[0]: given 1 in "}},
+		"section for a list":        {nil, nil, "p.yaml", "sse:\n  allowed_origins: 5\n", []string{"sse.allowed_origins: given 5 in ", "accepted: a list of texts"}},
+		"malformed token":           {nil, []string{"PEALD_CONTROL_TOKENS=hunter2"}, "", "", []string{"control.tokens: given a value (not shown, for it may be a secret) in PEALD_CONTROL_TOKENS, accepted: name:token"}},
+		"secret that is a number":   {nil, nil, "p.yaml", "auth:\n  jwt:\n    hmac_secret: 12345678\n", []string{"auth.jwt.hmac_secret: given a value (not shown"}},
+		"bad value":                 {[]string{"--sse.path=events"}, nil, "", "", []string{`sse.path: given "events", accepted: a path`}},
+		"contradiction":             {[]string{"--grpc.addr=:9090"}, nil, "", "", []string{"grpc.addr: ", "control.tokens"}},
+		"broken YAML":               {nil, nil, "p.yaml", "sse:\n\t- x\n", []string{"configuration file ", "p.yaml"}},
+		"broken TOML":               {nil, nil, "p.toml", "[sse\n", []string{"configuration file ", "p.toml"}},
+		"broken JSON":               {nil, nil, "p.json", `{"sse": `, []string{"configuration file ", "p.json"}},
+		"one entry twice":           {nil, nil, "p.yaml", "log: {level: info}\nlog: {level: warn}\n", []string{"configuration file "}},
+		"format that is not known":  {nil, nil, "p.ini", "x=y", []string{"--config: given ", ".yaml, .yml, .toml or .json"}},
+		"file that does not exist":  {[]string{"--config=/nonexistent/peald.yaml"}, nil, "", "", []string{"configuration file /nonexistent/peald.yaml: ", "no such file"}},
+		"list instead of a section": {nil, nil, "p.yaml", "- sse\n", []string{"configuration file "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := load(t, test.args, test.env, test.file, test.content)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, says := range test.says {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("error is %q, want %q in it", err, says)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "12345678") {
+				t.Errorf("error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestPrintedConfigHoldsNoSecret(t *testing.T) {
+	t.Parallel()
+	cfg := daemon.Defaults()
+	cfg.Auth.JWT.HMACSecret = strings.Repeat("hunter2", 5)
+	cfg.Control.Tokens = []daemon.Token{{Name: "shop", Token: "hunter2"}}
+	var out bytes.Buffer
+	if err := printConfig(&out, cfg, false); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "name: shop") {
+		t.Errorf("printed:\n%s", text)
+	}
+	if _, err := load(t, nil, nil, "peald.yaml", out.String()); err == nil {
+		t.Error("a masked secret is taken for one")
+	}
+}
+
+func TestPrintedConfigLoads(t *testing.T) {
+	t.Parallel()
+	cfg := daemon.Defaults()
+	cfg.SSE.AllowedOrigins = []string{"https://a.example", "*"}
+	cfg.Log.Format = "json"
+	cfg.Broker.QueueBytes = 1500
+	for _, commented := range []bool{false, true} {
+		var out bytes.Buffer
+		if err := printConfig(&out, cfg, commented); err != nil {
+			t.Fatal(err)
+		}
+		back, err := load(t, nil, nil, "peald.yaml", out.String())
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, out.String())
+		}
+		back.Control.Tokens = cfg.Control.Tokens // [] or nil
+		if !reflect.DeepEqual(back, cfg) {
+			t.Errorf("settings are %+v\nof\n%s", back, out.String())
+		}
+	}
+}
