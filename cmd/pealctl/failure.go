@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// complain prints err as the one line that a failed run ends with.
+func (s *session) complain(err error) {
+	fmt.Fprintf(s.stderr, "pealctl: %s\n", strings.Join(strings.Fields(s.describe(err)), " "))
+}
+
+// describe says in words what err means: a status of the control plane with
+// its name, its meaning and the fields that it names.
+func (s *session) describe(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	refusal, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err)
+	if !ok {
+		return err.Error()
+	}
+	st := refusal.GRPCStatus()
+	if st.Code() == codes.Canceled {
+		return "interrupted"
+	}
+	details := violations(st)
+	if details == "" {
+		details = st.Message()
+	}
+	text := fmt.Sprintf("%s (%s)", s.meaning(st.Code()), code.Code(st.Code()))
+	if details != "" {
+		text += ": " + details
+	}
+	return text
+}
+
+// violations spells out the fields that a status complains of.
+func violations(st *status.Status) string {
+	var said []string
+	for _, detail := range st.Details() {
+		bad, ok := detail.(*errdetails.BadRequest)
+		if !ok {
+			continue
+		}
+		for _, v := range bad.GetFieldViolations() {
+			said = append(said, v.GetField()+": "+v.GetDescription())
+		}
+	}
+	return strings.Join(said, "; ")
+}
+
+func (s *session) meaning(c codes.Code) string {
+	switch c {
+	case codes.InvalidArgument:
+		return "the daemon doesn't accept what was given"
+	case codes.Unauthenticated:
+		return "the daemon doesn't know this control token; give one by --token or PEALCTL_TOKEN"
+	case codes.PermissionDenied:
+		return "this control token may not do that"
+	case codes.Unavailable:
+		return "the daemon at " + s.addr + " can't be reached, or is stopping"
+	case codes.DeadlineExceeded:
+		return fmt.Sprintf("the daemon at %s didn't answer within %s", s.addr, s.timeout)
+	case codes.FailedPrecondition:
+		return "the daemon isn't configured for that"
+	case codes.Unimplemented:
+		return "the daemon doesn't know this call, and may be older than this pealctl"
+	case codes.ResourceExhausted:
+		return "the daemon has no room for that"
+	case codes.NotFound:
+		return "the daemon has no such thing"
+	default:
+		return "the daemon failed"
+	}
+}

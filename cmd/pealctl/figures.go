@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// byReason shows a count and what it is made of, the greatest part first.
+func byReason(counts map[string]int64) string {
+	var total int64
+	for _, n := range counts {
+		total += n
+	}
+	if total == 0 {
+		return "0"
+	}
+	reasons := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		if counts[a] != counts[b] {
+			return int(min(max(counts[b]-counts[a], -1), 1))
+		}
+		return strings.Compare(a, b)
+	})
+	parts := make([]string, len(reasons))
+	for i, r := range reasons {
+		parts[i] = fmt.Sprintf("%s %d", r, counts[r])
+	}
+	return fmt.Sprintf("%d (%s)", total, strings.Join(parts, ", "))
+}
+
+func byteCount(n int64) string { return progress.FormatBytes(n) }
+
+func perSecond(n int64, passed time.Duration) string {
+	rate := float64(n) / passed.Seconds()
+	if rate >= 100 {
+		return fmt.Sprintf("%.0f", rate)
+	}
+	return fmt.Sprintf("%.1f", rate)
+}
+
+// alignOf keeps counts by reason readable and puts other figures under each
+// other.
+func alignOf(header any) text.Align {
+	switch header {
+	case "disconnected", "dropped", "shard":
+		return text.AlignLeft
+	default:
+		return text.AlignRight
+	}
+}

@@ -1,0 +1,173 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	main "github.com/peald/peald/cmd/pealctl"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// daemon is a control plane whose answers a test chooses.
+type daemon struct {
+	pealv1.UnimplementedControlServiceServer
+
+	addr string
+
+	mu        sync.Mutex
+	fail      error // what every call ends with, if not nil
+	broadcast []*pealv1.BroadcastRequest
+	sent      []*pealv1.SendToUserRequest
+	tokens    []*pealv1.CreateTokenRequest
+	lists     []*pealv1.ListUsersRequest
+	pages     []*pealv1.ListUsersResponse
+	stats     func() *pealv1.StatsResponse
+	metadata  metadata.MD
+}
+
+func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {
+	t.Helper()
+	d := &daemon{}
+	opts = append(opts, grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.metadata, _ = metadata.FromIncomingContext(ctx)
+		if d.fail != nil {
+			return nil, d.fail
+		}
+		return handle(ctx, req)
+	}))
+	server := grpc.NewServer(opts...)
+	pealv1.RegisterControlServiceServer(server, d)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.addr = listener.Addr().String()
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() {
+		server.Stop()
+		wg.Wait()
+	})
+	return d
+}
+
+func (d *daemon) Broadcast(_ context.Context, r *pealv1.BroadcastRequest) (*pealv1.BroadcastResponse, error) {
+	d.broadcast = append(d.broadcast, r)
+	return &pealv1.BroadcastResponse{Id: "k3f9-1042", Recipients: 5000}, nil
+}
+
+func (d *daemon) SendToUser(_ context.Context, r *pealv1.SendToUserRequest) (*pealv1.SendToUserResponse, error) {
+	d.sent = append(d.sent, r)
+	return &pealv1.SendToUserResponse{Id: "k3f9-1043", Recipients: 2}, nil
+}
+
+func (d *daemon) CreateToken(_ context.Context, r *pealv1.CreateTokenRequest) (*pealv1.CreateTokenResponse, error) {
+	d.tokens = append(d.tokens, r)
+	return &pealv1.CreateTokenResponse{Token: "header.claims.signature", ExpiresAt: timestamppb.Now()}, nil
+}
+
+func (d *daemon) ListUsers(_ context.Context, r *pealv1.ListUsersRequest) (*pealv1.ListUsersResponse, error) {
+	d.lists = append(d.lists, r)
+	for i, page := range d.pages {
+		if r.GetPageToken() == "" || (i > 0 && d.pages[i-1].GetNextPageToken() == r.GetPageToken()) {
+			return page, nil
+		}
+	}
+	return nil, status.Error(codes.InvalidArgument, "no such page")
+}
+
+func (d *daemon) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsResponse, error) {
+	return d.stats(), nil
+}
+
+func (d *daemon) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+// result is what a run of the program left behind.
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+type runOption func(*runOptions)
+
+type runOptions struct {
+	stdin string
+	env   map[string]string
+}
+
+func withStdin(text string) runOption { return func(o *runOptions) { o.stdin = text } }
+
+func withEnv(name, value string) runOption { return func(o *runOptions) { o.env[name] = value } }
+
+// pealctl runs the program against d.
+func (d *daemon) pealctl(t *testing.T, args []string, opts ...runOption) result {
+	t.Helper()
+	return pealctl(t, append([]string{"--addr", d.addr}, args...), opts...)
+}
+
+func pealctl(t *testing.T, args []string, opts ...runOption) result {
+	t.Helper()
+	o := runOptions{env: map[string]string{}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	var stdout, stderr bytes.Buffer
+	code := main.Run(t.Context(), args, func(name string) string { return o.env[name] }, strings.NewReader(o.stdin), &stdout, &stderr)
+	return result{stdout: stdout.String(), stderr: stderr.String(), status: code}
+}
+
+// want ends the test unless the run went as expected: nothing on stderr, and
+// on stdout exactly this.
+func (r result) want(t *testing.T, stdout string) {
+	t.Helper()
+	if r.status != 0 || r.stderr != "" || r.stdout != stdout {
+		t.Fatalf("status %d\nstdout:\n%s\nwanted:\n%s\nstderr:\n%s", r.status, r.stdout, stdout, r.stderr)
+	}
+}
+
+// wantError ends the test unless the run failed with one line that holds each
+// of these.
+func (r result) wantError(t *testing.T, parts ...string) {
+	t.Helper()
+	if r.status != 1 || !strings.HasPrefix(r.stderr, "pealctl: ") || strings.Count(r.stderr, "\n") != 1 {
+		t.Fatalf("status %d, stderr %q; wanted status 1 and one line", r.status, r.stderr)
+	}
+	for _, part := range parts {
+		if !strings.Contains(r.stderr, part) {
+			t.Errorf("stderr is %q, which lacks %q", r.stderr, part)
+		}
+	}
+}
+
+func violation(t *testing.T, fields ...string) error {
+	t.Helper()
+	bad := &errdetails.BadRequest{}
+	for _, f := range fields {
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f, Description: "is not to the daemon's taste"})
+	}
+	st, err := status.New(codes.InvalidArgument, "invalid request").WithDetails(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Err()
+}

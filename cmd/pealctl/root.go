@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const envPrefix = "PEALCTL_"
+
+func newRoot(s *session) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pealctl",
+		Short: "Publish through peald, ask it, follow its streams and measure it",
+		Long: `pealctl speaks to a peald daemon: to its control plane by gRPC, to its event
+streams as a browser would.
+
+Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
+--ca-file as PEALCTL_CA_FILE. The flag wins.`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return fromEnvironment(cmd.Root().PersistentFlags(), s.getenv)
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `host:port`")
+	flags.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")
+	flags.Var(&s.output, "output", "how results are printed: table or json")
+	flags.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long one call may take")
+	flags.BoolVar(&s.tls.enabled, "tls", false, "speak TLS to the control plane (implied by the files below)")
+	flags.StringVar(&s.tls.caFile, "ca-file", "", "trust the certificates in this PEM `file` rather than the system's")
+	flags.StringVar(&s.tls.certFile, "cert-file", "", "this client's certificate, a PEM `file`")
+	flags.StringVar(&s.tls.keyFile, "key-file", "", "the key of --cert-file, a PEM `file`")
+	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp)))
+
+	root.AddCommand(
+		newBroadcast(s),
+		newSend(s),
+		newUsers(s),
+		newStats(s),
+		newToken(s),
+		newTail(s),
+	)
+	return root
+}
+
+// fromEnvironment gives every flag that the command line doesn't set the value
+// that its variable has.
+func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
+	var err error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value := getenv(name)
+		if value == "" || f.Changed || err != nil {
+			return
+		}
+		if e := flags.Set(f.Name, value); e != nil {
+			err = fmt.Errorf("%s: %w", name, e)
+		}
+	})
+	return err
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}
+
+// must is for what only a mistake in this program can make fail.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// session is what the commands of one run share: where the daemon is, how to
+// speak to it, and where results go.
+type session struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+
+	addr    string
+	token   string
+	output  format
+	timeout time.Duration
+	tls     tlsFlags
+}
+
+type tlsFlags struct {
+	enabled                   bool
+	caFile, certFile, keyFile string
+}
+
+// dial opens the connection to the control plane. It doesn't wait for it: an
+// address where nobody listens shows at the first call.
+func (s *session) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	creds := insecure.NewCredentials()
+	if s.tls.enabled || s.tls.caFile != "" || s.tls.certFile != "" || s.tls.keyFile != "" {
+		cfg, err := s.tls.config()
+		if err != nil {
+			return nil, err
+		}
+		creds = credentials.NewTLS(cfg)
+	}
+	opts = append(opts, grpc.WithTransportCredentials(creds), grpc.WithUserAgent("pealctl"))
+	if s.token != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(bearer(s.token)))
+	}
+	conn, err := grpc.NewClient(s.addr, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("--addr %q: %w", s.addr, err)
+	}
+	return conn, nil
+}
+
+// call runs one call against the control plane, within the time-out.
+func (s *session) call(ctx context.Context, do func(context.Context, pealv1.ControlServiceClient) error) (err error) {
+	conn, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return do(ctx, pealv1.NewControlServiceClient(conn))
+}
+
+func (t tlsFlags) config() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.caFile != "" {
+		pem, err := os.ReadFile(t.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca-file %s: no PEM certificate in it", t.caFile)
+		}
+	}
+	if (t.certFile == "") != (t.keyFile == "") {
+		return nil, errors.New("--cert-file and --key-file go together, and only one is set")
+	}
+	if t.certFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--cert-file %s, --key-file %s: %w", t.certFile, t.keyFile, err)
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}
+
+// bearer sends a control token with every call.
+type bearer string
+
+// GetRequestMetadata implements [credentials.PerRPCCredentials].
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+// RequireTransportSecurity implements [credentials.PerRPCCredentials]. The
+// control plane's usual place is the loopback, where TLS protects nothing.
+func (bearer) RequireTransportSecurity() bool { return false }
+
+// isTerminal reports whether somebody is looking at w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func newStats(s *session) *cobra.Command {
+	watch := false
+	cmd := &cobra.Command{
+		Use:   "stats [--watch [INTERVAL]]",
+		Short: "Show what the daemon holds and has done",
+		Long: `Show what the daemon holds and has done since it started: totals and a row for
+each shard. With --watch the figures are drawn again in place every INTERVAL
+(default 1s), with their rates; with --output json as well, each time is a line.`,
+		Example: `  pealctl stats
+  pealctl stats --watch 5s`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || (len(args) == 1 && !watch) {
+				return fmt.Errorf("stats takes no argument but the interval of --watch, given %q", args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !watch {
+				return s.call(cmd.Context(), s.printStats)
+			}
+			interval := time.Second
+			if len(args) == 1 {
+				var err error
+				if interval, err = time.ParseDuration(args[0]); err != nil || interval <= 0 {
+					return fmt.Errorf("--watch: %q is no interval like 1s or 500ms", args[0])
+				}
+			}
+			return s.watchStats(cmd.Context(), interval)
+		},
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on, with rates a second, until interrupted")
+	return cmd
+}
+
+func (s *session) printStats(ctx context.Context, c pealv1.ControlServiceClient) error {
+	reply, err := c.Stats(ctx, &pealv1.StatsRequest{})
+	if err != nil {
+		return err
+	}
+	if !s.output.json {
+		fmt.Fprintln(s.stdout, headline(reply, time.Now()))
+	}
+	return s.print(reply, shardRows(reply, nil, 0))
+}
+
+// watchStats asks again and again over one connection. A daemon that goes away
+// meanwhile is waited for, since a restart is when somebody looks.
+func (s *session) watchStats(ctx context.Context, interval time.Duration) error {
+	conn, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client := pealv1.NewControlServiceClient(conn)
+
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	var (
+		screen   = newScreen(s.stdout)
+		before   *pealv1.StatsResponse
+		beforeAt time.Time
+	)
+	for {
+		once, cancel := context.WithTimeout(ctx, s.timeout)
+		reply, err := client.Stats(once, &pealv1.StatsRequest{})
+		cancel()
+		now := time.Now()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil && s.output.json:
+			err = s.printLine(reply)
+		case err == nil:
+			err = screen.draw(s.statsFrame(reply, before, now, now.Sub(beforeAt), screen.width()))
+			before, beforeAt = reply, now
+		case before != nil && passing(err):
+			err = screen.draw(now.Format(time.TimeOnly) + " " + s.describe(err))
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func passing(err error) bool {
+	c := status.Code(err)
+	return c == codes.Unavailable || c == codes.DeadlineExceeded
+}
+
+func (s *session) printLine(reply *pealv1.StatsResponse) error {
+	text, err := jsonOf(reply)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.stdout, "%s\n", text)
+	return err
+}
+
+func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time, passed time.Duration, width int) string {
+	if before != nil && !before.GetStartedAt().AsTime().Equal(reply.GetStartedAt().AsTime()) {
+		before = nil // a daemon that was started anew counts from zero
+	}
+	head := headline(reply, now)
+	if before != nil {
+		head += fmt.Sprintf(" (%s/s)", perSecond(reply.GetPublished()-before.GetPublished(), passed))
+	}
+	t := newTable()
+	t.Style().Size.WidthMax = width
+	shardRows(reply, before, passed)(t)
+	return head + "\n" + t.Render()
+}
+
+// headline says what isn't counted by shard.
+func headline(reply *pealv1.StatsResponse, now time.Time) string {
+	limit := ""
+	if most := reply.GetMaxConnections(); most > 0 {
+		limit = fmt.Sprintf(" of at most %d", most)
+	}
+	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d events published",
+		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
+		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetPublished())
+}
+
+// shardRows shows a row for each shard and the total; and where before is not
+// nil what changed since, a second.
+func shardRows(reply, before *pealv1.StatsResponse, passed time.Duration) func(table.Writer) {
+	return func(t table.Writer) {
+		header := table.Row{"shard", "streams", "of users", "connected", "disconnected", "delivered", "dropped", "sent", "queued"}
+		if before != nil {
+			header = append(header, "connected/s", "delivered/s", "sent/s")
+		}
+		t.AppendHeader(header)
+		for i, shard := range reply.GetShards() {
+			var was *pealv1.ShardStats
+			if before != nil && i < len(before.GetShards()) {
+				was = before.GetShards()[i]
+			}
+			t.AppendRow(append(table.Row{shard.GetShard()}, shardRow(shard, was, passed)...))
+		}
+		t.AppendRow(append(table.Row{"all"}, shardRow(reply.GetTotal(), before.GetTotal(), passed)...))
+		numbers := make([]table.ColumnConfig, len(header))
+		for i := range numbers {
+			numbers[i] = table.ColumnConfig{Number: i + 1, Align: alignOf(header[i]), AlignHeader: alignOf(header[i])}
+		}
+		t.SetColumnConfigs(numbers)
+	}
+}
+
+func shardRow(is, was *pealv1.ShardStats, passed time.Duration) table.Row {
+	row := table.Row{
+		is.GetConnections(), is.GetAuthenticatedConnections(), is.GetConnected(), byReason(is.GetDisconnected()),
+		is.GetDelivered(), byReason(is.GetDropped()), byteCount(is.GetBytes()), byteCount(is.GetQueuedBytes()),
+	}
+	if was != nil {
+		row = append(row,
+			perSecond(is.GetConnected()-was.GetConnected(), passed),
+			perSecond(is.GetDelivered()-was.GetDelivered(), passed),
+			byteCount(int64(float64(is.GetBytes()-was.GetBytes())/passed.Seconds())))
+	}
+	return row
+}

@@ -1,0 +1,141 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	main "github.com/peald/peald/cmd/pealctl"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func someStats(delivered int64) *pealv1.StatsResponse {
+	shard := func(number int32) *pealv1.ShardStats {
+		return &pealv1.ShardStats{
+			Shard: number, Connections: 3, AuthenticatedConnections: 1, Connected: 10,
+			Disconnected: map[string]int64{"client": 5, "slow": 2}, Delivered: delivered, Bytes: 4096, QueuedBytes: 17,
+		}
+	}
+	return &pealv1.StatsResponse{
+		Total: shard(0), Shards: []*pealv1.ShardStats{shard(0), shard(1)}, Users: 4, Published: 99,
+		StartedAt: timestamppb.New(time.Unix(1e9, 0)), Version: "1.2.3", MaxConnections: 1000,
+	}
+}
+
+func TestStats(t *testing.T) {
+	d := startDaemon(t)
+	d.stats = func() *pealv1.StatsResponse { return someStats(1000) }
+	r := d.pealctl(t, []string{"stats"})
+	for _, part := range []string{"peald 1.2.3", "3 streams", "at most 1000", "4 users", "99 events", "7 (client 5, slow 2)", "all"} {
+		if r.status != 0 || !strings.Contains(r.stdout, part) {
+			t.Errorf("lacks %q:\n%s%s", part, r.stdout, r.stderr)
+		}
+	}
+	r = d.pealctl(t, []string{"stats", "--output", "json"})
+	var reply pealv1.StatsResponse
+	if err := protojson.Unmarshal([]byte(r.stdout), &reply); err != nil || reply.GetPublished() != 99 {
+		t.Errorf("%q is not the reply: %v", r.stdout, err)
+	}
+}
+
+// watched runs a command that goes on until it is interrupted.
+type watched struct {
+	lines  *bufio.Scanner
+	stderr bytes.Buffer // to be read after stop
+	stop   func() int
+}
+
+func watch(t *testing.T, args ...string) *watched {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, stdout := io.Pipe()
+	w := &watched{lines: bufio.NewScanner(out)}
+	var (
+		wg   sync.WaitGroup
+		code int
+	)
+	wg.Go(func() {
+		code = main.Run(ctx, args, func(string) string { return "" }, strings.NewReader(""), stdout, &w.stderr)
+		stdout.Close()
+	})
+	w.stop = func() int {
+		cancel()
+		// Nobody reads any more: what is being written must not hold it up.
+		out.Close()
+		wg.Wait()
+		return code
+	}
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// until reads on to a line that has all parts.
+func (w *watched) until(t *testing.T, parts ...string) {
+	t.Helper()
+	scanUntil(t, w.lines, parts...)
+}
+
+func scanUntil(t *testing.T, lines *bufio.Scanner, parts ...string) {
+	t.Helper()
+	var seen strings.Builder
+next:
+	for lines.Scan() {
+		seen.WriteString(lines.Text() + "\n")
+		for _, part := range parts {
+			if !strings.Contains(lines.Text(), part) {
+				continue next
+			}
+		}
+		return
+	}
+	t.Fatalf("no line with %q in\n%s", parts, seen.String())
+}
+
+func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
+	d := startDaemon(t)
+	var n int64
+	d.stats = func() *pealv1.StatsResponse {
+		n += 1000
+		return someStats(n)
+	}
+	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms")
+	w.until(t, "SHARD", "DELIVERED/S")
+	w.until(t, "all")
+	d.set(func() { d.fail = status.Error(codes.Unavailable, "stopping") })
+	w.until(t, "UNAVAILABLE", "stopping")
+	d.set(func() { d.fail = nil })
+	w.until(t, "all")
+	d.set(func() { d.fail = status.Error(codes.Unauthenticated, "the token was withdrawn") })
+	for w.lines.Scan() {
+		continue
+	}
+	if code := w.stop(); code != 1 || !strings.Contains(w.stderr.String(), "the token was withdrawn") {
+		t.Errorf("status %d after a refusal, stderr %q", code, w.stderr.String())
+	}
+}
+
+func TestWatchedStatsInJSONAreLines(t *testing.T) {
+	d := startDaemon(t)
+	d.stats = func() *pealv1.StatsResponse { return someStats(1000) }
+	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms", "--output", "json")
+	for range 3 {
+		var reply pealv1.StatsResponse
+		if !w.lines.Scan() || protojson.Unmarshal(w.lines.Bytes(), &reply) != nil {
+			t.Fatalf("%q is not the reply on one line", w.lines.Text())
+		}
+	}
+}
+
+func TestWatchWithoutADaemonFails(t *testing.T) {
+	pealctl(t, []string{"--addr", "127.0.0.1:1", "stats", "--watch"}).wantError(t, "UNAVAILABLE")
+}

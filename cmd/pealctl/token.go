@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func newToken(s *session) *cobra.Command {
+	var (
+		user string
+		ttl  time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:     "token --user USER",
+		Short:   "Have the daemon sign a subscriber token, and print the token alone",
+		Example: `  curl -N -H "Authorization: Bearer $(pealctl token --user alice)" http://127.0.0.1:8080/events`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := wellFormed("--user", user); err != nil {
+				return err
+			}
+			request := &pealv1.CreateTokenRequest{UserId: user}
+			if cmd.Flags().Changed("ttl") {
+				request.Ttl = durationpb.New(ttl)
+			}
+			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
+				reply, err := c.CreateToken(ctx, request)
+				if err != nil {
+					return err
+				}
+				if s.output.json {
+					return s.print(reply, nil)
+				}
+				_, err = fmt.Fprintln(s.stdout, reply.GetToken())
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "the user whom the token stands for")
+	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
+	must(cmd.MarkFlagRequired("user"))
+	return cmd
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func newUsers(s *session) *cobra.Command {
+	var (
+		request pealv1.ListUsersRequest
+		all     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "users",
+		Short: "List the users who hold a stream",
+		Long: `List the users who hold at least one stream, in order of user id: one page, or
+--all of them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := wellFormed("--prefix", request.GetPrefix()); err != nil {
+				return err
+			}
+			var reply pealv1.ListUsersResponse
+			for more := true; more; more = all && reply.GetNextPageToken() != "" {
+				err := s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
+					page, err := c.ListUsers(ctx, &request)
+					if err != nil {
+						return err
+					}
+					reply.Users = append(reply.Users, page.GetUsers()...)
+					reply.NextPageToken = page.GetNextPageToken()
+					request.PageToken = page.GetNextPageToken()
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+			}
+			if err := s.print(&reply, userRows(&reply, time.Now())); err != nil {
+				return err
+			}
+			if next := reply.GetNextPageToken(); next != "" && !s.output.json {
+				fmt.Fprintf(s.stderr, "There are more: --all lists them, --page-token %q the next page.\n", next)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "only users whose id begins with this")
+	cmd.Flags().BoolVar(&all, "all", false, "every page")
+	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "users a page (default 100, at most 1000)")
+	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "the page to begin with, as the page before told it")
+	return cmd
+}
+
+func userRows(reply *pealv1.ListUsersResponse, now time.Time) func(table.Writer) {
+	return func(t table.Writer) {
+		t.AppendHeader(table.Row{"user", "streams", "since", "for"})
+		for _, u := range reply.GetUsers() {
+			since := u.GetConnectedSince().AsTime()
+			t.AppendRow(table.Row{u.GetUserId(), u.GetConnections(), since.Local().Format(time.DateTime), now.Sub(since).Round(time.Second)})
+		}
+	}
+}
