@@ -73,7 +73,8 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 		})
 	}
 	serve("sse.addr", func() error { return p.sse.serve(newSlotListener(bound.sse, p.slots)) })
-	serve("grpc.addr", func() error { return p.grpc.Serve(bound.grpc) })
+	calls := newConnections(bound.grpc)
+	serve("grpc.addr", func() error { return p.grpc.Serve(calls) })
 	serve("rest.addr", func() error { return p.rest.serve(bound.rest) })
 
 	addresses := bound.addresses()
@@ -89,7 +90,7 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 	case <-healthy.Done():
 	}
 	failure := context.Cause(healthy)
-	p.end()
+	p.end(calls)
 	serving.Wait()
 	return failure
 }
@@ -106,7 +107,7 @@ const (
 
 // end ends all parts: the streams first, while the control plane still tells
 // how far that is, then the control plane.
-func (p *parts) end() {
+func (p *parts) end(calls *connections) {
 	start := time.Now()
 	p.log.Info("ending", "streams", p.streams.Open(), "timeout", p.drainTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), p.drainTimeout-p.drainTimeout/cutShare)
@@ -125,7 +126,7 @@ func (p *parts) end() {
 	defer cancel()
 	var servers errgroup.Group
 	servers.Go(func() error { return p.rest.end(ctx) })
-	servers.Go(func() error { return p.endGRPC(ctx) })
+	servers.Go(func() error { return p.endGRPC(ctx, calls) })
 	if err := servers.Wait(); err != nil {
 		p.log.Warn("calls were cut", "reason", err)
 	}
@@ -134,10 +135,12 @@ func (p *parts) end() {
 
 // endGRPC waits for the calls that are being served, or cuts them when ctx
 // ends.
-func (p *parts) endGRPC(ctx context.Context) error {
+func (p *parts) endGRPC(ctx context.Context, calls *connections) error {
+	calls.closeSilent()
 	done := make(chan struct{})
 	inTime := context.AfterFunc(ctx, func() {
 		defer close(done)
+		calls.closeAll()
 		p.grpc.Stop()
 	})
 	p.grpc.GracefulStop()
