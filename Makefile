@@ -8,8 +8,6 @@ GO      ?= go
 # Development tools have a module of their own, so that what they need does
 # not weigh on go.mod.
 TOOL    := $(GO) tool -modfile=tools/go.mod
-VERSION ?= $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # The race detector needs a C compiler on most systems: go itself knows.
 RACE    := $(shell $(GO) list -race -f '' runtime >/dev/null 2>&1 && echo -race)
@@ -26,8 +24,8 @@ run: ## Start the daemon with made-up traffic and a page to watch it on
 	$(GO) run ./cmd/peald --demo
 
 .PHONY: build
-build: ## Build bin/peald and bin/pealctl
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/peald ./cmd/pealctl
+build: ## Build bin/peald and bin/pealctl, which know their version from git
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags='-s -w' -o bin/ ./cmd/peald ./cmd/pealctl
 
 ##@ Develop
 
