@@ -1,0 +1,89 @@
+// Command go calls peald's control plane by the generated stubs.
+//
+//	PEALCTL_ADDR   where the daemon's grpc.addr is (127.0.0.1:9090)
+//	PEALCTL_TOKEN  a token of control.tokens, where the daemon has any
+//
+// Usage: go run ./examples/go [USER]
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	if token := os.Getenv("PEALCTL_TOKEN"); token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	}
+
+	user := "alice"
+	if len(os.Args) > 1 {
+		user = os.Args[1]
+	}
+
+	if err := run(ctx, cmp.Or(os.Getenv("PEALCTL_ADDR"), "127.0.0.1:9090"), user, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, addr, user string, stdout io.Writer) error {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("address of the control plane: %w", err)
+	}
+	defer conn.Close()
+
+	control := pealv1.NewControlServiceClient(conn)
+
+	token, err := control.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: user, Ttl: durationpb.New(time.Hour)})
+	if err != nil {
+		return fmt.Errorf("create a token: %w", err)
+	}
+
+	fmt.Fprintf(stdout, "A token that lets %s's browser open a stream: %s\n", user, token.GetToken())
+
+	everybody, err := control.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "Hello, everybody,\nfrom Go ☀"})
+	if err != nil {
+		return fmt.Errorf("broadcast: %w", err)
+	}
+
+	fmt.Fprintf(stdout, "To everybody: event %s, queued to %d streams\n", everybody.GetId(), everybody.GetRecipients())
+
+	one, err := control.SendToUser(ctx, &pealv1.SendToUserRequest{
+		UserId: user,
+		Data:   "Hello from Go, just for you",
+		Event:  "greeting",
+	})
+	if err != nil {
+		return fmt.Errorf("send to %s: %w", user, err)
+	}
+
+	fmt.Fprintf(stdout, "To %s alone: event %s, queued to %d streams\n", user, one.GetId(), one.GetRecipients())
+
+	users, err := control.ListUsers(ctx, &pealv1.ListUsersRequest{PageSize: 10})
+	if err != nil {
+		return fmt.Errorf("list users: %w", err)
+	}
+
+	for _, u := range users.GetUsers() {
+		fmt.Fprintf(stdout, "Connected: %s with %d streams since %s\n",
+			u.GetUserId(), u.GetConnections(), u.GetConnectedSince().AsTime().Format(time.RFC3339))
+	}
+
+	return nil
+}

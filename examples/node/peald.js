@@ -1,0 +1,53 @@
+// Calls peald's control plane from Node. Nothing is generated: the proto file
+// is loaded as it is.
+//
+//   PEALCTL_ADDR   where the daemon's grpc.addr is (127.0.0.1:9090)
+//   PEALCTL_TOKEN  a token of control.tokens, where the daemon has any
+//
+// Usage: npm ci && node peald.js [USER]
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+const { PEALCTL_ADDR = "127.0.0.1:9090", PEALCTL_TOKEN } = process.env;
+const [user = "alice"] = process.argv.slice(2);
+
+const definition = loadSync("peal/v1/control.proto", {
+  includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))],
+  defaults: true,
+  longs: Number,
+});
+const { ControlService } = grpc.loadPackageDefinition(definition).peal.v1;
+const control = new ControlService(PEALCTL_ADDR, grpc.credentials.createInsecure());
+
+const metadata = new grpc.Metadata();
+if (PEALCTL_TOKEN) metadata.set("authorization", `Bearer ${PEALCTL_TOKEN}`);
+
+function call(method, request) {
+  const deadline = Date.now() + 10_000;
+  return promisify(control[method].bind(control))(request, metadata, { deadline });
+}
+
+try {
+  const { token } = await call("createToken", { userId: user, ttl: { seconds: 3600 } });
+  console.log(`A token that lets ${user}'s browser open a stream: ${token}`);
+
+  const everybody = await call("broadcast", { data: "Hello, everybody,\nfrom Node ☀" });
+  console.log(`To everybody: event ${everybody.id}, queued to ${everybody.recipients} streams`);
+
+  const one = await call("sendToUser", { userId: user, data: "Hello from Node, just for you", event: "greeting" });
+  console.log(`To ${user} alone: event ${one.id}, queued to ${one.recipients} streams`);
+
+  const { users } = await call("listUsers", { pageSize: 10 });
+  for (const { userId, connections, connectedSince } of users) {
+    const since = new Date(connectedSince.seconds * 1000).toISOString();
+    console.log(`Connected: ${userId} with ${connections} streams since ${since}`);
+  }
+} catch (error) {
+  // An error of gRPC: error.code is one of grpc.status, error.details the sentence.
+  console.error(`${grpc.status[error.code] ?? "error"}: ${error.details ?? error.message}`);
+  process.exitCode = 1;
+} finally {
+  control.close();
+}

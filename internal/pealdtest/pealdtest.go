@@ -1,0 +1,174 @@
+// Package pealdtest runs whole daemons for tests: in process, on loopback
+// addresses of their own, ended with the test.
+package pealdtest
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// Secret is what the daemons sign and check subscriber tokens with.
+const Secret = "only for tests, thirty-two bytes or more"
+
+// patience is how long a test waits for what takes milliseconds.
+const patience = 20 * time.Second
+
+// Daemon is one that runs.
+type Daemon struct {
+	daemon.Addresses
+
+	tokens []daemon.Token
+	stop   context.CancelFunc
+	done   chan struct{}
+	err    error // of Run; to be read after done
+}
+
+// Start runs a daemon on the defaults, free ports and Secret, as each change
+// has it, and returns once it accepts. It ends with the test at the latest.
+func Start(t testing.TB, changes ...func(*daemon.Config)) *Daemon {
+	t.Helper()
+
+	cfg := daemon.Defaults()
+	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Auth.JWT.HMACSecret = Secret
+
+	for _, change := range changes {
+		change(&cfg)
+	}
+
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	d := &Daemon{tokens: cfg.Control.Tokens, stop: stop, done: make(chan struct{})}
+	ready := make(chan daemon.Addresses, 1)
+
+	go func() {
+		defer close(d.done)
+
+		d.err = daemon.Run(ctx, cfg, daemon.Options{
+			Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Version: "test",
+			Ready: func(addresses daemon.Addresses) error {
+				ready <- addresses
+
+				return nil
+			},
+		})
+	}()
+
+	t.Cleanup(func() { d.Stop(t) })
+
+	select {
+	case d.Addresses = <-ready:
+	case <-d.done:
+		t.Fatalf("the daemon doesn't start: %v", d.err)
+	case <-time.After(patience):
+		t.Fatalf("the daemon is not ready after %s", patience)
+	}
+
+	return d
+}
+
+// Stop ends the daemon as a signal would, and waits for its end. To stop it
+// again does nothing.
+func (d *Daemon) Stop(t testing.TB) {
+	t.Helper()
+	d.stop()
+
+	select {
+	case <-d.done:
+	case <-time.After(patience):
+		t.Fatalf("the daemon has not ended after %s", patience)
+	}
+
+	if d.err != nil {
+		t.Errorf("the daemon ended with an error: %v", d.err)
+		d.err = nil
+	}
+}
+
+// Control returns a client of the daemon's control plane, which shows the first
+// of its control tokens if it has any.
+func (d *Daemon) Control(t testing.TB) pealv1.ControlServiceClient {
+	t.Helper()
+
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	if len(d.tokens) > 0 {
+		options = append(options, grpc.WithPerRPCCredentials(bearer(d.tokens[0].Token)))
+	}
+
+	conn, err := grpc.NewClient(d.GRPC, options...)
+	if err != nil {
+		t.Fatalf("the control plane's address: %v", err)
+	}
+
+	t.Cleanup(func() { _ = conn.Close() })
+
+	return pealv1.NewControlServiceClient(conn)
+}
+
+// Events returns the URL of a stream: that of user, or an anonymous one where
+// user is empty.
+func (d *Daemon) Events(t testing.TB, user string) string {
+	t.Helper()
+
+	events := url.URL{Scheme: "http", Host: d.SSE, Path: daemon.Defaults().SSE.Path}
+
+	if user != "" {
+		reply, err := d.Control(t).CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: user})
+		if err != nil {
+			t.Fatalf("a token for %s: %v", user, err)
+		}
+
+		events.RawQuery = url.Values{"access_token": {reply.GetToken()}}.Encode()
+	}
+
+	return events.String()
+}
+
+// URL returns the URL of a path of the REST listener.
+func (d *Daemon) URL(path string) string { return "http://" + d.REST + path }
+
+// WaitForStreams returns once the daemon holds n streams.
+func (d *Daemon) WaitForStreams(t testing.TB, n int32) {
+	t.Helper()
+
+	control := d.Control(t)
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+
+	deadline := time.After(patience)
+
+	for {
+		stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
+		if err != nil {
+			t.Fatalf("stats: %v", err)
+		}
+
+		if stats.GetTotal().GetConnections() == n {
+			return
+		}
+
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("the daemon holds %d streams after %s, want %d", stats.GetTotal().GetConnections(), patience, n)
+		}
+	}
+}
+
+// bearer is a control token. It goes over loopback, so without TLS too.
+type bearer string
+
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+func (bearer) RequireTransportSecurity() bool { return false }
