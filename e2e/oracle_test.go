@@ -1,0 +1,275 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/launchdarkly/eventsource"
+	"github.com/tmaxmax/go-sse"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// frame is an event as an EventSource dispatches it.
+type frame struct {
+	Type string `json:"type"`
+	Data string `json:"data"`
+	ID   string `json:"id"`
+}
+
+// String is short, since data may be long.
+func (f frame) String() string {
+	const most = 80
+
+	data := f.Data
+	if len(data) > most {
+		data = fmt.Sprintf("%.*s… (%d bytes)", most, data, len(f.Data))
+	}
+
+	return fmt.Sprintf("{%q %q %s}", f.Type, data, f.ID)
+}
+
+// oracle is an implementation of EventSource that others wrote: it opens a
+// stream, and what it returns waits for n frames.
+type oracle func(t *testing.T, stream string) func(n int) ([]frame, error)
+
+// TestOraclesAgree publishes awkward events, and three independent readers of
+// the event stream format have to find the same in the bytes of each.
+func TestOraclesAgree(t *testing.T) {
+	pages := httptest.NewServer(http.HandlerFunc(oraclePage))
+	t.Cleanup(pages.Close)
+
+	oracles := map[string]oracle{
+		"Chromium":                            inChromium(startChromium(t), pages.URL),
+		"github.com/tmaxmax/go-sse":           inGoSSE,
+		"github.com/launchdarkly/eventsource": inEventSource,
+	}
+	d := pealdtest.Start(t, func(cfg *daemon.Config) {
+		cfg.SSE.AllowedOrigins = []string{pages.URL}
+		cfg.Broker.QueueBytes = 64 << 20 // the corpus comes faster than it is read
+	})
+
+	waits := map[string]func(int) ([]frame, error){}
+	for name, open := range oracles {
+		waits[name] = open(t, d.Events(t, "alice"))
+	}
+
+	d.WaitForStreams(t, int32(len(oracles)))
+
+	want := publish(t, d.Control(t), corpus())
+
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) {
+			got, err := wait(len(want))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			for i, w := range want {
+				if got[i] != w {
+					t.Errorf("event %d of %d: got %v, want %v", i, len(want), got[i], w)
+				}
+			}
+		})
+	}
+}
+
+// publish sends all of the corpus, in turns to everybody and to alice, and
+// returns what an EventSource of alice makes of it.
+func publish(t *testing.T, control pealv1.ControlServiceClient, messages []message) []frame {
+	t.Helper()
+
+	// What the control plane promises of line breaks.
+	lineBreaks := strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+	var want []frame
+
+	for i, m := range messages {
+		var (
+			reply interface {
+				GetId() string
+				GetRecipients() int32
+			}
+			err  error
+			kind = m.event
+		)
+
+		if i%2 == 0 {
+			kind = orElse(kind, "broadcast")
+			reply, err = control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Event: m.event, Data: m.data})
+		} else {
+			kind = orElse(kind, "individual")
+			reply, err = control.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Event: m.event, Data: m.data})
+		}
+
+		if err != nil {
+			t.Fatalf("publishing %v: %v", frame{m.event, m.data, ""}, err)
+		}
+
+		want = append(want, frame{kind, lineBreaks.Replace(m.data), reply.GetId()})
+	}
+
+	return want
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+
+	return s
+}
+
+// inChromium is an oracle that opens streams in tabs of a browser.
+func inChromium(browser chromium, pages string) oracle {
+	return func(t *testing.T, stream string) func(int) ([]frame, error) {
+		t.Helper()
+
+		types := []string{"broadcast", "individual"}
+		for _, m := range corpus() {
+			types = append(types, m.event)
+		}
+
+		page := browser.open(t, pages+"?"+url.Values{"url": {stream}, "types": {jsonOf(t, types)}}.Encode())
+
+		return func(n int) ([]frame, error) {
+			return chromedp.Run(page.ctx, chromedp.Evaluate[[]frame](
+				fmt.Sprintf("until(%d)", n), chromedp.EvalAwaitPromise))
+		}
+	}
+}
+
+// oraclePage is a page that collects what its EventSource dispatches.
+func oraclePage(w http.ResponseWriter, _ *http.Request) {
+	_, _ = fmt.Fprint(w, `<!doctype html><meta charset="utf-8"><title>Oracle</title><script>
+		const query = new URLSearchParams(location.search);
+		const frames = [];
+		let look = () => {};
+		const until = (n) => new Promise((resolve) => {
+			look = () => frames.length >= n && resolve(frames);
+			look();
+		});
+		const source = new EventSource(query.get("url"));
+		for (const type of new Set(JSON.parse(query.get("types")))) {
+			source.addEventListener(type, (event) => {
+				if (!(event instanceof MessageEvent)) return; // its own open and error
+				frames.push({ type: event.type, data: event.data, id: event.lastEventId });
+				look();
+			});
+		}
+	</script>`)
+}
+
+// inGoSSE is the client of github.com/tmaxmax/go-sse.
+func inGoSSE(t *testing.T, stream string) func(int) ([]frame, error) {
+	t.Helper()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	frames, ended := make(chan frame), make(chan error, 1)
+
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, stream, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	connection := sse.NewConnection(request)
+	connection.Buffer(nil, 16<<20) // it gives up on an event that is longer
+	connection.SubscribeToAll(func(e sse.Event) {
+		// It hands over blocks without data too, such as the retry field that
+		// a stream begins with; by the standard nothing is dispatched there.
+		if e.Data == "" {
+			return
+		}
+
+		select {
+		case frames <- frame{e.Type, e.Data, e.LastEventID}:
+		case <-ctx.Done():
+		}
+	})
+
+	go func() { ended <- connection.Connect() }()
+
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+
+	return receive(frames)
+}
+
+// inEventSource is the client of github.com/launchdarkly/eventsource.
+func inEventSource(t *testing.T, stream string) func(int) ([]frame, error) {
+	t.Helper()
+
+	events, err := eventsource.SubscribeWithURL(stream,
+		eventsource.StreamOptionErrorHandler(func(error) eventsource.StreamErrorHandlerResult {
+			return eventsource.StreamErrorHandlerResult{CloseNow: true}
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	frames := make(chan frame)
+	done := make(chan struct{})
+
+	go func() {
+		defer close(frames)
+
+		for e := range events.Events {
+			// As with the other: no data, no event.
+			if e.Data() == "" {
+				continue
+			}
+
+			id := ""
+			if withID, ok := e.(eventsource.EventWithLastID); ok {
+				id = withID.LastEventID()
+			}
+
+			select {
+			case frames <- frame{e.Event(), e.Data(), id}:
+			case <-done:
+			}
+		}
+	}()
+
+	t.Cleanup(func() {
+		close(done)
+		events.Close()
+	})
+
+	return receive(frames)
+}
+
+// receive waits for n of frames.
+func receive(frames <-chan frame) func(n int) ([]frame, error) {
+	return func(n int) ([]frame, error) {
+		var got []frame
+
+		deadline := time.After(patience)
+
+		for len(got) < n {
+			select {
+			case f, ok := <-frames:
+				if !ok {
+					return nil, fmt.Errorf("the stream ended after %d events of %d", len(got), n)
+				}
+
+				got = append(got, f)
+			case <-deadline:
+				return nil, fmt.Errorf("%d events of %d came in %s, the last %v", len(got), n, patience, got[max(0, len(got)-1):])
+			}
+		}
+
+		return got, nil
+	}
+}
