@@ -109,7 +109,7 @@ const (
 // how far that is, then the control plane.
 func (p *parts) end(calls *connections) {
 	start := time.Now()
-	p.log.Info("ending", "streams", p.streams.Open(), "timeout", p.drainTimeout)
+	p.log.Info("ending", "streams", p.streams.Open(), "timeout", p.drainTimeout.String())
 	ctx, cancel := context.WithTimeout(context.Background(), p.drainTimeout-p.drainTimeout/cutShare)
 	defer cancel()
 
@@ -130,7 +130,7 @@ func (p *parts) end(calls *connections) {
 	if err := servers.Wait(); err != nil {
 		p.log.Warn("calls were cut", "reason", err)
 	}
-	p.log.Info("ended", "took", time.Since(start).Round(time.Millisecond))
+	p.log.Info("ended", "took", time.Since(start).Round(time.Millisecond).String())
 }
 
 // endGRPC waits for the calls that are being served, or cuts them when ctx

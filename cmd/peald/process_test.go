@@ -1,0 +1,244 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/daemon"
+)
+
+// process is a daemon in a process of its own.
+type process struct {
+	daemon.Addresses
+	cmd *exec.Cmd
+	log *transcript
+}
+
+// transcript gathers what a process writes, and can be waited for.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *transcript) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *transcript) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// startProcess runs peald, by way of a shell that first does what setup says.
+func startProcess(t *testing.T, setup string, args ...string) process {
+	t.Helper()
+	ready := filepath.Join(t.TempDir(), "ready.json")
+	args = append([]string{
+		"-c", setup + "\n" + `exec peald "$@"`, "sh",
+		"--ready-file", ready, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
+	}, args...)
+	p := process{cmd: exec.Command("sh", args...), log: &transcript{}}
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		if t.Failed() {
+			t.Logf("the daemon wrote\n%s", p.log)
+		}
+	})
+	if err := awaitFile(ready); err != nil {
+		t.Fatalf("%v\n%s", err, p.log)
+	}
+	content, err := os.ReadFile(ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(content, &p.Addresses); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// connect dials a listener; the connection ends with the test.
+func connect(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// request asks for a stream as an EventSource does.
+func request(t *testing.T, addr string) (net.Conn, *http.Response) {
+	t.Helper()
+	conn := connect(t, addr)
+	if _, err := fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", addr); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("a request for a stream gets %s", resp.Status)
+	}
+	return conn, resp
+}
+
+// heldStreams asks the control plane, over a connection of its own.
+func heldStreams(t *testing.T, addr string) int {
+	t.Helper()
+	conn := connect(t, addr)
+	defer conn.Close()
+	return heldStreamsOver(t, conn, addr)
+}
+
+func heldStreamsOver(t *testing.T, conn net.Conn, addr string) int {
+	t.Helper()
+	if _, err := fmt.Fprintf(conn, "GET /v1/stats HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var stats struct {
+		Total struct{ Connections int }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("stats: %s, %v", resp.Status, err)
+	}
+	return stats.Total.Connections
+}
+
+func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
+	t.Parallel()
+	const limit, streams, callers = 128, 48, 30 // see the shares in package daemon
+	p := startProcess(t, fmt.Sprintf("ulimit -n %d", limit))
+	if want := fmt.Sprintf("limit=%d streams=%d", limit, streams); !strings.Contains(p.log.String(), want) {
+		t.Errorf("the log does not say %q", want)
+	}
+	var held []net.Conn
+	for range streams {
+		conn, resp := request(t, p.SSE)
+		if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "retry: ") {
+			t.Fatalf("a stream begins with %q, %v", line, err)
+		}
+		held = append(held, conn)
+	}
+	for range limit {
+		_, resp := request(t, p.SSE)
+		body, err := io.ReadAll(resp.Body)
+		if text := string(body); err != nil || !strings.HasPrefix(text, "retry: ") || strings.Count(text, "\n") != 2 {
+			t.Fatalf("a stream too many gets %q, %v", text, err)
+		}
+	}
+	if n := heldStreams(t, p.REST); n != streams {
+		t.Errorf("the daemon holds %d streams, want %d", n, streams)
+	}
+	// Connections that ask for nothing use up what is left to browsers, and
+	// no more.
+	for range limit {
+		connect(t, p.SSE)
+	}
+	for range callers {
+		caller := connect(t, p.REST)
+		if n := heldStreamsOver(t, caller, p.REST); n != streams {
+			t.Fatalf("the daemon holds %d streams, want %d", n, streams)
+		}
+	}
+	if strings.Contains(p.log.String(), "too many open files") {
+		t.Error("the daemon ran out of descriptors")
+	}
+	// A place that gets free is given again.
+	_ = held[0].Close()
+	for heldStreams(t, p.REST) == streams {
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v", err)
+	}
+}
+
+func TestTooFewDescriptors(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("sh", "-c", "ulimit -n 64; exec peald --sse.addr 127.0.0.1:0").CombinedOutput()
+	const want = "peald: the limit of 64 file descriptors leaves none for streams: raise it (ulimit -n)\n"
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != statusFailed || string(out) != want {
+		t.Errorf("peald ends with %v and\n%s", err, out)
+	}
+}
+
+func TestSoftLimitIsRaised(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, "ulimit -Sn 256; ulimit -Hn 4096")
+	if log := p.log.String(); !strings.Contains(log, "limit=4096 ") {
+		t.Error("the limit was not raised to the hard one")
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, ":", "--drain.timeout=1h")
+	// A call whose body does not come holds up the end.
+	conn := connect(t, p.REST)
+	if _, err := fmt.Fprintf(conn, "POST /v1/broadcast HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\n\r\n", p.REST); err != nil {
+		t.Fatal(err)
+	}
+	// So that the call is being served when the signal comes.
+	heldStreams(t, p.REST)
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	// The daemon is back to the usual effect of signals a moment after the
+	// first: the second is the one that finds it so.
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	late := time.After(patience)
+	for {
+		select {
+		case err := <-ended:
+			exit, ok := errors.AsType[*exec.ExitError](err)
+			if !ok {
+				t.Fatalf("the daemon ends with %v", err)
+			}
+			if state, ok := exit.Sys().(syscall.WaitStatus); !ok || !state.Signaled() || state.Signal() != syscall.SIGTERM {
+				t.Errorf("the daemon ends with %v, not by the signal", err)
+			}
+			return
+		case <-again.C:
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		case <-late:
+			t.Fatal("the daemon goes on")
+		}
+	}
+}
