@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"mime"
 	"net/http"
@@ -15,9 +16,12 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
 )
 
 // queries are the messages that the query of a GET fills, by path. A path that
@@ -84,7 +88,10 @@ type gateway struct {
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call := r.WithContext(r.Context())
-	call.Body = &requestBody{ReadCloser: r.Body, length: r.ContentLength}
+	call.Body = &requestBody{ReadCloser: r.Body, length: r.ContentLength, contentType: r.Header.Get("Content-Type")}
+	// The gateway would find a meaning in other headers that they don't have
+	// here, and complain of some on standard error.
+	call.Header = http.Header{"Authorization": r.Header["Authorization"]}
 	if r.Method == http.MethodHead {
 		// net/http leaves the body out of the answer.
 		call.Method = http.MethodGet
@@ -100,7 +107,7 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 			err = g.checkQuery(r)
 		}
 		if err == nil && r.Method != http.MethodGet {
-			err = checkContentType(r.Header)
+			err = checkContentType(r.Body)
 		}
 		if err != nil {
 			writeError(w, err)
@@ -135,35 +142,43 @@ func (g *gateway) checkQuery(r *http.Request) error {
 		message = nil
 	}
 	nothing := utilities.NewDoubleArray(nil)
+	seen := make(map[protoreflect.FieldNumber]bool)
 	var wrong []fieldError
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		values := query[name]
-		switch {
-		case message == nil:
+		if message == nil {
 			wrong = append(wrong, fieldError{madeUp(name), "is in the query, and this call takes nothing from there"})
-		case fieldNamed(message, name) == nil:
+			continue
+		}
+		field := fieldNamed(message, name)
+		if field == nil {
 			wrong = append(wrong, fieldError{madeUp(name), "is no parameter of this call"})
+			continue
+		}
+		name := field.TextName()
+		switch {
 		case !utf8.ValidString(strings.Join(values, "")):
 			wrong = append(wrong, fieldError{name, "is not valid UTF-8"})
-		case len(values) > 1:
+		case len(values) > 1 || seen[field.Number()]:
 			wrong = append(wrong, fieldError{name, "is given more than once"})
 		case runtime.PopulateQueryParameters(message.ProtoReflect().New().Interface(), url.Values{name: values}, nothing) != nil:
-			wrong = append(wrong, fieldError{name, fmt.Sprintf("is %.80q and %s", values[0], wanted(fieldNamed(message, name)))})
+			wrong = append(wrong, fieldError{name, fmt.Sprintf("is %.80q and %s", values[0], wanted(field))})
 		}
+		seen[field.Number()] = true
 	}
 	if len(wrong) > 0 {
-		return invalid(wrong...)
+		return invalid(wrong[:min(len(wrong), maxWrong)]...)
 	}
 	return nil
 }
 
 // checkContentType takes JSON, and what people's tools call it.
-func checkContentType(header http.Header) error {
-	given := header.Get("Content-Type")
-	if given == "" {
+func checkContentType(body io.Reader) error {
+	b, ok := body.(*requestBody)
+	if !ok || b.contentType == "" {
 		return nil
 	}
-	media, _, err := mime.ParseMediaType(given)
+	media, _, err := mime.ParseMediaType(b.contentType)
 	switch {
 	case err != nil:
 	case media == "application/json", strings.HasSuffix(media, "+json"),
@@ -171,7 +186,7 @@ func checkContentType(header http.Header) error {
 		media == "application/x-www-form-urlencoded", media == "text/plain":
 		return nil
 	}
-	refused := refuse(codes.InvalidArgument, reasonMediaType, fmt.Sprintf("the Content-Type is %.80q, application/json is accepted", given))
+	refused := refuse(codes.InvalidArgument, reasonMediaType, fmt.Sprintf("the Content-Type is %.80q, application/json is accepted", b.contentType))
 	refused.httpStatus = http.StatusUnsupportedMediaType
 	return refused
 }
@@ -184,6 +199,10 @@ func (g *gateway) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marsh
 	}
 	if _, ok := errors.AsType[*runtime.HTTPStatusError](err); ok {
 		err = refuse(codes.InvalidArgument, reasonInvalidRequest, "the path can't be read: it has a bad percent-encoding")
+	}
+	// The connection inside the process is gone, and not the caller.
+	if status.Code(err) == codes.Canceled && r.Context().Err() == nil {
+		err = broker.ErrClosed
 	}
 	writeError(w, err)
 }

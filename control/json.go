@@ -23,8 +23,9 @@ import (
 // was wrong from one to the other.
 type requestBody struct {
 	io.ReadCloser
-	length  int64 // as announced, -1 where it was not
-	refused error
+	length      int64 // as announced, -1 where it was not
+	contentType string
+	refused     error
 }
 
 // jsonMarshaler is protojson: its output is the same bytes in every build,

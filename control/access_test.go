@@ -1,0 +1,214 @@
+package control_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/peald/peald/control"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// call is one RPC on both ways.
+type call struct {
+	scope        string
+	grpc         func(context.Context, pealv1.ControlServiceClient) error
+	method, path string
+	body         string
+}
+
+func calls() map[string]call {
+	return map[string]call{
+		"Broadcast": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			_, err := c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hi"})
+			return err
+		}, "POST", "/v1/broadcast", `{"data":"hi"}`},
+		"SendToUser": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			_, err := c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"})
+			return err
+		}, "POST", "/v1/users/alice/messages", `{"data":"hi"}`},
+		"ListUsers": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			_, err := c.ListUsers(ctx, &pealv1.ListUsersRequest{})
+			return err
+		}, "GET", "/v1/users", ""},
+		"Stats": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			_, err := c.Stats(ctx, &pealv1.StatsRequest{})
+			return err
+		}, "GET", "/v1/stats", ""},
+		"CreateToken": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			_, err := c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"})
+			return err
+		}, "POST", "/v1/tokens", `{"userId":"alice"}`},
+	}
+}
+
+type stubMinter struct{}
+
+func (stubMinter) Mint(string, time.Duration) (string, time.Time, error) {
+	return "token", time.Unix(2e9, 0), nil
+}
+
+// A method that the list of calls forgets would be tested by nothing.
+func TestEveryMethodHasItsScopeTested(t *testing.T) {
+	for _, m := range pealv1.ControlService_ServiceDesc.Methods {
+		if _, ok := calls()[m.MethodName]; !ok {
+			t.Errorf("%s is not among the calls of this test", m.MethodName)
+		}
+	}
+}
+
+func TestScopes(t *testing.T) {
+	tokens := []control.Token{
+		{Name: "all", Token: "token-all"},
+		{Name: "pub", Token: "token-pub", Scopes: []string{control.ScopePublish}},
+		{Name: "ops", Token: "token-ops", Scopes: []string{control.ScopeRead, control.ScopeAdmin}},
+		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
+	}
+	p := start(t, control.Config{Tokens: tokens}, &fake{}, stubMinter{})
+	for name, c := range calls() {
+		for _, token := range tokens {
+			t.Run(name+" "+token.Name, func(t *testing.T) {
+				allowed := len(token.Scopes) == 0 || slices.Contains(token.Scopes, c.scope)
+				err := c.grpc(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
+				rest := p.do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
+				if allowed {
+					if err != nil || rest.StatusCode != 200 {
+						t.Errorf("gRPC: %v; REST: %s", err, rest.Status)
+					}
+					return
+				}
+				if rest.StatusCode != 403 {
+					t.Errorf("REST: %s", rest.Status)
+				}
+				for _, f := range []failure{failureOf(t, err), rest.failure(t)} {
+					if f.code != codes.PermissionDenied || f.reason != "CONTROL_SCOPE_MISSING" {
+						t.Errorf("%+v", f)
+					}
+					for _, word := range []string{token.Name, name, c.scope} {
+						if !strings.Contains(f.message, word) {
+							t.Errorf("%q doesn't say %q", f.message, word)
+						}
+					}
+					if strings.Contains(f.message, token.Token) {
+						t.Errorf("%q tells the token", f.message)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestCallersWithoutToken(t *testing.T) {
+	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret"}, {Name: "empty"}}}, &fake{}, stubMinter{})
+	for name, c := range map[string]struct {
+		authorization []string
+		reason        string
+	}{
+		"none":           {nil, "CONTROL_TOKEN_MISSING"},
+		"empty":          {[]string{""}, "CONTROL_TOKEN_MISSING"},
+		"scheme alone":   {[]string{"Bearer"}, "CONTROL_TOKEN_MISSING"},
+		"spaces alone":   {[]string{"Bearer   "}, "CONTROL_TOKEN_MISSING"},
+		"Basic":          {[]string{"Basic czNjcmV0"}, "CONTROL_TOKEN_MISSING"},
+		"no scheme":      {[]string{"s3cret"}, "CONTROL_TOKEN_MISSING"},
+		"two":            {[]string{"Bearer s3cret", "Bearer other"}, "CONTROL_TOKEN_MISSING"},
+		"another":        {[]string{"Bearer wrong-7f3a"}, "CONTROL_TOKEN_UNKNOWN"},
+		"a beginning":    {[]string{"Bearer s3cre"}, "CONTROL_TOKEN_UNKNOWN"},
+		"another's case": {[]string{"Bearer S3CRET"}, "CONTROL_TOKEN_UNKNOWN"},
+		"more behind it": {[]string{"Bearer s3cret x"}, "CONTROL_TOKEN_UNKNOWN"},
+	} {
+		for rpc, call := range calls() {
+			t.Run(name+" "+rpc, func(t *testing.T) {
+				ctx, header := t.Context(), []string{}
+				for _, a := range c.authorization {
+					ctx = metadata.AppendToOutgoingContext(ctx, "authorization", a)
+					header = append(header, "Authorization", a)
+				}
+				rest := p.do(t, call.method, call.path, call.body, header...)
+				if rest.StatusCode != 401 || !strings.HasPrefix(rest.Header.Get("WWW-Authenticate"), "Bearer ") {
+					t.Errorf("REST: %s, WWW-Authenticate %q", rest.Status, rest.Header.Get("WWW-Authenticate"))
+				}
+				for _, f := range []failure{failureOf(t, call.grpc(ctx, p)), rest.failure(t)} {
+					if f.code != codes.Unauthenticated || f.reason != c.reason || !strings.Contains(f.message, "control.tokens") ||
+						strings.Contains(f.message, "wrong-7f3a") {
+						t.Errorf("%+v", f)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Load balancers ask for health and have no token; reflection is for callers.
+func TestHealthAndReflection(t *testing.T) {
+	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret", Scopes: []string{control.ScopePublish}}}}, &fake{}, nil)
+	health := healthv1.NewHealthClient(p.conn)
+	for _, service := range []string{"", "peal.v1.ControlService"} {
+		reply, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
+		if err != nil || reply.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+			t.Errorf("health of %q: %v, %v", service, reply, err)
+		}
+	}
+
+	if _, err := services(t.Context(), p); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("reflection without a token: %v", err)
+	}
+	names, err := services(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer s3cret"), p)
+	if err != nil || !slices.Contains(names, "peal.v1.ControlService") {
+		t.Errorf("reflection: %q, %v", names, err)
+	}
+
+	for _, path := range []string{"/healthz", "/readyz", "/openapi.json"} {
+		if got := p.do(t, "GET", path, ""); got.StatusCode != 200 {
+			t.Errorf("%s without a token: %s", path, got.Status)
+		}
+	}
+}
+
+// services lists what reflection knows.
+func services(ctx context.Context, p *plane) ([]string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := reflectionv1.NewServerReflectionClient(p.conn).ServerReflectionInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.Send(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
+	}); err != nil {
+		return nil, err
+	}
+	reply, err := stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, s := range reply.GetListServicesResponse().GetService() {
+		names = append(names, s.GetName())
+	}
+	return names, nil
+}
+
+// Without tokens everybody may do everything, and a token that came along does
+// no harm.
+func TestOpenControlPlane(t *testing.T) {
+	p := start(t, control.Config{}, &fake{}, stubMinter{})
+	for name, c := range calls() {
+		if err := c.grpc(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := p.do(t, c.method, c.path, c.body); got.StatusCode != 200 {
+			t.Errorf("%s: %s %s", name, got.Status, got.body)
+		}
+	}
+	if _, err := services(t.Context(), p); err != nil {
+		t.Errorf("reflection: %v", err)
+	}
+}

@@ -1,0 +1,261 @@
+package control_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/peald/peald/control"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// plane is a control plane on real sockets.
+type plane struct {
+	pealv1.ControlServiceClient
+	service *control.Service
+	conn    *grpc.ClientConn
+	url     string // of REST
+}
+
+func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter) *plane {
+	tb.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	}
+	p := &plane{service: control.New(cfg, b, m)}
+	tb.Cleanup(p.service.Close)
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := p.service.GRPCServer()
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(listener); err != nil {
+			tb.Errorf("serving gRPC: %v", err)
+		}
+	})
+	tb.Cleanup(func() {
+		server.Stop()
+		serving.Wait()
+	})
+	p.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = p.conn.Close() })
+	p.ControlServiceClient = pealv1.NewControlServiceClient(p.conn)
+
+	rest, err := p.service.RESTHandler()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	web := httptest.NewServer(rest)
+	tb.Cleanup(web.Close)
+	p.url = web.URL
+	p.service.SetServing(true)
+	return p
+}
+
+// startBroker is a real broker.
+func startBroker(tb testing.TB) *broker.Broker {
+	tb.Helper()
+	b := broker.New(broker.Config{
+		Shards:       2,
+		QueueBytes:   1 << 20,
+		SlowConsumer: broker.Disconnect,
+		Heartbeat:    time.Minute,
+		Retry:        time.Second,
+		WriteTimeout: time.Minute,
+	})
+	tb.Cleanup(b.Close)
+	return b
+}
+
+// stream opens a stream for user, whose bytes end up in the returned sink.
+func stream(tb testing.TB, b *broker.Broker, user string) *sink {
+	tb.Helper()
+	s := &sink{grown: make(chan struct{}, 1)}
+	if err := b.NewStream(broker.Subscription{User: user}).Start(s, nil); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+type sink struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+	grown chan struct{}
+}
+
+func (s *sink) Write(pieces [][]byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range pieces {
+		s.bytes.Write(p)
+		n += len(p)
+	}
+	select {
+	case s.grown <- struct{}{}:
+	default:
+	}
+	return n, nil
+}
+
+func (s *sink) Close(broker.Reason) {}
+
+// waitFor returns once the stream has had text.
+func (s *sink) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for {
+		s.mu.Lock()
+		got := s.bytes.String()
+		s.mu.Unlock()
+		if strings.Contains(got, text) {
+			return
+		}
+		select {
+		case <-s.grown:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%q never came, only %q", text, got)
+		}
+	}
+}
+
+// fake is a broker that answers what a test wants.
+type fake struct {
+	publish func(broker.Message) (broker.Receipt, error)
+	users   []broker.User
+	stats   broker.Stats
+}
+
+func (f *fake) Publish(_ context.Context, m broker.Message) (broker.Receipt, error) {
+	if f.publish == nil {
+		return broker.Receipt{ID: "e-1"}, nil
+	}
+	return f.publish(m)
+}
+
+func (f *fake) Users(string, string, int) []broker.User { return f.users }
+
+func (f *fake) Stats() broker.Stats { return f.stats }
+
+// answer is what came back from REST.
+type answer struct {
+	*http.Response
+	body string
+}
+
+func (p *plane) do(tb testing.TB, method, path, body string, header ...string) answer {
+	tb.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r, err := http.NewRequestWithContext(tb.Context(), method, p.url+path, reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
+		r.Header.Add(header[i], header[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return answer{resp, string(data)}
+}
+
+// failure is an error as the caller of either way gets it.
+type failure struct {
+	code    codes.Code
+	message string
+	reason  string
+	fields  map[string]string
+}
+
+func failureOf(tb testing.TB, err error) failure {
+	tb.Helper()
+	st, ok := status.FromError(err)
+	if !ok || err == nil {
+		tb.Fatalf("%v is no gRPC status", err)
+	}
+	f := failure{code: st.Code(), message: st.Message(), fields: map[string]string{}}
+	for _, d := range st.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() != "peald" {
+				tb.Errorf("ErrorInfo of domain %q", d.GetDomain())
+			}
+			f.reason = d.GetReason()
+		case *errdetails.BadRequest:
+			for _, v := range d.GetFieldViolations() {
+				f.fields[v.GetField()] = v.GetDescription()
+			}
+		}
+	}
+	return f
+}
+
+// failure parses what REST says of an error, with nothing but encoding/json as
+// a caller would.
+func (a answer) failure(tb testing.TB) failure {
+	tb.Helper()
+	if a.StatusCode < 400 {
+		tb.Fatalf("status %s: %s", a.Status, a.body)
+	}
+	if got := a.Header.Get("Content-Type"); got != "application/json" {
+		tb.Errorf("Content-Type %q", got)
+	}
+	var body struct {
+		Code    *codes.Code
+		Message string
+		Details []struct {
+			Type            string `json:"@type"`
+			Reason          string
+			Domain          string
+			FieldViolations []struct{ Field, Description string }
+		}
+	}
+	if err := json.Unmarshal([]byte(a.body), &body); err != nil || body.Code == nil {
+		tb.Fatalf("no google.rpc.Status (%v): %s", err, a.body)
+	}
+	f := failure{code: *body.Code, message: body.Message, fields: map[string]string{}}
+	for _, d := range body.Details {
+		if d.Type == "type.googleapis.com/google.rpc.ErrorInfo" {
+			f.reason = d.Reason
+		}
+		for _, v := range d.FieldViolations {
+			f.fields[v.Field] = v.Description
+		}
+	}
+	return f
+}

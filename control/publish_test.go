@@ -1,0 +1,162 @@
+package control_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/peald/peald/control"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+func TestBroadcastReachesEverybody(t *testing.T) {
+	b := startBroker(t)
+	p := start(t, control.Config{}, b, nil)
+	sinks := []*sink{stream(t, b, ""), stream(t, b, "alice"), stream(t, b, "alice")}
+
+	reply, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "one\ntwo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply.GetRecipients() != 3 || reply.GetId() == "" {
+		t.Errorf("reply %v", reply)
+	}
+	rest := p.do(t, "POST", "/v1/broadcast", `{"data":"three","event":"news"}`, "Content-Type", "application/json")
+	if rest.StatusCode != 200 || !strings.Contains(rest.body, `"recipients":3`) {
+		t.Errorf("REST: %s %s", rest.Status, rest.body)
+	}
+	for _, s := range sinks {
+		s.waitFor(t, "id: "+reply.GetId()+"\nevent: broadcast\ndata: one\ndata: two\n\n")
+		s.waitFor(t, "event: news\ndata: three\n\n")
+	}
+}
+
+func TestSendToUserReachesHerStreams(t *testing.T) {
+	b := startBroker(t)
+	p := start(t, control.Config{}, b, nil)
+	first, second := stream(t, b, "alice"), stream(t, b, "alice")
+	stream(t, b, "bob")
+
+	reply, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"})
+	if err != nil || reply.GetRecipients() != 2 {
+		t.Fatalf("%v, %v", reply, err)
+	}
+	first.waitFor(t, "event: individual\ndata: hi\n\n")
+	second.waitFor(t, "event: individual\ndata: hi\n\n")
+
+	reply, err = p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "nobody", Data: "hi"})
+	if err != nil || reply.GetRecipients() != 0 || reply.GetId() == "" {
+		t.Errorf("to somebody without a stream: %v, %v", reply, err)
+	}
+	// A zero has to be there: clients read it.
+	if got := p.do(t, "POST", "/v1/users/nobody/messages", `{"data":"hi"}`); !strings.Contains(got.body, `"recipients":0`) {
+		t.Errorf("REST: %s", got.body)
+	}
+}
+
+func TestUserIDsInPaths(t *testing.T) {
+	var to broker.Audience
+	p := start(t, control.Config{}, &fake{publish: func(m broker.Message) (broker.Receipt, error) {
+		to = m.Audience
+		return broker.Receipt{ID: "e-1", Recipients: 1}, nil
+	}}, nil)
+	for _, user := range []string{
+		"alice", "alice/bob", "/", "//", "a//b", "Zoë Ångström", "東京 🦊", "a:b", "x:disconnect", "a%2Fb", "100%", "%", "a+b", "a?b#c",
+		"a&b=c;d", "user@example.com", `"quoted"`, `back\slash`, "messages", "..", ".", "...", "a/../b", "~!$'()*,[]", strings.Repeat("é", 127),
+	} {
+		// PathEscape leaves dots as they are, and clients cut "." and ".."
+		// out of paths.
+		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
+			to = broker.Audience{}
+			got := p.do(t, "POST", "/v1/users/"+escaped+"/messages", `{"data":"hi"}`)
+			if got.StatusCode != 200 || to != broker.ToUser(user) {
+				t.Errorf("%q as %s: %s, sent to %+v: %s", user, escaped, got.Status, to, got.body)
+			}
+		}
+	}
+	// The path says who, whatever the body says.
+	if got := p.do(t, "POST", "/v1/users/alice/messages", `{"data":"hi","userId":"bob"}`); got.StatusCode != 200 || to != broker.ToUser("alice") {
+		t.Errorf("%s, sent to %+v", got.Status, to)
+	}
+}
+
+func everyByte(s string) string {
+	const hex = "0123456789abcdef"
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+	}
+	return b.String()
+}
+
+// What a caller can get wrong about a message, the same over gRPC and REST.
+func TestBadMessages(t *testing.T) {
+	p := start(t, control.Config{}, startBroker(t), nil)
+	for name, c := range map[string]struct {
+		user, event, data string
+		field             string
+		says              []string
+	}{
+		"type with LF":          {"alice", "a\nb", "hi", "event", []string{"event", "LF"}},
+		"type with CR":          {"alice", "a\rb", "hi", "event", []string{"event", "CR"}},
+		"type with CRLF":        {"alice", "a\r\ndata: x", "hi", "event", []string{"event"}},
+		"type with NUL":         {"alice", "a\x00b", "hi", "event", []string{"event", "NUL"}},
+		"type too long":         {"alice", strings.Repeat("x", 256), "hi", "event", []string{"event", "256", "255"}},
+		"reserved type":         {"alice", "peald.reset", "hi", "event", []string{"event", "peald."}},
+		"reserved type to come": {"alice", "peald.", "hi", "event", []string{"event", "peald."}},
+		"empty data":            {"alice", "", "", "data", []string{"data", "empty"}},
+		"data too long":         {"alice", "", strings.Repeat("x", 1<<20+1), "data", []string{"data", "1048577", "1048576"}},
+		"user too long":         {strings.Repeat("x", 256), "", "hi", "user_id", []string{"user_id", "256", "255"}},
+		"empty user":            {"", "", "hi", "user_id", []string{"user_id", "empty"}},
+		"user with LF":          {"a\nb", "", "hi", "user_id", []string{"user_id", "control"}},
+		"user with NUL":         {"a\x00", "", "hi", "user_id", []string{"user_id", "control"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			check := func(how string, f failure) {
+				if f.code != codes.InvalidArgument || f.reason != "INVALID_FIELD" || len(f.fields) != 1 {
+					t.Errorf("%s: %+v", how, f)
+				}
+				for _, word := range c.says {
+					if !strings.Contains(f.message, word) || !strings.Contains(f.fields[c.field], word) {
+						t.Errorf("%s: %q and %q don't both say %q", how, f.message, f.fields, word)
+					}
+				}
+			}
+			rest := func(path string) {
+				body, err := json.Marshal(map[string]string{"data": c.data, "event": c.event})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := p.do(t, "POST", path, string(body))
+				if got.StatusCode != 400 {
+					t.Errorf("REST: %s", got.Status)
+				}
+				check("REST "+path[:9], got.failure(t))
+			}
+			_, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: c.user, Event: c.event, Data: c.data})
+			check("SendToUser", failureOf(t, err))
+			rest("/v1/users/" + url.PathEscape(c.user) + "/messages")
+			if c.field == "user_id" {
+				return
+			}
+			_, err = p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Event: c.event, Data: c.data})
+			check("Broadcast", failureOf(t, err))
+			rest("/v1/broadcast")
+		})
+	}
+}
+
+func TestLargestMessagePasses(t *testing.T) {
+	p := start(t, control.Config{}, startBroker(t), nil)
+	data := strings.Repeat("é", 1<<19)
+	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {
+		t.Error(err)
+	}
+	if got := p.do(t, "POST", "/v1/broadcast", `{"data":"`+data+`"}`); got.StatusCode != 200 {
+		t.Errorf("REST: %s %s", got.Status, got.body)
+	}
+}

@@ -1,0 +1,191 @@
+package control_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/peald/peald/control"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// Errors that nobody planned for are the operator's to see, once, and not the
+// caller's; and neither sees what the request carried.
+func TestUnplannedErrors(t *testing.T) {
+	const secret = "payload-7f3a"
+	for name, publish := range map[string]func(broker.Message) (broker.Receipt, error){
+		"an error": func(broker.Message) (broker.Receipt, error) {
+			return broker.Receipt{}, errors.New("inside-91c2 broke")
+		},
+		"a panic": func(broker.Message) (broker.Receipt, error) { panic("inside-91c2 broke") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			p := start(t, control.Config{
+				Tokens: []control.Token{{Name: "shop", Token: "token-" + secret}},
+				Logger: slog.New(slog.NewJSONHandler(&log, nil)),
+			}, &fake{publish: publish}, nil)
+
+			got := p.do(t, "POST", "/v1/users/alice-"+secret+"/messages", `{"data":"`+secret+`","event":"e-`+secret+`"}`,
+				"Authorization", "Bearer token-"+secret)
+			f := got.failure(t)
+			if got.StatusCode != 500 || f.code != codes.Internal || f.reason != "INTERNAL" || strings.Contains(got.body, "91c2") {
+				t.Errorf("%s %s", got.Status, got.body)
+			}
+			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "inside-91c2 broke") ||
+				!strings.Contains(log.String(), "SendToUser") {
+				t.Errorf("%d lines of log: %s", lines, &log)
+			}
+			if strings.Contains(log.String(), secret) {
+				t.Errorf("the log tells what was sent: %s", &log)
+			}
+		})
+	}
+}
+
+// What callers do wrong is theirs to know and would only fill the log.
+func TestRefusalsAreNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	p := start(t, control.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, startBroker(t), nil)
+	_ = p.do(t, "POST", "/v1/broadcast", `{"data":""}`)
+	_ = p.do(t, "POST", "/v1/broadcast", `{`)
+	_ = p.do(t, "POST", "/nothing", ``)
+	if log.Len() > 0 {
+		t.Error(log.String())
+	}
+}
+
+func TestErrorsKeepTheirCode(t *testing.T) {
+	for want, err := range map[codes.Code]error{
+		codes.Canceled:         fmt.Errorf("waiting: %w", context.Canceled),
+		codes.DeadlineExceeded: fmt.Errorf("waiting: %w", context.DeadlineExceeded),
+		codes.Unavailable:      fmt.Errorf("publishing: %w", broker.ErrClosed),
+		codes.InvalidArgument:  fmt.Errorf("publishing: %w", &broker.InvalidError{Field: "data", Reason: "is odd"}),
+	} {
+		p := start(t, control.Config{}, &fake{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, err }}, nil)
+		_, got := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"})
+		if f := failureOf(t, got); f.code != want || f.reason == "" {
+			t.Errorf("%v: %+v", err, f)
+		}
+	}
+}
+
+// A caller that goes away ends what REST does for it inside.
+func TestRESTCallerGoesAway(t *testing.T) {
+	entered, gone := make(chan struct{}), make(chan error, 1)
+	blocking := &waiting{entered: entered, gone: gone}
+	p := start(t, control.Config{}, blocking, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, "POST", p.url+"/v1/broadcast", strings.NewReader(`{"data":"hi"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-entered
+		cancel()
+	}()
+	if resp, err := http.DefaultTransport.RoundTrip(r); err == nil {
+		_ = resp.Body.Close()
+		t.Errorf("an answer: %s", resp.Status)
+	}
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+type waiting struct {
+	fake
+	entered chan struct{}
+	gone    chan error
+}
+
+func (w *waiting) Publish(ctx context.Context, _ broker.Message) (broker.Receipt, error) {
+	close(w.entered)
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * time.Second):
+	}
+	w.gone <- ctx.Err()
+	return broker.Receipt{}, ctx.Err()
+}
+
+func TestServing(t *testing.T) {
+	p := start(t, control.Config{}, &fake{}, nil)
+	health := healthv1.NewHealthClient(p.conn)
+	check := func(when string, want healthv1.HealthCheckResponse_ServingStatus, ready int) {
+		t.Helper()
+		for _, service := range []string{"", "peal.v1.ControlService"} {
+			reply, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
+			if err != nil || reply.GetStatus() != want {
+				t.Errorf("%s: health of %q: %v, %v", when, service, reply, err)
+			}
+		}
+		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready {
+			t.Errorf("%s: /readyz: %s", when, got.Status)
+		}
+		if got := p.do(t, "GET", "/healthz", ""); got.StatusCode != 200 || got.body != "ok" {
+			t.Errorf("%s: /healthz: %s %q", when, got.Status, got.body)
+		}
+	}
+	check("serving", healthv1.HealthCheckResponse_SERVING, 200)
+	p.service.SetServing(false)
+	check("draining", healthv1.HealthCheckResponse_NOT_SERVING, 503)
+	p.service.SetServing(true)
+	check("serving again", healthv1.HealthCheckResponse_SERVING, 200)
+	p.service.Close()
+	check("closed", healthv1.HealthCheckResponse_NOT_SERVING, 503)
+	p.service.SetServing(true)
+	check("closed for good", healthv1.HealthCheckResponse_NOT_SERVING, 503)
+}
+
+func TestClose(t *testing.T) {
+	p := start(t, control.Config{}, &fake{}, nil)
+	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != 200 {
+		t.Fatalf("%s", got.Status)
+	}
+	p.service.Close()
+	p.service.Close()
+	if _, err := p.service.RESTHandler(); err == nil {
+		t.Error("a handler after Close")
+	}
+	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != 503 || got.failure(t).reason != "STOPPING" {
+		t.Errorf("a call after Close: %s %s", got.Status, got.body)
+	}
+}
+
+func TestNewIsNotServing(t *testing.T) {
+	service := control.New(control.Config{}, &fake{}, nil)
+	defer service.Close()
+	rest, err := service.RESTHandler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &recorder{header: http.Header{}}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest.ServeHTTP(w, r)
+	if w.status != 503 {
+		t.Errorf("/readyz before serving: %d", w.status)
+	}
+}
+
+type recorder struct {
+	header http.Header
+	status int
+	bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+func (r *recorder) WriteHeader(n int)   { r.status = n }
