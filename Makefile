@@ -42,7 +42,7 @@ gen: ## Generate gen/ and control/openapi/ from proto/
 
 .PHONY: fmt
 fmt: ## Format Go and proto files
-	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go' ':!gen')
+	$(TOOL) golangci-lint fmt
 	$(TOOL) buf format -w
 
 ##@ Check

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -104,10 +105,10 @@ func publish(t *testing.T, control pealv1.ControlServiceClient, messages []messa
 		)
 
 		if i%2 == 0 {
-			kind = orElse(kind, "broadcast")
+			kind = cmp.Or(kind, "broadcast")
 			reply, err = control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Event: m.event, Data: m.data})
 		} else {
-			kind = orElse(kind, "individual")
+			kind = cmp.Or(kind, "individual")
 			reply, err = control.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Event: m.event, Data: m.data})
 		}
 
@@ -119,14 +120,6 @@ func publish(t *testing.T, control pealv1.ControlServiceClient, messages []messa
 	}
 
 	return want
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-
-	return s
 }
 
 // inChromium is an oracle that opens streams in tabs of a browser.

@@ -52,7 +52,7 @@ func TestNode(t *testing.T) {
 	install.Dir = folder
 
 	if out, err := install.CombinedOutput(); err != nil {
-		pealdtest.Missing(t, "npm cannot install what the example needs: %v\n%s", err, out)
+		pealdtest.Missingf(t, "npm cannot install what the example needs: %v\n%s", err, out)
 	}
 
 	expect(t, "Node", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", node, filepath.Join(folder, "peald.js"), "alice")
@@ -66,7 +66,7 @@ func TestPython(t *testing.T) {
 
 	imports := exec.CommandContext(t.Context(), python, "-c", "import google.protobuf, grpc, grpc_tools.protoc")
 	if out, err := imports.CombinedOutput(); err != nil {
-		pealdtest.Missing(t, "%s lacks grpcio or grpcio-tools: %v\n%s", python, err, out)
+		pealdtest.Missingf(t, "%s lacks grpcio or grpcio-tools: %v\n%s", python, err, out)
 	}
 
 	expect(t, "Python", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", python, filepath.Join("python", "peald.py"), "alice")

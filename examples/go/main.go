@@ -23,25 +23,27 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	user := "alice"
+	if len(os.Args) > 1 {
+		user = os.Args[1]
+	}
+
+	if err := run(context.Background(), user, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, user string, stdout io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
 	if token := os.Getenv("PEALCTL_TOKEN"); token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
 
-	user := "alice"
-	if len(os.Args) > 1 {
-		user = os.Args[1]
-	}
+	addr := cmp.Or(os.Getenv("PEALCTL_ADDR"), "127.0.0.1:9090")
 
-	if err := run(ctx, cmp.Or(os.Getenv("PEALCTL_ADDR"), "127.0.0.1:9090"), user, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, addr, user string, stdout io.Writer) error {
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return fmt.Errorf("address of the control plane: %w", err)

@@ -50,8 +50,7 @@ func Violations(module string, rooms []Room, packages []Package) []string {
 		at := slices.IndexFunc(rooms, func(r Room) bool { return r.Path == path })
 
 		if at < 0 {
-			found = append(found, fmt.Sprintf(
-				"%s has no place among the rooms: say there what it may import, and who may import it", path))
+			found = append(found, path+" has no place among the rooms: say there what it may import, and who may import it")
 
 			continue
 		}

@@ -34,8 +34,8 @@ type Daemon struct {
 
 // Start runs a daemon on the defaults, free ports and Secret, as each change
 // has it, and returns once it accepts. It ends with the test at the latest.
-func Start(t testing.TB, changes ...func(*daemon.Config)) *Daemon {
-	t.Helper()
+func Start(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
+	tb.Helper()
 
 	cfg := daemon.Defaults()
 	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -45,7 +45,7 @@ func Start(t testing.TB, changes ...func(*daemon.Config)) *Daemon {
 		change(&cfg)
 	}
 
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
 	d := &Daemon{tokens: cfg.Control.Tokens, stop: stop, done: make(chan struct{})}
 	ready := make(chan daemon.Addresses, 1)
 
@@ -53,7 +53,7 @@ func Start(t testing.TB, changes ...func(*daemon.Config)) *Daemon {
 		defer close(d.done)
 
 		d.err = daemon.Run(ctx, cfg, daemon.Options{
-			Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Logger:  slog.New(slog.NewTextHandler(tb.Output(), nil)),
 			Version: "test",
 			Ready: func(addresses daemon.Addresses) error {
 				ready <- addresses
@@ -63,14 +63,14 @@ func Start(t testing.TB, changes ...func(*daemon.Config)) *Daemon {
 		})
 	}()
 
-	t.Cleanup(func() { d.Stop(t) })
+	tb.Cleanup(func() { d.Stop(tb) })
 
 	select {
 	case d.Addresses = <-ready:
 	case <-d.done:
-		t.Fatalf("the daemon doesn't start: %v", d.err)
+		tb.Fatalf("the daemon doesn't start: %v", d.err)
 	case <-time.After(patience):
-		t.Fatalf("the daemon is not ready after %s", patience)
+		tb.Fatalf("the daemon is not ready after %s", patience)
 	}
 
 	return d
@@ -78,26 +78,26 @@ func Start(t testing.TB, changes ...func(*daemon.Config)) *Daemon {
 
 // Stop ends the daemon as a signal would, and waits for its end. To stop it
 // again does nothing.
-func (d *Daemon) Stop(t testing.TB) {
-	t.Helper()
+func (d *Daemon) Stop(tb testing.TB) {
+	tb.Helper()
 	d.stop()
 
 	select {
 	case <-d.done:
 	case <-time.After(patience):
-		t.Fatalf("the daemon has not ended after %s", patience)
+		tb.Fatalf("the daemon has not ended after %s", patience)
 	}
 
 	if d.err != nil {
-		t.Errorf("the daemon ended with an error: %v", d.err)
+		tb.Errorf("the daemon ended with an error: %v", d.err)
 		d.err = nil
 	}
 }
 
 // Control returns a client of the daemon's control plane, which shows the first
 // of its control tokens if it has any.
-func (d *Daemon) Control(t testing.TB) pealv1.ControlServiceClient {
-	t.Helper()
+func (d *Daemon) Control(tb testing.TB) pealv1.ControlServiceClient {
+	tb.Helper()
 
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	if len(d.tokens) > 0 {
@@ -106,25 +106,25 @@ func (d *Daemon) Control(t testing.TB) pealv1.ControlServiceClient {
 
 	conn, err := grpc.NewClient(d.GRPC, options...)
 	if err != nil {
-		t.Fatalf("the control plane's address: %v", err)
+		tb.Fatalf("the control plane's address: %v", err)
 	}
 
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 
 	return pealv1.NewControlServiceClient(conn)
 }
 
 // Events returns the URL of a stream: that of user, or an anonymous one where
 // user is empty.
-func (d *Daemon) Events(t testing.TB, user string) string {
-	t.Helper()
+func (d *Daemon) Events(tb testing.TB, user string) string {
+	tb.Helper()
 
 	events := url.URL{Scheme: "http", Host: d.SSE, Path: daemon.Defaults().SSE.Path}
 
 	if user != "" {
-		reply, err := d.Control(t).CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: user})
+		reply, err := d.Control(tb).CreateToken(tb.Context(), &pealv1.CreateTokenRequest{UserId: user})
 		if err != nil {
-			t.Fatalf("a token for %s: %v", user, err)
+			tb.Fatalf("a token for %s: %v", user, err)
 		}
 
 		events.RawQuery = url.Values{"access_token": {reply.GetToken()}}.Encode()
@@ -137,19 +137,19 @@ func (d *Daemon) Events(t testing.TB, user string) string {
 func (d *Daemon) URL(path string) string { return "http://" + d.REST + path }
 
 // WaitForStreams returns once the daemon holds n streams.
-func (d *Daemon) WaitForStreams(t testing.TB, n int32) {
-	t.Helper()
+func (d *Daemon) WaitForStreams(tb testing.TB, n int32) {
+	tb.Helper()
 
-	control := d.Control(t)
+	control := d.Control(tb)
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 
 	deadline := time.After(patience)
 
 	for {
-		stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
+		stats, err := control.Stats(tb.Context(), &pealv1.StatsRequest{})
 		if err != nil {
-			t.Fatalf("stats: %v", err)
+			tb.Fatalf("stats: %v", err)
 		}
 
 		if stats.GetTotal().GetConnections() == n {
@@ -159,7 +159,7 @@ func (d *Daemon) WaitForStreams(t testing.TB, n int32) {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("the daemon holds %d streams after %s, want %d", stats.GetTotal().GetConnections(), patience, n)
+			tb.Fatalf("the daemon holds %d streams after %s, want %d", stats.GetTotal().GetConnections(), patience, n)
 		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 // Program returns the path of the first of names that is installed. Where none
 // is, the test is skipped, but with CI set it fails: a test that CI never runs
 // shows nothing.
-func Program(t testing.TB, names ...string) string {
-	t.Helper()
+func Program(tb testing.TB, names ...string) string {
+	tb.Helper()
 
 	for _, name := range names {
 		path, err := exec.LookPath(name)
@@ -19,19 +19,19 @@ func Program(t testing.TB, names ...string) string {
 		}
 	}
 
-	Missing(t, "none of the programs %q is installed", names)
+	Missingf(tb, "none of the programs %q is installed", names)
 
 	return ""
 }
 
-// Missing ends a test that lacks something of this machine: as skipped, or with
+// Missingf ends a test that lacks something of this machine: as skipped, or with
 // CI set as failed.
-func Missing(t testing.TB, format string, args ...any) {
-	t.Helper()
+func Missingf(tb testing.TB, format string, args ...any) {
+	tb.Helper()
 
 	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
+		tb.Fatalf(format, args...)
 	}
 
-	t.Skipf(format, args...)
+	tb.Skipf(format, args...)
 }
