@@ -96,7 +96,11 @@ func subscriberTokens(cfg JWT) (*auth.Tokens, error) {
 	if cfg.HMACSecret == "" {
 		return nil, nil //nolint:nilnil // no secret, no tokens, no error
 	}
-	return auth.New(auth.Config{HMACSecret: cfg.HMACSecret, Issuer: cfg.Issuer, Audience: cfg.Audience})
+	tokens, err := auth.New(auth.Config{HMACSecret: cfg.HMACSecret, Issuer: cfg.Issuer, Audience: cfg.Audience})
+	if err != nil {
+		return nil, fmt.Errorf("subscriber tokens: %w", err)
+	}
+	return tokens, nil
 }
 
 func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
@@ -137,7 +141,7 @@ func newControl(cfg Config, version string, b *broker.Broker, tokens *auth.Token
 	if tokens != nil {
 		minter = tokens
 	}
-	var callers []control.Token
+	callers := make([]control.Token, 0, len(cfg.Control.Tokens))
 	for _, t := range cfg.Control.Tokens {
 		callers = append(callers, control.Token{Name: t.Name, Token: t.Token, Scopes: t.Scopes})
 	}

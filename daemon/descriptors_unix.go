@@ -27,5 +27,5 @@ func raiseDescriptorLimit() (int, error) {
 			limit = raised
 		}
 	}
-	return int(min(uint64(limit.Cur), plentyOfDescriptors)), nil
+	return int(min(limit.Cur, plentyOfDescriptors)), nil
 }

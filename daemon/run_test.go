@@ -29,6 +29,7 @@ const patience = 20 * time.Second
 // running is a daemon in this process.
 type running struct {
 	daemon.Addresses
+
 	end  context.CancelFunc // as a signal would
 	done <-chan error       // has what Run returned
 }
@@ -131,18 +132,28 @@ func controlClient(t *testing.T, addr string) (pealv1.ControlServiceClient, *grp
 	return pealv1.NewControlServiceClient(conn), conn
 }
 
-func get(t *testing.T, c *http.Client, url string) string {
+// call returns the status and the body of what a request gets.
+func call(t *testing.T, c *http.Client, method, url, body string) string {
 	t.Helper()
-	resp, err := c.Get(url)
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	reply, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.Status + "\n" + string(body)
+	return resp.Status + "\n" + string(reply)
+}
+
+func get(t *testing.T, c *http.Client, url string) string {
+	t.Helper()
+	return call(t, c, http.MethodGet, url, "")
 }
 
 func TestCallsReachStreams(t *testing.T) {
@@ -163,13 +174,9 @@ func TestCallsReachStreams(t *testing.T) {
 	awaitLine(t, anonymous, "data: over gRPC")
 	awaitLine(t, alice, "data: over gRPC")
 
-	resp, err := web.Post("http://"+d.REST+"/v1/users/alice/messages", "application/json", strings.NewReader(`{"data":"over REST"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("send: %s", resp.Status)
+	sent := call(t, web, http.MethodPost, "http://"+d.REST+"/v1/users/alice/messages", `{"data":"over REST"}`)
+	if !strings.HasPrefix(sent, "200 ") {
+		t.Fatalf("send: %s", sent)
 	}
 	awaitLine(t, alice, "event: individual")
 	awaitLine(t, alice, "data: over REST")
@@ -204,7 +211,7 @@ func TestCallsReachStreams(t *testing.T) {
 		t.Errorf("the daemon ends with %v", err)
 	}
 	for _, addr := range []string{d.SSE, d.GRPC, d.REST} {
-		if conn, err := net.Dial("tcp", addr); err == nil {
+		if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr); err == nil {
 			_ = conn.Close()
 			t.Errorf("%s is open after the end", addr)
 		}
@@ -227,7 +234,7 @@ func TestMaxConnections(t *testing.T) {
 }
 
 func TestAddressInUse(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +287,7 @@ func TestErrorOfReadyEndsTheDaemon(t *testing.T) {
 func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	d := start(t, nil)
 	for _, addr := range []string{d.SSE, d.REST, d.GRPC} {
-		conn, err := net.Dial("tcp", addr)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}

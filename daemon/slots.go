@@ -58,6 +58,7 @@ func (s *slots) close() {
 // system keeps the others waiting.
 type slotListener struct {
 	*net.TCPListener
+
 	slots   *slots
 	release func() // slots.release, made once and not for each connection
 }
@@ -88,6 +89,7 @@ func (l *slotListener) Close() error {
 // slotConn is a connection and its slot.
 type slotConn struct {
 	*net.TCPConn
+
 	release func()
 	gone    atomic.Bool // the slot was released or taken over
 }

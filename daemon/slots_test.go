@@ -39,7 +39,7 @@ func slotted(t *testing.T, n int) (dial func() net.Conn, accepted chan net.Conn,
 		}
 	})
 	dial = func() net.Conn {
-		conn, err := net.Dial("tcp", tcp.Addr().String())
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", tcp.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -66,10 +67,10 @@ func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
 	}
 	out := yaml.NewEncoder(w)
 	out.SetIndent(2)
-	if err := out.Encode(root); err != nil {
+	if err := errors.Join(out.Encode(root), out.Close()); err != nil {
 		return fmt.Errorf("print configuration: %w", err)
 	}
-	return out.Close()
+	return nil
 }
 
 func textNode(text string) *yaml.Node {

@@ -88,7 +88,7 @@ func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
 	}
 	at, named := errors.AsType[*mapstructure.DecodeError](err)
 	if !named {
-		return daemon.Config{}, err
+		return daemon.Config{}, fmt.Errorf("settings: %w", err)
 	}
 	cause, ok := errors.AsType[*unreadable](at)
 	if !ok {
@@ -117,63 +117,71 @@ func shown(key string, cause *unreadable) string {
 // duration, 1.5 no whole number, 8080 no text.
 func readValue(from, to reflect.Value) (any, error) {
 	value := from.Interface()
-	text, isText := value.(string)
-	refuse := func(target any) error {
-		return &unreadable{value, daemon.Setting{Value: target}.Accepts()}
-	}
 	if from.Type() == to.Type() {
 		return value, nil
 	}
 	switch target := to.Interface().(type) {
-	case bool:
-		read, err := strconv.ParseBool(text)
-		if err != nil {
-			return nil, refuse(target)
-		}
-		return read, nil
-	case int:
-		read, ok := wholeNumber(from)
+	case bool, int, daemon.Bytes, time.Duration, string:
+		read, ok := readScalar(from, target)
 		if !ok {
-			return nil, refuse(target)
+			return nil, refused(value, target)
 		}
 		return read, nil
-	case daemon.Bytes:
-		if read, ok := wholeNumber(from); ok {
-			return daemon.Bytes(read), nil
-		}
-		if err := target.UnmarshalText([]byte(text)); err != nil {
-			return nil, refuse(target)
-		}
-		return target, nil
-	case time.Duration:
-		read, err := time.ParseDuration(text)
-		if err != nil {
-			return nil, refuse(target)
-		}
-		return read, nil
-	case string:
-		return nil, refuse(target)
-	case []string:
-		if isText {
-			return splitList(text), nil
-		}
-		if from.Kind() != reflect.Slice {
-			return nil, refuse(target)
-		}
-	case []daemon.Token:
-		if isText {
-			return readTokens(text)
-		}
-		if from.Kind() != reflect.Slice {
-			return nil, refuse(target)
-		}
+	case []string, []daemon.Token:
+		return readList(from, target)
 	case daemon.Token:
-		if isText {
+		if text, ok := value.(string); ok {
 			return readToken(text)
 		}
 		return value, checkTokenEntries(value)
 	}
 	return value, nil
+}
+
+func refused(value, target any) error {
+	return &unreadable{value, daemon.Setting{Value: target}.Accepts()}
+}
+
+// readScalar reads a value of target's type. A text that is given is never
+// asked for: readValue takes it as it is.
+func readScalar(from reflect.Value, target any) (read any, ok bool) {
+	text, _ := reflect.TypeAssert[string](from) // what is no text reads as none
+	switch target := target.(type) {
+	case bool:
+		read, err := strconv.ParseBool(text)
+		return read, err == nil
+	case int:
+		return wholeNumber(from)
+	case daemon.Bytes:
+		if n, ok := wholeNumber(from); ok {
+			return daemon.Bytes(n), true
+		}
+		err := target.UnmarshalText([]byte(text))
+		return target, err == nil
+	case time.Duration:
+		read, err := time.ParseDuration(text)
+		return read, err == nil
+	default:
+		return nil, false
+	}
+}
+
+// readList reads a list that is one text. Of any other, mapstructure reads the
+// entries one by one.
+func readList(from reflect.Value, target any) (any, error) {
+	value := from.Interface()
+	text, isText := reflect.TypeAssert[string](from)
+	_, ofTokens := target.([]daemon.Token)
+	switch {
+	case isText && ofTokens:
+		return readTokens(text)
+	case isText:
+		return splitList(text), nil
+	case from.Kind() == reflect.Slice:
+		return value, nil
+	default:
+		return nil, refused(value, target)
+	}
 }
 
 // wholeNumber reads a number that a file or a text holds. JSON has no whole
@@ -203,7 +211,7 @@ func splitList(text string) []string {
 	return list
 }
 
-const tokenForm = "name:token or name:token:scope+scope, separated by commas"
+const shortForm = "name:token or name:token:scope+scope, separated by commas"
 
 func readTokens(text string) ([]daemon.Token, error) {
 	var tokens []daemon.Token
@@ -227,7 +235,7 @@ func readToken(text string) (daemon.Token, error) {
 	case 3:
 		return daemon.Token{Name: parts[0], Token: parts[1], Scopes: strings.Split(parts[2], "+")}, nil
 	default:
-		return daemon.Token{}, &unreadable{text, tokenForm}
+		return daemon.Token{}, &unreadable{text, shortForm}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +27,7 @@ import (
 // process is a daemon in a process of its own.
 type process struct {
 	daemon.Addresses
+
 	cmd *exec.Cmd
 	log *transcript
 }
@@ -56,7 +58,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 		"-c", setup + "\n" + `exec peald "$@"`, "sh",
 		"--ready-file", ready, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
 	}, args...)
-	p := process{cmd: exec.Command("sh", args...), log: &transcript{}}
+	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &transcript{}}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -84,7 +86,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 // connect dials a listener; the connection ends with the test.
 func connect(t *testing.T, addr string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,9 @@ func heldStreamsOver(t *testing.T, conn net.Conn, addr string) int {
 	}
 	defer resp.Body.Close()
 	var stats struct {
-		Total struct{ Connections int }
+		Total struct {
+			Connections int `json:"connections"`
+		} `json:"total"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("stats: %s, %v", resp.Status, err)
@@ -146,7 +150,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	if want := fmt.Sprintf("limit=%d streams=%d", limit, streams); !strings.Contains(p.log.String(), want) {
 		t.Errorf("the log does not say %q", want)
 	}
-	var held []net.Conn
+	held := make([]net.Conn, 0, streams)
 	for range streams {
 		conn, resp := request(t, p.SSE)
 		if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "retry: ") {
@@ -180,7 +184,8 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	}
 	// A place that gets free is given again.
 	_ = held[0].Close()
-	for heldStreams(t, p.REST) == streams {
+	for n := streams; n == streams; n = heldStreams(t, p.REST) {
+		runtime.Gosched()
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -192,7 +197,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 
 func TestTooFewDescriptors(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command("sh", "-c", "ulimit -n 64; exec peald --sse.addr 127.0.0.1:0").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -n 64; exec peald --sse.addr 127.0.0.1:0").CombinedOutput()
 	const want = "peald: the limit of 64 file descriptors leaves none for streams: raise it (ulimit -n)\n"
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != statusFailed || string(out) != want {
 		t.Errorf("peald ends with %v and\n%s", err, out)

@@ -77,8 +77,9 @@ func (v *rawValue) Set(text string) error {
 func (f settingsFlags) load(env []string) (daemon.Config, error) {
 	v := viper.New()
 	origin := map[string]string{} // key → where its value was given
-	var keys []string
-	for _, s := range daemon.Defaults().Settings() {
+	settings := daemon.Defaults().Settings()
+	keys := make([]string, 0, len(settings))
+	for _, s := range settings {
 		keys = append(keys, s.Key)
 		v.SetDefault(s.Key, s.Value)
 	}
@@ -110,7 +111,7 @@ func (f settingsFlags) load(env []string) (daemon.Config, error) {
 	if err != nil {
 		return daemon.Config{}, err
 	}
-	return cfg, cfg.Validate()
+	return cfg, cfg.Validate() //nolint:wrapcheck // it names the setting, and is what the user reads
 }
 
 // layer is what one source sets, by key.

@@ -57,7 +57,10 @@ func TestFlagsBeatVariablesBeatFileBeatsDefault(t *testing.T) {
 		},
 		{
 			"sse.allowed_origins", "[http://a.example, http://b.example]", "http://c.example, http://d.example", "http://e.example",
-			[]string(nil), []string{"http://a.example", "http://b.example"}, []string{"http://c.example", "http://d.example"}, []string{"http://e.example"},
+			[]string(nil),
+			[]string{"http://a.example", "http://b.example"},
+			[]string{"http://c.example", "http://d.example"},
+			[]string{"http://e.example"},
 		},
 		{
 			"broker.queue_bytes", "65536", "128KiB", "2MiB",
