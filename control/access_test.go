@@ -2,6 +2,8 @@ package control_test
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -28,27 +30,24 @@ type call struct {
 func calls() map[string]call {
 	return map[string]call{
 		"Broadcast": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
-			_, err := c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hi"})
-			return err
+			return errOf(c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hi"}))
 		}, "POST", "/v1/broadcast", `{"data":"hi"}`},
 		"SendToUser": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
-			_, err := c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"})
-			return err
+			return errOf(c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"}))
 		}, "POST", "/v1/users/alice/messages", `{"data":"hi"}`},
 		"ListUsers": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
-			_, err := c.ListUsers(ctx, &pealv1.ListUsersRequest{})
-			return err
+			return errOf(c.ListUsers(ctx, &pealv1.ListUsersRequest{}))
 		}, "GET", "/v1/users", ""},
 		"Stats": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
-			_, err := c.Stats(ctx, &pealv1.StatsRequest{})
-			return err
+			return errOf(c.Stats(ctx, &pealv1.StatsRequest{}))
 		}, "GET", "/v1/stats", ""},
 		"CreateToken": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
-			_, err := c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"})
-			return err
+			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
 		}, "POST", "/v1/tokens", `{"userId":"alice"}`},
 	}
 }
+
+func errOf(_ any, err error) error { return err }
 
 type stubMinter struct{}
 
@@ -76,33 +75,36 @@ func TestScopes(t *testing.T) {
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
-				allowed := len(token.Scopes) == 0 || slices.Contains(token.Scopes, c.scope)
 				err := c.grpc(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
 				rest := p.do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
-				if allowed {
-					if err != nil || rest.StatusCode != 200 {
+				if len(token.Scopes) == 0 || slices.Contains(token.Scopes, c.scope) {
+					if err != nil || rest.StatusCode != http.StatusOK {
 						t.Errorf("gRPC: %v; REST: %s", err, rest.Status)
 					}
 					return
 				}
-				if rest.StatusCode != 403 {
+				if rest.StatusCode != http.StatusForbidden {
 					t.Errorf("REST: %s", rest.Status)
 				}
-				for _, f := range []failure{failureOf(t, err), rest.failure(t)} {
-					if f.code != codes.PermissionDenied || f.reason != "CONTROL_SCOPE_MISSING" {
-						t.Errorf("%+v", f)
-					}
-					for _, word := range []string{token.Name, name, c.scope} {
-						if !strings.Contains(f.message, word) {
-							t.Errorf("%q doesn't say %q", f.message, word)
-						}
-					}
-					if strings.Contains(f.message, token.Token) {
-						t.Errorf("%q tells the token", f.message)
-					}
-				}
+				checkDenied(t, failureOf(t, err), name, c.scope, token)
+				checkDenied(t, rest.failure(t), name, c.scope, token)
 			})
 		}
+	}
+}
+
+func checkDenied(t *testing.T, f failure, rpc, scope string, token control.Token) {
+	t.Helper()
+	if f.code != codes.PermissionDenied || f.reason != "CONTROL_SCOPE_MISSING" {
+		t.Errorf("%+v", f)
+	}
+	for _, word := range []string{token.Name, rpc, scope} {
+		if !strings.Contains(f.message, word) {
+			t.Errorf("%q doesn't say %q", f.message, word)
+		}
+	}
+	if strings.Contains(f.message, token.Token) {
+		t.Errorf("%q tells the token", f.message)
 	}
 }
 
@@ -126,13 +128,9 @@ func TestCallersWithoutToken(t *testing.T) {
 	} {
 		for rpc, call := range calls() {
 			t.Run(name+" "+rpc, func(t *testing.T) {
-				ctx, header := t.Context(), []string{}
-				for _, a := range c.authorization {
-					ctx = metadata.AppendToOutgoingContext(ctx, "authorization", a)
-					header = append(header, "Authorization", a)
-				}
-				rest := p.do(t, call.method, call.path, call.body, header...)
-				if rest.StatusCode != 401 || !strings.HasPrefix(rest.Header.Get("WWW-Authenticate"), "Bearer ") {
+				ctx := metadata.NewOutgoingContext(t.Context(), metadata.MD{"authorization": c.authorization})
+				rest := p.do(t, call.method, call.path, call.body, pairs("Authorization", c.authorization)...)
+				if rest.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(rest.Header.Get("WWW-Authenticate"), "Bearer ") {
 					t.Errorf("REST: %s, WWW-Authenticate %q", rest.Status, rest.Header.Get("WWW-Authenticate"))
 				}
 				for _, f := range []failure{failureOf(t, call.grpc(ctx, p)), rest.failure(t)} {
@@ -144,6 +142,15 @@ func TestCallersWithoutToken(t *testing.T) {
 			})
 		}
 	}
+}
+
+// pairs is a header with several values.
+func pairs(name string, values []string) []string {
+	header := make([]string, 0, 2*len(values))
+	for _, v := range values {
+		header = append(header, name, v)
+	}
+	return header
 }
 
 // Load balancers ask for health and have no token; reflection is for callers.
@@ -166,7 +173,7 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 
 	for _, path := range []string{"/healthz", "/readyz", "/openapi.json"} {
-		if got := p.do(t, "GET", path, ""); got.StatusCode != 200 {
+		if got := p.do(t, "GET", path, ""); got.StatusCode != http.StatusOK {
 			t.Errorf("%s without a token: %s", path, got.Status)
 		}
 	}
@@ -178,19 +185,19 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 	defer cancel()
 	stream, err := reflectionv1.NewServerReflectionClient(p.conn).ServerReflectionInfo(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("opening: %w", err)
 	}
-	if err := stream.Send(&reflectionv1.ServerReflectionRequest{
+	// An error is told again, and better, by Recv.
+	_ = stream.Send(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
-	}); err != nil {
-		return nil, err
-	}
+	})
 	reply, err := stream.Recv()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listing: %w", err)
 	}
-	var names []string
-	for _, s := range reply.GetListServicesResponse().GetService() {
+	listed := reply.GetListServicesResponse().GetService()
+	names := make([]string, 0, len(listed))
+	for _, s := range listed {
 		names = append(names, s.GetName())
 	}
 	return names, nil
@@ -204,7 +211,7 @@ func TestOpenControlPlane(t *testing.T) {
 		if err := c.grpc(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := p.do(t, c.method, c.path, c.body); got.StatusCode != 200 {
+		if got := p.do(t, c.method, c.path, c.body); got.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s %s", name, got.Status, got.body)
 		}
 	}

@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,7 @@ func BenchmarkRESTBroadcast(b *testing.B) {
 	body := `{"data":"` + strings.Repeat("x", 100) + `"}`
 	b.ReportAllocs()
 	for b.Loop() {
-		if got := p.do(b, "POST", "/v1/broadcast", body, "Authorization", "Bearer s3cret"); got.StatusCode != 200 {
+		if got := p.do(b, "POST", "/v1/broadcast", body, "Authorization", "Bearer s3cret"); got.StatusCode != http.StatusOK {
 			b.Fatal(got.Status)
 		}
 	}

@@ -49,7 +49,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	d, ok := v.(*decoding)
 	if !ok {
-		return c.CodecV2.Unmarshal(data, v)
+		return c.CodecV2.Unmarshal(data, v) //nolint:wrapcheck // gRPC's own, for gRPC
 	}
 	if err := c.CodecV2.Unmarshal(data, d.into); err != nil {
 		d.err = undecodable(data.Materialize(), d.into.ProtoReflect().Descriptor())
@@ -59,7 +59,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 
 func undecodable(data []byte, message protoreflect.MessageDescriptor) error {
 	if field := badString(data, message); field != "" {
-		return invalid(fieldError{field, "is not valid UTF-8"})
+		return invalid(fieldError{field, notUTF8})
 	}
 	return refuse(codes.InvalidArgument, reasonInvalidRequest, fmt.Sprintf("the request is no encoding of %s", message.FullName()))
 }
@@ -92,6 +92,7 @@ func badString(data []byte, message protoreflect.MessageDescriptor) string {
 			if inner := badString(value, field.Message()); inner != "" {
 				return field.TextName() + "." + inner
 			}
+		default:
 		}
 	}
 	return ""

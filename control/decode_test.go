@@ -32,7 +32,11 @@ func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	return proto.Unmarshal(data.Materialize(), v.(proto.Message))
+	message, ok := v.(proto.Message)
+	if !ok {
+		return errors.New("not a message")
+	}
+	return proto.Unmarshal(data.Materialize(), message) //nolint:wrapcheck // gRPC wraps it
 }
 
 func field(number protowire.Number, value string) []byte {

@@ -54,6 +54,12 @@ type refusedError struct {
 // begins with the field's name.
 type fieldError struct{ name, text string }
 
+// What is wrong with fields in more than one way to get here.
+const (
+	notUTF8      = "is not valid UTF-8"
+	moreThanOnce = "is given more than once"
+)
+
 func (e *refusedError) Error() string { return e.message }
 
 func refuse(code codes.Code, reason, message string) *refusedError {

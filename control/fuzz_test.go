@@ -33,7 +33,7 @@ func FuzzREST(f *testing.F) {
 		}
 		got := p.do(t, method, path, body)
 		switch {
-		case got.StatusCode == 400 && got.Header.Get("Content-Type") == "text/plain; charset=utf-8": // net/http's own
+		case got.StatusCode == http.StatusBadRequest && got.Header.Get("Content-Type") == "text/plain; charset=utf-8": // net/http's own
 		case got.StatusCode >= 500 && path != "/readyz":
 			t.Errorf("%s %q %q: %s %s", method, path, body, got.Status, got.body)
 		case got.StatusCode >= 400:

@@ -40,7 +40,11 @@ func newGateway(client pealv1.ControlServiceClient) (http.Handler, error) {
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
 		runtime.WithMiddlewares(func(runtime.HandlerFunc) runtime.HandlerFunc {
-			return func(w http.ResponseWriter, _ *http.Request, _ map[string]string) { w.(*matched).yes = true }
+			return func(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+				if m, ok := w.(*matched); ok {
+					m.yes = true
+				}
+			}
 		}),
 		runtime.WithRoutingErrorHandler(func(context.Context, *runtime.ServeMux, runtime.Marshaler, http.ResponseWriter, *http.Request, int) {}),
 		runtime.WithErrorHandler(func(context.Context, *runtime.ServeMux, runtime.Marshaler, http.ResponseWriter, *http.Request, error) {
@@ -121,7 +125,7 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 func checkParams(params map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if !utf8.ValidString(params[name]) {
-			return invalid(fieldError{name, "is not valid UTF-8"})
+			return invalid(fieldError{name, notUTF8})
 		}
 	}
 	return nil
@@ -158,9 +162,9 @@ func (g *gateway) checkQuery(r *http.Request) error {
 		name := field.TextName()
 		switch {
 		case !utf8.ValidString(strings.Join(values, "")):
-			wrong = append(wrong, fieldError{name, "is not valid UTF-8"})
+			wrong = append(wrong, fieldError{name, notUTF8})
 		case len(values) > 1 || seen[field.Number()]:
-			wrong = append(wrong, fieldError{name, "is given more than once"})
+			wrong = append(wrong, fieldError{name, moreThanOnce})
 		case runtime.PopulateQueryParameters(message.ProtoReflect().New().Interface(), url.Values{name: values}, nothing) != nil:
 			wrong = append(wrong, fieldError{name, fmt.Sprintf("is %.80q and %s", values[0], wanted(field))})
 		}

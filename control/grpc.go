@@ -37,8 +37,9 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		// Goroutines that stay keep their grown stacks from call to call.
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // never negative
-		grpc.SharedWriteBuffer(true),
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
+		// Stop cancels the calls that are left and returns when they have.
+		grpc.WaitForHandlers(true),
 	}, opts...)...)
 	pealv1.RegisterControlServiceServer(registrar{server}, s)
 	healthv1.RegisterHealthServer(server, s.health)
@@ -72,12 +73,12 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 func (s *Service) answer(ctx context.Context, method string, err error) error {
 	st, told := statusOf(err)
 	if told {
-		return st.Err()
+		return st.Err() //nolint:wrapcheck // the caller's form is this
 	}
 	if p, ok := errors.AsType[*recovery.PanicError](err); ok {
 		s.log.ErrorContext(ctx, "a call panicked", "method", method, "panic", p.Panic, "stack", string(p.Stack))
 	} else {
 		s.log.ErrorContext(ctx, "a call failed", "method", method, "error", err)
 	}
-	return st.Err()
+	return st.Err() //nolint:wrapcheck // the caller's form is this
 }

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // plane is a control plane on real sockets.
 type plane struct {
 	pealv1.ControlServiceClient
+
 	service *control.Service
 	conn    *grpc.ClientConn
 	url     string // of REST
@@ -44,7 +45,7 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 	p := &plane{service: control.New(cfg, b, m)}
 	tb.Cleanup(p.service.Close)
 
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -163,6 +164,7 @@ func (f *fake) Stats() broker.Stats { return f.stats }
 // answer is what came back from REST.
 type answer struct {
 	*http.Response
+
 	body string
 }
 
@@ -236,14 +238,16 @@ func (a answer) failure(tb testing.TB) failure {
 		tb.Errorf("Content-Type %q", got)
 	}
 	var body struct {
-		Code    *codes.Code
-		Message string
+		Code    *codes.Code `json:"code"`
+		Message string      `json:"message"`
 		Details []struct {
 			Type            string `json:"@type"`
-			Reason          string
-			Domain          string
-			FieldViolations []struct{ Field, Description string }
-		}
+			Reason          string `json:"reason"`
+			FieldViolations []struct {
+				Field       string `json:"field"`
+				Description string `json:"description"`
+			} `json:"fieldViolations"`
+		} `json:"details"`
 	}
 	if err := json.Unmarshal([]byte(a.body), &body); err != nil || body.Code == nil {
 		tb.Fatalf("no google.rpc.Status (%v): %s", err, a.body)

@@ -23,6 +23,7 @@ import (
 // was wrong from one to the other.
 type requestBody struct {
 	io.ReadCloser
+
 	length      int64 // as announced, -1 where it was not
 	contentType string
 	refused     error
@@ -127,28 +128,28 @@ func malformed(err error) error {
 func wrongFields(data []byte, message proto.Message) ([]fieldError, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if _, err := dec.Token(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the object: %w", err)
 	}
 	var wrong []fieldError
 	seen := make(map[protoreflect.FieldNumber]bool)
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("reading a name: %w", err)
 		}
 		key, _ := token.(string)
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("reading a value: %w", err)
 		}
 		field := fieldNamed(message, key)
 		switch {
 		case field == nil:
 			wrong = append(wrong, fieldError{madeUp(key), "is no field of this call"})
 		case seen[field.Number()]:
-			wrong = append(wrong, fieldError{field.TextName(), "is given more than once"})
+			wrong = append(wrong, fieldError{field.TextName(), moreThanOnce})
 		case !utf8.Valid(value):
-			wrong = append(wrong, fieldError{field.TextName(), "is not valid UTF-8"})
+			wrong = append(wrong, fieldError{field.TextName(), notUTF8})
 		default:
 			one := append(append([]byte(`{"`+field.JSONName()+`":`), value...), '}')
 			if protojson.Unmarshal(one, message.ProtoReflect().New().Interface()) != nil {

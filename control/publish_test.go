@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestBroadcastReachesEverybody(t *testing.T) {
 		t.Errorf("reply %v", reply)
 	}
 	rest := p.do(t, "POST", "/v1/broadcast", `{"data":"three","event":"news"}`, "Content-Type", "application/json")
-	if rest.StatusCode != 200 || !strings.Contains(rest.body, `"recipients":3`) {
+	if rest.StatusCode != http.StatusOK || !strings.Contains(rest.body, `"recipients":3`) {
 		t.Errorf("REST: %s %s", rest.Status, rest.body)
 	}
 	for _, s := range sinks {
@@ -73,13 +74,13 @@ func TestUserIDsInPaths(t *testing.T) {
 		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
 			to = broker.Audience{}
 			got := p.do(t, "POST", "/v1/users/"+escaped+"/messages", `{"data":"hi"}`)
-			if got.StatusCode != 200 || to != broker.ToUser(user) {
+			if got.StatusCode != http.StatusOK || to != broker.ToUser(user) {
 				t.Errorf("%q as %s: %s, sent to %+v: %s", user, escaped, got.Status, to, got.body)
 			}
 		}
 	}
 	// The path says who, whatever the body says.
-	if got := p.do(t, "POST", "/v1/users/alice/messages", `{"data":"hi","userId":"bob"}`); got.StatusCode != 200 || to != broker.ToUser("alice") {
+	if got := p.do(t, "POST", "/v1/users/alice/messages", `{"data":"hi","userId":"bob"}`); got.StatusCode != http.StatusOK || to != broker.ToUser("alice") {
 		t.Errorf("%s, sent to %+v", got.Status, to)
 	}
 }
@@ -116,38 +117,42 @@ func TestBadMessages(t *testing.T) {
 		"user with NUL":         {"a\x00", "", "hi", "user_id", []string{"user_id", "control"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			check := func(how string, f failure) {
+			check := func(f failure) {
+				t.Helper()
 				if f.code != codes.InvalidArgument || f.reason != "INVALID_FIELD" || len(f.fields) != 1 {
-					t.Errorf("%s: %+v", how, f)
+					t.Errorf("%+v", f)
 				}
 				for _, word := range c.says {
 					if !strings.Contains(f.message, word) || !strings.Contains(f.fields[c.field], word) {
-						t.Errorf("%s: %q and %q don't both say %q", how, f.message, f.fields, word)
+						t.Errorf("%q and %q don't both say %q", f.message, f.fields, word)
 					}
 				}
 			}
-			rest := func(path string) {
-				body, err := json.Marshal(map[string]string{"data": c.data, "event": c.event})
-				if err != nil {
-					t.Fatal(err)
-				}
-				got := p.do(t, "POST", path, string(body))
-				if got.StatusCode != 400 {
-					t.Errorf("REST: %s", got.Status)
-				}
-				check("REST "+path[:9], got.failure(t))
-			}
 			_, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: c.user, Event: c.event, Data: c.data})
-			check("SendToUser", failureOf(t, err))
-			rest("/v1/users/" + url.PathEscape(c.user) + "/messages")
+			check(failureOf(t, err))
+			check(p.post(t, "/v1/users/"+url.PathEscape(c.user)+"/messages", c.data, c.event))
 			if c.field == "user_id" {
 				return
 			}
 			_, err = p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Event: c.event, Data: c.data})
-			check("Broadcast", failureOf(t, err))
-			rest("/v1/broadcast")
+			check(failureOf(t, err))
+			check(p.post(t, "/v1/broadcast", c.data, c.event))
 		})
 	}
+}
+
+// post is a message that REST is to refuse.
+func (p *plane) post(t *testing.T, path, data, event string) failure {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"data": data, "event": event})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := p.do(t, http.MethodPost, path, string(body))
+	if got.StatusCode != http.StatusBadRequest {
+		t.Errorf("%s: %s", path, got.Status)
+	}
+	return got.failure(t)
 }
 
 func TestLargestMessagePasses(t *testing.T) {
@@ -156,7 +161,7 @@ func TestLargestMessagePasses(t *testing.T) {
 	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {
 		t.Error(err)
 	}
-	if got := p.do(t, "POST", "/v1/broadcast", `{"data":"`+data+`"}`); got.StatusCode != 200 {
+	if got := p.do(t, "POST", "/v1/broadcast", `{"data":"`+data+`"}`); got.StatusCode != http.StatusOK {
 		t.Errorf("REST: %s %s", got.Status, got.body)
 	}
 }

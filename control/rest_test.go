@@ -107,7 +107,7 @@ func TestRESTNamesAllWrongFields(t *testing.T) {
 func TestRESTBodyOverLimitWithoutLength(t *testing.T) {
 	p := start(t, control.Config{}, &fake{}, nil)
 	body := io.MultiReader(strings.NewReader(`{"data":"`), strings.NewReader(strings.Repeat("x", control.MaxRequest)), strings.NewReader(`"}`))
-	r, err := http.NewRequestWithContext(t.Context(), "POST", p.url+"/v1/broadcast", body)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/v1/broadcast", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestRESTBodyOverLimitWithoutLength(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != 413 {
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("%s", resp.Status)
 	}
 }
@@ -125,7 +125,7 @@ func TestRESTEmptyBodyLacksData(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	for _, body := range []string{"", " \r\n", "{}"} {
 		got := p.do(t, "POST", "/v1/broadcast", body)
-		if f := got.failure(t); got.StatusCode != 400 || !strings.Contains(f.fields["data"], "empty") {
+		if f := got.failure(t); got.StatusCode != http.StatusBadRequest || !strings.Contains(f.fields["data"], "empty") {
 			t.Errorf("body %q: %s %+v", body, got.Status, f)
 		}
 	}
@@ -146,28 +146,34 @@ func TestRESTMethods(t *testing.T) {
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "MADEUP"} {
 			got := p.do(t, method, path, "", "Content-Type", "application/x-www-form-urlencoded", "X-HTTP-Method-Override", "GET")
-			if strings.Contains(allow, method) {
-				if got.StatusCode == 405 || got.StatusCode == 404 {
-					t.Errorf("%s %s: %s %s", method, path, got.Status, got.body)
-				}
-				continue
-			}
-			if got.StatusCode != 405 || got.Header.Get("Allow") != allow {
-				t.Errorf("%s %s: %s, Allow %q", method, path, got.Status, got.Header.Get("Allow"))
-			}
-			if method != "HEAD" {
-				if f := got.failure(t); f.reason != "METHOD_NOT_ALLOWED" || !strings.Contains(f.message, method) {
-					t.Errorf("%s %s: %+v", method, path, f)
-				}
-			}
+			checkMethod(t, method, path, allow, got)
 		}
+	}
+}
+
+func checkMethod(t *testing.T, method, path, allow string, got answer) {
+	t.Helper()
+	if strings.Contains(allow, method) {
+		if got.StatusCode == http.StatusMethodNotAllowed || got.StatusCode == http.StatusNotFound {
+			t.Errorf("%s %s: %s %s", method, path, got.Status, got.body)
+		}
+		return
+	}
+	if got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != allow {
+		t.Errorf("%s %s: %s, Allow %q", method, path, got.Status, got.Header.Get("Allow"))
+	}
+	if method == http.MethodHead {
+		return
+	}
+	if f := got.failure(t); f.reason != "METHOD_NOT_ALLOWED" || !strings.Contains(f.message, method) {
+		t.Errorf("%s %s: %+v", method, path, f)
 	}
 }
 
 func TestRESTHeadHasNoBody(t *testing.T) {
 	p := start(t, control.Config{}, &fake{}, nil)
 	get, head := p.do(t, "GET", "/v1/stats", ""), p.do(t, "HEAD", "/v1/stats", "")
-	if head.body != "" || head.StatusCode != 200 || head.ContentLength != get.ContentLength || head.Header.Get("Content-Type") != "application/json" {
+	if head.body != "" || head.StatusCode != http.StatusOK || head.ContentLength != get.ContentLength || head.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("HEAD: %s, %v, length %d; GET's is %d", head.Status, head.Header, head.ContentLength, get.ContentLength)
 	}
 }
@@ -179,7 +185,7 @@ func TestRESTContentTypes(t *testing.T) {
 		"", "application/json", "application/json; charset=utf-8", "Application/JSON", "application/problem+json",
 		"application/x-www-form-urlencoded", "text/plain;charset=UTF-8",
 	} {
-		if got := p.do(t, "POST", "/v1/broadcast", `{"data":"hi"}`, "Content-Type", contentType); got.StatusCode != 200 {
+		if got := p.do(t, "POST", "/v1/broadcast", `{"data":"hi"}`, "Content-Type", contentType); got.StatusCode != http.StatusOK {
 			t.Errorf("%q: %s %s", contentType, got.Status, got.body)
 		}
 	}
@@ -228,7 +234,7 @@ func TestRESTRefusesForeignNames(t *testing.T) {
 			}
 		}
 	}
-	if got := open.do(t, "GET", "/healthz", "", "Host", "evil.example"); got.StatusCode != 200 {
+	if got := open.do(t, "GET", "/healthz", "", "Host", "evil.example"); got.StatusCode != http.StatusOK {
 		t.Errorf("health: %s", got.Status)
 	}
 	for name, cfg := range map[string]control.Config{
@@ -236,7 +242,7 @@ func TestRESTRefusesForeignNames(t *testing.T) {
 		"tokens":   {Tokens: []control.Token{{Name: "shop", Token: "s3cret"}}},
 	} {
 		p := start(t, cfg, &fake{}, nil)
-		if got := p.do(t, "GET", "/v1/stats", "", "Host", "peald.example", "Authorization", "Bearer s3cret"); got.StatusCode != 200 {
+		if got := p.do(t, "GET", "/v1/stats", "", "Host", "peald.example", "Authorization", "Bearer s3cret"); got.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s", name, got.Status)
 		}
 	}
@@ -266,8 +272,8 @@ func TestOpenAPI(t *testing.T) {
 	p := start(t, control.Config{}, &fake{}, nil)
 	got := p.do(t, "GET", "/openapi.json", "")
 	var doc struct {
-		Swagger string
-		Paths   map[string]map[string]struct{ OperationID string }
+		Swagger string                    `json:"swagger"`
+		Paths   map[string]map[string]any `json:"paths"`
 	}
 	if err := json.Unmarshal([]byte(got.body), &doc); err != nil || doc.Swagger != "2.0" {
 		t.Fatalf("%v: %.200s", err, got.body)
@@ -277,7 +283,7 @@ func TestOpenAPI(t *testing.T) {
 		for method := range methods {
 			operations++
 			path := strings.ReplaceAll(path, "{user_id}", "alice")
-			if got := p.do(t, strings.ToUpper(method), path, ""); got.StatusCode == 404 || got.StatusCode == 405 {
+			if got := p.do(t, strings.ToUpper(method), path, ""); got.StatusCode == http.StatusNotFound || got.StatusCode == http.StatusMethodNotAllowed {
 				t.Errorf("%s %s: %s", method, path, got.Status)
 			}
 		}

@@ -30,7 +30,7 @@ func (s *Service) Broadcast(ctx context.Context, req *pealv1.BroadcastRequest) (
 		Data:     req.GetData(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("broadcasting: %w", err)
 	}
 	return &pealv1.BroadcastResponse{Id: receipt.ID, Recipients: toInt32(receipt.Recipients)}, nil
 }
@@ -43,7 +43,7 @@ func (s *Service) SendToUser(ctx context.Context, req *pealv1.SendToUserRequest)
 		Data:     req.GetData(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sending to a user: %w", err)
 	}
 	return &pealv1.SendToUserResponse{Id: receipt.ID, Recipients: toInt32(receipt.Recipients)}, nil
 }
@@ -147,7 +147,7 @@ func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest)
 	}
 	token, expires, err := s.minter.Mint(req.GetUserId(), ttl)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("creating a token: %w", err)
 	}
 	return &pealv1.CreateTokenResponse{Token: token, ExpiresAt: timestamppb.New(expires)}, nil
 }

@@ -3,6 +3,7 @@ package control_test
 import (
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,8 +22,8 @@ import (
 func TestListUsersPages(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
-	var want []string
-	for i := range 25 {
+	want := make([]string, 0, 25)
+	for i := range cap(want) {
 		user := fmt.Sprintf("user-%02d/ü", i)
 		want = append(want, user)
 		for range i%3 + 1 {
@@ -33,26 +34,7 @@ func TestListUsersPages(t *testing.T) {
 	stream(t, b, "")
 
 	for _, size := range []int32{1, 7, 25, 26, 1000} {
-		var got []string
-		for req := (&pealv1.ListUsersRequest{PageSize: size, Prefix: "user-"}); ; {
-			reply, err := p.ListUsers(t.Context(), req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(reply.GetUsers()) > int(size) {
-				t.Fatalf("%d users on a page of %d", len(reply.GetUsers()), size)
-			}
-			for _, u := range reply.GetUsers() {
-				got = append(got, u.GetUserId())
-				if u.GetConnections() < 1 || time.Since(u.GetConnectedSince().AsTime()) > time.Minute {
-					t.Errorf("%v", u)
-				}
-			}
-			if req.PageToken = reply.GetNextPageToken(); req.PageToken == "" {
-				break
-			}
-		}
-		if !slices.Equal(got, want) {
+		if got := p.pages(t, size, "user-"); !slices.Equal(got, want) {
 			t.Errorf("pages of %d: %q", size, got)
 		}
 	}
@@ -63,6 +45,30 @@ func TestListUsersPages(t *testing.T) {
 	}
 	if rest := p.do(t, "GET", "/v1/users?prefix=nobody", ""); rest.body != `{"users":[],"nextPageToken":""}`+"\n" {
 		t.Errorf("REST without users: %s", rest.body)
+	}
+}
+
+// pages lists users page by page.
+func (p *plane) pages(t *testing.T, size int32, prefix string) []string {
+	t.Helper()
+	var users []string
+	for token := ""; ; {
+		reply, err := p.ListUsers(t.Context(), &pealv1.ListUsersRequest{PageSize: size, Prefix: prefix, PageToken: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(reply.GetUsers()) > int(size) {
+			t.Fatalf("%d users on a page of %d", len(reply.GetUsers()), size)
+		}
+		for _, u := range reply.GetUsers() {
+			users = append(users, u.GetUserId())
+			if u.GetConnections() < 1 || time.Since(u.GetConnectedSince().AsTime()) > time.Minute {
+				t.Errorf("%v", u)
+			}
+		}
+		if token = reply.GetNextPageToken(); token == "" {
+			return users
+		}
 	}
 }
 
@@ -155,7 +161,7 @@ func TestCreateToken(t *testing.T) {
 		}
 	}
 	rest := p.do(t, "POST", "/v1/tokens", `{"userId":"alice","ttl":"90s"}`)
-	if rest.StatusCode != 200 || !strings.Contains(rest.body, `"token":"ey`) || !strings.Contains(rest.body, `"expiresAt":"2`) {
+	if rest.StatusCode != http.StatusOK || !strings.Contains(rest.body, `"token":"ey`) || !strings.Contains(rest.body, `"expiresAt":"2`) {
 		t.Errorf("REST: %s %s", rest.Status, rest.body)
 	}
 }
@@ -188,7 +194,7 @@ func TestCreateTokenWithoutKey(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	_, err := p.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice"})
 	rest := p.do(t, "POST", "/v1/tokens", `{"userId":"alice"}`)
-	if rest.StatusCode != 400 {
+	if rest.StatusCode != http.StatusBadRequest {
 		t.Errorf("REST: %s", rest.Status)
 	}
 	for _, f := range []failure{failureOf(t, err), rest.failure(t)} {
@@ -204,7 +210,7 @@ func TestBrokerThatIsClosing(t *testing.T) {
 	b.Close()
 	_, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"})
 	rest := p.do(t, "POST", "/v1/broadcast", `{"data":"hi"}`)
-	if rest.StatusCode != 503 || rest.Header.Get("Retry-After") == "" {
+	if rest.StatusCode != http.StatusServiceUnavailable || rest.Header.Get("Retry-After") == "" {
 		t.Errorf("REST: %s, Retry-After %q", rest.Status, rest.Header.Get("Retry-After"))
 	}
 	for _, f := range []failure{failureOf(t, err), rest.failure(t)} {

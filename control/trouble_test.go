@@ -22,7 +22,7 @@ import (
 // Errors that nobody planned for are the operator's to see, once, and not the
 // caller's; and neither sees what the request carried.
 func TestUnplannedErrors(t *testing.T) {
-	const secret = "payload-7f3a"
+	const payload = "payload-7f3a"
 	for name, publish := range map[string]func(broker.Message) (broker.Receipt, error){
 		"an error": func(broker.Message) (broker.Receipt, error) {
 			return broker.Receipt{}, errors.New("inside-91c2 broke")
@@ -32,21 +32,21 @@ func TestUnplannedErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			p := start(t, control.Config{
-				Tokens: []control.Token{{Name: "shop", Token: "token-" + secret}},
+				Tokens: []control.Token{{Name: "shop", Token: "token-" + payload}},
 				Logger: slog.New(slog.NewJSONHandler(&log, nil)),
 			}, &fake{publish: publish}, nil)
 
-			got := p.do(t, "POST", "/v1/users/alice-"+secret+"/messages", `{"data":"`+secret+`","event":"e-`+secret+`"}`,
-				"Authorization", "Bearer token-"+secret)
+			got := p.do(t, "POST", "/v1/users/alice-"+payload+"/messages", `{"data":"`+payload+`","event":"e-`+payload+`"}`,
+				"Authorization", "Bearer token-"+payload)
 			f := got.failure(t)
-			if got.StatusCode != 500 || f.code != codes.Internal || f.reason != "INTERNAL" || strings.Contains(got.body, "91c2") {
+			if got.StatusCode != http.StatusInternalServerError || f.code != codes.Internal || f.reason != "INTERNAL" || strings.Contains(got.body, "91c2") {
 				t.Errorf("%s %s", got.Status, got.body)
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "inside-91c2 broke") ||
 				!strings.Contains(log.String(), "SendToUser") {
 				t.Errorf("%d lines of log: %s", lines, &log)
 			}
-			if strings.Contains(log.String(), secret) {
+			if strings.Contains(log.String(), payload) {
 				t.Errorf("the log tells what was sent: %s", &log)
 			}
 		})
@@ -86,7 +86,7 @@ func TestRESTCallerGoesAway(t *testing.T) {
 	blocking := &waiting{entered: entered, gone: gone}
 	p := start(t, control.Config{}, blocking, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, "POST", p.url+"/v1/broadcast", strings.NewReader(`{"data":"hi"}`))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/v1/broadcast", strings.NewReader(`{"data":"hi"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +105,7 @@ func TestRESTCallerGoesAway(t *testing.T) {
 
 type waiting struct {
 	fake
+
 	entered chan struct{}
 	gone    chan error
 }
@@ -116,7 +117,7 @@ func (w *waiting) Publish(ctx context.Context, _ broker.Message) (broker.Receipt
 	case <-time.After(10 * time.Second):
 	}
 	w.gone <- ctx.Err()
-	return broker.Receipt{}, ctx.Err()
+	return broker.Receipt{}, context.Cause(ctx)
 }
 
 func TestServing(t *testing.T) {
@@ -133,7 +134,7 @@ func TestServing(t *testing.T) {
 		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready {
 			t.Errorf("%s: /readyz: %s", when, got.Status)
 		}
-		if got := p.do(t, "GET", "/healthz", ""); got.StatusCode != 200 || got.body != "ok" {
+		if got := p.do(t, "GET", "/healthz", ""); got.StatusCode != http.StatusOK || got.body != "ok" {
 			t.Errorf("%s: /healthz: %s %q", when, got.Status, got.body)
 		}
 	}
@@ -150,7 +151,7 @@ func TestServing(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	p := start(t, control.Config{}, &fake{}, nil)
-	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != 200 {
+	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != http.StatusOK {
 		t.Fatalf("%s", got.Status)
 	}
 	p.service.Close()
@@ -158,7 +159,7 @@ func TestClose(t *testing.T) {
 	if _, err := p.service.RESTHandler(); err == nil {
 		t.Error("a handler after Close")
 	}
-	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != 503 || got.failure(t).reason != "STOPPING" {
+	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != http.StatusServiceUnavailable || got.failure(t).reason != "STOPPING" {
 		t.Errorf("a call after Close: %s %s", got.Status, got.body)
 	}
 }
@@ -171,20 +172,21 @@ func TestNewIsNotServing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &recorder{header: http.Header{}}
-	r, err := http.NewRequestWithContext(t.Context(), "GET", "/readyz", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rest.ServeHTTP(w, r)
-	if w.status != 503 {
+	if w.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz before serving: %d", w.status)
 	}
 }
 
 type recorder struct {
+	bytes.Buffer
+
 	header http.Header
 	status int
-	bytes.Buffer
 }
 
 func (r *recorder) Header() http.Header { return r.header }

@@ -42,7 +42,7 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 	}
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
-		return err
+		return fmt.Errorf("claims: %w", err)
 	}
 	for name, into := range map[string]any{
 		"sub": &c.subject,
@@ -53,12 +53,10 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 			return err
 		}
 	}
-	var err error
-	if c.expires, err = takeDate(raw, "exp"); err != nil {
+	if err := takeDate(raw, "exp", &c.expires); err != nil {
 		return err
 	}
-	c.notBefore, err = takeDate(raw, "nbf")
-	return err
+	return takeDate(raw, "nbf", &c.notBefore)
 }
 
 func take(raw map[string]json.RawMessage, name string, into any) error {
@@ -72,19 +70,20 @@ func take(raw map[string]json.RawMessage, name string, into any) error {
 	return nil
 }
 
-func takeDate(raw map[string]json.RawMessage, name string) (*jwt.NumericDate, error) {
+func takeDate(raw map[string]json.RawMessage, name string, into **jwt.NumericDate) error {
 	if _, ok := raw[name]; !ok {
-		return nil, nil
+		return nil
 	}
 	// A null would leave this as it is, and must not make a token eternal.
 	seconds := math.NaN()
 	if err := take(raw, name, &seconds); err != nil {
-		return nil, err
+		return err
 	}
 	if !(seconds >= 0 && seconds <= lastSecond) {
-		return nil, fmt.Errorf("claim %s is no date", name)
+		return fmt.Errorf("claim %s is no date", name)
 	}
-	return jwt.NewNumericDate(time.Unix(int64(seconds), 0)), nil
+	*into = jwt.NewNumericDate(time.Unix(int64(seconds), 0))
+	return nil
 }
 
 // Validate is called by the parser once signature and times are good.
@@ -97,7 +96,7 @@ func (c *claims) Validate() error {
 
 func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.expires, nil }
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.notBefore, nil }
-func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return nil, nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return nil, nil } //nolint:nilnil // means: has none
 func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }
 func (c *claims) GetIssuer() (string, error)                   { return c.issuer, nil }
 func (c *claims) GetSubject() (string, error)                  { return c.subject, nil }

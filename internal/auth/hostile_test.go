@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,9 +25,7 @@ func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]by
 func sign(tb testing.TB, method jwt.SigningMethod, key any, header map[string]any, claims string) string {
 	tb.Helper()
 	h := map[string]any{"typ": "JWT", "alg": method.Alg()}
-	for k, v := range header {
-		h[k] = v
-	}
+	maps.Copy(h, header)
 	encoded, err := json.Marshal(h)
 	if err != nil {
 		tb.Fatal(err)
