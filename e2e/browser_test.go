@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -51,20 +50,7 @@ func TestBrowser(t *testing.T) {
 		toAlice = "für alice\r\n— zweite Zeile"
 	)
 
-	body, err := json.Marshal(map[string]string{"data": toAll})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	reply, err := http.Post(d.URL("/v1/broadcast"), "application/json", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	_ = reply.Body.Close()
-	if reply.StatusCode != http.StatusOK {
-		t.Fatalf("POST /v1/broadcast: %s", reply.Status)
-	}
+	rest(t, d, http.MethodPost, "/v1/broadcast", jsonOf(t, map[string]string{"data": toAll}), &pealv1.BroadcastResponse{})
 
 	control := d.Control(t)
 	for _, message := range []*pealv1.SendToUserRequest{
