@@ -38,7 +38,8 @@ func (s *session) describe(err error) string {
 	if details == "" {
 		details = st.Message()
 	}
-	text := fmt.Sprintf("%s (%s)", s.meaning(st.Code()), code.Code(st.Code()))
+	doing, _ := strings.CutSuffix(err.Error(), refusal.Error())
+	text := fmt.Sprintf("%s%s (%s)", doing, s.meaning(st.Code()), code.Code(st.Code()))
 	if details != "" {
 		text += ": " + details
 	}

@@ -36,6 +36,7 @@ type daemon struct {
 	lists     []*pealv1.ListUsersRequest
 	pages     []*pealv1.ListUsersResponse
 	stats     func() *pealv1.StatsResponse
+	pass      func(data string) // what is done with a broadcast
 	metadata  metadata.MD
 }
 
@@ -69,6 +70,9 @@ func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {
 
 func (d *daemon) Broadcast(_ context.Context, r *pealv1.BroadcastRequest) (*pealv1.BroadcastResponse, error) {
 	d.broadcast = append(d.broadcast, r)
+	if d.pass != nil {
+		d.pass(r.GetData())
+	}
 	return &pealv1.BroadcastResponse{Id: "k3f9-1042", Recipients: 5000}, nil
 }
 

@@ -46,6 +46,7 @@ Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
 		newStats(s),
 		newToken(s),
 		newTail(s),
+		newBench(s),
 	)
 	return root
 }

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/peald/peald/internal/bench"
+)
+
+// benchTable shows a result to people.
+func benchTable(r *bench.Result) string {
+	t := newTable()
+	t.AppendRow(table.Row{"opened", fmt.Sprintf("%d streams in %s", r.Connect.Count, seconds(r.OpenSeconds))})
+	t.AppendRow(table.Row{"", spread(r.Connect) + " a stream"})
+	t.AppendRow(table.Row{"published", fmt.Sprintf("%d messages of %d bytes in %s, %.1f/s", r.Published, r.Size, seconds(r.PublishSeconds), r.PublishedPerSec)})
+	t.AppendRow(table.Row{"delivered", fmt.Sprintf("%d of %d in %s, %.0f/s", r.Delivered, r.Expected, seconds(r.DeliveringSeconds), r.DeliveredPerSec)})
+	t.AppendRow(table.Row{"latency", spread(r.Latency)})
+	t.AppendRow(table.Row{"faults", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d damaged, %d misdirected", r.Lost, r.Doubled, r.OutOfOrder, r.Damaged, r.Misdirected)})
+	for why, n := range r.Ended {
+		t.AppendRow(table.Row{"", fmt.Sprintf("%d streams ended: %s", n, why)})
+	}
+	if r.Slow > 0 {
+		t.AppendRow(table.Row{"slow", fmt.Sprintf("%d streams that never read, %d of which the server ended", r.Slow, r.SlowEnded)})
+	}
+	if r.Foreign > 0 {
+		t.AppendRow(table.Row{"besides", fmt.Sprintf("%d events of other publishers", r.Foreign)})
+	}
+	return t.Render()
+}
+
+func spread(d bench.Distribution) string {
+	return fmt.Sprintf("p50 %s, p99 %s, p99.9 %s, max %s", millis(d.P50), millis(d.P99), millis(d.P999), millis(d.Max))
+}
+
+func seconds(s float64) string { return rounded(time.Duration(s * float64(time.Second))) }
+
+func millis(ms float64) string { return rounded(time.Duration(ms * float64(time.Millisecond))) }
+
+// rounded keeps three digits or so.
+func rounded(d time.Duration) string {
+	for unit := time.Second; unit >= time.Microsecond; unit /= 10 {
+		if d >= 100*unit {
+			return d.Round(unit).String()
+		}
+	}
+	return d.Round(100 * time.Nanosecond).String()
+}

@@ -1,0 +1,75 @@
+package main_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/bench"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// The rest of the tests has a control plane and streams that answer as a test
+// wants. These have the daemon.
+
+func TestMessagesReachATailThroughTheDaemon(t *testing.T) {
+	d := pealdtest.Start(t)
+	token := strings.TrimSpace(pealctl(t, []string{"--addr", d.GRPC, "token", "--user", "alice"}).stdout)
+	w := watch(t, "tail", d.Events(t, ""), "--user-token", token)
+	d.WaitForStreams(t, 1)
+
+	if r := pealctl(t, []string{"--addr", d.GRPC, "broadcast", "--event", "news", "to all"}); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	w.until(t, "\tnews\tto all")
+	if r := pealctl(t, []string{"--addr", d.GRPC, "send", "alice", "to alice"}); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	w.until(t, "\tindividual\tto alice")
+
+	r := pealctl(t, []string{"--addr", d.GRPC, "users", "--output", "json"})
+	var users pealv1.ListUsersResponse
+	if err := protojson.Unmarshal([]byte(r.stdout), &users); err != nil || len(users.GetUsers()) != 1 || users.GetUsers()[0].GetUserId() != "alice" {
+		t.Errorf("users: %v %s%s", err, r.stdout, r.stderr)
+	}
+	r = pealctl(t, []string{"--addr", d.GRPC, "stats"})
+	if !strings.Contains(r.stdout, "1 streams") || !strings.Contains(r.stdout, "2 events published") {
+		t.Errorf("stats:\n%s%s", r.stdout, r.stderr)
+	}
+}
+
+func TestTheDaemonsRefusalsNameTheField(t *testing.T) {
+	d := pealdtest.Start(t)
+	pealctl(t, []string{"--addr", d.GRPC, "broadcast", ""}).wantError(t, "INVALID_ARGUMENT", "data: ")
+	pealctl(t, []string{"--addr", d.GRPC, "send", "", "x"}).wantError(t, "INVALID_ARGUMENT", "user_id: ")
+	pealctl(t, []string{"--addr", d.GRPC, "broadcast", "--event", "a\nb", "x"}).wantError(t, "INVALID_ARGUMENT", "event: ")
+	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", "nonsense"}).wantError(t, "401 Unauthorized")
+}
+
+func TestBenchAgainstTheDaemon(t *testing.T) {
+	d := pealdtest.Start(t)
+	for name, args := range map[string][]string{
+		"a rate":              {"--clients", "200", "--rate", "50", "--duration", "500ms"},
+		"a burst, slow ones":  {"--clients", "100", "--burst", "50", "--slow", "5"},
+		"users":               {"--clients", "60", "--users", "20", "--burst", "100"},
+		"net/http":            {"--clients", "50", "--burst", "20", "--portable"},
+		"large messages":      {"--clients", "5", "--burst", "5", "--size", "1048576"},
+		"several addresses":   {"--clients", "50", "--burst", "10", "--sources", "5"},
+		"one stream of many":  {"--clients", "1", "--burst", "1"},
+		"many at once, small": {"--clients", "300", "--at-once", "300", "--burst", "10", "--size", "40"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := pealctl(t, append([]string{"--addr", d.GRPC, "bench", "--url", d.Events(t, ""), "--output", "json", "--patience", "2s"}, args...))
+			var result bench.Result
+			if err := json.Unmarshal([]byte(r.stdout), &result); err != nil {
+				t.Fatalf("%v: %s%s", err, r.stdout, r.stderr)
+			}
+			if r.status != 0 || result.Delivered != result.Expected || result.Delivered == 0 || result.Faults() != "" {
+				t.Errorf("status %d, %+v", r.status, result)
+			}
+		})
+	}
+}

@@ -1,0 +1,142 @@
+package bench_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// hub is a small server of event streams, and a publisher to it, whose faults
+// a test chooses.
+type hub struct {
+	url string
+
+	// frames returns what the nth stream is sent instead of frame, for the
+	// message with this number; nil for what is right.
+	frames func(stream, number int, frame []byte) [][]byte
+	// refuse answers the nth stream if it returns true.
+	refuse func(w http.ResponseWriter, stream int) bool
+	// write puts frames on the wire of a stream; the usual way where nil.
+	write func(c *client, frame []byte)
+	// identity has bodies without chunks.
+	identity bool
+	// raw has streams hijacked, and begins them with these bytes.
+	raw string
+	// everybody has messages for one user sent to all.
+	everybody bool
+
+	mu        sync.Mutex
+	clients   []*client
+	remotes   map[string]int // streams by the address that they come from
+	published int
+}
+
+type client struct {
+	user    string
+	w       http.ResponseWriter
+	conn    net.Conn // where hijacked
+	scratch []byte   // for a write of the test's own
+}
+
+func startHub(t *testing.T, set func(*hub)) *hub {
+	t.Helper()
+	h := &hub{remotes: map[string]int{}}
+	if set != nil {
+		set(h)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	h.url = server.URL + "/events?q=1"
+	return h
+}
+
+func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &client{w: w, user: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
+	h.mu.Lock()
+	number := len(h.clients)
+	h.clients = append(h.clients, c)
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	h.remotes[host]++
+	if r.URL.Path != "/events" || r.URL.RawQuery != "q=1" || r.Header.Get("Accept") != "text/event-stream" || r.Host == "" {
+		http.Error(w, "this is not what a stream asks", http.StatusBadRequest)
+		h.mu.Unlock()
+		return
+	}
+	if h.refuse != nil && h.refuse(w, number) {
+		h.mu.Unlock()
+		return
+	}
+	if h.raw != "" {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		c.conn = conn
+		defer conn.Close()
+		fmt.Fprint(conn, h.raw)
+		h.mu.Unlock()
+		_, _ = conn.Read(make([]byte, 1)) // until the client goes
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	if h.identity {
+		w.Header().Set("Transfer-Encoding", "identity")
+	}
+	fmt.Fprint(w, "retry: 3000\n\n")
+	flush(w)
+	h.mu.Unlock()
+	<-r.Context().Done()
+	h.mu.Lock() // so that nobody writes any more
+	c.w = nil
+	h.mu.Unlock()
+}
+
+func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
+
+// Publish implements bench.Publisher.
+func (h *hub) Publish(_ context.Context, user, data string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	frame := fmt.Appendf(nil, "id: a-%d\nevent: broadcast\ndata: %s\n\n", h.published, data)
+	for i, c := range h.clients {
+		if (c.w == nil && c.conn == nil) || (user != "" && c.user != user && !h.everybody) {
+			continue
+		}
+		frames := [][]byte{frame}
+		if h.frames != nil {
+			if instead := h.frames(i, h.published, frame); instead != nil {
+				frames = instead
+			}
+		}
+		for _, f := range frames {
+			h.send(c, f)
+		}
+	}
+	h.published++
+	return nil
+}
+
+func (h *hub) send(c *client, frame []byte) {
+	if h.write != nil {
+		h.write(c, frame)
+		return
+	}
+	_, _ = c.w.Write(bytes.Clone(frame))
+	flush(c.w)
+}
+
+// Token implements bench.Publisher.
+func (h *hub) Token(_ context.Context, user string) (string, error) { return user, nil }

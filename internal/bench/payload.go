@@ -1,0 +1,76 @@
+package bench
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+)
+
+// A message's data is a header in hexadecimal, so that it is text, and padding
+// up to the size asked for.
+const (
+	headerBytes = 4 + 4 + 4 + 8 // run, target, number, time
+	headerSize  = 2 * headerBytes
+)
+
+// payloads makes and reads the messages of one run. It may be used by several
+// goroutines.
+type payloads struct {
+	run     uint32 // tells this run's messages from all others
+	started time.Time
+	padding []byte
+}
+
+// message is what the header of a message says.
+type message struct {
+	target uint32        // the number of the user, 0 for everybody
+	number uint32        // among the messages to target, from 0
+	sentAt time.Duration // since the start of the run
+	whole  bool          // the padding is as it was sent
+}
+
+func newPayloads(size int) *payloads {
+	var run [4]byte
+	rand.Read(run[:])
+	return &payloads{
+		run:     binary.BigEndian.Uint32(run[:]),
+		started: time.Now(),
+		padding: bytes.Repeat([]byte{'x'}, size-headerSize),
+	}
+}
+
+// now is the time since the start of the run, by the monotonic clock.
+func (p *payloads) now() time.Duration { return time.Since(p.started) }
+
+func (p *payloads) make(target, number uint32) string {
+	var header [headerBytes]byte
+	binary.BigEndian.PutUint32(header[0:], p.run)
+	binary.BigEndian.PutUint32(header[4:], target)
+	binary.BigEndian.PutUint32(header[8:], number)
+	binary.BigEndian.PutUint64(header[12:], uint64(p.now()))
+	data := make([]byte, 0, headerSize+len(p.padding))
+	data = hex.AppendEncode(data, header[:])
+	return string(append(data, p.padding...))
+}
+
+// read returns what data says, and whether it is of this run at all.
+func (p *payloads) read(data []byte) (message, bool) {
+	var header [headerBytes]byte
+	if len(data) < headerSize {
+		return message{}, false
+	}
+	if _, err := hex.Decode(header[:], data[:headerSize]); err != nil {
+		return message{}, false
+	}
+	if binary.BigEndian.Uint32(header[0:]) != p.run {
+		return message{}, false
+	}
+	return message{
+		target: binary.BigEndian.Uint32(header[4:]),
+		number: binary.BigEndian.Uint32(header[8:]),
+		sentAt: time.Duration(binary.BigEndian.Uint64(header[12:])),
+		whole:  bytes.Equal(data[headerSize:], p.padding),
+	}, true
+}
