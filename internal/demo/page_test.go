@@ -1,0 +1,262 @@
+package demo_test
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/demo"
+)
+
+// minter is one whose tokens can be told apart.
+type minter struct{ fail error }
+
+func (m minter) Mint(user string, ttl time.Duration) (string, time.Time, error) {
+	return "token-of-" + user, time.Now().Add(ttl), m.fail
+}
+
+func config() demo.Config {
+	return demo.Config{
+		Events:    "/events",
+		Cookie:    "peald_token",
+		Anonymous: true,
+		Control:   "http://127.0.0.1:9091",
+		Tokens:    minter{},
+		Streams: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "stream at "+r.URL.Path)
+		}),
+	}
+}
+
+func newPage(t *testing.T, cfg demo.Config) http.Handler {
+	t.Helper()
+	page, err := demo.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+func get(page http.Handler, target string) *httptest.ResponseRecorder {
+	reply := httptest.NewRecorder()
+	page.ServeHTTP(reply, httptest.NewRequest(http.MethodGet, target, nil))
+	return reply
+}
+
+// TestPageHasAllItNeeds follows what the page and its scripts load.
+func TestPageHasAllItNeeds(t *testing.T) {
+	page := newPage(t, config())
+	reference := regexp.MustCompile(`(?:src|href|from)(?:=| )"([^"]+)"`)
+	seen := map[string]bool{}
+	var visit func(target string)
+	visit = func(target string) {
+		if seen[target] {
+			return
+		}
+		seen[target] = true
+		reply := get(page, target)
+		if reply.Code != http.StatusOK {
+			t.Errorf("GET %s: %d", target, reply.Code)
+		}
+		media, _, err := mime.ParseMediaType(reply.Header().Get("Content-Type"))
+		want := map[string]string{"": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}[path.Ext(target)]
+		if err != nil || media != want {
+			t.Errorf("%s is %q, want %q", target, media, want)
+		}
+		for header, want := range map[string]string{
+			"X-Content-Type-Options":  "nosniff",
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; ",
+			"Referrer-Policy":         "no-referrer",
+		} {
+			if got := reply.Header().Get(header); !strings.HasPrefix(got, want) {
+				t.Errorf("%s has %s: %q", target, header, got)
+			}
+		}
+		if media == "text/html" || media == "text/javascript" {
+			for _, match := range reference.FindAllStringSubmatch(reply.Body.String(), -1) {
+				if !strings.HasPrefix(match[1], "/") {
+					t.Errorf("%s loads %q", target, match[1])
+					continue
+				}
+				visit(match[1])
+			}
+		}
+	}
+	visit("/")
+	if len(seen) < 7 {
+		t.Errorf("the page loads only %v", seen)
+	}
+}
+
+func TestPageKnowsItsAddresses(t *testing.T) {
+	cfg := config()
+	cfg.Events, cfg.Control, cfg.ControlToken, cfg.Anonymous = "/stream", "http://127.0.0.1:4711", true, false
+	page := get(newPage(t, cfg), "/").Body.String()
+	const want = `data-events="/stream" data-control="http://127.0.0.1:4711" data-control-token>`
+	if !strings.Contains(page, want) {
+		t.Errorf("the page has no %s", want)
+	}
+}
+
+func TestOtherPathsAreTheStreams(t *testing.T) {
+	page := newPage(t, config())
+	for _, target := range []string{"/events", "//events", "/demonstration", "/index.html"} {
+		if reply := get(page, target); reply.Body.String() != "stream at "+target || reply.Header().Get("Content-Security-Policy") != "" {
+			t.Errorf("GET %s: %d %s", target, reply.Code, reply.Body)
+		}
+	}
+	for _, target := range []string{"/demo", "/demo/", "/demo/index.html", "/demo/../events"} {
+		if reply := get(page, target); strings.HasPrefix(reply.Body.String(), "stream") || reply.Code == http.StatusOK {
+			t.Errorf("GET %s: %d %s", target, reply.Code, reply.Body)
+		}
+	}
+}
+
+func TestFilesAreRevalidated(t *testing.T) {
+	page := newPage(t, config())
+	first := get(page, "/demo/app.js")
+	r := httptest.NewRequest(http.MethodGet, "/demo/app.js", nil)
+	r.Header.Set("If-None-Match", first.Header().Get("ETag"))
+	again := httptest.NewRecorder()
+	page.ServeHTTP(again, r)
+	if again.Code != http.StatusNotModified || first.Header().Get("Cache-Control") != "no-cache" {
+		t.Errorf("the second time: %d, %q", again.Code, first.Header().Get("Cache-Control"))
+	}
+}
+
+func TestConfigThatNoPageCanHave(t *testing.T) {
+	for name, change := range map[string]func(*demo.Config){
+		"the stream is where the page is":   func(c *demo.Config) { c.Events = "/" },
+		"the stream is among the files":     func(c *demo.Config) { c.Events = "/demo/events" },
+		"no cookie for names":               func(c *demo.Config) { c.Cookie = "" },
+		"nobody who signs tokens for names": func(c *demo.Config) { c.Tokens = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config()
+			change(&cfg)
+			if _, err := demo.New(cfg); err == nil {
+				t.Error("there is a page")
+			}
+		})
+	}
+}
+
+// post asks for a name.
+func post(page http.Handler, contentType, body string, change ...func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, "/demo/token", strings.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	for _, c := range change {
+		c(r)
+	}
+	reply := httptest.NewRecorder()
+	page.ServeHTTP(reply, r)
+	return reply
+}
+
+const (
+	form  = "application/x-www-form-urlencoded"
+	plain = "application/json"
+)
+
+func TestNamesBecomeCookies(t *testing.T) {
+	const named = "; Path=/events; Max-Age=43200; HttpOnly; SameSite=Strict"
+	const nobody = "peald_token=; Path=/events; Max-Age=0; HttpOnly; SameSite=Strict"
+	for name, test := range map[string]struct{ contentType, body, want string }{
+		"form":              {form, "user=alice", "peald_token=token-of-alice" + named},
+		"form with charset": {form + ";charset=UTF-8", "user=alice", "peald_token=token-of-alice" + named},
+		"JSON":              {plain, `{"user":"bob"}`, "peald_token=token-of-bob" + named},
+		"anonymous form":    {form, "user=", nobody},
+		"anonymous JSON":    {plain, `{}`, nobody},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reply := post(newPage(t, config()), test.contentType, test.body)
+			if got := reply.Header().Get("Set-Cookie"); reply.Code != http.StatusNoContent || got != test.want {
+				t.Errorf("%d, cookie %q; want %q", reply.Code, got, test.want)
+			}
+			if caching := reply.Header().Get("Cache-Control"); caching != "no-store" {
+				t.Errorf("Cache-Control is %q", caching)
+			}
+		})
+	}
+}
+
+func TestCookieIsSecureOverTLS(t *testing.T) {
+	server := httptest.NewTLSServer(newPage(t, config()))
+	defer server.Close()
+	reply, err := server.Client().Post(server.URL+"/demo/token", plain, strings.NewReader(`{"user":"alice"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	if cookies := reply.Cookies(); len(cookies) != 1 || !cookies[0].Secure {
+		t.Errorf("cookies are %v", cookies)
+	}
+}
+
+func TestNamesThatAreRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		contentType, body string
+		status            int
+		reason            string
+	}{
+		"too long":         {form, "user=" + strings.Repeat("x", 256), 400, "user is 256 bytes long"},
+		"control":          {form, "user=a%00b", 400, "user has the control character"},
+		"not UTF-8":        {form, "user=%ff", 400, "user is not valid UTF-8"},
+		"broken form":      {form, "user=%zz", 400, "the form cannot be read"},
+		"broken JSON":      {plain, `{"user"`, 400, "the JSON cannot be read"},
+		"wrong type":       {plain, `{"user":7}`, 400, "the JSON cannot be read"},
+		"body too large":   {plain, `{"user":"` + strings.Repeat("x", 9000) + `"}`, 413, "the JSON cannot be read"},
+		"form too large":   {form, "user=" + strings.Repeat("x", 9000), 413, "the form cannot be read"},
+		"no content type":  {"", "user=alice", 415, "the Content-Type is"},
+		"multipart, maybe": {"multipart/form-data; boundary=x", "", 415, "the Content-Type is"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reply := post(newPage(t, config()), test.contentType, test.body)
+			if reply.Code != test.status || !strings.Contains(reply.Body.String(), test.reason) || reply.Header().Get("Set-Cookie") != "" {
+				t.Errorf("%d %q, cookie %q; want %d %q", reply.Code, reply.Body, reply.Header().Get("Set-Cookie"), test.status, test.reason)
+			}
+		})
+	}
+	t.Run("anonymous where nobody may be", func(t *testing.T) {
+		cfg := config()
+		cfg.Anonymous = false
+		if reply := post(newPage(t, cfg), form, "user="); reply.Code != http.StatusForbidden {
+			t.Errorf("%d %s", reply.Code, reply.Body)
+		}
+	})
+	t.Run("other methods", func(t *testing.T) {
+		if reply := get(newPage(t, config()), "/demo/token"); reply.Code != http.StatusMethodNotAllowed || reply.Header().Get("Allow") != "POST" {
+			t.Errorf("%d, Allow: %s", reply.Code, reply.Header().Get("Allow"))
+		}
+	})
+	t.Run("a token that cannot be signed", func(t *testing.T) {
+		cfg := config()
+		cfg.Tokens = minter{errors.New("the key is secret-key")}
+		if reply := post(newPage(t, cfg), form, "user=alice"); reply.Code != http.StatusInternalServerError || strings.Contains(reply.Body.String(), "key") {
+			t.Errorf("%d %s", reply.Code, reply.Body)
+		}
+	})
+}
+
+// TestOtherSitesGiveNoNames: a page elsewhere must not change whom a browser
+// streams for.
+func TestOtherSitesGiveNoNames(t *testing.T) {
+	for name, header := range map[string][2]string{
+		"by Fetch Metadata": {"Sec-Fetch-Site", "cross-site"},
+		"by Origin":         {"Origin", "https://evil.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reply := post(newPage(t, config()), form, "user=mallory", func(r *http.Request) { r.Header.Set(header[0], header[1]) })
+			if reply.Code != http.StatusForbidden || reply.Header().Get("Set-Cookie") != "" {
+				t.Errorf("%d, cookie %q", reply.Code, reply.Header().Get("Set-Cookie"))
+			}
+		})
+	}
+}
