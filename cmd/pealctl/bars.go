@@ -18,8 +18,8 @@ type bars struct {
 
 func startBars(w io.Writer) *bars {
 	b := &bars{
-		opening:    &progress.Tracker{Message: "opening streams", AutoStopDisabled: true},
-		delivering: &progress.Tracker{Message: "delivering", AutoStopDisabled: true, DeferStart: true},
+		opening:    &progress.Tracker{Message: "opening streams", AutoStopDisabled: true, Index: 1},
+		delivering: &progress.Tracker{Message: "delivering", AutoStopDisabled: true, DeferStart: true, Index: 2},
 	}
 	writer := progress.NewWriter()
 	writer.SetOutputWriter(w)
@@ -27,6 +27,7 @@ func startBars(w io.Writer) *bars {
 	// Rendering ends by itself when both are done: its Stop is lost if it comes
 	// before the rendering has begun.
 	writer.SetAutoStop(true)
+	writer.SetSortBy(progress.SortByIndex)
 	writer.Style().Options.KeepTrackersTogether = true
 	writer.AppendTrackers([]*progress.Tracker{b.opening, b.delivering})
 	b.rendering.Go(writer.Render)
@@ -34,25 +35,27 @@ func startBars(w io.Writer) *bars {
 }
 
 func (b *bars) show(p bench.Progress) {
-	b.opening.UpdateTotal(int64(p.Streams))
-	b.delivering.UpdateTotal(p.Expected)
-	b.opening.SetValue(int64(p.Opened))
-	if p.Opened == p.Streams {
-		b.opening.MarkAsDone()
+	advance(b.opening, int64(p.Opened), int64(p.Streams))
+	advance(b.delivering, p.Delivered, p.Expected)
+}
+
+// advance leaves alone what is done, whose clock would go on otherwise, and
+// what hasn't begun.
+func advance(t *progress.Tracker, done, of int64) {
+	t.UpdateTotal(of)
+	if done == 0 || t.IsDone() {
+		return
 	}
-	if p.Delivered > 0 {
-		b.delivering.SetValue(p.Delivered)
+	t.SetValue(done)
+	if done == of {
+		t.MarkAsDone()
 	}
 }
 
+// stop leaves the bars as they are.
 func (b *bars) stop() {
 	for _, t := range []*progress.Tracker{b.opening, b.delivering} {
-		if t.IsDone() {
-			continue
-		}
-		if t.PercentDone() >= 100 {
-			t.MarkAsDone()
-		} else {
+		if !t.IsDone() {
 			t.MarkAsErrored()
 		}
 	}

@@ -70,12 +70,13 @@ func (s *session) bench(ctx context.Context, cfg bench.Config) error {
 	}
 	defer conn.Close()
 
+	stopBars := func() {}
 	if isTerminal(s.stderr) {
-		bars := startBars(s.stderr)
-		defer bars.stop()
-		cfg.Progress = bars.show
+		b := startBars(s.stderr)
+		cfg.Progress, stopBars = b.show, b.stop
 	}
 	result, err := bench.Measure(ctx, cfg, publisher{client: pealv1.NewControlServiceClient(conn), timeout: s.timeout})
+	stopBars()
 	if err != nil {
 		return err
 	}

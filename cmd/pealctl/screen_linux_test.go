@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -59,4 +60,27 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 		t.Fatal(err)
 	}
 	return master, terminal
+}
+
+func TestBenchShowsHowFarItHasCome(t *testing.T) {
+	d, url := unsound(t, func(int) int { return 1 })
+	for args, says := range map[string][]string{
+		"--clients=1 --burst=10 --patience=2s": {"opening streams ... done!", "delivering ... done!"},
+		"--clients=0":                          {"opening streams ... fail!", "delivering ... fail!"},
+	} {
+		master, terminal := openTerminal(t)
+		var (
+			wg     sync.WaitGroup
+			stdout bytes.Buffer
+		)
+		wg.Go(func() {
+			main.Run(t.Context(), append([]string{"--addr", d.addr, "bench", "--url", url}, strings.Fields(args)...),
+				func(string) string { return "" }, strings.NewReader(""), &stdout, terminal)
+		})
+		lines := bufio.NewScanner(master)
+		for _, line := range says {
+			scanUntil(t, lines, line)
+		}
+		wg.Wait()
+	}
 }
