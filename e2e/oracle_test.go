@@ -44,32 +44,26 @@ func (f frame) String() string {
 type oracle func(t *testing.T, stream string) func(n int) ([]frame, error)
 
 // TestOraclesAgree publishes awkward events, and three independent readers of
-// the event stream format have to find the same in the bytes of each.
+// the event stream format have to find in the bytes of each what was put there.
 func TestOraclesAgree(t *testing.T) {
 	pages := httptest.NewServer(http.HandlerFunc(oraclePage))
 	t.Cleanup(pages.Close)
 
-	oracles := map[string]oracle{
-		"Chromium":                            inChromium(startChromium(t), pages.URL),
-		"github.com/tmaxmax/go-sse":           inGoSSE,
-		"github.com/launchdarkly/eventsource": inEventSource,
-	}
-	d := pealdtest.Start(t, func(cfg *daemon.Config) {
-		cfg.SSE.AllowedOrigins = []string{pages.URL}
-		cfg.Broker.QueueBytes = 64 << 20 // the corpus comes faster than it is read
-	})
-
-	waits := map[string]func(int) ([]frame, error){}
-	for name, open := range oracles {
-		waits[name] = open(t, d.Events(t, "alice"))
-	}
-
-	d.WaitForStreams(t, int32(len(oracles)))
-
-	want := publish(t, d.Control(t), corpus())
-
-	for name, wait := range waits {
+	for name, open := range map[string]oracle{
+		"Chromium":                 inChromium(pages.URL),
+		"tmaxmax/go-sse":           inGoSSE,
+		"launchdarkly/eventsource": inEventSource,
+	} {
 		t.Run(name, func(t *testing.T) {
+			d := pealdtest.Start(t, func(cfg *daemon.Config) {
+				cfg.SSE.AllowedOrigins = []string{pages.URL}
+				cfg.Broker.QueueBytes = 64 << 20 // the corpus comes faster than it is read
+			})
+			wait := open(t, d.Events(t, "alice"))
+			d.WaitForStreams(t, 1)
+
+			want := publish(t, d.Control(t), corpus())
+
 			got, err := wait(len(want))
 			if err != nil {
 				t.Fatal(err)
@@ -122,8 +116,8 @@ func publish(t *testing.T, control pealv1.ControlServiceClient, messages []messa
 	return want
 }
 
-// inChromium is an oracle that opens streams in tabs of a browser.
-func inChromium(browser chromium, pages string) oracle {
+// inChromium is an oracle that opens a stream in a browser.
+func inChromium(pages string) oracle {
 	return func(t *testing.T, stream string) func(int) ([]frame, error) {
 		t.Helper()
 
@@ -132,7 +126,7 @@ func inChromium(browser chromium, pages string) oracle {
 			types = append(types, m.event)
 		}
 
-		page := browser.open(t, pages+"?"+url.Values{"url": {stream}, "types": {jsonOf(t, types)}}.Encode())
+		page := startChromium(t).open(t, pages+"?"+url.Values{"url": {stream}, "types": {jsonOf(t, types)}}.Encode())
 
 		return func(n int) ([]frame, error) {
 			return chromedp.Run(page.ctx, chromedp.Evaluate[[]frame](
