@@ -76,8 +76,8 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:  "internal/bench",
-			May:   []string{"gen/peal/v1", "internal/eventstream"},
-			Never: []string{viper},
+			May:   []string{"internal/eventstream"},
+			Never: []string{viper, grpc},
 			Why:   "a load generator that shared code with the server would share its mistakes",
 		},
 		{
