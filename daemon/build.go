@@ -24,6 +24,7 @@ import (
 type parts struct {
 	log          *slog.Logger
 	drainTimeout time.Duration
+	demo         bool
 
 	broker  *broker.Broker
 	streams *ssehttp.Handler
@@ -36,7 +37,7 @@ type parts struct {
 }
 
 // build makes the parts, whose close must be called.
-func build(cfg Config, opts Options, descriptors budget, log *slog.Logger) (_ *parts, err error) {
+func build(cfg Config, opts Options, bound listeners, descriptors budget, log *slog.Logger) (_ *parts, err error) {
 	browserTLS, err := serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile)
 	if err != nil {
 		return nil, err
@@ -45,6 +46,9 @@ func build(cfg Config, opts Options, descriptors budget, log *slog.Logger) (_ *p
 	if err != nil {
 		return nil, err
 	}
+	if opts.Demo && cfg.Auth.JWT.HMACSecret == "" {
+		cfg.Auth.JWT.HMACSecret = demoSecret()
+	}
 	tokens, err := subscriberTokens(cfg.Auth.JWT)
 	if err != nil {
 		return nil, err
@@ -52,6 +56,7 @@ func build(cfg Config, opts Options, descriptors budget, log *slog.Logger) (_ *p
 	p := &parts{
 		log:          log,
 		drainTimeout: cfg.Drain.Timeout,
+		demo:         opts.Demo,
 		broker:       newBroker(cfg, log),
 		slots:        newSlots(descriptors.streams + descriptors.passing),
 	}
@@ -63,7 +68,13 @@ func build(cfg Config, opts Options, descriptors budget, log *slog.Logger) (_ *p
 	if p.streams, err = newStreams(cfg, p.broker, tokens, descriptors.streams, log); err != nil {
 		return nil, err
 	}
-	p.sse = newHTTPServer(p.streams, browserTLS, log)
+	var browsers http.Handler = p.streams
+	if opts.Demo {
+		if browsers, err = demoPage(cfg, tokens, bound.rest.Addr(), p.streams); err != nil {
+			return nil, err
+		}
+	}
+	p.sse = newHTTPServer(browsers, browserTLS, log)
 	p.control = newControl(cfg, opts.Version, p.broker, tokens, descriptors.streams, log)
 	p.grpc = newGRPCServer(p.control, callerTLS)
 	metrics, err := metricsHandler(opts.Registry, newFigures(p.broker.Stats, p.streams.Refused, descriptors.streams), log)

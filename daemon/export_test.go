@@ -1,6 +1,10 @@
 package daemon
 
-import "net"
+import (
+	"context"
+	"net"
+	"time"
+)
 
 // BudgetFor gives tests the shares of limit descriptors.
 func BudgetFor(limit int) (streams, passing int) {
@@ -11,4 +15,9 @@ func BudgetFor(limit int) (streams, passing int) {
 // Slotted gives tests a listener of n slots.
 func Slotted(listener *net.TCPListener, n int) net.Listener {
 	return newSlotListener(listener, newSlots(n))
+}
+
+// ListenForBrowsers gives tests a listener whose connections lose dead peers.
+func ListenForBrowsers(ctx context.Context, after time.Duration) (*net.TCPListener, error) {
+	return listenTCP(ctx, forBrowsers(after), "sse.addr", "127.0.0.1:0")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 )
 
 // Addresses are those that a daemon has bound.
@@ -28,18 +29,28 @@ func listen(ctx context.Context, cfg Config) (_ listeners, err error) {
 			l.close()
 		}
 	}()
-	if l.sse, err = listenTCP(ctx, "sse.addr", cfg.SSE.Addr); err != nil {
+	// Longer than what the broker waits for a socket that takes nothing: where
+	// a browser is only slow, the broker is to see that first.
+	if l.sse, err = listenTCP(ctx, forBrowsers(cfg.SSE.WriteTimeout+cfg.SSE.Heartbeat), "sse.addr", cfg.SSE.Addr); err != nil {
 		return l, err
 	}
-	if l.grpc, err = listenTCP(ctx, "grpc.addr", cfg.GRPC.Addr); err != nil {
+	if l.grpc, err = listenTCP(ctx, net.ListenConfig{}, "grpc.addr", cfg.GRPC.Addr); err != nil {
 		return l, err
 	}
-	l.rest, err = listenTCP(ctx, "rest.addr", cfg.REST.Addr)
+	l.rest, err = listenTCP(ctx, net.ListenConfig{}, "rest.addr", cfg.REST.Addr)
 	return l, err
 }
 
-func listenTCP(ctx context.Context, key, addr string) (*net.TCPListener, error) {
-	var lc net.ListenConfig
+// forBrowsers is how to listen for connections that are to fail when their
+// peer has been dead for so long.
+func forBrowsers(deadAfter time.Duration) net.ListenConfig {
+	lc := net.ListenConfig{Control: loseDeadPeers(deadAfter)}
+	// Sockets of Multipath TCP, which browsers don't speak, lack the option.
+	lc.SetMultipathTCP(false)
+	return lc
+}
+
+func listenTCP(ctx context.Context, lc net.ListenConfig, key, addr string) (*net.TCPListener, error) {
 	listener, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		// Of "listen tcp 127.0.0.1:80: bind: permission denied" the end is

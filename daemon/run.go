@@ -38,6 +38,11 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	if opts.Demo {
+		if err := checkDemo(cfg); err != nil {
+			return err
+		}
+	}
 	log := opts.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -51,7 +56,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 		return err
 	}
 	defer bound.close()
-	p, err := build(cfg, opts, descriptors, log)
+	p, err := build(cfg, opts, bound, descriptors, log)
 	if err != nil {
 		return err
 	}
@@ -85,11 +90,17 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 			fail(err)
 		}
 	}
+	publishing, stopPublishing := context.WithCancel(ctx)
+	defer stopPublishing()
+	if p.demo {
+		serve("demo", func() error { return p.publishDemo(publishing) })
+	}
 	select {
 	case <-ctx.Done():
 	case <-healthy.Done():
 	}
 	failure := context.Cause(healthy)
+	stopPublishing()
 	p.end(calls)
 	serving.Wait()
 	return failure

@@ -37,6 +37,11 @@ type running struct {
 // start runs a daemon on free ports; it ends with the test at the latest.
 func start(t *testing.T, change func(*daemon.Config)) running {
 	t.Helper()
+	return startWith(t, daemon.Options{Version: "v1.2.3"}, change)
+}
+
+func startWith(t *testing.T, opts daemon.Options, change func(*daemon.Config)) running {
+	t.Helper()
 	cfg := onFreePorts()
 	if change != nil {
 		change(&cfg)
@@ -45,11 +50,9 @@ func start(t *testing.T, change func(*daemon.Config)) running {
 	ready, done, ended := make(chan daemon.Addresses, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(ended)
-		done <- daemon.Run(ctx, cfg, daemon.Options{
-			Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
-			Version: "v1.2.3",
-			Ready:   func(a daemon.Addresses) error { ready <- a; return nil },
-		})
+		opts.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+		opts.Ready = func(a daemon.Addresses) error { ready <- a; return nil }
+		done <- daemon.Run(ctx, cfg, opts)
 	}()
 	t.Cleanup(func() { end(); <-ended })
 	select {

@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/demo"
+)
+
+// checkDemo says whether the demo can be shown on cfg.
+func checkDemo(cfg Config) error {
+	if demo.Takes(cfg.SSE.Path) {
+		return &SettingError{"sse.path", strconv.Quote(cfg.SSE.Path) + " with --demo", "a path that is not the demo page's, which is at / and under /demo/"}
+	}
+	if cfg.Auth.Cookie == "" {
+		return &SettingError{"auth.cookie", `"" with --demo`, "the name of a cookie, which the demo's page needs for its visitors' tokens"}
+	}
+	return nil
+}
+
+// demoSecret is what tokens are signed with where nothing is set: they are
+// good for as long as the process runs.
+func demoSecret() string { return rand.Text() + rand.Text() }
+
+// publishDemo makes up events until ctx ends or the broker closes.
+func (p *parts) publishDemo(ctx context.Context) error {
+	p.log.Warn("the demo lets anybody take any user's name")
+	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
+	if err := demo.Run(ctx, p.broker, random); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+// demoPage is the demo's page, and streams for whatever is not its own.
+func demoPage(cfg Config, tokens *auth.Tokens, rest net.Addr, streams http.Handler) (http.Handler, error) {
+	page, err := demo.New(demo.Config{
+		Events:       cfg.SSE.Path,
+		Cookie:       cfg.Auth.Cookie,
+		Anonymous:    cfg.Auth.Anonymous,
+		Control:      "http://" + reachable(rest),
+		ControlToken: len(cfg.Control.Tokens) > 0,
+		Tokens:       tokens,
+		Streams:      streams,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("demo: %w", err)
+	}
+	return page, nil
+}
+
+// reachable is an address under which somebody on this machine finds a
+// listener, even one on all addresses.
+func reachable(listener net.Addr) string {
+	addr, err := netip.ParseAddrPort(listener.String())
+	if err == nil && addr.Addr().IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(int(addr.Port())))
+	}
+	return listener.String()
+}
