@@ -70,7 +70,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	}
 	var browsers http.Handler = p.streams
 	if opts.Demo {
-		if browsers, err = demoPage(cfg, tokens, bound.rest.Addr(), p.streams); err != nil {
+		if browsers, err = demoPage(cfg, tokens, bound.addresses().REST, p.streams); err != nil {
 			return nil, err
 		}
 	}

@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
-	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 
 	"github.com/peald/peald/internal/auth"
@@ -40,12 +38,12 @@ func (p *parts) publishDemo(ctx context.Context) error {
 }
 
 // demoPage is the demo's page, and streams for whatever is not its own.
-func demoPage(cfg Config, tokens *auth.Tokens, rest net.Addr, streams http.Handler) (http.Handler, error) {
+func demoPage(cfg Config, tokens *auth.Tokens, rest string, streams http.Handler) (http.Handler, error) {
 	page, err := demo.New(demo.Config{
 		Events:       cfg.SSE.Path,
 		Cookie:       cfg.Auth.Cookie,
 		Anonymous:    cfg.Auth.Anonymous,
-		Control:      "http://" + reachable(rest),
+		Control:      "http://" + Reachable(rest),
 		ControlToken: len(cfg.Control.Tokens) > 0,
 		Tokens:       tokens,
 		Streams:      streams,
@@ -54,14 +52,4 @@ func demoPage(cfg Config, tokens *auth.Tokens, rest net.Addr, streams http.Handl
 		return nil, fmt.Errorf("demo: %w", err)
 	}
 	return page, nil
-}
-
-// reachable is an address under which somebody on this machine finds a
-// listener, even one on all addresses.
-func reachable(listener net.Addr) string {
-	addr, err := netip.ParseAddrPort(listener.String())
-	if err == nil && addr.Addr().IsUnspecified() {
-		return net.JoinHostPort("localhost", strconv.Itoa(int(addr.Port())))
-	}
-	return listener.String()
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"strconv"
 	"time"
 )
 
@@ -14,6 +16,16 @@ type Addresses struct {
 	SSE  string `json:"sse"`
 	GRPC string `json:"grpc"`
 	REST string `json:"rest"`
+}
+
+// Reachable is the HOST:PORT under which somebody on this machine finds a
+// listener that is bound to addr, be it bound to all addresses.
+func Reachable(addr string) string {
+	bound, err := netip.ParseAddrPort(addr)
+	if err != nil || !bound.Addr().IsUnspecified() {
+		return addr
+	}
+	return net.JoinHostPort("localhost", strconv.Itoa(int(bound.Port())))
 }
 
 // listeners are a daemon's sockets. They are bound before anything runs, so

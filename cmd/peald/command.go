@@ -66,7 +66,14 @@ func rootCommand(env []string) *cobra.Command {
 			Logger:  newLogger(cmd.ErrOrStderr(), cfg.Log),
 			Version: version(),
 			Demo:    demo,
-			Ready:   ready.write,
+			Ready: func(bound daemon.Addresses) error {
+				if demo {
+					if err := welcome(cmd.OutOrStdout(), cfg, bound); err != nil {
+						return err
+					}
+				}
+				return ready.write(bound)
+			},
 		})
 	}
 	root.Flags().StringVar(&readyFile, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/peald/peald/daemon"
+)
+
+// welcome tells whoever started the demo where to look and what to try.
+func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) error {
+	scheme, trust, caller := "http", "", ""
+	if cfg.SSE.TLS.CertFile != "" {
+		scheme, trust = "https", "--cacert "+cfg.SSE.TLS.CertFile+" "
+	}
+	if len(cfg.Control.Tokens) > 0 {
+		caller = "-H 'Authorization: Bearer TOKEN' "
+	}
+	browsers, rest := scheme+"://"+daemon.Reachable(bound.SSE), "http://"+daemon.Reachable(bound.REST)
+	_, err := fmt.Fprintf(w, `
+peald is running, with made-up events.
+
+  the page      %[1]s/
+  the stream    %[1]s%[2]s
+  control       %[3]s/v1/ (REST), %[4]s (gRPC)
+
+Open the page, then try:
+
+  curl -N %[5]s%[1]s%[2]s
+  curl %[6]s-d '{"data": "Hello, everybody"}' %[3]s/v1/broadcast
+  curl %[6]s%[3]s/v1/users
+
+Ctrl-C ends it.
+
+`, browsers, cfg.SSE.Path, rest, daemon.Reachable(bound.GRPC), trust, caller)
+	if err != nil {
+		return fmt.Errorf("welcome: %w", err)
+	}
+	return nil
+}
