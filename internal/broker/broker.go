@@ -169,6 +169,7 @@ func (b *Broker) order(to Audience, e *event, buf []byte) (r Receipt, posted boo
 			b.shardFor(to.name).post(item{kind: deliver, event: e, user: a})
 			posted = true
 		}
+	case nobody:
 	}
 	return r, posted, nil
 }

@@ -147,8 +147,8 @@ func (s *shard) handle(it *item) {
 			streams = s.byAccount[it.user]
 		}
 		// Backwards, since a full queue may take its stream out of the slice.
-		for i := len(streams) - 1; i >= 0; i-- {
-			s.enqueue(streams[i], it.event)
+		for _, st := range slices.Backward(streams) {
+			s.enqueue(st, it.event)
 		}
 		s.broker.taken(it.event)
 	case join:

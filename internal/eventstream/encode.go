@@ -4,6 +4,7 @@
 package eventstream
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ func ValidType(event string) error {
 		return fmt.Errorf("has %q at byte %d, and CR, LF and NUL can't be in an event type", event[i], i)
 	}
 	if !utf8.ValidString(event) {
-		return fmt.Errorf("is not valid UTF-8")
+		return errors.New("is not valid UTF-8")
 	}
 	return nil
 }
