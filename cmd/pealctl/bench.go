@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ func newBench(s *session) *cobra.Command {
 	var (
 		cfg       bench.Config
 		userToken string
+		svg       string
 	)
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -38,7 +40,7 @@ Events of other publishers are counted and are no fault.`,
 			if userToken != "" {
 				cfg.Header = http.Header{"Authorization": {"Bearer " + userToken}}
 			}
-			return s.bench(cmd.Context(), cfg)
+			return s.bench(cmd.Context(), cfg, svg)
 		},
 	}
 	flags := cmd.Flags()
@@ -51,6 +53,7 @@ Events of other publishers are counted and are no fault.`,
 	flags.DurationVar(&cfg.Duration, "duration", 10*time.Second, "for how long messages are published")
 	flags.IntVar(&cfg.Burst, "burst", 0, "publish so many messages as fast as they are taken, instead of --rate for --duration")
 	flags.IntVar(&cfg.Size, "size", 100, fmt.Sprintf("`bytes` of a message's data, at least %d", bench.MinSize))
+	flags.StringVar(&svg, "plot", "", "write a plot of the latencies to this SVG `file`")
 	flags.IntVar(&cfg.AtOnce, "at-once", 500, "streams that are being opened at a time")
 	flags.IntVar(&cfg.Sources, "sources", 0, "addresses of 127.0.0.0/8 that the streams come from (default: as many as their ports need)")
 	flags.DurationVar(&cfg.Patience, "patience", 10*time.Second, "how long nothing may arrive until what is missing is lost")
@@ -59,8 +62,7 @@ Events of other publishers are counted and are no fault.`,
 	return cmd
 }
 
-func (s *session) bench(ctx context.Context, cfg bench.Config) error {
-	var err error
+func (s *session) bench(ctx context.Context, cfg bench.Config, svg string) (err error) {
 	if cfg.TLS, err = s.tls.config(); err != nil {
 		return err
 	}
@@ -83,6 +85,11 @@ func (s *session) bench(ctx context.Context, cfg bench.Config) error {
 	if err := s.printResult(result); err != nil {
 		return err
 	}
+	if svg != "" && result.Delivered > 0 {
+		if err := plotResult(svg, result); err != nil {
+			return err
+		}
+	}
 	if faults := result.Faults(); faults != "" {
 		return errors.New(faults)
 	}
@@ -100,6 +107,16 @@ func (s *session) printResult(r *bench.Result) error {
 	}
 	_, err := fmt.Fprintln(s.stdout, benchTable(r))
 	return err
+}
+
+func plotResult(path string, r *bench.Result) (err error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("--plot: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	title := fmt.Sprintf("%d streams, %d messages of %d bytes, %.0f deliveries a second", r.Clients, r.Published, r.Size, r.DeliveredPerSec)
+	return bench.PlotLatency(file, title, bench.Series{Name: r.URL, Distribution: r.Latency})
 }
 
 // publisher publishes through the control plane.

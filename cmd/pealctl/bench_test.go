@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -69,7 +71,11 @@ func TestBench(t *testing.T) {
 	if r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, "delivered  10 of 10") || !strings.Contains(r.stdout, "0 lost") {
 		t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
 	}
-	r = d.pealctl(t, append(args, "--output", "json"))
+	svg := filepath.Join(t.TempDir(), "out.svg")
+	r = d.pealctl(t, append(args, "--output", "json", "--plot", svg))
+	if drawn, err := os.ReadFile(svg); err != nil || !strings.Contains(string(drawn), "1 streams, 10 messages of 100 bytes") {
+		t.Errorf("the plot is %q (%v)", drawn, err)
+	}
 	var result bench.Result
 	if err := json.Unmarshal([]byte(r.stdout), &result); err != nil || result.Delivered != 10 || result.Latency.P50 <= 0 {
 		t.Errorf("%v: %s", err, r.stdout)

@@ -22,7 +22,11 @@ func benchTable(r *bench.Result) string {
 		t.AppendRow(table.Row{"", fmt.Sprintf("%d streams ended: %s", n, why)})
 	}
 	if r.Slow > 0 {
-		t.AppendRow(table.Row{"slow", fmt.Sprintf("%d streams that never read, %d of which the server ended", r.Slow, r.SlowEnded)})
+		slow := fmt.Sprintf("%d streams that never read", r.Slow)
+		if r.SlowEnded != nil {
+			slow += fmt.Sprintf(", %d of which the server ended", *r.SlowEnded)
+		}
+		t.AppendRow(table.Row{"slow", slow})
 	}
 	if r.Foreign > 0 {
 		t.AppendRow(table.Row{"besides", fmt.Sprintf("%d events of other publishers", r.Foreign)})

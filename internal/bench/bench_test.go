@@ -420,3 +420,22 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestSlowStreamsThatTheServerEndsAreCounted(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, func(h *hub) {
+		h.raw = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n"
+		h.write = func(c *client, frame []byte) {
+			_, _ = c.conn.Write(frame)
+			if c == h.clients[3] {
+				c.conn.Close()
+			}
+		}
+	})
+	cfg := few(h, false)
+	cfg.Clients, cfg.Slow, cfg.AtOnce = 2, 2, 1
+	r := measure(t, h, cfg)
+	if r.Faults() != "" || (r.SlowEnded != nil && *r.SlowEnded != 1) {
+		t.Errorf("%+v", r)
+	}
+}

@@ -113,10 +113,10 @@ func (h *nativeHerd) close() {
 }
 
 // slowEnded implements herd.
-func (h *nativeHerd) slowEnded() int {
+func (h *nativeHerd) slowEnded() *int {
 	n := 0
 	for _, rd := range h.readers {
 		n += rd.slowEnded
 	}
-	return n
+	return &n
 }

@@ -125,7 +125,7 @@ func (h *portableHerd) all() []*stream {
 }
 
 // slowEnded implements herd. Who doesn't read can't tell here.
-func (h *portableHerd) slowEnded() int { return 0 }
+func (h *portableHerd) slowEnded() *int { return nil }
 
 // close implements herd.
 func (h *portableHerd) close() {

@@ -258,19 +258,48 @@ func (r *reader) closeSocket(s *socket) {
 }
 
 func (r *reader) closeAll() {
+	r.drainSlow()
 	for i := range r.sockets {
-		s := &r.sockets[i]
-		if s.slow && s.phase == streaming && hungUp(int(s.fd)) {
-			r.slowEnded++
-		}
-		r.closeSocket(s)
+		r.closeSocket(&r.sockets[i])
 	}
 }
 
-// hungUp reports whether the other end has closed its side, which the socket
-// may know before it has given out all that came earlier.
-func hungUp(fd int) bool {
-	const established = 1 // TCP_ESTABLISHED of the kernel's tcp_states.h
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State != established
+// drainSlow reads at last what the slow streams have got, since an end that
+// the server made shows only behind it, and counts those ends.
+func (r *reader) drainSlow() {
+	left := 0
+	for i := range r.sockets {
+		s := &r.sockets[i]
+		if s.slow && s.phase == streaming && r.watch(unix.EPOLL_CTL_ADD, int(s.fd), unix.EPOLLIN, int32(i)) == nil {
+			left++
+		}
+	}
+	if left == 0 || r.watch(unix.EPOLL_CTL_DEL, r.wake, 0, 0) != nil {
+		return
+	}
+	const (
+		silence = 300 // milliseconds, after which there is no more to come
+		most    = 3 * time.Second
+	)
+	events := make([]unix.EpollEvent, 64)
+	for until := time.Now().Add(most); left > 0 && time.Now().Before(until); {
+		n, err := unix.EpollWait(r.poll, events, silence)
+		if n == 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+			return
+		}
+		for _, event := range events[:max(n, 0)] {
+			s := &r.sockets[event.Fd]
+			if !s.slow {
+				r.handle(event.Fd)
+				continue
+			}
+			n, err := unix.Read(int(s.fd), r.buf)
+			if n > 0 || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+				continue
+			}
+			r.closeSocket(s)
+			r.slowEnded++
+			left--
+		}
+	}
 }

@@ -38,8 +38,8 @@ type Result struct {
 
 	Foreign int64 `json:"foreign"` // events of others, which are no fault
 
-	Slow      int `json:"slow,omitempty"`
-	SlowEnded int `json:"slowEnded,omitempty"` // slow streams that the server ended
+	Slow      int  `json:"slow,omitempty"`
+	SlowEnded *int `json:"slowEnded,omitempty"` // slow streams that the server ended, where that can be known
 }
 
 // Distribution is how long something took, in milliseconds.
@@ -62,7 +62,7 @@ type Quantile struct {
 	Millis float64 `json:"ms"`
 }
 
-func (r *run) result(slowEnded int) *Result {
+func (r *run) result(slowEnded *int) *Result {
 	res := &Result{
 		URL:     r.cfg.URL,
 		Clients: r.cfg.Clients,
@@ -76,9 +76,11 @@ func (r *run) result(slowEnded int) *Result {
 		PublishedPerSec: float64(r.cfg.messages()) / r.publishing.Seconds(),
 		Expected:        r.expected(),
 
-		Ended:     r.ends(),
-		Slow:      r.cfg.Slow,
-		SlowEnded: slowEnded,
+		Ended: r.ends(),
+		Slow:  r.cfg.Slow,
+	}
+	if r.cfg.Slow > 0 {
+		res.SlowEnded = slowEnded
 	}
 	connects, latency := newHistogram(), newHistogram()
 	var last time.Duration
@@ -119,8 +121,11 @@ func distribution(h *hdrhistogram.Histogram) Distribution {
 	}
 	// Ever finer towards the end, where the interesting part is, and no finer
 	// than there are values.
-	for rest := 1.0; rest*float64(d.Count) >= 1; rest /= 1.5 {
+	for rest := 1.0; rest*float64(d.Count) > 1; rest /= 1.5 {
 		d.Curve = append(d.Curve, Quantile{1 - rest, millis(1 - rest)})
+	}
+	if d.Count > 0 {
+		d.Curve = append(d.Curve, Quantile{1 - 1/float64(d.Count), d.Max})
 	}
 	return d
 }

@@ -21,8 +21,9 @@ type herd interface {
 	// close ends the streams and returns when nothing is left of them. It may
 	// be called twice.
 	close()
-	// slowEnded is how many of the slow streams the server had ended by then.
-	slowEnded() int
+	// slowEnded is how many of the slow streams the server had ended by then,
+	// or nil where nobody knows.
+	slowEnded() *int
 }
 
 // run is one measurement under way.

@@ -1,0 +1,48 @@
+package bench_test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/peald/peald/internal/bench"
+)
+
+func TestPlotIsAnSVG(t *testing.T) {
+	t.Parallel()
+	curve := func(ms float64) bench.Distribution {
+		return bench.Distribution{Curve: []bench.Quantile{{Share: 0, Millis: ms}, {Share: 0.5, Millis: 2 * ms}, {Share: 0.999, Millis: 9 * ms}}}
+	}
+	var svg bytes.Buffer
+	err := bench.PlotLatency(&svg, "this < that", bench.Series{Name: "one", Distribution: curve(1)}, bench.Series{Name: "another", Distribution: curve(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]bool{}
+	for d := xml.NewDecoder(&svg); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, ok := token.(xml.CharData); ok {
+			texts[string(text)] = true
+		}
+	}
+	for _, want := range []string{"this < that", "one", "another", "50%", "99.9%"} {
+		if !texts[want] {
+			t.Errorf("the plot doesn't say %q: %v", want, texts)
+		}
+	}
+}
+
+func TestThereIsNothingToPlot(t *testing.T) {
+	t.Parallel()
+	if err := bench.PlotLatency(io.Discard, "", bench.Series{Name: "empty"}); err == nil {
+		t.Error("a plot of nothing was made")
+	}
+}
