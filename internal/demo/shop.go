@@ -101,7 +101,7 @@ func (s shop) notice(user string) (string, error) {
 }
 
 func (s shop) parcel(user string) notice {
-	return notice{"parcel", "Your parcel is close, " + user, s.product() + ", out for delivery", fmt.Sprintf("%d stops", 1+s.random.IntN(9))}
+	return notice{"parcel", "Your parcel is close, " + user, s.product() + ", out for delivery", fmt.Sprintf("%d stops", 2+s.random.IntN(9))}
 }
 
 func (s shop) listed(string) notice {
