@@ -135,7 +135,12 @@ func newStreams(cfg Config, b *broker.Broker, tokens *auth.Tokens, maxStreams in
 	if tokens != nil { // a nil *auth.Tokens would be a Verifier
 		verifier = tokens
 	}
+	engine := ssehttp.Engine(cfg.SSE.Engine)
+	if cfg.SSE.Engine == EngineAuto {
+		engine = ssehttp.Auto
+	}
 	return ssehttp.New(ssehttp.Config{
+		Engine:         engine,
 		Path:           cfg.SSE.Path,
 		Cookie:         cfg.Auth.Cookie,
 		Anonymous:      cfg.Auth.Anonymous,

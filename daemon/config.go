@@ -26,8 +26,16 @@ type SSE struct {
 	WriteTimeout   time.Duration `mapstructure:"write_timeout" doc:"A stream whose socket takes no byte for this long is closed."`
 	AllowedOrigins []string      `mapstructure:"allowed_origins" doc:"Origins of the pages that may read the stream from another site, such as https://example.com; * is any. Pages of the listener's own origin always may."`
 	MaxConnections int           `mapstructure:"max_connections" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
+	Engine         string        `mapstructure:"engine" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
 	TLS            TLS           `mapstructure:"tls"`
 }
+
+// What sse.engine can be.
+const (
+	EngineAuto    = "auto"
+	EngineEpoll   = "epoll"
+	EngineNetHTTP = "nethttp"
+)
 
 // TLS names a server's certificate.
 type TLS struct {
@@ -113,6 +121,7 @@ func Defaults() Config {
 			Heartbeat:    15 * time.Second,
 			Retry:        3 * time.Second,
 			WriteTimeout: 30 * time.Second,
+			Engine:       EngineAuto,
 		},
 		GRPC: GRPC{Addr: "127.0.0.1:9090"},
 		REST: REST{Addr: "127.0.0.1:9091"},

@@ -24,7 +24,7 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		keys = append(keys, s.Key)
 	}
 	want := strings.Fields(`
-		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.max_connections
+		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.max_connections sse.engine
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr
@@ -118,6 +118,7 @@ func TestValidate(t *testing.T) {
 		"too many shards":       {func(c *daemon.Config) { c.Broker.Shards = 1025 }, "broker.shards", "given 1025"},
 		"queue for nothing":     {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023, accepted: at least 1KiB"},
 		"unknown slow policy":   {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest"},
+		"unknown engine":        {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll, nethttp"},
 		"unknown level":         {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn, error"},
 		"unknown format":        {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text, json"},
 		"no time for the drain": {func(c *daemon.Config) { c.Drain.Timeout = 0 }, "drain.timeout", "given 0s"},

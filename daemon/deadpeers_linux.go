@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"math"
+	"net"
 	"syscall"
 	"time"
 
@@ -12,11 +13,23 @@ import (
 // was sent is not acknowledged for this long. Keep-alive does not see to it: it
 // asks idle connections only, and heartbeats keep those of vanished browsers
 // from being idle, for the quarter of an hour that Linux goes on sending.
-func loseDeadPeers(after time.Duration) func(network, address string, socket syscall.RawConn) error {
-	return func(_, _ string, socket syscall.RawConn) error {
+//
+// What is set on the listening socket holds for those that it accepts, so that
+// a connection costs no system calls for it: package net would make four.
+func loseDeadPeers(lc *net.ListenConfig, after time.Duration) {
+	lc.KeepAlive = -1
+	lc.Control = func(_, _ string, socket syscall.RawConn) error {
 		return socket.Control(func(fd uintptr) {
-			// A system that does not know the option serves all the same.
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
+			// A system that does not know an option serves all the same.
+			set := func(level, option, value int) { _ = unix.SetsockoptInt(int(fd), level, option, value) }
+			set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
+			set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+			set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
+			set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
 		})
 	}
 }
+
+// keepAliveSeconds is how long a connection may be idle before the system asks
+// whether the peer is still there, and how long it waits for an answer.
+const keepAliveSeconds = 15

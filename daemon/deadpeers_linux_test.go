@@ -34,11 +34,18 @@ func TestAcceptedConnectionsLoseDeadPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var limit int
-	var limitErr error
-	if err := raw.Control(func(fd uintptr) {
-		limit, limitErr = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-	}); err != nil || limitErr != nil || limit != int(after.Milliseconds()) {
-		t.Errorf("sent bytes may wait for %d ms (%v, %v), want %s", limit, err, limitErr, after)
+	for _, c := range []struct {
+		name                string
+		level, option, want int
+	}{
+		{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after.Milliseconds())},
+		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
+	} {
+		var got int
+		var getErr error
+		if err := raw.Control(func(fd uintptr) { got, getErr = unix.GetsockoptInt(int(fd), c.level, c.option) }); err != nil || getErr != nil || got != c.want {
+			t.Errorf("%s is %d (%v, %v), want %d", c.name, got, err, getErr, c.want)
+		}
 	}
 }

@@ -3,11 +3,10 @@
 package daemon
 
 import (
-	"syscall"
+	"net"
 	"time"
 )
 
-// loseDeadPeers leaves them to the system's own limits.
-func loseDeadPeers(time.Duration) func(network, address string, socket syscall.RawConn) error {
-	return nil
-}
+// loseDeadPeers leaves them to package net's keep-alive and the system's own
+// limits.
+func loseDeadPeers(*net.ListenConfig, time.Duration) {}

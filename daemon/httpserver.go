@@ -44,6 +44,12 @@ func newHTTPServer(handler http.Handler, tlsConfig *tls.Config, log *slog.Logger
 		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
 		ConnState:         s.watch,
 	}
+	// Proxies may speak HTTP/2 without TLS, and so share one connection among
+	// many streams.
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	return s
 }
 

@@ -56,7 +56,8 @@ func listen(ctx context.Context, cfg Config) (_ listeners, err error) {
 // forBrowsers is how to listen for connections that are to fail when their
 // peer has been dead for so long.
 func forBrowsers(deadAfter time.Duration) net.ListenConfig {
-	lc := net.ListenConfig{Control: loseDeadPeers(deadAfter)}
+	var lc net.ListenConfig
+	loseDeadPeers(&lc, deadAfter)
 	// Sockets of Multipath TCP, which browsers don't speak, lack the option.
 	lc.SetMultipathTCP(false)
 	return lc

@@ -95,7 +95,7 @@ func (c Config) checkSSE() *SettingError {
 	if c.SSE.MaxConnections < 0 {
 		return &SettingError{"sse.max_connections", strconv.Itoa(c.SSE.MaxConnections), "a number of streams, or 0 for what the limit of file descriptors allows"}
 	}
-	return nil
+	return oneOf("sse.engine", c.SSE.Engine, EngineAuto, EngineEpoll, EngineNetHTTP)
 }
 
 func notInPath(r rune) bool {

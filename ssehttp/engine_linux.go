@@ -86,15 +86,12 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 	if t, ok := conn.(taker); ok {
 		release = t.TakeOver()
 	}
-	// The duplicate keeps the connection open.
-	if err := conn.Close(); err != nil {
-		return true, errors.Join(fmt.Errorf("let go of the connection: %w", err), unix.Close(fd))
-	}
 	e.opened(1)
 	sock := &socket{set: e.sets[st.Shard()], stream: st, fd: int32(fd), release: release}
-	if err := sock.set.adopt(sock); err != nil {
+	// The duplicate keeps the connection open.
+	if err := errors.Join(conn.Close(), sock.set.adopt(sock)); err != nil {
 		sock.Close(broker.WriteFailed)
-		return true, err
+		return true, fmt.Errorf("take over the connection: %w", err)
 	}
 	if err := st.Start(sock, head); err != nil {
 		// Too late for a status of its own; a stream that ends lets the
@@ -117,7 +114,11 @@ func duplicate(conn net.Conn) (fd int, err error) {
 		return -1, fmt.Errorf("reach the descriptor: %w", err)
 	}
 	if ctlErr := raw.Control(func(original uintptr) {
-		fd, err = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
+		// It never blocks, so the runtime need not be told.
+		n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, original, unix.F_DUPFD_CLOEXEC, 0)
+		if fd = int(n); errno != 0 {
+			err = errno
+		}
 	}); ctlErr != nil {
 		return -1, fmt.Errorf("reach the descriptor: %w", ctlErr)
 	}
