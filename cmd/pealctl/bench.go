@@ -73,7 +73,7 @@ func (s *session) bench(ctx context.Context, cfg bench.Config, svg string) (err 
 	defer conn.Close()
 
 	stopBars := func() {}
-	if isTerminal(s.stderr) {
+	if terminal(s.stderr) != nil {
 		b := startBars(s.stderr)
 		cfg.Progress, stopBars = b.show, b.stop
 	}
@@ -110,7 +110,7 @@ func (s *session) printResult(r *bench.Result) error {
 }
 
 func plotResult(path string, r *bench.Result) (err error) {
-	file, err := os.Create(path)
+	file, err := os.Create(path) //nolint:gosec // Whoever runs the command says where to.
 	if err != nil {
 		return fmt.Errorf("--plot: %w", err)
 	}

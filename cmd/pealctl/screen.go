@@ -14,21 +14,21 @@ import (
 // elsewhere one after the other.
 type screen struct {
 	out      io.Writer
-	terminal bool
-	lines    int // that the frame on the terminal has
+	terminal *os.File // out, or nil if it is none
+	lines    int      // that the frame on the terminal has
 }
 
 func newScreen(out io.Writer) *screen {
-	return &screen{out: out, terminal: isTerminal(out)}
+	return &screen{out: out, terminal: terminal(out)}
 }
 
 // width is how long a line of a frame may be, 0 where there is no limit. On a
 // terminal a longer one would wrap, and the next frame miss its place.
 func (s *screen) width() int {
-	if !s.terminal {
+	if s.terminal == nil {
 		return 0
 	}
-	w, _, err := term.GetSize(int(s.out.(*os.File).Fd()))
+	w, _, err := term.GetSize(int(s.terminal.Fd()))
 	if err != nil {
 		return 0
 	}
@@ -37,7 +37,7 @@ func (s *screen) width() int {
 
 func (s *screen) draw(frame string) error {
 	lines := strings.Split(frame, "\n")
-	if !s.terminal {
+	if s.terminal == nil {
 		_, err := fmt.Fprintf(s.out, "%s\n\n", frame)
 		return err
 	}

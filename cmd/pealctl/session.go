@@ -108,8 +108,10 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 // control plane's usual place is the loopback, where TLS protects nothing.
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// isTerminal reports whether somebody is looking at w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// terminal returns w if it is a terminal, where somebody looks at it, or nil.
+func terminal(w io.Writer) *os.File {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
 }

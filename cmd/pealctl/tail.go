@@ -67,18 +67,16 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	if flags.userToken != "" {
 		request.Header.Set("Authorization", "Bearer "+flags.userToken)
 	}
-	if flags.lastEventID != "" {
-		request.Header.Set("Last-Event-ID", flags.lastEventID)
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	defer transport.CloseIdleConnections()
-	if transport.TLSClientConfig, err = s.tls.config(); err != nil {
+	trust, err := s.tls.config()
+	if err != nil {
 		return err
 	}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: trust, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
 
 	enough := errors.New("enough events")
 	client := sse.Client{
-		HTTPClient:        &http.Client{Transport: transport},
+		HTTPClient:        &http.Client{Transport: resuming{after: flags.lastEventID, next: transport}},
 		ResponseValidator: acceptable,
 		// What browsers do: three seconds unless the server says otherwise, and
 		// no growth. The library has no way to say "no jitter" but a tiny one.
@@ -116,6 +114,23 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 		return cause
 	}
 	return fmt.Errorf("%s: %w", url, reason(err))
+}
+
+// resuming sends the id that a tail began with until the library has one of its
+// own to send: it forgets what it was given when it connects again.
+type resuming struct {
+	after string
+	next  http.RoundTripper
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (r resuming) RoundTrip(request *http.Request) (*http.Response, error) {
+	const header = "Last-Event-ID"
+	if r.after != "" && request.Header.Get(header) == "" {
+		request = request.Clone(request.Context())
+		request.Header.Set(header, r.after)
+	}
+	return r.next.RoundTrip(request)
 }
 
 // reason takes off what the library says around the cause.

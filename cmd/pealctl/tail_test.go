@@ -56,6 +56,18 @@ func TestTailComesBackWhereItLeftOff(t *testing.T) {
 	}
 }
 
+func TestTailKeepsTheIDThatItWasGiven(t *testing.T) {
+	url, asked := streams(t, "retry: 1\n\n", "retry: 1\n\nid: a-8\ndata: eight\n\n", "data: more\n\n")
+	if r := pealctl(t, []string{"tail", url, "-n", "2", "--last-event-id", "a-7"}); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	for _, want := range []string{"a-7", "a-7", "a-8"} {
+		if got := (<-asked).Header.Get("Last-Event-ID"); got != want {
+			t.Errorf("came with Last-Event-ID %q, wanted %q", got, want)
+		}
+	}
+}
+
 func TestTailTakesLargeEvents(t *testing.T) {
 	data := strings.Repeat("x", 5<<20)
 	url, _ := streams(t, "id: a-1\ndata: "+data+"\n\n")

@@ -4,8 +4,8 @@
 // whole.
 //
 // On Linux one goroutine holds many thousand plain-HTTP streams on an epoll
-// set, since a load generator that costs more than what it measures measures
-// itself. Elsewhere, and over TLS, a stream is a goroutine on net/http.
+// set: a load generator that costs more than the server would measure itself.
+// Elsewhere, and over TLS, a stream is a goroutine on net/http.
 package bench
 
 import (
