@@ -34,9 +34,9 @@ type Config struct {
 	// then goes to one user, by turns too. Zero: every message to everybody.
 	Users int
 
-	Size     int           // bytes of a message's data, at least MinSize
-	Rate     float64       // messages a second, for Duration
-	Duration time.Duration //
+	Size     int           // bytes of a message's data, at least MinSize; 100 where zero
+	Rate     float64       // messages a second
+	Duration time.Duration // for how long messages are published at Rate
 	Burst    int           // instead: so many messages, one right after the other
 
 	// AtOnce is how many streams are being opened at a time, 500 where zero.

@@ -439,3 +439,17 @@ func TestSlowStreamsThatTheServerEndsAreCounted(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestOverTLS(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, func(h *hub) { h.secure = true })
+	cfg := few(h, false)
+	cfg.TLS = h.tls
+	if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 30 {
+		t.Errorf("%+v", r)
+	}
+	cfg.TLS = nil
+	if _, err := bench.Measure(t.Context(), cfg, h); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("error %v", err)
+	}
+}

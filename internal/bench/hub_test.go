@@ -3,6 +3,8 @@ package bench_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -32,6 +34,9 @@ type hub struct {
 	identity bool
 	// raw has streams hijacked, and begins them with these bytes.
 	raw string
+	// secure has the hub speak TLS, with this once it runs.
+	secure bool
+	tls    *tls.Config
 	// everybody has messages for one user sent to all.
 	everybody bool
 
@@ -54,7 +59,15 @@ func startHub(t *testing.T, set func(*hub)) *hub {
 	if set != nil {
 		set(h)
 	}
-	server := httptest.NewServer(h)
+	server := httptest.NewUnstartedServer(h)
+	if h.secure {
+		server.StartTLS()
+		trusted := x509.NewCertPool()
+		trusted.AddCert(server.Certificate())
+		h.tls = &tls.Config{RootCAs: trusted}
+	} else {
+		server.Start()
+	}
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
