@@ -24,11 +24,11 @@ peald is running, with made-up events.
   the stream    %[1]s%[2]s
   control       %[3]s/v1/ (REST), %[4]s (gRPC)
 
-Open the page, then try:
+Open the page, pick the name alice, then try:
 
-  curl -N %[5]s%[1]s%[2]s
   curl %[6]s-d '{"data": "Hello, everybody"}' %[3]s/v1/broadcast
-  curl %[6]s%[3]s/v1/users
+  curl %[6]s-d '{"data": "Hello, alice"}' %[3]s/v1/users/alice/messages
+  curl -N %[5]s%[1]s%[2]s
 
 Ctrl-C ends it.
 

@@ -36,6 +36,7 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), status)
 		return
 	}
+	//nolint:gosec // Secure where the page itself is, or its own daemon would not get the cookie
 	cookie := &http.Cookie{
 		Name:     h.cfg.Cookie,
 		Path:     h.cfg.Events,

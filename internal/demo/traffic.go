@@ -41,18 +41,22 @@ func Run(ctx context.Context, b Broker, random *rand.Rand) error {
 			if !sleepUntil(ctx, next.at) {
 				return nil
 			}
-			err := t.publish(ctx, next)
-			if ctx.Err() != nil || errors.Is(err, broker.ErrClosed) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("demo traffic: %w", err)
+			if err := t.publish(ctx, next); err != nil {
+				return failure(ctx, err)
 			}
 		}
 		if !sleepUntil(ctx, start.Add(round)) {
 			return nil
 		}
 	}
+}
+
+// failure is nil where err only says that it is time to end.
+func failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, broker.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("demo traffic: %w", err)
 }
 
 // traffic is the state of one Run.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"runtime"
 	"testing"
 	"time"
 
@@ -37,6 +38,19 @@ type Daemon struct {
 func Start(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
 	tb.Helper()
 
+	return start(tb, daemon.Options{}, changes)
+}
+
+// StartDemo is Start with the demo's page and its made-up events.
+func StartDemo(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
+	tb.Helper()
+
+	return start(tb, daemon.Options{Demo: true}, changes)
+}
+
+func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)) *Daemon {
+	tb.Helper()
+
 	cfg := daemon.Defaults()
 	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Auth.JWT.HMACSecret = Secret
@@ -48,19 +62,18 @@ func Start(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
 	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
 	d := &Daemon{tokens: cfg.Control.Tokens, stop: stop, done: make(chan struct{})}
 	ready := make(chan daemon.Addresses, 1)
+	options.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	options.Version = "test"
+	options.Ready = func(addresses daemon.Addresses) error {
+		ready <- addresses
+
+		return nil
+	}
 
 	go func() {
 		defer close(d.done)
 
-		d.err = daemon.Run(ctx, cfg, daemon.Options{
-			Logger:  slog.New(slog.NewTextHandler(tb.Output(), nil)),
-			Version: "test",
-			Ready: func(addresses daemon.Addresses) error {
-				ready <- addresses
-
-				return nil
-			},
-		})
+		d.err = daemon.Run(ctx, cfg, options)
 	}()
 
 	tb.Cleanup(func() { d.Stop(tb) })
@@ -172,3 +185,19 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 }
 
 func (bearer) RequireTransportSecurity() bool { return false }
+
+// OnEachEngine runs a test on each way in which bytes get onto sockets, with a
+// change that makes a daemon take it.
+func OnEachEngine(t *testing.T, test func(t *testing.T, engine func(*daemon.Config))) {
+	t.Helper()
+
+	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {
+		t.Run(engine, func(t *testing.T) {
+			if engine == daemon.EngineEpoll && runtime.GOOS != "linux" {
+				t.Skip("epoll is Linux's own")
+			}
+
+			test(t, func(cfg *daemon.Config) { cfg.SSE.Engine = engine })
+		})
+	}
+}
