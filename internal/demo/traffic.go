@@ -54,7 +54,7 @@ func Run(ctx context.Context, b Broker, random *rand.Rand) error {
 // failure is nil where err only says that it is time to end.
 func failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, broker.ErrClosed) {
-		return nil
+		return nil //nolint:nilerr // the end is no failure
 	}
 	return fmt.Errorf("demo traffic: %w", err)
 }
