@@ -23,7 +23,11 @@ const patience = 30 * time.Second
 
 // TestBrowser watches the page of examples/html, which holds a plain
 // EventSource and is of another origin than the daemon.
-func TestBrowser(t *testing.T) {
+func TestBrowser(t *testing.T) { pealdtest.OnEachEngine(t, testBrowser) }
+
+func testBrowser(t *testing.T, engine func(*daemon.Config)) {
+	t.Helper()
+
 	chromium := startChromium(t)
 	pages := httptest.NewServer(http.FileServer(http.Dir("../examples/html")))
 	t.Cleanup(pages.Close)
@@ -32,7 +36,7 @@ func TestBrowser(t *testing.T) {
 		cfg.SSE.AllowedOrigins = []string{pages.URL}
 		cfg.SSE.Retry = 50 * time.Millisecond
 	}
-	d := pealdtest.Start(t, configure)
+	d := pealdtest.Start(t, engine, configure)
 
 	visit := func(stream string) *tab {
 		t.Helper()
@@ -85,7 +89,7 @@ func TestBrowser(t *testing.T) {
 		d.Stop(t)
 		alice.waitFor(t, `element("state").dataset.state === "connecting"`)
 
-		again := pealdtest.Start(t, configure, func(cfg *daemon.Config) { cfg.SSE.Addr = d.SSE })
+		again := pealdtest.Start(t, engine, configure, func(cfg *daemon.Config) { cfg.SSE.Addr = d.SSE })
 		alice.waitFor(t, `element("state").dataset.state === "open"`)
 
 		sent, err := again.Control(t).SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "back"})

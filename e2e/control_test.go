@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
 )
@@ -21,7 +22,13 @@ import (
 // TestBothWaysReachTheSameStreams calls the control plane by gRPC and by REST,
 // and reads what comes out of streams.
 func TestBothWaysReachTheSameStreams(t *testing.T) {
-	d := pealdtest.Start(t)
+	pealdtest.OnEachEngine(t, testBothWaysReachTheSameStreams)
+}
+
+func testBothWaysReachTheSameStreams(t *testing.T, engine func(*daemon.Config)) {
+	t.Helper()
+
+	d := pealdtest.Start(t, engine)
 	control := d.Control(t)
 
 	streams := map[string][]func(int) ([]frame, error){}

@@ -45,7 +45,11 @@ type oracle func(t *testing.T, stream string) func(n int) ([]frame, error)
 
 // TestOraclesAgree publishes awkward events, and three independent readers of
 // the event stream format have to find in the bytes of each what was put there.
-func TestOraclesAgree(t *testing.T) {
+func TestOraclesAgree(t *testing.T) { pealdtest.OnEachEngine(t, testOraclesAgree) }
+
+func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
+	t.Helper()
+
 	pages := httptest.NewServer(http.HandlerFunc(oraclePage))
 	t.Cleanup(pages.Close)
 
@@ -55,7 +59,7 @@ func TestOraclesAgree(t *testing.T) {
 		"launchdarkly/eventsource": inEventSource,
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := pealdtest.Start(t, func(cfg *daemon.Config) {
+			d := pealdtest.Start(t, engine, func(cfg *daemon.Config) {
 				cfg.SSE.AllowedOrigins = []string{pages.URL}
 				cfg.Broker.QueueBytes = 64 << 20 // the corpus comes faster than it is read
 			})
