@@ -117,7 +117,7 @@ func subscriberTokens(cfg JWT) (*auth.Tokens, error) {
 func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
 	shards := cfg.Broker.Shards
 	if shards == 0 {
-		shards = min(runtime.GOMAXPROCS(0), maxShards)
+		shards = min(runtime.GOMAXPROCS(0), MaxShards)
 	}
 	return broker.New(broker.Config{
 		Shards:       shards,

@@ -25,11 +25,13 @@ func (e *SettingError) Error() string {
 	return fmt.Sprintf("%s: given %s, accepted: %s", e.Key, e.Given, e.Accepted)
 }
 
+// MaxShards is the most that broker.shards can be.
+const MaxShards = 1024
+
 const (
 	minHeartbeat  = time.Second
 	minRetry      = time.Millisecond // retry: counts in milliseconds
 	minQueueBytes = 1 << 10
-	maxShards     = 1024
 	minSecret     = 32 // RFC 7518 §3.2: a key as long as the hash, for HS256
 	maxPort       = 1<<16 - 1
 )
@@ -236,8 +238,8 @@ func isCookieName(s string) bool {
 }
 
 func (c Config) checkBroker() *SettingError {
-	if c.Broker.Shards < 0 || c.Broker.Shards > maxShards {
-		return &SettingError{"broker.shards", strconv.Itoa(c.Broker.Shards), fmt.Sprintf("1 to %d, or 0 for one for each CPU", maxShards)}
+	if c.Broker.Shards < 0 || c.Broker.Shards > MaxShards {
+		return &SettingError{"broker.shards", strconv.Itoa(c.Broker.Shards), fmt.Sprintf("1 to %d, or 0 for one for each CPU", MaxShards)}
 	}
 	if c.Broker.QueueBytes < minQueueBytes {
 		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at least " + Bytes(minQueueBytes).String()}

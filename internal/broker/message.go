@@ -98,7 +98,7 @@ func (m *Message) validate() error {
 	}
 	switch {
 	case m.Data == "":
-		return &InvalidError{"data", "is empty, and browsers dispatch no event without data"}
+		return &InvalidError{"data", fmt.Sprintf("is empty, 1 to %d bytes are accepted", MaxData)}
 	case len(m.Data) > MaxData:
 		return &InvalidError{"data", fmt.Sprintf("is %d bytes long, at most %d are accepted", len(m.Data), MaxData)}
 	case !utf8.ValidString(m.Data):
