@@ -59,7 +59,7 @@ func TestBenchAgainstTheDaemon(t *testing.T) {
 		"large messages":      {"--clients", "5", "--burst", "5", "--size", "1048576"},
 		"several addresses":   {"--clients", "50", "--burst", "10", "--sources", "5"},
 		"one stream of many":  {"--clients", "1", "--burst", "1"},
-		"many at once, small": {"--clients", "300", "--at-once", "300", "--burst", "10", "--size", "40"},
+		"many at once, small": {"--clients", "300", "--at-once", "300", "--burst", "10", "--size", "48"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := pealctl(t, append([]string{"--addr", d.GRPC, "bench", "--url", d.Events(t, ""), "--output", "json", "--patience", "2s"}, args...))

@@ -19,8 +19,16 @@ import (
 	"time"
 )
 
-// Config says what is measured. Clients, URL and one of Rate and Burst must be
-// set.
+// Load says what is published. One of Rate and Burst must be set.
+type Load struct {
+	Size     int           // bytes of a message's data, at least MinSize; 100 where zero
+	Rate     float64       // messages a second
+	Duration time.Duration // for how long messages are published at Rate
+	Burst    int           // instead: so many messages, one right after the other
+}
+
+// Config says what is measured. Clients, URL and a load must be set, the load
+// only for [Measure].
 type Config struct {
 	URL     string
 	Header  http.Header // sent for every stream
@@ -34,10 +42,7 @@ type Config struct {
 	// then goes to one user, by turns too. Zero: every message to everybody.
 	Users int
 
-	Size     int           // bytes of a message's data, at least MinSize; 100 where zero
-	Rate     float64       // messages a second
-	Duration time.Duration // for how long messages are published at Rate
-	Burst    int           // instead: so many messages, one right after the other
+	Load
 
 	// AtOnce is how many streams are being opened at a time, 500 where zero.
 	AtOnce int
@@ -89,9 +94,6 @@ func (cfg *Config) fill() {
 	if cfg.Patience == 0 {
 		cfg.Patience = 10 * time.Second
 	}
-	if cfg.Size == 0 {
-		cfg.Size = 100
-	}
 }
 
 func (cfg *Config) validate() (*url.URL, error) {
@@ -104,32 +106,72 @@ func (cfg *Config) validate() (*url.URL, error) {
 		return nil, fmt.Errorf("url: %q is no http or https address", cfg.URL)
 	case cfg.Clients < 1:
 		return nil, fmt.Errorf("clients: %d, and at least one is needed", cfg.Clients)
-	case cfg.Slow < 0, cfg.Users < 0, cfg.AtOnce < 0, cfg.Sources < 0, cfg.Readers < 0, cfg.Burst < 0:
-		return nil, errors.New("a number of slow streams, users, connections at once, sources, readers or messages can't be negative")
+	case cfg.Slow < 0, cfg.Users < 0, cfg.AtOnce < 0, cfg.Sources < 0, cfg.Readers < 0:
+		return nil, errors.New("a number of slow streams, users, connections at once, sources or readers can't be negative")
 	case cfg.Users > cfg.Clients:
 		return nil, fmt.Errorf("users: %d, and with %d clients some would have no stream", cfg.Users, cfg.Clients)
-	case cfg.Size < MinSize:
-		return nil, fmt.Errorf("size: %d, and what a message must carry takes %d bytes", cfg.Size, MinSize)
-	case cfg.messages() < 1:
-		return nil, errors.New("rate and duration make less than one message, and no burst is asked for")
 	case cfg.Sources > maxSources:
 		return nil, fmt.Errorf("sources: %d, at most %d are accepted", cfg.Sources, maxSources)
 	}
 	return address, nil
 }
 
-func (cfg *Config) messages() int {
-	if cfg.Burst > 0 {
-		return cfg.Burst
+func (l *Load) fill() error {
+	if l.Size == 0 {
+		l.Size = 100
 	}
-	return int(cfg.Rate * cfg.Duration.Seconds())
+	switch {
+	case l.Burst < 0:
+		return fmt.Errorf("burst: %d, and a number of messages can't be negative", l.Burst)
+	case l.Size < MinSize:
+		return fmt.Errorf("size: %d, and what a message must carry takes %d bytes", l.Size, MinSize)
+	case l.messages() < 1:
+		return errors.New("rate and duration make less than one message, and no burst is asked for")
+	}
+	return nil
+}
+
+func (l *Load) messages() int {
+	if l.Burst > 0 {
+		return l.Burst
+	}
+	return int(l.Rate * l.Duration.Seconds())
 }
 
 func (cfg *Config) streams() int { return cfg.Clients + cfg.Slow }
 
-// Measure runs one measurement. What it found wrong is in the result; an error
-// is why there is none.
+// Measure runs one measurement: it opens the streams, publishes the
+// configuration's load and closes them. What it found wrong is in the result;
+// an error is why there is none.
 func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, error) {
+	if err := cfg.Load.fill(); err != nil {
+		return nil, err
+	}
+	streams, err := Open(ctx, cfg, publisher)
+	if err != nil {
+		return nil, err
+	}
+	defer streams.Close()
+	result, err := streams.Measure(ctx, cfg.Load)
+	if err != nil {
+		return nil, err
+	}
+	streams.Close()
+	if cfg.Slow > 0 {
+		result.SlowEnded = streams.run.herd.slowEnded()
+	}
+	return result, nil
+}
+
+// Streams are held open, so that one load after the other can be measured on
+// them. Only one goroutine may use them at a time.
+type Streams struct {
+	run    *run
+	cancel context.CancelFunc
+}
+
+// Open opens the streams of a configuration. They are to be closed.
+func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error) {
 	cfg.fill()
 	address, err := cfg.validate()
 	if err != nil {
@@ -138,27 +180,40 @@ func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, err
 	if err := enoughDescriptors(cfg.streams()); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(cfg.Size), sent: make([]uint32, cfg.Users+1)}
+	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(), sent: make([]uint32, cfg.Users+1)}
 	if err := r.prepare(ctx, address); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	herd, err := r.newHerd(ctx, address)
-	if err != nil {
+	held, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Streams{run: r, cancel: cancel}
+	if r.herd, err = r.newHerd(held, address); err != nil {
+		cancel()
 		return nil, err
 	}
-	r.herd = herd
-	defer herd.close()
-
 	if err := r.open(ctx); err != nil {
+		s.Close()
 		return nil, err
 	}
-	if err := r.publishAndWait(ctx); err != nil {
+	return s, nil
+}
+
+// Measure publishes a load and waits until everything has arrived that will.
+func (s *Streams) Measure(ctx context.Context, load Load) (*Result, error) {
+	if err := load.fill(); err != nil {
 		return nil, err
 	}
-	herd.close()
-	return r.result(herd.slowEnded()), nil
+	before := s.run.begin(load)
+	if err := s.run.publishAndWait(ctx); err != nil {
+		return nil, err
+	}
+	return s.run.result(before), nil
+}
+
+// Close ends the streams, and returns when nothing is left of them. To close
+// them again does nothing.
+func (s *Streams) Close() {
+	s.run.herd.close()
+	s.cancel()
 }
 
 // userName is the name of the user with this number, counted from one.

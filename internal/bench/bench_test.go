@@ -27,7 +27,7 @@ func both(t *testing.T, test func(t *testing.T, portable bool)) {
 
 // few is a measurement of ten messages on three streams.
 func few(h *hub, portable bool) bench.Config {
-	return bench.Config{URL: h.url, Clients: 3, Burst: 10, Patience: 2 * time.Second, Portable: portable}
+	return bench.Config{URL: h.url, Clients: 3, Load: bench.Load{Burst: 10}, Patience: 2 * time.Second, Portable: portable}
 }
 
 func measure(t *testing.T, h *hub, cfg bench.Config) *bench.Result {
@@ -184,7 +184,7 @@ func TestExpectedWithUsersIsWhatComes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ clients, users, messages int }{{7, 3, 11}, {5, 5, 3}, {9, 2, 1}, {4, 3, 12}} {
 		h := startHub(t, nil)
-		r := measure(t, h, bench.Config{URL: h.url, Clients: c.clients, Users: c.users, Burst: c.messages, Patience: 2 * time.Second})
+		r := measure(t, h, bench.Config{URL: h.url, Clients: c.clients, Users: c.users, Load: bench.Load{Burst: c.messages}, Patience: 2 * time.Second})
 		if r.Faults() != "" || r.Delivered != r.Expected {
 			t.Errorf("%+v: faults %q, %d of %d delivered", c, r.Faults(), r.Delivered, r.Expected)
 		}
@@ -252,7 +252,7 @@ func TestRefusals(t *testing.T) {
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, portable bool) {
-		_, err := bench.Measure(t.Context(), bench.Config{URL: "http://127.0.0.1:1/events", Clients: 2, Burst: 1, Portable: portable}, &hub{})
+		_, err := bench.Measure(t.Context(), bench.Config{URL: "http://127.0.0.1:1/events", Clients: 2, Load: bench.Load{Burst: 1}, Portable: portable}, &hub{})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("error %v", err)
 		}
@@ -401,13 +401,13 @@ func TestPublishingFails(t *testing.T) {
 
 func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
-	good := bench.Config{URL: "http://127.0.0.1:1/", Clients: 1, Burst: 1}
+	good := bench.Config{URL: "http://127.0.0.1:1/", Clients: 1, Load: bench.Load{Burst: 1}}
 	for says, change := range map[string]func(*bench.Config){
 		"no http or https address":            func(c *bench.Config) { c.URL = "/events" },
 		"clients: 0":                          func(c *bench.Config) { c.Clients = 0 },
 		"negative":                            func(c *bench.Config) { c.Slow = -1 },
 		"users: 2":                            func(c *bench.Config) { c.Users = 2 },
-		"size: 39":                            func(c *bench.Config) { c.Size = 39 },
+		"size: 47":                            func(c *bench.Config) { c.Size = 47 },
 		"less than one message":               func(c *bench.Config) { c.Burst = 0 },
 		"at most 250":                         func(c *bench.Config) { c.Sources = 251 },
 		"password":                            func(c *bench.Config) { c.URL = "http://a:b@127.0.0.1:1/" },
@@ -452,4 +452,46 @@ func TestOverTLS(t *testing.T) {
 	if _, err := bench.Measure(t.Context(), cfg, h); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("error %v", err)
 	}
+}
+
+func TestOneLoadAfterTheOther(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, portable bool) {
+		lose := 12 // the third message of the second load, to the second stream
+		h := startHub(t, func(h *hub) {
+			h.frames = func(stream, number int, _ []byte) [][]byte {
+				if stream == 1 && number == lose {
+					return [][]byte{}
+				}
+				return nil
+			}
+		})
+		cfg := few(h, portable)
+		cfg.Patience = 500 * time.Millisecond
+		streams, err := bench.Open(t.Context(), cfg, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer streams.Close()
+		for _, c := range []struct {
+			load      bench.Load
+			faults    string
+			delivered int64
+		}{
+			{bench.Load{Burst: 10}, "", 30},
+			{bench.Load{Burst: 5, Size: 4000}, "1 lost", 14},
+			{bench.Load{Rate: 100, Duration: 100 * time.Millisecond, Size: bench.MinSize}, "", 30},
+		} {
+			r, err := streams.Measure(t.Context(), c.load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Faults() != c.faults || r.Delivered != c.delivered || r.Latency.Count != c.delivered {
+				t.Errorf("%+v: faults %q, %d delivered, %d latencies", c.load, r.Faults(), r.Delivered, r.Latency.Count)
+			}
+		}
+		if n := h.opened(); n != 3 {
+			t.Errorf("%d streams for all loads", n)
+		}
+	})
 }

@@ -117,6 +117,13 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Unlock()
 }
 
+// opened is how many streams there have been.
+func (h *hub) opened() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.clients)
+}
+
 func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
 
 // Publish implements bench.Publisher.

@@ -11,8 +11,10 @@ import (
 // A message's data is a header in hexadecimal, so that it is text, and padding
 // up to the size asked for.
 const (
-	headerBytes = 4 + 4 + 4 + 8 // run, target, number, time
+	headerBytes = 4 + 4 + 4 + 4 + 8 // run, target, number, size, time
 	headerSize  = 2 * headerBytes
+
+	padding = 'x'
 )
 
 // payloads makes and reads the messages of one run. It may be used by several
@@ -20,7 +22,6 @@ const (
 type payloads struct {
 	run     uint32 // tells this run's messages from all others
 	started time.Time
-	padding []byte
 }
 
 // message is what the header of a message says.
@@ -28,31 +29,31 @@ type message struct {
 	target uint32        // the number of the user, 0 for everybody
 	number uint32        // among the messages to target, from 0
 	sentAt time.Duration // since the start of the run
-	whole  bool          // the padding is as it was sent
+	whole  bool          // size and padding are as they were sent
 }
 
-func newPayloads(size int) *payloads {
+func newPayloads() *payloads {
 	var run [4]byte
 	rand.Read(run[:])
 	return &payloads{
 		run:     binary.BigEndian.Uint32(run[:]),
 		started: time.Now(),
-		padding: bytes.Repeat([]byte{'x'}, size-headerSize),
 	}
 }
 
 // now is the time since the start of the run, by the monotonic clock.
 func (p *payloads) now() time.Duration { return time.Since(p.started) }
 
-func (p *payloads) make(target, number uint32) string {
+func (p *payloads) make(target, number uint32, size int) string {
 	var header [headerBytes]byte
 	binary.BigEndian.PutUint32(header[0:], p.run)
 	binary.BigEndian.PutUint32(header[4:], target)
 	binary.BigEndian.PutUint32(header[8:], number)
-	binary.BigEndian.PutUint64(header[12:], uint64(p.now()))
-	data := make([]byte, 0, headerSize+len(p.padding))
-	data = hex.AppendEncode(data, header[:])
-	return string(append(data, p.padding...))
+	binary.BigEndian.PutUint32(header[12:], uint32(size))
+	binary.BigEndian.PutUint64(header[16:], uint64(p.now()))
+	data := bytes.Repeat([]byte{padding}, size)
+	hex.Encode(data, header[:])
+	return string(data)
 }
 
 // read returns what data says, and whether it is of this run at all.
@@ -70,7 +71,8 @@ func (p *payloads) read(data []byte) (message, bool) {
 	return message{
 		target: binary.BigEndian.Uint32(header[4:]),
 		number: binary.BigEndian.Uint32(header[8:]),
-		sentAt: time.Duration(binary.BigEndian.Uint64(header[12:])),
-		whole:  bytes.Equal(data[headerSize:], p.padding),
+		sentAt: time.Duration(binary.BigEndian.Uint64(header[16:])),
+		whole: len(data) == int(binary.BigEndian.Uint32(header[12:])) &&
+			bytes.Count(data[headerSize:], []byte{padding}) == len(data)-headerSize,
 	}, true
 }

@@ -62,25 +62,29 @@ type Quantile struct {
 	Millis float64 `json:"ms"`
 }
 
-func (r *run) result(slowEnded *int) *Result {
+// result is what the load did that was begun when so many messages were
+// missing.
+func (r *run) result(before int64) (res *Result) {
+	r.locked(func() { res = r.count(before) })
+	res.Ended = r.ends()
+	return res
+}
+
+func (r *run) count(before int64) *Result {
 	res := &Result{
 		URL:     r.cfg.URL,
 		Clients: r.cfg.Clients,
 		Users:   r.cfg.Users,
-		Size:    r.cfg.Size,
+		Size:    r.load.Size,
 
 		OpenSeconds: r.opening.Seconds(),
 
-		Published:       r.cfg.messages(),
+		Published:       r.load.messages(),
 		PublishSeconds:  r.publishing.Seconds(),
-		PublishedPerSec: float64(r.cfg.messages()) / r.publishing.Seconds(),
+		PublishedPerSec: float64(r.load.messages()) / r.publishing.Seconds(),
 		Expected:        r.expected(),
 
-		Ended: r.ends(),
-		Slow:  r.cfg.Slow,
-	}
-	if r.cfg.Slow > 0 {
-		res.SlowEnded = slowEnded
+		Slow: r.cfg.Slow,
 	}
 	connects, latency := newHistogram(), newHistogram()
 	var last time.Duration
@@ -95,9 +99,8 @@ func (r *run) result(slowEnded *int) *Result {
 		res.Misdirected += t.misdirected
 		res.Foreign += t.foreign
 	}
-	for _, s := range r.herd.all() {
-		res.Lost += s.seen.lost(r.sent[s.user])
-	}
+	// What was given up on may have come after all.
+	res.Lost = max(0, r.missing()-before)
 	res.Connect, res.Latency = distribution(connects), distribution(latency)
 	if took := (last - r.publishedAt).Seconds(); res.Delivered > 0 {
 		res.DeliveringSeconds = took

@@ -33,6 +33,7 @@ type run struct {
 	payloads  *payloads
 	requests  []http.Header // by the number of the user
 	herd      herd
+	load      Load // being published
 
 	opening     time.Duration // that it took to open the streams
 	sent        []uint32      // messages, by the number of the user
@@ -175,6 +176,38 @@ func (r *run) publishAndWait(ctx context.Context) error {
 	}
 }
 
+// begin makes ready for a load, and returns how many messages are missing from
+// those before it.
+func (r *run) begin(load Load) (missing int64) {
+	r.load = load
+	r.locked(func() {
+		for _, t := range r.herd.tallies() {
+			t.forget()
+		}
+		missing = r.missing()
+	})
+	return missing
+}
+
+// missing is how many messages have not come so far. What the streams have got
+// must be locked.
+func (r *run) missing() int64 {
+	var n int64
+	for _, s := range r.herd.all() {
+		n += s.seen.lost(r.sent[s.user])
+	}
+	return n
+}
+
+// locked calls f while no stream gets anything.
+func (r *run) locked(f func()) {
+	for _, t := range r.herd.tallies() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+	}
+	f()
+}
+
 // publish sends all messages, and stops with ctx.
 func (r *run) publish(ctx context.Context) error {
 	r.publishedAt = r.payloads.now()
@@ -182,11 +215,11 @@ func (r *run) publish(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	turn := func(n int) error {
-		if r.cfg.Burst > 0 {
+		if r.load.Burst > 0 {
 			return ctx.Err()
 		}
 		// By the clock, so that a message that takes long delays no later one.
-		timer.Reset(time.Until(began.Add(time.Duration(float64(n) / r.cfg.Rate * float64(time.Second)))))
+		timer.Reset(time.Until(began.Add(time.Duration(float64(n) / r.load.Rate * float64(time.Second)))))
 		select {
 		case <-timer.C:
 			return nil
@@ -194,21 +227,21 @@ func (r *run) publish(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	for n := range r.cfg.messages() {
+	for n := range r.load.messages() {
 		if err := turn(n); err != nil {
-			return fmt.Errorf("%d of %d messages were published: %w", n, r.cfg.messages(), err)
+			return fmt.Errorf("%d of %d messages were published: %w", n, r.load.messages(), err)
 		}
 		to := r.userOf(n)
 		name := ""
 		if to != 0 {
 			name = userName(int(to))
 		}
-		if err := r.publisher.Publish(ctx, name, r.payloads.make(to, r.sent[to])); err != nil {
-			return fmt.Errorf("publish message %d of %d: %w", n+1, r.cfg.messages(), err)
+		if err := r.publisher.Publish(ctx, name, r.payloads.make(to, r.sent[to], r.load.Size)); err != nil {
+			return fmt.Errorf("publish message %d of %d: %w", n+1, r.load.messages(), err)
 		}
 		r.sent[to]++
 	}
-	if err := turn(r.cfg.messages()); err != nil {
+	if err := turn(r.load.messages()); err != nil {
 		return err
 	}
 	r.publishing = time.Since(began)
@@ -217,7 +250,7 @@ func (r *run) publish(ctx context.Context) error {
 
 // expected is how many deliveries the messages make.
 func (r *run) expected() int64 {
-	messages, clients, users := int64(r.cfg.messages()), int64(r.cfg.Clients), int64(r.cfg.Users)
+	messages, clients, users := int64(r.load.messages()), int64(r.cfg.Clients), int64(r.cfg.Users)
 	if users == 0 {
 		return messages * clients
 	}

@@ -146,6 +146,12 @@ func record(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()))
 }
 
+// forget sets back what is counted of a load, before the next.
+func (t *tally) forget() {
+	t.arrived, t.doubled, t.late, t.damaged, t.misdirected, t.foreign, t.lastAt = 0, 0, 0, 0, 0, 0, 0
+	t.latency.Reset()
+}
+
 // state is what a run looks at while it waits.
 type state struct {
 	opened, ended int
