@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine is where and of what things were measured.
+type Machine struct {
+	CPU      string
+	Cores    int
+	Memory   uint64 // bytes
+	Kernel   string
+	Go       string
+	Versions []Version // of the targets
+	Measured time.Time
+}
+
+// Version is that of a target.
+type Version struct{ Target, Version string }
+
+func describeMachine(ctx context.Context, root string, targets []target) Machine {
+	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), Measured: time.Now().UTC()}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+				m.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		m.Memory = info.Totalram * uint64(info.Unit)
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+	}
+	for _, t := range targets {
+		version := t.version
+		if t.name == pealdName {
+			version = output(ctx, "git", "-C", root, "describe", "--tags", "--always", "--dirty")
+		}
+		if version != "" {
+			m.Versions = append(m.Versions, Version{t.name, version})
+		}
+	}
+	return m
+}
+
+// moduleVersion is that of a module in a program, or nothing.
+func moduleVersion(program, module string) string {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return ""
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == module {
+			return dep.Version
+		}
+	}
+	return ""
+}

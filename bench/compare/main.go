@@ -1,0 +1,126 @@
+//go:build linux
+
+// Command compare measures peald side by side with other servers of event
+// streams, and with a C program that does the least one could do. It runs one
+// server after the other, by turns and several times over, each in a process
+// of its own on the loopback, and holds the streams itself.
+//
+// It writes benchmarks.md and its plots to the directory that -docs names, or a
+// table to standard output where it names none.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	root    string
+	docs    string
+	results string
+	from    string
+	quick   bool
+	only    string
+	rounds  int
+	timeout time.Duration
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.root, "root", "..", "`directory` of peald's module")
+	flags.StringVar(&o.docs, "docs", "", "write benchmarks.md and its plots to this `directory`")
+	flags.StringVar(&o.results, "results", "", "write what was measured to this `file`, as JSON")
+	flags.StringVar(&o.from, "from", "", "measure nothing, and report what this `file` holds")
+	flags.StringVar(&o.only, "only", "", "measure only the servers of this comma-separated `list`, and the C limit")
+	flags.BoolVar(&o.quick, "quick", false, "measure less, in two minutes")
+	flags.IntVar(&o.rounds, "rounds", 0, "how often everything is measured (default: 3, or 2 with -quick)")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after so long")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	results, err := obtain(ctx, o, stderr)
+	if err != nil {
+		return err
+	}
+	if o.results != "" {
+		if err := writeJSON(o.results, results); err != nil {
+			return err
+		}
+	}
+	if o.docs == "" {
+		return report(stdout, results)
+	}
+	return writeDocs(o.docs, results)
+}
+
+// obtain measures, or reads what was measured before.
+func obtain(ctx context.Context, o options, progress io.Writer) (*Results, error) {
+	if o.from != "" {
+		return readJSON(o.from)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "peald-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory to work in: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	targets, err := buildTargets(ctx, o, dir, progress)
+	if err != nil {
+		return nil, err
+	}
+	m := &measurement{plan: fullPlan(), targets: targets, progress: progress, began: time.Now()}
+	if o.quick {
+		m.plan = quickPlan()
+	}
+	if o.rounds > 0 {
+		m.plan.rounds = o.rounds
+	}
+	results, err := m.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	results.Machine = describeMachine(ctx, o.root, targets)
+	return results, nil
+}
+
+func writeJSON(path string, results *Results) error {
+	text, err := json.MarshalIndent(results, "", "\t")
+	if err != nil {
+		return fmt.Errorf("encode the results: %w", err)
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644) //nolint:gosec // Everybody may read it.
+}
+
+func readJSON(path string) (*Results, error) {
+	text, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
+	results := &Results{}
+	if err := json.Unmarshal(text, results); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return results, nil
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"text/template"
+)
+
+const nchanName = "nchan"
+
+//go:embed nginx.conf.tmpl
+var nginxConf string
+
+// findNchan looks for nginx and its module nchan where distributions put them.
+func findNchan(ctx context.Context, dir string) (target, error) {
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		return target{}, errors.New("nginx is not installed")
+	}
+	module := ""
+	for _, at := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"} {
+		path := filepath.Join(at, "ngx_nchan_module.so")
+		if _, err := os.Stat(path); err == nil {
+			module = path
+		}
+	}
+	if module == "" {
+		return target{}, errors.New("nginx has no module nchan (Debian and Ubuntu: apt install libnginx-mod-nchan)")
+	}
+	conf, err := template.New("nginx.conf").Parse(nginxConf)
+	if err != nil {
+		return target{}, fmt.Errorf("nginx's configuration: %w", err)
+	}
+	self, err := user.Current()
+	if err != nil {
+		return target{}, fmt.Errorf("who runs this: %w", err)
+	}
+	version := output(ctx, "dpkg-query", "--show", "--showformat=${Version}", "libnginx-mod-nchan")
+	version = strings.TrimSpace(version + " on " + strings.TrimPrefix(output(ctx, nginx, "-v"), "nginx version: "))
+	return target{name: nchanName, version: version, start: func(ctx context.Context) (*running, error) {
+		r, err := startOnPort(ctx, func(port string) (*process, error) {
+			path := filepath.Join(dir, "nginx.conf")
+			if err := writeTemplate(path, conf, map[string]string{"Dir": dir, "Port": port, "Module": module, "User": self.Username}); err != nil {
+				return nil, err
+			}
+			return startProcess(nginx, "-c", path, "-e", filepath.Join(dir, "nginx.log"))
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.streams += "streams"
+		r.publish += "publish"
+		return r, nil
+	}}, nil
+}
+
+func writeTemplate(path string, t *template.Template, data any) (err error) {
+	file, err := os.Create(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := t.Execute(file, data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// limitName is the target that the others are compared with.
+const limitName = "C limit"
+
+// target is a server that is measured.
+type target struct {
+	name    string
+	version string // where it is not peald's own
+	start   func(ctx context.Context) (*running, error)
+}
+
+// running is a target that runs.
+type running struct {
+	*process
+
+	streams string // URL of the streams
+	publish string // URL to publish to
+	body    func(data string) []byte
+}
+
+func verbatim(data string) []byte { return []byte(data) }
+
+// buildTargets builds what is to be measured into dir. What this machine lacks
+// is left out, and said.
+func buildTargets(ctx context.Context, o options, dir string, progress io.Writer) ([]target, error) {
+	wanted := func(name string) bool {
+		return o.only == "" || slices.Contains(strings.Split(o.only, ","), name)
+	}
+	fmt.Fprintln(progress, "building peald and what it is compared with")
+	limit, err := buildLimit(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	peald, err := buildPeald(ctx, o.root, dir)
+	if err != nil {
+		return nil, err
+	}
+	small, err := buildServers(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	all := []target{limit}
+	for _, t := range slices.Concat([]target{peald}, small) {
+		if wanted(t.name) {
+			all = append(all, t)
+		}
+	}
+	if !wanted(nchanName) {
+		return all, nil
+	}
+	nchan, err := findNchan(ctx, dir)
+	if err != nil {
+		fmt.Fprintf(progress, "nchan is left out: %v\n", err)
+		return all, nil
+	}
+	return append(all, nchan), nil
+}
+
+func build(ctx context.Context, env []string, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // The compilers, on our own code.
+	cmd.Env = append(os.Environ(), env...)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, output)
+	}
+	return nil
+}
+
+func buildLimit(ctx context.Context, dir string) (target, error) {
+	path := filepath.Join(dir, "limit")
+	if err := build(ctx, nil, "cc", "-O2", "-o", path, "limit/limit.c"); err != nil {
+		return target{}, err
+	}
+	version, _, _ := strings.Cut(output(ctx, "cc", "--version"), "\n")
+	return target{name: limitName, version: version, start: func(ctx context.Context) (*running, error) {
+		return startOnPort(ctx, func(port string) (*process, error) { return startProcess(path, port) })
+	}}, nil
+}
+
+func buildServers(ctx context.Context, dir string) ([]target, error) {
+	path := filepath.Join(dir, "servers")
+	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-o", path, "./servers"); err != nil {
+		return nil, err
+	}
+	one := func(name, kind, version string) target {
+		return target{name: name, version: version, start: func(ctx context.Context) (*running, error) {
+			return startOnPort(ctx, func(port string) (*process, error) { return startProcess(path, kind, "127.0.0.1:"+port) })
+		}}
+	}
+	return []target{
+		one("net/http", "plain", ""),
+		one("r3labs/sse", "r3labs", moduleVersion(path, "github.com/r3labs/sse/v2")),
+		one("go-sse", "go-sse", moduleVersion(path, "github.com/tmaxmax/go-sse")),
+	}, nil
+}
+
+// startOnPort starts a server that has to be told its port.
+func startOnPort(ctx context.Context, start func(port string) (*process, error)) (*running, error) {
+	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("look for a free port: %w", err)
+	}
+	address := free.Addr().String()
+	if err := free.Close(); err != nil {
+		return nil, fmt.Errorf("look for a free port: %w", err)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(port)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.await(ctx, func() error { return accepts(ctx, address) }); err != nil {
+		p.stop()
+		return nil, err
+	}
+	url := "http://" + address + "/"
+	return &running{process: p, streams: url, publish: url, body: verbatim}, nil
+}
+
+func buildPeald(ctx context.Context, root, dir string) (target, error) {
+	path := filepath.Join(dir, "peald")
+	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "-C", root, "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/peald"); err != nil {
+		return target{}, err
+	}
+	return target{name: pealdName, start: func(ctx context.Context) (*running, error) {
+		return startPeald(ctx, path, filepath.Join(dir, "ready.json"))
+	}}, nil
+}
+
+const pealdName = "peald"
+
+func startPeald(ctx context.Context, path, ready string) (*running, error) {
+	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	p, err := startProcess(path, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
+	if err != nil {
+		return nil, err
+	}
+	var addresses struct{ SSE, REST string }
+	if err := p.await(ctx, func() error {
+		text, err := os.ReadFile(filepath.Clean(ready))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(text, &addresses)
+	}); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return &running{
+		process: p,
+		streams: "http://" + addresses.SSE + "/events",
+		publish: "http://" + addresses.REST + "/v1/broadcast",
+		body: func(data string) []byte {
+			text, _ := json.Marshal(map[string]string{"data": data}) // strings always are JSON
+			return text
+		},
+	}, nil
+}
+
+// output is what a command says, or nothing.
+func output(ctx context.Context, name string, args ...string) string {
+	text, err := exec.CommandContext(ctx, name, args...).CombinedOutput() //nolint:gosec // Asks for versions.
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(text))
+}
