@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,8 @@ const (
 // Shutdown by itself gives each of them five seconds.
 type httpServer struct {
 	http.Server
+
+	waiting atomic.Int64 // len(silent), to be read by whoever accepts
 
 	mu      sync.Mutex
 	silent  map[net.Conn]struct{}
@@ -82,6 +85,7 @@ func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
 	defer s.mu.Unlock()
 	if state != http.StateNew {
 		delete(s.silent, conn)
+		s.waiting.Store(int64(len(s.silent)))
 		return
 	}
 	if s.closing {
@@ -89,6 +93,7 @@ func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
 		return
 	}
 	s.silent[conn] = struct{}{}
+	s.waiting.Store(int64(len(s.silent)))
 }
 
 // serve accepts connections until the server ends.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // slots are the descriptors that the browsers' listener may use. Each accepted
@@ -60,15 +61,43 @@ type slotListener struct {
 	*net.TCPListener
 
 	slots   *slots
-	release func() // slots.release, made once and not for each connection
+	release func()       // slots.release, made once and not for each connection
+	waiting func() int64 // connections on which nothing was asked for yet
+	credit  int          // connections that may be accepted at once although many wait
 }
 
-func newSlotListener(listener *net.TCPListener, s *slots) *slotListener {
-	return &slotListener{listener, s, s.release}
+func newSlotListener(listener *net.TCPListener, s *slots, waiting func() int64) *slotListener {
+	return &slotListener{TCPListener: listener, slots: s, release: s.release, waiting: waiting}
+}
+
+const (
+	// crowd is how many connections may wait for their request to be read
+	// before accepting takes breaks. Each costs net/http a goroutine and
+	// buffers, some 15 KB, until its stream has begun: in a storm of
+	// connections that is what memory would be spent on.
+	crowd = 512
+	// crowdPace is how many connections are accepted between two breaks: a
+	// crowd that never asks for anything then delays others by little.
+	crowdPace = 8
+	crowdRest = 200 * time.Microsecond
+)
+
+// rest takes a break if many connections wait, so that they are dealt with
+// before there are more.
+func (l *slotListener) rest() {
+	if l.waiting() < crowd {
+		l.credit = crowdPace
+		return
+	}
+	if l.credit--; l.credit <= 0 {
+		time.Sleep(crowdRest)
+		l.credit = crowdPace
+	}
 }
 
 // Accept waits for a slot, then for a connection.
 func (l *slotListener) Accept() (net.Conn, error) {
+	l.rest()
 	if !l.slots.acquire() {
 		return nil, net.ErrClosed
 	}
