@@ -36,6 +36,21 @@ ifeq ($(RACE),)
 endif
 	$(GO) test $(RACE) -shuffle=on -timeout=5m $(TESTFLAGS) ./...
 
+# How long to soak, both engines and both policies for slow streams together.
+SOAK    ?= 10m
+
+.PHONY: soak
+soak: ## Let clients of all kinds come and go for ten minutes, then see that nothing is left of them
+	PEALD_SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e
+
+.PHONY: bench
+bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md
+	$(GO) -C bench run ./compare -docs=../docs
+
+.PHONY: bench-quick
+bench-quick: ## The same in two minutes, with fewer streams; shows the tables
+	$(GO) -C bench run ./compare -quick
+
 .PHONY: gen
 gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
@@ -61,10 +76,12 @@ check-format: ## Go and proto files are formatted
 .PHONY: check-vet
 check-vet: ## go vet
 	$(GO) vet ./...
+	$(GO) -C bench vet ./...
 
 .PHONY: check-lint
 check-lint: ## golangci-lint, by .golangci.yml
 	$(TOOL) golangci-lint run
+	cd bench && $(GO) tool -modfile=../tools/go.mod golangci-lint run
 
 .PHONY: check-proto
 check-proto: ## buf lint, and no breaking change since the last release
@@ -81,8 +98,9 @@ check-gen: ## gen/ and control/openapi/ are what proto/ generates
 	done
 
 .PHONY: check-tidy
-check-tidy: ## go.mod and go.sum are tidy, here and in tools/
+check-tidy: ## go.mod and go.sum are tidy, here, in bench/ and in tools/
 	$(GO) mod tidy -diff
+	$(GO) -C bench mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 
 .PHONY: check-cross

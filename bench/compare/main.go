@@ -106,7 +106,7 @@ func obtain(ctx context.Context, o options, progress io.Writer) (*Results, error
 }
 
 func writeJSON(path string, results *Results) error {
-	text, err := json.MarshalIndent(results, "", "\t")
+	text, err := json.MarshalIndent(results, "", "\t") //nolint:musttag // Only this program reads it.
 	if err != nil {
 		return fmt.Errorf("encode the results: %w", err)
 	}
@@ -119,7 +119,7 @@ func readJSON(path string) (*Results, error) {
 		return nil, err
 	}
 	results := &Results{}
-	if err := json.Unmarshal(text, results); err != nil {
+	if err := json.Unmarshal(text, results); err != nil { //nolint:musttag // It wrote it, too.
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return results, nil

@@ -109,7 +109,26 @@ func begin(ctx context.Context, t target) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{running: running, publisher: newPublisher(running)}, nil
+	s := &session{running: running, publisher: newPublisher(running)}
+	if err := s.warmUp(ctx); err != nil {
+		s.end()
+		return nil, fmt.Errorf("warm up: %w", err)
+	}
+	return s, nil
+}
+
+// warmUp has the target do a little of everything, so that what it takes once
+// and for all isn't put down to streams.
+func (s *session) warmUp(ctx context.Context) error {
+	const few = 20
+	if err := s.open(ctx, few); err != nil {
+		return err
+	}
+	if _, err := s.streams.Measure(ctx, bench.Load{Size: large, Burst: few}); err != nil {
+		return err
+	}
+	s.streams.Close()
+	return sleep(ctx, 100*time.Millisecond)
 }
 
 func (s *session) open(ctx context.Context, streams int) error {

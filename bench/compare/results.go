@@ -165,4 +165,11 @@ func p99Of(l Load) float64       { return l.P99 }
 func perSecondOf(l Load) float64 { return l.PerSecond }
 func connectOf(r Round) float64  { return r.ConnectCPU }
 func idleOf(r Round) float64     { return r.Idle }
-func afterOf(r Round) float64    { return r.After }
+
+// afterOf is not a number where nobody looked.
+func afterOf(r Round) float64 {
+	if r.After == 0 {
+		return math.NaN()
+	}
+	return r.After
+}

@@ -155,7 +155,10 @@ func startPeald(ctx context.Context, path, ready string) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	var addresses struct{ SSE, REST string }
+	var addresses struct {
+		SSE  string `json:"sse"`
+		REST string `json:"rest"`
+	}
 	if err := p.await(ctx, func() error {
 		text, err := os.ReadFile(filepath.Clean(ready))
 		if err != nil {

@@ -25,15 +25,7 @@ type Series struct {
 // percentiles stretches what is rare: 99% is as far from 90% as 99.9% is from
 // 99%.
 func PlotLatency(w io.Writer, title string, series ...Series) error {
-	p := plot.New()
-	p.Title.Text = title
-	p.Title.Padding = vg.Points(8)
-	for _, style := range []*text.Style{
-		&p.Title.TextStyle, &p.Legend.TextStyle,
-		&p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Label.TextStyle, &p.Y.Tick.Label,
-	} {
-		style.Font.Variant = "Sans"
-	}
+	p := newPlot(title)
 	p.X.Label.Text = "share of the deliveries"
 	p.Y.Label.Text = "latency in ms, at most"
 	p.X.Tick.Marker = plot.ConstantTicks(shareTicks())
@@ -61,6 +53,23 @@ func PlotLatency(w io.Writer, title string, series ...Series) error {
 	}
 	p.Y.Min, p.Y.Max = 0, 1.05*most
 
+	return writeSVG(w, p)
+}
+
+func newPlot(title string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text = title
+	p.Title.Padding = vg.Points(8)
+	for _, style := range []*text.Style{
+		&p.Title.TextStyle, &p.Legend.TextStyle,
+		&p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Label.TextStyle, &p.Y.Tick.Label,
+	} {
+		style.Font.Variant = "Sans"
+	}
+	return p
+}
+
+func writeSVG(w io.Writer, p *plot.Plot) error {
 	const width, height = 18 * vg.Centimeter, 10 * vg.Centimeter
 	canvas := vgsvg.New(width, height)
 	page := draw.New(canvas)

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"testing"
 
 	"github.com/peald/peald/internal/bench"
@@ -20,8 +21,34 @@ func TestPlotIsAnSVG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	texts := textsOf(t, &svg)
+	for _, want := range []string{"this < that", "one", "another", "50%", "99.9%"} {
+		if !texts[want] {
+			t.Errorf("the plot doesn't say %q: %v", want, texts)
+		}
+	}
+}
+
+func TestBarsAreNamed(t *testing.T) {
+	t.Parallel()
+	var svg bytes.Buffer
+	err := bench.PlotBars(&svg, "sizes", "metres", []string{"Monday", "Tuesday"},
+		bench.Bars{Name: "one", Values: []float64{1, 2}}, bench.Bars{Name: "another", Values: []float64{3, math.NaN()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := textsOf(t, &svg)
+	for _, want := range []string{"sizes", "metres", "Monday", "Tuesday", "one", "another"} {
+		if !texts[want] {
+			t.Errorf("the plot doesn't say %q: %v", want, texts)
+		}
+	}
+}
+
+func textsOf(t *testing.T, svg io.Reader) map[string]bool {
+	t.Helper()
 	texts := map[string]bool{}
-	for d := xml.NewDecoder(&svg); ; {
+	for d := xml.NewDecoder(svg); ; {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
 			break
@@ -33,11 +60,7 @@ func TestPlotIsAnSVG(t *testing.T) {
 			texts[string(text)] = true
 		}
 	}
-	for _, want := range []string{"this < that", "one", "another", "50%", "99.9%"} {
-		if !texts[want] {
-			t.Errorf("the plot doesn't say %q: %v", want, texts)
-		}
-	}
+	return texts
 }
 
 func TestThereIsNothingToPlot(t *testing.T) {

@@ -1,0 +1,53 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"math"
+
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/vg"
+)
+
+// Bars is one of the things that a plot compares, with a value for each of the
+// plot's groups. A value that isn't a number has no bar.
+type Bars struct {
+	Name   string
+	Values []float64
+}
+
+// PlotBars writes an SVG that compares things group by group.
+func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) error {
+	p := newPlot(title)
+	p.Y.Label.Text = unit
+	p.Legend.Top, p.Legend.Left = true, true
+	grid := plotter.NewGrid()
+	grid.Vertical.Color = nil
+	p.Add(grid)
+
+	const room = 400 // points that all bars share
+	width := vg.Points(room / float64(len(groups)*(len(things)+1)))
+	most := 0.0
+	for i, thing := range things {
+		values := make(plotter.Values, len(groups))
+		for j := range values {
+			if v := thing.Values[j]; !math.IsNaN(v) {
+				values[j], most = v, max(most, v)
+			}
+		}
+		bars, err := plotter.NewBarChart(values, width)
+		if err != nil {
+			return fmt.Errorf("plot %q: %w", thing.Name, err)
+		}
+		bars.Color, bars.LineStyle.Width = plotutil.Color(i), 0
+		bars.Offset = width * vg.Length(float64(i)-float64(len(things)-1)/2)
+		p.Add(bars)
+		p.Legend.Add(thing.Name, bars)
+	}
+	p.NominalX(groups...)
+	// The legend stands above the bars.
+	const headroom = 1.5
+	p.Y.Min, p.Y.Max = 0, headroom*most
+	return writeSVG(w, p)
+}
