@@ -62,6 +62,7 @@ func rootCommand(env []string) *cobra.Command {
 			return err
 		}
 		defer func() { _ = ready.remove() }()
+		collector(env)
 		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
 		return daemon.Run(cmd.Context(), cfg, daemon.Options{
 			Logger:  newLogger(cmd.ErrOrStderr(), cfg.Log),
