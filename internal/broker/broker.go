@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -27,6 +28,9 @@ const (
 	// DropOldest drops the oldest events that wait, and tells the client so
 	// with a peald.reset event in their place.
 	DropOldest SlowPolicy = "drop-oldest"
+	// Conflate keeps, of the events that wait and have a conflate key, the
+	// newest of each key. A stream whose queue is full all the same is ended.
+	Conflate SlowPolicy = "conflate"
 )
 
 // Config is how a broker is set up. Every field is required but Logger.
@@ -47,6 +51,10 @@ type Config struct {
 	// WriteTimeout is how long a connection may take no byte of what waits
 	// for it.
 	WriteTimeout time.Duration
+	// History bounds the log.
+	History History
+	// IdempotencyWindow is how long idempotency keys are remembered.
+	IdempotencyWindow time.Duration
 	// Logger gets what an operator should know; nothing where nil.
 	Logger *slog.Logger
 }
@@ -63,17 +71,26 @@ type Broker struct {
 	hashSeed maphash.Seed
 	turn     atomic.Uint32 // the shard whose turn it is to take an anonymous stream
 	running  sync.WaitGroup
+	stop     chan struct{} // closed when the broker closes
 
 	// backlog bounds the bytes of events that shards have not yet taken into
 	// their queues, so that publishers can't run ahead of them.
 	backlog *semaphore.Weighted
 
-	mu       sync.Mutex
-	closed   bool
-	seq      uint64 // the last sequence that was given
-	accounts *btree.BTreeG[*account]
-	open     []int // streams by shard
-	total    int   // streams in all
+	mu        sync.Mutex
+	closed    bool
+	seq       uint64 // the last sequence that was given
+	accounts  *btree.BTreeG[*account]
+	topics    topics
+	history   history
+	replies   replies
+	barred    map[string]time.Time // users who are to stay away, and until when
+	watches   map[*Watch]struct{}
+	mail      []delivery // scratch of fanOut
+	open      []int      // streams by shard
+	total     int        // streams in all
+	anonymous int        // streams that belong to nobody
+	resumes   Resumes
 }
 
 // account is a user who holds at least one stream. It is guarded by Broker.mu.
@@ -81,6 +98,7 @@ type account struct {
 	id          string
 	connections int
 	since       time.Time
+	group       group // the shard's
 }
 
 // maxBacklog is the bytes of events that may wait for their shards.
@@ -97,97 +115,163 @@ func New(cfg Config) *Broker {
 		hashSeed: maphash.MakeSeed(),
 		backlog:  semaphore.NewWeighted(maxBacklog),
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
+		topics:   newTopics(),
+		history:  newHistory(cfg.History),
+		replies:  newReplies(cfg.IdempotencyWindow),
+		barred:   make(map[string]time.Time),
+		watches:  make(map[*Watch]struct{}),
 		open:     make([]int, cfg.Shards),
+		resumes:  Resumes{Resets: make(map[string]int64)},
+		stop:     make(chan struct{}),
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.idRoom = idRoomFor(b.epoch)
-	greetings := greetings(cfg.Retry)
 	for i := range cfg.Shards {
-		b.shards = append(b.shards, newShard(b, i, greetings))
+		b.shards = append(b.shards, newShard(b, i))
 	}
+	b.running.Go(b.keepBounds)
 	for _, s := range b.shards {
 		b.running.Go(s.run)
 	}
 	return b
 }
 
-// greetings are the first blocks of streams: what EventSource is to wait
-// before it reconnects, differing from one to the next.
-func greetings(retry time.Duration) []*event {
-	events := make([]*event, 64)
-	for i := range events {
-		spread := retry / 2 * time.Duration(i) / time.Duration(len(events))
-		frame := eventstream.AppendRetry(nil, retry-retry/4+spread)
-		frame = eventstream.AppendComment(frame, "open")
-		events[i] = &event{frame: eventstream.AppendEnd(frame)}
+// greeting is a stream's first block: what EventSource is to wait before it
+// reconnects, up to a quarter more or less than configured, and the position
+// that it starts from; or a reset that says why it can't go on from lastID.
+func (b *Broker) greeting(cursor uint64, reset, lastID string) *event {
+	retry := b.cfg.Retry - b.cfg.Retry/4 + rand.N(b.cfg.Retry/2+1)
+	block := eventstream.AppendRetry(nil, retry)
+	if reset != "" {
+		return resetEvent(block, b.id(cursor), reset, lastID)
 	}
-	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
-	return events
+	return &event{frame: b.appendMark(block, cursor, "open")}
+}
+
+// appendMark appends the end of a block that tells the position and dispatches
+// nothing. Where there is no log a position is of no use, and a comment has to
+// do.
+func (b *Broker) appendMark(dst []byte, cursor uint64, comment string) []byte {
+	if b.cfg.History.MaxEvents == 0 {
+		dst = eventstream.AppendComment(dst, comment)
+	} else {
+		dst = eventstream.AppendID(dst, b.id(cursor))
+	}
+	return eventstream.AppendEnd(dst)
+}
+
+// id is the id of a position on the wire, "<epoch>-<sequence>".
+func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.epoch, seq)) }
+
+// head returns the sequence of the last event.
+func (b *Broker) head() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seq
+}
+
+// keepBounds lets go what has grown too old, also when nothing is published.
+func (b *Broker) keepBounds() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.stop:
+			return
+		case now := <-tick.C:
+			b.mu.Lock()
+			b.history.evict(now.UnixNano())
+			b.replies.forget(now.UnixNano())
+			maps.DeleteFunc(b.barred, func(_ string, until time.Time) bool { return !now.Before(until) })
+			b.mu.Unlock()
+		}
+	}
 }
 
 // Publish validates m, gives it the next id and queues it to its audience's
 // streams. It returns an *InvalidError for a message that can't be an event,
-// ErrClosed once the broker is closing, and ctx's error if ctx ends while it
-// waits for shards that have fallen behind.
+// ErrKeyUsed for one whose idempotency key is another's, ErrClosed once the
+// broker is closing, and ctx's error if ctx ends while it waits for shards
+// that have fallen behind.
 func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := m.validate(); err != nil {
 		return Receipt{}, err
 	}
 	buf := encodeFields(&m, b.idRoom)
-	cost := int64(min(len(buf), maxBacklog))
-	if err := b.backlog.Acquire(ctx, cost); err != nil {
+	e := &event{audience: m.Audience, conflate: m.ConflateKey, cost: int64(min(len(buf), maxBacklog))}
+	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
-	e := &event{at: time.Now(), cost: cost}
-	receipt, posted, err := b.order(m.Audience, e, buf)
+	receipt, posted, err := b.order(&m, e, buf)
 	if !posted {
-		b.backlog.Release(cost)
+		b.backlog.Release(e.cost)
 	}
 	return receipt, err
 }
 
-// order gives e its place and posts it to the shards of its audience.
-func (b *Broker) order(to Audience, e *event, buf []byte) (r Receipt, posted bool, err error) {
+// order gives e its place, appends it to the log and posts it to the shards of
+// its audience.
+func (b *Broker) order(m *Message, e *event, buf []byte) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return r, false, ErrClosed
 	}
+	e.at = time.Now().UnixNano()
+	if m.TTL > 0 {
+		e.ends = e.at + int64(m.TTL)
+	}
+	if old, err := b.replies.find(m, e.at); err != nil {
+		return r, false, err
+	} else if old != nil {
+		return old.receipt, false, nil
+	}
 	b.seq++
 	e.seq = b.seq
 	e.frame, r.ID = seal(buf, b.idRoom, b.epoch, e.seq)
-	switch to.kind {
-	case everyone:
-		r.Recipients = b.total
-		posted = b.postToAll(e)
-	case oneUser:
-		if a, ok := b.accounts.Get(&account{id: to.name}); ok {
-			r.Recipients = a.connections
-			e.left.Store(1)
-			b.shardFor(to.name).post(item{kind: deliver, event: e, user: a})
-			posted = true
-		}
-	case nobody:
-	}
+	b.history.append(e)
+	r.Recipients, posted = b.fanOut(e)
+	b.replies.remember(m, r, e.at)
 	return r, posted, nil
 }
 
-// postToAll posts e to every shard that holds a stream. The caller has b.mu.
-func (b *Broker) postToAll(e *event) (posted bool) {
-	for _, n := range b.open {
-		if n > 0 {
-			e.left.Add(1)
-			posted = true
+// fanOut posts e to the shards that hold streams of its audience, and returns
+// how many streams these are. The caller has b.mu.
+func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
+	var mail []delivery
+	switch e.audience.kind {
+	case everyone:
+		recipients = b.total
+		mail = b.mail[:0]
+		for i, n := range b.open {
+			if n > 0 {
+				mail = append(mail, delivery{b.shards[i], nil})
+			}
 		}
-	}
-	for i, n := range b.open {
-		if n > 0 {
-			b.shards[i].post(item{kind: deliver, event: e})
+	case oneUser:
+		if a, ok := b.accounts.Get(&account{id: e.audience.name}); ok {
+			recipients = a.connections
+			mail = append(b.mail[:0], delivery{b.shardFor(a.id), &a.group})
 		}
+	case oneTopic:
+		recipients, mail = b.topics.subscribers(e, b.shards, b.mail[:0])
 	}
-	return posted
+	e.left.Store(int32(len(mail)))
+	for _, d := range mail {
+		d.shard.post(item{kind: deliver, event: e, group: d.group})
+	}
+	clear(mail)
+	b.mail = mail
+	return recipients, len(mail) > 0
+}
+
+// delivery is where an event is to go: to a group of a shard's streams, or to
+// all of them where group is nil.
+type delivery struct {
+	shard *shard
+	group *group
 }
 
 // taken is called by each shard that has taken e out of its mailbox.
@@ -208,14 +292,17 @@ func (b *Broker) shardFor(user string) *shard {
 	return b.shards[maphash.String(b.hashSeed, user)%n]
 }
 
-// join counts st and posts it to its shard, as one step of the order.
+// join counts st, finds the position that it starts from and posts it to its
+// shard, as one step of the order.
 func (b *Broker) join(st *Stream, preamble *event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return ErrClosed
 	}
-	if st.account != nil {
+	if st.account == nil {
+		b.anonymous++
+	} else {
 		if a, ok := b.accounts.Get(st.account); ok {
 			st.account = a
 		} else {
@@ -224,23 +311,62 @@ func (b *Broker) join(st *Stream, preamble *event) error {
 		}
 		st.account.connections++
 	}
+	if st.topics != nil {
+		b.topics.join(st, len(b.shards))
+	}
 	b.open[st.shard.number]++
 	b.total++
+	b.resume(st)
+	b.tell(st, true, 0)
 	st.shard.post(item{kind: join, stream: st, event: preamble})
 	return nil
 }
 
 // leave takes back what join counted.
-func (b *Broker) leave(st *Stream) {
+func (b *Broker) leave(st *Stream, why Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open[st.shard.number]--
 	b.total--
-	if a := st.account; a != nil {
-		if a.connections--; a.connections == 0 {
-			b.accounts.Delete(a)
-		}
+	if a := st.account; a == nil {
+		b.anonymous--
+	} else if a.connections--; a.connections == 0 {
+		b.accounts.Delete(a)
 	}
+	if st.topics != nil {
+		b.topics.leave(st)
+	}
+	b.tell(st, false, why)
+}
+
+// Disconnect ends all streams of a user, and returns how many. For as long as
+// stayAway the user is Barred; 0 is no time at all.
+func (b *Broker) Disconnect(user string, stayAway time.Duration) (int, error) {
+	if err := ValidUserID(user); err != nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, ErrClosed
+	}
+	if stayAway > 0 {
+		b.barred[user] = time.Now().Add(stayAway)
+	}
+	a, ok := b.accounts.Get(&account{id: user})
+	if !ok {
+		return 0, nil
+	}
+	b.shardFor(user).post(item{kind: disconnect, group: &a.group})
+	return a.connections, nil
+}
+
+// Barred says whether a user was told to stay away.
+func (b *Broker) Barred(user string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	until, ok := b.barred[user]
+	return ok && time.Now().Before(until)
 }
 
 // Closed reports whether the broker is closing or has closed.
@@ -257,6 +383,10 @@ func (b *Broker) Close() {
 	b.mu.Lock()
 	if !b.closed {
 		b.closed = true
+		close(b.stop)
+		for w := range b.watches {
+			b.endWatch(w, ErrClosed)
+		}
 		for _, s := range b.shards {
 			s.post(item{kind: shutdown})
 		}

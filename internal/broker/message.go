@@ -46,6 +46,7 @@ const (
 	nobody audienceKind = iota
 	everyone
 	oneUser
+	oneTopic
 )
 
 // Everyone is every open stream, authenticated or not.
@@ -54,22 +55,40 @@ func Everyone() Audience { return Audience{kind: everyone} }
 // ToUser is every open stream of one user.
 func ToUser(id string) Audience { return Audience{kind: oneUser, name: id} }
 
+// ToTopic is every open stream that subscribes to a topic, by its name or by a
+// pattern.
+func ToTopic(name string) Audience { return Audience{kind: oneTopic, name: name} }
+
 // defaultType is the type of an event whose publisher names none.
 func (a Audience) defaultType() string {
-	if a.kind == oneUser {
+	switch a.kind {
+	case oneUser:
 		return "individual"
+	case oneTopic:
+		return "topic"
+	default:
+		return "broadcast"
 	}
-	return "broadcast"
 }
 
 // Message is an event as a publisher hands it in.
 type Message struct {
 	Audience Audience
-	// Event is the event's type; empty means the audience's own, "broadcast"
-	// or "individual".
+	// Event is the event's type; empty means the audience's own, "broadcast",
+	// "individual" or "topic".
 	Event string
 	// Data is what receivers get: UTF-8, not empty, at most MaxData bytes.
 	Data string
+	// IdempotencyKey, if not empty, makes a repetition of the message within
+	// Config.IdempotencyWindow return the first one's receipt and send
+	// nothing.
+	IdempotencyKey string
+	// ConflateKey names what the event is the newest state of: under the
+	// policy Conflate, a full queue keeps only the newest of each key.
+	ConflateKey string
+	// TTL is how long the event may be replayed, if that is less than the
+	// log's bounds; 0 for no end of its own.
+	TTL time.Duration
 }
 
 // Receipt says what became of a message that was accepted.
@@ -87,8 +106,21 @@ func (m *Message) validate() error {
 		if err := ValidUserID(m.Audience.name); err != nil {
 			return err
 		}
+	case oneTopic:
+		if err := ValidTopic(m.Audience.name); err != nil {
+			return err
+		}
 	default:
 		return &InvalidError{"audience", "is missing"}
+	}
+	if err := validKey("idempotency_key", m.IdempotencyKey); err != nil {
+		return err
+	}
+	if err := validKey("conflate_key", m.ConflateKey); err != nil {
+		return err
+	}
+	if m.TTL < 0 {
+		return &InvalidError{"ttl", fmt.Sprintf("is %v, more than 0 is accepted", m.TTL)}
 	}
 	if err := eventstream.ValidType(m.Event); err != nil {
 		return &InvalidError{"event", err.Error()}
@@ -109,6 +141,13 @@ func (m *Message) validate() error {
 
 // ValidUserID returns nil if id can be a user's, else an *InvalidError.
 func ValidUserID(id string) error { return validName("user_id", id, MaxUserID) }
+
+func validKey(field, key string) error {
+	if key == "" {
+		return nil
+	}
+	return validName(field, key, MaxKey)
+}
 
 func validName(field, name string, most int) error {
 	switch {
@@ -132,10 +171,14 @@ func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 type event struct {
 	seq   uint64 // 0: not of the order but the daemon's own, such as a heartbeat
 	frame []byte
-	at    time.Time
-	hole  bool         // a peald.reset: events are missing before what follows
-	cost  int64        // what the event took of Broker.backlog
-	left  atomic.Int32 // shards that have yet to take it out of their mailbox
+	hole  bool // a peald.reset of events that were dropped here
+
+	audience Audience
+	conflate string
+	at, ends int64 // when published, and when no longer to be replayed or 0, Unix nanoseconds
+
+	cost int64        // what the event took of Broker.backlog
+	left atomic.Int32 // shards that have yet to take it out of their mailbox
 }
 
 // encodeFields encodes all of m that doesn't depend on its id, behind idRoom
@@ -165,6 +208,30 @@ func appendID(dst []byte, epoch string, seq uint64) []byte {
 	dst = append(dst, epoch...)
 	dst = append(dst, '-')
 	return strconv.AppendUint(dst, seq, 10)
+}
+
+// MaxEventID is the length of the longest event id, in bytes.
+const MaxEventID = 64
+
+// ValidEventID returns nil if id has the form of an event's, else an
+// *InvalidError.
+func ValidEventID(id string) error {
+	_, _, err := parseID(id)
+	return err
+}
+
+// parseID takes an id apart. It takes no form but the one that appendID makes.
+func parseID(id string) (epoch string, seq uint64, err error) {
+	epoch, digits, ok := strings.Cut(id, "-")
+	seq, numErr := strconv.ParseUint(digits, 10, 64)
+	valid := ok && numErr == nil && epoch != "" && len(id) <= MaxEventID &&
+		strings.Trim(epoch, "0123456789abcdefghijklmnopqrstuvwxyz") == "" &&
+		(digits == "0" || digits[0] != '0')
+	if !valid {
+		shown := strings.ToValidUTF8(id[:min(len(id), MaxEventID)], "\uFFFD")
+		return "", 0, &InvalidError{"last_event_id", fmt.Sprintf("is %q, an id of the form EPOCH-SEQUENCE is accepted", shown)}
+	}
+	return epoch, seq, nil
 }
 
 // idRoomFor is the room that any id field of an epoch fits in.

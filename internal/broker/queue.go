@@ -94,6 +94,38 @@ func (q *queue) oldest() int {
 	return i
 }
 
+// conflate drops the events that no byte of is out and whose conflate key is
+// that of a later one, or next, the key of the event to come; and returns how
+// many.
+func (q *queue) conflate(next string) (dropped int) {
+	first := int(q.head)
+	if q.offset > 0 {
+		first++
+	}
+	newer := map[string]bool{next: true}
+	keep := len(q.events)
+	for i := len(q.events) - 1; i >= first; i-- {
+		e := q.events[i]
+		if e.conflate != "" {
+			if newer[e.conflate] {
+				q.bytes -= len(e.frame)
+				dropped++
+				continue
+			}
+			newer[e.conflate] = true
+		}
+		keep--
+		q.events[keep] = e
+	}
+	if q.offset > 0 {
+		keep--
+		q.events[keep] = q.events[q.head]
+	}
+	clear(q.events[q.head:keep])
+	q.head = int32(keep)
+	return dropped
+}
+
 // waiting counts the events of the order that wait.
 func (q *queue) waiting() int {
 	n := 0

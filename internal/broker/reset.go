@@ -7,15 +7,20 @@ import (
 )
 
 // resetEvent tells a client that events are missing in its stream from here
-// on, and why. It carries no id of its own, so that a client that reconnects
-// right after it still asks for what it missed.
-func (b *Broker) resetEvent(reason string, lastSeq uint64) *event {
+// on, and why.
+//
+// Where the hole can't be filled any more, the reset carries the position that
+// the stream goes on from: in one block, since a client that has the position
+// without the reset would believe that it missed nothing. Where events were
+// dropped and are still in the log, id is empty, so that a client that
+// reconnects right after the reset asks for them.
+func resetEvent(block []byte, id, reason, lastID string) *event {
 	data, err := json.Marshal(struct {
 		Reason      string `json:"reason"`
 		LastEventID string `json:"last_event_id"`
-	}{reason, string(appendID(nil, b.epoch, lastSeq))})
+	}{reason, lastID})
 	if err != nil {
 		panic(err) // two strings can always be marshalled
 	}
-	return &event{hole: true, frame: eventstream.AppendEvent(nil, "", ReservedTypes+"reset", string(data))}
+	return &event{hole: id == "", frame: eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data))}
 }

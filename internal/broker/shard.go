@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/peald/peald/internal/eventstream"
 )
 
 // shard owns streams. Everything in it but the mailbox and the figures belongs
@@ -20,7 +18,6 @@ type shard struct {
 	wake    chan struct{} // has a token when the mailbox was given its first item
 
 	streams   []*Stream
-	byAccount map[*account][]*Stream
 	dirty     []*Stream // have something to write and a sink that can take it
 	nextDirty int
 	wheel     wheel
@@ -28,9 +25,9 @@ type shard struct {
 	spare     spareQueues
 	read      []item   // the mailbox's other half, while its items are handled
 	pieces    [][]byte // scratch of flush
+	replayed  []*event // scratch of catchUp
 	now       int64    // Unix nanoseconds, as of this turn
-	greetings []*event
-	heartbeat *event
+	heartbeat *event   // of this tick
 	closing   bool
 
 	figures figures
@@ -43,15 +40,16 @@ const (
 	join
 	ready
 	hangUp
+	disconnect
 	shutdown
 )
 
 // item is what the others tell a shard.
 type item struct {
 	kind   itemKind
-	event  *event   // deliver; join: the stream's preamble
-	user   *account // deliver: to one user; nil for all of the shard
-	stream *Stream  // join, ready, hangUp
+	event  *event  // deliver; join: the stream's preamble
+	group  *group  // deliver, disconnect: whose streams; nil for all of the shard
+	stream *Stream // join, ready, hangUp
 }
 
 // stuckSince says since when a stream's sink has taken nothing.
@@ -71,17 +69,13 @@ const (
 	maxWrite  = 256 << 10
 )
 
-func newShard(b *Broker, number int, greetings []*event) *shard {
-	beat := eventstream.AppendEnd(eventstream.AppendComment(nil, "heartbeat"))
+func newShard(b *Broker, number int) *shard {
 	return &shard{
-		broker:    b,
-		number:    number,
-		wake:      make(chan struct{}, 1),
-		byAccount: make(map[*account][]*Stream),
-		wheel:     newWheel(b.cfg.Heartbeat),
-		greetings: greetings,
-		heartbeat: &event{frame: beat},
-		now:       time.Now().UnixNano(),
+		broker: b,
+		number: number,
+		wake:   make(chan struct{}, 1),
+		wheel:  newWheel(b.cfg.Heartbeat),
+		now:    time.Now().UnixNano(),
 	}
 }
 
@@ -142,13 +136,14 @@ func (s *shard) takeMail() {
 func (s *shard) handle(it *item) {
 	switch it.kind {
 	case deliver:
-		streams := s.streams
-		if it.user != nil {
-			streams = s.byAccount[it.user]
-		}
-		// Backwards, since a full queue may take its stream out of the slice.
-		for _, st := range slices.Backward(streams) {
-			s.enqueue(st, it.event)
+		if it.group != nil {
+			it.group.each(func(st *Stream) { s.deliver(st, it.event) })
+		} else {
+			// Backwards, since a full queue may take its stream out of the
+			// slice, and put the last into its place.
+			for _, st := range slices.Backward(s.streams) {
+				s.deliver(st, it.event)
+			}
 		}
 		s.broker.taken(it.event)
 	case join:
@@ -164,6 +159,8 @@ func (s *shard) handle(it *item) {
 		} else {
 			s.drop(st, HungUp)
 		}
+	case disconnect:
+		it.group.each(func(st *Stream) { s.drop(st, Disconnected) })
 	case shutdown:
 		s.closing = true
 	}
@@ -174,7 +171,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 	st.index = int32(len(s.streams))
 	s.streams = append(s.streams, st)
 	if st.account != nil {
-		s.byAccount[st.account] = append(s.byAccount[st.account], st)
+		st.account.group.add(st)
 		s.figures.authenticated.Add(1)
 	}
 	s.figures.connections.Add(1)
@@ -182,13 +179,32 @@ func (s *shard) open(st *Stream, preamble *event) {
 	if len(preamble.frame) > 0 {
 		s.enqueue(st, preamble)
 	}
-	s.enqueue(st, s.greetings[rand.IntN(len(s.greetings))])
+	s.enqueue(st, s.broker.greeting(st.cursor, st.reset, st.lastID))
+	st.lastID = ""
+	if st.behind {
+		s.catchUp(st)
+	}
+	if st.topics != nil {
+		for _, g := range st.topics.groups {
+			if g != nil {
+				g.add(st)
+			}
+		}
+	}
 	if st.gone {
 		s.drop(st, HungUp)
 		return
 	}
 	// A random phase spreads the heartbeats of streams that came together.
-	s.wheel.add(st, s.now, 1+rand.Int64N(int64(s.broker.cfg.Heartbeat)))
+	beat := int64(s.broker.cfg.Heartbeat)
+	s.wheel.add(st, s.now, beat/4+1+rand.Int64N(3*beat/4))
+}
+
+// deliver queues an event of the order to st, unless the log brings it.
+func (s *shard) deliver(st *Stream, e *event) {
+	if e.seq > st.cursor && !st.behind {
+		s.enqueue(st, e)
+	}
 }
 
 // enqueue queues e to st, or lets the policy decide if the queue is full.
@@ -199,7 +215,14 @@ func (s *shard) enqueue(st *Stream, e *event) {
 			s.drop(st, SlowConsumer)
 			return
 		}
-		s.makeRoom(st, len(e.frame))
+		if s.broker.cfg.SlowConsumer == Conflate {
+			if !s.conflate(st, e) {
+				s.drop(st, SlowConsumer)
+				return
+			}
+		} else {
+			s.makeRoom(st, len(e.frame))
+		}
 	}
 	q.push(e, &s.spare)
 	s.figures.queuedBytes.Add(int64(len(e.frame)))
@@ -223,13 +246,25 @@ func (s *shard) makeRoom(st *Stream, n int) {
 		if e := q.events[q.head]; q.offset > 0 && e.seq != 0 {
 			last = e.seq
 		}
-		q.markHole(s.broker.resetEvent("overflow", last), &s.spare)
+		q.markHole(resetEvent(nil, "", "overflow", s.broker.id(last)), &s.spare)
 	}
 	s.figures.queuedBytes.Add(int64(q.bytes - before))
 }
 
+// conflate makes room for e by dropping, of the events that wait for st and
+// have a conflate key, all but the newest of each. It returns false if that
+// doesn't make enough.
+func (s *shard) conflate(st *Stream, e *event) bool {
+	q := &st.queue
+	before := q.bytes
+	dropped := q.conflate(e.conflate)
+	s.figures.dropped[SlowConsumer].Add(int64(dropped))
+	s.figures.queuedBytes.Add(int64(q.bytes - before))
+	return q.bytes+len(e.frame) <= s.broker.cfg.QueueBytes || q.len() == 0
+}
+
 func (s *shard) markDirty(st *Stream) {
-	if !st.dirty && st.queue.len() > 0 {
+	if !st.dirty && (st.queue.len() > 0 || st.behind) {
 		st.dirty = true
 		s.dirty = append(s.dirty, st)
 	}
@@ -255,9 +290,33 @@ func (s *shard) flushSome() {
 	}
 }
 
+// catchUp queues the next events for st out of the log.
+func (s *shard) catchUp(st *Stream) {
+	before := st.queue.bytes
+	events, cursor, live, lost := s.broker.replay(st, s.replayed[:0])
+	if lost {
+		// The client took its time, and the log didn't wait.
+		reset := resetEvent(nil, s.broker.id(cursor), "expired", s.broker.id(st.cursor))
+		st.queue.push(reset, &s.spare)
+	}
+	for _, e := range events {
+		st.queue.push(e, &s.spare)
+	}
+	st.cursor, st.behind = cursor, !live
+	s.figures.queuedBytes.Add(int64(st.queue.bytes - before))
+	clear(events)
+	s.replayed = events
+}
+
 // flush hands what waits for st to its sink, in one write.
 func (s *shard) flush(st *Stream) {
 	q := &st.queue
+	if st.behind && q.len() == 0 {
+		if s.catchUp(st); q.len() == 0 {
+			s.markDirty(st)
+			return
+		}
+	}
 	pieces, total := s.pieces[:0], 0
 	for i, e := range q.events[q.head:] {
 		if len(pieces) == maxPieces || total >= maxWrite {
@@ -320,34 +379,28 @@ func (s *shard) drop(st *Stream, why Reason) {
 	s.figures.connections.Add(-1)
 	if st.account != nil {
 		s.figures.authenticated.Add(-1)
-		s.forget(st)
+		st.account.group.oneEnded()
 	}
-	s.broker.leave(st)
-}
-
-// forget takes st out of its user's streams.
-func (s *shard) forget(st *Stream) {
-	streams := s.byAccount[st.account]
-	for i, other := range streams {
-		if other == st {
-			last := len(streams) - 1
-			streams[i] = streams[last]
-			streams[last] = nil
-			streams = streams[:last]
-			break
+	if st.topics != nil {
+		for _, g := range st.topics.groups {
+			if g != nil {
+				g.oneEnded()
+			}
 		}
 	}
-	if len(streams) == 0 {
-		delete(s.byAccount, st.account)
-	} else {
-		s.byAccount[st.account] = streams
-	}
+	s.broker.leave(st, why)
 }
 
 // onTick does what is due: heartbeats, ends of tokens, and sinks that have
 // taken nothing for too long.
 func (s *shard) onTick() {
 	s.now = time.Now().UnixNano()
+	// What is at or before the head has been posted, and is in the queues once
+	// the mail is taken: so the mark is ahead of nothing for a stream whose
+	// queue is empty.
+	head := s.broker.head()
+	s.takeMail()
+	s.heartbeat = &event{frame: s.broker.appendMark(nil, head, "heartbeat")}
 	s.wheel.advance(s.now, s.onDue)
 	oldest := s.now - int64(s.broker.cfg.WriteTimeout)
 	n := 0
@@ -374,7 +427,7 @@ func (s *shard) onDue(st *Stream) int64 {
 	case st.expires != 0 && st.expires <= s.now:
 		s.drop(st, Expired)
 		return 0
-	case st.queue.len() == 0 && s.now-st.lastSent > beat/4:
+	case st.queue.len() == 0 && !st.behind && s.now-st.lastSent > beat/4:
 		s.enqueue(st, s.heartbeat)
 	}
 	if st.expires != 0 {

@@ -1,7 +1,7 @@
 package broker
 
 import (
-	"strings"
+	"maps"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +16,8 @@ type Stats struct {
 	Users int
 	// Published counts the messages accepted.
 	Published int64
+	// Resumes counts the streams that came with a last event id.
+	Resumes Resumes
 	// StartedAt is when the broker started.
 	StartedAt time.Time
 }
@@ -91,7 +93,8 @@ func (t *ShardStats) add(o ShardStats) {
 // that their shard has not yet seen are not among them.
 func (b *Broker) Stats() Stats {
 	b.mu.Lock()
-	st := Stats{Users: b.accounts.Len(), Published: int64(b.seq), StartedAt: b.started}
+	st := Stats{Users: b.accounts.Len(), Published: int64(b.seq), StartedAt: b.started,
+		Resumes: Resumes{b.resumes.Replayed, maps.Clone(b.resumes.Resets)}}
 	b.mu.Unlock()
 	st.Total.Disconnected = make(map[string]int64)
 	st.Total.Dropped = make(map[string]int64)
@@ -115,17 +118,8 @@ type User struct {
 // Users returns up to limit users whose ids begin with prefix and are greater
 // than after, in ascending order of id (by byte).
 func (b *Broker) Users(prefix, after string, limit int) []User {
-	var users []User
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.accounts.AscendGreaterOrEqual(&account{id: max(prefix, after)}, func(a *account) bool {
-		if !strings.HasPrefix(a.id, prefix) || len(users) >= limit {
-			return false
-		}
-		if a.id > after {
-			users = append(users, User{ID: a.id, Connections: a.connections, Since: a.since})
-		}
-		return true
-	})
-	return users
+	return page(b.accounts, &account{id: max(prefix, after)}, prefix, after, limit,
+		func(a *account) (string, User) { return a.id, User{a.id, a.connections, a.since} })
 }

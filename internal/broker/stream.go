@@ -1,6 +1,9 @@
 package broker
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Sink puts a stream's bytes onto its connection. The stream's shard calls it,
 // never two calls at a time, and calls nothing after Close.
@@ -33,19 +36,27 @@ const (
 	Expired
 	// Shutdown: the daemon is stopping.
 	Shutdown
+	// Disconnected: the control plane asked for it.
+	Disconnected
 
 	reasons
 )
 
 // String returns the reason's name in figures and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected"}[r]
 }
 
 // Subscription says what a stream is to get, and for how long.
 type Subscription struct {
 	// User is whose stream it is; empty for an anonymous one.
 	User string
+	// Topics are the topics and patterns that the stream is to get, valid by
+	// ValidPattern and without doubles.
+	Topics []string
+	// LastEventID is the last event that the client got from a stream before;
+	// empty for none.
+	LastEventID string
 	// Expires is when the stream is to end; zero for never.
 	Expires time.Time
 }
@@ -53,12 +64,16 @@ type Subscription struct {
 // Stream is one open connection as its shard sees it.
 type Stream struct {
 	shard   *shard
-	account *account // nil for an anonymous stream
+	account *account       // nil for an anonymous stream
+	topics  *subscriptions // nil for a stream without
 	sink    Sink
+	lastID  string // what the client got last, before the stream has joined
+	matched uint64 // the last event that was for one of its patterns; guarded by Broker.mu
 
 	// What follows belongs to the shard's goroutine.
 
 	queue    queue
+	cursor   uint64 // events up to this sequence are not for the mailbox to bring: they precede the stream, or come from the log
 	sent     uint64 // sequence of the last event handed to the sink
 	index    int32  // the stream's place in shard.streams, -1 when it has none
 	lastSent int64  // when bytes were last handed to the sink, Unix nanoseconds
@@ -67,12 +82,28 @@ type Stream struct {
 	dirty    bool   // stands in shard.dirty
 	blocked  bool   // the sink is to call Ready
 	closed   bool
-	gone     bool // the client hung up before the stream had joined
+	behind   bool   // events past cursor come from the log
+	reset    string // why the stream could not go on from lastID
+	gone     bool   // the client hung up before the stream had joined
+}
+
+// subscriptions are a stream's topics.
+type subscriptions struct {
+	names    []string
+	patterns bool          // one of the names is a pattern
+	groups   []*topicGroup // where the stream stands, by name; guarded by Broker.mu
 }
 
 // NewStream prepares a stream, which holds nothing until it is started.
 func (b *Broker) NewStream(sub Subscription) *Stream {
-	st := &Stream{shard: b.shardFor(sub.User), index: -1}
+	st := &Stream{shard: b.shardFor(sub.User), index: -1, lastID: sub.LastEventID}
+	if len(sub.Topics) > 0 {
+		st.topics = &subscriptions{
+			names:    sub.Topics,
+			patterns: slices.ContainsFunc(sub.Topics, isPattern),
+			groups:   make([]*topicGroup, len(sub.Topics)),
+		}
+	}
 	if sub.User != "" {
 		st.account = &account{id: sub.User}
 	}

@@ -1,0 +1,247 @@
+package broker
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+	"time"
+)
+
+// History bounds the log of recent events, out of which streams resume. An
+// event leaves the log when any bound is passed, the oldest first.
+type History struct {
+	// MaxEvents is the most events; 0 means that there is no log.
+	MaxEvents int
+	// MaxBytes is the most memory, in bytes, of events and index.
+	MaxBytes int
+	// MaxAge is how long an event is kept; 0 for no bound.
+	MaxAge time.Duration
+}
+
+// eventOverhead is about what an event costs in memory besides its frame: the
+// event itself, its places in the log and its lane, and its share of the map
+// of lanes.
+const eventOverhead = 320
+
+// history is the log: recent events in their order, and an index by audience,
+// so that a resume costs what it replays and not what the log holds. It is
+// guarded by Broker.mu.
+type history struct {
+	bounds History
+	all    lane
+	lanes  map[Audience]*lane
+	first  uint64 // no event from this sequence on has been let go but at its own end
+	bytes  int
+	ending endings // events that have an end of their own
+}
+
+// lane is events in order.
+type lane struct{ fifo[*event] }
+
+// after returns the index of the lane's first event past seq, which is the
+// lane's length if there is none.
+func (l *lane) after(seq uint64) int {
+	i, _ := slices.BinarySearchFunc(l.all(), seq+1, func(e *event, want uint64) int { return cmp.Compare(e.seq, want) })
+	return i
+}
+
+func (l *lane) remove(e *event) {
+	i := l.after(e.seq - 1)
+	if i == 0 {
+		l.pop()
+		return
+	}
+	l.items = slices.Delete(l.items, l.head+i, l.head+i+1)
+}
+
+// endings is a heap of events by when they end.
+type endings []*event
+
+func (t endings) Len() int           { return len(t) }
+func (t endings) Less(i, j int) bool { return t[i].ends < t[j].ends }
+func (t endings) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+
+// Push implements [heap.Interface].
+func (t *endings) Push(e any) { *t = append(*t, e.(*event)) }
+
+// Pop implements [heap.Interface].
+func (t *endings) Pop() any {
+	old := *t
+	last := len(old) - 1
+	e := old[last]
+	old[last] = nil
+	*t = old[:last]
+	return e
+}
+
+func newHistory(bounds History) history {
+	return history{bounds: bounds, lanes: make(map[Audience]*lane), first: 1}
+}
+
+// append takes in the event that follows all others.
+func (h *history) append(e *event) {
+	if h.bounds.MaxEvents == 0 {
+		h.first = e.seq + 1
+		return
+	}
+	h.all.push(e)
+	l := h.lanes[e.audience]
+	if l == nil {
+		l = new(lane)
+		h.lanes[e.audience] = l
+	}
+	l.push(e)
+	h.bytes += len(e.frame) + eventOverhead
+	if e.ends != 0 {
+		heap.Push(&h.ending, e)
+	}
+	h.evict(e.at)
+}
+
+// evict lets go what is past the bounds as of now, in Unix nanoseconds.
+func (h *history) evict(now int64) {
+	for len(h.ending) > 0 && h.ending[0].ends <= now {
+		if e := heap.Pop(&h.ending).(*event); e.seq >= h.first {
+			h.forget(e)
+		}
+	}
+	for h.all.len() > 0 {
+		e := h.all.at(0)
+		if h.all.len() <= h.bounds.MaxEvents && h.bytes <= h.bounds.MaxBytes &&
+			(h.bounds.MaxAge == 0 || now-e.at < int64(h.bounds.MaxAge)) {
+			break
+		}
+		h.first = e.seq + 1
+		h.forget(e)
+	}
+}
+
+// forget takes e out of the log.
+func (h *history) forget(e *event) {
+	h.bytes -= len(e.frame) + eventOverhead
+	h.all.remove(e)
+	l := h.lanes[e.audience]
+	l.remove(e)
+	if l.len() == 0 {
+		delete(h.lanes, e.audience)
+	}
+}
+
+// Resumes counts the streams that came with a last event id.
+type Resumes struct {
+	// Replayed counts those that went on from there without a hole.
+	Replayed int64
+	// Resets counts those that were told of one, by reason.
+	Resets map[string]int64
+}
+
+// resume sets the position that st starts from: behind its last event id, or
+// the end of the log. The caller has b.mu.
+func (b *Broker) resume(st *Stream) {
+	st.cursor = b.seq
+	if st.lastID == "" {
+		return
+	}
+	b.history.evict(time.Now().UnixNano())
+	epoch, seq, err := parseID(st.lastID)
+	switch {
+	case err != nil || epoch != b.epoch || seq > b.seq:
+		st.reset = "unknown"
+	case seq+1 < b.history.first:
+		st.reset = "expired"
+	default:
+		b.resumes.Replayed++
+		st.cursor, st.behind = seq, seq < b.seq
+		return
+	}
+	b.resumes.Resets[st.reset]++
+}
+
+const (
+	// replayEvents and replayBytes bound what one look into the log takes
+	// out, since publishers wait for it.
+	replayEvents = 256
+	replayBytes  = 128 << 10
+	// replayWalk bounds the events that are looked at for a stream with
+	// patterns.
+	replayWalk = 4096
+)
+
+// replay appends to dst the next events for a stream at cursor, and returns
+// the position behind them. live means that there are no more, and that what
+// follows comes through the shard's mailbox; lost that the log no longer holds
+// all since cursor.
+func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := &b.history
+	if st.cursor+1 < h.first {
+		return dst, b.seq, true, true
+	}
+	if st.topics != nil && st.topics.patterns {
+		return b.walk(st, dst)
+	}
+	lanes := make([][]*event, 0, 4)
+	add := func(a Audience) {
+		if l := h.lanes[a]; l != nil {
+			lanes = append(lanes, l.all()[l.after(st.cursor):])
+		}
+	}
+	add(Everyone())
+	if st.account != nil {
+		add(ToUser(st.account.id))
+	}
+	if st.topics != nil {
+		for _, name := range st.topics.names {
+			add(ToTopic(name))
+		}
+	}
+	size := 0
+	for size < replayBytes && len(dst) < replayEvents {
+		next := -1
+		for i, l := range lanes {
+			if len(l) > 0 && (next < 0 || l[0].seq < lanes[next][0].seq) {
+				next = i
+			}
+		}
+		if next < 0 {
+			return dst, b.seq, true, false
+		}
+		e := lanes[next][0]
+		lanes[next] = lanes[next][1:]
+		dst = append(dst, e)
+		size += len(e.frame)
+	}
+	return dst, dst[len(dst)-1].seq, false, false
+}
+
+// walk is replay for a stream with patterns: it looks at every event since the
+// stream's position. The caller has b.mu.
+func (b *Broker) walk(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	log := &b.history.all
+	all := log.all()[log.after(st.cursor):]
+	size := 0
+	for i, e := range all {
+		if i == replayWalk || size >= replayBytes || len(dst) == replayEvents {
+			return dst, e.seq - 1, false, false
+		}
+		if st.wants(e.audience) {
+			dst = append(dst, e)
+			size += len(e.frame)
+		}
+	}
+	return dst, b.seq, true, false
+}
+
+// wants says whether the stream is of the audience.
+func (st *Stream) wants(a Audience) bool {
+	switch a.kind {
+	case everyone:
+		return true
+	case oneUser:
+		return st.account != nil && st.account.id == a.name
+	case oneTopic:
+		return st.topics != nil && slices.ContainsFunc(st.topics.names, func(p string) bool { return Covers(p, a.name) })
+	}
+	return false
+}

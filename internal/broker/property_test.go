@@ -1,0 +1,294 @@
+package broker_test
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/eventstream"
+)
+
+// TestEveryStreamGetsWhatIsItsOwn runs any interleaving of publishes, connects,
+// cuts at any byte, resumes and expiries, and holds that what each client
+// received is exactly what it was entitled to, or that a reset stands where
+// the hole is.
+func TestEveryStreamGetsWhatIsItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // not *testing.T, whose deadline is in real time
+			w := newWorld(rt)
+			defer w.broker.Close()
+			rt.Repeat(map[string]func(*rapid.T){
+				"publish": w.publish,
+				"connect": w.connect,
+				"read":    w.read,
+				"cut":     w.cut,
+				"time":    w.wait,
+				"publishes": func(rt *rapid.T) {
+					for range rapid.IntRange(1, 40).Draw(rt, "events") {
+						w.publish(rt)
+					}
+				},
+			})
+			w.finish(rt)
+		})
+	})
+}
+
+// published is an event as the publisher remembers it.
+type published struct {
+	seq      uint64
+	audience string // "", "user:alice", "topic:a.b"
+	ends     time.Time
+}
+
+// world is a broker, its publisher's memory and its clients.
+type world struct {
+	broker  *broker.Broker
+	sent    []published
+	clients []*reader
+}
+
+// reader is a client that checks what it receives as it comes.
+type reader struct {
+	name    string
+	user    string
+	topics  []string
+	world   *world
+	sink    *client // nil while it is not connected
+	seen    int     // bytes of sink.got that have been decoded
+	decoder eventstream.Decoder
+	lastID  string
+	pos     uint64 // all it was entitled to up to here has been received, or a reset was
+	hole    bool   // a reset told that events are missing before the next one
+	failure string
+}
+
+func newWorld(rt *rapid.T) *world {
+	cfg := config()
+	cfg.Shards = rapid.IntRange(1, 3).Draw(rt, "shards")
+	cfg.QueueBytes = rapid.SampledFrom([]int{300, 2000, 1 << 20}).Draw(rt, "queue")
+	cfg.SlowConsumer = rapid.SampledFrom([]broker.SlowPolicy{broker.Disconnect, broker.DropOldest}).Draw(rt, "policy")
+	cfg.History = broker.History{
+		MaxEvents: rapid.SampledFrom([]int{5, 50, 10_000}).Draw(rt, "events"),
+		MaxBytes:  rapid.SampledFrom([]int{5_000, 1 << 20}).Draw(rt, "bytes"),
+		MaxAge:    rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(rt, "age"),
+	}
+	return &world{broker: broker.New(cfg)}
+}
+
+func (w *world) publish(rt *rapid.T) {
+	m := broker.Message{Data: strings.Repeat("x", rapid.IntRange(1, 60).Draw(rt, "size"))}
+	p := published{}
+	switch name := rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience"); {
+	case strings.HasPrefix(name, "user:"):
+		p.audience, m.Audience = name, broker.ToUser(name[5:])
+	case strings.HasPrefix(name, "topic:"):
+		p.audience, m.Audience = name, broker.ToTopic(name[6:])
+	default:
+		m.Audience = broker.Everyone()
+	}
+	if rapid.IntRange(0, 5).Draw(rt, "ttl") == 0 {
+		m.TTL = 20 * time.Second
+		p.ends = time.Now().Add(m.TTL)
+	}
+	receipt, err := w.broker.Publish(rt.Context(), m)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	p.seq = sequence(receipt.ID)
+	w.sent = append(w.sent, p)
+	if rapid.Bool().Draw(rt, "settle") {
+		synctest.Wait()
+	}
+}
+
+func (w *world) connect(rt *rapid.T) {
+	var r *reader
+	if i := rapid.IntRange(0, max(len(w.clients), 4)).Draw(rt, "client"); i < len(w.clients) {
+		if r = w.clients[i]; r.sink != nil {
+			return
+		}
+	} else {
+		r = &reader{name: strconv.Itoa(len(w.clients)), world: w}
+		r.user = rapid.SampledFrom([]string{"", "alice", "bob"}).Draw(rt, "user")
+		r.topics = rapid.SampledFrom([][]string{nil, {"a"}, {"a", "c"}, {"a.*"}, {">"}, {"a", "a.*", "a.b"}}).Draw(rt, "topics")
+		w.clients = append(w.clients, r)
+	}
+	room := rapid.SampledFrom([]int{-1, 0, 100, 1000}).Draw(rt, "room")
+	r.connect(rt, room)
+	if rapid.Bool().Draw(rt, "settle") {
+		synctest.Wait()
+	}
+}
+
+// any returns one of the clients that are connected, or nil.
+func (w *world) any(rt *rapid.T) *reader {
+	connected := slices.DeleteFunc(slices.Clone(w.clients), func(r *reader) bool { return r.sink == nil })
+	if len(connected) == 0 {
+		return nil
+	}
+	return connected[rapid.IntRange(0, len(connected)-1).Draw(rt, "client")]
+}
+
+func (w *world) read(rt *rapid.T) {
+	if r := w.any(rt); r != nil {
+		r.sink.drain(rapid.IntRange(1, 2000).Draw(rt, "bytes"))
+		synctest.Wait()
+		r.decode(rt)
+	}
+}
+
+// cut breaks a connection after any byte of what the client has not read yet.
+func (w *world) cut(rt *rapid.T) {
+	if r := w.any(rt); r != nil {
+		synctest.Wait()
+		text := r.sink.text()
+		until := rapid.IntRange(r.seen, len(text)).Draw(rt, "cut")
+		_, _ = r.decoder.Write([]byte(text[r.seen:until]))
+		r.disconnected(rt)
+	}
+}
+
+func (w *world) wait(rt *rapid.T) {
+	time.Sleep(time.Duration(rapid.IntRange(1, 40).Draw(rt, "seconds")) * time.Second)
+	synctest.Wait()
+	for _, r := range w.clients {
+		r.decode(rt)
+	}
+}
+
+// finish lets every client read all there is, and holds that nothing is
+// missing at the end.
+func (w *world) finish(rt *rapid.T) {
+	for _, r := range w.clients {
+		for range 100 {
+			if r.sink == nil {
+				r.connect(rt, -1)
+			} else {
+				r.sink.drain(-1)
+			}
+			synctest.Wait()
+			if r.decode(rt); r.sink != nil {
+				break
+			}
+		}
+		if missing := w.missing(r, r.pos, 1<<63); len(missing) > 0 && !r.hole {
+			rt.Fatalf("client %s (user %q, topics %q) never got %v, nor a reset", r.name, r.user, r.topics, missing)
+		}
+	}
+}
+
+// missing returns the events after one position and up to another that the
+// client is entitled to and that had no end of their own.
+func (w *world) missing(r *reader, after, upTo uint64) (seqs []uint64) {
+	for _, p := range w.sent {
+		if p.seq > after && p.seq <= upTo && r.entitled(p) && p.ends.IsZero() {
+			seqs = append(seqs, p.seq)
+		}
+	}
+	return seqs
+}
+
+func (r *reader) entitled(p published) bool {
+	kind, name, _ := strings.Cut(p.audience, ":")
+	switch kind {
+	case "user":
+		return r.user == name
+	case "topic":
+		return slices.ContainsFunc(r.topics, func(t string) bool { return broker.Covers(t, name) })
+	}
+	return true
+}
+
+// connect opens a stream from where the client was.
+func (r *reader) connect(rt *rapid.T, room int) {
+	if r.lastID == "" && len(r.world.sent) > 0 {
+		r.pos = r.world.sent[len(r.world.sent)-1].seq // a new stream starts at the end
+	}
+	r.seen = 0
+	r.decoder = eventstream.Decoder{OnEvent: r.onEvent}
+	r.sink = &client{room: room, stream: r.world.broker.NewStream(broker.Subscription{User: r.user, Topics: r.topics, LastEventID: r.lastID})}
+	if err := r.sink.stream.Start(r.sink, nil); err != nil {
+		rt.Fatal(err)
+	}
+}
+
+// decode takes in what has arrived, and notices if the broker ended the stream.
+func (r *reader) decode(rt *rapid.T) {
+	if r.sink == nil {
+		return
+	}
+	text := r.sink.text()
+	_, _ = r.decoder.Write([]byte(text[r.seen:]))
+	r.seen = len(text)
+	if ended, _ := r.sink.end(); ended {
+		r.disconnected(rt)
+	}
+	r.check(rt)
+}
+
+func (r *reader) disconnected(rt *rapid.T) {
+	r.lastID = r.decoder.LastEventID()
+	if ended, _ := r.sink.end(); !ended {
+		r.sink.stream.HangUp()
+		synctest.Wait()
+	}
+	r.sink = nil
+	// What was missing before a reset that has no id of its own is asked for
+	// anew.
+	r.hole = false
+	r.check(rt)
+}
+
+func (r *reader) check(rt *rapid.T) {
+	if r.failure != "" {
+		rt.Fatalf("client %s (user %q, topics %q): %s", r.name, r.user, r.topics, r.failure)
+	}
+	if r.sink != nil && r.decoder.LastEventID() != "" {
+		// A mark promises that all up to it has come.
+		if at := sequence(r.decoder.LastEventID()); at > r.pos && !r.hole {
+			if missing := r.world.missing(r, r.pos, at); len(missing) > 0 {
+				rt.Fatalf("client %s (user %q, topics %q): the mark %d runs ahead of %v", r.name, r.user, r.topics, at, missing)
+			}
+			r.pos = at
+		}
+	}
+}
+
+func (r *reader) onEvent(e eventstream.Event) {
+	at := sequence(string(e.ID))
+	if string(e.Type) == "peald.reset" {
+		if strings.Contains(string(e.Data), "overflow") {
+			r.hole = true
+		} else {
+			r.pos = max(r.pos, at)
+		}
+		return
+	}
+	i := slices.IndexFunc(r.world.sent, func(p published) bool { return p.seq == at })
+	switch {
+	case at <= r.pos:
+		r.failure = fmt.Sprintf("event %d came again, or out of order after %d", at, r.pos)
+	case i < 0 || !r.entitled(r.world.sent[i]):
+		r.failure = fmt.Sprintf("event %d was not for it", at)
+	case !r.hole:
+		if missing := r.world.missing(r, r.pos, at-1); len(missing) > 0 {
+			r.failure = fmt.Sprintf("event %d came without %v before it", at, missing)
+		}
+	}
+	r.pos, r.hole = at, false
+}
+
+// sequence is the number in an id.
+func sequence(id string) uint64 {
+	_, digits, _ := strings.Cut(id, "-")
+	n, _ := strconv.ParseUint(digits, 10, 64)
+	return n
+}

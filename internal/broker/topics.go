@@ -1,0 +1,231 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/btree"
+	"github.com/nats-io/nats-server/v2/server/gsl"
+)
+
+const (
+	// MaxTopic is the length of the longest topic or pattern, in bytes.
+	MaxTopic = 255
+	// MaxTopics is the most topics and patterns that one stream may name.
+	MaxTopics = 100
+)
+
+// ValidTopic returns nil if name can be published to, else an *InvalidError.
+// A topic is 1 to 255 bytes of UTF-8 without control characters; its tokens,
+// between dots, may be anything but the wildcards "*" and ">" of patterns.
+func ValidTopic(name string) error {
+	if err := validName("topic", name, MaxTopic); err != nil {
+		return err
+	}
+	if isPattern(name) {
+		return &InvalidError{"topic", fmt.Sprintf("is the pattern %q; events are published to one topic", name)}
+	}
+	return nil
+}
+
+// ValidPattern returns nil if a stream can subscribe to pattern, else an
+// *InvalidError. A pattern is a topic, some of whose tokens may be "*", which
+// stands for any one token, and the last of them ">", which stands for one or
+// more: the wildcards of NATS subjects.
+func ValidPattern(pattern string) error {
+	if err := validName("topic", pattern, MaxTopic); err != nil {
+		return err
+	}
+	if !isPattern(pattern) {
+		return nil
+	}
+	rest := pattern
+	for more := true; more; {
+		var token string
+		token, rest, more = strings.Cut(rest, ".")
+		switch {
+		case token == "":
+			return &InvalidError{"topic", fmt.Sprintf("is the pattern %q, which has an empty token", pattern)}
+		case token == ">" && more:
+			return &InvalidError{"topic", fmt.Sprintf("is the pattern %q, in which \">\" is not the last token", pattern)}
+		}
+	}
+	return nil
+}
+
+// isPattern says whether one of the tokens of name is a wildcard.
+func isPattern(name string) bool {
+	if !strings.ContainsAny(name, "*>") {
+		return false
+	}
+	for token := range strings.SplitSeq(name, ".") {
+		if token == "*" || token == ">" {
+			return true
+		}
+	}
+	return false
+}
+
+// Covers says whether every topic that pattern stands for is also one that
+// allowed stands for. Both may be topics themselves.
+func Covers(allowed, pattern string) bool {
+	if allowed == pattern {
+		return true
+	}
+	for {
+		a, aRest, aMore := strings.Cut(allowed, ".")
+		p, pRest, pMore := strings.Cut(pattern, ".")
+		switch {
+		case p == "" || a == "":
+			return false // no wildcard stands for an empty token
+		case a == ">":
+			return !hasEmptyToken(pattern)
+		case p == ">":
+			return false
+		case a != "*" && a != p:
+			return false
+		case !aMore || !pMore:
+			return aMore == pMore
+		}
+		allowed, pattern = aRest, pRest
+	}
+}
+
+func hasEmptyToken(name string) bool {
+	return name == "" || name[0] == '.' || name[len(name)-1] == '.' || strings.Contains(name, "..")
+}
+
+// topics is who subscribes to what. It is guarded by Broker.mu, but for the
+// groups, which are their shards'.
+type topics struct {
+	byName *btree.BTreeG[*topic]
+	// patterns has all topics of the streams that subscribe to any pattern,
+	// so that a stream stands either here or in topics' groups, and is
+	// counted once.
+	patterns *gsl.GenericSublist[*Stream]
+}
+
+// topic is a topic or pattern that somebody subscribes to.
+type topic struct {
+	name        string
+	subscribers int
+	groups      []topicGroup // by shard; the streams that subscribe to no pattern
+}
+
+type topicGroup struct {
+	group
+	joined int // streams that have joined and not left; guarded by Broker.mu
+}
+
+func newTopics() topics {
+	return topics{
+		byName:   btree.NewG(32, func(a, b *topic) bool { return a.name < b.name }),
+		patterns: gsl.NewSublist[*Stream](),
+	}
+}
+
+// join subscribes st to its topics.
+func (t *topics) join(st *Stream, shards int) {
+	for i, name := range st.topics.names {
+		entry, ok := t.byName.Get(&topic{name: name})
+		if !ok {
+			entry = &topic{name: name}
+			t.byName.ReplaceOrInsert(entry)
+		}
+		entry.subscribers++
+		if st.topics.patterns {
+			// Names have been validated, and gsl takes all that are valid
+			// but those with empty tokens, which no wildcard stands for.
+			if err := t.patterns.Insert(name, st); err == nil {
+				continue
+			}
+		}
+		if entry.groups == nil {
+			entry.groups = make([]topicGroup, shards)
+		}
+		g := &entry.groups[st.shard.number]
+		g.joined++
+		st.topics.groups[i] = g
+	}
+}
+
+// leave takes back what join did.
+func (t *topics) leave(st *Stream) {
+	for i, name := range st.topics.names {
+		entry, ok := t.byName.Get(&topic{name: name})
+		if !ok {
+			continue
+		}
+		if g := st.topics.groups[i]; g != nil {
+			g.joined--
+		} else {
+			_ = t.patterns.Remove(name, st) // it was inserted
+		}
+		if entry.subscribers--; entry.subscribers == 0 {
+			t.byName.Delete(entry)
+		}
+	}
+}
+
+// Topic is a topic or pattern that streams subscribe to.
+type Topic struct {
+	Name string
+	// Subscribers counts the streams that name it.
+	Subscribers int
+}
+
+// Topics returns up to limit topics and patterns that streams subscribe to,
+// whose names begin with prefix and are greater than after, in ascending order
+// (by byte).
+func (b *Broker) Topics(prefix, after string, limit int) []Topic {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return page(b.topics.byName, &topic{name: max(prefix, after)}, prefix, after, limit,
+		func(t *topic) (string, Topic) { return t.name, Topic{t.name, t.subscribers} })
+}
+
+// page collects up to limit entries of a tree from the pivot on, whose names
+// begin with prefix and are greater than after.
+func page[E, R any](tree *btree.BTreeG[E], pivot E, prefix, after string, limit int, row func(E) (string, R)) []R {
+	var rows []R
+	tree.AscendGreaterOrEqual(pivot, func(e E) bool {
+		name, r := row(e)
+		if !strings.HasPrefix(name, prefix) || len(rows) >= limit {
+			return false
+		}
+		if name > after {
+			rows = append(rows, r)
+		}
+		return true
+	})
+	return rows
+}
+
+// subscribers appends to mail where an event for a topic is to go, and returns
+// how many streams that are.
+func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipients int, _ []delivery) {
+	if entry, ok := t.byName.Get(&topic{name: e.audience.name}); ok {
+		for i := range entry.groups {
+			if g := &entry.groups[i]; g.joined > 0 {
+				recipients += g.joined
+				mail = append(mail, delivery{shards[i], &g.group})
+			}
+		}
+	}
+	byNames := len(mail)
+	t.patterns.Match(e.audience.name, func(st *Stream) {
+		if st.matched == e.seq {
+			return // by another of its patterns
+		}
+		st.matched = e.seq
+		recipients++
+		i := slices.IndexFunc(mail[byNames:], func(d delivery) bool { return d.shard == st.shard })
+		if i < 0 {
+			i = len(mail) - byNames
+			mail = append(mail, delivery{st.shard, new(group)})
+		}
+		mail[byNames+i].group.add(st)
+	})
+	return recipients, mail
+}
