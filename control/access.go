@@ -19,9 +19,9 @@ import (
 const (
 	// ScopePublish is to send events.
 	ScopePublish = "publish"
-	// ScopeRead is to see users and figures.
+	// ScopeRead is to see users, topics and figures.
 	ScopeRead = "read"
-	// ScopeAdmin is all else: to sign subscriber tokens.
+	// ScopeAdmin is all else: to sign subscriber tokens, to end streams.
 	ScopeAdmin = "admin"
 )
 
@@ -30,9 +30,13 @@ const (
 func scopeOf(method string) string {
 	switch method {
 	case pealv1.ControlService_Broadcast_FullMethodName,
-		pealv1.ControlService_SendToUser_FullMethodName:
+		pealv1.ControlService_SendToUser_FullMethodName,
+		pealv1.ControlService_Publish_FullMethodName,
+		pealv1.ControlService_PublishStream_FullMethodName:
 		return ScopePublish
 	case pealv1.ControlService_ListUsers_FullMethodName,
+		pealv1.ControlService_ListTopics_FullMethodName,
+		pealv1.ControlService_WatchConnections_FullMethodName,
 		pealv1.ControlService_Stats_FullMethodName:
 		return ScopeRead
 	}

@@ -19,7 +19,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// call is one RPC on both ways.
+// call is one RPC on both ways; path is empty for one that REST doesn't have.
 type call struct {
 	scope        string
 	grpc         func(context.Context, pealv1.ControlServiceClient) error
@@ -35,6 +35,31 @@ func calls() map[string]call {
 		"SendToUser": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"}))
 		}, "POST", "/v1/users/alice/messages", `{"data":"hi"}`},
+		"Publish": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.Publish(ctx, &pealv1.PublishRequest{Topic: "orders", Data: "hi"}))
+		}, "POST", "/v1/topics/orders/messages", `{"data":"hi"}`},
+		"PublishStream": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			stream, err := c.PublishStream(ctx)
+			if err != nil {
+				return err
+			}
+			// An error is told again, and better, by Recv.
+			_ = stream.Send(&pealv1.PublishStreamRequest{Audience: everyone(), Data: "hi"})
+			return errOf(stream.Recv())
+		}, "", "", ""},
+		"WatchConnections": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			stream, err := c.WatchConnections(ctx, &pealv1.WatchConnectionsRequest{})
+			if err != nil {
+				return err
+			}
+			return errOf(stream.Recv())
+		}, "", "", ""},
+		"ListTopics": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ListTopics(ctx, &pealv1.ListTopicsRequest{}))
+		}, "GET", "/v1/topics", ""},
+		"Disconnect": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.Disconnect(ctx, &pealv1.DisconnectRequest{UserId: "alice"}))
+		}, "POST", "/v1/users/alice:disconnect", `{}`},
 		"ListUsers": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.ListUsers(ctx, &pealv1.ListUsersRequest{}))
 		}, "GET", "/v1/users", ""},
@@ -49,9 +74,20 @@ func calls() map[string]call {
 
 func errOf(_ any, err error) error { return err }
 
+func everyone() *pealv1.PublishStreamRequest_Everyone {
+	return &pealv1.PublishStreamRequest_Everyone{Everyone: true}
+}
+
+// attempt makes the call by gRPC. A stream ends with it.
+func (c call) attempt(ctx context.Context, client pealv1.ControlServiceClient) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return c.grpc(ctx, client)
+}
+
 type stubMinter struct{}
 
-func (stubMinter) Mint(string, time.Duration) (string, time.Time, error) {
+func (stubMinter) Mint(string, []string, time.Duration) (string, time.Time, error) {
 	return "token", time.Unix(2e9, 0), nil
 }
 
@@ -60,6 +96,11 @@ func TestEveryMethodHasItsScopeTested(t *testing.T) {
 	for _, m := range pealv1.ControlService_ServiceDesc.Methods {
 		if _, ok := calls()[m.MethodName]; !ok {
 			t.Errorf("%s is not among the calls of this test", m.MethodName)
+		}
+	}
+	for _, m := range pealv1.ControlService_ServiceDesc.Streams {
+		if _, ok := calls()[m.StreamName]; !ok {
+			t.Errorf("%s is not among the calls of this test", m.StreamName)
 		}
 	}
 }
@@ -71,23 +112,27 @@ func TestScopes(t *testing.T) {
 		{Name: "ops", Token: "token-ops", Scopes: []string{control.ScopeRead, control.ScopeAdmin}},
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}
-	p := start(t, control.Config{Tokens: tokens}, &fake{}, stubMinter{})
+	p := start(t, control.Config{Tokens: tokens}, startBroker(t), stubMinter{})
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
-				err := c.grpc(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
-				rest := p.do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
-				if len(token.Scopes) == 0 || slices.Contains(token.Scopes, c.scope) {
-					if err != nil || rest.StatusCode != http.StatusOK {
-						t.Errorf("gRPC: %v; REST: %s", err, rest.Status)
-					}
+				allowed := len(token.Scopes) == 0 || slices.Contains(token.Scopes, c.scope)
+				err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
+				if allowed && err != nil {
+					t.Errorf("gRPC: %v", err)
+				} else if !allowed {
+					checkDenied(t, failureOf(t, err), name, c.scope, token)
+				}
+				if c.path == "" {
 					return
 				}
-				if rest.StatusCode != http.StatusForbidden {
+				rest := p.do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
+				if allowed && rest.StatusCode != http.StatusOK || !allowed && rest.StatusCode != http.StatusForbidden {
 					t.Errorf("REST: %s", rest.Status)
 				}
-				checkDenied(t, failureOf(t, err), name, c.scope, token)
-				checkDenied(t, rest.failure(t), name, c.scope, token)
+				if !allowed {
+					checkDenied(t, rest.failure(t), name, c.scope, token)
+				}
 			})
 		}
 	}
@@ -129,11 +174,15 @@ func TestCallersWithoutToken(t *testing.T) {
 		for rpc, call := range calls() {
 			t.Run(name+" "+rpc, func(t *testing.T) {
 				ctx := metadata.NewOutgoingContext(t.Context(), metadata.MD{"authorization": c.authorization})
-				rest := p.do(t, call.method, call.path, call.body, pairs("Authorization", c.authorization)...)
-				if rest.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(rest.Header.Get("WWW-Authenticate"), "Bearer ") {
-					t.Errorf("REST: %s, WWW-Authenticate %q", rest.Status, rest.Header.Get("WWW-Authenticate"))
+				failures := []failure{failureOf(t, call.attempt(ctx, p))}
+				if call.path != "" {
+					rest := p.do(t, call.method, call.path, call.body, pairs("Authorization", c.authorization)...)
+					if rest.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(rest.Header.Get("WWW-Authenticate"), "Bearer ") {
+						t.Errorf("REST: %s, WWW-Authenticate %q", rest.Status, rest.Header.Get("WWW-Authenticate"))
+					}
+					failures = append(failures, rest.failure(t))
 				}
-				for _, f := range []failure{failureOf(t, call.grpc(ctx, p)), rest.failure(t)} {
+				for _, f := range failures {
 					if f.code != codes.Unauthenticated || f.reason != c.reason || !strings.Contains(f.message, "control.tokens") ||
 						strings.Contains(f.message, "wrong-7f3a") {
 						t.Errorf("%+v", f)
@@ -206,10 +255,13 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 // Without tokens everybody may do everything, and a token that came along does
 // no harm.
 func TestOpenControlPlane(t *testing.T) {
-	p := start(t, control.Config{}, &fake{}, stubMinter{})
+	p := start(t, control.Config{}, startBroker(t), stubMinter{})
 	for name, c := range calls() {
-		if err := c.grpc(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
+		if err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+		if c.path == "" {
+			continue
 		}
 		if got := p.do(t, c.method, c.path, c.body); got.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s %s", name, got.Status, got.body)

@@ -1,12 +1,16 @@
 package control_test
 
 import (
+	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -48,6 +52,95 @@ func BenchmarkBroadcast(b *testing.B) {
 	}
 	callers.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
+}
+
+// BenchmarkPublishStream publishes by unary calls, one after the other and 64
+// in flight, and by one PublishStream, each on the same one connection. Client
+// and server share the machine.
+func BenchmarkPublishStream(b *testing.B) {
+	p := start(b, control.Config{
+		Tokens: []control.Token{{Name: "shop", Token: "s3cret", Scopes: []string{control.ScopePublish}}},
+		Logger: slog.New(slog.DiscardHandler),
+	}, startBroker(b), nil)
+	ctx := metadata.AppendToOutgoingContext(b.Context(), "authorization", "Bearer s3cret")
+	data := strings.Repeat("x", 100)
+	if _, err := p.Publish(ctx, &pealv1.PublishRequest{Topic: "orders", Data: data}); err != nil {
+		b.Fatal(err)
+	}
+	rate := func(messages int, publish func(messages int)) float64 {
+		begun := time.Now()
+		publish(messages)
+		return float64(messages) / time.Since(begun).Seconds()
+	}
+	unary := func(inFlight int) func(int) {
+		return func(messages int) {
+			var left atomic.Int64
+			left.Store(int64(messages))
+			var callers sync.WaitGroup
+			for range inFlight {
+				callers.Go(func() {
+					for left.Add(-1) >= 0 {
+						if _, err := p.Publish(ctx, &pealv1.PublishRequest{Topic: "orders", Data: data}); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			callers.Wait()
+		}
+	}
+	var sequential, concurrent, streamed float64
+	for b.Loop() {
+		sequential += rate(2_000, unary(1))
+		concurrent += rate(20_000, unary(64))
+		streamed += rate(200_000, func(messages int) { publishAll(ctx, b, p, messages, data) })
+	}
+	n := float64(b.N)
+	b.ReportMetric(sequential/n, "sequential/s")
+	b.ReportMetric(concurrent/n, "64-in-flight/s")
+	b.ReportMetric(streamed/n, "streamed/s")
+	b.ReportMetric(streamed/concurrent, "x-64-in-flight")
+	b.ReportMetric(streamed/sequential, "x-sequential")
+}
+
+// publishAll publishes on one stream and returns when all is acknowledged.
+func publishAll(ctx context.Context, b *testing.B, p *plane, messages int, data string) {
+	b.Helper()
+	stream, err := p.PublishStream(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		m := &pealv1.PublishStreamRequest{Audience: &pealv1.PublishStreamRequest_Topic{Topic: "orders"}, Data: data}
+		for range messages {
+			if err := stream.Send(m); err != nil {
+				break // Recv says why
+			}
+		}
+		if err := stream.CloseSend(); err != nil {
+			b.Error(err)
+		}
+	})
+	acknowledged, responses := 0, 0
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			b.Error(err)
+			break
+		}
+		responses++
+		acknowledged += len(resp.GetAcks())
+	}
+	sending.Wait()
+	if acknowledged != messages {
+		b.Errorf("%d of %d messages are acknowledged", acknowledged, messages)
+	}
+	b.ReportMetric(float64(acknowledged)/float64(responses), "acks/response")
 }
 
 // BenchmarkRESTBroadcast is one call after the other.

@@ -61,12 +61,15 @@ type Token struct {
 type Broker interface {
 	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
 	Users(prefix, after string, limit int) []broker.User
+	Topics(prefix, after string, limit int) []broker.Topic
 	Stats() broker.Stats
+	Disconnect(user string, stayAway time.Duration) (ended int, err error)
+	Watch() (*broker.Watch, error)
 }
 
 // Minter signs subscriber tokens.
 type Minter interface {
-	Mint(user string, ttl time.Duration) (token string, expires time.Time, err error)
+	Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error)
 }
 
 // Service is the control plane of one daemon. Its methods may be called at the
@@ -81,9 +84,13 @@ type Service struct {
 	log    *slog.Logger
 	health *health.Server
 
-	mu     sync.Mutex
-	closed bool
-	inside []*inside // an in-process server for each REST handler
+	draining  chan struct{}  // closed when the calls that last are to end
+	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
+
+	mu      sync.Mutex
+	drained bool
+	closed  bool
+	inside  []*inside // an in-process server for each REST handler
 }
 
 // New returns a Service that is not serving yet: health and /readyz say so
@@ -101,6 +108,8 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		access: newAccess(cfg.Tokens),
 		log:    log,
 		health: health.NewServer(),
+
+		draining: make(chan struct{}),
 	}
 	s.SetServing(false)
 	return s
@@ -116,11 +125,35 @@ func (s *Service) SetServing(serving bool) {
 	s.health.SetServingStatus(pealv1.ControlService_ServiceDesc.ServiceName, status)
 }
 
+// Drain ends the calls that would last, PublishStream and WatchConnections, and
+// refuses new ones. What is published by then is acknowledged first.
+func (s *Service) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.drained {
+		s.drained = true
+		close(s.draining)
+	}
+}
+
+// last runs f in a goroutine that Close waits for. It returns false, and runs
+// nothing, once calls that last are to end.
+func (s *Service) last(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drained {
+		return false
+	}
+	s.receivers.Go(f)
+	return true
+}
+
 // Close ends what the REST handlers run inside the process and returns when it
 // is gone; calls under way are cut off, so the HTTP servers should have stopped
 // before. Health stays at not serving from then on. Servers that GRPCServer
 // returned are the caller's to stop.
 func (s *Service) Close() {
+	s.Drain()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -129,4 +162,5 @@ func (s *Service) Close() {
 		in.close()
 	}
 	s.inside = nil
+	s.receivers.Wait()
 }

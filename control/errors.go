@@ -28,6 +28,8 @@ const (
 	reasonTokenUnknown     = "CONTROL_TOKEN_UNKNOWN"
 	reasonScopeMissing     = "CONTROL_SCOPE_MISSING"
 	reasonNoSigningKey     = "NO_SIGNING_KEY"
+	reasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
+	reasonWatchOverflow    = "WATCH_OVERFLOW"
 	reasonStopping         = "STOPPING"
 	reasonDeadline         = "DEADLINE_EXCEEDED"
 	reasonCancelled        = "CANCELLED"
@@ -83,7 +85,9 @@ func invalid(fields ...fieldError) *refusedError {
 
 func (f fieldError) sentence() string {
 	name := f.name
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r != '_' && r != '.' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("_.[]", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
 		name = strconv.Quote(name)
 	}
 	return name + " " + f.text
@@ -99,6 +103,13 @@ func refusalOf(err error) *refusedError {
 		return invalid(fieldError{field.Field, field.Reason})
 	}
 	switch {
+	case errors.Is(err, broker.ErrKeyUsed):
+		used := refuse(codes.AlreadyExists, reasonKeyUsed,
+			"idempotency_key came with another message before; the same key is accepted with the same message alone")
+		used.about = map[string]string{"field": "idempotency_key"}
+		return used
+	case errors.Is(err, broker.ErrWatchOverflow):
+		return refuse(codes.Aborted, reasonWatchOverflow, "the watch was read too slowly to be told all; a new one begins with who is there now")
 	case errors.Is(err, broker.ErrClosed):
 		return refuse(codes.Unavailable, reasonStopping, "the daemon is stopping; try again, or at another one")
 	case errors.Is(err, context.DeadlineExceeded):
@@ -119,7 +130,12 @@ func statusOf(err error) (st *status.Status, told bool) {
 	if st, ok := status.FromError(err); ok {
 		return st, true
 	}
-	return refuse(codes.Internal, reasonInternal, "an error inside the daemon; its log says more").status(), false
+	return internalError().status(), false
+}
+
+// internalError is what callers get in the place of what they are not to see.
+func internalError() *refusedError {
+	return refuse(codes.Internal, reasonInternal, "an error inside the daemon; its log says more")
 }
 
 func (e *refusedError) status() *status.Status {

@@ -27,7 +27,10 @@ import (
 // queries are the messages that the query of a GET fills, by path. A path that
 // is not here takes no query.
 func queries() map[string]proto.Message {
-	return map[string]proto.Message{"/v1/users": &pealv1.ListUsersRequest{}}
+	return map[string]proto.Message{
+		"/v1/users":  &pealv1.ListUsersRequest{},
+		"/v1/topics": &pealv1.ListTopicsRequest{},
+	}
 }
 
 // newGateway returns the REST twin of client's calls. It is strict where the

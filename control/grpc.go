@@ -72,13 +72,17 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 // gets.
 func (s *Service) answer(ctx context.Context, method string, err error) error {
 	st, told := statusOf(err)
-	if told {
-		return st.Err() //nolint:wrapcheck // the caller's form is this
+	if !told {
+		s.logFailure(ctx, method, err)
 	}
+	return st.Err() //nolint:wrapcheck // the caller's form is this
+}
+
+// logFailure logs an error that nobody planned for.
+func (s *Service) logFailure(ctx context.Context, method string, err error) {
 	if p, ok := errors.AsType[*recovery.PanicError](err); ok {
 		s.log.ErrorContext(ctx, "a call panicked", "method", method, "panic", p.Panic, "stack", string(p.Stack))
 	} else {
 		s.log.ErrorContext(ctx, "a call failed", "method", method, "error", err)
 	}
-	return st.Err() //nolint:wrapcheck // the caller's form is this
 }

@@ -88,22 +88,28 @@ func startBroker(tb testing.TB) *broker.Broker {
 		Heartbeat:    time.Minute,
 		Retry:        time.Second,
 		WriteTimeout: time.Minute,
+
+		History:           broker.History{MaxEvents: 10_000, MaxBytes: 64 << 20, MaxAge: time.Minute},
+		IdempotencyWindow: time.Minute,
 	})
 	tb.Cleanup(b.Close)
 	return b
 }
 
 // stream opens a stream for user, whose bytes end up in the returned sink.
-func stream(tb testing.TB, b *broker.Broker, user string) *sink {
+func stream(tb testing.TB, b *broker.Broker, user string, topics ...string) *sink {
 	tb.Helper()
 	s := &sink{grown: make(chan struct{}, 1)}
-	if err := b.NewStream(broker.Subscription{User: user}).Start(s, nil); err != nil {
+	s.Stream = b.NewStream(broker.Subscription{User: user, Topics: topics})
+	if err := s.Start(s, nil); err != nil {
 		tb.Fatal(err)
 	}
 	return s
 }
 
 type sink struct {
+	*broker.Stream
+
 	mu    sync.Mutex
 	bytes bytes.Buffer
 	grown chan struct{}
@@ -125,13 +131,18 @@ func (s *sink) Write(pieces [][]byte) (n int, err error) {
 
 func (s *sink) Close(broker.Reason) {}
 
+// text is what the stream has had.
+func (s *sink) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes.String()
+}
+
 // waitFor returns once the stream has had text.
 func (s *sink) waitFor(t *testing.T, text string) {
 	t.Helper()
 	for {
-		s.mu.Lock()
-		got := s.bytes.String()
-		s.mu.Unlock()
+		got := s.text()
 		if strings.Contains(got, text) {
 			return
 		}
@@ -159,7 +170,13 @@ func (f *fake) Publish(_ context.Context, m broker.Message) (broker.Receipt, err
 
 func (f *fake) Users(string, string, int) []broker.User { return f.users }
 
+func (f *fake) Topics(string, string, int) []broker.Topic { return nil }
+
 func (f *fake) Stats() broker.Stats { return f.stats }
+
+func (f *fake) Disconnect(string, time.Duration) (int, error) { return 0, nil }
+
+func (f *fake) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
 
 // answer is what came back from REST.
 type answer struct {

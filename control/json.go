@@ -181,7 +181,7 @@ func fieldNamed(message proto.Message, name string) protoreflect.FieldDescriptor
 // unfit says what is wrong with a value that field does not take.
 func unfit(field protoreflect.FieldDescriptor, value []byte) string {
 	// What else could be wrong with a string: half of a surrogate pair.
-	if field.Kind() == protoreflect.StringKind && value[0] == '"' {
+	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
 		return "has an escape that stands for no character"
 	}
 	return wanted(field)
@@ -190,6 +190,8 @@ func unfit(field protoreflect.FieldDescriptor, value []byte) string {
 // wanted says what field takes.
 func wanted(field protoreflect.FieldDescriptor) string {
 	switch {
+	case field.IsList() && field.Kind() == protoreflect.StringKind:
+		return "has to be a list of JSON strings"
 	case field.Kind() == protoreflect.StringKind:
 		return "has to be a JSON string"
 	case field.Kind() == protoreflect.Int32Kind:

@@ -65,10 +65,7 @@ func TestUserIDsInPaths(t *testing.T) {
 		to = m.Audience
 		return broker.Receipt{ID: "e-1", Recipients: 1}, nil
 	}}, nil)
-	for _, user := range []string{
-		"alice", "alice/bob", "/", "//", "a//b", "Zoë Ångström", "東京 🦊", "a:b", "x:disconnect", "a%2Fb", "100%", "%", "a+b", "a?b#c",
-		"a&b=c;d", "user@example.com", `"quoted"`, `back\slash`, "messages", "..", ".", "...", "a/../b", "~!$'()*,[]", strings.Repeat("é", 127),
-	} {
+	for _, user := range oddNames() {
 		// PathEscape leaves dots as they are, and clients cut "." and ".."
 		// out of paths.
 		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
@@ -82,6 +79,14 @@ func TestUserIDsInPaths(t *testing.T) {
 	// The path says who, whatever the body says.
 	if got := p.do(t, "POST", "/v1/users/alice/messages", `{"data":"hi","userId":"bob"}`); got.StatusCode != http.StatusOK || to != broker.ToUser("alice") {
 		t.Errorf("%s, sent to %+v", got.Status, to)
+	}
+}
+
+// oddNames are ids of users and topics that a path makes trouble for.
+func oddNames() []string {
+	return []string{
+		"alice", "alice/bob", "/", "//", "a//b", "Zoë Ångström", "東京 🦊", "a:b", "x:disconnect", "a%2Fb", "100%", "%", "a+b", "a?b#c",
+		"a&b=c;d", "user@example.com", `"quoted"`, `back\slash`, "messages", "..", ".", "...", "a/../b", "~!$'()*,[]", strings.Repeat("é", 127),
 	}
 }
 

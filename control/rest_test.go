@@ -69,6 +69,17 @@ func TestRESTBadInput(t *testing.T) {
 		"/v1":                  {"GET", "/v1", "", nil, 404, 5, "UNKNOWN_PATH", "", nil},
 		"a slash at the end":   {"GET", "/v1/users/", "", nil, 404, 5, "UNKNOWN_PATH", "", nil},
 		"no message":           {"POST", "/v1/users/alice", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
+		"topics in a string":   {"POST", "/v1/tokens", `{"userId":"alice","topics":"a"}`, nil, 400, 3, "INVALID_FIELD", "topics", []string{"topics", "list of JSON strings"}},
+		"topics of numbers":    {"POST", "/v1/tokens", `{"userId":"alice","topics":[1]}`, nil, 400, 3, "INVALID_FIELD", "topics", []string{"topics", "list of JSON strings"}},
+		"a topic not UTF-8":    {"POST", "/v1/tokens", "{\"userId\":\"alice\",\"topics\":[\"\xff\"]}", nil, 400, 3, "INVALID_FIELD", "topics", []string{"topics", "not valid UTF-8"}},
+		"path not UTF-8":       {"POST", "/v1/topics/a%FFb/messages", `{"data":"hi"}`, nil, 400, 3, "INVALID_FIELD", "topic", []string{"topic", "not valid UTF-8"}},
+		"a message's ttl":      {"POST", "/v1/broadcast", `{"data":"hi","ttl":"soon"}`, nil, 400, 3, "INVALID_FIELD", "ttl", []string{"ttl", `"3600s"`}},
+		"for in words":         {"POST", "/v1/users/alice:disconnect", `{"for":"1h"}`, nil, 400, 3, "INVALID_FIELD", "for", []string{"for", `"3600s"`}},
+		"unknown to topics":    {"GET", "/v1/topics?limit=5", "", nil, 400, 3, "INVALID_FIELD", "limit", []string{"limit", "no parameter"}},
+		"page of topics":       {"GET", "/v1/topics?page_size=1001", "", nil, 400, 3, "INVALID_FIELD", "page_size", []string{"page_size", "1001", "1000"}},
+		"nobody's end":         {"POST", "/v1/users/:disconnect", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
+		"an escaped verb":      {"POST", "/v1/users/alice%3Adisconnect", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
+		"another verb":         {"POST", "/v1/users/alice:connect", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
 		"over slash in path":   {"POST", "/v1/users/a/b/messages", `{"data":"hi"}`, nil, 404, 5, "UNKNOWN_PATH", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,15 +145,18 @@ func TestRESTEmptyBodyLacksData(t *testing.T) {
 func TestRESTMethods(t *testing.T) {
 	p := start(t, control.Config{}, &fake{}, stubMinter{})
 	for path, allow := range map[string]string{
-		"/v1/broadcast":            "POST",
-		"/v1/users/alice/messages": "POST",
-		"/v1/users/a%2Fb/messages": "POST",
-		"/v1/tokens":               "POST",
-		"/v1/users":                "GET, HEAD",
-		"/v1/stats":                "GET, HEAD",
-		"/openapi.json":            "GET, HEAD",
-		"/healthz":                 "GET, HEAD",
-		"/readyz":                  "GET, HEAD",
+		"/v1/broadcast":             "POST",
+		"/v1/users/alice/messages":  "POST",
+		"/v1/users/a%2Fb/messages":  "POST",
+		"/v1/users/a:disconnect":    "POST",
+		"/v1/topics/a%2Fb/messages": "POST",
+		"/v1/topics":                "GET, HEAD",
+		"/v1/tokens":                "POST",
+		"/v1/users":                 "GET, HEAD",
+		"/v1/stats":                 "GET, HEAD",
+		"/openapi.json":             "GET, HEAD",
+		"/healthz":                  "GET, HEAD",
+		"/readyz":                   "GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "MADEUP"} {
 			got := p.do(t, method, path, "", "Content-Type", "application/x-www-form-urlencoded", "X-HTTP-Method-Override", "GET")
@@ -252,7 +266,7 @@ func TestRESTAnswers(t *testing.T) {
 	p := start(t, control.Config{Version: "v1.2.3", MaxConnections: 1000}, &fake{stats: broker.Stats{Published: 7, Shards: make([]broker.ShardStats, 1)}}, nil)
 	got := p.do(t, "GET", "/v1/stats", "")
 	const shard = `{"shard":0,"connections":0,"authenticatedConnections":0,"connected":"0","disconnected":{},"delivered":"0","dropped":{},"bytes":"0","queuedBytes":"0"}`
-	const want = `{"total":` + shard + `,"shards":[` + shard + `],"users":0,"published":"7","startedAt":"0001-01-01T00:00:00Z","version":"v1.2.3","maxConnections":1000}` + "\n"
+	const want = `{"total":` + shard + `,"shards":[` + shard + `],"users":0,"published":"7","startedAt":"0001-01-01T00:00:00Z","version":"v1.2.3","maxConnections":1000,"resumes":{"replayed":"0","resets":{}}}` + "\n"
 	if got.body != want {
 		t.Errorf("got  %swant %s", got.body, want)
 	}
@@ -282,13 +296,19 @@ func TestOpenAPI(t *testing.T) {
 	for path, methods := range doc.Paths {
 		for method := range methods {
 			operations++
-			path := strings.ReplaceAll(path, "{user_id}", "alice")
+			path := strings.NewReplacer("{user_id}", "alice", "{topic}", "orders").Replace(path)
 			if got := p.do(t, strings.ToUpper(method), path, ""); got.StatusCode == http.StatusNotFound || got.StatusCode == http.StatusMethodNotAllowed {
 				t.Errorf("%s %s: %s", method, path, got.Status)
 			}
 		}
 	}
-	if operations != len(calls()) {
-		t.Errorf("%d operations, want %d", operations, len(calls()))
+	want := 0
+	for _, c := range calls() {
+		if c.path != "" {
+			want++
+		}
+	}
+	if operations != want {
+		t.Errorf("%d operations, want %d", operations, want)
 	}
 }

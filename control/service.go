@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -11,91 +11,12 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/auth"
 	"github.com/peald/peald/internal/broker"
 )
 
-const (
-	defaultPageSize = 100
-	maxPageSize     = 1000
-
-	defaultTokenTTL = time.Hour
-	maxTokenTTL     = 365 * 24 * time.Hour
-)
-
-// Broadcast implements pealv1.ControlServiceServer.
-func (s *Service) Broadcast(ctx context.Context, req *pealv1.BroadcastRequest) (*pealv1.BroadcastResponse, error) {
-	receipt, err := s.broker.Publish(ctx, broker.Message{
-		Audience: broker.Everyone(),
-		Event:    req.GetEvent(),
-		Data:     req.GetData(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("broadcasting: %w", err)
-	}
-	return &pealv1.BroadcastResponse{Id: receipt.ID, Recipients: toInt32(receipt.Recipients)}, nil
-}
-
-// SendToUser implements pealv1.ControlServiceServer.
-func (s *Service) SendToUser(ctx context.Context, req *pealv1.SendToUserRequest) (*pealv1.SendToUserResponse, error) {
-	receipt, err := s.broker.Publish(ctx, broker.Message{
-		Audience: broker.ToUser(req.GetUserId()),
-		Event:    req.GetEvent(),
-		Data:     req.GetData(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sending to a user: %w", err)
-	}
-	return &pealv1.SendToUserResponse{Id: receipt.ID, Recipients: toInt32(receipt.Recipients)}, nil
-}
-
-// ListUsers implements pealv1.ControlServiceServer.
-func (s *Service) ListUsers(_ context.Context, req *pealv1.ListUsersRequest) (*pealv1.ListUsersResponse, error) {
-	var wrong []fieldError
-	size := int(req.GetPageSize())
-	switch {
-	case size == 0:
-		size = defaultPageSize
-	case size < 0 || size > maxPageSize:
-		wrong = append(wrong, fieldError{"page_size", fmt.Sprintf("is %d, 1 to %d are accepted, and 0 for %d", size, maxPageSize, defaultPageSize)})
-	}
-	after, ok := userOf(req.GetPageToken())
-	if !ok {
-		wrong = append(wrong, fieldError{"page_token", "is not the next_page_token of an earlier reply"})
-	}
-	if len(wrong) > 0 {
-		return nil, invalid(wrong...)
-	}
-
-	users := s.broker.Users(req.GetPrefix(), after, size+1)
-	resp := &pealv1.ListUsersResponse{}
-	if len(users) > size {
-		users = users[:size]
-		resp.NextPageToken = pageToken(users[size-1].ID)
-	}
-	for _, u := range users {
-		resp.Users = append(resp.Users, &pealv1.User{
-			UserId:         u.ID,
-			Connections:    toInt32(u.Connections),
-			ConnectedSince: timestamppb.New(u.Since),
-		})
-	}
-	return resp, nil
-}
-
-// A page token is the last user of the page, in a form that keeps people from
-// building on what it is.
-func pageToken(user string) string { return base64.RawURLEncoding.EncodeToString([]byte(user)) }
-
-func userOf(pageToken string) (user string, ok bool) {
-	if pageToken == "" {
-		return "", true
-	}
-	decoded, err := base64.RawURLEncoding.Strict().DecodeString(pageToken)
-	if err != nil || broker.ValidUserID(string(decoded)) != nil {
-		return "", false
-	}
-	return string(decoded), true
-}
+// defaultTokenTTL is how long a token is good where its request doesn't say.
+const defaultTokenTTL = time.Hour
 
 // Stats implements pealv1.ControlServiceServer.
 func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsResponse, error) {
@@ -107,6 +28,7 @@ func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsRes
 		StartedAt:      timestamppb.New(st.StartedAt),
 		Version:        s.cfg.Version,
 		MaxConnections: toInt32(s.cfg.MaxConnections),
+		Resumes:        &pealv1.Resumes{Replayed: st.Resumes.Replayed, Resets: st.Resumes.Resets},
 	}
 	for _, row := range st.Shards {
 		resp.Shards = append(resp.Shards, shardStats(row))
@@ -128,16 +50,30 @@ func shardStats(st broker.ShardStats) *pealv1.ShardStats {
 	}
 }
 
+// Disconnect implements pealv1.ControlServiceServer.
+func (s *Service) Disconnect(_ context.Context, req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
+	stayAway, wrong := lasting("for", req.GetFor(), 0)
+	if wrong != nil {
+		return nil, invalid(*wrong)
+	}
+	ended, err := s.broker.Disconnect(req.GetUserId(), stayAway)
+	if err != nil {
+		return nil, fmt.Errorf("disconnecting a user: %w", err)
+	}
+	return &pealv1.DisconnectResponse{Connections: toInt32(ended)}, nil
+}
+
 // CreateToken implements pealv1.ControlServiceServer.
 func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest) (*pealv1.CreateTokenResponse, error) {
 	var wrong []fieldError
 	if err := broker.ValidUserID(req.GetUserId()); err != nil {
 		wrong = append(wrong, refusalOf(err).fields...)
 	}
-	ttl, text := lifetime(req)
-	if text != "" {
-		wrong = append(wrong, fieldError{"ttl", text})
+	ttl, unfit := lasting("ttl", req.GetTtl(), defaultTokenTTL)
+	if unfit != nil {
+		wrong = append(wrong, *unfit)
 	}
+	wrong = append(wrong, wrongPatterns(req.GetTopics())...)
 	if len(wrong) > 0 {
 		return nil, invalid(wrong...)
 	}
@@ -145,27 +81,27 @@ func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest)
 		return nil, refuse(codes.FailedPrecondition, reasonNoSigningKey,
 			"the daemon has no key to sign tokens with: auth.jwt.hmac_secret is to be set")
 	}
-	token, expires, err := s.minter.Mint(req.GetUserId(), ttl)
+	token, expires, err := s.minter.Mint(req.GetUserId(), req.GetTopics(), ttl)
 	if err != nil {
 		return nil, fmt.Errorf("creating a token: %w", err)
+	}
+	if len(token) > auth.MaxToken {
+		return nil, invalid(fieldError{"topics", fmt.Sprintf("make a token of %d bytes, at most %d are accepted; a pattern can stand for many topics", len(token), auth.MaxToken)})
 	}
 	return &pealv1.CreateTokenResponse{Token: token, ExpiresAt: timestamppb.New(expires)}, nil
 }
 
-// lifetime is how long the token is to be good for, or what is wrong with it.
-func lifetime(req *pealv1.CreateTokenRequest) (ttl time.Duration, wrong string) {
-	if req.GetTtl() == nil {
-		return defaultTokenTTL, ""
+// wrongPatterns says what is wrong with the topics and patterns of a token.
+func wrongPatterns(patterns []string) (wrong []fieldError) {
+	if len(patterns) > broker.MaxTopics {
+		return []fieldError{{"topics", fmt.Sprintf("are %d, at most %d are accepted", len(patterns), broker.MaxTopics)}}
 	}
-	const accepted = "more than 0s and at most 365 days (31536000s) are accepted"
-	if err := req.GetTtl().CheckValid(); err != nil {
-		return 0, "is no valid duration, " + accepted
+	for i, p := range patterns {
+		if invalid, ok := errors.AsType[*broker.InvalidError](broker.ValidPattern(p)); ok {
+			wrong = append(wrong, fieldError{fmt.Sprintf("topics[%d]", i), invalid.Reason})
+		}
 	}
-	ttl = req.GetTtl().AsDuration()
-	if ttl <= 0 || ttl > maxTokenTTL {
-		return 0, fmt.Sprintf("is %s, %s", ttl, accepted)
-	}
-	return ttl, ""
+	return wrong[:min(len(wrong), maxWrong)]
 }
 
 func toInt32(n int) int32 { return int32(max(math.MinInt32, min(n, math.MaxInt32))) }

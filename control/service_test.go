@@ -115,13 +115,20 @@ func TestStats(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{Version: "v1.2.3", MaxConnections: 5000}, b, nil)
 	stream(t, b, "alice").waitFor(t, "\n\n")
-	stream(t, b, "").waitFor(t, "\n\n")
+	lost := &sink{grown: make(chan struct{}, 1)}
+	if err := b.NewStream(broker.Subscription{LastEventID: "other-1"}).Start(lost, nil); err != nil {
+		t.Fatal(err)
+	}
+	lost.waitFor(t, "\n\n")
 	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"}); err != nil {
 		t.Fatal(err)
 	}
 	reply, err := p.Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := reply.GetResumes().GetResets()["unknown"]; n != 1 || reply.GetResumes().GetReplayed() != 0 {
+		t.Errorf("resumes: %v", reply.GetResumes())
 	}
 	total := reply.GetTotal()
 	if total.GetConnections() != 2 || total.GetAuthenticatedConnections() != 1 || total.GetConnected() != 2 || reply.GetUsers() != 1 ||
@@ -160,7 +167,15 @@ func TestCreateToken(t *testing.T) {
 			t.Errorf("for %s: %+v, %v", want, id, err)
 		}
 	}
-	rest := p.do(t, "POST", "/v1/tokens", `{"userId":"alice","ttl":"90s"}`)
+	topics := []string{"orders.*", "news", "zoë.>"}
+	reply, err := p.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice", Topics: topics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := tokens.Verify(reply.GetToken()); err != nil || !slices.Equal(id.Topics, topics) {
+		t.Errorf("with topics: %+v, %v", id, err)
+	}
+	rest := p.do(t, "POST", "/v1/tokens", `{"userId":"alice","ttl":"90s","topics":["a","b"]}`)
 	if rest.StatusCode != http.StatusOK || !strings.Contains(rest.body, `"token":"ey`) || !strings.Contains(rest.body, `"expiresAt":"2`) {
 		t.Errorf("REST: %s %s", rest.Status, rest.body)
 	}
@@ -185,6 +200,36 @@ func TestCreateTokenRefuses(t *testing.T) {
 		_, err := p.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: c.user, Ttl: c.ttl})
 		f := failureOf(t, err)
 		if f.code != codes.InvalidArgument || len(f.fields) != 1 || !strings.HasPrefix(f.message, c.field) || !strings.Contains(f.fields[c.field], c.says) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+func TestCreateTokenRefusesTopics(t *testing.T) {
+	tokens, err := auth.New(auth.Config{HMACSecret: strings.Repeat("k", 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, control.Config{}, startBroker(t), tokens)
+	long := make([]string, 100)
+	for i := range long {
+		long[i] = fmt.Sprintf("%0255d", i)
+	}
+	for name, c := range map[string]struct {
+		topics []string
+		field  string
+		says   string
+	}{
+		"too many":      {slices.Repeat([]string{"a"}, 101), "topics", "101"},
+		"too long":      {long, "topics", "8192"},
+		"an empty one":  {[]string{"a", ""}, "topics[1]", "empty"},
+		"a long one":    {[]string{strings.Repeat("x", 256)}, "topics[0]", "256"},
+		"a bad pattern": {[]string{"a", "b", ">.a"}, "topics[2]", "pattern"},
+		"with LF":       {[]string{"a\nb"}, "topics[0]", "control"},
+	} {
+		_, err := p.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice", Topics: c.topics})
+		f := failureOf(t, err)
+		if f.code != codes.InvalidArgument || len(f.fields) != 1 || !strings.HasPrefix(f.message, c.field+" ") || !strings.Contains(f.fields[c.field], c.says) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

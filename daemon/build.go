@@ -126,7 +126,13 @@ func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
 		Heartbeat:    cfg.SSE.Heartbeat,
 		Retry:        cfg.SSE.Retry,
 		WriteTimeout: cfg.SSE.WriteTimeout,
-		Logger:       log,
+		History: broker.History{
+			MaxEvents: cfg.History.MaxEvents,
+			MaxBytes:  int(cfg.History.MaxBytes),
+			MaxAge:    cfg.History.MaxAge,
+		},
+		IdempotencyWindow: cfg.History.IdempotencyWindow,
+		Logger:            log,
 	})
 }
 
@@ -140,15 +146,16 @@ func newStreams(cfg Config, b *broker.Broker, tokens *auth.Tokens, maxStreams in
 		engine = ssehttp.Auto
 	}
 	return ssehttp.New(ssehttp.Config{
-		Engine:         engine,
-		Path:           cfg.SSE.Path,
-		Cookie:         cfg.Auth.Cookie,
-		Anonymous:      cfg.Auth.Anonymous,
-		AllowedOrigins: cfg.SSE.AllowedOrigins,
-		MaxConnections: maxStreams,
-		Retry:          cfg.SSE.Retry,
-		WriteTimeout:   cfg.SSE.WriteTimeout,
-		Logger:         log,
+		Engine:          engine,
+		Path:            cfg.SSE.Path,
+		Cookie:          cfg.Auth.Cookie,
+		Anonymous:       cfg.Auth.Anonymous,
+		AnonymousTopics: cfg.Auth.AnonymousTopics,
+		AllowedOrigins:  cfg.SSE.AllowedOrigins,
+		MaxConnections:  maxStreams,
+		Retry:           cfg.SSE.Retry,
+		WriteTimeout:    cfg.SSE.WriteTimeout,
+		Logger:          log,
 	}, b, verifier)
 }
 

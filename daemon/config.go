@@ -13,6 +13,7 @@ type Config struct {
 	Control Control `mapstructure:"control"`
 	Auth    Auth    `mapstructure:"auth"`
 	Broker  Broker  `mapstructure:"broker"`
+	History History `mapstructure:"history"`
 	Log     Log     `mapstructure:"log"`
 	Drain   Drain   `mapstructure:"drain"`
 }
@@ -76,9 +77,10 @@ type Token struct {
 
 // Auth sets who may hold a stream.
 type Auth struct {
-	Anonymous bool   `mapstructure:"anonymous" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts only."`
-	Cookie    string `mapstructure:"cookie" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
-	JWT       JWT    `mapstructure:"jwt"`
+	Anonymous       bool     `mapstructure:"anonymous" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts, and the topics of auth.anonymous_topics that it asks for."`
+	AnonymousTopics []string `mapstructure:"anonymous_topics" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * is any one token between dots, and > at the end is one or more. What a token allows is in its topics."`
+	Cookie          string   `mapstructure:"cookie" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
+	JWT             JWT      `mapstructure:"jwt"`
 }
 
 // JWT sets how subscriber tokens are signed and checked.
@@ -92,14 +94,24 @@ type JWT struct {
 type Broker struct {
 	Shards       int    `mapstructure:"shards" doc:"Parts that streams are spread over, each served by a goroutine of its own, 1024 at most. 0 is one for each CPU."`
 	QueueBytes   Bytes  `mapstructure:"queue_bytes" doc:"Bytes that may wait for one stream."`
-	SlowConsumer string `mapstructure:"slow_consumer" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest."`
+	SlowConsumer string `mapstructure:"slow_consumer" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest and tells the client so, conflate keeps only the newest event of each conflate_key, and ends the stream if that is not enough."`
 }
 
 // What broker.slow_consumer can be.
 const (
 	SlowDisconnect = "disconnect"
 	SlowDropOldest = "drop-oldest"
+	SlowConflate   = "conflate"
 )
+
+// History sets the log of recent events, out of which clients that come back
+// get what they missed. An event leaves it when any of the bounds is passed.
+type History struct {
+	MaxEvents         int           `mapstructure:"max_events" doc:"Events kept at most. 0 keeps none: a client that missed any is told so, and not what."`
+	MaxBytes          Bytes         `mapstructure:"max_bytes" doc:"Memory that events are kept in at most, their index included."`
+	MaxAge            time.Duration `mapstructure:"max_age" doc:"How long an event is kept at most. 0 is no bound."`
+	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" doc:"How long an idempotency_key is remembered, so that the same message under it is not sent again. Of more than 65536 keys the oldest are forgotten sooner."`
+}
 
 // Log sets what the daemon writes to its standard error.
 type Log struct {
@@ -129,6 +141,12 @@ func Defaults() Config {
 		Broker: Broker{
 			QueueBytes:   1 << 20,
 			SlowConsumer: SlowDisconnect,
+		},
+		History: History{
+			MaxEvents:         10_000,
+			MaxBytes:          64 << 20,
+			MaxAge:            10 * time.Minute,
+			IdempotencyWindow: 5 * time.Minute,
 		},
 		Log:   Log{Level: "info", Format: "text"},
 		Drain: Drain{Timeout: 30 * time.Second},

@@ -29,8 +29,9 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		grpc.addr grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr
 		control.tokens control.insecure
-		auth.anonymous auth.cookie auth.jwt.hmac_secret auth.jwt.issuer auth.jwt.audience
+		auth.anonymous auth.anonymous_topics auth.cookie auth.jwt.hmac_secret auth.jwt.issuer auth.jwt.audience
 		broker.shards broker.queue_bytes broker.slow_consumer
+		history.max_events history.max_bytes history.max_age history.idempotency_window
 		log.level log.format
 		drain.timeout`)
 	if !slices.Equal(keys, want) {
@@ -114,10 +115,23 @@ func TestValidate(t *testing.T) {
 		"no anonymous": {func(c *daemon.Config) {
 			c.Auth.Anonymous, c.Auth.JWT = false, daemon.JWT{HMACSecret: secret, Issuer: "me", Audience: "you"}
 		}, "", ""},
-		"negative shards":       {func(c *daemon.Config) { c.Broker.Shards = -1 }, "broker.shards", "given -1, accepted: 1 to 1024"},
-		"too many shards":       {func(c *daemon.Config) { c.Broker.Shards = 1025 }, "broker.shards", "given 1025"},
-		"queue for nothing":     {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023, accepted: at least 1KiB"},
-		"unknown slow policy":   {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest"},
+		"negative shards":     {func(c *daemon.Config) { c.Broker.Shards = -1 }, "broker.shards", "given -1, accepted: 1 to 1024"},
+		"too many shards":     {func(c *daemon.Config) { c.Broker.Shards = 1025 }, "broker.shards", "given 1025"},
+		"queue for nothing":   {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023, accepted: at least 1KiB"},
+		"unknown slow policy": {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest, conflate"},
+		"conflation":          {func(c *daemon.Config) { c.Broker.SlowConsumer = "conflate" }, "", ""},
+		"negative events":     {func(c *daemon.Config) { c.History.MaxEvents = -1 }, "history.max_events", "given -1"},
+		"no log":              {func(c *daemon.Config) { c.History.MaxEvents = 0 }, "", ""},
+		"log without memory":  {func(c *daemon.Config) { c.History.MaxBytes = 1023 }, "history.max_bytes", "given 1023, accepted: at least 1KiB"},
+		"negative age":        {func(c *daemon.Config) { c.History.MaxAge = -time.Second }, "history.max_age", "given -1s"},
+		"any age":             {func(c *daemon.Config) { c.History.MaxAge = 0 }, "", ""},
+		"no window":           {func(c *daemon.Config) { c.History.IdempotencyWindow = 0 }, "history.idempotency_window", "given 0s, accepted: at least 1s"},
+		"anonymous topics":    {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{"news", "prices.*", "sport.>"} }, "", ""},
+		"a bad pattern":       {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{"news", "a.>.b"} }, "auth.anonymous_topics", `given "a.>.b"`},
+		"an empty topic":      {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{""} }, "auth.anonymous_topics", `given ""`},
+		"topics of nobody": {func(c *daemon.Config) {
+			c.Auth.Anonymous, c.Auth.AnonymousTopics, c.Auth.JWT.HMACSecret = false, []string{"news"}, secret
+		}, "auth.anonymous_topics", "together with auth.anonymous"},
 		"unknown engine":        {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll, nethttp"},
 		"unknown level":         {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn, error"},
 		"unknown format":        {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text, json"},

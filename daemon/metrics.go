@@ -14,6 +14,7 @@ type figures struct {
 
 	connections, maximum, users, published, deliveries    *prometheus.Desc
 	connects, disconnects, refusals, dropped, sent, queue *prometheus.Desc
+	resumes                                               *prometheus.Desc
 }
 
 func newFigures(stats func() broker.Stats, refused func() int64, maxConnections int) *figures {
@@ -35,6 +36,7 @@ func newFigures(stats func() broker.Stats, refused func() int64, maxConnections 
 		dropped:        desc("dropped_total", "Events queued that never got to their socket.", "reason"),
 		sent:           desc("sent_bytes_total", "Bytes handed to sockets."),
 		queue:          desc("queue_bytes", "Bytes that wait for sockets."),
+		resumes:        desc("resumes_total", "Streams that came with a last event id: replayed without a hole, or told of one for a reason.", "outcome"),
 	}
 }
 
@@ -42,7 +44,7 @@ func newFigures(stats func() broker.Stats, refused func() int64, maxConnections 
 func (f *figures) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		f.connections, f.maximum, f.users, f.published, f.deliveries, f.connects,
-		f.disconnects, f.refusals, f.dropped, f.sent, f.queue,
+		f.disconnects, f.refusals, f.dropped, f.sent, f.queue, f.resumes,
 	} {
 		ch <- desc
 	}
@@ -66,6 +68,10 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	counter(f.connects, stats.Total.Connected)
 	counter(f.refusals, f.refused())
 	counter(f.sent, stats.Total.Bytes)
+	counter(f.resumes, stats.Resumes.Replayed, "replayed")
+	for reason, n := range stats.Resumes.Resets {
+		counter(f.resumes, n, reason)
+	}
 	for reason, n := range stats.Total.Disconnected {
 		counter(f.disconnects, n, reason)
 	}

@@ -108,7 +108,7 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 
 const (
 	// stopGrace is what calls of the control plane are given to finish. They
-	// take milliseconds, but for watches, which would never end.
+	// take milliseconds, but for watches of health, which would never end.
 	stopGrace = 2 * time.Second
 
 	// cutShare is the part of the drain's time that is kept for cutting what
@@ -126,6 +126,7 @@ func (p *parts) end(calls *connections) {
 
 	p.control.SetServing(false)
 	p.streams.Drain()
+	p.control.Drain()
 	var streams errgroup.Group
 	streams.Go(func() error { return p.sse.end(ctx) })
 	streams.Go(func() error { p.broker.Close(); return nil })

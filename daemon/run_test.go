@@ -14,8 +14,10 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
@@ -303,6 +305,42 @@ func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	begun := time.Now()
 	d.end()
 	if err := d.awaitEnd(t); err != nil || time.Since(begun) > long {
+		t.Errorf("the daemon ends after %s with %v", time.Since(begun), err)
+	}
+}
+
+// A publisher's stream and a watch are open for as long as the daemon is, and
+// end with it at once, in a way that says why.
+func TestCallsThatLastEndWithTheDaemon(t *testing.T) {
+	d := start(t, nil)
+	rpc, _ := controlClient(t, d.GRPC)
+	watch, err := rpc.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := watch.Recv(); err != nil || first.GetSnapshotComplete() == nil {
+		t.Fatalf("the watch begins with %v, %v", first, err)
+	}
+	messages, err := rpc.PublishStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	everyone := &pealv1.PublishStreamRequest_Everyone{Everyone: true}
+	if err := messages.Send(&pealv1.PublishStreamRequest{Audience: everyone, Data: "hi"}); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := messages.Recv(); err != nil || reply.GetAcks()[0].GetId() == "" {
+		t.Fatalf("acknowledged with %v, %v", reply, err)
+	}
+	const soon = time.Second // what lasts is cut after two
+	begun := time.Now()
+	d.end()
+	for _, stream := range []interface{ RecvMsg(any) error }{watch, messages} {
+		if err := stream.RecvMsg(&pealv1.StatsResponse{}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the daemon is stopping") {
+			t.Errorf("a call ends with %v", err)
+		}
+	}
+	if err := d.awaitEnd(t); err != nil || time.Since(begun) > soon {
 		t.Errorf("the daemon ends after %s with %v", time.Since(begun), err)
 	}
 }

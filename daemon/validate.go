@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/peald/peald/internal/broker"
 )
 
 // SettingError says which setting cannot be used, and why. Its text is one line
@@ -32,6 +34,8 @@ const (
 	minHeartbeat  = time.Second
 	minRetry      = time.Millisecond // retry: counts in milliseconds
 	minQueueBytes = 1 << 10
+	minLogBytes   = 1 << 10
+	minIdempotent = time.Second
 	minSecret     = 32 // RFC 7518 §3.2: a key as long as the hash, for HS256
 	maxPort       = 1<<16 - 1
 )
@@ -47,6 +51,7 @@ func (c Config) Validate() error {
 		c.checkExposure,
 		c.checkAuth,
 		c.checkBroker,
+		c.checkHistory,
 		c.checkProcess,
 	} {
 		if err := check(); err != nil {
@@ -212,6 +217,14 @@ func (c Config) checkAuth() *SettingError {
 	if c.Auth.Cookie != "" && !isCookieName(c.Auth.Cookie) {
 		return &SettingError{"auth.cookie", strconv.Quote(c.Auth.Cookie), "the name of a cookie, or an empty text"}
 	}
+	for _, pattern := range c.Auth.AnonymousTopics {
+		if err := broker.ValidPattern(pattern); err != nil {
+			return &SettingError{"auth.anonymous_topics", strconv.Quote(pattern), `topics such as "orders", and patterns such as "orders.*" and "orders.>"`}
+		}
+	}
+	if len(c.Auth.AnonymousTopics) > 0 && !c.Auth.Anonymous {
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")), "only together with auth.anonymous, since there are no streams without a token otherwise"}
+	}
 	secret := c.Auth.JWT.HMACSecret
 	if secret != "" && len(secret) < minSecret {
 		return &SettingError{"auth.jwt.hmac_secret", fmt.Sprintf("a secret of %d bytes", len(secret)), fmt.Sprintf("at least %d bytes", minSecret)}
@@ -244,7 +257,23 @@ func (c Config) checkBroker() *SettingError {
 	if c.Broker.QueueBytes < minQueueBytes {
 		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at least " + Bytes(minQueueBytes).String()}
 	}
-	return oneOf("broker.slow_consumer", c.Broker.SlowConsumer, SlowDisconnect, SlowDropOldest)
+	return oneOf("broker.slow_consumer", c.Broker.SlowConsumer, SlowDisconnect, SlowDropOldest, SlowConflate)
+}
+
+func (c Config) checkHistory() *SettingError {
+	if c.History.MaxEvents < 0 {
+		return &SettingError{"history.max_events", strconv.Itoa(c.History.MaxEvents), "a number of events, or 0 for no log"}
+	}
+	if c.History.MaxBytes < minLogBytes {
+		return &SettingError{"history.max_bytes", c.History.MaxBytes.String(), "at least " + Bytes(minLogBytes).String()}
+	}
+	if c.History.MaxAge < 0 {
+		return &SettingError{"history.max_age", c.History.MaxAge.String(), "a duration, or 0 for no bound"}
+	}
+	if c.History.IdempotencyWindow < minIdempotent {
+		return atLeast("history.idempotency_window", c.History.IdempotencyWindow, minIdempotent)
+	}
+	return nil
 }
 
 func (c Config) checkProcess() *SettingError {

@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -31,6 +33,9 @@ type Config struct {
 	Cookie string
 	// Anonymous says whether a stream needs no token.
 	Anonymous bool
+	// AnonymousTopics are the topics and patterns that a stream without token
+	// may subscribe to.
+	AnonymousTopics []string
 	// AllowedOrigins are the origins, besides the listener's own, whose pages
 	// may read streams, such as "https://app.example.com"; "*" is any.
 	AllowedOrigins []string
@@ -130,6 +135,10 @@ func refuse(status int, format string, args ...any) *refusal {
 	return &refusal{status, fmt.Sprintf(format, args...)}
 }
 
+// errStayAway refuses a user whom the control plane has told to stay away: the
+// one status that says so to an EventSource and is no error.
+var errStayAway = &refusal{status: http.StatusNoContent}
+
 // errLater refuses a request for the moment.
 var errLater = errors.New("no more streams can be opened at the moment")
 
@@ -166,12 +175,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// maxParameters is the most parameters of a query that are looked at.
+const maxParameters = 10 * broker.MaxTopics
+
 // subscription reads from a request what its stream is to be.
 func (h *Handler) subscription(r *http.Request, originOK bool) (sub broker.Subscription, err error) {
 	if !acceptsStreams(r.Header) {
 		return sub, refuse(http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
 	}
-	query := r.URL.Query()
+	if n := strings.Count(r.URL.RawQuery, "&") + 1; n > maxParameters {
+		return sub, refuse(http.StatusBadRequest, "the query has %d parameters; topic is accepted 1 to %d times", n, broker.MaxTopics)
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return sub, refuse(http.StatusBadRequest, "the query can't be read: percent-encoded name=value pairs, joined by &, are accepted")
+	}
+	if sub.LastEventID, err = lastEventID(r.Header, query); err != nil {
+		return sub, err
+	}
 	token, err := h.token(r, query)
 	if err != nil {
 		return sub, err
@@ -179,25 +200,79 @@ func (h *Handler) subscription(r *http.Request, originOK bool) (sub broker.Subsc
 	if !originOK && len(r.Header["Cookie"]) > 0 {
 		return sub, refuse(http.StatusForbidden, "the origin %q may not open streams with cookies", r.Header.Get("Origin"))
 	}
+	who, err := h.identify(token)
+	if err != nil {
+		return sub, err
+	}
+	if who.User != "" && h.broker.Barred(who.User) {
+		return sub, errStayAway
+	}
+	sub.User, sub.Expires = who.User, who.Expires
+	sub.Topics, err = topics(query["topic"], who.Topics)
+	return sub, err
+}
+
+// identify tells who the bearer of a token is, or what a stream without one is.
+func (h *Handler) identify(token string) (who auth.Identity, _ error) {
 	if token == "" {
 		if !h.cfg.Anonymous {
-			return sub, refuse(http.StatusUnauthorized, "a token is needed: as Authorization: Bearer, as cookie %s or as access_token in the query", h.cfg.Cookie)
+			return who, refuse(http.StatusUnauthorized, "a token is needed: as Authorization: Bearer, as cookie %s or as access_token in the query", h.cfg.Cookie)
 		}
-		return sub, nil
+		return auth.Identity{Topics: h.cfg.AnonymousTopics}, nil
 	}
 	if h.verifier == nil {
-		return sub, refuse(http.StatusUnauthorized, "this daemon has no key to check tokens with")
+		return who, refuse(http.StatusUnauthorized, "this daemon has no key to check tokens with")
 	}
 	who, err := h.verifier.Verify(token)
 	if err != nil {
-		return sub, refuse(http.StatusUnauthorized, "the token is refused: %v", err)
+		return who, refuse(http.StatusUnauthorized, "the token is refused: %v", err)
 	}
-	return broker.Subscription{User: who.User, Expires: who.Expires}, nil
+	return who, nil
+}
+
+// topics validates the topics and patterns that a stream asks for, and returns
+// them without doubles.
+func topics(asked, allowed []string) ([]string, error) {
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	slices.Sort(asked)
+	asked = slices.Compact(asked)
+	if len(asked) > broker.MaxTopics {
+		return nil, refuse(http.StatusBadRequest, "topic is given %d times, 1 to %d are accepted", len(asked), broker.MaxTopics)
+	}
+	for _, topic := range asked {
+		if err := broker.ValidPattern(topic); err != nil {
+			return nil, refuse(http.StatusBadRequest, "%v", err)
+		}
+		if !slices.ContainsFunc(allowed, func(a string) bool { return broker.Covers(a, topic) }) {
+			return nil, refuse(http.StatusForbidden, "topic %q is not allowed to this stream", topic)
+		}
+	}
+	return asked, nil
+}
+
+// lastEventID finds what the client got last. The header wins: EventSource
+// sends it when it reconnects, with the query of the first connection.
+func lastEventID(header http.Header, query url.Values) (string, error) {
+	if id := header.Get("Last-Event-ID"); id != "" {
+		// Whatever it says, the client would say it again and again, so that
+		// a refusal would be for good. The broker resets the stream instead.
+		return strings.ToValidUTF8(id[:min(len(id), broker.MaxEventID)], "\uFFFD"), nil
+	}
+	id := query.Get("last_event_id")
+	if id == "" {
+		return "", nil
+	}
+	if err := broker.ValidEventID(id); err != nil {
+		return "", refuse(http.StatusBadRequest, "%v", err)
+	}
+	return id, nil
 }
 
 // token finds the request's token: in the Authorization header, the cookie or
 // the query. The same token may stand in several of them.
-func (h *Handler) token(r *http.Request, query map[string][]string) (string, error) {
+func (h *Handler) token(r *http.Request, query url.Values) (string, error) {
 	var found string
 	add := func(token string) error {
 		if found != "" && token != found {
@@ -278,7 +353,9 @@ func writeRefusal(w http.ResponseWriter, r *refusal) {
 		header.Set("WWW-Authenticate", "Bearer")
 	}
 	w.WriteHeader(r.status)
-	fmt.Fprintln(w, r.reason)
+	if r.reason != "" {
+		fmt.Fprintln(w, r.reason)
+	}
 }
 
 // refuseForNow writes a refusal that passes. A client that asks for an event

@@ -27,7 +27,7 @@ type verifier struct{}
 
 func (verifier) Verify(token string) (auth.Identity, error) {
 	if user, ok := strings.CutPrefix(token, "good-"); ok {
-		return auth.Identity{User: user}, nil
+		return auth.Identity{User: user, Topics: []string{"orders.*", "news", "logs.>"}}, nil
 	}
 	return auth.Identity{}, errors.New("it is forged")
 }

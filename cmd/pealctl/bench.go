@@ -20,6 +20,9 @@ func newBench(s *session) *cobra.Command {
 		cfg       bench.Config
 		userToken string
 		svg       string
+		chaos     bool
+		missed    int
+		trial     = bench.ChaosConfig{Topics: 50, Broadcasts: 0.01, ToTopics: 0.19}
 	)
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -34,13 +37,23 @@ The messages are broadcasts, or with --users go to one user after the other.
 Events of other publishers are counted and are no fault.`,
 		Example: `  pealctl bench --clients 5000 --rate 10 --duration 10s
   pealctl bench --clients 2000 --burst 300 --slow 50
-  pealctl bench --clients 1000 --users 500 --rate 200`,
+  pealctl bench --clients 1000 --users 500 --rate 200
+  pealctl bench --chaos --clients 2000 --rate 1000 --duration 60s
+  pealctl bench --resume 20 --clients 10000 --users 500`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if userToken != "" {
 				cfg.Header = http.Header{"Authorization": {"Bearer " + userToken}}
 			}
-			return s.bench(cmd.Context(), cfg, svg)
+			switch {
+			case chaos:
+				trial.URL, trial.Clients, trial.Rate, trial.Duration, trial.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
+				return s.benchChaos(cmd.Context(), trial)
+			case missed > 0:
+				return s.benchResume(cmd.Context(), bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: missed})
+			default:
+				return s.bench(cmd.Context(), cfg, svg)
+			}
 		},
 	}
 	flags := cmd.Flags()
@@ -59,6 +72,10 @@ Events of other publishers are counted and are no fault.`,
 	flags.DurationVar(&cfg.Patience, "patience", 10*time.Second, "how long nothing may arrive until what is missing is lost")
 	flags.IntVar(&cfg.Readers, "readers", 0, "goroutines that read (default: one for four cores)")
 	flags.BoolVar(&cfg.Portable, "portable", false, "a goroutine and a connection of net/http for each stream, as for https and on other systems than Linux")
+	flags.BoolVar(&chaos, "chaos", false, "cut connections at random while messages of all audiences are published, let them resume, and check that nothing is lost")
+	flags.DurationVar(&trial.Life, "life", 2*time.Second, "with --chaos: how long a connection lives on average")
+	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send each of --users so many messages, and have all streams come back at once")
+	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
 	return cmd
 }
 

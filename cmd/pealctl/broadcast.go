@@ -5,12 +5,13 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
 func newBroadcast(s *session) *cobra.Command {
-	var event string
+	var m messageFlags
 	cmd := &cobra.Command{
 		Use:   "broadcast DATA",
 		Short: "Send one event to every open stream",
@@ -21,30 +22,43 @@ last byte.`,
   date | pealctl broadcast --event clock -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := s.data(args[0])
-			if err != nil {
-				return err
-			}
-			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
-				reply, err := c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: data, Event: event})
-				if err != nil {
-					return err
-				}
-				return s.print(reply, receipt(reply))
+			return s.publish(cmd.Context(), &m, args[0], func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error) {
+				return c.Broadcast(ctx, &pealv1.BroadcastRequest{
+					Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.lasts,
+				})
 			})
 		},
 	}
-	eventFlag(cmd, &event, "broadcast")
+	m.add(cmd, "broadcast")
 	return cmd
 }
 
-// receipt shows what became of a message.
-func receipt(reply interface {
+// reply says what became of a message.
+type reply interface {
+	proto.Message
 	GetId() string
 	GetRecipients() int32
-}) func(table.Writer) {
-	return func(t table.Writer) {
-		t.AppendHeader(table.Row{"id", "recipients"})
-		t.AppendRow(table.Row{reply.GetId(), reply.GetRecipients()})
+}
+
+// publish sends a message whose data are given by arg, and shows the reply.
+func (s *session) publish(ctx context.Context, m *messageFlags, arg string,
+	send func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error),
+) error {
+	if err := m.check(); err != nil {
+		return err
 	}
+	data, err := s.data(arg)
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+		r, err := send(ctx, c, data)
+		if err != nil {
+			return err
+		}
+		return s.print(r, func(t table.Writer) {
+			t.AppendHeader(table.Row{"id", "recipients"})
+			t.AppendRow(table.Row{r.GetId(), r.GetRecipients()})
+		})
+	})
 }

@@ -41,6 +41,42 @@ func TestMessagesReachATailThroughTheDaemon(t *testing.T) {
 	}
 }
 
+func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
+	d := pealdtest.Start(t)
+	at := func(args ...string) []string { return append([]string{"--addr", d.GRPC}, args...) }
+	presence := watch(t, at("watch", "--output", "json")...)
+	presence.until(t, `"snapshotComplete":{}`)
+	token := strings.TrimSpace(pealctl(t, at("token", "--user", "alice", "--topics", "orders.*")).stdout)
+	w := watch(t, "tail", d.Events(t, ""), "--user-token", token, "--topic", "orders.*")
+	presence.until(t, `{"opened":{"userId":"alice","connections":1,"time":"`)
+	plain := watch(t, at("watch")...)
+	plain.until(t, "\tpresent\talice\t1")
+
+	if r := pealctl(t, at("publish", "orders.7", "paid")); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	w.until(t, "\ttopic\tpaid")
+	pealctl(t, at("topics")).want(t, "TOPIC     SUBSCRIBERS\norders.*            1\n")
+	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", token, "--topic", "prices"}).wantError(t, "403 Forbidden", `"prices"`)
+
+	if r := pealctl(t, at("disconnect", "alice", "--for", "1h")); r.status != 0 || !strings.Contains(r.stdout, "alice              1") {
+		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
+	}
+	presence.until(t, `,"reason":"disconnected"}}`)
+	plain.until(t, "\tended\talice\t0\tdisconnected")
+	if code := presence.stop(); code != 0 {
+		t.Errorf("an interrupted watch ends with status %d", code)
+	}
+	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", token}).wantError(t, "204 No Content")
+	d.Stop(t)
+	for plain.lines.Scan() {
+		t.Log(plain.lines.Text())
+	}
+	if code := plain.stop(); code != 1 {
+		t.Errorf("a watch of a daemon that stops ends with status %d", code)
+	}
+}
+
 func TestTheDaemonsRefusalsNameTheField(t *testing.T) {
 	d := pealdtest.Start(t)
 	pealctl(t, []string{"--addr", d.GRPC, "broadcast", ""}).wantError(t, "INVALID_ARGUMENT", "data: ")

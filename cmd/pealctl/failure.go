@@ -79,6 +79,10 @@ func (s *session) meaning(c codes.Code) string {
 		return "the daemon doesn't know this call, and may be older than this pealctl"
 	case codes.ResourceExhausted:
 		return "the daemon has no room for that"
+	case codes.AlreadyExists:
+		return "the daemon has had another message"
+	case codes.Aborted:
+		return "the daemon ended the call, which can be made again"
 	case codes.NotFound:
 		return "the daemon has no such thing"
 	default:

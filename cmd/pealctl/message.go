@@ -3,14 +3,64 @@ package main
 import (
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-func eventFlag(cmd *cobra.Command, event *string, otherwise string) {
-	cmd.Flags().StringVar(event, "event", "", fmt.Sprintf("the event's `type`, for addEventListener (default %q)", otherwise))
+// messageFlags are what can be said of any message besides its data.
+type messageFlags struct {
+	event          string
+	idempotencyKey string
+	conflateKey    string
+	ttl            lifetime
 }
+
+// add gives cmd the flags; otherwise is the type of an event without one.
+func (m *messageFlags) add(cmd *cobra.Command, otherwise string) {
+	flags := cmd.Flags()
+	flags.StringVar(&m.event, "event", "", fmt.Sprintf("the event's `type`, for addEventListener (default %q)", otherwise))
+	flags.StringVar(&m.idempotencyKey, "idempotency-key", "", "send nothing if the same message was sent with this `key` before")
+	flags.StringVar(&m.conflateKey, "conflate-key", "", "what the event is the newest state of, for clients that can't keep up")
+	flags.Var(&m.ttl, "ttl", "how long the event may be replayed (default as long as the daemon keeps it)")
+}
+
+func (m *messageFlags) check() error {
+	for _, flag := range []struct{ name, text string }{
+		{"--event", m.event}, {"--idempotency-key", m.idempotencyKey}, {"--conflate-key", m.conflateKey},
+	} {
+		if err := wellFormed(flag.name, flag.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lifetime is a duration flag that knows whether it was given.
+type lifetime struct{ lasts *durationpb.Duration }
+
+// String implements [pflag.Value].
+func (l *lifetime) String() string {
+	if l.lasts == nil {
+		return ""
+	}
+	return l.lasts.AsDuration().String()
+}
+
+// Set implements [pflag.Value].
+func (l *lifetime) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q is no duration like 30s or 1h", text)
+	}
+	l.lasts = durationpb.New(d)
+	return nil
+}
+
+// Type implements [pflag.Value].
+func (*lifetime) Type() string { return "duration" }
 
 // data is what a DATA argument stands for.
 func (s *session) data(arg string) (string, error) {

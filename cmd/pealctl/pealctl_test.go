@@ -32,6 +32,8 @@ type daemon struct {
 	fail      error // what every call ends with, if not nil
 	broadcast []*pealv1.BroadcastRequest
 	sent      []*pealv1.SendToUserRequest
+	published []*pealv1.PublishRequest
+	ended     []*pealv1.DisconnectRequest
 	tokens    []*pealv1.CreateTokenRequest
 	lists     []*pealv1.ListUsersRequest
 	pages     []*pealv1.ListUsersResponse
@@ -79,6 +81,24 @@ func (d *daemon) Broadcast(_ context.Context, r *pealv1.BroadcastRequest) (*peal
 func (d *daemon) SendToUser(_ context.Context, r *pealv1.SendToUserRequest) (*pealv1.SendToUserResponse, error) {
 	d.sent = append(d.sent, r)
 	return &pealv1.SendToUserResponse{Id: "k3f9-1043", Recipients: 2}, nil
+}
+
+func (d *daemon) Publish(_ context.Context, r *pealv1.PublishRequest) (*pealv1.PublishResponse, error) {
+	d.published = append(d.published, r)
+	return &pealv1.PublishResponse{Id: "k3f9-1044", Recipients: 7}, nil
+}
+
+func (d *daemon) Disconnect(_ context.Context, r *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
+	d.ended = append(d.ended, r)
+	return &pealv1.DisconnectResponse{Connections: 3}, nil
+}
+
+// ListTopics has two pages of one topic.
+func (d *daemon) ListTopics(_ context.Context, r *pealv1.ListTopicsRequest) (*pealv1.ListTopicsResponse, error) {
+	if r.GetPageToken() == "" {
+		return &pealv1.ListTopicsResponse{Topics: []*pealv1.Topic{{Topic: r.GetPrefix() + "news", Subscribers: 12}}, NextPageToken: "more"}, nil
+	}
+	return &pealv1.ListTopicsResponse{Topics: []*pealv1.Topic{{Topic: "orders.*", Subscribers: 1}}}, nil
 }
 
 func (d *daemon) CreateToken(_ context.Context, r *pealv1.CreateTokenRequest) (*pealv1.CreateTokenResponse, error) {

@@ -136,9 +136,10 @@ func headline(reply *pealv1.StatsResponse, now time.Time) string {
 	if most := reply.GetMaxConnections(); most > 0 {
 		limit = fmt.Sprintf(" of at most %d", most)
 	}
-	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d events published",
+	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d events published, resumed %d, reset %s",
 		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
-		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetPublished())
+		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetPublished(),
+		reply.GetResumes().GetReplayed(), byReason(reply.GetResumes().GetResets()))
 }
 
 // shardRows shows a row for each shard and the total; and where before is not

@@ -19,6 +19,7 @@ import (
 const defaultStream = "http://127.0.0.1:8080/events"
 
 type tailFlags struct {
+	topics      []string
 	userToken   string
 	lastEventID string
 	count       int
@@ -37,6 +38,7 @@ give up.
 An event is printed as its id, its type and its data, further lines of the data
 indented, control characters escaped; with --output json as one line of JSON.`,
 		Example: `  pealctl tail
+  pealctl tail --topic news --topic 'orders.*'
   pealctl tail --user-token "$(pealctl token --user alice)"`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,6 +52,7 @@ indented, control characters escaped; with --output json as one line of JSON.`,
 			return s.tail(cmd.Context(), url, flags)
 		},
 	}
+	cmd.Flags().StringArrayVar(&flags.topics, "topic", nil, "subscribe to this topic or pattern; may be given several times")
 	cmd.Flags().StringVar(&flags.userToken, "user-token", "", "subscriber `token` to be sent as Authorization: Bearer (PEALCTL_USER_TOKEN)")
 	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "begin after the event with this `id`")
 	cmd.Flags().IntVarP(&flags.count, "count", "n", 0, "end after so many events")
@@ -62,6 +65,11 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fmt.Errorf("%q is no address of a stream: %w", url, err)
+	}
+	if len(flags.topics) > 0 {
+		query := request.URL.Query()
+		query["topic"] = append(query["topic"], flags.topics...)
+		request.URL.RawQuery = query.Encode()
 	}
 	request.Header.Set("User-Agent", "pealctl")
 	if flags.userToken != "" {

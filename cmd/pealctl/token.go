@@ -13,19 +13,26 @@ import (
 
 func newToken(s *session) *cobra.Command {
 	var (
-		user string
-		ttl  time.Duration
+		user   string
+		topics []string
+		ttl    time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:     "token --user USER",
-		Short:   "Have the daemon sign a subscriber token, and print the token alone",
-		Example: `  curl -N -H "Authorization: Bearer $(pealctl token --user alice)" http://127.0.0.1:8080/events`,
-		Args:    cobra.NoArgs,
+		Use:   "token --user USER",
+		Short: "Have the daemon sign a subscriber token, and print the token alone",
+		Example: `  curl -N -H "Authorization: Bearer $(pealctl token --user alice)" http://127.0.0.1:8080/events
+  pealctl token --user alice --topics 'news,orders.*' --ttl 10m`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := wellFormed("--user", user); err != nil {
 				return err
 			}
-			request := &pealv1.CreateTokenRequest{UserId: user}
+			for _, topic := range topics {
+				if err := wellFormed("--topics", topic); err != nil {
+					return err
+				}
+			}
+			request := &pealv1.CreateTokenRequest{UserId: user, Topics: topics}
 			if cmd.Flags().Changed("ttl") {
 				request.Ttl = durationpb.New(ttl)
 			}
@@ -43,6 +50,7 @@ func newToken(s *session) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "the user whom the token stands for")
+	cmd.Flags().StringSliceVar(&topics, "topics", nil, "the topics and patterns that the token allows, separated by commas")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
 	must(cmd.MarkFlagRequired("user"))
 	return cmd

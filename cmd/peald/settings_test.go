@@ -266,6 +266,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 	t.Parallel()
 	cfg := daemon.Defaults()
 	cfg.SSE.AllowedOrigins = []string{"https://a.example", "*"}
+	cfg.Auth.AnonymousTopics = []string{"news", "orders.>"}
 	cfg.Log.Format = "json"
 	cfg.Broker.QueueBytes = 1500
 	for _, commented := range []bool{false, true} {

@@ -32,6 +32,10 @@ type Identity struct {
 	// User is the token's subject.
 	User string
 
+	// Topics are the topics and patterns that the token's bearer may subscribe
+	// to: its "topics".
+	Topics []string
+
 	// Expires is when Verify begins to refuse the token: its "exp" and the
 	// leeway. It is zero for a token that never ends.
 	Expires time.Time
@@ -97,16 +101,17 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	if err != nil {
 		return Identity{}, refuse(t.reasonOf(parsed, err))
 	}
-	id := Identity{User: c.subject}
+	id := Identity{User: c.subject, Topics: c.topics}
 	if c.expires != nil {
 		id.Expires = c.expires.Add(Leeway)
 	}
 	return id, nil
 }
 
-// Mint signs a token for user that is good for ttl, counted up to the next
-// full second because "exp" has no fractions. It also returns that "exp".
-func (t *Tokens) Mint(user string, ttl time.Duration) (token string, expires time.Time, err error) {
+// Mint signs a token for user that allows topics, which may be patterns, and is
+// good for ttl, counted up to the next full second because "exp" has no
+// fractions. It also returns that "exp".
+func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error) {
 	if !validSubject(user) {
 		return "", time.Time{}, errors.New("signing a token: the user id has to be 1 to 255 bytes of UTF-8 without control characters")
 	}
@@ -115,7 +120,8 @@ func (t *Tokens) Mint(user string, ttl time.Duration) (token string, expires tim
 	}
 	now := time.Now()
 	expires = now.Add(ttl + time.Second - time.Nanosecond).Truncate(time.Second)
-	c := jwt.RegisteredClaims{
+	c := minted{Topics: topics}
+	c.RegisteredClaims = jwt.RegisteredClaims{
 		Subject:   user,
 		Issuer:    t.issuer,
 		IssuedAt:  jwt.NewNumericDate(now),
@@ -129,6 +135,13 @@ func (t *Tokens) Mint(user string, ttl time.Duration) (token string, expires tim
 		return "", time.Time{}, fmt.Errorf("signing a token: %w", err)
 	}
 	return token, expires, nil
+}
+
+// minted are the claims of a token that Mint signs.
+type minted struct {
+	jwt.RegisteredClaims
+
+	Topics []string `json:"topics,omitempty"`
 }
 
 // key refuses "crit": RFC 7515 §4.1.11 forbids to accept a token that names

@@ -29,7 +29,7 @@ func TestMintedTokenIsGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(t, auth.Config{Issuer: "shop", Audience: "browsers"})
 		for _, user := range []string{"alice", "Zoë Ångström", "a/b:c?d", "🦊", strings.Repeat("x", 255), `"`, " "} {
-			token, expires, err := tokens.Mint(user, time.Hour)
+			token, expires, err := tokens.Mint(user, nil, time.Hour)
 			if err != nil {
 				t.Fatalf("Mint(%q): %v", user, err)
 			}
@@ -50,7 +50,7 @@ func TestMintedTokenIsGood(t *testing.T) {
 func TestTokenEndsWhenIdentitySays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(t, auth.Config{})
-		token, _, err := tokens.Mint("alice", 1500*time.Millisecond)
+		token, _, err := tokens.Mint("alice", nil, 1500*time.Millisecond)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestMintRefuses(t *testing.T) {
 		{"alice", 0},
 		{"alice", -time.Second},
 	} {
-		if token, _, err := tokens.Mint(c.user, c.ttl); err == nil {
+		if token, _, err := tokens.Mint(c.user, nil, c.ttl); err == nil {
 			t.Errorf("Mint(%q, %s) = %q", c.user, c.ttl, token)
 		}
 	}
@@ -133,7 +133,7 @@ func TestShortSecretIsRefused(t *testing.T) {
 
 func BenchmarkVerify(b *testing.B) {
 	tokens := newTokens(b, auth.Config{Issuer: "shop", Audience: "browsers"})
-	token, _, err := tokens.Mint("alice", time.Hour)
+	token, _, err := tokens.Mint("alice", nil, time.Hour)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func BenchmarkMint(b *testing.B) {
 	tokens := newTokens(b, auth.Config{})
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := tokens.Mint("alice", time.Hour); err != nil {
+		if _, _, err := tokens.Mint("alice", nil, time.Hour); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -31,6 +31,7 @@ type claims struct {
 	audience  jwt.ClaimStrings
 	expires   *jwt.NumericDate
 	notBefore *jwt.NumericDate
+	topics    []string
 }
 
 // UnmarshalJSON takes each claim under its exact name.
@@ -48,6 +49,8 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 		"sub": &c.subject,
 		"iss": &c.issuer,
 		"aud": &c.audience,
+
+		"topics": &c.topics,
 	} {
 		if err := take(raw, name, into); err != nil {
 			return err

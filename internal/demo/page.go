@@ -37,7 +37,7 @@ type Config struct {
 
 // Minter signs a subscriber token for a user, which is good for ttl.
 type Minter interface {
-	Mint(user string, ttl time.Duration) (token string, expires time.Time, err error)
+	Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error)
 }
 
 const (

@@ -46,7 +46,7 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		SameSite: http.SameSiteStrictMode,
 	}
 	if user != "" {
-		token, _, err := h.cfg.Tokens.Mint(user, tokenLife)
+		token, _, err := h.cfg.Tokens.Mint(user, nil, tokenLife)
 		if err != nil {
 			http.Error(w, "no token could be signed", http.StatusInternalServerError)
 			return

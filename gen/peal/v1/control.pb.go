@@ -37,7 +37,21 @@ type BroadcastRequest struct {
 	Data string `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	// The event's type, "broadcast" where empty. At most 255 bytes, without CR,
 	// LF or NUL, and not beginning with "peald.".
-	Event         string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	// Makes a repetition harmless: for as long as history.idempotency_window,
+	// the same message with the same key gets the first one's reply, and nothing
+	// is sent again; another message with the key gets ALREADY_EXISTS. At most
+	// 128 bytes of UTF-8 without control characters; empty for none.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// How long the event may be replayed to streams that come later, where that
+	// is less than the log keeps events. More than 0s, at most 365 days; absent
+	// for no end of its own.
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// What the event is the newest state of, such as a price or a progress. With
+	// broker.slow_consumer=conflate, a stream that can't keep up gets only the
+	// newest event of each key. At most 128 bytes of UTF-8 without control
+	// characters; empty for none.
+	ConflateKey   string `protobuf:"bytes,5,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -82,6 +96,27 @@ func (x *BroadcastRequest) GetData() string {
 func (x *BroadcastRequest) GetEvent() string {
 	if x != nil {
 		return x.Event
+	}
+	return ""
+}
+
+func (x *BroadcastRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *BroadcastRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *BroadcastRequest) GetConflateKey() string {
+	if x != nil {
+		return x.ConflateKey
 	}
 	return ""
 }
@@ -151,7 +186,13 @@ type SendToUserRequest struct {
 	Data string `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// The event's type, "individual" where empty; otherwise as in
 	// BroadcastRequest.
-	Event         string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
+	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
+	// As in BroadcastRequest.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// As in BroadcastRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// As in BroadcastRequest.
+	ConflateKey   string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +244,27 @@ func (x *SendToUserRequest) GetData() string {
 func (x *SendToUserRequest) GetEvent() string {
 	if x != nil {
 		return x.Event
+	}
+	return ""
+}
+
+func (x *SendToUserRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *SendToUserRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *SendToUserRequest) GetConflateKey() string {
+	if x != nil {
+		return x.ConflateKey
 	}
 	return ""
 }
@@ -262,6 +324,557 @@ func (x *SendToUserResponse) GetRecipients() int32 {
 	return 0
 }
 
+// PublishRequest is an event for the subscribers of one topic.
+type PublishRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic: 1 to 255 bytes of UTF-8 without control characters, whose
+	// tokens, between dots, are not "*" or ">".
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// As in BroadcastRequest.
+	Data string `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// The event's type, "topic" where empty; otherwise as in BroadcastRequest.
+	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
+	// As in BroadcastRequest.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// As in BroadcastRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// As in BroadcastRequest.
+	ConflateKey   string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishRequest) Reset() {
+	*x = PublishRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishRequest) ProtoMessage() {}
+
+func (x *PublishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
+func (*PublishRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PublishRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *PublishRequest) GetConflateKey() string {
+	if x != nil {
+		return x.ConflateKey
+	}
+	return ""
+}
+
+// PublishResponse says what became of an event for a topic.
+type PublishResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The streams that the event was queued to.
+	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResponse) Reset() {
+	*x = PublishResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResponse) ProtoMessage() {}
+
+func (x *PublishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
+func (*PublishResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PublishResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PublishResponse) GetRecipients() int32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+// PublishStreamRequest is one message of a PublishStream. Messages are numbered
+// in the order in which they are sent, from 1.
+type PublishStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom the message is for; required.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*PublishStreamRequest_Everyone
+	//	*PublishStreamRequest_UserId
+	//	*PublishStreamRequest_Topic
+	Audience isPublishStreamRequest_Audience `protobuf_oneof:"audience"`
+	// As in BroadcastRequest.
+	Data string `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// The event's type: "broadcast", "individual" or "topic" where empty;
+	// otherwise as in BroadcastRequest.
+	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	// As in BroadcastRequest.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// As in BroadcastRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// As in BroadcastRequest.
+	ConflateKey   string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishStreamRequest) Reset() {
+	*x = PublishStreamRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishStreamRequest) ProtoMessage() {}
+
+func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishStreamRequest.ProtoReflect.Descriptor instead.
+func (*PublishStreamRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PublishStreamRequest) GetAudience() isPublishStreamRequest_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *PublishStreamRequest) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishStreamRequest_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *PublishStreamRequest) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishStreamRequest_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *PublishStreamRequest) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishStreamRequest_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *PublishStreamRequest) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *PublishStreamRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *PublishStreamRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *PublishStreamRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *PublishStreamRequest) GetConflateKey() string {
+	if x != nil {
+		return x.ConflateKey
+	}
+	return ""
+}
+
+type isPublishStreamRequest_Audience interface {
+	isPublishStreamRequest_Audience()
+}
+
+type PublishStreamRequest_Everyone struct {
+	// Everybody, as by Broadcast. Only true is accepted.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
+type PublishStreamRequest_UserId struct {
+	// One user, as by SendToUser.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type PublishStreamRequest_Topic struct {
+	// The subscribers of one topic, as by Publish.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
+}
+
+func (*PublishStreamRequest_Everyone) isPublishStreamRequest_Audience() {}
+
+func (*PublishStreamRequest_UserId) isPublishStreamRequest_Audience() {}
+
+func (*PublishStreamRequest_Topic) isPublishStreamRequest_Audience() {}
+
+// PublishStreamResponse acknowledges one or more messages of a PublishStream.
+type PublishStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of the messages: the next ones in order, those that were
+	// waiting for an acknowledgement together.
+	Acks          []*PublishAck `protobuf:"bytes,1,rep,name=acks,proto3" json:"acks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishStreamResponse) Reset() {
+	*x = PublishStreamResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishStreamResponse) ProtoMessage() {}
+
+func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishStreamResponse.ProtoReflect.Descriptor instead.
+func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PublishStreamResponse) GetAcks() []*PublishAck {
+	if x != nil {
+		return x.Acks
+	}
+	return nil
+}
+
+// PublishAck says what became of one message of a PublishStream.
+type PublishAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which message it was: 1 for the first of the stream, and so on without a
+	// gap.
+	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The event's id, as browsers see it in MessageEvent.lastEventId; empty for
+	// a message that was refused.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The streams that the event was queued to.
+	Recipients int32 `protobuf:"varint,3,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// Why the message was refused; absent where it was published.
+	Error         *PublishError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishAck) Reset() {
+	*x = PublishAck{}
+	mi := &file_peal_v1_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishAck) ProtoMessage() {}
+
+func (x *PublishAck) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishAck.ProtoReflect.Descriptor instead.
+func (*PublishAck) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PublishAck) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *PublishAck) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PublishAck) GetRecipients() int32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+func (x *PublishAck) GetError() *PublishError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// PublishError is why one message of a PublishStream was refused: what the
+// status of a call would say.
+type PublishError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The google.rpc.Code, such as 3 for INVALID_ARGUMENT and 6 for
+	// ALREADY_EXISTS.
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The error in words.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The reason that google.rpc.ErrorInfo would have.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The fields that are wrong, and what is wrong with them.
+	FieldViolations []*FieldViolation `protobuf:"bytes,4,rep,name=field_violations,json=fieldViolations,proto3" json:"field_violations,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *PublishError) Reset() {
+	*x = PublishError{}
+	mi := &file_peal_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishError) ProtoMessage() {}
+
+func (x *PublishError) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishError.ProtoReflect.Descriptor instead.
+func (*PublishError) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PublishError) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *PublishError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *PublishError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PublishError) GetFieldViolations() []*FieldViolation {
+	if x != nil {
+		return x.FieldViolations
+	}
+	return nil
+}
+
+// FieldViolation says what is wrong with a field, as that of
+// google.rpc.BadRequest does.
+type FieldViolation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field's name.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// What is wrong with it.
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldViolation) Reset() {
+	*x = FieldViolation{}
+	mi := &file_peal_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldViolation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldViolation) ProtoMessage() {}
+
+func (x *FieldViolation) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
+func (*FieldViolation) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *FieldViolation) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *FieldViolation) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // ListUsersRequest asks for a page of connected users.
 type ListUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -277,7 +890,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[4]
+	mi := &file_peal_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +902,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[4]
+	mi := &file_peal_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +915,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListUsersRequest) GetPageSize() int32 {
@@ -339,7 +952,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[5]
+	mi := &file_peal_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +964,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[5]
+	mi := &file_peal_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +977,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -396,7 +1009,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_peal_v1_control_proto_msgTypes[6]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +1021,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[6]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +1034,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *User) GetUserId() string {
@@ -445,6 +1058,620 @@ func (x *User) GetConnectedSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// ListTopicsRequest asks for a page of topics.
+type ListTopicsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topics a page: 100 where zero, at most 1000.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty for the first.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only topics and patterns that begin with this.
+	Prefix        string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopicsRequest) Reset() {
+	*x = ListTopicsRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopicsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopicsRequest) ProtoMessage() {}
+
+func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
+func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListTopicsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTopicsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListTopicsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// ListTopicsResponse is a page of topics.
+type ListTopicsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topics and patterns, in ascending order of name.
+	Topics []*Topic `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	// What to ask the next page with; empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopicsResponse) Reset() {
+	*x = ListTopicsResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopicsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopicsResponse) ProtoMessage() {}
+
+func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
+func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListTopicsResponse) GetTopics() []*Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *ListTopicsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Topic is a topic or pattern that at least one stream subscribes to.
+type Topic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic or pattern, as the streams name it.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The streams that name it. Those that get a topic's events by a pattern are
+	// counted with the pattern.
+	Subscribers   int32 `protobuf:"varint,2,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Topic) Reset() {
+	*x = Topic{}
+	mi := &file_peal_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Topic) ProtoMessage() {}
+
+func (x *Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Topic.ProtoReflect.Descriptor instead.
+func (*Topic) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Topic) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Topic) GetSubscribers() int32 {
+	if x != nil {
+		return x.Subscribers
+	}
+	return 0
+}
+
+// WatchConnectionsRequest begins a watch.
+type WatchConnectionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchConnectionsRequest) Reset() {
+	*x = WatchConnectionsRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchConnectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchConnectionsRequest) ProtoMessage() {}
+
+func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
+func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+// WatchConnectionsResponse is what a watch tells: one thing at a time.
+type WatchConnectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is told.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*WatchConnectionsResponse_Present
+	//	*WatchConnectionsResponse_SnapshotComplete
+	//	*WatchConnectionsResponse_Opened
+	//	*WatchConnectionsResponse_Ended
+	Event         isWatchConnectionsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchConnectionsResponse) Reset() {
+	*x = WatchConnectionsResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchConnectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchConnectionsResponse) ProtoMessage() {}
+
+func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
+func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchConnectionsResponse) GetPresent() *User {
+	if x != nil {
+		if x, ok := x.Event.(*WatchConnectionsResponse_Present); ok {
+			return x.Present
+		}
+	}
+	return nil
+}
+
+func (x *WatchConnectionsResponse) GetSnapshotComplete() *SnapshotComplete {
+	if x != nil {
+		if x, ok := x.Event.(*WatchConnectionsResponse_SnapshotComplete); ok {
+			return x.SnapshotComplete
+		}
+	}
+	return nil
+}
+
+func (x *WatchConnectionsResponse) GetOpened() *StreamOpened {
+	if x != nil {
+		if x, ok := x.Event.(*WatchConnectionsResponse_Opened); ok {
+			return x.Opened
+		}
+	}
+	return nil
+}
+
+func (x *WatchConnectionsResponse) GetEnded() *StreamEnded {
+	if x != nil {
+		if x, ok := x.Event.(*WatchConnectionsResponse_Ended); ok {
+			return x.Ended
+		}
+	}
+	return nil
+}
+
+type isWatchConnectionsResponse_Event interface {
+	isWatchConnectionsResponse_Event()
+}
+
+type WatchConnectionsResponse_Present struct {
+	// A user who held streams when the watch began, in order of user id.
+	Present *User `protobuf:"bytes,1,opt,name=present,proto3,oneof"`
+}
+
+type WatchConnectionsResponse_SnapshotComplete struct {
+	// All who were present have been told; from here on come changes.
+	SnapshotComplete *SnapshotComplete `protobuf:"bytes,2,opt,name=snapshot_complete,json=snapshotComplete,proto3,oneof"`
+}
+
+type WatchConnectionsResponse_Opened struct {
+	// A stream was opened.
+	Opened *StreamOpened `protobuf:"bytes,3,opt,name=opened,proto3,oneof"`
+}
+
+type WatchConnectionsResponse_Ended struct {
+	// A stream has ended.
+	Ended *StreamEnded `protobuf:"bytes,4,opt,name=ended,proto3,oneof"`
+}
+
+func (*WatchConnectionsResponse_Present) isWatchConnectionsResponse_Event() {}
+
+func (*WatchConnectionsResponse_SnapshotComplete) isWatchConnectionsResponse_Event() {}
+
+func (*WatchConnectionsResponse_Opened) isWatchConnectionsResponse_Event() {}
+
+func (*WatchConnectionsResponse_Ended) isWatchConnectionsResponse_Event() {}
+
+// SnapshotComplete separates those present from the changes.
+type SnapshotComplete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotComplete) Reset() {
+	*x = SnapshotComplete{}
+	mi := &file_peal_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotComplete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotComplete) ProtoMessage() {}
+
+func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
+func (*SnapshotComplete) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+// StreamOpened tells of a stream that was opened.
+type StreamOpened struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose stream it is; empty for an anonymous one.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The streams that the user holds with this one; for an anonymous stream,
+	// all anonymous ones.
+	Connections int32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	// When it was opened.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamOpened) Reset() {
+	*x = StreamOpened{}
+	mi := &file_peal_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamOpened) ProtoMessage() {}
+
+func (x *StreamOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
+func (*StreamOpened) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StreamOpened) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *StreamOpened) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *StreamOpened) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// StreamEnded tells of a stream that has ended.
+type StreamEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose stream it was; empty for an anonymous one.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The streams that the user still holds, 0 where the user is gone; for an
+	// anonymous stream, all anonymous ones.
+	Connections int32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	// When it ended.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// Why it ended: "hung_up" by the client, "disconnected" by the control
+	// plane, "expired" with its token, "slow_consumer", "write_timeout",
+	// "write_failed" or "shutdown".
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEnded) Reset() {
+	*x = StreamEnded{}
+	mi := &file_peal_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEnded) ProtoMessage() {}
+
+func (x *StreamEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
+func (*StreamEnded) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *StreamEnded) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *StreamEnded) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *StreamEnded) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *StreamEnded) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// DisconnectRequest says whose streams are to end.
+type DisconnectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user: 1 to 255 bytes of UTF-8 without control characters.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// How long the user is to stay away: new streams are answered with 204, at
+	// which browsers give up for good. More than 0s, at most 365 days; absent
+	// for not at all. A later call with it counts from then.
+	For           *durationpb.Duration `protobuf:"bytes,2,opt,name=for,proto3" json:"for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectRequest) Reset() {
+	*x = DisconnectRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectRequest) ProtoMessage() {}
+
+func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DisconnectRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *DisconnectRequest) GetFor() *durationpb.Duration {
+	if x != nil {
+		return x.For
+	}
+	return nil
+}
+
+// DisconnectResponse says what was ended.
+type DisconnectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The streams that were ended.
+	Connections   int32 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectResponse) Reset() {
+	*x = DisconnectResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectResponse) ProtoMessage() {}
+
+func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DisconnectResponse) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 // StatsRequest asks for the daemon's figures.
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -454,7 +1681,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[7]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +1693,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[7]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +1706,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 // StatsResponse is what the daemon holds, and has done since it started.
@@ -499,13 +1726,15 @@ type StatsResponse struct {
 	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
 	// The streams that this daemon may hold.
 	MaxConnections int32 `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The streams that came with a last event id, since the start.
+	Resumes       *Resumes `protobuf:"bytes,8,opt,name=resumes,proto3" json:"resumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +1746,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +1759,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -582,6 +1811,68 @@ func (x *StatsResponse) GetMaxConnections() int32 {
 	return 0
 }
 
+func (x *StatsResponse) GetResumes() *Resumes {
+	if x != nil {
+		return x.Resumes
+	}
+	return nil
+}
+
+// Resumes counts the streams that came with a last event id.
+type Resumes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that went on from there without a hole.
+	Replayed int64 `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Those that were told of a hole by peald.reset, by its reason.
+	Resets        map[string]int64 `protobuf:"bytes,2,rep,name=resets,proto3" json:"resets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resumes) Reset() {
+	*x = Resumes{}
+	mi := &file_peal_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resumes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resumes) ProtoMessage() {}
+
+func (x *Resumes) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
+func (*Resumes) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Resumes) GetReplayed() int64 {
+	if x != nil {
+		return x.Replayed
+	}
+	return 0
+}
+
+func (x *Resumes) GetResets() map[string]int64 {
+	if x != nil {
+		return x.Resets
+	}
+	return nil
+}
+
 // ShardStats is what one shard holds, and has done since the start.
 type ShardStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -609,7 +1900,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +1912,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +1925,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -707,14 +1998,18 @@ type CreateTokenRequest struct {
 	// without control characters.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// How long the token is valid: an hour where absent, at most 365 days.
-	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// The topics and patterns that the token's bearer may subscribe to: its
+	// "topics". A pattern has "*" for any one token between dots, and as its
+	// last ">" for one or more. At most 100; none where empty.
+	Topics        []string `protobuf:"bytes,3,rep,name=topics,proto3" json:"topics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +2021,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +2034,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -752,6 +2047,13 @@ func (x *CreateTokenRequest) GetUserId() string {
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
 	if x != nil {
 		return x.Ttl
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
 	}
 	return nil
 }
@@ -770,7 +2072,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +2084,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +2097,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -816,24 +2118,71 @@ var File_peal_v1_control_proto protoreflect.FileDescriptor
 
 const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15peal/v1/control.proto\x12\apeal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n" +
+	"\x15peal/v1/control.proto\x12\apeal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n" +
 	"\x10BroadcastRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\tR\x04data\x12\x14\n" +
-	"\x05event\x18\x02 \x01(\tR\x05event\"C\n" +
+	"\x05event\x18\x02 \x01(\tR\x05event\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fconflate_key\x18\x05 \x01(\tR\vconflateKey\"C\n" +
 	"\x11BroadcastResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"V\n" +
+	"recipients\"\xcf\x01\n" +
 	"\x11SendToUserRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\tR\x04data\x12\x14\n" +
-	"\x05event\x18\x03 \x01(\tR\x05event\"D\n" +
+	"\x05event\x18\x03 \x01(\tR\x05event\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12+\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\"D\n" +
 	"\x12SendToUserResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"f\n" +
+	"recipients\"\xc9\x01\n" +
+	"\x0ePublishRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\x12\x14\n" +
+	"\x05event\x18\x03 \x01(\tR\x05event\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12+\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\"A\n" +
+	"\x0fPublishResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\x05R\n" +
+	"recipients\"\x96\x02\n" +
+	"\x14PublishStreamRequest\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\tR\x04data\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\tR\x05event\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12+\n" +
+	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fconflate_key\x18\b \x01(\tR\vconflateKeyB\n" +
+	"\n" +
+	"\baudience\"@\n" +
+	"\x15PublishStreamResponse\x12'\n" +
+	"\x04acks\x18\x01 \x03(\v2\x13.peal.v1.PublishAckR\x04acks\"\x81\x01\n" +
+	"\n" +
+	"PublishAck\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x03 \x01(\x05R\n" +
+	"recipients\x12+\n" +
+	"\x05error\x18\x04 \x01(\v2\x15.peal.v1.PublishErrorR\x05error\"\x98\x01\n" +
+	"\fPublishError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12B\n" +
+	"\x10field_violations\x18\x04 \x03(\v2\x17.peal.v1.FieldViolationR\x0ffieldViolations\"H\n" +
+	"\x0eFieldViolation\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"f\n" +
 	"\x10ListUsersRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -845,8 +2194,41 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x04User\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x05R\vconnections\x12C\n" +
-	"\x0fconnected_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0econnectedSince\"\x0e\n" +
-	"\fStatsRequest\"\x99\x02\n" +
+	"\x0fconnected_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0econnectedSince\"g\n" +
+	"\x11ListTopicsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"d\n" +
+	"\x12ListTopicsResponse\x12&\n" +
+	"\x06topics\x18\x01 \x03(\v2\x0e.peal.v1.TopicR\x06topics\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"?\n" +
+	"\x05Topic\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
+	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"\x19\n" +
+	"\x17WatchConnectionsRequest\"\xf7\x01\n" +
+	"\x18WatchConnectionsResponse\x12)\n" +
+	"\apresent\x18\x01 \x01(\v2\r.peal.v1.UserH\x00R\apresent\x12H\n" +
+	"\x11snapshot_complete\x18\x02 \x01(\v2\x19.peal.v1.SnapshotCompleteH\x00R\x10snapshotComplete\x12/\n" +
+	"\x06opened\x18\x03 \x01(\v2\x15.peal.v1.StreamOpenedH\x00R\x06opened\x12,\n" +
+	"\x05ended\x18\x04 \x01(\v2\x14.peal.v1.StreamEndedH\x00R\x05endedB\a\n" +
+	"\x05event\"\x12\n" +
+	"\x10SnapshotComplete\"y\n" +
+	"\fStreamOpened\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
+	"\vconnections\x18\x02 \x01(\x05R\vconnections\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x90\x01\n" +
+	"\vStreamEnded\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
+	"\vconnections\x18\x02 \x01(\x05R\vconnections\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"Y\n" +
+	"\x11DisconnectRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12+\n" +
+	"\x03for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03for\"6\n" +
+	"\x12DisconnectResponse\x12 \n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections\"\x0e\n" +
+	"\fStatsRequest\"\xc5\x02\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -855,7 +2237,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12'\n" +
-	"\x0fmax_connections\x18\a \x01(\x05R\x0emaxConnections\"\xfa\x03\n" +
+	"\x0fmax_connections\x18\a \x01(\x05R\x0emaxConnections\x12*\n" +
+	"\aresumes\x18\b \x01(\v2\x10.peal.v1.ResumesR\aresumes\"\x96\x01\n" +
+	"\aResumes\x12\x1a\n" +
+	"\breplayed\x18\x01 \x01(\x03R\breplayed\x124\n" +
+	"\x06resets\x18\x02 \x03(\v2\x1c.peal.v1.Resumes.ResetsEntryR\x06resets\x1a9\n" +
+	"\vResetsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xfa\x03\n" +
 	"\n" +
 	"ShardStats\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x05R\x05shard\x12 \n" +
@@ -872,19 +2261,27 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"Z\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"r\n" +
 	"\x12CreateTokenRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12+\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"f\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
+	"\x06topics\x18\x03 \x03(\tR\x06topics\"f\n" +
 	"\x13CreateTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x129\n" +
 	"\n" +
-	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt2\xe1\x02\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt2\xdc\x05\n" +
 	"\x0eControlService\x12B\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\x12E\n" +
 	"\n" +
-	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\x12B\n" +
-	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\x126\n" +
+	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\x12<\n" +
+	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\x12R\n" +
+	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse(\x010\x01\x12B\n" +
+	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\x12E\n" +
+	"\n" +
+	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\x12Y\n" +
+	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse0\x01\x12E\n" +
+	"\n" +
+	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x126\n" +
 	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\x12H\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponseB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
 
@@ -900,50 +2297,96 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_peal_v1_control_proto_goTypes = []any{
-	(*BroadcastRequest)(nil),      // 0: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),     // 1: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),     // 2: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),    // 3: peal.v1.SendToUserResponse
-	(*ListUsersRequest)(nil),      // 4: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),     // 5: peal.v1.ListUsersResponse
-	(*User)(nil),                  // 6: peal.v1.User
-	(*StatsRequest)(nil),          // 7: peal.v1.StatsRequest
-	(*StatsResponse)(nil),         // 8: peal.v1.StatsResponse
-	(*ShardStats)(nil),            // 9: peal.v1.ShardStats
-	(*CreateTokenRequest)(nil),    // 10: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 11: peal.v1.CreateTokenResponse
-	nil,                           // 12: peal.v1.ShardStats.DisconnectedEntry
-	nil,                           // 13: peal.v1.ShardStats.DroppedEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*BroadcastRequest)(nil),         // 0: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),        // 1: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),        // 2: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),       // 3: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),           // 4: peal.v1.PublishRequest
+	(*PublishResponse)(nil),          // 5: peal.v1.PublishResponse
+	(*PublishStreamRequest)(nil),     // 6: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),    // 7: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),               // 8: peal.v1.PublishAck
+	(*PublishError)(nil),             // 9: peal.v1.PublishError
+	(*FieldViolation)(nil),           // 10: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),         // 11: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 12: peal.v1.ListUsersResponse
+	(*User)(nil),                     // 13: peal.v1.User
+	(*ListTopicsRequest)(nil),        // 14: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),       // 15: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                    // 16: peal.v1.Topic
+	(*WatchConnectionsRequest)(nil),  // 17: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil), // 18: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),         // 19: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),             // 20: peal.v1.StreamOpened
+	(*StreamEnded)(nil),              // 21: peal.v1.StreamEnded
+	(*DisconnectRequest)(nil),        // 22: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),       // 23: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),             // 24: peal.v1.StatsRequest
+	(*StatsResponse)(nil),            // 25: peal.v1.StatsResponse
+	(*Resumes)(nil),                  // 26: peal.v1.Resumes
+	(*ShardStats)(nil),               // 27: peal.v1.ShardStats
+	(*CreateTokenRequest)(nil),       // 28: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 29: peal.v1.CreateTokenResponse
+	nil,                              // 30: peal.v1.Resumes.ResetsEntry
+	nil,                              // 31: peal.v1.ShardStats.DisconnectedEntry
+	nil,                              // 32: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),      // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 34: google.protobuf.Timestamp
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	6,  // 0: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	14, // 1: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	9,  // 2: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	9,  // 3: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	14, // 4: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	12, // 5: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	13, // 6: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	15, // 7: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	14, // 8: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 9: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	2,  // 10: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	4,  // 11: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	7,  // 12: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	10, // 13: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	1,  // 14: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	3,  // 15: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	5,  // 16: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	8,  // 17: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	11, // 18: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	33, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	33, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	33, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	33, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	8,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	9,  // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	10, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	13, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	34, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	16, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	13, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	19, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	20, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	21, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	34, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	34, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	33, // 16: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	27, // 17: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	27, // 18: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	34, // 19: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	26, // 20: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	30, // 21: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	31, // 22: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	32, // 23: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	33, // 24: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	34, // 25: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 26: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	2,  // 27: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	4,  // 28: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	6,  // 29: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	11, // 30: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	14, // 31: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	17, // 32: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	22, // 33: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	24, // 34: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	28, // 35: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	1,  // 36: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	3,  // 37: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	5,  // 38: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	7,  // 39: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	12, // 40: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	15, // 41: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	18, // 42: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	23, // 43: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	25, // 44: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	29, // 45: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	36, // [36:46] is the sub-list for method output_type
+	26, // [26:36] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -951,13 +2394,24 @@ func file_peal_v1_control_proto_init() {
 	if File_peal_v1_control_proto != nil {
 		return
 	}
+	file_peal_v1_control_proto_msgTypes[6].OneofWrappers = []any{
+		(*PublishStreamRequest_Everyone)(nil),
+		(*PublishStreamRequest_UserId)(nil),
+		(*PublishStreamRequest_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+		(*WatchConnectionsResponse_Present)(nil),
+		(*WatchConnectionsResponse_SnapshotComplete)(nil),
+		(*WatchConnectionsResponse_Opened)(nil),
+		(*WatchConnectionsResponse_Ended)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

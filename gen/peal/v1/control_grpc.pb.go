@@ -25,11 +25,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControlService_Broadcast_FullMethodName   = "/peal.v1.ControlService/Broadcast"
-	ControlService_SendToUser_FullMethodName  = "/peal.v1.ControlService/SendToUser"
-	ControlService_ListUsers_FullMethodName   = "/peal.v1.ControlService/ListUsers"
-	ControlService_Stats_FullMethodName       = "/peal.v1.ControlService/Stats"
-	ControlService_CreateToken_FullMethodName = "/peal.v1.ControlService/CreateToken"
+	ControlService_Broadcast_FullMethodName        = "/peal.v1.ControlService/Broadcast"
+	ControlService_SendToUser_FullMethodName       = "/peal.v1.ControlService/SendToUser"
+	ControlService_Publish_FullMethodName          = "/peal.v1.ControlService/Publish"
+	ControlService_PublishStream_FullMethodName    = "/peal.v1.ControlService/PublishStream"
+	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
+	ControlService_ListTopics_FullMethodName       = "/peal.v1.ControlService/ListTopics"
+	ControlService_WatchConnections_FullMethodName = "/peal.v1.ControlService/WatchConnections"
+	ControlService_Disconnect_FullMethodName       = "/peal.v1.ControlService/Disconnect"
+	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
+	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -41,16 +46,50 @@ const (
 // Errors are canonical: INVALID_ARGUMENT carries a google.rpc.BadRequest that
 // names each field, UNAUTHENTICATED and PERMISSION_DENIED speak of the
 // caller's control token, UNAVAILABLE means that the daemon is stopping,
-// FAILED_PRECONDITION that it is not configured for the call.
+// FAILED_PRECONDITION that it is not configured for the call, ALREADY_EXISTS
+// that an idempotency_key came with another message before.
 type ControlServiceClient interface {
 	// Broadcast sends one event to every open stream, authenticated or not.
 	Broadcast(ctx context.Context, in *BroadcastRequest, opts ...grpc.CallOption) (*BroadcastResponse, error)
 	// SendToUser sends one event to every stream of one user. A user without a
 	// stream is no error: the reply then says zero recipients.
 	SendToUser(ctx context.Context, in *SendToUserRequest, opts ...grpc.CallOption) (*SendToUserResponse, error)
+	// Publish sends one event to every stream that subscribes to a topic, by its
+	// name or by a pattern. A topic without subscribers is no error: the reply
+	// then says zero recipients.
+	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
+	// PublishStream is for backends that publish much: many messages of any
+	// audience on one stream. Messages are published in the order in which they
+	// were sent, and each is acknowledged in that order, one that is refused with
+	// its error, which does not end the stream.
+	//
+	// Read acknowledgements while you send: who sends on and on and reads none
+	// is held back by flow control. Close the sending side, and the stream ends
+	// with OK once all is acknowledged. Where it ends otherwise, what was not
+	// acknowledged may have been published or not: with idempotency keys it can
+	// be sent again.
+	//
+	// gRPC only.
+	PublishStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse], error)
 	// ListUsers lists the users who hold at least one stream, in ascending order
 	// of user id (by byte).
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
+	// ListTopics lists the topics and patterns that streams subscribe to, in
+	// ascending order of name (by byte).
+	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
+	// WatchConnections tells of streams that are opened and that end, so that a
+	// backend can keep presence itself: first the users who hold streams, then
+	// that these were all, then each change since, in order.
+	//
+	// It ends with ABORTED where the caller reads too slowly to be told all, and
+	// with UNAVAILABLE where the daemon is stopping. Either way, watch anew: the
+	// new watch begins with who is there then.
+	//
+	// gRPC only.
+	WatchConnections(ctx context.Context, in *WatchConnectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConnectionsResponse], error)
+	// Disconnect ends all streams of one user. A browser whose stream is ended
+	// comes back by itself, unless it is told to stay away.
+	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 	// Stats says what the daemon holds and has done since it started.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
@@ -86,10 +125,72 @@ func (c *controlServiceClient) SendToUser(ctx context.Context, in *SendToUserReq
 	return out, nil
 }
 
+func (c *controlServiceClient) Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishResponse)
+	err := c.cc.Invoke(ctx, ControlService_Publish_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) PublishStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[0], ControlService_PublishStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PublishStreamRequest, PublishStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_PublishStreamClient = grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse]
+
 func (c *controlServiceClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListUsersResponse)
 	err := c.cc.Invoke(ctx, ControlService_ListUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTopicsResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListTopics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) WatchConnections(ctx context.Context, in *WatchConnectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConnectionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[1], ControlService_WatchConnections_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchConnectionsRequest, WatchConnectionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_WatchConnectionsClient = grpc.ServerStreamingClient[WatchConnectionsResponse]
+
+func (c *controlServiceClient) Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisconnectResponse)
+	err := c.cc.Invoke(ctx, ControlService_Disconnect_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,16 +226,50 @@ func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenR
 // Errors are canonical: INVALID_ARGUMENT carries a google.rpc.BadRequest that
 // names each field, UNAUTHENTICATED and PERMISSION_DENIED speak of the
 // caller's control token, UNAVAILABLE means that the daemon is stopping,
-// FAILED_PRECONDITION that it is not configured for the call.
+// FAILED_PRECONDITION that it is not configured for the call, ALREADY_EXISTS
+// that an idempotency_key came with another message before.
 type ControlServiceServer interface {
 	// Broadcast sends one event to every open stream, authenticated or not.
 	Broadcast(context.Context, *BroadcastRequest) (*BroadcastResponse, error)
 	// SendToUser sends one event to every stream of one user. A user without a
 	// stream is no error: the reply then says zero recipients.
 	SendToUser(context.Context, *SendToUserRequest) (*SendToUserResponse, error)
+	// Publish sends one event to every stream that subscribes to a topic, by its
+	// name or by a pattern. A topic without subscribers is no error: the reply
+	// then says zero recipients.
+	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
+	// PublishStream is for backends that publish much: many messages of any
+	// audience on one stream. Messages are published in the order in which they
+	// were sent, and each is acknowledged in that order, one that is refused with
+	// its error, which does not end the stream.
+	//
+	// Read acknowledgements while you send: who sends on and on and reads none
+	// is held back by flow control. Close the sending side, and the stream ends
+	// with OK once all is acknowledged. Where it ends otherwise, what was not
+	// acknowledged may have been published or not: with idempotency keys it can
+	// be sent again.
+	//
+	// gRPC only.
+	PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error
 	// ListUsers lists the users who hold at least one stream, in ascending order
 	// of user id (by byte).
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
+	// ListTopics lists the topics and patterns that streams subscribe to, in
+	// ascending order of name (by byte).
+	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
+	// WatchConnections tells of streams that are opened and that end, so that a
+	// backend can keep presence itself: first the users who hold streams, then
+	// that these were all, then each change since, in order.
+	//
+	// It ends with ABORTED where the caller reads too slowly to be told all, and
+	// with UNAVAILABLE where the daemon is stopping. Either way, watch anew: the
+	// new watch begins with who is there then.
+	//
+	// gRPC only.
+	WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error
+	// Disconnect ends all streams of one user. A browser whose stream is ended
+	// comes back by itself, unless it is told to stay away.
+	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	// Stats says what the daemon holds and has done since it started.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
@@ -156,8 +291,23 @@ func (UnimplementedControlServiceServer) Broadcast(context.Context, *BroadcastRe
 func (UnimplementedControlServiceServer) SendToUser(context.Context, *SendToUserRequest) (*SendToUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendToUser not implemented")
 }
+func (UnimplementedControlServiceServer) Publish(context.Context, *PublishRequest) (*PublishResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedControlServiceServer) PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method PublishStream not implemented")
+}
 func (UnimplementedControlServiceServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
+}
+func (UnimplementedControlServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
+}
+func (UnimplementedControlServiceServer) WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchConnections not implemented")
+}
+func (UnimplementedControlServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
 func (UnimplementedControlServiceServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
@@ -222,6 +372,31 @@ func _ControlService_SendToUser_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Publish_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Publish(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Publish_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Publish(ctx, req.(*PublishRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_PublishStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServiceServer).PublishStream(&grpc.GenericServerStream[PublishStreamRequest, PublishStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_PublishStreamServer = grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]
+
 func _ControlService_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListUsersRequest)
 	if err := dec(in); err != nil {
@@ -236,6 +411,53 @@ func _ControlService_ListUsers_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).ListUsers(ctx, req.(*ListUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ListTopics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTopicsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListTopics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListTopics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListTopics(ctx, req.(*ListTopicsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_WatchConnections_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchConnectionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).WatchConnections(m, &grpc.GenericServerStream[WatchConnectionsRequest, WatchConnectionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_WatchConnectionsServer = grpc.ServerStreamingServer[WatchConnectionsResponse]
+
+func _ControlService_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Disconnect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Disconnect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Disconnect(ctx, req.(*DisconnectRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -292,8 +514,20 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControlService_SendToUser_Handler,
 		},
 		{
+			MethodName: "Publish",
+			Handler:    _ControlService_Publish_Handler,
+		},
+		{
 			MethodName: "ListUsers",
 			Handler:    _ControlService_ListUsers_Handler,
+		},
+		{
+			MethodName: "ListTopics",
+			Handler:    _ControlService_ListTopics_Handler,
+		},
+		{
+			MethodName: "Disconnect",
+			Handler:    _ControlService_Disconnect_Handler,
 		},
 		{
 			MethodName: "Stats",
@@ -304,6 +538,18 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControlService_CreateToken_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "PublishStream",
+			Handler:       _ControlService_PublishStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "WatchConnections",
+			Handler:       _ControlService_WatchConnections_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "peal/v1/control.proto",
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func newTopics(s *session) *cobra.Command {
+	var (
+		request pealv1.ListTopicsRequest
+		all     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "topics",
+		Short: "List the topics and patterns that streams subscribe to",
+		Long: `List the topics and patterns that streams subscribe to, in order of name: one
+page, or --all of them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := wellFormed("--prefix", request.GetPrefix()); err != nil {
+				return err
+			}
+			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
+				return s.listTopics(ctx, c, &request, all)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "only topics and patterns that begin with this")
+	cmd.Flags().BoolVar(&all, "all", false, "every page")
+	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "topics a page (default 100, at most 1000)")
+	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "the page to begin with, as the page before told it")
+	return cmd
+}
+
+func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient, request *pealv1.ListTopicsRequest, all bool) error {
+	listed, err := c.ListTopics(ctx, request)
+	for err == nil && all && listed.GetNextPageToken() != "" {
+		request.PageToken = listed.GetNextPageToken()
+		var page *pealv1.ListTopicsResponse
+		if page, err = c.ListTopics(ctx, request); err == nil {
+			listed.Topics = append(listed.Topics, page.GetTopics()...)
+			listed.NextPageToken = page.GetNextPageToken()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = s.print(listed, func(t table.Writer) {
+		t.AppendHeader(table.Row{"topic", "subscribers"})
+		for _, topic := range listed.GetTopics() {
+			t.AppendRow(table.Row{topic.GetTopic(), topic.GetSubscribers()})
+		}
+	})
+	if next := listed.GetNextPageToken(); err == nil && next != "" && !s.output.json {
+		fmt.Fprintf(s.stderr, "There are more: --all lists them, --page-token %q the next page.\n", next)
+	}
+	return err
+}

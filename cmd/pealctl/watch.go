@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func newWatch(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch",
+		Short: "Follow who opens a stream and whose stream ends",
+		Long: `Follow who opens a stream and whose stream ends: first the users who are there,
+then each change, a line with its time, what it is, the user (none for an
+anonymous stream), how many streams the user has after it, and for an end its
+reason; with --output json as one line of JSON.`,
+		Example: `  pealctl watch
+  pealctl watch --output json | jq -c 'select(.ended.connections == 0)'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.watch(cmd.Context()) },
+	}
+}
+
+func (s *session) watch(ctx context.Context) (err error) {
+	conn, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	watch, err := pealv1.NewControlServiceClient(conn).WatchConnections(ctx, &pealv1.WatchConnectionsRequest{})
+	if err != nil {
+		return err
+	}
+	for {
+		told, err := watch.Recv()
+		switch {
+		case ctx.Err() != nil, status.Code(err) == codes.Canceled:
+			return nil // an interrupt is how a watch ends
+		case err != nil:
+			return err
+		}
+		if err := s.printChange(told); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
+	if s.output.json {
+		text, err := jsonOf(told)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(s.stdout, "%s\n", text)
+		return err
+	}
+	line := func(at *timestamppb.Timestamp, what, user string, connections int32, reason string) error {
+		if user == "" {
+			user = "(anonymous)"
+		}
+		_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\t%d%s\n", at.AsTime().Local().Format(time.DateTime), what, escaped(user), connections, reason)
+		return err
+	}
+	switch event := told.GetEvent().(type) {
+	case *pealv1.WatchConnectionsResponse_Present:
+		return line(event.Present.GetConnectedSince(), "present", event.Present.GetUserId(), event.Present.GetConnections(), "")
+	case *pealv1.WatchConnectionsResponse_Opened:
+		return line(event.Opened.GetTime(), "opened", event.Opened.GetUserId(), event.Opened.GetConnections(), "")
+	case *pealv1.WatchConnectionsResponse_Ended:
+		return line(event.Ended.GetTime(), "ended", event.Ended.GetUserId(), event.Ended.GetConnections(), "\t"+event.Ended.GetReason())
+	}
+	return nil // the end of the snapshot, which shows by what follows
+}

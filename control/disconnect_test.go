@@ -1,0 +1,84 @@
+package control_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/peald/peald/control"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// ender is a broker that notes who is disconnected.
+type ender struct {
+	fake
+
+	user     string
+	stayAway time.Duration
+}
+
+func (e *ender) Disconnect(user string, stayAway time.Duration) (int, error) {
+	e.user, e.stayAway = user, stayAway
+	return 3, nil
+}
+
+func TestUserIDsBeforeAVerb(t *testing.T) {
+	b := &ender{}
+	p := start(t, control.Config{}, b, nil)
+	for _, user := range oddNames() {
+		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
+			b.user = ""
+			got := p.do(t, "POST", "/v1/users/"+escaped+":disconnect", `{"for":"90s"}`)
+			if got.StatusCode != http.StatusOK || b.user != user || b.stayAway != 90*time.Second || got.body != `{"connections":3}`+"\n" {
+				t.Errorf("%q as %s: %s, disconnected %q for %s: %s", user, escaped, got.Status, b.user, b.stayAway, got.body)
+			}
+		}
+	}
+	if got := p.do(t, "POST", "/v1/users/alice:disconnect", ""); got.StatusCode != http.StatusOK || b.user != "alice" || b.stayAway != 0 {
+		t.Errorf("without a body: %s, %q for %s", got.Status, b.user, b.stayAway)
+	}
+}
+
+func TestDisconnectEndsAUsersStreams(t *testing.T) {
+	b := startBroker(t)
+	p := start(t, control.Config{}, b, nil)
+	stream(t, b, "alice")
+	stream(t, b, "alice")
+	bob := stream(t, b, "bob")
+
+	reply, err := p.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Minute)})
+	if err != nil || reply.GetConnections() != 2 || !b.Barred("alice") || b.Barred("bob") {
+		t.Errorf("%v, %v; alice is barred: %v, bob: %v", reply, err, b.Barred("alice"), b.Barred("bob"))
+	}
+	if _, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "bob", Data: "still here"}); err != nil {
+		t.Fatal(err)
+	}
+	bob.waitFor(t, "data: still here\n\n")
+	if got := p.do(t, "POST", "/v1/users/nobody:disconnect", `{}`); got.body != `{"connections":0}`+"\n" {
+		t.Errorf("nobody: %s", got.body)
+	}
+}
+
+func TestDisconnectRefuses(t *testing.T) {
+	p := start(t, control.Config{}, startBroker(t), nil)
+	for name, c := range map[string]struct {
+		req         *pealv1.DisconnectRequest
+		field, says string
+	}{
+		"nobody":      {&pealv1.DisconnectRequest{}, "user_id", "empty"},
+		"long id":     {&pealv1.DisconnectRequest{UserId: strings.Repeat("x", 256)}, "user_id", "256"},
+		"no time":     {&pealv1.DisconnectRequest{UserId: "alice", For: &durationpb.Duration{}}, "for", "0s"},
+		"negative":    {&pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(-time.Second)}, "for", "-1s"},
+		"over a year": {&pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(366 * 24 * time.Hour)}, "for", "365 days"},
+	} {
+		_, err := p.Disconnect(t.Context(), c.req)
+		if f := failureOf(t, err); f.code != codes.InvalidArgument || len(f.fields) != 1 || !strings.Contains(f.fields[c.field], c.says) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package ssehttp_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/ssehttp"
+)
+
+// withLog lets streams resume.
+func withLog(_ *ssehttp.Config, b *broker.Config) {
+	b.History = broker.History{MaxEvents: 5, MaxBytes: 1 << 20, MaxAge: time.Minute}
+}
+
+func TestTopics(t *testing.T) { onBoth(t, testTopics) }
+
+func testTopics(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, nil)
+	resp := s.request(t, "GET", "/events?topic=orders.new&topic=orders.new&topic=logs.%3E&access_token=good-alice")
+	body := bufio.NewReader(resp.Body)
+	block(t, body)
+	for topic, recipients := range map[string]int{"orders.old": 0, "news": 0, "logs": 0} {
+		if r := s.publish(t, broker.Message{Audience: broker.ToTopic(topic), Data: "x"}); r.Recipients != recipients {
+			t.Errorf("%s has %d recipients, want %d", topic, r.Recipients, recipients)
+		}
+	}
+	for _, topic := range []string{"orders.new", "logs.eu.error"} {
+		r := s.publish(t, broker.Message{Audience: broker.ToTopic(topic), Data: "of " + topic})
+		if got, want := block(t, body), "id: "+r.ID+"\nevent: topic\ndata: of "+topic+"\n\n"; got != want || r.Recipients != 1 {
+			t.Errorf("got %q, %d recipients, want %q", got, r.Recipients, want)
+		}
+	}
+}
+
+func TestTopicsThatAreRefused(t *testing.T) { onBoth(t, testTopicsThatAreRefused) }
+
+func testTopicsThatAreRefused(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.AnonymousTopics = []string{"news", "prices.*"} })
+	many := func(n int) string {
+		q := url.Values{"access_token": {"good-alice"}}
+		for i := range n {
+			q.Add("topic", fmt.Sprintf("logs.%d", i))
+		}
+		return q.Encode()
+	}
+	for name, c := range map[string]struct {
+		query  string
+		status int
+		says   string
+	}{
+		"allowed to alice":          {"topic=news&topic=orders.7&topic=logs.a.b&access_token=good-alice", 200, ""},
+		"a pattern as it is":        {"topic=orders.*&topic=logs.%3E&access_token=good-alice", 200, ""},
+		"a narrower pattern":        {"topic=logs.*.x&topic=logs.eu.%3E&access_token=good-alice", 200, ""},
+		"not allowed to alice":      {"topic=news&topic=prices.eur&access_token=good-alice", 403, `"prices.eur"`},
+		"a wider pattern":           {"topic=orders.%3E&access_token=good-alice", 403, `"orders.>"`},
+		"everything":                {"topic=%3E&access_token=good-alice", 403, `">"`},
+		"beside the pattern":        {"topic=orders.a.b&access_token=good-alice", 403, `"orders.a.b"`},
+		"allowed to anybody":        {"topic=news&topic=prices.eur", 200, ""},
+		"not allowed to anybody":    {"topic=orders.new", 403, `"orders.new"`},
+		"an empty topic":            {"topic=&access_token=good-alice", 400, "topic is empty"},
+		"a long topic":              {"topic=" + strings.Repeat("x", 256), 400, "topic is 256 bytes long"},
+		"a control character":       {"topic=a%0Ab", 400, "topic has the control character"},
+		"a pattern with one":        {"topic=a.%00.*", 400, "topic has the control character"},
+		"not UTF-8":                 {"topic=a%FF", 400, "topic is not valid UTF-8"},
+		"> before the end":          {"topic=a.%3E.b", 400, "not the last token"},
+		"a hundred":                 {many(100), 200, ""},
+		"a hundred and one":         {many(101), 400, "topic is given 101 times, 1 to 100 are accepted"},
+		"ten thousand":              {many(10_000), 400, "the query has 10001 parameters; topic is accepted 1 to 100 times"},
+		"a thousand":                {many(999), 400, "topic is given 999 times"},
+		"the same thousand":         {"topic=news" + strings.Repeat("&topic=news", 999), 200, ""},
+		"a query that is none":      {"topic=%zz", 400, "query"},
+		"an id that is none":        {"last_event_id=nonsense", 400, `last_event_id is "nonsense"`},
+		"a negative id":             {"last_event_id=e--1", 400, "last_event_id is"},
+		"an id with a leading zero": {"last_event_id=e-01", 400, "last_event_id is"},
+		"an id beyond all":          {"last_event_id=e-18446744073709551616", 400, "last_event_id is"},
+		"a very long id":            {"last_event_id=" + strings.Repeat("x", 5000) + "-1", 400, "last_event_id is"},
+		"an id with LF":             {"last_event_id=e%0A-1", 400, "last_event_id is"},
+		"no id at all":              {"last_event_id=", 200, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := s.request(t, "GET", "/events?"+c.query, "Accept: text/event-stream")
+			if resp.StatusCode != c.status {
+				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
+			}
+			if c.says == "" {
+				return
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || !strings.Contains(string(body), c.says) || strings.Count(string(body), "\n") != 1 || len(body) > 300 {
+				t.Errorf("body %q (%v), want one line with %q", body, err, c.says)
+			}
+		})
+	}
+}
+
+func TestResume(t *testing.T) { onBoth(t, testResume) }
+
+func testResume(t *testing.T, engine ssehttp.Engine) {
+	for name, c := range map[string]struct {
+		query   string
+		headers []string
+		replay  string // the data that come again
+		reset   string // the reason of a reset
+	}{
+		"by header":              {"", []string{"Last-Event-ID: EPOCH-1"}, "two six", ""},
+		"by query":               {"last_event_id=EPOCH-1", nil, "two six", ""},
+		"the header wins":        {"last_event_id=EPOCH-1", []string{"Last-Event-ID: EPOCH-6"}, "", ""},
+		"even over a bad one":    {"last_event_id=nonsense", []string{"Last-Event-ID: EPOCH-5"}, "six", ""},
+		"a user's":               {"access_token=good-alice", []string{"Last-Event-ID: EPOCH-1"}, "two three six", ""},
+		"a user's topics":        {"access_token=good-alice&topic=news&topic=orders.*", []string{"Last-Event-ID: EPOCH-1"}, "two three four five six", ""},
+		"nothing missed":         {"", []string{"Last-Event-ID: EPOCH-6"}, "", ""},
+		"a new page":             {"", nil, "", ""},
+		"too old":                {"", []string{"Last-Event-ID: EPOCH-0"}, "", "expired"},
+		"of another epoch":       {"", []string{"Last-Event-ID: other-3"}, "", "unknown"},
+		"not yet given":          {"last_event_id=EPOCH-7", nil, "", "unknown"},
+		"a header that is none":  {"", []string{"Last-Event-ID: nonsense"}, "", "unknown"},
+		"a header not UTF-8":     {"", []string{"Last-Event-ID: \xff"}, "", "unknown"},
+		"a header of very much":  {"", []string{"Last-Event-ID: " + strings.Repeat("x", 10_000)}, "", "unknown"},
+		"a header in JSON's way": {"", []string{`Last-Event-ID: "}`}, "", "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, engine, withLog)
+			first := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "one"})
+			for _, m := range []broker.Message{
+				{Audience: broker.Everyone(), Data: "two"},
+				{Audience: broker.ToUser("alice"), Data: "three"},
+				{Audience: broker.ToTopic("news"), Data: "four"},
+				{Audience: broker.ToTopic("orders.new"), Data: "five"},
+				{Audience: broker.Everyone(), Data: "six"},
+			} {
+				s.publish(t, m)
+			}
+			epoch, _, _ := strings.Cut(first.ID, "-")
+			for i := range c.headers {
+				c.headers[i] = strings.ReplaceAll(c.headers[i], "EPOCH", epoch)
+			}
+			resp := s.request(t, "GET", "/events?"+strings.ReplaceAll(c.query, "EPOCH", epoch), append(c.headers, "Accept: text/event-stream")...)
+			if resp.StatusCode != http.StatusOK {
+				t.Fatal(resp.Status)
+			}
+			body := bufio.NewReader(resp.Body)
+			greeting := block(t, body)
+			if c.reset == "" && strings.Contains(greeting, "event: ") ||
+				c.reset != "" && !strings.Contains(greeting, "event: peald.reset\ndata: {\"reason\":\""+c.reset+"\",\"last_event_id\":") {
+				t.Errorf("the first block is %q", greeting)
+			}
+			s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "the end"})
+			var replayed []string
+			for {
+				_, data, _ := strings.Cut(block(t, body), "\ndata: ")
+				if data = strings.TrimSpace(data); data == "the end" {
+					break
+				}
+				replayed = append(replayed, data)
+			}
+			if got := strings.Join(replayed, " "); got != c.replay {
+				t.Errorf("replayed %q, want %q", got, c.replay)
+			}
+		})
+	}
+}
+
+func TestUserWhoIsToStayAway(t *testing.T) { onBoth(t, testUserWhoIsToStayAway) }
+
+func testUserWhoIsToStayAway(t *testing.T, engine ssehttp.Engine) {
+	s := start(t, engine, nil)
+	resp := s.request(t, "GET", "/events?access_token=good-alice")
+	block(t, bufio.NewReader(resp.Body))
+	const away = 300 * time.Millisecond
+	begun := time.Now()
+	if n, err := s.broker.Disconnect("alice", away); n != 1 || err != nil {
+		t.Fatalf("%d streams ended, %v", n, err)
+	}
+	if rest, err := io.ReadAll(resp.Body); err != nil || strings.Contains(string(rest), "data:") {
+		t.Errorf("the stream ends with %q, %v", rest, err)
+	}
+	for _, headers := range [][]string{{"Authorization: Bearer good-alice"}, {"Authorization: Bearer good-alice", "Accept: text/event-stream"}} {
+		resp := s.request(t, "GET", "/events", headers...)
+		if body, err := io.ReadAll(resp.Body); time.Since(begun) < away && (resp.StatusCode != http.StatusNoContent || len(body) > 0 || err != nil) {
+			t.Errorf("alice gets %s, %q, %v", resp.Status, body, err)
+		}
+	}
+	if resp := s.request(t, "GET", "/events?access_token=good-bob"); resp.StatusCode != http.StatusOK {
+		t.Errorf("bob gets %s", resp.Status)
+	}
+	waitFor(t, "alice to be let in again", func() bool {
+		return s.request(t, "GET", "/events?access_token=good-alice").StatusCode == http.StatusOK
+	})
+	if passed := time.Since(begun); passed < away {
+		t.Errorf("alice was let in after %s", passed)
+	}
+}
