@@ -165,21 +165,29 @@ func (p *tab) waitFor(t *testing.T, condition string) {
 	}
 }
 
+// events waits until the page shows n events or more, and returns the type and
+// the data of each, oldest first.
+func (p *tab) events(t *testing.T, n int) []string {
+	t.Helper()
+
+	shown, err := chromedp.Run(p.ctx, chromedp.Poll[[]string](`(() => {
+		const items = [...document.querySelectorAll("li")].reverse();
+		return items.length >= `+jsonOf(t, n)+` &&
+			items.flatMap((item) => [item.dataset.type, item.querySelector("pre").textContent]);
+	})()`, chromedp.WithPollingMutation()))
+	if err != nil {
+		t.Fatalf("waiting for %d events: %v", n, err)
+	}
+
+	return shown
+}
+
 // wantEvents waits until the page shows as many events as there are types and
 // data in want, and compares them, oldest first.
 func (p *tab) wantEvents(t *testing.T, want []string) {
 	t.Helper()
 
-	shown, err := chromedp.Run(p.ctx, chromedp.Poll[[]string](`(() => {
-		const items = [...document.querySelectorAll("li")].reverse();
-		return 2 * items.length >= `+jsonOf(t, len(want))+` &&
-			items.flatMap((item) => [item.dataset.type, item.querySelector("pre").textContent]);
-	})()`, chromedp.WithPollingMutation()))
-	if err != nil {
-		t.Fatalf("waiting for %d events: %v", len(want)/2, err)
-	}
-
-	if !slices.Equal(shown, want) {
+	if shown := p.events(t, len(want)/2); !slices.Equal(shown, want) {
 		t.Errorf("the page shows\n%q, want\n%q", shown, want)
 	}
 }

@@ -1,0 +1,310 @@
+package e2e_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// open asks for a stream and returns its response, whose body is to be closed
+// by the test's end at the latest.
+func open(t *testing.T, stream string, header ...string) *http.Response {
+	t.Helper()
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, stream, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	request.Header.Set("Accept", "text/event-stream")
+
+	for i := 0; i+1 < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = response.Body.Close() })
+
+	return response
+}
+
+// with adds parameters to the URL of a stream.
+func with(stream string, names ...string) string {
+	separator := "?"
+	if strings.Contains(stream, "?") {
+		separator = "&"
+	}
+
+	query := url.Values{}
+	for i := 0; i+1 < len(names); i += 2 {
+		query.Add(names[i], names[i+1])
+	}
+
+	return stream + separator + query.Encode()
+}
+
+// TestTopics subscribes as backends let browsers: by the topics of a token that
+// REST signed, and without a token by those that the configuration allows.
+func TestTopics(t *testing.T) {
+	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.Auth.AnonymousTopics = []string{"news", "prices.*"} })
+
+	var token pealv1.CreateTokenResponse
+
+	rest(t, d, http.MethodPost, "/v1/tokens", `{"userId":"alice","topics":["orders.*","chat/room 1"]}`, &token)
+	alice := with(d.Events(t, ""), "access_token", token.GetToken())
+	events := d.Events(t, "")
+
+	streams := map[string]func(int) ([]frame, error){
+		"alice":    inGoSSE(t, with(alice, "topic", "orders.*", "topic", "chat/room 1")),
+		"news":     inGoSSE(t, with(events, "topic", "news")),
+		"prices":   inGoSSE(t, with(events, "topic", "prices.*")),
+		"no topic": inGoSSE(t, events),
+	}
+
+	d.WaitForStreams(t, int32(len(streams)))
+
+	want := map[string][]frame{}
+
+	for _, message := range []struct{ topic, path, to string }{
+		{"orders.7", "orders.7", "alice"},
+		{"chat/room 1", "chat%2Froom%201", "alice"},
+		{"news", "news", "news"},
+		{"prices.eur", "prices.eur", "prices"},
+		{"prices", "prices", ""},
+		{"orders.7.paid", "orders.7.paid", ""},
+	} {
+		var sent pealv1.PublishResponse
+
+		rest(t, d, http.MethodPost, "/v1/topics/"+message.path+"/messages", `{"data":"of `+message.topic+`"}`, &sent)
+
+		if recipients := int32(min(len(message.to), 1)); sent.GetRecipients() != recipients {
+			t.Errorf("%s has %d recipients, want %d", message.topic, sent.GetRecipients(), recipients)
+		}
+
+		want[message.to] = append(want[message.to], frame{"topic", "of " + message.topic, sent.GetId()})
+	}
+
+	var end pealv1.BroadcastResponse
+
+	rest(t, d, http.MethodPost, "/v1/broadcast", `{"data":"end"}`, &end)
+
+	for name, stream := range streams {
+		all := append(slices.Clone(want[name]), frame{"broadcast", "end", end.GetId()})
+		if got, err := stream(len(all)); err != nil || !slices.Equal(got, all) {
+			t.Errorf("%s got %v and %v, want %v", name, got, err, all)
+		}
+	}
+
+	var listed pealv1.ListTopicsResponse
+
+	rest(t, d, http.MethodGet, "/v1/topics?prefix=pri", "", &listed)
+
+	if topics := listed.GetTopics(); len(topics) != 1 || topics[0].GetTopic() != "prices.*" || topics[0].GetSubscribers() != 1 {
+		t.Errorf("topics are %v", topics)
+	}
+
+	for name, c := range map[string]struct {
+		stream string
+		status int
+		says   string
+	}{
+		"beyond a token":    {with(alice, "topic", "orders.7", "topic", "prices.eur"), http.StatusForbidden, `"prices.eur"`},
+		"beyond anybody":    {with(events, "topic", "orders.7"), http.StatusForbidden, `"orders.7"`},
+		"a wider pattern":   {with(events, "topic", "prices.>"), http.StatusForbidden, `"prices.>"`},
+		"of a bad pattern":  {with(events, "topic", "a.>.b"), http.StatusBadRequest, "topic"},
+		"a hundred and one": {with(events, numbered(101)...), http.StatusBadRequest, "topic is given 101 times"},
+		"two thousand":      {with(events, numbered(2_000)...), http.StatusBadRequest, "topic"},
+		"ten thousand":      {with(events, numbered(10_000)...), http.StatusRequestHeaderFieldsTooLarge, ""},
+	} {
+		response := open(t, c.stream)
+
+		said, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != c.status || !strings.Contains(string(said), c.says) {
+			t.Errorf("%s: %s %s%v, want %d with %q", name, response.Status, said, err, c.status, c.says)
+		}
+	}
+}
+
+// numbered makes n topics that anybody may subscribe to.
+func numbered(n int) []string {
+	topics := make([]string, 0, 2*n)
+	for i := range n {
+		topics = append(topics, "topic", fmt.Sprintf("prices.%d", i))
+	}
+
+	return topics
+}
+
+// TestResume comes back with the id of an event: as an EventSource does by
+// header, and as a page that was loaded anew by query.
+func TestResume(t *testing.T) {
+	d := pealdtest.Start(t)
+	control := d.Control(t)
+	alice := d.Events(t, "alice")
+
+	send := func(request *pealv1.SendToUserRequest) frame {
+		t.Helper()
+
+		sent, err := control.SendToUser(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return frame{"individual", request.GetData(), sent.GetId()}
+	}
+
+	first := send(&pealv1.SendToUserRequest{UserId: "alice", Data: "first"})
+	rest(t, d, http.MethodPost, "/v1/users/alice/messages", `{"data":"gone by then","ttl":"0.000000001s"}`, &pealv1.SendToUserResponse{})
+	send(&pealv1.SendToUserRequest{UserId: "bob", Data: "not for alice"})
+	missed := []frame{
+		send(&pealv1.SendToUserRequest{UserId: "alice", Data: "second"}),
+		send(&pealv1.SendToUserRequest{UserId: "alice", Data: "third"}),
+	}
+
+	byQuery := inGoSSE(t, with(alice, "last_event_id", first.ID))
+
+	// What comes by header begins with the same, after the block that tells
+	// where the stream begins.
+	byHeader := open(t, with(alice, "last_event_id", missed[1].ID), "Last-Event-ID", first.ID)
+	want := "\n\nid: " + missed[0].ID + "\nevent: individual\ndata: second\n\nid: " + missed[1].ID + "\nevent: individual\ndata: third\n\n"
+	got := make([]byte, 0, 256)
+
+	for !strings.HasSuffix(string(got), "third\n\n") {
+		read := make([]byte, 256)
+
+		n, err := byHeader.Body.Read(read)
+		if got = append(got, read[:n]...); err != nil {
+			t.Fatalf("%v after %q", err, got)
+		}
+	}
+
+	if !strings.HasSuffix(string(got), want) || strings.Count(string(got), "data:") != 2 {
+		t.Errorf("by header came %q, want %q", got, want)
+	}
+
+	d.WaitForStreams(t, 2)
+
+	all := slices.Concat(missed, []frame{send(&pealv1.SendToUserRequest{UserId: "alice", Data: "live"})})
+	if got, err := byQuery(len(all)); err != nil || !slices.Equal(got, all) {
+		t.Errorf("by query came %v and %v, want %v", got, err, all)
+	}
+
+	// Who can't be told what was missed is told that something was.
+	for id, reason := range map[string]string{"other-7": "unknown", "nonsense": "unknown"} {
+		response := open(t, alice, "Last-Event-ID", id)
+		read := make([]byte, 512)
+
+		n, err := io.ReadAtLeast(response.Body, read, len("retry: 3000\n\n"))
+		if !strings.Contains(string(read[:n]), "event: peald.reset\ndata: {\"reason\":\""+reason+"\",\"last_event_id\":\""+id+"\"}\n\n") {
+			t.Errorf("after %s comes %q, %v", id, read[:n], err)
+		}
+	}
+
+	if response := open(t, with(alice, "last_event_id", "nonsense")); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("a page with a bad id gets %s", response.Status)
+	} else if said, err := io.ReadAll(response.Body); err != nil || !strings.HasPrefix(string(said), "last_event_id is ") {
+		t.Errorf("a page with a bad id is told %q, %v", said, err)
+	}
+
+	stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
+	if err != nil || stats.GetResumes().GetReplayed() != 2 || stats.GetResumes().GetResets()["unknown"] != 2 {
+		t.Errorf("resumes are %v, %v", stats.GetResumes(), err)
+	}
+}
+
+// TestDisconnect ends a user's streams and keeps the user away for a while.
+func TestDisconnect(t *testing.T) {
+	d := pealdtest.Start(t)
+	user := "zoë/1:2"
+	stream := d.Events(t, user)
+	held := open(t, stream)
+
+	d.WaitForStreams(t, 1)
+
+	var ended pealv1.DisconnectResponse
+
+	begun := time.Now()
+
+	rest(t, d, http.MethodPost, "/v1/users/"+url.PathEscape(user)+":disconnect", `{"for":"1s"}`, &ended)
+
+	if ended.GetConnections() != 1 {
+		t.Errorf("%d streams ended", ended.GetConnections())
+	}
+
+	if _, err := io.ReadAll(held.Body); err != nil {
+		t.Errorf("the stream ends with %v", err)
+	}
+
+	if response := open(t, stream); response.StatusCode != http.StatusNoContent {
+		t.Errorf("meanwhile: %s", response.Status)
+	}
+
+	if response := open(t, d.Events(t, "bob")); response.StatusCode != http.StatusOK {
+		t.Errorf("bob gets %s", response.Status)
+	}
+
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+
+	for open(t, stream).StatusCode != http.StatusOK {
+		if time.Since(begun) > patience {
+			t.Fatal("the user is never let in again")
+		}
+
+		<-again.C
+	}
+
+	if passed := time.Since(begun); passed < time.Second {
+		t.Errorf("the user was let in after %s", passed)
+	}
+}
+
+// TestRepetitionIsNotSentAgain has a backend repeat a message after it lost the
+// answer, over the other way.
+func TestRepetitionIsNotSentAgain(t *testing.T) {
+	d := pealdtest.Start(t)
+	control := d.Control(t)
+	stream := inGoSSE(t, d.Events(t, ""))
+
+	d.WaitForStreams(t, 1)
+
+	const message = `{"data":"paid","idempotencyKey":"payment-7"}`
+
+	var first, repeated pealv1.BroadcastResponse
+
+	rest(t, d, http.MethodPost, "/v1/broadcast", message, &first)
+	rest(t, d, http.MethodPost, "/v1/broadcast", message, &repeated)
+
+	overGRPC, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "paid", IdempotencyKey: "payment-7"})
+	if err != nil || overGRPC.GetId() != first.GetId() || repeated.GetId() != first.GetId() {
+		t.Errorf("ids are %q, %q and %q, %v", first.GetId(), repeated.GetId(), overGRPC.GetId(), err)
+	}
+
+	code, said := call(t, d, http.MethodPost, "/v1/broadcast", `{"data":"refunded","idempotencyKey":"payment-7"}`)
+	if code != http.StatusConflict || !strings.Contains(string(said), "idempotency_key") {
+		t.Errorf("another message gets %d %s", code, said)
+	}
+
+	end, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "end"})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := []frame{{"broadcast", "paid", first.GetId()}, {"broadcast", "end", end.GetId()}}
+	if got, err := stream(len(want)); err != nil || !slices.Equal(got, want) {
+		t.Errorf("the stream got %v and %v, want %v", got, err, want)
+	}
+}
