@@ -24,7 +24,12 @@ import (
 func TestChurn(t *testing.T) { onBoth(t, testChurn) }
 
 func testChurn(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) { b.QueueBytes = 64 << 20 })
+	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) {
+		b.QueueBytes = 64 << 20
+		// net/http doesn't see that a client is gone which has sent more after
+		// its request; the next heartbeats do.
+		b.Heartbeat = 300 * time.Millisecond
+	})
 	before := descriptors(t)
 	done := make(chan struct{})
 	var publishing, clients sync.WaitGroup

@@ -65,17 +65,25 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func awaitFile(path string) error {
+	return await("the file "+path, func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+}
+
+// await polls until cond holds.
+func await(what string, cond func() bool) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	late := time.After(patience)
 	for {
-		if _, err := os.Stat(path); err == nil {
+		if cond() {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-late:
-			return errors.New("there is still no " + path)
+			return errors.New("there is still not " + what)
 		}
 	}
 }
