@@ -1,0 +1,246 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// buildDaemon returns the path of a daemon that looks for data races if this
+// test does.
+func buildDaemon(t *testing.T) string {
+	t.Helper()
+
+	path := filepath.Join(t.TempDir(), "peald")
+	args := []string{"build", "-o", path}
+
+	if raceEnabled() {
+		args = append(args, "-race")
+	}
+
+	build := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), append(args, "github.com/peald/peald/cmd/peald")...)
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the daemon: %v\n%s", err, output)
+	}
+
+	return path
+}
+
+func raceEnabled() bool {
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			return s.Value == "true"
+		}
+	}
+
+	return false
+}
+
+// soaked is a daemon in a process of its own.
+type soaked struct {
+	SSE  string `json:"sse"`
+	GRPC string `json:"grpc"`
+	REST string `json:"rest"`
+
+	cmd    *exec.Cmd
+	log    *lockedBuffer
+	gone   chan struct{}
+	client *http.Client // of one connection, so that it counts for one descriptor
+}
+
+// lockedBuffer is what a process writes, to be read meanwhile.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	return b.buf.Write(p)
+}
+
+// String implements fmt.Stringer.
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	return b.buf.String()
+}
+
+func startDaemon(t *testing.T, program string, args ...string) *soaked {
+	t.Helper()
+
+	ready := filepath.Join(t.TempDir(), "ready.json")
+	args = append(args, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
+
+	d := &soaked{
+		cmd: exec.Command(program, args...), log: &lockedBuffer{}, gone: make(chan struct{}),
+		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
+	}
+	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	d.cmd.Env = append(os.Environ(), "PEALD_AUTH_JWT_HMAC_SECRET="+pealdtest.Secret, "GORACE=halt_on_error=1")
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	go func() {
+		_ = d.cmd.Wait()
+		close(d.gone)
+	}()
+
+	t.Cleanup(func() {
+		_ = d.cmd.Process.Kill()
+		<-d.gone
+		d.client.CloseIdleConnections()
+
+		if t.Failed() {
+			t.Logf("the daemon said:\n%s", d.log)
+		}
+	})
+
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		text, err := os.ReadFile(ready)
+		if err == nil && json.Unmarshal(text, d) == nil {
+			return d
+		}
+
+		if !d.wait(10*time.Millisecond) || time.Now().After(deadline) {
+			t.Fatal("the daemon doesn't start")
+		}
+	}
+}
+
+// wait returns false if the daemon has ended meanwhile.
+func (d *soaked) wait(pause time.Duration) bool {
+	select {
+	case <-time.After(pause):
+		return true
+	case <-d.gone:
+		return false
+	}
+}
+
+// stop ends the daemon as a signal does, and has it end without an error.
+func (d *soaked) stop(t *testing.T) {
+	t.Helper()
+
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+
+	select {
+	case <-d.gone:
+	case <-time.After(time.Minute):
+		t.Fatal("the daemon has not ended a minute after it was told to")
+	}
+
+	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("the daemon ended with status %d", code)
+	}
+
+	if log := d.log.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+		t.Error("the daemon's log tells of a fault")
+	}
+}
+
+// vitals reads what the daemon says of itself, and /proc of its descriptors.
+func (d *soaked) vitals(t *testing.T) vitals {
+	t.Helper()
+
+	v, err := d.readVitals()
+	if err != nil {
+		t.Fatalf("the daemon's metrics: %v", err)
+	}
+
+	return v
+}
+
+func (d *soaked) readVitals() (v vitals, err error) {
+	response, err := d.client.Get("http://" + d.REST + "/metrics")
+	if err != nil {
+		return v, err
+	}
+	defer response.Body.Close()
+
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		return v, err
+	}
+
+	gauge := func(name string) int64 {
+		metrics := families[name].GetMetric()
+		if len(metrics) != 1 {
+			err = errors.Join(err, fmt.Errorf("there are %d metrics %s", len(metrics), name))
+
+			return 0
+		}
+
+		return int64(metrics[0].GetGauge().GetValue())
+	}
+
+	v = vitals{
+		streams:     int(gauge("peald_connections")),
+		goroutines:  int(gauge("go_goroutines")),
+		descriptors: int(gauge("process_open_fds")),
+		resident:    gauge("process_resident_memory_bytes"),
+	}
+
+	v.ended = map[string]int64{}
+	for _, metric := range families["peald_disconnects_total"].GetMetric() {
+		v.ended[metric.GetLabel()[0].GetValue()] = int64(metric.GetCounter().GetValue())
+	}
+
+	open, dirErr := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	// The daemon's count holds the descriptor that it counts with.
+	v.descriptors = min(v.descriptors, len(open)+1)
+
+	return v, errors.Join(err, dirErr)
+}
+
+// settle waits until the daemon holds no stream and no more than that, or for
+// as long as patience says, and returns what it holds.
+func (d *soaked) settle(t *testing.T, patience time.Duration, goroutines, descriptors int, resident int64) vitals {
+	t.Helper()
+
+	began := time.Now()
+
+	for {
+		v := d.vitals(t)
+		v.took = time.Since(began).Round(time.Millisecond)
+
+		if v.streams == 0 && v.goroutines <= goroutines && v.descriptors <= descriptors && v.resident <= resident {
+			return v
+		}
+
+		if v.took > patience {
+			return v
+		}
+
+		if !d.wait(50 * time.Millisecond) {
+			t.Fatal("the daemon has ended")
+		}
+	}
+}
