@@ -204,7 +204,7 @@ func (s *session) bytesMore(ctx context.Context, wait time.Duration, before usag
 
 // sustained measures a load, at a lower rate if the target can't keep up.
 func (m *measurement) sustained(ctx context.Context, t target, s *session, streams int, load bench.Load) (*Load, error) {
-	const steps = 3
+	const steps = 4
 	at := slowKey{t.name, key{streams, load.Size, load.Burst}}
 	asked := load.Rate
 	for step := 0; ; step++ {
@@ -217,7 +217,10 @@ func (m *measurement) sustained(ctx context.Context, t target, s *session, strea
 		if !behind || load.Burst > 0 || step == steps {
 			return l, nil
 		}
-		m.slower[at] = 2 * max(1, m.slower[at])
+		// Once is no proof: something else may have had the machine.
+		if step > 0 {
+			m.slower[at] = 2 * max(1, m.slower[at])
+		}
 	}
 }
 
