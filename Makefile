@@ -41,7 +41,7 @@ SOAK    ?= 10m
 
 .PHONY: soak
 soak: ## Let clients of all kinds come and go for ten minutes, then see that nothing is left of them
-	PEALD_SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e
+	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e
 
 .PHONY: bench
 bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md

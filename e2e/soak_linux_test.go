@@ -21,14 +21,14 @@ type soakPlan struct {
 // daemon's goroutines and descriptors are those it began with, and its memory
 // is what it was after the warm-up.
 //
-// It takes seconds, or with PEALD_SOAK set as long as that says.
+// It takes seconds, or with SOAK set as long as that says.
 func TestSoak(t *testing.T) {
 	plan := soakPlan{warmUp: time.Second, load: 1500 * time.Millisecond, settle: 20 * time.Second}
 
-	if text := os.Getenv("PEALD_SOAK"); text != "" {
+	if text := os.Getenv("SOAK"); text != "" {
 		total, err := time.ParseDuration(text)
 		if err != nil {
-			t.Fatalf("PEALD_SOAK: %v", err)
+			t.Fatalf("SOAK: %v", err)
 		}
 
 		each := total / 4

@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 
+	"github.com/dustin/go-humanize"
+	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
@@ -22,6 +24,7 @@ func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) 
 	p := newPlot(title)
 	p.Y.Label.Text = unit
 	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Padding = vg.Points(2)
 	grid := plotter.NewGrid()
 	grid.Vertical.Color = nil
 	p.Add(grid)
@@ -46,8 +49,21 @@ func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) 
 		p.Legend.Add(thing.Name, bars)
 	}
 	p.NominalX(groups...)
+	p.X.Min, p.X.Max = -0.55, float64(len(groups))-0.45
+	p.Y.Tick.Marker = plot.TickerFunc(commaTicks)
 	// The legend stands above the bars.
 	const headroom = 1.5
 	p.Y.Min, p.Y.Max = 0, headroom*most
 	return writeSVG(w, p)
+}
+
+// commaTicks writes large numbers as people read them.
+func commaTicks(least, most float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(least, most)
+	for i, t := range ticks {
+		if t.Label != "" {
+			ticks[i].Label = humanize.Commaf(t.Value)
+		}
+	}
+	return ticks
 }

@@ -26,6 +26,7 @@ type Series struct {
 // 99%.
 func PlotLatency(w io.Writer, title string, series ...Series) error {
 	p := newPlot(title)
+	p.Legend.Padding = vg.Points(2)
 	p.X.Label.Text = "share of the deliveries"
 	p.Y.Label.Text = "latency in ms, at most"
 	p.X.Tick.Marker = plot.ConstantTicks(shareTicks())
