@@ -29,8 +29,8 @@ func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) 
 	grid.Vertical.Color = nil
 	p.Add(grid)
 
-	const room = 400 // points that all bars share
-	width := vg.Points(room / float64(len(groups)*(len(things)+1)))
+	const room, widest = 400, 30 // points that all bars share, and that one may have
+	width := vg.Points(min(widest, room/float64(len(groups)*(len(things)+1))))
 	most := 0.0
 	for i, thing := range things {
 		values := make(plotter.Values, len(groups))
