@@ -57,6 +57,77 @@ func BenchmarkSendToUser(b *testing.B) {
 	}
 }
 
+// BenchmarkPublishToTopic shows that the cost of an event for a topic depends on
+// its subscribers alone, of whom there are ten, half of them by a pattern.
+func BenchmarkPublishToTopic(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			bk := broker.New(config())
+			defer bk.Close()
+			var bytes atomic.Int64
+			for i := range n {
+				sub := broker.Subscription{Topics: []string{fmt.Sprint("other.", i)}}
+				switch {
+				case i < 5:
+					sub.Topics = []string{"prices.eur"}
+				case i < 10:
+					sub.Topics = []string{"prices.*"}
+				}
+				if err := bk.NewStream(sub).Start(sponge{&bytes}, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			m := broker.Message{Audience: broker.ToTopic("prices.eur"), Data: strings.Repeat("x", 100)}
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := bk.Publish(b.Context(), m)
+				if err != nil || r.Recipients != 10 {
+					b.Fatal(r, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkResume shows that a resume costs what it replays, 20 events here,
+// and not what the log holds.
+func BenchmarkResume(b *testing.B) {
+	for _, n := range []int{1_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			cfg := config()
+			cfg.History = broker.History{MaxEvents: n, MaxBytes: 1 << 30}
+			bk := broker.New(cfg)
+			defer bk.Close()
+			first, err := bk.Publish(b.Context(), broker.Message{Audience: broker.Everyone(), Data: "x"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range n - 1 {
+				user := "other"
+				if i%(n/20) == 0 {
+					user = "alice"
+				}
+				if _, err := bk.Publish(b.Context(), broker.Message{Audience: broker.ToUser(user), Data: "x"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var bytes atomic.Int64
+			b.ReportAllocs()
+			for b.Loop() {
+				st := bk.NewStream(broker.Subscription{User: "alice", LastEventID: first.ID})
+				before := bk.Stats().Total.Delivered
+				if err := st.Start(sponge{&bytes}, nil); err != nil {
+					b.Fatal(err)
+				}
+				for bk.Stats().Total.Delivered < before+20 {
+					runtime.Gosched()
+				}
+				st.HangUp()
+			}
+		})
+	}
+}
+
 // BenchmarkDelivery is what one delivery of a broadcast costs up to its sink:
 // an operation is a delivery, so allocations that are a message's and not a
 // delivery's come out as 0.

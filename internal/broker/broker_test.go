@@ -260,6 +260,35 @@ func TestFramesGoOnWhereTheyStopped(t *testing.T) {
 	})
 }
 
+// TestFastPublisherIsNoSlowClient holds that a publisher that is faster than the
+// shard doesn't make clients look slow that take all they are given.
+func TestFastPublisherIsNoSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Shards, cfg.QueueBytes = 1, 4096
+		b := broker.New(cfg)
+		defer b.Close()
+		clients := []*client{
+			connect(t, b, broker.Subscription{User: "alice"}, -1),
+			connect(t, b, broker.Subscription{}, -1),
+		}
+		want := make([]string, 20_000)
+		for i := range want {
+			want[i] = fmt.Sprint("number ", i)
+			publish(t, b, toAll(want[i]))
+		}
+		synctest.Wait()
+		for i, c := range clients {
+			if ended, why := c.end(); ended {
+				t.Errorf("client %d was ended, because %v", i, why)
+			}
+			if got := c.data(); !slices.Equal(got, want) {
+				t.Errorf("client %d got %d events of %d", i, len(got), len(want))
+			}
+		}
+	})
+}
+
 func TestBurstIsCoalesced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())

@@ -59,10 +59,17 @@ type endings []*event
 
 func (t endings) Len() int           { return len(t) }
 func (t endings) Less(i, j int) bool { return t[i].ends < t[j].ends }
-func (t endings) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t endings) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].ending, t[j].ending = i, j
+}
 
 // Push implements [heap.Interface].
-func (t *endings) Push(e any) { *t = append(*t, e.(*event)) }
+func (t *endings) Push(x any) {
+	e := x.(*event) //nolint:forcetypeassert // nothing else is in the heap
+	e.ending = len(*t)
+	*t = append(*t, e)
+}
 
 // Pop implements [heap.Interface].
 func (t *endings) Pop() any {
@@ -101,9 +108,7 @@ func (h *history) append(e *event) {
 // evict lets go what is past the bounds as of now, in Unix nanoseconds.
 func (h *history) evict(now int64) {
 	for len(h.ending) > 0 && h.ending[0].ends <= now {
-		if e := heap.Pop(&h.ending).(*event); e.seq >= h.first {
-			h.forget(e)
-		}
+		h.forget(h.ending[0])
 	}
 	for h.all.len() > 0 {
 		e := h.all.at(0)
@@ -120,6 +125,9 @@ func (h *history) evict(now int64) {
 func (h *history) forget(e *event) {
 	h.bytes -= len(e.frame) + eventOverhead
 	h.all.remove(e)
+	if e.ends != 0 {
+		heap.Remove(&h.ending, e.ending)
+	}
 	l := h.lanes[e.audience]
 	l.remove(e)
 	if l.len() == 0 {

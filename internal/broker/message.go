@@ -177,8 +177,9 @@ type event struct {
 	conflate string
 	at, ends int64 // when published, and when no longer to be replayed or 0, Unix nanoseconds
 
-	cost int64        // what the event took of Broker.backlog
-	left atomic.Int32 // shards that have yet to take it out of their mailbox
+	cost   int64        // what the event took of Broker.backlog
+	ending int          // the event's place in history.ending
+	left   atomic.Int32 // shards that have yet to take it out of their mailbox
 }
 
 // encodeFields encodes all of m that doesn't depend on its id, behind idRoom

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -487,4 +488,43 @@ func TestWatch(t *testing.T) {
 			t.Errorf("watching a closed broker: %v", err)
 		}
 	})
+}
+
+// TestLogMemory holds that the log takes the memory that its bounds say.
+func TestLogMemory(t *testing.T) {
+	for name, message := range map[string]func(i int) broker.Message{
+		"small, one audience":   func(int) broker.Message { return toAll("x") },
+		"small, many audiences": func(i int) broker.Message { return toUser(fmt.Sprint("user", i), "x") },
+		"large":                 func(i int) broker.Message { return toUser(fmt.Sprint("user", i%100), strings.Repeat("x", 4000)) },
+		"with an end":           func(i int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const bound = 32 << 20
+			cfg := config()
+			cfg.History = broker.History{MaxEvents: 1 << 30, MaxBytes: bound}
+			before := heap()
+			b := broker.New(cfg)
+			defer b.Close()
+			for i := 0; b.Stats().LogBytes < bound*9/10 || i < 10_000; i++ {
+				publish(t, b, message(i))
+			}
+			// Twice as many, so that what was let go shows if it is still held.
+			for i := range 2 * b.Stats().LogEvents {
+				publish(t, b, message(i))
+			}
+			used := int(heap() - before)
+			if s := b.Stats(); s.LogBytes > bound || used > bound*5/4 || used < bound/2 {
+				t.Errorf("%d events: %d bytes by the log's own count and %d by the runtime's, the bound is %d", s.LogEvents, s.LogBytes, used, bound)
+			}
+		})
+	}
+}
+
+// heap is the memory of what is alive.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -3,8 +3,9 @@ package broker
 import (
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
+
+	"github.com/peald/peald/internal/eventstream"
 )
 
 // shard owns streams. Everything in it but the mailbox and the figures belongs
@@ -13,9 +14,14 @@ type shard struct {
 	broker *Broker
 	number int
 
-	mail    sync.Mutex
-	mailbox []item
-	wake    chan struct{} // has a token when the mailbox was given its first item
+	mail mailbox
+
+	// What has been taken out of the mailbox since all streams that had
+	// something to write then had their turn.
+	takenEvents, takenBytes int
+	maxTaken                int
+	marks, flushes          uint64 // how often streams became dirty, and were written
+	marked                  uint64 // marks, when too much had been taken
 
 	streams   []*Stream
 	dirty     []*Stream // have something to write and a sink that can take it
@@ -23,7 +29,6 @@ type shard struct {
 	wheel     wheel
 	stuck     []stuckSince // sinks that take nothing, the longest first
 	spare     spareQueues
-	read      []item   // the mailbox's other half, while its items are handled
 	pieces    [][]byte // scratch of flush
 	replayed  []*event // scratch of catchUp
 	now       int64    // Unix nanoseconds, as of this turn
@@ -65,40 +70,29 @@ const (
 	flushTurn = 64
 	// maxPieces and maxWrite bound one write, so that one stream's large
 	// queue doesn't hold up the others.
-	maxPieces = 256
+	maxPieces = 1024 // IOV_MAX of Linux
 	maxWrite  = 256 << 10
 )
 
 func newShard(b *Broker, number int) *shard {
 	return &shard{
-		broker: b,
-		number: number,
-		wake:   make(chan struct{}, 1),
-		wheel:  newWheel(b.cfg.Heartbeat),
-		now:    time.Now().UnixNano(),
+		broker:   b,
+		number:   number,
+		mail:     newMailbox(),
+		maxTaken: min(b.cfg.QueueBytes/8, maxWrite/2),
+		wheel:    newWheel(b.cfg.Heartbeat),
+		now:      time.Now().UnixNano(),
 	}
 }
 
-// post puts it into the mailbox. It never blocks.
-func (s *shard) post(it item) {
-	s.mail.Lock()
-	first := len(s.mailbox) == 0
-	s.mailbox = append(s.mailbox, it)
-	s.mail.Unlock()
-	if first {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
-	}
-}
+func (s *shard) post(it item) { s.mail.post(it) }
 
 // run is the shard's goroutine.
 func (s *shard) run() {
 	tick := time.NewTicker(s.wheel.tick)
 	defer tick.Stop()
 	for !s.closing {
-		if s.nextDirty < len(s.dirty) {
+		if s.nextDirty < len(s.dirty) || s.mail.leftover() {
 			select {
 			case <-tick.C:
 				s.onTick()
@@ -106,7 +100,7 @@ func (s *shard) run() {
 			}
 		} else {
 			select {
-			case <-s.wake:
+			case <-s.mail.wake:
 			case <-tick.C:
 				s.onTick()
 			}
@@ -118,18 +112,32 @@ func (s *shard) run() {
 	s.end()
 }
 
-// takeMail handles all that is in the mailbox.
-func (s *shard) takeMail() {
-	s.mail.Lock()
-	s.mailbox, s.read = s.read[:0], s.mailbox
-	s.mail.Unlock()
-	for i := range s.read {
-		s.handle(&s.read[i])
-	}
-	clear(s.read)
-	const keep = 4096
-	if cap(s.read) > keep {
-		s.read = nil
+// takeMail handles what is in the mailbox, and returns whether that was all.
+//
+// It takes in no more than every stream can be rid of in one write, and goes on
+// when each has had its turn: what a publisher is faster at than the shard waits
+// in the mailbox, where it holds up publishers, and not in the queues, where it
+// would look as if the clients were slow.
+func (s *shard) takeMail() (all bool) {
+	for {
+		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
+			if s.flushes < s.marked {
+				return false
+			}
+			s.takenEvents, s.takenBytes = 0, 0
+		}
+		it, ok := s.mail.take()
+		if !ok {
+			return true
+		}
+		if it.kind == deliver {
+			s.takenEvents++
+			s.takenBytes += len(it.event.frame)
+		}
+		s.handle(it)
+		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
+			s.marked = s.marks
+		}
 	}
 }
 
@@ -266,6 +274,7 @@ func (s *shard) conflate(st *Stream, e *event) bool {
 func (s *shard) markDirty(st *Stream) {
 	if !st.dirty && (st.queue.len() > 0 || st.behind) {
 		st.dirty = true
+		s.marks++
 		s.dirty = append(s.dirty, st)
 	}
 }
@@ -275,6 +284,7 @@ func (s *shard) flushSome() {
 	end := min(s.nextDirty+flushTurn, len(s.dirty))
 	for ; s.nextDirty < end; s.nextDirty++ {
 		st := s.dirty[s.nextDirty]
+		s.flushes++
 		s.dirty[s.nextDirty] = nil
 		st.dirty = false
 		if !st.closed {
@@ -399,8 +409,11 @@ func (s *shard) onTick() {
 	// the mail is taken: so the mark is ahead of nothing for a stream whose
 	// queue is empty.
 	head := s.broker.head()
-	s.takeMail()
-	s.heartbeat = &event{frame: s.broker.appendMark(nil, head, "heartbeat")}
+	if s.takeMail() {
+		s.heartbeat = &event{frame: s.broker.appendMark(nil, head, "heartbeat")}
+	} else {
+		s.heartbeat = &event{frame: eventstream.AppendEnd(eventstream.AppendComment(nil, "heartbeat"))}
+	}
 	s.wheel.advance(s.now, s.onDue)
 	oldest := s.now - int64(s.broker.cfg.WriteTimeout)
 	n := 0

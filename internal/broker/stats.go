@@ -18,6 +18,9 @@ type Stats struct {
 	Published int64
 	// Resumes counts the streams that came with a last event id.
 	Resumes Resumes
+	// LogEvents and LogBytes are what the log holds: events, and the memory of
+	// events and index that History.MaxBytes bounds.
+	LogEvents, LogBytes int
 	// StartedAt is when the broker started.
 	StartedAt time.Time
 }
@@ -94,6 +97,7 @@ func (t *ShardStats) add(o ShardStats) {
 func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Published: int64(b.seq), StartedAt: b.started,
+		LogEvents: b.history.all.len(), LogBytes: b.history.bytes,
 		Resumes: Resumes{b.resumes.Replayed, maps.Clone(b.resumes.Resets)}}
 	b.mu.Unlock()
 	st.Total.Disconnected = make(map[string]int64)
