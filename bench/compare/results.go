@@ -49,6 +49,12 @@ type Load struct {
 	Curve     []bench.Quantile
 }
 
+// held says that the target could not keep up with what was asked.
+func (l Load) held() bool {
+	const nearly = 0.95
+	return l.Rate < nearly*l.Asked
+}
+
 // Alone is what was measured of peald and the C limit only.
 type Alone struct {
 	HeartbeatStreams int

@@ -86,10 +86,11 @@ func (r *Results) table(k key) table.Writer {
 // rateText is the rate, with a mark where it is not the one asked for.
 func (r *Results) rateText(name string, k key) string {
 	rate := r.figure(name, k, func(l Load) float64 { return l.Rate })
-	if rate < r.figure(name, k, func(l Load) float64 { return l.Asked }) {
-		return fmt.Sprintf("only %.3g", rate)
+	asked := r.figure(name, k, func(l Load) float64 { return l.Asked })
+	if (Load{Rate: rate, Asked: asked}).held() {
+		return fmt.Sprintf("only %.2g", rate)
 	}
-	return fmt.Sprintf("%.3g", rate)
+	return fmt.Sprintf("%.2g", rate)
 }
 
 // faults are those of one of the rounds.
