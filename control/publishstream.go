@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
 )
 
 const (
-	// publishAhead is how many messages are decoded ahead of the one that is
-	// being published.
-	publishAhead = 256
+	// publishAhead and publishAheadBytes bound what is decoded ahead of the
+	// message that is being published. A single one may be larger.
+	publishAhead      = 256
+	publishAheadBytes = 1 << 20
 	// ackTogether is the most acknowledgements in one response.
 	ackTogether = 256
 )
@@ -26,6 +29,27 @@ type arrival struct {
 	message *pealv1.PublishStreamRequest
 	refused *refusedError // the message could not be decoded
 	end     error         // the last arrival: io.EOF, or what gRPC says
+	bytes   int64         // what the message takes of the bytes ahead
+}
+
+// arrivals are what has been received and not yet been published.
+type arrivals struct {
+	queue chan arrival
+	room  *semaphore.Weighted // in bytes
+}
+
+// add waits for room. It returns false if ctx ends before there is some.
+func (q *arrivals) add(ctx context.Context, a arrival) bool {
+	a.bytes = int64(min(proto.Size(a.message), publishAheadBytes))
+	if q.room.Acquire(ctx, a.bytes) != nil {
+		return false
+	}
+	select {
+	case q.queue <- a:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // PublishStream implements pealv1.ControlServiceServer.
@@ -38,8 +62,8 @@ func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishSt
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return err
 	}
-	arrivals := make(chan arrival, publishAhead)
-	if !s.last(func() { receive(stream, arrivals) }) {
+	ahead := &arrivals{make(chan arrival, publishAhead), semaphore.NewWeighted(publishAheadBytes)}
+	if !s.last(func() { receive(stream, ahead) }) {
 		return broker.ErrClosed
 	}
 	ctx := stream.Context()
@@ -53,8 +77,8 @@ func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishSt
 			end = broker.ErrClosed
 		case <-ctx.Done():
 			end = ctx.Err()
-		case a := <-arrivals:
-			acks, end = s.acknowledge(ctx, arrivals, a, number)
+		case a := <-ahead.queue:
+			acks, end = s.acknowledge(ctx, ahead, a, number)
 		}
 		if len(acks) > 0 {
 			number += int64(len(acks))
@@ -72,7 +96,7 @@ func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishSt
 }
 
 // receive hands on what stream receives until it ends.
-func receive(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse], arrivals chan<- arrival) {
+func receive(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse], ahead *arrivals) {
 	for {
 		var a arrival
 		var err error
@@ -82,12 +106,7 @@ func receive(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1
 				a.end = err
 			}
 		}
-		select {
-		case arrivals <- a:
-		case <-stream.Context().Done():
-			return // the call has ended
-		}
-		if a.end != nil {
+		if !ahead.add(stream.Context(), a) || a.end != nil {
 			return
 		}
 	}
@@ -96,8 +115,9 @@ func receive(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1
 // acknowledge publishes a, the stream's message of this number, and the
 // messages that have arrived behind it. It returns their acknowledgements, and
 // how the stream ends if it does.
-func (s *Service) acknowledge(ctx context.Context, arrivals <-chan arrival, a arrival, number int64) (acks []*pealv1.PublishAck, end error) {
+func (s *Service) acknowledge(ctx context.Context, ahead *arrivals, a arrival, number int64) (acks []*pealv1.PublishAck, end error) {
 	for {
+		ahead.room.Release(a.bytes)
 		if a.end != nil {
 			return acks, a.end
 		}
@@ -110,7 +130,7 @@ func (s *Service) acknowledge(ctx context.Context, arrivals <-chan arrival, a ar
 			return acks, nil
 		}
 		select {
-		case a = <-arrivals:
+		case a = <-ahead.queue:
 		default:
 			return acks, nil
 		}

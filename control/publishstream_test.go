@@ -186,6 +186,28 @@ func TestPublishStreamAcknowledgesInOrder(t *testing.T) {
 	}
 }
 
+// The largest messages pass, and those that are too large are bad messages, up
+// to what any request may have.
+func TestPublishStreamOfLargeMessages(t *testing.T) {
+	p := start(t, control.Config{}, startBroker(t), nil)
+	m := p.messages(t)
+	largest, tooLarge := strings.Repeat("x", broker.MaxData), strings.Repeat("x", 3<<20)
+	for range 10 {
+		m.send(t, toAll(largest), toAll(tooLarge))
+	}
+	for i := range 20 {
+		ack, err := m.ack()
+		if err != nil || (ack.GetError() != nil) != (i%2 == 1) {
+			t.Fatalf("message %d: %v, %v", i+1, ack, err)
+		}
+	}
+	m.send(t, toAll(strings.Repeat("x", control.MaxRequest+1)))
+	_, err := m.ack()
+	if f := failureOf(t, err); f.code != codes.ResourceExhausted {
+		t.Errorf("beyond the limit: %+v", f)
+	}
+}
+
 // A message whose bytes are no message is one bad message, as any other.
 func TestPublishStreamMessagesThatCannotBeDecoded(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
