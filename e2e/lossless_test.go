@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -306,5 +307,52 @@ func TestRepetitionIsNotSentAgain(t *testing.T) {
 	want := []frame{{"broadcast", "paid", first.GetId()}, {"broadcast", "end", end.GetId()}}
 	if got, err := stream(len(want)); err != nil || !slices.Equal(got, want) {
 		t.Errorf("the stream got %v and %v, want %v", got, err, want)
+	}
+}
+
+// TestConflation has a client read nothing while a price changes often: it gets
+// fewer prices than there were, and the last one all the same.
+func TestConflation(t *testing.T) {
+	d := pealdtest.Start(t, func(cfg *daemon.Config) {
+		cfg.Broker.SlowConsumer, cfg.Broker.QueueBytes = daemon.SlowConflate, 64<<10
+	})
+	control := d.Control(t)
+	stuck := open(t, d.Events(t, ""))
+
+	d.WaitForStreams(t, 1)
+
+	const prices = 1_000
+
+	padding := strings.Repeat(" ", 20_000) // more in all than sockets take
+
+	for i := range prices {
+		_, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: fmt.Sprint(i, padding), ConflateKey: "price"})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "end"}); err != nil {
+		t.Fatal(err)
+	}
+
+	lines := bufio.NewScanner(stuck.Body)
+	got, last := 0, -1
+
+	for lines.Scan() && lines.Text() != "data: end" {
+		var price int
+		if n, _ := fmt.Sscanf(lines.Text(), "data: %d ", &price); n == 0 {
+			continue
+		}
+
+		if got++; price <= last {
+			t.Fatalf("the price %d comes after %d", price, last)
+		}
+
+		last = price
+	}
+
+	if lines.Err() != nil || lines.Text() != "data: end" || last != prices-1 || got == prices {
+		t.Errorf("%d prices, the last is %d, then %q, %v", got, last, lines.Text(), lines.Err())
 	}
 }
