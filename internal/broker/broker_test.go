@@ -356,6 +356,31 @@ func TestTokenEnds(t *testing.T) {
 	})
 }
 
+// TestShortTokenAndLongHeartbeat holds that a stream ends with its token, however
+// seldom heartbeats come.
+func TestShortTokenAndLongHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Heartbeat = 10 * time.Minute
+		b := broker.New(cfg)
+		defer b.Close()
+		for range 20 {
+			connect(t, b, broker.Subscription{User: "alice", Expires: time.Now().Add(5 * time.Second)}, -1)
+		}
+		expired := connect(t, b, broker.Subscription{User: "bob", Expires: time.Now().Add(-time.Second)}, -1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if ended, why := expired.end(); !ended || why != broker.Expired {
+			t.Errorf("a stream whose token had ended before: ended %v, because %v", ended, why)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := b.Stats().Total.Connections; n != 0 {
+			t.Errorf("%d streams have outlived their token", n)
+		}
+	})
+}
+
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())

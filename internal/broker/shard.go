@@ -205,7 +205,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 	}
 	// A random phase spreads the heartbeats of streams that came together.
 	beat := int64(s.broker.cfg.Heartbeat)
-	s.wheel.add(st, s.now, beat/4+1+rand.Int64N(3*beat/4))
+	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
 }
 
 // deliver queues an event of the order to st, unless the log brings it.
@@ -443,10 +443,16 @@ func (s *shard) onDue(st *Stream) int64 {
 	case st.queue.len() == 0 && !st.behind && s.now-st.lastSent > beat/4:
 		s.enqueue(st, s.heartbeat)
 	}
+	return s.untilDue(st, beat)
+}
+
+// untilDue is the time until a stream's next turn on the wheel, which is no
+// later than the end of its token.
+func (s *shard) untilDue(st *Stream, wait int64) int64 {
 	if st.expires != 0 {
-		return min(beat, st.expires-s.now)
+		wait = min(wait, st.expires-s.now)
 	}
-	return beat
+	return max(wait, 1)
 }
 
 // end flushes what the sinks take at once and ends all streams.
