@@ -52,7 +52,8 @@ func soak(t *testing.T, program string, plan soakPlan) {
 
 	d := startDaemon(t, program,
 		"--sse.engine="+plan.engine, "--broker.slow_consumer="+plan.policy,
-		"--broker.queue_bytes=64KiB", "--sse.write_timeout=2s", "--sse.heartbeat=1s")
+		"--broker.queue_bytes=64KiB", "--sse.write_timeout=2s", "--sse.heartbeat=1s",
+		"--history.max_bytes=4MiB") // which is full after the warm-up
 	crowd := newCrowd(t, d, plan.policy)
 
 	began := d.vitals(t)
