@@ -82,7 +82,7 @@ func (s *session) trial(ctx context.Context, run func(*streamPublisher) (any, st
 	if err != nil {
 		return err
 	}
-	out := ""
+	var out string
 	if s.output.json {
 		encoded, err := json.MarshalIndent(result, "", "  ")
 		if err != nil {

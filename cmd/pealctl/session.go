@@ -39,7 +39,7 @@ type tlsFlags struct {
 
 // dial opens the connection to the control plane. It doesn't wait for it: an
 // address where nobody listens shows at the first call.
-func (s *session) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+func (s *session) dial() (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if s.tls.enabled || s.tls.caFile != "" || s.tls.certFile != "" || s.tls.keyFile != "" {
 		cfg, err := s.tls.config()
@@ -48,7 +48,7 @@ func (s *session) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		}
 		creds = credentials.NewTLS(cfg)
 	}
-	opts = append(opts, grpc.WithTransportCredentials(creds), grpc.WithUserAgent("pealctl"))
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithUserAgent("pealctl")}
 	if s.token != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer(s.token)))
 	}

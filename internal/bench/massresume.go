@@ -106,6 +106,28 @@ func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) 
 	return ctx.Err()
 }
 
+// awaitBack returns when ctx ends, which it sees to by calling release when for
+// a while nobody has come back.
+func awaitBack(ctx context.Context, release func(), back *atomic.Int64, progress func(int)) {
+	const patience = 20 * time.Second
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for last, since := int64(-1), time.Now(); ctx.Err() == nil; {
+		if n := back.Load(); n != last {
+			last, since = n, time.Now()
+		} else if time.Since(since) > patience {
+			release()
+		}
+		if progress != nil {
+			progress(int(last))
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
 // comeBack resumes all streams at once, and cuts each when it has all that it
 // missed.
 func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (*MassResumeResult, error) {
@@ -142,24 +164,9 @@ func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (
 			}
 		})
 	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
 	start = time.Now()
 	close(begin)
-	for last, since := int64(-1), start; held.Err() == nil; {
-		if n := back.Load(); n != last {
-			last, since = n, time.Now()
-		} else if time.Since(since) > 20*time.Second {
-			release()
-		}
-		if cfg.Progress != nil {
-			cfg.Progress(int(last))
-		}
-		select {
-		case <-held.Done():
-		case <-tick.C:
-		}
-	}
+	awaitBack(held, release, &back, cfg.Progress)
 	running.Wait()
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -223,10 +223,8 @@ func (b *Broker) order(m *Message, e *event, buf []byte) (r Receipt, posted bool
 	if m.TTL > 0 {
 		e.ends = e.at + int64(m.TTL)
 	}
-	if old, err := b.replies.find(m, e.at); err != nil {
-		return r, false, err
-	} else if old != nil {
-		return old.receipt, false, nil
+	if earlier, ok, err := b.replies.find(m, e.at); ok || err != nil {
+		return earlier, false, err
 	}
 	b.seq++
 	e.seq = b.seq
@@ -240,11 +238,10 @@ func (b *Broker) order(m *Message, e *event, buf []byte) (r Receipt, posted bool
 // fanOut posts e to the shards that hold streams of its audience, and returns
 // how many streams these are. The caller has b.mu.
 func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
-	var mail []delivery
+	mail := b.mail[:0]
 	switch e.audience.kind {
 	case everyone:
 		recipients = b.total
-		mail = b.mail[:0]
 		for i, n := range b.open {
 			if n > 0 {
 				mail = append(mail, delivery{b.shards[i], nil})
@@ -253,10 +250,11 @@ func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
 	case oneUser:
 		if a, ok := b.accounts.Get(&account{id: e.audience.name}); ok {
 			recipients = a.connections
-			mail = append(b.mail[:0], delivery{b.shardFor(a.id), &a.group})
+			mail = append(mail, delivery{b.shardFor(a.id), &a.group})
 		}
 	case oneTopic:
-		recipients, mail = b.topics.subscribers(e, b.shards, b.mail[:0])
+		recipients, mail = b.topics.subscribers(e, b.shards, mail)
+	case nobody:
 	}
 	e.left.Store(int32(len(mail)))
 	for _, d := range mail {

@@ -57,11 +57,17 @@ func (l *lane) remove(e *event) {
 // endings is a heap of events by when they end.
 type endings []*event
 
-func (t endings) Len() int           { return len(t) }
-func (t endings) Less(i, j int) bool { return t[i].ends < t[j].ends }
-func (t endings) Swap(i, j int) {
-	t[i], t[j] = t[j], t[i]
-	t[i].ending, t[j].ending = i, j
+// Len implements [heap.Interface].
+func (t *endings) Len() int { return len(*t) }
+
+// Less implements [heap.Interface].
+func (t *endings) Less(i, j int) bool { return (*t)[i].ends < (*t)[j].ends }
+
+// Swap implements [heap.Interface].
+func (t *endings) Swap(i, j int) {
+	a, b := (*t)[j], (*t)[i]
+	(*t)[i], (*t)[j] = a, b
+	a.ending, b.ending = i, j
 }
 
 // Push implements [heap.Interface].
@@ -250,6 +256,7 @@ func (st *Stream) wants(a Audience) bool {
 		return st.account != nil && st.account.id == a.name
 	case oneTopic:
 		return st.topics != nil && slices.ContainsFunc(st.topics.names, func(p string) bool { return Covers(p, a.name) })
+	case nobody:
 	}
 	return false
 }

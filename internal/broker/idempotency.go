@@ -37,17 +37,21 @@ func newReplies(window time.Duration) replies {
 	return replies{window: window, seed: maphash.MakeSeed(), byKey: make(map[string]*reply)}
 }
 
-// find returns the reply to an earlier message with m's key, or nil.
-func (r *replies) find(m *Message, now int64) (*reply, error) {
+// find returns what was answered to an earlier message with m's key, if there
+// was one.
+func (r *replies) find(m *Message, now int64) (earlier Receipt, ok bool, err error) {
 	if m.IdempotencyKey == "" {
-		return nil, nil
+		return earlier, false, nil
 	}
 	r.forget(now)
-	old := r.byKey[m.IdempotencyKey]
-	if old != nil && old.message != m.hash(r.seed) {
-		return nil, ErrKeyUsed
+	old, ok := r.byKey[m.IdempotencyKey]
+	switch {
+	case !ok:
+		return earlier, false, nil
+	case old.message != m.hash(r.seed):
+		return earlier, false, ErrKeyUsed
 	}
-	return old, nil
+	return old.receipt, true, nil
 }
 
 func (r *replies) remember(m *Message, receipt Receipt, now int64) {

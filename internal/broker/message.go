@@ -17,6 +17,8 @@ const (
 	MaxData = 1 << 20
 	// MaxUserID is the length of the longest user id, in bytes.
 	MaxUserID = 255
+	// MaxTTL is the longest that a message's own end may be away.
+	MaxTTL = 365 * 24 * time.Hour
 	// ReservedTypes is how the types of the daemon's own events begin.
 	ReservedTypes = "peald."
 )
@@ -119,8 +121,8 @@ func (m *Message) validate() error {
 	if err := validKey("conflate_key", m.ConflateKey); err != nil {
 		return err
 	}
-	if m.TTL < 0 {
-		return &InvalidError{"ttl", fmt.Sprintf("is %v, more than 0 is accepted", m.TTL)}
+	if m.TTL < 0 || m.TTL > MaxTTL {
+		return &InvalidError{"ttl", fmt.Sprintf("is %v, more than 0 and at most %v is accepted", m.TTL, MaxTTL)}
 	}
 	if err := eventstream.ValidType(m.Event); err != nil {
 		return &InvalidError{"event", err.Error()}

@@ -496,7 +496,7 @@ func TestLogMemory(t *testing.T) {
 		"small, one audience":   func(int) broker.Message { return toAll("x") },
 		"small, many audiences": func(i int) broker.Message { return toUser(fmt.Sprint("user", i), "x") },
 		"large":                 func(i int) broker.Message { return toUser(fmt.Sprint("user", i%100), strings.Repeat("x", 4000)) },
-		"with an end":           func(i int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
+		"with an end":           func(int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const bound = 32 << 20

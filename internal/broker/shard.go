@@ -218,19 +218,10 @@ func (s *shard) deliver(st *Stream, e *event) {
 // enqueue queues e to st, or lets the policy decide if the queue is full.
 func (s *shard) enqueue(st *Stream, e *event) {
 	q := &st.queue
-	if q.bytes+len(e.frame) > s.broker.cfg.QueueBytes && q.len() > 0 && e.seq != 0 {
-		if s.broker.cfg.SlowConsumer == Disconnect {
-			s.drop(st, SlowConsumer)
-			return
-		}
-		if s.broker.cfg.SlowConsumer == Conflate {
-			if !s.conflate(st, e) {
-				s.drop(st, SlowConsumer)
-				return
-			}
-		} else {
-			s.makeRoom(st, len(e.frame))
-		}
+	full := q.bytes+len(e.frame) > s.broker.cfg.QueueBytes && q.len() > 0
+	if full && e.seq != 0 && !s.makeRoom(st, e) {
+		s.drop(st, SlowConsumer)
+		return
 	}
 	q.push(e, &s.spare)
 	s.figures.queuedBytes.Add(int64(len(e.frame)))
@@ -239,9 +230,23 @@ func (s *shard) enqueue(st *Stream, e *event) {
 	}
 }
 
-// makeRoom drops the oldest events that wait for st until n bytes fit, and
+// makeRoom makes room for e in a queue that is full, as the policy has it, or
+// returns false if the stream is to end.
+func (s *shard) makeRoom(st *Stream, e *event) bool {
+	switch s.broker.cfg.SlowConsumer {
+	case DropOldest:
+		s.dropOldest(st, len(e.frame))
+		return true
+	case Conflate:
+		return s.conflate(st, e)
+	case Disconnect:
+	}
+	return false
+}
+
+// dropOldest drops the oldest events that wait for st until n bytes fit, and
 // leaves a peald.reset in their place.
-func (s *shard) makeRoom(st *Stream, n int) {
+func (s *shard) dropOldest(st *Stream, n int) {
 	q := &st.queue
 	before := q.bytes
 	dropped := 0

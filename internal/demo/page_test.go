@@ -18,7 +18,7 @@ import (
 // minter is one whose tokens can be told apart.
 type minter struct{ fail error }
 
-func (m minter) Mint(user string, topics []string, ttl time.Duration) (string, time.Time, error) {
+func (m minter) Mint(user string, _ []string, ttl time.Duration) (string, time.Time, error) {
 	return "token-of-" + user, time.Now().Add(ttl), m.fail
 }
 
