@@ -120,6 +120,9 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 			writeError(w, err)
 			return
 		}
+		if body, ok := r.Body.(*requestBody); ok {
+			body.inPath = params
+		}
 		next(w, r, params)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,6 +28,7 @@ type requestBody struct {
 
 	length      int64 // as announced, -1 where it was not
 	contentType string
+	inPath      map[string]string // fields that the path gives
 	refused     error
 }
 
@@ -87,6 +90,17 @@ func (b *requestBody) decode(message proto.Message) error {
 	}
 	if protojson.Unmarshal(data, message) != nil {
 		return unreadable(data, message)
+	}
+	return b.checkPath(message)
+}
+
+// checkPath refuses fields that the path gives already, and would win over.
+func (b *requestBody) checkPath(message proto.Message) error {
+	fields := message.ProtoReflect().Descriptor().Fields()
+	for _, name := range slices.Sorted(maps.Keys(b.inPath)) {
+		if field := fields.ByTextName(name); field != nil && message.ProtoReflect().Has(field) {
+			return invalid(fieldError{name, "is in the path, and not to be in the body too"})
+		}
 	}
 	return nil
 }
