@@ -21,7 +21,7 @@ BASE    := $(or $(RELEASE),HEAD)
 
 .PHONY: run
 run: ## Start the daemon with made-up traffic and a page to watch it on
-	$(GO) run ./cmd/peald --demo
+	@$(GO) build -o bin/ ./cmd/peald && exec bin/peald --demo
 
 .PHONY: build
 build: ## Build bin/peald and bin/pealctl, which know their version from git

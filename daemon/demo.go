@@ -20,6 +20,9 @@ func checkDemo(cfg Config) error {
 	if cfg.Auth.Cookie == "" {
 		return &SettingError{"auth.cookie", `"" with --demo`, "the name of a cookie, which the demo's page needs for its visitors' tokens"}
 	}
+	if cfg.Auth.JWT.HMACSecret != "" && !isLoopback(cfg.SSE.Addr) {
+		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, for the demo signs tokens for whoever reaches it, in any user's name"}
+	}
 	return nil
 }
 

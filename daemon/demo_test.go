@@ -57,6 +57,10 @@ func TestWhatTheDemoCannotBeShownOn(t *testing.T) {
 	for key, change := range map[string]func(*daemon.Config){
 		"sse.path":    func(c *daemon.Config) { c.SSE.Path = "/" },
 		"auth.cookie": func(c *daemon.Config) { c.Auth.Cookie = "" },
+		"sse.addr": func(c *daemon.Config) {
+			c.SSE.Addr = ":0"
+			c.Auth.JWT.HMACSecret = strings.Repeat("secret", 8)
+		},
 	} {
 		cfg := onFreePorts()
 		change(&cfg)

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/peald/peald/daemon"
 )
@@ -41,31 +44,43 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 }
 
 func rootCommand(env []string) *cobra.Command {
-	var readyFile string
+	var readyPath string
 	var demo bool
 	root := &cobra.Command{
 		Use:           "peald",
 		Short:         "Push server-sent events to browsers",
 		Long:          "peald pushes server-sent events to browsers on behalf of backends.\n\n" + sourcesHelp,
 		Args:          noArguments,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	flags := settingFlags(root.PersistentFlags())
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := flags.load(env)
+		ctx, release := untilTold(cmd.Context())
+		defer release()
+		cfg, err := flags.load(env, demo)
 		if err != nil {
 			return err
 		}
-		ready := readyFileAt(readyFile)
-		if err := ready.remove(); err != nil { // an earlier process may have been killed
+		ready := &readyFile{path: readyPath}
+		if err := ready.check(); err != nil {
 			return err
 		}
-		defer func() { _ = ready.remove() }()
+		// Before a second signal can end the process: the file must not outlast
+		// it.
+		context.AfterFunc(ctx, func() {
+			ready.remove()
+			release()
+		})
+		defer ready.remove()
 		collector(env)
 		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
-		return daemon.Run(cmd.Context(), cfg, daemon.Options{
-			Logger:  newLogger(cmd.ErrOrStderr(), cfg.Log),
+		log := newLogger(cmd.ErrOrStderr(), cfg.Log)
+		warnOfShortTokens(log, cfg.Control.Tokens)
+		return daemon.Run(ctx, cfg, daemon.Options{
+			Logger:  log,
 			Version: version(),
 			Demo:    demo,
 			Ready: func(bound daemon.Addresses) error {
@@ -78,8 +93,8 @@ func rootCommand(env []string) *cobra.Command {
 			},
 		})
 	}
-	root.Flags().StringVar(&readyFile, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")
-	root.Flags().BoolVar(&demo, "demo", false, "serve a page at / of the SSE listener, and events for it to show")
+	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")
+	root.Flags().BoolVar(&demo, "demo", false, "serve a page at / of the SSE listener, which by default is on "+demoAddr+" then, and events for it to show")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(configCommand(flags, env), versionCommand())
 	return root
@@ -99,10 +114,36 @@ func versionCommand() *cobra.Command {
 
 // noArguments is cobra.NoArgs as an error of usage.
 func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		if _, err := strconv.ParseBool(args[0]); err == nil {
+			return usageError{fmt.Errorf("%q is no command; the value of a switch goes after =, as in %s=%s", args[0], switchGiven(cmd.Flags()), args[0])}
+		}
+	}
 	if err := cobra.NoArgs(cmd, args); err != nil {
 		return usageError{err}
 	}
 	return nil
+}
+
+// switchGiven is a switch of the command line, or one that could be.
+func switchGiven(flags *pflag.FlagSet) string {
+	given := "--auth.anonymous"
+	flags.Visit(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" {
+			given = "--" + f.Name
+		}
+	})
+	return given
+}
+
+// warnOfShortTokens names the control tokens that could be guessed.
+func warnOfShortTokens(log *slog.Logger, tokens []daemon.Token) {
+	const enough = 16
+	for _, token := range tokens {
+		if len(token.Token) < enough {
+			log.Warn("a control token is short enough to be guessed: openssl rand -hex 32 makes a good one", "name", token.Name, "length", len(token.Token))
+		}
+	}
 }
 
 // version is what the go command recorded: a tag, a pseudo-version, or (devel).

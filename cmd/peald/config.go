@@ -27,7 +27,7 @@ func configCommand(flags settingsFlags, env []string) *cobra.Command {
 			if defaults {
 				return printConfig(cmd.OutOrStdout(), daemon.Defaults(), true)
 			}
-			cfg, err := flags.load(env)
+			cfg, err := flags.load(env, false)
 			if err != nil {
 				return err
 			}

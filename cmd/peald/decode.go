@@ -16,10 +16,10 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// Kinds of settings, as help calls them. None is a name of pflag's own types,
-// for which viper would guess at the text.
+// Kinds of settings, as help calls them. None is a name of those of pflag's own
+// types for which viper would guess at the text.
 const (
-	kindSwitch   = "true|false"
+	kindSwitch   = "boolfunc" // for which help shows no value, as there needs to be none
 	kindNumber   = "number"
 	kindSize     = "size"
 	kindDuration = "time"

@@ -5,9 +5,9 @@
 // setting is a flag, an environment variable and an entry of a configuration
 // file; docs/configuration.md lists them.
 //
-// SIGTERM or an interrupt ends the daemon in good order, a second one at once.
-// The exit status is 0 after such an end, 2 for a command line that cannot be
-// read, and 1 for any other failure.
+// SIGTERM, SIGHUP or an interrupt ends the daemon in good order, a second one
+// at once. The exit status is 0 after such an end, 2 for a command line that
+// cannot be read, and 1 for any other failure.
 package main
 
 //go:generate go test -run TestReferenceIsFresh . -update
@@ -20,7 +20,16 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // so that a second signal has its usual effect
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// untilTold returns a context that ends at the first signal to end the daemon.
+// Release gives further ones their usual effect, which is to end the process at
+// once.
+func untilTold(ctx context.Context) (told context.Context, release func()) {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup means what it says
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(ctx, signals...)
 }

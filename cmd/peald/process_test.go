@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -28,8 +29,9 @@ import (
 type process struct {
 	daemon.Addresses
 
-	cmd *exec.Cmd
-	log *transcript
+	cmd   *exec.Cmd
+	log   *transcript
+	ready string // the path of the ready file
 }
 
 // transcript gathers what a process writes, and can be waited for.
@@ -58,7 +60,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 		"-c", setup + "\n" + `exec peald "$@"`, "sh",
 		"--ready-file", ready, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
 	}, args...)
-	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &transcript{}}
+	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &transcript{}, ready: ready}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -209,8 +211,9 @@ func TestTooFewDescriptors(t *testing.T) {
 func TestSoftLimitIsRaised(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, "ulimit -Sn 256; ulimit -Hn 4096")
-	if log := p.log.String(); !strings.Contains(log, "limit=4096 ") {
-		t.Error("the limit was not raised to the hard one")
+	raised := func() bool { return strings.Contains(p.log.String(), "limit=4096 ") }
+	if err := await("the hard limit in the log", raised); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -240,6 +243,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 			}
 			if state, ok := exit.Sys().(syscall.WaitStatus); !ok || !state.Signaled() || state.Signal() != syscall.SIGTERM {
 				t.Errorf("the daemon ends with %v, not by the signal", err)
+			}
+			if _, err := os.Stat(p.ready); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the ready file has outlasted the process: %v", err)
 			}
 			return
 		case <-again.C:

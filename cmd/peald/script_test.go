@@ -28,6 +28,7 @@ func TestScripts(t *testing.T) {
 			"occupy":    occupy,
 			"terminate": terminate,
 			"waitfile":  waitFile,
+			"waitfresh": waitFresh,
 		},
 	})
 }
@@ -44,13 +45,19 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], listener.Addr().String())
 }
 
-// terminate sends SIGTERM to the commands in the background.
+// terminate sends SIGTERM, "terminate hangup" SIGHUP to the commands in the
+// background.
 func terminate(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: terminate")
+	signal := syscall.SIGTERM
+	switch {
+	case !neg && len(args) == 0:
+	case !neg && len(args) == 1 && args[0] == "hangup":
+		signal = syscall.SIGHUP
+	default:
+		ts.Fatalf("usage: terminate [hangup]")
 	}
 	for _, cmd := range ts.BackgroundCmds() {
-		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+		ts.Check(cmd.Process.Signal(signal))
 	}
 }
 
@@ -60,6 +67,17 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: waitfile FILE")
 	}
 	if err := awaitFile(ts.MkAbs(args[0])); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// waitfresh FILE OLD waits until FILE holds something else than OLD.
+func waitFresh(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfresh FILE OLD")
+	}
+	old := ts.ReadFile(args[1])
+	if err := await("anything new in "+args[0], func() bool { return ts.ReadFile(args[0]) != old }); err != nil {
 		ts.Fatalf("%v", err)
 	}
 }

@@ -73,8 +73,12 @@ func (v *rawValue) Set(text string) error {
 	return nil
 }
 
+// demoAddr is where browsers find the demo unless sse.addr is set. Whoever
+// reaches it can take any name, which is nothing for a network.
+const demoAddr = "127.0.0.1:8080"
+
 // load reads the settings from where they may be set, and checks them.
-func (f settingsFlags) load(env []string) (daemon.Config, error) {
+func (f settingsFlags) load(env []string, demo bool) (daemon.Config, error) {
 	v := viper.New()
 	origin := map[string]string{} // key → where its value was given
 	settings := daemon.Defaults().Settings()
@@ -82,6 +86,9 @@ func (f settingsFlags) load(env []string) (daemon.Config, error) {
 	for _, s := range settings {
 		keys = append(keys, s.Key)
 		v.SetDefault(s.Key, s.Value)
+	}
+	if demo {
+		v.SetDefault("sse.addr", demoAddr)
 	}
 	for _, layer := range []func([]string) (layer, error){
 		func(keys []string) (layer, error) { return readFile(*f.configFile, keys) },
@@ -191,6 +198,8 @@ func readVariables(env, keys []string) (layer, error) {
 		switch {
 		case ok:
 			values[key] = given{text, name}
+		case name == variablePrefix+"CONFIG":
+			return nil, &daemon.SettingError{Key: name, Given: "an environment variable that is no setting", Accepted: "--config FILE, ./peald.yaml or /etc/peald/peald.yaml"}
 		case !serviceLink.MatchString(name):
 			return nil, unknown(name, "an environment variable", slices.Collect(maps.Keys(known)))
 		}

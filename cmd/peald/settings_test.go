@@ -31,7 +31,7 @@ func load(t *testing.T, args, env []string, fileName, content string) (daemon.Co
 	if err := set.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return flags.load(env)
+	return flags.load(env, false)
 }
 
 func TestFlagsBeatVariablesBeatFileBeatsDefault(t *testing.T) {

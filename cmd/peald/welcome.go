@@ -16,6 +16,11 @@ func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) error {
 	if len(cfg.Control.Tokens) > 0 {
 		caller = "-H 'Authorization: Bearer TOKEN' "
 	}
+	named, asked := "", ""
+	if !cfg.Auth.Anonymous {
+		named = "-H 'Authorization: Bearer SUBSCRIBER' "
+		asked = "\n\nThe stream wants a subscriber token, which this makes:\n\n  curl " + caller + `-d '{"userId": "alice"}' http://` + daemon.Reachable(bound.REST) + "/v1/tokens"
+	}
 	browsers, rest := scheme+"://"+daemon.Reachable(bound.SSE), "http://"+daemon.Reachable(bound.REST)
 	_, err := fmt.Fprintf(w, `
 peald is running, with made-up events.
@@ -28,11 +33,11 @@ Open the page, pick the name alice, then try:
 
   curl %[6]s-d '{"data": "Hello, everybody"}' %[3]s/v1/broadcast
   curl %[6]s-d '{"data": "Hello, alice"}' %[3]s/v1/users/alice/messages
-  curl -N %[5]s%[1]s%[2]s
+  curl -N %[5]s%[7]s%[1]s%[2]s%[8]s
 
 Ctrl-C ends it.
 
-`, browsers, cfg.SSE.Path, rest, daemon.Reachable(bound.GRPC), trust, caller)
+`, browsers, cfg.SSE.Path, rest, daemon.Reachable(bound.GRPC), trust, caller, named, asked)
 	if err != nil {
 		return fmt.Errorf("welcome: %w", err)
 	}
