@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,13 +33,16 @@ second; the status is 1 if any message was lost, doubled, damaged, out of order
 or somebody else's, or a stream ended.
 
 The messages are broadcasts, or with --users go to one user after the other.
-Events of other publishers are counted and are no fault.`,
+Events of other publishers are counted and are no fault.
+
+With --output json, times are in milliseconds, unless their names end in Seconds
+or _ns.`,
 		Example: `  pealctl bench --clients 5000 --rate 10 --duration 10s
   pealctl bench --clients 2000 --burst 300 --slow 50
   pealctl bench --clients 1000 --users 500 --rate 200
   pealctl bench --chaos --clients 2000 --rate 1000 --duration 60s
   pealctl bench --resume 20 --clients 10000 --users 500`,
-		Args: cobra.NoArgs,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if userToken != "" {
 				cfg.Header = http.Header{"Authorization": {"Bearer " + userToken}}
@@ -76,10 +78,16 @@ Events of other publishers are counted and are no fault.`,
 	flags.DurationVar(&trial.Life, "life", 2*time.Second, "with --chaos: how long a connection lives on average")
 	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send each of --users so many messages, and have all streams come back at once")
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
+	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // the users get tokens of their own
 	return cmd
 }
 
 func (s *session) bench(ctx context.Context, cfg bench.Config, svg string) (err error) {
+	plot, err := openPlot(svg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plot.close()) }()
 	if cfg.TLS, err = s.tls.config(); err != nil {
 		return err
 	}
@@ -102,10 +110,8 @@ func (s *session) bench(ctx context.Context, cfg bench.Config, svg string) (err 
 	if err := s.printResult(result); err != nil {
 		return err
 	}
-	if svg != "" && result.Delivered > 0 {
-		if err := plotResult(svg, result); err != nil {
-			return err
-		}
+	if err := plot.draw(result); err != nil {
+		return err
 	}
 	if faults := result.Faults(); faults != "" {
 		return errors.New(faults)
@@ -124,16 +130,6 @@ func (s *session) printResult(r *bench.Result) error {
 	}
 	_, err := fmt.Fprintln(s.stdout, benchTable(r))
 	return err
-}
-
-func plotResult(path string, r *bench.Result) (err error) {
-	file, err := os.Create(path) //nolint:gosec // Whoever runs the command says where to.
-	if err != nil {
-		return fmt.Errorf("--plot: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	title := fmt.Sprintf("%d streams, %d messages of %d bytes, %.0f deliveries a second", r.Clients, r.Published, r.Size, r.DeliveredPerSec)
-	return bench.PlotLatency(file, title, bench.Series{Name: r.URL, Distribution: r.Latency})
 }
 
 // publisher publishes through the control plane.

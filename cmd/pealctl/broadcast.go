@@ -20,7 +20,7 @@ browser finds in MessageEvent.data; - reads it from the standard input, to the
 last byte.`,
 		Example: `  pealctl broadcast 'the shop opens'
   date | pealctl broadcast --event clock -`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments("DATA"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.publish(cmd.Context(), &m, args[0], func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error) {
 				return c.Broadcast(ctx, &pealv1.BroadcastRequest{

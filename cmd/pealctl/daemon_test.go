@@ -79,9 +79,9 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 
 func TestTheDaemonsRefusalsNameTheField(t *testing.T) {
 	d := pealdtest.Start(t)
-	pealctl(t, []string{"--addr", d.GRPC, "broadcast", ""}).wantError(t, "INVALID_ARGUMENT", "data: ")
-	pealctl(t, []string{"--addr", d.GRPC, "send", "", "x"}).wantError(t, "INVALID_ARGUMENT", "user_id: ")
-	pealctl(t, []string{"--addr", d.GRPC, "broadcast", "--event", "a\nb", "x"}).wantError(t, "INVALID_ARGUMENT", "event: ")
+	pealctl(t, []string{"--addr", d.GRPC, "broadcast", ""}).wantError(t, "INVALID_ARGUMENT): data is empty")
+	pealctl(t, []string{"--addr", d.GRPC, "send", "", "x"}).wantError(t, "INVALID_ARGUMENT): user_id is empty")
+	pealctl(t, []string{"--addr", d.GRPC, "broadcast", "--event", "a\nb", "x"}).wantError(t, "INVALID_ARGUMENT): event ")
 	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", "nonsense"}).wantError(t, "401 Unauthorized")
 }
 

@@ -17,7 +17,7 @@ func newDisconnect(s *session) *cobra.Command {
 		Long: `End all streams of one user. Browsers come back by themselves, unless --for says
 how long they are to stay away.`,
 		Example: `  pealctl disconnect alice --for 1h`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments("USER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := wellFormed("USER", args[0]); err != nil {
 				return err

@@ -34,6 +34,10 @@ func (s *session) describe(err error) string {
 	if st.Code() == codes.Canceled {
 		return "interrupted"
 	}
+	// So answer the daemon's other listeners, and any web server.
+	if st.Code() == codes.Unimplemented && strings.HasPrefix(st.Message(), "unexpected HTTP status") {
+		return fmt.Sprintf("what answers at %s speaks HTTP and no gRPC: --addr has to be the daemon's grpc.addr, by default 127.0.0.1:9090", s.addr)
+	}
 	details := violations(st)
 	if details == "" {
 		details = st.Message()
@@ -55,7 +59,11 @@ func violations(st *status.Status) string {
 			continue
 		}
 		for _, v := range bad.GetFieldViolations() {
-			said = append(said, v.GetField()+": "+v.GetDescription())
+			text := v.GetDescription()
+			if !strings.HasPrefix(text, v.GetField()+" ") {
+				text = v.GetField() + ": " + text
+			}
+			said = append(said, text)
 		}
 	}
 	return strings.Join(said, "; ")

@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -33,16 +35,43 @@ func TestNobodyListens(t *testing.T) {
 func TestBadUsage(t *testing.T) {
 	for _, c := range []struct{ args, says []string }{
 		{[]string{"shout"}, []string{"unknown command", "shout"}},
-		{[]string{"broadcast"}, []string{"accepts 1 arg"}},
-		{[]string{"send", "alice"}, []string{"accepts 2 arg"}},
+		{[]string{"broadcast"}, []string{"no DATA", "pealctl broadcast DATA"}},
+		{[]string{"send", "alice"}, []string{"no DATA", "pealctl send USER DATA"}},
+		{[]string{"send"}, []string{"no USER and DATA"}},
+		{[]string{"broadcast", "two", "words"}, []string{`"words"`, "quote"}},
+		{[]string{"version", "please"}, []string{`"please"`}},
+		{[]string{"tail", "a", "b"}, []string{"one URL"}},
+		{[]string{"tail", "localhost:8080"}, []string{"localhost:8080", "http://"}},
+		{[]string{"tail", "ftp://localhost/events"}, []string{"ftp://", "http://"}},
+		{[]string{"--addr", "localhost", "users"}, []string{"--addr", `"localhost"`, "HOST:PORT"}},
+		{[]string{"--addr", "http://localhost:9090", "users"}, []string{"--addr", "without a scheme"}},
+		{[]string{"bench", "--users", "2", "--user-token", "x"}, []string{"users", "user-token"}},
+		{[]string{"bench", "--plot", "/nonexistent/plot.svg"}, []string{"--plot", "/nonexistent/plot.svg"}},
 		{[]string{"token"}, []string{"user"}},
 		{[]string{"--output", "xml", "users"}, []string{"--output", "xml", "table, json"}},
 		{[]string{"users", "--timeout", "soon"}, []string{"--timeout", "soon"}},
-		{[]string{"users", "--ca-file", "/nonexistent"}, []string{"--ca-file", "/nonexistent"}},
-		{[]string{"users", "--cert-file", "x.pem"}, []string{"--cert-file", "--key-file"}},
 		{[]string{"stats", "5s"}, []string{"--watch", "5s"}},
 		{[]string{"stats", "--watch", "often"}, []string{"--watch", "often"}},
 	} {
-		pealctl(t, c.args).wantError(t, c.says...)
+		pealctl(t, c.args).wantUsage(t, c.says...)
 	}
+	pealctl(t, []string{"users", "--ca-file", "/nonexistent"}).wantError(t, "--ca-file", "/nonexistent")
+	pealctl(t, []string{"users", "--cert-file", "x.pem"}).wantError(t, "--cert-file", "--key-file")
+}
+
+func TestVersion(t *testing.T) {
+	flag, command := pealctl(t, []string{"--version"}), pealctl(t, []string{"version"})
+	if flag.status != 0 || flag.stdout == "" || flag != command {
+		t.Errorf("--version says %+v, version %+v", flag, command)
+	}
+}
+
+func TestWebServerAtTheAddress(t *testing.T) {
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.Config.Protocols = new(http.Protocols)
+	web.Config.Protocols.SetUnencryptedHTTP2(true)
+	web.Start()
+	defer web.Close()
+	addr := web.Listener.Addr().String()
+	pealctl(t, []string{"--addr", addr, "users"}).wantError(t, addr, "no gRPC", "127.0.0.1:9090")
 }

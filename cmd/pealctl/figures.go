@@ -13,10 +13,7 @@ import (
 
 // byReason shows a count and what it is made of, the greatest part first.
 func byReason(counts map[string]int64) string {
-	var total int64
-	for _, n := range counts {
-		total += n
-	}
+	total := sum(counts)
 	if total == 0 {
 		return "0"
 	}
@@ -31,6 +28,14 @@ func byReason(counts map[string]int64) string {
 		parts[i] = fmt.Sprintf("%s %d", r, counts[r])
 	}
 	return fmt.Sprintf("%d (%s)", total, strings.Join(parts, ", "))
+}
+
+func sum(counts map[string]int64) int64 {
+	var total int64
+	for _, n := range counts {
+		total += n
+	}
+	return total
 }
 
 func byteCount(n int64) string { return progress.FormatBytes(n) }

@@ -25,9 +25,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if err := root.ExecuteContext(ctx); err != nil {
+	begun := false
+	tellingUsage(root, &begun)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
 		s.complain(err)
-		return 1
 	}
-	return 0
+	return statusOf(err, begun)
 }

@@ -173,8 +173,19 @@ func (r result) want(t *testing.T, stdout string) {
 // of these.
 func (r result) wantError(t *testing.T, parts ...string) {
 	t.Helper()
-	if r.status != 1 || !strings.HasPrefix(r.stderr, "pealctl: ") || strings.Count(r.stderr, "\n") != 1 {
-		t.Fatalf("status %d, stderr %q; wanted status 1 and one line", r.status, r.stderr)
+	r.wantStatus(t, 1, parts...)
+}
+
+// wantUsage is wantError for a command line that cannot be acted on.
+func (r result) wantUsage(t *testing.T, parts ...string) {
+	t.Helper()
+	r.wantStatus(t, 2, parts...)
+}
+
+func (r result) wantStatus(t *testing.T, status int, parts ...string) {
+	t.Helper()
+	if r.status != status || !strings.HasPrefix(r.stderr, "pealctl: ") || strings.Count(r.stderr, "\n") != 1 {
+		t.Fatalf("status %d, stderr %q; wanted status %d and one line", r.status, r.stderr, status)
 	}
 	for _, part := range parts {
 		if !strings.Contains(r.stderr, part) {

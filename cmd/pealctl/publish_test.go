@@ -70,7 +70,7 @@ func TestWhatCanBeSaidOfAnyMessage(t *testing.T) {
 			t.Errorf("request is %v", got)
 		}
 	}
-	d.pealctl(t, []string{"broadcast", "x", "--ttl", "soon"}).wantError(t, "--ttl", "soon", "30s")
+	d.pealctl(t, []string{"broadcast", "x", "--ttl", "soon"}).wantUsage(t, "--ttl", "soon", "30s")
 	d.set(func() { d.fail = status.Error(codes.AlreadyExists, "idempotency_key came with another message before") })
 	d.pealctl(t, append([]string{"broadcast", "y"}, flags...)).wantError(t, "ALREADY_EXISTS", "another message", "idempotency_key")
 }

@@ -20,7 +20,10 @@ func newRoot(s *session) *cobra.Command {
 streams as a browser would.
 
 Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
---ca-file as PEALCTL_CA_FILE. The flag wins.`,
+--ca-file as PEALCTL_CA_FILE. The flag wins.
+
+The exit status is 0, or 2 for a command line that cannot be acted on, or 1 for
+any other failure.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -28,6 +31,7 @@ Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
 			return fromEnvironment(cmd.Root().PersistentFlags(), s.getenv)
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `host:port`")
 	flags.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")
@@ -51,6 +55,7 @@ Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
 		newToken(s),
 		newTail(s),
 		newBench(s),
+		newVersion(s),
 	)
 	return root
 }
@@ -70,6 +75,18 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 		}
 	})
 	return err
+}
+
+func newVersion(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  arguments(),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(s.stdout, version())
+			return err
+		},
+	}
 }
 
 func version() string {

@@ -6,11 +6,15 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	main "github.com/peald/peald/cmd/pealctl"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
@@ -32,6 +36,57 @@ func TestWatchedStatsAreDrawnInPlace(t *testing.T) {
 	scanUntil(t, lines, "\x1b[5A", "peald 1.2.3")
 	cancel()
 	master.Close() // so that a frame nobody reads holds nothing up
+	wg.Wait()
+}
+
+// TestWatchedStatsFitTheTerminal looks at frames and at the error between them:
+// no line is longer than the terminal is wide, all rates are there, and a frame
+// of many shards has no more lines than there are.
+func TestWatchedStatsFitTheTerminal(t *testing.T) {
+	d := startDaemon(t)
+	d.stats = func() *pealv1.StatsResponse {
+		stats := someStats(1_000_000)
+		for range 40 {
+			stats.Shards = append(stats.Shards, stats.GetTotal())
+		}
+		return stats
+	}
+	master, terminal := openTerminal(t)
+	const width, height = 80, 24
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: height, Col: width}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		main.Run(ctx, []string{"--addr", d.addr, "stats", "--watch", "1ms"}, func(string) string { return "" }, strings.NewReader(""), terminal, terminal)
+	})
+	lines := bufio.NewScanner(master)
+	inFrame, frames := 0, 0
+	control := regexp.MustCompile("\x1b\\[[0-9;]*[A-Z]")
+	for _, until := range []string{"ENDS/S", "ENDS/S", "UNAVAILABLE", "ENDS/S"} {
+		if until == "UNAVAILABLE" {
+			d.set(func() {
+				d.fail = status.Error(codes.Unavailable, "stopping, for a reason that takes "+strings.Repeat("many words ", 10))
+			})
+		}
+		for seen := false; !seen && lines.Scan(); {
+			if strings.Contains(lines.Text(), "\x1b["+strconv.Itoa(height-1)+"A") {
+				inFrame, frames = 0, frames+1
+			}
+			line := strings.TrimRight(control.ReplaceAllString(lines.Text(), ""), "\r")
+			if inFrame++; len(line) > width || inFrame > height-1 {
+				t.Errorf("line %d of a frame has %d columns: %q", inFrame, len(line), line)
+			}
+			seen = strings.Contains(line, until)
+		}
+		d.set(func() { d.fail = nil })
+	}
+	if frames < 2 {
+		t.Errorf("only %d frames began in the place of another", frames)
+	}
+	cancel()
+	master.Close()
 	wg.Wait()
 }
 

@@ -46,7 +46,7 @@ func (s *session) sendCommand(name, otherwise string, cmd *cobra.Command,
 ) *cobra.Command {
 	var m messageFlags
 	m.add(cmd, otherwise)
-	cmd.Args = cobra.ExactArgs(2)
+	cmd.Args = arguments(name, "DATA")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := wellFormed(name, args[0]); err != nil {
 			return err

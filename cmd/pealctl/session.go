@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -40,6 +42,9 @@ type tlsFlags struct {
 // dial opens the connection to the control plane. It doesn't wait for it: an
 // address where nobody listens shows at the first call.
 func (s *session) dial() (*grpc.ClientConn, error) {
+	if err := checkAddr(s.addr); err != nil {
+		return nil, err
+	}
 	creds := insecure.NewCredentials()
 	if s.tls.enabled || s.tls.caFile != "" || s.tls.certFile != "" || s.tls.keyFile != "" {
 		cfg, err := s.tls.config()
@@ -57,6 +62,22 @@ func (s *session) dial() (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("--addr %q: %w", s.addr, err)
 	}
 	return conn, nil
+}
+
+// checkAddr refuses what is likely to be a mistake, and would be waited for.
+// Other schemes than those of the web are gRPC's names for places.
+func checkAddr(addr string) error {
+	const wanted = "the daemon's gRPC address as HOST:PORT, such as 127.0.0.1:9090"
+	if strings.HasPrefix(addr, "http://") || strings.HasPrefix(addr, "https://") {
+		return usagef("--addr: given %q, accepted: %s, without a scheme", addr, wanted)
+	}
+	if strings.HasPrefix(addr, "unix:") || strings.Contains(addr, "://") {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+		return usagef("--addr: given %q, accepted: %s", addr, wanted)
+	}
+	return nil
 }
 
 // call runs one call against the control plane, within the time-out.

@@ -39,7 +39,7 @@ func TestTokenIsSent(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	d := startDaemon(t)
 	pealctl(t, []string{"broadcast", "x"}, withEnv("PEALCTL_ADDR", d.addr)).want(t, "ID         RECIPIENTS\nk3f9-1042        5000\n")
-	pealctl(t, []string{"broadcast", "x"}, withEnv("PEALCTL_TIMEOUT", "soon")).wantError(t, "PEALCTL_TIMEOUT", "soon")
+	pealctl(t, []string{"broadcast", "x"}, withEnv("PEALCTL_TIMEOUT", "soon")).wantUsage(t, "PEALCTL_TIMEOUT", "soon")
 }
 
 func TestTLS(t *testing.T) {

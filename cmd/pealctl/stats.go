@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,7 +21,9 @@ func newStats(s *session) *cobra.Command {
 		Short: "Show what the daemon holds and has done",
 		Long: `Show what the daemon holds and has done since it started: totals and a row for
 each shard. With --watch the figures are drawn again in place every INTERVAL
-(default 1s), with their rates; with --output json as well, each time is a line.`,
+(default 1s), as rates a second of what came since: events and bytes delivered,
+events dropped, streams opened and ended. With --output json as well, each time
+is a line.`,
 		Example: `  pealctl stats
   pealctl stats --watch 5s`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -37,7 +40,7 @@ each shard. With --watch the figures are drawn again in place every INTERVAL
 			if len(args) == 1 {
 				var err error
 				if interval, err = time.ParseDuration(args[0]); err != nil || interval <= 0 {
-					return fmt.Errorf("--watch: %q is no interval like 1s or 500ms", args[0])
+					return usagef("--watch: %q is no interval like 1s or 500ms", args[0])
 				}
 			}
 			return s.watchStats(cmd.Context(), interval)
@@ -55,7 +58,7 @@ func (s *session) printStats(ctx context.Context, c pealv1.ControlServiceClient)
 	if !s.output.json {
 		fmt.Fprintln(s.stdout, headline(reply, time.Now()))
 	}
-	return s.print(reply, shardRows(reply, nil, 0))
+	return s.print(reply, shardRows(reply))
 }
 
 // watchStats asks again and again over one connection. A daemon that goes away
@@ -89,7 +92,7 @@ func (s *session) watchStats(ctx context.Context, interval time.Duration) error 
 			err = screen.draw(s.statsFrame(reply, before, now, now.Sub(beforeAt), screen.width()))
 			before, beforeAt = reply, now
 		case before != nil && passing(err):
-			err = screen.draw(now.Format(time.TimeOnly) + " " + s.describe(err))
+			err = screen.draw(wrapped(now.Format(time.TimeOnly)+" "+s.describe(err), screen.width()))
 		}
 		if err != nil {
 			return err
@@ -108,11 +111,11 @@ func passing(err error) bool {
 }
 
 func (s *session) printLine(reply *pealv1.StatsResponse) error {
-	text, err := jsonOf(reply)
+	line, err := jsonOf(reply)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.stdout, "%s\n", text)
+	_, err = fmt.Fprintf(s.stdout, "%s\n", line)
 	return err
 }
 
@@ -120,14 +123,22 @@ func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time,
 	if before != nil && !before.GetStartedAt().AsTime().Equal(reply.GetStartedAt().AsTime()) {
 		before = nil // a daemon that was started anew counts from zero
 	}
-	head := headline(reply, now)
+	rate := ""
 	if before != nil {
-		head += fmt.Sprintf(" (%s/s)", perSecond(reply.GetPublished()-before.GetPublished(), passed))
+		rate = fmt.Sprintf(" (%s/s)", perSecond(reply.GetPublished()-before.GetPublished(), passed))
 	}
 	t := newTable()
 	t.Style().Size.WidthMax = width
-	shardRows(reply, before, passed)(t)
-	return head + "\n" + t.Render()
+	rateRows(reply, before, passed)(t)
+	return wrapped(headline(reply, now)+rate, width) + "\n" + t.Render()
+}
+
+// wrapped is text in lines of a terminal, where width is not 0.
+func wrapped(line string, width int) string {
+	if width == 0 {
+		return line
+	}
+	return text.WrapSoft(line, width)
 }
 
 // headline says what isn't counted by shard.
@@ -142,41 +153,60 @@ func headline(reply *pealv1.StatsResponse, now time.Time) string {
 		reply.GetResumes().GetReplayed(), byReason(reply.GetResumes().GetResets()))
 }
 
-// shardRows shows a row for each shard and the total; and where before is not
-// nil what changed since, a second.
-func shardRows(reply, before *pealv1.StatsResponse, passed time.Duration) func(table.Writer) {
+// shardRows shows a row for each shard and the total.
+func shardRows(reply *pealv1.StatsResponse) func(table.Writer) {
+	row := func(name any, is *pealv1.ShardStats) table.Row {
+		return table.Row{
+			name, is.GetConnections(), is.GetAuthenticatedConnections(), is.GetConnected(), byReason(is.GetDisconnected()),
+			is.GetDelivered(), byReason(is.GetDropped()), byteCount(is.GetBytes()), byteCount(is.GetQueuedBytes()),
+		}
+	}
 	return func(t table.Writer) {
-		header := table.Row{"shard", "streams", "of users", "connected", "disconnected", "delivered", "dropped", "sent", "queued"}
-		if before != nil {
-			header = append(header, "connected/s", "delivered/s", "sent/s")
+		header(t, "shard", "streams", "of users", "connected", "disconnected", "delivered", "dropped", "sent", "queued")
+		for _, shard := range reply.GetShards() {
+			t.AppendRow(row(shard.GetShard(), shard))
 		}
-		t.AppendHeader(header)
-		for i, shard := range reply.GetShards() {
-			var was *pealv1.ShardStats
-			if before != nil && i < len(before.GetShards()) {
-				was = before.GetShards()[i]
-			}
-			t.AppendRow(append(table.Row{shard.GetShard()}, shardRow(shard, was, passed)...))
-		}
-		t.AppendRow(append(table.Row{"all"}, shardRow(reply.GetTotal(), before.GetTotal(), passed)...))
-		numbers := make([]table.ColumnConfig, len(header))
-		for i := range numbers {
-			numbers[i] = table.ColumnConfig{Number: i + 1, Align: alignOf(header[i]), AlignHeader: alignOf(header[i])}
-		}
-		t.SetColumnConfigs(numbers)
+		t.AppendRow(row("all", reply.GetTotal()))
 	}
 }
 
-func shardRow(is, was *pealv1.ShardStats, passed time.Duration) table.Row {
-	row := table.Row{
-		is.GetConnections(), is.GetAuthenticatedConnections(), is.GetConnected(), byReason(is.GetDisconnected()),
-		is.GetDelivered(), byReason(is.GetDropped()), byteCount(is.GetBytes()), byteCount(is.GetQueuedBytes()),
-	}
-	if was != nil {
-		row = append(row,
-			perSecond(is.GetConnected()-was.GetConnected(), passed),
+// rateRows shows what there is now, and what came since before, a second: few
+// enough columns for a terminal of 80.
+func rateRows(reply, before *pealv1.StatsResponse, passed time.Duration) func(table.Writer) {
+	row := func(name any, is, was *pealv1.ShardStats) table.Row {
+		if was == nil {
+			return table.Row{name, is.GetConnections(), is.GetAuthenticatedConnections(), "-", "-", byteCount(is.GetQueuedBytes()), "-", "-", "-"}
+		}
+		return table.Row{
+			name, is.GetConnections(), is.GetAuthenticatedConnections(),
 			perSecond(is.GetDelivered()-was.GetDelivered(), passed),
-			byteCount(int64(float64(is.GetBytes()-was.GetBytes())/passed.Seconds())))
+			byteCount(int64(float64(is.GetBytes()-was.GetBytes()) / passed.Seconds())),
+			byteCount(is.GetQueuedBytes()),
+			perSecond(sum(is.GetDropped())-sum(was.GetDropped()), passed),
+			perSecond(is.GetConnected()-was.GetConnected(), passed),
+			perSecond(sum(is.GetDisconnected())-sum(was.GetDisconnected()), passed),
+		}
 	}
-	return row
+	return func(t table.Writer) {
+		header(t, "shard", "streams", "of users", "events/s", "sent/s", "queued", "drops/s", "opens/s", "ends/s")
+		// The sum comes first: on a low terminal the last rows are cut.
+		t.AppendRow(row("all", reply.GetTotal(), before.GetTotal()))
+		for i, shard := range reply.GetShards() {
+			var was *pealv1.ShardStats
+			if i < len(before.GetShards()) {
+				was = before.GetShards()[i]
+			}
+			t.AppendRow(row(shard.GetShard(), shard, was))
+		}
+	}
+}
+
+// header names the columns of t and aligns them.
+func header(t table.Writer, names ...any) {
+	t.AppendHeader(names)
+	columns := make([]table.ColumnConfig, len(names))
+	for i, name := range names {
+		columns[i] = table.ColumnConfig{Number: i + 1, Align: alignOf(name), AlignHeader: alignOf(name)}
+	}
+	t.SetColumnConfigs(columns)
 }

@@ -109,7 +109,7 @@ func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
 		return someStats(n)
 	}
 	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms")
-	w.until(t, "SHARD", "DELIVERED/S")
+	w.until(t, "SHARD", "EVENTS/S", "ENDS/S")
 	w.until(t, "all")
 	d.set(func() { d.fail = status.Error(codes.Unavailable, "stopping") })
 	w.until(t, "UNAVAILABLE", "stopping")

@@ -40,7 +40,12 @@ indented, control characters escaped; with --output json as one line of JSON.`,
 		Example: `  pealctl tail
   pealctl tail --topic news --topic 'orders.*'
   pealctl tail --user-token "$(pealctl token --user alice)"`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("one URL at most, given %q", args)
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := defaultStream
 			if len(args) == 1 {
@@ -54,7 +59,7 @@ indented, control characters escaped; with --output json as one line of JSON.`,
 	}
 	cmd.Flags().StringArrayVar(&flags.topics, "topic", nil, "subscribe to this topic or pattern; may be given several times")
 	cmd.Flags().StringVar(&flags.userToken, "user-token", "", "subscriber `token` to be sent as Authorization: Bearer (PEALCTL_USER_TOKEN)")
-	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "begin after the event with this `id`")
+	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "begin after the event with this `id`, as far as the daemon's log goes back")
 	cmd.Flags().IntVarP(&flags.count, "count", "n", 0, "end after so many events")
 	return cmd
 }
@@ -64,7 +69,10 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	defer done(nil)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("%q is no address of a stream: %w", url, err)
+		return usagef("%q is no address of a stream: %w", url, err)
+	}
+	if scheme := request.URL.Scheme; scheme != "http" && scheme != "https" || request.URL.Host == "" {
+		return usagef("%q is no address of a stream, such as %s or one that begins with https://", url, defaultStream)
 	}
 	if len(flags.topics) > 0 {
 		query := request.URL.Query()

@@ -100,7 +100,7 @@ func TestTailGivesUpWhereEventSourceDoes(t *testing.T) {
 		pealctl(t, []string{"tail", server.URL}).wantError(t, append(c.says, server.URL)...)
 		server.Close()
 	}
-	pealctl(t, []string{"tail", "http://[::1"}).wantError(t, "no address of a stream")
+	pealctl(t, []string{"tail", "http://[::1"}).wantUsage(t, "no address of a stream")
 }
 
 func TestInterruptEndsTail(t *testing.T) {

@@ -22,7 +22,7 @@ func newToken(s *session) *cobra.Command {
 		Short: "Have the daemon sign a subscriber token, and print the token alone",
 		Example: `  curl -N -H "Authorization: Bearer $(pealctl token --user alice)" http://127.0.0.1:8080/events
   pealctl token --user alice --topics 'news,orders.*' --ttl 10m`,
-		Args: cobra.NoArgs,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := wellFormed("--user", user); err != nil {
 				return err

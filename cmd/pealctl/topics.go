@@ -20,7 +20,7 @@ func newTopics(s *session) *cobra.Command {
 		Short: "List the topics and patterns that streams subscribe to",
 		Long: `List the topics and patterns that streams subscribe to, in order of name: one
 page, or --all of them.`,
-		Args: cobra.NoArgs,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := wellFormed("--prefix", request.GetPrefix()); err != nil {
 				return err

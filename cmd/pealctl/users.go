@@ -21,7 +21,7 @@ func newUsers(s *session) *cobra.Command {
 		Short: "List the users who hold a stream",
 		Long: `List the users who hold at least one stream, in order of user id: one page, or
 --all of them.`,
-		Args: cobra.NoArgs,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := wellFormed("--prefix", request.GetPrefix()); err != nil {
 				return err

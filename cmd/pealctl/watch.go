@@ -24,7 +24,7 @@ anonymous stream), how many streams the user has after it, and for an end its
 reason; with --output json as one line of JSON.`,
 		Example: `  pealctl watch
   pealctl watch --output json | jq -c 'select(.ended.connections == 0)'`,
-		Args: cobra.NoArgs,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.watch(cmd.Context()) },
 	}
 }
