@@ -37,6 +37,12 @@ func TestDemoPage(t *testing.T) {
 	page.waitUntil(t, `all(".event[data-type=individual] .text").includes(`+jsonOf(t, text)+`)`)
 	page.waitUntil(t, `all(".event .badge").includes(`+jsonOf(t, "individual · for "+name)+`)`)
 
+	t.Run("what the examples send, and what is no text", func(t *testing.T) {
+		rest(t, d, http.MethodPost, "/v1/users/"+url.PathEscape(name)+"/messages", `{"event": "greeting", "data": "{\"title\": \"Hi\", \"text\": {\"from\": [\"Go\"]}}"}`, &pealv1.SendToUserResponse{})
+		page.waitUntil(t, `all(".event[data-type=greeting].for-one .text").includes('{"from":["Go"]}')`)
+		page.waitUntil(t, `all(".event .badge").includes(`+jsonOf(t, "greeting · for "+name)+`)`)
+	})
+
 	t.Run("its commands work", func(t *testing.T) {
 		commands, err := chromedp.Run(page.ctx, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".commands code")].map((code) => code.textContent)`))
 		if err != nil {
@@ -54,17 +60,21 @@ func TestDemoPage(t *testing.T) {
 
 	t.Run("a name that cannot be", func(t *testing.T) {
 		page.pick(t, strings.Repeat("ü", 200))
-		page.waitUntil(t, `all("#problem")[0].startsWith("user is 400 bytes long") && all("#state")[0] === "Not connected"`)
+		page.waitUntil(t, `all("#problem")[0].startsWith("user is 400 bytes long")`)
+		// It is not taken on: the stream goes on as it was.
+		page.waitUntil(t, `all("#state", "#who").join() === "Connected,`+name+`"`)
+		sendTo(t, d, name, "still here")
+		page.waitUntil(t, `all(".event[data-type=individual] .text").includes("still here")`)
 	})
 
 	t.Run("two tabs are two users, even after a restart", func(t *testing.T) {
 		page.pick(t, "alice")
-		page.waitUntil(t, `all("#state")[0] === "Connected"`)
+		page.waitUntil(t, `all("#state", "#who").join() === "Connected,alice"`)
 
 		second := demoPage{chromium.open(t, "http://"+d.SSE+"/")}
 		second.waitUntil(t, `all("#state")[0] === "Connected"`)
 		second.pick(t, "bob")
-		second.waitUntil(t, `all("#state")[0] === "Connected"`)
+		second.waitUntil(t, `all("#state", "#who").join() === "Connected,bob"`)
 		sendTo(t, d, "alice", "first")
 		sendTo(t, d, "bob", "first")
 

@@ -28,16 +28,20 @@ function showIdentity(user) {
     : "You get what is sent to everybody.";
   element("avatar").textContent = user ? [...user][0].toUpperCase() : "?";
   element("avatar").classList.toggle("named", user !== "");
+  element("anonymous").hidden = !mayBeAnonymous || user === "";
   showCommands(element("commands"), settings, user);
 }
 
-// A name lasts as long as its tab, so that two tabs can be two users.
 function connectAs(user) {
-  sessionStorage.setItem("user", user);
   element("problem").textContent = "";
-  showIdentity(user);
   stream.connect(user);
 }
+
+stream.addEventListener("named", () => {
+  // A name lasts as long as its tab, so that two tabs can be two users.
+  sessionStorage.setItem("user", stream.user);
+  showIdentity(stream.user);
+});
 
 stream.addEventListener("state", ({ detail: { state, problem } }) => {
   const pill = element("state");
@@ -50,7 +54,7 @@ stream.addEventListener("state", ({ detail: { state, problem } }) => {
 });
 
 stream.addEventListener("event", ({ detail: event }) => {
-  const kind = event.type === "individual" ? "individual" : "broadcast";
+  const kind = event.forOne ? "individual" : "broadcast";
   element("count-" + kind).textContent = ++counts[kind];
   rate.count(kind);
   feed.add(event, stream.user);
@@ -62,7 +66,6 @@ element("name-form").addEventListener("submit", (submit) => {
   element("name").value = "";
 });
 element("anonymous").addEventListener("click", () => connectAs(""));
-element("anonymous").hidden = !mayBeAnonymous;
 element("toggle").addEventListener("click", () => {
   if (stream.state !== "closed") stream.disconnect();
   else if (stream.user || mayBeAnonymous) connectAs(stream.user);
@@ -74,5 +77,5 @@ addEventListener("pagehide", () => stream.disconnect());
 addEventListener("pageshow", (shown) => shown.persisted && connectAs(stream.user));
 
 const user = sessionStorage.getItem("user") ?? "";
+showIdentity("");
 if (user || mayBeAnonymous) connectAs(user);
-else showIdentity("");

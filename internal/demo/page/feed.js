@@ -2,12 +2,15 @@
 
 const most = 200;
 
+// plain is a value of JSON as somebody can read it.
+const plain = (value) => (typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value));
+
 // readable takes title, text and detail from JSON that has them; any other
 // data is text.
 function readable(data) {
   try {
     const { title, text, detail } = JSON.parse(data);
-    if (typeof title === "string") return { title, text: text ?? "", detail: detail ?? "" };
+    if (typeof title === "string") return { title, text: plain(text), detail: plain(detail) };
   } catch {
     // not JSON
   }
@@ -19,7 +22,8 @@ function render(template, event, user) {
   const part = (name) => item.querySelector("." + name);
   const { title, text, detail } = readable(event.data);
   item.dataset.type = event.type;
-  part("badge").textContent = event.type === "individual" && user ? `individual · for ${user}` : event.type;
+  item.classList.toggle("for-one", event.forOne);
+  part("badge").textContent = event.forOne && user ? `${event.type} · for ${user}` : event.type;
   part("id").textContent = event.id;
   part("title").textContent = title;
   part("detail").textContent = detail;
@@ -70,7 +74,7 @@ export class Feed {
     }
     this.#show([item]);
     // Broadcasts are too many to be read out.
-    if (event.type === "individual") {
+    if (event.forOne) {
       const { title, text } = readable(event.data);
       this.#announce.textContent = `For you: ${title} ${text}`;
     }

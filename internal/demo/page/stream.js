@@ -1,6 +1,9 @@
 // The page's EventSource, and the cookie that says whose it is.
 
-const types = ["broadcast", "individual", "message"];
+// EventSource hands over only the types that somebody listens to. Greetings are
+// what the examples send to one user.
+const types = ["broadcast", "individual", "message", "greeting"];
+const ofOne = new Set(["individual", "greeting"]);
 const patience = 3000; // milliseconds, before it tries again what failed
 
 const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -19,8 +22,9 @@ async function takeName(user) {
   throw reply.status < 500 ? new Refusal(reason) : new Error(reason);
 }
 
-// Stream dispatches "state" and "event". It leaves reconnecting to EventSource
-// wherever that does it by itself.
+// Stream dispatches "state", "event", and "named" when the daemon has taken the
+// name: until then the stream before goes on. It leaves reconnecting to
+// EventSource wherever that does it by itself.
 export class Stream extends EventTarget {
   user = "";
   state = "closed";
@@ -47,19 +51,19 @@ export class Stream extends EventTarget {
 
   async connect(user) {
     const attempt = ++this.#attempt;
-    this.#source?.close();
-    this.user = user;
-    this.#become("connecting");
+    if (!this.#source) this.#become("connecting");
     while (attempt === this.#attempt) {
       try {
-        await exclusively(() => this.#open(attempt));
+        await exclusively(() => this.#open(attempt, user));
         return;
       } catch (error) {
         if (attempt !== this.#attempt) return;
         if (error instanceof Refusal) {
-          this.#become("closed", error.message);
+          this.#become(this.#source ? this.state : "closed", error.message);
           return;
         }
+        this.#source?.close();
+        this.#source = null;
         this.#become("reconnecting");
         await later(patience * (0.5 + Math.random()));
       }
@@ -67,17 +71,21 @@ export class Stream extends EventTarget {
   }
 
   // #open settles once the daemon has read the cookie, or can't be reached.
-  async #open(attempt) {
+  async #open(attempt, user) {
     if (attempt !== this.#attempt) return;
-    await takeName(this.user);
+    await takeName(user);
     if (attempt !== this.#attempt) return;
+    this.#source?.close();
+    this.user = user;
+    this.dispatchEvent(new Event("named"));
+    this.#become("connecting");
     this.#cookieIsForeign = false;
-    this.#tabs.postMessage(this.user);
+    this.#tabs.postMessage(user);
     const source = new EventSource(this.#path);
     this.#source = source;
     for (const type of types) {
       source.addEventListener(type, (event) => {
-        this.dispatchEvent(new CustomEvent("event", { detail: { type, id: event.lastEventId, data: event.data, at: new Date() } }));
+        this.dispatchEvent(new CustomEvent("event", { detail: { type, forOne: ofOne.has(type), id: event.lastEventId, data: event.data, at: new Date() } }));
       });
     }
     const answered = new Promise((resolve) => {
@@ -97,7 +105,7 @@ export class Stream extends EventTarget {
     source.close();
     const attempt = this.#attempt;
     await later(patience * (0.5 + Math.random()));
-    if (attempt === this.#attempt) this.connect(this.user);
+    if (attempt === this.#attempt && source === this.#source) this.connect(this.user);
   }
 
   #become(state, problem = "") {
