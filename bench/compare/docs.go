@@ -26,6 +26,9 @@ func writeDocs(dir string, r *Results) error {
 	t, err := template.New("benchmarks.md").Funcs(template.FuncMap{
 		"bytes": humanize.IBytes,
 		"count": count,
+		"megabytes": func(n int64) string {
+			return fmt.Sprintf("%.1f", max(0, float64(n)/1e6))
+		},
 		"percent": func(share float64) string {
 			return fmt.Sprintf("%.1f%%", 100*share)
 		},
@@ -70,7 +73,7 @@ type view struct {
 	Tables, Bursts []namedTable
 	Memory         string
 	Behind         []string
-	SlowOthers     []string
+	Slow           SlowRound
 	ManyRatios     []manyRatio
 }
 
@@ -96,10 +99,7 @@ func (r *Results) view() view {
 	if r.Alone == nil {
 		return v
 	}
-	for _, s := range r.Alone.Slow {
-		v.SlowOthers = append(v.SlowOthers, fmt.Sprintf("%s ms with, %s ms without; %.1f MB more at most; %d of %d ended",
-			millis(s.P99With), millis(s.P99Without), float64(s.Memory)/1e6, s.Ended, s.Slow))
-	}
+	v.Slow = r.Alone.slow()
 	for _, name := range r.Targets {
 		var ratios []float64
 		m := manyRatio{Target: name}

@@ -20,6 +20,17 @@ type Machine struct {
 	Go       string
 	Versions []Version // of the targets
 	Measured time.Time
+	Busy     float64 // load average before anything was measured
+}
+
+// loadAverage is how many processes wanted a core within the last minute.
+func loadAverage() float64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	const fixedPoint = 1 << 16
+	return float64(info.Loads[0]) / fixedPoint
 }
 
 // Version is that of a target.

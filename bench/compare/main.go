@@ -81,6 +81,7 @@ func obtain(ctx context.Context, o options, progress io.Writer) (*Results, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	busy := loadAverage()
 	dir, err := os.MkdirTemp("", "peald-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory to work in: %w", err)
@@ -102,6 +103,7 @@ func obtain(ctx context.Context, o options, progress io.Writer) (*Results, error
 		return nil, err
 	}
 	results.Machine = describeMachine(ctx, o.root, targets)
+	results.Machine.Busy = busy
 	return results, nil
 }
 

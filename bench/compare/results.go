@@ -72,6 +72,23 @@ type SlowRound struct {
 	Memory               int64   // resident bytes more, at most, than without
 }
 
+// slow is the median of each of the rounds' figures.
+func (a *Alone) slow() SlowRound {
+	of := func(figure func(SlowRound) float64) float64 {
+		var values []float64
+		for _, round := range a.Slow {
+			values = append(values, figure(round))
+		}
+		return median(values)
+	}
+	r := a.Slow[0]
+	r.P99With = of(func(r SlowRound) float64 { return r.P99With })
+	r.P99Without = of(func(r SlowRound) float64 { return r.P99Without })
+	r.Ended = int(of(func(r SlowRound) float64 { return float64(r.Ended) }))
+	r.Memory = int64(of(func(r SlowRound) float64 { return float64(r.Memory) }))
+	return r
+}
+
 // ManyRound compares the CPU time of a delivery to many streams with that to
 // few, in µs.
 type ManyRound struct {
