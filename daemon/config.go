@@ -20,7 +20,7 @@ type Config struct {
 
 // SSE sets the listener that browsers connect to.
 type SSE struct {
-	Addr           string        `mapstructure:"addr" doc:"Address of the listener for browsers."`
+	Addr           string        `mapstructure:"addr" doc:"Address of the listener for browsers. With --demo it is 127.0.0.1:8080 unless it is set."`
 	Path           string        `mapstructure:"path" doc:"Path of the event stream."`
 	Heartbeat      time.Duration `mapstructure:"heartbeat" doc:"How long a stream may be silent before it gets a heartbeat, so that proxies keep it open. At least 1s."`
 	Retry          time.Duration `mapstructure:"retry" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
@@ -59,7 +59,7 @@ type MutualTLS struct {
 
 // REST sets the REST listener of the control plane.
 type REST struct {
-	Addr string `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health. On other than a loopback address it needs control.tokens or control.insecure."`
+	Addr string `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health. It has no TLS, so tokens travel in clear: beyond loopback, put a proxy with TLS in front. On other than a loopback address it needs control.tokens or control.insecure."`
 }
 
 // Control sets who may call the control plane.
@@ -121,7 +121,7 @@ type Log struct {
 
 // Drain sets how the daemon ends.
 type Drain struct {
-	Timeout time.Duration `mapstructure:"timeout" doc:"How long the daemon, once told to end, gives streams and calls before it cuts them."`
+	Timeout time.Duration `mapstructure:"timeout" doc:"How long the daemon may take to end, once told to, at most. Streams are ended at once, with what their sockets take of what waits for them; calls get 2s to finish."`
 }
 
 // Defaults returns the Config of a daemon about which nothing is set.

@@ -44,6 +44,12 @@ func testBrowser(t *testing.T, engine func(*daemon.Config)) {
 		return chromium.open(t, pages.URL+"/?types=greeting&url="+url.QueryEscape(stream))
 	}
 
+	t.Run("an address that is none", func(t *testing.T) {
+		for _, given := range []string{"localhost:8080/events", "events", "http://"} {
+			visit(given).waitFor(t, `element("state").textContent.startsWith("url is no address of a stream")`)
+		}
+	})
+
 	alice, nobody := visit(d.Events(t, "alice")), visit(d.Events(t, ""))
 	for _, page := range []*tab{alice, nobody} {
 		page.waitFor(t, `element("state").dataset.state === "open"`)
