@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -88,7 +90,11 @@ func TestBenchSaysWhyItCannotBegin(t *testing.T) {
 		http.Error(w, "a token is needed", http.StatusUnauthorized)
 	}))
 	defer refusing.Close()
-	d.pealctl(t, []string{"bench", "--url", refusing.URL, "--clients", "2"}).wantError(t, "401 Unauthorized: a token is needed")
+	svg := filepath.Join(t.TempDir(), "none.svg")
+	d.pealctl(t, []string{"bench", "--url", refusing.URL, "--clients", "2", "--plot", svg}).wantError(t, "401 Unauthorized: a token is needed")
+	if _, err := os.Stat(svg); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a plot of nothing: %v", err)
+	}
 	d.pealctl(t, []string{"bench", "--clients", "100000000"}).wantError(t, "100000000 streams need", "ulimit -n")
 	d.pealctl(t, []string{"bench", "--clients", "0"}).wantError(t, "clients: 0")
 

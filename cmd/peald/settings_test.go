@@ -34,6 +34,28 @@ func load(t *testing.T, args, env []string, fileName, content string) (daemon.Co
 	return flags.load(env, false)
 }
 
+// TestDemoStaysOnThisMachine: unless somebody says that it is not to.
+func TestDemoStaysOnThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args, env []string
+		want      string
+	}{
+		{nil, nil, "127.0.0.1:8080"},
+		{[]string{"--sse.addr=:8080"}, nil, ":8080"},
+		{nil, []string{"PEALD_SSE_ADDR=:80"}, ":80"},
+	} {
+		set := pflag.NewFlagSet("peald", pflag.ContinueOnError)
+		flags := settingFlags(set)
+		if err := set.Parse(test.args); err != nil {
+			t.Fatal(err)
+		}
+		if cfg, err := flags.load(test.env, true); err != nil || cfg.SSE.Addr != test.want {
+			t.Errorf("%q and %q give %q, %v; want %q", test.args, test.env, cfg.SSE.Addr, err, test.want)
+		}
+	}
+}
+
 func TestFlagsBeatVariablesBeatFileBeatsDefault(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
