@@ -56,7 +56,7 @@ func (s *session) printStats(ctx context.Context, c pealv1.ControlServiceClient)
 		return err
 	}
 	if !s.output.json {
-		fmt.Fprintln(s.stdout, headline(reply, time.Now()))
+		fmt.Fprintln(s.stdout, headline(reply, time.Now(), ""))
 	}
 	return s.print(reply, shardRows(reply))
 }
@@ -130,7 +130,7 @@ func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time,
 	t := newTable()
 	t.Style().Size.WidthMax = width
 	rateRows(reply, before, passed)(t)
-	return wrapped(headline(reply, now)+rate, width) + "\n" + t.Render()
+	return wrapped(headline(reply, now, rate), width) + "\n" + t.Render()
 }
 
 // wrapped is text in lines of a terminal, where width is not 0.
@@ -141,15 +141,16 @@ func wrapped(line string, width int) string {
 	return text.WrapSoft(line, width)
 }
 
-// headline says what isn't counted by shard.
-func headline(reply *pealv1.StatsResponse, now time.Time) string {
+// headline says what isn't counted by shard; rate is said of the events that
+// were published.
+func headline(reply *pealv1.StatsResponse, now time.Time, rate string) string {
 	limit := ""
 	if most := reply.GetMaxConnections(); most > 0 {
 		limit = fmt.Sprintf(" of at most %d", most)
 	}
-	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d events published, resumed %d, reset %s",
+	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d events published%s, resumed %d, reset %s",
 		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
-		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetPublished(),
+		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetPublished(), rate,
 		reply.GetResumes().GetReplayed(), byReason(reply.GetResumes().GetResets()))
 }
 

@@ -109,6 +109,7 @@ func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
 		return someStats(n)
 	}
 	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms")
+	w.until(t, "99 events published (0.0/s), resumed")
 	w.until(t, "SHARD", "EVENTS/S", "ENDS/S")
 	w.until(t, "all")
 	d.set(func() { d.fail = status.Error(codes.Unavailable, "stopping") })
