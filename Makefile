@@ -48,7 +48,7 @@ bench: ## Compare peald with other servers for a quarter of an hour, and write d
 	$(GO) -C bench run ./compare -docs=../docs
 
 .PHONY: bench-quick
-bench-quick: ## The same in two minutes, with fewer streams; shows the tables
+bench-quick: ## The same in three minutes, with fewer streams; shows the tables
 	$(GO) -C bench run ./compare -quick
 
 .PHONY: gen

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&o.results, "results", "", "write what was measured to this `file`, as JSON")
 	flags.StringVar(&o.from, "from", "", "measure nothing, and report what this `file` holds")
 	flags.StringVar(&o.only, "only", "", "measure only the servers of this comma-separated `list`, and the C limit")
-	flags.BoolVar(&o.quick, "quick", false, "measure less, in two minutes")
+	flags.BoolVar(&o.quick, "quick", false, "measure less, in three minutes")
 	flags.IntVar(&o.rounds, "rounds", 0, "how often everything is measured (default: 3, or 2 with -quick)")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after so long")
 	if err := flags.Parse(args); err != nil {

@@ -48,7 +48,7 @@ func fullPlan() plan {
 	}
 }
 
-// quickPlan takes two minutes.
+// quickPlan takes three minutes.
 func quickPlan() plan {
 	return plan{
 		rounds: 2,
