@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/peald/peald/control"
-	"github.com/peald/peald/internal/auth"
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/ssehttp"
 )
@@ -30,6 +30,10 @@ type parts struct {
 	streams *ssehttp.Handler
 	control *control.Service
 	slots   *slots
+	access  access
+	floods  *floods
+
+	browsers net.Listener
 
 	sse  *httpServer
 	grpc *grpc.Server
@@ -38,20 +42,16 @@ type parts struct {
 
 // build makes the parts, whose close must be called.
 func build(cfg Config, opts Options, bound listeners, descriptors budget, log *slog.Logger) (_ *parts, err error) {
-	browserTLS, err := serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile)
+	browserTLS, err := serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile, log)
 	if err != nil {
 		return nil, err
 	}
-	callerTLS, err := controlTLS(cfg.GRPC.TLS)
+	callerTLS, err := controlTLS(cfg.GRPC.TLS, log)
 	if err != nil {
 		return nil, err
 	}
 	if opts.Demo && cfg.Auth.JWT.HMACSecret == "" {
 		cfg.Auth.JWT.HMACSecret = demoSecret()
-	}
-	tokens, err := subscriberTokens(cfg.Auth.JWT)
-	if err != nil {
-		return nil, err
 	}
 	p := &parts{
 		log:          log,
@@ -65,19 +65,29 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 			p.close()
 		}
 	}()
-	if p.streams, err = newStreams(cfg, p.broker, tokens, descriptors.streams, log); err != nil {
+	if p.access, err = newAccess(cfg.Auth, log); err != nil {
+		return nil, err
+	}
+	if p.streams, err = newStreams(cfg, p.broker, p.access, descriptors.streams, log); err != nil {
 		return nil, err
 	}
 	var browsers http.Handler = p.streams
 	if opts.Demo {
-		if browsers, err = demoPage(cfg, tokens, bound.addresses().REST, p.streams); err != nil {
+		if browsers, err = demoPage(cfg, p.access.tokens, bound.addresses().REST, p.streams); err != nil {
 			return nil, err
 		}
 	}
-	p.sse = newHTTPServer(browsers, browserTLS, log)
-	p.control = newControl(cfg, opts.Version, p.broker, tokens, descriptors.streams, log)
+	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // they were checked
+	p.floods = newFloods(trusted)
+	p.sse = newHTTPServer(p.floods.guard(browsers), browserTLS, log)
+	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
+	p.browsers = newSlotListener(bound.sse, p.slots, p.sse.waiting.Load)
+	if cfg.SSE.ProxyProtocol {
+		p.browsers = &proxyListener{p.browsers, trusted}
+	}
+	p.control = newControl(cfg, opts.Version, p.broker, p.access, descriptors.streams, log)
 	p.grpc = newGRPCServer(p.control, callerTLS)
-	metrics, err := metricsHandler(opts.Registry, newFigures(p.broker.Stats, p.streams.Refused, descriptors.streams), log)
+	metrics, err := metricsHandler(opts.Registry, newFigures(p.broker.Stats, p.refused, descriptors.streams), log)
 	if err != nil {
 		return nil, err
 	}
@@ -100,18 +110,15 @@ func (p *parts) close() {
 	if p.control != nil {
 		p.control.Close()
 	}
+	p.access.close()
 }
 
-// subscriberTokens is nil where no secret is set.
-func subscriberTokens(cfg JWT) (*auth.Tokens, error) {
-	if cfg.HMACSecret == "" {
-		return nil, nil //nolint:nilnil // no secret, no tokens, no error
-	}
-	tokens, err := auth.New(auth.Config{HMACSecret: cfg.HMACSecret, Issuer: cfg.Issuer, Audience: cfg.Audience})
-	if err != nil {
-		return nil, fmt.Errorf("subscriber tokens: %w", err)
-	}
-	return tokens, nil
+// refused is how many requests of browsers were refused, by cause.
+func (p *parts) refused() map[string]int64 {
+	found := p.streams.Refused()
+	found["max_requests_per_connection"] = p.floods.cut.Load()
+	found["no_request"] = p.floods.mute.Load()
+	return found
 }
 
 func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
@@ -136,34 +143,34 @@ func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
 	})
 }
 
-func newStreams(cfg Config, b *broker.Broker, tokens *auth.Tokens, maxStreams int, log *slog.Logger) (*ssehttp.Handler, error) {
-	var verifier ssehttp.Verifier
-	if tokens != nil { // a nil *auth.Tokens would be a Verifier
-		verifier = tokens
-	}
+func newStreams(cfg Config, b *broker.Broker, who access, maxStreams int, log *slog.Logger) (*ssehttp.Handler, error) {
+	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // they were checked
 	engine := ssehttp.Engine(cfg.SSE.Engine)
 	if cfg.SSE.Engine == EngineAuto {
 		engine = ssehttp.Auto
 	}
 	return ssehttp.New(ssehttp.Config{
-		Engine:          engine,
-		Path:            cfg.SSE.Path,
-		Cookie:          cfg.Auth.Cookie,
-		Anonymous:       cfg.Auth.Anonymous,
-		AnonymousTopics: cfg.Auth.AnonymousTopics,
-		AllowedOrigins:  cfg.SSE.AllowedOrigins,
-		MaxConnections:  maxStreams,
-		Retry:           cfg.SSE.Retry,
-		WriteTimeout:    cfg.SSE.WriteTimeout,
-		Logger:          log,
-	}, b, verifier)
+		Engine:                   engine,
+		Path:                     cfg.SSE.Path,
+		Cookie:                   cfg.Auth.Cookie,
+		Anonymous:                cfg.Auth.Anonymous,
+		AnonymousTopics:          cfg.Auth.AnonymousTopics,
+		AllowedOrigins:           cfg.SSE.AllowedOrigins,
+		MaxConnections:           maxStreams,
+		QueryToken:               cfg.Auth.QueryToken,
+		Application:              who.application(),
+		MaxConnectionsPerUser:    cfg.SSE.MaxConnectionsPerUser,
+		MaxConnectionsPerAddress: cfg.SSE.MaxConnectionsPerIP,
+		MaxConnectsPerSecond:     cfg.SSE.MaxConnectsPerSecond,
+		TrustedProxies:           trusted,
+		ProxyHeader:              cfg.SSE.ProxyHeader,
+		Retry:                    cfg.SSE.Retry,
+		WriteTimeout:             cfg.SSE.WriteTimeout,
+		Logger:                   log,
+	}, b, who.verifier())
 }
 
-func newControl(cfg Config, version string, b *broker.Broker, tokens *auth.Tokens, maxStreams int, log *slog.Logger) *control.Service {
-	var minter control.Minter
-	if tokens != nil {
-		minter = tokens
-	}
+func newControl(cfg Config, version string, b *broker.Broker, who access, maxStreams int, log *slog.Logger) *control.Service {
 	callers := make([]control.Token, 0, len(cfg.Control.Tokens))
 	for _, t := range cfg.Control.Tokens {
 		callers = append(callers, control.Token{Name: t.Name, Token: t.Token, Scopes: t.Scopes})
@@ -174,7 +181,7 @@ func newControl(cfg Config, version string, b *broker.Broker, tokens *auth.Token
 		Version:        version,
 		MaxConnections: maxStreams,
 		Logger:         log,
-	}, b, minter)
+	}, b, who.minter())
 }
 
 func newGRPCServer(service *control.Service, tlsConfig *tls.Config) *grpc.Server {

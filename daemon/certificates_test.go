@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,5 +146,96 @@ func TestUnreadableCertificates(t *testing.T) {
 		if setting, ok := errors.AsType[*daemon.SettingError](err); !ok || setting.Key != key {
 			t.Errorf("error is %v, want one about %s", err, key)
 		}
+	}
+}
+
+// TestCertificatesAreReadAgain replaces the files of a daemon that runs, by
+// ones that don't fit first.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	first, second := newIdentity(t), newIdentity(t)
+	d := start(t, func(cfg *daemon.Config) {
+		cfg.SSE.TLS = daemon.TLS{CertFile: first.certFile, KeyFile: first.keyFile}
+		cfg.GRPC.TLS = daemon.MutualTLS{CertFile: first.certFile, KeyFile: first.keyFile, ClientCAFile: first.certFile}
+	})
+	// shown is the certificate that a listener shows to a client with one.
+	shown := func(addr string, with identity) ([]byte, error) {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{with.pair}, NextProtos: []string{"h2"}})
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		// A client of TLS 1.3 learns that it is refused when it reads.
+		if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			return nil, err
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
+		}
+		return conn.ConnectionState().PeerCertificates[0].Raw, nil
+	}
+	wants := func(want identity) bool {
+		for _, addr := range []string{d.SSE, d.GRPC} {
+			if raw, err := shown(addr, want); err != nil || !bytes.Equal(raw, want.pair.Certificate[0]) {
+				return false
+			}
+		}
+		return true
+	}
+	if !wants(first) {
+		t.Fatal("the listeners don't show the first certificate")
+	}
+	replace := func(old, with string) {
+		t.Helper()
+		content, err := os.ReadFile(with)
+		if err := errors.Join(err, os.WriteFile(old+".new", content, 0o600), os.Rename(old+".new", old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(first.certFile, second.certFile)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 15 { // longer than the files are left unlooked at
+		if raw, err := shown(d.SSE, first); err != nil || !bytes.Equal(raw, first.pair.Certificate[0]) {
+			t.Fatalf("with a certificate whose key is not there yet: %v", err)
+		}
+		<-tick.C
+	}
+	replace(first.keyFile, second.keyFile)
+	for deadline := time.Now().Add(patience); !wants(second); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("the listeners don't show the second certificate")
+		}
+	}
+	if _, err := shown(d.GRPC, first); err == nil {
+		t.Error("the authority that was replaced is still believed")
+	}
+}
+
+func TestOldTLSIsRefused(t *testing.T) {
+	id := newIdentity(t)
+	d := start(t, func(cfg *daemon.Config) { cfg.SSE.TLS = daemon.TLS{CertFile: id.certFile, KeyFile: id.keyFile} })
+	conn, err := tls.Dial("tcp", d.SSE, &tls.Config{RootCAs: id.pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
+	if err == nil {
+		conn.Close()
+		t.Error("TLS 1.1 is accepted")
+	}
+}
+
+// TestStreamsOfOneConnectionCount holds that HTTP/2 gets nobody past the bound
+// on streams.
+func TestStreamsOfOneConnectionCount(t *testing.T) {
+	id := newIdentity(t)
+	d := start(t, func(cfg *daemon.Config) {
+		cfg.SSE.TLS = daemon.TLS{CertFile: id.certFile, KeyFile: id.keyFile}
+		cfg.SSE.MaxConnections = 3
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: id.pool}, ForceAttemptHTTP2: true, MaxConnsPerHost: 1}
+	defer transport.CloseIdleConnections()
+	web := &http.Client{Transport: transport}
+	for range 3 {
+		stream(t, web, "https://"+d.SSE+"/events")
+	}
+	if got := get(t, web, "https://"+d.SSE+"/events"); !strings.HasPrefix(got, "503 ") {
+		t.Errorf("the fourth stream gets %s", got)
 	}
 }

@@ -1,6 +1,10 @@
 package daemon
 
-import "time"
+import (
+	"time"
+
+	"github.com/peald/peald/ssehttp"
+)
 
 // Config is everything that can be set about a daemon. A field's mapstructure
 // tags, joined by dots, are its key ("sse.tls.cert_file"); its doc tag is what
@@ -20,15 +24,21 @@ type Config struct {
 
 // SSE sets the listener that browsers connect to.
 type SSE struct {
-	Addr           string        `mapstructure:"addr" doc:"Address of the listener for browsers. With --demo it is 127.0.0.1:8080 unless it is set."`
-	Path           string        `mapstructure:"path" doc:"Path of the event stream."`
-	Heartbeat      time.Duration `mapstructure:"heartbeat" doc:"How long a stream may be silent before it gets a heartbeat, so that proxies keep it open. At least 1s."`
-	Retry          time.Duration `mapstructure:"retry" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
-	WriteTimeout   time.Duration `mapstructure:"write_timeout" doc:"A stream whose socket takes no byte for this long is closed."`
-	AllowedOrigins []string      `mapstructure:"allowed_origins" doc:"Origins of the pages that may read the stream from another site, such as https://example.com; * is any. Pages of the listener's own origin always may."`
-	MaxConnections int           `mapstructure:"max_connections" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
-	Engine         string        `mapstructure:"engine" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
-	TLS            TLS           `mapstructure:"tls"`
+	Addr                  string        `mapstructure:"addr" doc:"Address of the listener for browsers. With --demo it is 127.0.0.1:8080 unless it is set."`
+	Path                  string        `mapstructure:"path" doc:"Path of the event stream."`
+	Heartbeat             time.Duration `mapstructure:"heartbeat" doc:"How long a stream may be silent before it gets a heartbeat, so that proxies keep it open. At least 1s."`
+	Retry                 time.Duration `mapstructure:"retry" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
+	WriteTimeout          time.Duration `mapstructure:"write_timeout" doc:"A stream whose socket takes no byte for this long is closed."`
+	AllowedOrigins        []string      `mapstructure:"allowed_origins" doc:"Origins of the pages that may read the stream from another site, such as https://example.com or https://*.example.com; * is any, but without cookies. Pages of the listener's own origin always may."`
+	MaxConnections        int           `mapstructure:"max_connections" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
+	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" doc:"Streams that one user may hold; a further one is refused. 0 is no limit."`
+	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" doc:"Streams that one address may hold, of IPv6 one /64; a further one is refused. 0 is no limit. Behind a proxy it needs sse.trusted_proxies."`
+	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" doc:"Streams that may be opened in a second, by all together; clients beyond are told to come back later. 0 is no limit."`
+	TrustedProxies        []string      `mapstructure:"trusted_proxies" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, which are believed when they say whom they speak for."`
+	ProxyHeader           string        `mapstructure:"proxy_header" doc:"The header in which trusted proxies say whom they speak for: X-Forwarded-For, or Forwarded (RFC 7239). The other one is not believed."`
+	ProxyProtocol         bool          `mapstructure:"proxy_protocol" doc:"Whether trusted proxies begin each connection with a header of the PROXY protocol, version 1 or 2. They then have to."`
+	Engine                string        `mapstructure:"engine" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
+	TLS                   TLS           `mapstructure:"tls"`
 }
 
 // What sse.engine can be.
@@ -77,17 +87,25 @@ type Token struct {
 
 // Auth sets who may hold a stream.
 type Auth struct {
-	Anonymous       bool     `mapstructure:"anonymous" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts, and the topics of auth.anonymous_topics that it asks for."`
-	AnonymousTopics []string `mapstructure:"anonymous_topics" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * is any one token between dots, and > at the end is one or more. What a token allows is in its topics."`
-	Cookie          string   `mapstructure:"cookie" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
-	JWT             JWT      `mapstructure:"jwt"`
+	Anonymous           bool          `mapstructure:"anonymous" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts, and the topics of auth.anonymous_topics that it asks for."`
+	AnonymousTopics     []string      `mapstructure:"anonymous_topics" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * is any one token between dots, and > at the end is one or more. What a token allows is in its topics."`
+	Cookie              string        `mapstructure:"cookie" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
+	QueryToken          bool          `mapstructure:"query_token" doc:"Let a subscriber token come in the query, as access_token."`
+	CallbackURL         string        `mapstructure:"callback_url" doc:"URL of the application that is asked who opens a stream, instead of a token. Empty asks nobody."`
+	CallbackHeaders     []string      `mapstructure:"callback_headers" doc:"Names of the request's headers that the application is shown, beside cookies, query, address and origin."`
+	CallbackTimeout     time.Duration `mapstructure:"callback_timeout" doc:"How long the application may take to answer; after it the browser is told to come back."`
+	CallbackCache       time.Duration `mapstructure:"callback_cache" doc:"How long an answer of the application counts for requests that are the same. 0s asks each time."`
+	CallbackConcurrency int           `mapstructure:"callback_concurrency" doc:"Questions that the application may have to answer at once; others wait."`
+	JWT                 JWT           `mapstructure:"jwt"`
 }
 
 // JWT sets how subscriber tokens are signed and checked.
 type JWT struct {
-	HMACSecret string `mapstructure:"hmac_secret" doc:"Secret with which subscriber tokens are signed (HS256), at least 32 bytes. Without it no token is accepted." secret:"true"`
-	Issuer     string `mapstructure:"issuer" doc:"The iss that a subscriber token must have. Empty asks for none."`
-	Audience   string `mapstructure:"audience" doc:"The aud that a subscriber token must have. Empty asks for none."`
+	HMACSecret    string `mapstructure:"hmac_secret" doc:"Secret with which subscriber tokens are signed and checked (HS256; also HS384 from 48 bytes and HS512 from 64 bytes on), at least 32 bytes. Only with it the daemon signs tokens itself." secret:"true"`
+	PublicKeyFile string `mapstructure:"public_key_file" doc:"PEM file of public keys or certificates that subscriber tokens are checked with: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
+	JWKSURL       string `mapstructure:"jwks_url" doc:"URL or file of the JSON Web Key Set that subscriber tokens are checked with, by their kid. It is fetched again every 5m, and when a token has a kid that is not there."`
+	Issuer        string `mapstructure:"issuer" doc:"The iss that a subscriber token must have. Empty asks for none."`
+	Audience      string `mapstructure:"audience" doc:"The aud that a subscriber token must have. Empty asks for none."`
 }
 
 // Broker sets how events get to streams.
@@ -133,11 +151,19 @@ func Defaults() Config {
 			Heartbeat:    15 * time.Second,
 			Retry:        3 * time.Second,
 			WriteTimeout: 30 * time.Second,
+			ProxyHeader:  ssehttp.ForwardedFor,
 			Engine:       EngineAuto,
 		},
 		GRPC: GRPC{Addr: "127.0.0.1:9090"},
 		REST: REST{Addr: "127.0.0.1:9091"},
-		Auth: Auth{Anonymous: true, Cookie: "peald_token"},
+		Auth: Auth{
+			Anonymous:           true,
+			Cookie:              "peald_token",
+			QueryToken:          true,
+			CallbackTimeout:     5 * time.Second,
+			CallbackCache:       10 * time.Second,
+			CallbackConcurrency: 64,
+		},
 		Broker: Broker{
 			QueueBytes:   1 << 20,
 			SlowConsumer: SlowDisconnect,

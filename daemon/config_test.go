@@ -24,12 +24,16 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		keys = append(keys, s.Key)
 	}
 	want := strings.Fields(`
-		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.max_connections sse.engine
+		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.max_connections
+		sse.max_connections_per_user sse.max_connections_per_ip sse.max_connects_per_second
+		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.engine
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr
 		control.tokens control.insecure
-		auth.anonymous auth.anonymous_topics auth.cookie auth.jwt.hmac_secret auth.jwt.issuer auth.jwt.audience
+		auth.anonymous auth.anonymous_topics auth.cookie auth.query_token
+		auth.callback_url auth.callback_headers auth.callback_timeout auth.callback_cache auth.callback_concurrency
+		auth.jwt.hmac_secret auth.jwt.public_key_file auth.jwt.jwks_url auth.jwt.issuer auth.jwt.audience
 		broker.shards broker.queue_bytes broker.slow_consumer
 		history.max_events history.max_bytes history.max_age history.idempotency_window
 		log.level log.format
@@ -49,25 +53,50 @@ func TestValidate(t *testing.T) {
 		key    string // of the error, "" for none
 		says   string // what the error's text holds
 	}{
-		"address without port":       {func(c *daemon.Config) { c.SSE.Addr = "localhost" }, "sse.addr", `"localhost"`},
-		"empty address":              {func(c *daemon.Config) { c.REST.Addr = "" }, "rest.addr", `given "", accepted: HOST:PORT`},
-		"named port":                 {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:http" }, "grpc.addr", "HOST:PORT"},
-		"port out of range":          {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:65536" }, "grpc.addr", "HOST:PORT"},
-		"IPv6":                       {func(c *daemon.Config) { c.GRPC.Addr = "[::1]:9090" }, "", ""},
-		"one address twice":          {func(c *daemon.Config) { c.REST.Addr = c.GRPC.Addr }, "rest.addr", "which is also grpc.addr"},
-		"any free port twice":        {func(c *daemon.Config) { c.REST.Addr, c.GRPC.Addr = "127.0.0.1:0", "127.0.0.1:0" }, "", ""},
-		"relative path":              {func(c *daemon.Config) { c.SSE.Path = "events" }, "sse.path", `"events"`},
-		"path with query":            {func(c *daemon.Config) { c.SSE.Path = "/events?a=b" }, "sse.path", `"/events?a=b"`},
-		"short heartbeat":            {func(c *daemon.Config) { c.SSE.Heartbeat = 999 * time.Millisecond }, "sse.heartbeat", "given 999ms, accepted: at least 1s"},
-		"no retry":                   {func(c *daemon.Config) { c.SSE.Retry = 0 }, "sse.retry", "given 0s"},
-		"no write time-out":          {func(c *daemon.Config) { c.SSE.WriteTimeout = 0 }, "sse.write_timeout", "given 0s"},
-		"negative write time-out":    {func(c *daemon.Config) { c.SSE.WriteTimeout = -1 }, "sse.write_timeout", "given -1ns"},
-		"origins":                    {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example", "http://b.example:3000"} }, "", ""},
-		"any origin":                 {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"*"} }, "", ""},
-		"origin without scheme":      {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"a.example"} }, "sse.allowed_origins", `"a.example"`},
-		"origin with slash":          {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example/"} }, "sse.allowed_origins", `"https://a.example/"`},
-		"origin in capitals":         {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://A.example"} }, "sse.allowed_origins", "as browsers send"},
-		"origin with usual port":     {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example:443"} }, "sse.allowed_origins", "as browsers send"},
+		"address without port":    {func(c *daemon.Config) { c.SSE.Addr = "localhost" }, "sse.addr", `"localhost"`},
+		"empty address":           {func(c *daemon.Config) { c.REST.Addr = "" }, "rest.addr", `given "", accepted: HOST:PORT`},
+		"named port":              {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:http" }, "grpc.addr", "HOST:PORT"},
+		"port out of range":       {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:65536" }, "grpc.addr", "HOST:PORT"},
+		"IPv6":                    {func(c *daemon.Config) { c.GRPC.Addr = "[::1]:9090" }, "", ""},
+		"one address twice":       {func(c *daemon.Config) { c.REST.Addr = c.GRPC.Addr }, "rest.addr", "which is also grpc.addr"},
+		"any free port twice":     {func(c *daemon.Config) { c.REST.Addr, c.GRPC.Addr = "127.0.0.1:0", "127.0.0.1:0" }, "", ""},
+		"relative path":           {func(c *daemon.Config) { c.SSE.Path = "events" }, "sse.path", `"events"`},
+		"path with query":         {func(c *daemon.Config) { c.SSE.Path = "/events?a=b" }, "sse.path", `"/events?a=b"`},
+		"short heartbeat":         {func(c *daemon.Config) { c.SSE.Heartbeat = 999 * time.Millisecond }, "sse.heartbeat", "given 999ms, accepted: at least 1s"},
+		"no retry":                {func(c *daemon.Config) { c.SSE.Retry = 0 }, "sse.retry", "given 0s"},
+		"no write time-out":       {func(c *daemon.Config) { c.SSE.WriteTimeout = 0 }, "sse.write_timeout", "given 0s"},
+		"negative write time-out": {func(c *daemon.Config) { c.SSE.WriteTimeout = -1 }, "sse.write_timeout", "given -1ns"},
+		"origins":                 {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example", "http://b.example:3000"} }, "", ""},
+		"any origin":              {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"*"} }, "", ""},
+		"origin without scheme":   {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"a.example"} }, "sse.allowed_origins", `"a.example"`},
+		"origin with slash":       {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example/"} }, "sse.allowed_origins", `"https://a.example/"`},
+		"origin in capitals":      {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://A.example"} }, "sse.allowed_origins", "as browsers send"},
+		"origin with usual port":  {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example:443"} }, "sse.allowed_origins", "as browsers send"},
+		"origins of a domain": {func(c *daemon.Config) {
+			c.SSE.AllowedOrigins = []string{"https://*.example.com", "http://*.localhost:3000"}
+		}, "", ""},
+		"origins of all domains":  {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://*"} }, "sse.allowed_origins", `"https://*"`},
+		"origins in between":      {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.*.example.com"} }, "sse.allowed_origins", "https://a.*"},
+		"negative limit of users": {func(c *daemon.Config) { c.SSE.MaxConnectionsPerUser = -1 }, "sse.max_connections_per_user", "given -1"},
+		"negative limit of IPs":   {func(c *daemon.Config) { c.SSE.MaxConnectionsPerIP = -1 }, "sse.max_connections_per_ip", "given -1"},
+		"negative rate":           {func(c *daemon.Config) { c.SSE.MaxConnectsPerSecond = -1 }, "sse.max_connects_per_second", "given -1"},
+		"proxies": {func(c *daemon.Config) {
+			c.SSE.TrustedProxies = []string{"10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"}
+		}, "", ""},
+		"proxies by name":           {func(c *daemon.Config) { c.SSE.TrustedProxies = []string{"proxy.internal"} }, "sse.trusted_proxies", `"proxy.internal"`},
+		"header of no proxy":        {func(c *daemon.Config) { c.SSE.ProxyHeader = "X-Real-IP" }, "sse.proxy_header", "X-Forwarded-For, Forwarded"},
+		"PROXY of nobody":           {func(c *daemon.Config) { c.SSE.ProxyProtocol = true }, "sse.proxy_protocol", "sse.trusted_proxies"},
+		"public keys alone":         {func(c *daemon.Config) { c.Auth.JWT.PublicKeyFile, c.Auth.Anonymous = "k.pem", false }, "", ""},
+		"key set alone":             {func(c *daemon.Config) { c.Auth.JWT.JWKSURL, c.Auth.JWT.Issuer = "https://id.example/jwks", "x" }, "", ""},
+		"key set by FTP":            {func(c *daemon.Config) { c.Auth.JWT.JWKSURL = "ftp://id.example/jwks" }, "auth.jwt.jwks_url", `"ftp"`},
+		"callback alone":            {func(c *daemon.Config) { c.Auth.CallbackURL, c.Auth.Anonymous = "http://127.0.0.1:8000/sse", false }, "", ""},
+		"callback to nowhere":       {func(c *daemon.Config) { c.Auth.CallbackURL = "/sse" }, "auth.callback_url", "https://"},
+		"callback beside a secret":  {func(c *daemon.Config) { c.Auth.CallbackURL, c.Auth.JWT.HMACSecret = "http://a.example", secret }, "auth.callback_url", "auth.jwt"},
+		"callback without patience": {func(c *daemon.Config) { c.Auth.CallbackURL, c.Auth.CallbackTimeout = "http://a.example", 0 }, "auth.callback_timeout", "0s"},
+		"callback with odd headers": {func(c *daemon.Config) {
+			c.Auth.CallbackURL, c.Auth.CallbackHeaders = "http://a.example", []string{"a b"}
+		}, "auth.callback_headers", `"a b"`},
+		"callback for nobody":        {func(c *daemon.Config) { c.Auth.CallbackURL, c.Auth.CallbackConcurrency = "http://a.example", 0 }, "auth.callback_concurrency", "given 0"},
 		"negative maximum":           {func(c *daemon.Config) { c.SSE.MaxConnections = -1 }, "sse.max_connections", "given -1"},
 		"certificate without key":    {func(c *daemon.Config) { c.SSE.TLS.CertFile = "c.pem" }, "sse.tls.key_file", "both, or neither"},
 		"key without certificate":    {func(c *daemon.Config) { c.GRPC.TLS.KeyFile = "k.pem" }, "grpc.tls.cert_file", "both, or neither"},

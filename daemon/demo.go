@@ -23,6 +23,9 @@ func checkDemo(cfg Config) error {
 	if cfg.Auth.JWT.HMACSecret != "" && !isLoopback(cfg.SSE.Addr) {
 		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, for the demo signs tokens for whoever reaches it, in any user's name"}
 	}
+	if cfg.Auth.CallbackURL != "" || cfg.Auth.JWT.hasKey() && cfg.Auth.JWT.HMACSecret == "" {
+		return &SettingError{"--demo", "together with auth.callback_url, or with keys that sign nothing", "no keys at all, or auth.jwt.hmac_secret, with which the demo signs its visitors' tokens"}
+	}
 	return nil
 }
 

@@ -18,7 +18,12 @@ const (
 	headerTimeout = 10 * time.Second // for a request's header, and for TLS's handshake
 	bodyTimeout   = 10 * time.Second
 	idleTimeout   = 30 * time.Second
+	pingTimeout   = 15 * time.Second
 	maxHeader     = 32 << 10 // a token in the query, one in a cookie, and what browsers add
+
+	// maxHTTP2Streams bounds the requests that one connection may have open.
+	// Each stream among them counts as a connection does.
+	maxHTTP2Streams = 250
 )
 
 // httpServer is an [http.Server] that ends without waiting for connections on
@@ -27,7 +32,8 @@ const (
 type httpServer struct {
 	http.Server
 
-	waiting atomic.Int64 // len(silent), to be read by whoever accepts
+	waiting atomic.Int64   // len(silent), to be read by whoever accepts
+	closed  func(net.Conn) // told of connections that end; may be nil
 
 	mu      sync.Mutex
 	silent  map[net.Conn]struct{}
@@ -53,6 +59,14 @@ func newHTTPServer(handler http.Handler, tlsConfig *tls.Config, log *slog.Logger
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
+	s.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams:          maxHTTP2Streams,
+		MaxReceiveBufferPerConnection: 64 << 10, // the least there is; bodies are small or not read
+		MaxReceiveBufferPerStream:     64 << 10,
+		MaxDecoderHeaderTableSize:     4 << 10,
+		SendPingTimeout:               idleTimeout,
+		PingTimeout:                   pingTimeout,
+	}
 	return s
 }
 
@@ -81,6 +95,9 @@ func boundBody(next http.Handler) http.Handler {
 }
 
 func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
+	if s.closed != nil && state == http.StateClosed {
+		s.closed(conn)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state != http.StateNew {

@@ -9,7 +9,7 @@ import (
 // figures are what the parts know of themselves, read when metrics are.
 type figures struct {
 	stats          func() broker.Stats
-	refused        func() int64
+	refused        func() map[string]int64
 	maxConnections int
 
 	connections, maximum, users, published, deliveries    *prometheus.Desc
@@ -17,7 +17,7 @@ type figures struct {
 	resumes                                               *prometheus.Desc
 }
 
-func newFigures(stats func() broker.Stats, refused func() int64, maxConnections int) *figures {
+func newFigures(stats func() broker.Stats, refused func() map[string]int64, maxConnections int) *figures {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("peald_"+name, help, labels, nil)
 	}
@@ -32,7 +32,7 @@ func newFigures(stats func() broker.Stats, refused func() int64, maxConnections 
 		deliveries:     desc("deliveries_total", "Events handed to sockets."),
 		connects:       desc("connects_total", "Streams opened."),
 		disconnects:    desc("disconnects_total", "Streams ended.", "reason"),
-		refusals:       desc("refusals_total", "Streams refused for the moment."),
+		refusals:       desc("refused_total", "Requests for streams that were refused.", "reason"),
 		dropped:        desc("dropped_total", "Events queued that never got to their socket.", "reason"),
 		sent:           desc("sent_bytes_total", "Bytes handed to sockets."),
 		queue:          desc("queue_bytes", "Bytes that wait for sockets."),
@@ -66,7 +66,9 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	counter(f.published, stats.Published)
 	counter(f.deliveries, stats.Total.Delivered)
 	counter(f.connects, stats.Total.Connected)
-	counter(f.refusals, f.refused())
+	for reason, n := range f.refused() {
+		counter(f.refusals, n, reason)
+	}
 	counter(f.sent, stats.Total.Bytes)
 	counter(f.resumes, stats.Resumes.Replayed, "replayed")
 	for reason, n := range stats.Resumes.Resets {

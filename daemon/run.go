@@ -77,7 +77,7 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 			}
 		})
 	}
-	serve("sse.addr", func() error { return p.sse.serve(newSlotListener(bound.sse, p.slots, p.sse.waiting.Load)) })
+	serve("sse.addr", func() error { return p.sse.serve(p.browsers) })
 	calls := newConnections(bound.grpc)
 	serve("grpc.addr", func() error { return p.grpc.Serve(calls) })
 	serve("rest.addr", func() error { return p.rest.serve(bound.rest) })

@@ -48,11 +48,24 @@ func startWith(t *testing.T, opts daemon.Options, change func(*daemon.Config)) r
 	if change != nil {
 		change(&cfg)
 	}
+	return startOn(t, opts, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+}
+
+// startLogging runs a daemon that writes all that it has to say.
+func startLogging(t *testing.T, log io.Writer, change func(*daemon.Config)) running {
+	t.Helper()
+	cfg := onFreePorts()
+	change(&cfg)
+	return startOn(t, daemon.Options{}, cfg, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+}
+
+func startOn(t *testing.T, opts daemon.Options, cfg daemon.Config, log *slog.Logger) running {
+	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	ready, done, ended := make(chan daemon.Addresses, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(ended)
-		opts.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+		opts.Logger = log
 		opts.Ready = func(a daemon.Addresses) error { ready <- a; return nil }
 		done <- daemon.Run(ctx, cfg, opts)
 	}()
@@ -231,7 +244,7 @@ func TestMaxConnections(t *testing.T) {
 	if rest, err := io.ReadAll(refused); err != nil || strings.TrimSpace(string(rest)) != "" {
 		t.Errorf("after its retry the refused stream goes on with %q (%v)", rest, err)
 	}
-	if metrics := get(t, web, "http://"+d.REST+"/metrics"); !strings.Contains(metrics, "\npeald_refusals_total 1\n") || !strings.Contains(metrics, "\npeald_max_connections 1\n") {
+	if metrics := get(t, web, "http://"+d.REST+"/metrics"); !strings.Contains(metrics, "\npeald_refused_total{reason=\"max_connections\"} 1\n") || !strings.Contains(metrics, "\npeald_max_connections 1\n") {
 		t.Errorf("metrics are\n%s", metrics)
 	}
 	d.end()

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/peald/peald/internal/broker"
 )
 
 // SettingError says which setting cannot be used, and why. Its text is one line
@@ -46,6 +44,7 @@ func (c Config) Validate() error {
 	for _, check := range []func() *SettingError{
 		c.checkListeners,
 		c.checkSSE,
+		c.checkLimits,
 		c.checkCertificates,
 		c.checkTokens,
 		c.checkExposure,
@@ -95,8 +94,8 @@ func (c Config) checkSSE() *SettingError {
 		return moreThanZero("sse.write_timeout", c.SSE.WriteTimeout)
 	}
 	for _, origin := range c.SSE.AllowedOrigins {
-		if !isOrigin(origin) {
-			return &SettingError{"sse.allowed_origins", strconv.Quote(origin), `origins as browsers send them, such as "https://example.com" or "http://localhost:3000", or "*"`}
+		if !isOrigin(origin) && !isOriginPattern(origin) {
+			return &SettingError{"sse.allowed_origins", strconv.Quote(origin), `origins as browsers send them, such as "https://example.com" or "http://localhost:3000", "https://*.example.com", or "*"`}
 		}
 	}
 	if c.SSE.MaxConnections < 0 {
@@ -115,7 +114,7 @@ func isOrigin(s string) bool {
 		return true
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || s != strings.ToLower(u.Scheme+"://"+u.Host) {
+	if err != nil || u.Host == "" || strings.Contains(u.Host, "*") || s != strings.ToLower(u.Scheme+"://"+u.Host) {
 		return false
 	}
 	defaultPort := map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -211,38 +210,6 @@ func isLoopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
-}
-
-func (c Config) checkAuth() *SettingError {
-	if c.Auth.Cookie != "" && !isCookieName(c.Auth.Cookie) {
-		return &SettingError{"auth.cookie", strconv.Quote(c.Auth.Cookie), "the name of a cookie, or an empty text"}
-	}
-	for _, pattern := range c.Auth.AnonymousTopics {
-		if err := broker.ValidPattern(pattern); err != nil {
-			return &SettingError{"auth.anonymous_topics", strconv.Quote(pattern), `topics such as "orders", and patterns such as "orders.*" and "orders.>"`}
-		}
-	}
-	if len(c.Auth.AnonymousTopics) > 0 && !c.Auth.Anonymous {
-		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")), "only together with auth.anonymous, since there are no streams without a token otherwise"}
-	}
-	secret := c.Auth.JWT.HMACSecret
-	if secret != "" && len(secret) < minSecret {
-		return &SettingError{"auth.jwt.hmac_secret", fmt.Sprintf("a secret of %d bytes", len(secret)), fmt.Sprintf("at least %d bytes", minSecret)}
-	}
-	if secret != "" {
-		return nil
-	}
-	const withSecret = "only together with auth.jwt.hmac_secret, since no token can be checked without"
-	if c.Auth.JWT.Issuer != "" {
-		return &SettingError{"auth.jwt.issuer", strconv.Quote(c.Auth.JWT.Issuer), withSecret}
-	}
-	if c.Auth.JWT.Audience != "" {
-		return &SettingError{"auth.jwt.audience", strconv.Quote(c.Auth.JWT.Audience), withSecret}
-	}
-	if !c.Auth.Anonymous {
-		return &SettingError{"auth.anonymous", "false", withSecret}
-	}
-	return nil
 }
 
 func isCookieName(s string) bool {

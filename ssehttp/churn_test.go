@@ -58,11 +58,13 @@ func testChurn(t *testing.T, engine ssehttp.Engine) {
 		})
 	}
 	clients.Wait()
-	close(done)
-	publishing.Wait()
+	// That a client which sent more than its request has left shows when it is
+	// written to.
 	waitFor(t, "the end of all streams", func() bool {
 		return s.broker.Stats().Total.Connections == 0 && s.handler.Open() == 0
 	})
+	close(done)
+	publishing.Wait()
 	waitFor(t, "all descriptors to be closed", func() bool { return descriptors(t) <= before })
 	if stats := s.broker.Stats().Total; stats.Connected != 600 || stats.QueuedBytes != 0 {
 		t.Errorf("at the end: %+v", stats)

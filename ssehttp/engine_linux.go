@@ -65,9 +65,10 @@ func (e *engine) close() error {
 	return errors.Join(errs...)
 }
 
-// serve opens st on the request's connection and returns at once. It returns
-// false, and has done nothing, if the connection is none that it can hold.
-func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, head []byte) (bool, error) {
+// serve opens st on the request's connection and returns at once; held is then
+// the stream's to leave. It returns false, and has done nothing, if the
+// connection is none that it can hold.
+func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, head []byte, held *place) (bool, error) {
 	if r.ProtoMajor != 1 || r.TLS != nil {
 		return false, nil
 	}
@@ -76,10 +77,12 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 		return false, nil
 	}
 	if err != nil {
+		held.leave()
 		return true, fmt.Errorf("hijack the connection: %w", err)
 	}
 	fd, err := duplicate(conn)
 	if err != nil {
+		held.leave()
 		return true, errors.Join(err, conn.Close())
 	}
 	var release func()
@@ -87,7 +90,7 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 		release = t.TakeOver()
 	}
 	e.opened(1)
-	sock := &socket{set: e.sets[st.Shard()], stream: st, fd: int32(fd), release: release}
+	sock := &socket{set: e.sets[st.Shard()], stream: st, fd: int32(fd), release: release, held: held}
 	// The duplicate keeps the connection open.
 	if err := errors.Join(conn.Close(), sock.set.adopt(sock)); err != nil {
 		sock.Close(broker.WriteFailed)
@@ -257,6 +260,7 @@ type socket struct {
 	set        *pollSet
 	stream     *broker.Stream
 	release    func() // gives back the connection's place among those accepted; may be nil
+	held       *place // may be nil
 	fd         int32
 	generation uint32
 	discarded  int32 // bytes sent by the client after its request; the set's
@@ -318,6 +322,7 @@ func (s *socket) Close(broker.Reason) {
 	_ = unix.Close(int(s.fd))
 	s.set.mu.Unlock()
 	s.set.opened(-1)
+	s.held.leave()
 	if s.release != nil {
 		s.release()
 	}

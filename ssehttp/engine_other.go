@@ -16,7 +16,7 @@ func newEngine(int, func(int64)) (*engine, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, []byte) (bool, error) {
+func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, []byte, *place) (bool, error) {
 	return false, nil
 }
 

@@ -55,7 +55,7 @@ type server struct {
 func start(t *testing.T, engine ssehttp.Engine, change func(*ssehttp.Config, *broker.Config)) *server {
 	t.Helper()
 	cfg := ssehttp.Config{
-		Engine: engine, Path: "/events", Cookie: "peald_token", Anonymous: true, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
+		Engine: engine, Path: "/events", Cookie: "peald_token", QueryToken: true, Anonymous: true, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
 		AllowedOrigins: []string{"https://app.example.com"},
 	}
 	bcfg := broker.Config{
@@ -70,6 +70,12 @@ func start(t *testing.T, engine ssehttp.Engine, change func(*ssehttp.Config, *br
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveFor(t, h, b)
+}
+
+// serveFor serves h and b until the test ends.
+func serveFor(t *testing.T, h *ssehttp.Handler, b *broker.Broker) *server {
+	t.Helper()
 	s := &server{httptest.NewServer(h), b, h}
 	t.Cleanup(func() {
 		b.Close()

@@ -21,6 +21,7 @@ type head struct {
 // of returns the head of a stream's response with these headers. The body has
 // no length and isn't chunked: it ends with the connection (RFC 9112 §6.3).
 func (h *heads) of(header http.Header, now time.Time) []byte {
+	header.Del("Connection") // it is said below
 	_, special := header["Access-Control-Allow-Origin"]
 	second := now.Unix()
 	if last := h.last.Load(); !special && last != nil && last.second == second {

@@ -9,31 +9,79 @@ import (
 
 // origins are those whose pages may read streams (Fetch §3.2, CORS).
 type origins struct {
-	any     bool
-	allowed []string
+	any      bool
+	opaque   bool
+	exact    []string
+	patterns []originPattern
 }
 
+// originPattern is an origin of which the host's beginning is left open.
+type originPattern struct{ scheme, domain string }
+
 func newOrigins(allowed []string) origins {
-	return origins{any: slices.Contains(allowed, "*"), allowed: allowed}
+	var o origins
+	for _, a := range allowed {
+		scheme, domain, isPattern := strings.Cut(a, "://*.")
+		switch {
+		case a == "*":
+			o.any = true
+		case a == "null":
+			o.opaque = true
+		case isPattern:
+			o.patterns = append(o.patterns, originPattern{scheme + "://", "." + domain})
+		default:
+			o.exact = append(o.exact, a)
+		}
+	}
+	return o
+}
+
+// allows says whether an origin is among those that were named.
+func (o origins) allows(origin string) bool {
+	return slices.ContainsFunc(o.exact, func(a string) bool { return strings.EqualFold(a, origin) }) ||
+		slices.ContainsFunc(o.patterns, func(p originPattern) bool { return p.matches(strings.ToLower(origin)) })
+}
+
+// matches asks for at least one label before the domain, and for nothing but
+// labels.
+func (p originPattern) matches(origin string) bool {
+	host, ok := strings.CutPrefix(origin, p.scheme)
+	if !ok {
+		return false
+	}
+	labels, ok := strings.CutSuffix(host, p.domain)
+	return ok && labels != "" && labels[0] != '.' && !strings.ContainsFunc(labels, func(r rune) bool {
+		return r != '-' && r != '_' && r != '.' && (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	})
 }
 
 // admit sets the CORS headers of a response, refusals included, and says
-// whether the request is from an origin that may read it with credentials.
+// whether the request is from a page that may act as its user.
 func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	header := w.Header()
 	header.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
-	if origin == "" || sameOrigin(origin, r) {
+	if origin == "" {
+		// A page can also ask without CORS, as for an image, and is then told
+		// nothing; but the stream would be there, and counted to the user.
+		site := r.Header.Get("Sec-Fetch-Site")
+		return site != "cross-site" && site != "same-site"
+	}
+	if sameOrigin(origin, r) {
 		return true
 	}
-	if slices.ContainsFunc(o.allowed, func(a string) bool { return strings.EqualFold(a, origin) }) {
+	if o.allows(origin) {
 		header.Set("Access-Control-Allow-Origin", origin)
 		header.Set("Access-Control-Allow-Credentials", "true")
 		return true
 	}
-	if o.any {
+	switch {
+	case o.any:
 		// Without credentials: "*" is no leave to act as the page's user.
 		header.Set("Access-Control-Allow-Origin", "*")
+	case o.opaque && origin == "null":
+		// The same, since any page can take this origin.
+		header.Set("Access-Control-Allow-Origin", "null")
 	}
 	return false
 }

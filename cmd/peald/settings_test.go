@@ -288,6 +288,8 @@ func TestPrintedConfigLoads(t *testing.T) {
 	t.Parallel()
 	cfg := daemon.Defaults()
 	cfg.SSE.AllowedOrigins = []string{"https://a.example", "*"}
+	cfg.SSE.TrustedProxies = []string{"10.0.0.0/8", "::1"}
+	cfg.Auth.CallbackHeaders = []string{"X-Session"}
 	cfg.Auth.AnonymousTopics = []string{"news", "orders.>"}
 	cfg.Log.Format = "json"
 	cfg.Broker.QueueBytes = 1500

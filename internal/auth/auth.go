@@ -7,9 +7,13 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -41,33 +45,72 @@ type Identity struct {
 	Expires time.Time
 }
 
-// Config says which tokens are good.
+// Config says which tokens are good: those that are signed by one of the keys.
+// At least one is needed. Each is good for the algorithms of its kind alone.
 type Config struct {
-	// HMACSecret is the key of HS256, at least MinSecret bytes.
+	// HMACSecret is the key of HS256, at least MinSecret bytes; from 48 and 64
+	// bytes on also that of HS384 and HS512. Mint signs with it.
 	HMACSecret string
+
+	// PublicKeyFile names a PEM file of public keys or certificates, which is
+	// read again when it changes.
+	PublicKeyFile string
+
+	// JWKSURL is where a JSON Web Key Set is: a URL, or a file.
+	JWKSURL string
 
 	// Issuer, where not empty, has to be the token's "iss".
 	Issuer string
 
 	// Audience, where not empty, has to be among the token's "aud".
 	Audience string
+
+	// Logger gets what an operator should know; nothing where nil.
+	Logger *slog.Logger
 }
 
 // Tokens signs and checks tokens. Its methods may run at the same time.
 type Tokens struct {
 	secret   []byte
+	keys     []key     // the secret
+	sources  []*source // of public keys
+	methods  []string
 	issuer   string
 	audience string
 	parser   *jwt.Parser
+
+	running context.Context //nolint:containedctx // ends with Close
+	end     context.CancelFunc
+	ended   sync.WaitGroup
 }
 
-// New returns the Tokens of cfg, or an error that names the setting at fault.
+// New returns the Tokens of cfg, whose Close must be called, or an error that
+// names the setting at fault.
 func New(cfg Config) (*Tokens, error) {
-	if n := len(cfg.HMACSecret); n < MinSecret {
-		return nil, fmt.Errorf("auth.jwt.hmac_secret has %d bytes, at least %d are needed (`openssl rand -hex 32` makes some)", n, MinSecret)
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	t := &Tokens{issuer: cfg.Issuer, audience: cfg.Audience}
+	if cfg.HMACSecret != "" || cfg.PublicKeyFile == "" && cfg.JWKSURL == "" {
+		if n := len(cfg.HMACSecret); n < MinSecret {
+			return nil, fmt.Errorf("auth.jwt.hmac_secret has %d bytes, at least %d are needed (`openssl rand -hex 32` makes some)", n, MinSecret)
+		}
+		t.secret = []byte(cfg.HMACSecret)
+		k := secretKey(t.secret)
+		t.keys = []key{k}
+		t.methods = append(t.methods, k.algorithms...)
+	}
+	t.running, t.end = context.WithCancel(context.Background())
+	if err := t.openSources(cfg, log); err != nil {
+		t.end()
+		return nil, err
+	}
+	if len(t.sources) > 0 {
+		t.methods = append(t.methods, asymmetric()...)
 	}
 	opts := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
+		jwt.WithValidMethods(t.methods),
 		jwt.WithLeeway(Leeway),
 		jwt.WithStrictDecoding(),
 	}
@@ -77,16 +120,39 @@ func New(cfg Config) (*Tokens, error) {
 	if cfg.Audience != "" {
 		opts = append(opts, jwt.WithAudience(cfg.Audience))
 	}
-	return &Tokens{
-		secret:   []byte(cfg.HMACSecret),
-		issuer:   cfg.Issuer,
-		audience: cfg.Audience,
-		parser:   jwt.NewParser(opts...),
-	}, nil
+	t.parser = jwt.NewParser(opts...)
+	for _, s := range t.sources {
+		t.ended.Go(func() { s.run(t.running) })
+	}
+	return t, nil
+}
+
+func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
+	if cfg.PublicKeyFile != "" {
+		s, err := fileSource("auth.jwt.public_key_file", cfg.PublicKeyFile, parsePEM, log)
+		if err != nil {
+			return err
+		}
+		t.sources = append(t.sources, s)
+	}
+	if cfg.JWKSURL != "" {
+		s, err := jwksSource(t.running, cfg.JWKSURL, log)
+		if err != nil {
+			return err
+		}
+		t.sources = append(t.sources, s)
+	}
+	return nil
+}
+
+// Close ends the goroutines that read keys again.
+func (t *Tokens) Close() {
+	t.end()
+	t.ended.Wait()
 }
 
 // Verify checks token and returns what it says. Its error is a *RefusedError,
-// whose text may be shown to whoever sent the token.
+// whose text may be shown to whoever sent the token, or ErrUnavailable.
 func (t *Tokens) Verify(token string) (Identity, error) {
 	if len(token) > MaxToken {
 		return Identity{}, refuse(TooLong)
@@ -98,6 +164,9 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	}
 	var c claims
 	parsed, err := t.parser.ParseWithClaims(token, &c, t.key)
+	if errors.Is(err, ErrUnavailable) {
+		return Identity{}, ErrUnavailable
+	}
 	if err != nil {
 		return Identity{}, refuse(t.reasonOf(parsed, err))
 	}
@@ -112,6 +181,9 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 // good for ttl, counted up to the next full second because "exp" has no
 // fractions. It also returns that "exp".
 func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error) {
+	if t.secret == nil {
+		return "", time.Time{}, errors.New("signing a token: there is no auth.jwt.hmac_secret to sign with")
+	}
 	if !validSubject(user) {
 		return "", time.Time{}, errors.New("signing a token: the user id has to be 1 to 255 bytes of UTF-8 without control characters")
 	}
@@ -144,11 +216,52 @@ type minted struct {
 	Topics []string `json:"topics,omitempty"`
 }
 
-// key refuses "crit": RFC 7515 §4.1.11 forbids to accept a token that names
-// extensions which the reader does not understand, and the library ignores it.
+// key finds the keys that may have signed token.
 func (t *Tokens) key(token *jwt.Token) (any, error) {
+	// RFC 7515 §4.1.11 forbids to accept a token that names extensions which
+	// the reader does not understand, and the library ignores it.
 	if _, ok := token.Header["crit"]; ok {
 		return nil, errCritical
 	}
-	return t.secret, nil
+	id, ok := token.Header["kid"].(string)
+	if _, given := token.Header["kid"]; given && !ok {
+		return nil, jwt.ErrTokenMalformed
+	}
+	found, forAlgorithm := fitting(t.keys, token.Method.Alg(), id)
+	for _, s := range t.sources {
+		more, ok, err := s.find(t.running, token.Method.Alg(), id)
+		if err != nil && len(found) == 0 {
+			return nil, err
+		}
+		found = append(found, more...)
+		forAlgorithm = forAlgorithm || ok
+	}
+	switch {
+	case len(found) == 0 && !forAlgorithm:
+		return nil, errAlgorithm
+	case len(found) == 0:
+		return nil, errNoKey
+	}
+	return jwt.VerificationKeySet{Keys: found}, nil
+}
+
+// find returns the keys that may have signed a token, and whether any is for
+// its algorithm. For a key that is not known it looks whether there is a new
+// one; if that can't be told now, it is ErrUnavailable and no refusal, which
+// would be for good.
+func (s *source) find(ctx context.Context, alg, id string) (found []jwt.VerificationKey, forAlgorithm bool, _ error) {
+	if !slices.Contains(asymmetric(), alg) {
+		return nil, false, nil
+	}
+	if keys := s.keys.Load(); keys != nil {
+		found, forAlgorithm = fitting(*keys, alg, id)
+		if len(found) > 0 || s.unknown == nil || id == "" {
+			return found, forAlgorithm, nil
+		}
+	}
+	if !s.renew(ctx) {
+		return nil, forAlgorithm, ErrUnavailable
+	}
+	found, forAlgorithm = fitting(*s.keys.Load(), alg, id)
+	return found, forAlgorithm, nil
 }

@@ -19,7 +19,10 @@ const maxSubject = 255
 // somebody meant, and overflows time arithmetic.
 const lastSecond = 253402300799
 
-var errNotUTF8 = errors.New("claims are not UTF-8")
+var (
+	errNotUTF8 = errors.New("claims are not UTF-8")
+	errTwice   = errors.New("a claim is there twice")
+)
 
 // claims are those that matter here. It is a jwt.Claims of its own because
 // encoding/json matches the fields of a struct without regard to case, so that
@@ -45,6 +48,11 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return fmt.Errorf("claims: %w", err)
 	}
+	// Of two members with one name, one reader takes the first and another the
+	// last.
+	if members(data) != len(raw) {
+		return errTwice
+	}
 	for name, into := range map[string]any{
 		"sub": &c.subject,
 		"iss": &c.issuer,
@@ -60,6 +68,27 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	return takeDate(raw, "nbf", &c.notBefore)
+}
+
+// members counts those of an object, which is known to be valid JSON.
+func members(object []byte) (n int) {
+	depth, inText := 0, false
+	for i := 0; i < len(object); i++ {
+		switch c := object[i]; {
+		case inText && c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == ':' && depth == 1:
+			n++
+		}
+	}
+	return n
 }
 
 func take(raw map[string]json.RawMessage, name string, into any) error {

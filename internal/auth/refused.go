@@ -3,11 +3,20 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/golang-jwt/jwt/v5"
 )
 
-var errCritical = errors.New("token has critical extensions")
+// ErrUnavailable says that nobody can tell now whether a token is good: its key
+// may be one that could not be fetched yet.
+var ErrUnavailable = errors.New("who is asking can't be told at the moment")
+
+var (
+	errCritical  = errors.New("token has critical extensions")
+	errAlgorithm = errors.New("no key is for the token's algorithm")
+	errNoKey     = errors.New("no key has the token's id")
+)
 
 // Reason is why a token was refused, in a word that suits a metric's label.
 type Reason string
@@ -18,6 +27,7 @@ const (
 	Malformed   Reason = "malformed"
 	Algorithm   Reason = "algorithm"
 	Extension   Reason = "extension"
+	Key         Reason = "key"
 	Signature   Reason = "signature"
 	Expired     Reason = "expired"
 	NotYetValid Reason = "not_yet_valid"
@@ -40,9 +50,11 @@ func (e *RefusedError) Error() string {
 	case Malformed:
 		return "the token is not a well-formed JSON Web Token"
 	case Algorithm:
-		return "the token is not signed with HS256, the only algorithm accepted"
+		return "the token's algorithm is none that a key here is for"
 	case Extension:
 		return `the token's header has "crit", and no extension is understood`
+	case Key:
+		return `the token's "kid" is that of no key here, or it has none and needs one`
 	case Signature:
 		return "the token's signature does not match the key"
 	case Expired:
@@ -69,9 +81,13 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 		return Extension
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return Malformed
+	case errors.Is(err, errAlgorithm):
+		return Algorithm
+	case errors.Is(err, errNoKey):
+		return Key
 	// The library reports an algorithm that is not among the valid ones as a
 	// bad signature.
-	case token != nil && token.Header["alg"] != jwt.SigningMethodHS256.Alg():
+	case token != nil && !t.accepts(token.Header["alg"]):
 		return Algorithm
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return Signature
@@ -94,4 +110,9 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 		return Audience
 	}
 	return Malformed
+}
+
+func (t *Tokens) accepts(alg any) bool {
+	name, ok := alg.(string)
+	return ok && slices.Contains(t.methods, name)
 }

@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/ssehttp"
+)
+
+// hasKey says whether tokens can be checked.
+func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" || j.JWKSURL != "" }
+
+func (c Config) checkAuth() *SettingError {
+	if c.Auth.Cookie != "" && !isCookieName(c.Auth.Cookie) {
+		return &SettingError{"auth.cookie", strconv.Quote(c.Auth.Cookie), "the name of a cookie, or an empty text"}
+	}
+	for _, pattern := range c.Auth.AnonymousTopics {
+		if err := broker.ValidPattern(pattern); err != nil {
+			return &SettingError{"auth.anonymous_topics", strconv.Quote(pattern), `topics such as "orders", and patterns such as "orders.*" and "orders.>"`}
+		}
+	}
+	if len(c.Auth.AnonymousTopics) > 0 && !c.Auth.Anonymous {
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")), "only together with auth.anonymous, since there are no streams without a token otherwise"}
+	}
+	secret := c.Auth.JWT.HMACSecret
+	if secret != "" && len(secret) < minSecret {
+		return &SettingError{"auth.jwt.hmac_secret", fmt.Sprintf("a secret of %d bytes", len(secret)), fmt.Sprintf("at least %d bytes", minSecret)}
+	}
+	if location := c.Auth.JWT.JWKSURL; location != "" && !isHTTP(location) {
+		if scheme, _, ok := strings.Cut(location, "://"); ok && scheme != "file" {
+			return &SettingError{"auth.jwt.jwks_url", "a URL of the scheme " + strconv.Quote(scheme), "a URL that begins with https:// or http://, or a file"}
+		}
+	}
+	if c.Auth.CallbackURL != "" {
+		return c.checkCallback()
+	}
+	if c.Auth.JWT.hasKey() {
+		return nil
+	}
+	const withKey = "only together with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, since no token can be checked without"
+	if c.Auth.JWT.Issuer != "" {
+		return &SettingError{"auth.jwt.issuer", strconv.Quote(c.Auth.JWT.Issuer), withKey}
+	}
+	if c.Auth.JWT.Audience != "" {
+		return &SettingError{"auth.jwt.audience", strconv.Quote(c.Auth.JWT.Audience), withKey}
+	}
+	if !c.Auth.Anonymous {
+		return &SettingError{"auth.anonymous", "false", "only together with auth.callback_url, or with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, since nobody could be known without"}
+	}
+	return nil
+}
+
+func (c Config) checkCallback() *SettingError {
+	a := c.Auth
+	switch {
+	case !isHTTP(a.CallbackURL):
+		return &SettingError{"auth.callback_url", "a text that is no such URL", "a URL that begins with https:// or http://"}
+	case len(a.AnonymousTopics) > 0:
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(a.AnonymousTopics, ",")), "nothing beside auth.callback_url, whose application says which topics anybody may have"}
+	case a.JWT.hasKey():
+		return &SettingError{"auth.callback_url", "a URL, beside a key for tokens", "either it or auth.jwt.*, since one has to decide"}
+	case a.CallbackTimeout <= 0:
+		return moreThanZero("auth.callback_timeout", a.CallbackTimeout)
+	case a.CallbackCache < 0:
+		return &SettingError{"auth.callback_cache", a.CallbackCache.String(), "a duration, or 0s to ask each time"}
+	case a.CallbackConcurrency < 1:
+		return &SettingError{"auth.callback_concurrency", strconv.Itoa(a.CallbackConcurrency), "at least 1"}
+	}
+	for _, name := range a.CallbackHeaders {
+		if !httpguts.ValidHeaderFieldName(name) || http.CanonicalHeaderKey(name) == "Cookie" {
+			return &SettingError{"auth.callback_headers", strconv.Quote(name), "names of headers; cookies are passed on anyway"}
+		}
+	}
+	return nil
+}
+
+func isHTTP(location string) bool {
+	u, err := url.Parse(location)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+// checkLimits checks who may connect how often, and from where.
+func (c Config) checkLimits() *SettingError {
+	for _, limit := range []struct {
+		key   string
+		given int
+	}{
+		{"sse.max_connections_per_user", c.SSE.MaxConnectionsPerUser},
+		{"sse.max_connections_per_ip", c.SSE.MaxConnectionsPerIP},
+		{"sse.max_connects_per_second", c.SSE.MaxConnectsPerSecond},
+	} {
+		if limit.given < 0 {
+			return &SettingError{limit.key, strconv.Itoa(limit.given), "a number, or 0 for no limit"}
+		}
+	}
+	if _, err := prefixes(c.SSE.TrustedProxies); err != nil {
+		return err
+	}
+	if c.SSE.ProxyProtocol && len(c.SSE.TrustedProxies) == 0 {
+		return &SettingError{"sse.proxy_protocol", "true with no sse.trusted_proxies", "only together with those that speak it, since it is believed of no other"}
+	}
+	return oneOf("sse.proxy_header", c.SSE.ProxyHeader, ssehttp.ForwardedFor, ssehttp.Forwarded)
+}
+
+// isOriginPattern says whether s is an origin of which the host's beginning is
+// left open.
+func isOriginPattern(s string) bool {
+	scheme, domain, ok := strings.Cut(s, "://*.")
+	return ok && isOrigin(scheme+"://"+domain) && !strings.Contains(domain, "*")
+}

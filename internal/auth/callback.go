@@ -1,0 +1,282 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	neturl "net/url"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+)
+
+// CallbackConfig says how the application is asked. Every field is required
+// but Headers, CacheFor and Logger.
+type CallbackConfig struct {
+	// URL is where the application answers.
+	URL string
+
+	// Headers are the names of the request's headers that it is shown, beside
+	// the cookies.
+	Headers []string
+
+	// Timeout bounds the waiting for an answer, and for a turn to ask.
+	Timeout time.Duration
+
+	// CacheFor is how long an answer counts for requests that are the same to
+	// the application; 0 asks for each.
+	CacheFor time.Duration
+
+	// Concurrency is how many questions may be open at once.
+	Concurrency int
+
+	// Logger gets what an operator should know; nothing where nil.
+	Logger *slog.Logger
+}
+
+// Callback asks an application who wants to connect. Its methods may run at the
+// same time.
+type Callback struct {
+	cfg    CallbackConfig
+	log    *slog.Logger
+	client *http.Client
+	turns  *semaphore.Weighted
+	flight singleflight.Group
+	cache  *lru.Cache[question, answer]
+	news   rate.Sometimes // failures, which come in crowds
+
+	running context.Context //nolint:containedctx // ends with Close
+	end     context.CancelFunc
+
+	mu     sync.Mutex // held to begin a question, so that none begins once closed
+	closed bool
+	asking sync.WaitGroup
+}
+
+// question is a hash of what the application was asked.
+type question [sha256.Size]byte
+
+// answer is what it said, and until when that counts.
+type answer struct {
+	id    Identity
+	err   error
+	until time.Time
+}
+
+// DeniedError says that the application refuses a connection.
+type DeniedError struct {
+	// Status is 401 or 403, as it said.
+	Status int
+}
+
+// Error is a sentence for the client.
+func (e *DeniedError) Error() string { return "the application refuses this connection" }
+
+const (
+	maxAnswers    = 10_000
+	maxAnswerSize = 64 << 10
+	newsEvery     = 10 * time.Second
+)
+
+// NewCallback returns a Callback, whose Close must be called.
+func NewCallback(cfg CallbackConfig) (*Callback, error) {
+	cache, err := lru.New[question, answer](maxAnswers)
+	if err != nil {
+		return nil, fmt.Errorf("auth.callback_cache: %w", err)
+	}
+	c := &Callback{
+		cfg:   cfg,
+		log:   cfg.Logger,
+		turns: semaphore.NewWeighted(int64(cfg.Concurrency)),
+		cache: cache,
+		news:  rate.Sometimes{Interval: newsEvery},
+		client: &http.Client{
+			Transport: &http.Transport{
+				Proxy:               http.ProxyFromEnvironment,
+				MaxConnsPerHost:     cfg.Concurrency,
+				MaxIdleConnsPerHost: cfg.Concurrency,
+				IdleConnTimeout:     30 * time.Second,
+				ForceAttemptHTTP2:   true,
+			},
+			// A redirect is no answer, and would carry cookies elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.running, c.end = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close ends what is being asked.
+func (c *Callback) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.end()
+	c.asking.Wait()
+	c.client.CloseIdleConnections()
+}
+
+// asked is what the application is posted.
+type asked struct {
+	Cookies map[string]string `json:"cookies"`
+	Headers map[string]string `json:"headers"`
+	Query   neturl.Values     `json:"query"`
+	Address string            `json:"address"`
+	Origin  string            `json:"origin"`
+}
+
+// Authorize asks the application who r comes from. The error is a
+// *DeniedError, ErrUnavailable, or that of r's context.
+func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.Addr) (Identity, error) {
+	body, err := json.Marshal(c.ask(r, query, client))
+	if err != nil {
+		return Identity{}, ErrUnavailable
+	}
+	key := question(sha256.Sum256(body))
+	if a, ok := c.cache.Get(key); ok && time.Now().Before(a.until) {
+		return a.id, a.err
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return Identity{}, ErrUnavailable
+	}
+	c.asking.Add(1)
+	c.mu.Unlock()
+	// Whoever asks the same gets the same answer, so it is not the first one's
+	// to give up.
+	result := c.flight.DoChan(string(key[:]), func() (any, error) {
+		return c.answer(key, body)
+	})
+	defer c.asking.Done()
+	select {
+	case got := <-result:
+		id, _ := got.Val.(Identity)
+		return id, got.Err
+	case <-r.Context().Done():
+		c.asking.Go(func() { <-result })
+		return Identity{}, r.Context().Err()
+	}
+}
+
+// ask leaves out of the query what tells one connection of a page from its
+// next, so that these are one question.
+func (c *Callback) ask(r *http.Request, query neturl.Values, client netip.Addr) asked {
+	q := asked{
+		Cookies: map[string]string{},
+		Headers: map[string]string{},
+		Query:   neturl.Values{},
+		Origin:  r.Header.Get("Origin"),
+	}
+	if client.IsValid() {
+		q.Address = client.String()
+	}
+	for _, cookie := range r.Cookies() {
+		// Browsers send the one of the longest path first.
+		if _, ok := q.Cookies[cookie.Name]; !ok {
+			q.Cookies[cookie.Name] = cookie.Value
+		}
+	}
+	for _, name := range c.cfg.Headers {
+		if value := r.Header.Get(name); value != "" {
+			q.Headers[name] = value
+		}
+	}
+	for name, values := range query {
+		if name != "last_event_id" {
+			q.Query[name] = values
+		}
+	}
+	return q
+}
+
+// answer asks, and keeps what was said. No failure is kept.
+func (c *Callback) answer(key question, body []byte) (Identity, error) {
+	ctx, cancel := context.WithTimeout(c.running, c.cfg.Timeout)
+	defer cancel()
+	id, err := c.post(ctx, body)
+	_, denied := errors.AsType[*DeniedError](err)
+	switch {
+	case err != nil && !denied:
+		if c.running.Err() == nil {
+			c.news.Do(func() { c.log.Warn("auth.callback_url gives no answer; browsers are told to come back", "error", err) })
+		}
+		return Identity{}, ErrUnavailable
+	case c.cfg.CacheFor > 0:
+		until := time.Now().Add(c.cfg.CacheFor)
+		if !id.Expires.IsZero() && id.Expires.Before(until) {
+			until = id.Expires
+		}
+		c.cache.Add(key, answer{id, err, until})
+	}
+	return id, err
+}
+
+func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error) {
+	if err := c.turns.Acquire(ctx, 1); err != nil {
+		return id, fmt.Errorf("%d questions are open: %w", c.cfg.Concurrency, err)
+	}
+	defer c.turns.Release(1)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return id, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.client.Do(req) //nolint:gosec // the URL is the operator's
+	if err != nil {
+		// The URL may hold a secret.
+		if outer, ok := errors.AsType[*neturl.Error](err); ok {
+			err = outer.Err
+		}
+		return id, err
+	}
+	defer resp.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize+1))
+	switch {
+	case err != nil:
+		return id, err
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return id, &DeniedError{resp.StatusCode}
+	case resp.StatusCode != http.StatusOK:
+		return id, fmt.Errorf("the answer is %s", resp.Status)
+	case len(said) > maxAnswerSize:
+		return id, fmt.Errorf("the answer is longer than %d bytes", maxAnswerSize)
+	}
+	return parseAnswer(said)
+}
+
+// parseAnswer reads who it is. What it can't read is the application's mistake,
+// and may be mended: so it is no refusal for good.
+func parseAnswer(said []byte) (Identity, error) {
+	var a struct {
+		UserID    string    `json:"user_id"`
+		Topics    []string  `json:"topics"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}
+	if err := json.Unmarshal(said, &a); err != nil {
+		// Its text could hold what was said.
+		return Identity{}, errors.New("the answer is not JSON of the form {user_id, topics, expires_at}")
+	}
+	if a.UserID != "" && !validSubject(a.UserID) {
+		return Identity{}, errors.New("the answer's user_id is not 1 to 255 bytes of UTF-8 without control characters")
+	}
+	if !a.ExpiresAt.IsZero() && !a.ExpiresAt.After(time.Now()) {
+		return Identity{}, &DeniedError{http.StatusUnauthorized}
+	}
+	return Identity{User: a.UserID, Topics: a.Topics, Expires: a.ExpiresAt}, nil
+}

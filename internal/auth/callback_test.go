@@ -1,0 +1,196 @@
+package auth_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/auth"
+)
+
+// newCallback asks a server that answers by handler.
+func newCallback(t *testing.T, change func(*auth.CallbackConfig), handler http.HandlerFunc) *auth.Callback {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	cfg := auth.CallbackConfig{URL: server.URL, Timeout: 10 * time.Second, CacheFor: time.Minute, Concurrency: 4, Headers: []string{"X-Session"}}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := auth.NewCallback(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// browser is a request with a session cookie.
+func browser(t *testing.T, session, query string) (*http.Request, url.Values, netip.Addr) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/events?"+query, http.NoBody)
+	r.AddCookie(&http.Cookie{Name: "session", Value: session})
+	r.Header.Set("X-Session", "h-"+session)
+	r.Header.Set("X-Other", "not shown")
+	r.Header.Set("Origin", "https://app.example")
+	return r, r.URL.Query(), netip.MustParseAddr("192.0.2.7")
+}
+
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }
+}
+
+func TestCallbackIsAskedWithWhatIsNeeded(t *testing.T) {
+	var got json.RawMessage
+	c := newCallback(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || r.Method != http.MethodPost {
+			t.Errorf("%s with %v", r.Method, err)
+		}
+		io.WriteString(w, `{"user_id":"alice","topics":["orders.*"],"expires_at":"2999-01-01T00:00:00Z","more":1}`)
+	})
+	r, query, client := browser(t, "s1", "topic=orders.1&topic=b&last_event_id=x-1")
+	r.AddCookie(&http.Cookie{Name: "session", Value: "of a shorter path"})
+	id, err := c.Authorize(r, query, client)
+	if err != nil || id.User != "alice" || !slices.Equal(id.Topics, []string{"orders.*"}) || id.Expires.Year() != 2999 {
+		t.Errorf("Authorize = %+v, %v", id, err)
+	}
+	const want = `{"cookies":{"session":"s1"},"headers":{"X-Session":"h-s1"},"query":{"topic":["orders.1","b"]},"address":"192.0.2.7","origin":"https://app.example"}`
+	if string(got) != want {
+		t.Errorf("it was asked\n%s, want\n%s", got, want)
+	}
+}
+
+func TestAnswersOfCallbacks(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer http.HandlerFunc
+		user   string
+		denied int // the status of a *DeniedError; -1 for ErrUnavailable
+	}{
+		"a user":             {says(`{"user_id":"alice"}`), "alice", 0},
+		"nobody":             {says(`{}`), "", 0},
+		"401":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, "", 401},
+		"403":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "", 403},
+		"404":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "", -1},
+		"500":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "", -1},
+		"204":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "", -1},
+		"redirect":           {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, "", -1},
+		"no JSON":            {says(`<p>hello`), "", -1},
+		"control characters": {says(`{"user_id":"a\nb"}`), "", -1},
+		"too long":           {says(`{"user_id":"alice","pad":"` + strings.Repeat("x", 64<<10) + `"}`), "", -1},
+		"ended":              {says(`{"user_id":"alice","expires_at":"1999-01-01T00:00:00Z"}`), "", 401},
+		"no date":            {says(`{"user_id":"alice","expires_at":"soon"}`), "", -1},
+		"hangs up":           {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, err := newCallback(t, nil, test.answer).Authorize(browser(t, "s", ""))
+			denied, isDenied := errors.AsType[*auth.DeniedError](err)
+			switch {
+			case test.denied == -1 && !errors.Is(err, auth.ErrUnavailable),
+				test.denied > 0 && (!isDenied || denied.Status != test.denied),
+				test.denied == 0 && (err != nil || id.User != test.user),
+				err != nil && id.User != "":
+				t.Errorf("Authorize = %+v, %v", id, err)
+			}
+		})
+	}
+}
+
+func TestAnswersAreKeptByWhatWasAsked(t *testing.T) {
+	var asked atomic.Int64
+	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"user_id":"user`+strconv.FormatInt(asked.Add(1), 10)+`"}`)
+	})
+	ask := func(session, query string) string {
+		t.Helper()
+		id, err := c.Authorize(browser(t, session, query))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.User
+	}
+	first := ask("a", "topic=x")
+	for _, same := range []string{ask("a", "topic=x"), ask("a", "topic=x&last_event_id=e-7")} {
+		if same != first {
+			t.Errorf("the same question has the answer %s, then %s", first, same)
+		}
+	}
+	for _, other := range []string{ask("b", "topic=x"), ask("a", "topic=y"), ask("a", "topic=x&access_token=t")} {
+		if other == first {
+			t.Error("another question has the same answer")
+		}
+	}
+}
+
+func TestSameQuestionsAreAskedOnce(t *testing.T) {
+	var asked atomic.Int64
+	began, gate := make(chan struct{}, 50), make(chan struct{})
+	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		began <- struct{}{}
+		<-gate
+		io.WriteString(w, `{"user_id":"alice"}`)
+	})
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if id, err := c.Authorize(browser(t, "s", "")); err != nil || id.User != "alice" {
+				t.Errorf("Authorize = %+v, %v", id, err)
+			}
+		})
+	}
+	<-began
+	close(gate)
+	all.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("%d questions, want 1", n)
+	}
+}
+
+// An application that hangs costs nobody more than the time-out, and has no
+// more than so many questions to answer at once.
+func TestCallbackThatHangs(t *testing.T) {
+	var open, most atomic.Int64
+	c := newCallback(t, func(cfg *auth.CallbackConfig) { cfg.Timeout = 200 * time.Millisecond }, func(_ http.ResponseWriter, r *http.Request) {
+		n := open.Add(1)
+		defer open.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); {
+			m = most.Load()
+		}
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	start := time.Now()
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() {
+			if _, err := c.Authorize(browser(t, strconv.Itoa(i), "")); !errors.Is(err, auth.ErrUnavailable) {
+				t.Errorf("Authorize: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if n := most.Load(); n > 8 { // those that timed out may not have gone yet
+		t.Errorf("%d questions at once, 4 are allowed", n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, query, client := browser(t, "gone", "")
+	if _, err := c.Authorize(r.WithContext(ctx), query, client); !errors.Is(err, context.Canceled) {
+		t.Errorf("of a client that is gone: %v", err)
+	}
+}

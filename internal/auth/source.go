@@ -1,0 +1,188 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	neturl "net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// fetchTimeout bounds the reading of keys.
+	fetchTimeout = 5 * time.Second
+
+	// retryEvery is when keys that could not be read are tried again, and when
+	// files are read again.
+	retryEvery = 5 * time.Second
+
+	// refreshEvery is when keys are fetched again from a URL.
+	refreshEvery = 5 * time.Minute
+
+	// Fetches that tokens of unknown keys may cause: a few at once, since keys
+	// rotate for several tokens at a time, and then one every so long.
+	unknownBurst = 5
+	unknownEvery = 10 * time.Second
+
+	maxKeySet = 1 << 20
+)
+
+// source is where keys are read from, again and again. When that fails, those
+// that were read last stay good.
+type source struct {
+	name    string
+	every   time.Duration
+	read    func(context.Context) ([]byte, error)
+	parse   func([]byte) ([]key, error)
+	log     *slog.Logger
+	unknown *rate.Limiter // fetches for keys that are not there; nil where those are of no use
+
+	keys   atomic.Pointer[[]key] // nil until they were read once
+	asks   chan chan bool        // answered with whether the keys are those of now
+	failed bool                  // the last try; the goroutine's alone
+}
+
+// fileSource reads keys from a file, which has to be there.
+func fileSource(setting, name string, parse func([]byte) ([]key, error), log *slog.Logger) (*source, error) {
+	s := &source{
+		name: name, every: retryEvery, parse: parse, log: log,
+		read: func(context.Context) ([]byte, error) { return os.ReadFile(name) }, //nolint:gosec // the operator names it
+		asks: make(chan chan bool),
+	}
+	if err := s.load(context.Background()); err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return s, nil
+}
+
+// jwksSource reads a JSON Web Key Set from a URL, which may be out of reach for
+// a while, or from a file, which has to be there.
+func jwksSource(ctx context.Context, location string, log *slog.Logger) (*source, error) {
+	const setting = "auth.jwt.jwks_url"
+	if !strings.HasPrefix(location, "https://") && !strings.HasPrefix(location, "http://") {
+		return fileSource(setting, strings.TrimPrefix(strings.TrimPrefix(location, "file://"), "file:"), parseJWKS, log)
+	}
+	client := &http.Client{CheckRedirect: neverToPlainText}
+	s := &source{
+		name: "the JSON Web Key Set", every: refreshEvery, parse: parseJWKS, log: log,
+		read:    func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, location) },
+		unknown: rate.NewLimiter(rate.Every(unknownEvery), unknownBurst),
+		asks:    make(chan chan bool),
+	}
+	s.try(ctx)
+	return s, nil
+}
+
+// neverToPlainText follows redirects, but none that would let anybody on the
+// way choose the keys.
+func neverToPlainText(req *http.Request, via []*http.Request) error {
+	if req.URL.Scheme != "https" && via[0].URL.Scheme == "https" {
+		return errors.New("a redirect from https to " + req.URL.Scheme)
+	}
+	if len(via) >= 5 {
+		return errors.New("too many redirects")
+	}
+	return nil
+}
+
+func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	// Fetches are minutes apart: a connection kept for the next is of no use.
+	req.Close = true
+	resp, err := client.Do(req)
+	if err != nil {
+		// The URL may hold a secret of its own.
+		if outer, ok := errors.AsType[*neturl.Error](err); ok {
+			err = outer.Err
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer is %s", resp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
+	if err == nil && len(body) > maxKeySet {
+		err = fmt.Errorf("the answer is longer than %d bytes", maxKeySet)
+	}
+	return body, err
+}
+
+// load reads the keys once.
+func (s *source) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	data, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := s.parse(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	s.keys.Store(&keys)
+	return nil
+}
+
+// try is load for which a failure is news once.
+func (s *source) try(ctx context.Context) bool {
+	err := s.load(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err != nil && !s.failed:
+		s.log.Warn("keys for tokens can't be read; the last ones stay good", "error", err)
+	case err == nil && s.failed:
+		s.log.Info("keys for tokens can be read again")
+	}
+	s.failed = err != nil
+	return err == nil
+}
+
+// run reads the keys again until ctx ends.
+func (s *source) run(ctx context.Context) {
+	timer := time.NewTimer(s.every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			s.try(ctx)
+		case answer := <-s.asks:
+			current := s.unknown != nil && s.unknown.Allow() && s.try(ctx)
+			answer <- current
+			if !current {
+				continue
+			}
+		}
+		if s.failed {
+			timer.Reset(retryEvery)
+		} else {
+			timer.Reset(s.every)
+		}
+	}
+}
+
+// renew has the keys read now, and says whether they were.
+func (s *source) renew(ctx context.Context) bool {
+	answer := make(chan bool, 1)
+	select {
+	case s.asks <- answer:
+		return <-answer
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,84 @@
+package pealdtest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Certificate is one for 127.0.0.1, which is also its own authority, in files.
+type Certificate struct {
+	CertFile, KeyFile string
+
+	pool *x509.CertPool
+}
+
+// NewCertificate makes a certificate that is good for an hour.
+func NewCertificate(tb testing.TB) Certificate {
+	tb.Helper()
+
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "peald's test"},
+		NotBefore:             time.Now().Add(-time.Minute),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	dir := tb.TempDir()
+	c := Certificate{
+		CertFile: filepath.Join(dir, "cert.pem"),
+		KeyFile:  filepath.Join(dir, "key.pem"),
+		pool:     x509.NewCertPool(),
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	c.pool.AppendCertsFromPEM(certPEM)
+
+	const private = 0o600
+
+	for name, content := range map[string][]byte{
+		c.CertFile: certPEM,
+		c.KeyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	} {
+		if err := os.WriteFile(name, content, private); err != nil {
+			tb.Fatal(err)
+		}
+	}
+
+	return c
+}
+
+// Client is how a client connects that believes the certificate and speaks
+// these protocols.
+func (c Certificate) Client(protocols ...string) *tls.Config {
+	return &tls.Config{RootCAs: c.pool, NextProtos: protocols, MinVersion: tls.VersionTLS12}
+}

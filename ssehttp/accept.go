@@ -1,0 +1,42 @@
+package ssehttp
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// acceptsStreams says whether the client takes text/event-stream (RFC 9110
+// §12.5.1). No Accept header is as good as one that takes all.
+func acceptsStreams(header http.Header) bool {
+	return len(header["Accept"]) == 0 || accepts(header, "text/event-stream", "text/*", "*/*")
+}
+
+// acceptsStreamsByName says whether the client asks for streams outright.
+func acceptsStreamsByName(header http.Header) bool { return accepts(header, "text/event-stream") }
+
+func accepts(header http.Header, ranges ...string) bool {
+	for _, line := range header["Accept"] {
+		for part := range strings.SplitSeq(line, ",") {
+			media, params, _ := strings.Cut(part, ";")
+			media = strings.TrimSpace(media)
+			for _, want := range ranges {
+				if strings.EqualFold(media, want) && !refusesByWeight(params) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// refusesByWeight says whether a media range's parameters have a weight of 0.
+func refusesByWeight(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q == 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,127 @@
+package ssehttp
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/peald/peald/internal/eventstream"
+)
+
+// Cause is why a request was refused.
+type Cause uint8
+
+// The causes for which requests are refused.
+const (
+	// BadRequest: it is none for a stream, or can't be understood.
+	BadRequest Cause = iota
+	// BadToken: its token is not good, or it has none and needs one.
+	BadToken
+	// BadOrigin: it is from a page that may not act as its user.
+	BadOrigin
+	// BadTopic: it asks for a topic that is not allowed.
+	BadTopic
+	// Denied: the application refused it.
+	Denied
+	// StayAway: its user was told to.
+	StayAway
+	// UserLimit: the user has as many streams as a user may have.
+	UserLimit
+	// AddressLimit: the address has as many streams as an address may have.
+	AddressLimit
+	// Full: there are as many streams as there may be.
+	Full
+	// Rate: too many connect at once.
+	Rate
+	// Draining: the daemon is stopping.
+	Draining
+	// Unavailable: nobody can tell now who it is from.
+	Unavailable
+
+	causes
+)
+
+// String returns the cause's name in figures.
+func (c Cause) String() string {
+	return [...]string{
+		"bad_request", "token", "origin", "topic", "denied", "stay_away", "max_connections_per_user", "max_connections_per_ip",
+		"max_connections", "max_connects_per_second", "draining", "unavailable",
+	}[c]
+}
+
+// refusal is an error that ends a request: with a status of its own, or, for
+// those that pass, without.
+type refusal struct {
+	cause  Cause
+	status int
+	reason string
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+func refuse(cause Cause, status int, format string, args ...any) *refusal {
+	return &refusal{cause, status, fmt.Sprintf(format, args...)}
+}
+
+// later refuses a request for the moment.
+func later(cause Cause) *refusal {
+	return &refusal{cause, 0, "no more streams can be opened at the moment"}
+}
+
+// refusals counts refusals by their causes.
+type refusals [causes]atomic.Int64
+
+// Refused returns how many requests were refused since the start, by the names
+// of the causes.
+func (h *Handler) Refused() map[string]int64 {
+	found := make(map[string]int64, causes)
+	for c := range causes {
+		found[c.String()] = h.refused[c].Load()
+	}
+	return found
+}
+
+// refuse answers a request that gets no stream.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
+	h.refused[why.cause].Add(1)
+	if why.status == 0 {
+		h.refuseForNow(w, r, why)
+		return
+	}
+	writeRefusal(w, why)
+}
+
+// writeRefusal writes a refusal that lasts: a status and one line.
+func writeRefusal(w http.ResponseWriter, r *refusal) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if r.status == http.StatusUnauthorized {
+		header.Set("WWW-Authenticate", "Bearer")
+	}
+	w.WriteHeader(r.status)
+	if r.reason != "" {
+		fmt.Fprintln(w, r.reason)
+	}
+}
+
+// refuseForNow writes a refusal that passes. A client that asks for an event
+// stream gets one that only says when to come back; any other gets 503.
+func (h *Handler) refuseForNow(w http.ResponseWriter, r *http.Request, why *refusal) {
+	wait := h.cfg.Retry + rand.N(h.cfg.Retry+1)
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	if !acceptsStreamsByName(r.Header) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+		writeRefusal(w, refuse(why.cause, http.StatusServiceUnavailable, "%s", why.reason))
+		return
+	}
+	streamHeaders(w.Header())
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(eventstream.AppendEnd(eventstream.AppendRetry(nil, wait)))
+}

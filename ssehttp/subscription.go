@@ -1,0 +1,50 @@
+package ssehttp
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// topics validates the topics and patterns that a stream asks for, and returns
+// them without doubles.
+func topics(asked, allowed []string) ([]string, *refusal) {
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	slices.Sort(asked)
+	asked = slices.Compact(asked)
+	if len(asked) > broker.MaxTopics {
+		return nil, refuse(BadRequest, http.StatusBadRequest, "topic is given %d times, 1 to %d are accepted", len(asked), broker.MaxTopics)
+	}
+	for _, topic := range asked {
+		if err := broker.ValidPattern(topic); err != nil {
+			return nil, refuse(BadRequest, http.StatusBadRequest, "%v", err)
+		}
+		if !slices.ContainsFunc(allowed, func(a string) bool { return broker.Covers(a, topic) }) {
+			return nil, refuse(BadTopic, http.StatusForbidden, "topic %q is not allowed to this stream", topic)
+		}
+	}
+	return asked, nil
+}
+
+// lastEventID finds what the client got last. The header wins: EventSource
+// sends it when it reconnects, with the query of the first connection.
+func lastEventID(header http.Header, query url.Values) (string, *refusal) {
+	if id := header.Get("Last-Event-ID"); id != "" {
+		// Whatever it says, the client would say it again and again, so that
+		// a refusal would be for good. The broker resets the stream instead.
+		return strings.ToValidUTF8(id[:min(len(id), broker.MaxEventID)], "\uFFFD"), nil
+	}
+	id := query.Get("last_event_id")
+	if id == "" {
+		return "", nil
+	}
+	if err := broker.ValidEventID(id); err != nil {
+		return "", refuse(BadRequest, http.StatusBadRequest, "%v", err)
+	}
+	return id, nil
+}
