@@ -77,25 +77,32 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 
 func massUser(i int) string { return "bench-" + strconv.Itoa(i) }
 
-// positions opens every stream until it has a position, a few hundred at a
-// time.
+// positions opens every stream, a few hundred at a time, and cuts them when all
+// have a position.
 func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) error {
 	var there atomic.Int64
 	var failed atomic.Value
 	var running sync.WaitGroup
 	places := make(chan struct{}, 200)
+	held, cut := context.WithCancel(ctx)
+	defer cut()
 	for _, s := range streams {
 		places <- struct{}{}
 		running.Go(func() {
-			defer func() { <-places }()
-			opened, cut := context.WithCancel(ctx)
-			defer cut()
-			err := s.read(opened, 1024, func(_, _ []byte) {}, cut)
+			arrive := sync.OnceFunc(func() {
+				<-places
+				n := there.Add(1)
+				if cfg.Progress != nil && n%100 == 0 {
+					cfg.Progress(int(n))
+				}
+				if n == int64(len(streams)) {
+					cut()
+				}
+			})
+			defer arrive()
+			err := s.read(held, 1024, func(_, _ []byte) {}, arrive)
 			if s.lastID == "" {
 				failed.CompareAndSwap(nil, fmt.Errorf("a stream got no position: %w", err))
-			}
-			if n := there.Add(1); cfg.Progress != nil && n%100 == 0 {
-				cfg.Progress(int(n))
 			}
 		})
 	}
