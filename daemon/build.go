@@ -24,6 +24,7 @@ import (
 type parts struct {
 	log          *slog.Logger
 	drainTimeout time.Duration
+	tuneMemory   bool
 	demo         bool
 
 	broker  *broker.Broker
@@ -81,7 +82,8 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	p.floods = newFloods(trusted)
 	p.sse = newHTTPServer(p.floods.guard(browsers), browserTLS, log)
 	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
-	p.browsers = newSlotListener(bound.sse, p.slots, p.sse.waiting.Load)
+	p.tuneMemory = opts.TuneMemory
+	p.browsers = newSlotListener(bound.sse, p.slots)
 	if cfg.SSE.ProxyProtocol {
 		p.browsers = &proxyListener{p.browsers, trusted}
 	}

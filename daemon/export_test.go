@@ -14,7 +14,7 @@ func BudgetFor(limit int) (streams, passing int) {
 
 // Slotted gives tests a listener of n slots.
 func Slotted(listener *net.TCPListener, n int) net.Listener {
-	return newSlotListener(listener, newSlots(n), func() int64 { return 0 })
+	return newSlotListener(listener, newSlots(n))
 }
 
 // ListenForBrowsers gives tests a listener whose connections lose dead peers.

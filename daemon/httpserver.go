@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -32,8 +31,7 @@ const (
 type httpServer struct {
 	http.Server
 
-	waiting atomic.Int64   // len(silent), to be read by whoever accepts
-	closed  func(net.Conn) // told of connections that end; may be nil
+	closed func(net.Conn) // told of connections that end; may be nil
 
 	mu      sync.Mutex
 	silent  map[net.Conn]struct{}
@@ -102,7 +100,6 @@ func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
 	defer s.mu.Unlock()
 	if state != http.StateNew {
 		delete(s.silent, conn)
-		s.waiting.Store(int64(len(s.silent)))
 		return
 	}
 	if s.closing {
@@ -110,7 +107,6 @@ func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
 		return
 	}
 	s.silent[conn] = struct{}{}
-	s.waiting.Store(int64(len(s.silent)))
 }
 
 // serve accepts connections until the server ends.

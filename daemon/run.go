@@ -22,6 +22,11 @@ type Options struct {
 	// Demo has it serve a page at / of the SSE listener, and events for it.
 	Demo bool
 
+	// TuneMemory lets the daemon set how seldom the process collects garbage
+	// while many connect, and give memory back afterwards. It is for a process
+	// that is nothing but the daemon.
+	TuneMemory bool
+
 	// Registry is where its metrics go, and what the REST listener shows at
 	// /metrics; a new one where nil.
 	Registry *prometheus.Registry
@@ -90,6 +95,11 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 			fail(err)
 		}
 	}
+	tuning, stopTuning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTuning()
+	if p.tuneMemory {
+		serving.Go(func() { tuneMemory(tuning, p.slots.taken.Load) })
+	}
 	publishing, stopPublishing := context.WithCancel(ctx)
 	defer stopPublishing()
 	if p.demo {
@@ -102,6 +112,7 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 	failure := context.Cause(healthy)
 	stopPublishing()
 	p.end(calls)
+	stopTuning()
 	serving.Wait()
 	return failure
 }

@@ -12,7 +12,8 @@ import (
 // many connect, and whether they ask for anything or not, the descriptors of
 // the control plane are not touched.
 type slots struct {
-	max int
+	max   int
+	taken atomic.Int64 // slots since the start
 
 	mu     sync.Mutex
 	free   sync.Cond // signalled when used falls or closed is set
@@ -37,6 +38,7 @@ func (s *slots) acquire() bool {
 		return false
 	}
 	s.used++
+	s.taken.Add(1)
 	return true
 }
 
@@ -62,30 +64,31 @@ type slotListener struct {
 
 	slots   *slots
 	release func()       // slots.release, made once and not for each connection
-	waiting func() int64 // connections on which nothing was asked for yet
-	credit  int          // connections that may be accepted at once although many wait
+	present atomic.Int64 // connections that net/http has: not closed, and not taken over
+	credit  int          // connections that may be accepted at once although there are many
 }
 
-func newSlotListener(listener *net.TCPListener, s *slots, waiting func() int64) *slotListener {
-	return &slotListener{TCPListener: listener, slots: s, release: s.release, waiting: waiting}
+func newSlotListener(listener *net.TCPListener, s *slots) *slotListener {
+	return &slotListener{TCPListener: listener, slots: s, release: s.release}
 }
 
 const (
-	// crowd is how many connections may wait for their request to be read
-	// before accepting takes breaks. Each costs net/http a goroutine and
-	// buffers, some 15 KB, until its stream has begun: in a storm of
-	// connections that is what memory would be spent on.
-	crowd = 512
+	// crowd is how many connections net/http may have before accepting takes
+	// breaks. Each costs it a goroutine and buffers, some 15 KB, until it is
+	// taken over for a stream: in a storm of connections that is what memory
+	// would be spent on.
+	crowd = 256
 	// crowdPace is how many connections are accepted between two breaks: a
-	// crowd that never asks for anything then delays others by little.
+	// crowd that never asks for anything, or one of streams that nobody takes
+	// over, then delays others by little.
 	crowdPace = 8
 	crowdRest = 200 * time.Microsecond
 )
 
-// rest takes a break if many connections wait, so that they are dealt with
-// before there are more.
+// rest takes a break if there are many connections, so that they are dealt
+// with before there are more.
 func (l *slotListener) rest() {
-	if l.waiting() < crowd {
+	if l.present.Load() < crowd {
 		l.credit = crowdPace
 		return
 	}
@@ -106,7 +109,8 @@ func (l *slotListener) Accept() (net.Conn, error) {
 		l.slots.release()
 		return nil, err
 	}
-	return &slotConn{TCPConn: conn, release: l.release}, nil
+	l.present.Add(1)
+	return &slotConn{TCPConn: conn, listener: l}, nil
 }
 
 // Close also ends an Accept that waits for a slot.
@@ -119,15 +123,15 @@ func (l *slotListener) Close() error {
 type slotConn struct {
 	*net.TCPConn
 
-	release func()
-	gone    atomic.Bool // the slot was released or taken over
+	listener *slotListener
+	gone     atomic.Bool // the slot was released or taken over
 }
 
 // Close also releases the slot, unless it was taken over.
 func (c *slotConn) Close() error {
 	err := c.TCPConn.Close()
-	if !c.gone.Swap(true) {
-		c.release()
+	if release := c.TakeOver(); release != nil {
+		release()
 	}
 	return err
 }
@@ -140,5 +144,6 @@ func (c *slotConn) TakeOver() (release func()) {
 	if c.gone.Swap(true) {
 		return nil
 	}
-	return c.release
+	c.listener.present.Add(-1)
+	return c.listener.release
 }

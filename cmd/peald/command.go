@@ -80,9 +80,10 @@ func rootCommand(env []string) *cobra.Command {
 		log := newLogger(cmd.ErrOrStderr(), cfg.Log)
 		warnOfShortTokens(log, cfg.Control.Tokens)
 		return daemon.Run(ctx, cfg, daemon.Options{
-			Logger:  log,
-			Version: version(),
-			Demo:    demo,
+			TuneMemory: !isSet(env, "GOGC"),
+			Logger:     log,
+			Version:    version(),
+			Demo:       demo,
 			Ready: func(bound daemon.Addresses) error {
 				if demo {
 					if err := welcome(cmd.OutOrStdout(), cfg, bound); err != nil {
