@@ -46,6 +46,7 @@ func scopeOf(method string) string {
 // access decides who may call what.
 type access struct{ callers []caller }
 
+// caller is somebody with a name. No scopes means all.
 type caller struct {
 	name   string
 	digest [sha256.Size]byte
@@ -64,19 +65,40 @@ func newAccess(tokens []Token) *access {
 	return a
 }
 
-// check returns nil if the caller of method may call it.
-func (a *access) check(ctx context.Context, method string) error {
-	if len(a.callers) == 0 || strings.HasPrefix(method, "/"+healthv1.Health_ServiceDesc.ServiceName+"/") {
-		return nil
+// check returns who calls method, or why they may not. Whoever is let in
+// without having shown a token or a certificate has no name.
+func (a *access) check(ctx context.Context, method string) (caller, error) {
+	if strings.HasPrefix(method, "/"+healthv1.Health_ServiceDesc.ServiceName+"/") {
+		return caller{}, nil
+	}
+	c, err := a.identify(ctx)
+	if err != nil {
+		return caller{}, err
+	}
+	return c, c.mayCall(method)
+}
+
+// identify is who calls. A certificate says it as well as a token does; who
+// shows both has the token's name and scopes, so that what holds the
+// certificate can hand out less than all.
+func (a *access) identify(ctx context.Context) (caller, error) {
+	name := certified(ctx)
+	if len(a.callers) == 0 || name != "" && len(metadata.ValueFromIncomingContext(ctx, "authorization")) == 0 {
+		return caller{name: name}, nil
 	}
 	token, err := presented(ctx)
 	if err != nil {
-		return err
+		return caller{}, err
 	}
 	c, ok := a.find(token)
 	if !ok {
-		return refuse(codes.Unauthenticated, reasonTokenUnknown, "the token in authorization is none of control.tokens")
+		return caller{}, refuse(codes.Unauthenticated, reasonTokenUnknown, "the token in authorization is none of control.tokens")
 	}
+	return c, nil
+}
+
+// mayCall returns nil if c's scopes are enough for method.
+func (c caller) mayCall(method string) error {
 	// Reflection tells what is public anyway; any caller may have it.
 	if !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") {
 		return nil

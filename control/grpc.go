@@ -48,7 +48,7 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 }
 
 func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	if err = s.access.check(ctx, info.FullMethod); err == nil {
+	if _, err = s.access.check(ctx, info.FullMethod); err == nil {
 		resp, err = handler(ctx, req)
 	}
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 }
 
 func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	err := s.access.check(stream.Context(), info.FullMethod)
+	_, err := s.access.check(stream.Context(), info.FullMethod)
 	if err == nil {
 		err = handler(srv, decodingStream{stream})
 	}

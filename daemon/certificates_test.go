@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/peald/peald/daemon"
@@ -128,6 +129,46 @@ func TestClientCertificates(t *testing.T) {
 		if got := status.Code(err); got != test.want {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
+	}
+}
+
+// TestCertificateOrToken is about callers who have a certificate where there
+// are tokens too.
+func TestCertificateOrToken(t *testing.T) {
+	id := newIdentity(t)
+	d := start(t, func(cfg *daemon.Config) {
+		cfg.GRPC.TLS = daemon.MutualTLS{CertFile: id.certFile, KeyFile: id.keyFile, ClientCAFile: id.certFile}
+		cfg.Control.Tokens = []daemon.Token{{Name: "reader", Token: "a-token-that-may-read", Scopes: []string{"read"}}}
+	})
+	conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		RootCAs: id.pool, Certificates: []tls.Certificate{id.pair},
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	rpc := pealv1.NewControlServiceClient(conn)
+	for name, test := range map[string]struct {
+		token           string
+		read, broadcast codes.Code
+	}{
+		"the certificate alone":    {"", codes.OK, codes.OK},
+		"a token besides":          {"a-token-that-may-read", codes.OK, codes.PermissionDenied},
+		"an unknown token besides": {"a-token-that-is-not", codes.Unauthenticated, codes.Unauthenticated},
+	} {
+		ctx := t.Context()
+		if test.token != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+test.token)
+		}
+		if _, err := rpc.Stats(ctx, &pealv1.StatsRequest{}); status.Code(err) != test.read {
+			t.Errorf("%s: reading gets %v, want %v", name, err, test.read)
+		}
+		if _, err := rpc.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "x"}); status.Code(err) != test.broadcast {
+			t.Errorf("%s: publishing gets %v, want %v", name, err, test.broadcast)
+		}
+	}
+	if got := call(t, client(t), http.MethodGet, "http://"+d.REST+"/v1/stats", ""); !strings.Contains(got, "401") {
+		t.Errorf("REST without a token answers %s, want 401", got)
 	}
 }
 

@@ -74,7 +74,7 @@ type REST struct {
 
 // Control sets who may call the control plane.
 type Control struct {
-	Tokens   []Token `mapstructure:"tokens" doc:"Tokens that callers must show, each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
+	Tokens   []Token `mapstructure:"tokens" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
 	Insecure bool    `mapstructure:"insecure" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`
 }
 
