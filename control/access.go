@@ -106,7 +106,7 @@ func (c caller) mayCall(method string) error {
 	if scope := scopeOf(method); len(c.scopes) > 0 && !slices.Contains(c.scopes, scope) {
 		denied := refuse(codes.PermissionDenied, reasonScopeMissing, fmt.Sprintf(
 			"the token %q is good for %s, and %s needs %s",
-			c.name, strings.Join(c.scopes, ", "), method[strings.LastIndexByte(method, '/')+1:], scope))
+			c.name, strings.Join(c.scopes, ", "), shortName(method), scope))
 		denied.about = map[string]string{"scope": scope}
 		return denied
 	}

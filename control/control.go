@@ -84,6 +84,8 @@ type Service struct {
 	log    *slog.Logger
 	health *health.Server
 
+	refusals *refusals
+
 	draining  chan struct{}  // closed when the calls that last are to end
 	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
 
@@ -108,6 +110,8 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		access: newAccess(cfg.Tokens),
 		log:    log,
 		health: health.NewServer(),
+
+		refusals: newRefusals(),
 
 		draining: make(chan struct{}),
 	}

@@ -48,24 +48,28 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 }
 
 func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	if _, err = s.access.check(ctx, info.FullMethod); err == nil {
+	c, err := s.admit(ctx, info.FullMethod)
+	if err == nil {
 		resp, err = handler(ctx, req)
 	}
 	if err != nil {
-		return nil, s.answer(ctx, info.FullMethod, err)
+		resp, err = nil, s.answer(ctx, info.FullMethod, err)
 	}
-	return resp, nil
+	s.audit(ctx, c, info.FullMethod, req, err)
+	return resp, err
 }
 
 func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	_, err := s.access.check(stream.Context(), info.FullMethod)
+	ctx := stream.Context()
+	c, err := s.admit(ctx, info.FullMethod)
 	if err == nil {
 		err = handler(srv, decodingStream{stream})
 	}
 	if err != nil {
-		return s.answer(stream.Context(), info.FullMethod, err)
+		err = s.answer(ctx, info.FullMethod, err)
 	}
-	return nil
+	s.audit(ctx, c, info.FullMethod, nil, err)
+	return err
 }
 
 // answer is err as the caller gets it. What the caller is not to see, the log

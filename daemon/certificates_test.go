@@ -136,7 +136,12 @@ func TestClientCertificates(t *testing.T) {
 // are tokens too.
 func TestCertificateOrToken(t *testing.T) {
 	id := newIdentity(t)
-	d := start(t, func(cfg *daemon.Config) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	d := startLogging(t, log, func(cfg *daemon.Config) {
 		cfg.GRPC.TLS = daemon.MutualTLS{CertFile: id.certFile, KeyFile: id.keyFile, ClientCAFile: id.certFile}
 		cfg.Control.Tokens = []daemon.Token{{Name: "reader", Token: "a-token-that-may-read", Scopes: []string{"read"}}}
 	})
@@ -166,6 +171,12 @@ func TestCertificateOrToken(t *testing.T) {
 		if _, err := rpc.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "x"}); status.Code(err) != test.broadcast {
 			t.Errorf("%s: publishing gets %v, want %v", name, err, test.broadcast)
 		}
+	}
+	if _, err := rpc.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice"}); err != nil {
+		t.Error(err)
+	}
+	if said, err := os.ReadFile(log.Name()); err != nil || !strings.Contains(string(said), `msg=audit caller="peald's test" method=Disconnect code=OK`) {
+		t.Errorf("the log lacks the certificate's name (%v): %s", err, said)
 	}
 	if got := call(t, client(t), http.MethodGet, "http://"+d.REST+"/v1/stats", ""); !strings.Contains(got, "401") {
 		t.Errorf("REST without a token answers %s, want 401", got)

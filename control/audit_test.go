@@ -1,0 +1,128 @@
+package control_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/peald/peald/control"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// with returns the lines that hold part.
+func (l *lines) with(part string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, part) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+func TestAudit(t *testing.T) {
+	log := &lines{}
+	p := start(t, control.Config{
+		Tokens: []control.Token{
+			{Name: "boss", Token: "token-of-the-boss"},
+			{Name: "publisher", Token: "token-to-publish", Scopes: []string{control.ScopePublish}},
+		},
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}, startBroker(t), stubMinter{})
+	as := func(token string, more ...string) (ctx []string) {
+		return append([]string{"authorization", "Bearer " + token}, more...)
+	}
+	boss := metadata.AppendToOutgoingContext(t.Context(), as("token-of-the-boss", "x-forwarded-for", "203.0.113.9")...)
+	publisher := metadata.AppendToOutgoingContext(t.Context(), as("token-to-publish")...)
+	if _, err := p.CreateToken(boss, &pealv1.CreateTokenRequest{UserId: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Broadcast(boss, &pealv1.BroadcastRequest{Data: "the-data"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Disconnect(publisher, &pealv1.DisconnectRequest{UserId: "bob"}); err == nil {
+		t.Fatal("a publisher may disconnect")
+	}
+	if _, err := p.Disconnect(boss, &pealv1.DisconnectRequest{UserId: "bad\nid"}); err == nil {
+		t.Fatal("a user id with a line break is taken")
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/v1/users/carol:disconnect", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer token-of-the-boss")
+	req.Header.Set("X-Forwarded-For", "203.0.113.9")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+
+	audit := log.with("msg=audit")
+	want := []string{
+		"level=INFO msg=audit caller=boss method=CreateToken code=OK peer=127.0.0.1:# user=alice",
+		"level=INFO msg=audit caller=publisher method=Disconnect code=PermissionDenied peer=127.0.0.1:# user=bob",
+		"level=INFO msg=audit caller=boss method=Disconnect code=InvalidArgument peer=127.0.0.1:#",
+		"level=INFO msg=audit caller=boss method=Disconnect code=OK peer=127.0.0.1 user=carol",
+	}
+	if len(audit) != len(want) {
+		t.Fatalf("the log has %q, want %q", audit, want)
+	}
+	for i, line := range want {
+		for _, part := range strings.Split(line, "#") {
+			if !strings.Contains(audit[i], part) {
+				t.Errorf("line %d is %q, want %q", i, audit[i], line)
+			}
+		}
+	}
+	for _, secret := range []string{"token-of", "token-to", "the-data", "203.0.113.9"} {
+		if found := log.with(secret); len(found) > 0 {
+			t.Errorf("%q is in the log: %q", secret, found)
+		}
+	}
+}
+
+func TestRefusedCallsAreLogged(t *testing.T) {
+	log := &lines{}
+	p := start(t, control.Config{
+		Tokens: []control.Token{{Name: "boss", Token: "token-of-the-boss"}},
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}, startBroker(t), nil)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer a-guess")
+	const guesses = 200
+	for range guesses {
+		if _, err := p.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}); err == nil {
+			t.Fatal("a guessed token is taken")
+		}
+	}
+	found := log.with("a control call was refused")
+	if len(found) < 1 || len(found) > guesses/2 {
+		t.Errorf("%d refused calls leave %d lines, want a few", guesses, len(found))
+	}
+	for _, part := range []string{"level=WARN", "reason=CONTROL_TOKEN_UNKNOWN", "method=CreateToken", "peer=127.0.0.1:"} {
+		if !strings.Contains(found[0], part) {
+			t.Errorf("the line is %q, and lacks %q", found[0], part)
+		}
+	}
+	if len(log.with("a-guess")) > 0 || len(log.with("msg=audit")) > 0 {
+		t.Errorf("the log has what strangers say: %q", log.with(""))
+	}
+}
