@@ -87,7 +87,7 @@ func TestAudit(t *testing.T) {
 		t.Fatalf("the log has %q, want %q", audit, want)
 	}
 	for i, line := range want {
-		for _, part := range strings.Split(line, "#") {
+		for part := range strings.SplitSeq(line, "#") {
 			if !strings.Contains(audit[i], part) {
 				t.Errorf("line %d is %q, want %q", i, audit[i], line)
 			}

@@ -32,6 +32,10 @@ type Config struct {
 	// that can't be made to point here by a stranger.
 	Insecure bool
 
+	// RateLimit is how many calls a second each name may make, and how many
+	// at once; each message of a PublishStream is one. 0 is no limit.
+	RateLimit int
+
 	// Version is the daemon's, for Stats.
 	Version string
 
@@ -85,6 +89,7 @@ type Service struct {
 	health *health.Server
 
 	refusals *refusals
+	limits   *limits
 
 	draining  chan struct{}  // closed when the calls that last are to end
 	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
@@ -112,6 +117,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		health: health.NewServer(),
 
 		refusals: newRefusals(),
+		limits:   newLimits(cfg.RateLimit),
 
 		draining: make(chan struct{}),
 	}

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/peald/peald/internal/broker"
 )
@@ -30,6 +32,7 @@ const (
 	reasonNoSigningKey     = "NO_SIGNING_KEY"
 	reasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
 	reasonWatchOverflow    = "WATCH_OVERFLOW"
+	reasonRateLimit        = "RATE_LIMIT"
 	reasonStopping         = "STOPPING"
 	reasonDeadline         = "DEADLINE_EXCEEDED"
 	reasonCancelled        = "CANCELLED"
@@ -48,6 +51,8 @@ type refusedError struct {
 	message string
 	fields  []fieldError
 	about   map[string]string // ErrorInfo's metadata
+
+	retryAfter time.Duration // when it may be tried again, if not at once
 
 	httpStatus int // where REST answers with another than code maps to
 }
@@ -142,6 +147,9 @@ func (e *refusedError) status() *status.Status {
 	st := status.New(e.code, e.message)
 	details := []protoadapt.MessageV1{
 		&errdetails.ErrorInfo{Reason: e.reason, Domain: errorDomain, Metadata: e.about},
+	}
+	if e.retryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.retryAfter)})
 	}
 	if len(e.fields) > 0 {
 		bad := &errdetails.BadRequest{}

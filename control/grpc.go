@@ -50,6 +50,9 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	c, err := s.admit(ctx, info.FullMethod)
 	if err == nil {
+		err = s.limits.take(c, info.FullMethod)
+	}
+	if err == nil {
 		resp, err = handler(ctx, req)
 	}
 	if err != nil {
@@ -62,6 +65,11 @@ func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx := stream.Context()
 	c, err := s.admit(ctx, info.FullMethod)
+	if limiter := s.limits.of(c, info.FullMethod); limiter != nil && info.FullMethod == pealv1.ControlService_PublishStream_FullMethodName {
+		stream = pacedStream{stream, limiter}
+	} else if err == nil {
+		err = s.limits.take(c, info.FullMethod)
+	}
 	if err == nil {
 		err = handler(srv, decodingStream{stream})
 	}

@@ -5,11 +5,14 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -141,6 +144,13 @@ func writeError(w http.ResponseWriter, err error) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="peald"`)
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
+	case http.StatusTooManyRequests:
+		for _, detail := range st.Details() {
+			if retry, ok := detail.(*errdetails.RetryInfo); ok {
+				seconds := math.Ceil(retry.GetRetryDelay().AsDuration().Seconds())
+				w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+			}
+		}
 	}
 	body, err := restJSON().Marshal(st.Proto())
 	if err != nil {

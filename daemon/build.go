@@ -180,6 +180,7 @@ func newControl(cfg Config, version string, b *broker.Broker, who access, maxStr
 	return control.New(control.Config{
 		Tokens:         callers,
 		Insecure:       cfg.Control.Insecure,
+		RateLimit:      cfg.Control.RateLimit,
 		Version:        version,
 		MaxConnections: maxStreams,
 		Logger:         log,

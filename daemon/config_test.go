@@ -30,7 +30,7 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr
-		control.tokens control.insecure
+		control.tokens control.rate_limit control.insecure
 		auth.anonymous auth.anonymous_topics auth.cookie auth.query_token
 		auth.callback_url auth.callback_headers auth.callback_timeout auth.callback_cache auth.callback_concurrency
 		auth.jwt.hmac_secret auth.jwt.public_key_file auth.jwt.jwks_url auth.jwt.issuer auth.jwt.audience
@@ -79,6 +79,7 @@ func TestValidate(t *testing.T) {
 		"origins in between":      {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.*.example.com"} }, "sse.allowed_origins", "https://a.*"},
 		"negative limit of users": {func(c *daemon.Config) { c.SSE.MaxConnectionsPerUser = -1 }, "sse.max_connections_per_user", "given -1"},
 		"negative limit of IPs":   {func(c *daemon.Config) { c.SSE.MaxConnectionsPerIP = -1 }, "sse.max_connections_per_ip", "given -1"},
+		"negative rate of calls":  {func(c *daemon.Config) { c.Control.RateLimit = -1 }, "control.rate_limit", "given -1"},
 		"negative rate":           {func(c *daemon.Config) { c.SSE.MaxConnectsPerSecond = -1 }, "sse.max_connects_per_second", "given -1"},
 		"proxies": {func(c *daemon.Config) {
 			c.SSE.TrustedProxies = []string{"10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"}

@@ -94,6 +94,7 @@ func (c Config) checkLimits() *SettingError {
 		{"sse.max_connections_per_user", c.SSE.MaxConnectionsPerUser},
 		{"sse.max_connections_per_ip", c.SSE.MaxConnectionsPerIP},
 		{"sse.max_connects_per_second", c.SSE.MaxConnectsPerSecond},
+		{"control.rate_limit", c.Control.RateLimit},
 	} {
 		if limit.given < 0 {
 			return &SettingError{limit.key, strconv.Itoa(limit.given), "a number, or 0 for no limit"}
