@@ -94,6 +94,7 @@ type chaos struct {
 
 	connected, cuts, received, resets, refused atomic.Int64
 	over                                       atomic.Bool // no more cuts
+	refusal                                    atomic.Pointer[error]
 
 	// The messages in order: whom each is for. Only the publishing goroutine
 	// appends, and the others read at the end.
@@ -147,8 +148,13 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	for _, client := range c.clients {
 		running.Go(func() { client.run(ctx) })
 	}
-	if err := c.until(ctx, func() bool { return int(c.connected.Load()) == len(c.clients) }); err != nil {
+	late := time.Now().Add(openPatience)
+	all := func() bool { return int(c.connected.Load()) == len(c.clients) }
+	if err := c.until(ctx, func() bool { return all() || time.Now().After(late) }); err != nil {
 		return nil, err
+	}
+	if !all() {
+		return nil, fmt.Errorf("%d of %d streams at %s were open after %s: %w", c.connected.Load(), len(c.clients), c.cfg.URL, openPatience, c.lastRefusal())
 	}
 	begin := time.Now()
 	if err := c.publish(ctx, messages); err != nil {
@@ -170,6 +176,17 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	cancel()
 	running.Wait()
 	return c.result(took, expected), nil
+}
+
+// openPatience is how long the streams are given to open at the beginning.
+const openPatience = 20 * time.Second
+
+// lastRefusal is why one of the streams could not be opened.
+func (c *chaos) lastRefusal() error {
+	if err := c.refusal.Load(); err != nil {
+		return *err
+	}
+	return errors.New("no answer")
 }
 
 // until polls until cond holds, and tells of progress.
@@ -307,6 +324,7 @@ func (cl *chaosClient) run(ctx context.Context) {
 			c.cuts.Add(1)
 		default:
 			c.refused.Add(1)
+			c.refusal.Store(&err)
 		}
 		select {
 		case <-ctx.Done():
