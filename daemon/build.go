@@ -58,7 +58,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		log:          log,
 		drainTimeout: cfg.Drain.Timeout,
 		demo:         opts.Demo,
-		broker:       newBroker(cfg, log),
+		broker:       newBroker(cfg),
 		slots:        newSlots(descriptors.streams + descriptors.passing),
 	}
 	defer func() {
@@ -123,7 +123,7 @@ func (p *parts) refused() map[string]int64 {
 	return found
 }
 
-func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
+func newBroker(cfg Config) *broker.Broker {
 	shards := cfg.Broker.Shards
 	if shards == 0 {
 		shards = min(runtime.GOMAXPROCS(0), MaxShards)
@@ -141,7 +141,6 @@ func newBroker(cfg Config, log *slog.Logger) *broker.Broker {
 			MaxAge:    cfg.History.MaxAge,
 		},
 		IdempotencyWindow: cfg.History.IdempotencyWindow,
-		Logger:            log,
 	})
 }
 

@@ -78,6 +78,14 @@ or _ns.`,
 	flags.DurationVar(&trial.Life, "life", 2*time.Second, "with --chaos: how long a connection lives on average")
 	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send each of --users so many messages, and have all streams come back at once")
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
+	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "at-once", "sources", "readers", "portable"} {
+		cmd.MarkFlagsMutuallyExclusive("chaos", other)
+		cmd.MarkFlagsMutuallyExclusive("resume", other)
+	}
+	cmd.MarkFlagsMutuallyExclusive("chaos", "users") // each client is a user of its own
+	for _, other := range []string{"rate", "duration", "patience"} {
+		cmd.MarkFlagsMutuallyExclusive("resume", other)
+	}
 	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // the users get tokens of their own
 	return cmd
 }

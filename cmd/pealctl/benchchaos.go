@@ -32,12 +32,27 @@ func (s *session) benchChaos(ctx context.Context, cfg bench.ChaosConfig) error {
 	}, func(result any) string {
 		r := result.(*bench.ChaosResult) //nolint:forcetypeassert // it is what the function above returns
 		return rows(
-			"streams", fmt.Sprintf("%d, cut %d times", r.Clients, r.Cuts),
+			"streams", chaosStreams(r),
 			"published", fmt.Sprintf("%d messages in %.1fs, %.1f/s", r.Published, r.Seconds, r.Rate),
 			"delivered", fmt.Sprintf("%d of %d", r.Received-r.Doubled-r.Misrouted, r.Expected),
 			"faults", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d misdirected, %d resets", r.Lost, r.Doubled, r.OutOfOrder, r.Misrouted, r.Resets),
 		)
 	})
+}
+
+func comingBack(r *bench.MassResumeResult) string {
+	if r.Took == 0 {
+		return "none with all that it missed"
+	}
+	return fmt.Sprintf("p50 %s, p99 %s, the last after %s", r.P50.Round(time.Millisecond), r.P99.Round(time.Millisecond), r.Took.Round(time.Millisecond))
+}
+
+func chaosStreams(r *bench.ChaosResult) string {
+	line := fmt.Sprintf("%d, cut %d times", r.Clients, r.Cuts)
+	if r.Refused > 0 {
+		line += fmt.Sprintf("; refused or ended by the server %d times", r.Refused)
+	}
+	return line
 }
 
 // benchResume has all streams come back at once after all have missed
@@ -54,13 +69,16 @@ func (s *session) benchResume(ctx context.Context, cfg bench.MassResumeConfig) e
 		faults := ""
 		if result.Faults+result.Resets > 0 {
 			faults = fmt.Sprintf("%d clients did not get what they missed; %d were told of a hole", result.Faults, result.Resets)
+			if result.Resets > 0 {
+				faults += fmt.Sprintf(": does the log hold %d messages (history.max_events)?", result.Logged)
+			}
 		}
 		return result, faults, nil
 	}, func(result any) string {
 		r := result.(*bench.MassResumeResult) //nolint:forcetypeassert // it is what the function above returns
 		return rows(
-			"missed", fmt.Sprintf("%d messages each by %d streams, %d in all", r.Missed, r.Clients, r.Logged),
-			"back", fmt.Sprintf("p50 %s, p99 %s, the last after %s", r.P50.Round(time.Millisecond), r.P99.Round(time.Millisecond), r.Took.Round(time.Millisecond)),
+			"missed", fmt.Sprintf("%d messages each by %d streams, %d published", r.Missed, r.Clients, r.Logged),
+			"back", comingBack(r),
 			"faults", fmt.Sprintf("%d streams, %d resets", r.Faults, r.Resets),
 		)
 	})

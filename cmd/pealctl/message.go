@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -22,9 +23,21 @@ type messageFlags struct {
 func (m *messageFlags) add(cmd *cobra.Command, otherwise string) {
 	flags := cmd.Flags()
 	flags.StringVar(&m.event, "event", "", fmt.Sprintf("the event's `type`, for addEventListener (default %q)", otherwise))
-	flags.StringVar(&m.idempotencyKey, "idempotency-key", "", "send nothing if the same message was sent with this `key` before")
-	flags.StringVar(&m.conflateKey, "conflate-key", "", "what the event is the newest state of, for clients that can't keep up")
+	flags.Func("idempotency-key", "send nothing if the same message was sent with this `key` before", notEmpty(&m.idempotencyKey))
+	flags.Func("conflate-key", "the `key` of what the event is the newest state of, for clients that can't keep up", notEmpty(&m.conflateKey))
 	flags.Var(&m.ttl, "ttl", "how long the event may be replayed (default as long as the daemon keeps it)")
+}
+
+// notEmpty sets a text. An empty key is none to the daemon, and what a shell
+// makes of a variable that isn't set: who gives one means to have it.
+func notEmpty(text *string) func(string) error {
+	return func(given string) error {
+		if given == "" {
+			return errors.New("it is empty; leave the flag out for no key")
+		}
+		*text = given
+		return nil
+	}
 }
 
 func (m *messageFlags) check() error {

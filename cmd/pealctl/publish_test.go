@@ -109,7 +109,7 @@ func TestToken(t *testing.T) {
 		t.Errorf("ttl is %v, wanted 5m", got)
 	}
 
-	d.pealctl(t, []string{"token", "--user", "alice", "--topics", "news,orders.*", "--topics", "a>"}).want(t, "header.claims.signature\n")
+	d.pealctl(t, []string{"token", "--user", "alice", "--topics", "news, orders.*", "--topics", "a>"}).want(t, "header.claims.signature\n")
 	if got := d.tokens[2].GetTopics(); !slices.Equal(got, []string{"news", "orders.*", "a>"}) {
 		t.Errorf("topics are %q", got)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,8 @@ func newToken(s *session) *cobra.Command {
 			if err := wellFormed("--user", user); err != nil {
 				return err
 			}
-			for _, topic := range topics {
+			for i, topic := range topics {
+				topics[i] = strings.TrimSpace(topic) // "a, b" is how people write lists
 				if err := wellFormed("--topics", topic); err != nil {
 					return err
 				}

@@ -154,7 +154,12 @@ func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (
 			_ = s.read(held, 4096, func(typ, data []byte) {
 				switch {
 				case string(typ) == "peald.reset":
+					// What it missed doesn't come any more.
 					resets.Add(1)
+					wrong = true
+					if back.Add(1) == int64(len(streams)) {
+						release()
+					}
 				case string(data) != strconv.Itoa(next):
 					wrong = true
 				default:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"strconv"
@@ -33,7 +32,7 @@ const (
 	Conflate SlowPolicy = "conflate"
 )
 
-// Config is how a broker is set up. Every field is required but Logger.
+// Config is how a broker is set up. Every field is required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
@@ -55,15 +54,12 @@ type Config struct {
 	History History
 	// IdempotencyWindow is how long idempotency keys are remembered.
 	IdempotencyWindow time.Duration
-	// Logger gets what an operator should know; nothing where nil.
-	Logger *slog.Logger
 }
 
 // Broker takes messages and queues them to the streams of their audience. Its
 // methods may be called concurrently.
 type Broker struct {
 	cfg      Config
-	log      *slog.Logger
 	epoch    string
 	idRoom   int
 	started  time.Time
@@ -109,7 +105,6 @@ func New(cfg Config) *Broker {
 	now := time.Now()
 	b := &Broker{
 		cfg:      cfg,
-		log:      cfg.Logger,
 		epoch:    strconv.FormatInt(now.UnixMilli(), 36),
 		started:  now,
 		hashSeed: maphash.MakeSeed(),
@@ -123,9 +118,6 @@ func New(cfg Config) *Broker {
 		open:     make([]int, cfg.Shards),
 		resumes:  Resumes{Resets: make(map[string]int64)},
 		stop:     make(chan struct{}),
-	}
-	if b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.idRoom = idRoomFor(b.epoch)
 	for i := range cfg.Shards {
