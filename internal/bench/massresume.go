@@ -151,23 +151,24 @@ func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (
 			<-begin
 			next := 0
 			wrong := false
+			done := func() {
+				if back.Add(1) == int64(len(streams)) {
+					release() // all stay until the last one has all
+				}
+			}
 			_ = s.read(held, 4096, func(typ, data []byte) {
 				switch {
 				case string(typ) == "peald.reset":
 					// What it missed doesn't come any more.
 					resets.Add(1)
 					wrong = true
-					if back.Add(1) == int64(len(streams)) {
-						release()
-					}
+					done()
 				case string(data) != strconv.Itoa(next):
 					wrong = true
 				default:
 					if next++; next == cfg.Missed {
 						times[i] = time.Since(start)
-						if back.Add(1) == int64(len(streams)) {
-							release() // all stay until the last one has all
-						}
+						done()
 					}
 				}
 			}, func() {})
