@@ -8,18 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	pealddaemon "github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/bench"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
 // TestTrialsThroughTheDaemon tries what the daemon promises of connections that
 // are lost, and what the trials say where it can't keep it.
-func TestTrialsThroughTheDaemon(t *testing.T) { pealdtest.OnEachEngine(t, testTrials) }
-
-func testTrials(t *testing.T, engine func(*pealddaemon.Config)) {
-	t.Helper()
-	d := pealdtest.Start(t, engine, func(cfg *pealddaemon.Config) { cfg.History.MaxEvents = 2000 })
+func TestTrialsThroughTheDaemon(t *testing.T) {
+	d := pealdtest.Start(t)
 	at := func(args ...string) []string {
 		return append([]string{"--addr", d.GRPC, "--output", "json", "bench", "--url", d.Events(t, "")}, args...)
 	}
@@ -42,8 +38,8 @@ func testTrials(t *testing.T, engine func(*pealddaemon.Config)) {
 		t.Errorf("resume found %+v, want 50 messages and no faults", resume)
 	}
 
-	// More than the log holds.
-	pealctl(t, at("--resume", "300", "--clients", "10", "--users", "10")).wantFaults(t, "10 were told of a hole", "history.max_events")
+	// More than the log holds, which is 10,000 events.
+	pealctl(t, at("--resume", "1100", "--clients", "10", "--users", "10")).wantFaults(t, "10 were told of a hole", "history.max_events")
 }
 
 // TestChaosNoticesWhatIsLost has a way to the daemon that forgets where a client
