@@ -13,6 +13,7 @@ type soakPlan struct {
 	engine, policy string
 	warmUp, load   time.Duration
 	settle         time.Duration // to get back to where it began, at most
+	slack          int64         // bytes by which memory may grow past a tenth
 }
 
 // TestSoak lets clients of all kinds come and go at random while messages of all
@@ -23,7 +24,9 @@ type soakPlan struct {
 //
 // It takes seconds, or with SOAK set as long as that says.
 func TestSoak(t *testing.T) {
-	plan := soakPlan{warmUp: 500 * time.Millisecond, load: time.Second, settle: 20 * time.Second}
+	// A warm-up this short has not met all that a busy machine lets the load
+	// meet: so only what is far off is told from the collector's moods.
+	plan := soakPlan{warmUp: 500 * time.Millisecond, load: time.Second, settle: 20 * time.Second, slack: 96 << 20}
 
 	if text := os.Getenv("SOAK"); text != "" {
 		total, err := time.ParseDuration(text)
@@ -32,7 +35,7 @@ func TestSoak(t *testing.T) {
 		}
 
 		each := total / 4
-		plan = soakPlan{warmUp: each / 5, load: each * 4 / 5, settle: 3 * time.Minute}
+		plan = soakPlan{warmUp: each / 5, load: each * 4 / 5, settle: 3 * time.Minute, slack: 24 << 20}
 	}
 
 	program := buildDaemon(t)
@@ -72,7 +75,7 @@ func soak(t *testing.T, program string, plan soakPlan) {
 	crowd.live(t, plan.load)
 
 	// A tenth and a bit: when the collector runs is its own affair.
-	most := warm.resident + warm.resident/10 + 24<<20
+	most := warm.resident + warm.resident/10 + plan.slack
 	left := d.settle(t, plan.settle, began.goroutines, began.descriptors, most)
 	t.Logf("settled in %s, and ends with %s; %s", left.took, left, crowd.tale())
 
