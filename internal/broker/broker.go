@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/google/btree"
 	"golang.org/x/sync/semaphore"
-
-	"github.com/peald/peald/internal/eventstream"
 )
 
 // SlowPolicy is what becomes of a stream whose queue is full.
@@ -59,7 +56,7 @@ type Config struct {
 // Broker takes messages and queues them to the streams of their audience. Its
 // methods may be called concurrently.
 type Broker struct {
-	cfg      Config
+	cfg      atomic.Pointer[Config] // stored under mu
 	epoch    string
 	idRoom   int
 	started  time.Time
@@ -104,7 +101,6 @@ const maxBacklog = 64 << 20
 func New(cfg Config) *Broker {
 	now := time.Now()
 	b := &Broker{
-		cfg:      cfg,
 		epoch:    strconv.FormatInt(now.UnixMilli(), 36),
 		started:  now,
 		hashSeed: maphash.MakeSeed(),
@@ -119,6 +115,7 @@ func New(cfg Config) *Broker {
 		resumes:  Resumes{Resets: make(map[string]int64)},
 		stop:     make(chan struct{}),
 	}
+	b.cfg.Store(&cfg)
 	b.idRoom = idRoomFor(b.epoch)
 	for i := range cfg.Shards {
 		b.shards = append(b.shards, newShard(b, i))
@@ -128,30 +125,6 @@ func New(cfg Config) *Broker {
 		b.running.Go(s.run)
 	}
 	return b
-}
-
-// greeting is a stream's first block: what EventSource is to wait before it
-// reconnects, up to a quarter more or less than configured, and the position
-// that it starts from; or a reset that says why it can't go on from lastID.
-func (b *Broker) greeting(cursor uint64, reset, lastID string) *event {
-	retry := b.cfg.Retry - b.cfg.Retry/4 + rand.N(b.cfg.Retry/2+1)
-	block := eventstream.AppendRetry(nil, retry)
-	if reset != "" {
-		return resetEvent(block, b.id(cursor), reset, lastID)
-	}
-	return &event{frame: b.appendMark(block, cursor, "open")}
-}
-
-// appendMark appends the end of a block that tells the position and dispatches
-// nothing. Where there is no log a position is of no use, and a comment has to
-// do.
-func (b *Broker) appendMark(dst []byte, cursor uint64, comment string) []byte {
-	if b.cfg.History.MaxEvents == 0 {
-		dst = eventstream.AppendComment(dst, comment)
-	} else {
-		dst = eventstream.AppendID(dst, b.id(cursor))
-	}
-	return eventstream.AppendEnd(dst)
 }
 
 // id is the id of a position on the wire, "<epoch>-<sequence>".

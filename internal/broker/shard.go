@@ -13,6 +13,7 @@ import (
 type shard struct {
 	broker *Broker
 	number int
+	cfg    *Config // what it works by, until it is told to take the broker's new one
 
 	mail mailbox
 
@@ -27,6 +28,7 @@ type shard struct {
 	dirty     []*Stream // have something to write and a sink that can take it
 	nextDirty int
 	wheel     wheel
+	ticker    *time.Ticker // of the wheel
 	stuck     []stuckSince // sinks that take nothing, the longest first
 	spare     spareQueues
 	pieces    [][]byte // scratch of flush
@@ -46,6 +48,7 @@ const (
 	ready
 	hangUp
 	disconnect
+	reconfigure
 	shutdown
 )
 
@@ -75,33 +78,37 @@ const (
 )
 
 func newShard(b *Broker, number int) *shard {
+	cfg := b.cfg.Load()
 	return &shard{
 		broker:   b,
 		number:   number,
+		cfg:      cfg,
 		mail:     newMailbox(),
-		maxTaken: min(b.cfg.QueueBytes/8, maxWrite/2),
-		wheel:    newWheel(b.cfg.Heartbeat),
+		maxTaken: maxTaken(cfg),
+		wheel:    newWheel(cfg.Heartbeat),
 		now:      time.Now().UnixNano(),
 	}
 }
+
+func maxTaken(cfg *Config) int { return min(cfg.QueueBytes/8, maxWrite/2) }
 
 func (s *shard) post(it item) { s.mail.post(it) }
 
 // run is the shard's goroutine.
 func (s *shard) run() {
-	tick := time.NewTicker(s.wheel.tick)
-	defer tick.Stop()
+	s.ticker = time.NewTicker(s.wheel.tick)
+	defer s.ticker.Stop()
 	for !s.closing {
 		if s.nextDirty < len(s.dirty) || s.mail.leftover() {
 			select {
-			case <-tick.C:
+			case <-s.ticker.C:
 				s.onTick()
 			default:
 			}
 		} else {
 			select {
 			case <-s.mail.wake:
-			case <-tick.C:
+			case <-s.ticker.C:
 				s.onTick()
 			}
 		}
@@ -169,6 +176,8 @@ func (s *shard) handle(it *item) {
 		}
 	case disconnect:
 		it.group.each(func(st *Stream) { s.drop(st, Disconnected) })
+	case reconfigure:
+		s.reconfigure()
 	case shutdown:
 		s.closing = true
 	}
@@ -187,7 +196,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 	if len(preamble.frame) > 0 {
 		s.enqueue(st, preamble)
 	}
-	s.enqueue(st, s.broker.greeting(st.cursor, st.reset, st.lastID))
+	s.enqueue(st, s.greeting(st.cursor, st.reset, st.lastID))
 	st.lastID = ""
 	if st.behind {
 		s.catchUp(st)
@@ -204,7 +213,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 		return
 	}
 	// A random phase spreads the heartbeats of streams that came together.
-	beat := int64(s.broker.cfg.Heartbeat)
+	beat := int64(s.cfg.Heartbeat)
 	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
 }
 
@@ -218,7 +227,7 @@ func (s *shard) deliver(st *Stream, e *event) {
 // enqueue queues e to st, or lets the policy decide if the queue is full.
 func (s *shard) enqueue(st *Stream, e *event) {
 	q := &st.queue
-	full := q.bytes+len(e.frame) > s.broker.cfg.QueueBytes && q.len() > 0
+	full := q.bytes+len(e.frame) > s.cfg.QueueBytes && q.len() > 0
 	if full && e.seq != 0 && !s.makeRoom(st, e) {
 		s.drop(st, SlowConsumer)
 		return
@@ -233,7 +242,7 @@ func (s *shard) enqueue(st *Stream, e *event) {
 // makeRoom makes room for e in a queue that is full, as the policy has it, or
 // returns false if the stream is to end.
 func (s *shard) makeRoom(st *Stream, e *event) bool {
-	switch s.broker.cfg.SlowConsumer {
+	switch s.cfg.SlowConsumer {
 	case DropOldest:
 		s.dropOldest(st, len(e.frame))
 		return true
@@ -250,7 +259,7 @@ func (s *shard) dropOldest(st *Stream, n int) {
 	q := &st.queue
 	before := q.bytes
 	dropped := 0
-	for q.bytes+n > s.broker.cfg.QueueBytes && q.dropOldest() != nil {
+	for q.bytes+n > s.cfg.QueueBytes && q.dropOldest() != nil {
 		dropped++
 	}
 	s.figures.dropped[SlowConsumer].Add(int64(dropped))
@@ -273,7 +282,7 @@ func (s *shard) conflate(st *Stream, e *event) bool {
 	dropped := q.conflate(e.conflate)
 	s.figures.dropped[SlowConsumer].Add(int64(dropped))
 	s.figures.queuedBytes.Add(int64(q.bytes - before))
-	return q.bytes+len(e.frame) <= s.broker.cfg.QueueBytes || q.len() == 0
+	return q.bytes+len(e.frame) <= s.cfg.QueueBytes || q.len() == 0
 }
 
 func (s *shard) markDirty(st *Stream) {
@@ -415,12 +424,12 @@ func (s *shard) onTick() {
 	// queue is empty.
 	head := s.broker.head()
 	if s.takeMail() {
-		s.heartbeat = &event{frame: s.broker.appendMark(nil, head, "heartbeat")}
+		s.heartbeat = &event{frame: s.appendMark(nil, head, "heartbeat")}
 	} else {
 		s.heartbeat = &event{frame: eventstream.AppendEnd(eventstream.AppendComment(nil, "heartbeat"))}
 	}
 	s.wheel.advance(s.now, s.onDue)
-	oldest := s.now - int64(s.broker.cfg.WriteTimeout)
+	oldest := s.now - int64(s.cfg.WriteTimeout)
 	n := 0
 	for n < len(s.stuck) && s.stuck[n].since <= oldest {
 		// A later entry stands for a stream that has taken something since.
@@ -438,7 +447,7 @@ func (s *shard) onTick() {
 // onDue is called when a stream's turn on the wheel comes, and returns the
 // time until its next turn, or 0 if it has ended.
 func (s *shard) onDue(st *Stream) int64 {
-	beat := int64(s.broker.cfg.Heartbeat)
+	beat := int64(s.cfg.Heartbeat)
 	switch {
 	case st.closed:
 		return 0
