@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -85,7 +86,11 @@ func visit(addr, user string) error {
 	if _, err := io.WriteString(conn, "GET /events?access_token=good-"+user+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return err
 	}
-	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // it would read to the end; the connection is closed
+	if err != nil {
+		return fmt.Errorf("the stream of %s: %w", user, err)
+	}
+	r := bufio.NewReader(resp.Body) // a line may stand in two chunks
 	individual := false
 	for range rand.IntN(60) {
 		line, err := r.ReadString('\n')
