@@ -22,7 +22,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Config is how a Handler is set up.
+// Config is how a Handler is set up, and what it can be told to go over to:
+// see [Handler.Reconfigure].
 type Config struct {
 	// Path is where streams are served.
 	Path string
@@ -94,11 +95,9 @@ type Application interface {
 
 // Handler serves streams. Its methods may be called concurrently.
 type Handler struct {
-	cfg      Config
+	path     string
 	broker   *broker.Broker
-	verifier Verifier
-	origins  origins
-	clients  clients
+	rules    atomic.Pointer[rules]
 	limits   limits
 	log      *slog.Logger
 	heads    heads
@@ -111,12 +110,8 @@ type Handler struct {
 // New returns a handler that opens streams on b, whose Close must be called.
 // Without a verifier every token is refused.
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
-	h := &Handler{
-		cfg: cfg, broker: b, verifier: v, log: cfg.Logger,
-		origins: newOrigins(cfg.AllowedOrigins),
-		clients: clients{cfg.TrustedProxies, cfg.ProxyHeader},
-		limits:  newLimits(cfg),
-	}
+	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(), log: cfg.Logger}
+	h.Reconfigure(cfg, v)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -148,11 +143,12 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 
 // ServeHTTP serves the events path; anything else is 404.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != h.cfg.Path {
-		h.refuse(w, r, refuse(BadRequest, http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.cfg.Path))
+	rules := h.rules.Load()
+	if r.URL.Path != h.path {
+		h.refuse(w, r, rules, refuse(BadRequest, http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.path))
 		return
 	}
-	originOK := h.origins.admit(w, r)
+	originOK := rules.origins.admit(w, r)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
@@ -160,10 +156,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", allowedMethods)
-		h.refuse(w, r, refuse(BadRequest, http.StatusMethodNotAllowed, "the method is %s; %s are accepted", r.Method, allowedMethods))
+		h.refuse(w, r, rules, refuse(BadRequest, http.StatusMethodNotAllowed, "the method is %s; %s are accepted", r.Method, allowedMethods))
 		return
 	}
-	sub, held, why := h.admit(r, originOK)
+	sub, held, why := h.admit(r, rules, originOK)
 	if why == nil && r.Method == http.MethodHead {
 		held.leave()
 		streamHeaders(w.Header())
@@ -171,10 +167,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if why == nil {
-		why = h.stream(w, r, sub, held)
+		why = h.stream(w, r, rules, sub, held)
 	}
 	if why != nil {
-		h.refuse(w, r, why)
+		h.refuse(w, r, rules, why)
 	}
 }
 
@@ -183,7 +179,7 @@ const maxParameters = 10 * broker.MaxTopics
 
 // admit reads from a request what its stream is to be, and takes a place for
 // it, which the caller has to leave. What costs least is checked first.
-func (h *Handler) admit(r *http.Request, originOK bool) (sub broker.Subscription, held *place, why *refusal) {
+func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broker.Subscription, held *place, why *refusal) {
 	if !acceptsStreams(r.Header) {
 		return sub, nil, refuse(BadRequest, http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
 	}
@@ -197,18 +193,18 @@ func (h *Handler) admit(r *http.Request, originOK bool) (sub broker.Subscription
 	if sub.LastEventID, why = lastEventID(r.Header, query); why != nil {
 		return sub, nil, why
 	}
-	token, why := h.token(r, query)
+	token, why := rules.token(r, query)
 	if why != nil {
 		return sub, nil, why
 	}
 	if !originOK && sentUnasked(r.Header) {
 		return sub, nil, refuse(BadOrigin, http.StatusForbidden, "the origin %q may not open streams with cookies", r.Header.Get("Origin"))
 	}
-	if why := h.room(); why != nil {
+	if why := h.room(rules); why != nil {
 		return sub, nil, why
 	}
-	client := h.clients.addr(r)
-	taken, why := h.limits.enter(client)
+	client := rules.clients.addr(r)
+	taken, why := h.limits.enter(client, rules)
 	if why != nil {
 		return sub, nil, why
 	}
@@ -217,7 +213,7 @@ func (h *Handler) admit(r *http.Request, originOK bool) (sub broker.Subscription
 			taken.leave()
 		}
 	}()
-	who, why := h.identify(r, query, client, token)
+	who, why := rules.identify(r, query, client, token)
 	if why != nil {
 		return sub, nil, why
 	}
@@ -228,16 +224,16 @@ func (h *Handler) admit(r *http.Request, originOK bool) (sub broker.Subscription
 	if sub.Topics, why = topics(query["topic"], who.Topics); why != nil {
 		return sub, nil, why
 	}
-	return sub, taken, taken.seat(who.User)
+	return sub, taken, taken.seat(who.User, rules)
 }
 
 // room says whether there is any for one more stream, before anything is done
 // for it.
-func (h *Handler) room() *refusal {
+func (h *Handler) room(rules *rules) *refusal {
 	switch {
 	case h.draining.Load() || h.broker.Closed():
 		return later(Draining)
-	case h.cfg.MaxConnections > 0 && h.Open() >= h.cfg.MaxConnections:
+	case rules.cfg.MaxConnections > 0 && h.Open() >= rules.cfg.MaxConnections:
 		return later(Full)
 	}
 	return nil
@@ -246,11 +242,11 @@ func (h *Handler) room() *refusal {
 // stream opens a stream on the request's connection and returns when it has
 // ended, or is the engine's, which then has held too. With a refusal nothing
 // was written yet.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request, sub broker.Subscription, held *place) *refusal {
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, held *place) *refusal {
 	// The count is the stream's as long as this function runs, and the
 	// engine's own from then on.
 	defer h.open.Add(-1)
-	if n := h.open.Add(1); h.cfg.MaxConnections > 0 && n > int64(h.cfg.MaxConnections) {
+	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
 		held.leave()
 		return later(Full)
 	}
@@ -265,7 +261,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, sub broker.Subs
 		}
 	}
 	defer held.leave()
-	if err := serve(w, r, st, h.cfg.WriteTimeout); err != nil {
+	if err := serve(w, r, st, rules.cfg.WriteTimeout); err != nil {
 		return later(Draining) // the broker has closed
 	}
 	return nil

@@ -4,34 +4,21 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-
-	"golang.org/x/time/rate"
 )
 
-// limits bound what one user and one address may hold, and how fast streams
-// are opened.
+// limits count what users and addresses hold, of the streams that were opened
+// while there was a bound to it. They outlast the rules, as streams do.
 type limits struct {
-	users     *tally[string]     // nil for no bound
-	addresses *tally[netip.Addr] // nil for no bound
-	rate      *rate.Limiter      // nil for no bound
+	users     *tally[string]
+	addresses *tally[netip.Addr]
 }
 
-func newLimits(cfg Config) limits {
-	var l limits
-	if cfg.MaxConnectionsPerUser > 0 {
-		l.users = newTally[string](cfg.MaxConnectionsPerUser)
-	}
-	if cfg.MaxConnectionsPerAddress > 0 {
-		l.addresses = newTally[netip.Addr](cfg.MaxConnectionsPerAddress)
-	}
-	if n := cfg.MaxConnectsPerSecond; n > 0 {
-		l.rate = rate.NewLimiter(rate.Limit(n), n)
-	}
-	return l
+func newLimits() limits {
+	return limits{newTally[string](), newTally[netip.Addr]()}
 }
 
-// place is what a stream has of the limits. It is nil where there are none, so
-// that streams don't pay for what is not used.
+// place is what a stream has of the limits. It is nil where the rules have
+// none, so that streams don't pay for what is not used.
 type place struct {
 	limits *limits
 	user   string
@@ -39,18 +26,19 @@ type place struct {
 }
 
 // enter takes a place for a request of an address. The caller has to leave it.
-func (l *limits) enter(client netip.Addr) (*place, *refusal) {
-	if l.rate != nil && !l.rate.Allow() {
+func (l *limits) enter(client netip.Addr, rules *rules) (*place, *refusal) {
+	if rules.rate != nil && !rules.rate.Allow() {
 		return nil, later(Rate)
 	}
-	if l.users == nil && l.addresses == nil {
+	most := rules.cfg.MaxConnectionsPerAddress
+	if most == 0 && rules.cfg.MaxConnectionsPerUser == 0 {
 		return nil, nil
 	}
 	p := &place{limits: l}
-	if l.addresses != nil && client.IsValid() {
+	if most > 0 && client.IsValid() {
 		addr := network(client)
-		if !l.addresses.take(addr) {
-			return nil, refuse(AddressLimit, http.StatusTooManyRequests, "your address has %d streams open, as many as one may have", l.addresses.most)
+		if !l.addresses.take(addr, most) {
+			return nil, refuse(AddressLimit, http.StatusTooManyRequests, "your address has as many streams open as one may have, which is %d", most)
 		}
 		p.addr = addr
 	}
@@ -58,12 +46,13 @@ func (l *limits) enter(client netip.Addr) (*place, *refusal) {
 }
 
 // seat counts the place for its user too.
-func (p *place) seat(user string) *refusal {
-	if p == nil || p.limits.users == nil || user == "" {
+func (p *place) seat(user string, rules *rules) *refusal {
+	most := rules.cfg.MaxConnectionsPerUser
+	if p == nil || most == 0 || user == "" {
 		return nil
 	}
-	if !p.limits.users.take(user) {
-		return refuse(UserLimit, http.StatusTooManyRequests, "this user has %d streams open, as many as one may have", p.limits.users.most)
+	if !p.limits.users.take(user, most) {
+		return refuse(UserLimit, http.StatusTooManyRequests, "this user has as many streams open as one may have, which is %d", most)
 	}
 	p.user = user
 	return nil
@@ -98,21 +87,19 @@ func network(addr netip.Addr) netip.Addr {
 
 // tally counts what each key holds.
 type tally[K comparable] struct {
-	most int
-
 	mu   sync.Mutex
 	held map[K]int
 }
 
-func newTally[K comparable](most int) *tally[K] {
-	return &tally[K]{most: most, held: make(map[K]int)}
+func newTally[K comparable]() *tally[K] {
+	return &tally[K]{held: make(map[K]int)}
 }
 
 // take counts one more, unless there are as many as there may be.
-func (t *tally[K]) take(key K) bool {
+func (t *tally[K]) take(key K, most int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.held[key] >= t.most {
+	if t.held[key] >= most {
 		return false
 	}
 	t.held[key]++

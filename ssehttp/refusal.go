@@ -85,10 +85,10 @@ func (h *Handler) Refused() map[string]int64 {
 }
 
 // refuse answers a request that gets no stream.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rules *rules, why *refusal) {
 	h.refused[why.cause].Add(1)
 	if why.status == 0 {
-		h.refuseForNow(w, r, why)
+		refuseForNow(w, r, rules.cfg.Retry, why)
 		return
 	}
 	writeRefusal(w, why)
@@ -111,8 +111,8 @@ func writeRefusal(w http.ResponseWriter, r *refusal) {
 
 // refuseForNow writes a refusal that passes. A client that asks for an event
 // stream gets one that only says when to come back; any other gets 503.
-func (h *Handler) refuseForNow(w http.ResponseWriter, r *http.Request, why *refusal) {
-	wait := h.cfg.Retry + rand.N(h.cfg.Retry+1)
+func refuseForNow(w http.ResponseWriter, r *http.Request, retry time.Duration, why *refusal) {
+	wait := retry + rand.N(retry+1)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}

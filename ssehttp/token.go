@@ -12,28 +12,28 @@ import (
 )
 
 // identify tells who a request is from.
-func (h *Handler) identify(r *http.Request, query url.Values, client netip.Addr, token string) (auth.Identity, *refusal) {
+func (rules *rules) identify(r *http.Request, query url.Values, client netip.Addr, token string) (auth.Identity, *refusal) {
 	switch {
-	case h.cfg.Application != nil:
-		who, err := h.cfg.Application.Authorize(r, query, client)
+	case rules.cfg.Application != nil:
+		who, err := rules.cfg.Application.Authorize(r, query, client)
 		if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
 			return auth.Identity{}, refuse(Denied, denied.Status, "%v", denied)
 		}
 		if err != nil {
 			return auth.Identity{}, later(Unavailable)
 		}
-		if who.User == "" && !h.cfg.Anonymous {
+		if who.User == "" && !rules.cfg.Anonymous {
 			return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "the application knows no user for this connection")
 		}
 		return who, nil
-	case token == "" && !h.cfg.Anonymous:
-		return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "a token is needed: as %s", h.accepted())
+	case token == "" && !rules.cfg.Anonymous:
+		return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "a token is needed: as %s", rules.accepted())
 	case token == "":
-		return auth.Identity{Topics: h.cfg.AnonymousTopics}, nil
-	case h.verifier == nil:
+		return auth.Identity{Topics: rules.cfg.AnonymousTopics}, nil
+	case rules.verifier == nil:
 		return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "this daemon has no key to check tokens with")
 	}
-	who, err := h.verifier.Verify(token)
+	who, err := rules.verifier.Verify(token)
 	if errors.Is(err, auth.ErrUnavailable) {
 		return who, later(Unavailable)
 	}
@@ -44,12 +44,12 @@ func (h *Handler) identify(r *http.Request, query url.Values, client netip.Addr,
 }
 
 // accepted says in words where a token may stand.
-func (h *Handler) accepted() string {
+func (rules *rules) accepted() string {
 	ways := []string{"Authorization: Bearer"}
-	if h.cfg.Cookie != "" {
-		ways = append(ways, "cookie "+h.cfg.Cookie)
+	if rules.cfg.Cookie != "" {
+		ways = append(ways, "cookie "+rules.cfg.Cookie)
 	}
-	if h.cfg.QueryToken {
+	if rules.cfg.QueryToken {
 		ways = append(ways, "access_token in the query")
 	}
 	return strings.Join(ways, " or ")
@@ -67,8 +67,8 @@ func sentUnasked(header http.Header) bool {
 
 // token finds the request's token: in the Authorization header, the cookie or
 // the query. The same token may stand in several of them.
-func (h *Handler) token(r *http.Request, query url.Values) (string, *refusal) {
-	if h.cfg.Application != nil {
+func (rules *rules) token(r *http.Request, query url.Values) (string, *refusal) {
+	if rules.cfg.Application != nil {
 		return "", nil
 	}
 	var found string
@@ -89,7 +89,7 @@ func (h *Handler) token(r *http.Request, query url.Values) (string, *refusal) {
 			return "", why
 		}
 	}
-	for _, cookie := range r.CookiesNamed(h.cfg.Cookie) {
+	for _, cookie := range r.CookiesNamed(rules.cfg.Cookie) {
 		if cookie.Value == "" {
 			continue // how applications log out
 		}
@@ -97,8 +97,8 @@ func (h *Handler) token(r *http.Request, query url.Values) (string, *refusal) {
 			return "", why
 		}
 	}
-	if len(query["access_token"]) > 0 && !h.cfg.QueryToken {
-		return "", refuse(BadToken, http.StatusUnauthorized, "access_token in the query is switched off; a token is accepted as %s", h.accepted())
+	if len(query["access_token"]) > 0 && !rules.cfg.QueryToken {
+		return "", refuse(BadToken, http.StatusUnauthorized, "access_token in the query is switched off; a token is accepted as %s", rules.accepted())
 	}
 	for _, token := range query["access_token"] {
 		if token == "" {

@@ -1,0 +1,156 @@
+package ssehttp_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/ssehttp"
+)
+
+// otherKey verifies tokens of another kind than verifier does.
+type otherKey struct{}
+
+func (otherKey) Verify(token string) (auth.Identity, error) {
+	if user, ok := strings.CutPrefix(token, "new-"); ok {
+		return auth.Identity{User: user}, nil
+	}
+	return auth.Identity{}, errors.New("it is of the old key")
+}
+
+func TestRulesChange(t *testing.T) { onBoth(t, testRulesChange) }
+
+func testRulesChange(t *testing.T, engine ssehttp.Engine) {
+	var cfg ssehttp.Config
+	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) {
+		c.AnonymousTopics = []string{"news"}
+		cfg = *c
+	})
+	s.open(t, "/events?access_token=good-alice")
+	s.open(t, "/events?topic=news")
+
+	next := cfg
+	next.Path = "/elsewhere" // counts for nothing
+	next.Anonymous, next.QueryToken, next.Cookie = false, false, "session"
+	next.AllowedOrigins = []string{"https://other.example.com"}
+	s.handler.Reconfigure(next, otherKey{})
+	const cookie = "Cookie: session=new-alice"
+	s.open(t, "/events", cookie)
+	s.open(t, "/events", cookie, "Origin: https://other.example.com")
+	s.wantStatus(t, http.StatusUnauthorized, "/events")
+	s.wantStatus(t, http.StatusUnauthorized, "/events?access_token=new-alice")
+	s.wantStatus(t, http.StatusUnauthorized, "/events", "Cookie: peald_token=new-alice")
+	s.wantStatus(t, http.StatusUnauthorized, "/events", "Cookie: session=good-alice")
+	s.wantStatus(t, http.StatusForbidden, "/events", cookie, "Origin: https://app.example.com")
+	if n := s.broker.Stats().Total.Connections; n != 4 {
+		t.Errorf("%d streams are open, want 4: those from before stay", n)
+	}
+}
+
+func TestLimitsChange(t *testing.T) { onBoth(t, testLimitsChange) }
+
+func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
+	const alice = "/events?access_token=good-alice"
+	var cfg ssehttp.Config
+	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { cfg = *c })
+	limit := func(all, user, address int) {
+		next := cfg
+		next.MaxConnections, next.MaxConnectionsPerUser, next.MaxConnectionsPerAddress = all, user, address
+		s.handler.Reconfigure(next, verifier{})
+	}
+	var ends []func()
+	open := func() { ends = append(ends, s.open(t, alice)) }
+	end := func(n int) {
+		for range n {
+			ends[len(ends)-1]()
+			ends = ends[:len(ends)-1]
+		}
+		waitFor(t, "streams to end", func() bool { return s.broker.Stats().Total.Connections == len(ends) })
+	}
+	open() // not counted: there is no limit
+	limit(0, 3, 0)
+	open()
+	open()
+	open()
+	s.wantStatus(t, http.StatusTooManyRequests, alice)
+	// What is past a lower limit stays, and goes on to count.
+	limit(0, 1, 0)
+	s.wantStatus(t, http.StatusTooManyRequests, alice)
+	end(2)
+	s.wantStatus(t, http.StatusTooManyRequests, alice)
+	limit(0, 2, 0)
+	open()
+	s.wantStatus(t, http.StatusTooManyRequests, alice)
+	limit(0, 0, 4)
+	open()
+	limit(0, 0, 0)
+	open()
+	// Those that were counted are counted off, whatever the limits are by then.
+	end(5)
+	limit(0, 1, 1)
+	open()
+	s.wantStatus(t, http.StatusTooManyRequests, alice)
+	end(1)
+	limit(2, 0, 0)
+	open()
+	open()
+	resp := s.request(t, "GET", alice)
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("past max_connections: status %d, want 503", resp.StatusCode)
+	}
+	limit(3, 0, 0)
+	open()
+}
+
+// TestRateStaysUsedUp holds that another setting's change is no way to more
+// connects.
+func TestRateStaysUsedUp(t *testing.T) {
+	var cfg ssehttp.Config
+	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) {
+		c.MaxConnectsPerSecond = 1000
+		cfg = *c
+	})
+	refused := func() int64 { return s.handler.Refused()["max_connects_per_second"] }
+	cfg.MaxConnectsPerSecond = 1
+	s.handler.Reconfigure(cfg, verifier{})
+	began := time.Now()
+	for n := 1; refused() == 0; n++ {
+		s.request(t, "GET", "/events")
+		if n > 2+int(time.Since(began)/time.Second) {
+			t.Fatalf("%d connects in %v, of which there may be one a second", n, time.Since(began))
+		}
+		cfg.Retry++
+		s.handler.Reconfigure(cfg, verifier{})
+	}
+}
+
+// TestRulesChangeUnderLoad has the race detector look.
+func TestRulesChangeUnderLoad(t *testing.T) { onBoth(t, testRulesChangeUnderLoad) }
+
+func testRulesChangeUnderLoad(t *testing.T, engine ssehttp.Engine) {
+	var cfg ssehttp.Config
+	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { cfg = *c })
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			for range 50 {
+				s.open(t, "/events?access_token=good-alice")()
+			}
+		})
+	}
+	running.Go(func() {
+		for i := range 500 {
+			next := cfg
+			next.MaxConnectionsPerUser = i % 3 * 100
+			next.MaxConnectionsPerAddress = i % 2 * 100
+			next.MaxConnections = i % 2 * 1000
+			s.handler.Reconfigure(next, verifier{})
+		}
+	})
+	running.Wait()
+}
