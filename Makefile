@@ -35,6 +35,8 @@ ifeq ($(RACE),)
 	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
 endif
 	$(GO) test $(RACE) -shuffle=on -timeout=5m $(TESTFLAGS) ./...
+# What these read lies beside their module, so go can't tell when it has changed.
+	$(GO) -C deploy/checks test -count=1 -shuffle=on -timeout=5m $(TESTFLAGS) ./...
 
 # How long to soak, both engines and both policies for slow streams together.
 SOAK    ?= 10m
@@ -77,11 +79,13 @@ check-format: ## Go and proto files are formatted
 check-vet: ## go vet
 	$(GO) vet ./...
 	$(GO) -C bench vet ./...
+	$(GO) -C deploy/checks vet ./...
 
 .PHONY: check-lint
 check-lint: ## golangci-lint, by .golangci.yml
 	$(TOOL) golangci-lint run
 	cd bench && $(GO) tool -modfile=../tools/go.mod golangci-lint run
+	cd deploy/checks && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
 
 .PHONY: check-proto
 check-proto: ## buf lint, and no breaking change since the last release
@@ -98,9 +102,10 @@ check-gen: ## gen/ and control/openapi/ are what proto/ generates
 	done
 
 .PHONY: check-tidy
-check-tidy: ## go.mod and go.sum are tidy, here, in bench/ and in tools/
+check-tidy: ## go.mod and go.sum are tidy, here, in bench/, in deploy/checks/ and in tools/
 	$(GO) mod tidy -diff
 	$(GO) -C bench mod tidy -diff
+	$(GO) -C deploy/checks mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 
 .PHONY: check-cross

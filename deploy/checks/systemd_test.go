@@ -1,0 +1,73 @@
+package checks_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// mostExposed is systemd's own figure for what a unit leaves open, in tenths:
+// from 0 to 100, where it calls 40 medium. A daemon with a network has 11.
+const mostExposed = "15"
+
+func TestUnitsAreUnderstood(t *testing.T) {
+	for _, unit := range units(t) {
+		t.Run(filepath.Base(unit), func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), program(t, "systemd-analyze"), "verify", "--man=no", runnable(t, unit))
+			// What is not understood is a warning, and the status tells of errors alone.
+			if out, err := cmd.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
+				t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestServiceIsHardened(t *testing.T) {
+	unit, err := filepath.Abs("../systemd/peald.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cmd := exec.CommandContext(t.Context(), program(t, "systemd-analyze"),
+		"security", "--offline=yes", "--no-pager", "--threshold="+mostExposed, unit)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
+}
+
+// units are the paths of all unit files.
+func units(t *testing.T) []string {
+	t.Helper()
+
+	found, err := filepath.Glob("../systemd/peald.*")
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no units: %v", err)
+	}
+
+	return found
+}
+
+// runnable copies a unit and changes the path of the daemon to that of a
+// program that is here: systemd refuses a unit whose program is missing.
+func runnable(t *testing.T, unit string) string {
+	t.Helper()
+
+	content, err := os.ReadFile(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	here, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	copied := filepath.Join(t.TempDir(), filepath.Base(unit))
+	if err := os.WriteFile(copied, bytes.ReplaceAll(content, []byte("=/usr/bin/peald "), []byte("="+here+" ")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	return copied
+}
