@@ -35,7 +35,7 @@ func newRefusals() *refusals { return &refusals{lines: rate.NewLimiter(refusalLi
 
 // admit is [access.check], and tells the log whom it does not know.
 func (s *Service) admit(ctx context.Context, method string) (caller, error) {
-	c, err := s.access.check(ctx, method)
+	c, err := s.rules.Load().access.check(ctx, method)
 	if refused, ok := errors.AsType[*refusedError](err); ok && refused.code == codes.Unauthenticated {
 		if s.refusals.lines.Allow() {
 			s.log.WarnContext(ctx, "a control call was refused", "reason", refused.reason,

@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/health"
@@ -21,7 +22,8 @@ import (
 // MaxRequest is the longest request in bytes, over gRPC and REST alike.
 const MaxRequest = 4 << 20
 
-// Config says who may call, and what Stats tells about the daemon.
+// Config says who may call, and what Stats tells about the daemon. What of it
+// can change is said at [Service.Reconfigure].
 type Config struct {
 	// Tokens are those that callers may present. Where there are none,
 	// everybody who reaches the control plane may do everything.
@@ -81,15 +83,15 @@ type Minter interface {
 type Service struct {
 	pealv1.UnimplementedControlServiceServer
 
-	cfg    Config
-	broker Broker
-	minter Minter // nil where there is no key
-	access *access
-	log    *slog.Logger
-	health *health.Server
+	version string
+	broker  Broker
+	rules   atomic.Pointer[rules]
+	log     *slog.Logger
+	health  *health.Server
 
 	refusals *refusals
 	limits   *limits
+	standing *standing
 
 	draining  chan struct{}  // closed when the calls that last are to end
 	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
@@ -109,18 +111,18 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		cfg:    cfg,
-		broker: b,
-		minter: m,
-		access: newAccess(cfg.Tokens),
-		log:    log,
-		health: health.NewServer(),
+		version: cfg.Version,
+		broker:  b,
+		log:     log,
+		health:  health.NewServer(),
 
 		refusals: newRefusals(),
-		limits:   newLimits(cfg.RateLimit),
+		limits:   newLimits(),
+		standing: newStanding(),
 
 		draining: make(chan struct{}),
 	}
+	s.Reconfigure(cfg, m)
 	s.SetServing(false)
 	return s
 }

@@ -63,15 +63,23 @@ func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 }
 
 func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx := stream.Context()
+	call := s.standing.begin(stream, info.FullMethod)
+	defer s.standing.end(call)
+	ctx := call.Context()
 	c, err := s.admit(ctx, info.FullMethod)
-	if limiter := s.limits.of(c, info.FullMethod); limiter != nil && info.FullMethod == pealv1.ControlService_PublishStream_FullMethodName {
-		stream = pacedStream{stream, limiter}
-	} else if err == nil {
+	stream = call
+	switch {
+	case err != nil:
+	case info.FullMethod == pealv1.ControlService_PublishStream_FullMethodName:
+		stream = pacedStream{call, s.limits, c}
+	default:
 		err = s.limits.take(c, info.FullMethod)
 	}
 	if err == nil {
 		err = handler(srv, decodingStream{stream})
+	}
+	if revoked := call.revoked(); revoked != nil && err != nil {
+		err = revoked
 	}
 	if err != nil {
 		err = s.answer(ctx, info.FullMethod, err)

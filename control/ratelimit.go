@@ -1,10 +1,10 @@
 package control
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
@@ -17,26 +17,44 @@ import (
 // name share one. Names are the operator's and the authorities' to give, so
 // there are no more of them than they made.
 type limits struct {
-	perSecond int // 0 is no limit
+	perSecond atomic.Int64 // 0 is no limit; stored under mu
 
 	mu     sync.Mutex
 	byName map[string]*rate.Limiter
 }
 
-func newLimits(perSecond int) *limits {
-	return &limits{perSecond: perSecond, byName: make(map[string]*rate.Limiter)}
+func newLimits() *limits { return &limits{byName: make(map[string]*rate.Limiter)} }
+
+// set has all that is asked for from now on bounded anew.
+func (l *limits) set(perSecond int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.perSecond.Swap(int64(perSecond)) == int64(perSecond) {
+		return
+	}
+	if perSecond == 0 {
+		clear(l.byName)
+	}
+	for _, limiter := range l.byName {
+		limiter.SetLimit(rate.Limit(perSecond))
+		limiter.SetBurst(perSecond)
+	}
 }
 
 // of is what bounds c's calls of method, or nil.
 func (l *limits) of(c caller, method string) *rate.Limiter {
-	if l.perSecond <= 0 || !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") {
+	if l.perSecond.Load() == 0 || !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	perSecond := int(l.perSecond.Load())
+	if perSecond == 0 {
+		return nil
+	}
 	limiter, ok := l.byName[c.name]
 	if !ok {
-		limiter = rate.NewLimiter(rate.Limit(l.perSecond), l.perSecond)
+		limiter = rate.NewLimiter(rate.Limit(perSecond), perSecond)
 		l.byName[c.name] = limiter
 	}
 	return limiter
@@ -55,17 +73,18 @@ func (l *limits) take(c caller, method string) error {
 	}
 	reservation.Cancel()
 	refused := refuse(codes.ResourceExhausted, reasonRateLimit, fmt.Sprintf(
-		"%q has made more than %d calls a second (control.rate_limit)", c.name, l.perSecond))
+		"%q has made more than %d calls a second (control.rate_limit)", c.name, limiter.Burst()))
 	refused.retryAfter = wait
 	return refused
 }
 
-// pacedStream gives its messages no faster than a limit lets them through; the
-// sender then feels gRPC's flow control.
+// pacedStream gives the messages of a PublishStream no faster than its caller's
+// limit lets them through; the sender then feels gRPC's flow control.
 type pacedStream struct {
 	grpc.ServerStream
 
-	limiter *rate.Limiter
+	limits *limits
+	caller caller
 }
 
 // RecvMsg implements [grpc.ServerStream].
@@ -73,11 +92,12 @@ func (s pacedStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	return s.pause(s.Context())
-}
-
-func (s pacedStream) pause(ctx context.Context) error {
-	if s.limiter.Wait(ctx) != nil {
+	// The limit may change from one message to the next.
+	limiter := s.limits.of(s.caller, pealv1.ControlService_PublishStream_FullMethodName)
+	if limiter == nil {
+		return nil
+	}
+	if ctx := s.Context(); limiter.Wait(ctx) != nil {
 		// It sees beforehand that the deadline will pass.
 		<-ctx.Done()
 		return ctx.Err()

@@ -99,7 +99,7 @@ func (h *rest) ready(ctx context.Context) bool {
 // checkHost refuses calls that reach an unguarded control plane under a name
 // that a stranger may have made point here.
 func (h *rest) checkHost(r *http.Request) error {
-	if len(h.service.cfg.Tokens) > 0 || h.service.cfg.Insecure {
+	if cfg := h.service.rules.Load().cfg; len(cfg.Tokens) > 0 || cfg.Insecure {
 		return nil
 	}
 	host := r.Host

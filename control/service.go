@@ -26,8 +26,8 @@ func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsRes
 		Users:          toInt32(st.Users),
 		Published:      st.Published,
 		StartedAt:      timestamppb.New(st.StartedAt),
-		Version:        s.cfg.Version,
-		MaxConnections: toInt32(s.cfg.MaxConnections),
+		Version:        s.version,
+		MaxConnections: toInt32(s.rules.Load().cfg.MaxConnections),
 		Resumes:        &pealv1.Resumes{Replayed: st.Resumes.Replayed, Resets: st.Resumes.Resets},
 	}
 	for _, row := range st.Shards {
@@ -77,11 +77,12 @@ func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest)
 	if len(wrong) > 0 {
 		return nil, invalid(wrong...)
 	}
-	if s.minter == nil {
+	minter := s.rules.Load().minter
+	if minter == nil {
 		return nil, refuse(codes.FailedPrecondition, reasonNoSigningKey,
 			"the daemon has no key to sign tokens with: auth.jwt.hmac_secret is to be set")
 	}
-	token, expires, err := s.minter.Mint(req.GetUserId(), req.GetTopics(), ttl)
+	token, expires, err := minter.Mint(req.GetUserId(), req.GetTopics(), ttl)
 	if err != nil {
 		return nil, fmt.Errorf("creating a token: %w", err)
 	}
