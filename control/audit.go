@@ -67,15 +67,19 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 func shortName(method string) string { return method[strings.LastIndexByte(method, '/')+1:] }
 
 // peerOf is the address of the caller's socket; of REST calls, that of the HTTP
-// client's, without its port.
+// client's, without its port. Those who come by a socket file have none.
 func peerOf(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok || p.Addr == nil {
 		return ""
 	}
 	// The gateway says it in a header of this name. Nobody else is believed.
-	if from := metadata.ValueFromIncomingContext(ctx, "x-forwarded-for"); isInside(p.Addr) && len(from) > 0 {
+	from := metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")
+	switch {
+	case isInside(p.Addr) && len(from) > 0:
 		return from[0]
+	case isInside(p.Addr), p.Addr.Network() == "unix":
+		return "unix"
 	}
 	return p.Addr.String()
 }

@@ -56,8 +56,9 @@ type TLS struct {
 
 // GRPC sets the gRPC listener of the control plane.
 type GRPC struct {
-	Addr string    `mapstructure:"addr" doc:"Address of the gRPC listener. On other than a loopback address it needs control.tokens, grpc.tls.client_ca_file or control.insecure."`
-	TLS  MutualTLS `mapstructure:"tls"`
+	Addr       string    `mapstructure:"addr" doc:"Address of the gRPC listener: HOST:PORT, or unix:PATH for a socket file, such as unix:/run/peald.sock. On other than a loopback address or a socket file it needs control.tokens, grpc.tls.client_ca_file or control.insecure."`
+	SocketMode FileMode  `mapstructure:"socket_mode" doc:"Permissions of the socket file, if grpc.addr is one: who may write to it may call. As a text of octal digits."`
+	TLS        MutualTLS `mapstructure:"tls"`
 }
 
 // MutualTLS names a server's certificate and who may call with one.
@@ -69,7 +70,8 @@ type MutualTLS struct {
 
 // REST sets the REST listener of the control plane.
 type REST struct {
-	Addr string `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health. It has no TLS, so tokens travel in clear: beyond loopback, put a proxy with TLS in front. On other than a loopback address it needs control.tokens or control.insecure."`
+	Addr       string   `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health: HOST:PORT, or unix:PATH for a socket file. It has no TLS, so tokens travel in clear: beyond loopback, put a proxy with TLS in front. On other than a loopback address or a socket file it needs control.tokens or control.insecure."`
+	SocketMode FileMode `mapstructure:"socket_mode" doc:"Permissions of the socket file, if rest.addr is one. As a text of octal digits."`
 }
 
 // Control sets who may call the control plane.
@@ -155,8 +157,8 @@ func Defaults() Config {
 			ProxyHeader:  ssehttp.ForwardedFor,
 			Engine:       EngineAuto,
 		},
-		GRPC: GRPC{Addr: "127.0.0.1:9090"},
-		REST: REST{Addr: "127.0.0.1:9091"},
+		GRPC: GRPC{Addr: "127.0.0.1:9090", SocketMode: 0o660},
+		REST: REST{Addr: "127.0.0.1:9091", SocketMode: 0o660},
 		Auth: Auth{
 			Anonymous:           true,
 			Cookie:              "peald_token",

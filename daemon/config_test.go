@@ -28,8 +28,8 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		sse.max_connections_per_user sse.max_connections_per_ip sse.max_connects_per_second
 		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.engine
 		sse.tls.cert_file sse.tls.key_file
-		grpc.addr grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
-		rest.addr
+		grpc.addr grpc.socket_mode grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
+		rest.addr rest.socket_mode
 		control.tokens control.rate_limit control.insecure
 		auth.anonymous auth.anonymous_topics auth.cookie auth.query_token
 		auth.callback_url auth.callback_headers auth.callback_timeout auth.callback_cache auth.callback_concurrency
@@ -57,6 +57,15 @@ func TestValidate(t *testing.T) {
 		"empty address":           {func(c *daemon.Config) { c.REST.Addr = "" }, "rest.addr", `given "", accepted: HOST:PORT`},
 		"named port":              {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:http" }, "grpc.addr", "HOST:PORT"},
 		"port out of range":       {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:65536" }, "grpc.addr", "HOST:PORT"},
+		"a socket file":           {func(c *daemon.Config) { c.GRPC.Addr, c.REST.Addr = "unix:peald.sock", "unix:///run/rest.sock" }, "", ""},
+		"one file for two":        {func(c *daemon.Config) { c.GRPC.Addr, c.REST.Addr = "unix:/run/s", "unix:///run/s" }, "rest.addr", "which is also grpc.addr"},
+		"a file for browsers":     {func(c *daemon.Config) { c.SSE.Addr = "unix:/run/s" }, "sse.addr", `HOST:PORT such as "127.0.0.1:9090" or ":8080", where port 0 is any free one`},
+		"no file":                 {func(c *daemon.Config) { c.GRPC.Addr = "unix:" }, "grpc.addr", "names no file"},
+		"a folder":                {func(c *daemon.Config) { c.GRPC.Addr = "unix:/run/" }, "grpc.addr", "names no file"},
+		"a file of a host":        {func(c *daemon.Config) { c.GRPC.Addr = "unix://run/s" }, "grpc.addr", "names a host"},
+		"an abstract socket":      {func(c *daemon.Config) { c.GRPC.Addr = "unix:@peald" }, "grpc.addr", "no permissions"},
+		"a long path":             {func(c *daemon.Config) { c.REST.Addr = "unix:/" + strings.Repeat("x", 200) }, "rest.addr", "201 bytes"},
+		"nobody may write":        {func(c *daemon.Config) { c.GRPC.SocketMode = 0o440 }, "grpc.socket_mode", "given 0440"},
 		"IPv6":                    {func(c *daemon.Config) { c.GRPC.Addr = "[::1]:9090" }, "", ""},
 		"one address twice":       {func(c *daemon.Config) { c.REST.Addr = c.GRPC.Addr }, "rest.addr", "which is also grpc.addr"},
 		"any free port twice":     {func(c *daemon.Config) { c.REST.Addr, c.GRPC.Addr = "127.0.0.1:0", "127.0.0.1:0" }, "", ""},
@@ -113,10 +122,10 @@ func TestValidate(t *testing.T) {
 			c.GRPC.Addr, c.REST.Addr, c.Control.Tokens = ":9090", ":9091", []daemon.Token{shop}
 		}, "", ""},
 		"open gRPC with client certificates": {func(c *daemon.Config) {
-			c.GRPC = daemon.GRPC{Addr: ":9090", TLS: daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem", ClientCAFile: "ca.pem"}}
+			c.GRPC.Addr, c.GRPC.TLS = ":9090", daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem", ClientCAFile: "ca.pem"}
 		}, "", ""},
 		"open gRPC with a mere certificate": {func(c *daemon.Config) {
-			c.GRPC = daemon.GRPC{Addr: ":9090", TLS: daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem"}}
+			c.GRPC.Addr, c.GRPC.TLS = ":9090", daemon.MutualTLS{CertFile: "c.pem", KeyFile: "k.pem"}
 		}, "grpc.addr", "client_ca_file"},
 		"open REST with client certificates": {func(c *daemon.Config) {
 			c.REST.Addr = ":9091"

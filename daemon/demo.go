@@ -49,7 +49,7 @@ func demoPage(cfg Config, tokens *auth.Tokens, rest string, streams http.Handler
 		Events:       cfg.SSE.Path,
 		Cookie:       cfg.Auth.Cookie,
 		Anonymous:    cfg.Auth.Anonymous,
-		Control:      "http://" + Reachable(rest),
+		Control:      CurlTarget(rest),
 		ControlToken: len(cfg.Control.Tokens) > 0,
 		Tokens:       tokens,
 		Streams:      streams,

@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// Addresses are those that a daemon has bound.
+// Addresses are those that a daemon has bound, each as HOST:PORT or, those of
+// the control plane, as unix:/PATH.
 type Addresses struct {
 	SSE  string `json:"sse"`
 	GRPC string `json:"grpc"`
@@ -28,10 +30,20 @@ func Reachable(addr string) string {
 	return net.JoinHostPort("localhost", strconv.Itoa(int(bound.Port())))
 }
 
+// CurlTarget is what curl is to be told, before a path, to reach a listener of
+// HTTP that is bound to addr.
+func CurlTarget(addr string) string {
+	if path, ok := strings.CutPrefix(addr, unixScheme); ok {
+		return "--unix-socket " + path + " http://localhost"
+	}
+	return "http://" + Reachable(addr)
+}
+
 // listeners are a daemon's sockets. They are bound before anything runs, so
 // that an address that cannot be had is an error of the start.
 type listeners struct {
-	sse, grpc, rest *net.TCPListener
+	sse        *net.TCPListener
+	grpc, rest net.Listener
 }
 
 func listen(ctx context.Context, cfg Config) (_ listeners, err error) {
@@ -46,11 +58,24 @@ func listen(ctx context.Context, cfg Config) (_ listeners, err error) {
 	if l.sse, err = listenTCP(ctx, forBrowsers(cfg.SSE.WriteTimeout+cfg.SSE.Heartbeat), "sse.addr", cfg.SSE.Addr); err != nil {
 		return l, err
 	}
-	if l.grpc, err = listenTCP(ctx, net.ListenConfig{}, "grpc.addr", cfg.GRPC.Addr); err != nil {
+	if l.grpc, err = listenControl(ctx, "grpc.addr", cfg.GRPC.Addr, cfg.GRPC.SocketMode); err != nil {
 		return l, err
 	}
-	l.rest, err = listenTCP(ctx, net.ListenConfig{}, "rest.addr", cfg.REST.Addr)
+	l.rest, err = listenControl(ctx, "rest.addr", cfg.REST.Addr, cfg.REST.SocketMode)
 	return l, err
+}
+
+// listenControl listens where the control plane is to be reached: on a TCP
+// address, or on a socket file with mode.
+func listenControl(ctx context.Context, key, addr string, mode FileMode) (net.Listener, error) {
+	if path, _, ok := socketPath(addr); ok { // it was checked
+		return listenUnix(ctx, key, path, mode)
+	}
+	tcp, err := listenTCP(ctx, net.ListenConfig{}, key, addr)
+	if err != nil {
+		return nil, err
+	}
+	return tcp, nil
 }
 
 // forBrowsers is how to listen for connections that are to fail when their
@@ -86,14 +111,25 @@ func listenTCP(ctx context.Context, lc net.ListenConfig, key, addr string) (*net
 func (l listeners) addresses() Addresses {
 	return Addresses{
 		SSE:  l.sse.Addr().String(),
-		GRPC: l.grpc.Addr().String(),
-		REST: l.rest.Addr().String(),
+		GRPC: address(l.grpc),
+		REST: address(l.rest),
 	}
+}
+
+// address is where listener is bound to, as a setting has it.
+func address(listener net.Listener) string {
+	if file, ok := listener.(*socketFile); ok {
+		return unixScheme + file.path
+	}
+	return listener.Addr().String()
 }
 
 // close closes those that are open; closing one twice does no harm.
 func (l listeners) close() {
-	for _, listener := range []*net.TCPListener{l.sse, l.grpc, l.rest} {
+	if l.sse != nil {
+		_ = l.sse.Close()
+	}
+	for _, listener := range []net.Listener{l.grpc, l.rest} {
 		if listener != nil {
 			_ = listener.Close()
 		}

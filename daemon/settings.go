@@ -48,6 +48,8 @@ func (s Setting) Accepts() string {
 		return "a size such as 65536, 64KiB or 1MiB"
 	case time.Duration:
 		return "a duration such as 500ms, 15s or 1m30s"
+	case FileMode:
+		return `octal digits as a text, such as "0660"`
 	case []string:
 		return "a list of texts"
 	case []Token:

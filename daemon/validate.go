@@ -61,21 +61,37 @@ func (c Config) Validate() error {
 }
 
 func (c Config) checkListeners() *SettingError {
+	const hostPort = `HOST:PORT such as "127.0.0.1:9090" or ":8080", where port 0 is any free one`
 	taken := map[string]string{}
-	for _, listener := range []struct{ key, addr string }{
-		{"sse.addr", c.SSE.Addr},
-		{"grpc.addr", c.GRPC.Addr},
-		{"rest.addr", c.REST.Addr},
+	for _, listener := range []struct{ section, addr, accepted string }{
+		{"sse", c.SSE.Addr, hostPort},
+		{"grpc", c.GRPC.Addr, hostPort + ", or unix:PATH"},
+		{"rest", c.REST.Addr, hostPort + ", or unix:PATH"},
 	} {
-		_, port, err := net.SplitHostPort(listener.addr)
+		key, at := listener.section+".addr", listener.addr
+		path, wrong, isFile := socketPath(at)
+		_, port, err := net.SplitHostPort(at)
 		n, atoiErr := strconv.Atoi(port)
-		if err != nil || atoiErr != nil || n < 0 || n > maxPort {
-			return &SettingError{listener.key, strconv.Quote(listener.addr), `HOST:PORT such as "127.0.0.1:9090" or ":8080", where port 0 is any free one`}
+		switch {
+		case isFile && key != "sse.addr" && wrong != "":
+			return &SettingError{key, strconv.Quote(at) + ", " + wrong, fmt.Sprintf(`unix:PATH of a file such as "unix:/run/peald.sock", in at most %d bytes`, maxSocketPath)}
+		case isFile && key != "sse.addr":
+			at = path
+		case err != nil || atoiErr != nil || n < 0 || n > maxPort:
+			return &SettingError{key, strconv.Quote(at), listener.accepted}
 		}
-		if other, ok := taken[listener.addr]; ok && n != 0 {
-			return &SettingError{listener.key, strconv.Quote(listener.addr) + ", which is also " + other, "an address of its own"}
+		if other, ok := taken[at]; ok && (isFile || n != 0) {
+			return &SettingError{key, strconv.Quote(listener.addr) + ", which is also " + other, "an address of its own"}
 		}
-		taken[listener.addr] = listener.key
+		taken[at] = key
+	}
+	for _, file := range []struct {
+		key  string
+		mode FileMode
+	}{{"grpc.socket_mode", c.GRPC.SocketMode}, {"rest.socket_mode", c.REST.SocketMode}} {
+		if file.mode&0o200 == 0 || file.mode > 0o777 {
+			return &SettingError{file.key, file.mode.String(), "permissions that let the file's owner write, such as 0660 or 0600"}
+		}
 	}
 	return nil
 }
@@ -189,13 +205,20 @@ func (c Config) checkExposure() *SettingError {
 	if c.Control.Insecure || len(c.Control.Tokens) > 0 {
 		return nil
 	}
-	if !isLoopback(c.GRPC.Addr) && c.GRPC.TLS.ClientCAFile == "" {
-		return &SettingError{"grpc.addr", strconv.Quote(c.GRPC.Addr) + " with no control.tokens", "a loopback address, or any with control.tokens, grpc.tls.client_ca_file or control.insecure"}
+	if !isLocal(c.GRPC.Addr) && c.GRPC.TLS.ClientCAFile == "" {
+		return &SettingError{"grpc.addr", strconv.Quote(c.GRPC.Addr) + " with no control.tokens", "a loopback address or a socket file, or any with control.tokens, grpc.tls.client_ca_file or control.insecure"}
 	}
-	if !isLoopback(c.REST.Addr) {
-		return &SettingError{"rest.addr", strconv.Quote(c.REST.Addr) + " with no control.tokens", "a loopback address, or any with control.tokens or control.insecure"}
+	if !isLocal(c.REST.Addr) {
+		return &SettingError{"rest.addr", strconv.Quote(c.REST.Addr) + " with no control.tokens", "a loopback address or a socket file, or any with control.tokens or control.insecure"}
 	}
 	return nil
+}
+
+// isLocal says whether a listener of the control plane on addr is reachable
+// from this machine alone.
+func isLocal(addr string) bool {
+	_, _, isFile := socketPath(addr)
+	return isFile || isLoopback(addr)
 }
 
 // isLoopback says whether a listener on addr is reachable from this machine

@@ -109,3 +109,14 @@ func TestBenchAgainstTheDaemon(t *testing.T) {
 		})
 	}
 }
+
+func TestASocketFileIsAnAddress(t *testing.T) {
+	t.Chdir(t.TempDir())
+	d := pealdtest.Start(t, pealdtest.OnSocketFile("peald.sock"))
+	for _, addr := range []string{d.GRPC, "unix:peald.sock", "unix://" + strings.TrimPrefix(d.GRPC, "unix:")} {
+		if r := pealctl(t, []string{"--addr", addr, "broadcast", "over a file"}); r.status != 0 {
+			t.Errorf("%s: %s", addr, r.stderr)
+		}
+	}
+	pealctl(t, []string{"--addr", "unix:nothing.sock", "broadcast", "x"}).wantError(t, "UNAVAILABLE")
+}

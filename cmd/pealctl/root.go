@@ -33,7 +33,7 @@ any other failure.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	flags := root.PersistentFlags()
-	flags.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `host:port`")
+	flags.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`, as HOST:PORT, or unix:PATH for a socket file")
 	flags.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")
 	flags.Var(&s.output, "output", "how results are printed: table or json")
 	flags.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long one call may take")

@@ -67,7 +67,7 @@ func (s *session) dial() (*grpc.ClientConn, error) {
 // checkAddr refuses what is likely to be a mistake, and would be waited for.
 // Other schemes than those of the web are gRPC's names for places.
 func checkAddr(addr string) error {
-	const wanted = "the daemon's gRPC address as HOST:PORT, such as 127.0.0.1:9090"
+	const wanted = "the daemon's gRPC address as HOST:PORT, such as 127.0.0.1:9090, or unix:PATH"
 	if strings.HasPrefix(addr, "http://") || strings.HasPrefix(addr, "https://") {
 		return usagef("--addr: given %q, accepted: %s, without a scheme", addr, wanted)
 	}

@@ -23,6 +23,7 @@ const (
 	kindNumber   = "number"
 	kindSize     = "size"
 	kindDuration = "time"
+	kindMode     = "mode"
 	kindText     = "text"
 	kindList     = "list"
 	kindTokens   = "tokens"
@@ -38,6 +39,8 @@ func kindOf(value any) string {
 		return kindSize
 	case time.Duration:
 		return kindDuration
+	case daemon.FileMode:
+		return kindMode
 	case []string:
 		return kindList
 	case []daemon.Token:
@@ -121,7 +124,7 @@ func readValue(from, to reflect.Value) (any, error) {
 		return value, nil
 	}
 	switch target := to.Interface().(type) {
-	case bool, int, daemon.Bytes, time.Duration, string:
+	case bool, int, daemon.Bytes, daemon.FileMode, time.Duration, string:
 		read, ok := readScalar(from, target)
 		if !ok {
 			return nil, refused(value, target)
@@ -156,6 +159,10 @@ func readScalar(from reflect.Value, target any) (read any, ok bool) {
 		if n, ok := wholeNumber(from); ok {
 			return daemon.Bytes(n), true
 		}
+		err := target.UnmarshalText([]byte(text))
+		return target, err == nil
+	case daemon.FileMode:
+		// 0660 is 432 to one kind of file, and 660 to another.
 		err := target.UnmarshalText([]byte(text))
 		return target, err == nil
 	case time.Duration:

@@ -19,9 +19,9 @@ func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) error {
 	named, asked := "", ""
 	if !cfg.Auth.Anonymous {
 		named = "-H 'Authorization: Bearer SUBSCRIBER' "
-		asked = "\n\nThe stream wants a subscriber token, which this makes:\n\n  curl " + caller + `-d '{"userId": "alice"}' http://` + daemon.Reachable(bound.REST) + "/v1/tokens"
+		asked = "\n\nThe stream wants a subscriber token, which this makes:\n\n  curl " + caller + `-d '{"userId": "alice"}' ` + daemon.CurlTarget(bound.REST) + "/v1/tokens"
 	}
-	browsers, rest := scheme+"://"+daemon.Reachable(bound.SSE), "http://"+daemon.Reachable(bound.REST)
+	browsers, rest := scheme+"://"+daemon.Reachable(bound.SSE), daemon.CurlTarget(bound.REST)
 	_, err := fmt.Fprintf(w, `
 peald is running, with made-up events.
 

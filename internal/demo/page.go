@@ -24,8 +24,8 @@ type Config struct {
 	Cookie string
 	// Anonymous says whether the stream takes visitors without a token.
 	Anonymous bool
-	// Control is the base URL of the control plane's REST listener, as the
-	// page's commands are to name it.
+	// Control is what the page's commands tell curl before a path, to reach the
+	// control plane's REST listener: its base URL, if it has one.
 	Control string
 	// ControlToken says whether the control plane asks for a token.
 	ControlToken bool

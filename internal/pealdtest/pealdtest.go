@@ -186,6 +186,12 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
+// OnSocketFile puts a daemon's gRPC listener on a socket file, at a path that
+// should be short.
+func OnSocketFile(path string) func(*daemon.Config) {
+	return func(cfg *daemon.Config) { cfg.GRPC.Addr = "unix:" + path }
+}
+
 // OnEachEngine runs a test on each way in which bytes get onto sockets, with a
 // change that makes a daemon take it.
 func OnEachEngine(t *testing.T, test func(t *testing.T, engine func(*daemon.Config))) {

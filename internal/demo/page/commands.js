@@ -7,7 +7,7 @@ const inPath = (text) => encodeURIComponent(text).replaceAll("'", "%27");
 
 function commands({ events, control, controlToken, anonymous }, user) {
   const token = controlToken === undefined ? "" : ` -H "Authorization: Bearer $PEALCTL_TOKEN"`;
-  const post = (path, data) => `curl${token} -d ${inShell(JSON.stringify({ data }))} \\\n${inShell(control + path)}`;
+  const post = (path, data) => `curl${token} -d ${inShell(JSON.stringify({ data }))} \\\n${control}${inShell(path)}`;
   return [
     ["Tell everybody", post("/v1/broadcast", "Hello, everybody")],
     [user ? `Tell ${user} alone` : "Tell alice alone (pick that name to see it)", post(`/v1/users/${inPath(user || "alice")}/messages`, "Just for you")],
