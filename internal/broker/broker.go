@@ -72,7 +72,8 @@ type Broker struct {
 
 	mu        sync.Mutex
 	closed    bool
-	seq       uint64 // the last sequence that was given
+	seq       uint64           // the last sequence that was given
+	published [audiences]int64 // messages accepted
 	accounts  *btree.BTreeG[*account]
 	topics    topics
 	history   history
@@ -84,6 +85,7 @@ type Broker struct {
 	total     int        // streams in all
 	anonymous int        // streams that belong to nobody
 	resumes   Resumes
+	replays   histogram
 }
 
 // account is a user who holds at least one stream. It is guarded by Broker.mu.
@@ -103,6 +105,7 @@ func New(cfg Config) *Broker {
 	b := &Broker{
 		epoch:    strconv.FormatInt(now.UnixMilli(), 36),
 		started:  now,
+		replays:  newHistogram(replayBounds()),
 		hashSeed: maphash.MakeSeed(),
 		backlog:  semaphore.NewWeighted(maxBacklog),
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
@@ -117,8 +120,9 @@ func New(cfg Config) *Broker {
 	}
 	b.cfg.Store(&cfg)
 	b.idRoom = idRoomFor(b.epoch)
+	bounds := latencyBounds()
 	for i := range cfg.Shards {
-		b.shards = append(b.shards, newShard(b, i))
+		b.shards = append(b.shards, newShard(b, i, bounds))
 	}
 	b.running.Go(b.keepBounds)
 	for _, s := range b.shards {
@@ -193,6 +197,7 @@ func (b *Broker) order(m *Message, e *event, buf []byte) (r Receipt, posted bool
 	}
 	b.seq++
 	e.seq = b.seq
+	b.published[e.audience.kind]++
 	e.frame, r.ID = seal(buf, b.idRoom, b.epoch, e.seq)
 	b.history.append(e)
 	r.Recipients, posted = b.fanOut(e)
@@ -298,6 +303,10 @@ func (b *Broker) leave(st *Stream, why Reason) {
 	}
 	if st.topics != nil {
 		b.topics.leave(st)
+	}
+	if st.behind {
+		b.resumes.Ended++
+		b.replays.observe(int64(st.replayed), 1)
 	}
 	b.tell(st, false, why)
 }

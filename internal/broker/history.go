@@ -141,11 +141,21 @@ func (h *history) forget(e *event) {
 	}
 }
 
+// The reasons for which a stream can't go on from its last event id.
+const (
+	// ResetExpired: the log has let go what follows it.
+	ResetExpired = "expired"
+	// ResetUnknown: it is none of this log's.
+	ResetUnknown = "unknown"
+)
+
 // Resumes counts the streams that came with a last event id.
 type Resumes struct {
 	// Replayed counts those that went on from there without a hole.
 	Replayed int64
-	// Resets counts those that were told of one, by reason.
+	// Ended counts those that ended before all had been replayed.
+	Ended int64
+	// Resets counts those that were told of a hole, by reason.
 	Resets map[string]int64
 }
 
@@ -160,12 +170,15 @@ func (b *Broker) resume(st *Stream) {
 	epoch, seq, err := parseID(st.lastID)
 	switch {
 	case err != nil || epoch != b.epoch || seq > b.seq:
-		st.reset = "unknown"
+		st.reset = ResetUnknown
 	case seq+1 < b.history.first:
-		st.reset = "expired"
-	default:
+		st.reset = ResetExpired
+	case seq == b.seq:
 		b.resumes.Replayed++
-		st.cursor, st.behind = seq, seq < b.seq
+		b.replays.observe(0, 1)
+		return
+	default:
+		st.cursor, st.behind = seq, true // replay counts it
 		return
 	}
 	b.resumes.Resets[st.reset]++
@@ -188,6 +201,23 @@ const (
 func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := len(dst)
+	events, cursor, live, lost = b.look(st, dst)
+	st.replayed += int32(len(events) - before)
+	switch {
+	case lost:
+		b.resumes.Resets[ResetExpired]++
+	case live:
+		b.resumes.Replayed++
+	}
+	if live {
+		b.replays.observe(int64(st.replayed), 1)
+	}
+	return events, cursor, live, lost
+}
+
+// look is one look into the log for replay. The caller has b.mu.
+func (b *Broker) look(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	h := &b.history
 	if st.cursor+1 < h.first {
 		return dst, b.seq, true, true
@@ -229,7 +259,7 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	return dst, dst[len(dst)-1].seq, false, false
 }
 
-// walk is replay for a stream with patterns: it looks at every event since the
+// walk is look for a stream with patterns: it looks at every event since the
 // stream's position. The caller has b.mu.
 func (b *Broker) walk(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	log := &b.history.all

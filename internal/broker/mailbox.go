@@ -9,6 +9,7 @@ type mailbox struct {
 
 	mu     sync.Mutex
 	posted []item
+	events int64 // posted since the start
 
 	read []item // the other half, whose items are being handled
 	next int    // of read
@@ -21,6 +22,9 @@ func (m *mailbox) post(it item) {
 	m.mu.Lock()
 	first := len(m.posted) == 0
 	m.posted = append(m.posted, it)
+	if it.kind == deliver {
+		m.events++
+	}
 	m.mu.Unlock()
 	if first {
 		select {
@@ -49,6 +53,20 @@ func (m *mailbox) take() (*item, bool) {
 	}
 	m.next++
 	return &m.read[m.next-1], true
+}
+
+// waiting returns how many events have been posted since the start, and when
+// the oldest of those that nobody has begun to handle was published, in Unix
+// nanoseconds; 0 if there is none.
+func (m *mailbox) waiting() (events, oldest int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.posted {
+		if m.posted[i].kind == deliver {
+			return m.events, m.posted[i].event.at
+		}
+	}
+	return m.events, 0
 }
 
 // leftover says whether items are being handled and wait for their turn.

@@ -49,6 +49,8 @@ const (
 	everyone
 	oneUser
 	oneTopic
+
+	audiences
 )
 
 // Everyone is every open stream, authenticated or not.

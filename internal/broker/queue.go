@@ -26,9 +26,11 @@ func (q *queue) push(e *event, spare *spareQueues) {
 }
 
 // advance takes n written bytes off the front, and returns how many events of
-// the order they completed and the sequence of the last of them.
-func (q *queue) advance(n int, spare *spareQueues) (events int, last uint64) {
+// the order they completed and the sequence of the last of them. Delays notes
+// those past live: what precedes it is no news but a replay.
+func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) (events int, last uint64) {
 	q.bytes -= n
+	delays.begin()
 	for n > 0 {
 		e := q.events[q.head]
 		left := len(e.frame) - int(q.offset)
@@ -43,6 +45,9 @@ func (q *queue) advance(n int, spare *spareQueues) (events int, last uint64) {
 		if e.seq != 0 {
 			events++
 			last = e.seq
+		}
+		if e.seq > live {
+			delays.add(e.at)
 		}
 	}
 	if q.len() == 0 {

@@ -37,6 +37,8 @@ type shard struct {
 	heartbeat *event   // of this tick
 	closing   bool
 
+	taken   int64 // events taken out of the mailbox since the start
+	delays  delays
 	figures figures
 }
 
@@ -77,7 +79,7 @@ const (
 	maxWrite  = 256 << 10
 )
 
-func newShard(b *Broker, number int) *shard {
+func newShard(b *Broker, number int, latencies []int64) *shard {
 	cfg := b.cfg.Load()
 	return &shard{
 		broker:   b,
@@ -87,6 +89,7 @@ func newShard(b *Broker, number int) *shard {
 		maxTaken: maxTaken(cfg),
 		wheel:    newWheel(cfg.Heartbeat),
 		now:      time.Now().UnixNano(),
+		delays:   delays{spent: newHistogram(latencies)},
 	}
 }
 
@@ -106,6 +109,7 @@ func (s *shard) run() {
 			default:
 			}
 		} else {
+			s.measure()
 			select {
 			case <-s.mail.wake:
 			case <-s.ticker.C:
@@ -113,10 +117,18 @@ func (s *shard) run() {
 			}
 		}
 		s.now = time.Now().UnixNano()
+		s.delays.measure(s.now)
 		s.takeMail()
 		s.flushSome()
 	}
 	s.end()
+}
+
+// measure looks at the clock for what has been written, if anything has.
+func (s *shard) measure() {
+	if len(s.delays.written) > 0 {
+		s.delays.measure(time.Now().UnixNano())
+	}
 }
 
 // takeMail handles what is in the mailbox, and returns whether that was all.
@@ -126,6 +138,7 @@ func (s *shard) run() {
 // in the mailbox, where it holds up publishers, and not in the queues, where it
 // would look as if the clients were slow.
 func (s *shard) takeMail() (all bool) {
+	defer s.tellLag()
 	for {
 		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
 			if s.flushes < s.marked {
@@ -138,6 +151,7 @@ func (s *shard) takeMail() (all bool) {
 			return true
 		}
 		if it.kind == deliver {
+			s.taken++
 			s.takenEvents++
 			s.takenBytes += len(it.event.frame)
 		}
@@ -145,6 +159,23 @@ func (s *shard) takeMail() (all bool) {
 		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
 			s.marked = s.marks
 		}
+	}
+}
+
+// tellLag puts into the figures how far behind its mailbox the shard is.
+func (s *shard) tellLag() {
+	if s.figures.taken.Load() != s.taken {
+		s.figures.taken.Store(s.taken)
+	}
+	oldest := int64(0)
+	if s.mail.leftover() {
+		// Only what is for streams is late; the rest waits for it.
+		if oldest = s.figures.oldest.Load(); s.mail.read[s.mail.next].kind == deliver {
+			oldest = s.mail.read[s.mail.next].event.at
+		}
+	}
+	if s.figures.oldest.Load() != oldest {
+		s.figures.oldest.Store(oldest)
 	}
 }
 
@@ -320,7 +351,7 @@ func (s *shard) catchUp(st *Stream) {
 	events, cursor, live, lost := s.broker.replay(st, s.replayed[:0])
 	if lost {
 		// The client took its time, and the log didn't wait.
-		reset := resetEvent(nil, s.broker.id(cursor), "expired", s.broker.id(st.cursor))
+		reset := resetEvent(nil, s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
 		st.queue.push(reset, &s.spare)
 	}
 	for _, e := range events {
@@ -361,7 +392,10 @@ func (s *shard) flush(st *Stream) {
 		return
 	}
 	if n > 0 {
-		events, last := q.advance(n, &s.spare)
+		events, last := q.advance(n, st.cursor, &s.delays, &s.spare)
+		if s.delays.full() {
+			s.measure()
+		}
 		if events > 0 {
 			st.sent = last
 			s.figures.delivered.Add(int64(events))
@@ -474,6 +508,7 @@ func (s *shard) end() {
 	for s.nextDirty < len(s.dirty) {
 		s.flushSome()
 	}
+	s.measure()
 	for len(s.streams) > 0 {
 		s.drop(s.streams[len(s.streams)-1], Shutdown)
 	}

@@ -47,6 +47,15 @@ func (r Reason) String() string {
 	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected"}[r]
 }
 
+// Reasons returns all reasons.
+func Reasons() []Reason {
+	all := make([]Reason, reasons)
+	for r := range all {
+		all[r] = Reason(r)
+	}
+	return all
+}
+
 // Subscription says what a stream is to get, and for how long.
 type Subscription struct {
 	// User is whose stream it is; empty for an anonymous one.
@@ -76,6 +85,7 @@ type Stream struct {
 	cursor   uint64 // events up to this sequence are not for the mailbox to bring: they precede the stream, or come from the log
 	sent     uint64 // sequence of the last event handed to the sink
 	index    int32  // the stream's place in shard.streams, -1 when it has none
+	replayed int32  // events that came from the log
 	lastSent int64  // when bytes were last handed to the sink, Unix nanoseconds
 	expires  int64  // Unix nanoseconds, 0 for never
 	stuck    int64  // since when the sink has taken nothing, Unix nanoseconds

@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Histogram says how many observations there were of which size.
+type Histogram struct {
+	// Bounds are the upper bounds of the buckets, inclusive and ascending.
+	Bounds []float64
+	// Counts are the observations of each bucket, that is above the bound
+	// before it; there is one more than Bounds, for those above all.
+	Counts []int64
+	// Sum is that of all observations.
+	Sum float64
+}
+
+// Count returns the number of observations.
+func (h *Histogram) Count() (n int64) {
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
+
+// AtMost returns the number of observations up to bound, which is one of
+// Bounds.
+func (h *Histogram) AtMost(bound float64) (n int64) {
+	for i, b := range h.Bounds {
+		if b > bound {
+			break
+		}
+		n += h.Counts[i]
+	}
+	return n
+}
+
+// histogram counts observations, which are whole numbers of some unit. Of those
+// who observe, one may do so at a time; anyone may read meanwhile.
+type histogram struct {
+	bounds []int64
+	counts []atomic.Int64
+	sum    atomic.Uint64 // the bits of a float64, which no number of observations makes run over
+}
+
+func newHistogram(bounds []int64) histogram {
+	return histogram{bounds: bounds, counts: make([]atomic.Int64, len(bounds)+1)}
+}
+
+// observe counts n observations of size v.
+func (h *histogram) observe(v, n int64) {
+	i, _ := slices.BinarySearch(h.bounds, v)
+	h.counts[i].Add(n)
+	h.sum.Store(math.Float64bits(math.Float64frombits(h.sum.Load()) + float64(v)*float64(n)))
+}
+
+// addTo adds what h has counted to sum, which is empty or of the same bounds.
+// One is the observation that is 1 there.
+func (h *histogram) addTo(sum *Histogram, one float64) {
+	if sum.Counts == nil {
+		sum.Counts = make([]int64, len(h.counts))
+		for _, b := range h.bounds {
+			sum.Bounds = append(sum.Bounds, float64(b)/one)
+		}
+	}
+	for i := range h.counts {
+		sum.Counts[i] += h.counts[i].Load()
+	}
+	sum.Sum += math.Float64frombits(h.sum.Load()) / one
+}
+
+// LatencyBuckets returns those bounds of Latency, in seconds, that are round
+// numbers.
+func LatencyBuckets() []float64 {
+	var buckets []float64
+	for _, d := range roundLatencies() {
+		buckets = append(buckets, d.Seconds())
+	}
+	return buckets
+}
+
+func roundLatencies() []time.Duration {
+	const us, ms, s = time.Microsecond, time.Millisecond, time.Second
+	return []time.Duration{
+		100 * us, 250 * us, 500 * us, 1 * ms, 2500 * us, 5 * ms, 10 * ms, 25 * ms, 50 * ms, 100 * ms, 250 * ms, 500 * ms,
+		1 * s, 2500 * ms, 5 * s, 10 * s, 30 * s, 60 * s,
+	}
+}
+
+// LatencySchema is the resolution of Latency in the terms of Prometheus' native
+// histograms: besides LatencyBuckets, its bounds are the powers of 2 to the
+// power of 2^-LatencySchema.
+const LatencySchema = 3
+
+// latencyBounds are in nanoseconds, from some 8 µs to some 9 minutes.
+func latencyBounds() []int64 {
+	const perOctave, lowest, highest = 1 << LatencySchema, -17, 9
+	var bounds []int64
+	for _, d := range roundLatencies() {
+		bounds = append(bounds, d.Nanoseconds())
+	}
+	for k := lowest * perOctave; k <= highest*perOctave; k++ {
+		bounds = append(bounds, int64(math.Round(math.Exp2(float64(k)/perOctave)*1e9)))
+	}
+	slices.Sort(bounds)
+	return slices.Compact(bounds)
+}
+
+// replayBounds are in events.
+func replayBounds() []int64 {
+	return []int64{0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000}
+}
