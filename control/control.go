@@ -44,6 +44,10 @@ type Config struct {
 	// MaxConnections is how many streams the daemon may hold, for Stats.
 	MaxConnections int
 
+	// Descriptors tells how many file descriptors browsers' connections take
+	// and may take, for Stats; unknown where nil.
+	Descriptors func() (used, allowed int)
+
 	// Logger gets what an operator should know; nothing where nil. What
 	// requests carry never goes there.
 	Logger *slog.Logger
@@ -69,6 +73,7 @@ type Broker interface {
 	Users(prefix, after string, limit int) []broker.User
 	Topics(prefix, after string, limit int) []broker.Topic
 	Stats() broker.Stats
+	Latency() broker.Histogram
 	Disconnect(user string, stayAway time.Duration) (ended int, err error)
 	Watch() (*broker.Watch, error)
 }
@@ -84,10 +89,13 @@ type Service struct {
 	pealv1.UnimplementedControlServiceServer
 
 	version string
-	broker  Broker
-	rules   atomic.Pointer[rules]
-	log     *slog.Logger
-	health  *health.Server
+	// descriptors is nil where it is unknown how many there are.
+	descriptors func() (used, allowed int)
+
+	broker Broker
+	rules  atomic.Pointer[rules]
+	log    *slog.Logger
+	health *health.Server
 
 	refusals *refusals
 	limits   *limits
@@ -111,10 +119,12 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		version: cfg.Version,
-		broker:  b,
-		log:     log,
-		health:  health.NewServer(),
+		version:     cfg.Version,
+		descriptors: cfg.Descriptors,
+
+		broker: b,
+		log:    log,
+		health: health.NewServer(),
 
 		refusals: newRefusals(),
 		limits:   newLimits(),

@@ -159,6 +159,7 @@ type fake struct {
 	publish func(broker.Message) (broker.Receipt, error)
 	users   []broker.User
 	stats   broker.Stats
+	latency broker.Histogram
 }
 
 func (f *fake) Publish(_ context.Context, m broker.Message) (broker.Receipt, error) {
@@ -173,6 +174,8 @@ func (f *fake) Users(string, string, int) []broker.User { return f.users }
 func (f *fake) Topics(string, string, int) []broker.Topic { return nil }
 
 func (f *fake) Stats() broker.Stats { return f.stats }
+
+func (f *fake) Latency() broker.Histogram { return f.latency }
 
 func (f *fake) Disconnect(string, time.Duration) (int, error) { return 0, nil }
 

@@ -7,8 +7,8 @@ type rules struct {
 	minter Minter // nil where there is no key
 }
 
-// Reconfigure has calls that come from now on decided by cfg and m. Version and
-// Logger count for nothing there: they stay what they were.
+// Reconfigure has calls that come from now on decided by cfg and m. Version,
+// Descriptors and Logger count for nothing there: they stay what they were.
 //
 // A call that lasts, PublishStream or WatchConnections, goes on if its caller
 // could make it by the new Config; if not, because the token is none of

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -17,38 +16,6 @@ import (
 
 // defaultTokenTTL is how long a token is good where its request doesn't say.
 const defaultTokenTTL = time.Hour
-
-// Stats implements pealv1.ControlServiceServer.
-func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsResponse, error) {
-	st := s.broker.Stats()
-	resp := &pealv1.StatsResponse{
-		Total:          shardStats(st.Total),
-		Users:          toInt32(st.Users),
-		Published:      st.Published,
-		StartedAt:      timestamppb.New(st.StartedAt),
-		Version:        s.version,
-		MaxConnections: toInt32(s.rules.Load().cfg.MaxConnections),
-		Resumes:        &pealv1.Resumes{Replayed: st.Resumes.Replayed, Resets: st.Resumes.Resets},
-	}
-	for _, row := range st.Shards {
-		resp.Shards = append(resp.Shards, shardStats(row))
-	}
-	return resp, nil
-}
-
-func shardStats(st broker.ShardStats) *pealv1.ShardStats {
-	return &pealv1.ShardStats{
-		Shard:                    toInt32(st.Shard),
-		Connections:              toInt32(st.Connections),
-		AuthenticatedConnections: toInt32(st.Authenticated),
-		Connected:                st.Connected,
-		Disconnected:             st.Disconnected,
-		Delivered:                st.Delivered,
-		Dropped:                  st.Dropped,
-		Bytes:                    st.Bytes,
-		QueuedBytes:              st.QueuedBytes,
-	}
-}
 
 // Disconnect implements pealv1.ControlServiceServer.
 func (s *Service) Disconnect(_ context.Context, req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
@@ -104,5 +71,3 @@ func wrongPatterns(patterns []string) (wrong []fieldError) {
 	}
 	return wrong[:min(len(wrong), maxWrong)]
 }
-
-func toInt32(n int) int32 { return int32(max(math.MinInt32, min(n, math.MaxInt32))) }

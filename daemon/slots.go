@@ -42,6 +42,13 @@ func (s *slots) acquire() bool {
 	return true
 }
 
+// inUse returns how many slots are taken, and how many there are.
+func (s *slots) inUse() (used, allowed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used, s.max
+}
+
 func (s *slots) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

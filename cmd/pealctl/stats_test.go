@@ -28,7 +28,12 @@ func someStats(delivered int64) *pealv1.StatsResponse {
 	}
 	return &pealv1.StatsResponse{
 		Total: shard(0), Shards: []*pealv1.ShardStats{shard(0), shard(1)}, Users: 4, Published: 99,
-		StartedAt: timestamppb.New(time.Unix(1e9, 0)), Version: "1.2.3", MaxConnections: 1000,
+		StartedAt: timestamppb.New(time.Unix(1e9, 0)), Version: "1.2.3", MaxConnections: 1000, Topics: 6,
+		// Of each 1000, 800 took up to 1 ms, 150 up to 10 ms, 40 up to 1 s and
+		// 10 longer.
+		Latency: &pealv1.Histogram{Count: delivered, Buckets: []*pealv1.HistogramBucket{
+			{UpperBound: 0.001, Count: delivered * 8 / 10}, {UpperBound: 0.01, Count: delivered * 95 / 100}, {UpperBound: 1, Count: delivered * 99 / 100},
+		}},
 	}
 }
 
@@ -36,7 +41,7 @@ func TestStats(t *testing.T) {
 	d := startDaemon(t)
 	d.stats = func() *pealv1.StatsResponse { return someStats(1000) }
 	r := d.pealctl(t, []string{"stats"})
-	for _, part := range []string{"peald 1.2.3", "3 streams", "at most 1000", "4 users", "99 events", "7 (client 5, slow 2)", "all"} {
+	for _, part := range []string{"peald 1.2.3", "3 streams", "at most 1000", "4 users", "6 topics", "99 events", "latency p50 625µs, p99 1s, resumed", "7 (client 5, slow 2)", "all"} {
 		if r.status != 0 || !strings.Contains(r.stdout, part) {
 			t.Errorf("lacks %q:\n%s%s", part, r.stdout, r.stderr)
 		}
@@ -45,6 +50,32 @@ func TestStats(t *testing.T) {
 	var reply pealv1.StatsResponse
 	if err := protojson.Unmarshal([]byte(r.stdout), &reply); err != nil || reply.GetPublished() != 99 {
 		t.Errorf("%q is not the reply: %v", r.stdout, err)
+	}
+}
+
+func TestLatencyIsOfWhatCameSince(t *testing.T) {
+	histogram := func(counts ...int64) *pealv1.Histogram {
+		h := &pealv1.Histogram{Count: counts[len(counts)-1]}
+		for i, bound := range []float64{0.000_01, 0.001, 0.01, 1, 64} {
+			h.Buckets = append(h.Buckets, &pealv1.HistogramBucket{UpperBound: bound, Count: counts[i]})
+		}
+		return h
+	}
+	for _, c := range []struct {
+		is, before *pealv1.Histogram
+		want       string
+	}{
+		{nil, nil, "p50 -, p99 -"},
+		{histogram(0, 0, 0, 0, 0, 0), nil, "p50 -, p99 -"},
+		{histogram(5, 5, 9, 9, 9, 9), histogram(5, 5, 9, 9, 9, 9), "p50 -, p99 -"},
+		{histogram(100, 100, 100, 100, 100, 100), nil, "p50 5µs, p99 9.9µs"},
+		{histogram(100, 100, 200, 200, 200, 200), histogram(100, 100, 100, 100, 100, 100), "p50 5.5ms, p99 9.91ms"},
+		{histogram(0, 0, 0, 0, 50, 100), nil, "p50 1m4s, p99 >1m4s"},
+		{histogram(0, 0, 0, 100, 100, 100), nil, "p50 505ms, p99 990ms"},
+	} {
+		if got := main.Latencies(c.is, c.before); got != c.want {
+			t.Errorf("latency of %v since %v is %q, want %q", c.is, c.before, got, c.want)
+		}
 	}
 }
 
@@ -109,7 +140,7 @@ func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
 		return someStats(n)
 	}
 	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms")
-	w.until(t, "99 events published (0.0/s), resumed")
+	w.until(t, "99 events published (0.0/s), latency p50 625µs, p99 1s, resumed")
 	w.until(t, "SHARD", "EVENTS/S", "ENDS/S")
 	w.until(t, "all")
 	d.set(func() { d.fail = status.Error(codes.Unavailable, "stopping") })

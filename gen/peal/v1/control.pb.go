@@ -1727,7 +1727,19 @@ type StatsResponse struct {
 	// The streams that this daemon may hold.
 	MaxConnections int32 `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// The streams that came with a last event id, since the start.
-	Resumes       *Resumes `protobuf:"bytes,8,opt,name=resumes,proto3" json:"resumes,omitempty"`
+	Resumes *Resumes `protobuf:"bytes,8,opt,name=resumes,proto3" json:"resumes,omitempty"`
+	// The events accepted since the start, by whom they were for.
+	PublishedByAudience *PublishedByAudience `protobuf:"bytes,9,opt,name=published_by_audience,json=publishedByAudience,proto3" json:"published_by_audience,omitempty"`
+	// Topics and patterns that at least one stream subscribes to.
+	Topics int32 `protobuf:"varint,10,opt,name=topics,proto3" json:"topics,omitempty"`
+	// The log of recent events.
+	Log *Log `protobuf:"bytes,11,opt,name=log,proto3" json:"log,omitempty"`
+	// The descriptors that browsers' connections take.
+	Descriptors *Descriptors `protobuf:"bytes,12,opt,name=descriptors,proto3" json:"descriptors,omitempty"`
+	// How long events took, in seconds, from when they were accepted until they
+	// were handed to a socket, once for each stream that got one live. What came
+	// out of the log is no part of it.
+	Latency       *Histogram `protobuf:"bytes,13,opt,name=latency,proto3" json:"latency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1818,20 +1830,363 @@ func (x *StatsResponse) GetResumes() *Resumes {
 	return nil
 }
 
+func (x *StatsResponse) GetPublishedByAudience() *PublishedByAudience {
+	if x != nil {
+		return x.PublishedByAudience
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetTopics() int32 {
+	if x != nil {
+		return x.Topics
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetLog() *Log {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetDescriptors() *Descriptors {
+	if x != nil {
+		return x.Descriptors
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetLatency() *Histogram {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+// PublishedByAudience counts events by whom they were for.
+type PublishedByAudience struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those to every stream.
+	Broadcast int64 `protobuf:"varint,1,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	// Those to one user.
+	User int64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Those to the subscribers of one topic.
+	Topic         int64 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishedByAudience) Reset() {
+	*x = PublishedByAudience{}
+	mi := &file_peal_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishedByAudience) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishedByAudience) ProtoMessage() {}
+
+func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
+func (*PublishedByAudience) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PublishedByAudience) GetBroadcast() int64 {
+	if x != nil {
+		return x.Broadcast
+	}
+	return 0
+}
+
+func (x *PublishedByAudience) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *PublishedByAudience) GetTopic() int64 {
+	if x != nil {
+		return x.Topic
+	}
+	return 0
+}
+
+// Log is what the log of recent events holds now.
+type Log struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events.
+	Events int64 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
+	// The memory of events and index, of which history.max_bytes is the bound.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// When the oldest event was published; absent where there is none.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Log) Reset() {
+	*x = Log{}
+	mi := &file_peal_v1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Log) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Log) ProtoMessage() {}
+
+func (x *Log) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Log.ProtoReflect.Descriptor instead.
+func (*Log) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Log) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *Log) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Log) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// Descriptors are the file descriptors that browsers' connections take, with a
+// stream or without. Where all are taken, the system keeps new connections
+// waiting.
+type Descriptors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that are taken now.
+	Used int32 `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
+	// Those that may be.
+	Allowed       int32 `protobuf:"varint,2,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Descriptors) Reset() {
+	*x = Descriptors{}
+	mi := &file_peal_v1_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Descriptors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Descriptors) ProtoMessage() {}
+
+func (x *Descriptors) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
+func (*Descriptors) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Descriptors) GetUsed() int32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Descriptors) GetAllowed() int32 {
+	if x != nil {
+		return x.Allowed
+	}
+	return 0
+}
+
+// Histogram counts observations since the start. What came between two replies
+// is the difference of their counts.
+type Histogram struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The buckets, in ascending order: the same in every reply of a daemon.
+	Buckets []*HistogramBucket `protobuf:"bytes,1,rep,name=buckets,proto3" json:"buckets,omitempty"`
+	// All observations, also those above the last bucket.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// The sum of all observations.
+	Sum           float64 `protobuf:"fixed64,3,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Histogram) Reset() {
+	*x = Histogram{}
+	mi := &file_peal_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Histogram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Histogram) ProtoMessage() {}
+
+func (x *Histogram) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
+func (*Histogram) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Histogram) GetBuckets() []*HistogramBucket {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+func (x *Histogram) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Histogram) GetSum() float64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+// HistogramBucket counts the observations up to a bound, those of the buckets
+// before it included.
+type HistogramBucket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bound, inclusive.
+	UpperBound float64 `protobuf:"fixed64,1,opt,name=upper_bound,json=upperBound,proto3" json:"upper_bound,omitempty"`
+	// The observations of at most that size.
+	Count         int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistogramBucket) Reset() {
+	*x = HistogramBucket{}
+	mi := &file_peal_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistogramBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistogramBucket) ProtoMessage() {}
+
+func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
+func (*HistogramBucket) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *HistogramBucket) GetUpperBound() float64 {
+	if x != nil {
+		return x.UpperBound
+	}
+	return 0
+}
+
+func (x *HistogramBucket) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Resumes counts the streams that came with a last event id.
 type Resumes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Those that went on from there without a hole.
 	Replayed int64 `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// Those that were told of a hole by peald.reset, by its reason.
-	Resets        map[string]int64 `protobuf:"bytes,2,rep,name=resets,proto3" json:"resets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Resets map[string]int64 `protobuf:"bytes,2,rep,name=resets,proto3" json:"resets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Those that ended before all that they had missed was replayed.
+	Ended         int64 `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2198,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2211,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -1871,6 +2226,13 @@ func (x *Resumes) GetResets() map[string]int64 {
 		return x.Resets
 	}
 	return nil
+}
+
+func (x *Resumes) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
 }
 
 // ShardStats is what one shard holds, and has done since the start.
@@ -1893,14 +2255,19 @@ type ShardStats struct {
 	// Bytes handed to sockets, heartbeats included.
 	Bytes int64 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Bytes that wait for sockets now.
-	QueuedBytes   int64 `protobuf:"varint,9,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	QueuedBytes int64 `protobuf:"varint,9,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// Events that the shard has yet to put into its streams' queues.
+	WaitingEvents int64 `protobuf:"varint,10,opt,name=waiting_events,json=waitingEvents,proto3" json:"waiting_events,omitempty"`
+	// How long ago the oldest of them was accepted; in the total, that of all
+	// shards.
+	Lag           *durationpb.Duration `protobuf:"bytes,11,opt,name=lag,proto3" json:"lag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2279,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2292,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -1991,6 +2358,20 @@ func (x *ShardStats) GetQueuedBytes() int64 {
 	return 0
 }
 
+func (x *ShardStats) GetWaitingEvents() int64 {
+	if x != nil {
+		return x.WaitingEvents
+	}
+	return 0
+}
+
+func (x *ShardStats) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
 // CreateTokenRequest describes a subscriber token.
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2009,7 +2390,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2402,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2415,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -2072,7 +2453,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2465,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2478,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -2228,7 +2609,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x03for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03for\"6\n" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\"\x0e\n" +
-	"\fStatsRequest\"\xc5\x02\n" +
+	"\fStatsRequest\"\xb5\x04\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -2238,13 +2619,39 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12'\n" +
 	"\x0fmax_connections\x18\a \x01(\x05R\x0emaxConnections\x12*\n" +
-	"\aresumes\x18\b \x01(\v2\x10.peal.v1.ResumesR\aresumes\"\x96\x01\n" +
+	"\aresumes\x18\b \x01(\v2\x10.peal.v1.ResumesR\aresumes\x12P\n" +
+	"\x15published_by_audience\x18\t \x01(\v2\x1c.peal.v1.PublishedByAudienceR\x13publishedByAudience\x12\x16\n" +
+	"\x06topics\x18\n" +
+	" \x01(\x05R\x06topics\x12\x1e\n" +
+	"\x03log\x18\v \x01(\v2\f.peal.v1.LogR\x03log\x126\n" +
+	"\vdescriptors\x18\f \x01(\v2\x14.peal.v1.DescriptorsR\vdescriptors\x12,\n" +
+	"\alatency\x18\r \x01(\v2\x12.peal.v1.HistogramR\alatency\"]\n" +
+	"\x13PublishedByAudience\x12\x1c\n" +
+	"\tbroadcast\x18\x01 \x01(\x03R\tbroadcast\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05topic\x18\x03 \x01(\x03R\x05topic\"e\n" +
+	"\x03Log\x12\x16\n" +
+	"\x06events\x18\x01 \x01(\x03R\x06events\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\";\n" +
+	"\vDescriptors\x12\x12\n" +
+	"\x04used\x18\x01 \x01(\x05R\x04used\x12\x18\n" +
+	"\aallowed\x18\x02 \x01(\x05R\aallowed\"g\n" +
+	"\tHistogram\x122\n" +
+	"\abuckets\x18\x01 \x03(\v2\x18.peal.v1.HistogramBucketR\abuckets\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x10\n" +
+	"\x03sum\x18\x03 \x01(\x01R\x03sum\"H\n" +
+	"\x0fHistogramBucket\x12\x1f\n" +
+	"\vupper_bound\x18\x01 \x01(\x01R\n" +
+	"upperBound\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\xac\x01\n" +
 	"\aResumes\x12\x1a\n" +
 	"\breplayed\x18\x01 \x01(\x03R\breplayed\x124\n" +
-	"\x06resets\x18\x02 \x03(\v2\x1c.peal.v1.Resumes.ResetsEntryR\x06resets\x1a9\n" +
+	"\x06resets\x18\x02 \x03(\v2\x1c.peal.v1.Resumes.ResetsEntryR\x06resets\x12\x14\n" +
+	"\x05ended\x18\x03 \x01(\x03R\x05ended\x1a9\n" +
 	"\vResetsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xfa\x03\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xce\x04\n" +
 	"\n" +
 	"ShardStats\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x05R\x05shard\x12 \n" +
@@ -2255,7 +2662,10 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\tdelivered\x18\x06 \x01(\x03R\tdelivered\x12:\n" +
 	"\adropped\x18\a \x03(\v2 .peal.v1.ShardStats.DroppedEntryR\adropped\x12\x14\n" +
 	"\x05bytes\x18\b \x01(\x03R\x05bytes\x12!\n" +
-	"\fqueued_bytes\x18\t \x01(\x03R\vqueuedBytes\x1a?\n" +
+	"\fqueued_bytes\x18\t \x01(\x03R\vqueuedBytes\x12%\n" +
+	"\x0ewaiting_events\x18\n" +
+	" \x01(\x03R\rwaitingEvents\x12+\n" +
+	"\x03lag\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03lag\x1a?\n" +
 	"\x11DisconnectedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
@@ -2297,7 +2707,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_peal_v1_control_proto_goTypes = []any{
 	(*BroadcastRequest)(nil),         // 0: peal.v1.BroadcastRequest
 	(*BroadcastResponse)(nil),        // 1: peal.v1.BroadcastResponse
@@ -2325,68 +2735,80 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*DisconnectResponse)(nil),       // 23: peal.v1.DisconnectResponse
 	(*StatsRequest)(nil),             // 24: peal.v1.StatsRequest
 	(*StatsResponse)(nil),            // 25: peal.v1.StatsResponse
-	(*Resumes)(nil),                  // 26: peal.v1.Resumes
-	(*ShardStats)(nil),               // 27: peal.v1.ShardStats
-	(*CreateTokenRequest)(nil),       // 28: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 29: peal.v1.CreateTokenResponse
-	nil,                              // 30: peal.v1.Resumes.ResetsEntry
-	nil,                              // 31: peal.v1.ShardStats.DisconnectedEntry
-	nil,                              // 32: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),      // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 34: google.protobuf.Timestamp
+	(*PublishedByAudience)(nil),      // 26: peal.v1.PublishedByAudience
+	(*Log)(nil),                      // 27: peal.v1.Log
+	(*Descriptors)(nil),              // 28: peal.v1.Descriptors
+	(*Histogram)(nil),                // 29: peal.v1.Histogram
+	(*HistogramBucket)(nil),          // 30: peal.v1.HistogramBucket
+	(*Resumes)(nil),                  // 31: peal.v1.Resumes
+	(*ShardStats)(nil),               // 32: peal.v1.ShardStats
+	(*CreateTokenRequest)(nil),       // 33: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 34: peal.v1.CreateTokenResponse
+	nil,                              // 35: peal.v1.Resumes.ResetsEntry
+	nil,                              // 36: peal.v1.ShardStats.DisconnectedEntry
+	nil,                              // 37: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	33, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	33, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	33, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	33, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	38, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	38, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	38, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	38, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	8,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	9,  // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	10, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	13, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	34, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	39, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	16, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	13, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	19, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	20, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	21, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	34, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	34, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	33, // 16: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	27, // 17: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	27, // 18: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	34, // 19: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	26, // 20: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	30, // 21: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	31, // 22: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	32, // 23: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	33, // 24: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	34, // 25: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 26: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	2,  // 27: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	4,  // 28: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	6,  // 29: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	11, // 30: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	14, // 31: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	17, // 32: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	22, // 33: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	24, // 34: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	28, // 35: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	1,  // 36: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	3,  // 37: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	5,  // 38: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	7,  // 39: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	12, // 40: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	15, // 41: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	18, // 42: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	23, // 43: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	25, // 44: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	29, // 45: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	36, // [36:46] is the sub-list for method output_type
-	26, // [26:36] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	39, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	39, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	38, // 16: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	32, // 17: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	32, // 18: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	39, // 19: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	31, // 20: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	26, // 21: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	27, // 22: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	28, // 23: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	29, // 24: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	39, // 25: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	30, // 26: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	35, // 27: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	36, // 28: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	37, // 29: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	38, // 30: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	38, // 31: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	39, // 32: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 33: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	2,  // 34: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	4,  // 35: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	6,  // 36: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	11, // 37: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	14, // 38: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	17, // 39: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	22, // 40: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	24, // 41: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	33, // 42: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	1,  // 43: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	3,  // 44: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	5,  // 45: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	7,  // 46: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	12, // 47: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	15, // 48: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	18, // 49: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	23, // 50: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	25, // 51: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	34, // 52: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	43, // [43:53] is the sub-list for method output_type
+	33, // [33:43] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -2411,7 +2833,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,80 @@
+package control
+
+import (
+	"context"
+	"math"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// Stats implements pealv1.ControlServiceServer.
+func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsResponse, error) {
+	st := s.broker.Stats()
+	resp := &pealv1.StatsResponse{
+		Total:               shardStats(st.Total),
+		Users:               toInt32(st.Users),
+		Published:           st.Published,
+		StartedAt:           timestamppb.New(st.StartedAt),
+		Version:             s.version,
+		MaxConnections:      toInt32(s.rules.Load().cfg.MaxConnections),
+		Resumes:             &pealv1.Resumes{Replayed: st.Resumes.Replayed, Resets: st.Resumes.Resets, Ended: st.Resumes.Ended},
+		PublishedByAudience: &pealv1.PublishedByAudience{Broadcast: st.ByAudience.Broadcast, User: st.ByAudience.User, Topic: st.ByAudience.Topic},
+		Topics:              toInt32(st.Topics),
+		Log:                 &pealv1.Log{Events: int64(st.LogEvents), Bytes: int64(st.LogBytes)},
+		Latency:             histogram(s.broker.Latency()),
+	}
+	if !st.LogSince.IsZero() {
+		resp.Log.Since = timestamppb.New(st.LogSince)
+	}
+	if s.descriptors != nil {
+		used, allowed := s.descriptors()
+		resp.Descriptors = &pealv1.Descriptors{Used: toInt32(used), Allowed: toInt32(allowed)}
+	}
+	for _, row := range st.Shards {
+		resp.Shards = append(resp.Shards, shardStats(row))
+	}
+	return resp, nil
+}
+
+func shardStats(st broker.ShardStats) *pealv1.ShardStats {
+	return &pealv1.ShardStats{
+		Shard:                    toInt32(st.Shard),
+		Connections:              toInt32(st.Connections),
+		AuthenticatedConnections: toInt32(st.Authenticated),
+		Connected:                st.Connected,
+		Disconnected:             st.Disconnected,
+		Delivered:                st.Delivered,
+		Dropped:                  st.Dropped,
+		Bytes:                    st.Bytes,
+		QueuedBytes:              st.QueuedBytes,
+		WaitingEvents:            st.WaitingEvents,
+		Lag:                      durationpb.New(st.Lag),
+	}
+}
+
+// bucketStep is how far the bounds of a histogram's buckets are apart at least:
+// by a bit less than the square root of 2, whose powers are among them.
+const bucketStep = 1.4
+
+// histogram shows h with fewer buckets than it has.
+func histogram(h broker.Histogram) *pealv1.Histogram {
+	shown := &pealv1.Histogram{Count: h.Count(), Sum: h.Sum}
+	var (
+		last   float64
+		atMost int64
+	)
+	for i, bound := range h.Bounds {
+		atMost += h.Counts[i]
+		if bound >= bucketStep*last {
+			last = bound
+			shown.Buckets = append(shown.Buckets, &pealv1.HistogramBucket{UpperBound: bound, Count: atMost})
+		}
+	}
+	return shown
+}
+
+func toInt32(n int) int32 { return int32(max(math.MinInt32, min(n, math.MaxInt32))) }
