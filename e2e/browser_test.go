@@ -116,7 +116,7 @@ type chromium struct{ ctx context.Context }
 
 // startChromium starts a browser with a profile of its own, or ends the test
 // where there is none.
-func startChromium(t *testing.T) chromium {
+func startChromium(t *testing.T, more ...chromedp.ExecAllocatorOption) chromium {
 	t.Helper()
 
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
@@ -128,7 +128,7 @@ func startChromium(t *testing.T) chromium {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true),
 	)
-	allocator, cancelAllocator := chromedp.NewExecAllocator(t.Context(), options...)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
 	t.Cleanup(cancelAllocator)
 
 	ctx, cancel := chromedp.NewContext(allocator)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -54,20 +55,10 @@ func units(t *testing.T) []string {
 func runnable(t *testing.T, unit string) string {
 	t.Helper()
 
-	content, err := os.ReadFile(unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	here, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	copied := filepath.Join(t.TempDir(), filepath.Base(unit))
-	if err := os.WriteFile(copied, bytes.ReplaceAll(content, []byte("=/usr/bin/peald "), []byte("="+here+" ")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	return copied
+	return write(t, filepath.Base(unit), strings.ReplaceAll(read(t, unit), "=/usr/bin/peald ", "="+here+" "))
 }
