@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,17 +14,28 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
+// maxNames bounds the names whose calls are counted, for an authority may sign
+// a new name for each process that it starts. Of more, the one that has been
+// silent for longest begins anew when it comes back, which then costs it
+// nothing: a second of silence is enough for that.
+const maxNames = 10_000
+
 // limits bound the calls a second of each caller, by name; those without a
-// name share one. Names are the operator's and the authorities' to give, so
-// there are no more of them than they made.
+// name share one.
 type limits struct {
 	perSecond atomic.Int64 // 0 is no limit; stored under mu
 
 	mu     sync.Mutex
-	byName map[string]*rate.Limiter
+	byName *simplelru.LRU[string, *rate.Limiter]
 }
 
-func newLimits() *limits { return &limits{byName: make(map[string]*rate.Limiter)} }
+func newLimits() *limits {
+	byName, err := simplelru.NewLRU[string, *rate.Limiter](maxNames, nil)
+	if err != nil {
+		panic(err) // maxNames is not positive
+	}
+	return &limits{byName: byName}
+}
 
 // set has all that is asked for from now on bounded anew.
 func (l *limits) set(perSecond int) {
@@ -33,9 +45,9 @@ func (l *limits) set(perSecond int) {
 		return
 	}
 	if perSecond == 0 {
-		clear(l.byName)
+		l.byName.Purge()
 	}
-	for _, limiter := range l.byName {
+	for _, limiter := range l.byName.Values() {
 		limiter.SetLimit(rate.Limit(perSecond))
 		limiter.SetBurst(perSecond)
 	}
@@ -52,10 +64,10 @@ func (l *limits) of(c caller, method string) *rate.Limiter {
 	if perSecond == 0 {
 		return nil
 	}
-	limiter, ok := l.byName[c.name]
+	limiter, ok := l.byName.Get(c.name)
 	if !ok {
 		limiter = rate.NewLimiter(rate.Limit(perSecond), perSecond)
-		l.byName[c.name] = limiter
+		l.byName.Add(c.name, limiter)
 	}
 	return limiter
 }

@@ -1,9 +1,11 @@
 package control_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -66,6 +68,27 @@ func TestRateLimitIsOfEachName(t *testing.T) {
 	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("REST answers %s with Retry-After %q, want 429 and 1", resp.Status, resp.Header.Get("Retry-After"))
 	}
+}
+
+func TestRateLimitRemembersSoManyNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := control.NewLimits(1)
+		if err := l.Take("busy"); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 3 * control.MaxNames {
+			if err := l.Take(fmt.Sprintf("process-%d", n)); err != nil {
+				t.Fatalf("a name that never called: %v", err)
+			}
+			// Whoever runs wild is not forgotten for the sake of others.
+			if l.Take("busy") == nil {
+				t.Fatalf("after %d other names a caller has its calls anew", n)
+			}
+		}
+		if got := l.Names(); got != control.MaxNames {
+			t.Errorf("%d names are remembered, want %d", got, control.MaxNames)
+		}
+	})
 }
 
 func TestPublishStreamWaitsForTheRate(t *testing.T) {
