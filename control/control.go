@@ -99,6 +99,7 @@ type Service struct {
 
 	refusals *refusals
 	limits   *limits
+	metrics  *metrics
 	standing *standing
 
 	draining  chan struct{}  // closed when the calls that last are to end
@@ -128,6 +129,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 
 		refusals: newRefusals(),
 		limits:   newLimits(),
+		metrics:  newMetrics(),
 		standing: newStanding(),
 
 		draining: make(chan struct{}),

@@ -43,6 +43,31 @@ const (
 	reasonInternal         = "INTERNAL"
 )
 
+// codesOfReasons has all reasons that calls are refused for, each with its
+// code. That a caller gave up is none.
+func codesOfReasons() map[string]codes.Code {
+	return map[string]codes.Code{
+		reasonInvalidField:     codes.InvalidArgument,
+		reasonInvalidRequest:   codes.InvalidArgument,
+		reasonRequestTooLarge:  codes.ResourceExhausted,
+		reasonMediaType:        codes.InvalidArgument,
+		reasonTokenMissing:     codes.Unauthenticated,
+		reasonTokenUnknown:     codes.Unauthenticated,
+		reasonScopeMissing:     codes.PermissionDenied,
+		reasonNoSigningKey:     codes.FailedPrecondition,
+		reasonKeyUsed:          codes.AlreadyExists,
+		reasonWatchOverflow:    codes.Aborted,
+		reasonRateLimit:        codes.ResourceExhausted,
+		reasonStopping:         codes.Unavailable,
+		reasonDeadline:         codes.DeadlineExceeded,
+		reasonForeignOrigin:    codes.PermissionDenied,
+		reasonForeignHost:      codes.PermissionDenied,
+		reasonUnknownPath:      codes.NotFound,
+		reasonMethodNotAllowed: codes.Unimplemented,
+		reasonInternal:         codes.Internal,
+	}
+}
+
 // refusedError is a request that is not carried out, in the words that the
 // caller gets.
 type refusedError struct {

@@ -35,9 +35,9 @@ func queries() map[string]proto.Message {
 
 // newGateway returns the REST twin of client's calls. It is strict where the
 // gateway's own handlers let things pass: what a request says and nobody would
-// read is refused by name.
-func newGateway(client pealv1.ControlServiceClient) (http.Handler, error) {
-	g := &gateway{queries: queries()}
+// read is refused by name. WriteError answers with the error.
+func newGateway(client pealv1.ControlServiceClient, writeError func(http.ResponseWriter, error)) (http.Handler, error) {
+	g := &gateway{queries: queries(), writeError: writeError}
 
 	routes := runtime.NewServeMux(
 		runtime.WithDisablePathLengthFallback(),
@@ -90,6 +90,8 @@ type gateway struct {
 	routes *runtime.ServeMux
 
 	queries map[string]proto.Message
+
+	writeError func(http.ResponseWriter, error)
 }
 
 // ServeHTTP implements http.Handler.
@@ -117,7 +119,7 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 			err = checkContentType(r.Body)
 		}
 		if err != nil {
-			writeError(w, err)
+			g.writeError(w, err)
 			return
 		}
 		if body, ok := r.Body.(*requestBody); ok {
@@ -214,16 +216,16 @@ func (g *gateway) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marsh
 	if status.Code(err) == codes.Canceled && r.Context().Err() == nil {
 		err = broker.ErrClosed
 	}
-	writeError(w, err)
+	g.writeError(w, err)
 }
 
 // unrouted answers a request that no route matches.
 func (g *gateway) unrouted(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, _ int) {
 	if allowed := g.methods(r); len(allowed) > 0 {
-		writeError(w, methodNotAllowed(w, r, allowed))
+		g.writeError(w, methodNotAllowed(w, r, allowed))
 		return
 	}
-	writeError(w, unknownPath())
+	g.writeError(w, unknownPath())
 }
 
 // methods are those that r's path has.

@@ -48,6 +48,7 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 }
 
 func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	began := time.Now()
 	c, err := s.admit(ctx, info.FullMethod)
 	if err == nil {
 		err = s.limits.take(c, info.FullMethod)
@@ -58,11 +59,13 @@ func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 	if err != nil {
 		resp, err = nil, s.answer(ctx, info.FullMethod, err)
 	}
+	s.metrics.ended(info.FullMethod, began, err)
 	s.audit(ctx, c, info.FullMethod, req, err)
 	return resp, err
 }
 
 func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	began := time.Now()
 	call := s.standing.begin(stream, info.FullMethod)
 	defer s.standing.end(call)
 	ctx := call.Context()
@@ -84,6 +87,7 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		err = s.answer(ctx, info.FullMethod, err)
 	}
+	s.metrics.ended(info.FullMethod, began, err)
 	s.audit(ctx, c, info.FullMethod, nil, err)
 	return err
 }
@@ -91,6 +95,7 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 // answer is err as the caller gets it. What the caller is not to see, the log
 // gets.
 func (s *Service) answer(ctx context.Context, method string, err error) error {
+	s.metrics.refuse(err)
 	st, told := statusOf(err)
 	if !told {
 		s.logFailure(ctx, method, err)

@@ -153,6 +153,7 @@ func (s *Service) publishArrival(ctx context.Context, a arrival, ack *pealv1.Pub
 		s.logFailure(ctx, pealv1.ControlService_PublishStream_FullMethodName, err)
 		refused = internalError()
 	}
+	s.metrics.refuse(refused)
 	ack.Error = refused.publishError()
 	return nil
 }

@@ -39,7 +39,7 @@ func (s *Service) RESTHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	gateway, err := newGateway(pealv1.NewControlServiceClient(conn))
+	gateway, err := newGateway(pealv1.NewControlServiceClient(conn), s.writeError)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *Service) RESTHandler() (http.Handler, error) {
 	// origin.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, refuse(codes.PermissionDenied, reasonForeignOrigin,
+		s.writeError(w, refuse(codes.PermissionDenied, reasonForeignOrigin,
 			"a web page of another origin may not call the control plane"))
 	}))
 	return &rest{service: s, calls: protection.Handler(http.MaxBytesHandler(gateway, MaxRequest))}, nil
@@ -61,7 +61,7 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, "/v1/"):
 		if err := h.checkHost(r); err != nil {
-			writeError(w, err)
+			h.service.writeError(w, err)
 			return
 		}
 		h.calls.ServeHTTP(w, r)
@@ -76,13 +76,13 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.page(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8", "starting or stopping")
 		}
 	default:
-		writeError(w, unknownPath())
+		h.service.writeError(w, unknownPath())
 	}
 }
 
 func (h *rest) page(w http.ResponseWriter, r *http.Request, status int, contentType, body string) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		writeError(w, methodNotAllowed(w, r, []string{http.MethodGet}))
+		h.service.writeError(w, methodNotAllowed(w, r, []string{http.MethodGet}))
 		return
 	}
 	w.Header().Set("Content-Type", contentType)
@@ -133,11 +133,15 @@ func methodNotAllowed(w http.ResponseWriter, r *http.Request, allowed []string) 
 }
 
 // writeError answers with err as a google.rpc.Status in JSON.
-func writeError(w http.ResponseWriter, err error) {
+func (s *Service) writeError(w http.ResponseWriter, err error) {
 	st, _ := statusOf(err)
 	code := runtime.HTTPStatusFromCode(st.Code())
-	if refused := refusalOf(err); refused != nil && refused.httpStatus != 0 {
-		code = refused.httpStatus
+	if refused := refusalOf(err); refused != nil {
+		// The others are those of calls inside the process, and counted there.
+		s.metrics.refuse(err)
+		if refused.httpStatus != 0 {
+			code = refused.httpStatus
+		}
 	}
 	switch code {
 	case http.StatusUnauthorized:

@@ -89,7 +89,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	}
 	p.control = newControl(cfg, opts.Version, p.broker, p.access, descriptors.streams, p.slots.inUse, log)
 	p.grpc = newGRPCServer(p.control, callerTLS)
-	metrics, err := metricsHandler(opts.Registry, newFigures(p.broker.Stats, p.refused, descriptors.streams), log)
+	metrics, err := metricsHandler(opts.Registry, log, newFigures(p.broker.Stats, p.refused, descriptors.streams), p.control.Metrics())
 	if err != nil {
 		return nil, err
 	}
@@ -195,15 +195,14 @@ func newGRPCServer(service *control.Service, tlsConfig *tls.Config) *grpc.Server
 }
 
 // metricsHandler registers what the daemon measures, and shows registry.
-func metricsHandler(registry *prometheus.Registry, parts *figures, log *slog.Logger) (http.Handler, error) {
+func metricsHandler(registry *prometheus.Registry, log *slog.Logger, parts ...prometheus.Collector) (http.Handler, error) {
 	if registry == nil {
 		registry = prometheus.NewRegistry()
 	}
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(parts,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		parts,
-	} {
+	) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
