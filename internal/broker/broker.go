@@ -294,6 +294,11 @@ func (b *Broker) join(st *Stream, preamble *event) error {
 func (b *Broker) leave(st *Stream, why Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.uncount(st, why)
+}
+
+// uncount is leave for whoever has b.mu.
+func (b *Broker) uncount(st *Stream, why Reason) {
 	b.open[st.shard.number]--
 	b.total--
 	if a := st.account; a == nil {

@@ -7,15 +7,20 @@ import (
 )
 
 // greeting is a stream's first block: what EventSource is to wait before it
-// reconnects, up to a quarter more or less than configured, and the position
-// that it starts from; or a reset that says why it can't go on from lastID.
+// reconnects, and the position that it starts from; or a reset that says why it
+// can't go on from lastID.
 func (s *shard) greeting(cursor uint64, reset, lastID string) *event {
-	retry := s.cfg.Retry - s.cfg.Retry/4 + rand.N(s.cfg.Retry/2+1)
-	block := eventstream.AppendRetry(nil, retry)
+	block := s.appendRetry(nil)
 	if reset != "" {
 		return resetEvent(block, s.broker.id(cursor), reset, lastID)
 	}
 	return &event{frame: s.appendMark(block, cursor, "open")}
+}
+
+// appendRetry appends what EventSource is to wait before it reconnects, up to a
+// quarter more or less than configured.
+func (s *shard) appendRetry(dst []byte) []byte {
+	return eventstream.AppendRetry(dst, s.cfg.Retry-s.cfg.Retry/4+rand.N(s.cfg.Retry/2+1))
 }
 
 // appendMark appends the end of a block that tells the position and dispatches

@@ -36,6 +36,7 @@ type shard struct {
 	now       int64    // Unix nanoseconds, as of this turn
 	heartbeat *event   // of this tick
 	closing   bool
+	drains    drains
 
 	taken   int64 // events taken out of the mailbox since the start
 	delays  delays
@@ -51,6 +52,9 @@ const (
 	hangUp
 	disconnect
 	reconfigure
+	beginDrain
+	endDrain
+	farewell
 	shutdown
 )
 
@@ -59,7 +63,8 @@ type item struct {
 	kind   itemKind
 	event  *event  // deliver; join: the stream's preamble
 	group  *group  // deliver, disconnect: whose streams; nil for all of the shard
-	stream *Stream // join, ready, hangUp
+	stream *Stream // join, ready, hangUp, farewell
+	drain  *drain  // beginDrain, endDrain
 }
 
 // stuckSince says since when a stream's sink has taken nothing.
@@ -106,12 +111,16 @@ func (s *shard) run() {
 			select {
 			case <-s.ticker.C:
 				s.onTick()
+			case <-s.drains.due():
+				s.cutLeaving()
 			default:
 			}
 		} else {
 			s.measure()
 			select {
 			case <-s.mail.wake:
+			case <-s.drains.due():
+				s.cutLeaving()
 			case <-s.ticker.C:
 				s.onTick()
 			}
@@ -119,6 +128,7 @@ func (s *shard) run() {
 		s.now = time.Now().UnixNano()
 		s.delays.measure(s.now)
 		s.takeMail()
+		s.shed()
 		s.flushSome()
 	}
 	s.end()
@@ -209,6 +219,15 @@ func (s *shard) handle(it *item) {
 		it.group.each(func(st *Stream) { s.drop(st, Disconnected) })
 	case reconfigure:
 		s.reconfigure()
+	case beginDrain:
+		s.beginDrain(it.drain)
+	case endDrain:
+		s.endDrain(it.drain)
+	case farewell:
+		s.drains.called--
+		if !it.stream.closed {
+			s.part(it.stream, Drained)
+		}
 	case shutdown:
 		s.closing = true
 	}
@@ -361,6 +380,9 @@ func (s *shard) catchUp(st *Stream) {
 	s.figures.queuedBytes.Add(int64(st.queue.bytes - before))
 	clear(events)
 	s.replayed = events
+	if st.leaving && live {
+		s.sayFarewell(st)
+	}
 }
 
 // flush hands what waits for st to its sink, in one write.
@@ -410,6 +432,10 @@ func (s *shard) flush(st *Stream) {
 		st.stuck = s.now
 		return
 	}
+	if st.leaving && q.len() == 0 && !st.behind {
+		s.drop(st, st.why)
+		return
+	}
 	s.markDirty(st)
 }
 
@@ -421,6 +447,9 @@ func (s *shard) drop(st *Stream, why Reason) {
 	st.closed = true
 	st.sink.Close(why)
 	st.sink = nil
+	if st.left {
+		why = Drained // as watches were told
+	}
 	s.figures.disconnected[why].Add(1)
 	if lost := st.queue.waiting(); lost > 0 {
 		s.figures.dropped[why].Add(int64(lost))
@@ -428,12 +457,7 @@ func (s *shard) drop(st *Stream, why Reason) {
 	s.figures.queuedBytes.Add(int64(-st.queue.bytes))
 	st.queue.release(&s.spare)
 
-	last := len(s.streams) - 1
-	s.streams[st.index] = s.streams[last]
-	s.streams[st.index].index = st.index
-	s.streams[last] = nil
-	s.streams = s.streams[:last]
-	st.index = -1
+	s.unlist(st)
 	s.figures.connections.Add(-1)
 	if st.account != nil {
 		s.figures.authenticated.Add(-1)
@@ -446,7 +470,9 @@ func (s *shard) drop(st *Stream, why Reason) {
 			}
 		}
 	}
-	s.broker.leave(st, why)
+	if !st.left {
+		s.broker.leave(st, why)
+	}
 }
 
 // onTick does what is due: heartbeats, ends of tokens, and sinks that have
@@ -501,17 +527,4 @@ func (s *shard) untilDue(st *Stream, wait int64) int64 {
 		wait = min(wait, st.expires-s.now)
 	}
 	return max(wait, 1)
-}
-
-// end flushes what the sinks take at once and ends all streams.
-func (s *shard) end() {
-	for s.nextDirty < len(s.dirty) {
-		s.flushSome()
-	}
-	s.measure()
-	for len(s.streams) > 0 {
-		s.drop(s.streams[len(s.streams)-1], Shutdown)
-	}
-	// Nothing is posted any more but by sinks, whose streams have ended.
-	s.takeMail()
 }

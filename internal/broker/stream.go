@@ -38,13 +38,15 @@ const (
 	Shutdown
 	// Disconnected: the control plane asked for it.
 	Disconnected
+	// Drained: the streams were sent away, to come back elsewhere or later.
+	Drained
 
 	reasons
 )
 
 // String returns the reason's name in figures and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained"}[r]
 }
 
 // Reasons returns all reasons.
@@ -93,8 +95,11 @@ type Stream struct {
 	blocked  bool   // the sink is to call Ready
 	closed   bool
 	behind   bool   // events past cursor come from the log
-	reset    string // why the stream could not go on from lastID
 	gone     bool   // the client hung up before the stream had joined
+	leaving  bool   // ends once the queue is out
+	left     bool   // the broker no longer counts it
+	why      Reason // for which it is leaving
+	reset    string // why the stream could not go on from lastID
 }
 
 // subscriptions are a stream's topics.

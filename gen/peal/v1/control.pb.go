@@ -1504,8 +1504,8 @@ type StreamEnded struct {
 	// When it ended.
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Why it ended: "hung_up" by the client, "disconnected" by the control
-	// plane, "expired" with its token, "slow_consumer", "write_timeout",
-	// "write_failed" or "shutdown".
+	// plane, "expired" with its token, "drained" to come back elsewhere or
+	// later, "slow_consumer", "write_timeout", "write_failed" or "shutdown".
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
