@@ -27,6 +27,16 @@ run: ## Start the daemon with made-up traffic and a page to watch it on
 build: ## Build bin/peald and bin/pealctl, which know their version from git
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags='-s -w' -o bin/ ./cmd/peald ./cmd/pealctl
 
+.PHONY: manual
+manual: ## Write man pages and shell completions into bin/man and bin/completions
+	@mkdir -p bin/man bin/completions
+	$(GO) test -count=1 -run='^TestManPages$$' ./cmd/peald ./cmd/pealctl -man="$$PWD/bin/man"
+	@for command in peald pealctl; do \
+		for shell in bash zsh fish; do \
+			$(GO) run ./cmd/$$command completion $$shell >"bin/completions/$$command.$$shell"; \
+		done; \
+	done
+
 ##@ Develop
 
 .PHONY: test

@@ -8,8 +8,8 @@ import (
 
 // Config is everything that can be set about a daemon. A field's mapstructure
 // tags, joined by dots, are its key ("sse.tls.cert_file"); its doc tag is what
-// help, comments in files and the reference say of it; a field tagged secret is
-// never printed. Start from [Defaults]: the zero Config is not a valid one.
+// help, comments in files and the reference say of it; a field tagged choices
+// takes one of those words; a field tagged secret is never printed. Start from [Defaults]: the zero Config is not a valid one.
 type Config struct {
 	SSE     SSE     `mapstructure:"sse"`
 	GRPC    GRPC    `mapstructure:"grpc"`
@@ -35,9 +35,9 @@ type SSE struct {
 	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" doc:"Streams that one address may hold, of IPv6 one /64; a further one is refused. 0 is no limit. Behind a proxy it needs sse.trusted_proxies."`
 	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" doc:"Streams that may be opened in a second, by all together; clients beyond are told to come back later. 0 is no limit."`
 	TrustedProxies        []string      `mapstructure:"trusted_proxies" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, which are believed when they say whom they speak for."`
-	ProxyHeader           string        `mapstructure:"proxy_header" doc:"The header in which trusted proxies say whom they speak for: X-Forwarded-For, or Forwarded (RFC 7239). The other one is not believed."`
+	ProxyHeader           string        `mapstructure:"proxy_header" choices:"X-Forwarded-For Forwarded" doc:"The header in which trusted proxies say whom they speak for: X-Forwarded-For, or Forwarded (RFC 7239). The other one is not believed."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" doc:"Whether trusted proxies begin each connection with a header of the PROXY protocol, version 1 or 2. They then have to."`
-	Engine                string        `mapstructure:"engine" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
+	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
 
@@ -115,7 +115,7 @@ type JWT struct {
 type Broker struct {
 	Shards       int    `mapstructure:"shards" doc:"Parts that streams are spread over, each served by a goroutine of its own, 1024 at most. 0 is one for each CPU."`
 	QueueBytes   Bytes  `mapstructure:"queue_bytes" doc:"Bytes that may wait for one stream."`
-	SlowConsumer string `mapstructure:"slow_consumer" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest and tells the client so, conflate keeps only the newest event of each conflate_key, and ends the stream if that is not enough."`
+	SlowConsumer string `mapstructure:"slow_consumer" choices:"disconnect drop-oldest conflate" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest and tells the client so, conflate keeps only the newest event of each conflate_key, and ends the stream if that is not enough."`
 }
 
 // What broker.slow_consumer can be.
@@ -136,8 +136,8 @@ type History struct {
 
 // Log sets what the daemon writes to its standard error.
 type Log struct {
-	Level  string `mapstructure:"level" doc:"What is logged: debug, info, warn or error, and all that is worse."`
-	Format string `mapstructure:"format" doc:"How it is logged: text or json."`
+	Level  string `mapstructure:"level" choices:"debug info warn error" doc:"What is logged: debug, info, warn or error, and all that is worse."`
+	Format string `mapstructure:"format" choices:"text json" doc:"How it is logged: text or json."`
 }
 
 // Drain sets how the daemon ends.

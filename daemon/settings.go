@@ -2,15 +2,17 @@ package daemon
 
 import (
 	"reflect"
+	"strings"
 	"time"
 )
 
 // Setting is one key of a [Config], with what a Config has there.
 type Setting struct {
-	Key    string
-	Doc    string
-	Value  any  // of the field's own type
-	Secret bool // Value must not be shown
+	Key     string
+	Doc     string
+	Value   any      // of the field's own type
+	Choices []string // all values that it can have; none where there are many
+	Secret  bool     // Value must not be shown
 }
 
 // Settings lists the keys of c in the order of its fields. Whatever names
@@ -28,17 +30,21 @@ func appendSettings(settings []Setting, prefix string, section reflect.Value) []
 			continue
 		}
 		settings = append(settings, Setting{
-			Key:    key,
-			Doc:    field.Tag.Get("doc"),
-			Value:  value.Interface(),
-			Secret: field.Tag.Get("secret") == "true",
+			Key:     key,
+			Doc:     field.Tag.Get("doc"),
+			Value:   value.Interface(),
+			Choices: strings.Fields(field.Tag.Get("choices")),
+			Secret:  field.Tag.Get("secret") == "true",
 		})
 	}
 	return settings
 }
 
-// Accepts says in words which values the setting's type has.
+// Accepts says in words which values the setting takes, as far as its type tells.
 func (s Setting) Accepts() string {
+	if last := len(s.Choices) - 1; last > 0 {
+		return strings.Join(s.Choices[:last], ", ") + " or " + s.Choices[last]
+	}
 	switch s.Value.(type) {
 	case bool:
 		return "true or false"

@@ -42,6 +42,7 @@ const (
 // about the first setting that it cannot run on.
 func (c Config) Validate() error {
 	for _, check := range []func() *SettingError{
+		c.checkChoices,
 		c.checkListeners,
 		c.checkSSE,
 		c.checkLimits,
@@ -55,6 +56,15 @@ func (c Config) Validate() error {
 	} {
 		if err := check(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) checkChoices() *SettingError {
+	for _, s := range c.Settings() {
+		if given, ok := s.Value.(string); ok && len(s.Choices) > 0 && !slices.Contains(s.Choices, given) {
+			return &SettingError{s.Key, strconv.Quote(given), strings.Join(s.Choices, ", ")}
 		}
 	}
 	return nil
@@ -117,7 +127,7 @@ func (c Config) checkSSE() *SettingError {
 	if c.SSE.MaxConnections < 0 {
 		return &SettingError{"sse.max_connections", strconv.Itoa(c.SSE.MaxConnections), "a number of streams, or 0 for what the limit of file descriptors allows"}
 	}
-	return oneOf("sse.engine", c.SSE.Engine, EngineAuto, EngineEpoll, EngineNetHTTP)
+	return nil
 }
 
 func notInPath(r rune) bool {
@@ -247,7 +257,7 @@ func (c Config) checkBroker() *SettingError {
 	if c.Broker.QueueBytes < minQueueBytes {
 		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at least " + Bytes(minQueueBytes).String()}
 	}
-	return oneOf("broker.slow_consumer", c.Broker.SlowConsumer, SlowDisconnect, SlowDropOldest, SlowConflate)
+	return nil
 }
 
 func (c Config) checkHistory() *SettingError {
@@ -267,23 +277,10 @@ func (c Config) checkHistory() *SettingError {
 }
 
 func (c Config) checkProcess() *SettingError {
-	if err := oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
-		return err
-	}
-	if err := oneOf("log.format", c.Log.Format, "text", "json"); err != nil {
-		return err
-	}
 	if c.Drain.Timeout <= 0 {
 		return moreThanZero("drain.timeout", c.Drain.Timeout)
 	}
 	return nil
-}
-
-func oneOf(key, given string, accepted ...string) *SettingError {
-	if slices.Contains(accepted, given) {
-		return nil
-	}
-	return &SettingError{key, strconv.Quote(given), strings.Join(accepted, ", ")}
 }
 
 func atLeast(key string, given, least time.Duration) *SettingError {

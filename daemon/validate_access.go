@@ -10,7 +10,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/ssehttp"
 )
 
 // hasKey says whether tokens can be checked.
@@ -106,7 +105,7 @@ func (c Config) checkLimits() *SettingError {
 	if c.SSE.ProxyProtocol && len(c.SSE.TrustedProxies) == 0 {
 		return &SettingError{"sse.proxy_protocol", "true with no sse.trusted_proxies", "only together with those that speak it, since it is believed of no other"}
 	}
-	return oneOf("sse.proxy_header", c.SSE.ProxyHeader, ssehttp.ForwardedFor, ssehttp.Forwarded)
+	return nil
 }
 
 // isOriginPattern says whether s is an origin of which the host's beginning is

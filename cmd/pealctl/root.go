@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/peald/peald/internal/buildinfo"
 )
 
 const envPrefix = "PEALCTL_"
@@ -24,7 +25,7 @@ Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
 
 The exit status is 0, or 2 for a command line that cannot be acted on, or 1 for
 any other failure.`,
-		Version:       version(),
+		Version:       buildinfo.Line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -80,21 +81,13 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 func newVersion(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print the version, the commit and the Go that it was built from",
 		Args:  arguments(),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.stdout, version())
+			_, err := fmt.Fprintln(s.stdout, buildinfo.Line())
 			return err
 		},
 	}
-}
-
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "unknown"
-	}
-	return info.Main.Version
 }
 
 // must is for what only a mistake in this program can make fail.

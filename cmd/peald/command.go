@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/buildinfo"
 )
 
 const (
@@ -51,12 +51,13 @@ func rootCommand(env []string) *cobra.Command {
 		Short:         "Push server-sent events to browsers",
 		Long:          "peald pushes server-sent events to browsers on behalf of backends.\n\n" + sourcesHelp,
 		Args:          noArguments,
-		Version:       version(),
+		Version:       buildinfo.Line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	flags := settingFlags(root.PersistentFlags())
+	completeSettings(root)
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, release := untilTold(cmd.Context())
 		defer release()
@@ -82,7 +83,7 @@ func rootCommand(env []string) *cobra.Command {
 		return daemon.Run(ctx, cfg, daemon.Options{
 			TuneMemory: !isSet(env, "GOGC"),
 			Logger:     log,
-			Version:    version(),
+			Version:    buildinfo.Version(),
 			Demo:       demo,
 			Ready: func(bound daemon.Addresses) error {
 				if demo {
@@ -104,10 +105,10 @@ func rootCommand(env []string) *cobra.Command {
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print the version, the commit and the Go that it was built from",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.Println(version())
+			cmd.Println(buildinfo.Line())
 			return nil
 		},
 	}
@@ -145,13 +146,4 @@ func warnOfShortTokens(log *slog.Logger, tokens []daemon.Token) {
 			log.Warn("a control token is short enough to be guessed: openssl rand -hex 32 makes a good one", "name", token.Name, "length", len(token.Token))
 		}
 	}
-}
-
-// version is what the go command recorded: a tag, a pseudo-version, or (devel).
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "unknown"
-	}
-	return info.Main.Version
 }

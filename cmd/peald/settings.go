@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/agnivade/levenshtein"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
@@ -51,6 +52,24 @@ func settingFlags(set *pflag.FlagSet) settingsFlags {
 		}
 	}
 	return settingsFlags{set, configFile}
+}
+
+// completeSettings tells shells what can follow the flags of cmd.
+func completeSettings(cmd *cobra.Command) {
+	err := cmd.MarkPersistentFlagFilename("config", "yaml", "yml", "toml", "json")
+	for _, s := range daemon.Defaults().Settings() {
+		values := s.Choices
+		if _, isBool := s.Value.(bool); isBool {
+			values = []string{"true", "false"}
+		}
+		if strings.HasSuffix(s.Key, "_file") {
+			continue // a shell's own way is to name files
+		}
+		err = errors.Join(err, cmd.RegisterFlagCompletionFunc(s.Key, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+	}
+	if err != nil {
+		panic(err) // a flag of this program's own is missing
+	}
 }
 
 // rawValue keeps a flag's text as it was given, so that flags, variables and

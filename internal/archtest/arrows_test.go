@@ -29,12 +29,12 @@ func rooms() []archtest.Room {
 	return []archtest.Room{
 		{
 			Path: "cmd/peald",
-			May:  []string{"daemon"},
+			May:  []string{"daemon", "internal/buildinfo"},
 			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
 		},
 		{
 			Path:  "cmd/pealctl",
-			May:   []string{"gen/peal/v1", "internal/bench", "internal/eventstream"},
+			May:   []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream"},
 			Never: []string{viper},
 			Why:   "a client knows the daemon by what it says over the network",
 		},
@@ -91,6 +91,11 @@ func rooms() []archtest.Room {
 			Why:   "stubs are for everybody, so they stand on nobody",
 		},
 		{
+			Path:  "internal/buildinfo",
+			Never: []string{viper, grpc},
+			Why:   "what the go command recorded is nobody's but the program's",
+		},
+		{
 			Path: "examples/go",
 			May:  []string{"gen/peal/v1"},
 			Why:  "an example shows what a backend outside this module can do",
@@ -98,6 +103,7 @@ func rooms() []archtest.Room {
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},
+		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
 	}
 }

@@ -1,0 +1,4 @@
+package buildinfo
+
+//nolint:gochecknoglobals // Only tests see it.
+var LineOf = line
