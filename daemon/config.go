@@ -142,7 +142,7 @@ type Log struct {
 
 // Drain sets how the daemon ends.
 type Drain struct {
-	Timeout time.Duration `mapstructure:"timeout" doc:"How long the daemon may take to end, once told to, at most. Streams are ended at once, with what their sockets take of what waits for them; calls get 2s to finish."`
+	Timeout time.Duration `mapstructure:"timeout" doc:"How long the daemon may take to end, once told to, at most. Streams are ended one after the other over four fifths of it, or at 200 a second where that is less; then calls get 2s to finish."`
 }
 
 // Defaults returns the Config of a daemon about which nothing is set.

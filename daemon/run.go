@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 )
 
 // Options are what the program around a daemon gives it. All may be left out.
@@ -36,9 +34,10 @@ type Options struct {
 }
 
 // Run is a daemon from its start to its end. It ends when ctx does: it takes no
-// more streams, ends those that are open, then the calls of the control plane,
-// cuts what lasts longer than cfg.Drain.Timeout, and returns nil when none of
-// its goroutines is left. An error is why it could not start or go on.
+// more streams, ends those that are open, spread over cfg.Drain.Timeout where
+// they are many, then the calls of the control plane, cuts what lasts longer,
+// and returns nil when none of its goroutines is left. An error is why it could
+// not start or go on.
 func Run(ctx context.Context, cfg Config, opts Options) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -115,61 +114,4 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 	stopTuning()
 	serving.Wait()
 	return failure
-}
-
-const (
-	// stopGrace is what calls of the control plane are given to finish. They
-	// take milliseconds, but for watches of health, which would never end.
-	stopGrace = 2 * time.Second
-
-	// cutShare is the part of the drain's time that is kept for cutting what
-	// has not ended by then.
-	cutShare = 10
-)
-
-// end ends all parts: the streams first, while the control plane still tells
-// how far that is, then the control plane.
-func (p *parts) end(calls *connections) {
-	start := time.Now()
-	p.log.Info("ending", "streams", p.streams.Open(), "timeout", p.drainTimeout.String())
-	ctx, cancel := context.WithTimeout(context.Background(), p.drainTimeout-p.drainTimeout/cutShare)
-	defer cancel()
-
-	p.control.SetServing(false)
-	p.streams.Drain()
-	p.control.Drain()
-	var streams errgroup.Group
-	streams.Go(func() error { return p.sse.end(ctx) })
-	streams.Go(func() error { p.broker.Close(); return nil })
-	if err := streams.Wait(); err != nil {
-		p.log.Warn("streams were cut", "reason", err)
-	}
-
-	ctx, cancel = context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	var servers errgroup.Group
-	servers.Go(func() error { return p.rest.end(ctx) })
-	servers.Go(func() error { return p.endGRPC(ctx, calls) })
-	if err := servers.Wait(); err != nil {
-		p.log.Warn("calls were cut", "reason", err)
-	}
-	p.log.Info("ended", "took", time.Since(start).Round(time.Millisecond).String())
-}
-
-// endGRPC waits for the calls that are being served, or cuts them when ctx
-// ends.
-func (p *parts) endGRPC(ctx context.Context, calls *connections) error {
-	calls.closeSilent()
-	done := make(chan struct{})
-	inTime := context.AfterFunc(ctx, func() {
-		defer close(done)
-		calls.closeAll()
-		p.grpc.Stop()
-	})
-	p.grpc.GracefulStop()
-	if inTime() {
-		return nil
-	}
-	<-done
-	return ctx.Err()
 }

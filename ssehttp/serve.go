@@ -62,14 +62,23 @@ func (s *responseSink) Write(pieces [][]byte) (n int, _ error) {
 	return n, nil
 }
 
+// lastBatch is how long a connection may take for the last batch of a stream
+// that the daemon ends.
+const lastBatch = 2 * time.Second
+
 // Close implements [broker.Sink]. A stream that is ended for its slowness
 // ends at once; any other after its last batch.
 func (s *responseSink) Close(why broker.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	if !s.gone && (why == broker.SlowConsumer || why == broker.WriteTimeout) {
-		_ = s.rc.SetWriteDeadline(time.Unix(1, 0))
+	if !s.gone {
+		switch why {
+		case broker.SlowConsumer, broker.WriteTimeout:
+			_ = s.rc.SetWriteDeadline(time.Unix(1, 0))
+		case broker.Drained, broker.Shutdown:
+			_ = s.rc.SetWriteDeadline(time.Now().Add(lastBatch))
+		}
 	}
 	s.signal()
 }

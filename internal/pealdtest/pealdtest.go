@@ -54,6 +54,7 @@ func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)
 	cfg := daemon.Defaults()
 	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Auth.JWT.HMACSecret = Secret
+	cfg.Drain.Timeout = 2 * time.Second // which no test has to wait out
 
 	for _, change := range changes {
 		change(&cfg)

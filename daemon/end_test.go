@@ -1,0 +1,127 @@
+package daemon_test
+
+import (
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// While streams are ended one after the other, those that are left get what is
+// published, new ones are told to come back, and whoever asks whether the
+// daemon is ready hears that it is not.
+func TestDrain(t *testing.T) {
+	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {
+		t.Run(engine, func(t *testing.T) {
+			if engine == daemon.EngineEpoll && runtime.GOOS != "linux" {
+				t.Skip("epoll is Linux's own")
+			}
+			testDrain(t, engine)
+		})
+	}
+}
+
+func testDrain(t *testing.T, engine string) {
+	const streams = 200 // which is a second
+	d := start(t, func(cfg *daemon.Config) { cfg.SSE.Engine = engine })
+	rpc, _ := controlClient(t, d.GRPC)
+	web := client(t)
+	got := make([]string, streams)
+	var reading sync.WaitGroup
+	for i := range got {
+		lines := stream(t, web, "http://"+d.SSE+"/events")
+		reading.Go(func() {
+			rest, err := io.ReadAll(lines)
+			if err != nil {
+				t.Errorf("stream %d breaks: %v", i, err)
+			}
+			got[i] = string(rest)
+		})
+	}
+	begun := time.Now()
+	d.end()
+	for strings.HasPrefix(get(t, web, "http://"+d.REST+"/readyz"), "200 ") {
+		runtime.Gosched()
+	}
+	if alive := get(t, web, "http://"+d.REST+"/healthz"); !strings.HasPrefix(alive, "200 ") {
+		t.Errorf("health: %s", alive)
+	}
+	refused := stream(t, client(t), "http://"+d.SSE+"/events")
+	if rest, err := io.ReadAll(refused); err != nil || string(rest) != "\n" {
+		t.Errorf("after its retry a stream that is refused goes on with %q, %v", rest, err)
+	}
+	if answer := get(t, web, "http://"+d.SSE+"/events"); !strings.HasPrefix(answer, "503 ") {
+		t.Errorf("a client that asks for no stream by name gets %s", answer)
+	}
+	sent, some := 0, false
+	for {
+		reply, err := rpc.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "in the drain"})
+		if err != nil || reply.GetRecipients() == 0 {
+			break
+		}
+		sent += int(reply.GetRecipients())
+		some = some || reply.GetRecipients() < streams
+	}
+	if err := d.awaitEnd(t); err != nil {
+		t.Errorf("the daemon ends with %v", err)
+	}
+	if took := time.Since(begun); took < 500*time.Millisecond || took > 10*time.Second {
+		t.Errorf("the drain took %s, want a second or so", took)
+	}
+	reading.Wait()
+	if !some {
+		t.Error("nothing was published while streams were being ended")
+	}
+	for _, text := range got {
+		sent -= strings.Count(text, "data: in the drain\n\n")
+		cut := strings.LastIndex(text, "\n\nretry: ")
+		if cut < 0 || strings.Count(text[cut:], "\n") != 4 || !strings.HasSuffix(text, "\n\n") {
+			t.Errorf("a stream ends with %q", text[max(0, len(text)-100):])
+		}
+	}
+	if sent != 0 {
+		t.Errorf("%d events never got to streams that they were for", sent)
+	}
+}
+
+// A connection that takes nothing holds up the end for two seconds, and not
+// for as long as the drain may take.
+func TestDrainOfAStuckStream(t *testing.T) {
+	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {
+		t.Run(engine, func(t *testing.T) {
+			if engine == daemon.EngineEpoll && runtime.GOOS != "linux" {
+				t.Skip("epoll is Linux's own")
+			}
+			d := start(t, func(cfg *daemon.Config) {
+				cfg.SSE.Engine = engine
+				cfg.Broker.QueueBytes = 64 << 20
+			})
+			rpc, _ := controlClient(t, d.GRPC)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.SSE+"/events", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			for range 20 { // more than sockets take by themselves
+				if _, err := rpc.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: strings.Repeat("x", 1<<20)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			begun := time.Now()
+			d.end()
+			if err := d.awaitEnd(t); err != nil || time.Since(begun) > 8*time.Second {
+				t.Errorf("the daemon ends after %s with %v", time.Since(begun), err)
+			}
+		})
+	}
+}
