@@ -38,8 +38,8 @@ func (s *Service) admit(ctx context.Context, method string) (caller, error) {
 	c, err := s.rules.Load().access.check(ctx, method)
 	if refused, ok := errors.AsType[*refusedError](err); ok && refused.code == codes.Unauthenticated {
 		if s.refusals.lines.Allow() {
-			s.log.WarnContext(ctx, "a control call was refused", "reason", refused.reason,
-				"method", shortName(method), "peer", peerOf(ctx), "unlogged", s.refusals.unlogged.Swap(0))
+			s.log.WarnContext(ctx, "a control call was refused", withTrace(ctx, []any{"reason", refused.reason,
+				"method", shortName(method), "peer", peerOf(ctx), "unlogged", s.refusals.unlogged.Swap(0)})...)
 		} else {
 			s.refusals.unlogged.Add(1)
 		}
@@ -61,7 +61,7 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	if about, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(about.GetUserId()) == nil {
 		args = append(args, "user", about.GetUserId())
 	}
-	s.log.InfoContext(ctx, "audit", args...)
+	s.log.InfoContext(ctx, "audit", withTrace(ctx, args)...)
 }
 
 func shortName(method string) string { return method[strings.LastIndexByte(method, '/')+1:] }
@@ -82,6 +82,14 @@ func peerOf(ctx context.Context) string {
 		return "unix"
 	}
 	return p.Addr.String()
+}
+
+// transportOf is the way that a call came.
+func transportOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil && isInside(p.Addr) {
+		return "rest"
+	}
+	return "grpc"
 }
 
 // isInside says whether addr is that of the connection inside the process.

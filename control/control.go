@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -47,6 +48,9 @@ type Config struct {
 	// Descriptors tells how many file descriptors browsers' connections take
 	// and may take, for Stats; unknown where nil.
 	Descriptors func() (used, allowed int)
+
+	// Tracer is where spans of calls go; there are none where it is nil.
+	Tracer trace.TracerProvider
 
 	// Logger gets what an operator should know; nothing where nil. What
 	// requests carry never goes there.
@@ -100,6 +104,7 @@ type Service struct {
 	refusals *refusals
 	limits   *limits
 	metrics  *metrics
+	tracer   trace.TracerProvider
 	standing *standing
 
 	draining  chan struct{}  // closed when the calls that last are to end
@@ -130,6 +135,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		refusals: newRefusals(),
 		limits:   newLimits(),
 		metrics:  newMetrics(),
+		tracer:   cfg.Tracer,
 		standing: newStanding(),
 
 		draining: make(chan struct{}),

@@ -63,8 +63,8 @@ func newGateway(client pealv1.ControlServiceClient, writeError func(http.Respons
 		// Splits at slashes before it unescapes, so that %2F stays in a user id.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
 		runtime.WithWriteContentLength(),
-		// Authorization goes through by itself; nothing else is of interest.
-		runtime.WithIncomingHeaderMatcher(noHeader),
+		// Authorization goes through by itself.
+		runtime.WithIncomingHeaderMatcher(traceHeader),
 		runtime.WithOutgoingHeaderMatcher(noHeader),
 		runtime.WithOutgoingTrailerMatcher(noHeader),
 		runtime.WithMiddlewares(g.checked),
@@ -81,6 +81,15 @@ func newGateway(client pealv1.ControlServiceClient, writeError func(http.Respons
 }
 
 func noHeader(string) (string, bool) { return "", false }
+
+// traceHeader passes on which trace a call belongs to, and nothing else.
+func traceHeader(name string) (metadataKey string, ok bool) {
+	switch key := strings.ToLower(name); key {
+	case traceParent, traceState:
+		return key, true
+	}
+	return "", false
+}
 
 type gateway struct {
 	mux *runtime.ServeMux
@@ -100,7 +109,12 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call.Body = &requestBody{ReadCloser: r.Body, length: r.ContentLength, contentType: r.Header.Get("Content-Type")}
 	// The gateway would find a meaning in other headers that they don't have
 	// here, and complain of some on standard error.
-	call.Header = http.Header{"Authorization": r.Header["Authorization"]}
+	call.Header = http.Header{}
+	for _, name := range []string{"Authorization", "Traceparent", "Tracestate"} {
+		if values, ok := r.Header[name]; ok {
+			call.Header[name] = values
+		}
+	}
 	if r.Method == http.MethodHead {
 		// net/http leaves the body out of the answer.
 		call.Method = http.MethodGet

@@ -29,6 +29,9 @@ const (
 // with all checks. It is the caller's to serve and to stop; opts can add
 // credentials.
 func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
+	if s.tracer != nil {
+		opts = append(opts, traced(s.tracer))
+	}
 	server := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.unary, recovery.UnaryServerInterceptor()),
 		grpc.ChainStreamInterceptor(s.stream, recovery.StreamServerInterceptor()),
@@ -60,6 +63,7 @@ func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 		resp, err = nil, s.answer(ctx, info.FullMethod, err)
 	}
 	s.metrics.ended(info.FullMethod, began, err)
+	s.describe(ctx, c, req, resp)
 	s.audit(ctx, c, info.FullMethod, req, err)
 	return resp, err
 }
@@ -88,6 +92,7 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 		err = s.answer(ctx, info.FullMethod, err)
 	}
 	s.metrics.ended(info.FullMethod, began, err)
+	s.describe(ctx, c, nil, nil)
 	s.audit(ctx, c, info.FullMethod, nil, err)
 	return err
 }
@@ -96,6 +101,7 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 // gets.
 func (s *Service) answer(ctx context.Context, method string, err error) error {
 	s.metrics.refuse(err)
+	s.describeRefusal(ctx, err)
 	st, told := statusOf(err)
 	if !told {
 		s.logFailure(ctx, method, err)
@@ -106,8 +112,8 @@ func (s *Service) answer(ctx context.Context, method string, err error) error {
 // logFailure logs an error that nobody planned for.
 func (s *Service) logFailure(ctx context.Context, method string, err error) {
 	if p, ok := errors.AsType[*recovery.PanicError](err); ok {
-		s.log.ErrorContext(ctx, "a call panicked", "method", method, "panic", p.Panic, "stack", string(p.Stack))
+		s.log.ErrorContext(ctx, "a call panicked", withTrace(ctx, []any{"method", method, "panic", p.Panic, "stack", string(p.Stack)})...)
 	} else {
-		s.log.ErrorContext(ctx, "a call failed", "method", method, "error", err)
+		s.log.ErrorContext(ctx, "a call failed", withTrace(ctx, []any{"method", method, "error", err})...)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -67,7 +68,9 @@ func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishSt
 		return broker.ErrClosed
 	}
 	ctx := stream.Context()
-	for number := int64(1); ; {
+	number := int64(1)
+	defer func() { trace.SpanFromContext(ctx).SetAttributes(attributeMessages.Int64(number - 1)) }()
+	for {
 		var (
 			acks []*pealv1.PublishAck
 			end  error

@@ -8,7 +8,7 @@ type rules struct {
 }
 
 // Reconfigure has calls that come from now on decided by cfg and m. Version,
-// Descriptors and Logger count for nothing there: they stay what they were.
+// Descriptors, Tracer and Logger count for nothing there: they stay what they were.
 //
 // A call that lasts, PublishStream or WatchConnections, goes on if its caller
 // could make it by the new Config; if not, because the token is none of

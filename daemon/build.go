@@ -87,7 +87,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	if cfg.SSE.ProxyProtocol {
 		p.browsers = &proxyListener{p.browsers, trusted}
 	}
-	p.control = newControl(cfg, opts.Version, p.broker, p.access, descriptors.streams, p.slots.inUse, log)
+	p.control = newControl(cfg, opts, p.broker, p.access, descriptors.streams, p.slots.inUse, log)
 	p.grpc = newGRPCServer(p.control, callerTLS)
 	metrics, err := metricsHandler(opts.Registry, log, newFigures(p.broker.Stats, p.refused, descriptors.streams), p.control.Metrics())
 	if err != nil {
@@ -171,7 +171,7 @@ func newStreams(cfg Config, b *broker.Broker, who access, maxStreams int, log *s
 	}, b, who.verifier())
 }
 
-func newControl(cfg Config, version string, b *broker.Broker, who access, maxStreams int, descriptors func() (used, allowed int), log *slog.Logger) *control.Service {
+func newControl(cfg Config, opts Options, b *broker.Broker, who access, maxStreams int, descriptors func() (used, allowed int), log *slog.Logger) *control.Service {
 	callers := make([]control.Token, 0, len(cfg.Control.Tokens))
 	for _, t := range cfg.Control.Tokens {
 		callers = append(callers, control.Token{Name: t.Name, Token: t.Token, Scopes: t.Scopes})
@@ -180,9 +180,10 @@ func newControl(cfg Config, version string, b *broker.Broker, who access, maxStr
 		Tokens:         callers,
 		Insecure:       cfg.Control.Insecure,
 		RateLimit:      cfg.Control.RateLimit,
-		Version:        version,
+		Version:        opts.Version,
 		MaxConnections: maxStreams,
 		Descriptors:    descriptors,
+		Tracer:         opts.Tracer,
 		Logger:         log,
 	}, b, who.minter())
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Options are what the program around a daemon gives it. All may be left out.
@@ -28,6 +29,10 @@ type Options struct {
 	// Registry is where its metrics go, and what the REST listener shows at
 	// /metrics; a new one where nil.
 	Registry *prometheus.Registry
+
+	// Tracer is where spans of control calls go; there are none where nil. It is
+	// the caller's to shut down.
+	Tracer trace.TracerProvider
 
 	// Ready is called once all listeners accept. Its error ends the daemon.
 	Ready func(Addresses) error

@@ -80,7 +80,13 @@ func rootCommand(env []string) *cobra.Command {
 		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
 		log := newLogger(cmd.ErrOrStderr(), cfg.Log)
 		warnOfShortTokens(log, cfg.Control.Tokens)
+		tracer, flush, err := tracing(ctx, env, log)
+		if err != nil {
+			return err
+		}
+		defer flush()
 		return daemon.Run(ctx, cfg, daemon.Options{
+			Tracer:     tracer,
 			TuneMemory: !isSet(env, "GOGC"),
 			Logger:     log,
 			Version:    buildinfo.Version(),

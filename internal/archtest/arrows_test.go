@@ -20,6 +20,7 @@ const (
 	module = "github.com/peald/peald"
 	viper  = "github.com/spf13/viper"
 	grpc   = "google.golang.org/grpc"
+	otel   = "go.opentelemetry.io/otel/sdk"
 )
 
 // rooms is the plan of the house:
@@ -42,13 +43,13 @@ func rooms() []archtest.Room {
 			Path:     "daemon",
 			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/demo"},
 			TestsMay: []string{"gen/peal/v1"},
-			Never:    []string{viper},
+			Never:    []string{viper, otel},
 			Why:      "daemon builds the parts from a plain struct, and is what commands and tests start",
 		},
 		{
 			Path:  "control",
 			May:   []string{"gen/peal/v1", "internal/auth", "internal/broker"},
-			Never: []string{viper},
+			Never: []string{viper, otel},
 			Why:   "the control plane and the streams meet in the broker alone: neither knows the other",
 		},
 		{

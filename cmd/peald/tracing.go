@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/buildinfo"
+)
+
+// flushTimeout is what the last spans get to leave, once the daemon has ended.
+const flushTimeout = 5 * time.Second
+
+// tracing returns where spans go by the OTEL_ variables, and what sends the
+// last of them; it is nil unless the variables name a place. Which way they go
+// is looked up in env; all else OpenTelemetry's own code reads from the
+// process's environment, of which env is a copy.
+func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.TracerProvider, flush func(), _ error) {
+	protocol, err := tracingProtocol(env)
+	if err != nil || protocol == "" {
+		return nil, func() {}, err
+	}
+	// There is no other way to hear of spans that cannot be sent.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "error", err) }))
+	client := otlptracehttp.NewClient()
+	if protocol == "grpc" {
+		client = otlptracegrpc.NewClient()
+	}
+	exporter, err := otlptrace.New(ctx, client)
+	if err != nil {
+		return nil, func() {}, fmt.Errorf("tracing: %w", err)
+	}
+	about, err := resource.New(ctx,
+		resource.WithTelemetrySDK(),
+		resource.WithHost(),
+		resource.WithAttributes(attribute.String("service.name", "peald"), attribute.String("service.version", buildinfo.Version())),
+		resource.WithFromEnv(),
+	)
+	if err != nil {
+		log.Warn("tracing", "error", err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
+	log.Info("tracing control calls", "protocol", protocol)
+	return provider, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		defer cancel()
+		if err := provider.Shutdown(ctx); err != nil {
+			log.Warn("spans were lost", "error", err)
+		}
+	}, nil
+}
+
+// tracingProtocol is how spans are to be sent, or empty where they are not.
+func tracingProtocol(env []string) (string, error) {
+	disabled, _ := strconv.ParseBool(lookup(env, "OTEL_SDK_DISABLED"))
+	exporter := lookup(env, "OTEL_TRACES_EXPORTER")
+	somewhere := lookup(env, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT") != ""
+	switch {
+	case disabled, exporter == "none", exporter == "" && !somewhere:
+		return "", nil
+	case exporter != "" && exporter != "otlp":
+		return "", &daemon.SettingError{Key: "OTEL_TRACES_EXPORTER", Given: strconv.Quote(exporter), Accepted: "otlp, none"}
+	}
+	const tracesProtocol, protocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
+	switch given := lookup(env, tracesProtocol, protocol); given {
+	case "":
+		return "http/protobuf", nil
+	case "grpc", "http/protobuf":
+		return given, nil
+	default:
+		key := protocol
+		if lookup(env, tracesProtocol) != "" {
+			key = tracesProtocol
+		}
+		return "", &daemon.SettingError{Key: key, Given: strconv.Quote(given), Accepted: "grpc, http/protobuf"}
+	}
+}
+
+// lookup is the value of the first of names that has one.
+func lookup(env []string, names ...string) string {
+	for _, name := range names {
+		for _, v := range env {
+			if value, ok := strings.CutPrefix(v, name+"="); ok && value != "" {
+				return value
+			}
+		}
+	}
+	return ""
+}

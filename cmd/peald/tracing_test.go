@@ -1,0 +1,182 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+// collectorServer is where spans are sent: OpenTelemetry's own protocol over gRPC and
+// over HTTP.
+type collectorServer struct {
+	collectorv1.UnimplementedTraceServiceServer
+
+	mu    sync.Mutex
+	spans []span
+}
+
+// span is what the tests look at of one.
+type span struct {
+	service, name, trace, parent string
+	attributes                   map[string]string
+}
+
+// Export implements the receiving side of OTLP.
+func (c *collectorServer) Export(_ context.Context, req *collectorv1.ExportTraceServiceRequest) (*collectorv1.ExportTraceServiceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, resource := range req.GetResourceSpans() {
+		var service string
+		for _, a := range resource.GetResource().GetAttributes() {
+			if a.GetKey() == "service.name" {
+				service = a.GetValue().GetStringValue()
+			}
+		}
+		for _, scope := range resource.GetScopeSpans() {
+			for _, s := range scope.GetSpans() {
+				attributes := map[string]string{}
+				for _, a := range s.GetAttributes() {
+					attributes[a.GetKey()] = a.GetValue().GetStringValue()
+				}
+				c.spans = append(c.spans, span{service, s.GetName(), hex.EncodeToString(s.GetTraceId()), hex.EncodeToString(s.GetParentSpanId()), attributes})
+			}
+		}
+	}
+	return &collectorv1.ExportTraceServiceResponse{}, nil
+}
+
+func (c *collectorServer) got() []span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spans
+}
+
+// ServeHTTP takes spans over HTTP.
+func (c *collectorServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	var req collectorv1.ExportTraceServiceRequest
+	if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(body, &req) != nil {
+		http.Error(w, "no spans", http.StatusBadRequest)
+		return
+	}
+	resp, _ := c.Export(r.Context(), &req)
+	answer, _ := proto.Marshal(resp)
+	w.Header().Set("Content-Type", "application/x-protobuf")
+	_, _ = w.Write(answer)
+}
+
+// overGRPC serves c until the test ends, and returns its URL.
+func (c *collectorServer) overGRPC(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	collectorv1.RegisterTraceServiceServer(server, c)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() { server.Stop(); serving.Wait() })
+	return "http://" + listener.Addr().String()
+}
+
+func (c *collectorServer) overHTTP(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestSpansAreSent(t *testing.T) {
+	for name, test := range map[string]struct {
+		to    func(*collectorServer, *testing.T) string
+		setup string
+		want  string // the service's name; none where no spans are to come
+	}{
+		"over gRPC":      {(*collectorServer).overGRPC, "export OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_ENDPOINT=URL", "peald"},
+		"over HTTP":      {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=URL/v1/traces OTEL_SERVICE_NAME=push", "push"},
+		"not sampled":    {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_ENDPOINT=URL OTEL_TRACES_SAMPLER=always_off", ""},
+		"switched off":   {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_ENDPOINT=URL OTEL_TRACES_EXPORTER=none", ""},
+		"not configured": {(*collectorServer).overHTTP, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			receiver := &collectorServer{}
+			p := startProcess(t, strings.ReplaceAll(test.setup, "URL", test.to(receiver, t)))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.REST+"/v1/users/alice/messages", strings.NewReader(`{"data":"hello"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+			req.Header.Set("Traceparent", "00-"+trace+"-"+parent+"-01")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Fatal(resp.Status)
+			}
+			// What is left to send is sent at the end.
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.cmd.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			got := receiver.got()
+			if test.want == "" {
+				if len(got) > 0 {
+					t.Errorf("spans came: %+v", got)
+				}
+				return
+			}
+			if len(got) != 1 {
+				t.Fatalf("the spans are %+v, want one", got)
+			}
+			s := got[0]
+			if s.service != test.want || s.name != "peal.v1.ControlService/SendToUser" || s.trace != trace || s.parent != parent ||
+				s.attributes["peald.audience"] != "user" || s.attributes["peald.transport"] != "rest" {
+				t.Errorf("the span is %+v", s)
+			}
+		})
+	}
+}
+
+// A collector that is down costs spans and nothing else.
+func TestDeadCollector(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = listener.Close()
+	p := startProcess(t, "export OTEL_EXPORTER_OTLP_TIMEOUT=100 OTEL_EXPORTER_OTLP_ENDPOINT=http://"+listener.Addr().String())
+	resp, err := http.Post("http://"+p.REST+"/v1/broadcast", "", strings.NewReader(`{"data":"hello"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s, and the end is %v", resp.Status, err)
+	}
+	if !strings.Contains(p.log.String(), "level=WARN msg=tracing") && !strings.Contains(p.log.String(), "spans were lost") {
+		t.Errorf("the log doesn't say that spans were lost:\n%s", p.log)
+	}
+}
