@@ -69,6 +69,14 @@ func (a access) minter() control.Minter {
 	return a.tokens
 }
 
+// keyReads is how often public keys were read, and how often they could not be.
+func (a access) keyReads() (good, failed int64) {
+	if a.tokens == nil {
+		return 0, 0
+	}
+	return a.tokens.Reads()
+}
+
 func (a access) close() {
 	if a.tokens != nil {
 		a.tokens.Close()

@@ -89,7 +89,15 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	}
 	p.control = newControl(cfg, opts, p.broker, p.access, descriptors.streams, p.slots.inUse, log)
 	p.grpc = newGRPCServer(p.control, callerTLS)
-	metrics, err := metricsHandler(opts.Registry, log, newFigures(p.broker.Stats, p.refused, descriptors.streams), p.control.Metrics())
+	metrics, err := metricsHandler(opts.Registry, log, newFigures(sources{
+		broker:         p.broker,
+		streams:        p.streams,
+		refused:        p.refused,
+		maxConnections: func() int64 { return int64(descriptors.streams) },
+		descriptors:    p.slots.inUse,
+		keyReads:       p.access.keyReads,
+		version:        opts.Version,
+	}), p.control.Metrics())
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +209,7 @@ func metricsHandler(registry *prometheus.Registry, log *slog.Logger, parts ...pr
 		registry = prometheus.NewRegistry()
 	}
 	for _, c := range append(parts,
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	) {
 		if err := registry.Register(c); err != nil {

@@ -103,6 +103,7 @@ type Handler struct {
 	heads    heads
 	engine   *engine // nil where every stream takes net/http's way
 	open     atomic.Int64
+	openBy   openBy
 	refused  refusals
 	draining atomic.Bool
 }
@@ -116,7 +117,10 @@ func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 		h.log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Engine != NetHTTP {
-		engine, err := newEngine(b.Shards(), func(delta int64) { h.open.Add(delta) })
+		engine, err := newEngine(b.Shards(), func(delta int64) {
+			h.open.Add(delta)
+			h.openBy[byEpoll].Add(delta)
+		})
 		if err != nil && (cfg.Engine == Epoll || !errors.Is(err, errors.ErrUnsupported)) {
 			return nil, fmt.Errorf("start the epoll engine: %w", err)
 		}
@@ -140,6 +144,9 @@ func (h *Handler) Open() int { return int(h.open.Load()) }
 // Drain makes the handler refuse new streams, in a way that lets browsers try
 // again.
 func (h *Handler) Drain() { h.draining.Store(true) }
+
+// Draining says whether Drain was called.
+func (h *Handler) Draining() bool { return h.draining.Load() }
 
 // ServeHTTP serves the events path; anything else is 404.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -261,6 +268,9 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		}
 	}
 	defer held.leave()
+	open := &h.openBy[transportOf(r)]
+	open.Add(1)
+	defer open.Add(-1)
 	if err := serve(w, r, st, rules.cfg.WriteTimeout); err != nil {
 		return later(Draining) // the broker has closed
 	}

@@ -41,7 +41,7 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/demo"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/demo"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds the parts from a plain struct, and is what commands and tests start",

@@ -151,6 +151,16 @@ func (t *Tokens) Close() {
 	t.ended.Wait()
 }
 
+// Reads returns how often public keys were read since the start, and how often
+// they could not be.
+func (t *Tokens) Reads() (good, failed int64) {
+	for _, s := range t.sources {
+		good += s.reads.good.Load()
+		failed += s.reads.failed.Load()
+	}
+	return good, failed
+}
+
 // Verify checks token and returns what it says. Its error is a *RefusedError,
 // whose text may be shown to whoever sent the token, or ErrUnavailable.
 func (t *Tokens) Verify(token string) (Identity, error) {

@@ -48,7 +48,12 @@ type source struct {
 	keys   atomic.Pointer[[]key] // nil until they were read once
 	asks   chan chan bool        // answered with whether the keys are those of now
 	failed bool                  // the last try; the goroutine's alone
+
+	reads reads
 }
+
+// reads counts how often keys were read.
+type reads struct{ good, failed atomic.Int64 }
 
 // fileSource reads keys from a file, which has to be there.
 func fileSource(setting, name string, parse func([]byte) ([]key, error), log *slog.Logger) (*source, error) {
@@ -124,16 +129,26 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 func (s *source) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
+	keys, err := s.readKeys(ctx)
+	if err != nil {
+		s.reads.failed.Add(1)
+		return err
+	}
+	s.reads.good.Add(1)
+	s.keys.Store(&keys)
+	return nil
+}
+
+func (s *source) readKeys(ctx context.Context) ([]key, error) {
 	data, err := s.read(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	keys, err := s.parse(data)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
+		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	s.keys.Store(&keys)
-	return nil
+	return keys, nil
 }
 
 // try is load for which a failure is news once.

@@ -24,20 +24,35 @@ func (d *delays) begin() { d.next = 0 }
 func (d *delays) add(at int64) {
 	if d.next < len(d.written) && d.written[d.next].at == at {
 		d.written[d.next].streams++
+		d.next++
 	} else {
-		d.next = len(d.written)
-		d.written = append(d.written, written{at, 1})
+		d.begun(at)
 	}
-	d.next++
+}
+
+// begun is add for an event that no stream has been written yet. It stands
+// apart so that add is inlined.
+func (d *delays) begun(at int64) {
+	d.written = append(d.written, written{at, 1})
+	d.next = len(d.written)
 }
 
 // full says that what was noted should be measured soon.
 func (d *delays) full() bool { return len(d.written) >= maxWritten }
 
-// measure counts what was noted as written now, in Unix nanoseconds.
+// measure counts what was noted as written now, in Unix nanoseconds. What was
+// published at about the same time comes into the same bucket, which then is
+// looked for once.
 func (d *delays) measure(now int64) {
+	var like bucket
 	for _, w := range d.written {
-		d.spent.observe(max(now-w.at, 0), w.streams) // the clock may have been set back
+		took := max(now-w.at, 0) // the clock may have been set back
+		if !like.holds(took) {
+			d.spent.add(like)
+			like = d.spent.bucketOf(took)
+		}
+		like.observe(took, w.streams)
 	}
+	d.spent.add(like)
 	d.written = d.written[:0]
 }

@@ -52,9 +52,46 @@ func newHistogram(bounds []int64) histogram {
 
 // observe counts n observations of size v.
 func (h *histogram) observe(v, n int64) {
+	one := h.bucketOf(v)
+	one.observe(v, n)
+	h.add(one)
+}
+
+// bucket is what is to be counted in one of the buckets. The zero value is of
+// none.
+type bucket struct {
+	index       int
+	above, upTo int64
+	count       int64
+	sum         float64
+}
+
+// bucketOf is the bucket of observations of size v.
+func (h *histogram) bucketOf(v int64) bucket {
 	i, _ := slices.BinarySearch(h.bounds, v)
-	h.counts[i].Add(n)
-	h.sum.Store(math.Float64bits(math.Float64frombits(h.sum.Load()) + float64(v)*float64(n)))
+	b := bucket{index: i, above: math.MinInt64, upTo: math.MaxInt64}
+	if i > 0 {
+		b.above = h.bounds[i-1]
+	}
+	if i < len(h.bounds) {
+		b.upTo = h.bounds[i]
+	}
+	return b
+}
+
+func (b *bucket) holds(v int64) bool { return v > b.above && v <= b.upTo }
+
+func (b *bucket) observe(v, n int64) {
+	b.count += n
+	b.sum += float64(v) * float64(n)
+}
+
+// add counts all of b.
+func (h *histogram) add(b bucket) {
+	if b.count > 0 {
+		h.counts[b.index].Add(b.count)
+		h.sum.Store(math.Float64bits(math.Float64frombits(h.sum.Load()) + b.sum))
+	}
 }
 
 // addTo adds what h has counted to sum, which is empty or of the same bounds.

@@ -31,6 +31,30 @@ func Line() string {
 	return line(info)
 }
 
+// Revision is the commit, with "+dirty" at its end if files had been changed.
+func Revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return revision(info)
+	}
+
+	return Unknown
+}
+
+func revision(info *debug.BuildInfo) string {
+	found, changed := Unknown, ""
+
+	for _, setting := range info.Settings {
+		switch {
+		case setting.Key == "vcs.revision":
+			found = setting.Value
+		case setting.Key == "vcs.modified" && setting.Value == "true":
+			changed = "+dirty"
+		}
+	}
+
+	return found + changed
+}
+
 func of(info *debug.BuildInfo) string {
 	if info.Main.Version == "" {
 		return Unknown

@@ -31,6 +31,18 @@ func TestLine(t *testing.T) {
 	}
 }
 
+func TestRevision(t *testing.T) {
+	for want, settings := range map[string][]debug.BuildSetting{
+		"0123abc":       {{Key: "vcs.revision", Value: "0123abc"}, {Key: "vcs.modified", Value: "false"}},
+		"0123abc+dirty": {{Key: "vcs.revision", Value: "0123abc"}, {Key: "vcs.modified", Value: "true"}},
+		"unknown":       {{Key: "GOOS", Value: "linux"}},
+	} {
+		if got := buildinfo.RevisionOf(&debug.BuildInfo{Settings: settings}); got != want {
+			t.Errorf("the revision is %q, want %q", got, want)
+		}
+	}
+}
+
 func TestLineOfThisProgram(t *testing.T) {
 	line := buildinfo.Line()
 	if !strings.HasPrefix(line, buildinfo.Version()+" (") || !strings.Contains(line, runtime.Version()) || strings.Contains(line, "\n") {

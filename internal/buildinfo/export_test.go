@@ -1,4 +1,7 @@
 package buildinfo
 
 //nolint:gochecknoglobals // Only tests see it.
-var LineOf = line
+var (
+	LineOf     = line
+	RevisionOf = revision
+)

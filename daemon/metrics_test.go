@@ -1,0 +1,276 @@
+package daemon_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// scrape reads /metrics as Prometheus does that takes native histograms.
+func scrape(t *testing.T, d running) map[string]*dto.MetricFamily {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.REST+"/metrics", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	format := expfmt.NewFormat(expfmt.TypeProtoDelim)
+	req.Header.Set("Accept", string(format))
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	families := make(map[string]*dto.MetricFamily)
+	for decoder := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header)); ; {
+		var family dto.MetricFamily
+		err := decoder.Decode(&family)
+		if err == io.EOF { //nolint:errorlint // as the decoder has it
+			return families
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		families[family.GetName()] = &family
+	}
+}
+
+// byLabel are a family's values by the value of its one label, "" where it has
+// none.
+func byLabel(family *dto.MetricFamily) map[string]float64 {
+	values := make(map[string]float64)
+	for _, m := range family.GetMetric() {
+		name := ""
+		for _, label := range m.GetLabel() {
+			name = label.GetValue()
+		}
+		values[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+	}
+	return values
+}
+
+// TestSeriesAreThereFromTheStart holds that each counter has a series for
+// everything that its label can say, since one that appears with its first
+// event shows no increase.
+func TestSeriesAreThereFromTheStart(t *testing.T) {
+	d := start(t, func(cfg *daemon.Config) { cfg.Broker.Shards = 3 })
+	families := scrape(t, d)
+	for name, want := range map[string]string{
+		"disconnects_total":           "disconnected expired hung_up shutdown slow_consumer write_failed write_timeout",
+		"dropped_total":               "disconnected expired hung_up shutdown slow_consumer write_failed write_timeout",
+		"refused_total":               "bad_request denied draining max_connections max_connections_per_ip max_connects_per_second no_request origin stay_away token topic unavailable",
+		"resumes_total":               "ended expired replayed unknown",
+		"published_by_audience_total": "broadcast topic user",
+		"connections_by_transport":    "epoll http1 http2 tls",
+		"key_reads_total":             "failure success",
+		"shard_connections":           "0 1 2",
+		"shard_lag_seconds":           "0 1 2",
+		"shard_waiting_events":        "0 1 2",
+		"published_total":             "",
+		"connects_total":              "",
+		"draining":                    "",
+	} {
+		values := byLabel(families["peald_"+name])
+		if len(values) == 0 {
+			t.Errorf("%s is missing", name)
+		}
+		for _, label := range strings.Split(want, " ") {
+			if value, ok := values[label]; !ok || value != 0 {
+				t.Errorf("%s of %q is %v, %v; want 0", name, label, value, ok)
+			}
+		}
+	}
+	if h := families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 0 || len(h.GetBucket()) < 10 || h.GetSchema() != 3 {
+		t.Errorf("the latency of nothing is %v", h)
+	}
+	build := families["peald_build_info"].GetMetric()[0]
+	labels := make(map[string]string)
+	for _, l := range build.GetLabel() {
+		labels[l.GetName()] = l.GetValue()
+	}
+	if labels["version"] != "v1.2.3" || !strings.HasPrefix(labels["goversion"], "go1.") || labels["revision"] == "" || build.GetGauge().GetValue() != 1 {
+		t.Errorf("the build is %v", build)
+	}
+}
+
+func TestFiguresOfTraffic(t *testing.T) {
+	d := start(t, func(cfg *daemon.Config) {
+		cfg.Auth.JWT.HMACSecret = secret
+		cfg.Auth.AnonymousTopics = []string{"prices.>"}
+	})
+	rpc, _ := controlClient(t, d.GRPC)
+	web := client(t)
+	token, err := rpc.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anonymous := stream(t, web, "http://"+d.SSE+"/events?topic=prices.eur&topic=prices.*")
+	alice := stream(t, web, "http://"+d.SSE+"/events?access_token="+token.GetToken())
+	for range 3 {
+		if _, err := rpc.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent, err := rpc.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "mine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rpc.Publish(t.Context(), &pealv1.PublishRequest{Topic: "prices.eur", Data: "7"}); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine(t, anonymous, "data: 7")
+	awaitLine(t, alice, "data: mine")
+	// What it missed: one broadcast, one message, and not what is live.
+	epoch, _, _ := strings.Cut(sent.GetId(), "-")
+	again := stream(t, web, "http://"+d.SSE+"/events?access_token="+token.GetToken()+"&last_event_id="+epoch+"-2")
+	awaitLine(t, again, "data: mine")
+
+	families := waitForFamilies(t, d, func(families map[string]*dto.MetricFamily) bool {
+		return families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram().GetSampleCount() >= 8
+	})
+	for name, want := range map[string]map[string]float64{
+		"authenticated_connections":   {"": 2},
+		"topics":                      {"": 2},
+		"users":                       {"": 1},
+		"published_total":             {"": 5},
+		"published_by_audience_total": {"broadcast": 3, "user": 1, "topic": 1},
+		"deliveries_total":            {"": 10},
+		"resumes_total":               {"replayed": 1},
+		"log_events":                  {"": 5},
+	} {
+		for label, value := range want {
+			if got := byLabel(families["peald_"+name])[label]; got != value {
+				t.Errorf("%s of %q is %v, want %v", name, label, got, value)
+			}
+		}
+	}
+	if age := byLabel(families["peald_log_age_seconds"])[""]; age <= 0 || age > 60 {
+		t.Errorf("the log reaches back %v s", age)
+	}
+	// A client may open connections ahead of need.
+	used, allowed := byLabel(families["peald_descriptors_used"])[""], byLabel(families["peald_descriptors_allowed"])[""]
+	if used < 3 || used > 10 || allowed < 100 {
+		t.Errorf("%v descriptors are used of %v, want 3 or a few more", used, allowed)
+	}
+	if h := families["peald_replay_events"].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 2 {
+		t.Errorf("the replays are %v, want one of 2 events", h)
+	}
+	checkBothHistograms(t, families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram(), 8)
+
+	d.end()
+	for _, lines := range []*bufio.Reader{anonymous, alice, again} {
+		_, _ = io.Copy(io.Discard, lines)
+	}
+}
+
+// waitForFamilies scrapes until what comes is good: a shard measures what it
+// has written once it has.
+func waitForFamilies(t *testing.T, d running, good func(map[string]*dto.MetricFamily) bool) map[string]*dto.MetricFamily {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		families := scrape(t, d)
+		if good(families) {
+			return families
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the metrics stay\n%v", families)
+		}
+	}
+}
+
+// checkBothHistograms holds that the native histogram and the classic one say
+// the same of n observations.
+func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
+	t.Helper()
+	if h.GetSampleCount() != n || h.GetSampleSum() <= 0 || h.GetSampleSum() > 60*float64(n) || h.GetZeroThreshold() > 0.000_01 {
+		t.Errorf("the histogram is %v, want %d observations", h, n)
+	}
+	var (
+		all    = h.GetZeroCount()
+		index  int32
+		count  int64
+		atMost = map[float64]uint64{}
+		deltas = slices.Clone(h.GetPositiveDelta())
+	)
+	for _, span := range h.GetPositiveSpan() {
+		index += span.GetOffset()
+		for range span.GetLength() {
+			count += deltas[0]
+			deltas = deltas[1:]
+			all += uint64(count)
+			atMost[math.Exp2(float64(index)/8)] = all
+			index++
+		}
+	}
+	if all != n {
+		t.Errorf("the native histogram has %d observations, want %d", all, n)
+	}
+	for _, bucket := range h.GetBucket() {
+		// Of the native buckets, all that end by the bound are in it, and none
+		// that begin past it.
+		var least, most uint64 = h.GetZeroCount(), h.GetZeroCount()
+		for bound, n := range atMost {
+			if bound <= bucket.GetUpperBound()*1.0001 {
+				least = max(least, n)
+			}
+			if bound/math.Exp2(1.0/8) < bucket.GetUpperBound()*0.9999 {
+				most = max(most, n)
+			}
+		}
+		if got := bucket.GetCumulativeCount(); got < least || got > most {
+			t.Errorf("%d observations of at most %v, by the native histogram %d to %d", got, bucket.GetUpperBound(), least, most)
+		}
+	}
+}
+
+func TestStreamsAreCountedByTransport(t *testing.T) {
+	id := newIdentity(t)
+	certificate, key := id.certFile, id.keyFile
+	for _, test := range []struct {
+		transport string
+		change    func(*daemon.Config)
+		http2     bool
+		scheme    string
+	}{
+		{"epoll", func(*daemon.Config) {}, false, "http"},
+		{"http1", func(cfg *daemon.Config) { cfg.SSE.Engine = daemon.EngineNetHTTP }, false, "http"},
+		{"http2", func(*daemon.Config) {}, true, "http"},
+		{"tls", func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = certificate, key }, false, "https"},
+		{"http2", func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = certificate, key }, true, "https"},
+	} {
+		t.Run(test.scheme+" "+test.transport, func(t *testing.T) {
+			d := start(t, test.change)
+			web := client(t)
+			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)} //nolint:gosec // a certificate made for the test
+			transport.Protocols.SetHTTP1(!test.http2)
+			transport.Protocols.SetHTTP2(test.http2)
+			transport.Protocols.SetUnencryptedHTTP2(test.http2)
+			t.Cleanup(transport.CloseIdleConnections)
+			web.Transport = transport
+			stream(t, web, test.scheme+"://"+d.SSE+"/events")
+			for transport, n := range byLabel(scrape(t, d)["peald_connections_by_transport"]) {
+				if (transport == test.transport) != (n == 1) {
+					t.Errorf("%v streams by %s, want one by %s", n, transport, test.transport)
+				}
+			}
+			transport.CloseIdleConnections()
+			d.end()
+			if err := d.awaitEnd(t); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
