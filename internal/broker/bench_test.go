@@ -162,3 +162,24 @@ func BenchmarkPublishToNobody(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPublishTapped is the same with taps that nobody reads, of other
+// audiences but one.
+func BenchmarkPublishTapped(b *testing.B) {
+	bk := broker.New(config())
+	defer bk.Close()
+	for _, of := range []broker.Audience{broker.Everyone(), broker.ToUser("alice"), broker.ToTopic("prices.*")} {
+		tap, err := bk.Tap(of, "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer tap.Close()
+	}
+	m := broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", 100)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := bk.Publish(b.Context(), m); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -80,6 +81,7 @@ type Broker struct {
 	replies   replies
 	barred    map[string]time.Time // users who are to stay away, and until when
 	watches   map[*Watch]struct{}
+	taps      map[*Tap]struct{}
 	mail      []delivery // scratch of fanOut
 	open      []int      // streams by shard
 	total     int        // streams in all
@@ -114,6 +116,7 @@ func New(cfg Config) *Broker {
 		replies:  newReplies(cfg.IdempotencyWindow),
 		barred:   make(map[string]time.Time),
 		watches:  make(map[*Watch]struct{}),
+		taps:     make(map[*Tap]struct{}),
 		open:     make([]int, cfg.Shards),
 		resumes:  Resumes{Resets: make(map[string]int64)},
 		stop:     make(chan struct{}),
@@ -232,6 +235,10 @@ func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
 	}
 	clear(mail)
 	b.mail = mail
+	e.recipients = int32(min(recipients, math.MaxInt32))
+	if len(b.taps) > 0 {
+		b.tapped(e)
+	}
 	return recipients, len(mail) > 0
 }
 
@@ -363,6 +370,9 @@ func (b *Broker) Close() {
 		close(b.stop)
 		for w := range b.watches {
 			b.endWatch(w, ErrClosed)
+		}
+		for t := range b.taps {
+			t.wake()
 		}
 		for _, s := range b.shards {
 			s.post(item{kind: shutdown})

@@ -166,22 +166,31 @@ func (b *Broker) resume(st *Stream) {
 	if st.lastID == "" {
 		return
 	}
-	b.history.evict(time.Now().UnixNano())
-	epoch, seq, err := parseID(st.lastID)
+	seq, reset := b.find(st.lastID)
 	switch {
-	case err != nil || epoch != b.epoch || seq > b.seq:
-		st.reset = ResetUnknown
-	case seq+1 < b.history.first:
-		st.reset = ResetExpired
+	case reset != "":
+		st.reset = reset
+		b.resumes.Resets[reset]++
 	case seq == b.seq:
 		b.resumes.Replayed++
 		b.replays.observe(0, 1)
-		return
 	default:
 		st.cursor, st.behind = seq, true // replay counts it
-		return
 	}
-	b.resumes.Resets[st.reset]++
+}
+
+// find is the position of an event's id in the log, or why it is of no use
+// there. The caller has b.mu.
+func (b *Broker) find(id string) (seq uint64, reset string) {
+	b.history.evict(time.Now().UnixNano())
+	epoch, seq, err := parseID(id)
+	switch {
+	case err != nil || epoch != b.epoch || seq > b.seq:
+		return 0, ResetUnknown
+	case seq+1 < b.history.first:
+		return 0, ResetExpired
+	}
+	return seq, ""
 }
 
 const (

@@ -63,6 +63,15 @@ func ToUser(id string) Audience { return Audience{kind: oneUser, name: id} }
 // pattern.
 func ToTopic(name string) Audience { return Audience{kind: oneTopic, name: name} }
 
+// IsEveryone says whether it is [Everyone].
+func (a Audience) IsEveryone() bool { return a.kind == everyone }
+
+// User is the user of [ToUser], or false for another audience.
+func (a Audience) User() (id string, ok bool) { return a.name, a.kind == oneUser }
+
+// Topic is the topic of [ToTopic], or false for another audience.
+func (a Audience) Topic() (name string, ok bool) { return a.name, a.kind == oneTopic }
+
 // defaultType is the type of an event whose publisher names none.
 func (a Audience) defaultType() string {
 	switch a.kind {
@@ -184,6 +193,8 @@ type event struct {
 	cost   int64        // what the event took of Broker.backlog
 	ending int          // the event's place in history.ending
 	left   atomic.Int32 // shards that have yet to take it out of their mailbox
+
+	recipients int32 // the streams that it was queued to; for taps
 }
 
 // encodeFields encodes all of m that doesn't depend on its id, behind idRoom
