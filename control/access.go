@@ -21,8 +21,12 @@ const (
 	ScopePublish = "publish"
 	// ScopeRead is to see users, topics and figures.
 	ScopeRead = "read"
-	// ScopeAdmin is all else: to sign subscriber tokens, to end streams.
+	// ScopeAdmin is all else: to sign subscriber tokens, to end streams, to see
+	// what others send.
 	ScopeAdmin = "admin"
+
+	// scopeNone is what any token is good for.
+	scopeNone = ""
 )
 
 // scopeOf is the scope that a method needs. A method that is missing here needs
@@ -39,6 +43,8 @@ func scopeOf(method string) string {
 		pealv1.ControlService_WatchConnections_FullMethodName,
 		pealv1.ControlService_Stats_FullMethodName:
 		return ScopeRead
+	case pealv1.ControlService_WhoAmI_FullMethodName:
+		return scopeNone
 	}
 	return ScopeAdmin
 }
@@ -103,7 +109,7 @@ func (c caller) mayCall(method string) error {
 	if !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") {
 		return nil
 	}
-	if scope := scopeOf(method); len(c.scopes) > 0 && !slices.Contains(c.scopes, scope) {
+	if scope := scopeOf(method); scope != scopeNone && len(c.scopes) > 0 && !slices.Contains(c.scopes, scope) {
 		denied := refuse(codes.PermissionDenied, reasonScopeMissing, fmt.Sprintf(
 			"the token %q is good for %s, and %s needs %s",
 			c.name, strings.Join(c.scopes, ", "), shortName(method), scope))

@@ -25,19 +25,20 @@ type call struct {
 	grpc         func(context.Context, pealv1.ControlServiceClient) error
 	method, path string
 	body         string
+	endless      bool // what REST answers
 }
 
 func calls() map[string]call {
 	return map[string]call{
 		"Broadcast": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hi"}))
-		}, "POST", "/v1/broadcast", `{"data":"hi"}`},
+		}, "POST", "/v1/broadcast", `{"data":"hi"}`, false},
 		"SendToUser": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"}))
-		}, "POST", "/v1/users/alice/messages", `{"data":"hi"}`},
+		}, "POST", "/v1/users/alice/messages", `{"data":"hi"}`, false},
 		"Publish": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Publish(ctx, &pealv1.PublishRequest{Topic: "orders", Data: "hi"}))
-		}, "POST", "/v1/topics/orders/messages", `{"data":"hi"}`},
+		}, "POST", "/v1/topics/orders/messages", `{"data":"hi"}`, false},
 		"PublishStream": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			stream, err := c.PublishStream(ctx)
 			if err != nil {
@@ -46,29 +47,39 @@ func calls() map[string]call {
 			// An error is told again, and better, by Recv.
 			_ = stream.Send(&pealv1.PublishStreamRequest{Audience: everyone(), Data: "hi"})
 			return errOf(stream.Recv())
-		}, "", "", ""},
+		}, "", "", "", false},
 		"WatchConnections": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			stream, err := c.WatchConnections(ctx, &pealv1.WatchConnectionsRequest{})
 			if err != nil {
 				return err
 			}
 			return errOf(stream.Recv())
-		}, "", "", ""},
+		}, "", "", "", false},
+		"Tail": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			stream, err := c.Tail(ctx, &pealv1.TailRequest{})
+			if err != nil {
+				return err
+			}
+			return errOf(stream.Recv())
+		}, "GET", "/v1/tail", "", true},
+		"WhoAmI": {"", func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.WhoAmI(ctx, &pealv1.WhoAmIRequest{}))
+		}, "GET", "/v1/whoami", "", false},
 		"ListTopics": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.ListTopics(ctx, &pealv1.ListTopicsRequest{}))
-		}, "GET", "/v1/topics", ""},
+		}, "GET", "/v1/topics", "", false},
 		"Disconnect": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Disconnect(ctx, &pealv1.DisconnectRequest{UserId: "alice"}))
-		}, "POST", "/v1/users/alice:disconnect", `{}`},
+		}, "POST", "/v1/users/alice:disconnect", `{}`, false},
 		"ListUsers": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.ListUsers(ctx, &pealv1.ListUsersRequest{}))
-		}, "GET", "/v1/users", ""},
+		}, "GET", "/v1/users", "", false},
 		"Stats": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Stats(ctx, &pealv1.StatsRequest{}))
-		}, "GET", "/v1/stats", ""},
+		}, "GET", "/v1/stats", "", false},
 		"CreateToken": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
-		}, "POST", "/v1/tokens", `{"userId":"alice"}`},
+		}, "POST", "/v1/tokens", `{"userId":"alice"}`, false},
 	}
 }
 
@@ -116,7 +127,7 @@ func TestScopes(t *testing.T) {
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
-				allowed := len(token.Scopes) == 0 || slices.Contains(token.Scopes, c.scope)
+				allowed := len(token.Scopes) == 0 || c.scope == "" || slices.Contains(token.Scopes, c.scope)
 				err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
 				if allowed && err != nil {
 					t.Errorf("gRPC: %v", err)
@@ -126,7 +137,11 @@ func TestScopes(t *testing.T) {
 				if c.path == "" {
 					return
 				}
-				rest := p.do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
+				do := p.do
+				if c.endless && allowed {
+					do = p.begin
+				}
+				rest := do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
 				if allowed && rest.StatusCode != http.StatusOK || !allowed && rest.StatusCode != http.StatusForbidden {
 					t.Errorf("REST: %s", rest.Status)
 				}
@@ -263,7 +278,11 @@ func TestOpenControlPlane(t *testing.T) {
 		if c.path == "" {
 			continue
 		}
-		if got := p.do(t, c.method, c.path, c.body); got.StatusCode != http.StatusOK {
+		do := p.do
+		if c.endless {
+			do = p.begin
+		}
+		if got := do(t, c.method, c.path, c.body); got.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s %s", name, got.Status, got.body)
 		}
 	}

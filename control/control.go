@@ -80,6 +80,7 @@ type Broker interface {
 	Latency() broker.Histogram
 	Disconnect(user string, stayAway time.Duration) (ended int, err error)
 	Watch() (*broker.Watch, error)
+	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }
 
 // Minter signs subscriber tokens.
@@ -155,8 +156,8 @@ func (s *Service) SetServing(serving bool) {
 	s.health.SetServingStatus(pealv1.ControlService_ServiceDesc.ServiceName, status)
 }
 
-// Drain ends the calls that would last, PublishStream and WatchConnections, and
-// refuses new ones. What is published by then is acknowledged first.
+// Drain ends the calls that would last, PublishStream, WatchConnections and
+// Tail, and refuses new ones. What is published by then is acknowledged first.
 func (s *Service) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

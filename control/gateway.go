@@ -30,6 +30,7 @@ func queries() map[string]proto.Message {
 	return map[string]proto.Message{
 		"/v1/users":  &pealv1.ListUsersRequest{},
 		"/v1/topics": &pealv1.ListTopicsRequest{},
+		"/v1/tail":   &pealv1.TailRequest{},
 	}
 }
 
@@ -63,12 +64,15 @@ func newGateway(client pealv1.ControlServiceClient, writeError func(http.Respons
 		// Splits at slashes before it unescapes, so that %2F stays in a user id.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
 		runtime.WithWriteContentLength(),
+		// net/http does it by itself, where the protocol has it.
+		runtime.WithDisableChunkedEncoding(),
 		// Authorization goes through by itself.
 		runtime.WithIncomingHeaderMatcher(traceHeader),
 		runtime.WithOutgoingHeaderMatcher(noHeader),
 		runtime.WithOutgoingTrailerMatcher(noHeader),
 		runtime.WithMiddlewares(g.checked),
 		runtime.WithErrorHandler(g.failed),
+		runtime.WithStreamErrorHandler(streamFailed),
 		runtime.WithRoutingErrorHandler(g.unrouted),
 	)
 	for _, mux := range []*runtime.ServeMux{routes, g.mux} {
@@ -139,7 +143,11 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 		if body, ok := r.Body.(*requestBody); ok {
 			body.inPath = params
 		}
-		next(w, r, params)
+		reply := &answer{ResponseWriter: w}
+		next(reply, r, params)
+		if err := reply.failure(); err != nil {
+			g.writeError(w, err)
+		}
 	}
 }
 
@@ -169,6 +177,7 @@ func (g *gateway) checkQuery(r *http.Request) error {
 	}
 	nothing := utilities.NewDoubleArray(nil)
 	seen := make(map[protoreflect.FieldNumber]bool)
+	chosen := make(map[protoreflect.Name]string) // fields of which there may be one, by their oneof
 	var wrong []fieldError
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		values := query[name]
@@ -187,10 +196,15 @@ func (g *gateway) checkQuery(r *http.Request) error {
 			wrong = append(wrong, fieldError{name, notUTF8})
 		case len(values) > 1 || seen[field.Number()]:
 			wrong = append(wrong, fieldError{name, moreThanOnce})
+		case field.ContainingOneof() != nil && chosen[field.ContainingOneof().Name()] != "":
+			wrong = append(wrong, fieldError{name, "is given beside " + chosen[field.ContainingOneof().Name()] + ", only one of them is accepted"})
 		case runtime.PopulateQueryParameters(message.ProtoReflect().New().Interface(), url.Values{name: values}, nothing) != nil:
 			wrong = append(wrong, fieldError{name, fmt.Sprintf("is %.80q and %s", values[0], wanted(field))})
 		}
 		seen[field.Number()] = true
+		if one := field.ContainingOneof(); one != nil {
+			chosen[one.Name()] = name
+		}
 	}
 	if len(wrong) > 0 {
 		return invalid(wrong[:min(len(wrong), maxWrong)]...)
@@ -226,11 +240,20 @@ func (g *gateway) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marsh
 	if _, ok := errors.AsType[*runtime.HTTPStatusError](err); ok {
 		err = refuse(codes.InvalidArgument, reasonInvalidRequest, "the path can't be read: it has a bad percent-encoding")
 	}
-	// The connection inside the process is gone, and not the caller.
-	if status.Code(err) == codes.Canceled && r.Context().Err() == nil {
-		err = broker.ErrClosed
+	err = cutInside(r.Context(), err)
+	if a, ok := w.(*answer); ok {
+		w = a.ResponseWriter
 	}
 	g.writeError(w, err)
+}
+
+// cutInside is err, unless it says that the connection inside the process is
+// gone while the caller is not.
+func cutInside(ctx context.Context, err error) error {
+	if status.Code(err) == codes.Canceled && ctx.Err() == nil {
+		return broker.ErrClosed
+	}
+	return err
 }
 
 // unrouted answers a request that no route matches.

@@ -181,6 +181,8 @@ func (f *fake) Disconnect(string, time.Duration) (int, error) { return 0, nil }
 
 func (f *fake) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
 
+func (f *fake) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
+
 // answer is what came back from REST.
 type answer struct {
 	*http.Response
@@ -189,6 +191,19 @@ type answer struct {
 }
 
 func (p *plane) do(tb testing.TB, method, path, body string, header ...string) answer {
+	tb.Helper()
+	resp := p.begin(tb, method, path, body, header...)
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	resp.body = string(data)
+	return resp
+}
+
+// begin is do for an answer whose body has no end.
+func (p *plane) begin(tb testing.TB, method, path, body string, header ...string) answer {
 	tb.Helper()
 	var reader io.Reader
 	if body != "" {
@@ -208,12 +223,8 @@ func (p *plane) do(tb testing.TB, method, path, body string, header ...string) a
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return answer{resp, string(data)}
+	tb.Cleanup(func() { _ = resp.Body.Close() })
+	return answer{Response: resp}
 }
 
 // failure is an error as the caller of either way gets it.

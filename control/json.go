@@ -41,12 +41,31 @@ func restJSON() *jsonMarshaler { return &jsonMarshaler{} }
 
 // Marshal implements runtime.Marshaler.
 func (*jsonMarshaler) Marshal(v any) ([]byte, error) {
-	message, ok := v.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("%T is no message", v)
+	switch v := v.(type) {
+	case proto.Message:
+		return encode(v)
+	// What streams consist of; the gateway ends the line.
+	case map[string]any:
+		if message, ok := v["result"].(proto.Message); ok {
+			return encodeAs("result", message)
+		}
+	case map[string]proto.Message:
+		return encodeAs("error", v["error"])
 	}
+	return nil, fmt.Errorf("%T is no message", v)
+}
+
+func encodeAs(name string, message proto.Message) ([]byte, error) {
+	encoded, err := encode(message)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]byte(`{"`+name+`":`), bytes.TrimSpace(encoded), []byte("}")), nil
+}
+
+func encode(message proto.Message) ([]byte, error) {
 	// An error's details have many fields that are empty and say nothing.
-	_, isStatus := v.(*rpcstatus.Status)
+	_, isStatus := message.(*rpcstatus.Status)
 	encoded, err := protojson.MarshalOptions{EmitUnpopulated: !isStatus}.Marshal(message)
 	if err != nil {
 		return nil, fmt.Errorf("encoding JSON: %w", err)

@@ -10,7 +10,7 @@ type rules struct {
 // Reconfigure has calls that come from now on decided by cfg and m. Version,
 // Descriptors, Tracer and Logger count for nothing there: they stay what they were.
 //
-// A call that lasts, PublishStream or WatchConnections, goes on if its caller
+// A call that lasts, PublishStream, WatchConnections or Tail, goes on if its caller
 // could make it by the new Config; if not, because the token is none of
 // cfg.Tokens any more or has lost the scope, it ends with the error that a new
 // call would get. What was published by then is acknowledged first.

@@ -1569,6 +1569,432 @@ func (x *StreamEnded) GetReason() string {
 	return ""
 }
 
+// TailRequest says which messages to tell of.
+type TailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom the messages are for; those for anybody where absent.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*TailRequest_Everyone
+	//	*TailRequest_UserId
+	//	*TailRequest_Topic
+	Audience isTailRequest_Audience `protobuf_oneof:"audience"`
+	// Begin behind the event with this id, as far as the daemon's log goes back;
+	// empty for now.
+	LastEventId   string `protobuf:"bytes,4,opt,name=last_event_id,json=lastEventId,proto3" json:"last_event_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailRequest) Reset() {
+	*x = TailRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailRequest) ProtoMessage() {}
+
+func (x *TailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
+func (*TailRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TailRequest) GetAudience() isTailRequest_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *TailRequest) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*TailRequest_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *TailRequest) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*TailRequest_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *TailRequest) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*TailRequest_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *TailRequest) GetLastEventId() string {
+	if x != nil {
+		return x.LastEventId
+	}
+	return ""
+}
+
+type isTailRequest_Audience interface {
+	isTailRequest_Audience()
+}
+
+type TailRequest_Everyone struct {
+	// Everybody: broadcasts. Only true is accepted.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
+type TailRequest_UserId struct {
+	// One user.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type TailRequest_Topic struct {
+	// The subscribers of a topic, or of each topic that a pattern stands for.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
+}
+
+func (*TailRequest_Everyone) isTailRequest_Audience() {}
+
+func (*TailRequest_UserId) isTailRequest_Audience() {}
+
+func (*TailRequest_Topic) isTailRequest_Audience() {}
+
+// TailResponse is what a tail tells: one thing at a time.
+type TailResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is told.
+	//
+	// Types that are valid to be assigned to Told:
+	//
+	//	*TailResponse_Message
+	//	*TailResponse_Gap
+	//	*TailResponse_Position
+	Told          isTailResponse_Told `protobuf_oneof:"told"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailResponse) Reset() {
+	*x = TailResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailResponse) ProtoMessage() {}
+
+func (x *TailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
+func (*TailResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *TailResponse) GetTold() isTailResponse_Told {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+func (x *TailResponse) GetMessage() *TailedMessage {
+	if x != nil {
+		if x, ok := x.Told.(*TailResponse_Message); ok {
+			return x.Message
+		}
+	}
+	return nil
+}
+
+func (x *TailResponse) GetGap() *TailGap {
+	if x != nil {
+		if x, ok := x.Told.(*TailResponse_Gap); ok {
+			return x.Gap
+		}
+	}
+	return nil
+}
+
+func (x *TailResponse) GetPosition() string {
+	if x != nil {
+		if x, ok := x.Told.(*TailResponse_Position); ok {
+			return x.Position
+		}
+	}
+	return ""
+}
+
+type isTailResponse_Told interface {
+	isTailResponse_Told()
+}
+
+type TailResponse_Message struct {
+	// A message that was published.
+	Message *TailedMessage `protobuf:"bytes,1,opt,name=message,proto3,oneof"`
+}
+
+type TailResponse_Gap struct {
+	// Messages are missing in the tail here.
+	Gap *TailGap `protobuf:"bytes,2,opt,name=gap,proto3,oneof"`
+}
+
+type TailResponse_Position struct {
+	// All up to the event with this id has been told. The first thing of each
+	// tail, and from time to time again; what to go on from with
+	// last_event_id.
+	Position string `protobuf:"bytes,3,opt,name=position,proto3,oneof"`
+}
+
+func (*TailResponse_Message) isTailResponse_Told() {}
+
+func (*TailResponse_Gap) isTailResponse_Told() {}
+
+func (*TailResponse_Position) isTailResponse_Told() {}
+
+// TailedMessage is a message that was published.
+type TailedMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Whom it was for.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*TailedMessage_Everyone
+	//	*TailedMessage_UserId
+	//	*TailedMessage_Topic
+	Audience isTailedMessage_Audience `protobuf_oneof:"audience"`
+	// The event's type.
+	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	// Its data, as browsers get it: each line break is LF.
+	Data string `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	// The streams that it was queued to.
+	Recipients int32 `protobuf:"varint,7,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// When it was published.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailedMessage) Reset() {
+	*x = TailedMessage{}
+	mi := &file_peal_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailedMessage) ProtoMessage() {}
+
+func (x *TailedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
+func (*TailedMessage) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TailedMessage) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TailedMessage) GetAudience() isTailedMessage_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *TailedMessage) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*TailedMessage_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *TailedMessage) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*TailedMessage_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *TailedMessage) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*TailedMessage_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *TailedMessage) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *TailedMessage) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *TailedMessage) GetRecipients() int32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+func (x *TailedMessage) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+type isTailedMessage_Audience interface {
+	isTailedMessage_Audience()
+}
+
+type TailedMessage_Everyone struct {
+	// Everybody.
+	Everyone bool `protobuf:"varint,2,opt,name=everyone,proto3,oneof"`
+}
+
+type TailedMessage_UserId struct {
+	// One user.
+	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type TailedMessage_Topic struct {
+	// The subscribers of one topic.
+	Topic string `protobuf:"bytes,4,opt,name=topic,proto3,oneof"`
+}
+
+func (*TailedMessage_Everyone) isTailedMessage_Audience() {}
+
+func (*TailedMessage_UserId) isTailedMessage_Audience() {}
+
+func (*TailedMessage_Topic) isTailedMessage_Audience() {}
+
+// TailGap says that messages are missing in a tail.
+type TailGap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why: "overflow", since the tail was read too slowly; "expired", since the
+	// log no longer holds them; "unknown", since last_event_id is not one of this
+	// daemon's, and the tail begins now.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How many of the tail's are missing; 0 where that can't be known.
+	Messages      int64 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailGap) Reset() {
+	*x = TailGap{}
+	mi := &file_peal_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailGap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailGap) ProtoMessage() {}
+
+func (x *TailGap) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
+func (*TailGap) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TailGap) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TailGap) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
 // DisconnectRequest says whose streams are to end.
 type DisconnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1584,7 +2010,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +2022,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +2035,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -1637,7 +2063,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +2075,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +2088,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -1681,7 +2107,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +2119,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +2132,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 // StatsResponse is what the daemon holds, and has done since it started.
@@ -1746,7 +2172,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +2184,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +2197,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -1880,7 +2306,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +2318,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +2331,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -1944,7 +2370,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2382,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2395,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -2008,7 +2434,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2446,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2459,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -2066,7 +2492,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2504,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2517,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -2129,7 +2555,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2567,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2580,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -2186,7 +2612,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2624,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2637,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -2267,7 +2693,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2705,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2718,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -2390,7 +2816,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2828,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2841,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -2453,7 +2879,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2891,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2904,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -2491,6 +2917,100 @@ func (x *CreateTokenResponse) GetToken() string {
 func (x *CreateTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpiresAt
+	}
+	return nil
+}
+
+// WhoAmIRequest asks who the caller is.
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+// WhoAmIResponse is who the caller is to the daemon.
+type WhoAmIResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the caller's token or certificate; empty where the daemon
+	// asks for none.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the caller may do, in the words of control.tokens: of "publish",
+	// "read" and "admin".
+	Scopes        []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *WhoAmIResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
 	}
 	return nil
 }
@@ -2603,7 +3123,35 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x05R\vconnections\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"Y\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x8e\x01\n" +
+	"\vTailRequest\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\"\n" +
+	"\rlast_event_id\x18\x04 \x01(\tR\vlastEventIdB\n" +
+	"\n" +
+	"\baudience\"\x8e\x01\n" +
+	"\fTailResponse\x122\n" +
+	"\amessage\x18\x01 \x01(\v2\x16.peal.v1.TailedMessageH\x00R\amessage\x12$\n" +
+	"\x03gap\x18\x02 \x01(\v2\x10.peal.v1.TailGapH\x00R\x03gap\x12\x1c\n" +
+	"\bposition\x18\x03 \x01(\tH\x00R\bpositionB\x06\n" +
+	"\x04told\"\xf6\x01\n" +
+	"\rTailedMessage\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\beveryone\x18\x02 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x03 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x04 \x01(\tH\x00R\x05topic\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\tR\x05event\x12\x12\n" +
+	"\x04data\x18\x06 \x01(\tR\x04data\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\a \x01(\x05R\n" +
+	"recipients\x12.\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\n" +
+	"\n" +
+	"\baudience\"=\n" +
+	"\aTailGap\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\x03R\bmessages\"Y\n" +
 	"\x11DisconnectRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12+\n" +
 	"\x03for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03for\"6\n" +
@@ -2679,7 +3227,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x13CreateTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x129\n" +
 	"\n" +
-	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt2\xdc\x05\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x0f\n" +
+	"\rWhoAmIRequest\"<\n" +
+	"\x0eWhoAmIResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes2\xce\x06\n" +
 	"\x0eControlService\x12B\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\x12E\n" +
 	"\n" +
@@ -2689,11 +3241,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\x12E\n" +
 	"\n" +
 	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\x12Y\n" +
-	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse0\x01\x12E\n" +
+	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse0\x01\x125\n" +
+	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
 	"\n" +
 	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x126\n" +
 	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\x12H\n" +
-	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponseB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
+	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\x129\n" +
+	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponseB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
 
 var (
 	file_peal_v1_control_proto_rawDescOnce sync.Once
@@ -2707,7 +3261,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_peal_v1_control_proto_goTypes = []any{
 	(*BroadcastRequest)(nil),         // 0: peal.v1.BroadcastRequest
 	(*BroadcastResponse)(nil),        // 1: peal.v1.BroadcastResponse
@@ -2731,84 +3285,97 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*SnapshotComplete)(nil),         // 19: peal.v1.SnapshotComplete
 	(*StreamOpened)(nil),             // 20: peal.v1.StreamOpened
 	(*StreamEnded)(nil),              // 21: peal.v1.StreamEnded
-	(*DisconnectRequest)(nil),        // 22: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),       // 23: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),             // 24: peal.v1.StatsRequest
-	(*StatsResponse)(nil),            // 25: peal.v1.StatsResponse
-	(*PublishedByAudience)(nil),      // 26: peal.v1.PublishedByAudience
-	(*Log)(nil),                      // 27: peal.v1.Log
-	(*Descriptors)(nil),              // 28: peal.v1.Descriptors
-	(*Histogram)(nil),                // 29: peal.v1.Histogram
-	(*HistogramBucket)(nil),          // 30: peal.v1.HistogramBucket
-	(*Resumes)(nil),                  // 31: peal.v1.Resumes
-	(*ShardStats)(nil),               // 32: peal.v1.ShardStats
-	(*CreateTokenRequest)(nil),       // 33: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 34: peal.v1.CreateTokenResponse
-	nil,                              // 35: peal.v1.Resumes.ResetsEntry
-	nil,                              // 36: peal.v1.ShardStats.DisconnectedEntry
-	nil,                              // 37: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
+	(*TailRequest)(nil),              // 22: peal.v1.TailRequest
+	(*TailResponse)(nil),             // 23: peal.v1.TailResponse
+	(*TailedMessage)(nil),            // 24: peal.v1.TailedMessage
+	(*TailGap)(nil),                  // 25: peal.v1.TailGap
+	(*DisconnectRequest)(nil),        // 26: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),       // 27: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),             // 28: peal.v1.StatsRequest
+	(*StatsResponse)(nil),            // 29: peal.v1.StatsResponse
+	(*PublishedByAudience)(nil),      // 30: peal.v1.PublishedByAudience
+	(*Log)(nil),                      // 31: peal.v1.Log
+	(*Descriptors)(nil),              // 32: peal.v1.Descriptors
+	(*Histogram)(nil),                // 33: peal.v1.Histogram
+	(*HistogramBucket)(nil),          // 34: peal.v1.HistogramBucket
+	(*Resumes)(nil),                  // 35: peal.v1.Resumes
+	(*ShardStats)(nil),               // 36: peal.v1.ShardStats
+	(*CreateTokenRequest)(nil),       // 37: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 38: peal.v1.CreateTokenResponse
+	(*WhoAmIRequest)(nil),            // 39: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),           // 40: peal.v1.WhoAmIResponse
+	nil,                              // 41: peal.v1.Resumes.ResetsEntry
+	nil,                              // 42: peal.v1.ShardStats.DisconnectedEntry
+	nil,                              // 43: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),      // 44: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 45: google.protobuf.Timestamp
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	38, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	38, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	38, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	38, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	44, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	44, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	44, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	44, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	8,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	9,  // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	10, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	13, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	39, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	45, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	16, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	13, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	19, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	20, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	21, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	39, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	39, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	38, // 16: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	32, // 17: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	32, // 18: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	39, // 19: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	31, // 20: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	26, // 21: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	27, // 22: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	28, // 23: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	29, // 24: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	39, // 25: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	30, // 26: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	35, // 27: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	36, // 28: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	37, // 29: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	38, // 30: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	38, // 31: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	39, // 32: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 33: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	2,  // 34: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	4,  // 35: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	6,  // 36: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	11, // 37: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	14, // 38: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	17, // 39: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	22, // 40: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	24, // 41: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	33, // 42: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	1,  // 43: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	3,  // 44: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	5,  // 45: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	7,  // 46: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	12, // 47: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	15, // 48: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	18, // 49: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	23, // 50: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	25, // 51: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	34, // 52: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	45, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	45, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	24, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	25, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	45, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	44, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	36, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	36, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	45, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	35, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	30, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	31, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	32, // 26: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	33, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	45, // 28: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	34, // 29: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	41, // 30: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	42, // 31: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	43, // 32: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	44, // 33: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	44, // 34: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 35: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 36: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	2,  // 37: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	4,  // 38: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	6,  // 39: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	11, // 40: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	14, // 41: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	17, // 42: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	22, // 43: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	26, // 44: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	28, // 45: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	37, // 46: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	39, // 47: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	1,  // 48: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	3,  // 49: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	5,  // 50: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	7,  // 51: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	12, // 52: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	15, // 53: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	18, // 54: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	23, // 55: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	27, // 56: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	29, // 57: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	38, // 58: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	40, // 59: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	48, // [48:60] is the sub-list for method output_type
+	36, // [36:48] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -2827,13 +3394,28 @@ func file_peal_v1_control_proto_init() {
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
+	file_peal_v1_control_proto_msgTypes[22].OneofWrappers = []any{
+		(*TailRequest_Everyone)(nil),
+		(*TailRequest_UserId)(nil),
+		(*TailRequest_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+		(*TailResponse_Message)(nil),
+		(*TailResponse_Gap)(nil),
+		(*TailResponse_Position)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[24].OneofWrappers = []any{
+		(*TailedMessage_Everyone)(nil),
+		(*TailedMessage_UserId)(nil),
+		(*TailedMessage_Topic)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,9 +32,11 @@ const (
 	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
 	ControlService_ListTopics_FullMethodName       = "/peal.v1.ControlService/ListTopics"
 	ControlService_WatchConnections_FullMethodName = "/peal.v1.ControlService/WatchConnections"
+	ControlService_Tail_FullMethodName             = "/peal.v1.ControlService/Tail"
 	ControlService_Disconnect_FullMethodName       = "/peal.v1.ControlService/Disconnect"
 	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
+	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -87,6 +89,15 @@ type ControlServiceClient interface {
 	//
 	// gRPC only.
 	WatchConnections(ctx context.Context, in *WatchConnectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConnectionsResponse], error)
+	// Tail tells of messages as they are published, data and all: to find out
+	// what a backend really sends, and to whom. It is no stream of the daemon's:
+	// it counts among no recipients and no limits, and holds nobody up.
+	//
+	// A tail that is read too slowly misses messages, and is told how many. It
+	// ends with UNAVAILABLE where the daemon is stopping.
+	//
+	// Over REST, GET answers with a line of JSON for each message.
+	Tail(ctx context.Context, in *TailRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailResponse], error)
 	// Disconnect ends all streams of one user. A browser whose stream is ended
 	// comes back by itself, unless it is told to stay away.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
@@ -95,6 +106,9 @@ type ControlServiceClient interface {
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
 	// backend needs no JWT library.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
+	// WhoAmI says who the caller is to the daemon, and what it lets the caller
+	// do. It needs no scope.
+	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 }
 
 type controlServiceClient struct {
@@ -187,6 +201,25 @@ func (c *controlServiceClient) WatchConnections(ctx context.Context, in *WatchCo
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_WatchConnectionsClient = grpc.ServerStreamingClient[WatchConnectionsResponse]
 
+func (c *controlServiceClient) Tail(ctx context.Context, in *TailRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[2], ControlService_Tail_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TailRequest, TailResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_TailClient = grpc.ServerStreamingClient[TailResponse]
+
 func (c *controlServiceClient) Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DisconnectResponse)
@@ -211,6 +244,16 @@ func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTokenResponse)
 	err := c.cc.Invoke(ctx, ControlService_CreateToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoAmIResponse)
+	err := c.cc.Invoke(ctx, ControlService_WhoAmI_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -267,6 +310,15 @@ type ControlServiceServer interface {
 	//
 	// gRPC only.
 	WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error
+	// Tail tells of messages as they are published, data and all: to find out
+	// what a backend really sends, and to whom. It is no stream of the daemon's:
+	// it counts among no recipients and no limits, and holds nobody up.
+	//
+	// A tail that is read too slowly misses messages, and is told how many. It
+	// ends with UNAVAILABLE where the daemon is stopping.
+	//
+	// Over REST, GET answers with a line of JSON for each message.
+	Tail(*TailRequest, grpc.ServerStreamingServer[TailResponse]) error
 	// Disconnect ends all streams of one user. A browser whose stream is ended
 	// comes back by itself, unless it is told to stay away.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
@@ -275,6 +327,9 @@ type ControlServiceServer interface {
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
 	// backend needs no JWT library.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
+	// WhoAmI says who the caller is to the daemon, and what it lets the caller
+	// do. It needs no scope.
+	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -306,6 +361,9 @@ func (UnimplementedControlServiceServer) ListTopics(context.Context, *ListTopics
 func (UnimplementedControlServiceServer) WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchConnections not implemented")
 }
+func (UnimplementedControlServiceServer) Tail(*TailRequest, grpc.ServerStreamingServer[TailResponse]) error {
+	return status.Error(codes.Unimplemented, "method Tail not implemented")
+}
 func (UnimplementedControlServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
@@ -314,6 +372,9 @@ func (UnimplementedControlServiceServer) Stats(context.Context, *StatsRequest) (
 }
 func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedControlServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -444,6 +505,17 @@ func _ControlService_WatchConnections_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_WatchConnectionsServer = grpc.ServerStreamingServer[WatchConnectionsResponse]
 
+func _ControlService_Tail_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TailRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Tail(m, &grpc.GenericServerStream[TailRequest, TailResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_TailServer = grpc.ServerStreamingServer[TailResponse]
+
 func _ControlService_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DisconnectRequest)
 	if err := dec(in); err != nil {
@@ -498,6 +570,24 @@ func _ControlService_CreateToken_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoAmIRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).WhoAmI(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_WhoAmI_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).WhoAmI(ctx, req.(*WhoAmIRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -537,6 +627,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "CreateToken",
 			Handler:    _ControlService_CreateToken_Handler,
 		},
+		{
+			MethodName: "WhoAmI",
+			Handler:    _ControlService_WhoAmI_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -548,6 +642,11 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchConnections",
 			Handler:       _ControlService_WatchConnections_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Tail",
+			Handler:       _ControlService_Tail_Handler,
 			ServerStreams: true,
 		},
 	},
