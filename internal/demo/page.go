@@ -2,17 +2,16 @@ package demo
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
-	"path"
 	"strings"
 	"time"
+
+	"github.com/peald/peald/internal/webpage"
 )
 
 // Config is how the page is set up. Every field is required but those that say
@@ -71,8 +70,16 @@ func New(cfg Config) (http.Handler, error) {
 	own := http.NewServeMux()
 	own.Handle("GET "+pagePath+"{$}", index)
 	own.Handle("POST "+tokenPath, http.NewCrossOriginProtection().Handler(&tokenHandler{cfg}))
-	if err := handleFiles(own); err != nil {
-		return nil, err
+	page, err := fs.Sub(files, "page")
+	if err != nil {
+		return nil, fmt.Errorf("the demo's files: %w", err)
+	}
+	isTemplate := func(name string) bool { return name == "index.html" }
+	if err := errors.Join(
+		webpage.HandleFiles(own, filesPath, page, isTemplate),
+		webpage.HandleFiles(own, filesPath, webpage.Shared(), nil),
+	); err != nil {
+		return nil, fmt.Errorf("the demo: %w", err)
 	}
 	// A mux cleans paths, and the stream's has to be compared as it came.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,31 +87,9 @@ func New(cfg Config) (http.Handler, error) {
 			cfg.Streams.ServeHTTP(w, r)
 			return
 		}
-		protect(w.Header())
+		webpage.Protect(w.Header())
 		own.ServeHTTP(w, r)
 	}), nil
-}
-
-// protect sets the headers of everything but streams. The page loads what lies
-// beside it, calls its own origin, and does no more.
-func protect(header http.Header) {
-	header.Set("Content-Security-Policy", strings.Join([]string{
-		"default-src 'none'",
-		"script-src 'self'",
-		"style-src 'self'",
-		"img-src 'self'",
-		"connect-src 'self'",
-		"form-action 'none'",
-		"base-uri 'none'",
-		"frame-ancestors 'none'",
-		"require-trusted-types-for 'script'",
-		"trusted-types 'none'",
-	}, "; "))
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("Cross-Origin-Opener-Policy", "same-origin")
-	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	header.Set("Cache-Control", "no-cache")
 }
 
 func renderIndex(cfg Config) (http.Handler, error) {
@@ -116,47 +101,5 @@ func renderIndex(cfg Config) (http.Handler, error) {
 	if err := index.Execute(&page, cfg); err != nil {
 		return nil, fmt.Errorf("the demo's page: %w", err)
 	}
-	return newFile("index.html", page.Bytes()), nil
-}
-
-func handleFiles(mux *http.ServeMux) error {
-	entries, err := fs.ReadDir(files, "page")
-	if err != nil {
-		return fmt.Errorf("the demo's files: %w", err)
-	}
-	for _, entry := range entries {
-		if entry.Name() == "index.html" {
-			continue // a template
-		}
-		content, err := fs.ReadFile(files, path.Join("page", entry.Name()))
-		if err != nil {
-			return fmt.Errorf("the demo's files: %w", err)
-		}
-		mux.Handle("GET "+filesPath+entry.Name(), newFile(entry.Name(), content))
-	}
-	return nil
-}
-
-// file is one that never changes while the daemon runs.
-type file struct {
-	name    string
-	tag     string
-	content []byte
-}
-
-func newFile(name string, content []byte) *file {
-	sum := sha256.Sum256(content)
-	return &file{name, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, content}
-}
-
-func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The system's own table of types is not asked: it could know better.
-	w.Header().Set("Content-Type", map[string]string{
-		".html": "text/html; charset=utf-8",
-		".css":  "text/css; charset=utf-8",
-		".js":   "text/javascript; charset=utf-8",
-		".svg":  "image/svg+xml",
-	}[path.Ext(f.name)])
-	w.Header().Set("ETag", f.tag)
-	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(f.content))
+	return webpage.NewFile("index.html", page.Bytes()), nil
 }

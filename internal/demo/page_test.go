@@ -53,7 +53,7 @@ func get(page http.Handler, target string) *httptest.ResponseRecorder {
 // TestPageHasAllItNeeds follows what the page and its scripts load.
 func TestPageHasAllItNeeds(t *testing.T) {
 	page := newPage(t, config())
-	reference := regexp.MustCompile(`(?:src|href|from)(?:=| )"([^"]+)"`)
+	reference := regexp.MustCompile(`(?:src|<link [^>]*href|from)(?:=| )"([^"]+)"`)
 	seen := map[string]bool{}
 	var visit func(target string)
 	visit = func(target string) {

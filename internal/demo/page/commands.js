@@ -1,6 +1,6 @@
 // Commands to try, with the addresses and the name that are in use.
 
-const inShell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+import { inShell, showCommands as show } from "/demo/shell.js";
 
 // inPath escapes what encodeURIComponent leaves and a shell would not.
 const inPath = (text) => encodeURIComponent(text).replaceAll("'", "%27");
@@ -21,31 +21,4 @@ function commands({ events, control, controlToken, anonymous }, user) {
   ];
 }
 
-async function copy(code, button) {
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-    button.textContent = "Copied";
-  } catch {
-    // There is no clipboard on origins that are not secure.
-    getSelection().selectAllChildren(code);
-    button.textContent = "Selected";
-  }
-  setTimeout(() => (button.textContent = "Copy"), 1500);
-}
-
-export function showCommands(list, settings, user) {
-  const template = document.getElementById("command-template");
-  list.replaceChildren(
-    ...commands(settings, user).map(([what, line]) => {
-      const item = template.content.firstElementChild.cloneNode(true);
-      const code = item.querySelector("code");
-      const button = item.querySelector("button");
-      item.querySelector(".what").textContent = what;
-      item.querySelector("pre").ariaLabel = what;
-      code.textContent = line;
-      button.ariaLabel = `Copy the command: ${what}`;
-      button.addEventListener("click", () => copy(code, button));
-      return item;
-    }),
-  );
-}
+export const showCommands = (list, settings, user) => show(list, commands(settings, user));

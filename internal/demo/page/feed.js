@@ -1,6 +1,6 @@
 // The list of events, newest first.
 
-const most = 200;
+import { Newest } from "/demo/newest.js";
 
 // plain is a value of JSON as somebody can read it.
 const plain = (value) => (typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value));
@@ -37,57 +37,28 @@ function render(template, event, user) {
 
 export class Feed {
   #list = document.getElementById("events");
-  #empty = document.getElementById("empty");
   #announce = document.getElementById("announce");
-  #pause = document.getElementById("pause");
   #template = document.getElementById("event-template");
-  #waiting = []; // while paused, oldest first
+  #newest = new Newest({
+    list: this.#list,
+    empty: document.getElementById("empty"),
+    pause: document.getElementById("pause"),
+    clear: document.getElementById("clear"),
+  });
 
   constructor() {
     const raw = document.getElementById("raw");
     raw.addEventListener("click", () => {
       raw.ariaPressed = String(this.#list.classList.toggle("raw"));
     });
-    this.#pause.addEventListener("click", () => {
-      this.#pause.ariaPressed = String(!this.#paused);
-      if (!this.#paused) this.#show(this.#waiting.splice(0));
-      this.#showWaiting();
-    });
-    document.getElementById("clear").addEventListener("click", () => {
-      this.#waiting = [];
-      this.#list.replaceChildren();
-      this.#empty.hidden = false;
-      this.#showWaiting();
-    });
-  }
-
-  get #paused() {
-    return this.#pause.ariaPressed === "true";
   }
 
   add(event, user) {
-    const item = render(this.#template, event, user);
-    if (this.#paused) {
-      this.#waiting = [...this.#waiting, item].slice(-most);
-      this.#showWaiting();
-      return;
-    }
-    this.#show([item]);
+    this.#newest.add(render(this.#template, event, user));
     // Broadcasts are too many to be read out.
-    if (event.forOne) {
+    if (event.forOne && !this.#newest.paused) {
       const { title, text } = readable(event.data);
       this.#announce.textContent = `For you: ${title} ${text}`;
     }
-  }
-
-  #show(items) {
-    this.#list.prepend(...items.reverse());
-    while (this.#list.children.length > most) this.#list.lastElementChild.remove();
-    this.#empty.hidden = this.#list.children.length > 0;
-  }
-
-  #showWaiting() {
-    const n = this.#waiting.length;
-    this.#pause.textContent = this.#paused ? (n ? `Resume (${n} new)` : "Resume") : "Pause";
   }
 }
