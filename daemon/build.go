@@ -105,7 +105,11 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	if err != nil {
 		return nil, fmt.Errorf("rest: %w", err)
 	}
-	p.rest = newHTTPServer(withMetrics(metrics, rest), nil, log)
+	withPage, err := withConsole(cfg, bound.addresses().SSE, withMetrics(metrics, rest))
+	if err != nil {
+		return nil, err
+	}
+	p.rest = newHTTPServer(withPage, nil, log)
 	return p, nil
 }
 

@@ -26,6 +26,7 @@ func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) error {
 peald is running, with made-up events.
 
   the page      %[1]s/
+  the console   %[3]s/
   the stream    %[1]s%[2]s
   control       %[3]s/v1/ (REST), %[4]s (gRPC)
 

@@ -41,7 +41,7 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/demo"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/console", "internal/demo"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds the parts from a plain struct, and is what commands and tests start",
@@ -82,9 +82,20 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:  "internal/demo",
-			May:   []string{"internal/broker"},
+			May:   []string{"internal/broker", "internal/webpage"},
 			Never: []string{viper, grpc},
 			Why:   "the demo is a publisher like any other, in process",
+		},
+		{
+			Path:  "internal/console",
+			May:   []string{"internal/webpage"},
+			Never: []string{viper, grpc},
+			Why:   "the console is files, and knows the daemon by its REST calls alone",
+		},
+		{
+			Path:  "internal/webpage",
+			Never: []string{viper, grpc},
+			Why:   "how pages are served depends on none of them",
 		},
 		{
 			Path:  "gen/peal/v1",
