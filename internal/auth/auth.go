@@ -67,6 +67,12 @@ type Config struct {
 
 	// Logger gets what an operator should know; nothing where nil.
 	Logger *slog.Logger
+
+	// Replacing says that streams are served already. A key set at a URL that
+	// doesn't answer is then an error, and not waited for; unless it is one
+	// that Before, which may be nil, has: then its keys stay good.
+	Replacing bool
+	Before    *Tokens
 }
 
 // Tokens signs and checks tokens. Its methods may run at the same time.
@@ -136,13 +142,21 @@ func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
 		t.sources = append(t.sources, s)
 	}
 	if cfg.JWKSURL != "" {
-		s, err := jwksSource(t.running, cfg.JWKSURL, log)
+		s, err := jwksSource(t.running, cfg, log)
 		if err != nil {
 			return err
 		}
 		t.sources = append(t.sources, s)
 	}
 	return nil
+}
+
+// Reread has keys of files and URLs read again now, and returns when they have
+// been, or could not be.
+func (t *Tokens) Reread() {
+	for _, s := range t.sources {
+		s.reread(t.running)
+	}
 }
 
 // Close ends the goroutines that read keys again.

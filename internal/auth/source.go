@@ -39,6 +39,7 @@ const (
 // that were read last stay good.
 type source struct {
 	name    string
+	url     string // empty for a file
 	every   time.Duration
 	read    func(context.Context) ([]byte, error)
 	parse   func([]byte) ([]key, error)
@@ -47,6 +48,7 @@ type source struct {
 
 	keys   atomic.Pointer[[]key] // nil until they were read once
 	asks   chan chan bool        // answered with whether the keys are those of now
+	wishes chan chan struct{}    // to read them now; closed when that is done
 	failed bool                  // the last try; the goroutine's alone
 
 	reads reads
@@ -60,7 +62,7 @@ func fileSource(setting, name string, parse func([]byte) ([]key, error), log *sl
 	s := &source{
 		name: name, every: retryEvery, parse: parse, log: log,
 		read: func(context.Context) ([]byte, error) { return os.ReadFile(name) }, //nolint:gosec // the operator names it
-		asks: make(chan chan bool),
+		asks: make(chan chan bool), wishes: make(chan chan struct{}),
 	}
 	if err := s.load(context.Background()); err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
@@ -70,20 +72,42 @@ func fileSource(setting, name string, parse func([]byte) ([]key, error), log *sl
 
 // jwksSource reads a JSON Web Key Set from a URL, which may be out of reach for
 // a while, or from a file, which has to be there.
-func jwksSource(ctx context.Context, location string, log *slog.Logger) (*source, error) {
+func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, error) {
 	const setting = "auth.jwt.jwks_url"
+	location := cfg.JWKSURL
 	if !strings.HasPrefix(location, "https://") && !strings.HasPrefix(location, "http://") {
 		return fileSource(setting, strings.TrimPrefix(strings.TrimPrefix(location, "file://"), "file:"), parseJWKS, log)
 	}
 	client := &http.Client{CheckRedirect: neverToPlainText}
 	s := &source{
-		name: "the JSON Web Key Set", every: refreshEvery, parse: parseJWKS, log: log,
+		name: "the JSON Web Key Set", url: location, every: refreshEvery, parse: parseJWKS, log: log,
 		read:    func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, location) },
 		unknown: rate.NewLimiter(rate.Every(unknownEvery), unknownBurst),
 		asks:    make(chan chan bool),
+		wishes:  make(chan chan struct{}),
 	}
-	s.try(ctx)
+	known, same := cfg.Before.keysOf(location)
+	if err := s.load(ctx); err != nil {
+		if cfg.Replacing && !same {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		s.keys.Store(known)
+		s.tell(err)
+	}
 	return s, nil
+}
+
+// keysOf are the keys that were read from url last, if t has that source.
+func (t *Tokens) keysOf(url string) (keys *[]key, ok bool) {
+	if t == nil {
+		return nil, false
+	}
+	for _, s := range t.sources {
+		if s.url == url {
+			return s.keys.Load(), true
+		}
+	}
+	return nil, false
 }
 
 // neverToPlainText follows redirects, but none that would let anybody on the
@@ -151,19 +175,25 @@ func (s *source) readKeys(ctx context.Context) ([]key, error) {
 	return keys, nil
 }
 
-// try is load for which a failure is news once.
+// try is load that tells of failures.
 func (s *source) try(ctx context.Context) bool {
 	err := s.load(ctx)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return false
+	}
+	s.tell(err)
+	return err == nil
+}
+
+// tell tells the log how a try went, where that is news.
+func (s *source) tell(err error) {
+	switch {
 	case err != nil && !s.failed:
 		s.log.Warn("keys for tokens can't be read; the last ones stay good", "error", err)
 	case err == nil && s.failed:
 		s.log.Info("keys for tokens can be read again")
 	}
 	s.failed = err != nil
-	return err == nil
 }
 
 // run reads the keys again until ctx ends.
@@ -176,6 +206,9 @@ func (s *source) run(ctx context.Context) {
 			return
 		case <-timer.C:
 			s.try(ctx)
+		case done := <-s.wishes:
+			s.try(ctx)
+			close(done)
 		case answer := <-s.asks:
 			current := s.unknown != nil && s.unknown.Allow() && s.try(ctx)
 			answer <- current
@@ -191,7 +224,17 @@ func (s *source) run(ctx context.Context) {
 	}
 }
 
-// renew has the keys read now, and says whether they were.
+// reread has the keys read now, whether that is due or not.
+func (s *source) reread(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case s.wishes <- done:
+		<-done
+	case <-ctx.Done():
+	}
+}
+
+// renew has the keys read now, if they may be, and says whether they were.
 func (s *source) renew(ctx context.Context) bool {
 	answer := make(chan bool, 1)
 	select {
