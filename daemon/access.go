@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/auth"
@@ -17,33 +18,70 @@ type access struct {
 	mints    bool           // tokens has a secret
 }
 
-func newAccess(cfg Auth, log *slog.Logger) (access, error) {
-	var a access
-	var err error
-	if cfg.JWT.hasKey() {
-		a.mints = cfg.JWT.HMACSecret != ""
-		if a.tokens, err = auth.New(auth.Config{
-			HMACSecret:    cfg.JWT.HMACSecret,
-			PublicKeyFile: cfg.JWT.PublicKeyFile,
-			JWKSURL:       cfg.JWT.JWKSURL,
-			Issuer:        cfg.JWT.Issuer,
-			Audience:      cfg.JWT.Audience,
-			Logger:        log,
-		}); err != nil {
-			return a, fmt.Errorf("subscriber tokens: %w", err)
+func newAccess(cfg Auth, log *slog.Logger) (a access, err error) {
+	if err := a.setTokens(cfg.JWT, auth.Config{Logger: log}); err != nil {
+		return a, err
+	}
+	return a, a.setCallback(cfg, log)
+}
+
+// change returns the access of now, of what is running that of before where its
+// settings are the same. What isn't is in old, to be closed by the caller when
+// nobody is sent there any more.
+func (a access) change(before, now Auth, log *slog.Logger) (next, old access, err error) {
+	next = a
+	if now.JWT != before.JWT {
+		old.tokens = a.tokens
+		if err := next.setTokens(now.JWT, auth.Config{Logger: log, Replacing: true, Before: a.tokens}); err != nil {
+			return a, access{}, err
 		}
 	}
-	if cfg.CallbackURL != "" {
-		a.callback, err = auth.NewCallback(auth.CallbackConfig{
-			URL:         cfg.CallbackURL,
-			Headers:     cfg.CallbackHeaders,
-			Timeout:     cfg.CallbackTimeout,
-			CacheFor:    cfg.CallbackCache,
-			Concurrency: cfg.CallbackConcurrency,
-			Logger:      log,
-		})
+	if sameCallback(before, now) {
+		return next, old, nil
 	}
-	return a, err
+	old.callback = a.callback
+	if err := next.setCallback(now, log); err != nil {
+		if next.tokens != a.tokens {
+			access{tokens: next.tokens}.close()
+		}
+		return a, access{}, err
+	}
+	return next, old, nil
+}
+
+func sameCallback(a, b Auth) bool {
+	return a.CallbackURL == b.CallbackURL && slices.Equal(a.CallbackHeaders, b.CallbackHeaders) &&
+		a.CallbackTimeout == b.CallbackTimeout && a.CallbackCache == b.CallbackCache && a.CallbackConcurrency == b.CallbackConcurrency
+}
+
+// setTokens fills in what cfg is to be besides.
+func (a *access) setTokens(jwt JWT, cfg auth.Config) (err error) {
+	a.tokens, a.mints = nil, jwt.HMACSecret != ""
+	if !jwt.hasKey() {
+		return nil
+	}
+	cfg.HMACSecret, cfg.PublicKeyFile, cfg.JWKSURL = jwt.HMACSecret, jwt.PublicKeyFile, jwt.JWKSURL
+	cfg.Issuer, cfg.Audience = jwt.Issuer, jwt.Audience
+	if a.tokens, err = auth.New(cfg); err != nil {
+		return fmt.Errorf("subscriber tokens: %w", err)
+	}
+	return nil
+}
+
+func (a *access) setCallback(cfg Auth, log *slog.Logger) (err error) {
+	a.callback = nil
+	if cfg.CallbackURL == "" {
+		return nil
+	}
+	a.callback, err = auth.NewCallback(auth.CallbackConfig{
+		URL:         cfg.CallbackURL,
+		Headers:     cfg.CallbackHeaders,
+		Timeout:     cfg.CallbackTimeout,
+		CacheFor:    cfg.CallbackCache,
+		Concurrency: cfg.CallbackConcurrency,
+		Logger:      log,
+	})
+	return err //nolint:wrapcheck // it names the setting
 }
 
 // The three below keep nil pointers from becoming interfaces that are not nil.

@@ -4,10 +4,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,19 +21,31 @@ import (
 
 // parts are what a daemon consists of, wired together and not yet serving.
 type parts struct {
-	log          *slog.Logger
-	drainTimeout time.Duration
-	tuneMemory   bool
-	demo         bool
+	log        *slog.Logger
+	tuneMemory bool
+	demo       bool
+	opts       Options
 
 	broker  *broker.Broker
 	streams *ssehttp.Handler
 	control *control.Service
 	slots   *slots
-	access  access
+	access  atomic.Pointer[access]
 	floods  *floods
 
-	browsers net.Listener
+	// What follows belongs to whoever builds, changes and ends the parts, one
+	// after the other.
+
+	cfg        Config // what they run on
+	madeSecret string // cfg's auth.jwt.hmac_secret, where the demo has made it up
+	files      files
+	logLevel   *slog.LevelVar // may be nil
+	reloads    *reloads
+	bound      listeners
+
+	proxies    proxyListener
+	page       atomic.Pointer[http.Handler] // the demo's
+	maxStreams atomic.Int64
 
 	sse  *httpServer
 	grpc *grpc.Server
@@ -43,61 +54,70 @@ type parts struct {
 
 // build makes the parts, whose close must be called.
 func build(cfg Config, opts Options, bound listeners, descriptors budget, log *slog.Logger) (_ *parts, err error) {
-	browserTLS, err := serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile, log)
+	p := &parts{
+		log:        log,
+		tuneMemory: opts.TuneMemory,
+		demo:       opts.Demo,
+		opts:       opts,
+		files:      files{log: log},
+		logLevel:   opts.LogLevel,
+		bound:      bound,
+	}
+	browserTLS, err := p.files.serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile)
 	if err != nil {
 		return nil, err
 	}
-	callerTLS, err := controlTLS(cfg.GRPC.TLS, log)
+	callerTLS, err := p.files.controlTLS(cfg.GRPC.TLS)
 	if err != nil {
 		return nil, err
 	}
 	if opts.Demo && cfg.Auth.JWT.HMACSecret == "" {
-		cfg.Auth.JWT.HMACSecret = demoSecret()
+		p.madeSecret = demoSecret()
+		cfg.Auth.JWT.HMACSecret = p.madeSecret
 	}
-	p := &parts{
-		log:          log,
-		drainTimeout: cfg.Drain.Timeout,
-		demo:         opts.Demo,
-		broker:       newBroker(cfg),
-		slots:        newSlots(descriptors.streams + descriptors.passing),
-	}
+	p.cfg = cfg
+	p.broker = broker.New(brokerConfig(cfg))
+	p.slots = newSlots(descriptors.streams + descriptors.passing)
+	p.maxStreams.Store(int64(descriptors.streams))
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
-	if p.access, err = newAccess(cfg.Auth, log); err != nil {
+	who, err := newAccess(cfg.Auth, log)
+	p.access.Store(&who)
+	if err != nil {
 		return nil, err
 	}
-	if p.streams, err = newStreams(cfg, p.broker, p.access, descriptors.streams, log); err != nil {
-		return nil, err
+	if p.streams, err = ssehttp.New(streamsConfig(cfg, who, descriptors.streams, log), p.broker, who.verifier()); err != nil {
+		return nil, fmt.Errorf("streams: %w", err)
 	}
 	var browsers http.Handler = p.streams
 	if opts.Demo {
-		if browsers, err = demoPage(cfg, p.access.tokens, bound.addresses().REST, p.streams); err != nil {
+		page, err := demoPage(cfg, who.tokens, bound.addresses().REST, p.streams)
+		if err != nil {
 			return nil, err
 		}
+		p.page.Store(&page)
+		browsers = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*p.page.Load()).ServeHTTP(w, r) })
 	}
-	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // they were checked
-	p.floods = newFloods(trusted)
+	p.floods = newFloods()
 	p.sse = newHTTPServer(p.floods.guard(browsers), browserTLS, log)
 	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
-	p.tuneMemory = opts.TuneMemory
-	p.browsers = newSlotListener(bound.sse, p.slots)
-	if cfg.SSE.ProxyProtocol {
-		p.browsers = &proxyListener{p.browsers, trusted}
-	}
-	p.control = newControl(cfg, opts, p.broker, p.access, descriptors.streams, p.slots.inUse, log)
+	p.proxies.Listener = newSlotListener(bound.sse, p.slots)
+	p.trust(cfg.SSE)
+	p.control = control.New(p.controlConfig(cfg, descriptors.streams), p.broker, who.minter())
 	p.grpc = newGRPCServer(p.control, callerTLS)
+	p.reloads = newReloads()
 	metrics, err := metricsHandler(opts.Registry, log, newFigures(sources{
 		broker:         p.broker,
 		streams:        p.streams,
 		refused:        p.refused,
-		maxConnections: func() int64 { return int64(descriptors.streams) },
+		maxConnections: p.maxStreams.Load,
 		descriptors:    p.slots.inUse,
-		keyReads:       p.access.keyReads,
+		keyReads:       func() (good, failed int64) { return p.access.Load().keyReads() },
 		version:        opts.Version,
-	}), p.control.Metrics())
+	}), p.control.Metrics(), p.reloads)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +144,7 @@ func (p *parts) close() {
 	if p.control != nil {
 		p.control.Close()
 	}
-	p.access.close()
+	p.access.Load().close()
 }
 
 // refused is how many requests of browsers were refused, by cause.
@@ -135,12 +155,22 @@ func (p *parts) refused() map[string]int64 {
 	return found
 }
 
-func newBroker(cfg Config) *broker.Broker {
+// trust says which proxies are believed.
+func (p *parts) trust(cfg SSE) {
+	trusted, _ := prefixes(cfg.TrustedProxies) // they were checked
+	p.floods.trusted.set(trusted)
+	if !cfg.ProxyProtocol {
+		trusted = nil
+	}
+	p.proxies.speakers.set(trusted)
+}
+
+func brokerConfig(cfg Config) broker.Config {
 	shards := cfg.Broker.Shards
 	if shards == 0 {
 		shards = min(runtime.GOMAXPROCS(0), MaxShards)
 	}
-	return broker.New(broker.Config{
+	return broker.Config{
 		Shards:       shards,
 		QueueBytes:   int(cfg.Broker.QueueBytes),
 		SlowConsumer: broker.SlowPolicy(cfg.Broker.SlowConsumer),
@@ -153,16 +183,16 @@ func newBroker(cfg Config) *broker.Broker {
 			MaxAge:    cfg.History.MaxAge,
 		},
 		IdempotencyWindow: cfg.History.IdempotencyWindow,
-	})
+	}
 }
 
-func newStreams(cfg Config, b *broker.Broker, who access, maxStreams int, log *slog.Logger) (*ssehttp.Handler, error) {
+func streamsConfig(cfg Config, who access, maxStreams int, log *slog.Logger) ssehttp.Config {
 	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // they were checked
 	engine := ssehttp.Engine(cfg.SSE.Engine)
 	if cfg.SSE.Engine == EngineAuto {
 		engine = ssehttp.Auto
 	}
-	return ssehttp.New(ssehttp.Config{
+	return ssehttp.Config{
 		Engine:                   engine,
 		Path:                     cfg.SSE.Path,
 		Cookie:                   cfg.Auth.Cookie,
@@ -180,24 +210,24 @@ func newStreams(cfg Config, b *broker.Broker, who access, maxStreams int, log *s
 		Retry:                    cfg.SSE.Retry,
 		WriteTimeout:             cfg.SSE.WriteTimeout,
 		Logger:                   log,
-	}, b, who.verifier())
+	}
 }
 
-func newControl(cfg Config, opts Options, b *broker.Broker, who access, maxStreams int, descriptors func() (used, allowed int), log *slog.Logger) *control.Service {
+func (p *parts) controlConfig(cfg Config, maxStreams int) control.Config {
 	callers := make([]control.Token, 0, len(cfg.Control.Tokens))
 	for _, t := range cfg.Control.Tokens {
 		callers = append(callers, control.Token{Name: t.Name, Token: t.Token, Scopes: t.Scopes})
 	}
-	return control.New(control.Config{
+	return control.Config{
 		Tokens:         callers,
 		Insecure:       cfg.Control.Insecure,
 		RateLimit:      cfg.Control.RateLimit,
-		Version:        opts.Version,
+		Version:        p.opts.Version,
 		MaxConnections: maxStreams,
-		Descriptors:    descriptors,
-		Tracer:         opts.Tracer,
-		Logger:         log,
-	}, b, who.minter())
+		Descriptors:    p.slots.inUse,
+		Tracer:         p.opts.Tracer,
+		Logger:         p.log,
+	}
 }
 
 func newGRPCServer(service *control.Service, tlsConfig *tls.Config) *grpc.Server {

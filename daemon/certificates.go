@@ -12,13 +12,26 @@ import (
 	"time"
 )
 
+// files are those that were read for TLS and are followed.
+type files struct {
+	log     *slog.Logger
+	rereads []func()
+}
+
+// reread reads all of them again now. What can't be read is in the log.
+func (f *files) reread() {
+	for _, reread := range f.rereads {
+		reread()
+	}
+}
+
 // serverTLS reads a certificate, named by settings under section. Without one
 // it returns nil, for plain text.
-func serverTLS(section, certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
+func (f *files) serverTLS(section, certFile, keyFile string) (*tls.Config, error) {
 	if certFile == "" {
 		return nil, nil //nolint:nilnil // as crypto/tls: no Config is no TLS
 	}
-	current, err := follow(log, func() (*tls.Certificate, error) { return readPair(section, certFile, keyFile) }, certFile, keyFile)
+	current, err := follow(f, func() (*tls.Certificate, error) { return readPair(section, certFile, keyFile) }, certFile, keyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +54,14 @@ func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
 
 // controlTLS is serverTLS for the gRPC listener, which may ask its callers for
 // a certificate too.
-func controlTLS(cfg MutualTLS, log *slog.Logger) (*tls.Config, error) {
-	config, err := serverTLS("grpc.tls", cfg.CertFile, cfg.KeyFile, log)
+func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
+	config, err := f.serverTLS("grpc.tls", cfg.CertFile, cfg.KeyFile)
 	if err != nil || cfg.ClientCAFile == "" {
 		return config, err
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.NextProtos = []string{"h2"}
-	current, err := follow(log, func() (*tls.Config, error) {
+	current, err := follow(f, func() (*tls.Config, error) {
 		authorities, err := readAuthorities(cfg.ClientCAFile)
 		if err != nil {
 			return nil, err
@@ -96,12 +109,21 @@ type followed[T any] struct {
 // checkEvery is how often files are looked at.
 const checkEvery = time.Second
 
-func follow[T any](log *slog.Logger, read func() (T, error), files ...string) (*followed[T], error) {
-	f := &followed[T]{files: files, read: read, log: log, checked: time.Now()}
+func follow[T any](all *files, read func() (T, error), names ...string) (*followed[T], error) {
+	f := &followed[T]{files: names, read: read, log: all.log, checked: time.Now()}
 	f.seen = f.stat()
 	var err error
 	f.value, err = read()
+	all.rereads = append(all.rereads, f.reread)
 	return f, err
+}
+
+// reread has the files read now, whether they seem to have changed or not.
+func (f *followed[T]) reread() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.checked, f.seen, f.failed = time.Now(), nil, nil
+	f.renew()
 }
 
 func (f *followed[T]) get() T {

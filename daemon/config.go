@@ -9,7 +9,9 @@ import (
 // Config is everything that can be set about a daemon. A field's mapstructure
 // tags, joined by dots, are its key ("sse.tls.cert_file"); its doc tag is what
 // help, comments in files and the reference say of it; a field tagged choices
-// takes one of those words; a field tagged secret is never printed. Start from [Defaults]: the zero Config is not a valid one.
+// takes one of those words; a field tagged secret is never printed; one tagged
+// reload can change while the daemon runs. Start from [Defaults]: the zero Config
+// is not a valid one.
 type Config struct {
 	SSE     SSE     `mapstructure:"sse"`
 	GRPC    GRPC    `mapstructure:"grpc"`
@@ -26,17 +28,17 @@ type Config struct {
 type SSE struct {
 	Addr                  string        `mapstructure:"addr" doc:"Address of the listener for browsers. With --demo it is 127.0.0.1:8080 unless it is set."`
 	Path                  string        `mapstructure:"path" doc:"Path of the event stream."`
-	Heartbeat             time.Duration `mapstructure:"heartbeat" doc:"How long a stream may be silent before it gets a heartbeat, so that proxies keep it open. At least 1s."`
-	Retry                 time.Duration `mapstructure:"retry" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
-	WriteTimeout          time.Duration `mapstructure:"write_timeout" doc:"A stream whose socket takes no byte for this long is closed."`
-	AllowedOrigins        []string      `mapstructure:"allowed_origins" doc:"Origins of the pages that may read the stream from another site, such as https://example.com or https://*.example.com; * is any, but without cookies. Pages of the listener's own origin always may."`
-	MaxConnections        int           `mapstructure:"max_connections" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
-	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" doc:"Streams that one user may hold; a further one is refused. 0 is no limit."`
-	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" doc:"Streams that one address may hold, of IPv6 one /64; a further one is refused. 0 is no limit. Behind a proxy it needs sse.trusted_proxies."`
-	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" doc:"Streams that may be opened in a second, by all together; clients beyond are told to come back later. 0 is no limit."`
-	TrustedProxies        []string      `mapstructure:"trusted_proxies" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, which are believed when they say whom they speak for."`
-	ProxyHeader           string        `mapstructure:"proxy_header" choices:"X-Forwarded-For Forwarded" doc:"The header in which trusted proxies say whom they speak for: X-Forwarded-For, or Forwarded (RFC 7239). The other one is not believed."`
-	ProxyProtocol         bool          `mapstructure:"proxy_protocol" doc:"Whether trusted proxies begin each connection with a header of the PROXY protocol, version 1 or 2. They then have to."`
+	Heartbeat             time.Duration `mapstructure:"heartbeat" reload:"true" doc:"How long a stream may be silent before it gets a heartbeat, so that proxies keep it open. At least 1s."`
+	Retry                 time.Duration `mapstructure:"retry" reload:"true" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
+	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"A stream whose socket takes no byte for this long is closed."`
+	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of the pages that may read the stream from another site, such as https://example.com or https://*.example.com; * is any, but without cookies. Pages of the listener's own origin always may."`
+	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
+	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Streams that one user may hold; a further one is refused. 0 is no limit."`
+	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Streams that one address may hold, of IPv6 one /64; a further one is refused. 0 is no limit. Behind a proxy it needs sse.trusted_proxies."`
+	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Streams that may be opened in a second, by all together; clients beyond are told to come back later. 0 is no limit."`
+	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, which are believed when they say whom they speak for."`
+	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"The header in which trusted proxies say whom they speak for: X-Forwarded-For, or Forwarded (RFC 7239). The other one is not believed."`
+	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Whether trusted proxies begin each connection with a header of the PROXY protocol, version 1 or 2. They then have to."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
@@ -76,9 +78,9 @@ type REST struct {
 
 // Control sets who may call the control plane.
 type Control struct {
-	Tokens    []Token `mapstructure:"tokens" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
-	RateLimit int     `mapstructure:"rate_limit" doc:"Calls that each name of a token or certificate may make in a second, and at once; those without a name share one. Each message of a PublishStream is one, and waits where others are refused. 0 is no limit."`
-	Insecure  bool    `mapstructure:"insecure" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`
+	Tokens    []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
+	RateLimit int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each name of a token or certificate may make in a second, and at once; those without a name share one. Each message of a PublishStream is one, and waits where others are refused. 0 is no limit."`
+	Insecure  bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`
 }
 
 // Token lets its bearer call the control plane.
@@ -90,32 +92,32 @@ type Token struct {
 
 // Auth sets who may hold a stream.
 type Auth struct {
-	Anonymous           bool          `mapstructure:"anonymous" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts, and the topics of auth.anonymous_topics that it asks for."`
-	AnonymousTopics     []string      `mapstructure:"anonymous_topics" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * is any one token between dots, and > at the end is one or more. What a token allows is in its topics."`
-	Cookie              string        `mapstructure:"cookie" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
-	QueryToken          bool          `mapstructure:"query_token" doc:"Let a subscriber token come in the query, as access_token."`
-	CallbackURL         string        `mapstructure:"callback_url" doc:"URL of the application that is asked who opens a stream, instead of a token. Empty asks nobody."`
-	CallbackHeaders     []string      `mapstructure:"callback_headers" doc:"Names of the request's headers that the application is shown, beside cookies, query, address and origin."`
-	CallbackTimeout     time.Duration `mapstructure:"callback_timeout" doc:"How long the application may take to answer; after it the browser is told to come back."`
-	CallbackCache       time.Duration `mapstructure:"callback_cache" doc:"How long an answer of the application counts for requests that are the same. 0s asks each time."`
-	CallbackConcurrency int           `mapstructure:"callback_concurrency" doc:"Questions that the application may have to answer at once; others wait."`
+	Anonymous           bool          `mapstructure:"anonymous" reload:"true" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts, and the topics of auth.anonymous_topics that it asks for."`
+	AnonymousTopics     []string      `mapstructure:"anonymous_topics" reload:"true" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * is any one token between dots, and > at the end is one or more. What a token allows is in its topics."`
+	Cookie              string        `mapstructure:"cookie" reload:"true" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
+	QueryToken          bool          `mapstructure:"query_token" reload:"true" doc:"Let a subscriber token come in the query, as access_token."`
+	CallbackURL         string        `mapstructure:"callback_url" reload:"true" doc:"URL of the application that is asked who opens a stream, instead of a token. Empty asks nobody."`
+	CallbackHeaders     []string      `mapstructure:"callback_headers" reload:"true" doc:"Names of the request's headers that the application is shown, beside cookies, query, address and origin."`
+	CallbackTimeout     time.Duration `mapstructure:"callback_timeout" reload:"true" doc:"How long the application may take to answer; after it the browser is told to come back."`
+	CallbackCache       time.Duration `mapstructure:"callback_cache" reload:"true" doc:"How long an answer of the application counts for requests that are the same. 0s asks each time."`
+	CallbackConcurrency int           `mapstructure:"callback_concurrency" reload:"true" doc:"Questions that the application may have to answer at once; others wait."`
 	JWT                 JWT           `mapstructure:"jwt"`
 }
 
 // JWT sets how subscriber tokens are signed and checked.
 type JWT struct {
-	HMACSecret    string `mapstructure:"hmac_secret" doc:"Secret with which subscriber tokens are signed and checked (HS256; also HS384 from 48 bytes and HS512 from 64 bytes on), at least 32 bytes. Only with it the daemon signs tokens itself." secret:"true"`
-	PublicKeyFile string `mapstructure:"public_key_file" doc:"PEM file of public keys or certificates that subscriber tokens are checked with: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
-	JWKSURL       string `mapstructure:"jwks_url" doc:"URL or file of the JSON Web Key Set that subscriber tokens are checked with, by their kid. It is fetched again every 5m, and when a token has a kid that is not there."`
-	Issuer        string `mapstructure:"issuer" doc:"The iss that a subscriber token must have. Empty asks for none."`
-	Audience      string `mapstructure:"audience" doc:"The aud that a subscriber token must have. Empty asks for none."`
+	HMACSecret    string `mapstructure:"hmac_secret" reload:"true" doc:"Secret with which subscriber tokens are signed and checked (HS256; also HS384 from 48 bytes and HS512 from 64 bytes on), at least 32 bytes. Only with it the daemon signs tokens itself." secret:"true"`
+	PublicKeyFile string `mapstructure:"public_key_file" reload:"true" doc:"PEM file of public keys or certificates that subscriber tokens are checked with: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
+	JWKSURL       string `mapstructure:"jwks_url" reload:"true" doc:"URL or file of the JSON Web Key Set that subscriber tokens are checked with, by their kid. It is fetched again every 5m, and when a token has a kid that is not there."`
+	Issuer        string `mapstructure:"issuer" reload:"true" doc:"The iss that a subscriber token must have. Empty asks for none."`
+	Audience      string `mapstructure:"audience" reload:"true" doc:"The aud that a subscriber token must have. Empty asks for none."`
 }
 
 // Broker sets how events get to streams.
 type Broker struct {
 	Shards       int    `mapstructure:"shards" doc:"Parts that streams are spread over, each served by a goroutine of its own, 1024 at most. 0 is one for each CPU."`
-	QueueBytes   Bytes  `mapstructure:"queue_bytes" doc:"Bytes that may wait for one stream."`
-	SlowConsumer string `mapstructure:"slow_consumer" choices:"disconnect drop-oldest conflate" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest and tells the client so, conflate keeps only the newest event of each conflate_key, and ends the stream if that is not enough."`
+	QueueBytes   Bytes  `mapstructure:"queue_bytes" reload:"true" doc:"Bytes that may wait for one stream."`
+	SlowConsumer string `mapstructure:"slow_consumer" reload:"true" choices:"disconnect drop-oldest conflate" doc:"What befalls a stream whose queue is full: disconnect ends it, drop-oldest forgets the events that have waited longest and tells the client so, conflate keeps only the newest event of each conflate_key, and ends the stream if that is not enough."`
 }
 
 // What broker.slow_consumer can be.
@@ -128,21 +130,21 @@ const (
 // History sets the log of recent events, out of which clients that come back
 // get what they missed. An event leaves it when any of the bounds is passed.
 type History struct {
-	MaxEvents         int           `mapstructure:"max_events" doc:"Events kept at most. 0 keeps none: a client that missed any is told so, and not what."`
-	MaxBytes          Bytes         `mapstructure:"max_bytes" doc:"Memory that events are kept in at most, their index included."`
-	MaxAge            time.Duration `mapstructure:"max_age" doc:"How long an event is kept at most. 0 is no bound."`
-	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" doc:"How long an idempotency_key is remembered, so that the same message under it is not sent again. Of more than 65536 keys the oldest are forgotten sooner."`
+	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Events kept at most. 0 keeps none: a client that missed any is told so, and not what."`
+	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Memory that events are kept in at most, their index included."`
+	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"How long an event is kept at most. 0 is no bound."`
+	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that the same message under it is not sent again. Of more than 65536 keys the oldest are forgotten sooner."`
 }
 
 // Log sets what the daemon writes to its standard error.
 type Log struct {
-	Level  string `mapstructure:"level" choices:"debug info warn error" doc:"What is logged: debug, info, warn or error, and all that is worse."`
+	Level  string `mapstructure:"level" reload:"true" choices:"debug info warn error" doc:"What is logged: debug, info, warn or error, and all that is worse."`
 	Format string `mapstructure:"format" choices:"text json" doc:"How it is logged: text or json."`
 }
 
 // Drain sets how the daemon ends.
 type Drain struct {
-	Timeout time.Duration `mapstructure:"timeout" doc:"How long the daemon may take to end, once told to, at most. Streams are ended one after the other over four fifths of it, or at 200 a second where that is less; then calls get 2s to finish."`
+	Timeout time.Duration `mapstructure:"timeout" reload:"true" doc:"How long the daemon may take to end, once told to, at most. Streams are ended one after the other over four fifths of it, or at 200 a second where that is less; then calls get 2s to finish."`
 }
 
 // Defaults returns the Config of a daemon about which nothing is set.

@@ -20,14 +20,27 @@ func loseDeadPeers(lc *net.ListenConfig, after time.Duration) {
 	lc.KeepAlive = -1
 	lc.Control = func(_, _ string, socket syscall.RawConn) error {
 		return socket.Control(func(fd uintptr) {
-			// A system that does not know an option serves all the same.
+			setUserTimeout(fd, after)
 			set := func(level, option, value int) { _ = unix.SetsockoptInt(int(fd), level, option, value) }
-			set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
 			set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
 		})
 	}
+}
+
+// loseDeadPeersAfter sets anew how long that is, for the connections that a
+// listener accepts from now on.
+func loseDeadPeersAfter(listener *net.TCPListener, after time.Duration) {
+	if socket, err := listener.SyscallConn(); err == nil {
+		_ = socket.Control(func(fd uintptr) { setUserTimeout(fd, after) })
+	}
+}
+
+// setUserTimeout says nothing of a failure: a system that does not know an
+// option serves all the same.
+func setUserTimeout(fd uintptr, after time.Duration) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
 }
 
 // keepAliveSeconds is how long a connection may be idle before the system asks

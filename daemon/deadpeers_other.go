@@ -10,3 +10,5 @@ import (
 // loseDeadPeers leaves them to package net's keep-alive and the system's own
 // limits.
 func loseDeadPeers(*net.ListenConfig, time.Duration) {}
+
+func loseDeadPeersAfter(*net.TCPListener, time.Duration) {}

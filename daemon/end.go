@@ -24,13 +24,14 @@ const (
 // control plane.
 func (p *parts) end(calls *connections) {
 	start := time.Now()
-	p.log.Info("ending", "streams", p.streams.Open(), "timeout", p.drainTimeout.String())
-	ctx, cancel := context.WithTimeout(context.Background(), p.drainTimeout-p.drainTimeout/cutShare)
+	timeout := p.cfg.Drain.Timeout
+	p.log.Info("ending", "streams", p.streams.Open(), "timeout", timeout.String())
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/cutShare)
 	defer cancel()
 
 	p.control.SetServing(false)
 	p.streams.Drain()
-	if err := p.broker.Drain(ctx, p.drainTimeout-p.drainTimeout/spreadShare); err != nil {
+	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare); err != nil {
 		p.log.Warn("streams were cut", "streams", p.streams.Open(), "reason", err)
 	}
 	p.control.Drain()

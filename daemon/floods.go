@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +24,7 @@ const (
 // floods cuts connections that make too many requests. Trusted proxies share
 // theirs among many clients, and are let be.
 type floods struct {
-	trusted []netip.Prefix
+	trusted networks
 	cut     atomic.Int64 // connections
 	mute    atomic.Int64 // connections that ended before there was a request: none came, or too slowly, or too large a one
 
@@ -33,9 +32,7 @@ type floods struct {
 	quiet map[net.Conn]struct{} // those with no request yet
 }
 
-func newFloods(trusted []netip.Prefix) *floods {
-	return &floods{trusted: trusted, quiet: make(map[net.Conn]struct{})}
-}
+func newFloods() *floods { return &floods{quiet: make(map[net.Conn]struct{})} }
 
 type floodKey struct{}
 
@@ -49,7 +46,7 @@ type requester struct {
 // watch is for [http.Server.ConnContext].
 func (f *floods) watch(ctx context.Context, conn net.Conn) context.Context {
 	from := &requester{conn: conn}
-	if len(f.trusted) == 0 || !contains(f.trusted, peer(conn)) {
+	if !f.trusted.contain(peer(conn)) {
 		from.allowed = rate.NewLimiter(requestPerSecond, requestBurst)
 	}
 	f.mu.Lock()

@@ -53,9 +53,7 @@ func listen(ctx context.Context, cfg Config) (_ listeners, err error) {
 			l.close()
 		}
 	}()
-	// Longer than what the broker waits for a socket that takes nothing: where
-	// a browser is only slow, the broker is to see that first.
-	if l.sse, err = listenTCP(ctx, forBrowsers(cfg.SSE.WriteTimeout+cfg.SSE.Heartbeat), "sse.addr", cfg.SSE.Addr); err != nil {
+	if l.sse, err = listenTCP(ctx, forBrowsers(deadAfter(cfg)), "sse.addr", cfg.SSE.Addr); err != nil {
 		return l, err
 	}
 	if l.grpc, err = listenControl(ctx, "grpc.addr", cfg.GRPC.Addr, cfg.GRPC.SocketMode); err != nil {
@@ -77,6 +75,11 @@ func listenControl(ctx context.Context, key, addr string, mode FileMode) (net.Li
 	}
 	return tcp, nil
 }
+
+// deadAfter is when a browser counts as dead. It is longer than what the broker
+// waits for a socket that takes nothing: where a browser is only slow, the
+// broker is to see that first.
+func deadAfter(cfg Config) time.Duration { return cfg.SSE.WriteTimeout + cfg.SSE.Heartbeat }
 
 // forBrowsers is how to listen for connections that are to fail when their
 // peer has been dead for so long.

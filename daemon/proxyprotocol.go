@@ -4,23 +4,25 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyListener takes from trusted proxies the PROXY protocol's header, which
-// says whom they speak for. From anybody else such a header is a bad request.
+// proxyListener takes from proxies that speak it the PROXY protocol's header,
+// which says whom they speak for. From anybody else such a header is a bad
+// request.
 type proxyListener struct {
 	net.Listener
 
-	trusted []netip.Prefix
+	speakers networks
 }
 
 // Accept does not wait for the header, which is read with the request.
 func (l *proxyListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err != nil || !contains(l.trusted, conn.RemoteAddr()) {
+	if err != nil || !l.speakers.contain(conn.RemoteAddr()) {
 		return conn, err
 	}
 	headed := proxyproto.NewConn(conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(headerTimeout))
@@ -51,10 +53,21 @@ func (c *proxiedConn) TakeOver() (release func()) {
 	return nil
 }
 
-// contains says whether an address is in one of the networks.
-func contains(networks []netip.Prefix, addr net.Addr) bool {
+// networks can be set anew while they are asked. The zero value is none.
+type networks struct {
+	now atomic.Pointer[[]netip.Prefix]
+}
+
+func (n *networks) set(list []netip.Prefix) { n.now.Store(&list) }
+
+// contain says whether an address is in one of the networks.
+func (n *networks) contain(addr net.Addr) bool {
+	list := n.now.Load()
+	if list == nil || len(*list) == 0 {
+		return false
+	}
 	from, err := netip.ParseAddrPort(addr.String())
-	return err == nil && slices.ContainsFunc(networks, func(p netip.Prefix) bool {
+	return err == nil && slices.ContainsFunc(*list, func(p netip.Prefix) bool {
 		return p.Contains(from.Addr().Unmap().WithZone(""))
 	})
 }

@@ -26,6 +26,14 @@ type Options struct {
 	// that is nothing but the daemon.
 	TuneMemory bool
 
+	// LogLevel, where there is one, is set to what log.level says, and followed
+	// by Logger.
+	LogLevel *slog.LevelVar
+
+	// Reload gives what the settings are while the daemon runs; see
+	// [Reload]. The daemon takes one at a time, until it ends.
+	Reload <-chan Reload
+
 	// Registry is where its metrics go, and what the REST listener shows at
 	// /metrics; a new one where nil.
 	Registry *prometheus.Registry
@@ -52,6 +60,9 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 			return err
 		}
 	}
+	if opts.LogLevel != nil {
+		opts.LogLevel.Set(cfg.Log.Threshold())
+	}
 	log := opts.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -71,11 +82,12 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	}
 	defer p.close()
 	log.Info("file descriptors", "limit", descriptors.limit, "streams", descriptors.streams)
-	return p.run(ctx, bound, opts.Ready)
+	p.warn(func(string) bool { return true })
+	return p.run(ctx, bound, opts)
 }
 
 // run serves until ctx ends or something fails, and then ends all parts.
-func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) error) error {
+func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	healthy, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
 	var serving sync.WaitGroup
@@ -86,7 +98,7 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 			}
 		})
 	}
-	serve("sse.addr", func() error { return p.sse.serve(p.browsers) })
+	serve("sse.addr", func() error { return p.sse.serve(&p.proxies) })
 	calls := newConnections(bound.grpc)
 	serve("grpc.addr", func() error { return p.grpc.Serve(calls) })
 	serve("rest.addr", func() error { return p.rest.serve(bound.rest) })
@@ -94,8 +106,8 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 	addresses := bound.addresses()
 	p.control.SetServing(true)
 	p.log.Info("accepting", "sse", addresses.SSE, "grpc", addresses.GRPC, "rest", addresses.REST)
-	if ready != nil {
-		if err := ready(addresses); err != nil {
+	if opts.Ready != nil {
+		if err := opts.Ready(addresses); err != nil {
 			fail(err)
 		}
 	}
@@ -109,9 +121,15 @@ func (p *parts) run(ctx context.Context, bound listeners, ready func(Addresses) 
 	if p.demo {
 		serve("demo", func() error { return p.publishDemo(publishing) })
 	}
-	select {
-	case <-ctx.Done():
-	case <-healthy.Done():
+	for ending := false; !ending; {
+		select {
+		case r := <-opts.Reload:
+			p.reload(r)
+		case <-ctx.Done():
+			ending = true
+		case <-healthy.Done():
+			ending = true
+		}
 	}
 	failure := context.Cause(healthy)
 	stopPublishing()

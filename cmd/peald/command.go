@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,13 @@ func rootCommand(env []string) *cobra.Command {
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, release := untilTold(cmd.Context())
 		defer release()
-		cfg, err := flags.load(env, demo)
+		again, stop := hangUps()
+		defer stop()
+		file, err := findFile(*flags.configFile)
+		if err != nil {
+			return err
+		}
+		cfg, err := flags.loadFrom(file, env, demo)
 		if err != nil {
 			return err
 		}
@@ -78,20 +85,32 @@ func rootCommand(env []string) *cobra.Command {
 		defer ready.remove()
 		collector(env)
 		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
-		log := newLogger(cmd.ErrOrStderr(), cfg.Log)
-		warnOfShortTokens(log, cfg.Control.Tokens)
+		level := new(slog.LevelVar)
+		log := newLogger(cmd.ErrOrStderr(), cfg.Log, level)
 		tracer, flush, err := tracing(ctx, env, log)
 		if err != nil {
 			return err
 		}
 		defer flush()
+		reload := make(chan daemon.Reload)
+		reloading := startReloader(ctx, file, reload, again, func(file configFile) (daemon.Config, error) {
+			next, err := flags.loadFrom(file, env, demo)
+			if next.Broker.Shards == 0 {
+				next.Broker.Shards = cfg.Broker.Shards
+			}
+			return next, err
+		})
+		defer reloading.stop()
 		return daemon.Run(ctx, cfg, daemon.Options{
 			Tracer:     tracer,
 			TuneMemory: !isSet(env, "GOGC"),
 			Logger:     log,
+			LogLevel:   level,
+			Reload:     reload,
 			Version:    buildinfo.Version(),
 			Demo:       demo,
 			Ready: func(bound daemon.Addresses) error {
+				log.Info("settings", "file", cmp.Or(file.name, "none"))
 				if demo {
 					if err := welcome(cmd.OutOrStdout(), cfg, bound); err != nil {
 						return err
@@ -142,14 +161,4 @@ func switchGiven(flags *pflag.FlagSet) string {
 		}
 	})
 	return given
-}
-
-// warnOfShortTokens names the control tokens that could be guessed.
-func warnOfShortTokens(log *slog.Logger, tokens []daemon.Token) {
-	const enough = 16
-	for _, token := range tokens {
-		if len(token.Token) < enough {
-			log.Warn("a control token is short enough to be guessed: openssl rand -hex 32 makes a good one", "name", token.Name, "length", len(token.Token))
-		}
-	}
 }

@@ -62,6 +62,9 @@ func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
 		}
 		if commented {
 			key.HeadComment = s.Doc
+			if !s.Reload {
+				key.HeadComment += " A change takes a restart."
+			}
 		}
 		parent.Content = append(parent.Content, key, value)
 	}

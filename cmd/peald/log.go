@@ -7,14 +7,11 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// newLogger logs to w as cfg, which is valid, says.
-func newLogger(w io.Writer, cfg daemon.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: map[string]slog.Level{
-		"debug": slog.LevelDebug,
-		"info":  slog.LevelInfo,
-		"warn":  slog.LevelWarn,
-		"error": slog.LevelError,
-	}[cfg.Level]}
+// newLogger logs to w as cfg, which is valid, says; what level is, is the
+// daemon's to change.
+func newLogger(w io.Writer, cfg daemon.Log, level *slog.LevelVar) *slog.Logger {
+	level.Set(cfg.Threshold())
+	options := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

@@ -5,9 +5,10 @@
 // setting is a flag, an environment variable and an entry of a configuration
 // file; docs/configuration.md lists them.
 //
-// SIGTERM, SIGHUP or an interrupt ends the daemon in good order, a second one
-// at once. The exit status is 0 after such an end, 2 for a command line that
-// cannot be read, and 1 for any other failure.
+// SIGTERM or an interrupt ends the daemon in good order, a second one at once.
+// The exit status is 0 after such an end, 2 for a command line that cannot be
+// read, and 1 for any other failure. SIGHUP has it read its settings again, as
+// a change of the configuration file does.
 package main
 
 //go:generate go test -run TestReferenceIsFresh . -update
@@ -27,9 +28,16 @@ func main() {
 // Release gives further ones their usual effect, which is to end the process at
 // once.
 func untilTold(ctx context.Context) (told context.Context, release func()) {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // nohup means what it says
-		signals = append(signals, syscall.SIGHUP)
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// hangUps returns a channel that gets the signal to read the settings again.
+// Whoever starts the daemon with it ignored, as nohup does, sends it for
+// another reason.
+func hangUps() (told <-chan os.Signal, stop func()) {
+	signals := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
 	}
-	return signal.NotifyContext(ctx, signals...)
+	return signals, func() { signal.Stop(signals) }
 }

@@ -33,7 +33,7 @@ func TestReferenceIsFresh(t *testing.T) {
 
 func configurationReference(t *testing.T) []byte {
 	t.Helper()
-	type setting struct{ Key, Default, Accepts, Doc string }
+	type setting struct{ Key, Default, Accepts, Change, Doc string }
 	type section struct {
 		Name     string
 		Settings []setting
@@ -51,8 +51,12 @@ func configurationReference(t *testing.T) []byte {
 		if def := textOf(s.Value); def != "" {
 			text = "`" + def + "`"
 		}
+		change := "restart"
+		if s.Reload {
+			change = "reload"
+		}
 		last := &sections[len(sections)-1]
-		last.Settings = append(last.Settings, setting{s.Key, text, s.Accepts(), s.Doc})
+		last.Settings = append(last.Settings, setting{s.Key, text, s.Accepts(), change, s.Doc})
 	}
 	var b bytes.Buffer
 	if err := template.Must(template.ParseFiles("testdata/configuration.md.tmpl")).Execute(&b, sections); err != nil {

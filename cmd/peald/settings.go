@@ -3,13 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -98,6 +94,15 @@ const demoAddr = "127.0.0.1:8080"
 
 // load reads the settings from where they may be set, and checks them.
 func (f settingsFlags) load(env []string, demo bool) (daemon.Config, error) {
+	file, err := findFile(*f.configFile)
+	if err != nil {
+		return daemon.Config{}, err
+	}
+	return f.loadFrom(file, env, demo)
+}
+
+// loadFrom is load with this file, which may be none.
+func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemon.Config, error) {
 	v := viper.New()
 	origin := map[string]string{} // key → where its value was given
 	settings := daemon.Defaults().Settings()
@@ -110,7 +115,7 @@ func (f settingsFlags) load(env []string, demo bool) (daemon.Config, error) {
 		v.SetDefault("sse.addr", demoAddr)
 	}
 	for _, layer := range []func([]string) (layer, error){
-		func(keys []string) (layer, error) { return readFile(*f.configFile, keys) },
+		func(keys []string) (layer, error) { return file.read(keys) },
 		func(keys []string) (layer, error) { return readVariables(env, keys) },
 	} {
 		values, err := layer(keys)
@@ -155,49 +160,6 @@ func nested(key string, value any) map[string]any {
 		return map[string]any{key: value}
 	}
 	return map[string]any{section: nested(rest, value)}
-}
-
-// readFile reads the configuration file: the named one, or the first there is
-// of the usual ones.
-func readFile(name string, keys []string) (layer, error) {
-	if name == "" {
-		for _, usual := range []string{"peald.yaml", "/etc/peald/peald.yaml"} {
-			if _, err := os.Stat(usual); err == nil {
-				name = usual
-				break
-			} else if !errors.Is(err, fs.ErrNotExist) {
-				return nil, fmt.Errorf("configuration file: %w", err)
-			}
-		}
-		if name == "" {
-			return layer{}, nil
-		}
-	}
-	switch filepath.Ext(name) {
-	case ".yaml", ".yml", ".toml", ".json":
-	default:
-		return nil, &daemon.SettingError{Key: "--config", Given: strconv.Quote(name), Accepted: "a file .yaml, .yml, .toml or .json"}
-	}
-	file := viper.New()
-	file.SetConfigFile(name)
-	if err := file.ReadInConfig(); err != nil {
-		return nil, fmt.Errorf("configuration file %s: %w", name, err)
-	}
-	values := layer{}
-	for _, key := range slices.Sorted(slices.Values(file.AllKeys())) {
-		value := file.Get(key)
-		switch {
-		case value == nil && slices.ContainsFunc(keys, func(known string) bool {
-			return known == key || strings.HasPrefix(known, key+".")
-		}):
-			// An entry or section left empty is not set.
-		case !slices.Contains(keys, key):
-			return nil, unknown(key, "an entry of "+name, keys)
-		default:
-			values[key] = given{value, name}
-		}
-	}
-	return values, nil
 }
 
 // readVariables reads the variables with peald's prefix.
