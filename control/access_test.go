@@ -80,6 +80,13 @@ func calls() map[string]call {
 		"CreateToken": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
 		}, "POST", "/v1/tokens", `{"userId":"alice"}`, false},
+		"Drain": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			stream, err := c.Drain(ctx, &pealv1.DrainRequest{})
+			if err != nil {
+				return err
+			}
+			return errOf(stream.Recv())
+		}, "POST", "/v1/drain", `{}`, false},
 	}
 }
 

@@ -52,6 +52,10 @@ type Config struct {
 	// Tracer is where spans of calls go; there are none where it is nil.
 	Tracer trace.TracerProvider
 
+	// Drain has the daemon end, and returns at once, however often it is
+	// called. Where it is nil, calls of Drain are refused.
+	Drain func()
+
 	// Logger gets what an operator should know; nothing where nil. What
 	// requests carry never goes there.
 	Logger *slog.Logger
@@ -97,6 +101,7 @@ type Service struct {
 	// descriptors is nil where it is unknown how many there are.
 	descriptors func() (used, allowed int)
 
+	end    func() // has the daemon end; may be nil
 	broker Broker
 	rules  atomic.Pointer[rules]
 	log    *slog.Logger
@@ -129,6 +134,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		version:     cfg.Version,
 		descriptors: cfg.Descriptors,
 
+		end:    cfg.Drain,
 		broker: b,
 		log:    log,
 		health: health.NewServer(),
@@ -156,9 +162,9 @@ func (s *Service) SetServing(serving bool) {
 	s.health.SetServingStatus(pealv1.ControlService_ServiceDesc.ServiceName, status)
 }
 
-// Drain ends the calls that would last, PublishStream, WatchConnections and
+// EndCalls ends the calls that would last, PublishStream, WatchConnections and
 // Tail, and refuses new ones. What is published by then is acknowledged first.
-func (s *Service) Drain() {
+func (s *Service) EndCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.drained {
@@ -184,7 +190,7 @@ func (s *Service) last(f func()) bool {
 // before. Health stays at not serving from then on. Servers that GRPCServer
 // returned are the caller's to stop.
 func (s *Service) Close() {
-	s.Drain()
+	s.EndCalls()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true

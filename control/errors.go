@@ -30,6 +30,7 @@ const (
 	reasonTokenUnknown     = "CONTROL_TOKEN_UNKNOWN"
 	reasonScopeMissing     = "CONTROL_SCOPE_MISSING"
 	reasonNoSigningKey     = "NO_SIGNING_KEY"
+	reasonNotEndable       = "NOT_ENDABLE"
 	reasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
 	reasonWatchOverflow    = "WATCH_OVERFLOW"
 	reasonRateLimit        = "RATE_LIMIT"

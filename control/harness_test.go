@@ -42,6 +42,9 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	}
+	if cfg.Drain == nil {
+		cfg.Drain = func() {}
+	}
 	p := &plane{service: control.New(cfg, b, m)}
 	tb.Cleanup(p.service.Close)
 

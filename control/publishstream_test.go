@@ -268,7 +268,7 @@ func TestPublishStreamAndUnplannedErrors(t *testing.T) {
 // that says to go on elsewhere.
 func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 	for name, end := range map[string]func(*plane, *broker.Broker){
-		"drained while idle": func(p *plane, _ *broker.Broker) { p.service.Drain() },
+		"drained while idle": func(p *plane, _ *broker.Broker) { p.service.EndCalls() },
 		"closed while idle":  func(p *plane, _ *broker.Broker) { p.service.Close() },
 		"a closed broker":    func(_ *plane, b *broker.Broker) { b.Close() },
 	} {
@@ -289,7 +289,7 @@ func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 		})
 	}
 	p := start(t, control.Config{}, startBroker(t), nil)
-	p.service.Drain()
+	p.service.EndCalls()
 	if _, err := p.messages(t).ack(); failureOf(t, err).reason != "STOPPING" {
 		t.Errorf("a stream after the end: %v", err)
 	}

@@ -197,7 +197,7 @@ func TestTailOverREST(t *testing.T) {
 	if m := next().Result.Message; m.Topic != "orders.7" || m.Data != "paid <&>" || m.Event != "topic" {
 		t.Errorf("%+v", m)
 	}
-	p.service.Drain()
+	p.service.EndCalls()
 	if end := next().Error; end.Code != codes.Unavailable || !strings.Contains(end.Message, "stopping") {
 		t.Errorf("%+v", end)
 	}
@@ -208,7 +208,7 @@ func TestTailOverREST(t *testing.T) {
 
 func TestTailEndsWithTheDaemon(t *testing.T) {
 	for name, end := range map[string]func(*plane, *broker.Broker){
-		"drained":         func(p *plane, _ *broker.Broker) { p.service.Drain() },
+		"drained":         func(p *plane, _ *broker.Broker) { p.service.EndCalls() },
 		"a closed broker": func(_ *plane, b *broker.Broker) { b.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -108,7 +108,7 @@ func TestWatchThatIsReadTooSlowly(t *testing.T) {
 
 func TestWatchEndsWithTheDaemon(t *testing.T) {
 	for name, end := range map[string]func(*plane, *broker.Broker){
-		"drained":         func(p *plane, _ *broker.Broker) { p.service.Drain() },
+		"drained":         func(p *plane, _ *broker.Broker) { p.service.EndCalls() },
 		"a closed broker": func(_ *plane, b *broker.Broker) { b.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {

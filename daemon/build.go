@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,8 @@ type parts struct {
 	tuneMemory bool
 	demo       bool
 	opts       Options
+	told       chan struct{} // closed by tell
+	tell       func()        // has the daemon end
 
 	broker  *broker.Broker
 	streams *ssehttp.Handler
@@ -62,7 +65,9 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		files:      files{log: log},
 		logLevel:   opts.LogLevel,
 		bound:      bound,
+		told:       make(chan struct{}),
 	}
+	p.tell = sync.OnceFunc(func() { close(p.told) })
 	browserTLS, err := p.files.serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile)
 	if err != nil {
 		return nil, err
@@ -225,6 +230,7 @@ func (p *parts) controlConfig(cfg Config, maxStreams int) control.Config {
 		Version:        p.opts.Version,
 		MaxConnections: maxStreams,
 		Descriptors:    p.slots.inUse,
+		Drain:          p.tell,
 		Tracer:         p.opts.Tracer,
 		Logger:         p.log,
 	}

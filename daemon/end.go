@@ -34,7 +34,7 @@ func (p *parts) end(calls *connections) {
 	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare); err != nil {
 		p.log.Warn("streams were cut", "streams", p.streams.Open(), "reason", err)
 	}
-	p.control.Drain()
+	p.control.EndCalls()
 	var streams errgroup.Group
 	streams.Go(func() error { return p.sse.end(ctx) })
 	streams.Go(func() error { p.broker.Close(); return nil })

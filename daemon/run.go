@@ -44,9 +44,13 @@ type Options struct {
 
 	// Ready is called once all listeners accept. Its error ends the daemon.
 	Ready func(Addresses) error
+
+	// Ending is called once the daemon begins to end, for whatever reason.
+	Ending func()
 }
 
-// Run is a daemon from its start to its end. It ends when ctx does: it takes no
+// Run is a daemon from its start to its end. It ends when ctx does, or the
+// control plane is told so: it takes no
 // more streams, ends those that are open, spread over cfg.Drain.Timeout where
 // they are many, then the calls of the control plane, cuts what lasts longer,
 // and returns nil when none of its goroutines is left. An error is why it could
@@ -127,11 +131,16 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 			p.reload(r)
 		case <-ctx.Done():
 			ending = true
+		case <-p.told:
+			ending = true
 		case <-healthy.Done():
 			ending = true
 		}
 	}
 	failure := context.Cause(healthy)
+	if opts.Ending != nil {
+		opts.Ending()
+	}
 	stopPublishing()
 	p.end(calls)
 	stopTuning()

@@ -118,6 +118,7 @@ func rootCommand(env []string) *cobra.Command {
 				}
 				return ready.write(bound)
 			},
+			Ending: ready.remove,
 		})
 	}
 	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")

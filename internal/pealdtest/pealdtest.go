@@ -95,6 +95,13 @@ func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)
 func (d *Daemon) Stop(tb testing.TB) {
 	tb.Helper()
 	d.stop()
+	d.WaitForEnd(tb)
+}
+
+// WaitForEnd returns once the daemon has ended, as something else than the test
+// told it to.
+func (d *Daemon) WaitForEnd(tb testing.TB) {
+	tb.Helper()
 
 	select {
 	case <-d.done:

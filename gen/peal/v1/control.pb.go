@@ -3015,6 +3015,89 @@ func (x *WhoAmIResponse) GetScopes() []string {
 	return nil
 }
 
+// DrainRequest has the daemon end.
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+// DrainResponse tells how far a drain is.
+type DrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The streams that are left.
+	Connections   int32 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DrainResponse) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 var File_peal_v1_control_proto protoreflect.FileDescriptor
 
 const file_peal_v1_control_proto_rawDesc = "" +
@@ -3231,7 +3314,10 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06scopes\x18\x02 \x03(\tR\x06scopes2\xce\x06\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
+	"\fDrainRequest\"1\n" +
+	"\rDrainResponse\x12 \n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections2\x88\a\n" +
 	"\x0eControlService\x12B\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\x12E\n" +
 	"\n" +
@@ -3247,7 +3333,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x126\n" +
 	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\x12H\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\x129\n" +
-	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponseB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
+	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\x128\n" +
+	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01B+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
 
 var (
 	file_peal_v1_control_proto_rawDescOnce sync.Once
@@ -3261,7 +3348,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_peal_v1_control_proto_goTypes = []any{
 	(*BroadcastRequest)(nil),         // 0: peal.v1.BroadcastRequest
 	(*BroadcastResponse)(nil),        // 1: peal.v1.BroadcastResponse
@@ -3304,49 +3391,51 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*CreateTokenResponse)(nil),      // 38: peal.v1.CreateTokenResponse
 	(*WhoAmIRequest)(nil),            // 39: peal.v1.WhoAmIRequest
 	(*WhoAmIResponse)(nil),           // 40: peal.v1.WhoAmIResponse
-	nil,                              // 41: peal.v1.Resumes.ResetsEntry
-	nil,                              // 42: peal.v1.ShardStats.DisconnectedEntry
-	nil,                              // 43: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),      // 44: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 45: google.protobuf.Timestamp
+	(*DrainRequest)(nil),             // 41: peal.v1.DrainRequest
+	(*DrainResponse)(nil),            // 42: peal.v1.DrainResponse
+	nil,                              // 43: peal.v1.Resumes.ResetsEntry
+	nil,                              // 44: peal.v1.ShardStats.DisconnectedEntry
+	nil,                              // 45: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 47: google.protobuf.Timestamp
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	44, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	44, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	44, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	44, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	46, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	46, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	46, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	46, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	8,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	9,  // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	10, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	13, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	45, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	47, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	16, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	13, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	19, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	20, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	21, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	45, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	45, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	47, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	47, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
 	24, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
 	25, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	45, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	44, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	47, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	46, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
 	36, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
 	36, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	45, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	47, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
 	35, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
 	30, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
 	31, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
 	32, // 26: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
 	33, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	45, // 28: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	47, // 28: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
 	34, // 29: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	41, // 30: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	42, // 31: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	43, // 32: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	44, // 33: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	44, // 34: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	45, // 35: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	43, // 30: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	44, // 31: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	45, // 32: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	46, // 33: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	46, // 34: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	47, // 35: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 36: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
 	2,  // 37: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
 	4,  // 38: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
@@ -3359,20 +3448,22 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	28, // 45: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
 	37, // 46: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
 	39, // 47: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	1,  // 48: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	3,  // 49: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	5,  // 50: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	7,  // 51: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	12, // 52: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	15, // 53: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	18, // 54: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	23, // 55: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	27, // 56: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	29, // 57: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	38, // 58: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	40, // 59: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	48, // [48:60] is the sub-list for method output_type
-	36, // [36:48] is the sub-list for method input_type
+	41, // 48: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	1,  // 49: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	3,  // 50: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	5,  // 51: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	7,  // 52: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	12, // 53: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	15, // 54: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	18, // 55: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	23, // 56: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	27, // 57: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	29, // 58: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	38, // 59: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	40, // 60: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	42, // 61: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	49, // [49:62] is the sub-list for method output_type
+	36, // [36:49] is the sub-list for method input_type
 	36, // [36:36] is the sub-list for extension type_name
 	36, // [36:36] is the sub-list for extension extendee
 	0,  // [0:36] is the sub-list for field type_name
@@ -3415,7 +3506,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
+	ControlService_Drain_FullMethodName            = "/peal.v1.ControlService/Drain"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -109,6 +110,12 @@ type ControlServiceClient interface {
 	// WhoAmI says who the caller is to the daemon, and what it lets the caller
 	// do. It needs no scope.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
+	// Drain has the daemon end, as SIGTERM does: it is no longer ready, and its
+	// streams are ended one after the other, spread over drain.timeout where they
+	// are many. It tells how many are left, at once and a few times a second, and
+	// ends with OK when none is; the daemon ends then. A caller who leaves stops
+	// nothing.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainResponse], error)
 }
 
 type controlServiceClient struct {
@@ -260,6 +267,25 @@ func (c *controlServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, op
 	return out, nil
 }
 
+func (c *controlServiceClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_Drain_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DrainRequest, DrainResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_DrainClient = grpc.ServerStreamingClient[DrainResponse]
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -330,6 +356,12 @@ type ControlServiceServer interface {
 	// WhoAmI says who the caller is to the daemon, and what it lets the caller
 	// do. It needs no scope.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
+	// Drain has the daemon end, as SIGTERM does: it is no longer ready, and its
+	// streams are ended one after the other, spread over drain.timeout where they
+	// are many. It tells how many are left, at once and a few times a second, and
+	// ends with OK when none is; the daemon ends then. A caller who leaves stops
+	// nothing.
+	Drain(*DrainRequest, grpc.ServerStreamingServer[DrainResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -375,6 +407,9 @@ func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTok
 }
 func (UnimplementedControlServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
+}
+func (UnimplementedControlServiceServer) Drain(*DrainRequest, grpc.ServerStreamingServer[DrainResponse]) error {
+	return status.Error(codes.Unimplemented, "method Drain not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -588,6 +623,17 @@ func _ControlService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Drain_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DrainRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Drain(m, &grpc.GenericServerStream[DrainRequest, DrainResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_DrainServer = grpc.ServerStreamingServer[DrainResponse]
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -647,6 +693,11 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Tail",
 			Handler:       _ControlService_Tail_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Drain",
+			Handler:       _ControlService_Drain_Handler,
 			ServerStreams: true,
 		},
 	},
