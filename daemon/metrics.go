@@ -1,5 +1,7 @@
 package daemon
 
+//go:generate go test -run ^TestMetricsAreDocumented$ . -update
+
 import (
 	"maps"
 	"slices"

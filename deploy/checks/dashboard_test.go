@@ -1,0 +1,313 @@
+package checks_test
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// dashboard is as much of Grafana's model as is looked at.
+type dashboard struct {
+	UID        string  `json:"uid"`
+	Panels     []panel `json:"panels"`
+	Templating struct {
+		List []struct {
+			Name  string          `json:"name"`
+			Type  string          `json:"type"`
+			Query json.RawMessage `json:"query"`
+		} `json:"list"`
+	} `json:"templating"`
+}
+
+type panel struct {
+	ID         int        `json:"id"`
+	Type       string     `json:"type"`
+	Title      string     `json:"title"`
+	Datasource datasource `json:"datasource"`
+	GridPos    struct {
+		X, Y, W, H int
+	} `json:"gridPos"`
+	Targets []struct {
+		Expr         string     `json:"expr"`
+		LegendFormat string     `json:"legendFormat"`
+		Datasource   datasource `json:"datasource"`
+	} `json:"targets"`
+}
+
+type datasource struct {
+	UID string `json:"uid"`
+}
+
+func readDashboard(t *testing.T) dashboard {
+	t.Helper()
+
+	var d dashboard
+	if err := json.Unmarshal([]byte(read(t, "../grafana/peald.json")), &d); err != nil {
+		t.Fatal(err)
+	}
+
+	return d
+}
+
+// TestDashboardIsWhole holds what Grafana would show as broken, and nobody sees
+// in JSON.
+func TestDashboardIsWhole(t *testing.T) {
+	d := readDashboard(t)
+
+	var variables []string
+	for _, v := range d.Templating.List {
+		variables = append(variables, v.Name+" "+v.Type)
+	}
+
+	if !slices.Equal(variables, []string{"datasource datasource", "instance query"}) {
+		t.Errorf("the variables are %q", variables)
+	}
+
+	ids := make(map[int]bool)
+
+	for i, p := range d.Panels {
+		if ids[p.ID] || p.ID == 0 {
+			t.Errorf("%s has the id %d of another panel", p.Title, p.ID)
+		}
+
+		ids[p.ID] = true
+
+		for _, other := range d.Panels[:i] {
+			a, b := p.GridPos, other.GridPos
+			if a.X < b.X+b.W && b.X < a.X+a.W && a.Y < b.Y+b.H && b.Y < a.Y+a.H || a.X+a.W > 24 {
+				t.Errorf("%s lies over %s, or reaches out of the page", p.Title, other.Title)
+			}
+		}
+
+		if (p.Type == "row") != (len(p.Targets) == 0) {
+			t.Errorf("%s, a %s, has %d queries", p.Title, p.Type, len(p.Targets))
+		}
+
+		for _, target := range p.Targets {
+			if target.Datasource.UID != "${datasource}" || p.Datasource.UID != "${datasource}" {
+				t.Errorf("%s asks another data source than the one chosen", p.Title)
+			}
+		}
+	}
+}
+
+// TestDashboardAndAlertsFitTheDaemon holds that every series that they ask for
+// is one of a daemon's, with the labels that they use, and that no metric of
+// peald's own is left out of the dashboard.
+func TestDashboardAndAlertsFitTheDaemon(t *testing.T) {
+	families := scrape(t)
+	shown := make(map[string]bool)
+
+	for _, p := range readDashboard(t).Panels {
+		for _, target := range p.Targets {
+			uses := usesOf(t, p.Title, target.Expr)
+			for name, used := range uses {
+				shown[name] = true
+
+				if !used["instance"] {
+					t.Errorf("%s shows %s of all instances, whichever is chosen", p.Title, name)
+				}
+			}
+
+			for label := range legendLabels(target.LegendFormat) {
+				for name := range uses {
+					uses[name][label] = true
+				}
+			}
+
+			checkUses(t, p.Title, uses, families)
+		}
+	}
+
+	for name, rule := range alertRules(t, "../prometheus/alerts.yml") {
+		checkUses(t, name, usesOf(t, name, rule.Expr), families)
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(families)) {
+		if strings.HasPrefix(name, "peald_") && !shown[name] {
+			t.Errorf("%s is in no panel of deploy/grafana/peald.json", name)
+		}
+	}
+}
+
+// usesOf are the metrics that a query asks for, by the families' names, and the
+// labels that it uses of each.
+func usesOf(t *testing.T, where, query string) map[string]map[string]bool {
+	t.Helper()
+
+	query = strings.ReplaceAll(query, "$__rate_interval", "5m")
+
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+	if err != nil {
+		t.Fatalf("%s: %s: %v", where, query, err)
+	}
+
+	uses := make(map[string]map[string]bool)
+
+	var grouped []string
+
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			name := n.Name
+
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				name = strings.TrimSuffix(name, suffix)
+			}
+
+			if uses[name] == nil {
+				uses[name] = make(map[string]bool)
+			}
+
+			for _, by := range n.LabelMatchers {
+				if by.Name != labels.MetricName {
+					uses[name][by.Name] = true
+				}
+			}
+		case *parser.AggregateExpr:
+			grouped = append(grouped, n.Grouping...)
+		}
+
+		return nil
+	})
+
+	for name := range uses {
+		for _, label := range grouped {
+			uses[name][label] = true
+		}
+	}
+
+	return uses
+}
+
+// legendLabels are those that a legend such as "{{instance}} {{shard}}" names.
+func legendLabels(legend string) map[string]bool {
+	named := make(map[string]bool)
+
+	for _, part := range strings.Split(legend, "{{")[1:] {
+		label, _, _ := strings.Cut(part, "}}")
+		named[strings.TrimSpace(label)] = true
+	}
+
+	return named
+}
+
+// checkUses holds that families have what is used of them. Prometheus itself
+// adds instance and job, and le stands for a histogram's buckets.
+func checkUses(t *testing.T, where string, uses map[string]map[string]bool, families map[string]*dto.MetricFamily) {
+	t.Helper()
+
+	for name, used := range uses {
+		family, ok := families[name]
+		if name == "up" {
+			continue
+		}
+
+		if !ok {
+			t.Errorf("%s asks for %s, which a daemon doesn't have", where, name)
+
+			continue
+		}
+
+		has := map[string]bool{"instance": true, "job": true, "le": family.GetType() == dto.MetricType_HISTOGRAM}
+		for _, label := range family.GetMetric()[0].GetLabel() {
+			has[label.GetName()] = true
+		}
+
+		for label := range used {
+			if !has[label] {
+				t.Errorf("%s uses the label %s of %s, which has none", where, label, name)
+			}
+		}
+	}
+}
+
+// scrape builds the daemon, runs it and reads its metrics.
+func scrape(t *testing.T) map[string]*dto.MetricFamily {
+	t.Helper()
+
+	folder := t.TempDir()
+	daemon, ready := filepath.Join(folder, "peald"), filepath.Join(folder, "ready.json")
+
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", daemon, "./cmd/peald")
+	build.Dir = "../.."
+
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+
+	run := exec.CommandContext(t.Context(), daemon, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
+	run.Cancel = func() error { return run.Process.Signal(os.Interrupt) }
+	run.Dir = folder
+	run.Stderr = t.Output()
+
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	ended := make(chan struct{})
+
+	go func() {
+		defer close(ended)
+
+		_ = run.Wait()
+	}()
+
+	t.Cleanup(func() { <-ended }) // the context of the test has ended
+
+	var addresses struct{ Rest string }
+
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+
+	for addresses.Rest == "" {
+		select {
+		case <-tick.C:
+		case <-ended:
+			t.Fatal("the daemon has ended")
+		}
+
+		if content, err := os.ReadFile(ready); err == nil {
+			_ = json.Unmarshal(content, &addresses)
+		}
+	}
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addresses.Rest+"/metrics", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	metrics := expfmt.NewTextParser(model.UTF8Validation)
+
+	families, err := metrics.TextToMetricFamilies(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return families
+}
