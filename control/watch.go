@@ -24,7 +24,7 @@ func (s *Service) WatchConnections(_ *pealv1.WatchConnectionsRequest, stream grp
 		}
 	}
 	err = stream.Send(&pealv1.WatchConnectionsResponse{Event: &pealv1.WatchConnectionsResponse_SnapshotComplete{
-		SnapshotComplete: &pealv1.SnapshotComplete{},
+		SnapshotComplete: &pealv1.SnapshotComplete{AnonymousConnections: toInt32(watch.Anonymous)},
 	}})
 	if err != nil {
 		return fmt.Errorf("telling who is present: %w", err)

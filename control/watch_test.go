@@ -45,7 +45,7 @@ func TestWatchTellsWhoComesAndGoes(t *testing.T) {
 	if u := next(t, w).GetPresent(); u.GetUserId() != "zoë" || u.GetConnections() != 1 {
 		t.Errorf("present: %v", u)
 	}
-	if marker := next(t, w); marker.GetSnapshotComplete() == nil {
+	if marker := next(t, w); marker.GetSnapshotComplete().GetAnonymousConnections() != 1 {
 		t.Fatalf("in the place of the marker: %v", marker)
 	}
 

@@ -39,9 +39,13 @@ func lastEventID(header http.Header, query url.Values) (string, *refusal) {
 		// a refusal would be for good. The broker resets the stream instead.
 		return strings.ToValidUTF8(id[:min(len(id), broker.MaxEventID)], "\uFFFD"), nil
 	}
-	id := query.Get("last_event_id")
-	if id == "" {
+	given := slices.DeleteFunc(slices.Clone(query["last_event_id"]), func(id string) bool { return id == "" })
+	if len(given) == 0 {
 		return "", nil
+	}
+	id := given[0]
+	if slices.ContainsFunc(given, func(other string) bool { return other != id }) {
+		return "", refuse(BadRequest, http.StatusBadRequest, "the query has two different values of last_event_id; one is accepted")
 	}
 	if err := broker.ValidEventID(id); err != nil {
 		return "", refuse(BadRequest, http.StatusBadRequest, "%v", err)

@@ -45,12 +45,19 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 	d := pealdtest.Start(t)
 	at := func(args ...string) []string { return append([]string{"--addr", d.GRPC}, args...) }
 	presence := watch(t, at("watch", "--output", "json")...)
-	presence.until(t, `"snapshotComplete":{}`)
+	presence.until(t, `{"snapshotComplete":{"anonymousConnections":0}}`)
 	token := strings.TrimSpace(pealctl(t, at("token", "--user", "alice", "--topics", "orders.*")).stdout)
 	w := watch(t, "tail", d.Events(t, ""), "--user-token", token, "--topic", "orders.*")
 	presence.until(t, `{"opened":{"userId":"alice","connections":1,"time":"`)
 	plain := watch(t, at("watch")...)
 	plain.until(t, "\tpresent\talice\t1")
+	anonymous := watch(t, "tail", d.Events(t, ""))
+	plain.until(t, "\topened\t(anonymous)\t1")
+	second := watch(t, at("watch")...)
+	second.until(t, "\tpresent\t(anonymous)\t1")
+	second.stop()
+	anonymous.stop()
+	plain.until(t, "\tended\t(anonymous)\t0\thung_up")
 
 	if r := pealctl(t, at("publish", "orders.7", "paid")); r.status != 0 {
 		t.Fatal(r.stderr)

@@ -72,6 +72,10 @@ func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
 	switch event := told.GetEvent().(type) {
 	case *pealv1.WatchConnectionsResponse_Present:
 		return line(event.Present.GetConnectedSince(), "present", event.Present.GetUserId(), event.Present.GetConnections(), "")
+	case *pealv1.WatchConnectionsResponse_SnapshotComplete:
+		if n := event.SnapshotComplete.GetAnonymousConnections(); n > 0 {
+			return line(timestamppb.Now(), "present", "", n, "")
+		}
 	case *pealv1.WatchConnectionsResponse_Opened:
 		return line(event.Opened.GetTime(), "opened", event.Opened.GetUserId(), event.Opened.GetConnections(), "")
 	case *pealv1.WatchConnectionsResponse_Ended:

@@ -192,7 +192,11 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 		return Identity{}, ErrUnavailable
 	}
 	if err != nil {
-		return Identity{}, refuse(t.reasonOf(parsed, err))
+		refused := &RefusedError{Reason: t.reasonOf(parsed, err)}
+		if wrong, ok := errors.AsType[*claimError](err); ok && refused.Reason == Malformed {
+			refused.Claim = wrong.claim
+		}
+		return Identity{}, refused
 	}
 	id := Identity{User: c.subject, Topics: c.topics}
 	if c.expires != nil {

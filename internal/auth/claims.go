@@ -24,6 +24,12 @@ var (
 	errTwice   = errors.New("a claim is there twice")
 )
 
+// claimError says which claim is of a type or a value that it can't be. What it
+// was is not said: that would be a part of the token.
+type claimError struct{ claim string }
+
+func (e *claimError) Error() string { return "the claim " + e.claim + " is of the wrong type" }
+
 // claims are those that matter here. It is a jwt.Claims of its own because
 // encoding/json matches the fields of a struct without regard to case, so that
 // a claim "Sub", which an identity provider may let people choose, would
@@ -97,7 +103,7 @@ func take(raw map[string]json.RawMessage, name string, into any) error {
 		return nil
 	}
 	if err := json.Unmarshal(value, into); err != nil {
-		return fmt.Errorf("claim %s: %w", name, err)
+		return &claimError{name}
 	}
 	return nil
 }
@@ -112,7 +118,7 @@ func takeDate(raw map[string]json.RawMessage, name string, into **jwt.NumericDat
 		return err
 	}
 	if !(seconds >= 0 && seconds <= lastSecond) {
-		return fmt.Errorf("claim %s is no date", name)
+		return &claimError{name}
 	}
 	*into = jwt.NewNumericDate(time.Unix(int64(seconds), 0))
 	return nil

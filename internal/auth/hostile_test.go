@@ -139,6 +139,24 @@ func TestHostileTokens(t *testing.T) {
 	}
 }
 
+func TestClaimOfTheWrongTypeIsNamed(t *testing.T) {
+	for claims, want := range map[string]string{
+		`{"sub":"alice","topics":"orders"}`:        `the token's "topics" has to be a list of texts`,
+		`{"sub":"alice","topics":["orders",7]}`:    `the token's "topics" has to be a list of texts`,
+		`{"sub":"alice","topics":{"orders":true}}`: `the token's "topics" has to be a list of texts`,
+		`{"sub":7}`:                    `the token's "sub" has to be a text`,
+		`{"sub":"alice","aud":7}`:      `the token's "aud" has to be a text or a list of texts`,
+		`{"sub":"alice","exp":"soon"}`: `the token's "exp" has to be a number of seconds since 1970, up to the year 9999`,
+		`{"sub":"alice","nbf":1e300}`:  `the token's "nbf" has to be a number of seconds since 1970, up to the year 9999`,
+		`["alice"]`:                    "the token is not a well-formed JSON Web Token",
+	} {
+		_, err := newTokens(t, auth.Config{}).Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), nil, claims))
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", claims, err, want)
+		}
+	}
+}
+
 // An audience alone is configured: what is missing is then not the issuer.
 func TestMissingAudienceIsNamed(t *testing.T) {
 	_, err := newTokens(t, auth.Config{Audience: "browsers"}).Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), nil, `{"sub":"alice"}`))

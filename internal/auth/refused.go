@@ -40,6 +40,10 @@ const (
 // in it.
 type RefusedError struct {
 	Reason Reason
+
+	// Claim is the one that is of the wrong type, where the token is Malformed
+	// for that: sub, iss, aud, exp, nbf or topics.
+	Claim string
 }
 
 // Error is a sentence for whoever sent the token.
@@ -48,6 +52,9 @@ func (e *RefusedError) Error() string {
 	case TooLong:
 		return fmt.Sprintf("the token is longer than %d bytes", MaxToken)
 	case Malformed:
+		if wanted, ok := wantedOf(e.Claim); ok {
+			return fmt.Sprintf("the token's %q has to be %s", e.Claim, wanted)
+		}
 		return "the token is not a well-formed JSON Web Token"
 	case Algorithm:
 		return "the token's algorithm is none that a key here is for"
@@ -72,6 +79,21 @@ func (e *RefusedError) Error() string {
 }
 
 func refuse(r Reason) error { return &RefusedError{Reason: r} }
+
+// wantedOf says in words what a claim has to be.
+func wantedOf(claim string) (wanted string, ok bool) {
+	switch claim {
+	case "sub", "iss":
+		return "a text", true
+	case "aud":
+		return "a text or a list of texts", true
+	case "topics":
+		return "a list of texts", true
+	case "exp", "nbf":
+		return "a number of seconds since 1970, up to the year 9999", true
+	}
+	return "", false
+}
 
 // reasonOf finds the reason in what the parser says. The token is nil, or as
 // far as it was read.

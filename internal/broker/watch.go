@@ -27,6 +27,8 @@ type Watch struct {
 	broker *Broker
 	// Present are the users who held streams when the watch began.
 	Present []User
+	// Anonymous is how many streams of nobody's were open then.
+	Anonymous int
 	// C gives the changes since. It is closed when the watch ends; Err then
 	// says why.
 	C   <-chan Connection
@@ -50,6 +52,7 @@ func (b *Broker) Watch() (*Watch, error) {
 		w.Present = append(w.Present, User{a.id, a.connections, a.since})
 		return true
 	})
+	w.Anonymous = b.anonymous
 	b.watches[w] = struct{}{}
 	return w, nil
 }

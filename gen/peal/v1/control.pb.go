@@ -1393,9 +1393,11 @@ func (*WatchConnectionsResponse_Ended) isWatchConnectionsResponse_Event() {}
 
 // SnapshotComplete separates those present from the changes.
 type SnapshotComplete struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many anonymous streams were open when the snapshot was taken.
+	AnonymousConnections int32 `protobuf:"varint,1,opt,name=anonymous_connections,json=anonymousConnections,proto3" json:"anonymous_connections,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SnapshotComplete) Reset() {
@@ -1426,6 +1428,13 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SnapshotComplete) GetAnonymousConnections() int32 {
+	if x != nil {
+		return x.AnonymousConnections
+	}
+	return 0
 }
 
 // StreamOpened tells of a stream that was opened.
@@ -3196,8 +3205,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x11snapshot_complete\x18\x02 \x01(\v2\x19.peal.v1.SnapshotCompleteH\x00R\x10snapshotComplete\x12/\n" +
 	"\x06opened\x18\x03 \x01(\v2\x15.peal.v1.StreamOpenedH\x00R\x06opened\x12,\n" +
 	"\x05ended\x18\x04 \x01(\v2\x14.peal.v1.StreamEndedH\x00R\x05endedB\a\n" +
-	"\x05event\"\x12\n" +
-	"\x10SnapshotComplete\"y\n" +
+	"\x05event\"G\n" +
+	"\x10SnapshotComplete\x123\n" +
+	"\x15anonymous_connections\x18\x01 \x01(\x05R\x14anonymousConnections\"y\n" +
 	"\fStreamOpened\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x05R\vconnections\x12.\n" +
