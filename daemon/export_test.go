@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"time"
 )
@@ -20,4 +21,9 @@ func Slotted(listener *net.TCPListener, n int) net.Listener {
 // ListenForBrowsers gives tests a listener whose connections lose dead peers.
 func ListenForBrowsers(ctx context.Context, after time.Duration) (*net.TCPListener, error) {
 	return listenTCP(ctx, forBrowsers(after), "sse.addr", "127.0.0.1:0")
+}
+
+// TellTroubles gives tests what is logged of streams refused for want of room.
+func TellTroubles(ctx context.Context, log *slog.Logger, full func() int64) {
+	tellTroubles(ctx, log, func() troubles { return troubles{full: full()} })
 }

@@ -115,11 +115,12 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 			fail(err)
 		}
 	}
-	tuning, stopTuning := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTuning()
+	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTending()
 	if p.tuneMemory {
-		serving.Go(func() { tuneMemory(tuning, p.slots.taken.Load) })
+		serving.Go(func() { tuneMemory(tending, p.slots.taken.Load) })
 	}
+	serving.Go(func() { tellTroubles(tending, p.log, p.troubles) })
 	publishing, stopPublishing := context.WithCancel(ctx)
 	defer stopPublishing()
 	if p.demo {
@@ -143,7 +144,7 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	}
 	stopPublishing()
 	p.end(calls)
-	stopTuning()
+	stopTending()
 	serving.Wait()
 	return failure
 }
