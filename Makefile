@@ -55,6 +55,10 @@ SOAK    ?= 10m
 soak: ## Let clients of all kinds come and go for ten minutes, then see that nothing is left of them
 	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e
 
+.PHONY: drain
+drain: ## End a daemon that holds 10,000 streams, and see that they end evenly and whole
+	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e
+
 .PHONY: bench
 bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md
 	$(GO) -C bench run ./compare -docs=../docs
