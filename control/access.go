@@ -41,7 +41,8 @@ func scopeOf(method string) string {
 	case pealv1.ControlService_ListUsers_FullMethodName,
 		pealv1.ControlService_ListTopics_FullMethodName,
 		pealv1.ControlService_WatchConnections_FullMethodName,
-		pealv1.ControlService_Stats_FullMethodName:
+		pealv1.ControlService_Stats_FullMethodName,
+		guardedMetrics:
 		return ScopeRead
 	case pealv1.ControlService_WhoAmI_FullMethodName:
 		return scopeNone

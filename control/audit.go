@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -60,6 +61,9 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	args := []any{"caller", c.name, "method", shortName(method), "code", code.String(), "peer", peerOf(ctx)}
 	if about, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(about.GetUserId()) == nil {
 		args = append(args, "user", about.GetUserId())
+	}
+	if path, ok := req.(guardedPath); ok {
+		args = append(args, "path", fmt.Sprintf("%.80s", path))
 	}
 	s.log.InfoContext(ctx, "audit", withTrace(ctx, args)...)
 }

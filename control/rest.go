@@ -60,7 +60,7 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, "/v1/"):
-		if err := h.checkHost(r); err != nil {
+		if err := h.service.checkHost(r); err != nil {
 			h.service.writeError(w, err)
 			return
 		}
@@ -98,8 +98,8 @@ func (h *rest) ready(ctx context.Context) bool {
 
 // checkHost refuses calls that reach an unguarded control plane under a name
 // that a stranger may have made point here.
-func (h *rest) checkHost(r *http.Request) error {
-	if cfg := h.service.rules.Load().cfg; len(cfg.Tokens) > 0 || cfg.Insecure {
+func (s *Service) checkHost(r *http.Request) error {
+	if cfg := s.rules.Load().cfg; len(cfg.Tokens) > 0 || cfg.Insecure {
 		return nil
 	}
 	host := r.Host

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"runtime/trace"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -35,6 +37,8 @@ type parts struct {
 	slots   *slots
 	access  atomic.Pointer[access]
 	floods  *floods
+
+	recorder *trace.FlightRecorder // nil where nothing is recorded
 
 	// What follows belongs to whoever builds, changes and ends the parts, one
 	// after the other.
@@ -130,7 +134,16 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	if err != nil {
 		return nil, fmt.Errorf("rest: %w", err)
 	}
-	withPage, err := withConsole(cfg, bound.addresses().SSE, withMetrics(metrics, rest))
+	if cfg.Control.GuardMetrics {
+		metrics = p.control.GuardMetrics(metrics)
+	}
+	if cfg.Debug.FlightRecorder {
+		if p.recorder, err = newFlightRecorder(); err != nil {
+			return nil, err
+		}
+	}
+	beside := restPaths{metrics: metrics, debug: p.control.GuardDebug(debugPages(p.recorder)), rest: rest}
+	withPage, err := withConsole(cfg, bound.addresses().SSE, beside)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +163,9 @@ func (p *parts) close() {
 		p.control.Close()
 	}
 	p.access.Load().close()
+	if p.recorder != nil {
+		p.recorder.Stop()
+	}
 }
 
 // refused is how many requests of browsers were refused, by cause.
@@ -261,14 +277,18 @@ func metricsHandler(registry *prometheus.Registry, log *slog.Logger, parts ...pr
 	}), nil
 }
 
-// withMetrics is no [http.ServeMux], which would clean paths: rest needs them
-// as they came.
-func withMetrics(metrics, rest http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/metrics" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			metrics.ServeHTTP(w, r)
-			return
-		}
-		rest.ServeHTTP(w, r)
-	})
+// restPaths are what the REST listener has beside calls. It is no
+// [http.ServeMux], which would clean paths: rest needs them as they came.
+type restPaths struct{ metrics, debug, rest http.Handler }
+
+// ServeHTTP implements [http.Handler].
+func (p restPaths) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/metrics" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		p.metrics.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/debug/"):
+		p.debug.ServeHTTP(w, r)
+	default:
+		p.rest.ServeHTTP(w, r)
+	}
 }

@@ -22,6 +22,7 @@ type Config struct {
 	History History `mapstructure:"history"`
 	Log     Log     `mapstructure:"log"`
 	Drain   Drain   `mapstructure:"drain"`
+	Debug   Debug   `mapstructure:"debug"`
 }
 
 // SSE sets the listener that browsers connect to.
@@ -78,9 +79,10 @@ type REST struct {
 
 // Control sets who may call the control plane.
 type Control struct {
-	Tokens    []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
-	RateLimit int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each name of a token or certificate may make in a second, and at once; those without a name share one. Each message of a PublishStream is one, and waits where others are refused. 0 is no limit."`
-	Insecure  bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`
+	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
+	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each name of a token or certificate may make in a second, and at once; those without a name share one. Each message of a PublishStream is one, and waits where others are refused. 0 is no limit."`
+	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Ask for a token with the scope read at /metrics too."`
+	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`
 }
 
 // Token lets its bearer call the control plane.
@@ -145,6 +147,12 @@ type Log struct {
 // Drain sets how the daemon ends.
 type Drain struct {
 	Timeout time.Duration `mapstructure:"timeout" reload:"true" doc:"How long the daemon may take to end, once told to, at most. Streams are ended one after the other over four fifths of it, or at 200 a second where that is less; then calls get 2s to finish."`
+}
+
+// Debug sets what there is to find faults with, under /debug/ of the REST
+// listener.
+type Debug struct {
+	FlightRecorder bool `mapstructure:"flight_recorder" doc:"Record what the runtime does, so that /debug/flight of the REST listener has the last seconds, for go tool trace. It costs a little CPU, and up to 16MiB."`
 }
 
 // Defaults returns the Config of a daemon about which nothing is set.

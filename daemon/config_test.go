@@ -30,14 +30,15 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.socket_mode grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr rest.socket_mode
-		control.tokens control.rate_limit control.insecure
+		control.tokens control.rate_limit control.guard_metrics control.insecure
 		auth.anonymous auth.anonymous_topics auth.cookie auth.query_token
 		auth.callback_url auth.callback_headers auth.callback_timeout auth.callback_cache auth.callback_concurrency
 		auth.jwt.hmac_secret auth.jwt.public_key_file auth.jwt.jwks_url auth.jwt.issuer auth.jwt.audience
 		broker.shards broker.queue_bytes broker.slow_consumer
 		history.max_events history.max_bytes history.max_age history.idempotency_window
 		log.level log.format
-		drain.timeout`)
+		drain.timeout
+		debug.flight_recorder`)
 	if !slices.Equal(keys, want) {
 		t.Errorf("keys are\n%q, want\n%q", keys, want)
 	}
@@ -88,6 +89,7 @@ func TestValidate(t *testing.T) {
 		"origins in between":      {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.*.example.com"} }, "sse.allowed_origins", "https://a.*"},
 		"negative limit of users": {func(c *daemon.Config) { c.SSE.MaxConnectionsPerUser = -1 }, "sse.max_connections_per_user", "given -1"},
 		"negative limit of IPs":   {func(c *daemon.Config) { c.SSE.MaxConnectionsPerIP = -1 }, "sse.max_connections_per_ip", "given -1"},
+		"metrics for nobody":      {func(c *daemon.Config) { c.Control.GuardMetrics = true }, "control.guard_metrics", "together with control.tokens"},
 		"negative rate of calls":  {func(c *daemon.Config) { c.Control.RateLimit = -1 }, "control.rate_limit", "given -1"},
 		"negative rate":           {func(c *daemon.Config) { c.SSE.MaxConnectsPerSecond = -1 }, "sse.max_connects_per_second", "given -1"},
 		"proxies": {func(c *daemon.Config) {

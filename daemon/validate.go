@@ -49,6 +49,7 @@ func (c Config) Validate() error {
 		c.checkCertificates,
 		c.checkTokens,
 		c.checkExposure,
+		c.checkGuard,
 		c.checkAuth,
 		c.checkBroker,
 		c.checkHistory,
@@ -207,6 +208,14 @@ func isBearerToken(s string) bool {
 
 func isAlphanumeric(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+}
+
+// checkGuard refuses to guard what nobody would have a token for.
+func (c Config) checkGuard() *SettingError {
+	if c.Control.GuardMetrics && len(c.Control.Tokens) == 0 {
+		return &SettingError{"control.guard_metrics", "true with no control.tokens", "only together with control.tokens, one of which is then asked for"}
+	}
+	return nil
 }
 
 // checkExposure refuses a control plane that strangers could call: whoever
