@@ -28,7 +28,7 @@ build: ## Build bin/peald and bin/pealctl, which know their version from git
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags='-s -w' -o bin/ ./cmd/peald ./cmd/pealctl
 
 .PHONY: manual
-manual: ## Write man pages and shell completions into bin/man and bin/completions
+manual: ## Write man pages, shell completions and a file of all settings into bin/
 	@mkdir -p bin/man bin/completions
 	$(GO) test -count=1 -run='^TestManPages$$' ./cmd/peald ./cmd/pealctl -man="$$PWD/bin/man"
 	@for command in peald pealctl; do \
@@ -36,6 +36,7 @@ manual: ## Write man pages and shell completions into bin/man and bin/completion
 			$(GO) run ./cmd/$$command completion $$shell >"bin/completions/$$command.$$shell"; \
 		done; \
 	done
+	$(GO) run ./cmd/peald config --defaults >bin/peald.yaml
 
 ##@ Develop
 

@@ -241,14 +241,7 @@ func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 
 	folder := t.TempDir()
-	daemon, ready := filepath.Join(folder, "peald"), filepath.Join(folder, "ready.json")
-
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", daemon, "./cmd/peald")
-	build.Dir = "../.."
-
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	daemon, ready := filepath.Join(built(t), "peald"), filepath.Join(folder, "ready.json")
 
 	run := exec.CommandContext(t.Context(), daemon, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
 	run.Cancel = func() error { return run.Process.Signal(os.Interrupt) }

@@ -1,0 +1,231 @@
+package checks_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+)
+
+const secretValues = "existingSecret: peald-secrets\n"
+
+// everything switches on all that is off by default.
+const everything = secretValues + `
+config:
+  sse:
+    allowed_origins: [https://app.example.com]
+    trusted_proxies: [10.0.0.0/8]
+  drain:
+    timeout: 1h
+image: {tag: v1.2.3}
+imagePullSecrets: [{name: registry}]
+serviceMonitor: {enabled: true, labels: {release: prometheus}}
+networkPolicy:
+  enabled: true
+  sseFrom: [{namespaceSelector: {matchLabels: {name: ingress}}}]
+  controlFrom: [{podSelector: {matchLabels: {app: shop}}}]
+service: {sse: {type: LoadBalancer, annotations: {a: b}}}
+podAnnotations: {a: b}
+podLabels: {c: d}
+nodeSelector: {e: f}
+tolerations: [{key: g, operator: Exists}]
+affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
+topologySpreadConstraints: [{maxSkew: 1, topologyKey: h, whenUnsatisfiable: ScheduleAnyway}]
+priorityClassName: high
+`
+
+func TestChartOnItsDefaults(t *testing.T) {
+	objects := chart(t, secretValues)
+
+	want := []string{"ConfigMap/peald", "Deployment/peald", "PodDisruptionBudget/peald", "Service/peald", "Service/peald-control"}
+	if got := slices.Sorted(maps.Keys(objects)); !slices.Equal(got, want) {
+		t.Errorf("the chart makes %q, want %q", got, want)
+	}
+
+	checkObjects(t, objects)
+}
+
+func TestChartWithEverything(t *testing.T) {
+	objects := chart(t, everything)
+
+	if _, ok := objects["ServiceMonitor/peald"]; !ok {
+		t.Error("there is no ServiceMonitor")
+	}
+
+	checkObjects(t, objects)
+
+	for n, ingress := range objects["NetworkPolicy/peald"].(*networkingv1.NetworkPolicy).Spec.Ingress {
+		if len(ingress.From) != 1 {
+			t.Errorf("rule %d of the network policy lets in %v", n, ingress.From)
+		}
+	}
+}
+
+func TestChartRefuses(t *testing.T) {
+	for values, want := range map[string]string{
+		"":                               "existingSecret is needed",
+		secretValues + "replica: 1":      "replica",
+		secretValues + "replicas: 2":     "replicas",
+		secretValues + "drainSeconds: x": "drainSeconds",
+	} {
+		if _, err := rendered(t, values); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("with %q: %v, want an error about %s", values, err, want)
+		}
+	}
+}
+
+// checkObjects checks what goes beyond the form of single objects: that they fit
+// each other and the daemon.
+func checkObjects(t *testing.T, objects map[string]runtime.Object) {
+	t.Helper()
+
+	deployment := objects["Deployment/peald"].(*appsv1.Deployment)
+	template := deployment.Spec.Template
+	container := template.Spec.Containers[0]
+
+	ports := map[string]int32{}
+	for _, port := range container.Ports {
+		ports[port.Name] = port.ContainerPort
+	}
+
+	selects := func(what string, selector map[string]string) {
+		if len(selector) == 0 || !labels.SelectorFromSet(selector).Matches(labels.Set(template.Labels)) {
+			t.Errorf("%s selects %v, and pods have %v", what, selector, template.Labels)
+		}
+	}
+	named := func(what string, port intstr.IntOrString) {
+		if _, ok := ports[port.StrVal]; !ok {
+			t.Errorf("%s names port %s, and pods have %v", what, port.String(), ports)
+		}
+	}
+
+	selects("the deployment", deployment.Spec.Selector.MatchLabels)
+
+	for name, object := range objects {
+		switch o := object.(type) {
+		case *corev1.Service:
+			selects(name, o.Spec.Selector)
+
+			for _, port := range o.Spec.Ports {
+				named(name, port.TargetPort)
+			}
+		case *policyv1.PodDisruptionBudget:
+			selects(name, o.Spec.Selector.MatchLabels)
+		case *networkingv1.NetworkPolicy:
+			selects(name, o.Spec.PodSelector.MatchLabels)
+
+			for _, ingress := range o.Spec.Ingress {
+				for _, port := range ingress.Ports {
+					named(name, *port.Port)
+				}
+			}
+		}
+	}
+
+	for path, probe := range map[string]*corev1.Probe{
+		"/readyz": container.ReadinessProbe, "/healthz": container.LivenessProbe,
+	} {
+		if probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != "rest" {
+			t.Errorf("a probe asks %s of port %s, want %s of rest", probe.HTTPGet.Path, probe.HTTPGet.Port.String(), path)
+		}
+	}
+
+	var file struct {
+		SSE, GRPC, REST struct{ Addr string }
+		Drain           struct{ Timeout metav1.Duration }
+	}
+
+	text := objects["ConfigMap/peald"].(*corev1.ConfigMap).Data["peald.yaml"]
+	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
+		t.Fatalf("the daemon's file: %v\n%s", err, text)
+	}
+
+	sleep := container.Lifecycle.PreStop.Sleep.Seconds
+	if grace := *template.Spec.TerminationGracePeriodSeconds; float64(grace) <= float64(sleep)+file.Drain.Timeout.Seconds() {
+		t.Errorf("a pod is killed after %d s: it sleeps for %d, and drains for %s", grace, sleep, file.Drain.Timeout.Duration)
+	}
+
+	if out, err := effective(t, built(t), []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}, text); err != nil {
+		t.Errorf("peald config: %v\n%s", err, out)
+	}
+}
+
+// chart is the chart's objects with values, as Kubernetes reads them, by kind
+// and name. A field that it doesn't know, or that is there twice, ends the test.
+func chart(t *testing.T, values string) map[string]runtime.Object {
+	t.Helper()
+
+	known := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme, monitoringv1.AddToScheme,
+	} {
+		if err := add(known); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	decoder := serializer.NewCodecFactory(known, serializer.EnableStrict).UniversalDeserializer()
+
+	manifests, err := rendered(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	objects := map[string]runtime.Object{}
+
+	for file, content := range manifests {
+		for manifest := range strings.SplitSeq(content, "\n---\n") {
+			if strings.TrimSpace(manifest) == "" {
+				continue
+			}
+
+			object, kind, err := decoder.Decode([]byte(manifest), nil, nil)
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", file, err, manifest)
+			}
+
+			objects[kind.Kind+"/"+object.(metav1.Object).GetName()] = object
+		}
+	}
+
+	return objects
+}
+
+// rendered is what Helm makes of the chart, by file.
+func rendered(t *testing.T, values string) (map[string]string, error) {
+	t.Helper()
+
+	loaded, err := loader.Load("../helm/peald")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	given, err := chartutil.ReadValues([]byte(values))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	release := chartutil.ReleaseOptions{Name: "peald", Namespace: "events", IsInstall: true}
+
+	all, err := chartutil.ToRenderValues(loaded, given, release, chartutil.DefaultCapabilities.Copy())
+	if err != nil {
+		return nil, err
+	}
+
+	return engine.Engine{Strict: true}.Render(loaded, all)
+}
