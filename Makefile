@@ -72,6 +72,10 @@ bench-quick: ## The same in three minutes, with fewer streams; shows the tables
 gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
 
+.PHONY: pictures
+pictures: ## Take the console's pictures in docs/img/ anew, with Chromium
+	$(GO) test -count=1 -v -run='^TestConsolePictures$$' ./e2e -update
+
 .PHONY: fmt
 fmt: ## Format Go and proto files
 	$(TOOL) golangci-lint fmt

@@ -147,15 +147,23 @@ type tab struct{ ctx context.Context }
 func (c chromium) open(t *testing.T, page string) *tab {
 	t.Helper()
 
+	opened := c.newTab(t, patience)
+	if err := chromedp.Do(opened.ctx, chromedp.Navigate(page)); err != nil {
+		t.Fatalf("opening %s: %v", page, err)
+	}
+
+	return opened
+}
+
+// newTab opens a tab that is of use for so long.
+func (c chromium) newTab(t *testing.T, lasts time.Duration) *tab {
+	t.Helper()
+
 	ctx, cancelTab := chromedp.NewContext(c.ctx)
 	t.Cleanup(cancelTab)
 
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, lasts)
 	t.Cleanup(cancel)
-
-	if err := chromedp.Do(ctx, chromedp.Navigate(page)); err != nil {
-		t.Fatalf("opening %s: %v", page, err)
-	}
 
 	return &tab{ctx}
 }

@@ -25,6 +25,7 @@ func TestDemoPage(t *testing.T) {
 
 	page.waitUntil(t, `all("#state", "#who").join() === "Connected,Anonymous"`)
 	page.waitUntil(t, `all(".event[data-type=broadcast]").length > 0 && all("#count-broadcast")[0] > 0`)
+	page.waitUntil(t, `document.querySelector(".try a").href === `+jsonOf(t, d.URL("/")))
 
 	const (
 		name = "Zoë <O'Neil> & ☀/?"

@@ -40,8 +40,6 @@ const panels = [
   },
 ];
 
-const style = () => getComputedStyle(document.documentElement);
-
 // colour resolves one of the style's, as canvases have to be given them.
 function colour(name, probe) {
   probe.style.color = `var(${name})`;
@@ -82,14 +80,14 @@ class Panel {
   draw(span, data, onCursor) {
     this.plot?.destroy();
     const into = this.#part("plot");
-    const font = `11px ${style().fontFamily || "system-ui, sans-serif"}`;
+    const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const muted = colour("--muted", into);
     const line = colour("--line", into);
     const { format, least, series } = this.#of;
     const options = {
       width: Math.max(into.clientWidth, 160),
       height,
-      padding: [8, 4, 0, 0],
+      padding: [8, 20, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "peald" }, drag: { x: false, y: false }, y: false, points: { size: 7 } },
       scales: {
@@ -98,7 +96,7 @@ class Panel {
       },
       axes: [
         { stroke: muted, font, size: 22, gap: 3, space: 70, grid: { show: false }, ticks: { show: false }, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB", span.seconds > 180 ? { hour: "2-digit", minute: "2-digit" } : {})) },
-        { stroke: muted, font, size: 52, gap: 4, space: 28, grid: { stroke: line, width: 1 }, ticks: { show: false }, values: (_, values) => values.map(format) },
+        { stroke: muted, font, size: 50, gap: 4, space: 28, grid: { stroke: line, width: 1 }, ticks: { show: false }, values: (_, values) => values.map(format) },
       ],
       series: [{}, ...series.map(({ key, label, colour: name, fill }) => {
         const stroke = colour(name, into);

@@ -14,11 +14,12 @@ export function count(n) {
 
 export function rate(n) {
   if (!known(n)) return none;
-  return n === 0 || n >= 10 ? count(n) : n.toFixed(1);
+  return Number.isInteger(n) || n >= 10 ? count(n) : n.toFixed(1);
 }
 
 export function seconds(s) {
   if (!known(s)) return none;
+  if (s === 0) return "0 s";
   const fit = (n) => n.toFixed(n < 9.95 ? 1 : 0);
   if (s < 1e-3) return `${fit(s * 1e6)} µs`;
   if (s < 1) return `${fit(s * 1e3)} ms`;
@@ -33,17 +34,15 @@ export function bytes(n) {
   return `${i === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
 }
 
-// lasting is a time span in its two largest units.
+// lasting is a time span in its largest units: both of "2 d 4 h", and minutes
+// and seconds alone.
 export function lasting(milliseconds) {
-  let s = Math.max(0, Math.floor(milliseconds / 1000));
-  const parts = [];
-  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
-    const n = Math.floor(s / size);
-    s -= n * size;
-    if (n > 0) parts.push(`${n} ${unit}`);
-    if (parts.length > 0 && unit === "min" && s > 0 && parts.length < 2 && n >= 5) break;
-  }
-  return parts.slice(0, 2).join(" ") || "0 s";
+  const s = Math.max(0, Math.floor(milliseconds / 1000));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  const [unit, size, less, part] = s < 86400 ? ["h", 3600, "min", 60] : ["d", 86400, "h", 3600];
+  const rest = Math.floor((s % size) / part);
+  return `${Math.floor(s / size)} ${unit}${rest > 0 ? ` ${rest} ${less}` : ""}`;
 }
 
 export const clock = (date) => date.toLocaleTimeString("en-GB");

@@ -37,7 +37,7 @@ function render(message) {
   item.classList.toggle("for-topic", message.topic !== undefined);
   part("badge").textContent = `${message.event} · to ${to}`;
   part("id").textContent = message.id;
-  part("recipients").textContent = format.streams(message.recipients);
+  part("recipients").textContent = `${format.streams(message.recipients)} ·`;
   part("text").textContent = message.data.length > longest ? `${message.data.slice(0, longest)}… (${format.count(message.data.length)} characters)` : message.data;
   const time = item.querySelector("time");
   time.dateTime = message.time;

@@ -33,8 +33,8 @@ function totals({ total, published, resumes, publishedByAudience, log, descripto
     ],
     ["Deliveries", format.count(Number(total.delivered)), format.bytes(Number(total.bytes))],
     ["Events dropped", format.count(sum(total.dropped)), byReason(total.dropped)],
-    ["Resumed", format.count(Number(resumes.replayed)), `with a hole: ${byReason(resumes.resets)}`],
-    ["Queued now", format.bytes(Number(total.queuedBytes)), "for sockets that are written"],
+    ["Resumed", format.count(Number(resumes.replayed)), sum(resumes.resets) > 0 ? `with a hole: ${byReason(resumes.resets)}` : "none with a hole"],
+    ["Queued now", format.bytes(Number(total.queuedBytes)), "waiting for sockets"],
     ...(log ? [["In the log", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
     ...(descriptors ? [["Descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
   ];
@@ -60,7 +60,7 @@ function make(name, ...children) {
 export function showTotals(stats) {
   const term = () => make("div", make("dt"), make("dd"), make("dd"));
   update(document.getElementById("totals"), term, totals(stats));
-  const row = () => make("tr", ...["th", "td", "td", "td", "td", "td"].map((name) => {
+  const row = () => make("tr", ...["th", "td", "td", "td", "td"].map((name) => {
     const cell = make(name);
     cell.className = "number";
     if (name === "th") cell.scope = "row";
@@ -69,9 +69,8 @@ export function showTotals(stats) {
   update(document.getElementById("shards"), row, stats.shards.map((shard) => [
     String(shard.shard),
     format.count(shard.connections),
-    format.count(Number(shard.connected)),
     format.count(Number(shard.delivered)),
     format.count(Object.values(shard.dropped).reduce((all, n) => all + Number(n), 0)),
-    format.bytes(Number(shard.queuedBytes)),
+    format.seconds(Number.parseFloat(shard.lag ?? "0s")),
   ]));
 }

@@ -1,0 +1,173 @@
+package e2e_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+var update = flag.Bool("update", false, "take the pictures of docs/img anew, which needs two minutes")
+
+// TestConsolePictures takes the pictures of the console that the documents
+// show, of a daemon that has something to do.
+func TestConsolePictures(t *testing.T) {
+	if !*update {
+		t.Skip("pictures are taken with -update (make pictures)")
+	}
+
+	wearFonts(t)
+
+	d := pealdtest.StartDemo(t)
+	page := openConsole(t, startChromium(t), d)
+	stop := make(chan struct{})
+
+	var busy sync.WaitGroup
+
+	busy.Go(func() { keepShopBusy(t, d, stop) })
+	t.Cleanup(busy.Wait)
+	t.Cleanup(func() { close(stop) })
+
+	page.click(t, "#span [value='60']")
+	page.click(t, "#tail-toggle")
+	visitors(t, d)
+
+	page.fill(t, "#publish-data", `{"title": "Back in stock", "text": "Brass hand bell"}`)
+	page.click(t, "#publish-form [type=submit]")
+	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to ")`)
+
+	for _, scheme := range []string{"light", "dark"} {
+		_, err := chromedp.Call(page.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{
+				{Name: "prefers-color-scheme", Value: scheme},
+				{Name: "prefers-reduced-motion", Value: "reduce"},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		height, err := chromedp.Run(page.ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		page.do(t, chromedp.EmulateViewport(1440, height, chromedp.EmulateScale(1.5)))
+		page.waitUntil(t, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(true))))`)
+
+		picture, err := chromedp.Run(page.ctx, chromedp.CaptureScreenshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if err := os.WriteFile(filepath.Join("../docs/img", "console-"+scheme+".png"), picture, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wearFonts has the browser write in better fonts than the least that Debian
+// has, where they are installed: fonts-inter and fonts-jetbrains-mono.
+func wearFonts(t *testing.T) {
+	t.Helper()
+
+	file := filepath.Join(t.TempDir(), "fonts.conf")
+	const fonts = `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
+<include>/etc/fonts/fonts.conf</include>
+<match><test name="family" compare="not_eq"><string>monospace</string></test><test name="family" compare="not_eq"><string>DejaVu Sans Mono</string></test><edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit></match>
+<match><test name="family"><string>monospace</string></test><edit name="family" mode="prepend" binding="strong"><string>JetBrains Mono</string></edit></match>
+</fontconfig>`
+
+	if err := os.WriteFile(file, []byte(fonts), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Setenv("FONTCONFIG_FILE", file)
+}
+
+// visitors come to the shop of the demo, most at once and the others in the
+// next minute, in which some leave.
+func visitors(t *testing.T, d *pealdtest.Daemon) {
+	t.Helper()
+
+	names := []string{"alice", "amir", "anouk", "björn", "chiara", "dmitri", "elif", "emeka", "fatima", "greta", "hiro", "ines", "jorge", "kasia", "lena", "mara", "nadia", "olu", "priya", "quentin", "rosa", "sven", "tomás", "uma", "vera", "wei", "ximena", "yusuf", "zoë"}
+	topics := [][]string{{"news"}, {"orders.*"}, {"prices.eur", "news"}, {"prices.*"}, {"stock.>"}, {"chat.lobby"}, {"chat.lobby", "news"}}
+
+	for i, name := range names {
+		for n := range 1 + i%3 {
+			listen(t, d, name, topics[(i+n)%len(topics)]...)
+		}
+	}
+
+	for range 40 {
+		listen(t, d, "")
+	}
+
+	random := rand.New(rand.NewPCG(3, 4))
+	again := time.NewTicker(500 * time.Millisecond)
+
+	defer again.Stop()
+
+	for second := range 140 {
+		<-again.C
+
+		switch {
+		case second%23 == 22: // a train goes into a tunnel
+			for range 9 {
+				name := names[random.IntN(len(names))]
+				if _, err := d.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: name}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case random.IntN(3) > 0:
+			listen(t, d, names[random.IntN(len(names))], topics[random.IntN(len(topics))]...)
+		default:
+			listen(t, d, "")
+		}
+	}
+}
+
+// keepShopBusy publishes as a shop's backends would, in waves, until stop.
+func keepShopBusy(t *testing.T, d *pealdtest.Daemon, stop <-chan struct{}) {
+	t.Helper()
+
+	control := d.Control(t)
+	random := rand.New(rand.NewPCG(1, 2))
+
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(20+random.IntN(120)) * time.Millisecond):
+		}
+
+		var err error
+
+		switch random.IntN(6) {
+		case 0:
+			_, err = control.Publish(t.Context(), &pealv1.PublishRequest{Topic: fmt.Sprint("orders.", 400+n), Data: fmt.Sprintf(`{"order": %d, "state": "paid"}`, 400+n)})
+		case 1:
+			_, err = control.Publish(t.Context(), &pealv1.PublishRequest{Topic: "chat.lobby", Event: "chat", Data: "Does the temple gong ship to Ōsaka?"})
+		case 2:
+			_, err = control.Publish(t.Context(), &pealv1.PublishRequest{Topic: "news", Data: "Casting at 11:00, tuning at 15:00"})
+		default:
+			_, err = control.Publish(t.Context(), &pealv1.PublishRequest{Topic: "prices.eur", Event: "price", Data: fmt.Sprintf(`{"item": "Sleigh bells", "eur": %d.%02d}`, 30+random.IntN(20), random.IntN(100))})
+		}
+
+		if err != nil && t.Context().Err() == nil {
+			t.Errorf("publishing: %v", err)
+
+			return
+		}
+	}
+}
