@@ -37,7 +37,7 @@ func newMetrics() *metrics {
 		}, []string{"method", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "peald_control_call_seconds",
-			Help: "How long calls of the control plane took, but for PublishStream and WatchConnections.",
+			Help: "How long calls of the control plane took, but for PublishStream, WatchConnections and Tail.",
 			// Most take some ten microseconds; one that waits for shards can
 			// take its caller's deadline.
 			Buckets: []float64{1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 1e-2, 2.5e-2, 0.1, 0.25, 1, 5},

@@ -84,8 +84,8 @@ func wearFonts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fonts.conf")
 	const fonts = `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
 <include>/etc/fonts/fonts.conf</include>
-<match><test name="family" compare="not_eq"><string>monospace</string></test><test name="family" compare="not_eq"><string>DejaVu Sans Mono</string></test><edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit></match>
-<match><test name="family"><string>monospace</string></test><edit name="family" mode="prepend" binding="strong"><string>JetBrains Mono</string></edit></match>
+<match><test name="family"><string>DejaVu Sans</string></test><edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit></match>
+<match><test name="family"><string>DejaVu Sans Mono</string></test><edit name="family" mode="prepend" binding="strong"><string>JetBrains Mono</string></edit></match>
 </fontconfig>`
 
 	if err := os.WriteFile(file, []byte(fonts), 0o600); err != nil {

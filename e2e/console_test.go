@@ -470,6 +470,9 @@ func TestConsoleAsksForAToken(t *testing.T) {
 	}
 
 	page.waitUntil(t, `document.getElementById("token-dialog").open && document.activeElement.id === "token" && all("#state")[0] === "Token needed"`)
+	page.click(t, "#token-close")
+	page.waitUntil(t, `!document.getElementById("token-dialog").open`)
+	page.click(t, "#token-button")
 	use("a guess")
 	page.waitUntil(t, `all("#token-problem")[0].includes("none of control.tokens")`)
 	use("the-readers-own-token")

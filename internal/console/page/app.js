@@ -116,8 +116,9 @@ figures.addEventListener("change", () => {
 });
 
 session.addEventListener("change", () => {
+  figures.start();
+  showTrials();
   if (session.may("read")) {
-    figures.start();
     users.refresh();
     topics.refresh();
   } else {
@@ -126,10 +127,15 @@ session.addEventListener("change", () => {
   }
 });
 
-const auth = () => (control.token ? ' -H "Authorization: Bearer $PEALCTL_TOKEN"' : "");
-showCommands(element("commands"), [
-  ["Hold a stream", `curl -N ${inShell(document.documentElement.dataset.events)}`],
-  ["Tell everybody", `curl${auth()} -d ${inShell(JSON.stringify({ data: "Hello, everybody" }))} \\\n${inShell(`${location.origin}/v1/broadcast`)}`],
-]);
+// showTrials shows commands to try on a daemon that has yet to see a stream.
+function showTrials() {
+  const token = control.token ? ' -H "Authorization: Bearer $PEALCTL_TOKEN"' : "";
+  showCommands(element("commands"), [
+    ["Hold a stream", `curl -N ${inShell(document.documentElement.dataset.events)}`],
+    ["Tell everybody", `curl${token} -d ${inShell(JSON.stringify({ data: "Hello, everybody" }))} \\\n${inShell(`${location.origin}/v1/broadcast`)}`],
+  ]);
+}
+
+showTrials();
 element("node").textContent = location.host;
 figures.start();

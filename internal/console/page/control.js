@@ -49,6 +49,15 @@ export class Control extends EventTarget {
     return this.#call("POST", path, {}, body);
   }
 
+  // ready says whether the daemon takes streams.
+  async ready() {
+    try {
+      return (await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(patience) })).ok;
+    } catch {
+      throw new Unreachable("the daemon does not answer");
+    }
+  }
+
   // lines calls onto with each message of a stream, and onto's own errors end
   // it. It returns when the daemon ends it well.
   async lines(path, query, onto, signal) {

@@ -3,6 +3,7 @@
 import { Refusal } from "/console/control.js";
 
 const every = 1000; // milliseconds
+const refused = 30_000; // the same, while the daemon doesn't tell this caller
 export const kept = 600; // seconds
 
 const sum = (counts) => Object.values(counts ?? {}).reduce((total, n) => total + Number(n), 0);
@@ -51,7 +52,8 @@ function sampleOf(at, stats, before, passed) {
 const gap = (at) => ({ at, streams: null, users: null, delivered: null, published: null, dropped: null, p50: null, p99: null });
 
 // Figures dispatches "change" after each answer or lack of one. Its state is
-// "connecting", "open", "draining", "unreachable", "unauthorized" or "denied".
+// "connecting", "open", "draining", "unreachable", "unauthorized" or "denied",
+// and in the last two it asks seldom, so as not to fill the daemon's log.
 export class Figures extends EventTarget {
   state = "connecting";
   problem = "";
@@ -80,9 +82,9 @@ export class Figures extends EventTarget {
     let problem = "";
     let stats = null;
     try {
-      const [reply, ready] = await Promise.all([this.#control.get("/v1/stats"), fetch("/readyz", { cache: "no-store" })]);
+      const [reply, ready] = await Promise.all([this.#control.get("/v1/stats"), this.#control.ready()]);
       stats = reply;
-      state = ready.ok ? "open" : "draining";
+      state = ready ? "open" : "draining";
     } catch (error) {
       problem = error.message;
       state = "unreachable";
@@ -94,7 +96,8 @@ export class Figures extends EventTarget {
     this.state = state;
     this.problem = problem;
     this.dispatchEvent(new Event("change"));
-    if (!document.hidden) this.#timer = setTimeout(() => this.#ask(turn), Math.max(0, every - (performance.now() - begun)));
+    const wait = state === "unauthorized" || state === "denied" ? refused : every;
+    if (!document.hidden) this.#timer = setTimeout(() => this.#ask(turn), Math.max(0, wait - (performance.now() - begun)));
   }
 
   #take(stats, asked) {

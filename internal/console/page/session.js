@@ -17,16 +17,23 @@ export class Session extends EventTarget {
   #control;
   #dialog = element("dialog");
   #input = document.getElementById("token");
+  #dismissed = false; // the dialog, without a token: it doesn't come back by itself
 
   constructor(control) {
     super();
     this.#control = control;
     control.addEventListener("unauthorized", ({ detail }) => this.#ask(control.token ? detail.message : ""));
     element("button").addEventListener("click", () => this.#open(""));
-    element("close").addEventListener("click", () => this.#dialog.close());
+    element("close").addEventListener("click", () => {
+      this.#dismissed = true;
+      this.#dialog.close();
+    });
+    // The Escape key.
+    this.#dialog.addEventListener("cancel", () => (this.#dismissed = true));
     element("forget").addEventListener("click", () => {
       control.token = "";
       this.#dialog.close();
+      this.#dismissed = false;
       this.learn();
     });
     element("form").addEventListener("submit", (submit) => {
@@ -37,6 +44,7 @@ export class Session extends EventTarget {
         return;
       }
       control.token = token;
+      this.#dismissed = false;
       this.learn();
     });
   }
@@ -84,7 +92,7 @@ export class Session extends EventTarget {
 
   #ask(problem) {
     element("button").hidden = false;
-    if (!this.#dialog.open) this.#open(problem);
+    if (!this.#dialog.open && !this.#dismissed) this.#open(problem);
     else if (problem) element("problem").textContent = problem;
   }
 
