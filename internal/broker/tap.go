@@ -71,7 +71,7 @@ func (b *Broker) Tap(of Audience, lastID string) (*Tap, error) {
 		err = ValidUserID(of.name)
 	case oneTopic:
 		err = ValidPattern(of.name)
-	case everyone, nobody:
+	default:
 	}
 	if err == nil && lastID != "" {
 		err = ValidEventID(lastID)
