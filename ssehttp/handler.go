@@ -240,6 +240,8 @@ func (h *Handler) room(rules *rules) *refusal {
 	switch {
 	case h.draining.Load() || h.broker.Closed():
 		return later(Draining)
+	case h.broker.Suspended():
+		return later(Suspended)
 	case rules.cfg.MaxConnections > 0 && h.Open() >= rules.cfg.MaxConnections:
 		return later(Full)
 	}
@@ -257,6 +259,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		held.leave()
 		return later(Full)
 	}
+	h.broker.Await(r.Context(), sub.LastEventID)
 	streamHeaders(w.Header())
 	st := h.broker.NewStream(sub)
 	if h.engine != nil {
@@ -272,7 +275,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	open.Add(1)
 	defer open.Add(-1)
 	if err := serve(w, r, st, rules.cfg.WriteTimeout); err != nil {
-		return later(Draining) // the broker has closed
+		return later(Draining) // the broker has closed, or is suspended
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ const (
 	Draining
 	// Unavailable: nobody can tell now who it is from.
 	Unavailable
+	// Suspended: the daemon has to catch up with others before it can go on.
+	Suspended
 
 	causes
 )
@@ -48,7 +50,7 @@ const (
 func (c Cause) String() string {
 	return [...]string{
 		"bad_request", "token", "origin", "topic", "denied", "stay_away", "max_connections_per_user", "max_connections_per_ip",
-		"max_connections", "max_connects_per_second", "draining", "unavailable",
+		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended",
 	}[c]
 }
 

@@ -52,14 +52,18 @@ type Config struct {
 	History History
 	// IdempotencyWindow is how long idempotency keys are remembered.
 	IdempotencyWindow time.Duration
+	// Replica says that the order is made elsewhere: the broker follows a log
+	// by Begin and Apply, and gives out no ids itself. Until the log begins
+	// it is suspended.
+	Replica bool
 }
 
 // Broker takes messages and queues them to the streams of their audience. Its
 // methods may be called concurrently.
 type Broker struct {
 	cfg      atomic.Pointer[Config] // stored under mu
-	epoch    string
-	idRoom   int
+	log      atomic.Pointer[logName]
+	replica  bool
 	started  time.Time
 	shards   []*shard
 	hashSeed maphash.Seed
@@ -73,7 +77,9 @@ type Broker struct {
 
 	mu        sync.Mutex
 	closed    bool
+	suspended bool             // no stream may join
 	seq       uint64           // the last sequence that was given
+	ahead     []*arrival       // clients that wait for a replica to catch up
 	published [audiences]int64 // messages accepted
 	accounts  *btree.BTreeG[*account]
 	topics    topics
@@ -105,7 +111,7 @@ const maxBacklog = 64 << 20
 func New(cfg Config) *Broker {
 	now := time.Now()
 	b := &Broker{
-		epoch:    strconv.FormatInt(now.UnixMilli(), 36),
+		replica:  cfg.Replica,
 		started:  now,
 		replays:  newHistogram(replayBounds()),
 		hashSeed: maphash.MakeSeed(),
@@ -122,7 +128,8 @@ func New(cfg Config) *Broker {
 		stop:     make(chan struct{}),
 	}
 	b.cfg.Store(&cfg)
-	b.idRoom = idRoomFor(b.epoch)
+	b.log.Store(newLogName(strconv.FormatInt(now.UnixMilli(), 36)))
+	b.suspended = cfg.Replica
 	bounds := latencyBounds()
 	for i := range cfg.Shards {
 		b.shards = append(b.shards, newShard(b, i, bounds))
@@ -135,7 +142,7 @@ func New(cfg Config) *Broker {
 }
 
 // id is the id of a position on the wire, "<epoch>-<sequence>".
-func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.epoch, seq)) }
+func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.log.Load().epoch, seq)) }
 
 // head returns the sequence of the last event.
 func (b *Broker) head() uint64 {
@@ -155,7 +162,9 @@ func (b *Broker) keepBounds() {
 		case now := <-tick.C:
 			b.mu.Lock()
 			b.history.evict(now.UnixNano())
-			b.replies.forget(now.UnixNano())
+			if !b.replica { // whose clock is the log's
+				b.replies.forget(now.UnixNano())
+			}
 			maps.DeleteFunc(b.barred, func(_ string, until time.Time) bool { return !now.Before(until) })
 			b.mu.Unlock()
 		}
@@ -168,43 +177,50 @@ func (b *Broker) keepBounds() {
 // broker is closing, and ctx's error if ctx ends while it waits for shards
 // that have fallen behind.
 func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
-	if err := m.validate(); err != nil {
+	if err := m.Validate(); err != nil {
 		return Receipt{}, err
 	}
-	buf := encodeFields(&m, b.idRoom)
+	log := b.log.Load()
+	buf := encodeFields(&m, log.idRoom)
 	e := &event{audience: m.Audience, conflate: m.ConflateKey, cost: int64(min(len(buf), maxBacklog))}
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
-	receipt, posted, err := b.order(&m, e, buf)
+	receipt, posted, err := b.order(&m, e, log, buf, false)
 	if !posted {
 		b.backlog.Release(e.cost)
 	}
 	return receipt, err
 }
 
-// order gives e its place, appends it to the log and posts it to the shards of
-// its audience.
-func (b *Broker) order(m *Message, e *event, buf []byte) (r Receipt, posted bool, err error) {
+// order gives e its place, unless it has one, appends it to the log and posts
+// it to the shards of its audience. One that is foreign was accepted elsewhere.
+func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign bool) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return r, false, ErrClosed
 	}
-	e.at = time.Now().UnixNano()
+	if e.seq == 0 {
+		e.seq, e.at = b.seq+1, time.Now().UnixNano()
+	}
 	if m.TTL > 0 {
 		e.ends = e.at + int64(m.TTL)
 	}
 	if earlier, ok, err := b.replies.find(m, e.at); ok || err != nil {
 		return earlier, false, err
 	}
-	b.seq++
-	e.seq = b.seq
-	b.published[e.audience.kind]++
-	e.frame, r.ID = seal(buf, b.idRoom, b.epoch, e.seq)
+	b.seq = e.seq
+	if !foreign {
+		b.published[e.audience.kind]++
+	}
+	e.frame, r.ID = seal(buf, log.idRoom, log.epoch, e.seq)
 	b.history.append(e)
 	r.Recipients, posted = b.fanOut(e)
 	b.replies.remember(m, r, e.at)
+	if len(b.ahead) > 0 {
+		b.letArrive()
+	}
 	return r, posted, nil
 }
 
@@ -274,6 +290,9 @@ func (b *Broker) join(st *Stream, preamble *event) error {
 	defer b.mu.Unlock()
 	if b.closed {
 		return ErrClosed
+	}
+	if b.suspended {
+		return ErrSuspended
 	}
 	if st.account == nil {
 		b.anonymous++

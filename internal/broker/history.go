@@ -185,7 +185,7 @@ func (b *Broker) find(id string) (seq uint64, reset string) {
 	b.history.evict(time.Now().UnixNano())
 	epoch, seq, err := parseID(id)
 	switch {
-	case err != nil || epoch != b.epoch || seq > b.seq:
+	case err != nil || epoch != b.log.Load().epoch || seq > b.seq:
 		return 0, ResetUnknown
 	case seq+1 < b.history.first:
 		return 0, ResetExpired

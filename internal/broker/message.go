@@ -112,7 +112,8 @@ type Receipt struct {
 	Recipients int
 }
 
-func (m *Message) validate() error {
+// Validate returns nil if m can be an event, else an *InvalidError.
+func (m *Message) Validate() error {
 	switch m.Audience.kind {
 	case everyone:
 	case oneUser:
@@ -250,7 +251,12 @@ func parseID(id string) (epoch string, seq uint64, err error) {
 	return epoch, seq, nil
 }
 
-// idRoomFor is the room that any id field of an epoch fits in.
-func idRoomFor(epoch string) int {
-	return len("id: -\n") + len(epoch) + len("18446744073709551615")
+// logName is what ids say of their log.
+type logName struct {
+	epoch  string
+	idRoom int // the room that any id field of the epoch fits in
+}
+
+func newLogName(epoch string) *logName {
+	return &logName{epoch, len("id: -\n") + len(epoch) + len("18446744073709551615")}
 }

@@ -24,7 +24,9 @@ func (b *Broker) Reconfigure(cfg Config) {
 	b.replies.window = cfg.IdempotencyWindow
 	now := time.Now().UnixNano()
 	b.history.evict(now)
-	b.replies.forget(now)
+	if !b.replica {
+		b.replies.forget(now)
+	}
 	for _, s := range b.shards {
 		s.post(item{kind: reconfigure})
 	}

@@ -55,6 +55,7 @@ const (
 	beginDrain
 	endDrain
 	farewell
+	suspend
 	shutdown
 )
 
@@ -227,6 +228,10 @@ func (s *shard) handle(it *item) {
 		s.drains.called--
 		if !it.stream.closed {
 			s.part(it.stream, Drained)
+		}
+	case suspend:
+		for _, st := range slices.Backward(s.streams) {
+			s.drop(st, Suspended)
 		}
 	case shutdown:
 		s.closing = true

@@ -40,13 +40,15 @@ const (
 	Disconnected
 	// Drained: the streams were sent away, to come back elsewhere or later.
 	Drained
+	// Suspended: the daemon could not go on, and others may.
+	Suspended
 
 	reasons
 )
 
 // String returns the reason's name in figures and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended"}[r]
 }
 
 // Reasons returns all reasons.
@@ -132,8 +134,8 @@ func (b *Broker) NewStream(sub Subscription) *Stream {
 func (st *Stream) Shard() int { return st.shard.number }
 
 // Start opens the stream onto sink: preamble goes out first, then the stream's
-// first block, then events. It returns ErrClosed once the broker is closing;
-// the sink is then the caller's to close. From here on the shard alone closes
+// first block, then events. It returns ErrClosed once the broker is closing, and
+// ErrSuspended while it takes no streams; the sink is then the caller's to close. From here on the shard alone closes
 // it.
 func (st *Stream) Start(sink Sink, preamble []byte) error {
 	st.sink = sink

@@ -1514,7 +1514,8 @@ type StreamEnded struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Why it ended: "hung_up" by the client, "disconnected" by the control
 	// plane, "expired" with its token, "drained" to come back elsewhere or
-	// later, "slow_consumer", "write_timeout", "write_failed" or "shutdown".
+	// later, "slow_consumer", "write_timeout", "write_failed", "shutdown", or
+	// "suspended" by a daemon that has lost its cluster.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

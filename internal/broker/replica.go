@@ -1,0 +1,163 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ErrSuspended is what a broker answers that takes no streams for now.
+var ErrSuspended = errors.New("the broker is suspended")
+
+// UnavailableError says why a message could not be published, for a reason
+// that may pass. It may have been published all the same, if it got as far as
+// that before.
+type UnavailableError struct {
+	// Reason is a sentence for the publisher.
+	Reason string
+}
+
+func (e *UnavailableError) Error() string { return e.Reason }
+
+// Entry is a message with the place that the log of a replica has given it.
+type Entry struct {
+	// Seq is greater than those of all entries before. It need not be the
+	// next.
+	Seq uint64
+	// At is when the log took the message in, by the log's clock.
+	At time.Time
+	// Own says that it was published here, and is to be counted as such.
+	Own bool
+	// Message must be valid.
+	Message Message
+}
+
+// Begin begins the log of a replica at first, the sequence of the first event
+// that it may be given; what it held before is gone. Epochs are of digits and
+// small letters, and tell logs apart: no two events have the same epoch and
+// sequence. Entries are not applied at the same time.
+//
+// The broker is suspended from then on, so that nobody joins before it has
+// caught up.
+func (b *Broker) Begin(epoch string, first uint64) {
+	b.Suspend()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.log.Store(newLogName(epoch))
+	b.seq = first - 1
+	b.history = newHistory(b.cfg.Load().History)
+	b.history.first = first
+	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
+}
+
+// Apply gives a replica the next entry of its log, and queues it to its
+// audience's streams here. It answers as Publish would have: with the first
+// one's receipt where the message repeats one, and with ErrKeyUsed where it may
+// not have its idempotency key. As these depend on nothing but the log, all
+// replicas answer alike, but for Recipients, which counts streams here.
+//
+// It waits for shards that have fallen behind, until ctx ends. Calls are in
+// order, one at a time.
+func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
+	m := &entry.Message
+	log := b.log.Load()
+	buf := encodeFields(m, log.idRoom)
+	e := &event{audience: m.Audience, conflate: m.ConflateKey, seq: entry.Seq, at: entry.At.UnixNano()}
+	e.cost = int64(min(len(buf), maxBacklog))
+	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
+		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
+	}
+	receipt, posted, err := b.order(m, e, log, buf, !entry.Own)
+	if !posted {
+		b.backlog.Release(e.cost)
+	}
+	return receipt, err
+}
+
+// Suspend ends all streams, to come back elsewhere, and makes Start answer
+// ErrSuspended until Resume.
+func (b *Broker) Suspend() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.suspended {
+		return
+	}
+	b.suspended = true
+	for _, s := range b.shards {
+		s.post(item{kind: suspend})
+	}
+}
+
+// Resume lets streams join again.
+func (b *Broker) Resume() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.suspended = false
+}
+
+// Suspended reports whether the broker is suspended.
+func (b *Broker) Suspended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.suspended
+}
+
+// arrival waits for a replica to come to a position.
+type arrival struct {
+	seq  uint64
+	done chan struct{}
+}
+
+// maxAhead is how long a replica lets a client wait whose last event it has yet
+// to see. Replicas are milliseconds apart, or they suspend; a position that is
+// not reached by then is one that nobody gave out.
+const maxAhead = 3 * time.Second
+
+// Await returns once a replica's log has come to the event with an id, which a
+// client may have got from a replica that is ahead of this one. It returns at
+// once where the id can't be one of those, and after a few seconds where it
+// turns out not to be.
+func (b *Broker) Await(ctx context.Context, id string) {
+	if !b.replica || id == "" {
+		return
+	}
+	epoch, seq, err := parseID(id)
+	if err != nil {
+		return
+	}
+	b.mu.Lock()
+	if epoch != b.log.Load().epoch || seq <= b.seq {
+		b.mu.Unlock()
+		return
+	}
+	a := &arrival{seq, make(chan struct{})}
+	b.ahead = append(b.ahead, a)
+	b.mu.Unlock()
+
+	timeout := time.NewTimer(maxAhead)
+	defer timeout.Stop()
+	select {
+	case <-a.done:
+		return
+	case <-timeout.C:
+	case <-ctx.Done():
+	case <-b.stop:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ahead = slices.DeleteFunc(b.ahead, func(other *arrival) bool { return other == a })
+}
+
+// letArrive lets those go on who waited for what has been applied. The caller
+// has b.mu.
+func (b *Broker) letArrive() {
+	b.ahead = slices.DeleteFunc(b.ahead, func(a *arrival) bool {
+		if a.seq > b.seq {
+			return false
+		}
+		close(a.done)
+		return true
+	})
+}
