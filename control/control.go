@@ -87,6 +87,12 @@ type Broker interface {
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }
 
+// Pipeline is a Broker that takes time to publish, and takes further messages
+// meanwhile. Those that one goroutine submits are published in that order.
+type Pipeline interface {
+	Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error)
+}
+
 // Minter signs subscriber tokens.
 type Minter interface {
 	Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error)

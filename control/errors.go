@@ -35,6 +35,7 @@ const (
 	reasonWatchOverflow    = "WATCH_OVERFLOW"
 	reasonRateLimit        = "RATE_LIMIT"
 	reasonStopping         = "STOPPING"
+	reasonLogUnavailable   = "LOG_UNAVAILABLE"
 	reasonDeadline         = "DEADLINE_EXCEEDED"
 	reasonCancelled        = "CANCELLED"
 	reasonForeignOrigin    = "FOREIGN_ORIGIN"
@@ -132,6 +133,9 @@ func refusalOf(err error) *refusedError {
 	}
 	if field, ok := errors.AsType[*broker.InvalidError](err); ok {
 		return invalid(fieldError{field.Field, field.Reason})
+	}
+	if unavailable, ok := errors.AsType[*broker.UnavailableError](err); ok {
+		return refuse(codes.Unavailable, reasonLogUnavailable, unavailable.Reason)
 	}
 	switch {
 	case errors.Is(err, broker.ErrKeyUsed):

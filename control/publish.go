@@ -20,20 +20,29 @@ type outgoing interface {
 	GetConflateKey() string
 }
 
-// publish has the broker publish a message.
-func (s *Service) publish(ctx context.Context, to broker.Audience, m outgoing) (broker.Receipt, error) {
+// message is m as the broker takes it.
+func message(to broker.Audience, m outgoing) (broker.Message, error) {
 	ttl, wrong := lasting("ttl", m.GetTtl(), 0)
 	if wrong != nil {
-		return broker.Receipt{}, invalid(*wrong)
+		return broker.Message{}, invalid(*wrong)
 	}
-	return s.broker.Publish(ctx, broker.Message{
+	return broker.Message{
 		Audience:       to,
 		Event:          m.GetEvent(),
 		Data:           m.GetData(),
 		IdempotencyKey: m.GetIdempotencyKey(),
 		ConflateKey:    m.GetConflateKey(),
 		TTL:            ttl,
-	})
+	}, nil
+}
+
+// publish has the broker publish a message.
+func (s *Service) publish(ctx context.Context, to broker.Audience, m outgoing) (broker.Receipt, error) {
+	out, err := message(to, m)
+	if err != nil {
+		return broker.Receipt{}, err
+	}
+	return s.broker.Publish(ctx, out)
 }
 
 // Broadcast implements pealv1.ControlServiceServer.

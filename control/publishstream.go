@@ -119,6 +119,9 @@ func receive(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1
 // messages that have arrived behind it. It returns their acknowledgements, and
 // how the stream ends if it does.
 func (s *Service) acknowledge(ctx context.Context, ahead *arrivals, a arrival, number int64) (acks []*pealv1.PublishAck, end error) {
+	if p, ok := s.broker.(Pipeline); ok {
+		return s.acknowledgeTogether(ctx, p, ahead, a, number)
+	}
 	for {
 		ahead.room.Release(a.bytes)
 		if a.end != nil {
@@ -140,10 +143,57 @@ func (s *Service) acknowledge(ctx context.Context, ahead *arrivals, a arrival, n
 	}
 }
 
+// acknowledgeTogether is acknowledge for a broker that takes its time: it has
+// the messages published together.
+func (s *Service) acknowledgeTogether(ctx context.Context, p Pipeline, ahead *arrivals, a arrival, number int64) (acks []*pealv1.PublishAck, end error) {
+	var waiting []func(context.Context) (broker.Receipt, error)
+	for more := true; more; {
+		ahead.room.Release(a.bytes)
+		if end = a.end; end != nil {
+			break
+		}
+		m, err := messageOf(a)
+		var wait func(context.Context) (broker.Receipt, error)
+		if err == nil {
+			wait, err = p.Submit(ctx, m)
+		}
+		if err != nil {
+			wait = func(context.Context) (broker.Receipt, error) { return broker.Receipt{}, err }
+		}
+		if waiting = append(waiting, wait); len(waiting) == ackTogether {
+			break
+		}
+		select {
+		case a = <-ahead.queue:
+		default:
+			more = false
+		}
+	}
+	for _, wait := range waiting {
+		ack := &pealv1.PublishAck{Number: number}
+		receipt, err := wait(ctx)
+		if end := s.fill(ctx, ack, receipt, err); end != nil {
+			return acks, end
+		}
+		number++
+		acks = append(acks, ack)
+	}
+	return acks, end
+}
+
 // publishArrival publishes a and fills in its acknowledgement. An error is one
 // that ends the stream, as further messages would get it too.
 func (s *Service) publishArrival(ctx context.Context, a arrival, ack *pealv1.PublishAck) error {
-	receipt, err := s.receiptOf(ctx, a)
+	var receipt broker.Receipt
+	m, err := messageOf(a)
+	if err == nil {
+		receipt, err = s.broker.Publish(ctx, m)
+	}
+	return s.fill(ctx, ack, receipt, err)
+}
+
+// fill fills in what became of a message. An error is one that ends the stream.
+func (s *Service) fill(ctx context.Context, ack *pealv1.PublishAck, receipt broker.Receipt, err error) error {
 	switch {
 	case err == nil:
 		ack.Id, ack.Recipients = receipt.ID, toInt32(receipt.Recipients)
@@ -161,15 +211,15 @@ func (s *Service) publishArrival(ctx context.Context, a arrival, ack *pealv1.Pub
 	return nil
 }
 
-func (s *Service) receiptOf(ctx context.Context, a arrival) (broker.Receipt, error) {
+func messageOf(a arrival) (broker.Message, error) {
 	if a.refused != nil {
-		return broker.Receipt{}, a.refused
+		return broker.Message{}, a.refused
 	}
 	to, err := audienceOf(a.message)
 	if err != nil {
-		return broker.Receipt{}, err
+		return broker.Message{}, err
 	}
-	return s.publish(ctx, to, a.message)
+	return message(to, a.message)
 }
 
 func audienceOf(m *pealv1.PublishStreamRequest) (broker.Audience, error) {

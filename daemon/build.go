@@ -32,6 +32,8 @@ type parts struct {
 	tell       func()        // has the daemon end
 
 	broker  *broker.Broker
+	member  *member        // nil where the daemon is of no cluster
+	publish control.Broker // the broker, or the cluster's node
 	streams *ssehttp.Handler
 	control *control.Service
 	slots   *slots
@@ -98,6 +100,13 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	if err != nil {
 		return nil, err
 	}
+	p.publish = p.broker
+	if cfg.Cluster.Mode != ClusterOff {
+		if p.member, err = p.newMember(cfg); err != nil {
+			return nil, err
+		}
+		p.publish = p.member.node
+	}
 	if p.streams, err = ssehttp.New(streamsConfig(cfg, who, descriptors.streams, log), p.broker, who.verifier()); err != nil {
 		return nil, fmt.Errorf("streams: %w", err)
 	}
@@ -115,10 +124,10 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
 	p.proxies.Listener = newSlotListener(bound.sse, p.slots)
 	p.trust(cfg.SSE)
-	p.control = control.New(p.controlConfig(cfg, descriptors.streams), p.broker, who.minter())
+	p.control = control.New(p.controlConfig(cfg, descriptors.streams), p.publish, who.minter())
 	p.grpc = newGRPCServer(p.control, callerTLS)
 	p.reloads = newReloads()
-	metrics, err := metricsHandler(opts.Registry, log, newFigures(sources{
+	measured := []prometheus.Collector{newFigures(sources{
 		broker:         p.broker,
 		streams:        p.streams,
 		refused:        p.refused,
@@ -126,7 +135,11 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		descriptors:    p.slots.inUse,
 		keyReads:       func() (good, failed int64) { return p.access.Load().keyReads() },
 		version:        opts.Version,
-	}), p.control.Metrics(), p.reloads)
+	}), p.control.Metrics(), p.reloads}
+	if p.member != nil {
+		measured = append(measured, p.member.node)
+	}
+	metrics, err := metricsHandler(opts.Registry, log, measured...)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +167,9 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 // close ends what runs from its making on. The servers must have ended.
 func (p *parts) close() {
 	p.broker.Close()
+	if p.member != nil {
+		p.member.node.Close()
+	}
 	if p.streams != nil {
 		if err := p.streams.Close(); err != nil {
 			p.log.Warn("streams did not end well", "error", err)
@@ -204,6 +220,7 @@ func brokerConfig(cfg Config) broker.Config {
 			MaxAge:    cfg.History.MaxAge,
 		},
 		IdempotencyWindow: cfg.History.IdempotencyWindow,
+		Replica:           cfg.Cluster.Mode != ClusterOff,
 	}
 }
 

@@ -62,7 +62,7 @@ func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.NextProtos = []string{"h2"}
 	current, err := follow(f, func() (*tls.Config, error) {
-		authorities, err := readAuthorities(cfg.ClientCAFile)
+		authorities, err := readAuthorities("grpc.tls.client_ca_file", cfg.ClientCAFile)
 		if err != nil {
 			return nil, err
 		}
@@ -78,8 +78,9 @@ func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
 	return outer, nil
 }
 
-func readAuthorities(file string) (*x509.CertPool, error) {
-	const key, accepted = "grpc.tls.client_ca_file", "a readable PEM file with at least one certificate"
+// readAuthorities reads the file of authorities that a setting names.
+func readAuthorities(key, file string) (*x509.CertPool, error) {
+	const accepted = "a readable PEM file with at least one certificate"
 	authorities, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, &SettingError{key, fmt.Sprintf("%q (%v)", file, err), accepted}

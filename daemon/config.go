@@ -20,6 +20,7 @@ type Config struct {
 	Auth    Auth    `mapstructure:"auth"`
 	Broker  Broker  `mapstructure:"broker"`
 	History History `mapstructure:"history"`
+	Cluster Cluster `mapstructure:"cluster"`
 	Log     Log     `mapstructure:"log"`
 	Drain   Drain   `mapstructure:"drain"`
 	Debug   Debug   `mapstructure:"debug"`
@@ -138,6 +139,35 @@ type History struct {
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that the same message under it is not sent again. Of more than 65536 keys the oldest are forgotten sooner."`
 }
 
+// Cluster sets whether daemons are one, and how they find each other.
+type Cluster struct {
+	Mode            string     `mapstructure:"mode" choices:"off embedded nats" doc:"Whether daemons are a cluster: off; embedded, with a NATS server inside each; or nats, over NATS servers that are there already."`
+	Name            string     `mapstructure:"name" doc:"The cluster's name, the same on all its nodes. With cluster.mode nats it is that of the stream, and what the cluster's subjects begin with."`
+	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. On other than a loopback address it needs cluster.secret or cluster.tls."`
+	Peers           []string   `mapstructure:"peers" doc:"Where nodes are found, with cluster.mode embedded: HOST:PORT of each, this one's own too or not; or a name that resolves to all, which is resolved again every 5s. Empty is a node alone, whose log survives a restart."`
+	Dir             string     `mapstructure:"dir" doc:"Directory of this node's own for the cluster's log, with cluster.mode embedded."`
+	Replicas        int        `mapstructure:"replicas" doc:"Nodes that hold the cluster's log, 1 to 5; most of them must be there for anything to be published. 0 is 3 where there are that many nodes, else 1."`
+	Sync            bool       `mapstructure:"sync" doc:"Write the cluster's log through to the disk before a message is acknowledged, with cluster.mode embedded. Without, a node whose power fails may lose the last seconds, which matters where most nodes fail at once."`
+	Secret          string     `mapstructure:"secret" doc:"What nodes know each other by, the same on all, with cluster.mode embedded." secret:"true"`
+	TLS             ClusterTLS `mapstructure:"tls"`
+	URL             string     `mapstructure:"url" doc:"URLs of NATS servers with JetStream, parted by commas, with cluster.mode nats." secret:"true"`
+	CredentialsFile string     `mapstructure:"credentials_file" doc:"File of credentials (.creds) for NATS servers, with cluster.mode nats."`
+}
+
+// ClusterTLS names a node's certificate, and who signs those of the others.
+type ClusterTLS struct {
+	CertFile string `mapstructure:"cert_file" doc:"PEM file of the certificate chain that this node shows other nodes, or NATS servers. Empty is plain text between nodes."`
+	KeyFile  string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
+	CAFile   string `mapstructure:"ca_file" doc:"PEM file of the authorities one of which must have signed the other side's certificate."`
+}
+
+// What cluster.mode can be.
+const (
+	ClusterOff      = "off"
+	ClusterEmbedded = "embedded"
+	ClusterNATS     = "nats"
+)
+
 // Log sets what the daemon writes to its standard error.
 type Log struct {
 	Level  string `mapstructure:"level" reload:"true" choices:"debug info warn error" doc:"What is logged: debug, info, warn or error, and all that is worse."`
@@ -187,7 +217,8 @@ func Defaults() Config {
 			MaxAge:            10 * time.Minute,
 			IdempotencyWindow: 5 * time.Minute,
 		},
-		Log:   Log{Level: "info", Format: "text"},
-		Drain: Drain{Timeout: 30 * time.Second},
+		Cluster: Cluster{Mode: ClusterOff, Name: "peald", Addr: ":6222", Sync: true},
+		Log:     Log{Level: "info", Format: "text"},
+		Drain:   Drain{Timeout: 30 * time.Second},
 	}
 }

@@ -37,7 +37,7 @@ func demoSecret() string { return rand.Text() + rand.Text() }
 func (p *parts) publishDemo(ctx context.Context) error {
 	p.log.Warn("the demo lets anybody take any user's name")
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
-	if err := demo.Run(ctx, p.broker, random); err != nil {
+	if err := demo.Run(ctx, p.publish, random); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil

@@ -29,7 +29,11 @@ func (p *parts) end(calls *connections) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/cutShare)
 	defer cancel()
 
-	p.control.SetServing(false)
+	if p.member == nil {
+		p.control.SetServing(false)
+	} else {
+		p.member.leave(p.control)
+	}
 	p.streams.Drain()
 	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare); err != nil {
 		p.log.Warn("streams were cut", "streams", p.streams.Open(), "reason", err)

@@ -47,7 +47,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 
 func metricsTable(t *testing.T) string {
 	t.Helper()
-	families := scrape(t, start(t, func(cfg *daemon.Config) { cfg.Broker.Shards = 1 }))
+	families := scrape(t, start(t, func(cfg *daemon.Config) {
+		cfg.Broker.Shards = 1
+		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
+	}))
 	var table strings.Builder
 	table.WriteString("| metric | kind | label: values | what it is |\n|---|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(families)) {

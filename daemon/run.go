@@ -107,8 +107,14 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	serve("grpc.addr", func() error { return p.grpc.Serve(calls) })
 	serve("rest.addr", func() error { return p.rest.serve(bound.rest) })
 
+	participating, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	if p.member == nil {
+		p.control.SetServing(true)
+	} else {
+		serve("cluster", func() error { return p.member.run(participating, p.control) })
+	}
 	addresses := bound.addresses()
-	p.control.SetServing(true)
 	p.log.Info("accepting", "sse", addresses.SSE, "grpc", addresses.GRPC, "rest", addresses.REST)
 	if opts.Ready != nil {
 		if err := opts.Ready(addresses); err != nil {
@@ -144,6 +150,7 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	}
 	stopPublishing()
 	p.end(calls)
+	leave()
 	stopTending()
 	serving.Wait()
 	return failure

@@ -53,6 +53,7 @@ func (c Config) Validate() error {
 		c.checkAuth,
 		c.checkBroker,
 		c.checkHistory,
+		c.checkCluster,
 		c.checkProcess,
 	} {
 		if err := check(); err != nil {

@@ -291,6 +291,8 @@ func TestPrintedConfigLoads(t *testing.T) {
 	cfg.SSE.TrustedProxies = []string{"10.0.0.0/8", "::1"}
 	cfg.Auth.CallbackHeaders = []string{"X-Session"}
 	cfg.Auth.AnonymousTopics = []string{"news", "orders.>"}
+	cfg.Cluster.Mode, cfg.Cluster.Dir, cfg.Cluster.Addr = "embedded", "/var/lib/peald", "127.0.0.1:6222"
+	cfg.Cluster.Peers = []string{"127.0.0.1:6223", "[::1]:6224"}
 	cfg.Log.Format = "json"
 	cfg.Broker.QueueBytes = 1500
 	for _, commented := range []bool{false, true} {

@@ -25,7 +25,7 @@ const (
 
 // rooms is the plan of the house:
 //
-//	cmd → daemon → {control, ssehttp} → internal/broker → internal/eventstream
+//	cmd → daemon → {control, ssehttp, internal/cluster} → internal/broker → internal/eventstream
 func rooms() []archtest.Room {
 	return []archtest.Room{
 		{
@@ -41,7 +41,7 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/console", "internal/demo"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds the parts from a plain struct, and is what commands and tests start",
@@ -63,6 +63,13 @@ func rooms() []archtest.Room {
 			May:   []string{"internal/eventstream"},
 			Never: []string{viper, grpc, "net/http", "google.golang.org/protobuf"},
 			Why:   "the broker is the core: it knows no protocol but the frames of an event stream",
+		},
+		{
+			Path:     "internal/cluster",
+			May:      []string{"gen/peal/cluster/v1", "internal/broker"},
+			TestsMay: []string{"internal/eventstream"},
+			Never:    []string{viper, grpc},
+			Why:      "a cluster is many brokers over one log: what serves browsers and backends doesn't know of it",
 		},
 		{
 			Path:  "internal/eventstream",
@@ -106,6 +113,11 @@ func rooms() []archtest.Room {
 			Path:  "internal/buildinfo",
 			Never: []string{viper, grpc},
 			Why:   "what the go command recorded is nobody's but the program's",
+		},
+		{
+			Path:  "gen/peal/cluster/v1",
+			Never: []string{viper, grpc},
+			Why:   "what nodes write into their log is messages, and no service",
 		},
 		{
 			Path: "examples/go",

@@ -41,7 +41,8 @@ func Run(ctx context.Context, b Broker, random *rand.Rand) error {
 			if !sleepUntil(ctx, next.at) {
 				return nil
 			}
-			if err := t.publish(ctx, next); err != nil {
+			err := t.publish(ctx, next)
+			if _, passes := errors.AsType[*broker.UnavailableError](err); err != nil && !passes {
 				return failure(ctx, err)
 			}
 		}

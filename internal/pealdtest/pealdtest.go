@@ -5,6 +5,7 @@ package pealdtest
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"runtime"
 	"testing"
@@ -181,6 +182,31 @@ func (d *Daemon) WaitForStreams(tb testing.TB, n int32) {
 		case <-again.C:
 		case <-deadline:
 			tb.Fatalf("the daemon holds %d streams after %s, want %d", stats.GetTotal().GetConnections(), patience, n)
+		}
+	}
+}
+
+// WaitUntilReady returns once the daemon says that it is.
+func (d *Daemon) WaitUntilReady(tb testing.TB) {
+	tb.Helper()
+
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+
+	for deadline := time.After(patience); ; {
+		resp, err := http.Get(d.URL("/readyz"))
+		if err == nil {
+			_ = resp.Body.Close()
+
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+
+		select {
+		case <-again.C:
+		case <-deadline:
+			tb.Fatalf("the daemon is not ready after %s", patience)
 		}
 	}
 }

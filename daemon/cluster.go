@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/peald/peald/control"
+	"github.com/peald/peald/internal/cluster"
+)
+
+const (
+	// logSlack is for how much longer the cluster's log is kept than nodes
+	// need it, since they are not all at the same place in it.
+	logSlack = time.Minute
+	// logShare is how many times history.max_bytes the cluster's log may have
+	// on disk, where events that are gone from memory are kept for their
+	// idempotency keys, and minLog is what it may have at least.
+	logShare = 8
+	minLog   = 1 << 30
+)
+
+// member is the daemon's place in its cluster.
+type member struct {
+	node *cluster.Node
+
+	mu      sync.Mutex
+	leaving bool
+}
+
+// newMember starts the daemon's node.
+func (p *parts) newMember(cfg Config) (*member, error) {
+	c := cluster.Config{
+		Name:     cfg.Cluster.Name,
+		Replicas: cfg.Cluster.Replicas,
+		MaxBytes: max(logShare*int64(cfg.History.MaxBytes), minLog),
+		Logger:   p.log,
+	}
+	if cfg.History.MaxAge > 0 {
+		c.MaxAge = max(cfg.History.MaxAge, cfg.History.IdempotencyWindow) + logSlack
+	}
+	encryption, err := p.files.clusterTLS(cfg.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Cluster.Mode == ClusterEmbedded {
+		c.Embedded = &cluster.Embedded{
+			Dir:    cfg.Cluster.Dir,
+			Addr:   cfg.Cluster.Addr,
+			Peers:  cfg.Cluster.Peers,
+			Secret: cfg.Cluster.Secret,
+			TLS:    encryption,
+			Sync:   cfg.Cluster.Sync,
+		}
+	} else {
+		c.External = &cluster.External{URL: cfg.Cluster.URL, CredentialsFile: cfg.Cluster.CredentialsFile, TLS: encryption}
+	}
+	node, err := cluster.Start(c, p.broker)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return &member{node: node}, nil
+}
+
+// run has the node take part in its cluster until ctx ends, and health say
+// whether it does.
+func (m *member) run(ctx context.Context, service *control.Service) error {
+	return m.node.Run(ctx, func(serving bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !m.leaving {
+			service.SetServing(serving)
+		}
+	})
+}
+
+// leave has health say that the daemon is not serving, whatever becomes of the
+// node.
+func (m *member) leave(service *control.Service) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leaving = true
+	service.SetServing(false)
+}
+
+// clusterTLS is for connections between nodes, or to NATS servers; nil for
+// plain text.
+//
+// Nodes know each other by addresses, and a name may stand for many: so a
+// certificate is good between them if the cluster's authority has signed it,
+// whatever name it is for.
+func (f *files) clusterTLS(cfg Cluster) (*tls.Config, error) {
+	if cfg.TLS.CertFile == "" && cfg.TLS.CAFile == "" {
+		return nil, nil //nolint:nilnil // as crypto/tls: no Config is no TLS
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.TLS.CertFile != "" {
+		pair, err := follow(f, func() (*tls.Certificate, error) {
+			return readPair("cluster.tls", cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		}, cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get(), nil }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.get(), nil }
+	}
+	if cfg.TLS.CAFile == "" {
+		return config, nil
+	}
+	authorities, err := follow(f, func() (*x509.CertPool, error) {
+		return readAuthorities("cluster.tls.ca_file", cfg.TLS.CAFile)
+	}, cfg.TLS.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Mode != ClusterEmbedded {
+		config.RootCAs = authorities.get()
+		return config, nil
+	}
+	config.ClientAuth = tls.RequireAnyClientCert
+	config.InsecureSkipVerify = true //nolint:gosec // VerifyConnection verifies all but the name
+	config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, authorities.get()) }
+	return config, nil
+}
+
+// verifyChain says whether an authority of pool has signed the other side's
+// certificate.
+func verifyChain(state tls.ConnectionState, pool *x509.CertPool) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the other node shows no certificate")
+	}
+	between := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: pool, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err
+}

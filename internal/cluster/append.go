@@ -1,0 +1,263 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/protobuf/proto"
+
+	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// submission is a message on its way into the stream.
+type submission struct {
+	message *clusterv1.Message
+	size    int // encoded
+	done    chan outcome
+
+	abandoned bool // its publisher has gone; guarded by appender.mu
+}
+
+// outcome is what a publisher gets.
+type outcome struct {
+	receipt broker.Receipt
+	err     error
+}
+
+// appender gathers what publishers submit, and appends it batch by batch.
+type appender struct {
+	incarnation uint64
+	room        *semaphore.Weighted // in bytes
+	wake        chan struct{}       // has a token when there is something to take
+
+	mu      sync.Mutex
+	closed  error // why nothing is taken any more
+	waiting []*submission
+	flying  map[uint64]*flight // batches that are not resolved, by number
+}
+
+// flight is a batch from when it is sent until it was read back or given up.
+type flight struct {
+	submissions []*submission
+	seen        chan struct{} // closed when the reader has come by it
+}
+
+func newAppender(incarnation uint64) *appender {
+	return &appender{
+		incarnation: incarnation,
+		room:        semaphore.NewWeighted(maxQueued),
+		wake:        make(chan struct{}, 1),
+		flying:      make(map[uint64]*flight),
+	}
+}
+
+// submit takes m in, behind all that was submitted before, and returns how to
+// wait for what becomes of it.
+func (a *appender) submit(ctx context.Context, m *broker.Message) (*submission, error) {
+	s := &submission{message: encode(m), done: make(chan outcome, 1)}
+	s.size = proto.Size(s.message)
+	if err := a.room.Acquire(ctx, int64(s.size)); err != nil {
+		return nil, fmt.Errorf("waiting for room to publish: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed != nil {
+		a.room.Release(int64(s.size))
+		return nil, a.closed
+	}
+	a.waiting = append(a.waiting, s)
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return s, nil
+}
+
+// wait returns what became of s. When ctx ends before it was sent, it is not
+// sent.
+func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, error) {
+	select {
+	case o := <-s.done:
+		return o.receipt, o.err
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.abandoned = true
+	select {
+	case o := <-s.done:
+		return o.receipt, o.err
+	default:
+		return broker.Receipt{}, fmt.Errorf("waiting for the cluster's log: %w", ctx.Err())
+	}
+}
+
+// take returns the submissions of the next batch; none when there are none.
+func (a *appender) take() (batch []*submission) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bytes, n := 0, 0
+	for _, s := range a.waiting {
+		if len(batch) == maxBatch || len(batch) > 0 && bytes+s.size > maxBatchBytes {
+			break
+		}
+		n++
+		a.room.Release(int64(s.size))
+		if !s.abandoned {
+			batch = append(batch, s)
+			bytes += s.size
+		}
+	}
+	clear(a.waiting[:n])
+	if a.waiting = a.waiting[n:]; len(a.waiting) == 0 {
+		a.waiting = nil
+	}
+	return batch
+}
+
+// launch notes that a batch is on its way.
+func (a *appender) launch(number uint64, batch []*submission) *flight {
+	f := &flight{batch, make(chan struct{})}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.flying[number] = f
+	return f
+}
+
+// read is called when a batch of this node's has come back out of the stream.
+// The outcomes are its publishers'.
+func (a *appender) read(number uint64, outcomes []outcome) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, ok := a.flying[number]
+	if !ok {
+		return
+	}
+	delete(a.flying, number)
+	for i, s := range f.submissions {
+		s.done <- outcomes[i]
+	}
+	close(f.seen)
+}
+
+// giveUp tells the publishers of a batch why it may not be in the stream.
+func (a *appender) giveUp(number uint64, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, ok := a.flying[number]
+	if !ok {
+		return // it has come back at the last moment
+	}
+	delete(a.flying, number)
+	for _, s := range f.submissions {
+		s.done <- outcome{err: err}
+	}
+}
+
+// close tells all who wait, and whoever comes, why nothing is published any
+// more.
+func (a *appender) close(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = err
+	for _, s := range a.waiting {
+		a.room.Release(int64(s.size))
+		s.done <- outcome{err: err}
+	}
+	a.waiting = nil
+	for number, f := range a.flying {
+		delete(a.flying, number)
+		for _, s := range f.submissions {
+			s.done <- outcome{err: err}
+		}
+	}
+}
+
+// appendAll appends what is submitted, one batch after the other, until ctx
+// ends.
+func (n *Node) appendAll(ctx context.Context) {
+	defer n.appender.close(broker.ErrClosed)
+	for number := uint64(1); ; {
+		batch := n.appender.take()
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-n.appender.wake:
+			}
+			continue
+		}
+		n.appendBatch(ctx, number, batch)
+		number++
+	}
+}
+
+// appendBatch returns when the batch is in the stream, or was given up.
+func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submission) {
+	record := &clusterv1.Batch{Incarnation: n.appender.incarnation, Number: number}
+	for _, s := range batch {
+		record.Messages = append(record.Messages, s.message)
+	}
+	f := n.appender.launch(number, batch)
+	data, err := proto.Marshal(record)
+	if err != nil {
+		n.appender.giveUp(number, fmt.Errorf("encoding a batch: %w", err))
+		return
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, appendFor)
+	defer cancel()
+	id := jetstream.WithMsgID(fmt.Sprintf("%x-%d", n.appender.incarnation, number))
+	for {
+		last, err := n.tryAppend(ctx, data, id, f.seen)
+		if err == nil {
+			n.figures.appended(time.Since(start), len(batch))
+			n.hint(last)
+			return
+		}
+		n.figures.appendRetries.Inc()
+		select {
+		case <-f.seen:
+			n.figures.appended(time.Since(start), len(batch))
+			return
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				err = &broker.UnavailableError{Reason: fmt.Sprintf(
+					"the cluster's log has not taken the message within %s (%v); it may yet appear, and with an idempotency_key it can be repeated", appendFor, err)}
+			} else {
+				err = broker.ErrClosed
+			}
+			n.figures.appendsGivenUp.Inc()
+			n.appender.giveUp(number, err)
+			return
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// tryAppend returns the batch's sequence in the stream, or 0 if it has been
+// read already.
+func (n *Node) tryAppend(ctx context.Context, data []byte, id jetstream.PublishOpt, seen <-chan struct{}) (uint64, error) {
+	future, err := n.js.PublishMsgAsync(&nats.Msg{Subject: n.subjects.entries, Data: data}, id,
+		jetstream.WithExpectStream(n.cfg.Name), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case ack := <-future.Ok():
+		return ack.Sequence, nil
+	case err := <-future.Err():
+		return 0, err
+	case <-seen:
+		return 0, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}

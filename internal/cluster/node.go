@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// Node is one daemon of a cluster. It is a control plane's broker: what is
+// published on it goes out on all nodes. Its methods may be called at the same
+// time.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	broker   *broker.Broker
+	name     string
+	subjects subjects
+	server   *embeddedServer // nil where the servers are somebody else's
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	figures  *figures
+	appender *appender
+
+	tail    chan struct{} // has a token when there may be more to read
+	nudge   chan struct{} // has a token when it is time to probe
+	applied atomic.Uint64 // the last entry of the stream that was applied
+
+	mu       sync.Mutex
+	state    state
+	onChange func(serving bool) // called under mu
+}
+
+// subjects are what the cluster uses of NATS besides JetStream's own.
+type subjects struct {
+	entries string // what is to be appended
+	live    string // what has been
+}
+
+// Start starts a node that fills b, a broker that is a replica; b is suspended
+// until the node serves. Run must be called, and Close.
+//
+// An error is one of the configuration or of this machine. That other nodes
+// can't be reached is none.
+func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
+	n := &Node{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		broker:   b,
+		subjects: subjects{entries: cfg.Name + ".entries", live: cfg.Name + ".live"},
+		tail:     make(chan struct{}, 1),
+		nudge:    make(chan struct{}, 1),
+		appender: newAppender(rand.Uint64()),
+	}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	n.figures = newFigures(n)
+	n.state.reason = "it has not found its cluster yet"
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	var options []nats.Option
+	if cfg.Embedded != nil {
+		if n.name, err = nodeName(cfg.Embedded.Dir); err != nil {
+			return nil, err
+		}
+		if n.server, err = startServer(cfg.Name, n.name, *cfg.Embedded, n.log); err != nil {
+			return nil, err
+		}
+		options = append(options, nats.InProcessServer(n.server))
+	} else {
+		host, _ := os.Hostname()
+		n.name = fmt.Sprintf("%s-%x", host, rand.Uint32())
+		options = append(options, nats.RetryOnFailedConnect(true))
+		if cfg.External.CredentialsFile != "" {
+			options = append(options, nats.UserCredentials(cfg.External.CredentialsFile))
+		}
+		if cfg.External.TLS != nil {
+			options = append(options, nats.Secure(cfg.External.TLS))
+		}
+	}
+	n.conn, err = n.connect(options...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	// What is not answered is tried anew.
+	n.js, err = jetstream.New(n.conn, jetstream.WithPublishAsyncTimeout(attemptFor))
+	if err != nil {
+		return nil, fmt.Errorf("using JetStream: %w", err)
+	}
+	return n, nil
+}
+
+func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
+	url := ""
+	if n.cfg.External != nil {
+		url = n.cfg.External.URL
+	}
+	return nats.Connect(url, append(options,
+		nats.Name(n.name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // an append that can't be sent is to fail, and be tried anew
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				n.log.Warn("the connection to NATS is lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(c *nats.Conn) {
+			n.log.Info("connected to NATS again", "server", c.ConnectedServerName())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			// Entries that came faster than they were applied are read again.
+			if !errors.Is(err, nats.ErrSlowConsumer) {
+				n.log.Warn("NATS", "error", err)
+			}
+		}),
+	)...)
+}
+
+// Name is the node's own, by which its cluster knows it.
+func (n *Node) Name() string { return n.name }
+
+// Run has the node read, append and look after itself until ctx ends. Then it
+// leaves the cluster in good order. An error is why it can't go on.
+func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
+	n.mu.Lock()
+	n.onChange = onChange
+	n.mu.Unlock()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var running sync.WaitGroup
+	running.Go(func() { n.appendAll(ctx) })
+	running.Go(func() { n.readAll(ctx) })
+	running.Go(func() { n.probeAll(ctx) })
+	if n.server != nil {
+		running.Go(func() { n.server.followPeers(ctx) })
+		select {
+		case <-ctx.Done():
+		case err := <-n.server.fatal:
+			fail(err)
+		}
+	}
+	<-ctx.Done()
+	running.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if n.server != nil {
+		n.server.handOver(n.cfg.Name)
+	}
+	return nil
+}
+
+// Close ends what Start began. Run must have returned.
+func (n *Node) Close() {
+	if n.js != nil {
+		n.js.CleanupPublisher()
+	}
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	if n.server != nil {
+		n.server.stop()
+	}
+}
+
+// Publish has m published on all nodes. It returns once a quorum of the
+// stream's replicas have it and it has come back to this node.
+//
+// Besides those of [broker.Broker.Publish] it returns a
+// *[broker.UnavailableError] while that can't be had, after some seconds, or at
+// once while the node knows.
+func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, error) {
+	wait, err := n.Submit(ctx, m)
+	if err != nil {
+		return broker.Receipt{}, err
+	}
+	return wait(ctx)
+}
+
+// Submit is Publish in two steps: messages that one goroutine submits are
+// published in that order, and it may submit the next before it waits for what
+// became of the one before.
+func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	if serving, reason := n.Serving(); !serving {
+		return nil, &broker.UnavailableError{Reason: "the daemon can't publish: " + reason}
+	}
+	s, err := n.appender.submit(ctx, &m)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (broker.Receipt, error) { return n.appender.wait(ctx, s) }, nil
+}
+
+// Users lists users, as broker.Broker does.
+func (n *Node) Users(prefix, after string, limit int) []broker.User {
+	return n.broker.Users(prefix, after, limit)
+}
+
+// Topics lists topics, as broker.Broker does.
+func (n *Node) Topics(prefix, after string, limit int) []broker.Topic {
+	return n.broker.Topics(prefix, after, limit)
+}
+
+// Stats are this node's figures.
+func (n *Node) Stats() broker.Stats { return n.broker.Stats() }
+
+// Latency is how long events took on this node, as broker.Broker has it.
+func (n *Node) Latency() broker.Histogram { return n.broker.Latency() }
+
+// Disconnect ends a user's streams, as broker.Broker does.
+func (n *Node) Disconnect(user string, stayAway time.Duration) (int, error) {
+	return n.broker.Disconnect(user, stayAway)
+}
+
+// Tap follows events out of this node's log, as broker.Broker does.
+func (n *Node) Tap(of broker.Audience, lastEventID string) (*broker.Tap, error) {
+	return n.broker.Tap(of, lastEventID)
+}
+
+// Watch begins a watch, as broker.Broker does.
+func (n *Node) Watch() (*broker.Watch, error) { return n.broker.Watch() }

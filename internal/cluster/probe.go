@@ -1,0 +1,274 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// state is what a node knows of itself and its log. It is guarded by Node.mu.
+type state struct {
+	serving bool
+	reason  string // why it is not, to follow "because"
+
+	epoch   string    // of the log that is read; empty while there is none
+	known   uint64    // the last entry that the stream is known to have
+	other   bool      // it has another epoch by now, or is gone
+	first   uint64    // the first entry that it still has
+	quorum  time.Time // when the leader last had one
+	trouble string    // what the last probe found
+
+	target uint64    // an entry that is to be read next
+	since  time.Time // since when
+	caught bool      // all that there was at some time since the log was opened has been read
+
+	leader   string
+	replicas int
+	members  []Member
+}
+
+// Member is a replica of the log.
+type Member struct {
+	Name    string
+	Leader  bool
+	Current bool
+	// Silent is how long the leader has not heard of it.
+	Silent time.Duration
+	// Lag is how many entries it lacks.
+	Lag uint64
+}
+
+// Serving says whether the node has its log, up to now, and why not.
+func (n *Node) Serving() (serving bool, reason string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.serving, n.state.reason
+}
+
+// hint says that the stream has an entry.
+func (n *Node) hint(entry uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.known = max(n.state.known, entry)
+}
+
+// leave says that the log is gone.
+func (n *Node) leave() {
+	n.mu.Lock()
+	n.state.other = n.state.epoch != ""
+	n.mu.Unlock()
+	n.wakeReader()
+}
+
+// readable says how far the log can be read, if it can still be, and from
+// entry next on.
+func (n *Node) readable(next uint64) (known uint64, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.known, !n.state.other && n.state.first <= next
+}
+
+func (n *Node) wakeReader() {
+	select {
+	case n.tail <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) wakeProber() {
+	select {
+	case n.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// probeAll asks the stream's leader how things are, again and again.
+func (n *Node) probeAll(ctx context.Context) {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		case <-n.nudge:
+		}
+		n.probe(ctx)
+		n.judge(time.Now())
+		if serving, _ := n.Serving(); serving {
+			again.Reset(probeEvery)
+		} else {
+			again.Reset(probeEvery / 4)
+		}
+	}
+}
+
+func (n *Node) probe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	applied := n.applied.Load()
+	stream, err := n.js.Stream(ctx, n.cfg.Name)
+	if err != nil {
+		n.troubled(explain(err))
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			n.leave()
+		}
+		return
+	}
+	info := stream.CachedInfo()
+	found, err := describe(info)
+	if err != nil {
+		n.troubled(err.Error())
+		return
+	}
+	trouble := n.inspect(info)
+	n.mu.Lock()
+	same := found.epoch == n.state.epoch
+	n.state.trouble = trouble
+	if trouble == "" {
+		n.state.quorum = time.Now()
+	}
+	if same {
+		n.state.known, n.state.first = max(n.state.known, found.last), found.first
+	} else {
+		n.state.other = n.state.epoch != ""
+	}
+	n.mu.Unlock()
+	switch {
+	case same && found.last < applied:
+		n.log.Error("the cluster's log has lost entries that were in it; it begins anew, and clients are told", "had", applied, "has", found.last)
+		if err := n.renew(ctx, info); err != nil {
+			n.log.Error("the log could not be begun anew", "error", err)
+		}
+	case !same || found.last > applied:
+		n.wakeReader()
+	}
+	if trouble == "" {
+		if err := n.adjust(ctx, info); err != nil {
+			n.log.Warn("the log is not as configured", "error", err)
+		}
+	}
+}
+
+// inspect notes what the leader says of the replicas, and returns what is wrong
+// with them.
+func (n *Node) inspect(info *jetstream.StreamInfo) (trouble string) {
+	members := []Member{}
+	c := info.Cluster
+	if c == nil || c.Leader == "" && len(c.Replicas) == 0 {
+		members = append(members, Member{Name: n.name, Leader: true, Current: true})
+	} else {
+		if c.Leader != "" {
+			members = append(members, Member{Name: c.Leader, Leader: true, Current: true})
+		}
+		for _, r := range c.Replicas {
+			members = append(members, Member{r.Name, false, r.Current && !r.Offline, r.Active, r.Lag})
+		}
+	}
+	follow := 0
+	leader := ""
+	for _, m := range members {
+		if m.Leader {
+			leader = m.Name
+		}
+		if m.Leader || m.Silent < replicaSilence {
+			follow++
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.leader, n.state.members, n.state.replicas = leader, members, info.Config.Replicas
+	switch {
+	case leader == "":
+		return "the log has no leader"
+	case follow < len(members)/2+1:
+		return fmt.Sprintf("only %d of the log's %d replicas are there", follow, len(members))
+	}
+	return ""
+}
+
+func (n *Node) troubled(why string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.trouble = why
+}
+
+// explain is an error of JetStream's in an operator's words.
+func explain(err error) string {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "the log's leader doesn't answer"
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return "there is no log yet"
+	case errors.As(err, &api):
+		return "JetStream says: " + api.Description
+	}
+	return err.Error()
+}
+
+// judge decides whether the node can serve.
+func (n *Node) judge(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := &n.state
+	applied := n.applied.Load()
+	if applied >= s.target {
+		s.target, s.since = s.known, now
+		s.caught = s.caught || s.epoch != "" && applied >= s.known
+	}
+	var reason string
+	switch {
+	case s.epoch == "":
+		reason = "it has not found its cluster's log yet"
+		if s.trouble != "" {
+			reason += ": " + s.trouble
+		}
+	case now.Sub(s.quorum) > cutOffAfter, !s.serving && now.Sub(s.quorum) > probeEvery+probeTimeout:
+		reason = "it is cut off from its cluster: " + s.trouble
+		s.caught = false
+	case !s.caught:
+		reason = fmt.Sprintf("it has yet to catch up with its cluster's log, %d of %d", applied, s.known)
+	case now.Sub(s.since) > behindAfter:
+		reason = fmt.Sprintf("it is far behind its cluster's log, at %d of %d", applied, s.known)
+	}
+	serving := reason == ""
+	switch {
+	case serving && !s.serving:
+		n.log.Info("serving with the cluster", "node", n.name, "leader", s.leader, "entry", applied)
+	case !serving && s.serving:
+		n.log.Error("not serving, streams are ended to come back elsewhere", "reason", reason)
+	}
+	changed := serving != s.serving
+	s.serving, s.reason = serving, reason
+	if !changed {
+		return
+	}
+	if serving {
+		n.broker.Resume()
+	} else {
+		n.broker.Suspend()
+	}
+	if n.onChange != nil {
+		n.onChange(serving)
+	}
+}
+
+// begin notes that a log is read from its beginning.
+func (n *Node) begin(l log) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.broker.Begin(l.epoch, l.first*eventsPerEntry)
+	n.applied.Store(l.first - 1)
+	s := &n.state
+	s.epoch, s.first, s.known, s.target, s.since, s.caught, s.other = l.epoch, l.first, l.last, l.last, time.Now(), false, false
+	if s.serving {
+		s.serving, s.reason = false, "it has to catch up with its cluster's log"
+		if n.onChange != nil {
+			n.onChange(false)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// What the stream's metadata say of it.
+const (
+	// metaEpoch is the epoch of event ids. It is not the stream's creation,
+	// which a restored stream would have had twice.
+	metaEpoch = "peald.epoch"
+	// metaFormat is that of the stream's messages.
+	metaFormat = "peald.format"
+	formatNow  = "1"
+)
+
+// duplicates is how long the stream knows appends that are repeated, which
+// they are for appendFor.
+const duplicates = 2 * time.Minute
+
+// log is the stream as its leader described it.
+type log struct {
+	epoch       string
+	first, last uint64
+}
+
+// streamConfig is what the stream is to be.
+func (n *Node) streamConfig(replicas int) jetstream.StreamConfig {
+	remember := duplicates
+	if n.cfg.MaxAge > 0 {
+		remember = min(remember, n.cfg.MaxAge)
+	}
+	return jetstream.StreamConfig{
+		Name:        n.cfg.Name,
+		Description: "The log of a cluster of peald.",
+		Subjects:    []string{n.subjects.entries},
+		Replicas:    replicas,
+		MaxAge:      n.cfg.MaxAge,
+		MaxBytes:    n.cfg.MaxBytes,
+		Duplicates:  remember,
+		AllowDirect: true,
+		RePublish:   &jetstream.RePublish{Source: n.subjects.entries, Destination: n.subjects.live},
+		Metadata:    map[string]string{metaFormat: formatNow},
+	}
+}
+
+// openLog finds the stream, or makes it.
+func (n *Node) openLog(ctx context.Context) (log, error) {
+	stream, err := n.js.Stream(ctx, n.cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return n.createLog(ctx)
+	}
+	if err != nil {
+		return log{}, err
+	}
+	return describe(stream.CachedInfo())
+}
+
+// createLog makes the stream, unless another node was faster.
+func (n *Node) createLog(ctx context.Context) (log, error) {
+	replicas, err := n.replicas()
+	if err != nil {
+		return log{}, err
+	}
+	cfg := n.streamConfig(replicas)
+	cfg.Metadata[metaEpoch] = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	stream, err := n.js.CreateStream(ctx, cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		stream, err = n.js.Stream(ctx, n.cfg.Name)
+	} else if err == nil {
+		n.log.Info("made the cluster's log", "replicas", replicas)
+	}
+	if err != nil {
+		return log{}, err
+	}
+	return describe(stream.CachedInfo())
+}
+
+// describe reads what the stream's leader says of it.
+func describe(info *jetstream.StreamInfo) (log, error) {
+	format := info.Config.Metadata[metaFormat]
+	epoch := info.Config.Metadata[metaEpoch]
+	if epoch == "" || format != formatNow {
+		return log{}, fmt.Errorf("the stream %q is no log of a cluster of peald, or of another version (format %q, this one writes %q)",
+			info.Config.Name, format, formatNow)
+	}
+	return log{epoch: epoch, first: max(info.State.FirstSeq, 1), last: info.State.LastSeq}, nil
+}
+
+// replicas is how many nodes are to hold the stream.
+func (n *Node) replicas() (int, error) {
+	switch {
+	case n.cfg.Replicas > 0:
+		return n.cfg.Replicas, nil
+	case n.server != nil:
+		return n.server.replicas()
+	default:
+		return defaultReplicas, nil
+	}
+}
+
+const defaultReplicas = 3
+
+// adjust makes an existing stream what this node's configuration says, where
+// it is not. The number of replicas grows with the cluster; it never shrinks by
+// itself.
+func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
+	is := info.Config
+	want := is
+	want.MaxAge, want.MaxBytes = n.cfg.MaxAge, n.cfg.MaxBytes
+	if n.cfg.Replicas > 0 {
+		want.Replicas = n.cfg.Replicas
+	} else if n.server != nil {
+		if have, err := n.server.replicas(); err == nil {
+			want.Replicas = max(is.Replicas, have)
+		}
+	}
+	if want.MaxAge == is.MaxAge && want.MaxBytes == is.MaxBytes && want.Replicas == is.Replicas {
+		return nil
+	}
+	if _, err := n.js.UpdateStream(ctx, want); err != nil {
+		return fmt.Errorf("changing the cluster's log to %d replicas, %s, %d bytes: %w", want.Replicas, want.MaxAge, want.MaxBytes, err)
+	}
+	n.log.Info("changed the cluster's log", "replicas", want.Replicas, "max_age", want.MaxAge.String(), "max_bytes", want.MaxBytes)
+	return nil
+}
+
+// renew gives the log another epoch, after it has lost what was in it already.
+func (n *Node) renew(ctx context.Context, info *jetstream.StreamInfo) error {
+	want := info.Config
+	want.Metadata = maps.Clone(want.Metadata)
+	want.Metadata[metaEpoch] = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	_, err := n.js.UpdateStream(ctx, want)
+	return err
+}

@@ -1,0 +1,84 @@
+package pealdtest
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/peald/peald/daemon"
+)
+
+// FreeAddrs returns addresses on loopback that nobody listens at.
+func FreeAddrs(tb testing.TB, n int) []string {
+	tb.Helper()
+
+	addrs := make([]string, 0, n)
+
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+
+		defer func() { _ = listener.Close() }()
+
+		addrs = append(addrs, listener.Addr().String())
+	}
+
+	return addrs
+}
+
+// InCluster returns changes that make n daemons a cluster, one for each. What
+// they write is gone with the test.
+func InCluster(tb testing.TB, n int) []func(*daemon.Config) {
+	tb.Helper()
+
+	dir, addrs := tb.TempDir(), FreeAddrs(tb, n)
+	changes := make([]func(*daemon.Config), 0, n)
+
+	for i, addr := range addrs {
+		changes = append(changes, func(cfg *daemon.Config) {
+			cfg.Cluster.Mode = daemon.ClusterEmbedded
+			cfg.Cluster.Addr, cfg.Cluster.Peers = addr, addrs
+			cfg.Cluster.Dir = filepath.Join(dir, strconv.Itoa(i))
+			cfg.Cluster.Secret = "only for tests"
+			cfg.Cluster.Sync = false
+		})
+	}
+
+	return changes
+}
+
+// StartCluster starts n daemons that are a cluster, and returns once all are
+// ready.
+func StartCluster(tb testing.TB, n int, changes ...func(*daemon.Config)) []*Daemon {
+	tb.Helper()
+
+	daemons := make([]*Daemon, 0, n)
+	for _, change := range InCluster(tb, n) {
+		daemons = append(daemons, Start(tb, append([]func(*daemon.Config){change}, changes...)...))
+	}
+
+	for _, d := range daemons {
+		d.WaitUntilReady(tb)
+	}
+
+	return daemons
+}
+
+// LeftByNATS ignores the goroutines that embedded NATS servers leave: one that
+// waits for the port of clients, which is never opened, before it would start
+// with routes, which were started without it; and, where a server ends before it
+// has met another, those of the store of a group that never came to run.
+func LeftByNATS() []goleak.Option {
+	const server = "github.com/nats-io/nats-server/v2/server"
+
+	return []goleak.Option{
+		goleak.IgnoreAnyFunction(server + ".(*Server).StartRouting"),
+		goleak.IgnoreAnyFunction(server + ".(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreAnyFunction(server + "/ats.Register.func1"),
+	}
+}
