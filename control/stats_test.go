@@ -40,8 +40,7 @@ func TestStatsTellOfLogLagAndDescriptors(t *testing.T) {
 // TestLatencyInStatsIsCumulative holds that the buckets of Stats have what those
 // of the broker have, whatever is between their bounds.
 func TestLatencyInStatsIsCumulative(t *testing.T) {
-	real := startBroker(t)
-	b := &fake{latency: real.Latency()}
+	b := &fake{latency: startBroker(t).Latency()}
 	bounds := b.latency.Bounds
 	for i := range b.latency.Counts {
 		b.latency.Counts[i] = int64(i + 1)

@@ -85,7 +85,7 @@ func TestSeriesAreThereFromTheStart(t *testing.T) {
 		if len(values) == 0 {
 			t.Errorf("%s is missing", name)
 		}
-		for _, label := range strings.Split(want, " ") {
+		for label := range strings.SplitSeq(want, " ") {
 			if value, ok := values[label]; !ok || value != 0 {
 				t.Errorf("%s of %q is %v, %v; want 0", name, label, value, ok)
 			}
@@ -221,7 +221,7 @@ func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
 	for _, bucket := range h.GetBucket() {
 		// Of the native buckets, all that end by the bound are in it, and none
 		// that begin past it.
-		var least, most uint64 = h.GetZeroCount(), h.GetZeroCount()
+		least, most := h.GetZeroCount(), h.GetZeroCount()
 		for bound, n := range atMost {
 			if bound <= bucket.GetUpperBound()*1.0001 {
 				least = max(least, n)
@@ -254,7 +254,7 @@ func TestStreamsAreCountedByTransport(t *testing.T) {
 		t.Run(test.scheme+" "+test.transport, func(t *testing.T) {
 			d := start(t, test.change)
 			web := client(t)
-			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)} //nolint:gosec // a certificate made for the test
+			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)}
 			transport.Protocols.SetHTTP1(!test.http2)
 			transport.Protocols.SetHTTP2(test.http2)
 			transport.Protocols.SetUnencryptedHTTP2(test.http2)

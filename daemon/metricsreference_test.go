@@ -35,7 +35,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	fresh := head + begin + metricsTable(t) + end + tail
 	if *update {
-		if err := os.WriteFile(file, []byte(fresh), 0o644); err != nil { //nolint:gosec // a page for everybody
+		if err := os.WriteFile(file, []byte(fresh), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

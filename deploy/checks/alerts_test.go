@@ -230,7 +230,7 @@ func (e *evaluation) firing(t *testing.T, at time.Duration) []alert {
 		firing = nil
 
 		for _, s := range e.query(t, now) {
-			lset := labels.NewBuilder(s.Metric).Del(labels.MetricName).Labels()
+			lset := labels.NewBuilder(s.Metric).Del(model.MetricNameLabel).Labels()
 			began, ok := since[lset.Hash()]
 
 			if !ok {

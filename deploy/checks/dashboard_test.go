@@ -16,7 +16,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -174,7 +173,7 @@ func usesOf(t *testing.T, where, query string) map[string]map[string]bool {
 			}
 
 			for _, by := range n.LabelMatchers {
-				if by.Name != labels.MetricName {
+				if by.Name != model.MetricNameLabel {
 					uses[name][by.Name] = true
 				}
 			}

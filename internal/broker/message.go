@@ -49,9 +49,10 @@ const (
 	everyone
 	oneUser
 	oneTopic
-
-	audiences
 )
+
+// audiences is how many kinds there are.
+const audiences = oneTopic + 1
 
 // Everyone is every open stream, authenticated or not.
 func Everyone() Audience { return Audience{kind: everyone} }
