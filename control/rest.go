@@ -163,5 +163,5 @@ func (s *Service) writeError(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	// An error means that the client is gone.
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) //nolint:gosec // it is JSON, and not to be sniffed
 }

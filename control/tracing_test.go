@@ -39,7 +39,7 @@ func said(span tracetest.SpanStub) map[string]string {
 	found := map[string]string{}
 	for _, a := range span.Attributes {
 		if strings.HasPrefix(string(a.Key), "peald.") {
-			found[string(a.Key)] = a.Value.Emit()
+			found[string(a.Key)] = a.Value.String()
 		}
 	}
 	return found
@@ -133,7 +133,7 @@ func TestSpansSayWhatACallWasAbout(t *testing.T) {
 
 func hasValue(attributes []attribute.KeyValue, text string) bool {
 	for _, a := range attributes {
-		if strings.Contains(a.Value.Emit(), text) {
+		if strings.Contains(a.Value.String(), text) {
 			return true
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // what it puts into the default mux, nobody serves
+	"net/http/pprof" // what it puts into the default mux, nobody serves
 	"runtime/trace"
 	"strings"
 	"time"

@@ -101,6 +101,7 @@ func (c *collectorServer) overHTTP(t *testing.T) string {
 }
 
 func TestSpansAreSent(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		to    func(*collectorServer, *testing.T) string
 		setup string
