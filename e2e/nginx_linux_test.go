@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -301,9 +302,7 @@ func (n *nginx) open(t *testing.T, from string, header http.Header) proxied {
 
 	req.Header.Set("Accept", "text/event-stream")
 
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 
 	resp, err := transport.RoundTrip(req)
 	if err != nil {

@@ -47,12 +47,16 @@ func Test(t *testing.T, root *cobra.Command, folder string) {
 		t.Fatalf("%d pages (%v) for a command with %d below it", len(pages), err, len(root.Commands()))
 	}
 
-	lint := exec.CommandContext(t.Context(), pealdtest.Program(t, "mandoc"), append([]string{"-T", "lint", "-W", "error"}, pages...)...)
+	reader := pealdtest.Program(t, "mandoc")
+
+	lint := exec.CommandContext(t.Context(), reader, append([]string{"-T", "lint", "-W", "error"}, pages...)...) //nolint:gosec // a test's own folder
 	if out, err := lint.CombinedOutput(); err != nil {
 		t.Errorf("mandoc -T lint: %v\n%s", err, out)
 	}
 
-	shown, err := exec.CommandContext(t.Context(), "mandoc", "-T", "html", filepath.Join(folder, root.Name()+".1")).Output()
+	page := filepath.Join(folder, root.Name()+".1")
+
+	shown, err := exec.CommandContext(t.Context(), reader, "-T", "html", page).Output() //nolint:gosec // a test's own folder
 	if err != nil {
 		t.Fatalf("mandoc: %v", err)
 	}
