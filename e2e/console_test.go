@@ -21,11 +21,23 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestConsole does what an operator does: looks at the charts, finds a user,
-// publishes, follows what is published, and ends streams.
+// TestConsole shows the console in one browser, whose start takes longer than
+// most of what it is for.
 func TestConsole(t *testing.T) {
+	chromium := startChromium(t)
+
+	t.Run("an operator", func(t *testing.T) { testConsoleInUse(t, chromium) })
+	t.Run("tokens", func(t *testing.T) { testConsoleAsksForAToken(t, chromium) })
+	t.Run("a daemon that goes and comes back", func(t *testing.T) { testConsoleComesBack(t, chromium) })
+}
+
+// testConsoleInUse does what an operator does: looks at the charts, finds a
+// user, publishes, follows what is published, and ends streams.
+func testConsoleInUse(t *testing.T, chromium chromium) {
+	t.Helper()
+
 	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.Retry = time.Minute })
-	page := openConsole(t, startChromium(t), d)
+	page := openConsole(t, chromium, d)
 
 	t.Run("it says what to do first", func(t *testing.T) {
 		page.waitUntil(t, `!document.getElementById("hint").hidden && all("#hint code")[0].includes(`+jsonOf(t, d.Events(t, ""))+`)`)
@@ -452,8 +464,10 @@ func (p consolePage) testNames(t *testing.T) {
 	}
 }
 
-// TestConsoleAsksForAToken shows what a caller may do, and what not.
-func TestConsoleAsksForAToken(t *testing.T) {
+// testConsoleAsksForAToken shows what a caller may do, and what not.
+func testConsoleAsksForAToken(t *testing.T, chromium chromium) {
+	t.Helper()
+
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.Control.Tokens = []daemon.Token{
 			{Name: "ops", Token: "the-operators-own-token"},
@@ -462,7 +476,7 @@ func TestConsoleAsksForAToken(t *testing.T) {
 		}
 	})
 	listen(t, d, "alice")
-	page := openConsole(t, startChromium(t), d)
+	page := openConsole(t, chromium, d)
 	use := func(token string) {
 		t.Helper()
 		page.fill(t, "#token", token)
@@ -504,10 +518,12 @@ func TestConsoleAsksForAToken(t *testing.T) {
 	page.wantQuiet(t, "401 (Unauthorized)", "403 (Forbidden)")
 }
 
-// TestConsoleSeesTheDaemonGoAndComeBack leaves the page open meanwhile.
-func TestConsoleSeesTheDaemonGoAndComeBack(t *testing.T) {
+// testConsoleComesBack leaves the page open while the daemon goes.
+func testConsoleComesBack(t *testing.T, chromium chromium) {
+	t.Helper()
+
 	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.MaxConnections = 1 })
-	page := openConsole(t, startChromium(t), d)
+	page := openConsole(t, chromium, d)
 	page.waitUntil(t, `all("#state")[0] === "Serving"`)
 	page.click(t, "#tail-toggle")
 	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
