@@ -68,6 +68,10 @@ bench: ## Compare peald with other servers for a quarter of an hour, and write d
 bench-quick: ## The same in three minutes, with fewer streams; shows the tables
 	$(GO) -C bench run ./compare -quick
 
+.PHONY: bench-cluster
+bench-cluster: ## Broadcast through a cluster of five daemons with 75,000 streams, and write docs/benchmarks-cluster.md
+	$(GO) -C bench run ./compare -nodes=5 -docs=../docs
+
 .PHONY: gen
 gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate

@@ -32,6 +32,9 @@ type options struct {
 	only    string
 	rounds  int
 	timeout time.Duration
+	nodes   int
+	streams int
+	hold    string
 }
 
 func main() {
@@ -56,8 +59,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.BoolVar(&o.quick, "quick", false, "measure less, in three minutes")
 	flags.IntVar(&o.rounds, "rounds", 0, "how often everything is measured (default: 3, or 2 with -quick)")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after so long")
+	flags.IntVar(&o.nodes, "nodes", 0, "instead: broadcast through a cluster of so many `daemons`, and write benchmarks-cluster.md")
+	flags.IntVar(&o.streams, "streams", 15_000, "streams that each of the cluster's daemons holds")
+	flags.StringVar(&o.hold, holdFlag, "", "hold a part of a cluster's streams; only this program calls itself so")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	switch {
+	case o.hold != "":
+		return hold(ctx, o.hold, os.Stdin, stdout)
+	case o.nodes > 0:
+		return compareCluster(ctx, o, stdout, stderr)
 	}
 	results, err := obtain(ctx, o, stderr)
 	if err != nil {

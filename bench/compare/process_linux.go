@@ -51,7 +51,7 @@ func (p *process) stop() {
 
 // await returns once ready does without an error.
 func (p *process) await(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()

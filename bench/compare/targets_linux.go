@@ -111,13 +111,9 @@ func buildServers(ctx context.Context, dir string) ([]target, error) {
 
 // startOnPort starts a server that has to be told its port.
 func startOnPort(ctx context.Context, start func(port string) (*process, error)) (*running, error) {
-	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	address, err := freeAddress(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look for a free port: %w", err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		return nil, fmt.Errorf("look for a free port: %w", err)
+		return nil, err
 	}
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -135,6 +131,18 @@ func startOnPort(ctx context.Context, start func(port string) (*process, error))
 	return &running{process: p, streams: url, publish: url, body: verbatim}, nil
 }
 
+func freeAddress(ctx context.Context) (string, error) {
+	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("look for a free port: %w", err)
+	}
+	address := free.Addr().String()
+	if err := free.Close(); err != nil {
+		return "", fmt.Errorf("look for a free port: %w", err)
+	}
+	return address, nil
+}
+
 func buildPeald(ctx context.Context, root, dir string) (target, error) {
 	path := filepath.Join(dir, "peald")
 	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "-C", root, "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/peald"); err != nil {
@@ -147,11 +155,11 @@ func buildPeald(ctx context.Context, root, dir string) (target, error) {
 
 const pealdName = "peald"
 
-func startPeald(ctx context.Context, path, ready string) (*running, error) {
+func startPeald(ctx context.Context, path, ready string, args ...string) (*running, error) {
 	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	p, err := startProcess(path, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
+	p, err := startProcess(path, append(args, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)...)
 	if err != nil {
 		return nil, err
 	}
@@ -173,11 +181,13 @@ func startPeald(ctx context.Context, path, ready string) (*running, error) {
 		process: p,
 		streams: "http://" + addresses.SSE + "/events",
 		publish: "http://" + addresses.REST + "/v1/broadcast",
-		body: func(data string) []byte {
-			text, _ := json.Marshal(map[string]string{"data": data}) // strings always are JSON
-			return text
-		},
+		body:    jsonBody,
 	}, nil
+}
+
+func jsonBody(data string) []byte {
+	text, _ := json.Marshal(map[string]string{"data": data}) // strings always are JSON
+	return text
 }
 
 // output is what a command says, or nothing.

@@ -64,6 +64,11 @@ type Config struct {
 
 	TLS *tls.Config // for an https URL
 
+	// Shared is set where other processes hold streams of the same run. Each is
+	// then told the same load, and a Publisher of those that don't publish does
+	// nothing.
+	Shared Shared
+
 	// Progress is called now and then, if not nil, by the goroutine of Measure.
 	Progress func(Progress)
 }
@@ -180,7 +185,7 @@ func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error
 	if err := enoughDescriptors(cfg.streams()); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(), sent: make([]uint32, cfg.Users+1)}
+	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(cfg.Shared), sent: make([]uint32, cfg.Users+1)}
 	if err := r.prepare(ctx, address); err != nil {
 		return nil, err
 	}

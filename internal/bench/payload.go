@@ -32,16 +32,29 @@ type message struct {
 	whole  bool          // size and padding are as they were sent
 }
 
-func newPayloads() *payloads {
-	var run [4]byte
-	rand.Read(run[:])
-	return &payloads{
-		run:     binary.BigEndian.Uint32(run[:]),
-		started: time.Now(),
-	}
+// Shared is what processes have in common that hold the streams of one run
+// together: one of them publishes, and all take the messages for theirs.
+type Shared struct {
+	Run     uint32    // tells the run's messages from all others
+	Started time.Time // by the clock of the machine, which all are on
 }
 
-// now is the time since the start of the run, by the monotonic clock.
+// NewShared is that of a run that begins now.
+func NewShared() Shared {
+	var run [4]byte
+	rand.Read(run[:])
+	return Shared{Run: binary.BigEndian.Uint32(run[:]), Started: time.Now()}
+}
+
+func newPayloads(shared Shared) *payloads {
+	if shared == (Shared{}) {
+		shared = NewShared()
+	}
+	return &payloads{run: shared.Run, started: shared.Started}
+}
+
+// now is the time since the start of the run, by the monotonic clock where the
+// run is this process's own.
 func (p *payloads) now() time.Duration { return time.Since(p.started) }
 
 func (p *payloads) make(target, number uint32, size int) string {
