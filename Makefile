@@ -60,6 +60,10 @@ soak: ## Let clients of all kinds come and go for ten minutes, then see that not
 drain: ## End a daemon that holds 10,000 streams, and see that they end evenly and whole
 	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e
 
+.PHONY: soak-cluster
+soak-cluster: ## Let nodes of a cluster die, stall and restart for ten minutes, under 500 messages a second to 3,000 clients
+	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e
+
 .PHONY: bench
 bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md
 	$(GO) -C bench run ./compare -docs=../docs

@@ -46,11 +46,11 @@ func (l *lane) after(seq uint64) int {
 }
 
 func (l *lane) remove(e *event) {
-	i := l.after(e.seq - 1)
-	if i == 0 {
+	if l.at(0) == e {
 		l.pop()
 		return
 	}
+	i := l.after(e.seq - 1)
 	l.items = slices.Delete(l.items, l.head+i, l.head+i+1)
 }
 

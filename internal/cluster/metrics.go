@@ -16,7 +16,7 @@ type figures struct {
 	appendsGivenUp prometheus.Counter
 	gapFills       prometheus.Counter
 
-	serving, quorum, entries, applied, lag, members *prometheus.Desc
+	serving, quorum, leads, entries, applied, lag, members *prometheus.Desc
 }
 
 func newFigures(n *Node) *figures {
@@ -43,6 +43,7 @@ func newFigures(n *Node) *figures {
 		gapFills:       counter("gap_fills_total", "Times that entries of the cluster's log were read again, since they did not come by themselves."),
 		serving:        desc("serving", "Whether the node has its cluster's log, up to now."),
 		quorum:         desc("quorum", "Whether the log's leader has answered lately, and enough replicas follow it."),
+		leads:          desc("leads", "Whether the node leads the cluster's log."),
 		entries:        desc("log_entry", "The last entry that the cluster's log is known to have."),
 		applied:        desc("applied_entry", "The last entry of the cluster's log that the node has taken in."),
 		lag:            desc("lag_entries", "Entries of the cluster's log that the node has yet to take in."),
@@ -61,7 +62,7 @@ func (n *Node) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range []prometheus.Collector{f.appends, f.batches, f.appendRetries, f.appendsGivenUp, f.gapFills} {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{f.serving, f.quorum, f.entries, f.applied, f.lag, f.members} {
+	for _, d := range []*prometheus.Desc{f.serving, f.quorum, f.leads, f.entries, f.applied, f.lag, f.members} {
 		ch <- d
 	}
 }
@@ -88,6 +89,7 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(f.serving, yes[s.serving])
 	gauge(f.quorum, yes[time.Since(s.quorum) < replicaSilence])
+	gauge(f.leads, yes[s.leader == n.name])
 	gauge(f.entries, float64(max(s.known, applied)))
 	gauge(f.applied, float64(applied))
 	gauge(f.lag, float64(max(s.known, applied)-applied))

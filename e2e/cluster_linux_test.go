@@ -1,0 +1,483 @@
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/eventstream"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// TestClusterLosesNothing lets nodes of a cluster die, stall and restart under
+// load, and holds that each client gets all that is its own, once and in order.
+// SOAK_CLUSTER says for how long; it is short by default.
+func TestClusterLosesNothing(t *testing.T) {
+	load := clusterLoad{clients: 60, rate: 100}
+	rounds := 1
+	if text := os.Getenv("SOAK_CLUSTER"); text != "" {
+		lasts, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatalf("SOAK_CLUSTER: %v", err)
+		}
+		load, rounds = clusterLoad{clients: 3000, rate: 500}, max(1, int(lasts/(2*time.Minute)))
+	}
+	nodes := startNodes(t, 3)
+	w := newClusterWorld(t, nodes, load)
+	for range rounds {
+		w.flow(t, "a follower is killed", func() { w.kill(t, w.node(t, false)) })
+		w.flow(t, "the leader is killed", func() { w.kill(t, w.node(t, true)) })
+		w.flow(t, "the leader stalls", func() { w.stall(t, w.node(t, true)) })
+		w.flow(t, "all restart, one by one", func() {
+			for _, n := range nodes {
+				n.restart(t, syscall.SIGTERM)
+				n.awaitReady(t)
+			}
+		})
+	}
+	w.finish(t)
+}
+
+// clusterNode is a node in a process of its own.
+type clusterNode struct {
+	path      string
+	args      []string
+	dir       string
+	sse, rest string
+	grpc      string
+	log       lockedBuffer
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+}
+
+func startNodes(t *testing.T, n int) (nodes []*clusterNode) {
+	t.Helper()
+	path := buildDaemon(t)
+	addrs := pealdtest.FreeAddrs(t, 4*n)
+	peers := strings.Join(addrs[3*n:], ",")
+	for i := range n {
+		node := &clusterNode{path: path, sse: addrs[3*i], grpc: addrs[3*i+1], rest: addrs[3*i+2], dir: t.TempDir()}
+		node.args = []string{
+			"--sse.addr", node.sse, "--grpc.addr", node.grpc, "--rest.addr", node.rest, "--sse.retry", "100ms",
+			"--auth.jwt.hmac_secret", pealdtest.Secret, "--drain.timeout", "5s",
+			"--history.max_events", "1000000",
+			"--cluster.mode", "embedded", "--cluster.addr", addrs[3*n+i], "--cluster.peers", peers,
+			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests", "--cluster.sync=false",
+		}
+		node.start(t)
+		nodes = append(nodes, node)
+		t.Cleanup(func() {
+			node.end(syscall.SIGKILL)
+			if t.Failed() {
+				t.Logf("node %d wrote:\n%s", i, node.log.tail(6000))
+			}
+		})
+	}
+	for _, node := range nodes {
+		node.awaitReady(t)
+	}
+	return nodes
+}
+
+// tail is the end of what a process wrote.
+func (b *lockedBuffer) tail(n int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text := b.buf.String()
+	return text[max(0, len(text)-n):]
+}
+
+func (n *clusterNode) start(t *testing.T) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cmd = exec.Command(n.path, n.args...) //nolint:noctx // it ends with the test
+	n.cmd.Dir = n.dir
+	n.cmd.Stderr = &n.log
+	if err := n.cmd.Start(); err != nil {
+		t.Fatalf("start a node: %v", err)
+	}
+}
+
+// end ends the process by a signal, and waits for it.
+func (n *clusterNode) end(sig syscall.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd.ProcessState == nil {
+		_ = n.cmd.Process.Signal(sig)
+		_ = n.cmd.Wait()
+	}
+}
+
+func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	n.end(sig)
+	n.start(t)
+}
+
+func (n *clusterNode) awaitReady(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !n.ready(); {
+		if time.Now().After(deadline) {
+			t.Fatal("a node is not ready after a minute")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (n *clusterNode) ready() bool {
+	resp, err := http.Get("http://" + n.rest + "/readyz") //nolint:noctx // it is answered at once
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode == http.StatusOK
+}
+
+// leads says whether the node leads the log.
+func (n *clusterNode) leads() bool {
+	resp, err := http.Get("http://" + n.rest + "/metrics") //nolint:noctx // it is answered at once
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(resp.Body)
+	return strings.Contains(string(body), "\npeald_cluster_leads 1\n")
+}
+
+// clusterLoad is what a cluster is put under.
+type clusterLoad struct {
+	clients int
+	rate    int // messages a second, 2 in 100 of them for everybody
+}
+
+// clusterWorld is the publishers, the clients and what they have to hold.
+type clusterWorld struct {
+	nodes   []*clusterNode
+	conns   []pealv1.ControlServiceClient
+	load    clusterLoad
+	cancel  context.CancelFunc
+	publish context.CancelFunc
+	all     sync.WaitGroup // clients
+	senders sync.WaitGroup
+	clients []*clusterClient
+	acked   atomic.Int64
+	lastAck atomic.Int64 // Unix nanoseconds
+	worst   atomic.Int64 // the longest time between acknowledgements, since it was reset
+	mu      sync.Mutex
+	sent    map[string]int // messages by audience
+	trouble []string
+}
+
+const clusterTopics = 10
+
+func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clusterWorld {
+	t.Helper()
+	w := &clusterWorld{nodes: nodes, load: load, sent: make(map[string]int)}
+	for _, n := range nodes {
+		conn, err := grpc.NewClient(n.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		w.conns = append(w.conns, pealv1.NewControlServiceClient(conn))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.cancel = cancel
+	publishing, stop := context.WithCancel(ctx)
+	w.publish = stop
+	t.Cleanup(func() { cancel(); w.senders.Wait(); w.all.Wait() })
+	var open sync.WaitGroup
+	for i := range load.clients {
+		c := &clusterClient{world: w, user: fmt.Sprint("user", i), topic: fmt.Sprint("topic", i%clusterTopics), seen: make(map[string]int), opened: make(chan struct{})}
+		token, err := w.conns[0].CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: c.user, Topics: []string{c.topic}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.query = url.Values{"access_token": {token.GetToken()}, "topic": {c.topic}}
+		w.clients = append(w.clients, c)
+		open.Add(1)
+		w.all.Go(func() { c.run(ctx, i) })
+		go func() { <-c.opened; open.Done() }()
+	}
+	open.Wait()
+	w.lastAck.Store(time.Now().UnixNano())
+	// Each sender has audiences of its own, so that their order is known.
+	senders := 16
+	for i := range senders {
+		w.senders.Go(func() { w.send(publishing, i, senders) })
+	}
+	return w
+}
+
+// send publishes to audiences in turn, each message until it is acknowledged.
+func (w *clusterWorld) send(ctx context.Context, number, senders int) {
+	every := time.NewTicker(time.Second * time.Duration(senders) / time.Duration(w.load.rate))
+	defer every.Stop()
+	node := number % len(w.nodes)
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		var audience string
+		switch {
+		case number == 0 && i%3 == 0: // a third of a sixteenth is 2 in 100
+			audience = "everybody"
+		case number < clusterTopics && i%4 == 0:
+			audience = fmt.Sprint("topic", number)
+		default:
+			audience = fmt.Sprint("user", (number+senders*rand.IntN(w.load.clients))%w.load.clients/senders*senders+number)
+			if user, _ := strconv.Atoi(audience[4:]); user >= w.load.clients {
+				continue
+			}
+		}
+		w.mu.Lock()
+		w.sent[audience]++
+		n := w.sent[audience]
+		w.mu.Unlock()
+		key, data := fmt.Sprint(audience, "-", n), fmt.Sprint(audience, " ", n)
+		for !w.try(node, audience, data, key) {
+			node = (node + 1) % len(w.nodes)
+			time.Sleep(20 * time.Millisecond)
+		}
+		now := time.Now().UnixNano()
+		if gap := now - w.lastAck.Swap(now); gap > w.worst.Load() {
+			w.worst.Store(gap)
+		}
+		w.acked.Add(1)
+	}
+}
+
+func (w *clusterWorld) try(node int, audience, data, key string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	var err error
+	switch c := w.conns[node]; {
+	case audience == "everybody":
+		_, err = c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: data, IdempotencyKey: key})
+	case strings.HasPrefix(audience, "topic"):
+		_, err = c.Publish(ctx, &pealv1.PublishRequest{Topic: audience, Data: data, IdempotencyKey: key})
+	default:
+		_, err = c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: audience, Data: data, IdempotencyKey: key})
+	}
+	return err == nil
+}
+
+// flow lets trouble happen while messages flow, and waits until they flow again.
+func (w *clusterWorld) flow(t *testing.T, what string, trouble func()) {
+	t.Helper()
+	w.worst.Store(0)
+	before := w.acked.Load()
+	start := time.Now()
+	trouble()
+	acked := w.acked.Load()
+	for w.acked.Load() < acked+int64(w.load.rate) {
+		if time.Since(start) > 2*time.Minute {
+			t.Fatalf("%s: nothing is published any more", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, n := range w.nodes {
+		n.awaitReady(t)
+	}
+	gap := time.Duration(w.worst.Load())
+	t.Logf("%s: %d messages in %s, the longest pause %s", what, w.acked.Load()-before, time.Since(start).Round(time.Millisecond), gap.Round(time.Millisecond))
+	if gap > 10*time.Second {
+		t.Errorf("%s: nothing was published for %s", what, gap)
+	}
+}
+
+// node is one that leads, or one that doesn't.
+func (w *clusterWorld) node(t *testing.T, leads bool) *clusterNode {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		for _, n := range w.nodes {
+			if n.leads() == leads {
+				return n
+			}
+		}
+	}
+	t.Fatal("no node leads")
+	return nil
+}
+
+func (w *clusterWorld) kill(t *testing.T, n *clusterNode) {
+	t.Helper()
+	n.end(syscall.SIGKILL)
+	time.Sleep(time.Second)
+	n.start(t)
+}
+
+// stall stops a process for longer than an election takes.
+func (w *clusterWorld) stall(t *testing.T, n *clusterNode) {
+	t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(12 * time.Second)
+	if err := n.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// finish ends publishing, and holds that each client has all that is its own.
+func (w *clusterWorld) finish(t *testing.T) {
+	t.Helper()
+	w.publish()
+	w.senders.Wait()
+	missing := ""
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if missing = w.missing(); missing == "" || time.Now().After(deadline) {
+			break
+		}
+	}
+	if missing != "" {
+		t.Errorf("lost: %s", missing)
+	}
+	received := 0
+	for _, c := range w.clients {
+		c.mu.Lock()
+		received += c.received
+		c.mu.Unlock()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range w.trouble[:min(len(w.trouble), 20)] {
+		t.Error(line)
+	}
+	t.Logf("%d messages acknowledged, %d events received by %d clients, %d troubles", w.acked.Load(), received, len(w.clients), len(w.trouble))
+}
+
+func (w *clusterWorld) missing() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.clients {
+		c.mu.Lock()
+		for _, audience := range []string{"everybody", c.topic, c.user} {
+			if c.seen[audience] != w.sent[audience] {
+				defer c.mu.Unlock()
+				return fmt.Sprintf("%s has %d of %d of %s", c.user, c.seen[audience], w.sent[audience], audience)
+			}
+		}
+		c.mu.Unlock()
+	}
+	return ""
+}
+
+func (w *clusterWorld) tell(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trouble = append(w.trouble, fmt.Sprintf(format, args...))
+}
+
+// clusterClient resumes as a browser does, on any node.
+type clusterClient struct {
+	world       *clusterWorld
+	user, topic string
+	query       url.Values
+	opened      chan struct{}
+	once        sync.Once
+	lastID      string
+
+	mu       sync.Mutex
+	seen     map[string]int // the last message of each audience
+	received int
+}
+
+func (c *clusterClient) run(ctx context.Context, node int) {
+	transport := &http.Transport{DisableKeepAlives: true}
+	client := &http.Client{Transport: transport}
+	for ctx.Err() == nil {
+		c.stream(ctx, client, c.world.nodes[node%len(c.world.nodes)].sse)
+		node += 1 + rand.IntN(2)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(50+rand.IntN(150)) * time.Millisecond):
+		}
+	}
+	c.once.Do(func() { close(c.opened) })
+}
+
+func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Now and then a connection breaks for reasons of its own; and one to a
+	// process that stands still is given up, as a proxy would.
+	quiet := time.AfterFunc(20*time.Second, cancel)
+	defer quiet.Stop()
+	breaks := time.AfterFunc(time.Duration(rand.IntN(20000))*time.Millisecond, cancel)
+	defer breaks.Stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/events?"+c.query.Encode(), http.NoBody)
+	if err != nil {
+		return
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	if c.lastID != "" {
+		req.Header.Set("Last-Event-ID", c.lastID)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		c.world.tell("%s: a stream was refused for good: %s", c.user, resp.Status)
+		return
+	}
+	d := eventstream.Decoder{OnEvent: c.onEvent}
+	body := bufio.NewReader(resp.Body)
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(buf)
+		_, _ = d.Write(buf[:n])
+		if id := d.LastEventID(); id != "" {
+			c.lastID = id
+			c.once.Do(func() { close(c.opened) })
+		}
+		quiet.Reset(20 * time.Second)
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *clusterClient) onEvent(e eventstream.Event) {
+	if string(e.Type) == "peald.reset" {
+		var reset struct{ Reason string }
+		_ = json.Unmarshal(e.Data, &reset)
+		c.world.tell("%s: a reset, %s, after %s", c.user, reset.Reason, c.lastID)
+		return
+	}
+	audience, number, _ := strings.Cut(string(e.Data), " ")
+	n, _ := strconv.Atoi(number)
+	c.mu.Lock()
+	last := c.seen[audience]
+	c.received++
+	c.seen[audience] = max(n, last)
+	c.mu.Unlock()
+	if n != last+1 {
+		c.world.tell("%s: of %s came %d after %d (%s)", c.user, audience, n, last, e.ID)
+	}
+}

@@ -1,0 +1,127 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// sponge is a sink that takes everything and counts the pieces: an event is one.
+type sponge struct{ pieces *atomic.Int64 }
+
+func (s sponge) Write(pieces [][]byte) (n int, _ error) {
+	for _, p := range pieces {
+		n += len(p)
+	}
+	s.pieces.Add(int64(len(pieces)))
+	return n, nil
+}
+
+func (sponge) Close(broker.Reason) {}
+
+// BenchmarkBroadcast is what one delivery of a broadcast costs up to its sink,
+// by a broker of its own and through a cluster of one: an operation is a
+// delivery.
+func BenchmarkBroadcast(b *testing.B) {
+	const streams = 10_000
+	measure := func(b *testing.B, bk *broker.Broker, publish func(context.Context, broker.Message) (broker.Receipt, error)) {
+		var pieces atomic.Int64
+		for i := range streams {
+			if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for pieces.Load() < streams { // the first blocks
+			runtime.Gosched()
+		}
+		m := toAll(strings.Repeat("x", 100))
+		b.ReportAllocs()
+		b.ResetTimer()
+		for n := 0; n < b.N; n += streams {
+			before := pieces.Load()
+			if _, err := publish(b.Context(), m); err != nil {
+				b.Fatal(err)
+			}
+			for pieces.Load() < before+streams {
+				runtime.Gosched()
+			}
+		}
+	}
+	b.Run("off", func(b *testing.B) {
+		cfg := brokerConfig()
+		cfg.Replica = false
+		bk := broker.New(cfg)
+		defer bk.Close()
+		measure(b, bk, bk.Publish)
+	})
+	b.Run("one", func(b *testing.B) {
+		m := startAll(b, 1)[0]
+		measure(b, m.broker, m.Publish)
+	})
+}
+
+// BenchmarkApplyForNobody is what a batch costs a node per message for users
+// whom it doesn't hold, from its bytes on: an operation is a message.
+func BenchmarkApplyForNobody(b *testing.B) {
+	node := startAll(b, 1)[0]
+	const batch = 512
+	data := node.EncodeBatch(b, batch, func(i int) broker.Message {
+		return toUser(fmt.Sprint("user", i), strings.Repeat("x", 100))
+	})
+	b.ReportAllocs()
+	b.ResetTimer()
+	entry := uint64(1_000_000)
+	for n := 0; n < b.N; n += batch {
+		entry++
+		node.ApplyEntry(b, entry, time.Now(), data)
+	}
+}
+
+// BenchmarkPublish is how fast messages are acknowledged by clusters of one and
+// of three, all in this process, with the log written through to the disk and
+// without.
+func BenchmarkPublish(b *testing.B) {
+	for _, n := range []int{1, 3} {
+		for _, sync := range []bool{false, true} {
+			b.Run(fmt.Sprintf("nodes=%d,sync=%t", n, sync), func(b *testing.B) {
+				var members []*member
+				for _, cfg := range configs(b, n) {
+					cfg.Embedded.Sync = sync
+					members = append(members, start(b, cfg))
+				}
+				serving(b, members...)
+				m := toAll(strings.Repeat("x", 100))
+				type wait = func(context.Context) (broker.Receipt, error)
+				waits := make(chan wait, 256) // as PublishStream has at once
+				done := make(chan error, 1)
+				go func() {
+					for wait := range waits {
+						if _, err := wait(context.Background()); err != nil {
+							done <- err
+							return
+						}
+					}
+					done <- nil
+				}()
+				b.ResetTimer()
+				for b.Loop() {
+					wait, err := members[0].Submit(b.Context(), m)
+					if err != nil {
+						b.Fatal(err)
+					}
+					waits <- wait
+				}
+				close(waits)
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+			})
+		}
+	}
+}

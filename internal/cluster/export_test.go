@@ -1,0 +1,35 @@
+package cluster
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// EncodeBatch is an entry with n messages, of another node.
+func (n *Node) EncodeBatch(tb testing.TB, messages int, message func(i int) broker.Message) []byte {
+	tb.Helper()
+	batch := &clusterv1.Batch{Incarnation: 1, Number: 1}
+	for i := range messages {
+		m := message(i)
+		batch.Messages = append(batch.Messages, encode(&m))
+	}
+	data, err := proto.Marshal(batch)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+// ApplyEntry applies an entry whatever came before it.
+func (n *Node) ApplyEntry(tb testing.TB, seq uint64, at time.Time, data []byte) {
+	tb.Helper()
+	r := &reader{node: n, next: seq, last: make(map[uint64]uint64)}
+	if err := r.apply(tb.Context(), seq, at, data); err != nil {
+		tb.Fatal(err)
+	}
+}
