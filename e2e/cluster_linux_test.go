@@ -34,7 +34,9 @@ import (
 func TestClusterLosesNothing(t *testing.T) {
 	load := clusterLoad{clients: 60, rate: 100}
 	rounds := 1
-	if text := os.Getenv("SOAK_CLUSTER"); text != "" {
+	text := os.Getenv("SOAK_CLUSTER")
+	soaking := text != ""
+	if soaking {
 		lasts, err := time.ParseDuration(text)
 		if err != nil {
 			t.Fatalf("SOAK_CLUSTER: %v", err)
@@ -46,7 +48,9 @@ func TestClusterLosesNothing(t *testing.T) {
 	for range rounds {
 		w.flow(t, "a follower is killed", func() { w.kill(t, w.node(t, false)) })
 		w.flow(t, "the leader is killed", func() { w.kill(t, w.node(t, true)) })
-		w.flow(t, "the leader stalls", func() { w.stall(t, w.node(t, true)) })
+		if soaking { // it takes its time
+			w.flow(t, "the leader stalls", func() { w.stall(t, w.node(t, true)) })
+		}
 		w.flow(t, "all restart, one by one", func() {
 			for _, n := range nodes {
 				n.restart(t, syscall.SIGTERM)
@@ -223,7 +227,7 @@ func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clus
 	open.Wait()
 	w.lastAck.Store(time.Now().UnixNano())
 	// Each sender has audiences of its own, so that their order is known.
-	senders := 16
+	senders := min(48, load.clients/4)
 	for i := range senders {
 		w.senders.Go(func() { w.send(publishing, i, senders) })
 	}
@@ -243,7 +247,7 @@ func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 		}
 		var audience string
 		switch {
-		case number == 0 && i%3 == 0: // a third of a sixteenth is 2 in 100
+		case number == 0 && rand.Float64() < 0.02*float64(senders):
 			audience = "everybody"
 		case number < clusterTopics && i%4 == 0:
 			audience = fmt.Sprint("topic", number)

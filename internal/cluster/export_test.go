@@ -33,3 +33,11 @@ func (n *Node) ApplyEntry(tb testing.TB, seq uint64, at time.Time, data []byte) 
 		tb.Fatal(err)
 	}
 }
+
+// DeleteLog deletes the stream.
+func (n *Node) DeleteLog(tb testing.TB) {
+	tb.Helper()
+	if err := n.js.DeleteStream(tb.Context(), n.cfg.Name); err != nil {
+		tb.Fatal(err)
+	}
+}

@@ -36,6 +36,8 @@ type Node struct {
 	nudge   chan struct{} // has a token when it is time to probe
 	applied atomic.Uint64 // the last entry of the stream that was applied
 
+	adjusted bool // the stream is as configured, or was; the prober's own
+
 	mu       sync.Mutex
 	state    state
 	onChange func(serving bool) // called under mu

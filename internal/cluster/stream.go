@@ -37,13 +37,17 @@ func (n *Node) streamConfig(replicas int) jetstream.StreamConfig {
 	if n.cfg.MaxAge > 0 {
 		remember = min(remember, n.cfg.MaxAge)
 	}
+	most := n.cfg.MaxBytes
+	if most <= 0 {
+		most = -1 // as JetStream has it
+	}
 	return jetstream.StreamConfig{
 		Name:        n.cfg.Name,
 		Description: "The log of a cluster of peald.",
 		Subjects:    []string{n.subjects.entries},
 		Replicas:    replicas,
 		MaxAge:      n.cfg.MaxAge,
-		MaxBytes:    n.cfg.MaxBytes,
+		MaxBytes:    most,
 		Duplicates:  remember,
 		AllowDirect: true,
 		RePublish:   &jetstream.RePublish{Source: n.subjects.entries, Destination: n.subjects.live},
@@ -108,26 +112,32 @@ func (n *Node) replicas() (int, error) {
 
 const defaultReplicas = 3
 
-// adjust makes an existing stream what this node's configuration says, where
-// it is not. The number of replicas grows with the cluster; it never shrinks by
-// itself.
+// adjust makes an existing stream what this node's configuration says. It does
+// so once: nodes that are configured otherwise would undo it each time. The
+// number of replicas grows with the cluster; it never shrinks by itself.
 func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 	is := info.Config
 	want := is
-	want.MaxAge, want.MaxBytes = n.cfg.MaxAge, n.cfg.MaxBytes
-	if n.cfg.Replicas > 0 {
-		want.Replicas = n.cfg.Replicas
-	} else if n.server != nil {
+	if !n.adjusted {
+		mine := n.streamConfig(max(n.cfg.Replicas, is.Replicas))
+		want.MaxAge, want.MaxBytes = mine.MaxAge, mine.MaxBytes
+		if n.cfg.Replicas > 0 {
+			want.Replicas = n.cfg.Replicas
+		}
+	}
+	if n.cfg.Replicas == 0 && n.server != nil {
 		if have, err := n.server.replicas(); err == nil {
 			want.Replicas = max(is.Replicas, have)
 		}
 	}
 	if want.MaxAge == is.MaxAge && want.MaxBytes == is.MaxBytes && want.Replicas == is.Replicas {
+		n.adjusted = true
 		return nil
 	}
 	if _, err := n.js.UpdateStream(ctx, want); err != nil {
 		return fmt.Errorf("changing the cluster's log to %d replicas, %s, %d bytes: %w", want.Replicas, want.MaxAge, want.MaxBytes, err)
 	}
+	n.adjusted = true
 	n.log.Info("changed the cluster's log", "replicas", want.Replicas, "max_age", want.MaxAge.String(), "max_bytes", want.MaxBytes)
 	return nil
 }

@@ -1,0 +1,65 @@
+package cluster_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/cluster"
+)
+
+// natsServer starts a NATS server as somebody else would run one.
+func natsServer(t *testing.T) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		ServerName: "theirs", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("the NATS server is not ready")
+	}
+	return s
+}
+
+func TestNodesMeetOverSomebodyElsesServers(t *testing.T) {
+	theirs := natsServer(t)
+	cfg := cluster.Config{
+		Name: "test", MaxAge: time.Minute, MaxBytes: 64 << 20, Replicas: 1,
+		External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t),
+	}
+	a, b := start(t, cfg), start(t, cfg)
+	serving(t, a, b)
+	c := b.connect(t, broker.Subscription{User: "alice"})
+	first := a.publish(t, toUser("alice", "one"))
+	c.gets(t, "one")
+	a.publish(t, toAll("two"))
+	b.connect(t, broker.Subscription{LastEventID: first.ID}).gets(t, "two")
+}
+
+func TestALogThatIsDeletedIsMadeAnew(t *testing.T) {
+	theirs := natsServer(t)
+	cfg := cluster.Config{
+		Name: "test", Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t),
+	}
+	m := start(t, cfg)
+	serving(t, m)
+	old := m.publish(t, toAll("one"))
+	c := m.connect(t, broker.Subscription{})
+	m.DeleteLog(t)
+	eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.ended }, func() string { return "the stream goes on" })
+	serving(t, m)
+	if r := m.publish(t, toAll("two")); r.ID == old.ID {
+		t.Errorf("the new log has an event %q, as the old one had", r.ID)
+	}
+	resumed := m.connect(t, broker.Subscription{LastEventID: old.ID})
+	eventually(t, func() bool { return len(resumed.data()) > 0 }, func() string { return "no reset" })
+	if got, want := resumed.data()[0], `{"reason":"unknown","last_event_id":"`+old.ID+`"}`; got != want {
+		t.Errorf("a client of the old log gets %s, want %s", got, want)
+	}
+}
