@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,11 @@ func TestTroublesAreToldOncePerLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var said bytes.Buffer
-		var full int64
+		var full atomic.Int64
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			daemon.TellTroubles(ctx, slog.New(slog.NewTextHandler(&said, nil)), func() int64 { return full })
+			daemon.TellTroubles(ctx, slog.New(slog.NewTextHandler(&said, nil)), full.Load)
 		}()
 		lines := func() int {
 			time.Sleep(10 * time.Second)
@@ -31,7 +32,7 @@ func TestTroublesAreToldOncePerLook(t *testing.T) {
 		if n := lines(); n != 0 {
 			t.Errorf("nothing has happened, and %d lines say what", n)
 		}
-		full += 3000
+		full.Add(3000)
 		if n := lines(); n != 1 || !strings.Contains(said.String(), "sse.max_connections") || !strings.Contains(said.String(), "streams=3000") {
 			t.Errorf("after 3000 refusals the log says %q", said.String())
 		}
