@@ -447,7 +447,8 @@ func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr st
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		c.world.tell("%s: a stream was refused for good: %s", c.user, resp.Status)
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		c.world.tell("%s: a stream after %q was refused for good by %s: %s, %q", c.user, c.lastID, addr, resp.Status, said)
 		return
 	}
 	d := eventstream.Decoder{OnEvent: c.onEvent}

@@ -35,12 +35,24 @@ type Node struct {
 	tail    chan struct{} // has a token when there may be more to read
 	nudge   chan struct{} // has a token when it is time to probe
 	applied atomic.Uint64 // the last entry of the stream that was applied
+	newest  atomic.Pointer[position]
 
-	adjusted bool // the stream is as configured, or was; the prober's own
+	// The prober's own.
+
+	adjusted bool      // the stream is as configured, or was
+	doubt    *position // an entry that the stream's leader didn't have
+	doubted  time.Time // since when
 
 	mu       sync.Mutex
 	state    state
 	onChange func(serving bool) // called under mu
+}
+
+// position is where the reader is, and what tells the entry there from another
+// in its place: when the stream took it in.
+type position struct {
+	entry uint64
+	at    time.Time
 }
 
 // subjects are what the cluster uses of NATS besides JetStream's own.

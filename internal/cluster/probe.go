@@ -137,20 +137,54 @@ func (n *Node) probe(ctx context.Context) {
 		n.state.other = n.state.epoch != ""
 	}
 	n.mu.Unlock()
-	switch {
-	case same && found.last < applied:
-		n.log.Error("the cluster's log has lost entries that were in it; it begins anew, and clients are told", "had", applied, "has", found.last)
-		if err := n.renew(ctx, info); err != nil {
-			n.log.Error("the log could not be begun anew", "error", err)
-		}
-	case !same || found.last > applied:
+	if !same || found.last > applied {
 		n.wakeReader()
 	}
+	if same {
+		n.doubtLog(applied, found.last)
+	} else {
+		n.doubt = nil
+	}
 	if trouble == "" {
+		if n.hasLost(ctx, stream, found.last) {
+			n.log.Error("the cluster's log has lost entries that were in it; it begins anew, and clients are told", "had", n.doubt.entry, "has", found.last)
+			if err := n.renew(ctx, info); err != nil {
+				n.log.Error("the log could not be begun anew", "error", err)
+			}
+		}
 		if err := n.adjust(ctx, info); err != nil {
 			n.log.Warn("the log is not as configured", "error", err)
 		}
 	}
+}
+
+// doubtLog notes that the leader had fewer entries than the node has applied. It
+// may have been elected a moment ago, and have yet to take in what it knows.
+func (n *Node) doubtLog(applied, last uint64) {
+	if last >= applied || n.doubt != nil {
+		return
+	}
+	n.doubt, n.doubted = n.newest.Load(), time.Now()
+}
+
+// hasLost says whether entries that were applied are gone from the stream, or
+// others have come in their places.
+func (n *Node) hasLost(ctx context.Context, stream jetstream.Stream, last uint64) bool {
+	if n.doubt == nil {
+		return false
+	}
+	if last < n.doubt.entry {
+		return time.Since(n.doubted) > cutOffAfter
+	}
+	entry, err := stream.GetMsg(ctx, n.doubt.entry)
+	if err != nil {
+		return false // the replica that was asked may lag; it is asked again
+	}
+	if entry.Time.Equal(n.doubt.at) {
+		n.doubt = nil
+		return false
+	}
+	return true
 }
 
 // inspect notes what the leader says of the replicas, and returns what is wrong

@@ -191,12 +191,12 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	batch, err := decodeBatch(data)
 	if err != nil {
 		n.log.Error("an entry of the log can't be read, and is left out", "entry", seq, "error", err)
-		r.done(seq)
+		r.done(seq, at)
 		return nil
 	}
 	own := batch.GetIncarnation() == n.appender.incarnation
 	if !r.isNext(batch.GetIncarnation(), batch.GetNumber()) {
-		r.done(seq)
+		r.done(seq, at)
 		return nil
 	}
 	var outcomes []outcome
@@ -219,12 +219,13 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	if own {
 		n.appender.read(batch.GetNumber(), outcomes)
 	}
-	r.done(seq)
+	r.done(seq, at)
 	return nil
 }
 
-func (r *reader) done(seq uint64) {
+func (r *reader) done(seq uint64, at time.Time) {
 	r.next = seq + 1
+	r.node.newest.Store(&position{seq, at})
 	r.node.applied.Store(seq)
 }
 

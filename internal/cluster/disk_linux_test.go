@@ -1,0 +1,71 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// smallDisk is a directory that holds few bytes.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		pealdtest.Missingf(t, "a small disk can't be mounted: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// TestAFullDisk fills the disk of one node of three: what was acknowledged stays,
+// the other two go on, and the streams of the one find all that is theirs there.
+func TestAFullDisk(t *testing.T) {
+	cfgs := configs(t, 3)
+	cfgs[0].Embedded.Dir = smallDisk(t, "24m")
+	var members []*member
+	for _, cfg := range cfgs {
+		members = append(members, start(t, cfg))
+	}
+	serving(t, members...)
+	c := members[0].connect(t, broker.Subscription{})
+	large := strings.Repeat("x", 1<<20)
+	const messages = 40
+	publish := func(m broker.Message) {
+		eventually(t, func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := members[1].Publish(ctx, m)
+			return err == nil
+		}, func() string { return "two nodes of three don't publish" })
+	}
+	for i := range messages {
+		m := toAll(large)
+		m.IdempotencyKey = fmt.Sprint(i)
+		publish(m)
+	}
+	eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.ended || len(c.events) == messages
+	}, func() string { return "the full node's stream neither has all events nor has it ended" })
+	c.mu.Lock() // it may go on, but that is all it is asked for
+	got, id := len(c.events), c.decoder.LastEventID()
+	c.mu.Unlock()
+	elsewhere := members[2].connect(t, broker.Subscription{LastEventID: id})
+	publish(toAll("last"))
+	eventually(t, func() bool { return got+len(elsewhere.data()) >= messages+1 }, func() string {
+		return fmt.Sprintf("the stream got %d events there and %d elsewhere, of %d", got, len(elsewhere.data()), messages+1)
+	})
+	if data := elsewhere.data(); got+len(data) != messages+1 || data[len(data)-1] != "last" {
+		t.Errorf("the stream got %d events there and %d elsewhere, of %d", got, len(data), messages+1)
+	}
+}
