@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"math"
 	"strconv"
 	"sync"
@@ -85,9 +84,10 @@ type Broker struct {
 	topics    topics
 	history   history
 	replies   replies
-	barred    map[string]time.Time // users who are to stay away, and until when
+	barred    *btree.BTreeG[Bar] // users who are to stay away
 	watches   map[*Watch]struct{}
 	taps      map[*Tap]struct{}
+	changes   *Changes   // nil where nobody asks
 	mail      []delivery // scratch of fanOut
 	open      []int      // streams by shard
 	total     int        // streams in all
@@ -120,7 +120,7 @@ func New(cfg Config) *Broker {
 		topics:   newTopics(),
 		history:  newHistory(cfg.History),
 		replies:  newReplies(cfg.IdempotencyWindow),
-		barred:   make(map[string]time.Time),
+		barred:   btree.NewG(32, func(a, b Bar) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),
 		taps:     make(map[*Tap]struct{}),
 		open:     make([]int, cfg.Shards),
@@ -165,7 +165,7 @@ func (b *Broker) keepBounds() {
 			if !b.replica { // whose clock is the log's
 				b.replies.forget(now.UnixNano())
 			}
-			maps.DeleteFunc(b.barred, func(_ string, until time.Time) bool { return !now.Before(until) })
+			b.forgive(now)
 			b.mu.Unlock()
 		}
 	}
@@ -354,22 +354,21 @@ func (b *Broker) Disconnect(user string, stayAway time.Duration) (int, error) {
 		return 0, ErrClosed
 	}
 	if stayAway > 0 {
-		b.barred[user] = time.Now().Add(stayAway)
+		now := time.Now()
+		b.barred.ReplaceOrInsert(Bar{user, now, now.Add(stayAway)})
+		if b.changes != nil {
+			b.changes.bars = append(b.changes.bars, user)
+		}
 	}
-	a, ok := b.accounts.Get(&account{id: user})
-	if !ok {
-		return 0, nil
-	}
-	b.shardFor(user).post(item{kind: disconnect, group: &a.group})
-	return a.connections, nil
+	return b.disconnect(user), nil
 }
 
 // Barred says whether a user was told to stay away.
 func (b *Broker) Barred(user string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	until, ok := b.barred[user]
-	return ok && time.Now().Before(until)
+	bar, ok := b.barred.Get(Bar{User: user})
+	return ok && time.Now().Before(bar.Until)
 }
 
 // Closed reports whether the broker is closing or has closed.

@@ -25,7 +25,8 @@ type Connection struct {
 // Watch tells of streams as they are opened and end, in their order.
 type Watch struct {
 	broker *Broker
-	// Present are the users who held streams when the watch began.
+	// Present are the users who held streams when the watch began, in
+	// ascending order of id (by byte).
 	Present []User
 	// Anonymous is how many streams of nobody's were open then.
 	Anonymous int
@@ -80,8 +81,10 @@ func (b *Broker) endWatch(w *Watch, why error) {
 	}
 }
 
-// tell tells the watches of a change to a stream. The caller has b.mu.
+// tell tells those who want to know of a change to a stream. The caller has
+// b.mu.
 func (b *Broker) tell(st *Stream, open bool, why Reason) {
+	b.changes.note(st)
 	if len(b.watches) == 0 {
 		return
 	}

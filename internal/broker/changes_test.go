@@ -1,0 +1,146 @@
+package broker_test
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+func TestChangesHaveEachNameOnceAndAsItIsNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		open := func(user string, topics ...string) *broker.Stream {
+			st := b.NewStream(broker.Subscription{User: user, Topics: topics})
+			if err := st.Start(sponge{new(atomic.Int64)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			return st
+		}
+		before := open("before")
+		changes := b.Changes()
+		take := func(wantUsers, wantTopics, wantBars string) {
+			t.Helper()
+			synctest.Wait()
+			users, topics, bars, complete := changes.Take()
+			var u, n, r []string
+			for _, user := range users {
+				u = append(u, fmt.Sprint(user.ID, user.Connections))
+			}
+			for _, topic := range topics {
+				n = append(n, fmt.Sprint(topic.Name, topic.Subscribers))
+			}
+			for _, bar := range bars {
+				r = append(r, fmt.Sprint(bar.User, bar.Until.Sub(bar.Set)))
+			}
+			if fmt.Sprint(u) != wantUsers || fmt.Sprint(n) != wantTopics || fmt.Sprint(r) != wantBars || !complete {
+				t.Errorf("users %v, topics %v, bars %v, want %s, %s, %s", u, n, r, wantUsers, wantTopics, wantBars)
+			}
+		}
+		take("[]", "[]", "[]")
+		open("bob", "orders", "stock.*")
+		alice := open("alice", "orders")
+		open("alice")
+		open("", "stock.*")
+		before.HangUp()
+		take("[alice2 before0 bob1]", "[orders2 stock.*2]", "[]")
+		take("[]", "[]", "[]")
+		alice.HangUp()
+		if _, err := b.Disconnect("bob", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		take("[alice1 bob0]", "[orders0 stock.*1]", "[bob1h0m0s]")
+		if got := b.Tally(); got != (broker.Tally{Streams: 2, Anonymous: 1, Users: 1}) {
+			t.Errorf("the broker holds %+v", got)
+		}
+	})
+}
+
+func TestTheLaterBarHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		now := time.Now()
+		adopt := func(set, until time.Duration) {
+			t.Helper()
+			if err := b.Adopt(broker.Bar{User: "mallory", Set: now.Add(set), Until: now.Add(until)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		adopt(-time.Minute, time.Hour)
+		adopt(-2*time.Minute, 2*time.Hour) // told later, and set before
+		if bars := b.Bars("", 10); len(bars) != 1 || !bars[0].Until.Equal(now.Add(time.Hour)) {
+			t.Errorf("bars are %v", bars)
+		}
+		adopt(0, time.Minute)
+		time.Sleep(59 * time.Second)
+		if !b.Barred("mallory") {
+			t.Error("the bar is over too soon")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if b.Barred("mallory") || len(b.Bars("", 10)) > 0 {
+			t.Error("the bar is not over")
+		}
+		for _, user := range []string{"a", "c", "b"} {
+			if _, err := b.Disconnect(user, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var paged []string
+		for after := ""; ; {
+			page := b.Bars(after, 2)
+			if len(page) == 0 {
+				break
+			}
+			for _, bar := range page {
+				paged = append(paged, bar.User)
+			}
+			after = page[len(page)-1].User
+		}
+		if !slices.Equal(paged, []string{"a", "b", "c"}) {
+			t.Errorf("bars come in the order %q", paged)
+		}
+		if err := b.Adopt(broker.Bar{User: "\n"}); err == nil {
+			t.Error("a user who can't be is barred")
+		}
+	})
+}
+
+// BenchmarkConnect shows what gathering changes adds to a stream's coming and
+// going.
+func BenchmarkConnect(b *testing.B) {
+	for _, gathered := range []bool{false, true} {
+		b.Run(map[bool]string{false: "alone", true: "changes gathered"}[gathered], func(b *testing.B) {
+			bk := broker.New(config())
+			defer bk.Close()
+			take := func() {}
+			if gathered {
+				changes := bk.Changes()
+				take = func() { changes.Take() }
+			}
+			var pieces atomic.Int64
+			users := make([]string, 1000)
+			for i := range users {
+				users[i] = fmt.Sprint("user", i)
+			}
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				st := bk.NewStream(broker.Subscription{User: users[n%len(users)], Topics: []string{"orders"}})
+				if err := st.Start(sponge{&pieces}, nil); err != nil {
+					b.Fatal(err)
+				}
+				st.HangUp()
+				if n++; n%250 == 0 { // as much as comes in a quarter of a second at 1,000 a second
+					take()
+				}
+			}
+		})
+	}
+}
