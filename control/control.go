@@ -56,6 +56,10 @@ type Config struct {
 	// called. Where it is nil, calls of Drain are refused.
 	Drain func()
 
+	// Cluster are the other daemons, where there is a cluster; it then has to
+	// have calls answered by Answer and Tell.
+	Cluster Cluster
+
 	// Logger gets what an operator should know; nothing where nil. What
 	// requests carry never goes there.
 	Logger *slog.Logger
@@ -107,11 +111,12 @@ type Service struct {
 	// descriptors is nil where it is unknown how many there are.
 	descriptors func() (used, allowed int)
 
-	end    func() // has the daemon end; may be nil
-	broker Broker
-	rules  atomic.Pointer[rules]
-	log    *slog.Logger
-	health *health.Server
+	end     func() // has the daemon end; may be nil
+	broker  Broker
+	cluster Cluster // nil where there is none
+	rules   atomic.Pointer[rules]
+	log     *slog.Logger
+	health  *health.Server
 
 	refusals *refusals
 	limits   *limits
@@ -140,10 +145,11 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		version:     cfg.Version,
 		descriptors: cfg.Descriptors,
 
-		end:    cfg.Drain,
-		broker: b,
-		log:    log,
-		health: health.NewServer(),
+		end:     cfg.Drain,
+		broker:  b,
+		cluster: cfg.Cluster,
+		log:     log,
+		health:  health.NewServer(),
 
 		refusals: newRefusals(),
 		limits:   newLimits(),

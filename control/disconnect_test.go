@@ -34,7 +34,7 @@ func TestUserIDsBeforeAVerb(t *testing.T) {
 		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
 			b.user = ""
 			got := p.do(t, "POST", "/v1/users/"+escaped+":disconnect", `{"for":"90s"}`)
-			if got.StatusCode != http.StatusOK || b.user != user || b.stayAway != 90*time.Second || got.body != `{"connections":3}`+"\n" {
+			if got.StatusCode != http.StatusOK || b.user != user || b.stayAway != 90*time.Second || got.body != `{"connections":3,"missingNodes":[]}`+"\n" {
 				t.Errorf("%q as %s: %s, disconnected %q for %s: %s", user, escaped, got.Status, b.user, b.stayAway, got.body)
 			}
 		}
@@ -59,7 +59,7 @@ func TestDisconnectEndsAUsersStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	bob.waitFor(t, "data: still here\n\n")
-	if got := p.do(t, "POST", "/v1/users/nobody:disconnect", `{}`); got.body != `{"connections":0}`+"\n" {
+	if got := p.do(t, "POST", "/v1/users/nobody:disconnect", `{}`); got.body != `{"connections":0,"missingNodes":[]}`+"\n" {
 		t.Errorf("nobody: %s", got.body)
 	}
 }

@@ -18,7 +18,21 @@ import (
 const defaultTokenTTL = time.Hour
 
 // Disconnect implements pealv1.ControlServiceServer.
-func (s *Service) Disconnect(_ context.Context, req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
+func (s *Service) Disconnect(ctx context.Context, req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
+	resp, err := s.disconnectOwn(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.MissingNodes, err = askOthers(ctx, s, pealv1.ControlService_Disconnect_FullMethodName, req,
+		func(_ string, other *pealv1.DisconnectResponse) { resp.Connections += other.GetConnections() })
+	if err != nil {
+		return nil, fmt.Errorf("disconnecting a user: %w", err)
+	}
+	return resp, nil
+}
+
+// disconnectOwn is Disconnect of the streams that this daemon holds.
+func (s *Service) disconnectOwn(req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
 	stayAway, wrong := lasting("for", req.GetFor(), 0)
 	if wrong != nil {
 		return nil, invalid(*wrong)

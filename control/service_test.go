@@ -43,7 +43,7 @@ func TestListUsersPages(t *testing.T) {
 	if !strings.Contains(rest.body, `{"users":[{"userId":"zoë","connections":1,"connectedSince":"`) || !strings.Contains(rest.body, `"nextPageToken":""`) {
 		t.Errorf("REST: %s", rest.body)
 	}
-	if rest := p.do(t, "GET", "/v1/users?prefix=nobody", ""); rest.body != `{"users":[],"nextPageToken":""}`+"\n" {
+	if rest := p.do(t, "GET", "/v1/users?prefix=nobody", ""); rest.body != `{"users":[],"nextPageToken":"","missingNodes":[]}`+"\n" {
 		t.Errorf("REST without users: %s", rest.body)
 	}
 }

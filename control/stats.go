@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -12,7 +13,22 @@ import (
 )
 
 // Stats implements pealv1.ControlServiceServer.
-func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsResponse, error) {
+func (s *Service) Stats(ctx context.Context, req *pealv1.StatsRequest) (*pealv1.StatsResponse, error) {
+	resp := s.ownStats()
+	if s.cluster == nil {
+		return resp, nil
+	}
+	sum := newStatsSum(resp, s.cluster.Name(), s.cluster.Nodes())
+	var err error
+	if resp.MissingNodes, err = askOthers(ctx, s, pealv1.ControlService_Stats_FullMethodName, req, sum.add); err != nil {
+		return nil, fmt.Errorf("asking for figures: %w", err)
+	}
+	sum.sort()
+	return resp, nil
+}
+
+// ownStats is Stats of this daemon alone.
+func (s *Service) ownStats() *pealv1.StatsResponse {
 	st := s.broker.Stats()
 	resp := &pealv1.StatsResponse{
 		Total:               shardStats(st.Total),
@@ -37,7 +53,7 @@ func (s *Service) Stats(context.Context, *pealv1.StatsRequest) (*pealv1.StatsRes
 	for _, row := range st.Shards {
 		resp.Shards = append(resp.Shards, shardStats(row))
 	}
-	return resp, nil
+	return resp
 }
 
 func shardStats(st broker.ShardStats) *pealv1.ShardStats {

@@ -105,10 +105,10 @@ func TestListTopics(t *testing.T) {
 		t.Errorf("all topics: %q", got)
 	}
 	rest := p.do(t, "GET", "/v1/topics?pageSize=5&prefix="+url.QueryEscape("zoë"), "")
-	if want := `{"topics":[{"topic":"zoë.>","subscribers":25}],"nextPageToken":""}` + "\n"; rest.body != want {
+	if want := `{"topics":[{"topic":"zoë.>","subscribers":25}],"nextPageToken":"","missingNodes":[]}` + "\n"; rest.body != want {
 		t.Errorf("REST: %s, want %s", rest.body, want)
 	}
-	if rest := p.do(t, "GET", "/v1/topics?prefix=nothing", ""); rest.body != `{"topics":[],"nextPageToken":""}`+"\n" {
+	if rest := p.do(t, "GET", "/v1/topics?prefix=nothing", ""); rest.body != `{"topics":[],"nextPageToken":"","missingNodes":[]}`+"\n" {
 		t.Errorf("REST without topics: %s", rest.body)
 	}
 	_, err := p.ListTopics(t.Context(), &pealv1.ListTopicsRequest{PageSize: -1, PageToken: "?"})

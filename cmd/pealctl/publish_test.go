@@ -92,7 +92,7 @@ func TestTopics(t *testing.T) {
 func TestDisconnect(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"disconnect", "alice"}).want(t, "USER   STREAMS ENDED\nalice              3\n")
-	d.pealctl(t, []string{"disconnect", "alice", "--for", "1h", "--output", "json"}).want(t, "{\n  \"connections\": 3\n}\n")
+	d.pealctl(t, []string{"disconnect", "alice", "--for", "1h", "--output", "json"}).want(t, "{\n  \"connections\": 3,\n  \"missingNodes\": []\n}\n")
 	if d.ended[0].GetFor() != nil || d.ended[1].GetUserId() != "alice" || d.ended[1].GetFor().AsDuration() != time.Hour {
 		t.Errorf("requests are %v", d.ended)
 	}

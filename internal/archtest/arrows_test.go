@@ -41,7 +41,7 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/presence"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds the parts from a plain struct, and is what commands and tests start",
@@ -70,6 +70,13 @@ func rooms() []archtest.Room {
 			TestsMay: []string{"internal/eventstream"},
 			Never:    []string{viper, grpc},
 			Why:      "a cluster is many brokers over one log: what serves browsers and backends doesn't know of it",
+		},
+		{
+			Path:     "internal/presence",
+			May:      []string{"gen/peal/presence/v1", "gen/peal/v1", "internal/broker"},
+			TestsMay: []string{"control"},
+			Never:    []string{viper},
+			Why:      "what nodes know of each other's streams depends neither on their log nor on what is asked",
 		},
 		{
 			Path:  "internal/eventstream",
@@ -118,6 +125,12 @@ func rooms() []archtest.Room {
 			Path:  "gen/peal/cluster/v1",
 			Never: []string{viper, grpc},
 			Why:   "what nodes write into their log is messages, and no service",
+		},
+		{
+			Path:  "gen/peal/presence/v1",
+			May:   []string{"gen/peal/v1"},
+			Never: []string{viper},
+			Why:   "what nodes tell each other is in the control plane's words where it has them",
 		},
 		{
 			Path: "examples/go",

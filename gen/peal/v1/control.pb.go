@@ -29,6 +29,69 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NodeState is how a node is.
+type NodeState int32
+
+const (
+	// Not used.
+	NodeState_NODE_STATE_UNSPECIFIED NodeState = 0
+	// It has the cluster's log, up to now, and takes streams.
+	NodeState_NODE_STATE_SERVING NodeState = 1
+	// It takes no streams, since it is cut off from its cluster or behind its
+	// log.
+	NodeState_NODE_STATE_NOT_SERVING NodeState = 2
+	// It takes no streams, and has been told to end those that it holds.
+	NodeState_NODE_STATE_DRAINING NodeState = 3
+	// It is not heard of any more, and has not said that it ends. After ten
+	// minutes it is not told of any more either.
+	NodeState_NODE_STATE_LOST NodeState = 4
+)
+
+// Enum value maps for NodeState.
+var (
+	NodeState_name = map[int32]string{
+		0: "NODE_STATE_UNSPECIFIED",
+		1: "NODE_STATE_SERVING",
+		2: "NODE_STATE_NOT_SERVING",
+		3: "NODE_STATE_DRAINING",
+		4: "NODE_STATE_LOST",
+	}
+	NodeState_value = map[string]int32{
+		"NODE_STATE_UNSPECIFIED": 0,
+		"NODE_STATE_SERVING":     1,
+		"NODE_STATE_NOT_SERVING": 2,
+		"NODE_STATE_DRAINING":    3,
+		"NODE_STATE_LOST":        4,
+	}
+)
+
+func (x NodeState) Enum() *NodeState {
+	p := new(NodeState)
+	*p = x
+	return p
+}
+
+func (x NodeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (NodeState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[0]
+}
+
+func (x NodeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeState.Descriptor instead.
+func (NodeState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // BroadcastRequest is an event for everybody.
 type BroadcastRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -126,7 +189,10 @@ type BroadcastResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id, as browsers see it in MessageEvent.lastEventId.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The streams that the event was queued to.
+	// The streams that the event was queued to. In a cluster it is an estimate:
+	// other nodes' streams are counted as they were announced last, within the
+	// last quarter of a second, and one that gets a topic's event by several of
+	// its patterns may be counted for each.
 	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -274,7 +340,7 @@ type SendToUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id, as browsers see it in MessageEvent.lastEventId.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The streams that the event was queued to.
+	// The streams that the event was queued to; as in BroadcastResponse.
 	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -421,7 +487,7 @@ type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id, as browsers see it in MessageEvent.lastEventId.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The streams that the event was queued to.
+	// The streams that the event was queued to; as in BroadcastResponse.
 	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -678,7 +744,7 @@ type PublishAck struct {
 	// The event's id, as browsers see it in MessageEvent.lastEventId; empty for
 	// a message that was refused.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// The streams that the event was queued to.
+	// The streams that the event was queued to; as in BroadcastResponse.
 	Recipients int32 `protobuf:"varint,3,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	// Why the message was refused; absent where it was published.
 	Error         *PublishError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
@@ -946,6 +1012,9 @@ type ListUsersResponse struct {
 	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// What to ask the next page with; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The nodes of the cluster that have not answered in time, in order of name:
+	// their streams are not among those counted.
+	MissingNodes  []string `protobuf:"bytes,3,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -992,6 +1061,13 @@ func (x *ListUsersResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListUsersResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
 }
 
 // User is somebody who holds at least one stream.
@@ -1129,6 +1205,8 @@ type ListTopicsResponse struct {
 	Topics []*Topic `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
 	// What to ask the next page with; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// As in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,3,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1175,6 +1253,13 @@ func (x *ListTopicsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListTopicsResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
 }
 
 // Topic is a topic or pattern that at least one stream subscribes to.
@@ -1515,7 +1600,9 @@ type StreamEnded struct {
 	// Why it ended: "hung_up" by the client, "disconnected" by the control
 	// plane, "expired" with its token, "drained" to come back elsewhere or
 	// later, "slow_consumer", "write_timeout", "write_failed", "shutdown", or
-	// "suspended" by a daemon that has lost its cluster.
+	// "suspended" by a daemon that has lost its cluster. In a cluster also
+	// "node_lost", where the stream's node is not heard of any more, and
+	// "unknown", where it was not heard of for a moment.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2066,7 +2153,11 @@ func (x *DisconnectRequest) GetFor() *durationpb.Duration {
 type DisconnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The streams that were ended.
-	Connections   int32 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	Connections int32 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	// The nodes of the cluster that have not answered in time, in order of name.
+	// The user's streams there may go on; that the user is to stay away, a node
+	// learns as soon as it is heard of again.
+	MissingNodes  []string `protobuf:"bytes,2,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2106,6 +2197,13 @@ func (x *DisconnectResponse) GetConnections() int32 {
 		return x.Connections
 	}
 	return 0
+}
+
+func (x *DisconnectResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
 }
 
 // StatsRequest asks for the daemon's figures.
@@ -2150,9 +2248,11 @@ type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sum of all shards.
 	Total *ShardStats `protobuf:"bytes,1,opt,name=total,proto3" json:"total,omitempty"`
-	// One row a shard, in order of its number.
+	// One row a shard, in order of its number; in a cluster, of its node's name
+	// first.
 	Shards []*ShardStats `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`
-	// Users who hold at least one stream.
+	// Users who hold at least one stream; in a cluster, the sum of what nodes
+	// count.
 	Users int32 `protobuf:"varint,3,opt,name=users,proto3" json:"users,omitempty"`
 	// Events accepted since the start, whether anybody received them or not.
 	Published int64 `protobuf:"varint,4,opt,name=published,proto3" json:"published,omitempty"`
@@ -2166,7 +2266,8 @@ type StatsResponse struct {
 	Resumes *Resumes `protobuf:"bytes,8,opt,name=resumes,proto3" json:"resumes,omitempty"`
 	// The events accepted since the start, by whom they were for.
 	PublishedByAudience *PublishedByAudience `protobuf:"bytes,9,opt,name=published_by_audience,json=publishedByAudience,proto3" json:"published_by_audience,omitempty"`
-	// Topics and patterns that at least one stream subscribes to.
+	// Topics and patterns that at least one stream subscribes to; in a cluster,
+	// the sum of what nodes count.
 	Topics int32 `protobuf:"varint,10,opt,name=topics,proto3" json:"topics,omitempty"`
 	// The log of recent events.
 	Log *Log `protobuf:"bytes,11,opt,name=log,proto3" json:"log,omitempty"`
@@ -2175,7 +2276,13 @@ type StatsResponse struct {
 	// How long events took, in seconds, from when they were accepted until they
 	// were handed to a socket, once for each stream that got one live. What came
 	// out of the log is no part of it.
-	Latency       *Histogram `protobuf:"bytes,13,opt,name=latency,proto3" json:"latency,omitempty"`
+	Latency *Histogram `protobuf:"bytes,13,opt,name=latency,proto3" json:"latency,omitempty"`
+	// The nodes of the cluster, in order of name, that of the daemon that answers
+	// among them; empty where there is no cluster. The figures above are sums of
+	// theirs, but for started_at, version and log, which are the daemon's own.
+	Nodes []*Node `protobuf:"bytes,14,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// As in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,15,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2301,6 +2408,191 @@ func (x *StatsResponse) GetLatency() *Histogram {
 	return nil
 }
 
+func (x *StatsResponse) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Node is a daemon of a cluster, as it has told of itself.
+type Node struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How it is.
+	State NodeState `protobuf:"varint,2,opt,name=state,proto3,enum=peal.v1.NodeState" json:"state,omitempty"`
+	// Why it is not serving; empty where it is.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The daemon that answers is this one.
+	Answering bool `protobuf:"varint,4,opt,name=answering,proto3" json:"answering,omitempty"`
+	// The daemon's version.
+	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	// When the daemon started.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// The streams that it holds.
+	Connections int32 `protobuf:"varint,7,opt,name=connections,proto3" json:"connections,omitempty"`
+	// The users who hold at least one of them.
+	Users int32 `protobuf:"varint,8,opt,name=users,proto3" json:"users,omitempty"`
+	// It leads the cluster's log, or holds a replica of it.
+	Leader  bool `protobuf:"varint,9,opt,name=leader,proto3" json:"leader,omitempty"`
+	Replica bool `protobuf:"varint,10,opt,name=replica,proto3" json:"replica,omitempty"`
+	// It knows of a leader that enough replicas follow, so that it can publish.
+	Quorum bool `protobuf:"varint,11,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	// The last entry of the cluster's log that it has taken in, and how many it
+	// has yet to take in.
+	AppliedEntry int64 `protobuf:"varint,12,opt,name=applied_entry,json=appliedEntry,proto3" json:"applied_entry,omitempty"`
+	LagEntries   int64 `protobuf:"varint,13,opt,name=lag_entries,json=lagEntries,proto3" json:"lag_entries,omitempty"`
+	// How often it had to read entries again that did not come by themselves.
+	GapFills int64 `protobuf:"varint,14,opt,name=gap_fills,json=gapFills,proto3" json:"gap_fills,omitempty"`
+	// When it was last heard of.
+	LastHeard     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Node) Reset() {
+	*x = Node{}
+	mi := &file_peal_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Node) ProtoMessage() {}
+
+func (x *Node) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Node.ProtoReflect.Descriptor instead.
+func (*Node) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Node) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Node) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+func (x *Node) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Node) GetAnswering() bool {
+	if x != nil {
+		return x.Answering
+	}
+	return false
+}
+
+func (x *Node) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Node) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *Node) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Node) GetUsers() int32 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *Node) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *Node) GetReplica() bool {
+	if x != nil {
+		return x.Replica
+	}
+	return false
+}
+
+func (x *Node) GetQuorum() bool {
+	if x != nil {
+		return x.Quorum
+	}
+	return false
+}
+
+func (x *Node) GetAppliedEntry() int64 {
+	if x != nil {
+		return x.AppliedEntry
+	}
+	return 0
+}
+
+func (x *Node) GetLagEntries() int64 {
+	if x != nil {
+		return x.LagEntries
+	}
+	return 0
+}
+
+func (x *Node) GetGapFills() int64 {
+	if x != nil {
+		return x.GapFills
+	}
+	return 0
+}
+
+func (x *Node) GetLastHeard() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastHeard
+	}
+	return nil
+}
+
 // PublishedByAudience counts events by whom they were for.
 type PublishedByAudience struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2316,7 +2608,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2620,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2633,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -2380,7 +2672,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2684,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2697,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -2444,7 +2736,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2748,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2761,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -2502,7 +2794,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2806,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2819,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -2565,7 +2857,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2869,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2882,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -2622,7 +2914,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2926,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2939,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -2696,14 +2988,17 @@ type ShardStats struct {
 	WaitingEvents int64 `protobuf:"varint,10,opt,name=waiting_events,json=waitingEvents,proto3" json:"waiting_events,omitempty"`
 	// How long ago the oldest of them was accepted; in the total, that of all
 	// shards.
-	Lag           *durationpb.Duration `protobuf:"bytes,11,opt,name=lag,proto3" json:"lag,omitempty"`
+	Lag *durationpb.Duration `protobuf:"bytes,11,opt,name=lag,proto3" json:"lag,omitempty"`
+	// The node that the shard is of; empty where there is no cluster, and in the
+	// total.
+	Node          string `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +3010,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +3023,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -2808,6 +3103,13 @@ func (x *ShardStats) GetLag() *durationpb.Duration {
 	return nil
 }
 
+func (x *ShardStats) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // CreateTokenRequest describes a subscriber token.
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2826,7 +3128,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3140,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3153,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -2889,7 +3191,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3203,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3216,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -2940,7 +3242,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3254,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3267,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 // WhoAmIResponse is who the caller is to the daemon.
@@ -2983,7 +3285,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3297,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3310,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -3034,7 +3336,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3348,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3361,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 // DrainResponse tells how far a drain is.
@@ -3073,7 +3375,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3387,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3400,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -3181,10 +3483,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
-	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"`\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"\x85\x01\n" +
 	"\x11ListUsersResponse\x12#\n" +
 	"\x05users\x18\x01 \x03(\v2\r.peal.v1.UserR\x05users\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x86\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
+	"\rmissing_nodes\x18\x03 \x03(\tR\fmissingNodes\"\x86\x01\n" +
 	"\x04User\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x05R\vconnections\x12C\n" +
@@ -3193,10 +3496,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
-	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"d\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"\x89\x01\n" +
 	"\x12ListTopicsResponse\x12&\n" +
 	"\x06topics\x18\x01 \x03(\v2\x0e.peal.v1.TopicR\x06topics\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"?\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
+	"\rmissing_nodes\x18\x03 \x03(\tR\fmissingNodes\"?\n" +
 	"\x05Topic\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
 	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"\x19\n" +
@@ -3248,10 +3552,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\bmessages\x18\x02 \x01(\x03R\bmessages\"Y\n" +
 	"\x11DisconnectRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12+\n" +
-	"\x03for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03for\"6\n" +
+	"\x03for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03for\"[\n" +
 	"\x12DisconnectResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections\"\x0e\n" +
-	"\fStatsRequest\"\xb5\x04\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
+	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
+	"\fStatsRequest\"\xff\x04\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -3267,7 +3572,29 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	" \x01(\x05R\x06topics\x12\x1e\n" +
 	"\x03log\x18\v \x01(\v2\f.peal.v1.LogR\x03log\x126\n" +
 	"\vdescriptors\x18\f \x01(\v2\x14.peal.v1.DescriptorsR\vdescriptors\x12,\n" +
-	"\alatency\x18\r \x01(\v2\x12.peal.v1.HistogramR\alatency\"]\n" +
+	"\alatency\x18\r \x01(\v2\x12.peal.v1.HistogramR\alatency\x12#\n" +
+	"\x05nodes\x18\x0e \x03(\v2\r.peal.v1.NodeR\x05nodes\x12#\n" +
+	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\"\xef\x03\n" +
+	"\x04Node\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tanswering\x18\x04 \x01(\bR\tanswering\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"started_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12 \n" +
+	"\vconnections\x18\a \x01(\x05R\vconnections\x12\x14\n" +
+	"\x05users\x18\b \x01(\x05R\x05users\x12\x16\n" +
+	"\x06leader\x18\t \x01(\bR\x06leader\x12\x18\n" +
+	"\areplica\x18\n" +
+	" \x01(\bR\areplica\x12\x16\n" +
+	"\x06quorum\x18\v \x01(\bR\x06quorum\x12#\n" +
+	"\rapplied_entry\x18\f \x01(\x03R\fappliedEntry\x12\x1f\n" +
+	"\vlag_entries\x18\r \x01(\x03R\n" +
+	"lagEntries\x12\x1b\n" +
+	"\tgap_fills\x18\x0e \x01(\x03R\bgapFills\x129\n" +
+	"\n" +
+	"last_heard\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tlastHeard\"]\n" +
 	"\x13PublishedByAudience\x12\x1c\n" +
 	"\tbroadcast\x18\x01 \x01(\x03R\tbroadcast\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x14\n" +
@@ -3293,7 +3620,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x05ended\x18\x03 \x01(\x03R\x05ended\x1a9\n" +
 	"\vResetsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xce\x04\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xe2\x04\n" +
 	"\n" +
 	"ShardStats\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x05R\x05shard\x12 \n" +
@@ -3307,7 +3634,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\fqueued_bytes\x18\t \x01(\x03R\vqueuedBytes\x12%\n" +
 	"\x0ewaiting_events\x18\n" +
 	" \x01(\x03R\rwaitingEvents\x12+\n" +
-	"\x03lag\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03lag\x1a?\n" +
+	"\x03lag\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12\x12\n" +
+	"\x04node\x18\f \x01(\tR\x04node\x1a?\n" +
 	"\x11DisconnectedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
@@ -3328,7 +3656,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
 	"\fDrainRequest\"1\n" +
 	"\rDrainResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections2\x88\a\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections*\x89\x01\n" +
+	"\tNodeState\x12\x1a\n" +
+	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12NODE_STATE_SERVING\x10\x01\x12\x1a\n" +
+	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
+	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
+	"\x0fNODE_STATE_LOST\x10\x042\x88\a\n" +
 	"\x0eControlService\x12B\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\x12E\n" +
 	"\n" +
@@ -3359,125 +3693,132 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_peal_v1_control_proto_goTypes = []any{
-	(*BroadcastRequest)(nil),         // 0: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),        // 1: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),        // 2: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),       // 3: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),           // 4: peal.v1.PublishRequest
-	(*PublishResponse)(nil),          // 5: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),     // 6: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),    // 7: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),               // 8: peal.v1.PublishAck
-	(*PublishError)(nil),             // 9: peal.v1.PublishError
-	(*FieldViolation)(nil),           // 10: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),         // 11: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 12: peal.v1.ListUsersResponse
-	(*User)(nil),                     // 13: peal.v1.User
-	(*ListTopicsRequest)(nil),        // 14: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),       // 15: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                    // 16: peal.v1.Topic
-	(*WatchConnectionsRequest)(nil),  // 17: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil), // 18: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),         // 19: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),             // 20: peal.v1.StreamOpened
-	(*StreamEnded)(nil),              // 21: peal.v1.StreamEnded
-	(*TailRequest)(nil),              // 22: peal.v1.TailRequest
-	(*TailResponse)(nil),             // 23: peal.v1.TailResponse
-	(*TailedMessage)(nil),            // 24: peal.v1.TailedMessage
-	(*TailGap)(nil),                  // 25: peal.v1.TailGap
-	(*DisconnectRequest)(nil),        // 26: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),       // 27: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),             // 28: peal.v1.StatsRequest
-	(*StatsResponse)(nil),            // 29: peal.v1.StatsResponse
-	(*PublishedByAudience)(nil),      // 30: peal.v1.PublishedByAudience
-	(*Log)(nil),                      // 31: peal.v1.Log
-	(*Descriptors)(nil),              // 32: peal.v1.Descriptors
-	(*Histogram)(nil),                // 33: peal.v1.Histogram
-	(*HistogramBucket)(nil),          // 34: peal.v1.HistogramBucket
-	(*Resumes)(nil),                  // 35: peal.v1.Resumes
-	(*ShardStats)(nil),               // 36: peal.v1.ShardStats
-	(*CreateTokenRequest)(nil),       // 37: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 38: peal.v1.CreateTokenResponse
-	(*WhoAmIRequest)(nil),            // 39: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),           // 40: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),             // 41: peal.v1.DrainRequest
-	(*DrainResponse)(nil),            // 42: peal.v1.DrainResponse
-	nil,                              // 43: peal.v1.Resumes.ResetsEntry
-	nil,                              // 44: peal.v1.ShardStats.DisconnectedEntry
-	nil,                              // 45: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 47: google.protobuf.Timestamp
+	(NodeState)(0),                   // 0: peal.v1.NodeState
+	(*BroadcastRequest)(nil),         // 1: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),        // 2: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),        // 3: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),       // 4: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),           // 5: peal.v1.PublishRequest
+	(*PublishResponse)(nil),          // 6: peal.v1.PublishResponse
+	(*PublishStreamRequest)(nil),     // 7: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),    // 8: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),               // 9: peal.v1.PublishAck
+	(*PublishError)(nil),             // 10: peal.v1.PublishError
+	(*FieldViolation)(nil),           // 11: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),         // 12: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 13: peal.v1.ListUsersResponse
+	(*User)(nil),                     // 14: peal.v1.User
+	(*ListTopicsRequest)(nil),        // 15: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),       // 16: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                    // 17: peal.v1.Topic
+	(*WatchConnectionsRequest)(nil),  // 18: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil), // 19: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),         // 20: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),             // 21: peal.v1.StreamOpened
+	(*StreamEnded)(nil),              // 22: peal.v1.StreamEnded
+	(*TailRequest)(nil),              // 23: peal.v1.TailRequest
+	(*TailResponse)(nil),             // 24: peal.v1.TailResponse
+	(*TailedMessage)(nil),            // 25: peal.v1.TailedMessage
+	(*TailGap)(nil),                  // 26: peal.v1.TailGap
+	(*DisconnectRequest)(nil),        // 27: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),       // 28: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),             // 29: peal.v1.StatsRequest
+	(*StatsResponse)(nil),            // 30: peal.v1.StatsResponse
+	(*Node)(nil),                     // 31: peal.v1.Node
+	(*PublishedByAudience)(nil),      // 32: peal.v1.PublishedByAudience
+	(*Log)(nil),                      // 33: peal.v1.Log
+	(*Descriptors)(nil),              // 34: peal.v1.Descriptors
+	(*Histogram)(nil),                // 35: peal.v1.Histogram
+	(*HistogramBucket)(nil),          // 36: peal.v1.HistogramBucket
+	(*Resumes)(nil),                  // 37: peal.v1.Resumes
+	(*ShardStats)(nil),               // 38: peal.v1.ShardStats
+	(*CreateTokenRequest)(nil),       // 39: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 40: peal.v1.CreateTokenResponse
+	(*WhoAmIRequest)(nil),            // 41: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),           // 42: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),             // 43: peal.v1.DrainRequest
+	(*DrainResponse)(nil),            // 44: peal.v1.DrainResponse
+	nil,                              // 45: peal.v1.Resumes.ResetsEntry
+	nil,                              // 46: peal.v1.ShardStats.DisconnectedEntry
+	nil,                              // 47: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),      // 48: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 49: google.protobuf.Timestamp
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	46, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	46, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	46, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	46, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	8,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	9,  // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	10, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	13, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	47, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	16, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	13, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	19, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	20, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	21, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	47, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	47, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	24, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	25, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	47, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	46, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	36, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	36, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	47, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	35, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	30, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	31, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	32, // 26: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	33, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	47, // 28: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	34, // 29: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	43, // 30: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	44, // 31: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	45, // 32: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	46, // 33: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	46, // 34: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	47, // 35: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 36: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	2,  // 37: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	4,  // 38: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	6,  // 39: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	11, // 40: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	14, // 41: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	17, // 42: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	22, // 43: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	26, // 44: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	28, // 45: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	37, // 46: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	39, // 47: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	41, // 48: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	1,  // 49: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	3,  // 50: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	5,  // 51: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	7,  // 52: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	12, // 53: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	15, // 54: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	18, // 55: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	23, // 56: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	27, // 57: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	29, // 58: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	38, // 59: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	40, // 60: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	42, // 61: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	49, // [49:62] is the sub-list for method output_type
-	36, // [36:49] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	48, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	48, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	48, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	48, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	9,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	10, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	11, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	14, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	49, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	17, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	14, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	20, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	21, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	22, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	49, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	49, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	25, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	26, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	49, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	48, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	38, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	38, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	49, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	37, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	32, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	33, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	34, // 26: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	35, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	31, // 28: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	0,  // 29: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	49, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	49, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	49, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	36, // 33: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	45, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	46, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	47, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	48, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	48, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	49, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 40: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	3,  // 41: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	5,  // 42: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	7,  // 43: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	12, // 44: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	15, // 45: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	18, // 46: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	23, // 47: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	27, // 48: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	29, // 49: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	39, // 50: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	41, // 51: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	43, // 52: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 53: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 54: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 55: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 56: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 57: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 58: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 59: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	24, // 60: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	28, // 61: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	30, // 62: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	40, // 63: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	42, // 64: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	44, // 65: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	53, // [53:66] is the sub-list for method output_type
+	40, // [40:53] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -3516,13 +3857,14 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   46,
+			NumEnums:      1,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_peal_v1_control_proto_goTypes,
 		DependencyIndexes: file_peal_v1_control_proto_depIdxs,
+		EnumInfos:         file_peal_v1_control_proto_enumTypes,
 		MessageInfos:      file_peal_v1_control_proto_msgTypes,
 	}.Build()
 	File_peal_v1_control_proto = out.File

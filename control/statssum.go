@@ -1,0 +1,111 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// statsSum adds the figures of a cluster's daemons up, in the reply of the one
+// that was asked.
+type statsSum struct {
+	reply *pealv1.StatsResponse
+	nodes map[string]*pealv1.Node
+}
+
+func newStatsSum(own *pealv1.StatsResponse, name string, nodes []*pealv1.Node) *statsSum {
+	own.Nodes = nodes
+	sum := &statsSum{own, make(map[string]*pealv1.Node, len(nodes))}
+	for _, n := range nodes {
+		sum.nodes[n.GetName()] = n
+	}
+	sum.tell(name, own)
+	return sum
+}
+
+// tell sets what the rows of a daemon say of it.
+func (s *statsSum) tell(node string, figures *pealv1.StatsResponse) {
+	for _, row := range figures.GetShards() {
+		row.Node = node
+	}
+	if n := s.nodes[node]; n != nil {
+		n.Connections, n.Users = figures.GetTotal().GetConnections(), figures.GetUsers()
+		n.Version, n.StartedAt = figures.GetVersion(), figures.GetStartedAt()
+	}
+}
+
+// add adds another daemon's figures.
+func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
+	s.tell(node, other)
+	sum := s.reply
+	sum.Shards = append(sum.Shards, other.GetShards()...)
+	addShard(sum.GetTotal(), other.GetTotal())
+	sum.Users += other.GetUsers()
+	sum.Topics += other.GetTopics()
+	sum.Published += other.GetPublished()
+	sum.MaxConnections += other.GetMaxConnections()
+	if resumes := sum.GetResumes(); resumes != nil {
+		resumes.Replayed += other.GetResumes().GetReplayed()
+		resumes.Ended += other.GetResumes().GetEnded()
+		resumes.Resets = addCounts(resumes.GetResets(), other.GetResumes().GetResets())
+	}
+	if by := sum.GetPublishedByAudience(); by != nil {
+		by.Broadcast += other.GetPublishedByAudience().GetBroadcast()
+		by.User += other.GetPublishedByAudience().GetUser()
+		by.Topic += other.GetPublishedByAudience().GetTopic()
+	}
+	if d := sum.GetDescriptors(); d != nil {
+		d.Used += other.GetDescriptors().GetUsed()
+		d.Allowed += other.GetDescriptors().GetAllowed()
+	}
+	addHistogram(sum.GetLatency(), other.GetLatency())
+}
+
+// sort puts the rows into order.
+func (s *statsSum) sort() {
+	slices.SortStableFunc(s.reply.GetShards(), func(a, b *pealv1.ShardStats) int {
+		return cmp.Or(cmp.Compare(a.GetNode(), b.GetNode()), cmp.Compare(a.GetShard(), b.GetShard()))
+	})
+}
+
+func addShard(sum, other *pealv1.ShardStats) {
+	sum.Connections += other.GetConnections()
+	sum.AuthenticatedConnections += other.GetAuthenticatedConnections()
+	sum.Connected += other.GetConnected()
+	sum.Disconnected = addCounts(sum.GetDisconnected(), other.GetDisconnected())
+	sum.Delivered += other.GetDelivered()
+	sum.Dropped = addCounts(sum.GetDropped(), other.GetDropped())
+	sum.Bytes += other.GetBytes()
+	sum.QueuedBytes += other.GetQueuedBytes()
+	sum.WaitingEvents += other.GetWaitingEvents()
+	sum.Lag = durationpb.New(max(sum.GetLag().AsDuration(), other.GetLag().AsDuration()))
+}
+
+func addCounts(sum, other map[string]int64) map[string]int64 {
+	if sum == nil {
+		sum = make(map[string]int64, len(other))
+	}
+	for name, n := range other {
+		sum[name] += n
+	}
+	return sum
+}
+
+// addHistogram leaves out one whose bounds are others, as those of another
+// version may be.
+func addHistogram(sum, other *pealv1.Histogram) {
+	same := slices.EqualFunc(sum.GetBuckets(), other.GetBuckets(), func(a, b *pealv1.HistogramBucket) bool {
+		return a.GetUpperBound() == b.GetUpperBound()
+	})
+	if !same || sum == nil {
+		return
+	}
+	for i, b := range other.GetBuckets() {
+		sum.Buckets[i].Count += b.GetCount()
+	}
+	sum.Count += other.GetCount()
+	sum.Sum += other.GetSum()
+}

@@ -1,0 +1,72 @@
+package presence
+
+import (
+	"github.com/nats-io/nats-server/v2/server/gsl"
+
+	presencev1 "github.com/peald/peald/gen/peal/presence/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// counts are the streams that a daemon has announced.
+type counts struct {
+	streams, anonymous int
+	users, topics      map[string]uint32
+	patterns           *gsl.GenericSublist[string] // those of topics that are
+}
+
+func newCounts() *counts {
+	return &counts{users: make(map[string]uint32), topics: make(map[string]uint32), patterns: gsl.NewSublist[string]()}
+}
+
+// apply takes in an announcement.
+func (c *counts) apply(a *presencev1.Announcement) {
+	c.streams, c.anonymous = int(a.GetStreams()), int(a.GetAnonymous())
+	c.add(a.GetChanged())
+}
+
+// add takes in counts that replace those of before.
+func (c *counts) add(changed *presencev1.Counts) {
+	for _, u := range changed.GetUsers() {
+		if u.GetStreams() == 0 {
+			delete(c.users, u.GetName())
+		} else {
+			c.users[u.GetName()] = u.GetStreams()
+		}
+	}
+	for _, t := range changed.GetTopics() {
+		_, had := c.topics[t.GetName()]
+		has := t.GetStreams() > 0
+		if has {
+			c.topics[t.GetName()] = t.GetStreams()
+		} else {
+			delete(c.topics, t.GetName())
+		}
+		if had == has || !(broker.Topic{Name: t.GetName()}).IsPattern() {
+			continue
+		}
+		// They are valid, and gsl takes all that are; one that it doesn't
+		// take stands for nothing.
+		if has {
+			_ = c.patterns.Insert(t.GetName(), t.GetName())
+		} else {
+			_ = c.patterns.Remove(t.GetName(), t.GetName())
+		}
+	}
+}
+
+// of counts the streams of an audience; one of several patterns that match may
+// be counted for each.
+func (c *counts) of(to broker.Audience) int {
+	if user, ok := to.User(); ok {
+		return int(c.users[user])
+	}
+	topic, ok := to.Topic()
+	if !ok {
+		return c.streams
+	}
+	sum := int(c.topics[topic])
+	if c.patterns.Count() > 0 {
+		c.patterns.Match(topic, func(pattern string) { sum += int(c.topics[pattern]) })
+	}
+	return min(sum, c.streams)
+}
