@@ -107,7 +107,11 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		}
 		p.publish = p.member.node
 	}
-	if p.streams, err = ssehttp.New(streamsConfig(cfg, who, descriptors.streams, log), p.broker, who.verifier()); err != nil {
+	streams := streamsConfig(cfg, who, descriptors.streams, log)
+	if p.member != nil {
+		streams.Elsewhere = p.member.directory.Elsewhere
+	}
+	if p.streams, err = ssehttp.New(streams, p.broker, who.verifier()); err != nil {
 		return nil, fmt.Errorf("streams: %w", err)
 	}
 	var browsers http.Handler = p.streams
@@ -124,7 +128,11 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
 	p.proxies.Listener = newSlotListener(bound.sse, p.slots)
 	p.trust(cfg.SSE)
-	p.control = control.New(p.controlConfig(cfg, descriptors.streams), p.publish, who.minter())
+	calls := p.controlConfig(cfg, descriptors.streams)
+	if p.member != nil {
+		calls.Cluster = p.member.directory
+	}
+	p.control = control.New(calls, p.publish, who.minter())
 	p.grpc = newGRPCServer(p.control, callerTLS)
 	p.reloads = newReloads()
 	measured := []prometheus.Collector{newFigures(sources{
@@ -137,7 +145,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		version:        opts.Version,
 	}), p.control.Metrics(), p.reloads}
 	if p.member != nil {
-		measured = append(measured, p.member.node)
+		measured = append(measured, p.member.node, p.member.directory)
 	}
 	metrics, err := metricsHandler(opts.Registry, log, measured...)
 	if err != nil {

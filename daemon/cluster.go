@@ -9,8 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/cluster"
+	"github.com/peald/peald/internal/presence"
 )
 
 const (
@@ -26,7 +29,8 @@ const (
 
 // member is the daemon's place in its cluster.
 type member struct {
-	node *cluster.Node
+	node      *cluster.Node
+	directory *presence.Directory
 
 	mu      sync.Mutex
 	leaving bool
@@ -63,19 +67,41 @@ func (p *parts) newMember(cfg Config) (*member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	return &member{node: node}, nil
+	started := time.Now()
+	directory := presence.New(presence.Config{
+		Conn:    node.Conn(),
+		Cluster: cfg.Cluster.Name,
+		Node:    node.Name(),
+		Broker:  p.broker,
+		Standing: func() presence.Standing {
+			is := node.Standing()
+			return presence.Standing{
+				Serving: is.Serving, Reason: is.Reason, Version: p.opts.Version, StartedAt: started,
+				Leader: is.Leader, Replica: is.Replica, Quorum: is.Quorum,
+				AppliedEntry: int64(is.Applied), LagEntries: int64(is.Lag), GapFills: is.GapFills,
+			}
+		},
+		Logger: p.log,
+	})
+	node.Estimate(directory.Recipients)
+	return &member{node: node, directory: directory}, nil
 }
 
 // run has the node take part in its cluster until ctx ends, and health say
 // whether it does.
 func (m *member) run(ctx context.Context, service *control.Service) error {
-	return m.node.Run(ctx, func(serving bool) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if !m.leaving {
-			service.SetServing(serving)
-		}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error {
+		return m.node.Run(ctx, func(serving bool) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if !m.leaving {
+				service.SetServing(serving)
+			}
+		})
 	})
+	both.Go(func() error { return m.directory.Run(ctx, service) })
+	return both.Wait()
 }
 
 // leave has health say that the daemon is not serving, whatever becomes of the
@@ -84,6 +110,7 @@ func (m *member) leave(service *control.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.leaving = true
+	m.directory.SetDraining(true)
 	service.SetServing(false)
 }
 

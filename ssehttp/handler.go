@@ -49,6 +49,10 @@ type Config struct {
 	// that one user and one address may hold; 0 for no bound.
 	MaxConnectionsPerUser    int
 	MaxConnectionsPerAddress int
+	// Elsewhere says how many streams a user has on other daemons, which count
+	// for MaxConnectionsPerUser too; nil where there are none. It can't be
+	// changed.
+	Elsewhere func(user string) int
 	// MaxConnectsPerSecond is how many streams may be opened in a second; 0
 	// for no bound.
 	MaxConnectsPerSecond int
@@ -111,7 +115,7 @@ type Handler struct {
 // New returns a handler that opens streams on b, whose Close must be called.
 // Without a verifier every token is refused.
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
-	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(), log: cfg.Logger}
+	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger}
 	h.Reconfigure(cfg, v)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

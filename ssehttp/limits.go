@@ -11,10 +11,11 @@ import (
 type limits struct {
 	users     *tally[string]
 	addresses *tally[netip.Addr]
+	elsewhere func(user string) int // nil where there is nowhere else
 }
 
-func newLimits() limits {
-	return limits{newTally[string](), newTally[netip.Addr]()}
+func newLimits(elsewhere func(user string) int) limits {
+	return limits{newTally[string](), newTally[netip.Addr](), elsewhere}
 }
 
 // place is what a stream has of the limits. It is nil where the rules have
@@ -51,7 +52,11 @@ func (p *place) seat(user string, rules *rules) *refusal {
 	if p == nil || most == 0 || user == "" {
 		return nil
 	}
-	if !p.limits.users.take(user, most) {
+	here := most
+	if p.limits.elsewhere != nil {
+		here -= p.limits.elsewhere(user)
+	}
+	if !p.limits.users.take(user, here) {
 		return refuse(UserLimit, http.StatusTooManyRequests, "this user has as many streams open as one may have, which is %d", most)
 	}
 	p.user = user

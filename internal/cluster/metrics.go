@@ -14,7 +14,7 @@ type figures struct {
 	batches        prometheus.Histogram
 	appendRetries  prometheus.Counter
 	appendsGivenUp prometheus.Counter
-	gapFills       prometheus.Counter
+	gapFills       prometheus.CounterFunc
 
 	serving, quorum, leads, entries, applied, lag, members *prometheus.Desc
 }
@@ -40,14 +40,16 @@ func newFigures(n *Node) *figures {
 		}),
 		appendRetries:  counter("append_retries_total", "Attempts to append to the cluster's log that failed and were repeated."),
 		appendsGivenUp: counter("appends_given_up_total", "Batches that the cluster's log has not taken in time."),
-		gapFills:       counter("gap_fills_total", "Times that entries of the cluster's log were read again, since they did not come by themselves."),
-		serving:        desc("serving", "Whether the node has its cluster's log, up to now."),
-		quorum:         desc("quorum", "Whether the log's leader has answered lately, and enough replicas follow it."),
-		leads:          desc("leads", "Whether the node leads the cluster's log."),
-		entries:        desc("log_entry", "The last entry that the cluster's log is known to have."),
-		applied:        desc("applied_entry", "The last entry of the cluster's log that the node has taken in."),
-		lag:            desc("lag_entries", "Entries of the cluster's log that the node has yet to take in."),
-		members:        desc("log_replicas", "Replicas of the cluster's log that follow, its leader among them."),
+		gapFills: prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "peald_cluster_gap_fills_total", Help: "Times that entries of the cluster's log were read again, since they did not come by themselves.",
+		}, func() float64 { return float64(n.gapFills.Load()) }),
+		serving: desc("serving", "Whether the node has its cluster's log, up to now."),
+		quorum:  desc("quorum", "Whether the log's leader has answered lately, and enough replicas follow it."),
+		leads:   desc("leads", "Whether the node leads the cluster's log."),
+		entries: desc("log_entry", "The last entry that the cluster's log is known to have."),
+		applied: desc("applied_entry", "The last entry of the cluster's log that the node has taken in."),
+		lag:     desc("lag_entries", "Entries of the cluster's log that the node has yet to take in."),
+		members: desc("log_replicas", "Replicas of the cluster's log that follow, its leader among them."),
 	}
 }
 

@@ -43,6 +43,9 @@ type Node struct {
 	doubt    *position // an entry that the stream's leader didn't have
 	doubted  time.Time // since when
 
+	gapFills  atomic.Int64
+	elsewhere func(broker.Audience) int // how many streams others have; nil where unknown
+
 	mu       sync.Mutex
 	state    state
 	onChange func(serving bool) // called under mu
@@ -219,7 +222,13 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) (broker.Receipt, error) { return n.appender.wait(ctx, s) }, nil
+	return func(ctx context.Context) (broker.Receipt, error) {
+		receipt, err := n.appender.wait(ctx, s)
+		if err == nil && n.elsewhere != nil {
+			receipt.Recipients += n.elsewhere(m.Audience)
+		}
+		return receipt, err
+	}, nil
 }
 
 // Users lists users, as broker.Broker does.

@@ -130,7 +130,7 @@ func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 func (r *reader) fill(ctx context.Context, upTo uint64) error {
 	n := r.node
 	for r.next <= upTo {
-		n.figures.gapFills.Inc()
+		n.gapFills.Add(1)
 		err := r.fillSome(ctx)
 		if errors.Is(err, errOtherLog) || errors.Is(err, broker.ErrClosed) || ctx.Err() != nil {
 			return err

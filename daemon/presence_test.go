@@ -1,0 +1,140 @@
+package daemon_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// until asks again and again until good is true of the answer.
+func until[R any](t *testing.T, ask func(context.Context) (R, error), good func(R) bool) R {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		reply, err := ask(t.Context())
+		if err == nil && good(reply) {
+			return reply
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the answer stays %v, %v", reply, err)
+		}
+	}
+}
+
+func statusOf(t *testing.T, url string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
+	daemons := pealdtest.StartCluster(t, 3, func(cfg *daemon.Config) {
+		cfg.SSE.MaxConnectionsPerUser = 2
+		cfg.Auth.JWT.HMACSecret = "a secret that all daemons of the cluster share"
+	})
+	asked := daemons[0].Control(t)
+	until(t, func(ctx context.Context) (*pealv1.StatsResponse, error) {
+		return asked.Stats(ctx, &pealv1.StatsRequest{})
+	},
+		func(r *pealv1.StatsResponse) bool { return len(r.GetNodes()) == 3 && len(r.GetMissingNodes()) == 0 })
+
+	alice, bob := daemons[0].Events(t, "alice"), daemons[2].Events(t, "bob")
+	atSecond, atThird := daemons[1].Events(t, "alice"), daemons[2].Events(t, "alice")
+	stream(t, client(t), alice)
+	stream(t, client(t), atSecond)
+	stream(t, client(t), bob)
+
+	// Her two streams are on two nodes, and the third is one too many on any.
+	until(t, func(context.Context) (int, error) { return statusOf(t, atThird), nil },
+		func(status int) bool { return status == http.StatusTooManyRequests })
+	reply := until(t, func(ctx context.Context) (*pealv1.BroadcastResponse, error) {
+		return asked.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hello"})
+	}, func(r *pealv1.BroadcastResponse) bool { return r.GetRecipients() == 3 })
+	if reply.GetId() == "" {
+		t.Error("a broadcast has no id")
+	}
+	users, err := asked.ListUsers(t.Context(), &pealv1.ListUsersRequest{})
+	if err != nil || len(users.GetUsers()) != 2 || users.GetUsers()[0].GetConnections() != 2 || len(users.GetMissingNodes()) > 0 {
+		t.Errorf("users are %v, %v", users, err)
+	}
+
+	watching, err := asked.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for {
+		e, err := watching.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.GetSnapshotComplete() != nil {
+			break
+		}
+		told = append(told, e.GetPresent().GetUserId())
+	}
+	if !slices.Equal(told, []string{"alice", "bob"}) {
+		t.Errorf("present are %q", told)
+	}
+
+	ended, err := asked.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Hour)})
+	if err != nil || ended.GetConnections() != 2 || len(ended.GetMissingNodes()) > 0 {
+		t.Errorf("%v, %v", ended, err)
+	}
+	for _, url := range []string{alice, atSecond, atThird} {
+		if status := statusOf(t, url); status != http.StatusNoContent {
+			t.Errorf("whoever is to stay away gets %d", status)
+		}
+	}
+	for left := int32(1); left >= 0; left-- {
+		e, err := watching.Recv()
+		if err != nil || e.GetEnded().GetUserId() != "alice" || e.GetEnded().GetConnections() != left {
+			t.Fatalf("told %v, %v", e, err)
+		}
+	}
+
+	figures, err := asked.Stats(t.Context(), &pealv1.StatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaders := 0
+	for _, n := range figures.GetNodes() {
+		if n.GetLeader() {
+			leaders++
+		}
+		if n.GetState() != pealv1.NodeState_NODE_STATE_SERVING || !n.GetReplica() || !n.GetQuorum() {
+			t.Errorf("a node is %v", n)
+		}
+	}
+	if leaders != 1 {
+		t.Errorf("%d nodes lead the log", leaders)
+	}
+
+	// One ends in good order: its streams are told to have ended, and it is no
+	// node any more.
+	daemons[2].Stop(t)
+	if e, err := watching.Recv(); err != nil || e.GetEnded().GetUserId() != "bob" || e.GetEnded().GetConnections() != 0 {
+		t.Errorf("told %v, %v", e, err)
+	}
+	until(t, func(ctx context.Context) (*pealv1.StatsResponse, error) {
+		return asked.Stats(ctx, &pealv1.StatsRequest{})
+	},
+		func(r *pealv1.StatsResponse) bool { return len(r.GetNodes()) == 2 && len(r.GetMissingNodes()) == 0 })
+}

@@ -1,0 +1,54 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// Standing is how a node is.
+type Standing struct {
+	// Serving says whether the node has its log, up to now, and Reason why
+	// not.
+	Serving bool
+	Reason  string
+	// Leader and Replica say whether the node leads the log, and holds a
+	// replica of it.
+	Leader, Replica bool
+	// Quorum says whether the log's leader has answered lately, and enough
+	// replicas follow it.
+	Quorum bool
+	// Applied is the last entry of the log that the node has taken in, Lag how
+	// many it has yet to take in, and GapFills how often it had to ask for what
+	// did not come by itself.
+	Applied, Lag uint64
+	GapFills     int64
+}
+
+// Standing is how the node is now.
+func (n *Node) Standing() Standing {
+	n.mu.Lock()
+	s := n.state
+	n.mu.Unlock()
+	applied := n.applied.Load()
+	return Standing{
+		Serving:  s.serving,
+		Reason:   s.reason,
+		Leader:   s.leader == n.name,
+		Replica:  slices.ContainsFunc(s.members, func(m Member) bool { return m.Name == n.name }),
+		Quorum:   time.Since(s.quorum) < replicaSilence,
+		Applied:  applied,
+		Lag:      max(s.known, applied) - applied,
+		GapFills: n.gapFills.Load(),
+	}
+}
+
+// Conn is the node's connection to NATS, which ends with the node.
+func (n *Node) Conn() *nats.Conn { return n.conn }
+
+// Estimate has receipts count the streams that elsewhere says others have. It
+// is to be called before anything is published.
+func (n *Node) Estimate(elsewhere func(broker.Audience) int) { n.elsewhere = elsewhere }
