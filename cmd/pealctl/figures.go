@@ -52,7 +52,7 @@ func perSecond(n int64, passed time.Duration) string {
 // other.
 func alignOf(header any) text.Align {
 	switch header {
-	case "disconnected", "dropped", "shard":
+	case "disconnected", "dropped", "shard", "node", "state", "version", "log", "quorum":
 		return text.AlignLeft
 	default:
 		return text.AlignRight

@@ -55,6 +55,7 @@ func (s *session) print(reply proto.Message, rows func(table.Writer)) error {
 	t := newTable()
 	rows(t)
 	_, err := fmt.Fprintln(s.stdout, t.Render())
+	s.warnOfMissing(reply)
 	return err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -171,10 +172,18 @@ func shardRows(reply *pealv1.StatsResponse) func(table.Writer) {
 	return func(t table.Writer) {
 		header(t, "shard", "streams", "of users", "connected", "disconnected", "delivered", "dropped", "sent", "queued", "lag")
 		for _, shard := range reply.GetShards() {
-			t.AppendRow(row(shard.GetShard(), shard))
+			t.AppendRow(row(shardName(shard), shard))
 		}
 		t.AppendRow(row("all", reply.GetTotal()))
 	}
+}
+
+// shardName is what a shard's row is called, in a cluster by its node too.
+func shardName(shard *pealv1.ShardStats) string {
+	if shard.GetNode() == "" {
+		return strconv.Itoa(int(shard.GetShard()))
+	}
+	return fmt.Sprintf("%s/%d", escaped(shard.GetNode()), shard.GetShard())
 }
 
 // rateRows shows what there is now, and what came since before, a second: few
@@ -198,12 +207,12 @@ func rateRows(reply, before *pealv1.StatsResponse, passed time.Duration) func(ta
 		header(t, "shard", "streams", "of users", "events/s", "sent/s", "queued", "drops/s", "opens/s", "ends/s")
 		// The sum comes first: on a low terminal the last rows are cut.
 		t.AppendRow(row("all", reply.GetTotal(), before.GetTotal()))
-		for i, shard := range reply.GetShards() {
-			var was *pealv1.ShardStats
-			if i < len(before.GetShards()) {
-				was = before.GetShards()[i]
-			}
-			t.AppendRow(row(shard.GetShard(), shard, was))
+		was := make(map[string]*pealv1.ShardStats)
+		for _, shard := range before.GetShards() {
+			was[shardName(shard)] = shard
+		}
+		for _, shard := range reply.GetShards() {
+			t.AppendRow(row(shardName(shard), shard, was[shardName(shard)]))
 		}
 	}
 }

@@ -45,6 +45,7 @@ func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient,
 		if page, err = c.ListTopics(ctx, request); err == nil {
 			listed.Topics = append(listed.Topics, page.GetTopics()...)
 			listed.NextPageToken = page.GetNextPageToken()
+			listed.MissingNodes = together(listed.GetMissingNodes(), page.GetMissingNodes())
 		}
 	}
 	if err != nil {

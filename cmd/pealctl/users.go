@@ -35,6 +35,7 @@ func newUsers(s *session) *cobra.Command {
 					}
 					reply.Users = append(reply.Users, page.GetUsers()...)
 					reply.NextPageToken = page.GetNextPageToken()
+					reply.MissingNodes = together(reply.GetMissingNodes(), page.GetMissingNodes())
 					request.PageToken = page.GetNextPageToken()
 					return nil
 				})

@@ -1,0 +1,50 @@
+package main_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+func TestNodes(t *testing.T) {
+	d := startDaemon(t)
+	d.stats = func() *pealv1.StatsResponse { return &pealv1.StatsResponse{} }
+	if r := d.pealctl(t, []string{"nodes"}); r.status != 1 || !strings.Contains(r.stderr, "of no cluster") {
+		t.Errorf("without a cluster: %d %q", r.status, r.stderr)
+	}
+	d.stats = func() *pealv1.StatsResponse {
+		now := time.Now()
+		return &pealv1.StatsResponse{MissingNodes: []string{"b"}, Nodes: []*pealv1.Node{
+			{
+				Name: "a", State: pealv1.NodeState_NODE_STATE_SERVING, Answering: true, Version: "v1", Connections: 7, Users: 5,
+				StartedAt: timestamppb.New(now.Add(-time.Hour)), LastHeard: timestamppb.New(now), Leader: true, Replica: true, Quorum: true,
+				AppliedEntry: 88, LagEntries: 2, GapFills: 3,
+			},
+			{
+				Name: "b", State: pealv1.NodeState_NODE_STATE_LOST, Reason: "it is not heard of", Version: "v1", Replica: true,
+				StartedAt: timestamppb.New(now.Add(-time.Minute)), LastHeard: timestamppb.New(now.Add(-time.Minute)),
+			},
+		}}
+	}
+	r := d.pealctl(t, []string{"nodes"})
+	var rows []string
+	for line := range strings.Lines(r.stdout) {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"NODE STATE STREAMS USERS VERSION UP LOG QUORUM ENTRY LAG GAPS HEARD",
+		"a* serving 7 5 v1 1h0m0s leader yes 88 2 3 0s ago",
+		"b lost 0 0 v1 1m0s replica no 0 0 0 1m0s ago",
+		"b: it is not heard of",
+	}
+	if r.status != 0 || strings.Join(rows, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s%s", r.stdout, r.stderr)
+	}
+	if !strings.Contains(r.stderr, "not answered in time: b.") {
+		t.Errorf("of the node that is missing it says %q", r.stderr)
+	}
+}
