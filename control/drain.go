@@ -11,7 +11,7 @@ import (
 )
 
 // drainReport is the time between two reports of how far a drain is.
-const drainReport = 250 * time.Millisecond
+const drainReport = 100 * time.Millisecond
 
 // Drain implements pealv1.ControlServiceServer.
 func (s *Service) Drain(_ *pealv1.DrainRequest, stream grpc.ServerStreamingServer[pealv1.DrainResponse]) error {
@@ -21,17 +21,15 @@ func (s *Service) Drain(_ *pealv1.DrainRequest, stream grpc.ServerStreamingServe
 	s.end()
 	tick := time.NewTicker(drainReport)
 	defer tick.Stop()
-	for over := false; ; {
+	for {
 		left := s.broker.Stats().Total.Connections
 		if err := stream.Send(&pealv1.DrainResponse{Connections: toInt32(left)}); err != nil {
 			return fmt.Errorf("telling how far the drain is: %w", err)
 		}
-		if left == 0 || over {
+		if left == 0 {
 			return nil
 		}
 		select {
-		case <-s.draining:
-			over = true // whatever is left
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-tick.C:

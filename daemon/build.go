@@ -29,6 +29,7 @@ type parts struct {
 	demo       bool
 	opts       Options
 	told       chan struct{} // closed by tell
+	restLeft   atomic.Bool   // callers of REST are to connect anew
 	tell       func()        // has the daemon end
 
 	broker  *broker.Broker
@@ -126,7 +127,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	p.floods = newFloods()
 	p.sse = newHTTPServer(p.floods.guard(browsers), browserTLS, log)
 	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
-	p.proxies.Listener = newSlotListener(bound.sse, p.slots)
+	p.proxies.Listener = newSlotListener(bound.browsers, p.slots)
 	p.trust(cfg.SSE)
 	calls := p.controlConfig(cfg, descriptors.streams)
 	if p.member != nil {
@@ -168,7 +169,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	if err != nil {
 		return nil, err
 	}
-	p.rest = newHTTPServer(withPage, nil, log)
+	p.rest = newHTTPServer(p.untilLeft(withPage), nil, log)
 	return p, nil
 }
 

@@ -42,6 +42,7 @@ type SSE struct {
 	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"The header in which trusted proxies say whom they speak for: X-Forwarded-For, or Forwarded (RFC 7239). The other one is not believed."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Whether trusted proxies begin each connection with a header of the PROXY protocol, version 1 or 2. They then have to."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How bytes get to browsers: epoll holds a stream over plain HTTP/1.1 as a bare descriptor, which is by far the cheapest and Linux's own; nethttp has a goroutine a stream; auto is epoll where it can be had."`
+	ReusePort             bool          `mapstructure:"reuse_port" doc:"Let another daemon of the same user listen at the same time on all three addresses (SO_REUSEPORT), so that it takes connections before this one ends. Linux's own; not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
 

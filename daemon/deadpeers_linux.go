@@ -19,14 +19,24 @@ import (
 func loseDeadPeers(lc *net.ListenConfig, after time.Duration) {
 	lc.KeepAlive = -1
 	lc.Control = func(_, _ string, socket syscall.RawConn) error {
-		return socket.Control(func(fd uintptr) {
-			setUserTimeout(fd, after)
-			set := func(level, option, value int) { _ = unix.SetsockoptInt(int(fd), level, option, value) }
-			set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-			set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
-			set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
-		})
+		return socket.Control(func(fd uintptr) { setDeadPeers(fd, after) })
 	}
+}
+
+// loseDeadPeersOf does the same for a socket that listens already.
+func loseDeadPeersOf(listener *net.TCPListener, after time.Duration) error {
+	return onSocket(listener, func(fd int) error {
+		setDeadPeers(uintptr(fd), after)
+		return nil
+	})
+}
+
+func setDeadPeers(fd uintptr, after time.Duration) {
+	setUserTimeout(fd, after)
+	set := func(level, option, value int) { _ = unix.SetsockoptInt(int(fd), level, option, value) }
+	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
 }
 
 // loseDeadPeersAfter sets anew how long that is, for the connections that a

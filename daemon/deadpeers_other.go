@@ -12,3 +12,5 @@ import (
 func loseDeadPeers(*net.ListenConfig, time.Duration) {}
 
 func loseDeadPeersAfter(*net.TCPListener, time.Duration) {}
+
+func loseDeadPeersOf(*net.TCPListener, time.Duration) error { return nil }

@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"context"
+	"net"
+	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,8 +37,9 @@ func (p *parts) end(calls *connections) {
 	} else {
 		p.member.leave(p.control)
 	}
+	calling := p.handOver(ctx, calls)
 	p.streams.Drain()
-	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare); err != nil {
+	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare-time.Since(start)); err != nil {
 		p.log.Warn("streams were cut", "streams", p.streams.Open(), "reason", err)
 	}
 	p.control.EndCalls()
@@ -51,10 +55,61 @@ func (p *parts) end(calls *connections) {
 	var servers errgroup.Group
 	servers.Go(func() error { return p.rest.end(ctx) })
 	servers.Go(func() error { return p.endGRPC(ctx, calls) })
+	servers.Go(calling.Wait)
 	if err := servers.Wait(); err != nil {
 		p.log.Warn("calls were cut", "reason", err)
 	}
 	p.log.Info("ended", "took", time.Since(start).Round(time.Millisecond).String())
+}
+
+// handOver leaves the listeners to another daemon, where there is one that
+// accepts on them too. Callers of the control plane then go over to it first,
+// since it is there that streams go: calls of a server that has been left are
+// waited for by what is returned. The daemon goes on with its streams.
+func (p *parts) handOver(ctx context.Context, calls *connections) *errgroup.Group {
+	var calling errgroup.Group
+	doors := []net.Listener{p.bound.browsers, p.bound.grpc, p.bound.rest}
+	var left [3]bool
+	var leaving sync.WaitGroup
+	for i, listener := range doors {
+		if d, ok := listener.(*door); ok {
+			leaving.Go(func() { left[i] = d.leave(ctx) })
+		}
+	}
+	leaving.Wait()
+	browsers, grpc, rest := left[0], left[1], left[2]
+	if !browsers && !grpc && !rest {
+		return &calling
+	}
+	p.log.Info("another daemon accepts", "browsers", browsers, "grpc", grpc, "rest", rest)
+	p.restLeft.Store(rest)
+	select {
+	case <-time.After(handshake):
+	case <-ctx.Done():
+	}
+	if grpc {
+		p.control.EndCalls()
+		calling.Go(func() error { return p.endGRPC(ctx, calls) })
+	}
+	if browsers {
+		calling.Go(func() error { return p.sse.end(ctx) })
+	}
+	if rest {
+		calling.Go(func() error { return p.rest.end(ctx) })
+	}
+	return &calling
+}
+
+// untilLeft asks callers to connect anew, once another daemon is there for them:
+// a connection that is closed on one who is about to use it again looks like a
+// failure.
+func (p *parts) untilLeft(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.restLeft.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // endGRPC waits for the calls that are being served, or cuts them when ctx

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -42,34 +43,92 @@ func CurlTarget(addr string) string {
 // listeners are a daemon's sockets. They are bound before anything runs, so
 // that an address that cannot be had is an error of the start.
 type listeners struct {
-	sse        *net.TCPListener
-	grpc, rest net.Listener
+	sse                  *net.TCPListener
+	browsers, grpc, rest net.Listener // of sse, and the control plane's; doors, where others have them too
 }
 
-func listen(ctx context.Context, cfg Config) (_ listeners, err error) {
+func listen(ctx context.Context, cfg Config, inherited Inherited) (_ listeners, err error) {
 	var l listeners
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	if l.sse, err = listenTCP(ctx, forBrowsers(deadAfter(cfg)), "sse.addr", cfg.SSE.Addr); err != nil {
+	share := cfg.SSE.ReusePort
+	if inherited.SSE != nil {
+		l.sse, err = inherited.listenForBrowsers(cfg)
+	} else {
+		l.sse, err = listenTCP(ctx, shared(forBrowsers(deadAfter(cfg)), share), "sse.addr", cfg.SSE.Addr)
+	}
+	if err != nil {
 		return l, err
 	}
-	if l.grpc, err = listenControl(ctx, "grpc.addr", cfg.GRPC.Addr, cfg.GRPC.SocketMode); err != nil {
+	if l.browsers, err = behindDoor(l.sse, share, inherited.SSE); err != nil {
 		return l, err
 	}
-	l.rest, err = listenControl(ctx, "rest.addr", cfg.REST.Addr, cfg.REST.SocketMode)
+	if l.grpc = inherited.GRPC; l.grpc == nil {
+		if l.grpc, err = listenControl(ctx, "grpc.addr", cfg.GRPC.Addr, cfg.GRPC.SocketMode, share); err != nil {
+			return l, err
+		}
+	}
+	if l.grpc, err = behindDoor(l.grpc, share, inherited.GRPC); err != nil {
+		return l, err
+	}
+	if l.rest = inherited.REST; l.rest == nil {
+		if l.rest, err = listenControl(ctx, "rest.addr", cfg.REST.Addr, cfg.REST.SocketMode, share); err != nil {
+			return l, err
+		}
+	}
+	l.rest, err = behindDoor(l.rest, share, inherited.REST)
 	return l, err
+}
+
+// behindDoor makes a door of a listener whose address others may have too. What
+// an earlier daemon had new connections steered to counts no more.
+func behindDoor(listener net.Listener, reusePort bool, inherited net.Listener) (net.Listener, error) {
+	switch {
+	case inherited != nil:
+		if err := boundAccept(listener); err != nil {
+			return listener, fmt.Errorf("a socket that was inherited: %w", err)
+		}
+		return newDoor(listener, false), nil
+	case reusePort:
+		unsteer(listener)
+		return newDoor(listener, true), nil
+	default:
+		return listener, nil
+	}
+}
+
+// shared lets other processes listen where lc does, if share is true.
+func shared(lc net.ListenConfig, share bool) net.ListenConfig {
+	if !share {
+		return lc
+	}
+	before := lc.Control
+	lc.Control = func(network, addr string, socket syscall.RawConn) error {
+		if before != nil {
+			if err := before(network, addr, socket); err != nil {
+				return err
+			}
+		}
+		var err error
+		if ctlErr := socket.Control(func(fd uintptr) { err = reusePort(fd) }); ctlErr != nil {
+			return ctlErr
+		}
+		return err
+	}
+	lc.SetMultipathTCP(false) // whose sockets the system doesn't let itself be told of
+	return lc
 }
 
 // listenControl listens where the control plane is to be reached: on a TCP
 // address, or on a socket file with mode.
-func listenControl(ctx context.Context, key, addr string, mode FileMode) (net.Listener, error) {
+func listenControl(ctx context.Context, key, addr string, mode FileMode, share bool) (net.Listener, error) {
 	if path, _, ok := socketPath(addr); ok { // it was checked
 		return listenUnix(ctx, key, path, mode)
 	}
-	tcp, err := listenTCP(ctx, net.ListenConfig{}, key, addr)
+	tcp, err := listenTCP(ctx, shared(net.ListenConfig{}, share), key, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +180,14 @@ func (l listeners) addresses() Addresses {
 
 // address is where listener is bound to, as a setting has it.
 func address(listener net.Listener) string {
+	if d, ok := listener.(*door); ok {
+		listener = d.Listener
+	}
 	if file, ok := listener.(*socketFile); ok {
 		return unixScheme + file.path
+	}
+	if listener.Addr().Network() == "unix" {
+		return unixScheme + listener.Addr().String()
 	}
 	return listener.Addr().String()
 }
@@ -132,7 +197,7 @@ func (l listeners) close() {
 	if l.sse != nil {
 		_ = l.sse.Close()
 	}
-	for _, listener := range []net.Listener{l.grpc, l.rest} {
+	for _, listener := range []net.Listener{l.browsers, l.grpc, l.rest} {
 		if listener != nil {
 			_ = listener.Close()
 		}

@@ -62,6 +62,7 @@ func (p *parts) reload(r Reload) {
 // change changes what runs, all of it or, with an error, nothing. It returns
 // the keys of what has changed.
 func (p *parts) change(given Config) (changed []string, _ error) {
+	given = p.opts.Inherited.over(given)
 	if err := given.Validate(); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	// the caller's to shut down.
 	Tracer trace.TracerProvider
 
+	// Inherited are the sockets that the process was started with.
+	Inherited Inherited
+
 	// Ready is called once all listeners accept. Its error ends the daemon.
 	Ready func(Addresses) error
 
@@ -56,6 +59,7 @@ type Options struct {
 // and returns nil when none of its goroutines is left. An error is why it could
 // not start or go on.
 func Run(ctx context.Context, cfg Config, opts Options) error {
+	cfg = opts.Inherited.over(cfg)
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -75,7 +79,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	bound, err := listen(ctx, cfg)
+	bound, err := listen(ctx, cfg, opts.Inherited)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -67,7 +69,7 @@ func (s *slots) close() {
 // slotListener accepts a connection only when there is a slot for it; the
 // system keeps the others waiting.
 type slotListener struct {
-	*net.TCPListener
+	net.Listener // of TCP
 
 	slots   *slots
 	release func()       // slots.release, made once and not for each connection
@@ -75,8 +77,8 @@ type slotListener struct {
 	credit  int          // connections that may be accepted at once although there are many
 }
 
-func newSlotListener(listener *net.TCPListener, s *slots) *slotListener {
-	return &slotListener{TCPListener: listener, slots: s, release: s.release}
+func newSlotListener(listener net.Listener, s *slots) *slotListener {
+	return &slotListener{Listener: listener, slots: s, release: s.release}
 }
 
 const (
@@ -111,19 +113,24 @@ func (l *slotListener) Accept() (net.Conn, error) {
 	if !l.slots.acquire() {
 		return nil, net.ErrClosed
 	}
-	conn, err := l.AcceptTCP()
+	conn, err := l.Listener.Accept()
 	if err != nil {
 		l.slots.release()
 		return nil, err
 	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		l.slots.release()
+		return nil, errors.Join(fmt.Errorf("a %T is no connection of TCP", conn), conn.Close())
+	}
 	l.present.Add(1)
-	return &slotConn{TCPConn: conn, listener: l}, nil
+	return &slotConn{TCPConn: tcp, listener: l}, nil
 }
 
 // Close also ends an Accept that waits for a slot.
 func (l *slotListener) Close() error {
 	l.slots.close()
-	return l.TCPListener.Close()
+	return l.Listener.Close()
 }
 
 // slotConn is a connection and its slot.

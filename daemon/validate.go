@@ -97,6 +97,9 @@ func (c Config) checkListeners() *SettingError {
 		}
 		taken[at] = key
 	}
+	if c.SSE.ReusePort && !canReusePort {
+		return &SettingError{"sse.reuse_port", "true", "false on this system"}
+	}
 	for _, file := range []struct {
 		key  string
 		mode FileMode

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -92,6 +93,10 @@ func rootCommand(env []string) *cobra.Command {
 			return err
 		}
 		defer flush()
+		inherited, err := inheritedSockets()
+		if err != nil {
+			return err
+		}
 		reload := make(chan daemon.Reload)
 		reloading := startReloader(ctx, file, reload, again, func(file configFile) (daemon.Config, error) {
 			next, err := flags.loadFrom(file, env, demo)
@@ -109,6 +114,7 @@ func rootCommand(env []string) *cobra.Command {
 			Reload:     reload,
 			Version:    buildinfo.Version(),
 			Demo:       demo,
+			Inherited:  inherited,
 			Ready: func(bound daemon.Addresses) error {
 				log.Info("settings", "file", cmp.Or(file.name, "none"))
 				if demo {
@@ -116,9 +122,16 @@ func rootCommand(env []string) *cobra.Command {
 						return err
 					}
 				}
-				return ready.write(bound)
+				if err := ready.write(bound); err != nil {
+					return err
+				}
+				notify(log, sd.SdNotifyReady, "STATUS=accepting")
+				return nil
 			},
-			Ending: ready.remove,
+			Ending: func() {
+				ready.remove()
+				notify(log, stopping(cfg.Drain.Timeout)...)
+			},
 		})
 	}
 	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")

@@ -255,3 +255,73 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// told reads what a daemon tells systemd until it has told all of want.
+func told(t *testing.T, from net.Conn, want ...string) {
+	t.Helper()
+	if err := from.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	buf := make([]byte, 4096)
+	for _, line := range want {
+		for !strings.Contains("\n"+all.String()+"\n", "\n"+line+"\n") {
+			n, err := from.Read(buf)
+			if err != nil {
+				t.Fatalf("told %q, and not %q: %v", all.String(), line, err)
+			}
+			all.WriteString("\n" + string(buf[:n]))
+		}
+	}
+}
+
+func TestSystemdIsToldOfReadinessAndTheEnd(t *testing.T) {
+	t.Parallel()
+	folder, err := os.MkdirTemp("", "peald") // the test's own may have too long a name for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	path := filepath.Join(folder, "notify")
+	socket, err := new(net.ListenConfig).ListenPacket(t.Context(), "unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	p := startProcess(t, "export NOTIFY_SOCKET="+path, "--drain.timeout=7s")
+	conn, ok := socket.(net.Conn)
+	if !ok {
+		t.Fatalf("%T", socket)
+	}
+	told(t, conn, "READY=1")
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	told(t, conn, "STOPPING=1", "EXTEND_TIMEOUT_USEC=7000000")
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v", err)
+	}
+}
+
+func TestInheritedSocketsThatMeanNothing(t *testing.T) {
+	t.Parallel()
+	for names, says := range map[string]string{
+		"sse:other":  "are called sse, other, accepted: sse, grpc and rest, each once",
+		"rest:rest":  "are called rest, rest, accepted",
+		"a:a:a:a":    "are called a, a, a, a, accepted",
+		"a:b":        "are called a, b, accepted",
+		"sse":        "the socket sse that was inherited",
+		"peald.sock": "the socket peald.sock that was inherited",
+	} {
+		t.Run(names, func(t *testing.T) {
+			t.Parallel()
+			n := strings.Count(names, ":") + 1
+			// Files that are no sockets.
+			script := fmt.Sprintf("exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null; LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s exec peald", n, names)
+			out, err := exec.CommandContext(t.Context(), "sh", "-c", script).CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != statusFailed || !strings.Contains(string(out), says) {
+				t.Errorf("peald ends with %v and\n%s", err, out)
+			}
+		})
+	}
+}

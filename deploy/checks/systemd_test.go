@@ -50,8 +50,9 @@ func units(t *testing.T) []string {
 	return found
 }
 
-// runnable copies a unit and changes the path of the daemon to that of a
-// program that is here: systemd refuses a unit whose program is missing.
+// runnable copies the units and changes the path of the daemon to that of a
+// program that is here: systemd refuses a unit whose program is missing. It
+// returns where the copy of one of them is.
 func runnable(t *testing.T, unit string) string {
 	t.Helper()
 
@@ -60,5 +61,15 @@ func runnable(t *testing.T, unit string) string {
 		t.Fatal(err)
 	}
 
-	return write(t, filepath.Base(unit), strings.ReplaceAll(read(t, unit), "=/usr/bin/peald ", "="+here+" "))
+	// A socket's service is looked for beside it.
+	folder := t.TempDir()
+
+	for _, each := range units(t) {
+		text := strings.ReplaceAll(read(t, each), "=/usr/bin/peald ", "="+here+" ")
+		if err := os.WriteFile(filepath.Join(folder, filepath.Base(each)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	return filepath.Join(folder, filepath.Base(unit))
 }

@@ -20,6 +20,10 @@ const (
 	// drainTick is how often a shard that drains looks whose turn it is.
 	drainTick = 10 * time.Millisecond
 
+	// drainStride bounds how much of a drain's time a shard takes at once
+	// that was held up.
+	drainStride = 100 * time.Millisecond
+
 	// dismissTurn bounds how many streams leave the order in one go, since
 	// publishers wait for it.
 	dismissTurn = 256
@@ -80,16 +84,20 @@ type shedding struct {
 	begun   int64 // Unix nanoseconds
 	streams int   // that the shard had then
 	phase   float64
+	last    int64 // when keep was called last
+	passed  int64 // nanoseconds of drain.over
 }
 
 // keep is how many streams the shard may still have. The phase keeps shards
-// from ending theirs at the same moments.
+// from ending theirs at the same moments. A shard that was held up makes good
+// for it half as fast again as it goes on, and not in one go.
 func (d *shedding) keep(now int64) int {
-	passed := time.Duration(now - d.begun)
-	if passed >= d.drain.over {
+	d.passed = min(now-d.begun, d.passed+min(now-d.last, int64(drainStride))*3/2)
+	d.last = now
+	if d.passed >= int64(d.drain.over) {
 		return 0
 	}
-	return int(float64(d.streams)*(1-float64(passed)/float64(d.drain.over)) + d.phase)
+	return int(float64(d.streams)*(1-float64(d.passed)/float64(d.drain.over)) + d.phase)
 }
 
 // drains are those that a shard takes part in.
@@ -109,7 +117,7 @@ func (d *drains) due() <-chan time.Time {
 }
 
 func (s *shard) beginDrain(d *drain) {
-	s.drains.all = append(s.drains.all, shedding{d, s.now, len(s.streams), rand.Float64()})
+	s.drains.all = append(s.drains.all, shedding{drain: d, begun: s.now, streams: len(s.streams), phase: rand.Float64(), last: s.now})
 	if s.drains.tick == nil {
 		s.drains.tick = time.NewTicker(drainTick)
 	}
