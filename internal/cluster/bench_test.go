@@ -31,6 +31,7 @@ func (sponge) Close(broker.Reason) {}
 func BenchmarkBroadcast(b *testing.B) {
 	const streams = 10_000
 	measure := func(b *testing.B, bk *broker.Broker, publish func(context.Context, broker.Message) (broker.Receipt, error)) {
+		b.Helper()
 		var pieces atomic.Int64
 		for i := range streams {
 			if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, nil); err != nil {

@@ -68,6 +68,7 @@ func configs(tb testing.TB, n int) (cfgs []cluster.Config) {
 }
 
 func logger(tb testing.TB) *slog.Logger {
+	tb.Helper()
 	level := slog.LevelInfo
 	if os.Getenv("VERBOSE") != "" {
 		level = slog.LevelDebug

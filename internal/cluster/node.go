@@ -89,25 +89,9 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 			n.Close()
 		}
 	}()
-	var options []nats.Option
-	if cfg.Embedded != nil {
-		if n.name, err = nodeName(cfg.Embedded.Dir); err != nil {
-			return nil, err
-		}
-		if n.server, err = startServer(cfg.Name, n.name, *cfg.Embedded, n.log); err != nil {
-			return nil, err
-		}
-		options = append(options, nats.InProcessServer(n.server))
-	} else {
-		host, _ := os.Hostname()
-		n.name = fmt.Sprintf("%s-%x", host, rand.Uint32())
-		options = append(options, nats.RetryOnFailedConnect(true))
-		if cfg.External.CredentialsFile != "" {
-			options = append(options, nats.UserCredentials(cfg.External.CredentialsFile))
-		}
-		if cfg.External.TLS != nil {
-			options = append(options, nats.Secure(cfg.External.TLS))
-		}
+	options, err := n.reach()
+	if err != nil {
+		return nil, err
 	}
 	n.conn, err = n.connect(options...)
 	if err != nil {
@@ -119,6 +103,30 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 		return nil, fmt.Errorf("using JetStream: %w", err)
 	}
 	return n, nil
+}
+
+// reach gives the node its name, starts the server inside if there is to be one,
+// and returns how to connect.
+func (n *Node) reach() (options []nats.Option, err error) {
+	if own := n.cfg.Embedded; own != nil {
+		if n.name, err = nodeName(own.Dir); err != nil {
+			return nil, err
+		}
+		if n.server, err = startServer(n.cfg.Name, n.name, *own, n.log); err != nil {
+			return nil, err
+		}
+		return []nats.Option{nats.InProcessServer(n.server)}, nil
+	}
+	host, _ := os.Hostname()
+	n.name = fmt.Sprintf("%s-%x", host, rand.Uint32())
+	options = append(options, nats.RetryOnFailedConnect(true))
+	if file := n.cfg.External.CredentialsFile; file != "" {
+		options = append(options, nats.UserCredentials(file))
+	}
+	if encryption := n.cfg.External.TLS; encryption != nil {
+		options = append(options, nats.Secure(encryption))
+	}
+	return options, nil
 }
 
 func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {

@@ -94,20 +94,8 @@ func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case msg := <-live:
-			seq, at, err := place(msg)
-			if err != nil {
-				n.log.Warn("something else is published where the log's entries are", "subject", msg.Subject, "error", err)
-				continue
-			}
-			if seq > r.next {
-				if err := r.fill(ctx, seq-1); err != nil {
-					return err
-				}
-			}
-			if seq == r.next {
-				if err := r.apply(ctx, seq, at, msg.Data); err != nil {
-					return err
-				}
+			if err := r.take(ctx, msg); err != nil {
+				return err
 			}
 		case <-n.tail:
 			known, ok := n.readable(r.next)
@@ -123,6 +111,25 @@ func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 			}
 		}
 	}
+}
+
+// take applies an entry that came live, behind those that it shows to be
+// missing.
+func (r *reader) take(ctx context.Context, msg *nats.Msg) error {
+	seq, at, err := place(msg)
+	if err != nil {
+		r.node.log.Warn("something else is published where the log's entries are", "subject", msg.Subject, "error", err)
+		return nil
+	}
+	if seq > r.next {
+		if err := r.fill(ctx, seq-1); err != nil {
+			return err
+		}
+	}
+	if seq < r.next {
+		return nil
+	}
+	return r.apply(ctx, seq, at, msg.Data)
 }
 
 // fill reads entries from a replica, up to one that the stream is known to

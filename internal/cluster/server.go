@@ -194,7 +194,7 @@ func nodeName(dir string) (string, error) {
 		return "", fmt.Errorf("the directory of the cluster's log: %w", err)
 	}
 	file := filepath.Join(dir, "name")
-	name, err := os.ReadFile(file)
+	name, err := os.ReadFile(file) //nolint:gosec // the operator names its directory
 	if err == nil {
 		if text := strings.TrimSpace(string(name)); text != "" && !strings.ContainsAny(text, " \t\n.*>/\\") {
 			return text, nil
