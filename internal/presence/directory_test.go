@@ -64,7 +64,7 @@ func TestRecipientsAreEstimated(t *testing.T) {
 
 func TestANodeThatJoinsGetsToKnowAll(t *testing.T) {
 	t.Parallel()
-	const users = 5000 // in several pages
+	const users = 20_000 // in many pages
 	s := startNATS(t)
 	a := join(t, s, "a", names{name: "a"})
 	for i := range users {
