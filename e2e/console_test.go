@@ -29,6 +29,22 @@ func TestConsole(t *testing.T) {
 	t.Run("an operator", func(t *testing.T) { testConsoleInUse(t, chromium) })
 	t.Run("tokens", func(t *testing.T) { testConsoleAsksForAToken(t, chromium) })
 	t.Run("a daemon that goes and comes back", func(t *testing.T) { testConsoleComesBack(t, chromium) })
+	t.Run("nodes of a cluster", func(t *testing.T) { testConsoleShowsNodes(t, chromium) })
+}
+
+// testConsoleShowsNodes looks at a daemon that is a cluster of one.
+func testConsoleShowsNodes(t *testing.T, chromium chromium) {
+	t.Helper()
+
+	d := pealdtest.Start(t, func(cfg *daemon.Config) {
+		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
+	})
+	d.WaitUntilReady(t)
+	page := openConsole(t, chromium, d)
+	page.waitUntil(t, `!document.getElementById("cluster").hidden && all("#nodes tr").length === 1`)
+	page.waitUntil(t, `all("#nodes tr")[0].includes("(this one)") && all("#nodes tr")[0].includes("serving") && all("#nodes tr")[0].includes("leads")`)
+	page.waitUntil(t, `all("#shards th")[0].endsWith("/0")`)
+	page.wantQuiet(t)
 }
 
 // testConsoleInUse does what an operator does: looks at the charts, finds a

@@ -1,4 +1,5 @@
-// What has happened since the daemon started, and the shards.
+// What has happened since the daemon started, and the shards and
+// nodes.
 
 import * as format from "/console/format.js";
 
@@ -57,20 +58,42 @@ function make(name, ...children) {
   return made;
 }
 
+// A row whose cells have these classes, the first of them its heading.
+const row = (...classes) => () => make("tr", ...classes.map((name, i) => {
+  const cell = make(i === 0 ? "th" : "td");
+  cell.className = name;
+  if (i === 0) cell.scope = "row";
+  return cell;
+}));
+
+function showNodes({ nodes = [], missingNodes = [] }) {
+  document.getElementById("cluster").hidden = nodes.length === 0;
+  update(document.getElementById("nodes"), row("", "", "number", "", "", "number", "number"), nodes.map((node) => [
+    node.answering ? `${node.name} (this one)` : node.name,
+    state(node, missingNodes),
+    format.count(node.connections),
+    node.leader ? "leads" : node.replica ? "replica" : "–",
+    node.quorum ? "yes" : "no",
+    format.count(Number(node.lagEntries)),
+    format.count(Number(node.gapFills)),
+  ]));
+}
+
+function state(node, missingNodes) {
+  const name = node.state.replace("NODE_STATE_", "").replaceAll("_", " ").toLowerCase();
+  if (node.reason) return `${name}: ${node.reason}`;
+  return missingNodes.includes(node.name) ? `${name}, has not answered` : name;
+}
+
 export function showTotals(stats) {
   const term = () => make("div", make("dt"), make("dd"), make("dd"));
   update(document.getElementById("totals"), term, totals(stats));
-  const row = () => make("tr", ...["th", "td", "td", "td", "td"].map((name) => {
-    const cell = make(name);
-    cell.className = "number";
-    if (name === "th") cell.scope = "row";
-    return cell;
-  }));
-  update(document.getElementById("shards"), row, stats.shards.map((shard) => [
-    String(shard.shard),
+  update(document.getElementById("shards"), row("number", "number", "number", "number", "number"), stats.shards.map((shard) => [
+    shard.node ? `${shard.node}/${shard.shard}` : String(shard.shard),
     format.count(shard.connections),
     format.count(Number(shard.delivered)),
     format.count(Object.values(shard.dropped).reduce((all, n) => all + Number(n), 0)),
     format.seconds(Number.parseFloat(shard.lag ?? "0s")),
   ]));
+  showNodes(stats);
 }
