@@ -11,6 +11,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -32,9 +33,11 @@ config:
     trusted_proxies: [10.0.0.0/8]
   drain:
     timeout: 1h
+  control:
+    guard_metrics: true
 image: {tag: v1.2.3}
 imagePullSecrets: [{name: registry}]
-serviceMonitor: {enabled: true, labels: {release: prometheus}}
+serviceMonitor: {enabled: true, labels: {release: prometheus}, token: {secret: metrics}}
 networkPolicy:
   enabled: true
   sseFrom: [{namespaceSelector: {matchLabels: {name: ingress}}}]
@@ -48,6 +51,9 @@ affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: h, whenUnsatisfiable: ScheduleAnyway}]
 priorityClassName: high
 `
+
+// cluster is what makes pods one.
+const cluster = secretValues + "cluster: {enabled: true}\n"
 
 func TestChartOnItsDefaults(t *testing.T) {
 	objects := chart(t, secretValues)
@@ -63,8 +69,9 @@ func TestChartOnItsDefaults(t *testing.T) {
 func TestChartWithEverything(t *testing.T) {
 	objects := chart(t, everything)
 
-	if _, ok := objects["ServiceMonitor/peald"]; !ok {
-		t.Error("there is no ServiceMonitor")
+	monitor := objects["ServiceMonitor/peald"].(*monitoringv1.ServiceMonitor)
+	if credentials := monitor.Spec.Endpoints[0].Authorization.Credentials; credentials.Name != "metrics" || credentials.Key != "token" {
+		t.Errorf("metrics are asked for with %v", credentials)
 	}
 
 	checkObjects(t, objects)
@@ -78,10 +85,14 @@ func TestChartWithEverything(t *testing.T) {
 
 func TestChartRefuses(t *testing.T) {
 	for values, want := range map[string]string{
-		"":                               "existingSecret is needed",
-		secretValues + "replica: 1":      "replica",
-		secretValues + "replicas: 2":     "replicas",
-		secretValues + "drainSeconds: x": "drainSeconds",
+		"":                            "existingSecret is needed",
+		secretValues + "replica: 1":   "replica",
+		secretValues + "replicas: 2":  "share no streams",
+		secretValues + "replicas: -1": "replicas",
+		secretValues + "cluster: {enabled: true, nodes: 2}":                                          "nodes",
+		secretValues + "config: {cluster: {mode: embedded}}":                                         "cluster.enabled",
+		secretValues + "serviceMonitor: {enabled: true}\nconfig: {control: {guard_metrics: true}}\n": "serviceMonitor.token.secret",
+		secretValues + "drainSeconds: x":                                                             "drainSeconds",
 	} {
 		if _, err := rendered(t, values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("with %q: %v, want an error about %s", values, err, want)
@@ -94,8 +105,7 @@ func TestChartRefuses(t *testing.T) {
 func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 	t.Helper()
 
-	deployment := objects["Deployment/peald"].(*appsv1.Deployment)
-	template := deployment.Spec.Template
+	template, selector := pods(t, objects)
 	container := template.Spec.Containers[0]
 
 	ports := map[string]int32{}
@@ -114,7 +124,7 @@ func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 		}
 	}
 
-	selects("the deployment", deployment.Spec.Selector.MatchLabels)
+	selects("what makes pods", selector.MatchLabels)
 
 	for name, object := range objects {
 		switch o := object.(type) {
@@ -146,23 +156,55 @@ func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 	}
 
 	var file struct {
-		SSE, GRPC, REST struct{ Addr string }
-		Drain           struct{ Timeout metav1.Duration }
+		Drain struct{ Timeout metav1.Duration }
 	}
 
-	text := objects["ConfigMap/peald"].(*corev1.ConfigMap).Data["peald.yaml"]
-	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
-		t.Fatalf("the daemon's file: %v\n%s", err, text)
-	}
+	text := daemonsFile(t, objects, &file)
 
 	sleep := container.Lifecycle.PreStop.Sleep.Seconds
 	if grace := *template.Spec.TerminationGracePeriodSeconds; float64(grace) <= float64(sleep)+file.Drain.Timeout.Seconds() {
 		t.Errorf("a pod is killed after %d s: it sleeps for %d, and drains for %s", grace, sleep, file.Drain.Timeout.Duration)
 	}
 
-	if out, err := effective(t, built(t), []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}, text); err != nil {
+	variables := []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}
+	if _, ok := ports["peers"]; ok {
+		variables = append(variables, "PEALD_CLUSTER_SECRET=0123456789abcdef")
+	}
+
+	if out, err := effective(t, built(t), variables, text); err != nil {
 		t.Errorf("peald config: %v\n%s", err, out)
 	}
+}
+
+// pods is what pods are made from, and how they are found again.
+func pods(t *testing.T, objects map[string]runtime.Object) (corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	t.Helper()
+
+	switch o := objects["Deployment/peald"].(type) {
+	case *appsv1.Deployment:
+		if _, ok := objects["StatefulSet/peald"]; ok {
+			t.Error("there are two kinds of pods")
+		}
+
+		return o.Spec.Template, o.Spec.Selector
+	default:
+		set := objects["StatefulSet/peald"].(*appsv1.StatefulSet)
+
+		return set.Spec.Template, set.Spec.Selector
+	}
+}
+
+// daemonsFile reads the daemon's configuration into a struct, and returns its
+// text.
+func daemonsFile(t *testing.T, objects map[string]runtime.Object, into any) string {
+	t.Helper()
+
+	text := objects["ConfigMap/peald"].(*corev1.ConfigMap).Data["peald.yaml"]
+	if err := yaml.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("the daemon's file: %v\n%s", err, text)
+	}
+
+	return text
 }
 
 // chart is the chart's objects with values, as Kubernetes reads them, by kind
@@ -172,7 +214,7 @@ func chart(t *testing.T, values string) map[string]runtime.Object {
 
 	known := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme, monitoringv1.AddToScheme,
+		appsv1.AddToScheme, autoscalingv2.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme, monitoringv1.AddToScheme,
 	} {
 		if err := add(known); err != nil {
 			t.Fatal(err)

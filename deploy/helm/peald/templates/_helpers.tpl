@@ -22,5 +22,26 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   "rest" (dict "addr" ":9091")
   "drain" (dict "timeout" (printf "%ds" (int .Values.drainSeconds)))
 }}
+{{- $given := dig "cluster" "mode" "off" .Values.config }}
+{{- if .Values.cluster.enabled }}
+{{- $cluster := dict
+  "mode" "embedded"
+  "addr" ":6222"
+  "peers" (list (printf "%s-peers:6222" (include "peald.name" .)))
+  "dir" "/var/lib/peald"
+}}
+{{- if .Values.cluster.tlsSecret }}
+{{- $_ := set $cluster "tls" (dict
+  "cert_file" "/etc/peald-cluster/tls.crt"
+  "key_file" "/etc/peald-cluster/tls.key"
+  "ca_file" "/etc/peald-cluster/ca.crt"
+) }}
+{{- end }}
+{{- $_ := set $own "cluster" $cluster }}
+{{- else if eq (toString $given) "embedded" }}
+{{- fail "config.cluster.mode: embedded needs a disk for each pod; use cluster.enabled" }}
+{{- else if and (gt (int .Values.replicas) 1) (ne (toString $given) "nats") }}
+{{- fail (printf "replicas: %d pods that share no streams; use cluster.enabled with cluster.nodes, or config.cluster.mode: nats" (int .Values.replicas)) }}
+{{- end }}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml }}
 {{- end }}

@@ -21,6 +21,7 @@ spec:
     runAsUser: 65532
     runAsGroup: 65532
     fsGroup: 65532
+    fsGroupChangePolicy: OnRootMismatch
     seccompProfile:
       type: RuntimeDefault
   containers:
@@ -35,10 +36,13 @@ spec:
         - {name: sse, containerPort: 8080}
         - {name: grpc, containerPort: 9090}
         - {name: rest, containerPort: 9091}
+        {{- if .Values.cluster.enabled }}
+        - {name: peers, containerPort: 6222}
+        {{- end }}
       startupProbe:
         httpGet: {path: /healthz, port: rest}
         periodSeconds: 1
-        failureThreshold: 60
+        failureThreshold: {{ ternary 120 60 .Values.cluster.enabled }}
       livenessProbe:
         httpGet: {path: /healthz, port: rest}
         periodSeconds: 10
@@ -61,10 +65,21 @@ spec:
           drop: [ALL]
       volumeMounts:
         - {name: config, mountPath: /etc/peald, readOnly: true}
+        {{- if .Values.cluster.enabled }}
+        - {name: log, mountPath: /var/lib/peald}
+        {{- end }}
+        {{- if and .Values.cluster.enabled .Values.cluster.tlsSecret }}
+        - {name: cluster-tls, mountPath: /etc/peald-cluster, readOnly: true}
+        {{- end }}
   volumes:
     - name: config
       configMap:
         name: {{ include "peald.name" . }}
+    {{- if and .Values.cluster.enabled .Values.cluster.tlsSecret }}
+    - name: cluster-tls
+      secret:
+        secretName: {{ .Values.cluster.tlsSecret }}
+    {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -76,5 +91,26 @@ spec:
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints: {{- toYaml . | nindent 4 }}
+  {{- else }}
+  {{- if .Values.cluster.enabled }}
+  topologySpreadConstraints: {{- include "peald.spread" . | nindent 4 }}
   {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- /* No two nodes on a machine where there are enough of them: one that ends
+takes one replica of the log with it. A machine that is cordoned doesn't count,
+or what ran on it could go nowhere. */ -}}
+{{- define "peald.spread" -}}
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  whenUnsatisfiable: DoNotSchedule
+  nodeTaintsPolicy: Honor
+  labelSelector:
+    matchLabels: {{- include "peald.selector" . | nindent 6 }}
+- maxSkew: 1
+  topologyKey: topology.kubernetes.io/zone
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "peald.selector" . | nindent 6 }}
 {{- end }}
