@@ -235,14 +235,16 @@ func checkUses(t *testing.T, where string, uses map[string]map[string]bool, fami
 	}
 }
 
-// scrape builds the daemon, runs it and reads its metrics.
+// scrape builds the daemon, runs it as a cluster of one, so that it has all
+// metrics there are, and reads them.
 func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 
 	folder := t.TempDir()
 	daemon, ready := filepath.Join(built(t), "peald"), filepath.Join(folder, "ready.json")
 
-	run := exec.CommandContext(t.Context(), daemon, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
+	run := exec.CommandContext(t.Context(), daemon, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready,
+		"--cluster.mode=embedded", "--cluster.dir="+filepath.Join(folder, "cluster"))
 	run.Cancel = func() error { return run.Process.Signal(os.Interrupt) }
 	run.Dir = folder
 	run.Stderr = t.Output()

@@ -96,7 +96,8 @@ func lookIntoDeb(t *testing.T, content string) {
 	run(t, dpkg, "--extract", deb, root)
 
 	for _, path := range []string{
-		"/usr/bin/peald", "/usr/bin/pealctl", "/usr/lib/systemd/system/peald.service", "/etc/peald/peald.yaml",
+		"/usr/bin/peald", "/usr/bin/pealctl", "/usr/lib/systemd/system/peald.service",
+		"/usr/lib/systemd/system/peald.socket", "/etc/peald/peald.yaml",
 		"/usr/share/man/man1/peald.1", "/usr/share/man/man1/pealctl-bench.1",
 		"/usr/share/bash-completion/completions/peald", "/usr/share/zsh/vendor-completions/_pealctl",
 		"/usr/share/fish/vendor_completions.d/peald.fish", "/usr/share/doc/peald/docs/configuration.md",
