@@ -60,6 +60,10 @@ type Config struct {
 	// have calls answered by Answer and Tell.
 	Cluster Cluster
 
+	// Unready says why the daemon is not serving, for /readyz to tell anybody
+	// while it is not. It may be nil.
+	Unready func() string
+
 	// Logger gets what an operator should know; nothing where nil. What
 	// requests carry never goes there.
 	Logger *slog.Logger
@@ -111,7 +115,8 @@ type Service struct {
 	// descriptors is nil where it is unknown how many there are.
 	descriptors func() (used, allowed int)
 
-	end     func() // has the daemon end; may be nil
+	end     func()        // has the daemon end; may be nil
+	unready func() string // why the daemon is not serving; may be nil
 	broker  Broker
 	cluster Cluster // nil where there is none
 	rules   atomic.Pointer[rules]
@@ -146,6 +151,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		descriptors: cfg.Descriptors,
 
 		end:     cfg.Drain,
+		unready: cfg.Unready,
 		broker:  b,
 		cluster: cfg.Cluster,
 		log:     log,

@@ -73,7 +73,7 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.ready(r.Context()) {
 			h.page(w, r, http.StatusOK, "text/plain; charset=utf-8", "ok")
 		} else {
-			h.page(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8", "starting or stopping")
+			h.page(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8", h.unready())
 		}
 	default:
 		h.service.writeError(w, unknownPath())
@@ -94,6 +94,14 @@ func (h *rest) page(w http.ResponseWriter, r *http.Request, status int, contentT
 func (h *rest) ready(ctx context.Context) bool {
 	reply, err := h.service.health.Check(ctx, &healthv1.HealthCheckRequest{})
 	return err == nil && reply.GetStatus() == healthv1.HealthCheckResponse_SERVING
+}
+
+// unready is why the daemon is not serving, as far as is known.
+func (h *rest) unready() string {
+	if h.service.unready == nil {
+		return "not serving"
+	}
+	return h.service.unready()
 }
 
 // checkHost refuses calls that reach an unguarded control plane under a name

@@ -121,7 +121,7 @@ func (w *waiting) Publish(ctx context.Context, _ broker.Message) (broker.Receipt
 }
 
 func TestServing(t *testing.T) {
-	p := start(t, control.Config{}, &fake{}, nil)
+	p := start(t, control.Config{Unready: func() string { return "having a rest" }}, &fake{}, nil)
 	health := healthv1.NewHealthClient(p.conn)
 	check := func(when string, want healthv1.HealthCheckResponse_ServingStatus, ready int) {
 		t.Helper()
@@ -131,8 +131,9 @@ func TestServing(t *testing.T) {
 				t.Errorf("%s: health of %q: %v, %v", when, service, reply, err)
 			}
 		}
-		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready {
-			t.Errorf("%s: /readyz: %s", when, got.Status)
+		says := map[int]string{200: "ok", 503: "having a rest"}[ready]
+		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready || got.body != says {
+			t.Errorf("%s: /readyz: %s %q", when, got.Status, got.body)
 		}
 		if got := p.do(t, "GET", "/healthz", ""); got.StatusCode != http.StatusOK || got.body != "ok" {
 			t.Errorf("%s: /healthz: %s %q", when, got.Status, got.body)

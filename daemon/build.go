@@ -31,6 +31,7 @@ type parts struct {
 	told       chan struct{} // closed by tell
 	restLeft   atomic.Bool   // callers of REST are to connect anew
 	tell       func()        // has the daemon end
+	ending     atomic.Bool   // it does
 
 	broker  *broker.Broker
 	member  *member        // nil where the daemon is of no cluster
@@ -201,6 +202,19 @@ func (p *parts) refused() map[string]int64 {
 	return found
 }
 
+// unready is why the daemon is not serving while it is not.
+func (p *parts) unready() string {
+	if p.ending.Load() {
+		return "draining"
+	}
+	if p.member != nil {
+		if _, reason := p.member.node.Serving(); reason != "" {
+			return reason
+		}
+	}
+	return "starting"
+}
+
 // trust says which proxies are believed.
 func (p *parts) trust(cfg SSE) {
 	trusted, _ := prefixes(cfg.TrustedProxies) // they were checked
@@ -273,6 +287,7 @@ func (p *parts) controlConfig(cfg Config, maxStreams int) control.Config {
 		MaxConnections: maxStreams,
 		Descriptors:    p.slots.inUse,
 		Drain:          p.tell,
+		Unready:        p.unready,
 		Tracer:         p.opts.Tracer,
 		Logger:         p.log,
 	}

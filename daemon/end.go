@@ -24,14 +24,15 @@ const (
 
 // end ends all parts: the streams first, one after the other, while the control
 // plane publishes for those that are left and tells how far that is; then the
-// control plane.
-func (p *parts) end(calls *connections) {
+// control plane. The cause is for the log.
+func (p *parts) end(calls *connections, cause string) {
 	start := time.Now()
 	timeout := p.cfg.Drain.Timeout
-	p.log.Info("ending", "streams", p.streams.Open(), "timeout", timeout.String())
+	p.log.Info("ending", "cause", cause, "streams", p.streams.Open(), "timeout", timeout.String())
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/cutShare)
 	defer cancel()
 
+	p.ending.Store(true)
 	if p.member == nil {
 		p.control.SetServing(false)
 	} else {

@@ -49,6 +49,9 @@ func testDrain(t *testing.T, engine string) {
 	for strings.HasPrefix(get(t, web, "http://"+d.REST+"/readyz"), "200 ") {
 		runtime.Gosched()
 	}
+	if ready := get(t, web, "http://"+d.REST+"/readyz"); !strings.HasSuffix(ready, "draining") {
+		t.Errorf("/readyz: %s", ready)
+	}
 	if alive := get(t, web, "http://"+d.REST+"/healthz"); !strings.HasPrefix(alive, "200 ") {
 		t.Errorf("health: %s", alive)
 	}

@@ -136,16 +136,17 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	if p.demo {
 		serve("demo", func() error { return p.publishDemo(publishing) })
 	}
-	for ending := false; !ending; {
+	cause := ""
+	for cause == "" {
 		select {
 		case r := <-opts.Reload:
 			p.reload(r)
 		case <-ctx.Done():
-			ending = true
+			cause = context.Cause(ctx).Error()
 		case <-p.told:
-			ending = true
+			cause = "Drain was called"
 		case <-healthy.Done():
-			ending = true
+			cause = context.Cause(healthy).Error()
 		}
 	}
 	failure := context.Cause(healthy)
@@ -153,7 +154,7 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 		opts.Ending()
 	}
 	stopPublishing()
-	p.end(calls)
+	p.end(calls, cause)
 	leave()
 	stopTending()
 	serving.Wait()

@@ -279,7 +279,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	open.Add(1)
 	defer open.Add(-1)
 	if err := serve(w, r, st, rules.cfg.WriteTimeout); err != nil {
-		return later(Draining) // the broker has closed, or is suspended
+		if errors.Is(err, broker.ErrSuspended) {
+			return later(Suspended)
+		}
+		return later(Draining) // the broker has closed
 	}
 	return nil
 }

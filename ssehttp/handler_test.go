@@ -244,7 +244,8 @@ func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
 	draining.handler.Drain()
 	closed := start(t, engine, nil)
 	closed.broker.Close()
-	for name, s := range map[string]*server{"full": full, "draining": draining, "closed": closed} {
+	suspended := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) { b.Replica = true })
+	for name, s := range map[string]*server{"full": full, "draining": draining, "closed": closed, "suspended": suspended} {
 		resp := s.request(t, "GET", "/events", "Accept: text/event-stream")
 		body, err := io.ReadAll(resp.Body)
 		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).Match(body) {
@@ -253,6 +254,10 @@ func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
 		resp = s.request(t, "GET", "/events")
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: others get status %d with Retry-After %q, want 503", name, resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+		says := map[string]string{"full": "no more streams", "draining": "is stopping", "closed": "is stopping", "suspended": "its cluster"}[name]
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), says) {
+			t.Errorf("%s: others are told %q (%v), want %q in it", name, body, err, says)
 		}
 	}
 	held.Body.Close()

@@ -70,7 +70,14 @@ func refuse(cause Cause, status int, format string, args ...any) *refusal {
 
 // later refuses a request for the moment.
 func later(cause Cause) *refusal {
-	return &refusal{cause, 0, "no more streams can be opened at the moment"}
+	reason := "no more streams can be opened at the moment"
+	switch cause {
+	case Draining:
+		reason = "the daemon is stopping"
+	case Suspended:
+		reason = "the daemon has to catch up with its cluster first, or is cut off from it"
+	}
+	return &refusal{cause, 0, reason}
 }
 
 // refusals counts refusals by their causes.

@@ -197,6 +197,9 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("the daemon ends with %v", err)
 	}
+	if !strings.Contains(p.log.String(), `cause="terminated signal received"`) {
+		t.Error("the log doesn't say why the daemon ends")
+	}
 }
 
 func TestTooFewDescriptors(t *testing.T) {
