@@ -12,6 +12,9 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 # The race detector needs a C compiler on most systems: go itself knows.
 RACE    := $(shell $(GO) list -race -f '' runtime >/dev/null 2>&1 && echo -race)
 
+# How programs are built: static, and with their version from git.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags='-s -w' -o bin/
+
 # Incompatible changes are those against the last release; before the first
 # one, those that are not committed yet.
 RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
@@ -21,11 +24,13 @@ BASE    := $(or $(RELEASE),HEAD)
 
 .PHONY: run
 run: ## Start the daemon with made-up traffic and a page to watch it on
-	@$(GO) build -o bin/ ./cmd/peald && exec bin/peald --demo
+	@echo 'building bin/peald; the first time modules are downloaded, and it takes a minute'
+	@$(BUILD) ./cmd/peald && exec bin/peald --demo
 
 .PHONY: build
 build: ## Build bin/peald and bin/pealctl, which know their version from git
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags='-s -w' -o bin/ ./cmd/peald ./cmd/pealctl
+	@echo 'building bin/peald and bin/pealctl; the first time modules are downloaded, and it takes a minute'
+	$(BUILD) ./cmd/peald ./cmd/pealctl
 
 .PHONY: manual
 manual: ## Write man pages, shell completions and a file of all settings into bin/
