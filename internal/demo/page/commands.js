@@ -7,17 +7,20 @@ const inPath = (text) => encodeURIComponent(text).replaceAll("'", "%27");
 
 function commands({ events, control, controlToken, anonymous }, user) {
   const token = controlToken === undefined ? "" : ` -H "Authorization: Bearer $PEALCTL_TOKEN"`;
-  const post = (path, data) => `curl${token} -d ${inShell(JSON.stringify({ data }))} \\\n${control}${inShell(path)}`;
+  // The last word is the URL's beginning; what comes before is for curl.
+  const at = (path) => control.replace(/\S+$/, (base) => inShell(base + path));
+  const post = (path, body) => `curl${token} -d ${inShell(JSON.stringify(body))} \\\n${at(path)}`;
+  const stream = inShell(location.origin + events);
   return [
-    ["Tell everybody", post("/v1/broadcast", "Hello, everybody")],
-    [user ? `Tell ${user} alone` : "Tell alice alone (pick that name to see it)", post(`/v1/users/${inPath(user || "alice")}/messages`, "Just for you")],
-    ["See who is connected", `curl${token} ${control}/v1/users`],
+    ["Tell everybody", post("/v1/broadcast", { data: "Hello, everybody" })],
+    [user ? `Tell ${user} alone` : "Tell alice alone (pick that name to see it)", post(`/v1/users/${inPath(user || "alice")}/messages`, { data: "Just for you" })],
+    ["See who is connected", `curl${token} ${at("/v1/users")}`],
     ...(anonymous === undefined
       ? [
-          ["Get a token for the stream", `curl${token} -d ${inShell(JSON.stringify({ userId: user || "alice" }))} \\\n${control}/v1/tokens`],
-          ["Watch the stream as it is", `curl -N -H "Authorization: Bearer $SUBSCRIBER" \\\n${location.origin}${events}`],
+          ["Get a token for the stream", post("/v1/tokens", { userId: user || "alice" })],
+          ["Watch the stream as it is", `curl -N -H "Authorization: Bearer $SUBSCRIBER" \\\n${stream}`],
         ]
-      : [["Watch the stream as it is", `curl -N ${location.origin}${events}`]]),
+      : [["Watch the stream as it is", `curl -N ${stream}`]]),
   ];
 }
 
