@@ -61,6 +61,7 @@ func codesOfReasons() map[string]codes.Code {
 		reasonWatchOverflow:    codes.Aborted,
 		reasonRateLimit:        codes.ResourceExhausted,
 		reasonStopping:         codes.Unavailable,
+		reasonLogUnavailable:   codes.Unavailable,
 		reasonDeadline:         codes.DeadlineExceeded,
 		reasonForeignOrigin:    codes.PermissionDenied,
 		reasonForeignHost:      codes.PermissionDenied,
