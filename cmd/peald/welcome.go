@@ -30,11 +30,14 @@ peald is running, with made-up events.
   the stream    %[1]s%[2]s
   control       %[3]s/v1/ (REST), %[4]s (gRPC)
 
-Open the page, pick the name alice, then try:
+Open the page, or in another terminal a stream:
+
+  curl -N %[5]s%[7]s%[1]s%[2]s%[8]s
+
+and from a third one tell everybody, or alice alone, whose name you can pick on the page:
 
   curl %[6]s-d '{"data": "Hello, everybody"}' %[3]s/v1/broadcast
   curl %[6]s-d '{"data": "Hello, alice"}' %[3]s/v1/users/alice/messages
-  curl -N %[5]s%[7]s%[1]s%[2]s%[8]s
 
 Ctrl-C ends it.
 
