@@ -42,12 +42,45 @@ func (s *session) describe(err error) string {
 	if details == "" {
 		details = st.Message()
 	}
+	if hint := s.hint(st); hint != "" {
+		details += "; " + hint
+	}
 	doing, _ := strings.CutSuffix(err.Error(), refusal.Error())
+	if lacksToken(st) {
+		return fmt.Sprintf("%sthe daemon asks for a control token: give one by --token or PEALCTL_TOKEN (%s)", doing, code.Code(st.Code()))
+	}
 	text := fmt.Sprintf("%s%s (%s)", doing, s.meaning(st.Code()), code.Code(st.Code()))
 	if details != "" {
 		text += ": " + details
 	}
 	return text
+}
+
+// lacksToken says whether the daemon asks for a control token, and got none.
+func lacksToken(st *status.Status) bool {
+	for _, detail := range st.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "CONTROL_TOKEN_MISSING" {
+			return true
+		}
+	}
+	return false
+}
+
+// hint is what may help against a connection that doesn't come about. What went
+// wrong is in the message alone.
+func (s *session) hint(st *status.Status) string {
+	said := st.Message()
+	switch {
+	case st.Code() != codes.Unavailable:
+		return ""
+	case strings.Contains(said, "certificate required"), strings.Contains(said, "bad certificate"):
+		return "the daemon asks for a client certificate: give one by --cert-file and --key-file"
+	case strings.Contains(said, "certificate signed by unknown authority"), strings.Contains(said, "certificate is not trusted"):
+		return "give the authority's certificate by --ca-file"
+	case !s.tls.wanted() && strings.Contains(said, "error reading server preface"):
+		return "if the daemon speaks TLS there, use --tls or --ca-file"
+	}
+	return ""
 }
 
 // violations spells out the fields that a status complains of.

@@ -46,7 +46,7 @@ func (s *session) dial() (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	creds := insecure.NewCredentials()
-	if s.tls.enabled || s.tls.caFile != "" || s.tls.certFile != "" || s.tls.keyFile != "" {
+	if s.tls.wanted() {
 		cfg, err := s.tls.config()
 		if err != nil {
 			return nil, err
@@ -92,6 +92,11 @@ func (s *session) call(ctx context.Context, do func(context.Context, pealv1.Cont
 	return do(ctx, pealv1.NewControlServiceClient(conn))
 }
 
+// wanted says whether the control plane is to be spoken to by TLS.
+func (t tlsFlags) wanted() bool {
+	return t.enabled || t.caFile != "" || t.certFile != "" || t.keyFile != ""
+}
+
 func (t tlsFlags) config() (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t.caFile != "" {
@@ -105,7 +110,7 @@ func (t tlsFlags) config() (*tls.Config, error) {
 		}
 	}
 	if (t.certFile == "") != (t.keyFile == "") {
-		return nil, errors.New("--cert-file and --key-file go together, and only one is set")
+		return nil, usagef("--cert-file and --key-file go together, and only one is set")
 	}
 	if t.certFile != "" {
 		cert, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)

@@ -62,7 +62,8 @@ func TestTLS(t *testing.T) {
 
 	d.pealctl(t, []string{"broadcast", "x", "--ca-file", caFile, "--cert-file", caFile, "--key-file", keyFile}).want(t, "ID         RECIPIENTS\nk3f9-1042        5000\n")
 	d.pealctl(t, []string{"broadcast", "x", "--ca-file", caFile}).wantError(t, "UNAVAILABLE")
-	d.pealctl(t, []string{"broadcast", "x", "--tls"}).wantError(t, "UNAVAILABLE", "certificate")
+	d.pealctl(t, []string{"broadcast", "x", "--tls"}).wantError(t, "UNAVAILABLE", "certificate", "--ca-file")
+	d.pealctl(t, []string{"broadcast", "x"}).wantError(t, "UNAVAILABLE", "--tls")
 	d.pealctl(t, []string{"broadcast", "x", "--ca-file", keyFile}).wantError(t, "--ca-file", "no PEM certificate")
 }
 
