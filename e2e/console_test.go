@@ -77,6 +77,7 @@ func testConsoleInUse(t *testing.T, chromium chromium) {
 	t.Run("the tail", func(t *testing.T) { page.testTail(t, d) })
 	t.Run("disconnect", func(t *testing.T) { page.testDisconnect(t, d) })
 	t.Run("dark and light", func(t *testing.T) { page.testColours(t) })
+	t.Run("nothing sticks out", func(t *testing.T) { page.testWidths(t) })
 	t.Run("all has a name", func(t *testing.T) { page.testNames(t) })
 	page.wantQuiet(t, "400 (Bad Request)") // what was wrong on purpose
 }
@@ -674,4 +675,19 @@ func (l *listener) waitFor(t *testing.T, text string) {
 			t.Fatalf("%q never came, only %q", text, got)
 		}
 	}
+}
+
+// testWidths holds that nothing is wider than what it is in, as narrow as a
+// window may be.
+func (p consolePage) testWidths(t *testing.T) {
+	t.Helper()
+
+	for _, width := range []int64{1280, 1440, 900, 390} {
+		p.do(t, chromedp.EmulateViewport(width, 1200))
+		p.waitUntil(t, `document.documentElement.scrollWidth <= innerWidth`)
+		p.waitUntil(t, `[...document.querySelectorAll("#users .actions button")].length > 0 &&
+			[...document.querySelectorAll(".rows")].every((rows) => rows.getBoundingClientRect().right <= rows.closest(".card").getBoundingClientRect().right)`)
+	}
+
+	p.do(t, chromedp.EmulateViewport(1440, 1200))
 }

@@ -13,6 +13,7 @@ const panels = [
     series: [{ key: "streams", colour: "--streams", fill: true }],
     note: (stats) => `of ${format.count(stats.maxConnections)} · ${format.count(stats.users)} ${stats.users === 1 ? "user" : "users"}`,
     least: 4,
+    whole: true,
   },
   {
     name: "Deliveries a second",
@@ -20,6 +21,7 @@ const panels = [
     series: [{ key: "delivered", colour: "--deliveries", fill: true }],
     note: (stats, latest) => `${format.rate(latest?.published ?? null)} published a second`,
     least: 4,
+    whole: true,
   },
   {
     name: "Latency",
@@ -39,6 +41,9 @@ const panels = [
     least: 1,
   },
 ];
+
+// wholeSteps are the distances that axes of counts may have between two labels.
+const wholeSteps = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** i)).flat();
 
 // colour resolves one of the style's, as canvases have to be given them.
 function colour(name, probe) {
@@ -83,11 +88,11 @@ class Panel {
     const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const muted = colour("--muted", into);
     const line = colour("--line", into);
-    const { format, least, series } = this.#of;
+    const { format, least, series, whole } = this.#of;
     const options = {
       width: Math.max(into.clientWidth, 160),
       height,
-      padding: [8, 20, 0, 0],
+      padding: [8, 32, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "peald" }, drag: { x: false, y: false }, y: false, points: { size: 7 } },
       scales: {
@@ -96,7 +101,7 @@ class Panel {
       },
       axes: [
         { stroke: muted, font, size: 22, gap: 3, space: 70, grid: { show: false }, ticks: { show: false }, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB", span.seconds > 180 ? { hour: "2-digit", minute: "2-digit" } : {})) },
-        { stroke: muted, font, size: 50, gap: 4, space: 28, grid: { stroke: line, width: 1 }, ticks: { show: false }, values: (_, values) => values.map(format) },
+        { stroke: muted, font, size: 50, gap: 4, space: 28, ...(whole && { incrs: wholeSteps }), grid: { stroke: line, width: 1 }, ticks: { show: false }, values: (_, values) => values.map(format) },
       ],
       series: [{}, ...series.map(({ key, label, colour: name, fill }) => {
         const stroke = colour(name, into);
