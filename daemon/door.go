@@ -141,7 +141,7 @@ func (d *door) comesHere(ctx context.Context) (mine bool, _ error) {
 	for {
 		came, err := d.Listener.Accept()
 		if err != nil {
-			return false, nil //nolint:nilerr // it is the deadline
+			return false, nil // it is the deadline
 		}
 		if sameAddr(came.RemoteAddr(), conn.LocalAddr()) {
 			return true, came.Close()

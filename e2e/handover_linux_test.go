@@ -189,7 +189,10 @@ func testHandOver(t *testing.T, old *soaked, startNext func() *soaked) {
 	old.stop(t)
 
 	// All have come back by then, since all had to.
-	for load.resets.Load() < holders && next.wait(10*time.Millisecond) {
+	for load.resets.Load() < holders {
+		if !next.wait(10 * time.Millisecond) {
+			t.Fatal("the daemon that took over has ended")
+		}
 	}
 
 	stop()

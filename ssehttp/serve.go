@@ -78,6 +78,7 @@ func (s *responseSink) Close(why broker.Reason) {
 			_ = s.rc.SetWriteDeadline(time.Unix(1, 0))
 		case broker.Drained, broker.Shutdown:
 			_ = s.rc.SetWriteDeadline(time.Now().Add(lastBatch))
+		default:
 		}
 	}
 	s.signal()

@@ -84,6 +84,7 @@ func (s *session) printDrain(progress *screen, report *pealv1.DrainResponse) err
 func (s *session) awaitEnd(ctx context.Context, conn *grpc.ClientConn) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	for conn.GetState() == connectivity.Ready && conn.WaitForStateChange(ctx, connectivity.Ready) {
+	if conn.GetState() == connectivity.Ready {
+		conn.WaitForStateChange(ctx, connectivity.Ready)
 	}
 }

@@ -280,7 +280,7 @@ func told(t *testing.T, from net.Conn, want ...string) {
 
 func TestSystemdIsToldOfReadinessAndTheEnd(t *testing.T) {
 	t.Parallel()
-	folder, err := os.MkdirTemp("", "peald") // the test's own may have too long a name for a socket
+	folder, err := os.MkdirTemp("", "peald") //nolint:usetesting // the test's own may have too long a name for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

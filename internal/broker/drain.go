@@ -22,7 +22,7 @@ const (
 
 	// drainStride bounds how much of a drain's time a shard takes at once
 	// that was held up.
-	drainStride = 100 * time.Millisecond
+	drainStride = 50 * time.Millisecond
 
 	// dismissTurn bounds how many streams leave the order in one go, since
 	// publishers wait for it.
