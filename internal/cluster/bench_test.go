@@ -38,9 +38,14 @@ func BenchmarkBroadcast(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		for pieces.Load() < streams { // the first blocks
-			runtime.Gosched()
+		await := func(n int64) {
+			for start := time.Now(); pieces.Load() < n; runtime.Gosched() {
+				if time.Since(start) > patience {
+					b.Fatalf("%d of %d pieces have come", pieces.Load(), n)
+				}
+			}
 		}
+		await(streams) // the first blocks
 		m := toAll(strings.Repeat("x", 100))
 		b.ReportAllocs()
 		b.ResetTimer()
@@ -49,9 +54,7 @@ func BenchmarkBroadcast(b *testing.B) {
 			if _, err := publish(b.Context(), m); err != nil {
 				b.Fatal(err)
 			}
-			for pieces.Load() < before+streams {
-				runtime.Gosched()
-			}
+			await(before + streams)
 		}
 	}
 	b.Run("off", func(b *testing.B) {

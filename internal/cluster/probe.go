@@ -55,10 +55,20 @@ func (n *Node) hint(entry uint64) {
 	n.state.known = max(n.state.known, entry)
 }
 
-// leave says that the log is gone.
-func (n *Node) leave() {
+// openEpoch is the epoch of the log that is read, empty while there is none.
+func (n *Node) openEpoch() string {
 	n.mu.Lock()
-	n.state.other = n.state.epoch != ""
+	defer n.mu.Unlock()
+	return n.state.epoch
+}
+
+// leave says that the log with an epoch is not the stream any more. Another
+// may be read by now, of which that says nothing.
+func (n *Node) leave(epoch string) {
+	n.mu.Lock()
+	if epoch != "" && n.state.epoch == epoch {
+		n.state.other = true
+	}
 	n.mu.Unlock()
 	n.wakeReader()
 }
@@ -109,12 +119,13 @@ func (n *Node) probeAll(ctx context.Context) {
 func (n *Node) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	applied := n.applied.Load()
+	// What is read now: by the time of the answer it may be another log.
+	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if err != nil {
 		n.troubled(explain(err))
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			n.leave()
+			n.leave(epoch)
 		}
 		return
 	}
@@ -133,11 +144,11 @@ func (n *Node) probe(ctx context.Context) {
 	}
 	if same {
 		n.state.known, n.state.first = max(n.state.known, found.last), found.first
-	} else {
-		n.state.other = n.state.epoch != ""
 	}
 	n.mu.Unlock()
-	if !same || found.last > applied {
+	if !same {
+		n.leave(epoch)
+	} else if found.last > applied {
 		n.wakeReader()
 	}
 	if same {
