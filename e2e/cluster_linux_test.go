@@ -74,7 +74,7 @@ type clusterNode struct {
 	cmd *exec.Cmd
 }
 
-func startNodes(t *testing.T, n int) (nodes []*clusterNode) {
+func startNodes(t testing.TB, n int, more ...string) (nodes []*clusterNode) {
 	t.Helper()
 	path := buildDaemon(t)
 	addrs := pealdtest.FreeAddrs(t, 4*n)
@@ -88,6 +88,7 @@ func startNodes(t *testing.T, n int) (nodes []*clusterNode) {
 			"--cluster.mode", "embedded", "--cluster.addr", addrs[3*n+i], "--cluster.peers", peers,
 			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests", "--cluster.sync=false",
 		}
+		node.args = append(node.args, more...)
 		node.start(t)
 		nodes = append(nodes, node)
 		t.Cleanup(func() {
@@ -111,7 +112,7 @@ func (b *lockedBuffer) tail(n int) string {
 	return text[max(0, len(text)-n):]
 }
 
-func (n *clusterNode) start(t *testing.T) {
+func (n *clusterNode) start(t testing.TB) {
 	t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -139,7 +140,7 @@ func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
 	n.start(t)
 }
 
-func (n *clusterNode) awaitReady(t *testing.T) {
+func (n *clusterNode) awaitReady(t testing.TB) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !n.ready(); {
 		if time.Now().After(deadline) {
@@ -316,8 +317,14 @@ func (w *clusterWorld) flow(t *testing.T, what string, trouble func()) {
 // node is one that leads, or one that doesn't.
 func (w *clusterWorld) node(t *testing.T, leads bool) *clusterNode {
 	t.Helper()
+	return leading(t, w.nodes, leads)
+}
+
+// leading is one of nodes that leads, or one that doesn't.
+func leading(t testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
+	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		for _, n := range w.nodes {
+		for _, n := range nodes {
 			if n.leads() == leads {
 				return n
 			}

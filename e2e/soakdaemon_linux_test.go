@@ -24,7 +24,7 @@ import (
 
 // buildDaemon returns the path of a daemon that looks for data races if this
 // test does.
-func buildDaemon(t *testing.T) string {
+func buildDaemon(t testing.TB) string {
 	t.Helper()
 
 	path := filepath.Join(t.TempDir(), "peald")
