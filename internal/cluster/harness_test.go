@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,7 +80,13 @@ func logger(tb testing.TB) *slog.Logger {
 
 func start(tb testing.TB, cfg cluster.Config) *member {
 	tb.Helper()
-	m := &member{cfg: cfg, broker: broker.New(brokerConfig()), done: make(chan struct{})}
+	return startOn(tb, cfg, brokerConfig())
+}
+
+// startOn starts a node over a broker that is configured so.
+func startOn(tb testing.TB, cfg cluster.Config, of broker.Config) *member {
+	tb.Helper()
+	m := &member{cfg: cfg, broker: broker.New(of), done: make(chan struct{})}
 	var err error
 	if m.Node, err = cluster.Start(cfg, m.broker); err != nil {
 		m.broker.Close()
@@ -158,6 +166,13 @@ func toAll(data string) broker.Message {
 
 func toUser(user, data string) broker.Message {
 	return broker.Message{Audience: broker.ToUser(user), Data: data}
+}
+
+// sequence is the number in an id.
+func sequence(id string) uint64 {
+	_, digits, _ := strings.Cut(id, "-")
+	n, _ := strconv.ParseUint(digits, 10, 64)
+	return n
 }
 
 // client is a sink that takes everything, and what reads from it.
