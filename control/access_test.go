@@ -80,6 +80,9 @@ func calls() map[string]call {
 		"CreateToken": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
 		}, "POST", "/v1/tokens", `{"userId":"alice"}`, false},
+		"RemoveNode": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.RemoveNode(ctx, &pealv1.RemoveNodeRequest{Name: "b"}))
+		}, "POST", "/v1/nodes/b:remove", `{}`, false},
 		"Drain": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			stream, err := c.Drain(ctx, &pealv1.DrainRequest{})
 			if err != nil {
@@ -130,7 +133,7 @@ func TestScopes(t *testing.T) {
 		{Name: "ops", Token: "token-ops", Scopes: []string{control.ScopeRead, control.ScopeAdmin}},
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}
-	p := start(t, control.Config{Tokens: tokens}, startBroker(t), stubMinter{})
+	p := start(t, control.Config{Tokens: tokens, Membership: members{}}, startBroker(t), stubMinter{})
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
@@ -277,7 +280,7 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 // Without tokens everybody may do everything, and a token that came along does
 // no harm.
 func TestOpenControlPlane(t *testing.T) {
-	p := start(t, control.Config{}, startBroker(t), stubMinter{})
+	p := start(t, control.Config{Membership: members{}}, startBroker(t), stubMinter{})
 	for name, c := range calls() {
 		if err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
 			t.Errorf("%s: %v", name, err)

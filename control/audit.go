@@ -62,6 +62,9 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	if about, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(about.GetUserId()) == nil {
 		args = append(args, "user", about.GetUserId())
 	}
+	if about, ok := req.(*pealv1.RemoveNodeRequest); ok {
+		args = append(args, "node", fmt.Sprintf("%.80s", about.GetName()))
+	}
 	if path, ok := req.(guardedPath); ok {
 		args = append(args, "path", fmt.Sprintf("%.80s", path))
 	}

@@ -45,7 +45,8 @@ func TestAudit(t *testing.T) {
 			{Name: "boss", Token: "token-of-the-boss"},
 			{Name: "publisher", Token: "token-to-publish", Scopes: []string{control.ScopePublish}},
 		},
-		Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Logger:     slog.New(slog.NewTextHandler(log, nil)),
+		Membership: members{},
 	}, startBroker(t), stubMinter{})
 	as := func(token string, more ...string) (ctx []string) {
 		return append([]string{"authorization", "Bearer " + token}, more...)
@@ -76,12 +77,17 @@ func TestAudit(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 
+	if _, err := p.RemoveNode(boss, &pealv1.RemoveNodeRequest{Name: "node-b"}); err != nil {
+		t.Fatal(err)
+	}
+
 	audit := log.with("msg=audit")
 	want := []string{
 		"level=INFO msg=audit caller=boss method=CreateToken code=OK peer=127.0.0.1:# user=alice",
 		"level=INFO msg=audit caller=publisher method=Disconnect code=PermissionDenied peer=127.0.0.1:# user=bob",
 		"level=INFO msg=audit caller=boss method=Disconnect code=InvalidArgument peer=127.0.0.1:#",
 		"level=INFO msg=audit caller=boss method=Disconnect code=OK peer=127.0.0.1 user=carol",
+		"level=INFO msg=audit caller=boss method=RemoveNode code=OK peer=127.0.0.1:# node=node-b",
 	}
 	if len(audit) != len(want) {
 		t.Fatalf("the log has %q, want %q", audit, want)

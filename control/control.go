@@ -60,6 +60,10 @@ type Config struct {
 	// have calls answered by Answer and Tell.
 	Cluster Cluster
 
+	// Membership takes nodes out of the cluster. Where it is nil, there is no
+	// cluster.
+	Membership Membership
+
 	// Unready says why the daemon is not serving, for /readyz to tell anybody
 	// while it is not. It may be nil.
 	Unready func() string
@@ -119,9 +123,12 @@ type Service struct {
 	unready func() string // why the daemon is not serving; may be nil
 	broker  Broker
 	cluster Cluster // nil where there is none
-	rules   atomic.Pointer[rules]
-	log     *slog.Logger
-	health  *health.Server
+	// membership is nil where there is no cluster.
+	membership Membership
+
+	rules  atomic.Pointer[rules]
+	log    *slog.Logger
+	health *health.Server
 
 	refusals *refusals
 	limits   *limits
@@ -154,8 +161,11 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		unready: cfg.Unready,
 		broker:  b,
 		cluster: cfg.Cluster,
-		log:     log,
-		health:  health.NewServer(),
+
+		membership: cfg.Membership,
+
+		log:    log,
+		health: health.NewServer(),
 
 		refusals: newRefusals(),
 		limits:   newLimits(),

@@ -31,6 +31,8 @@ const (
 	reasonScopeMissing     = "CONTROL_SCOPE_MISSING"
 	reasonNoSigningKey     = "NO_SIGNING_KEY"
 	reasonNotEndable       = "NOT_ENDABLE"
+	reasonUnknownNode      = "UNKNOWN_NODE"
+	reasonNotRemovable     = "NOT_REMOVABLE"
 	reasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
 	reasonWatchOverflow    = "WATCH_OVERFLOW"
 	reasonRateLimit        = "RATE_LIMIT"
@@ -57,6 +59,8 @@ func codesOfReasons() map[string]codes.Code {
 		reasonTokenUnknown:     codes.Unauthenticated,
 		reasonScopeMissing:     codes.PermissionDenied,
 		reasonNoSigningKey:     codes.FailedPrecondition,
+		reasonUnknownNode:      codes.NotFound,
+		reasonNotRemovable:     codes.FailedPrecondition,
 		reasonKeyUsed:          codes.AlreadyExists,
 		reasonWatchOverflow:    codes.Aborted,
 		reasonRateLimit:        codes.ResourceExhausted,
@@ -137,6 +141,9 @@ func refusalOf(err error) *refusedError {
 	}
 	if unavailable, ok := errors.AsType[*broker.UnavailableError](err); ok {
 		return refuse(codes.Unavailable, reasonLogUnavailable, unavailable.Reason)
+	}
+	if membership, ok := errors.AsType[*MembershipError](err); ok {
+		return membership.refusal()
 	}
 	switch {
 	case errors.Is(err, broker.ErrKeyUsed):

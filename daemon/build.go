@@ -132,7 +132,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	p.trust(cfg.SSE)
 	calls := p.controlConfig(cfg, descriptors.streams)
 	if p.member != nil {
-		calls.Cluster = p.member.directory
+		calls.Cluster, calls.Membership = p.member.directory, p.member
 	}
 	p.control = control.New(calls, p.publish, who.minter())
 	p.grpc = newGRPCServer(p.control, callerTLS)

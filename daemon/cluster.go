@@ -79,6 +79,7 @@ func (p *parts) newMember(cfg Config) (*member, error) {
 				Serving: is.Serving, Reason: is.Reason, Version: p.opts.Version, StartedAt: started,
 				Leader: is.Leader, Replica: is.Replica, Quorum: is.Quorum,
 				AppliedEntry: int64(is.Applied), LagEntries: int64(is.Lag), GapFills: is.GapFills,
+				Members: is.Members,
 			}
 		},
 		Logger: p.log,
@@ -112,6 +113,15 @@ func (m *member) leave(service *control.Service) {
 	m.leaving = true
 	m.directory.SetDraining(true)
 	service.SetServing(false)
+}
+
+// Remove implements [control.Membership].
+func (m *member) Remove(ctx context.Context, name string) (left []string, err error) {
+	left, err = m.node.Remove(ctx, name)
+	if refused, ok := errors.AsType[*cluster.RemoveError](err); ok {
+		return nil, &control.MembershipError{Unknown: errors.Is(err, cluster.ErrNoSuchMember), Reason: refused.Reason}
+	}
+	return left, err
 }
 
 // clusterTLS is for connections between nodes, or to NATS servers; nil for

@@ -4,9 +4,12 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/peald/peald/daemon"
@@ -63,7 +66,7 @@ func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
 
 	// Her two streams are on two nodes, and the third is one too many on any.
 	until(t, func(context.Context) (int, error) { return statusOf(t, atThird), nil },
-		func(status int) bool { return status == http.StatusTooManyRequests })
+		func(got int) bool { return got == http.StatusTooManyRequests })
 	reply := until(t, func(ctx context.Context) (*pealv1.BroadcastResponse, error) {
 		return asked.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hello"})
 	}, func(r *pealv1.BroadcastResponse) bool { return r.GetRecipients() == 3 })
@@ -99,8 +102,8 @@ func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
 		t.Errorf("%v, %v", ended, err)
 	}
 	for _, url := range []string{alice, atSecond, atThird} {
-		if status := statusOf(t, url); status != http.StatusNoContent {
-			t.Errorf("whoever is to stay away gets %d", status)
+		if got := statusOf(t, url); got != http.StatusNoContent {
+			t.Errorf("whoever is to stay away gets %d", got)
 		}
 	}
 	for left := int32(1); left >= 0; left-- {
@@ -127,14 +130,39 @@ func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
 		t.Errorf("%d nodes lead the log", leaders)
 	}
 
-	// One ends in good order: its streams are told to have ended, and it is no
-	// node any more.
+	// One ends in good order: its streams are told to have ended, and it is a
+	// member that is not there, until it is removed.
 	daemons[2].Stop(t)
 	if e, err := watching.Recv(); err != nil || e.GetEnded().GetUserId() != "bob" || e.GetEnded().GetConnections() != 0 {
 		t.Errorf("told %v, %v", e, err)
 	}
-	until(t, func(ctx context.Context) (*pealv1.StatsResponse, error) {
+	nodes := func(ctx context.Context) (*pealv1.StatsResponse, error) {
 		return asked.Stats(ctx, &pealv1.StatsRequest{})
-	},
-		func(r *pealv1.StatsResponse) bool { return len(r.GetNodes()) == 2 && len(r.GetMissingNodes()) == 0 })
+	}
+	figures = until(t, nodes, func(r *pealv1.StatsResponse) bool {
+		return len(r.GetNodes()) == 3 && len(r.GetMissingNodes()) == 0 && len(inState(r, pealv1.NodeState_NODE_STATE_ABSENT)) == 1
+	})
+	gone := inState(figures, pealv1.NodeState_NODE_STATE_ABSENT)[0]
+	for _, name := range inState(figures, pealv1.NodeState_NODE_STATE_SERVING) {
+		if _, err := asked.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: name}); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("removing a node that is there: %v", err)
+		}
+	}
+	if _, err := asked.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: "nobody"}); status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), gone) {
+		t.Errorf("removing a node that never was: %v", err)
+	}
+	if left, err := asked.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: gone}); err != nil || len(left.GetMembers()) != 2 {
+		t.Errorf("removing %s left %v, %v", gone, left, err)
+	}
+	until(t, nodes, func(r *pealv1.StatsResponse) bool { return len(r.GetNodes()) == 2 && len(r.GetMissingNodes()) == 0 })
+}
+
+// inState are the names of the nodes that are in a state.
+func inState(r *pealv1.StatsResponse, state pealv1.NodeState) (names []string) {
+	for _, n := range r.GetNodes() {
+		if n.GetState() == state {
+			names = append(names, n.GetName())
+		}
+	}
+	return names
 }

@@ -24,11 +24,12 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 // arguments asks for an argument for each name, and says which is missing.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		usage := cmd.Parent().CommandPath() + " " + cmd.Use
 		if len(args) < len(names) {
-			return fmt.Errorf("there is no %s: pealctl %s", strings.Join(names[len(args):], " and "), cmd.Use)
+			return fmt.Errorf("there is no %s: %s", strings.Join(names[len(args):], " and "), usage)
 		}
 		if len(args) > len(names) {
-			return fmt.Errorf("%q is one argument too many (quote text that has spaces): pealctl %s", args[len(names)], cmd.Use)
+			return fmt.Errorf("%q is one argument too many (quote text that has spaces): %s", args[len(names)], usage)
 		}
 		return nil
 	}

@@ -49,7 +49,7 @@ func (s *session) describe(err error) string {
 	if lacksToken(st) {
 		return fmt.Sprintf("%sthe daemon asks for a control token: give one by --token or PEALCTL_TOKEN (%s)", doing, code.Code(st.Code()))
 	}
-	text := fmt.Sprintf("%s%s (%s)", doing, s.meaning(st.Code()), code.Code(st.Code()))
+	text := fmt.Sprintf("%s%s (%s)", doing, s.meaning(st), code.Code(st.Code()))
 	if details != "" {
 		text += ": " + details
 	}
@@ -57,13 +57,17 @@ func (s *session) describe(err error) string {
 }
 
 // lacksToken says whether the daemon asks for a control token, and got none.
-func lacksToken(st *status.Status) bool {
+func lacksToken(st *status.Status) bool { return reasonOf(st) == "CONTROL_TOKEN_MISSING" }
+
+// reasonOf is the daemon's own name for what went wrong; empty where it has
+// given none.
+func reasonOf(st *status.Status) string {
 	for _, detail := range st.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "CONTROL_TOKEN_MISSING" {
-			return true
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
 		}
 	}
-	return false
+	return ""
 }
 
 // hint is what may help against a connection that doesn't come about. What went
@@ -102,8 +106,16 @@ func violations(st *status.Status) string {
 	return strings.Join(said, "; ")
 }
 
-func (s *session) meaning(c codes.Code) string {
-	switch c {
+func (s *session) meaning(st *status.Status) string {
+	switch reasonOf(st) {
+	case "LOG_UNAVAILABLE":
+		return "the cluster can't do that now"
+	case "NOT_REMOVABLE":
+		return "the node is not to be removed"
+	case "UNKNOWN_NODE":
+		return "there is no such node"
+	}
+	switch st.Code() {
 	case codes.InvalidArgument:
 		return "the daemon doesn't accept what was given"
 	case codes.Unauthenticated:

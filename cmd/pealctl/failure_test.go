@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -19,6 +20,9 @@ func TestFailuresSayTheirCodeAndItsMeaning(t *testing.T) {
 		{status.Error(codes.Unauthenticated, "no token"), []string{"UNAUTHENTICATED", "--token", "PEALCTL_TOKEN"}},
 		{status.Error(codes.PermissionDenied, "needs the scope publish"), []string{"PERMISSION_DENIED", "needs the scope publish"}},
 		{status.Error(codes.FailedPrecondition, "auth.jwt.hmac_secret is not set"), []string{"FAILED_PRECONDITION", "isn't configured", "auth.jwt.hmac_secret"}},
+		{reasoned(t, codes.FailedPrecondition, "NOT_REMOVABLE", "b is there"), []string{"FAILED_PRECONDITION", "not to be removed", "b is there"}},
+		{reasoned(t, codes.NotFound, "UNKNOWN_NODE", "members are a, b"), []string{"NOT_FOUND", "no such node", "members are a, b"}},
+		{reasoned(t, codes.Unavailable, "LOG_UNAVAILABLE", "no leader"), []string{"UNAVAILABLE", "the cluster can't do that now", "no leader"}},
 		{status.Error(codes.Unavailable, "stopping"), []string{"UNAVAILABLE", d.addr, "stopping"}},
 		{status.Error(codes.Unimplemented, "what?"), []string{"UNIMPLEMENTED", "older"}},
 		{status.Error(codes.Internal, "several\nlines"), []string{"INTERNAL", "several lines"}},
@@ -26,6 +30,16 @@ func TestFailuresSayTheirCodeAndItsMeaning(t *testing.T) {
 		d.set(func() { d.fail = c.err })
 		d.pealctl(t, []string{"broadcast", "x"}).wantError(t, c.says...)
 	}
+}
+
+// reasoned is an error as the daemon gives it.
+func reasoned(t *testing.T, code codes.Code, reason, message string) error {
+	t.Helper()
+	st, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Reason: reason})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Err()
 }
 
 func TestNobodyListens(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 func newNodes(s *session) *cobra.Command {
-	return &cobra.Command{
+	nodes := &cobra.Command{
 		Use:   "nodes",
 		Short: "List the nodes of the daemon's cluster",
 		Long: `List the nodes of the cluster that the daemon is of, as they have told of
@@ -23,7 +23,8 @@ themselves; the daemon's own is marked by *. The log is the cluster's: who leads
 it and who holds a replica, whether a node knows of a leader that enough replicas
 follow (quorum), the last entry that the node has taken in, how many it has yet
 to take in (lag), and how often it had to read again what did not come by itself
-(gaps). A lost node is not heard of any more, and has not said that it ends.
+(gaps). A lost node is not heard of any more, and has not said that it ends; an
+absent one has ended, and the cluster still counts it as a member.
 
 With --output json they are the figures of the stats command, nodes among them.`,
 		Example: `  pealctl nodes`,
@@ -49,6 +50,41 @@ With --output json they are the figures of the stats command, nodes among them.`
 			})
 		},
 	}
+	nodes.AddCommand(newRemoveNode(s))
+	return nodes
+}
+
+func newRemoveNode(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Have the cluster no longer count a node that is gone for good",
+		Long: `Have the cluster no longer count a node that is gone for good, such as one whose
+disk is lost. Most nodes are then most of those that are left, and another node
+takes over what it held of the cluster's log. Any node can be told so; the one
+that is gone must not be there, and most of the cluster's members have to be.
+
+A node that only restarts needs no removal. Once removed, one that comes back with
+the directory that it had joins anew, after up to five minutes.`,
+		Example: `  pealctl nodes remove box-q4x7da`,
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := wellFormed("NAME", args[0]); err != nil {
+				return err
+			}
+			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
+				reply, err := c.RemoveNode(ctx, &pealv1.RemoveNodeRequest{Name: args[0]})
+				if err != nil {
+					return err
+				}
+				return s.print(reply, func(t table.Writer) {
+					t.AppendHeader(table.Row{"members left"})
+					for _, name := range reply.GetMembers() {
+						t.AppendRow(table.Row{escaped(name)})
+					}
+				})
+			})
+		},
+	}
 }
 
 func nodeRows(reply *pealv1.StatsResponse, now time.Time) func(table.Writer) {
@@ -63,6 +99,10 @@ func nodeRows(reply *pealv1.StatsResponse, now time.Time) func(table.Writer) {
 				log = "leader"
 			} else if n.GetReplica() {
 				log = "replica"
+			}
+			if n.GetLastHeard() == nil {
+				t.AppendRow(table.Row{escaped(name), stateOf(n), "-", "-", "-", "-", "-", "-", "-", "-", "-", "-"})
+				continue
 			}
 			t.AppendRow(table.Row{
 				escaped(name), stateOf(n), n.GetConnections(), n.GetUsers(), escaped(n.GetVersion()),

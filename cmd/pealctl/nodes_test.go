@@ -28,6 +28,7 @@ func TestNodes(t *testing.T) {
 				Name: "b", State: pealv1.NodeState_NODE_STATE_LOST, Reason: "it is not heard of", Version: "v1", Replica: true,
 				StartedAt: timestamppb.New(now.Add(-time.Minute)), LastHeard: timestamppb.New(now.Add(-time.Minute)),
 			},
+			{Name: "c", State: pealv1.NodeState_NODE_STATE_ABSENT, Reason: "it is not there"},
 		}}
 	}
 	r := d.pealctl(t, []string{"nodes"})
@@ -39,12 +40,25 @@ func TestNodes(t *testing.T) {
 		"NODE STATE STREAMS USERS VERSION UP LOG QUORUM ENTRY LAG GAPS HEARD",
 		"a* serving 7 5 v1 1h0m0s leader yes 88 2 3 0s ago",
 		"b lost 0 0 v1 1m0s replica no 0 0 0 1m0s ago",
+		"c absent - - - - - - - - - -",
 		"b: it is not heard of",
+		"c: it is not there",
 	}
 	if r.status != 0 || strings.Join(rows, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s%s", r.stdout, r.stderr)
 	}
 	if !strings.Contains(r.stderr, "not answered in time: b.") {
 		t.Errorf("of the node that is missing it says %q", r.stderr)
+	}
+}
+
+func TestRemoveNode(t *testing.T) {
+	d := startDaemon(t)
+	d.pealctl(t, []string{"nodes", "remove", "b"}).want(t, "MEMBERS LEFT\na\nc\n")
+	if len(d.removed) != 1 || d.removed[0].GetName() != "b" {
+		t.Errorf("the daemon was asked to remove %v", d.removed)
+	}
+	if r := d.pealctl(t, []string{"nodes", "remove"}); r.status != 2 || !strings.Contains(r.stderr, "there is no NAME: pealctl nodes remove NAME") {
+		t.Errorf("without a name: %d %q", r.status, r.stderr)
 	}
 }

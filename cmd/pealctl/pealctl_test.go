@@ -34,6 +34,7 @@ type daemon struct {
 	sent      []*pealv1.SendToUserRequest
 	published []*pealv1.PublishRequest
 	ended     []*pealv1.DisconnectRequest
+	removed   []*pealv1.RemoveNodeRequest
 	tokens    []*pealv1.CreateTokenRequest
 	lists     []*pealv1.ListUsersRequest
 	pages     []*pealv1.ListUsersResponse
@@ -91,6 +92,11 @@ func (d *daemon) Publish(_ context.Context, r *pealv1.PublishRequest) (*pealv1.P
 func (d *daemon) Disconnect(_ context.Context, r *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
 	d.ended = append(d.ended, r)
 	return &pealv1.DisconnectResponse{Connections: 3}, nil
+}
+
+func (d *daemon) RemoveNode(_ context.Context, r *pealv1.RemoveNodeRequest) (*pealv1.RemoveNodeResponse, error) {
+	d.removed = append(d.removed, r)
+	return &pealv1.RemoveNodeResponse{Members: []string{"a", "c"}}, nil
 }
 
 // ListTopics has two pages of one topic.

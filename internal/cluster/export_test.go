@@ -41,3 +41,10 @@ func (n *Node) DeleteLog(tb testing.TB) {
 		tb.Fatal(err)
 	}
 }
+
+// LogMembers are the replicas of the log, as its leader says.
+func (n *Node) LogMembers() []Member {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.members
+}

@@ -28,6 +28,7 @@ type state struct {
 	leader   string
 	replicas int
 	members  []Member
+	counted  []string // nodes that the cluster counts; nil where it counts none
 }
 
 // Member is a replica of the log.
@@ -119,6 +120,7 @@ func (n *Node) probeAll(ctx context.Context) {
 func (n *Node) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	n.count()
 	// What is read now: by the time of the answer it may be another log.
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
@@ -167,6 +169,17 @@ func (n *Node) probe(ctx context.Context) {
 			n.log.Warn("the log is not as configured", "error", err)
 		}
 	}
+}
+
+// count notes which nodes the cluster counts.
+func (n *Node) count() {
+	if n.server == nil {
+		return
+	}
+	counted := n.server.members()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.counted = counted
 }
 
 // doubtLog notes that the leader had fewer entries than the node has applied. It

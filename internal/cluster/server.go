@@ -65,6 +65,7 @@ func startServer(cluster, name string, cfg Embedded, log *slog.Logger) (_ *embed
 			return nil, err
 		}
 	}
+	options.CustomClientAuthentication = inside{s}
 	s.options = options.Clone()
 	if s.Server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("preparing the NATS server: %w", err)

@@ -26,6 +26,9 @@ type Standing struct {
 	// did not come by itself.
 	Applied, Lag uint64
 	GapFills     int64
+	// Members are the names of the nodes that the cluster counts, whether they
+	// are there or not, in order; none where nodes are no members of anything.
+	Members []string
 }
 
 // Standing is how the node is now.
@@ -43,6 +46,7 @@ func (n *Node) Standing() Standing {
 		Applied:  applied,
 		Lag:      max(s.known, applied) - applied,
 		GapFills: n.gapFills.Load(),
+		Members:  s.counted,
 	}
 }
 

@@ -70,6 +70,9 @@ type Standing struct {
 	// LagEntries how many it has yet to take in, and GapFills how often it had
 	// to ask for what did not come by itself.
 	AppliedEntry, LagEntries, GapFills int64
+	// Members are the names of all daemons that the cluster counts, lost ones
+	// among them, in order; none where it counts none.
+	Members []string
 }
 
 // Answerer answers calls of other daemons, from what its own daemon holds. Its
@@ -307,7 +310,7 @@ func (d *Directory) look(now time.Time) {
 	for _, n := range d.nodes {
 		silent := now.Sub(n.heard)
 		switch {
-		case silent > forgottenAfter:
+		case silent > forgottenAfter, n.lost && removed(n.name, d.cfg.Standing().Members):
 			d.forget(n)
 		case silent > lostAfter && !n.lost:
 			d.log.Warn("a node is lost", "node", n.name, "silent", silent.Round(time.Millisecond).String())
@@ -321,6 +324,11 @@ func (d *Directory) look(now time.Time) {
 			d.beginPull(n, now)
 		}
 	}
+}
+
+// removed says whether a daemon is none of the members that the cluster counts.
+func removed(name string, members []string) bool {
+	return len(members) > 0 && !slices.Contains(members, name)
 }
 
 // adopt has users stay away from here too.
@@ -337,11 +345,12 @@ func (d *Directory) adopt(bars []*presencev1.Bar, now time.Time) {
 	}
 }
 
-// Nodes are all daemons of the cluster, this one and lost ones among them, in
-// order of name.
+// Nodes are all daemons of the cluster, this one, lost ones and members that
+// are not there among them, in order of name.
 func (d *Directory) Nodes() []*pealv1.Node {
 	now := time.Now()
-	own := d.standing()
+	standing := d.cfg.Standing()
+	own := d.describe(standing)
 	own.Answering, own.LastHeard = true, timestamppb.New(now)
 	nodes := []*pealv1.Node{own}
 	d.mu.RLock()
@@ -353,18 +362,29 @@ func (d *Directory) Nodes() []*pealv1.Node {
 		is.Name, is.LastHeard = n.name, timestamppb.New(n.heard)
 		if n.lost {
 			is.State, is.Reason = pealv1.NodeState_NODE_STATE_LOST, "it is not heard of"
-			is.Connections, is.Users = 0, 0
+			is.Connections, is.Users, is.Leader, is.Quorum = 0, 0, false, false
 		}
 		nodes = append(nodes, is)
 	}
 	d.mu.RUnlock()
+	for _, name := range standing.Members {
+		if !slices.ContainsFunc(nodes, func(n *pealv1.Node) bool { return n.GetName() == name }) {
+			nodes = append(nodes, &pealv1.Node{
+				Name: name, State: pealv1.NodeState_NODE_STATE_ABSENT,
+				Reason: "the cluster counts it as a member, and it is not there; if it is gone for good, remove it",
+			})
+		}
+	}
 	slices.SortFunc(nodes, func(a, b *pealv1.Node) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return nodes
 }
 
 // standing is how this daemon is.
-func (d *Directory) standing() *pealv1.Node {
-	is, tally := d.cfg.Standing(), d.cfg.Broker.Tally()
+func (d *Directory) standing() *pealv1.Node { return d.describe(d.cfg.Standing()) }
+
+// describe is how this daemon is, as others are told.
+func (d *Directory) describe(is Standing) *pealv1.Node {
+	tally := d.cfg.Broker.Tally()
 	n := &pealv1.Node{
 		Name: d.cfg.Node, State: pealv1.NodeState_NODE_STATE_NOT_SERVING, Reason: is.Reason,
 		Version: is.Version, StartedAt: timestamppb.New(is.StartedAt),

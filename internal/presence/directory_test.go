@@ -134,6 +134,24 @@ func TestANodeThatLeavesIsForgottenAndOneThatDiesIsLost(t *testing.T) {
 	}
 }
 
+func TestMembersThatAreNotThereAreToldOfUntilTheyAreRemoved(t *testing.T) {
+	t.Parallel()
+	a, b, c := three(t)
+	a.counted.Store(&[]string{"a", "b", "c", "d"})
+	if got := state(a, "d"); got != pealv1.NodeState_NODE_STATE_ABSENT {
+		t.Errorf("a member of whom nothing is known is %s", got)
+	}
+	b.stop()
+	eventually(t, func() bool { return state(a, "b") == pealv1.NodeState_NODE_STATE_ABSENT }, "the member that left is not absent: %v", a.Nodes())
+	c.kill()
+	eventually(t, func() bool { return state(a, "c") == pealv1.NodeState_NODE_STATE_LOST }, "the dead node is not lost: %v", a.Nodes())
+	if missing := a.Ask(t.Context(), "call", nil, func(string, []byte) {}); !slices.Equal(missing, []string{"c"}) {
+		t.Errorf("missing are %q, want the lost node: streams of the others are not", missing)
+	}
+	a.counted.Store(&[]string{"a"})
+	eventually(t, func() bool { return len(a.Nodes()) == 1 }, "nodes that were removed are still told of: %v", a.Nodes())
+}
+
 func state(m *member, name string) pealv1.NodeState {
 	for _, n := range m.Nodes() {
 		if n.GetName() == name {

@@ -18,7 +18,9 @@
 // another.
 //
 // A daemon that has not been heard of for some seconds is lost, and its counts
-// count no more. It is remembered for some minutes as one that is missing.
+// count no more. It is remembered for some minutes as one that is missing, and
+// not longer than the cluster counts it among its members. Members that nothing
+// is known of otherwise are told of as absent.
 //
 // # What is asked
 //

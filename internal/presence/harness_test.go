@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +50,16 @@ type member struct {
 	conn   *nats.Conn
 	stop   func() // in good order
 	kill   func() // from one moment to the other
+
+	counted atomic.Pointer[[]string] // the cluster's members
+}
+
+func (m *member) standing() presence.Standing {
+	is := presence.Standing{Serving: true, Version: "of tests"}
+	if counted := m.counted.Load(); counted != nil {
+		is.Members = *counted
+	}
+	return is
 }
 
 func join(tb testing.TB, s *server.Server, name string, answers presence.Answerer) *member {
@@ -64,7 +75,7 @@ func join(tb testing.TB, s *server.Server, name string, answers presence.Answere
 	})}
 	m.Directory = presence.New(presence.Config{
 		Conn: conn, Cluster: "test", Node: name, Broker: m.broker,
-		Standing: func() presence.Standing { return presence.Standing{Serving: true, Version: "of tests"} },
+		Standing: m.standing,
 		Logger:   slog.New(slog.NewTextHandler(tb.Output(), nil)).With("on", name),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

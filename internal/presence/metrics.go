@@ -43,6 +43,7 @@ func stateNames() map[pealv1.NodeState]string {
 		pealv1.NodeState_NODE_STATE_NOT_SERVING: "not_serving",
 		pealv1.NodeState_NODE_STATE_DRAINING:    "draining",
 		pealv1.NodeState_NODE_STATE_LOST:        "lost",
+		pealv1.NodeState_NODE_STATE_ABSENT:      "absent",
 	}
 }
 

@@ -43,8 +43,12 @@ const (
 	// It takes no streams, and has been told to end those that it holds.
 	NodeState_NODE_STATE_DRAINING NodeState = 3
 	// It is not heard of any more, and has not said that it ends. After ten
-	// minutes it is not told of any more either.
+	// minutes it is absent, or not told of any more, where the cluster counts no
+	// members.
 	NodeState_NODE_STATE_LOST NodeState = 4
+	// The cluster counts it as a member, and nothing else is known of it: it has
+	// ended, and was not removed.
+	NodeState_NODE_STATE_ABSENT NodeState = 5
 )
 
 // Enum value maps for NodeState.
@@ -55,6 +59,7 @@ var (
 		2: "NODE_STATE_NOT_SERVING",
 		3: "NODE_STATE_DRAINING",
 		4: "NODE_STATE_LOST",
+		5: "NODE_STATE_ABSENT",
 	}
 	NodeState_value = map[string]int32{
 		"NODE_STATE_UNSPECIFIED": 0,
@@ -62,6 +67,7 @@ var (
 		"NODE_STATE_NOT_SERVING": 2,
 		"NODE_STATE_DRAINING":    3,
 		"NODE_STATE_LOST":        4,
+		"NODE_STATE_ABSENT":      5,
 	}
 )
 
@@ -2435,7 +2441,7 @@ type Node struct {
 	Answering bool `protobuf:"varint,4,opt,name=answering,proto3" json:"answering,omitempty"`
 	// The daemon's version.
 	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	// When the daemon started.
+	// When the daemon started; absent where that is not known.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// The streams that it holds.
 	Connections int32 `protobuf:"varint,7,opt,name=connections,proto3" json:"connections,omitempty"`
@@ -2452,7 +2458,7 @@ type Node struct {
 	LagEntries   int64 `protobuf:"varint,13,opt,name=lag_entries,json=lagEntries,proto3" json:"lag_entries,omitempty"`
 	// How often it had to read entries again that did not come by themselves.
 	GapFills int64 `protobuf:"varint,14,opt,name=gap_fills,json=gapFills,proto3" json:"gap_fills,omitempty"`
-	// When it was last heard of.
+	// When it was last heard of; absent where that is not known.
 	LastHeard     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3110,6 +3116,98 @@ func (x *ShardStats) GetNode() string {
 	return ""
 }
 
+// RemoveNodeRequest says which node is gone for good.
+type RemoveNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name, as Stats has it; required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *RemoveNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RemoveNodeResponse says who is left.
+type RemoveNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The names of the nodes that the cluster counts now, in order.
+	Members       []string `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeResponse) Reset() {
+	*x = RemoveNodeResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeResponse) ProtoMessage() {}
+
+func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RemoveNodeResponse) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 // CreateTokenRequest describes a subscriber token.
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3128,7 +3226,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3238,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3251,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -3191,7 +3289,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3301,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3314,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -3242,7 +3340,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3254,7 +3352,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3267,7 +3365,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 // WhoAmIResponse is who the caller is to the daemon.
@@ -3285,7 +3383,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3395,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3408,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -3336,7 +3434,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3446,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3459,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 // DrainResponse tells how far a drain is.
@@ -3375,7 +3473,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3485,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3498,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -3641,7 +3739,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"r\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"'\n" +
+	"\x11RemoveNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\".\n" +
+	"\x12RemoveNodeResponse\x12\x18\n" +
+	"\amembers\x18\x01 \x03(\tR\amembers\"r\n" +
 	"\x12CreateTokenRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
@@ -3656,13 +3758,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
 	"\fDrainRequest\"1\n" +
 	"\rDrainResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections*\x89\x01\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xa0\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_SERVING\x10\x01\x12\x1a\n" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_LOST\x10\x042\x88\a\n" +
+	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xcf\a\n" +
 	"\x0eControlService\x12B\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\x12E\n" +
 	"\n" +
@@ -3676,7 +3779,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
 	"\n" +
 	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x126\n" +
-	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\x12H\n" +
+	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\x12E\n" +
+	"\n" +
+	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12H\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\x129\n" +
 	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\x128\n" +
 	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01B+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
@@ -3694,7 +3799,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                   // 0: peal.v1.NodeState
 	(*BroadcastRequest)(nil),         // 1: peal.v1.BroadcastRequest
@@ -3735,42 +3840,44 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*HistogramBucket)(nil),          // 36: peal.v1.HistogramBucket
 	(*Resumes)(nil),                  // 37: peal.v1.Resumes
 	(*ShardStats)(nil),               // 38: peal.v1.ShardStats
-	(*CreateTokenRequest)(nil),       // 39: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 40: peal.v1.CreateTokenResponse
-	(*WhoAmIRequest)(nil),            // 41: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),           // 42: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),             // 43: peal.v1.DrainRequest
-	(*DrainResponse)(nil),            // 44: peal.v1.DrainResponse
-	nil,                              // 45: peal.v1.Resumes.ResetsEntry
-	nil,                              // 46: peal.v1.ShardStats.DisconnectedEntry
-	nil,                              // 47: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),      // 48: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 49: google.protobuf.Timestamp
+	(*RemoveNodeRequest)(nil),        // 39: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 40: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),       // 41: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 42: peal.v1.CreateTokenResponse
+	(*WhoAmIRequest)(nil),            // 43: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),           // 44: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),             // 45: peal.v1.DrainRequest
+	(*DrainResponse)(nil),            // 46: peal.v1.DrainResponse
+	nil,                              // 47: peal.v1.Resumes.ResetsEntry
+	nil,                              // 48: peal.v1.ShardStats.DisconnectedEntry
+	nil,                              // 49: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),      // 50: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 51: google.protobuf.Timestamp
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	48, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	48, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	48, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	48, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	50, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	50, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	50, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	50, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	9,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	10, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	11, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	14, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	49, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	51, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	17, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	14, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	20, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	21, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	22, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	49, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	49, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	51, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	51, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
 	25, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
 	26, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	49, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	48, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	51, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	50, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
 	38, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
 	38, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	49, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	51, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
 	37, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
 	32, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
 	33, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
@@ -3778,16 +3885,16 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	35, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
 	31, // 28: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
 	0,  // 29: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	49, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	49, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	49, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	51, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	51, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	51, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
 	36, // 33: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	45, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	46, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	47, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	48, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	48, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	49, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	48, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	49, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	50, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	50, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	51, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 40: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
 	3,  // 41: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
 	5,  // 42: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
@@ -3798,24 +3905,26 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	23, // 47: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
 	27, // 48: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
 	29, // 49: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	39, // 50: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	41, // 51: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	43, // 52: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 53: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 54: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 55: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 56: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 57: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 58: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 59: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	24, // 60: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	28, // 61: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	30, // 62: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	40, // 63: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	42, // 64: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	44, // 65: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	53, // [53:66] is the sub-list for method output_type
-	40, // [40:53] is the sub-list for method input_type
+	39, // 50: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	41, // 51: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	43, // 52: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	45, // 53: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 54: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 55: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 56: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 57: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 58: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 59: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 60: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	24, // 61: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	28, // 62: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	30, // 63: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	40, // 64: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	42, // 65: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	44, // 66: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	46, // 67: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	54, // [54:68] is the sub-list for method output_type
+	40, // [40:54] is the sub-list for method input_type
 	40, // [40:40] is the sub-list for extension type_name
 	40, // [40:40] is the sub-list for extension extendee
 	0,  // [0:40] is the sub-list for field type_name
@@ -3858,7 +3967,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,7 @@ const (
 	ControlService_Tail_FullMethodName             = "/peal.v1.ControlService/Tail"
 	ControlService_Disconnect_FullMethodName       = "/peal.v1.ControlService/Disconnect"
 	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
+	ControlService_RemoveNode_FullMethodName       = "/peal.v1.ControlService/RemoveNode"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
 	ControlService_Drain_FullMethodName            = "/peal.v1.ControlService/Drain"
@@ -104,6 +105,12 @@ type ControlServiceClient interface {
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 	// Stats says what the daemon holds and has done since it started.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
+	// RemoveNode has the daemon's cluster no longer count a node that is gone for
+	// good, such as one whose disk is lost: most nodes are then most of those that
+	// are left, and another node takes over what it held of the cluster's log. It
+	// is refused for a node that is there. The daemon that is asked need not lead
+	// the cluster; most members have to be there.
+	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
 	// backend needs no JWT library.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
@@ -247,6 +254,16 @@ func (c *controlServiceClient) Stats(ctx context.Context, in *StatsRequest, opts
 	return out, nil
 }
 
+func (c *controlServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveNodeResponse)
+	err := c.cc.Invoke(ctx, ControlService_RemoveNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTokenResponse)
@@ -350,6 +367,12 @@ type ControlServiceServer interface {
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	// Stats says what the daemon holds and has done since it started.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	// RemoveNode has the daemon's cluster no longer count a node that is gone for
+	// good, such as one whose disk is lost: most nodes are then most of those that
+	// are left, and another node takes over what it held of the cluster's log. It
+	// is refused for a node that is there. The daemon that is asked need not lead
+	// the cluster; most members have to be there.
+	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
 	// backend needs no JWT library.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
@@ -401,6 +424,9 @@ func (UnimplementedControlServiceServer) Disconnect(context.Context, *Disconnect
 }
 func (UnimplementedControlServiceServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
+}
+func (UnimplementedControlServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
 }
 func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
@@ -587,6 +613,24 @@ func _ControlService_Stats_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RemoveNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RemoveNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RemoveNode(ctx, req.(*RemoveNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateTokenRequest)
 	if err := dec(in); err != nil {
@@ -668,6 +712,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stats",
 			Handler:    _ControlService_Stats_Handler,
+		},
+		{
+			MethodName: "RemoveNode",
+			Handler:    _ControlService_RemoveNode_Handler,
 		},
 		{
 			MethodName: "CreateToken",

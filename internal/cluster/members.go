@@ -1,0 +1,216 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+const (
+	// systemUser is who a node is to its own server where it speaks for the
+	// cluster. The server listens to nobody outside the process.
+	systemUser = "system"
+	// rollCallFor is how long members have to say that they are there.
+	rollCallFor = time.Second
+	// heardWithin is how lately the leader has heard of a member that counts as
+	// there; it hears of each every second.
+	heardWithin = 5 * time.Second
+	// removeFor is how long it may take until most members know that one is
+	// removed.
+	removeFor = 5 * time.Second
+)
+
+// What keeps a node from being removed.
+var (
+	// ErrNoSuchMember is of a name that no member has.
+	ErrNoSuchMember = errors.New("no member of the cluster")
+	// ErrNotRemovable is of a member that can't be removed, or not from here.
+	ErrNotRemovable = errors.New("not to be removed")
+)
+
+// RemoveError says why a node was not removed. It wraps ErrNoSuchMember or
+// ErrNotRemovable.
+type RemoveError struct {
+	// Reason is a sentence for the operator.
+	Reason string
+	kind   error
+}
+
+func (e *RemoveError) Error() string { return e.Reason }
+
+// Unwrap is the kind of the error.
+func (e *RemoveError) Unwrap() error { return e.kind }
+
+// inside says who the connections from inside the process are to the server. It
+// implements [server.Authentication].
+type inside struct{ server *embeddedServer }
+
+// Check implements [server.Authentication].
+func (i inside) Check(c server.ClientAuthentication) bool {
+	account := i.server.GlobalAccount()
+	if c.GetOpts().Username == systemUser {
+		account = i.server.SystemAccount()
+	}
+	c.RegisterUser(&server.User{Account: account})
+	return true
+}
+
+// members are the names of the nodes that the cluster counts, whether they are
+// there or not, as far as this server knows; nil where it is alone. Where the
+// name of one is not known, as it has not been there since this server started,
+// it is its id inside NATS.
+func (s *embeddedServer) members() []string {
+	if s.alone {
+		return nil
+	}
+	info, err := s.Jsz(nil)
+	if err != nil || info.Meta == nil {
+		return nil
+	}
+	names := []string{s.Name()}
+	for _, p := range info.Meta.Replicas {
+		names = append(names, memberName(p))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// memberName is what a member is called.
+func memberName(p *server.PeerInfo) string {
+	if strings.ContainsAny(p.Name, " ") { // a sentence that it is not known
+		return p.Peer
+	}
+	return p.Name
+}
+
+// Remove has the cluster no longer count a member that is gone for good: neither
+// for what most members are, nor as a holder of the log, whose replica another
+// node takes over. It returns who is left, in order of name.
+//
+// It returns a *[RemoveError] where that can't be done, and a
+// *[broker.UnavailableError] while it can't be done for want of most members.
+func (n *Node) Remove(ctx context.Context, name string) (left []string, err error) {
+	switch {
+	case n.server == nil:
+		return nil, &RemoveError{"the daemon's cluster.mode is nats: its nodes are no members of anything, and one that is gone needs no removal; " +
+			"a NATS server that is gone is removed by `nats server cluster peer-remove`", ErrNotRemovable}
+	case n.server.alone:
+		return nil, &RemoveError{"the daemon is of no other nodes' cluster: it has no cluster.peers", ErrNotRemovable}
+	case name == n.name:
+		return nil, &RemoveError{fmt.Sprintf("%s is the node that was asked; end it, and ask another one", name), ErrNotRemovable}
+	}
+	conn, err := nats.Connect("", nats.InProcessServer(n.server), nats.UserInfo(systemUser, ""), nats.Name(n.name+", for its operator"), nats.NoReconnect())
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	defer conn.Close()
+	found, err := callRoll(ctx, conn, name)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case found.heard, slices.Contains(found.present, name), slices.Contains(found.present, found.name):
+		return nil, &RemoveError{fmt.Sprintf("%s is there: end it first, and remove it if it is not to come back", name), ErrNotRemovable}
+	case len(found.members) == 0:
+		return nil, &broker.UnavailableError{Reason: "the cluster has no leader: most of its members have to be there to remove one"}
+	case found.id == "":
+		return nil, &RemoveError{fmt.Sprintf("%q is no member of the cluster; its members are %s", name, strings.Join(found.members, ", ")), ErrNoSuchMember}
+	}
+	if err := proposeRemoval(ctx, conn, found.id); err != nil {
+		return nil, err
+	}
+	n.log.Info("removed a node from the cluster", "node", found.name)
+	return slices.DeleteFunc(found.members, func(m string) bool { return m == found.name }), nil
+}
+
+// roll is what all answer when one of them is to be removed.
+type roll struct {
+	present  []string // who has answered
+	members  []string // whom the leader counts; none where there is no leader
+	name, id string   // the member's that is to be removed; empty for no member
+	heard    bool     // whether the leader has heard of it lately
+}
+
+// callRoll asks all servers for themselves, and the leader for its members.
+func callRoll(ctx context.Context, conn *nats.Conn, name string) (found roll, err error) {
+	ctx, cancel := context.WithTimeout(ctx, rollCallFor)
+	defer cancel()
+	inbox := conn.NewInbox()
+	answers, err := conn.SubscribeSync(inbox)
+	if err != nil {
+		return found, fmt.Errorf("asking all members: %w", err)
+	}
+	if err := conn.PublishRequest("$SYS.REQ.SERVER.PING.JSZ", inbox, nil); err != nil {
+		return found, fmt.Errorf("asking all members: %w", err)
+	}
+	for {
+		msg, err := answers.NextMsgWithContext(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return found, nil // whoever is there has answered by now
+		}
+		if err != nil {
+			return found, fmt.Errorf("asking all members: %w", err)
+		}
+		var answer server.ServerAPIJszResponse
+		if err := json.Unmarshal(msg.Data, &answer); err != nil || answer.Server == nil {
+			continue
+		}
+		found.present = append(found.present, answer.Server.Name)
+		if answer.Data == nil || answer.Data.Meta == nil || answer.Data.Meta.Leader != answer.Server.Name {
+			continue
+		}
+		found.members = []string{answer.Server.Name}
+		for _, p := range answer.Data.Meta.Replicas {
+			member := memberName(p)
+			found.members = append(found.members, member)
+			if member == name || p.Peer == name {
+				found.name, found.id = member, p.Peer
+				found.heard = !p.Offline && p.Active > 0 && p.Active < heardWithin
+			}
+		}
+		slices.Sort(found.members)
+	}
+}
+
+// proposeRemoval returns once most members know that one is removed.
+func proposeRemoval(ctx context.Context, conn *nats.Conn, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeFor)
+	defer cancel()
+	request, err := json.Marshal(server.JSApiMetaServerRemoveRequest{Peer: id})
+	if err != nil {
+		return fmt.Errorf("removing a member: %w", err)
+	}
+	for {
+		msg, err := conn.RequestWithContext(ctx, server.JSApiRemoveServer, request)
+		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) {
+			return &broker.UnavailableError{Reason: "the cluster's leader has not answered in time; see whether the node is still among the cluster's, and try again"}
+		}
+		if err != nil {
+			return fmt.Errorf("removing a member: %w", err)
+		}
+		var answer server.JSApiMetaServerRemoveResponse
+		if err := json.Unmarshal(msg.Data, &answer); err != nil {
+			return fmt.Errorf("removing a member: %w", err)
+		}
+		if answer.Error == nil {
+			return nil
+		}
+		// As when a node joins at the same time.
+		if wait := answer.Error.ErrCode == uint16(server.JSClusterServerMemberChangeInflightErr); !wait || ctx.Err() != nil {
+			return &broker.UnavailableError{Reason: "the cluster's leader did not remove the node: " + answer.Error.Description}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryAfter):
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/cluster"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// joining is the configuration of a node that joins a cluster with a directory
+// of its own.
+func joining(tb testing.TB, cfg cluster.Config) cluster.Config {
+	tb.Helper()
+	embedded := *cfg.Embedded
+	embedded.Dir, embedded.Addr = tb.TempDir(), pealdtest.FreeAddrs(tb, 1)[0]
+	cfg.Embedded, cfg.Logger = &embedded, logger(tb).With("node", "new")
+	return cfg
+}
+
+// replicated waits until the log has three replicas that follow, and none of
+// them is on a node called gone.
+func (m *member) replicated(tb testing.TB, gone string) {
+	tb.Helper()
+	eventually(tb, func() bool {
+		replicas := m.LogMembers()
+		return len(replicas) == 3 && !slices.ContainsFunc(replicas, func(r cluster.Member) bool { return r.Name == gone || !r.Current })
+	}, func() string { return fmt.Sprintf("the log's replicas are %+v", m.LogMembers()) })
+}
+
+// TestANodeIsReplaced loses a node and its disk, and has another come in its
+// place; and then loses one more. If the first counted on, two of four would be
+// missing.
+func TestANodeIsReplaced(t *testing.T) {
+	members := startAll(t, 3)
+	first := members[0].publish(t, toAll("one"))
+	refusesToRemove(t, members)
+	name := members[2].Name()
+	members[2].end(t)
+	if err := os.RemoveAll(members[2].cfg.Embedded.Dir); err != nil {
+		t.Fatal(err)
+	}
+	next := start(t, joining(t, members[0].cfg))
+	serving(t, next)
+	// Whoever is asked can do it.
+	left, err := next.Remove(t.Context(), name)
+	want := []string{members[0].Name(), members[1].Name(), next.Name()}
+	slices.Sort(want)
+	if err != nil || !slices.Equal(left, want) {
+		t.Fatalf("removing %s left %q, %v; want %q", name, left, err, want)
+	}
+	members[2] = next
+	for _, m := range members {
+		m.replicated(t, name)
+	}
+	members[2].end(t)
+	last := members[1].publish(t, toAll("two"))
+	if last.ID == first.ID {
+		t.Error("two events have one id")
+	}
+	members[1].connect(t, broker.Subscription{LastEventID: first.ID}).gets(t, "two")
+
+	// Of three members one is not enough to agree on anything.
+	members[1].end(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	_, err = members[0].Remove(ctx, members[2].Name())
+	if _, ok := errors.AsType[*broker.UnavailableError](err); !ok {
+		t.Errorf("without most members: %v", err)
+	}
+}
+
+func refusesToRemove(t *testing.T, members []*member) {
+	t.Helper()
+	for name, c := range map[string]struct {
+		remove string
+		kind   error
+		says   string
+	}{
+		"a node that is there": {members[1].Name(), cluster.ErrNotRemovable, "is there"},
+		"the node itself":      {members[0].Name(), cluster.ErrNotRemovable, "ask another one"},
+		"nobody":               {"nobody", cluster.ErrNoSuchMember, members[2].Name()},
+	} {
+		_, err := members[0].Remove(t.Context(), c.remove)
+		if refused, ok := errors.AsType[*cluster.RemoveError](err); !ok || !errors.Is(err, c.kind) || !strings.Contains(refused.Reason, c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
