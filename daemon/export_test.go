@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -26,4 +29,14 @@ func ListenForBrowsers(ctx context.Context, after time.Duration) (*net.TCPListen
 // TellTroubles gives tests what is logged of streams refused for want of room.
 func TellTroubles(ctx context.Context, log *slog.Logger, full func() int64) {
 	tellTroubles(ctx, log, func() troubles { return troubles{full: full()} })
+}
+
+// Serve serves handler on listener as browsers are served, with little time for
+// a request's header, until end is called.
+func Serve(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, patience time.Duration) (end func(context.Context) error) {
+	s := newHTTPServer(handler, tlsConfig, slog.New(slog.DiscardHandler))
+	s.ReadHeaderTimeout, s.IdleTimeout = patience, patience
+	served := make(chan error, 1)
+	go func() { served <- s.serve(listener) }()
+	return func(ctx context.Context) error { return errors.Join(s.end(ctx), <-served) }
 }

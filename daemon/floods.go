@@ -77,14 +77,17 @@ func (f *floods) closed(conn net.Conn) {
 
 // peer is who is at the other end. It must not wait for a PROXY header, which
 // the server has yet to read.
-func peer(conn net.Conn) net.Addr {
+func peer(conn net.Conn) net.Addr { return under(conn).RemoteAddr() }
+
+// under is the connection that was accepted, without TLS or a PROXY header.
+func under(conn net.Conn) net.Conn {
 	if c, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
 		conn = c.NetConn()
 	}
 	if c, ok := conn.(*proxiedConn); ok {
 		conn = c.raw
 	}
-	return conn.RemoteAddr()
+	return conn
 }
 
 // guard passes requests on to next. A connection that has used up half of what

@@ -96,6 +96,9 @@ func (s *httpServer) watch(conn net.Conn, state http.ConnState) {
 	if s.closed != nil && state == http.StateClosed {
 		s.closed(conn)
 	}
+	if c, ok := under(conn).(*slotConn); ok {
+		c.serves(state == http.StateActive)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state != http.StateNew {

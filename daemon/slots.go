@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,24 @@ type slotConn struct {
 
 	listener *slotListener
 	gone     atomic.Bool // the slot was released or taken over
+	asked    atomic.Bool // a request is being served, and no header is waited for
 }
+
+// Read closes a connection whose request is late. net/http takes a first line
+// that was cut off by the time-out for the whole of it, and says 400: to an
+// EventSource that is final, whereas it comes back after a connection that ends.
+// The client need not have been slow, if this process was held up.
+func (c *slotConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if err != nil && !c.asked.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.Close()
+	}
+	return n, err
+}
+
+// serves tells whether a request is being served. Where net/http doesn't say
+// so, which is with HTTP/2, no read has a time-out.
+func (c *slotConn) serves(asked bool) { c.asked.Store(asked) }
 
 // Close also releases the slot, unless it was taken over.
 func (c *slotConn) Close() error {
