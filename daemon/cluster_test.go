@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,23 @@ func TestADaemonWithoutItsClusterRefusesToPublish(t *testing.T) {
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("publishing got %v, want %v", err, codes.Unavailable)
 	}
+}
+
+func TestADirectoryIsOneDaemonsOwn(t *testing.T) {
+	dir := t.TempDir()
+	alone := func(cfg *daemon.Config) { cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, dir }
+	d := pealdtest.Start(t, alone)
+	cfg := daemon.Defaults()
+	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	alone(&cfg)
+	err := daemon.Run(t.Context(), cfg, daemon.Options{Ready: func(daemon.Addresses) error { return errors.New("it starts") }})
+	refused, ok := errors.AsType[*daemon.SettingError](err)
+	if !ok || refused.Key != "cluster.dir" || !strings.Contains(refused.Given, strconv.Quote(dir)) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a second daemon on the directory gets: %v", err)
+	}
+	d.WaitUntilReady(t) // the first one is none the worse
+	d.Stop(t)
+	pealdtest.Start(t, alone).WaitUntilReady(t)
 }
 
 func TestClusterSettings(t *testing.T) {

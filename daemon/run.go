@@ -79,6 +79,11 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	if err != nil {
 		return err
 	}
+	release, err := holdClusterDir(cfg.Cluster)
+	if err != nil {
+		return err
+	}
+	defer release()
 	bound, err := listen(ctx, cfg, opts.Inherited)
 	if err != nil {
 		return err
