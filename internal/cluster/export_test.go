@@ -48,3 +48,16 @@ func (n *Node) LogMembers() []Member {
 	defer n.mu.Unlock()
 	return n.state.members
 }
+
+// Found has the node believe that the log's leader said so at a moment, and tell
+// its operator at another.
+func (n *Node) Found(at, now time.Time, trouble string, replicas int, members []Member, counted ...string) {
+	n.mu.Lock()
+	n.state.epoch, n.state.trouble, n.state.quorum = "epoch", trouble, at
+	n.state.replicas, n.state.members, n.state.counted = replicas, members, counted
+	n.mu.Unlock()
+	n.worry(now)
+}
+
+// Idle is a node that does nothing.
+func Idle(cfg Config) *Node { return &Node{cfg: cfg, log: cfg.Logger} }

@@ -83,17 +83,11 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	s := n.state
 	n.mu.Unlock()
 	applied := n.applied.Load()
-	following := 0
-	for _, m := range s.members {
-		if m.Leader || m.Silent < replicaSilence {
-			following++
-		}
-	}
 	gauge(f.serving, yes[s.serving])
 	gauge(f.quorum, yes[time.Since(s.quorum) < replicaSilence])
 	gauge(f.leads, yes[s.leader == n.name])
 	gauge(f.entries, float64(max(s.known, applied)))
 	gauge(f.applied, float64(applied))
 	gauge(f.lag, float64(max(s.known, applied)-applied))
-	gauge(f.members, float64(following))
+	gauge(f.members, float64(follow(s.members)))
 }

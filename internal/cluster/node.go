@@ -39,6 +39,7 @@ type Node struct {
 
 	// The prober's own.
 
+	worries  worries
 	adjusted bool      // the stream is as configured, or was
 	doubt    *position // an entry that the stream's leader didn't have
 	doubted  time.Time // since when

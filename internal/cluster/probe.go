@@ -108,7 +108,9 @@ func (n *Node) probeAll(ctx context.Context) {
 		case <-n.nudge:
 		}
 		n.probe(ctx)
-		n.judge(time.Now())
+		now := time.Now()
+		n.judge(now)
+		n.worry(now)
 		if serving, _ := n.Serving(); serving {
 			again.Reset(probeEvery)
 		} else {
@@ -165,9 +167,7 @@ func (n *Node) probe(ctx context.Context) {
 				n.log.Error("the log could not be begun anew", "error", err)
 			}
 		}
-		if err := n.adjust(ctx, info); err != nil {
-			n.log.Warn("the log is not as configured", "error", err)
-		}
+		n.adjustOrSay(ctx, info)
 	}
 }
 
@@ -226,24 +226,21 @@ func (n *Node) inspect(info *jetstream.StreamInfo) (trouble string) {
 			members = append(members, Member{r.Name, false, r.Current && !r.Offline, r.Active, r.Lag})
 		}
 	}
-	follow := 0
 	leader := ""
 	for _, m := range members {
 		if m.Leader {
 			leader = m.Name
 		}
-		if m.Leader || m.Silent < replicaSilence {
-			follow++
-		}
 	}
+	following := follow(members)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.state.leader, n.state.members, n.state.replicas = leader, members, info.Config.Replicas
 	switch {
 	case leader == "":
 		return "the log has no leader"
-	case follow < len(members)/2+1:
-		return fmt.Sprintf("only %d of the log's %d replicas are there", follow, len(members))
+	case following < len(members)/2+1:
+		return fmt.Sprintf("only %d of the log's %d replicas are there", following, len(members))
 	}
 	return ""
 }

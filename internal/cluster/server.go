@@ -70,7 +70,7 @@ func startServer(cluster, name string, cfg Embedded, log *slog.Logger) (_ *embed
 	if s.Server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("preparing the NATS server: %w", err)
 	}
-	s.SetLoggerV2(&serverLog{log.With("part", "nats-server"), s.fatal}, false, false, false)
+	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal}, false, false, false)
 	s.Start()
 	defer func() {
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 )
 
 // reportEvery is at how many failed attempts to reach another node one is
@@ -13,8 +14,9 @@ const reportEvery = 600
 
 // serverLog has the NATS server log to slog. It implements [server.Logger].
 type serverLog struct {
-	log   *slog.Logger
-	fatal chan<- error
+	log      *slog.Logger
+	fatal    chan<- error
+	refusals refusals
 }
 
 // Noticef is for what servers say of their start and end, pages of it.
@@ -41,9 +43,15 @@ func (l *serverLog) Warnf(format string, v ...any) {
 func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelError
+	if addr, what, ok := refusal(text); ok {
+		level = slog.LevelDebug
+		if l.refusals.first(addr+" "+what, time.Now()) {
+			l.log.Warn(what, "addr", addr)
+		}
+	}
 	for _, others := range []string{"connect to route", " - rid:"} {
 		if strings.Contains(text, others) {
-			level = slog.LevelInfo
+			level = min(level, slog.LevelInfo)
 		}
 	}
 	l.log.Log(context.Background(), level, text)

@@ -112,6 +112,20 @@ func (n *Node) replicas() (int, error) {
 
 const defaultReplicas = 3
 
+// adjustOrSay is adjust, and tells the operator why the log is not as configured
+// when that is new.
+func (n *Node) adjustOrSay(ctx context.Context, info *jetstream.StreamInfo) {
+	err := n.adjust(ctx, info)
+	if err == nil {
+		n.worries.settings = ""
+		return
+	}
+	if why := err.Error(); why != n.worries.settings && ctx.Err() == nil {
+		n.log.Warn("the cluster's log is not as configured", "error", err)
+		n.worries.settings = why
+	}
+}
+
 // adjust makes an existing stream what this node's configuration says. It does
 // so once: nodes that are configured otherwise would undo it each time. The
 // number of replicas grows with the cluster; it never shrinks by itself.
@@ -138,7 +152,13 @@ func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 		return fmt.Errorf("changing the cluster's log to %d replicas, %s, %d bytes: %w", want.Replicas, want.MaxAge, want.MaxBytes, err)
 	}
 	n.adjusted = true
-	n.log.Info("changed the cluster's log", "replicas", want.Replicas, "max_age", want.MaxAge.String(), "max_bytes", want.MaxBytes)
+	if want.MaxAge != is.MaxAge || want.MaxBytes != is.MaxBytes {
+		n.log.Warn("changed the limits of the cluster's log to those of this node's history settings: they should be the same on all nodes, the one that started last decides",
+			"max_age", want.MaxAge.String(), "max_bytes", want.MaxBytes, "had_max_age", is.MaxAge.String(), "had_max_bytes", is.MaxBytes)
+	}
+	if want.Replicas != is.Replicas {
+		n.log.Info("changed the cluster's log", "replicas", want.Replicas)
+	}
 	return nil
 }
 
