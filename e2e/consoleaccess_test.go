@@ -1,0 +1,119 @@
+package e2e_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// testConsoleAsksForAToken shows what a caller may do, and what not.
+func testConsoleAsksForAToken(t *testing.T, chromium chromium) {
+	t.Helper()
+
+	d := pealdtest.Start(t, func(cfg *daemon.Config) {
+		cfg.Control.Tokens = []daemon.Token{
+			{Name: "ops", Token: "the-operators-own-token"},
+			{Name: "reader", Token: "the-readers-own-token", Scopes: []string{"read"}},
+			{Name: "shop", Token: "the-shops-own-token", Scopes: []string{"publish"}},
+		}
+	})
+	listen(t, d, "alice")
+	page := openConsole(t, chromium, d)
+	use := func(token string) {
+		t.Helper()
+		page.fill(t, "#token", token)
+		page.do(t, chromedp.KeyEvent(kb.Enter))
+	}
+
+	page.waitUntil(t, `document.getElementById("token-dialog").open && document.activeElement.id === "token" && all("#state")[0] === "Token needed"`)
+	page.click(t, "#token-close")
+	page.waitUntil(t, `!document.getElementById("token-dialog").open`)
+	page.click(t, "#token-button")
+	use("a guess")
+	page.waitUntil(t, `all("#token-problem")[0].includes("none of control.tokens")`)
+	use("the-readers-own-token")
+	page.waitUntil(t, `!document.getElementById("token-dialog").open && all("#state", "#token-button").join() === "Serving,Token: reader"`)
+	page.waitUntil(t, `all("#users tbody .key").join() === "alice"`)
+	page.waitUntil(t, `all("#publish .denied", "#tail .denied").every((text) => /scope (publish|admin)/.test(text)) && document.querySelector("#publish [type=submit]").disabled`)
+	page.waitUntil(t, `[...document.querySelectorAll("#users .actions button")].every((button) => getComputedStyle(button).display === "none")`)
+
+	// It lasts as long as the tab, and no longer.
+	page.do(t, chromedp.Reload())
+	page.waitUntil(t, `all("#users tbody .key").join() === "alice" && localStorage.getItem("control-token") === null && document.cookie === ""`)
+
+	page.click(t, "#token-button")
+	page.waitUntil(t, `all("#token-scopes")[0].includes("“reader” is good for read")`)
+	use("the-shops-own-token")
+	page.waitUntil(t, `all("#state")[0] === "Not allowed" && all("#users .denied")[0].includes("scope read") && !document.querySelector("#publish [type=submit]").disabled`)
+	page.fill(t, "#publish-data", "from the shop")
+	page.click(t, "#publish-form [type=submit]")
+	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ")`)
+
+	page.click(t, "#token-button")
+	use("the-operators-own-token")
+	page.waitUntil(t, `all("#state", "#token-button").join() === "Serving,Token: ops" && all(".denied").join("") === ""`)
+	page.click(t, "#tail-toggle")
+	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
+	page.click(t, "#token-button")
+	page.click(t, "#token-forget")
+	page.waitUntil(t, `document.getElementById("token-dialog").open`)
+	page.wantQuiet(t, "401 (Unauthorized)", "403 (Forbidden)")
+}
+
+// testConsoleComesBack leaves the page open while the daemon goes.
+func testConsoleComesBack(t *testing.T, chromium chromium) {
+	t.Helper()
+
+	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.MaxConnections = 1 })
+	page := openConsole(t, chromium, d)
+	page.waitUntil(t, `all("#state")[0] === "Serving"`)
+	page.click(t, "#tail-toggle")
+	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
+	listen(t, d, "alice")
+	page.waitUntil(t, `all("#state")[0] === "Full" && all("#trouble")[0].startsWith("Every stream")`)
+	d.Stop(t)
+	page.waitUntil(t, `all("#state")[0] === "Unreachable" && all("#tail-state")[0].startsWith("cut off")`)
+
+	again := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.REST.Addr = d.REST })
+	page.waitUntil(t, `all("#state")[0] === "Serving" && all("#tail-state")[0] === "following"`)
+
+	if _, err := again.Control(t).Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "anew"}); err != nil {
+		t.Fatal(err)
+	}
+
+	page.waitUntil(t, `all("#tail-list .text")[0] === "anew" && all("#tail-list .gap .text")[0].includes("started anew")`)
+	page.wantQuiet(t, "ERR_CONNECTION_REFUSED", "503 (Service Unavailable)", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+}
+
+// TestOtherPagesCannotUseTheConsolesCalls asks as a page of another origin.
+func TestOtherPagesCannotUseTheConsolesCalls(t *testing.T) {
+	d := pealdtest.Start(t)
+	listen(t, d, "alice")
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.URL("/v1/users/alice:disconnect"), strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	request.Header.Set("Origin", "https://evil.example")
+
+	reply, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_ = reply.Body.Close()
+
+	if reply.StatusCode != http.StatusForbidden {
+		t.Errorf("answered %s", reply.Status)
+	}
+
+	d.WaitForStreams(t, 1)
+}
