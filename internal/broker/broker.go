@@ -77,6 +77,8 @@ type Broker struct {
 	mu        sync.Mutex
 	closed    bool
 	suspended bool             // no stream may join
+	leaving   *drain           // of the streams that a suspension ends; nil for none
+	begun     int              // logs that have begun
 	seq       uint64           // the last sequence that was given
 	ahead     []*arrival       // clients that wait for a replica to catch up
 	published [audiences]int64 // messages accepted

@@ -44,17 +44,12 @@ const (
 // broker itself stays as it is: who is to come back elsewhere has to be refused
 // by the caller.
 func (b *Broker) Drain(ctx context.Context, over time.Duration) error {
-	d := &drain{gone: make(chan struct{})}
-	d.left.Store(int32(len(b.shards)))
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
 		return ErrClosed
 	}
-	d.over = min(over, time.Duration(b.total)*time.Second/drainPace)
-	for _, s := range b.shards {
-		s.post(item{kind: beginDrain, drain: d})
-	}
+	d := b.sendAway(over, Drained)
 	b.mu.Unlock()
 	select {
 	case <-d.gone:
@@ -63,15 +58,31 @@ func (b *Broker) Drain(ctx context.Context, over time.Duration) error {
 		}
 		return nil
 	case <-ctx.Done():
-		for _, s := range b.shards {
-			s.post(item{kind: endDrain, drain: d})
-		}
+		b.stay(d)
 		return fmt.Errorf("ending streams: %w", ctx.Err())
 	}
 }
 
-// drain is a call of Drain.
+// sendAway begins a drain, for whoever has b.mu.
+func (b *Broker) sendAway(over time.Duration, why Reason) *drain {
+	d := &drain{why: why, over: min(over, time.Duration(b.total)*time.Second/drainPace), gone: make(chan struct{})}
+	d.left.Store(int32(len(b.shards)))
+	for _, s := range b.shards {
+		s.post(item{kind: beginDrain, drain: d})
+	}
+	return d
+}
+
+// stay has the streams go on whose turn in d has not come.
+func (b *Broker) stay(d *drain) {
+	for _, s := range b.shards {
+		s.post(item{kind: endDrain, drain: d})
+	}
+}
+
+// drain is a call of Drain, or of Suspend.
 type drain struct {
+	why    Reason
 	over   time.Duration
 	left   atomic.Int32  // shards that have streams
 	broken atomic.Bool   // the broker closed first
@@ -150,12 +161,18 @@ func (s *shard) shed() {
 		return
 	}
 	if s.drains.called == 0 && len(s.drains.all) > 0 {
-		keep := len(s.streams)
+		keep, why := len(s.streams), Drained
 		for i := range s.drains.all {
-			keep = min(keep, s.drains.all[i].keep(s.now))
+			at := &s.drains.all[i]
+			if k := at.keep(s.now); k < keep {
+				keep, why = k, at.drain.why
+			}
 		}
 		if going := s.streams[max(keep, len(s.streams)-dismissTurn):]; len(going) > 0 {
 			s.drains.called = len(going)
+			for _, st := range going {
+				st.why = why
+			}
 			s.broker.dismiss(going)
 		}
 	}
@@ -186,7 +203,7 @@ func (b *Broker) dismiss(streams []*Stream) {
 	defer b.mu.Unlock()
 	for _, st := range streams {
 		st.left = true
-		b.uncount(st, Drained)
+		b.uncount(st, st.why)
 		st.shard.post(item{kind: farewell, stream: st})
 	}
 }

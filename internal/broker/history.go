@@ -210,6 +210,9 @@ const (
 func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if st.shard.begun != b.begun {
+		return dst, st.cursor, false, false // another log has begun, and the stream is about to be cut
+	}
 	before := len(dst)
 	events, cursor, live, lost = b.look(st, dst)
 	st.replayed += int32(len(events) - before)

@@ -40,11 +40,19 @@ type Entry struct {
 // sequence. Entries are not applied at the same time.
 //
 // The broker is suspended from then on, so that nobody joins before it has
-// caught up.
+// caught up, and streams that are still open are cut: of what they have yet to
+// get nothing is left.
 func (b *Broker) Begin(epoch string, first uint64) {
-	b.Suspend()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.closed {
+		b.suspended = true
+		b.goOn()
+		b.begun++
+		for _, s := range b.shards {
+			s.post(item{kind: cutAll})
+		}
+	}
 	b.log.Store(newLogName(epoch))
 	b.seq = first - 1
 	b.history = newHistory(b.cfg.Load().History)
@@ -76,25 +84,36 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	return receipt, err
 }
 
-// Suspend ends all streams, to come back elsewhere, and makes Start answer
-// ErrSuspended until Resume.
-func (b *Broker) Suspend() {
+// Suspend makes Start answer ErrSuspended until Resume, and begins to end all
+// streams, to come back elsewhere: spread over a time, as by [Broker.Drain], so
+// that elsewhere they are no crowd. Those that are left get what is applied
+// meanwhile.
+func (b *Broker) Suspend(over time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.suspended {
 		return
 	}
 	b.suspended = true
-	for _, s := range b.shards {
-		s.post(item{kind: suspend})
-	}
+	b.leaving = b.sendAway(over, Suspended)
 }
 
-// Resume lets streams join again.
+// Resume lets streams join again, and those go on that Suspend has not ended
+// yet: they have been given everything, for entries are applied in order and
+// without a hole, unless another log begins.
 func (b *Broker) Resume() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.suspended = false
+	b.goOn()
+}
+
+// goOn ends what Suspend began. The caller has b.mu.
+func (b *Broker) goOn() {
+	if b.leaving != nil && !b.closed {
+		b.stay(b.leaving)
+	}
+	b.leaving = nil
 }
 
 // Suspended reports whether the broker is suspended.

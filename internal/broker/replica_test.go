@@ -2,6 +2,8 @@ package broker_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,18 +81,122 @@ func TestASuspendedReplicaEndsItsStreamsAndTakesNone(t *testing.T) {
 		defer b.Close()
 		b.Begin("abc", 1)
 		b.Resume()
-		c := connect(t, b, broker.Subscription{}, -1)
-		synctest.Wait()
-		b.Suspend()
-		synctest.Wait()
-		if ended, why := c.end(); !ended || why != broker.Suspended {
-			t.Errorf("the stream has ended: %t, %s", ended, why)
+		const streams, over = 2000, 5 * time.Second
+		clients := make([]*client, streams)
+		for i := range clients {
+			clients[i] = connect(t, b, broker.Subscription{}, -1)
 		}
+		b.Suspend(over)
 		if err := b.NewStream(broker.Subscription{}).Start(&client{}, nil); !errors.Is(err, broker.ErrSuspended) {
 			t.Errorf("a stream joined: %v", err)
 		}
+		time.Sleep(over / 2)
+		synctest.Wait()
+		if left := b.Stats().Total.Connections; left < streams*9/20 || left > streams*11/20 {
+			t.Errorf("after half of the time %d streams of %d are left", left, streams)
+		}
+		time.Sleep(over/2 + 100*time.Millisecond)
+		synctest.Wait()
+		for _, c := range clients {
+			if ended, why := c.end(); !ended || why != broker.Suspended || !farewell.MatchString(c.text()) {
+				t.Fatalf("a stream has ended: %t, %s, with %q", ended, why, c.text())
+			}
+		}
+		if s := b.Stats().Total; s.Disconnected["suspended"] != streams || s.Connections != 0 {
+			t.Errorf("stats %+v", s)
+		}
 		b.Resume()
 		connect(t, b, broker.Subscription{}, -1)
+	})
+}
+
+// A replica that is back before all its streams have ended goes on with those
+// that are left: each client has every event, on its stream or when it resumes.
+func TestStreamsThatASuspensionHasLeftGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := replica()
+		defer b.Close()
+		b.Begin("abc", 1)
+		b.Resume()
+		const streams, over = 1000, 5 * time.Second
+		clients := make([]*client, streams)
+		for i := range clients {
+			clients[i] = connect(t, b, broker.Subscription{}, -1)
+		}
+		seq := uint64(0)
+		publish := func() {
+			seq++
+			apply(t, b, seq, time.Now(), toAll(fmt.Sprint(seq)))
+		}
+		publish()
+		b.Suspend(over)
+		for range 10 {
+			time.Sleep(over / 20)
+			publish()
+		}
+		b.Resume()
+		b.Resume() // changes nothing
+		publish()
+		time.Sleep(2 * over)
+		publish()
+		synctest.Wait()
+		left := 0
+		for i, c := range clients {
+			ended, _ := c.end()
+			if !ended {
+				left++
+			} else {
+				events := c.events()
+				c = connect(t, b, broker.Subscription{LastEventID: events[len(events)-1].id}, -1)
+				synctest.Wait()
+				if got := append(clients[i].data(), c.data()...); len(got) != int(seq) || got[len(got)-1] != fmt.Sprint(seq) {
+					t.Fatalf("client %d got %q before and behind its end", i, got)
+				}
+				continue
+			}
+			if got := c.data(); len(got) != int(seq) || got[len(got)-1] != fmt.Sprint(seq) {
+				t.Fatalf("client %d got %q", i, got)
+			}
+		}
+		if left < streams*9/20 || left > streams*11/20 {
+			t.Errorf("%d streams of %d go on", left, streams)
+		}
+	})
+}
+
+// Another log begins: nobody gets anything of it on a stream that was open, not
+// even one that a suspension has yet to end, or that is still at what it missed.
+func TestAnotherLogCutsAllStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := replica()
+		defer b.Close()
+		b.Begin("abc", 1)
+		b.Resume()
+		for seq := range uint64(50) {
+			apply(t, b, seq+1, time.Now(), toAll("old"))
+		}
+		clients := []*client{connect(t, b, broker.Subscription{}, -1), connect(t, b, broker.Subscription{LastEventID: "abc-1"}, 60)}
+		for range 500 {
+			clients = append(clients, connect(t, b, broker.Subscription{}, -1))
+		}
+		synctest.Wait()
+		b.Suspend(time.Minute)
+		time.Sleep(100 * time.Millisecond)
+		b.Begin("def", 1)
+		apply(t, b, 1, time.Now(), toAll("new"))
+		clients[1].drain(1 << 20)
+		synctest.Wait()
+		for i, c := range clients {
+			if ended, _ := c.end(); !ended || strings.Contains(c.text(), "def-") || strings.Contains(c.text(), "new") {
+				t.Errorf("client %d: ended %t, with %q", i, ended, c.text())
+			}
+		}
+		b.Resume()
+		again := connect(t, b, broker.Subscription{}, -1)
+		time.Sleep(2 * time.Minute)
+		if ended, why := again.end(); ended {
+			t.Errorf("a stream of the new log was ended: %s", why)
+		}
 	})
 }
 

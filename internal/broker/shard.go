@@ -37,6 +37,7 @@ type shard struct {
 	heartbeat *event   // of this tick
 	closing   bool
 	drains    drains
+	begun     int // as Broker.begun, once what was posted then was taken
 
 	taken   int64 // events taken out of the mailbox since the start
 	delays  delays
@@ -55,7 +56,7 @@ const (
 	beginDrain
 	endDrain
 	farewell
-	suspend
+	cutAll
 	shutdown
 )
 
@@ -227,10 +228,14 @@ func (s *shard) handle(it *item) {
 	case farewell:
 		s.drains.called--
 		if !it.stream.closed {
-			s.part(it.stream, Drained)
+			s.part(it.stream, it.stream.why)
 		}
-	case suspend:
+	case cutAll:
+		s.begun++
 		for _, st := range slices.Backward(s.streams) {
+			s.drop(st, Suspended)
+		}
+		for _, st := range slices.Backward(s.drains.leaving) {
 			s.drop(st, Suspended)
 		}
 	case shutdown:
@@ -453,7 +458,7 @@ func (s *shard) drop(st *Stream, why Reason) {
 	st.sink.Close(why)
 	st.sink = nil
 	if st.left {
-		why = Drained // as watches were told
+		why = st.why // as watches were told
 	}
 	s.figures.disconnected[why].Add(1)
 	if lost := st.queue.waiting(); lost > 0 {

@@ -66,6 +66,9 @@ const (
 	// quorum. Elections of NATS take 4 to 9 s, and all nodes see them: that
 	// must not make all streams of a cluster come back at once.
 	cutOffAfter = 15 * time.Second
+	// spreadOver is the time over which a node that is cut off ends its
+	// streams, since they all come to the others.
+	spreadOver = 5 * time.Second
 	// behindAfter is how long a node may take to get to where the stream was.
 	behindAfter = 15 * time.Second
 	// appendFor is how long an append is tried: long enough for an election.

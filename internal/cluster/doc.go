@@ -53,6 +53,7 @@
 // Once a second a node asks the stream's leader how far the stream is, and how
 // many replicas follow it. While it gets no answer, or too few follow, nothing
 // can be published; and when that lasts longer than it takes to elect a leader,
-// the node suspends its broker: streams are ended, to come back elsewhere, and
-// taken again when it has caught up.
+// the node suspends its broker: no stream is taken until it has caught up, and
+// those that are open are ended over some seconds, to come back elsewhere. If the
+// leader is back before the last of them has ended, the rest goes on.
 package cluster

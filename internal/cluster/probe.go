@@ -305,7 +305,7 @@ func (n *Node) judge(now time.Time) {
 	if serving {
 		n.broker.Resume()
 	} else {
-		n.broker.Suspend()
+		n.broker.Suspend(spreadOver)
 	}
 	if n.onChange != nil {
 		n.onChange(serving)

@@ -40,7 +40,9 @@ func (l *lines) with(parts ...string) (found []string) {
 	return found
 }
 
-func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})) }
+func (l *lines) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
 
 // TestANodeOfAnotherSecretIsNamed starts two nodes that don't know each other's
 // secret: each says so once, though they try every second.
