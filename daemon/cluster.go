@@ -53,12 +53,13 @@ func (p *parts) newMember(cfg Config) (*member, error) {
 	}
 	if cfg.Cluster.Mode == ClusterEmbedded {
 		c.Embedded = &cluster.Embedded{
-			Dir:    cfg.Cluster.Dir,
-			Addr:   cfg.Cluster.Addr,
-			Peers:  cfg.Cluster.Peers,
-			Secret: cfg.Cluster.Secret,
-			TLS:    encryption,
-			Sync:   cfg.Cluster.Sync,
+			Dir:       cfg.Cluster.Dir,
+			Addr:      cfg.Cluster.Addr,
+			Advertise: cfg.Cluster.Advertise,
+			Peers:     cfg.Cluster.Peers,
+			Secret:    cfg.Cluster.Secret,
+			TLS:       encryption,
+			Sync:      cfg.Cluster.Sync,
 		}
 	} else {
 		c.External = &cluster.External{URL: cfg.Cluster.URL, CredentialsFile: cfg.Cluster.CredentialsFile, TLS: encryption}

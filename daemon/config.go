@@ -145,6 +145,7 @@ type Cluster struct {
 	Mode            string     `mapstructure:"mode" choices:"off embedded nats" doc:"Whether daemons are a cluster: off; embedded, with a NATS server inside each; or nats, over NATS servers that are there already."`
 	Name            string     `mapstructure:"name" doc:"The cluster's name, the same on all its nodes. With cluster.mode nats it is that of the stream, and what the cluster's subjects begin with."`
 	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. On other than a loopback address it needs cluster.secret or cluster.tls."`
+	Advertise       string     `mapstructure:"advertise" doc:"HOST:PORT that nodes tell each other of this one, with cluster.mode embedded. Empty is the address that its connections come from and the port of cluster.addr; behind NAT and published ports of containers that is another one."`
 	Peers           []string   `mapstructure:"peers" doc:"Where nodes are found, with cluster.mode embedded: HOST:PORT of each, this one's own too or not; or a name that resolves to all, which is resolved again every 5s. Empty is a node alone, whose log survives a restart."`
 	Dir             string     `mapstructure:"dir" doc:"Directory of this node's own for the cluster's log, with cluster.mode embedded."`
 	Replicas        int        `mapstructure:"replicas" doc:"Nodes that hold the cluster's log, 1 to 5; most of them must be there for anything to be published. 0 is 3 where there are that many nodes, else 1."`

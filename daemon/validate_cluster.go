@@ -34,7 +34,7 @@ func (c Config) checkCluster() *SettingError {
 		key string
 		is  bool
 	}{
-		{"cluster.peers", len(k.Peers) > 0}, {"cluster.dir", k.Dir != ""}, {"cluster.url", k.URL != ""},
+		{"cluster.peers", len(k.Peers) > 0}, {"cluster.advertise", k.Advertise != ""}, {"cluster.dir", k.Dir != ""}, {"cluster.url", k.URL != ""},
 		{"cluster.credentials_file", k.CredentialsFile != ""}, {"cluster.secret", k.Secret != ""},
 	} {
 		if set.is {
@@ -63,6 +63,12 @@ func (c Config) checkEmbedded() *SettingError {
 	if _, _, ok := hostPort(k.Addr); !ok {
 		return &SettingError{"cluster.addr", strconv.Quote(k.Addr), `HOST:PORT such as ":6222", where other nodes connect to`}
 	}
+	if host, port, ok := hostPort(k.Advertise); k.Advertise != "" && (!ok || host == "" || port == 0) {
+		return &SettingError{"cluster.advertise", strconv.Quote(k.Advertise), `HOST:PORT such as "203.0.113.2:6222", where other nodes reach this one`}
+	}
+	if k.Advertise != "" && len(k.Peers) == 0 {
+		return &SettingError{"cluster.advertise", strconv.Quote(k.Advertise) + " without cluster.peers", "only together with cluster.peers, since a node that is alone listens to nobody"}
+	}
 	for _, peer := range k.Peers {
 		if host, port, ok := hostPort(peer); !ok || host == "" || port == 0 {
 			return &SettingError{"cluster.peers", strconv.Quote(peer), `HOST:PORT such as "10.0.0.2:6222" or "peald.internal:6222"`}
@@ -80,7 +86,7 @@ func (c Config) checkNATS() *SettingError {
 		key string
 		is  bool
 	}{
-		{"cluster.peers", len(k.Peers) > 0}, {"cluster.dir", k.Dir != ""}, {"cluster.secret", k.Secret != ""},
+		{"cluster.peers", len(k.Peers) > 0}, {"cluster.advertise", k.Advertise != ""}, {"cluster.dir", k.Dir != ""}, {"cluster.secret", k.Secret != ""},
 	} {
 		if set.is {
 			return &SettingError{set.key, "a value, with cluster.mode nats", "only together with cluster.mode embedded"}

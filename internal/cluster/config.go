@@ -31,6 +31,9 @@ type Embedded struct {
 	Dir string
 	// Addr is where other nodes connect to, HOST:PORT.
 	Addr string
+	// Advertise is what nodes tell each other of this one, HOST:PORT; empty for
+	// the address that its connections come from, and Addr's port.
+	Advertise string
 	// Peers are addresses of other nodes, HOST:PORT, where a name may stand
 	// for many; this node's own may be among them. Without any the node is
 	// alone and listens to nobody.

@@ -112,6 +112,7 @@ func (s *embeddedServer) joinCluster(cluster string, options *server.Options) er
 		Name:      cluster,
 		Host:      host,
 		Port:      number,
+		Advertise: s.cfg.Advertise,
 		PoolSize:  -1, // one connection to each node carries a stream's worth
 		TLSConfig: s.cfg.TLS,
 	}
