@@ -19,10 +19,14 @@ import (
 // submission is a message on its way into the stream.
 type submission struct {
 	message *clusterv1.Message
-	size    int // encoded
+	size    int       // encoded
+	by      time.Time // when its publisher is to have an answer
 	done    chan outcome
 
-	abandoned bool // its publisher has gone; guarded by appender.mu
+	// Guarded by appender.mu.
+
+	sent      bool // in a batch
+	abandoned bool // its publisher has gone
 }
 
 // outcome is what a publisher gets.
@@ -39,6 +43,7 @@ type appender struct {
 
 	mu      sync.Mutex
 	closed  error // why nothing is taken any more
+	trouble error // of the last attempt that failed
 	waiting []*submission
 	flying  map[uint64]*flight // batches that are not resolved, by number
 }
@@ -61,7 +66,7 @@ func newAppender(incarnation uint64) *appender {
 // submit takes m in, behind all that was submitted before, and returns how to
 // wait for what becomes of it.
 func (a *appender) submit(ctx context.Context, m *broker.Message) (*submission, error) {
-	s := &submission{message: encode(m), done: make(chan outcome, 1)}
+	s := &submission{message: encode(m), by: time.Now().Add(appendFor), done: make(chan outcome, 1)}
 	s.size = proto.Size(s.message)
 	if err := a.room.Acquire(ctx, int64(s.size)); err != nil {
 		return nil, fmt.Errorf("waiting for room to publish: %w", err)
@@ -80,13 +85,20 @@ func (a *appender) submit(ctx context.Context, m *broker.Message) (*submission, 
 	return s, nil
 }
 
-// wait returns what became of s. When ctx ends before it was sent, it is not
-// sent.
+// wait returns what became of s, or that it takes too long. When ctx ends before
+// it was sent, or it takes so long, it is not sent.
 func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, error) {
+	// A batch that is behind others, which are tried for long, is not to be
+	// waited for as long again.
+	late := time.NewTimer(time.Until(s.by))
+	defer late.Stop()
+	var err error
 	select {
 	case o := <-s.done:
 		return o.receipt, o.err
+	case <-late.C:
 	case <-ctx.Done():
+		err = fmt.Errorf("waiting for the cluster's log: %w", ctx.Err())
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -95,8 +107,24 @@ func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, err
 	case o := <-s.done:
 		return o.receipt, o.err
 	default:
-		return broker.Receipt{}, fmt.Errorf("waiting for the cluster's log: %w", ctx.Err())
 	}
+	if err == nil {
+		err = a.notTaken(s.sent)
+	}
+	return broker.Receipt{}, err
+}
+
+// notTaken says that the log takes nothing, and what that means for a message.
+// The caller has a.mu.
+func (a *appender) notTaken(sent bool) error {
+	reason := "the cluster's log has not taken the message within " + appendFor.String()
+	if a.trouble != nil {
+		reason += fmt.Sprintf(" (%v)", a.trouble)
+	}
+	if sent {
+		return &broker.UnavailableError{Reason: reason + "; it may yet appear, and with an idempotency_key it can be repeated"}
+	}
+	return &broker.UnavailableError{Reason: reason + "; it was not sent"}
 }
 
 // take returns the submissions of the next batch; none when there are none.
@@ -111,6 +139,7 @@ func (a *appender) take() (batch []*submission) {
 		n++
 		a.room.Release(int64(s.size))
 		if !s.abandoned {
+			s.sent = true
 			batch = append(batch, s)
 			bytes += s.size
 		}
@@ -147,13 +176,24 @@ func (a *appender) read(number uint64, outcomes []outcome) {
 	close(f.seen)
 }
 
-// giveUp tells the publishers of a batch why it may not be in the stream.
+// failed notes why the last attempt to append has failed.
+func (a *appender) failed(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.trouble = err
+}
+
+// giveUp tells the publishers of a batch why it may not be in the stream: err, or
+// that it takes too long.
 func (a *appender) giveUp(number uint64, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f, ok := a.flying[number]
 	if !ok {
 		return // it has come back at the last moment
+	}
+	if err == nil {
+		err = a.notTaken(true)
 	}
 	delete(a.flying, number)
 	for _, s := range f.submissions {
@@ -223,19 +263,18 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 			return
 		}
 		n.figures.appendRetries.Inc()
+		n.appender.failed(err)
 		select {
 		case <-f.seen:
 			n.figures.appended(time.Since(start), len(batch))
 			return
 		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				err = &broker.UnavailableError{Reason: fmt.Sprintf(
-					"the cluster's log has not taken the message within %s (%v); it may yet appear, and with an idempotency_key it can be repeated", appendFor, err)}
-			} else {
-				err = broker.ErrClosed
+			var why error
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				why = broker.ErrClosed
 			}
 			n.figures.appendsGivenUp.Inc()
-			n.appender.giveUp(number, err)
+			n.appender.giveUp(number, why)
 			return
 		case <-time.After(retryAfter):
 		}
