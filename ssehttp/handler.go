@@ -263,7 +263,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		held.leave()
 		return later(Full)
 	}
-	h.broker.Await(r.Context(), sub.LastEventID)
+	if err := h.broker.Await(r.Context(), sub.LastEventID); err != nil {
+		held.leave()
+		return later(Suspended)
+	}
 	streamHeaders(w.Header())
 	st := h.broker.NewStream(sub)
 	if h.engine != nil {

@@ -2,6 +2,7 @@ package ssehttp_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -265,6 +267,35 @@ func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
 	if resp := full.request(t, "GET", "/events"); resp.StatusCode != 200 {
 		t.Errorf("with room again: status %d, want 200", resp.StatusCode)
 	}
+}
+
+// TestClientThatIsAhead sends a client to another daemon that has seen more of the
+// cluster's log than this one.
+func TestClientThatIsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: time.Minute, Retry: 3 * time.Second, WriteTimeout: time.Minute, Replica: true})
+		defer b.Close()
+		h, err := ssehttp.New(ssehttp.Config{Engine: ssehttp.NetHTTP, Path: "/events", Anonymous: true, Retry: 3 * time.Second, WriteTimeout: time.Minute}, b, verifier{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = h.Close() }()
+		b.Begin("abc", 1)
+		b.Resume()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/events", http.NoBody)
+		req.Header.Set("Accept", "text/event-stream")
+		req.Header.Set("Last-Event-ID", "abc-9")
+		resp := httptest.NewRecorder()
+		h.ServeHTTP(resp, req)
+		if body := resp.Body.String(); resp.Code != http.StatusOK || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).MatchString(body) {
+			t.Errorf("it gets status %d and %q, want 200 and a retry alone", resp.Code, body)
+		}
+		if n := h.Refused()["suspended"]; n != 1 || h.Open() != 0 {
+			t.Errorf("%d refusals are counted and %d streams, want 1 and none", n, h.Open())
+		}
+	})
 }
 
 // waitFor polls until cond holds.

@@ -81,6 +81,7 @@ type Broker struct {
 	begun     int              // logs that have begun
 	seq       uint64           // the last sequence that was given
 	ahead     []*arrival       // clients that wait for a replica to catch up
+	end       logEnd           // how far a replica's log is known to go
 	published [audiences]int64 // messages accepted
 	accounts  *btree.BTreeG[*account]
 	topics    topics

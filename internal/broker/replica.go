@@ -11,6 +11,10 @@ import (
 // ErrSuspended is what a broker answers that takes no streams for now.
 var ErrSuspended = errors.New("the broker is suspended")
 
+// ErrBehind is what a replica answers a client that has seen more of the log
+// than it has.
+var ErrBehind = errors.New("the replica is behind what the client has seen")
+
 // UnavailableError says why a message could not be published, for a reason
 // that may pass. It may have been published all the same, if it got as far as
 // that before.
@@ -129,37 +133,44 @@ type arrival struct {
 	done chan struct{}
 }
 
-// maxAhead is how long a replica lets a client wait whose last event it has yet
-// to see. Replicas are milliseconds apart, or they suspend; a position that is
-// not reached by then is one that nobody gave out.
-const maxAhead = 3 * time.Second
+const (
+	// maxAhead is how long a replica lets a client wait whose last event it
+	// has yet to see. Replicas are milliseconds apart, or one is cut off.
+	maxAhead = 3 * time.Second
+	// settles is how long after a client came the log must have been looked at
+	// for it to be known that it doesn't go as far as the client has seen: a
+	// log that has just got another leader may be said to be shorter.
+	settles = time.Second
+)
 
 // Await returns once a replica's log has come to the event with an id, which a
 // client may have got from a replica that is ahead of this one. It returns at
-// once where the id can't be one of those, and after a few seconds where it
-// turns out not to be.
-func (b *Broker) Await(ctx context.Context, id string) {
+// once where the id can't be one of those, and after a few seconds where by
+// Confirm it is not. As long as it may be, it returns ErrBehind: to begin the
+// client's stream at what is there would tell it of a hole that is none.
+func (b *Broker) Await(ctx context.Context, id string) error {
 	if !b.replica || id == "" {
-		return
+		return nil
 	}
 	epoch, seq, err := parseID(id)
 	if err != nil {
-		return
+		return nil //nolint:nilerr // it is nobody's, as the stream's start finds
 	}
 	b.mu.Lock()
 	if epoch != b.log.Load().epoch || seq <= b.seq {
 		b.mu.Unlock()
-		return
+		return nil
 	}
 	a := &arrival{seq, make(chan struct{})}
 	b.ahead = append(b.ahead, a)
 	b.mu.Unlock()
 
+	since := time.Now()
 	timeout := time.NewTimer(maxAhead)
 	defer timeout.Stop()
 	select {
 	case <-a.done:
-		return
+		return nil
 	case <-timeout.C:
 	case <-ctx.Done():
 	case <-b.stop:
@@ -167,6 +178,23 @@ func (b *Broker) Await(ctx context.Context, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ahead = slices.DeleteFunc(b.ahead, func(other *arrival) bool { return other == a })
+	if seq > b.seq && (seq <= b.end.seq || b.end.at.Before(since.Add(settles))) {
+		return ErrBehind
+	}
+	return nil
+}
+
+// logEnd is how far the log went at some time.
+type logEnd struct {
+	seq uint64
+	at  time.Time
+}
+
+// Confirm tells a replica that the log had no event past seq at a time.
+func (b *Broker) Confirm(seq uint64, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.end = logEnd{seq, at}
 }
 
 // letArrive lets those go on who waited for what has been applied. The caller

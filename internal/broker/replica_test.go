@@ -206,27 +206,42 @@ func TestAClientThatIsAheadWaitsForTheReplica(t *testing.T) {
 		defer b.Close()
 		b.Begin("abc", 1)
 		b.Resume()
-		arrived := make(chan time.Duration, 1)
-		await := func(id string) {
+		arrived := make(chan error, 1)
+		await := func(id string, lasts time.Duration, want error) {
+			t.Helper()
 			start := time.Now()
-			b.Await(t.Context(), id)
-			arrived <- time.Since(start)
+			if err := b.Await(t.Context(), id); !errors.Is(err, want) {
+				t.Errorf("for %s it gets %v, want %v", id, err, want)
+			}
+			if waited := time.Since(start); waited != lasts {
+				t.Errorf("for %s it waited %s, want %s", id, waited, lasts)
+			}
+			arrived <- nil
 		}
-		go await("abc-2")
+		go await("abc-2", 2*time.Second, nil)
 		time.Sleep(time.Second)
 		apply(t, b, 1, time.Now(), toAll("x"))
 		time.Sleep(time.Second)
 		apply(t, b, 2, time.Now(), toAll("y"))
-		if waited := <-arrived; waited != 2*time.Second {
-			t.Errorf("it waited %s, want 2s", waited)
-		}
-		go await("abc-99")
-		if waited := <-arrived; waited != 3*time.Second {
-			t.Errorf("for what never comes it waited %s, want 3s", waited)
-		}
-		go await("other-99")
-		if waited := <-arrived; waited != 0 {
-			t.Errorf("for another log's it waited %s", waited)
-		}
+		<-arrived
+
+		// Nobody knows whether the log goes so far.
+		go await("abc-99", 3*time.Second, broker.ErrBehind)
+		<-arrived
+		// It does.
+		b.Confirm(99, time.Now())
+		go await("abc-99", 3*time.Second, broker.ErrBehind)
+		<-arrived
+		// It did not, when the client had yet to come.
+		b.Confirm(98, time.Now())
+		go await("abc-99", 3*time.Second, broker.ErrBehind)
+		<-arrived
+		// It does not.
+		go await("abc-99", 3*time.Second, nil)
+		time.Sleep(2 * time.Second)
+		b.Confirm(98, time.Now())
+		<-arrived
+		go await("other-99", 0, nil)
+		<-arrived
 	})
 }

@@ -65,6 +65,9 @@ const (
 	// replicaSilence is after how long a replica doesn't count as one that
 	// follows; they are heard of every second.
 	replicaSilence = 5 * time.Second
+	// loyalFor is how long replicas that were heard of can't have elected
+	// another leader since: their elections begin after 4 s of silence.
+	loyalFor = 3 * time.Second
 	// cutOffAfter is how long a node goes on without a leader that has a
 	// quorum. Elections of NATS take 4 to 9 s, and all nodes see them: that
 	// must not make all streams of a cluster come back at once.

@@ -209,7 +209,9 @@ func (m *member) connect(tb testing.TB, sub broker.Subscription) *client {
 			Type: []byte(string(e.Type)), Data: []byte(string(e.Data)), ID: []byte(string(e.ID)),
 		})
 	}
-	m.broker.Await(context.Background(), sub.LastEventID)
+	if err := m.broker.Await(context.Background(), sub.LastEventID); err != nil {
+		tb.Fatalf("open a stream: %v", err)
+	}
 	if err := m.broker.NewStream(sub).Start(c, nil); err != nil {
 		tb.Fatalf("start a stream: %v", err)
 	}

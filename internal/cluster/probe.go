@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -120,6 +121,7 @@ func (n *Node) probeAll(ctx context.Context) {
 }
 
 func (n *Node) probe(ctx context.Context) {
+	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	n.count()
@@ -139,12 +141,12 @@ func (n *Node) probe(ctx context.Context) {
 		n.troubled(err.Error())
 		return
 	}
-	trouble := n.inspect(info)
+	silent, trouble := n.inspect(info)
 	n.mu.Lock()
 	same := found.epoch == n.state.epoch
 	n.state.trouble = trouble
 	if trouble == "" {
-		n.state.quorum = time.Now()
+		n.state.quorum = time.Now().Add(-silent)
 	}
 	if same {
 		n.state.known, n.state.first = max(n.state.known, found.last), found.first
@@ -157,6 +159,9 @@ func (n *Node) probe(ctx context.Context) {
 	}
 	if same {
 		n.doubtLog(applied, found.last)
+		if trouble == "" && silent < loyalFor {
+			n.broker.Confirm((found.last+1)*eventsPerEntry-1, asked)
+		}
 	} else {
 		n.doubt = nil
 	}
@@ -211,9 +216,9 @@ func (n *Node) hasLost(ctx context.Context, stream jetstream.Stream, last uint64
 	return true
 }
 
-// inspect notes what the leader says of the replicas, and returns what is wrong
-// with them.
-func (n *Node) inspect(info *jetstream.StreamInfo) (trouble string) {
+// inspect notes what the leader says of the replicas, and returns for how long it
+// has not heard of most of them, and what is wrong with them.
+func (n *Node) inspect(info *jetstream.StreamInfo) (silent time.Duration, trouble string) {
 	members := []Member{}
 	c := info.Cluster
 	if c == nil || c.Leader == "" && len(c.Replicas) == 0 {
@@ -227,22 +232,25 @@ func (n *Node) inspect(info *jetstream.StreamInfo) (trouble string) {
 		}
 	}
 	leader := ""
+	silence := make([]time.Duration, 0, len(members))
 	for _, m := range members {
 		if m.Leader {
 			leader = m.Name
 		}
+		silence = append(silence, m.Silent)
 	}
+	slices.Sort(silence)
 	following := follow(members)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.state.leader, n.state.members, n.state.replicas = leader, members, info.Config.Replicas
 	switch {
 	case leader == "":
-		return "the log has no leader"
+		return 0, "the log has no leader"
 	case following < len(members)/2+1:
-		return fmt.Sprintf("only %d of the log's %d replicas are there", following, len(members))
+		return 0, fmt.Sprintf("only %d of the log's %d replicas are there", following, len(members))
 	}
-	return ""
+	return silence[len(members)/2], ""
 }
 
 func (n *Node) troubled(why string) {

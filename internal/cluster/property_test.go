@@ -11,7 +11,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/eventstream"
 )
 
 // shortLog is how many events the last node of the property's cluster keeps, so
@@ -121,13 +120,13 @@ func (w *world) settle(rt *rapid.T) {
 }
 
 func (w *world) connect(rt *rapid.T) {
-	var f *follower
+	var f *reader
 	if i := rapid.IntRange(0, max(len(w.readers), 4)).Draw(rt, "client"); i < len(w.readers) {
 		if f = w.readers[i]; f.stream != nil {
 			return
 		}
 	} else {
-		f = &follower{name: fmt.Sprint(len(w.readers))}
+		f = &reader{follower: follower{name: fmt.Sprint(len(w.readers))}}
 		f.user = rapid.SampledFrom([]string{"", "alice", "bob"}).Draw(rt, "user")
 		f.topics = rapid.SampledFrom([][]string{nil, {"a"}, {"a", "c"}, {"a.*"}, {">"}, {"a", "a.*", "a.b"}}).Draw(rt, "topics")
 		w.readers = append(w.readers, f)
@@ -135,26 +134,19 @@ func (w *world) connect(rt *rapid.T) {
 	w.open(rt, f, rapid.IntRange(0, len(w.members)-1).Draw(rt, "node"))
 }
 
-// open opens a client's stream on a node, from where the client was.
-func (w *world) open(rt *rapid.T, f *follower, node int) {
-	m := w.members[node]
-	f.node, f.wire = node, new(wire)
-	f.decoder = &eventstream.Decoder{OnEvent: func(e eventstream.Event) {
-		f.got = append(f.got, arrived{sequence(string(e.ID)), string(e.Data), string(e.Type) == "peald.reset", node})
-	}}
-	if f.lastID == "" {
-		f.got, f.start, f.before = nil, 0, len(w.sent)
+// open opens a client's stream on a node.
+func (w *world) open(rt *rapid.T, c *reader, node int) {
+	if c.lastID == "" {
+		c.before = len(w.sent)
 	}
-	m.broker.Await(w.t.Context(), f.lastID)
-	f.stream = m.broker.NewStream(broker.Subscription{User: f.user, Topics: f.topics, LastEventID: f.lastID})
-	if err := f.stream.Start(f.wire, nil); err != nil {
+	if err := c.follower.open(w.t.Context(), w.members[node], node); err != nil {
 		rt.Fatalf("node %d: start a stream: %v", node, err)
 	}
 }
 
 // connected is one of the clients that have a stream, or nil.
-func (w *world) connected(rt *rapid.T) *follower {
-	all := slices.DeleteFunc(slices.Clone(w.readers), func(f *follower) bool { return f.stream == nil })
+func (w *world) connected(rt *rapid.T) *reader {
+	all := slices.DeleteFunc(slices.Clone(w.readers), func(f *reader) bool { return f.stream == nil })
 	if len(all) == 0 {
 		return nil
 	}
@@ -169,8 +161,7 @@ func (w *world) cut(rt *rapid.T) {
 	}
 	unread, _ := f.wire.next()
 	f.decode(unread[:rapid.IntRange(0, len(unread)).Draw(rt, "cut")])
-	f.stream.HangUp()
-	f.stream = nil
+	f.hangUp()
 }
 
 // hop has a client come to another node with an event that this one may not have
@@ -189,7 +180,7 @@ func (w *world) hop(rt *rapid.T) {
 	eventually(w.t, func() bool { f.read(); return sequence(f.lastID) >= sequence(s.receipt.ID) }, func() string {
 		return "client " + f.name + " never gets " + s.receipt.ID
 	})
-	f.stream.HangUp()
+	f.hangUp()
 	w.open(rt, f, (f.node+rapid.IntRange(1, len(w.members)-1).Draw(rt, "further"))%len(w.members))
 }
 

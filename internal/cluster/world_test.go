@@ -1,19 +1,16 @@
 package cluster_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/eventstream"
 )
 
 // world is a cluster, what was published on it and its clients, from some moment
@@ -26,7 +23,7 @@ type world struct {
 	logs    [][]broker.Tapped // as each node has it
 	at      []string          // up to where
 	sent    []*submitted
-	readers []*follower
+	readers []*reader
 }
 
 // submitted is a message on its way, or what became of it.
@@ -40,60 +37,11 @@ type submitted struct {
 	unsure  bool // its node was restarted before it was acknowledged
 }
 
-// follower is a client and what has come to it.
-type follower struct {
-	name    string
-	user    string
-	topics  []string
-	lastID  string
-	start   uint64 // its position when it came without one
-	before  int    // messages that had been submitted by then
-	node    int
-	stream  *broker.Stream // nil while it is not connected
-	wire    *wire
-	decoder *eventstream.Decoder
-	got     []arrived
-}
+// reader is a client of the world.
+type reader struct {
+	follower
 
-// arrived is an event that came to a client.
-type arrived struct {
-	seq   uint64
-	data  string
-	reset bool
-	node  int
-}
-
-// wire takes everything and keeps it.
-type wire struct {
-	mu    sync.Mutex
-	buf   bytes.Buffer
-	read  int
-	ended bool
-}
-
-func (w *wire) Write(pieces [][]byte) (n int, _ error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, p := range pieces {
-		w.buf.Write(p)
-		n += len(p)
-	}
-	return n, nil
-}
-
-func (w *wire) Close(broker.Reason) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ended = true
-}
-
-// next returns what has come and not been read, and whether more may come.
-func (w *wire) next() (unread []byte, open bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	unread = bytes.Clone(w.buf.Bytes()[w.read:])
-	w.read = w.buf.Len()
-	return unread, !w.ended
+	before int // messages that had been submitted when it came
 }
 
 func newWorld(t *testing.T, rt *rapid.T, members []*member, number int) *world {
@@ -120,9 +68,7 @@ func (w *world) end() {
 		tap.Close()
 	}
 	for _, f := range w.readers {
-		if f.stream != nil {
-			f.stream.HangUp()
-		}
+		f.hangUp()
 	}
 }
 
@@ -147,30 +93,6 @@ func (s *submitted) settle(rt *rapid.T, w *world) {
 	s.wait = nil
 	if s.err != nil && !errors.Is(s.err, broker.ErrKeyUsed) && !s.unsure {
 		rt.Fatalf("node %d: publish %q: %v", s.node, s.Data, s.err)
-	}
-}
-
-// read takes in what has come to the client, and notices if its stream ended.
-func (f *follower) read() {
-	if f.stream == nil {
-		return
-	}
-	unread, open := f.wire.next()
-	f.decode(unread)
-	if !open {
-		f.stream = nil
-	}
-}
-
-func (f *follower) decode(text []byte) {
-	for line := range bytes.Lines(text) {
-		_, _ = f.decoder.Write(line)
-		if id := f.decoder.LastEventID(); id != "" {
-			if f.start == 0 {
-				f.start = sequence(id)
-			}
-			f.lastID = id
-		}
 	}
 }
 
@@ -201,11 +123,6 @@ func (w *world) finish(rt *rapid.T) {
 	for _, f := range w.readers {
 		w.checkReader(rt, f)
 	}
-}
-
-// same says whether two nodes have the same message at the same place.
-func same(a, b broker.Tapped) bool {
-	return a.ID == b.ID && a.Audience == b.Audience && a.Event == b.Event && a.Data == b.Data && a.At.Equal(b.At)
 }
 
 // checkLog holds that the log is what was published.
@@ -268,62 +185,20 @@ func (w *world) checkLog(rt *rapid.T) {
 	}
 }
 
-// checkReader holds that a client has what is its own of the log.
-func (w *world) checkReader(rt *rapid.T, f *follower) {
-	who := func() string {
-		return fmt.Sprintf("client %s (user %q, topics %q, last on node %d, from %d on)", f.name, f.user, f.topics, f.node, f.start)
-	}
-	var own []broker.Tapped
-	for _, m := range w.logs[0] {
-		if f.wants(m.Audience) {
-			own = append(own, m)
-		}
-	}
-	last := uint64(0)
-	if len(own) > 0 {
-		last = sequence(own[len(own)-1].ID)
-	}
+// checkReader holds that a client has what is its own of the log. Who comes late
+// to the node whose log is short is told so.
+func (w *world) checkReader(rt *rapid.T, f *reader) {
+	last := f.last(w.logs[0])
 	eventually(w.t, func() bool {
 		f.read()
 		return f.lastID != "" && sequence(f.lastID) >= last
-	}, func() string { return who() + fmt.Sprintf(" never gets to %d, but to %s", last, f.lastID) })
+	}, func() string { return fmt.Sprintf("%s never gets to %d, but to %s", f, last, f.lastID) })
 	for _, s := range w.sent[f.before:] {
 		if s.err == nil && s.IdempotencyKey == "" && sequence(s.receipt.ID) <= f.start {
-			rt.Fatalf("%s came before %q was published, as %s", who(), s.Data, s.receipt.ID)
+			rt.Fatalf("%s came before %q was published, as %s", f, s.Data, s.receipt.ID)
 		}
 	}
-	at := f.start
-	rest := own
-	for len(rest) > 0 && sequence(rest[0].ID) <= at {
-		rest = rest[1:]
-	}
-	for _, e := range f.got {
-		switch {
-		case e.reset:
-			if e.node != len(w.members)-1 || !strings.Contains(e.data, `"expired"`) {
-				rt.Fatalf("%s was told a reset by node %d: %s", who(), e.node, e.data)
-			}
-			for len(rest) > 0 && sequence(rest[0].ID) <= e.seq {
-				rest = rest[1:]
-			}
-		case len(rest) == 0, sequence(rest[0].ID) != e.seq, rest[0].Data != e.data:
-			rt.Fatalf("%s got %d, %q, after %d, where it lacks %v", who(), e.seq, e.data, at, rest)
-		default:
-			rest = rest[1:]
-		}
-		at = e.seq
-	}
-	if len(rest) > 0 {
-		rt.Fatalf("%s never got %v", who(), rest)
-	}
-}
-
-func (f *follower) wants(a broker.Audience) bool {
-	if user, ok := a.User(); ok {
-		return user == f.user
-	}
-	if topic, ok := a.Topic(); ok {
-		return slices.ContainsFunc(f.topics, func(t string) bool { return broker.Covers(t, topic) })
-	}
-	return true
+	f.check(rt, w.logs[0], func(reset arrived) bool {
+		return reset.node == len(w.members)-1 && strings.Contains(reset.data, `"expired"`)
+	})
 }
