@@ -8,6 +8,7 @@ import (
 )
 
 func TestANodeAloneKeepsItsLogOverARestart(t *testing.T) {
+	t.Parallel()
 	cfg := configs(t, 1)[0]
 	m := start(t, cfg)
 	serving(t, m)
@@ -23,6 +24,7 @@ func TestANodeAloneKeepsItsLogOverARestart(t *testing.T) {
 }
 
 func TestWhatIsPublishedOnOneNodeGoesOutOnAll(t *testing.T) {
+	t.Parallel()
 	members := startAll(t, 3)
 	var clients []*client
 	for _, m := range members {
@@ -41,6 +43,7 @@ func TestWhatIsPublishedOnOneNodeGoesOutOnAll(t *testing.T) {
 }
 
 func TestAClientResumesOnAnyNode(t *testing.T) {
+	t.Parallel()
 	members := startAll(t, 3)
 	first := members[0].publish(t, toAll("one"))
 	last := members[1].publish(t, toAll("two"))
@@ -57,6 +60,7 @@ func TestAClientResumesOnAnyNode(t *testing.T) {
 }
 
 func TestARepetitionIsKnownOnEveryNode(t *testing.T) {
+	t.Parallel()
 	members := startAll(t, 3)
 	m := toAll("one")
 	m.IdempotencyKey = "key"

@@ -29,6 +29,7 @@ func smallDisk(t *testing.T, size string) string {
 // TestAFullDisk fills the disk of one node of three: what was acknowledged stays,
 // the other two go on, and the streams of the one find all that is theirs there.
 func TestAFullDisk(t *testing.T) {
+	t.Parallel()
 	cfgs := configs(t, 3)
 	cfgs[0].Embedded.Dir = smallDisk(t, "24m")
 	var members []*member

@@ -28,6 +28,7 @@ func natsServer(t *testing.T) *server.Server {
 }
 
 func TestNodesMeetOverSomebodyElsesServers(t *testing.T) {
+	t.Parallel()
 	theirs := natsServer(t)
 	cfg := cluster.Config{
 		Name: "test", MaxAge: time.Minute, MaxBytes: 64 << 20, Replicas: 1,
@@ -43,6 +44,7 @@ func TestNodesMeetOverSomebodyElsesServers(t *testing.T) {
 }
 
 func TestALogThatIsDeletedIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	theirs := natsServer(t)
 	cfg := cluster.Config{
 		Name: "test", Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t),

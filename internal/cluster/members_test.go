@@ -39,6 +39,7 @@ func (m *member) replicated(tb testing.TB, gone string) {
 // place; and then loses one more. If the first counted on, two of four would be
 // missing.
 func TestANodeIsReplaced(t *testing.T) {
+	t.Parallel()
 	members := startAll(t, 3)
 	first := members[0].publish(t, toAll("one"))
 	refusesToRemove(t, members)

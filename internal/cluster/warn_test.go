@@ -47,6 +47,7 @@ func (l *lines) logger() *slog.Logger {
 // TestANodeOfAnotherSecretIsNamed starts two nodes that don't know each other's
 // secret: each says so once, though they try every second.
 func TestANodeOfAnotherSecretIsNamed(t *testing.T) {
+	t.Parallel()
 	cfgs := configs(t, 2)
 	logs := []*lines{new(lines), new(lines)}
 	cfgs[1].Embedded.Secret = "another"
@@ -69,6 +70,7 @@ func TestANodeOfAnotherSecretIsNamed(t *testing.T) {
 }
 
 func TestTroublesAreToldOnce(t *testing.T) {
+	t.Parallel()
 	log := new(lines)
 	n := cluster.Idle(cluster.Config{Logger: log.logger()})
 	three := []cluster.Member{{Name: "a", Leader: true}, {Name: "b"}, {Name: "c"}}
