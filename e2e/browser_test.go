@@ -23,7 +23,10 @@ const patience = 30 * time.Second
 
 // TestBrowser watches the page of examples/html, which holds a plain
 // EventSource and is of another origin than the daemon.
-func TestBrowser(t *testing.T) { pealdtest.OnEachEngine(t, testBrowser) }
+func TestBrowser(t *testing.T) {
+	t.Parallel()
+	pealdtest.OnEachEngine(t, testBrowser)
+}
 
 func testBrowser(t *testing.T, engine func(*daemon.Config)) {
 	t.Helper()

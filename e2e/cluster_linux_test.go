@@ -32,6 +32,7 @@ import (
 // load, and holds that each client gets all that is its own, once and in order.
 // SOAK_CLUSTER says for how long; it is short by default.
 func TestClusterLosesNothing(t *testing.T) {
+	t.Parallel()
 	load := clusterLoad{clients: 60, rate: 100}
 	rounds := 1
 	text := os.Getenv("SOAK_CLUSTER")

@@ -29,6 +29,7 @@ import (
 // addresses: no connection, no stream and no call is refused, and whoever held
 // a stream gets every event, or is told that there were some.
 func TestHandOver(t *testing.T) {
+	t.Parallel()
 	program := buildDaemon(t)
 
 	t.Run("reuse_port", func(t *testing.T) {

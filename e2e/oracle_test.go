@@ -45,7 +45,10 @@ type oracle func(t *testing.T, stream string) func(n int) ([]frame, error)
 
 // TestOraclesAgree publishes awkward events, and three independent readers of
 // the event stream format have to find in the bytes of each what was put there.
-func TestOraclesAgree(t *testing.T) { pealdtest.OnEachEngine(t, testOraclesAgree) }
+func TestOraclesAgree(t *testing.T) {
+	t.Parallel()
+	pealdtest.OnEachEngine(t, testOraclesAgree)
+}
 
 func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 	t.Helper()

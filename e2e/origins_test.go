@@ -49,6 +49,7 @@ func site(t *testing.T) *httptest.Server {
 // TestOriginsInABrowser has a browser send its user's cookie from pages of two
 // origins, of which one is allowed to.
 func TestOriginsInABrowser(t *testing.T) {
+	t.Parallel()
 	pealdtest.OnEachEngine(t, func(t *testing.T, engine func(*daemon.Config)) {
 		chromium := startChromium(t)
 		allowed, foreign := site(t), site(t)

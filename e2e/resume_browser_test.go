@@ -21,7 +21,10 @@ import (
 
 // TestBrowserMissesNothing cuts a real EventSource off, at moments that matter,
 // and looks at the list that its page keeps.
-func TestBrowserMissesNothing(t *testing.T) { pealdtest.OnEachEngine(t, testBrowserMissesNothing) }
+func TestBrowserMissesNothing(t *testing.T) {
+	t.Parallel()
+	pealdtest.OnEachEngine(t, testBrowserMissesNothing)
+}
 
 func testBrowserMissesNothing(t *testing.T, engine func(*daemon.Config)) {
 	t.Helper()
