@@ -189,7 +189,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
-	receipt, posted, err := b.order(&m, e, log, buf, false)
+	receipt, posted, err := b.order(&m, e, log, buf, false, Verdict{})
 	if !posted {
 		b.backlog.Release(e.cost)
 	}
@@ -198,7 +198,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 
 // order gives e its place, unless it has one, appends it to the log and posts
 // it to the shards of its audience. One that is foreign was accepted elsewhere.
-func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign bool) (r Receipt, posted bool, err error) {
+func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign bool, v Verdict) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -210,7 +210,10 @@ func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign b
 	if m.TTL > 0 {
 		e.ends = e.at + int64(m.TTL)
 	}
-	if earlier, ok, err := b.replies.find(m, e.at); ok || err != nil {
+	if earlier, event, err := b.replies.find(m, e.at, v); event > 0 || err != nil {
+		if earlier.ID == "" && err == nil {
+			earlier.ID = b.id(event) // which this replica has never seen
+		}
 		return earlier, false, err
 	}
 	b.seq = e.seq
@@ -220,7 +223,7 @@ func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign b
 	e.frame, r.ID = seal(buf, log.idRoom, log.epoch, e.seq)
 	b.history.append(e)
 	r.Recipients, posted = b.fanOut(e)
-	b.replies.remember(m, r, e.at)
+	b.replies.remember(m, e.seq, r, e.at)
 	if len(b.ahead) > 0 {
 		b.letArrive()
 	}

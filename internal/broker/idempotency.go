@@ -28,6 +28,7 @@ type replies struct {
 
 type reply struct {
 	key     string
+	seq     uint64 // of the event
 	message uint64 // a hash of all else that the message says
 	receipt Receipt
 	at      int64
@@ -37,31 +38,64 @@ func newReplies(window time.Duration) replies {
 	return replies{window: window, seed: maphash.MakeSeed(), byKey: make(map[string]*reply)}
 }
 
-// find returns what was answered to an earlier message with m's key, if there
-// was one.
-func (r *replies) find(m *Message, now int64) (earlier Receipt, ok bool, err error) {
-	if m.IdempotencyKey == "" {
-		return earlier, false, nil
-	}
-	r.forget(now)
-	old, ok := r.byKey[m.IdempotencyKey]
-	switch {
-	case !ok:
-		return earlier, false, nil
-	case old.message != m.hash(r.seed):
-		return earlier, false, ErrKeyUsed
-	}
-	return old.receipt, true, nil
+// Verdict is what one replica knew of a message's idempotency key when it handed
+// the message in. It stands in the log with the message, so that all replicas
+// answer alike, also those that know fewer keys, since they have not read the
+// log from where these are, or more.
+type Verdict struct {
+	// AsOf is the last event of the log that the replica had applied. What
+	// has come since, every replica sees for itself.
+	AsOf uint64
+	// Repeats is the event that had the same message under the key; 0 for none.
+	Repeats uint64
+	// Used says that another message had the key.
+	Used bool
 }
 
-func (r *replies) remember(m *Message, receipt Receipt, now int64) {
+// find returns what was answered to an earlier message with m's key, if there
+// was one. The verdict decides but for what has come behind it; the zero
+// Verdict decides nothing.
+func (r *replies) find(m *Message, now int64, v Verdict) (earlier Receipt, event uint64, err error) {
+	if m.IdempotencyKey == "" {
+		return earlier, 0, nil
+	}
+	r.forget(now)
+	old, known := r.byKey[m.IdempotencyKey]
+	switch {
+	case known && old.seq > v.AsOf:
+		if old.message != m.hash(r.seed) {
+			return earlier, 0, ErrKeyUsed
+		}
+		return old.receipt, old.seq, nil
+	case v.Used:
+		return earlier, 0, ErrKeyUsed
+	case known && old.seq == v.Repeats:
+		return old.receipt, old.seq, nil
+	}
+	return earlier, v.Repeats, nil
+}
+
+// judge is the verdict on m by what is known now, but for AsOf.
+func (r *replies) judge(m *Message, now int64) (v Verdict) {
+	old, known := r.byKey[m.IdempotencyKey]
+	switch {
+	case !known || now-old.at >= int64(r.window):
+	case old.message != m.hash(r.seed):
+		v.Used = true
+	default:
+		v.Repeats = old.seq
+	}
+	return v
+}
+
+func (r *replies) remember(m *Message, event uint64, receipt Receipt, now int64) {
 	if m.IdempotencyKey == "" {
 		return
 	}
 	if r.order.len() == maxKeys {
-		delete(r.byKey, r.order.pop().key)
+		r.forgetOldest()
 	}
-	made := &reply{m.IdempotencyKey, m.hash(r.seed), receipt, now}
+	made := &reply{m.IdempotencyKey, event, m.hash(r.seed), receipt, now}
 	r.byKey[made.key] = made
 	r.order.push(made)
 }
@@ -69,7 +103,14 @@ func (r *replies) remember(m *Message, receipt Receipt, now int64) {
 // forget lets go the replies whose window has passed.
 func (r *replies) forget(now int64) {
 	for r.order.len() > 0 && now-r.order.at(0).at >= int64(r.window) {
-		delete(r.byKey, r.order.pop().key)
+		r.forgetOldest()
+	}
+}
+
+func (r *replies) forgetOldest() {
+	// By a verdict a key may have got another message since.
+	if old := r.order.pop(); r.byKey[old.key] == old {
+		delete(r.byKey, old.key)
 	}
 }
 

@@ -34,6 +34,9 @@ type Entry struct {
 	At time.Time
 	// Own says that it was published here, and is to be counted as such.
 	Own bool
+	// Verdict is what the replica that published it knew of its idempotency
+	// key.
+	Verdict Verdict
 	// Message must be valid.
 	Message Message
 }
@@ -81,11 +84,25 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
-	receipt, posted, err := b.order(m, e, log, buf, !entry.Own)
+	receipt, posted, err := b.order(m, e, log, buf, !entry.Own, entry.Verdict)
 	if !posted {
 		b.backlog.Release(e.cost)
 	}
 	return receipt, err
+}
+
+// Judge says what this replica knows now of the idempotency keys of messages, for
+// the entries that they are to become in the log of epoch.
+func (b *Broker) Judge(messages []*Message) (epoch string, verdicts []Verdict) {
+	now := time.Now().UnixNano()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	verdicts = make([]Verdict, len(messages))
+	for i, m := range messages {
+		verdicts[i] = b.replies.judge(m, now)
+		verdicts[i].AsOf = b.seq
+	}
+	return b.log.Load().epoch, verdicts
 }
 
 // Suspend makes Start answer ErrSuspended until Resume, and begins to end all

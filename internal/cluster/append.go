@@ -246,7 +246,11 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 		record.Messages = append(record.Messages, s.message)
 	}
 	f := n.appender.launch(number, batch)
-	data, err := proto.Marshal(record)
+	err := n.stamp(record)
+	var data []byte
+	if err == nil {
+		data, err = proto.Marshal(record)
+	}
 	if err != nil {
 		n.appender.giveUp(number, fmt.Errorf("encoding a batch: %w", err))
 		return

@@ -51,6 +51,40 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 	return m, m.Validate()
 }
 
+// stamp notes in a batch what this node knows of its messages' idempotency keys.
+func (n *Node) stamp(batch *clusterv1.Batch) error {
+	var keyed []*clusterv1.Message
+	var messages []*broker.Message
+	for _, in := range batch.GetMessages() {
+		if in.GetIdempotencyKey() == "" {
+			continue
+		}
+		m, err := decode(in)
+		if err != nil {
+			return err
+		}
+		keyed, messages = append(keyed, in), append(messages, &m)
+	}
+	if len(keyed) == 0 {
+		return nil
+	}
+	epoch, verdicts := n.broker.Judge(messages)
+	batch.Epoch, batch.AsOf = epoch, verdicts[0].AsOf
+	for i, v := range verdicts {
+		keyed[i].Repeats, keyed[i].KeyUsed = v.Repeats, v.Used
+	}
+	return nil
+}
+
+// verdict is what the node that appended a batch knew of a message's idempotency
+// key, if that was in the log of epoch.
+func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v broker.Verdict) {
+	if batch.GetEpoch() == epoch {
+		v = broker.Verdict{AsOf: batch.GetAsOf(), Repeats: in.GetRepeats(), Used: in.GetKeyUsed()}
+	}
+	return v
+}
+
 // decodeBatch is the batch in a message of the stream.
 func decodeBatch(data []byte) (*clusterv1.Batch, error) {
 	batch := new(clusterv1.Batch)

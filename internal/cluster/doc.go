@@ -35,10 +35,25 @@
 //
 // They are not the stream's Nats-Msg-Id, which would bind a key to the window
 // of the stream's memory and to a batch, and could not tell a repetition from
-// another message under the same key. All nodes see the same entries in the
-// same order with the same times: so each decides for itself, in the broker,
-// and all decide alike. A node that starts anew reads the keys of the window
-// out of the stream, which is kept for longer than that.
+// another message under the same key. Each node decides for itself, in the
+// broker, and all have to decide alike: an event that is one on some nodes only
+// would be a hole on the others.
+//
+// Nodes don't know the same keys. One that starts reads them out of the stream,
+// which lets entries go by age, and when it has grown too large, perhaps before
+// their keys' window has passed; and broker.Broker forgets keys where they are
+// too many. So what is known of a key stands in the log too: the node that
+// appends a batch writes down up to which event it has applied the log, and for
+// each message whether its key was known by then, and for which event
+// (broker.Verdict). Readers take its word for what is up to that event, whatever
+// they know themselves, and judge what came behind it, which is as much as was
+// in flight, by what they have read. All who have read that far back, some
+// milliseconds as a rule, decide alike; for others these are the first entries
+// that they read of the stream, which is kept longer than the broker's own log.
+//
+// The promise has a limit, then: a key is known for its window by nodes that ran
+// all that time, and by one that started meanwhile as far as the stream went
+// back. The stream has room for eight times history.max_bytes, at least 1 GiB.
 //
 // # Reading
 //

@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,5 +65,50 @@ func TestALogThatIsDeletedIsMadeAnew(t *testing.T) {
 	eventually(t, func() bool { return len(resumed.data()) > 0 }, func() string { return "no reset" })
 	if got, want := resumed.data()[0], `{"reason":"unknown","last_event_id":"`+old.ID+`"}`; got != want {
 		t.Errorf("a client of the old log gets %s, want %s", got, want)
+	}
+}
+
+// TestNodesThatKnowOtherKeysAnswerAlike has a message's entry leave the log
+// before its idempotency key is forgotten, so that a node that starts then
+// doesn't know it: when it comes again, both do with it what is right by the
+// node that it came to.
+func TestNodesThatKnowOtherKeysAnswerAlike(t *testing.T) {
+	theirs := natsServer(t)
+	cfg := cluster.Config{
+		Name: "test", MaxBytes: 2 << 20, Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t),
+	}
+	old := start(t, cfg)
+	serving(t, old)
+	keyed := func(key, data string) broker.Message {
+		m := toAll(data)
+		m.IdempotencyKey = key
+		return m
+	}
+	first := old.publish(t, keyed("a", "once"))
+	old.publish(t, keyed("b", "twice"))
+	large := strings.Repeat("x", 512<<10)
+	for range 6 {
+		old.publish(t, toAll(large))
+	}
+	mark := old.publish(t, toAll("mark"))
+	late := start(t, cfg)
+	serving(t, late)
+
+	if again := old.publish(t, keyed("a", "once")); again.ID != first.ID {
+		t.Errorf("by the node that knows the key the repetition is %q, want %q", again.ID, first.ID)
+	}
+	if _, err := old.Publish(t.Context(), keyed("a", "else")); !errors.Is(err, broker.ErrKeyUsed) {
+		t.Errorf("by the node that knows the key another message is taken: %v", err)
+	}
+	// The other one can't know, and so it is new, on both.
+	second := late.publish(t, keyed("b", "twice"))
+	if again := old.publish(t, keyed("b", "twice")); again.ID != second.ID {
+		t.Errorf("the repetition is %q, want %q, which the other node has made of it", again.ID, second.ID)
+	}
+	last := late.publish(t, toAll("last"))
+	for _, m := range []*member{old, late} {
+		c := m.connect(t, broker.Subscription{LastEventID: mark.ID})
+		m.broker.Await(t.Context(), last.ID)
+		c.gets(t, "twice", "last")
 	}
 }

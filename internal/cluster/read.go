@@ -30,10 +30,11 @@ const (
 
 // reader applies entries in their order.
 type reader struct {
-	node *Node
-	next uint64            // the entry that comes next
-	last map[uint64]uint64 // the number of the last batch, by incarnation
-	old  []uint64          // incarnations, the longest known first
+	node  *Node
+	epoch string
+	next  uint64            // the entry that comes next
+	last  map[uint64]uint64 // the number of the last batch, by incarnation
+	old   []uint64          // incarnations, the longest known first
 }
 
 // readAll reads the log, from its beginning again where it has to, until ctx
@@ -77,7 +78,7 @@ func (n *Node) readLog(ctx context.Context) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	n.begin(l)
-	r := &reader{node: n, next: l.first, last: make(map[uint64]uint64)}
+	r := &reader{node: n, epoch: l.epoch, next: l.first, last: make(map[uint64]uint64)}
 	if err := r.fill(ctx, l.last); err != nil {
 		return err
 	}
@@ -214,7 +215,7 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 			n.log.Error("a message of the log is not valid, and is left out", "entry", seq, "error", err)
 			o.err = err
 		} else {
-			o.receipt, o.err = n.broker.Apply(ctx, &broker.Entry{Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Message: m})
+			o.receipt, o.err = n.broker.Apply(ctx, &broker.Entry{Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Verdict: verdict(batch, in, r.epoch), Message: m})
 			if errors.Is(o.err, broker.ErrClosed) || ctx.Err() != nil {
 				return o.err
 			}

@@ -37,7 +37,12 @@ type Batch struct {
 	// for nothing.
 	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	// The messages, 1 to 1024.
-	Messages      []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The log that what follows is of, and the last event of it that the daemon
+	// had applied when it looked its messages' idempotency keys up; left out
+	// where no message has one.
+	Epoch         string `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	AsOf          uint64 `protobuf:"varint,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,6 +98,20 @@ func (x *Batch) GetMessages() []*Message {
 	return nil
 }
 
+func (x *Batch) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *Batch) GetAsOf() uint64 {
+	if x != nil {
+		return x.AsOf
+	}
+	return 0
+}
+
 // Message is an event as its publisher handed it in, valid by the rules of the
 // control plane.
 type Message struct {
@@ -115,7 +134,13 @@ type Message struct {
 	ConflateKey string `protobuf:"bytes,7,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// How long the event may be replayed, in nanoseconds; 0 for no end of its
 	// own.
-	TtlNanos      int64 `protobuf:"varint,8,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
+	TtlNanos int64 `protobuf:"varint,8,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
+	// The sequence of the event that has the same message under the idempotency
+	// key, among those up to the batch's as_of; 0 for none.
+	Repeats uint64 `protobuf:"varint,9,opt,name=repeats,proto3" json:"repeats,omitempty"`
+	// Another message has the idempotency key, among those up to the batch's
+	// as_of.
+	KeyUsed       bool `protobuf:"varint,10,opt,name=key_used,json=keyUsed,proto3" json:"key_used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -219,6 +244,20 @@ func (x *Message) GetTtlNanos() int64 {
 	return 0
 }
 
+func (x *Message) GetRepeats() uint64 {
+	if x != nil {
+		return x.Repeats
+	}
+	return 0
+}
+
+func (x *Message) GetKeyUsed() bool {
+	if x != nil {
+		return x.KeyUsed
+	}
+	return false
+}
+
 type isMessage_Audience interface {
 	isMessage_Audience()
 }
@@ -248,11 +287,13 @@ var File_peal_cluster_v1_log_proto protoreflect.FileDescriptor
 
 const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x19peal/cluster/v1/log.proto\x12\x0fpeal.cluster.v1\"w\n" +
+	"\x19peal/cluster/v1/log.proto\x12\x0fpeal.cluster.v1\"\xa2\x01\n" +
 	"\x05Batch\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x124\n" +
-	"\bmessages\x18\x03 \x03(\v2\x18.peal.cluster.v1.MessageR\bmessages\"\xf9\x01\n" +
+	"\bmessages\x18\x03 \x03(\v2\x18.peal.cluster.v1.MessageR\bmessages\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\tR\x05epoch\x12\x13\n" +
+	"\x05as_of\x18\x05 \x01(\x04R\x04asOf\"\xae\x02\n" +
 	"\aMessage\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -261,7 +302,10 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\x05event\x18\x05 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12!\n" +
 	"\fconflate_key\x18\a \x01(\tR\vconflateKey\x12\x1b\n" +
-	"\tttl_nanos\x18\b \x01(\x03R\bttlNanosB\n" +
+	"\tttl_nanos\x18\b \x01(\x03R\bttlNanos\x12\x18\n" +
+	"\arepeats\x18\t \x01(\x04R\arepeats\x12\x19\n" +
+	"\bkey_used\x18\n" +
+	" \x01(\bR\akeyUsedB\n" +
 	"\n" +
 	"\baudienceB6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
 
