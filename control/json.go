@@ -137,6 +137,9 @@ func unreadable(data []byte, message proto.Message) error {
 	if err := json.Unmarshal(data, &object); err != nil {
 		return malformed(err)
 	}
+	if object == nil {
+		return malformed(&json.UnmarshalTypeError{Value: "null"})
+	}
 	wrong, err := wrongFields(data, message)
 	switch {
 	case err != nil:

@@ -30,7 +30,7 @@ func TestRESTBadInput(t *testing.T) {
 		"two objects":          {"POST", "/v1/broadcast", `{"data":"a"}{"data":"b"}`, nil, 400, 3, "INVALID_REQUEST", "", []string{"not JSON", "byte 13"}},
 		"a list":               {"POST", "/v1/broadcast", `[{"data":"a"}]`, nil, 400, 3, "INVALID_REQUEST", "", []string{"array", "object"}},
 		"a string":             {"POST", "/v1/broadcast", `"hi"`, nil, 400, 3, "INVALID_REQUEST", "", []string{"string", "object"}},
-		"null":                 {"POST", "/v1/broadcast", `null`, nil, 400, 3, "INVALID_REQUEST", "", []string{"BroadcastRequest"}},
+		"null":                 {"POST", "/v1/broadcast", `null`, nil, 400, 3, "INVALID_REQUEST", "", []string{"the body is a JSON null, an object is accepted"}},
 		"a real form":          {"POST", "/v1/broadcast", `data=hi&event=x`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, 3, "INVALID_REQUEST", "", []string{"not JSON", "byte 1"}},
 		"bytes":                {"POST", "/v1/broadcast", "\x1f\x8b\x08\x00", nil, 400, 3, "INVALID_REQUEST", "", []string{"not JSON"}},
 		"unknown field":        {"POST", "/v1/broadcast", `{"data":"hi","colour":"red"}`, nil, 400, 3, "INVALID_FIELD", "colour", []string{"colour", "no field"}},

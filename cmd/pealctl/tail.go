@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,6 +100,11 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 		Backoff: sse.Backoff{InitialInterval: 3 * time.Second, Multiplier: 1, Jitter: 1e-9},
 		OnRetry: func(err error, after time.Duration) {
 			if ctx.Err() != nil {
+				return
+			}
+			// No browser would come back either, and nor would it help.
+			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+				done(fmt.Errorf("%s: %w", url, reason(err)))
 				return
 			}
 			fmt.Fprintf(s.stderr, "pealctl: %s; connecting again in %s\n", ended(err), after.Round(time.Millisecond))

@@ -121,3 +121,9 @@ func TestTailOverTLS(t *testing.T) {
 	caFile := writePEM(t, "CERTIFICATE", server.Certificate().Raw)
 	pealctl(t, []string{"tail", server.URL, "-n", "1", "--ca-file", caFile}).want(t, "\tmessage\tsecret\n")
 }
+
+func TestTailEndsAtACertificateThatNobodyVouchesFor(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	pealctl(t, []string{"tail", server.URL}).wantError(t, server.URL, "certificate signed by unknown authority")
+}

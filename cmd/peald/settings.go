@@ -192,10 +192,18 @@ func readVariables(env, keys []string) (layer, error) {
 // container beside a service named peald, or peald-something.
 const serviceLinkPattern = `^PEALD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`
 
+// farFetched is how many letters stand for one that may be wrong, for a setting
+// to be what somebody meant.
+const farFetched = 4
+
 func unknown(name, where string, known []string) error {
 	slices.Sort(known)
 	nearest := slices.MinFunc(known, func(a, b string) int {
 		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
 	})
-	return &daemon.SettingError{Key: name, Given: where + " that is no setting", Accepted: "the nearest is " + nearest}
+	accepted := "those that peald config --defaults shows"
+	if levenshtein.ComputeDistance(name, nearest) <= len(name)/farFetched {
+		accepted = "the nearest is " + nearest
+	}
+	return &daemon.SettingError{Key: name, Given: where + " that is no setting", Accepted: accepted}
 }
