@@ -16,7 +16,7 @@ type figures struct {
 	appendsGivenUp prometheus.Counter
 	gapFills       prometheus.CounterFunc
 
-	serving, quorum, leads, entries, applied, lag, members *prometheus.Desc
+	serving, quorum, leads, entries, applied, lag, behind, members *prometheus.Desc
 }
 
 func newFigures(n *Node) *figures {
@@ -49,6 +49,7 @@ func newFigures(n *Node) *figures {
 		entries: desc("log_entry", "The last entry that the cluster's log is known to have."),
 		applied: desc("applied_entry", "The last entry of the cluster's log that the node has taken in."),
 		lag:     desc("lag_entries", "Entries of the cluster's log that the node has yet to take in."),
+		behind:  desc("replica_lag_entries", "Entries that the slowest replica that follows has yet to get, on the node that leads the cluster's log; else 0."),
 		members: desc("log_replicas", "Replicas of the cluster's log that follow, its leader among them."),
 	}
 }
@@ -64,7 +65,7 @@ func (n *Node) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range []prometheus.Collector{f.appends, f.batches, f.appendRetries, f.appendsGivenUp, f.gapFills} {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{f.serving, f.quorum, f.leads, f.entries, f.applied, f.lag, f.members} {
+	for _, d := range []*prometheus.Desc{f.serving, f.quorum, f.leads, f.entries, f.applied, f.lag, f.behind, f.members} {
 		ch <- d
 	}
 }
@@ -89,5 +90,20 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	gauge(f.entries, float64(max(s.known, applied)))
 	gauge(f.applied, float64(applied))
 	gauge(f.lag, float64(max(s.known, applied)-applied))
+	behind := uint64(0)
+	if s.leader == n.name {
+		behind = slowest(s.members)
+	}
+	gauge(f.behind, float64(behind))
 	gauge(f.members, float64(follow(s.members)))
+}
+
+// slowest is what the one lacks most of the replicas that follow.
+func slowest(members []Member) (lag uint64) {
+	for _, m := range members {
+		if m.Silent < replicaSilence {
+			lag = max(lag, m.Lag)
+		}
+	}
+	return lag
 }

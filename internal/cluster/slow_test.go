@@ -1,0 +1,91 @@
+package cluster_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// TestANodeBehindASlowLink has one of three nodes reached over a link with a delay
+// and little bandwidth. It lags, and says so, while the others go on; it serves,
+// and has all there is when the burst is over.
+func TestANodeBehindASlowLink(t *testing.T) {
+	t.Parallel()
+	cfgs, ways := linkedConfigs(t, 3)
+	var members []*member
+	for _, cfg := range cfgs {
+		members = append(members, start(t, cfg))
+	}
+	serving(t, members...)
+	tr := newTraffic(t, members, 12, 6)
+	leader := members[tr.leader()]
+	one := (tr.leader() + 1) % 3
+	slow, other := members[one], members[(one+1)%3]
+	ways.slow(one, 75*time.Millisecond, 256<<10)
+	tr.flows(50)
+	tr.pauses()
+
+	c := slow.connect(t, broker.Subscription{User: "large"})
+	const messages = 100
+	data := strings.Repeat("x", 10<<10)
+	large := func() []string {
+		return slices.DeleteFunc(c.data(), func(d string) bool { return !strings.HasPrefix(d, data) }) // without broadcasts
+	}
+	begin, lag := time.Now(), 0.0
+	for i := range messages {
+		m := toUser("large", fmt.Sprint(data, i))
+		tr.tell(told{audience: m.Audience, data: m.Data, publisher: -1, id: other.publish(t, m).ID})
+	}
+	published := time.Since(begin)
+	eventually(t, func() bool {
+		lag = max(lag, gauge(t, leader, "peald_cluster_replica_lag_entries"))
+		return len(large()) >= messages
+	}, func() string {
+		return fmt.Sprintf("the slow node's stream has %d of %d events", len(large()), messages)
+	})
+	took := time.Since(begin)
+	for i, got := range large() {
+		if want := fmt.Sprint(data, i); got != want {
+			t.Fatalf("event %d is the one with %s", i, got[len(data):])
+		}
+	}
+	if serving, why := slow.Serving(); !serving {
+		t.Errorf("the slow node doesn't serve: %s", why)
+	}
+	if pause := tr.pauses(); pause > 2*time.Second {
+		t.Errorf("nothing was published for %s", pause)
+	}
+	t.Logf("published in %s, at the slow node after %s, it lagged by up to %.0f entries", published, took, lag)
+	if took < 2*published {
+		t.Errorf("the slow node was no slower")
+	}
+	if lag < 5 {
+		t.Errorf("the leader says that the slow node lacked at most %.0f entries", lag)
+	}
+	tr.flows(50)
+	tr.finish()
+}
+
+// gauge is the value of one of a node's metrics that have no labels.
+func gauge(tb testing.TB, m *member, name string) float64 {
+	tb.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m)
+	families, err := registry.Gather()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	tb.Fatalf("there is no metric %s", name)
+	return 0
+}
