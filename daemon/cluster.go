@@ -34,6 +34,27 @@ type member struct {
 
 	mu      sync.Mutex
 	leaving bool
+
+	serves sync.Once
+	served chan struct{} // closed when the node serves for the first time
+}
+
+// settleFor is how long a start waits for the cluster: for an election, and for
+// a log to be read.
+const settleFor = 30 * time.Second
+
+// settle calls settled when the node serves, or has waited long enough for that,
+// unless ctx ends first.
+func (m *member) settle(ctx context.Context, settled func(serving bool)) {
+	enough := time.NewTimer(settleFor)
+	defer enough.Stop()
+	select {
+	case <-m.served:
+		settled(true)
+	case <-enough.C:
+		settled(false)
+	case <-ctx.Done():
+	}
 }
 
 // newMember starts the daemon's node.
@@ -86,7 +107,7 @@ func (p *parts) newMember(cfg Config) (*member, error) {
 		Logger: p.log,
 	})
 	node.Estimate(directory.Recipients)
-	return &member{node: node, directory: directory}, nil
+	return &member{node: node, directory: directory, served: make(chan struct{})}, nil
 }
 
 // run has the node take part in its cluster until ctx ends, and health say
@@ -97,8 +118,12 @@ func (m *member) run(ctx context.Context, service *control.Service) error {
 		return m.node.Run(ctx, func(serving bool) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			if !m.leaving {
-				service.SetServing(serving)
+			if m.leaving {
+				return
+			}
+			service.SetServing(serving)
+			if serving {
+				m.serves.Do(func() { close(m.served) })
 			}
 		})
 	})

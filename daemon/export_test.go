@@ -40,3 +40,9 @@ func Serve(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, p
 	go func() { served <- s.serve(listener) }()
 	return func(ctx context.Context) error { return errors.Join(s.end(ctx), <-served) }
 }
+
+// Settle gives tests how a start waits for its cluster, where the node serves
+// once served is closed.
+func Settle(ctx context.Context, served chan struct{}, settled func(serving bool)) {
+	(&member{served: served}).settle(ctx, settled)
+}

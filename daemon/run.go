@@ -48,6 +48,11 @@ type Options struct {
 	// Ready is called once all listeners accept. Its error ends the daemon.
 	Ready func(Addresses) error
 
+	// Settled is called once, behind Ready: when the daemon serves, which one of
+	// a cluster does when it has caught up with it, or has waited for that for
+	// half a minute, since the first node of a cluster waits for the others.
+	Settled func(serving bool)
+
 	// Ending is called once the daemon begins to end, for whatever reason.
 	Ending func()
 }
@@ -128,6 +133,13 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	if opts.Ready != nil {
 		if err := opts.Ready(addresses); err != nil {
 			fail(err)
+		}
+	}
+	if opts.Settled != nil {
+		if p.member == nil {
+			opts.Settled(true)
+		} else {
+			serving.Go(func() { p.member.settle(participating, opts.Settled) })
 		}
 	}
 	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))

@@ -125,8 +125,11 @@ func rootCommand(env []string) *cobra.Command {
 				if err := ready.write(bound); err != nil {
 					return err
 				}
-				notify(log, sd.SdNotifyReady, "STATUS=accepting")
+				notify(log, "STATUS=accepting")
 				return nil
+			},
+			Settled: func(serving bool) {
+				notify(log, sd.SdNotifyReady, statusOnceSettled(serving))
 			},
 			Ending: func() {
 				ready.remove()

@@ -280,6 +280,15 @@ func told(t *testing.T, from net.Conn, want ...string) {
 
 func TestSystemdIsToldOfReadinessAndTheEnd(t *testing.T) {
 	t.Parallel()
+	t.Run("alone", func(t *testing.T) { t.Parallel(); testNotify(t) })
+	t.Run("in a cluster", func(t *testing.T) {
+		t.Parallel()
+		testNotify(t, "--cluster.mode=embedded", "--cluster.dir="+t.TempDir())
+	})
+}
+
+func testNotify(t *testing.T, args ...string) {
+	t.Helper()
 	folder, err := os.MkdirTemp("", "peald") //nolint:usetesting // the test's own may have too long a name for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -291,12 +300,21 @@ func TestSystemdIsToldOfReadinessAndTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	p := startProcess(t, "export NOTIFY_SOCKET="+path, "--drain.timeout=7s")
+	p := startProcess(t, "export NOTIFY_SOCKET="+path, append([]string{"--drain.timeout=7s"}, args...)...)
 	conn, ok := socket.(net.Conn)
 	if !ok {
 		t.Fatalf("%T", socket)
 	}
-	told(t, conn, "READY=1")
+	told(t, conn, "STATUS=accepting")
+	told(t, conn, "READY=1", "STATUS=serving")
+	resp, err := http.Get("http://" + p.REST + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("systemd is told that the daemon is ready, and /readyz says %s", resp.Status)
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

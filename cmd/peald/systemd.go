@@ -66,6 +66,14 @@ func notify(log *slog.Logger, lines ...string) {
 	}
 }
 
+// statusOnceSettled is what systemd is told when a start is over.
+func statusOnceSettled(serving bool) string {
+	if serving {
+		return "STATUS=serving"
+	}
+	return "STATUS=accepting, and not serving yet: /readyz says why"
+}
+
 // stopping is what systemd is told when the daemon begins to end: also that it
 // may take its time, which the unit need not know.
 func stopping(timeout time.Duration) []string {
