@@ -88,7 +88,7 @@ func (h *rest) page(w http.ResponseWriter, r *http.Request, status int, contentT
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	// An error means that the client is gone.
-	_, _ = io.WriteString(w, body)
+	_, _ = io.WriteString(w, body) //nolint:gosec // of a type that is no page's
 }
 
 func (h *rest) ready(ctx context.Context) bool {

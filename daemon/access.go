@@ -12,7 +12,7 @@ import (
 )
 
 // access is who tells who browsers are: tokens, or the application.
-type access struct {
+type access struct { //nolint:recvcheck // a value, which its setters make in steps
 	tokens   *auth.Tokens   // nil where no key is set
 	callback *auth.Callback // nil where no URL is set
 	mints    bool           // tokens has a secret

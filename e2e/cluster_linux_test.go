@@ -75,13 +75,13 @@ type clusterNode struct {
 	cmd *exec.Cmd
 }
 
-func startNodes(t testing.TB, n int, more ...string) (nodes []*clusterNode) {
-	t.Helper()
-	path := buildDaemon(t)
-	addrs := pealdtest.FreeAddrs(t, 4*n)
+func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
+	tb.Helper()
+	path := buildDaemon(tb)
+	addrs := pealdtest.FreeAddrs(tb, 4*n)
 	peers := strings.Join(addrs[3*n:], ",")
 	for i := range n {
-		node := &clusterNode{path: path, sse: addrs[3*i], grpc: addrs[3*i+1], rest: addrs[3*i+2], dir: t.TempDir()}
+		node := &clusterNode{path: path, sse: addrs[3*i], grpc: addrs[3*i+1], rest: addrs[3*i+2], dir: tb.TempDir()}
 		node.args = []string{
 			"--sse.addr", node.sse, "--grpc.addr", node.grpc, "--rest.addr", node.rest, "--sse.retry", "100ms",
 			"--auth.jwt.hmac_secret", pealdtest.Secret, "--drain.timeout", "5s",
@@ -90,17 +90,17 @@ func startNodes(t testing.TB, n int, more ...string) (nodes []*clusterNode) {
 			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests", "--cluster.sync=false",
 		}
 		node.args = append(node.args, more...)
-		node.start(t)
+		node.start(tb)
 		nodes = append(nodes, node)
-		t.Cleanup(func() {
+		tb.Cleanup(func() {
 			node.end(syscall.SIGKILL)
-			if t.Failed() {
-				t.Logf("node %d wrote:\n%s", i, node.log.tail(6000))
+			if tb.Failed() {
+				tb.Logf("node %d wrote:\n%s", i, node.log.tail(6000))
 			}
 		})
 	}
 	for _, node := range nodes {
-		node.awaitReady(t)
+		node.awaitReady(tb)
 	}
 	return nodes
 }
@@ -113,15 +113,15 @@ func (b *lockedBuffer) tail(n int) string {
 	return text[max(0, len(text)-n):]
 }
 
-func (n *clusterNode) start(t testing.TB) {
-	t.Helper()
+func (n *clusterNode) start(tb testing.TB) {
+	tb.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cmd = exec.Command(n.path, n.args...) //nolint:noctx // it ends with the test
+	n.cmd = exec.Command(n.path, n.args...)
 	n.cmd.Dir = n.dir
 	n.cmd.Stderr = &n.log
 	if err := n.cmd.Start(); err != nil {
-		t.Fatalf("start a node: %v", err)
+		tb.Fatalf("start a node: %v", err)
 	}
 }
 
@@ -141,18 +141,18 @@ func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
 	n.start(t)
 }
 
-func (n *clusterNode) awaitReady(t testing.TB) {
-	t.Helper()
+func (n *clusterNode) awaitReady(tb testing.TB) {
+	tb.Helper()
 	for deadline := time.Now().Add(time.Minute); !n.ready(); {
 		if time.Now().After(deadline) {
-			t.Fatal("a node is not ready after a minute")
+			tb.Fatal("a node is not ready after a minute")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
 func (n *clusterNode) ready() bool {
-	resp, err := http.Get("http://" + n.rest + "/readyz") //nolint:noctx // it is answered at once
+	resp, err := http.Get("http://" + n.rest + "/readyz")
 	if err != nil {
 		return false
 	}
@@ -162,7 +162,7 @@ func (n *clusterNode) ready() bool {
 
 // leads says whether the node leads the log.
 func (n *clusterNode) leads() bool {
-	resp, err := http.Get("http://" + n.rest + "/metrics") //nolint:noctx // it is answered at once
+	resp, err := http.Get("http://" + n.rest + "/metrics")
 	if err != nil {
 		return false
 	}
@@ -322,8 +322,8 @@ func (w *clusterWorld) node(t *testing.T, leads bool) *clusterNode {
 }
 
 // leading is one of nodes that leads, or one that doesn't.
-func leading(t testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
-	t.Helper()
+func leading(tb testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
+	tb.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		for _, n := range nodes {
 			if n.leads() == leads {
@@ -331,7 +331,7 @@ func leading(t testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
 			}
 		}
 	}
-	t.Fatal("no node leads")
+	tb.Fatal("no node leads")
 	return nil
 }
 
@@ -359,7 +359,7 @@ func (w *clusterWorld) finish(t *testing.T) {
 	t.Helper()
 	w.publish()
 	w.senders.Wait()
-	missing := ""
+	var missing string
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if missing = w.missing(); missing == "" || time.Now().After(deadline) {
 			break
@@ -398,7 +398,7 @@ func (w *clusterWorld) missing() string {
 	return ""
 }
 
-func (w *clusterWorld) tell(format string, args ...any) {
+func (w *clusterWorld) tellf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.trouble = append(w.trouble, fmt.Sprintf(format, args...))
@@ -456,7 +456,7 @@ func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr st
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		c.world.tell("%s: a stream after %q was refused for good by %s: %s, %q", c.user, c.lastID, addr, resp.Status, said)
+		c.world.tellf("%s: a stream after %q was refused for good by %s: %s, %q", c.user, c.lastID, addr, resp.Status, said)
 		return
 	}
 	d := eventstream.Decoder{OnEvent: c.onEvent}
@@ -480,7 +480,7 @@ func (c *clusterClient) onEvent(e eventstream.Event) {
 	if string(e.Type) == "peald.reset" {
 		var reset struct{ Reason string }
 		_ = json.Unmarshal(e.Data, &reset)
-		c.world.tell("%s: a reset, %s, after %s", c.user, reset.Reason, c.lastID)
+		c.world.tellf("%s: a reset, %s, after %s", c.user, reset.Reason, c.lastID)
 		return
 	}
 	audience, number, _ := strings.Cut(string(e.Data), " ")
@@ -491,6 +491,6 @@ func (c *clusterClient) onEvent(e eventstream.Event) {
 	c.seen[audience] = max(n, last)
 	c.mu.Unlock()
 	if n != last+1 {
-		c.world.tell("%s: of %s came %d after %d (%s)", c.user, audience, n, last, e.ID)
+		c.world.tellf("%s: of %s came %d after %d (%s)", c.user, audience, n, last, e.ID)
 	}
 }

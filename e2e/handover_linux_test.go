@@ -28,7 +28,7 @@ import (
 // TestHandOver has one daemon take over from another under load, on the same
 // addresses: no connection, no stream and no call is refused, and whoever held
 // a stream gets every event, or is told that there were some.
-func TestHandOver(t *testing.T) {
+func TestHandOver(t *testing.T) { //nolint:tparallel // each half is a load of its own
 	t.Parallel()
 	program := buildDaemon(t)
 

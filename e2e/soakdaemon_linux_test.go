@@ -24,19 +24,19 @@ import (
 
 // buildDaemon returns the path of a daemon that looks for data races if this
 // test does.
-func buildDaemon(t testing.TB) string {
-	t.Helper()
+func buildDaemon(tb testing.TB) string {
+	tb.Helper()
 
-	path := filepath.Join(t.TempDir(), "peald")
+	path := filepath.Join(tb.TempDir(), "peald")
 	args := []string{"build", "-o", path}
 
 	if raceEnabled() {
 		args = append(args, "-race")
 	}
 
-	build := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), append(args, "github.com/peald/peald/cmd/peald")...)
+	build := exec.CommandContext(tb.Context(), pealdtest.Program(tb, "go"), append(args, "github.com/peald/peald/cmd/peald")...)
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the daemon: %v\n%s", err, output)
+		tb.Fatalf("build the daemon: %v\n%s", err, output)
 	}
 
 	return path

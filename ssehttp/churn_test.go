@@ -86,7 +86,7 @@ func visit(addr, user string) error {
 	if _, err := io.WriteString(conn, "GET /events?access_token=good-"+user+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // it would read to the end; the connection is closed
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return fmt.Errorf("the stream of %s: %w", user, err)
 	}

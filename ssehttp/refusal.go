@@ -71,10 +71,9 @@ func refuse(cause Cause, status int, format string, args ...any) *refusal {
 // later refuses a request for the moment.
 func later(cause Cause) *refusal {
 	reason := "no more streams can be opened at the moment"
-	switch cause {
-	case Draining:
+	if cause == Draining {
 		reason = "the daemon is stopping"
-	case Suspended:
+	} else if cause == Suspended {
 		reason = "the daemon has to catch up with its cluster first, or is cut off from it"
 	}
 	return &refusal{cause, 0, reason}

@@ -115,7 +115,7 @@ func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemo
 		v.SetDefault("sse.addr", demoAddr)
 	}
 	for _, layer := range []func([]string) (layer, error){
-		func(keys []string) (layer, error) { return file.read(keys) },
+		file.read,
 		func(keys []string) (layer, error) { return readVariables(env, keys) },
 	} {
 		values, err := layer(keys)

@@ -52,7 +52,7 @@ const (
 )
 
 // audiences is how many kinds there are.
-const audiences = oneTopic + 1
+const audiences = int(oneTopic) + 1
 
 // Everyone is every open stream, authenticated or not.
 func Everyone() Audience { return Audience{kind: everyone} }

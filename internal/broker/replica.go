@@ -171,7 +171,7 @@ func (b *Broker) Await(ctx context.Context, id string) error {
 	}
 	epoch, seq, err := parseID(id)
 	if err != nil {
-		return nil //nolint:nilerr // it is nobody's, as the stream's start finds
+		return nil // it is nobody's, as the stream's start finds
 	}
 	b.mu.Lock()
 	if epoch != b.log.Load().epoch || seq <= b.seq {

@@ -18,7 +18,7 @@ func FreeAddrs(tb testing.TB, n int) []string {
 	addrs := make([]string, 0, n)
 
 	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}

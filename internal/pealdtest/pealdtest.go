@@ -190,11 +190,16 @@ func (d *Daemon) WaitForStreams(tb testing.TB, n int32) {
 func (d *Daemon) WaitUntilReady(tb testing.TB) {
 	tb.Helper()
 
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, d.URL("/readyz"), http.NoBody)
+	if err != nil {
+		tb.Fatal(err)
+	}
+
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 
 	for deadline := time.After(patience); ; {
-		resp, err := http.Get(d.URL("/readyz"))
+		resp, err := http.DefaultClient.Do(request)
 		if err == nil {
 			_ = resp.Body.Close()
 
