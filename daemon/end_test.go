@@ -44,6 +44,18 @@ func testDrain(t *testing.T, engine string) {
 			got[i] = string(rest)
 		})
 	}
+	sent, some := 0, false
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+			reply, err := rpc.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "in the drain"})
+			if err != nil || reply.GetRecipients() == 0 {
+				return
+			}
+			sent += int(reply.GetRecipients())
+			some = some || reply.GetRecipients() < streams
+		}
+	})
 	begun := time.Now()
 	d.end()
 	for strings.HasPrefix(get(t, web, "http://"+d.REST+"/readyz"), "200 ") {
@@ -62,15 +74,7 @@ func testDrain(t *testing.T, engine string) {
 	if answer := get(t, web, "http://"+d.SSE+"/events"); !strings.HasPrefix(answer, "503 ") {
 		t.Errorf("a client that asks for no stream by name gets %s", answer)
 	}
-	sent, some := 0, false
-	for {
-		reply, err := rpc.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "in the drain"})
-		if err != nil || reply.GetRecipients() == 0 {
-			break
-		}
-		sent += int(reply.GetRecipients())
-		some = some || reply.GetRecipients() < streams
-	}
+	publishing.Wait()
 	if err := d.awaitEnd(t); err != nil {
 		t.Errorf("the daemon ends with %v", err)
 	}

@@ -137,7 +137,8 @@ func TestFiguresOfTraffic(t *testing.T) {
 	awaitLine(t, again, "data: mine")
 
 	families := waitForFamilies(t, d, func(families map[string]*dto.MetricFamily) bool {
-		return families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram().GetSampleCount() >= 8
+		return families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram().GetSampleCount() >= 8 &&
+			byLabel(families["peald_deliveries_total"])[""] >= 10
 	})
 	for name, want := range map[string]map[string]float64{
 		"authenticated_connections":   {"": 2},

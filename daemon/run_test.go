@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -204,6 +205,9 @@ func TestCallsReachStreams(t *testing.T) {
 	if err != nil || stats.GetVersion() != "v1.2.3" || stats.GetUsers() != 1 || stats.GetMaxConnections() == 0 {
 		t.Errorf("stats: %v, %v", stats, err)
 	}
+	waitForFamilies(t, d, func(families map[string]*dto.MetricFamily) bool {
+		return byLabel(families["peald_deliveries_total"])[""] == 3
+	})
 	metrics := get(t, web, "http://"+d.REST+"/metrics")
 	for _, line := range []string{
 		"\npeald_connections 2\n", "\npeald_users 1\n", "\npeald_published_total 2\n", "\npeald_deliveries_total 3\n",
