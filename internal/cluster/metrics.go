@@ -84,6 +84,10 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	s := n.state
 	n.mu.Unlock()
 	applied := n.applied.Load()
+	following := follow(s.members)
+	if time.Since(s.quorum) >= replicaSilence {
+		following = 0 // as far as is known
+	}
 	gauge(f.serving, yes[s.serving])
 	gauge(f.quorum, yes[time.Since(s.quorum) < replicaSilence])
 	gauge(f.leads, yes[s.leader == n.name])
@@ -95,7 +99,7 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 		behind = slowest(s.members)
 	}
 	gauge(f.behind, float64(behind))
-	gauge(f.members, float64(follow(s.members)))
+	gauge(f.members, float64(following))
 }
 
 // slowest is what the one lacks most of the replicas that follow.

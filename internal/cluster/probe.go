@@ -182,6 +182,9 @@ func (n *Node) count() {
 		return
 	}
 	counted := n.server.members()
+	if counted == nil {
+		return // it is alone, or its JetStream has stopped; what was known holds
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.state.counted = counted

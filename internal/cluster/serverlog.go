@@ -30,7 +30,7 @@ func (l *serverLog) Noticef(format string, v ...any) {
 func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelWarn
-	for _, usual := range []string{"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT"} {
+	for _, usual := range []string{"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum"} {
 		if strings.Contains(text, usual) {
 			level = slog.LevelDebug // at each start, end and election
 		}

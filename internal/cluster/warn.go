@@ -12,6 +12,9 @@ import (
 // not each second between.
 
 const (
+	// quorumAfter is how long the log may be without a quorum until that is
+	// said: most elections take less.
+	quorumAfter = 8 * time.Second
 	// thinAfter is how long the log may have fewer replicas than it should
 	// until that is said: nodes start one after the other, and a replica takes
 	// a while to be filled.
@@ -38,7 +41,7 @@ func (n *Node) worry(now time.Time) {
 	n.mu.Unlock()
 	w := &n.worries
 	silent := now.Sub(s.quorum)
-	switch lost := !s.quorum.IsZero() && silent > replicaSilence; {
+	switch lost := !s.quorum.IsZero() && silent > quorumAfter; {
 	case lost && !w.quorum:
 		n.log.Warn("nothing can be published: the cluster's log has no leader that enough replicas follow, as far as this node knows", "reason", s.trouble)
 		w.quorum = true
@@ -73,8 +76,12 @@ func (n *Node) wanted(s *state) int {
 	return want
 }
 
-// follow is how many replicas follow, their leader among them.
+// follow is how many replicas follow, their leader among them; none where there
+// is no leader.
 func follow(members []Member) (following int) {
+	if !slices.ContainsFunc(members, func(m Member) bool { return m.Leader }) {
+		return 0
+	}
 	for _, m := range members {
 		if m.Leader || m.Silent < replicaSilence {
 			following++

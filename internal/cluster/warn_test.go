@@ -95,7 +95,7 @@ func TestTroublesAreToldOnce(t *testing.T) {
 	for episode := 1; episode <= 2; episode++ {
 		pass(time.Minute, "", 3, three)
 		told(episode-1, lost...)
-		pass(5*time.Second, "no leader of it", 3, three) // as in any election
+		pass(8*time.Second, "no leader of it", 3, three) // as in any election
 		told(episode-1, lost...)
 		pass(time.Minute, "no leader of it", 3, three)
 		told(episode, lost...)
