@@ -138,7 +138,8 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect(url, append(options,
 		nats.Name(n.name),
 		nats.MaxReconnects(-1),
-		nats.ReconnectBufSize(-1), // an append that can't be sent is to fail, and be tried anew
+		nats.IgnoreAuthErrorAbort(), // credentials may be made good, in their file or at the servers
+		nats.ReconnectBufSize(-1),   // an append that can't be sent is to fail, and be tried anew
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				n.log.Warn("the connection to NATS is lost", "error", err)

@@ -129,7 +129,7 @@ func (n *Node) probe(ctx context.Context) {
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if err != nil {
-		n.troubled(explain(err))
+		n.troubled(n.explain(err))
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			n.leave(epoch)
 		}
@@ -263,9 +263,15 @@ func (n *Node) troubled(why string) {
 }
 
 // explain is an error of JetStream's in an operator's words.
-func explain(err error) string {
+func (n *Node) explain(err error) string {
 	var api *jetstream.APIError
 	switch {
+	case !n.conn.IsConnected():
+		reason := "there is no connection to NATS"
+		if why := n.conn.LastError(); why != nil {
+			reason += ": " + why.Error()
+		}
+		return reason
 	case errors.Is(err, context.DeadlineExceeded):
 		return "the log's leader doesn't answer"
 	case errors.Is(err, jetstream.ErrStreamNotFound):

@@ -55,7 +55,7 @@ func (n *Node) readAll(ctx context.Context) {
 			return
 		}
 		if err != nil && ctx.Err() == nil {
-			n.troubled(explain(err))
+			n.troubled(n.explain(err))
 			n.log.Debug("the log can't be read", "error", err)
 		}
 		again.Reset(retryAfter)

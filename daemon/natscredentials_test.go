@@ -1,0 +1,179 @@
+package daemon_test
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// issuer makes accounts and users of a NATS server.
+type issuer struct {
+	operator, account nkeys.KeyPair
+	resolver          *server.MemAccResolver
+}
+
+func keys(t *testing.T, create func() (nkeys.KeyPair, error)) (pair nkeys.KeyPair, public string) {
+	t.Helper()
+	pair, err := create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, err = pair.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	return pair, public
+}
+
+// addAccount makes an account, which may use JetStream or not.
+func (c *issuer) addAccount(t *testing.T, mayStore bool) (pair nkeys.KeyPair, public string) {
+	t.Helper()
+	pair, public = keys(t, nkeys.CreateAccount)
+	claims := jwt.NewAccountClaims(public)
+	if mayStore {
+		claims.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: 1 << 30, Streams: 1}
+	}
+	token, err := claims.Encode(c.operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.resolver.Store(public, token); err != nil {
+		t.Fatal(err)
+	}
+	return pair, public
+}
+
+// file is that of a user with these permissions.
+func (c *issuer) file(t *testing.T, publish, subscribe []string) string {
+	t.Helper()
+	user, public := keys(t, nkeys.CreateUser)
+	claims := jwt.NewUserClaims(public)
+	claims.Permissions.Pub.Allow.Add(publish...)
+	claims.Permissions.Sub.Allow.Add(subscribe...)
+	token, err := claims.Encode(c.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := jwt.FormatUserConfig(token, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "peald.creds")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// natsWithAccounts is a NATS server that asks for credentials.
+func natsWithAccounts(t *testing.T) (*server.Server, *issuer) {
+	t.Helper()
+	operator, public := keys(t, nkeys.CreateOperator)
+	c := &issuer{operator: operator, resolver: new(server.MemAccResolver)}
+	_, system := c.addAccount(t, false)
+	c.account, _ = c.addAccount(t, true)
+	s, err := server.NewServer(&server.Options{
+		ServerName: "theirs", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 2 << 20,
+		TrustedOperators: []*jwt.OperatorClaims{jwt.NewOperatorClaims(public)}, AccountResolver: c.resolver, SystemAccount: system,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server is not ready")
+	}
+	return s, c
+}
+
+// TestNodesShowNATSTheirCredentials runs two nodes over a NATS server that gives
+// their user what docs/cluster.md says that it needs, and no more; and one with
+// credentials of nobody's.
+func TestNodesShowNATSTheirCredentials(t *testing.T) {
+	t.Parallel()
+	s, c := natsWithAccounts(t)
+	subscribe := []string{"peald.>", "_INBOX.>"}
+	publish := append([]string{"$JS.API.STREAM.*.peald", "$JS.API.DIRECT.GET.peald"}, subscribe...)
+	over := func(file string) func(*daemon.Config) {
+		return func(cfg *daemon.Config) {
+			cfg.Cluster.Mode, cfg.Cluster.URL, cfg.Cluster.CredentialsFile, cfg.Cluster.Replicas = daemon.ClusterNATS, s.ClientURL(), file, 1
+		}
+	}
+	file := c.file(t, publish, subscribe)
+	nodes := []*pealdtest.Daemon{pealdtest.Start(t, over(file)), pealdtest.Start(t, over(file))}
+	for i, d := range nodes {
+		d.WaitUntilReady(t)
+		stream(t, client(t), d.Events(t, []string{"alice", "bob"}[i]))
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.After(10 * time.Second); ; {
+		users, err := nodes[0].Control(t).ListUsers(t.Context(), &pealv1.ListUsersRequest{})
+		if err == nil && len(users.GetUsers()) == 2 && len(users.GetMissingNodes()) == 0 {
+			break
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("the first node lists %v (%v), want the users of both", users, err)
+		}
+	}
+	lines := stream(t, client(t), nodes[1].Events(t, ""))
+	if _, err := nodes[0].Control(t).Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hello"}); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine(t, lines, "data: hello")
+
+	// One with credentials of another's servers, until it has been given good ones.
+	_, strangers := natsWithAccounts(t)
+	file = strangers.file(t, publish, subscribe)
+	stranger := pealdtest.Start(t, over(file))
+	awaitReason(t, stranger, "no connection to NATS: nats: Authorization Violation")
+	good, err := os.ReadFile(c.file(t, publish, subscribe))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stranger.WaitUntilReady(t)
+}
+
+// awaitReason waits until a daemon says so why it is not ready.
+func awaitReason(t *testing.T, d *pealdtest.Daemon, want string) {
+	t.Helper()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.After(10 * time.Second); ; {
+		resp, err := http.Get(d.URL("/readyz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), want) {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("the daemon says %s, %q, want %q", resp.Status, body, want)
+		}
+	}
+}
