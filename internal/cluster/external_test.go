@@ -73,6 +73,7 @@ func TestALogThatIsDeletedIsMadeAnew(t *testing.T) {
 // doesn't know it: when it comes again, both do with it what is right by the
 // node that it came to.
 func TestNodesThatKnowOtherKeysAnswerAlike(t *testing.T) {
+	t.Parallel()
 	theirs := natsServer(t)
 	cfg := cluster.Config{
 		Name: "test", MaxBytes: 2 << 20, Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t),

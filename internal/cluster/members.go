@@ -106,7 +106,7 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	case n.server.alone:
 		return nil, &RemoveError{"the daemon is of no other nodes' cluster: it has no cluster.peers", ErrNotRemovable}
 	case name == n.name:
-		return nil, &RemoveError{fmt.Sprintf("%s is the node that was asked; end it, and ask another one", name), ErrNotRemovable}
+		return nil, &RemoveError{name + " is the node that was asked; end it, and ask another one", ErrNotRemovable}
 	}
 	conn, err := nats.Connect("", nats.InProcessServer(n.server), nats.UserInfo(systemUser, ""), nats.Name(n.name+", for its operator"), nats.NoReconnect())
 	if err != nil {
@@ -119,7 +119,7 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	}
 	switch {
 	case found.heard, slices.Contains(found.present, name), slices.Contains(found.present, found.name):
-		return nil, &RemoveError{fmt.Sprintf("%s is there: end it first, and remove it if it is not to come back", name), ErrNotRemovable}
+		return nil, &RemoveError{name + " is there: end it first, and remove it if it is not to come back", ErrNotRemovable}
 	case len(found.members) == 0:
 		return nil, &broker.UnavailableError{Reason: "the cluster has no leader: most of its members have to be there to remove one"}
 	case found.id == "":
