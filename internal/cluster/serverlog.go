@@ -30,9 +30,12 @@ func (l *serverLog) Noticef(format string, v ...any) {
 func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelWarn
-	for _, usual := range []string{"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum"} {
+	for _, usual := range []string{
+		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // at each start, end and election
+		"solicited routes will not be verified", // which are, by tls.Config.VerifyConnection
+	} {
 		if strings.Contains(text, usual) {
-			level = slog.LevelDebug // at each start, end and election
+			level = slog.LevelDebug
 		}
 	}
 	l.log.Log(context.Background(), level, text)
