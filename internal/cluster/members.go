@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,10 @@ const (
 	// systemUser is who a node is to its own server where it speaks for the
 	// cluster. The server listens to nobody outside the process.
 	systemUser = "system"
+	// rollCall is what all servers answer with how their JetStream is.
+	rollCall = "$SYS.REQ.SERVER.PING.JSZ"
+	// namesEvery is how often the leader is asked for names at most.
+	namesEvery = 10 * time.Second
 	// rollCallFor is how long members have to say that they are there.
 	rollCallFor = time.Second
 	// heardWithin is how lately the leader has heard of a member that counts as
@@ -64,11 +69,9 @@ func (i inside) Check(c server.ClientAuthentication) bool {
 	return true
 }
 
-// members are the names of the nodes that the cluster counts, whether they are
-// there or not, as far as this server knows; nil where it is alone. Where the
-// name of one is not known, as it has not been there since this server started,
-// it is its id inside NATS.
-func (s *embeddedServer) members() []string {
+// members are the nodes that the cluster counts, whether they are there or not,
+// by their ids inside NATS, as this server has them; nil where it is alone.
+func (s *embeddedServer) members() map[string]string {
 	if s.alone {
 		return nil
 	}
@@ -76,20 +79,101 @@ func (s *embeddedServer) members() []string {
 	if err != nil || info.Meta == nil {
 		return nil
 	}
-	names := []string{s.Name()}
+	names := map[string]string{"": s.Name()}
 	for _, p := range info.Meta.Replicas {
-		names = append(names, memberName(p))
+		names[p.Peer] = memberName(p)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return names
 }
 
-// memberName is what a member is called.
+// memberName is what a member is called: by its id where its name is not known,
+// as it has not been there since the server started that is asked.
 func memberName(p *server.PeerInfo) string {
 	if strings.ContainsAny(p.Name, " ") { // a sentence that it is not known
 		return p.Peer
 	}
 	return p.Name
+}
+
+// count notes which nodes the cluster counts.
+func (n *Node) count(ctx context.Context) {
+	if n.server == nil {
+		return
+	}
+	members := n.server.members()
+	if members == nil {
+		return // it is alone, or its JetStream has stopped; what was known holds
+	}
+	var names []string
+	for id, name := range members {
+		if name == id {
+			name = n.nameOf(ctx, id)
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.counted = names
+}
+
+// nameOf is the name of a member that this node has not heard of: the cluster's
+// leader may have. It is the member's id if not.
+func (n *Node) nameOf(ctx context.Context, id string) string {
+	if name, ok := n.strangers[id]; ok {
+		return name
+	}
+	if time.Since(n.askedNames) < namesEvery {
+		return id
+	}
+	n.askedNames = time.Now()
+	found, err := n.askLeader(ctx)
+	if err != nil {
+		n.log.Debug("the cluster's leader doesn't tell its members", "error", err)
+		return id
+	}
+	for _, p := range found.Replicas {
+		if name := memberName(p); name != p.Peer {
+			if n.strangers == nil {
+				n.strangers = make(map[string]string)
+			}
+			n.strangers[p.Peer] = name
+		}
+	}
+	return cmp.Or(n.strangers[id], id)
+}
+
+// askLeader returns what the cluster's leader says of its members.
+func (n *Node) askLeader(ctx context.Context) (*server.MetaClusterInfo, error) {
+	conn, err := n.speakForCluster()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, rollCallFor)
+	defer cancel()
+	msg, err := conn.RequestWithContext(ctx, rollCall, []byte(`{"leader_only":true}`))
+	if err != nil {
+		return nil, fmt.Errorf("asking the leader for its members: %w", err)
+	}
+	var answer server.ServerAPIJszResponse
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return nil, fmt.Errorf("asking the leader for its members: %w", err)
+	}
+	if answer.Data == nil || answer.Data.Meta == nil {
+		return nil, errors.New("the leader has no members")
+	}
+	return answer.Data.Meta, nil
+}
+
+// speakForCluster connects to the node's own server as the cluster itself.
+func (n *Node) speakForCluster() (*nats.Conn, error) {
+	conn, err := nats.Connect("", nats.InProcessServer(n.server), nats.UserInfo(systemUser, ""), nats.Name(n.name+", for its cluster"), nats.NoReconnect())
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	return conn, nil
 }
 
 // Remove has the cluster no longer count a member that is gone for good: neither
@@ -108,9 +192,9 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	case name == n.name:
 		return nil, &RemoveError{name + " is the node that was asked; end it, and ask another one", ErrNotRemovable}
 	}
-	conn, err := nats.Connect("", nats.InProcessServer(n.server), nats.UserInfo(systemUser, ""), nats.Name(n.name+", for its operator"), nats.NoReconnect())
+	conn, err := n.speakForCluster()
 	if err != nil {
-		return nil, fmt.Errorf("connecting to NATS: %w", err)
+		return nil, err
 	}
 	defer conn.Close()
 	found, err := callRoll(ctx, conn, name)
@@ -149,7 +233,7 @@ func callRoll(ctx context.Context, conn *nats.Conn, name string) (found roll, er
 	if err != nil {
 		return found, fmt.Errorf("asking all members: %w", err)
 	}
-	if err := conn.PublishRequest("$SYS.REQ.SERVER.PING.JSZ", inbox, nil); err != nil {
+	if err := conn.PublishRequest(rollCall, inbox, nil); err != nil {
 		return found, fmt.Errorf("asking all members: %w", err)
 	}
 	for {

@@ -50,6 +50,10 @@ func TestANodeIsReplaced(t *testing.T) {
 	}
 	next := start(t, joining(t, members[0].cfg))
 	serving(t, next)
+	// It has never heard of the one that is gone, and knows its name from others.
+	eventually(t, func() bool { return slices.Contains(next.Standing().Members, name) }, func() string {
+		return fmt.Sprintf("a new node counts %q, and not %s", next.Standing().Members, name)
+	})
 	// Whoever is asked can do it.
 	left, err := next.Remove(t.Context(), name)
 	want := []string{members[0].Name(), members[1].Name(), next.Name()}

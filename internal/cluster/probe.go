@@ -124,7 +124,7 @@ func (n *Node) probe(ctx context.Context) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	n.count()
+	n.count(ctx)
 	// What is read now: by the time of the answer it may be another log.
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
@@ -174,20 +174,6 @@ func (n *Node) probe(ctx context.Context) {
 		}
 		n.adjustOrSay(ctx, info)
 	}
-}
-
-// count notes which nodes the cluster counts.
-func (n *Node) count() {
-	if n.server == nil {
-		return
-	}
-	counted := n.server.members()
-	if counted == nil {
-		return // it is alone, or its JetStream has stopped; what was known holds
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.state.counted = counted
 }
 
 // doubtLog notes that the leader had fewer entries than the node has applied. It
