@@ -3,6 +3,7 @@ package cluster
 import (
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -38,6 +39,8 @@ type Embedded struct {
 	// for many; this node's own may be among them. Without any the node is
 	// alone and listens to nobody.
 	Peers []string
+	// Resolver resolves names of peers; nil for the system's.
+	Resolver *net.Resolver
 	// Secret is what nodes know each other by; empty for none.
 	Secret string
 	// TLS is for connections between nodes, both ways; nil for plain text.

@@ -14,7 +14,7 @@ const resolveEvery = 5 * time.Second
 
 // resolve returns the addresses that peers stand for, in order. A name that
 // can't be resolved stands for itself, so that it is tried later.
-func resolve(ctx context.Context, peers []string, log *slog.Logger) []string {
+func resolve(ctx context.Context, by *net.Resolver, peers []string, log *slog.Logger) []string {
 	var addrs []string
 	for _, peer := range peers {
 		host, port, err := net.SplitHostPort(peer)
@@ -26,7 +26,7 @@ func resolve(ctx context.Context, peers []string, log *slog.Logger) []string {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, resolveEvery)
-		found, err := net.DefaultResolver.LookupHost(ctx, host)
+		found, err := by.LookupHost(ctx, host)
 		cancel()
 		if err != nil {
 			log.Debug("a peer's name can't be resolved", "peer", peer, "error", err)
@@ -55,7 +55,7 @@ func (s *embeddedServer) followPeers(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		found := resolve(ctx, s.cfg.Peers, s.log)
+		found := resolve(ctx, s.cfg.Resolver, s.cfg.Peers, s.log)
 		if slices.Equal(found, s.routes) || ctx.Err() != nil {
 			continue
 		}

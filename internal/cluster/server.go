@@ -122,7 +122,7 @@ func (s *embeddedServer) joinCluster(cluster string, options *server.Options) er
 	if s.cfg.Secret != "" {
 		options.Cluster.Username, options.Cluster.Password = routeUser, s.cfg.Secret
 	}
-	s.routes = resolve(context.Background(), s.cfg.Peers, s.log)
+	s.routes = resolve(context.Background(), s.cfg.Resolver, s.cfg.Peers, s.log)
 	options.Routes = s.routeURLs(s.routes)
 	return nil
 }
