@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +23,6 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/eventstream"
-	"github.com/peald/peald/internal/pealdtest"
 )
 
 // TestClusterLosesNothing lets nodes of a cluster die, stall and restart under
@@ -55,6 +52,7 @@ func TestClusterLosesNothing(t *testing.T) {
 	nodes := startNodes(t, count, "--cluster.replicas", strconv.Itoa(min(count, 5)), "--cluster.sync")
 	w := newClusterWorld(t, nodes, load)
 	for range rounds {
+		w.flow(t, "a follower stands still for a moment", electionFor, func() { w.standStill(t, w.node(t, false)) })
 		w.flow(t, "the leader is killed", electionFor, func() { w.kill(t, w.node(t, true)) })
 		if count >= 5 {
 			w.flow(t, "the leader and a follower are killed", electionFor, func() { w.kill(t, w.node(t, true), w.node(t, false)) })
@@ -77,115 +75,6 @@ func TestClusterLosesNothing(t *testing.T) {
 // electionFor is how long publishing may be interrupted by the death of nodes,
 // while most are there.
 const electionFor = 10 * time.Second
-
-// clusterNode is a node in a process of its own.
-type clusterNode struct {
-	path      string
-	args      []string
-	dir       string
-	sse, rest string
-	grpc      string
-	log       lockedBuffer
-
-	mu  sync.Mutex
-	cmd *exec.Cmd
-}
-
-func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
-	tb.Helper()
-	path := buildDaemon(tb)
-	addrs := pealdtest.FreeAddrs(tb, 4*n)
-	peers := strings.Join(addrs[3*n:], ",")
-	for i := range n {
-		node := &clusterNode{path: path, sse: addrs[3*i], grpc: addrs[3*i+1], rest: addrs[3*i+2], dir: tb.TempDir()}
-		node.args = []string{
-			"--sse.addr", node.sse, "--grpc.addr", node.grpc, "--rest.addr", node.rest, "--sse.retry", "100ms",
-			"--auth.jwt.hmac_secret", pealdtest.Secret, "--drain.timeout", "5s",
-			"--history.max_events", "1000000",
-			"--cluster.mode", "embedded", "--cluster.addr", addrs[3*n+i], "--cluster.peers", peers,
-			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests", "--cluster.sync=false",
-		}
-		node.args = append(node.args, more...)
-		node.start(tb)
-		nodes = append(nodes, node)
-		tb.Cleanup(func() {
-			node.end(syscall.SIGKILL)
-			if tb.Failed() {
-				tb.Logf("node %d wrote:\n%s", i, node.log.tail(6000))
-			}
-		})
-	}
-	for _, node := range nodes {
-		node.awaitReady(tb)
-	}
-	return nodes
-}
-
-// tail is the end of what a process wrote.
-func (b *lockedBuffer) tail(n int) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	text := b.buf.String()
-	return text[max(0, len(text)-n):]
-}
-
-func (n *clusterNode) start(tb testing.TB) {
-	tb.Helper()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.cmd = exec.Command(n.path, n.args...)
-	n.cmd.Dir = n.dir
-	n.cmd.Stderr = &n.log
-	if err := n.cmd.Start(); err != nil {
-		tb.Fatalf("start a node: %v", err)
-	}
-}
-
-// end ends the process by a signal, and waits for it.
-func (n *clusterNode) end(sig syscall.Signal) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd.ProcessState == nil {
-		_ = n.cmd.Process.Signal(sig)
-		_ = n.cmd.Wait()
-	}
-}
-
-func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
-	t.Helper()
-	n.end(sig)
-	n.start(t)
-}
-
-func (n *clusterNode) awaitReady(tb testing.TB) {
-	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); !n.ready(); {
-		if time.Now().After(deadline) {
-			tb.Fatal("a node is not ready after a minute")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-func (n *clusterNode) ready() bool {
-	resp, err := http.Get("http://" + n.rest + "/readyz")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return resp.StatusCode == http.StatusOK
-}
-
-// leads says whether the node leads the log.
-func (n *clusterNode) leads() bool {
-	resp, err := http.Get("http://" + n.rest + "/metrics")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(resp.Body)
-	return strings.Contains(string(body), "\npeald_cluster_leads 1\n")
-}
 
 // clusterLoad is what a cluster is put under.
 type clusterLoad struct {
@@ -305,77 +194,6 @@ func (w *clusterWorld) try(node int, audience, data, key string) bool {
 		_, err = c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: audience, Data: data, IdempotencyKey: key})
 	}
 	return err == nil
-}
-
-// flow lets trouble happen while messages flow, and waits until they flow again,
-// which they may not do for a time.
-func (w *clusterWorld) flow(t *testing.T, what string, within time.Duration, trouble func()) {
-	t.Helper()
-	w.worst.Store(0)
-	before := w.acked.Load()
-	start := time.Now()
-	trouble()
-	acked := w.acked.Load()
-	for w.acked.Load() < acked+int64(w.load.rate) {
-		if time.Since(start) > 2*time.Minute {
-			t.Fatalf("%s: nothing is published any more", what)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	for _, n := range w.nodes {
-		n.awaitReady(t)
-	}
-	gap := time.Duration(w.worst.Load())
-	t.Logf("%s: %d messages in %s, the longest pause %s", what, w.acked.Load()-before, time.Since(start).Round(time.Millisecond), gap.Round(time.Millisecond))
-	if gap > within {
-		t.Errorf("%s: nothing was published for %s", what, gap)
-	}
-}
-
-// node is one that leads, or one that doesn't.
-func (w *clusterWorld) node(t *testing.T, leads bool) *clusterNode {
-	t.Helper()
-	return leading(t, w.nodes, leads)
-}
-
-// leading is one of nodes that leads, or one that doesn't.
-func leading(tb testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
-	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		for _, n := range nodes {
-			if n.leads() == leads {
-				return n
-			}
-		}
-	}
-	tb.Fatal("no node leads")
-	return nil
-}
-
-// kill kills nodes at once, and starts them again after a second.
-func (w *clusterWorld) kill(t *testing.T, nodes ...*clusterNode) {
-	t.Helper()
-	var dying sync.WaitGroup
-	for _, n := range nodes {
-		dying.Go(func() { n.end(syscall.SIGKILL) })
-	}
-	dying.Wait()
-	time.Sleep(time.Second)
-	for _, n := range nodes {
-		n.start(t)
-	}
-}
-
-// stall stops a process for longer than an election takes.
-func (w *clusterWorld) stall(t *testing.T, n *clusterNode) {
-	t.Helper()
-	if err := n.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(12 * time.Second)
-	if err := n.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // finish ends publishing, and holds that each client has all that is its own.

@@ -1,0 +1,124 @@
+package e2e_test
+
+import (
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// clusterNode is a node in a process of its own.
+type clusterNode struct {
+	path      string
+	args      []string
+	dir       string
+	sse, rest string
+	grpc      string
+	log       lockedBuffer
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+}
+
+func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
+	tb.Helper()
+	path := buildDaemon(tb)
+	addrs := pealdtest.FreeAddrs(tb, 4*n)
+	peers := strings.Join(addrs[3*n:], ",")
+	for i := range n {
+		node := &clusterNode{path: path, sse: addrs[3*i], grpc: addrs[3*i+1], rest: addrs[3*i+2], dir: tb.TempDir()}
+		node.args = []string{
+			"--sse.addr", node.sse, "--grpc.addr", node.grpc, "--rest.addr", node.rest, "--sse.retry", "100ms",
+			"--auth.jwt.hmac_secret", pealdtest.Secret, "--drain.timeout", "5s",
+			"--history.max_events", "1000000",
+			"--cluster.mode", "embedded", "--cluster.addr", addrs[3*n+i], "--cluster.peers", peers,
+			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests", "--cluster.sync=false",
+		}
+		node.args = append(node.args, more...)
+		node.start(tb)
+		nodes = append(nodes, node)
+		tb.Cleanup(func() {
+			node.end(syscall.SIGKILL)
+			if tb.Failed() {
+				tb.Logf("node %d wrote:\n%s", i, node.log.tail(6000))
+			}
+		})
+	}
+	for _, node := range nodes {
+		node.awaitReady(tb)
+	}
+	return nodes
+}
+
+// tail is the end of what a process wrote.
+func (b *lockedBuffer) tail(n int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text := b.buf.String()
+	return text[max(0, len(text)-n):]
+}
+
+func (n *clusterNode) start(tb testing.TB) {
+	tb.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cmd = exec.Command(n.path, n.args...)
+	n.cmd.Dir = n.dir
+	n.cmd.Stderr = &n.log
+	if err := n.cmd.Start(); err != nil {
+		tb.Fatalf("start a node: %v", err)
+	}
+}
+
+// end ends the process by a signal, and waits for it.
+func (n *clusterNode) end(sig syscall.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd.ProcessState == nil {
+		_ = n.cmd.Process.Signal(sig)
+		_ = n.cmd.Wait()
+	}
+}
+
+func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	n.end(sig)
+	n.start(t)
+}
+
+func (n *clusterNode) awaitReady(tb testing.TB) {
+	tb.Helper()
+	for deadline := time.Now().Add(time.Minute); !n.ready(); {
+		if time.Now().After(deadline) {
+			tb.Fatal("a node is not ready after a minute")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (n *clusterNode) ready() bool {
+	resp, err := http.Get("http://" + n.rest + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode == http.StatusOK
+}
+
+// leads says whether the node leads the log.
+func (n *clusterNode) leads() bool {
+	resp, err := http.Get("http://" + n.rest + "/metrics")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(resp.Body)
+	return strings.Contains(string(body), "\npeald_cluster_leads 1\n")
+}
