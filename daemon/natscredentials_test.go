@@ -59,8 +59,8 @@ func (c *issuer) file(t *testing.T, publish, subscribe []string) string {
 	t.Helper()
 	user, public := keys(t, nkeys.CreateUser)
 	claims := jwt.NewUserClaims(public)
-	claims.Permissions.Pub.Allow.Add(publish...)
-	claims.Permissions.Sub.Allow.Add(subscribe...)
+	claims.Pub.Allow.Add(publish...)
+	claims.Sub.Allow.Add(subscribe...)
 	token, err := claims.Encode(c.account)
 	if err != nil {
 		t.Fatal(err)

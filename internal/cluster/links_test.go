@@ -157,7 +157,7 @@ func (l *link) carry(near net.Conn) {
 	if !l.keep(near) || !l.pass() {
 		return
 	}
-	far, err := net.Dial("tcp", l.addr) //nolint:noctx // it is on loopback
+	far, err := net.Dial("tcp", l.addr)
 	if err != nil || !l.keep(far) {
 		_ = near.Close()
 		return

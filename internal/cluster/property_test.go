@@ -139,7 +139,7 @@ func (w *world) open(rt *rapid.T, c *reader, node int) {
 	if c.lastID == "" {
 		c.before = len(w.sent)
 	}
-	if err := c.follower.open(w.t.Context(), w.members[node], node); err != nil {
+	if err := c.open(w.t.Context(), w.members[node], node); err != nil {
 		rt.Fatalf("node %d: start a stream: %v", node, err)
 	}
 }
