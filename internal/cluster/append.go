@@ -88,6 +88,11 @@ func (a *appender) submit(ctx context.Context, m *broker.Message) (*submission, 
 // wait returns what became of s, or that it takes too long. When ctx ends before
 // it was sent, or it takes so long, it is not sent.
 func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, error) {
+	select {
+	case o := <-s.done: // as most of a batch's are, for one that waits for them in turn
+		return o.receipt, o.err
+	default:
+	}
 	// A batch that is behind others, which are tried for long, is not to be
 	// waited for as long again.
 	late := time.NewTimer(time.Until(s.by))
