@@ -45,12 +45,17 @@ manual: ## Write man pages, shell completions and a file of all settings into bi
 
 ##@ Develop
 
+# How many packages are tested at a time.
+PACKAGES := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 3 ? n : 3)))
+
 .PHONY: test
 test: ## Run all tests, with the race detector where there is a C compiler
 ifeq ($(RACE),)
 	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
 endif
-	$(GO) test $(RACE) -shuffle=on -timeout=15m $(TESTFLAGS) ./...
+# More packages at a time than there are processors on small machines, since
+# tests of clusters and of browsers mostly wait.
+	$(GO) test $(RACE) -p=$(PACKAGES) -shuffle=on -timeout=15m $(TESTFLAGS) ./...
 # What these read lies beside their module, so go can't tell when it has changed.
 	$(GO) -C deploy/checks test -count=1 -shuffle=on -timeout=15m $(TESTFLAGS) ./...
 

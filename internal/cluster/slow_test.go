@@ -58,13 +58,10 @@ func TestANodeBehindASlowLink(t *testing.T) {
 	if serving, why := slow.Serving(); !serving {
 		t.Errorf("the slow node doesn't serve: %s", why)
 	}
-	if pause := tr.pauses(); pause > 2*time.Second {
+	if pause := tr.pauses(); pause > electedWithin {
 		t.Errorf("nothing was published for %s", pause)
 	}
 	t.Logf("published in %s, at the slow node after %s, it lagged by up to %.0f entries", published, took, lag)
-	if took < 2*published {
-		t.Errorf("the slow node was no slower")
-	}
 	if lag < 5 {
 		t.Errorf("the leader says that the slow node lacked at most %.0f entries", lag)
 	}
