@@ -61,3 +61,6 @@ func (n *Node) Found(at, now time.Time, trouble string, replicas int, members []
 
 // Idle is a node that does nothing.
 func Idle(cfg Config) *Node { return &Node{cfg: cfg, log: cfg.Logger} }
+
+// NumRoutes is how many connections to other nodes there are.
+func (n *Node) NumRoutes() int { return n.server.NumRoutes() }

@@ -34,6 +34,9 @@ type embeddedServer struct {
 const (
 	// routeUser is who nodes are to each other, with the secret as password.
 	routeUser = "peald"
+	// noSecret is the password where there is no secret. It keeps nobody out
+	// who means to get in.
+	noSecret = "no secret"
 	// bootFor is how long a server may take to read what it has on disk.
 	bootFor = time.Minute
 	// handOverFor is how long a node waits for others to take over what it
@@ -119,22 +122,26 @@ func (s *embeddedServer) joinCluster(cluster string, options *server.Options) er
 	if s.cfg.TLS != nil {
 		options.Cluster.TLSTimeout = 5
 	}
-	if s.cfg.Secret != "" {
-		options.Cluster.Username, options.Cluster.Password = routeUser, s.cfg.Secret
-	}
+	options.Cluster.Username, options.Cluster.Password = routeUser, s.password()
 	s.routes = resolve(context.Background(), s.cfg.Resolver, s.cfg.Peers, s.log)
 	options.Routes = s.routeURLs(s.routes)
 	return nil
 }
 
+// password is what other nodes have to say. It is who accepts a connection that
+// asks: a node that asks for none would be joined by those that have a secret,
+// as soon as they look for it.
+func (s *embeddedServer) password() string {
+	if s.cfg.Secret == "" {
+		return noSecret
+	}
+	return s.cfg.Secret
+}
+
 func (s *embeddedServer) routeURLs(addrs []string) []*url.URL {
 	urls := make([]*url.URL, 0, len(addrs))
 	for _, addr := range addrs {
-		u := &url.URL{Scheme: "nats-route", Host: addr}
-		if s.cfg.Secret != "" {
-			u.User = url.UserPassword(routeUser, s.cfg.Secret)
-		}
-		urls = append(urls, u)
+		urls = append(urls, &url.URL{Scheme: "nats-route", Host: addr, User: url.UserPassword(routeUser, s.password())})
 	}
 	return urls
 }

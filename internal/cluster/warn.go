@@ -135,9 +135,9 @@ func refusal(text string) (addr, what string, ok bool) {
 	}
 	switch {
 	case strings.Contains(said, "Authorization Violation"):
-		return addr, "another node refuses this one: it has another cluster.secret, most likely", true
+		return addr, "another node refuses this one: it has another cluster.secret, or none, most likely", true
 	case strings.Contains(said, "authentication error"):
-		return host, "another node is refused: it has another cluster.secret, most likely", true
+		return host, "another node is refused: it has another cluster.secret, or none, most likely", true
 	case strings.Contains(said, "cluster name"):
 		return host, "another node is refused: it has another cluster.name", true
 	case strings.Contains(said, "handshake error"):

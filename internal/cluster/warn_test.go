@@ -45,15 +45,27 @@ func (l *lines) logger() *slog.Logger {
 }
 
 // TestANodeOfAnotherSecretIsNamed starts two nodes that don't know each other's
-// secret: each says so once, though they try every second.
+// secret: each says so once, though they try every second, and they are no
+// cluster.
 func TestANodeOfAnotherSecretIsNamed(t *testing.T) {
 	t.Parallel()
+	for name, secret := range map[string]string{"another": "another", "none": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testAnotherSecret(t, secret)
+		})
+	}
+}
+
+func testAnotherSecret(t *testing.T, secret string) {
+	t.Helper()
 	cfgs := configs(t, 2)
 	logs := []*lines{new(lines), new(lines)}
-	cfgs[1].Embedded.Secret = "another"
+	cfgs[1].Embedded.Secret = secret
+	var members []*member
 	for i, cfg := range cfgs {
 		cfg.Logger = logs[i].logger()
-		start(t, cfg)
+		members = append(members, start(t, cfg))
 	}
 	for i, log := range logs {
 		other := cfgs[1-i].Embedded.Addr
@@ -65,6 +77,11 @@ func TestANodeOfAnotherSecretIsNamed(t *testing.T) {
 	for _, log := range logs {
 		if said := log.with("level=WARN", "secret"); len(said) != 2 {
 			t.Errorf("it is said %d times:\n%s", len(said), strings.Join(said, ""))
+		}
+	}
+	for i, m := range members {
+		if serving, _ := m.Serving(); serving || m.NumRoutes() > 0 {
+			t.Errorf("node %d has joined the other: it has %d connections to nodes, serving %t", i, m.NumRoutes(), serving)
 		}
 	}
 }
