@@ -65,9 +65,13 @@ func newAppender(incarnation uint64) *appender {
 
 // submit takes m in, behind all that was submitted before, and returns how to
 // wait for what becomes of it.
-func (a *appender) submit(ctx context.Context, m *broker.Message) (*submission, error) {
+func (a *appender) submit(ctx context.Context, m *broker.Message, largest int) (*submission, error) {
 	s := &submission{message: encode(m), by: time.Now().Add(appendFor), done: make(chan outcome, 1)}
 	s.size = proto.Size(s.message)
+	if s.size > largest {
+		return nil, &broker.InvalidError{Field: "data", Reason: fmt.Sprintf(
+			"makes an entry of %d bytes in the cluster's log, whose servers take at most %d, by their max_payload", s.size, largest)}
+	}
 	if err := a.room.Acquire(ctx, int64(s.size)); err != nil {
 		return nil, fmt.Errorf("waiting for room to publish: %w", err)
 	}
@@ -132,13 +136,14 @@ func (a *appender) notTaken(sent bool) error {
 	return &broker.UnavailableError{Reason: reason + "; it was not sent"}
 }
 
-// take returns the submissions of the next batch; none when there are none.
-func (a *appender) take() (batch []*submission) {
+// take returns the submissions of the next batch, which is not to be larger than
+// the servers take; none when there are none.
+func (a *appender) take(largest int) (batch []*submission) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	bytes, n := 0, 0
 	for _, s := range a.waiting {
-		if len(batch) == maxBatch || len(batch) > 0 && bytes+s.size > maxBatchBytes {
+		if len(batch) == maxBatch || len(batch) > 0 && bytes+s.size > min(maxBatchBytes, largest) {
 			break
 		}
 		n++
@@ -230,7 +235,7 @@ func (a *appender) close(err error) {
 func (n *Node) appendAll(ctx context.Context) {
 	defer n.appender.close(broker.ErrClosed)
 	for number := uint64(1); ; {
-		batch := n.appender.take()
+		batch := n.appender.take(n.largestEntry())
 		if len(batch) == 0 {
 			select {
 			case <-ctx.Done():

@@ -95,6 +95,9 @@ const (
 	maxBatchBytes = 512 << 10
 	// maxQueued are the bytes that may wait to be appended; publishers wait.
 	maxQueued = 32 << 20
+	// entryOverhead is more than an entry has besides its messages: headers, a
+	// few bytes for each message, and for its key's verdict.
+	entryOverhead = 16 << 10
 	// maxPayload is what embedded servers take: a message of 1 MiB of data,
 	// and the rest of it, fits well.
 	maxPayload = 4 << 20

@@ -2,7 +2,10 @@ package cluster_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,11 +16,15 @@ import (
 )
 
 // natsServer starts a NATS server as somebody else would run one.
-func natsServer(t *testing.T) *server.Server {
+func natsServer(t *testing.T, change ...func(*server.Options)) *server.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: "theirs", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
-	})
+	}
+	for _, f := range change {
+		f(options)
+	}
+	s, err := server.NewServer(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,4 +119,55 @@ func TestNodesThatKnowOtherKeysAnswerAlike(t *testing.T) {
 		m.broker.Await(t.Context(), last.ID)
 		c.gets(t, "twice", "last")
 	}
+}
+
+// TestWhatTheServersDontTakeIsRefused has servers that take little: a message
+// that is too large for them is refused at once, and holds up nobody; small ones
+// that come together are parted.
+func TestWhatTheServersDontTakeIsRefused(t *testing.T) {
+	t.Parallel()
+	theirs := natsServer(t, func(o *server.Options) { o.MaxPayload = 64 << 10 })
+	log := new(lines)
+	m := start(t, cluster.Config{
+		Name: "test", Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: log.logger(),
+	})
+	serving(t, m)
+	_, err := m.Publish(t.Context(), toAll(strings.Repeat("x", 64<<10)))
+	if invalid, ok := errors.AsType[*broker.InvalidError](err); !ok || invalid.Field != "data" || !strings.Contains(invalid.Reason, "max_payload") {
+		t.Errorf("a message that is too large for the servers gets %v", err)
+	}
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			if _, err := m.Publish(t.Context(), toAll(strings.Repeat("x", 20<<10))); err != nil {
+				t.Errorf("a message that fits gets %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if len(log.with("level=WARN", "max_payload=65536")) != 1 {
+		t.Errorf("nothing is said of what the servers take:\n%s", log.text.String())
+	}
+}
+
+// TestWhyThereIsNoLogIsSaid has nodes that can't make one.
+func TestWhyThereIsNoLogIsSaid(t *testing.T) {
+	t.Parallel()
+	waits := func(m *member, why ...string) {
+		t.Helper()
+		var reason string
+		eventually(t, func() bool {
+			_, reason = m.Serving()
+			return !slices.ContainsFunc(why, func(part string) bool { return !strings.Contains(reason, part) })
+		}, func() string { return fmt.Sprintf("the reason is %q, want %q", reason, why) })
+	}
+	theirs := natsServer(t)
+	waits(start(t, cluster.Config{Name: "test", External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t)}),
+		"replicas > 1 not supported")
+	cfgs := configs(t, 3)
+	one, two := start(t, cfgs[0]), start(t, cfgs[1])
+	waits(one, "connected to 1 others", "all of cluster.peers must be there")
+	waits(two, "connected to 1 others", "all of cluster.peers must be there")
+	three := start(t, cfgs[2])
+	serving(t, one, two, three)
 }

@@ -126,6 +126,9 @@ func (n *Node) reach() (options []nats.Option, err error) {
 	n.name = fmt.Sprintf("%s-%x", host, rand.Uint32())
 	options = append(options, nats.RetryOnFailedConnect(true))
 	if file := n.cfg.External.CredentialsFile; file != "" {
+		if _, err := os.Stat(file); err != nil {
+			return nil, fmt.Errorf("cluster.credentials_file: %w", err)
+		}
 		options = append(options, nats.UserCredentials(file))
 	}
 	if encryption := n.cfg.External.TLS; encryption != nil {
@@ -147,6 +150,11 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				n.log.Warn("the connection to NATS is lost", "error", err)
+			}
+		}),
+		nats.ConnectHandler(func(c *nats.Conn) {
+			if c.MaxPayload() < broker.MaxData+2*entryOverhead {
+				n.log.Warn("the NATS servers don't take messages as large as the daemon would: larger ones are refused", "max_payload", c.MaxPayload())
 			}
 		}),
 		nats.ReconnectHandler(func(c *nats.Conn) {
@@ -232,7 +240,7 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	if serving, reason := n.Serving(); !serving {
 		return nil, &broker.UnavailableError{Reason: "the daemon can't publish: " + reason}
 	}
-	s, err := n.appender.submit(ctx, &m)
+	s, err := n.appender.submit(ctx, &m, n.largestEntry())
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +251,11 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 		}
 		return receipt, err
 	}, nil
+}
+
+// largestEntry is the largest batch that the servers take, in bytes.
+func (n *Node) largestEntry() int {
+	return int(n.conn.MaxPayload()) - entryOverhead
 }
 
 // Users lists users, as broker.Broker does.

@@ -129,9 +129,10 @@ func (n *Node) probe(ctx context.Context) {
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if err != nil {
-		n.troubled(n.explain(err))
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			n.leave(epoch)
+			n.leave(epoch) // and the reader says why it can't make another
+		} else {
+			n.troubled(n.explain(err))
 		}
 		return
 	}
@@ -248,6 +249,9 @@ func (n *Node) troubled(why string) {
 	n.state.trouble = why
 }
 
+// notAvailable is JetStream's code for a cluster that has no leader.
+const notAvailable = 10008
+
 // explain is an error of JetStream's in an operator's words.
 func (n *Node) explain(err error) string {
 	var api *jetstream.APIError
@@ -258,8 +262,14 @@ func (n *Node) explain(err error) string {
 			reason += ": " + why.Error()
 		}
 		return reason
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) && n.openEpoch() != "":
 		return "the log's leader doesn't answer"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &api) && api.ErrorCode == notAvailable:
+		reason := "no leader is elected yet"
+		if n.server != nil {
+			reason += fmt.Sprintf(", and this node is connected to %d others: when a cluster starts for the first time, all of cluster.peers must be there", n.server.NumRoutes())
+		}
+		return reason
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return "there is no log yet"
 	case errors.As(err, &api):

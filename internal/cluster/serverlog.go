@@ -32,6 +32,7 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	level := slog.LevelWarn
 	for _, usual := range []string{
 		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // at each start, end and election
+		"Stream state outdated", "Recovering stream state from index errored", // after a kill: it is read from its files
 		"solicited routes will not be verified", // which are, by tls.Config.VerifyConnection
 	} {
 		if strings.Contains(text, usual) {

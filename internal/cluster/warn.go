@@ -12,6 +12,9 @@ import (
 // not each second between.
 
 const (
+	// seekFor is how long a node looks for its log until that is said: the
+	// first start of a cluster takes some seconds.
+	seekFor = 15 * time.Second
 	// quorumAfter is how long the log may be without a quorum until that is
 	// said: most elections take less.
 	quorumAfter = 8 * time.Second
@@ -27,6 +30,8 @@ const (
 // worries are what an operator was told of and has not passed yet. They are the
 // prober's own.
 type worries struct {
+	seeking  time.Time // when the node began to look for its log; zero while it has one
+	sought   bool
 	quorum   bool
 	since    time.Time // when the log began to have too few replicas; zero while it has enough
 	thin     bool
@@ -40,6 +45,15 @@ func (n *Node) worry(now time.Time) {
 	s := n.state
 	n.mu.Unlock()
 	w := &n.worries
+	switch {
+	case s.epoch != "":
+		w.seeking, w.sought = time.Time{}, false
+	case w.seeking.IsZero():
+		w.seeking = now
+	case now.Sub(w.seeking) > seekFor && !w.sought:
+		n.log.Warn("the cluster's log is not found yet", "reason", s.trouble)
+		w.sought = true
+	}
 	silent := now.Sub(s.quorum)
 	switch lost := !s.quorum.IsZero() && silent > quorumAfter; {
 	case lost && !w.quorum:
