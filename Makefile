@@ -53,9 +53,16 @@ test: ## Run all tests, with the race detector where there is a C compiler
 ifeq ($(RACE),)
 	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
 endif
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-module test-deploy
+
+.PHONY: test-module
+test-module:
 # More packages at a time than there are processors on small machines, since
 # tests of clusters and of browsers mostly wait.
 	$(GO) test $(RACE) -p=$(PACKAGES) -shuffle=on -timeout=15m $(TESTFLAGS) ./...
+
+.PHONY: test-deploy
+test-deploy:
 # What these read lies beside their module, so go can't tell when it has changed.
 	$(GO) -C deploy/checks test -count=1 -shuffle=on -timeout=15m $(TESTFLAGS) ./...
 
