@@ -1,45 +1,20 @@
 package control_test
 
 import (
-	"bytes"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/peald/peald/control"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with returns the lines that hold part.
-func (l *lines) with(part string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, part) {
-			found = append(found, line)
-		}
-	}
-	return found
-}
-
 func TestAudit(t *testing.T) {
-	log := &lines{}
+	log := &pealdtest.Log{}
 	p := start(t, control.Config{
 		Tokens: []control.Token{
 			{Name: "boss", Token: "token-of-the-boss"},
@@ -81,7 +56,7 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	audit := log.with("msg=audit")
+	audit := log.With("msg=audit")
 	want := []string{
 		"level=INFO msg=audit caller=boss method=CreateToken code=OK peer=127.0.0.1:# user=alice",
 		"level=INFO msg=audit caller=publisher method=Disconnect code=PermissionDenied peer=127.0.0.1:# user=bob",
@@ -100,14 +75,14 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	for _, secret := range []string{"token-of", "token-to", "the-data", "203.0.113.9"} {
-		if found := log.with(secret); len(found) > 0 {
+		if found := log.With(secret); len(found) > 0 {
 			t.Errorf("%q is in the log: %q", secret, found)
 		}
 	}
 }
 
 func TestRefusedCallsAreLogged(t *testing.T) {
-	log := &lines{}
+	log := &pealdtest.Log{}
 	p := start(t, control.Config{
 		Tokens: []control.Token{{Name: "boss", Token: "token-of-the-boss"}},
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
@@ -119,7 +94,7 @@ func TestRefusedCallsAreLogged(t *testing.T) {
 			t.Fatal("a guessed token is taken")
 		}
 	}
-	found := log.with("a control call was refused")
+	found := log.With("a control call was refused")
 	if len(found) < 1 || len(found) > guesses/2 {
 		t.Errorf("%d refused calls leave %d lines, want a few", guesses, len(found))
 	}
@@ -128,7 +103,7 @@ func TestRefusedCallsAreLogged(t *testing.T) {
 			t.Errorf("the line is %q, and lacks %q", found[0], part)
 		}
 	}
-	if len(log.with("a-guess")) > 0 || len(log.with("msg=audit")) > 0 {
-		t.Errorf("the log has what strangers say: %q", log.with(""))
+	if len(log.With("a-guess")) > 0 || len(log.With("msg=audit")) > 0 {
+		t.Errorf("the log has what strangers say: %q", log.With(""))
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/peald/peald/control"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 const (
@@ -158,7 +159,7 @@ func TestHealthLeavesNoSpans(t *testing.T) {
 func TestLogNamesTheTrace(t *testing.T) {
 	for name, traced := range map[string]bool{"traced": true, "not traced": false} {
 		t.Run(name, func(t *testing.T) {
-			log := &lines{}
+			log := &pealdtest.Log{}
 			cfg := control.Config{Logger: slog.New(slog.NewTextHandler(log, nil))}
 			broken := &fake{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, errors.New("broken") }}
 			var p *plane
@@ -170,13 +171,13 @@ func TestLogNamesTheTrace(t *testing.T) {
 			p.do(t, "POST", "/v1/tokens", `{"userId":"alice"}`, "Traceparent", parent)
 			p.do(t, "POST", "/v1/broadcast", `{"data":"x"}`, "Traceparent", parent)
 			for _, what := range []string{"msg=audit", `msg="a call failed"`} {
-				if got := log.with(what); len(got) != 1 || !strings.Contains(got[0], "trace_id="+traceID) {
+				if got := log.With(what); len(got) != 1 || !strings.Contains(got[0], "trace_id="+traceID) {
 					t.Errorf("the lines with %s are %q", what, got)
 				}
 			}
 			// What is no trace is no trace.
 			p.do(t, "POST", "/v1/tokens", `{"userId":"bob"}`, "Traceparent", "00-evil\t-x-01")
-			if got := log.with("user=bob"); len(got) != 1 || !traced && strings.Contains(got[0], "trace_id") || strings.Contains(got[0], "evil") {
+			if got := log.With("user=bob"); len(got) != 1 || !traced && strings.Contains(got[0], "trace_id") || strings.Contains(got[0], "evil") {
 				t.Errorf("the lines are %q", got)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // ask gets a path of the REST listener, with headers as pairs.
@@ -35,7 +36,7 @@ func (r running) ask(t *testing.T, method, path string, header ...string) (statu
 }
 
 func TestDebugPages(t *testing.T) {
-	log := &syncLog{}
+	log := &pealdtest.Log{}
 	d := startLogging(t, log, func(*daemon.Config) {})
 	for _, c := range []struct {
 		method, path string

@@ -10,6 +10,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // reloadable is a daemon whose settings a test changes.
@@ -18,32 +19,12 @@ type reloadable struct {
 
 	given chan daemon.Reload
 	cfg   daemon.Config
-	log   *lines
-}
-
-// lines are a log.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// take returns what was written since the last call.
-func (l *lines) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.text.Reset()
-	return l.text.String()
+	log   *pealdtest.Log
 }
 
 func startReloadable(t *testing.T, opts daemon.Options, change func(*daemon.Config)) *reloadable {
 	t.Helper()
-	r := &reloadable{given: make(chan daemon.Reload), cfg: onFreePorts(), log: &lines{}}
+	r := &reloadable{given: make(chan daemon.Reload), cfg: onFreePorts(), log: &pealdtest.Log{}}
 	change(&r.cfg)
 	opts.Reload = r.given
 	r.running = startOn(t, opts, r.cfg, slog.New(slog.NewTextHandler(r.log, nil)))
@@ -56,11 +37,11 @@ func (r *reloadable) reload(t *testing.T, change func(*daemon.Config)) string {
 	t.Helper()
 	next := r.cfg
 	change(&next)
-	r.log.take()
+	r.log.Take()
 	r.give(t, daemon.Reload{Config: next})
 	var said strings.Builder
 	for late := time.After(patience); ; {
-		said.WriteString(r.log.take())
+		said.WriteString(r.log.Take())
 		if text := said.String(); strings.Contains(text, "reloaded") {
 			return text
 		}

@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // folder is one for socket files: a test's own has too long a name on some
@@ -38,24 +37,6 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// syncLog is a log that can be read while it is written.
-type syncLog struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *syncLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *syncLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // overSocket is an HTTP client whose every request goes to a socket file.
 func overSocket(t *testing.T, path string) *http.Client {
 	t.Helper()
@@ -69,7 +50,7 @@ func overSocket(t *testing.T, path string) *http.Client {
 func TestControlPlaneOnSocketFiles(t *testing.T) {
 	dir := folder(t)
 	grpcPath, restPath := filepath.Join(dir, "grpc.sock"), filepath.Join(dir, "rest.sock")
-	log := &syncLog{}
+	log := &pealdtest.Log{}
 	d := startLogging(t, log, func(cfg *daemon.Config) {
 		cfg.GRPC.Addr, cfg.GRPC.SocketMode = "unix:"+grpcPath, 0o600
 		cfg.REST.Addr = "unix://" + restPath

@@ -23,6 +23,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/eventstream"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // TestClusterLosesNothing lets nodes of a cluster die, stall and restart under
@@ -146,6 +147,8 @@ func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clus
 func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 	every := time.NewTicker(time.Second * time.Duration(senders) / time.Duration(w.load.rate))
 	defer every.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	node := number % len(w.nodes)
 	for i := 0; ; i++ {
 		select {
@@ -172,7 +175,7 @@ func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 		key, data := fmt.Sprint(audience, "-", n), fmt.Sprint(audience, " ", n)
 		for !w.try(node, audience, data, key) {
 			node = (node + 1) % len(w.nodes)
-			time.Sleep(20 * time.Millisecond)
+			<-again.C
 		}
 		now := time.Now().UnixNano()
 		if gap := now - w.lastAck.Swap(now); gap > w.worst.Load() {
@@ -203,12 +206,7 @@ func (w *clusterWorld) finish(t *testing.T) {
 	w.publish()
 	w.senders.Wait()
 	var missing string
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if missing = w.missing(); missing == "" || time.Now().After(deadline) {
-			break
-		}
-	}
-	if missing != "" {
+	if !pealdtest.Eventually(time.Minute, func() bool { missing = w.missing(); return missing == "" }) {
 		t.Errorf("lost: %s", missing)
 	}
 	received := 0

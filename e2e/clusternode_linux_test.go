@@ -21,7 +21,7 @@ type clusterNode struct {
 	dir       string
 	sse, rest string
 	grpc      string
-	log       lockedBuffer
+	log       pealdtest.Log
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -47,7 +47,7 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 		tb.Cleanup(func() {
 			node.end(syscall.SIGKILL)
 			if tb.Failed() {
-				tb.Logf("node %d wrote:\n%s", i, node.log.tail(6000))
+				tb.Logf("node %d wrote:\n%s", i, node.said(6000))
 			}
 		})
 	}
@@ -57,12 +57,10 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 	return nodes
 }
 
-// tail is the end of what a process wrote.
-func (b *lockedBuffer) tail(n int) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	text := b.buf.String()
-	return text[max(0, len(text)-n):]
+// said is the end of what the process wrote.
+func (n *clusterNode) said(bytes int) string {
+	text := n.log.String()
+	return text[max(0, len(text)-bytes):]
 }
 
 func (n *clusterNode) start(tb testing.TB) {
@@ -95,11 +93,8 @@ func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
 
 func (n *clusterNode) awaitReady(tb testing.TB) {
 	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); !n.ready(); {
-		if time.Now().After(deadline) {
-			tb.Fatal("a node is not ready after a minute")
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !pealdtest.Eventually(time.Minute, n.ready) {
+		tb.Fatal("a node is not ready after a minute")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // flow lets trouble happen while messages flow, and waits until they flow again,
@@ -20,11 +21,8 @@ func (w *clusterWorld) flow(t *testing.T, what string, within time.Duration, tro
 	start := time.Now()
 	trouble()
 	acked := w.acked.Load()
-	for w.acked.Load() < acked+int64(w.load.rate) {
-		if time.Since(start) > 2*time.Minute {
-			t.Fatalf("%s: nothing is published any more", what)
-		}
-		time.Sleep(50 * time.Millisecond)
+	if !pealdtest.Eventually(2*time.Minute, func() bool { return w.acked.Load() >= acked+int64(w.load.rate) }) {
+		t.Fatalf("%s: nothing is published any more", what)
 	}
 	for _, n := range w.nodes {
 		n.awaitReady(t)
@@ -45,15 +43,17 @@ func (w *clusterWorld) node(t *testing.T, leads bool) *clusterNode {
 // leading is one of nodes that leads, or one that doesn't.
 func leading(tb testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
 	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		for _, n := range nodes {
-			if n.leads() == leads {
-				return n
-			}
+	var found *clusterNode
+	if !pealdtest.Eventually(time.Minute, func() bool {
+		i := slices.IndexFunc(nodes, func(n *clusterNode) bool { return n.leads() == leads })
+		if i >= 0 {
+			found = nodes[i]
 		}
+		return i >= 0
+	}) {
+		tb.Fatal("no node leads")
 	}
-	tb.Fatal("no node leads")
-	return nil
+	return found
 }
 
 // kill kills nodes at once, and starts them again after a second.

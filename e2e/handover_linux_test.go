@@ -3,19 +3,16 @@ package e2e_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -118,8 +115,6 @@ func openSocket(t *testing.T) (addr string, file *os.File) {
 func startDaemonWith(t *testing.T, program string, files []*os.File, args ...string) *soaked {
 	t.Helper()
 
-	ready := filepath.Join(t.TempDir(), "ready.json")
-	d := &soaked{log: &lockedBuffer{}, gone: make(chan struct{}), client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}}
 	// The process has to be named whom the sockets are for, and its number is
 	// not known before it is there.
 	script := `exec "$0" "$@"`
@@ -127,40 +122,10 @@ func startDaemonWith(t *testing.T, program string, files []*os.File, args ...str
 		script = fmt.Sprintf("LISTEN_PID=$$ LISTEN_FDS=%d %s", len(files), script)
 	}
 
-	d.cmd = exec.Command("sh", append([]string{"-c", script, program, "--ready-file=" + ready}, args...)...)
-	d.cmd.Stdout, d.cmd.Stderr, d.cmd.ExtraFiles = d.log, d.log, files
-	d.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := exec.Command("sh", append([]string{"-c", script, program}, args...)...)
+	cmd.ExtraFiles, cmd.Env = files, os.Environ()
 
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-
-	go func() {
-		_ = d.cmd.Wait()
-		close(d.gone)
-	}()
-
-	t.Cleanup(func() {
-		_ = d.cmd.Process.Kill()
-		<-d.gone
-		d.client.CloseIdleConnections()
-
-		if t.Failed() {
-			t.Logf("the daemon said:\n%s", d.log)
-		}
-	})
-
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		text, err := os.ReadFile(ready)
-		if err == nil && json.Unmarshal(text, d) == nil {
-			return d
-		}
-
-		if !d.wait(10*time.Millisecond) || time.Now().After(deadline) {
-			t.Fatalf("the daemon doesn't start:\n%s", d.log)
-		}
-	}
+	return startCommand(t, cmd)
 }
 
 func testHandOver(t *testing.T, old *soaked, startNext func() *soaked) {

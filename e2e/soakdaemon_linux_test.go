@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,59 +58,50 @@ type soaked struct {
 	REST string `json:"rest"`
 
 	cmd    *exec.Cmd
-	log    *lockedBuffer
+	log    *pealdtest.Log
 	gone   chan struct{}
 	client *http.Client // of one connection, so that it counts for one descriptor
 }
 
-// lockedBuffer is what a process writes, to be read meanwhile.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	return b.buf.Write(p)
-}
-
-// String implements fmt.Stringer.
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	return b.buf.String()
-}
-
+// startDaemon starts a daemon on free ports, whose tokens are signed with
+// pealdtest.Secret.
 func startDaemon(t *testing.T, program string, args ...string) *soaked {
 	t.Helper()
 
-	ready := filepath.Join(t.TempDir(), "ready.json")
-	args = append(args, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)
-
-	d := &soaked{
-		cmd: exec.Command(program, args...), log: &lockedBuffer{}, gone: make(chan struct{}),
-		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
-	}
-	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	cmd := exec.Command(program, append(args, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0")...)
 	// The race detector has a shadow of memory, several times as large, which it
 	// never gives back: so the collector is kept from being generous in storms.
-	d.cmd.Env = append(os.Environ(), "PEALD_AUTH_JWT_HMAC_SECRET="+pealdtest.Secret, "GORACE=halt_on_error=1", "GOGC=50")
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "PEALD_AUTH_JWT_HMAC_SECRET="+pealdtest.Secret, "GOGC=50")
 
-	if err := d.cmd.Start(); err != nil {
+	return startCommand(t, cmd)
+}
+
+// startCommand starts a daemon by a command that takes its flags, and waits until
+// it accepts. It ends with the test at the latest.
+func startCommand(t *testing.T, cmd *exec.Cmd) *soaked {
+	t.Helper()
+
+	ready := filepath.Join(t.TempDir(), "ready.json")
+	d := &soaked{
+		cmd: cmd, log: &pealdtest.Log{}, gone: make(chan struct{}),
+		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
+	}
+	cmd.Args = append(cmd.Args, "--ready-file="+ready)
+	cmd.Stdout, cmd.Stderr = d.log, d.log
+	cmd.Env = append(cmd.Env, "GORACE=halt_on_error=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 
 	go func() {
-		_ = d.cmd.Wait()
+		_ = cmd.Wait()
 		close(d.gone)
 	}()
 
 	t.Cleanup(func() {
-		_ = d.cmd.Process.Kill()
+		_ = cmd.Process.Kill()
 		<-d.gone
 		d.client.CloseIdleConnections()
 
@@ -128,7 +117,7 @@ func startDaemon(t *testing.T, program string, args ...string) *soaked {
 		}
 
 		if !d.wait(10*time.Millisecond) || time.Now().After(deadline) {
-			t.Fatal("the daemon doesn't start")
+			t.Fatalf("the daemon doesn't start:\n%s", d.log)
 		}
 	}
 }

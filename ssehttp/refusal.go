@@ -70,12 +70,13 @@ func refuse(cause Cause, status int, format string, args ...any) *refusal {
 
 // later refuses a request for the moment.
 func later(cause Cause) *refusal {
-	reasons := map[Cause]string{
-		Draining:  "the daemon is stopping",
-		Suspended: "the daemon has to catch up with its cluster first, or is cut off from it",
-	}
-	reason, ok := reasons[cause]
-	if !ok {
+	var reason string
+	switch cause {
+	case Draining:
+		reason = "the daemon is stopping"
+	case Suspended:
+		reason = "the daemon has to catch up with its cluster first, or is cut off from it"
+	default:
 		reason = "no more streams can be opened at the moment"
 	}
 	return &refusal{cause, 0, reason}

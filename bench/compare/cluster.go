@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-
 	"github.com/peald/peald/internal/bench"
 )
 
@@ -145,28 +144,12 @@ func measureCluster(ctx context.Context, program, dir string, o options, progres
 	shared := bench.NewShared()
 	tell(fmt.Sprintf("opening %s streams on each", count(o.streams)))
 	opening := time.Now()
-	var holders []*holder
-	defer func() {
-		for _, h := range holders {
-			h.end()
-		}
-	}()
-	for i, n := range nodes {
-		p := part{
-			URL: n.streams, Streams: o.streams, Run: shared.Run, Started: shared.Started,
-			Load: r.Load, Patience: 15 * time.Second,
-		}
-		if i == 0 {
-			p.Publish = n.publish
-		}
-		h, err := startHolder(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		holders = append(holders, h)
-		if err := h.opened(); err != nil {
-			return nil, err
-		}
+	holders, err := holdAll(ctx, nodes, part{
+		Streams: o.streams, Run: shared.Run, Started: shared.Started, Load: r.Load, Patience: 15 * time.Second,
+	})
+	defer endAll(holders)
+	if err != nil {
+		return nil, err
 	}
 	r.OpenTime = time.Since(opening)
 	if err := sleep(ctx, settle); err != nil {
@@ -208,6 +191,31 @@ func measureCluster(ctx context.Context, program, dir string, o options, progres
 	r.Faults = strings.Join(faults, "; ")
 	tell("done")
 	return r, nil
+}
+
+// holdAll has a process for each node hold its part, and the first one publish. It
+// returns those that were started with an error too.
+func holdAll(ctx context.Context, nodes []*running, p part) (holders []*holder, err error) {
+	for i, n := range nodes {
+		if p.URL, p.Publish = n.streams, ""; i == 0 {
+			p.Publish = n.publish
+		}
+		h, err := startHolder(ctx, p)
+		if err != nil {
+			return holders, err
+		}
+		holders = append(holders, h)
+		if err := h.opened(); err != nil {
+			return holders, err
+		}
+	}
+	return holders, nil
+}
+
+func endAll(holders []*holder) {
+	for _, h := range holders {
+		h.end()
+	}
 }
 
 // serves returns an error as long as a daemon takes no message.

@@ -36,7 +36,7 @@ const holdFlag = "hold"
 // for a line to begin, and then says what came.
 func hold(ctx context.Context, text string, stdin io.Reader, stdout io.Writer) error {
 	var p part
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
+	if err := json.Unmarshal([]byte(text), &p); err != nil { //nolint:musttag // This program wrote it.
 		return fmt.Errorf("what to hold: %w", err)
 	}
 	var publisher bench.Publisher = silent{}
@@ -87,7 +87,7 @@ func startHolder(ctx context.Context, p part) (*holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	text, err := json.Marshal(p)
+	text, err := json.Marshal(p) //nolint:musttag // This program reads it.
 	if err != nil {
 		return nil, fmt.Errorf("what to hold: %w", err)
 	}

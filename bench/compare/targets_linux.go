@@ -186,7 +186,7 @@ func startPeald(ctx context.Context, path, ready string, args ...string) (*runni
 }
 
 func jsonBody(data string) []byte {
-	text, _ := json.Marshal(map[string]string{"data": data}) // strings always are JSON
+	text, _ := json.Marshal(map[string]string{"data": data}) //nolint:errchkjson // Strings always are JSON.
 	return text
 }
 

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,12 +16,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // process is a daemon in a process of its own.
@@ -30,26 +29,8 @@ type process struct {
 	daemon.Addresses
 
 	cmd   *exec.Cmd
-	log   *transcript
+	log   *pealdtest.Log
 	ready string // the path of the ready file
-}
-
-// transcript gathers what a process writes, and can be waited for.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *transcript) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *transcript) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // startProcess runs peald, by way of a shell that first does what setup says.
@@ -60,7 +41,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 		"-c", setup + "\n" + `exec peald "$@"`, "sh",
 		"--ready-file", ready, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
 	}, args...)
-	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &transcript{}, ready: ready}
+	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &pealdtest.Log{}, ready: ready}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -150,7 +131,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	const limit, streams, callers = 128, 48, 30 // see the shares in package daemon
 	p := startProcess(t, fmt.Sprintf("ulimit -n %d", limit))
 	want := fmt.Sprintf("limit=%d streams=%d", limit, streams)
-	// What the process wrote takes its own way into the transcript.
+	// What the process wrote takes its own way into the log.
 	if err := await("in the log: "+want, func() bool { return strings.Contains(p.log.String(), want) }); err != nil {
 		t.Error(err)
 	}

@@ -150,7 +150,7 @@ func checkUpstreams(t *testing.T, found *types.Project, want string) {
 		t.Fatalf("caddy adapt: %v\n%s", err, out)
 	}
 
-	for _, address := range strings.Fields(want) {
+	for address := range strings.FieldsSeq(want) {
 		if !strings.Contains(string(out), `"dial":"`+address+`"`) {
 			t.Errorf("Caddy does not dial %s: %s", address, out)
 		}

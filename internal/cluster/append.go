@@ -18,6 +18,7 @@ import (
 
 // submission is a message on its way into the stream.
 type submission struct {
+	from    *broker.Message
 	message *clusterv1.Message
 	size    int       // encoded
 	by      time.Time // when its publisher is to have an answer
@@ -43,7 +44,7 @@ type appender struct {
 
 	mu      sync.Mutex
 	closed  error // why nothing is taken any more
-	trouble error // of the last attempt that failed
+	trouble error // of the last attempt to append what is tried now
 	waiting []*submission
 	flying  map[uint64]*flight // batches that are not resolved, by number
 }
@@ -66,7 +67,7 @@ func newAppender(incarnation uint64) *appender {
 // submit takes m in, behind all that was submitted before, and returns how to
 // wait for what becomes of it.
 func (a *appender) submit(ctx context.Context, m *broker.Message, largest int) (*submission, error) {
-	s := &submission{message: encode(m), by: time.Now().Add(appendFor), done: make(chan outcome, 1)}
+	s := &submission{from: m, message: encode(m), by: time.Now().Add(appendFor), done: make(chan outcome, 1)}
 	s.size = proto.Size(s.message)
 	if s.size > largest {
 		return nil, &broker.InvalidError{Field: "data", Reason: fmt.Sprintf(
@@ -167,6 +168,7 @@ func (a *appender) launch(number uint64, batch []*submission) *flight {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.flying[number] = f
+	a.trouble = nil
 	return f
 }
 
@@ -256,11 +258,8 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 		record.Messages = append(record.Messages, s.message)
 	}
 	f := n.appender.launch(number, batch)
-	err := n.stamp(record)
-	var data []byte
-	if err == nil {
-		data, err = proto.Marshal(record)
-	}
+	n.stamp(record, batch)
+	data, err := proto.Marshal(record)
 	if err != nil {
 		n.appender.giveUp(number, fmt.Errorf("encoding a batch: %w", err))
 		return

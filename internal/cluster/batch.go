@@ -52,28 +52,22 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 }
 
 // stamp notes in a batch what this node knows of its messages' idempotency keys.
-func (n *Node) stamp(batch *clusterv1.Batch) error {
+func (n *Node) stamp(batch *clusterv1.Batch, of []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message
-	for _, in := range batch.GetMessages() {
-		if in.GetIdempotencyKey() == "" {
-			continue
+	for _, s := range of {
+		if s.from.IdempotencyKey != "" {
+			keyed, messages = append(keyed, s.message), append(messages, s.from)
 		}
-		m, err := decode(in)
-		if err != nil {
-			return err
-		}
-		keyed, messages = append(keyed, in), append(messages, &m)
 	}
 	if len(keyed) == 0 {
-		return nil
+		return
 	}
 	epoch, verdicts := n.broker.Judge(messages)
 	batch.Epoch, batch.AsOf = epoch, verdicts[0].AsOf
 	for i, v := range verdicts {
 		keyed[i].Repeats, keyed[i].KeyUsed = v.Repeats, v.Used
 	}
-	return nil
 }
 
 // verdict is what the node that appended a batch knew of a message's idempotency

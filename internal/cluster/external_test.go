@@ -13,6 +13,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // natsServer starts a NATS server as somebody else would run one.
@@ -127,9 +128,9 @@ func TestNodesThatKnowOtherKeysAnswerAlike(t *testing.T) {
 func TestWhatTheServersDontTakeIsRefused(t *testing.T) {
 	t.Parallel()
 	theirs := natsServer(t, func(o *server.Options) { o.MaxPayload = 64 << 10 })
-	log := new(lines)
+	log := new(pealdtest.Log)
 	m := start(t, cluster.Config{
-		Name: "test", Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: log.logger(),
+		Name: "test", Replicas: 1, External: &cluster.External{URL: theirs.ClientURL()}, Logger: loggingTo(log),
 	})
 	serving(t, m)
 	_, err := m.Publish(t.Context(), toAll(strings.Repeat("x", 64<<10)))
@@ -145,8 +146,8 @@ func TestWhatTheServersDontTakeIsRefused(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if len(log.with("level=WARN", "max_payload=65536")) != 1 {
-		t.Errorf("nothing is said of what the servers take:\n%s", log.text.String())
+	if len(log.With("level=WARN", "max_payload=65536")) != 1 {
+		t.Errorf("nothing is said of what the servers take:\n%s", log.String())
 	}
 }
 

@@ -142,15 +142,8 @@ func serving(tb testing.TB, members ...*member) {
 
 func eventually(tb testing.TB, ok func() bool, what func() string) {
 	tb.Helper()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	deadline := time.After(patience)
-	for !ok() {
-		select {
-		case <-again.C:
-		case <-deadline:
-			tb.Fatal(what())
-		}
+	if !pealdtest.Eventually(patience, ok) {
+		tb.Fatal(what())
 	}
 }
 

@@ -121,7 +121,7 @@ func (n *Node) count(ctx context.Context) {
 // nameOf is the name of a member that this node has not heard of: the cluster's
 // leader may have. It is the member's id if not.
 func (n *Node) nameOf(ctx context.Context, id string) string {
-	if name, ok := n.strangers[id]; ok {
+	if name, ok := n.memberNames[id]; ok {
 		return name
 	}
 	if time.Since(n.askedNames) < namesEvery {
@@ -135,13 +135,13 @@ func (n *Node) nameOf(ctx context.Context, id string) string {
 	}
 	for _, p := range found.Replicas {
 		if name := memberName(p); name != p.Peer {
-			if n.strangers == nil {
-				n.strangers = make(map[string]string)
+			if n.memberNames == nil {
+				n.memberNames = make(map[string]string)
 			}
-			n.strangers[p.Peer] = name
+			n.memberNames[p.Peer] = name
 		}
 	}
-	return cmp.Or(n.strangers[id], id)
+	return cmp.Or(n.memberNames[id], id)
 }
 
 // askLeader returns what the cluster's leader says of its members.

@@ -41,8 +41,8 @@ type Node struct {
 
 	worries worries
 
-	strangers  map[string]string // names of members that were not heard of, by id
-	askedNames time.Time         // when they were asked for last
+	memberNames map[string]string // names of members that were not heard of, by id
+	askedNames  time.Time         // when they were asked for last
 
 	adjusted bool      // the stream is as configured, or was
 	doubt    *position // an entry that the stream's leader didn't have

@@ -266,7 +266,7 @@ func (n *Node) explain(err error) string {
 		return "the log's leader doesn't answer"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &api) && api.ErrorCode == notAvailable:
 		reason := "no leader is elected yet"
-		if n.server != nil {
+		if n.server != nil && !n.server.alone {
 			reason += fmt.Sprintf(", and this node is connected to %d others: when a cluster starts for the first time, all of cluster.peers must be there", n.server.NumRoutes())
 		}
 		return reason

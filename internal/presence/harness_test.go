@@ -15,6 +15,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/presence"
 )
 
@@ -152,15 +153,8 @@ func (m *member) connect(tb tester, user string, topics ...string) (hangUp func(
 
 func eventually(tb tester, ok func() bool, what string, args ...any) {
 	tb.Helper()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	deadline := time.After(patience)
-	for !ok() {
-		select {
-		case <-again.C:
-		case <-deadline:
-			tb.Fatalf(what, args...)
-		}
+	if !pealdtest.Eventually(patience, ok) {
+		tb.Fatalf(what, args...)
 	}
 }
 
