@@ -104,7 +104,7 @@ func stream(tb testing.TB, b *broker.Broker, user string, topics ...string) *sin
 	tb.Helper()
 	s := &sink{grown: make(chan struct{}, 1)}
 	s.Stream = b.NewStream(broker.Subscription{User: user, Topics: topics})
-	if err := s.Start(s, nil); err != nil {
+	if err := s.Start(s, broker.Opening{}); err != nil {
 		tb.Fatal(err)
 	}
 	return s

@@ -116,7 +116,7 @@ func TestStats(t *testing.T) {
 	p := start(t, control.Config{Version: "v1.2.3", MaxConnections: 5000}, b, nil)
 	stream(t, b, "alice").waitFor(t, "\n\n")
 	lost := &sink{grown: make(chan struct{}, 1)}
-	if err := b.NewStream(broker.Subscription{LastEventID: "other-1"}).Start(lost, nil); err != nil {
+	if err := b.NewStream(broker.Subscription{LastEventID: "other-1"}).Start(lost, broker.Opening{}); err != nil {
 		t.Fatal(err)
 	}
 	lost.waitFor(t, "\n\n")

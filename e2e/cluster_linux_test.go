@@ -318,6 +318,10 @@ func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr st
 }
 
 func (c *clusterClient) onEvent(e eventstream.Event) {
+	if string(e.Type) == eventstream.MarkType {
+		return
+	}
+
 	if string(e.Type) == "peald.reset" {
 		var reset struct{ Reason string }
 		_ = json.Unmarshal(e.Data, &reset)

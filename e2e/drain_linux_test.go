@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
 	"os"
 	"slices"
@@ -78,7 +79,8 @@ func TestDrain(t *testing.T) {
 	wanted := <-published
 	got, last := 0, ""
 
-	for i, text := range readers.got {
+	for i, response := range readers.got {
+		text := body(t, response)
 		got += bytes.Count(text, []byte("\ndata: x\n\n"))
 		tail := text[bytes.LastIndex(text, []byte("\n\n"+"retry: "))+1:]
 
@@ -138,6 +140,20 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// body returns the body of a response, which must have an end.
+func body(t *testing.T, response []byte) []byte {
+	t.Helper()
+
+	_, chunks, _ := bytes.Cut(response, []byte("\r\n\r\n"))
+
+	text, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(chunks)))
+	if err != nil {
+		t.Fatalf("the body has no end (%v): %q", err, response[max(0, len(response)-80):])
+	}
+
+	return text
+}
+
 // streamReaders holds many streams as bare descriptors: there may be more than
 // there can be goroutines under the race detector.
 type streamReaders struct {
@@ -183,7 +199,7 @@ func openStreams(t *testing.T, addr string, n int) *streamReaders {
 			t.Fatal(err)
 		}
 
-		for !bytes.HasSuffix(r.got[i], []byte("\n\n")) {
+		for !bytes.HasSuffix(r.got[i], []byte("\n\n\r\n")) {
 			if r.take(i) != nil {
 				t.Fatalf("stream %d begins with %q", i, r.got[i])
 			}

@@ -192,7 +192,7 @@ func TestResume(t *testing.T) {
 		}
 	}
 
-	if !strings.HasSuffix(string(got), want) || strings.Count(string(got), "data:") != 2 {
+	if !strings.HasSuffix(string(got), want) || strings.Count(string(got), "data: ") != 2 {
 		t.Errorf("by header came %q, want %q", got, want)
 	}
 

@@ -201,6 +201,10 @@ func (v *visitor) askWithBadToken(ctx context.Context) {
 
 // check judges an event.
 func (v *visitor) check(e eventstream.Event) {
+	if string(e.Type) == eventstream.MarkType {
+		return
+	}
+
 	v.crowd.events.Add(1)
 
 	if string(e.Type) == "peald.reset" {

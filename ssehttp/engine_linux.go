@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -66,9 +67,9 @@ func (e *engine) close() error {
 }
 
 // serve opens st on the request's connection and returns at once; held is then
-// the stream's to leave. It returns false, and has done nothing, if the
-// connection is none that it can hold.
-func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, head []byte, held *place) (bool, error) {
+// the stream's to leave. It returns false, and has done nothing, if it can't
+// hold the connection.
+func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, held *place, retry time.Duration) (bool, error) {
 	if r.ProtoMajor != 1 || r.TLS != nil {
 		return false, nil
 	}
@@ -96,10 +97,9 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 		sock.Close(broker.WriteFailed)
 		return true, fmt.Errorf("take over the connection: %w", err)
 	}
-	if err := st.Start(sock, head); err != nil {
-		// Too late for a status of its own; a stream that ends lets the
-		// client come back.
-		_, _ = sock.Write([][]byte{head, []byte("\n")})
+	if err := st.Start(sock, open); err != nil {
+		// Too late for a status of its own: the client is asked to retry.
+		_, _ = sock.Write([][]byte{open.Head, lateRefusal(r, retry, open.Chunked)})
 		sock.Close(broker.Shutdown)
 		return true, err
 	}

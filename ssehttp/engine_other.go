@@ -5,6 +5,7 @@ package ssehttp
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/peald/peald/internal/broker"
 )
@@ -16,7 +17,7 @@ func newEngine(int, func(int64)) (*engine, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, []byte, *place) (bool, error) {
+func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, broker.Opening, *place, time.Duration) (bool, error) {
 	return false, nil
 }
 

@@ -270,7 +270,9 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	streamHeaders(w.Header())
 	st := h.broker.NewStream(sub)
 	if h.engine != nil {
-		if taken, err := h.engine.serve(w, r, st, h.heads.of(w.Header(), time.Now()), held); taken {
+		open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
+		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
+		if taken, err := h.engine.serve(w, r, st, open, held, rules.cfg.Retry); taken {
 			if err != nil {
 				h.log.Warn("a stream could not be opened", "error", err)
 			}

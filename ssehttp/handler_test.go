@@ -147,7 +147,7 @@ func testStream(t *testing.T, engine ssehttp.Engine) {
 		}
 	}
 	body := bufio.NewReader(resp.Body)
-	if first := block(t, body); !regexp.MustCompile(`^retry: \d{4}\n: .*\n\n$`).MatchString(first) {
+	if first := block(t, body); !regexp.MustCompile(`^retry: \d{4}\nevent: peald\.mark\ndata:\n\n$`).MatchString(first) {
 		t.Errorf("the first block is %q", first)
 	}
 	all := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "one\ntwo"})
@@ -251,7 +251,7 @@ func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
 		resp := s.request(t, "GET", "/events", "Accept: text/event-stream")
 		body, err := io.ReadAll(resp.Body)
 		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).Match(body) {
-			t.Errorf("%s: a browser gets status %d and %q (%v), want 200 and a retry alone", name, resp.StatusCode, body, err)
+			t.Errorf("%s: a browser gets status %d and %q (%v), want 200 and a reconnection time", name, resp.StatusCode, body, err)
 		}
 		resp = s.request(t, "GET", "/events")
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
@@ -289,8 +289,8 @@ func TestClientThatIsAhead(t *testing.T) {
 		req.Header.Set("Last-Event-ID", "abc-9")
 		resp := httptest.NewRecorder()
 		h.ServeHTTP(resp, req)
-		if body := resp.Body.String(); resp.Code != http.StatusOK || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).MatchString(body) {
-			t.Errorf("it gets status %d and %q, want 200 and a retry alone", resp.Code, body)
+		if body := resp.Body.String(); resp.Code != http.StatusOK || !regexp.MustCompile(`^retry: [3-6]\d{3}\nid: abc-9\n\n$`).MatchString(body) {
+			t.Errorf("it gets status %d and %q, want 200, a reconnection time and the id", resp.Code, body)
 		}
 		if n := h.Refused()["suspended"]; n != 1 || h.Open() != 0 {
 			t.Errorf("%d refusals are counted and %d streams, want 1 and none", n, h.Open())

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// heads are the bytes of responses' heads, which streams that came in the same
-// second share where they are the same, as almost all are.
+// heads makes the heads of responses. Streams that are opened in the same second
+// share one where it is the same, as almost all are.
 type heads struct {
 	last atomic.Pointer[head]
 }
@@ -18,11 +18,12 @@ type head struct {
 	bytes  []byte
 }
 
-// of returns the head of a stream's response with these headers. The body has
-// no length and isn't chunked: it ends with the connection (RFC 9112 §6.3).
-func (h *heads) of(header http.Header, now time.Time) []byte {
-	header.Del("Connection") // it is said below
+// of returns the head of a stream's response with these headers. A body that
+// isn't chunked has no length: it ends with the connection (RFC 9112 §6.3).
+func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
+	header.Del("Connection") // written below
 	_, special := header["Access-Control-Allow-Origin"]
+	special = special || !chunked
 	second := now.Unix()
 	if last := h.last.Load(); !special && last != nil && last.second == second {
 		return last.bytes
@@ -31,6 +32,9 @@ func (h *heads) of(header http.Header, now time.Time) []byte {
 	b.WriteString("HTTP/1.1 200 OK\r\nDate: ")
 	b.WriteString(now.UTC().Format(http.TimeFormat))
 	b.WriteString("\r\nConnection: close\r\n")
+	if chunked {
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	}
 	_ = header.Write(&b) // a buffer takes everything
 	b.WriteString("\r\n")
 	made := &head{second: second, bytes: b.Bytes()}

@@ -1,13 +1,16 @@
 package ssehttp
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httputil"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/eventstream"
 )
 
@@ -120,10 +123,10 @@ func writeRefusal(w http.ResponseWriter, r *refusal) {
 	}
 }
 
-// refuseForNow writes a refusal that passes. A client that asks for an event
-// stream gets one that only says when to come back; any other gets 503.
+// refuseForNow asks a client to retry: by an event stream that only has a
+// reconnection time if the client asks for one by name, otherwise by a 503.
 func refuseForNow(w http.ResponseWriter, r *http.Request, retry time.Duration, why *refusal) {
-	wait := retry + rand.N(retry+1)
+	wait := retryAfter(retry)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
@@ -134,5 +137,35 @@ func refuseForNow(w http.ResponseWriter, r *http.Request, retry time.Duration, w
 	}
 	streamHeaders(w.Header())
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(eventstream.AppendEnd(eventstream.AppendRetry(nil, wait)))
+	_, _ = w.Write(retryBlock(r, wait))
+}
+
+// retryAfter returns a reconnection time between retry and twice as long, so
+// that clients that are refused together don't reconnect together.
+func retryAfter(retry time.Duration) time.Duration { return retry + rand.N(retry+1) }
+
+// retryBlock returns the only block of a stream that asks the client of r to
+// retry. It repeats the client's last event id, since some clients, such as
+// httpx-sse, take their position from the last block they read.
+func retryBlock(r *http.Request, wait time.Duration) []byte {
+	block := eventstream.AppendRetry(nil, wait)
+	if id, why := lastEventID(r.Header, r.URL.Query()); why == nil && broker.ValidEventID(id) == nil {
+		block = eventstream.AppendID(block, id)
+	}
+	return eventstream.AppendEnd(block)
+}
+
+// lateRefusal returns the whole body of a refusal on a connection that has left
+// net/http.
+func lateRefusal(r *http.Request, retry time.Duration, chunked bool) []byte {
+	block := retryBlock(r, retryAfter(retry))
+	if !chunked {
+		return block
+	}
+	var body bytes.Buffer
+	coding := httputil.NewChunkedWriter(&body)
+	_, _ = coding.Write(block)
+	_ = coding.Close() // a buffer takes everything
+	body.WriteString("\r\n")
+	return body.Bytes()
 }

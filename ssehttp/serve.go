@@ -16,7 +16,7 @@ func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, writeTimeo
 		rc:     http.NewResponseController(w),
 		work:   make(chan struct{}, 1),
 	}
-	if err := st.Start(sink, nil); err != nil {
+	if err := st.Start(sink, broker.Opening{}); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

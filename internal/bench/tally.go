@@ -116,6 +116,9 @@ func (t *tally) borrow() *eventstream.Decoder {
 
 // event judges an event on the current stream.
 func (t *tally) event(e eventstream.Event) {
+	if string(e.Type) == eventstream.MarkType {
+		return
+	}
 	m, ok := t.payloads.read(e.Data)
 	if !ok {
 		t.foreign++

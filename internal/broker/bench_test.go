@@ -28,7 +28,7 @@ func crowd(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
 	b.Helper()
 	var pieces atomic.Int64
 	for i := range n {
-		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, nil); err != nil {
+		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, broker.Opening{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -73,7 +73,7 @@ func BenchmarkPublishToTopic(b *testing.B) {
 				case i < 10:
 					sub.Topics = []string{"prices.*"}
 				}
-				if err := bk.NewStream(sub).Start(sponge{&bytes}, nil); err != nil {
+				if err := bk.NewStream(sub).Start(sponge{&bytes}, broker.Opening{}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -116,7 +116,7 @@ func BenchmarkResume(b *testing.B) {
 			for b.Loop() {
 				st := bk.NewStream(broker.Subscription{User: "alice", LastEventID: first.ID})
 				before := bk.Stats().Total.Delivered
-				if err := st.Start(sponge{&bytes}, nil); err != nil {
+				if err := st.Start(sponge{&bytes}, broker.Opening{}); err != nil {
 					b.Fatal(err)
 				}
 				for bk.Stats().Total.Delivered < before+20 {

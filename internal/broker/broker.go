@@ -184,7 +184,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 		return Receipt{}, err
 	}
 	log := b.log.Load()
-	buf := encodeFields(&m, log.idRoom)
+	buf := encodeFields(&m, log.room)
 	e := &event{audience: m.Audience, conflate: m.ConflateKey, cost: int64(min(len(buf), maxBacklog))}
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
@@ -220,7 +220,7 @@ func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign b
 	if !foreign {
 		b.published[e.audience.kind]++
 	}
-	e.frame, r.ID = seal(buf, log.idRoom, log.epoch, e.seq)
+	e.frame, r.ID = seal(buf, log.room, log.epoch, e.seq)
 	b.history.append(e)
 	r.Recipients, posted = b.fanOut(e)
 	b.replies.remember(m, e.seq, r, e.at)

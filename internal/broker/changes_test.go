@@ -17,7 +17,7 @@ func TestChangesHaveEachNameOnceAndAsItIsNow(t *testing.T) {
 		defer b.Close()
 		open := func(user string, topics ...string) *broker.Stream {
 			st := b.NewStream(broker.Subscription{User: user, Topics: topics})
-			if err := st.Start(sponge{new(atomic.Int64)}, nil); err != nil {
+			if err := st.Start(sponge{new(atomic.Int64)}, broker.Opening{}); err != nil {
 				t.Fatal(err)
 			}
 			return st
@@ -133,7 +133,7 @@ func BenchmarkConnect(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				st := bk.NewStream(broker.Subscription{User: users[n%len(users)], Topics: []string{"orders"}})
-				if err := st.Start(sponge{&pieces}, nil); err != nil {
+				if err := st.Start(sponge{&pieces}, broker.Opening{}); err != nil {
 					b.Fatal(err)
 				}
 				st.HangUp()

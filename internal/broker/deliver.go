@@ -10,13 +10,14 @@ func (s *shard) deliver(st *Stream, e *event) {
 // enqueue queues e to st, or lets the policy decide if the queue is full.
 func (s *shard) enqueue(st *Stream, e *event) {
 	q := &st.queue
-	full := q.bytes+len(e.frame) > s.cfg.QueueBytes && q.len() > 0
+	size := q.size(e)
+	full := q.bytes+size > s.cfg.QueueBytes && q.len() > 0
 	if full && e.seq != 0 && !s.makeRoom(st, e) {
 		s.drop(st, SlowConsumer)
 		return
 	}
 	q.push(e, &s.spare)
-	s.figures.queuedBytes.Add(int64(len(e.frame)))
+	s.figures.queuedBytes.Add(int64(size))
 	if !st.blocked {
 		s.markDirty(st)
 	}
@@ -27,7 +28,7 @@ func (s *shard) enqueue(st *Stream, e *event) {
 func (s *shard) makeRoom(st *Stream, e *event) bool {
 	switch s.cfg.SlowConsumer {
 	case DropOldest:
-		s.dropOldest(st, len(e.frame))
+		s.dropOldest(st, st.queue.size(e))
 		return true
 	case Conflate:
 		return s.conflate(st, e)
@@ -51,7 +52,7 @@ func (s *shard) dropOldest(st *Stream, n int) {
 		if e := q.events[q.head]; q.offset > 0 && e.seq != 0 {
 			last = e.seq
 		}
-		q.markHole(resetEvent(nil, "", "overflow", s.broker.id(last)), &s.spare)
+		q.markHole(resetEvent(newBlock(), "", "overflow", s.broker.id(last)), &s.spare)
 	}
 	s.figures.queuedBytes.Add(int64(q.bytes - before))
 }
@@ -65,7 +66,7 @@ func (s *shard) conflate(st *Stream, e *event) bool {
 	dropped := q.conflate(e.conflate)
 	s.figures.dropped[SlowConsumer].Add(int64(dropped))
 	s.figures.queuedBytes.Add(int64(q.bytes - before))
-	return q.bytes+len(e.frame) <= s.cfg.QueueBytes || q.len() == 0
+	return q.bytes+q.size(e) <= s.cfg.QueueBytes || q.len() == 0
 }
 
 func (s *shard) markDirty(st *Stream) {
@@ -103,7 +104,7 @@ func (s *shard) catchUp(st *Stream) {
 	events, cursor, live, lost := s.broker.replay(st, s.replayed[:0])
 	if lost {
 		// The client took its time, and the log didn't wait.
-		reset := resetEvent(nil, s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
+		reset := resetEvent(newBlock(), s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
 		st.queue.push(reset, &s.spare)
 	}
 	for _, e := range events {
@@ -132,12 +133,12 @@ func (s *shard) flush(st *Stream) {
 		if len(pieces) == maxPieces || total >= maxWrite {
 			break
 		}
-		frame := e.frame
+		piece := e.frame.bytes(q.chunked)
 		if i == 0 {
-			frame = frame[q.offset:]
+			piece = piece[q.offset:]
 		}
-		pieces = append(pieces, frame)
-		total += len(frame)
+		pieces = append(pieces, piece)
+		total += len(piece)
 	}
 	n, err := st.sink.Write(pieces)
 	clear(pieces)

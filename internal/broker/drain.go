@@ -224,7 +224,7 @@ func (s *shard) part(st *Stream, why Reason) {
 // sayFarewell queues the last block of a stream that leaves.
 func (s *shard) sayFarewell(st *Stream) {
 	st.cursor = math.MaxUint64
-	s.enqueue(st, &event{frame: eventstream.AppendEnd(s.appendRetry(nil))})
+	s.enqueue(st, &event{frame: sealFrame(eventstream.AppendEnd(s.appendRetry(newBlock())), chunkRoom).last()})
 }
 
 // unlist takes a stream out of the shard's streams, or of those that leave.

@@ -159,7 +159,7 @@ func TestLagIsOfTheOldestEventThatWaits(t *testing.T) {
 		b := broker.New(cfg)
 		defer b.Close()
 		sink := stalled{make(chan struct{}), make(chan struct{})}
-		if err := b.NewStream(broker.Subscription{User: "alice"}).Start(sink, nil); err != nil {
+		if err := b.NewStream(broker.Subscription{User: "alice"}).Start(sink, broker.Opening{}); err != nil {
 			t.Fatal(err)
 		}
 		<-sink.held

@@ -104,7 +104,7 @@ func (h *history) append(e *event) {
 		h.lanes[e.audience] = l
 	}
 	l.push(e)
-	h.bytes += len(e.frame) + eventOverhead
+	h.bytes += len(e.frame.chunk) + eventOverhead
 	if e.ends != 0 {
 		heap.Push(&h.ending, e)
 	}
@@ -129,7 +129,7 @@ func (h *history) evict(now int64) {
 
 // forget takes e out of the log.
 func (h *history) forget(e *event) {
-	h.bytes -= len(e.frame) + eventOverhead
+	h.bytes -= len(e.frame.chunk) + eventOverhead
 	h.all.remove(e)
 	if e.ends != 0 {
 		heap.Remove(&h.ending, e.ending)
@@ -163,13 +163,13 @@ type Resumes struct {
 // the end of the log. The caller has b.mu.
 func (b *Broker) resume(st *Stream) {
 	st.cursor = b.seq
-	if st.lastID == "" {
+	if st.resume == nil {
 		return
 	}
-	seq, reset := b.find(st.lastID)
+	seq, reset := b.find(st.resume.lastID)
 	switch {
 	case reset != "":
-		st.reset = reset
+		st.resume.reset = reset
 		b.resumes.Resets[reset]++
 	case seq == b.seq:
 		b.resumes.Replayed++
@@ -266,7 +266,7 @@ func (b *Broker) look(st *Stream, dst []*event) (events []*event, cursor uint64,
 		e := lanes[next][0]
 		lanes[next] = lanes[next][1:]
 		dst = append(dst, e)
-		size += len(e.frame)
+		size += len(e.frame.chunk)
 	}
 	return dst, dst[len(dst)-1].seq, false, false
 }
@@ -283,7 +283,7 @@ func (b *Broker) walk(st *Stream, dst []*event) (events []*event, cursor uint64,
 		}
 		if st.wants(e.audience) {
 			dst = append(dst, e)
-			size += len(e.frame)
+			size += len(e.frame.chunk)
 		}
 	}
 	return dst, b.seq, true, false

@@ -6,15 +6,15 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// greeting is a stream's first block: what EventSource is to wait before it
-// reconnects, and the position that it starts from; or a reset that says why it
-// can't go on from lastID.
-func (s *shard) greeting(cursor uint64, reset, lastID string) *event {
-	block := s.appendRetry(nil)
-	if reset != "" {
-		return resetEvent(block, s.broker.id(cursor), reset, lastID)
+// greeting returns a stream's first block: the reconnection time, and the
+// position mark that the stream starts from, or a reset with the reason why the
+// stream can't resume.
+func (s *shard) greeting(cursor uint64, from *resumption) *event {
+	block := s.appendRetry(newBlock())
+	if from != nil && from.reset != "" {
+		return resetEvent(block, s.broker.id(cursor), from.reset, from.lastID)
 	}
-	return &event{frame: s.appendMark(block, cursor, "open")}
+	return &event{frame: sealFrame(eventstream.AppendMark(block, s.position(cursor)), chunkRoom)}
 }
 
 // appendRetry appends what EventSource is to wait before it reconnects, up to a
@@ -23,14 +23,11 @@ func (s *shard) appendRetry(dst []byte) []byte {
 	return eventstream.AppendRetry(dst, s.cfg.Retry-s.cfg.Retry/4+rand.N(s.cfg.Retry/2+1))
 }
 
-// appendMark appends the end of a block that tells the position and dispatches
-// nothing. Where there is no log a position is of no use, and a comment has to
-// do.
-func (s *shard) appendMark(dst []byte, cursor uint64, comment string) []byte {
+// position returns the id of a position mark, or none where there is no history
+// that a client could resume from.
+func (s *shard) position(cursor uint64) string {
 	if s.cfg.History.MaxEvents == 0 {
-		dst = eventstream.AppendComment(dst, comment)
-	} else {
-		dst = eventstream.AppendID(dst, s.broker.id(cursor))
+		return ""
 	}
-	return eventstream.AppendEnd(dst)
+	return s.broker.id(cursor)
 }

@@ -185,7 +185,7 @@ func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 // of its frame.
 type event struct {
 	seq   uint64 // 0: not of the order but the daemon's own, such as a heartbeat
-	frame []byte
+	frame frame
 	hole  bool // a peald.reset of events that were dropped here
 
 	audience Audience
@@ -199,26 +199,26 @@ type event struct {
 	recipients int32 // the streams that it was queued to; for taps
 }
 
-// encodeFields encodes all of m that doesn't depend on its id, behind idRoom
-// bytes that seal fills.
-func encodeFields(m *Message, idRoom int) []byte {
+// encodeFields encodes all of m that doesn't depend on its id, after room bytes
+// that seal fills.
+func encodeFields(m *Message, room int) []byte {
 	typ := m.Event
 	if typ == "" {
 		typ = m.Audience.defaultType()
 	}
-	buf := make([]byte, idRoom, idRoom+eventstream.FieldsSize(typ, m.Data)+6*strings.Count(m.Data, "\n"))
+	buf := make([]byte, room, room+eventstream.FieldsSize(typ, m.Data)+6*strings.Count(m.Data, "\n")+len(chunkEnd))
 	return eventstream.AppendFields(buf, typ, m.Data)
 }
 
 // seal writes the id field right before the fields that encodeFields wrote,
 // and returns the whole frame and the id.
-func seal(buf []byte, idRoom int, epoch string, seq uint64) (frame []byte, id string) {
+func seal(buf []byte, room int, epoch string, seq uint64) (f frame, id string) {
 	var scratch [64]byte
 	text := appendID(scratch[:0], epoch, seq)
 	id = string(text)
-	start := idRoom - len("id: ") - len(id) - len("\n")
+	start := room - len("id: ") - len(id) - len("\n")
 	eventstream.AppendID(buf[start:start], id)
-	return buf[start:], id
+	return sealFrame(buf, start), id
 }
 
 // appendID appends an id as it stands on the wire, "<epoch>-<sequence>".
@@ -254,10 +254,10 @@ func parseID(id string) (epoch string, seq uint64, err error) {
 
 // logName is what ids say of their log.
 type logName struct {
-	epoch  string
-	idRoom int // the room that any id field of the epoch fits in
+	epoch string
+	room  int // that the framing and any id field of the epoch fit in
 }
 
 func newLogName(epoch string) *logName {
-	return &logName{epoch, len("id: -\n") + len(epoch) + len("18446744073709551615")}
+	return &logName{epoch, chunkRoom + len("id: -\n") + len(epoch) + len("18446744073709551615")}
 }

@@ -7,9 +7,14 @@ type queue struct {
 	head   int32 // events before it are out
 	offset int32 // bytes of events[head] that are out
 	bytes  int   // bytes of all events that wait, less offset
+
+	chunked bool // the stream sends frames as chunks
 }
 
 func (q *queue) len() int { return len(q.events) - int(q.head) }
+
+// size returns the bytes that e takes on the connection.
+func (q *queue) size(e *event) int { return e.frame.size(q.chunked) }
 
 // push appends e, borrowing memory from spare if the queue has none.
 func (q *queue) push(e *event, spare *spareQueues) {
@@ -22,7 +27,7 @@ func (q *queue) push(e *event, spare *spareQueues) {
 		q.events, q.head = q.events[:n], 0
 	}
 	q.events = append(q.events, e)
-	q.bytes += len(e.frame)
+	q.bytes += q.size(e)
 }
 
 // advance takes n written bytes off the front, and returns how many events of
@@ -33,7 +38,7 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 	delays.begin()
 	for n > 0 {
 		e := q.events[q.head]
-		left := len(e.frame) - int(q.offset)
+		left := q.size(e) - int(q.offset)
 		if n < left {
 			q.offset += int32(n)
 			return events, last
@@ -68,7 +73,7 @@ func (q *queue) dropOldest() *event {
 	copy(q.events[head+1:i+1], q.events[head:i])
 	q.events[head] = nil
 	q.head++
-	q.bytes -= len(e.frame)
+	q.bytes -= q.size(e)
 	return e
 }
 
@@ -79,7 +84,7 @@ func (q *queue) markHole(reset *event, spare *spareQueues) {
 	i := q.oldest()
 	if i > int(q.head) && q.events[i-1].hole {
 		q.events = q.events[:len(q.events)-1]
-		q.bytes -= len(reset.frame)
+		q.bytes -= q.size(reset)
 		return
 	}
 	copy(q.events[i+1:], q.events[i:len(q.events)-1])
@@ -113,7 +118,7 @@ func (q *queue) conflate(next string) (dropped int) {
 		e := q.events[i]
 		if e.conflate != "" {
 			if newer[e.conflate] {
-				q.bytes -= len(e.frame)
+				q.bytes -= q.size(e)
 				dropped++
 				continue
 			}
@@ -148,7 +153,7 @@ func (q *queue) release(spare *spareQueues) {
 		clear(q.events)
 		spare.give(q.events[:0])
 	}
-	*q = queue{}
+	*q = queue{chunked: q.chunked}
 }
 
 // spareQueues are the shard's slices for queues that hold something.

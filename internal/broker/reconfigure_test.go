@@ -38,7 +38,7 @@ func TestHeartbeatChanges(t *testing.T) {
 					synctest.Wait()
 					now := make([]int, len(clients))
 					for i, c := range clients {
-						n := strings.Count(c.text(), ": heartbeat\n\n")
+						n := strings.Count(c.text(), "event: peald.mark\n")
 						now[i], seen[i] = n-seen[i], n
 					}
 					return now

@@ -78,7 +78,7 @@ func (b *Broker) Begin(epoch string, first uint64) {
 func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	log := b.log.Load()
-	buf := encodeFields(m, log.idRoom)
+	buf := encodeFields(m, log.room)
 	e := &event{audience: m.Audience, conflate: m.ConflateKey, seq: entry.Seq, at: entry.At.UnixNano()}
 	e.cost = int64(min(len(buf), maxBacklog))
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {

@@ -33,7 +33,7 @@ func TestAReplicaGivesOutTheLogsIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
-		if err := b.NewStream(broker.Subscription{}).Start(&client{}, nil); !errors.Is(err, broker.ErrSuspended) {
+		if err := b.NewStream(broker.Subscription{}).Start(&client{}, broker.Opening{}); !errors.Is(err, broker.ErrSuspended) {
 			t.Errorf("a stream joined before the log began: %v", err)
 		}
 		b.Begin("abc", 1024)
@@ -87,7 +87,7 @@ func TestASuspendedReplicaEndsItsStreamsAndTakesNone(t *testing.T) {
 			clients[i] = connect(t, b, broker.Subscription{}, -1)
 		}
 		b.Suspend(over)
-		if err := b.NewStream(broker.Subscription{}).Start(&client{}, nil); !errors.Is(err, broker.ErrSuspended) {
+		if err := b.NewStream(broker.Subscription{}).Start(&client{}, broker.Opening{}); !errors.Is(err, broker.ErrSuspended) {
 			t.Errorf("a stream joined: %v", err)
 		}
 		time.Sleep(over / 2)

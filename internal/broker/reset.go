@@ -22,5 +22,5 @@ func resetEvent(block []byte, id, reason, lastID string) *event {
 	if err != nil {
 		panic(err) // two strings can always be marshalled
 	}
-	return &event{hole: id == "", frame: eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data))}
+	return &event{hole: id == "", frame: sealFrame(eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data)), chunkRoom)}
 }

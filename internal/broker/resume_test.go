@@ -55,7 +55,7 @@ func TestResume(t *testing.T) {
 			if got := strings.Join(resumed.data(), " "); got != "1 2 3 4 5" {
 				t.Errorf("%s: resumed with %q, want 1 to 5", name, got)
 			}
-			if !strings.Contains(resumed.text(), "\nid: "+seen.ID+"\n\n") {
+			if !strings.Contains(resumed.text(), "\nevent: peald.mark\nid: "+seen.ID+"\ndata:\n\n") {
 				t.Errorf("%s: the stream begins with %.60q, want a mark of the position it resumes from", name, resumed.text())
 			}
 		}

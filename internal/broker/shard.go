@@ -165,7 +165,7 @@ func (s *shard) takeMail() (all bool) {
 		if it.kind == deliver {
 			s.taken++
 			s.takenEvents++
-			s.takenBytes += len(it.event.frame)
+			s.takenBytes += len(it.event.frame.chunk)
 		}
 		s.handle(it)
 		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
@@ -218,7 +218,7 @@ func (s *shard) handle(it *item) {
 			s.drop(st, HungUp)
 		}
 	case disconnect:
-		it.group.each(func(st *Stream) { s.drop(st, Disconnected) })
+		it.group.each(func(st *Stream) { s.finish(st, Disconnected) })
 	case reconfigure:
 		s.reconfigure()
 	case beginDrain:
@@ -233,7 +233,7 @@ func (s *shard) handle(it *item) {
 	case cutAll:
 		s.begun++
 		for _, st := range slices.Backward(s.streams) {
-			s.drop(st, Suspended)
+			s.finish(st, Suspended)
 		}
 		for _, st := range slices.Backward(s.drains.leaving) {
 			s.drop(st, Suspended)
@@ -253,11 +253,11 @@ func (s *shard) open(st *Stream, preamble *event) {
 	}
 	s.figures.connections.Add(1)
 	s.figures.connected.Add(1)
-	if len(preamble.frame) > 0 {
+	if len(preamble.frame.chunk) > 0 {
 		s.enqueue(st, preamble)
 	}
-	s.enqueue(st, s.greeting(st.cursor, st.reset, st.lastID))
-	st.lastID = ""
+	s.enqueue(st, s.greeting(st.cursor, st.resume))
+	st.resume = nil
 	if st.behind {
 		s.catchUp(st)
 	}
@@ -275,6 +275,23 @@ func (s *shard) open(st *Stream, preamble *event) {
 	// A random phase spreads the heartbeats of streams that came together.
 	beat := int64(s.cfg.Heartbeat)
 	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
+}
+
+// finish closes a stream in good order: what waits for it goes out as far as
+// its connection takes it at once, and then the end of the body. Whatever it
+// doesn't take, the client misses and resumes.
+func (s *shard) finish(st *Stream, why Reason) {
+	if !st.closed && !st.blocked && !st.leaving {
+		if st.queue.len() > 0 {
+			s.flush(st)
+		}
+		// Where the queue is larger than one write, the body ends between two
+		// events all the same.
+		if q := &st.queue; !st.closed && !st.blocked && q.chunked && q.offset == 0 {
+			_, _ = st.sink.Write([][]byte{[]byte(lastChunk)})
+		}
+	}
+	s.drop(st, why)
 }
 
 // drop ends a stream. It does nothing to one that has ended.
@@ -321,11 +338,11 @@ func (s *shard) onTick() {
 	// the mail is taken: so the mark is ahead of nothing for a stream whose
 	// queue is empty.
 	head := s.broker.head()
+	id := ""
 	if s.takeMail() {
-		s.heartbeat = &event{frame: s.appendMark(nil, head, "heartbeat")}
-	} else {
-		s.heartbeat = &event{frame: eventstream.AppendEnd(eventstream.AppendComment(nil, "heartbeat"))}
+		id = s.position(head)
 	}
+	s.heartbeat = &event{frame: sealFrame(eventstream.AppendMark(newBlock(), id), chunkRoom)}
 	s.wheel.advance(s.now, s.onDue)
 	oldest := s.now - int64(s.cfg.WriteTimeout)
 	n := 0
@@ -350,7 +367,7 @@ func (s *shard) onDue(st *Stream) int64 {
 	case st.closed:
 		return 0
 	case st.expires != 0 && st.expires <= s.now:
-		s.drop(st, Expired)
+		s.finish(st, Expired)
 		return 0
 	case st.queue.len() == 0 && !st.behind && s.now-st.lastSent > beat/4:
 		s.enqueue(st, s.heartbeat)

@@ -3,6 +3,8 @@ package broker_test
 import (
 	"bytes"
 	"errors"
+	"io"
+	"net/http/httputil"
 	"sync"
 	"testing"
 	"time"
@@ -26,14 +28,15 @@ func config() broker.Config {
 // client is a sink and the client at its other end in one. Room is what its
 // connection takes before it is full.
 type client struct {
-	mu     sync.Mutex
-	stream *broker.Stream
-	got    bytes.Buffer
-	room   int // -1: without end
-	writes int
-	ended  bool
-	reason broker.Reason
-	err    error
+	mu      sync.Mutex
+	chunked bool
+	stream  *broker.Stream
+	got     bytes.Buffer
+	room    int // -1: without end
+	writes  int
+	ended   bool
+	reason  broker.Reason
+	err     error
 }
 
 func (c *client) Write(pieces [][]byte) (n int, _ error) {
@@ -88,17 +91,46 @@ func (c *client) end() (bool, broker.Reason) {
 	return c.ended, c.reason
 }
 
+// text returns the body as far as it has arrived, without the chunked coding.
 func (c *client) text() string {
+	body, _ := c.body()
+	return body
+}
+
+// body returns what text does, and errBodyEnd if the body has come to its end.
+func (c *client) body() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.got.String()
+	if !c.chunked {
+		return c.got.String(), nil
+	}
+	var body bytes.Buffer
+	_, err := body.ReadFrom(eofReader{httputil.NewChunkedReader(bytes.NewReader(c.got.Bytes()))})
+	return body.String(), err
+}
+
+// eofReader makes the end of a chunked body an error that ReadFrom returns.
+type eofReader struct{ io.Reader }
+
+var errBodyEnd = errors.New("the body has ended")
+
+func (r eofReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err == io.EOF { //nolint:errorlint // a reader returns it as it is
+		err = errBodyEnd
+	}
+	return n, err
 }
 
 type received struct{ typ, data, id string }
 
-// events are what an EventSource would have dispatched.
+// events returns what an EventSource would have dispatched, but for position
+// marks, which no page listens for.
 func (c *client) events() (events []received) {
 	d := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
+		if string(e.Type) == eventstream.MarkType {
+			return
+		}
 		events = append(events, received{string(e.Type), string(e.Data), string(e.ID)})
 	}}
 	_, _ = d.Write([]byte(c.text()))
@@ -116,10 +148,23 @@ func (c *client) data() (data []string) {
 func connect(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
 	t.Helper()
 	c := &client{room: room, stream: b.NewStream(sub)}
-	if err := c.stream.Start(c, nil); err != nil {
+	c.start(t, broker.Opening{})
+	return c
+}
+
+// connectChunked is connect over a connection with the chunked coding.
+func connectChunked(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
+	t.Helper()
+	c := &client{room: room, chunked: true, stream: b.NewStream(sub)}
+	c.start(t, broker.Opening{Chunked: true})
+	return c
+}
+
+func (c *client) start(t *testing.T, o broker.Opening) {
+	t.Helper()
+	if err := c.stream.Start(c, o); err != nil {
 		t.Fatalf("start a stream: %v", err)
 	}
-	return c
 }
 
 func publish(t *testing.T, b *broker.Broker, m broker.Message) broker.Receipt {

@@ -80,8 +80,8 @@ type Stream struct {
 	account *account       // nil for an anonymous stream
 	topics  *subscriptions // nil for a stream without
 	sink    Sink
-	lastID  string // what the client got last, before the stream has joined
-	matched uint64 // the last event that was for one of its patterns; guarded by Broker.mu
+	resume  *resumption // before the stream has joined; nil without a last event id
+	matched uint64      // the last event that was for one of its patterns; guarded by Broker.mu
 
 	// What follows belongs to the shard's goroutine.
 
@@ -101,7 +101,12 @@ type Stream struct {
 	leaving  bool   // ends once the queue is out
 	left     bool   // the broker no longer counts it
 	why      Reason // for which it is leaving
-	reset    string // why the stream could not go on from lastID
+}
+
+// resumption is what a stream resumes from.
+type resumption struct {
+	lastID string // the last event that the client got
+	reset  string // why the stream can't resume from lastID, if it can't
 }
 
 // subscriptions are a stream's topics.
@@ -113,7 +118,10 @@ type subscriptions struct {
 
 // NewStream prepares a stream, which holds nothing until it is started.
 func (b *Broker) NewStream(sub Subscription) *Stream {
-	st := &Stream{shard: b.shardFor(sub.User), index: -1, lastID: sub.LastEventID}
+	st := &Stream{shard: b.shardFor(sub.User), index: -1}
+	if sub.LastEventID != "" {
+		st.resume = &resumption{lastID: sub.LastEventID}
+	}
 	if len(sub.Topics) > 0 {
 		st.topics = &subscriptions{
 			names:    sub.Topics,
@@ -133,13 +141,25 @@ func (b *Broker) NewStream(sub Subscription) *Stream {
 // Shard returns the number of the shard that the stream belongs to.
 func (st *Stream) Shard() int { return st.shard.number }
 
-// Start opens the stream onto sink: preamble goes out first, then the stream's
+// Opening is how a stream begins on its connection.
+type Opening struct {
+	// Head goes out before everything else, as it is; usually the head of a
+	// response.
+	Head []byte
+	// Chunked sends each block as a chunk of HTTP/1.1's chunked transfer
+	// coding, and the last chunk at the end of a stream that is closed in good
+	// order. Otherwise the sink gets bare blocks.
+	Chunked bool
+}
+
+// Start opens the stream onto sink: o.Head goes out first, then the stream's
 // first block, then events. It returns ErrClosed once the broker is closing, and
-// ErrSuspended while it takes no streams; the sink is then the caller's to close. From here on the shard alone closes
-// it.
-func (st *Stream) Start(sink Sink, preamble []byte) error {
+// ErrSuspended while it takes no streams; the caller must close the sink then.
+// After Start has succeeded only the stream's shard closes it.
+func (st *Stream) Start(sink Sink, o Opening) error {
 	st.sink = sink
-	return st.shard.broker.join(st, &event{frame: preamble})
+	st.queue.chunked = o.Chunked
+	return st.shard.broker.join(st, &event{frame: rawFrame(o.Head)})
 }
 
 // Ready tells the stream's shard that the sink can take more bytes, after a

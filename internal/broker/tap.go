@@ -165,7 +165,7 @@ func (t *Tap) catchUp() {
 		t.cursor = e.seq
 		if t.wants(e.audience) {
 			t.waiting = append(t.waiting, e)
-			t.bytes += len(e.frame)
+			t.bytes += len(e.frame.chunk)
 		}
 	}
 	t.behind = false
@@ -192,14 +192,14 @@ func (b *Broker) tapped(e *event) {
 			continue
 		}
 		// Who reads too slowly gets what is newest.
-		if len(t.waiting) == tapEvents || t.bytes+len(e.frame) > tapBytes && len(t.waiting) > 0 {
+		if len(t.waiting) == tapEvents || t.bytes+len(e.frame.chunk) > tapBytes && len(t.waiting) > 0 {
 			t.gap.Reason = "overflow"
 			t.gap.Messages += len(t.waiting)
 			clear(t.waiting)
 			t.waiting, t.bytes = t.waiting[:0], 0
 		}
 		t.waiting = append(t.waiting, e)
-		t.bytes += len(e.frame)
+		t.bytes += len(e.frame.chunk)
 		if len(t.waiting) == 1 {
 			t.wake()
 		}
@@ -212,6 +212,6 @@ func (e *event) tapped() Tapped {
 	decoder := eventstream.Decoder{OnEvent: func(d eventstream.Event) {
 		m.ID, m.Event, m.Data = string(d.ID), string(d.Type), string(d.Data)
 	}}
-	_, _ = decoder.Write(e.frame)
+	_, _ = decoder.Write(e.frame.block())
 	return m
 }

@@ -34,7 +34,7 @@ func BenchmarkBroadcast(b *testing.B) {
 		b.Helper()
 		var pieces atomic.Int64
 		for i := range streams {
-			if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, nil); err != nil {
+			if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, broker.Opening{}); err != nil {
 				b.Fatal(err)
 			}
 		}

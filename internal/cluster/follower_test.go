@@ -49,11 +49,14 @@ func (f *follower) open(ctx context.Context, m *member, node int) error {
 		return err
 	}
 	stream := m.broker.NewStream(broker.Subscription{User: f.user, Topics: f.topics, LastEventID: f.lastID})
-	if err := stream.Start(to, nil); err != nil {
+	if err := stream.Start(to, broker.Opening{}); err != nil {
 		return err
 	}
 	f.node, f.wire, f.stream = node, to, stream
 	f.decoder = &eventstream.Decoder{OnEvent: func(e eventstream.Event) {
+		if string(e.Type) == eventstream.MarkType {
+			return
+		}
 		f.got = append(f.got, arrived{sequence(string(e.ID)), string(e.Data), string(e.Type) == "peald.reset", node})
 	}}
 	return nil

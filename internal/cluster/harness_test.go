@@ -203,6 +203,9 @@ func (m *member) connect(tb testing.TB, sub broker.Subscription) *client {
 	tb.Helper()
 	c := new(client)
 	c.decoder.OnEvent = func(e eventstream.Event) {
+		if string(e.Type) == eventstream.MarkType {
+			return
+		}
 		c.events = append(c.events, eventstream.Event{
 			Type: []byte(string(e.Type)), Data: []byte(string(e.Data)), ID: []byte(string(e.ID)),
 		})
@@ -210,7 +213,7 @@ func (m *member) connect(tb testing.TB, sub broker.Subscription) *client {
 	if err := m.broker.Await(context.Background(), sub.LastEventID); err != nil {
 		tb.Fatalf("open a stream: %v", err)
 	}
-	if err := m.broker.NewStream(sub).Start(c, nil); err != nil {
+	if err := m.broker.NewStream(sub).Start(c, broker.Opening{}); err != nil {
 		tb.Fatalf("start a stream: %v", err)
 	}
 	return c

@@ -41,9 +41,25 @@ func AppendEvent(dst []byte, id, event, data string) []byte {
 	return AppendFields(dst, event, data)
 }
 
-// AppendID appends the id field alone, without the end of a block. Followed
-// by [AppendEnd] it is a position mark: EventSource takes the id and
-// dispatches nothing, since the data buffer is empty (§9.2.6).
+// MarkType is the event type of position marks.
+const MarkType = "peald.mark"
+
+// AppendMark appends a position mark: a whole block that carries an id and no
+// data. Without an id it is a mere sign of life.
+//
+// The mark has a type and an empty data field, so that clients dispatch it as
+// an event nobody listens for. By the standard an id alone would do (§9.2.6
+// sets the last event id before it looks at the data), but Firefox, WebKitGTK
+// and several libraries keep the id of dispatched events only.
+func AppendMark(dst []byte, id string) []byte {
+	dst = append(dst, "event: "+MarkType+"\n"...)
+	if id != "" {
+		dst = AppendID(dst, id)
+	}
+	return append(dst, "data:\n\n"...)
+}
+
+// AppendID appends the id field alone, without the end of a block.
 func AppendID(dst []byte, id string) []byte {
 	dst = append(dst, "id: "...)
 	dst = append(dst, id...)

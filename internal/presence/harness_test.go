@@ -145,7 +145,7 @@ type tester interface {
 func (m *member) connect(tb tester, user string, topics ...string) (hangUp func()) {
 	tb.Helper()
 	st := m.broker.NewStream(broker.Subscription{User: user, Topics: topics})
-	if err := st.Start(sink{}, nil); err != nil {
+	if err := st.Start(sink{}, broker.Opening{}); err != nil {
 		tb.Fatalf("start a stream: %v", err)
 	}
 	return st.HangUp

@@ -1,0 +1,68 @@
+package broker
+
+import "strconv"
+
+// frame is one block of a stream in the bytes that all streams share. It is
+// laid out as a chunk of HTTP/1.1's chunked transfer coding (RFC 9112 §7.1),
+// of which the block itself is a part: a stream sends either form, and neither
+// is copied for it.
+type frame struct {
+	chunk []byte
+	lead  uint8 // bytes of chunk before the block
+	tail  uint8 // bytes of chunk after the block
+}
+
+const (
+	// chunkRoom is the room for the line before a chunk's data: a size of up
+	// to eight hexadecimal digits, and CRLF.
+	chunkRoom = 8 + 2
+	// chunkEnd follows a chunk's data.
+	chunkEnd = "\r\n"
+	// lastChunk ends a body.
+	lastChunk = "0\r\n\r\n"
+)
+
+// newBlock returns a buffer to append a block to, with room for its frame.
+// [sealFrame] makes the frame.
+func newBlock() []byte { return make([]byte, chunkRoom, 128) }
+
+// sealFrame makes a frame of the block at buf[start:], where start is at least
+// chunkRoom. It writes to the bytes right before the block, and appends to it.
+func sealFrame(buf []byte, start int) frame {
+	var scratch [chunkRoom]byte
+	line := strconv.AppendInt(scratch[:0], int64(len(buf)-start), 16)
+	line = append(line, "\r\n"...)
+	copy(buf[start-len(line):], line)
+	buf = append(buf, chunkEnd...)
+	return frame{chunk: buf[start-len(line):], lead: uint8(len(line)), tail: uint8(len(chunkEnd))}
+}
+
+// last returns the frame with the end of the body behind it.
+func (f frame) last() frame {
+	f.chunk = append(f.chunk, lastChunk...)
+	f.tail += uint8(len(lastChunk))
+	return f
+}
+
+// rawFrame returns a frame of bytes that are the same in both forms, such as
+// the head of a response.
+func rawFrame(p []byte) frame { return frame{chunk: p} }
+
+// block returns the block without its framing.
+func (f *frame) block() []byte { return f.chunk[f.lead : len(f.chunk)-int(f.tail)] }
+
+// bytes returns what a stream sends.
+func (f *frame) bytes(chunked bool) []byte {
+	if chunked {
+		return f.chunk
+	}
+	return f.block()
+}
+
+// size returns the length of bytes.
+func (f *frame) size(chunked bool) int {
+	if chunked {
+		return len(f.chunk)
+	}
+	return len(f.chunk) - int(f.lead) - int(f.tail)
+}
