@@ -36,6 +36,8 @@ func (s *session) benchChaos(ctx context.Context, cfg bench.ChaosConfig) error {
 			"published", fmt.Sprintf("%d messages in %.1fs, %.1f/s", r.Published, r.Seconds, r.Rate),
 			"delivered", fmt.Sprintf("%d of %d", r.Received-r.Doubled-r.Misrouted, r.Expected),
 			"faults", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d misdirected, %d resets", r.Lost, r.Doubled, r.OutOfOrder, r.Misrouted, r.Resets),
+			"clients that keep every id", chaosReader(r.Readers["every_id"]),
+			"clients that keep ids of dispatched events", chaosReader(r.Readers["dispatched_ids"]),
 		)
 	})
 }
@@ -45,6 +47,10 @@ func comingBack(r *bench.MassResumeResult) string {
 		return "none with all that it missed"
 	}
 	return fmt.Sprintf("p50 %s, p99 %s, the last after %s", r.P50.Round(time.Millisecond), r.P99.Round(time.Millisecond), r.Took.Round(time.Millisecond))
+}
+
+func chaosReader(r bench.ChaosReader) string {
+	return fmt.Sprintf("%d streams, %d lost and %d doubled of %d", r.Clients, r.Lost, r.Doubled, r.Expected)
 }
 
 func chaosStreams(r *bench.ChaosResult) string {

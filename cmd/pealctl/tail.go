@@ -115,8 +115,8 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	connection.Buffer(nil, longest)
 	seen := 0
 	connection.SubscribeToAll(func(e sse.Event) {
-		// The library calls back for blocks without data too, which only carry
-		// an id or a retry. EventSource dispatches nothing for them.
+		// Position marks have no data, and neither have blocks that only carry
+		// an id or a retry, for which the library calls back too.
 		if e.Data == "" || ctx.Err() != nil {
 			return
 		}

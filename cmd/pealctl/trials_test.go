@@ -28,6 +28,11 @@ func TestTrialsThroughTheDaemon(t *testing.T) {
 	if chaos.Cuts < 50 || chaos.Published != 600 || chaos.Received != chaos.Expected || chaos.Expected < 600 || chaos.Faults() != "" {
 		t.Errorf("chaos found %+v, want cuts and all 600 messages where they belong", chaos)
 	}
+	for _, reader := range []string{"every_id", "dispatched_ids"} {
+		if got := chaos.Readers[reader]; got.Clients != 25 || got.Expected == 0 || got.Lost != 0 {
+			t.Errorf("of clients that keep %s chaos found %+v, want 25 that lost nothing", reader, got)
+		}
+	}
 
 	r = pealctl(t, at("--resume", "5", "--clients", "50", "--users", "10"))
 	var resume bench.MassResumeResult

@@ -74,6 +74,20 @@ type ChaosResult struct {
 	Doubled    int64 `json:"doubled"`
 	OutOfOrder int64 `json:"out_of_order"`
 	Misrouted  int64 `json:"misdirected"`
+
+	// Readers are the results by what clients resume from: "every_id" is the
+	// half that keeps the id of every block, as Chromium does, and
+	// "dispatched_ids" the half that keeps those of dispatched events, as
+	// Firefox and WebKitGTK do.
+	Readers map[string]ChaosReader `json:"readers"`
+}
+
+// ChaosReader is what a trial found for one kind of client.
+type ChaosReader struct {
+	Clients  int   `json:"clients"`
+	Expected int64 `json:"expected"`
+	Lost     int64 `json:"lost"`
+	Doubled  int64 `json:"doubled"`
 }
 
 // Faults says in a sentence what went wrong, or nothing.
@@ -129,9 +143,9 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 		if err != nil {
 			return nil, fmt.Errorf("token of a client: %w", err)
 		}
-		c.clients = append(c.clients, &chaosClient{
-			chaos: c, stream: newResumable(address, token, topic), prefix: "chaos " + c.run + " ",
-		})
+		stream := newResumable(address, token, topic)
+		stream.keeps = keeps(i % 2) //nolint:gosec // 0 or 1
+		c.clients = append(c.clients, &chaosClient{chaos: c, stream: stream, prefix: "chaos " + c.run + " "})
 	}
 	return c.try(ctx, messages)
 }
@@ -273,6 +287,7 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 	r := &ChaosResult{
 		Clients: len(c.clients), Published: c.messages, Seconds: took.Seconds(), Rate: float64(c.messages) / took.Seconds(),
 		Cuts: c.cuts.Load(), Expected: expected, Received: c.received.Load(), Resets: c.resets.Load(), Refused: c.refused.Load(),
+		Readers: make(map[string]ChaosReader),
 	}
 	for i, client := range c.clients {
 		want := slices.Concat(c.toAll, c.toUser[i], c.toTopic[i%c.cfg.Topics])
@@ -283,7 +298,7 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 		got := slices.Clone(client.got)
 		slices.Sort(got)
 		distinct := slices.Compact(slices.Clone(got))
-		r.Doubled += int64(len(got) - len(distinct))
+		doubled := int64(len(got) - len(distinct))
 		common := 0
 		for _, n := range distinct {
 			if _, ok := slices.BinarySearch(want, n); ok {
@@ -292,7 +307,16 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 				r.Misrouted++
 			}
 		}
-		r.Lost += int64(len(want) - common)
+		lost := int64(len(want) - common)
+		r.Lost += lost
+		r.Doubled += doubled
+
+		of := r.Readers[client.stream.keeps.String()]
+		of.Clients++
+		of.Expected += int64(len(want))
+		of.Lost += lost
+		of.Doubled += doubled
+		r.Readers[client.stream.keeps.String()] = of
 	}
 	return r
 }

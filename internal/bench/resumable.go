@@ -20,8 +20,24 @@ import (
 type resumable struct {
 	address string // host:port
 	request string // up to the header's last line
+	keeps   keeps
 	lastID  string
 }
+
+// keeps is which ids a client resumes from.
+type keeps uint8
+
+const (
+	// everyID: that of the last block that had one, as in the standard
+	// (WHATWG HTML §9.2.6) and in Chromium.
+	everyID keeps = iota
+	// dispatchedIDs: that of the last event that was dispatched, as in Firefox
+	// and WebKitGTK.
+	dispatchedIDs
+)
+
+// String returns the name of the policy in results.
+func (k keeps) String() string { return [...]string{"every_id", "dispatched_ids"}[k] }
 
 func newResumable(address *url.URL, token, topic string) *resumable {
 	target := *address
@@ -77,17 +93,22 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the server answers %s", resp.Status)
 	}
-	decoder := eventstream.Decoder{OnEvent: func(e eventstream.Event) { onEvent(e.Type, e.Data) }}
-	defer func() {
-		if id := decoder.LastEventID(); id != "" {
-			s.lastID = id
+	decoder := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
+		if s.keeps == dispatchedIDs && len(e.ID) > 0 {
+			s.lastID = string(e.ID)
 		}
-	}()
+		if string(e.Type) != eventstream.MarkType {
+			onEvent(e.Type, e.Data)
+		}
+	}}
 	buf := make([]byte, piece)
 	for {
 		n, err := resp.Body.Read(buf)
 		_, _ = decoder.Write(buf[:n])
-		if decoder.LastEventID() != "" {
+		if id := decoder.LastEventID(); s.keeps == everyID && id != "" {
+			s.lastID = id
+		}
+		if s.lastID != "" {
 			onPosition()
 		}
 		if err != nil {
