@@ -140,6 +140,7 @@ func rooms() []archtest.Room {
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},
+		{Path: "internal/browsertest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
 	}

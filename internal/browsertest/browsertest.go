@@ -1,0 +1,123 @@
+// Package browsertest drives real browsers in tests: Chromium over its DevTools
+// protocol, Firefox over WebDriver BiDi, and WebKitGTK over WebDriver.
+//
+// A package that uses it runs its tests with [Main]:
+//
+//	func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
+package browsertest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// Kind is a kind of browser.
+type Kind string
+
+// The browsers that tests run in.
+const (
+	Chromium Kind = "Chromium"
+	Firefox  Kind = "Firefox"
+	WebKit   Kind = "WebKit"
+)
+
+// Kinds returns all kinds of browsers.
+func Kinds() []Kind { return []Kind{Chromium, Firefox, WebKit} }
+
+// patience bounds each wait. It is long because machines that run tests are
+// busy: a browser can take seconds for what otherwise takes milliseconds.
+const patience = 60 * time.Second
+
+// Browser is a browser with cookies and storage of its own.
+type Browser struct {
+	Kind Kind
+
+	profile profile
+}
+
+// profile is what a Browser needs from a kind of browser.
+type profile interface {
+	open() (page, error)
+	close() error
+}
+
+// Each runs test in every kind of browser, as parallel subtests.
+func Each(t *testing.T, test func(t *testing.T, b *Browser)) {
+	t.Helper()
+
+	for _, kind := range Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			test(t, Start(t, kind))
+		})
+	}
+}
+
+// Start returns a browser that is closed when the test ends. It accepts every
+// TLS certificate. Where the browser isn't installed, the test is skipped, or
+// with CI set it fails.
+//
+// The tests of a process share one Chromium and one Firefox, in which each
+// Browser is a profile. A WebKit is a process of its own.
+func Start(tb testing.TB, kind Kind) *Browser {
+	tb.Helper()
+
+	var (
+		opened profile
+		err    error
+	)
+
+	switch kind {
+	case Chromium:
+		program := pealdtest.Program(tb, "chromium", "chromium-browser", "google-chrome")
+		opened, err = running.newChromiumProfile(program)
+	case Firefox:
+		program := pealdtest.Program(tb, "firefox-esr", "firefox")
+		opened, err = running.newFirefoxProfile(program)
+	case WebKit:
+		programs := webkitPrograms{
+			driver:  pealdtest.Program(tb, "WebKitWebDriver"),
+			browser: miniBrowser(tb),
+			display: pealdtest.Program(tb, "Xvfb"),
+		}
+		opened, err = running.newWebKit(programs)
+	default:
+		tb.Fatalf("unknown kind of browser %q", kind)
+	}
+
+	if err != nil {
+		tb.Fatalf("starting %s: %v", kind, err)
+	}
+
+	tb.Cleanup(func() {
+		if err := opened.close(); err != nil {
+			tb.Errorf("closing %s: %v", kind, err)
+		}
+	})
+
+	return &Browser{Kind: kind, profile: opened}
+}
+
+// NewTab opens an empty tab. It is closed with the browser.
+func (b *Browser) NewTab(tb testing.TB) *Tab {
+	tb.Helper()
+
+	opened, err := b.profile.open()
+	if err != nil {
+		tb.Fatalf("%s: opening a tab: %v", b.Kind, err)
+	}
+
+	return &Tab{kind: b.Kind, page: opened}
+}
+
+// Open opens a page in a new tab and returns once it is loaded.
+func (b *Browser) Open(tb testing.TB, url string) *Tab {
+	tb.Helper()
+
+	tab := b.NewTab(tb)
+	tab.Open(tb, url)
+
+	return tab
+}

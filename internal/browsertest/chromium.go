@@ -1,0 +1,183 @@
+package browsertest
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// chromium is a running Chromium.
+type chromium struct {
+	ctx    context.Context //nolint:containedctx // chromedp keeps its state in contexts.
+	cancel context.CancelFunc
+}
+
+func startChromium(program string) (*chromium, error) {
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+		chromedp.ExecPath(program),
+		// Its sandbox refuses to run as root, as which CI runs; the pages
+		// are the test's own.
+		chromedp.NoSandbox,
+		chromedp.DisableGPU,
+		chromedp.IgnoreCertErrors,
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-quic", true),
+	)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewContext(allocator)
+	c := &chromium{ctx, func() {
+		cancel()
+		cancelAllocator()
+	}}
+
+	if err := chromedp.Do(ctx); err != nil {
+		c.cancel()
+
+		return nil, err
+	}
+
+	return c, nil
+}
+
+func (c *chromium) stop() {
+	_ = chromedp.Cancel(c.ctx)
+	c.cancel()
+}
+
+// chromiumProfile is a browser context of a Chromium.
+type chromiumProfile struct {
+	chromium *chromium
+	first    context.Context //nolint:containedctx // As above.
+	pages    []*chromiumPage
+}
+
+func (p *processes) newChromiumProfile(program string) (profile, error) {
+	c, err := p.chromium.get(func(string) (*chromium, error) { return startChromium(program) })
+	if err != nil {
+		return nil, err
+	}
+
+	return &chromiumProfile{chromium: c}, nil
+}
+
+func (c *chromiumProfile) open() (page, error) {
+	parent, options := c.first, []chromedp.ContextOption(nil)
+	if parent == nil {
+		parent, options = c.chromium.ctx, []chromedp.ContextOption{chromedp.WithNewBrowserContext()}
+	}
+
+	ctx, cancel := chromedp.NewContext(parent, options...)
+	opened := &chromiumPage{ctx: ctx, cancel: cancel}
+
+	// Without a timeout, since the tab ends with the context of its first action.
+	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 1024)); err != nil {
+		cancel()
+
+		return nil, err
+	}
+
+	if c.first == nil {
+		c.first = ctx
+	}
+
+	c.pages = append(c.pages, opened)
+	opened.collectConsole()
+
+	return opened, nil
+}
+
+func (c *chromiumProfile) close() error {
+	for _, opened := range slices.Backward(c.pages) {
+		_ = opened.close() // It may have been closed before.
+	}
+
+	return nil
+}
+
+// chromiumPage is a tab of a Chromium.
+type chromiumPage struct {
+	ctx    context.Context //nolint:containedctx // As above.
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	lines []string // of the console
+
+	collecting sync.WaitGroup
+}
+
+func (p *chromiumPage) do(actions ...chromedp.Action[chromedp.Void]) error {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+
+	return chromedp.Do(ctx, actions...)
+}
+
+func (p *chromiumPage) open(url string) error { return p.do(chromedp.Navigate(url)) }
+
+func (p *chromiumPage) eval(expression string) (string, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+
+	return chromedp.Run(ctx, chromedp.Evaluate[string](expression))
+}
+
+func (p *chromiumPage) click(x, y int) error {
+	return p.do(chromedp.MouseClickXY(float64(x), float64(y)))
+}
+
+func (p *chromiumPage) press(keys string) error {
+	return p.do(chromedp.KeyEvent(strings.NewReplacer(
+		KeyBackspace, kb.Backspace, KeyTab, kb.Tab, KeyEnter, kb.Enter, KeyRight, kb.ArrowRight).Replace(keys)))
+}
+
+func (p *chromiumPage) resize(width, height int) error {
+	return p.do(chromedp.EmulateViewport(int64(width), int64(height)))
+}
+
+func (p *chromiumPage) collectConsole() {
+	messages := chromedp.Console(p.ctx)
+
+	p.collecting.Go(func() {
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+
+			if m.Type != chromedp.ConsoleLog && m.Type != chromedp.ConsoleInfo && m.Type != chromedp.ConsoleDebug {
+				p.mu.Lock()
+				p.lines = append(p.lines, m.String())
+				p.mu.Unlock()
+			}
+		}
+	})
+}
+
+func (p *chromiumPage) console() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	return slices.Clone(p.lines)
+}
+
+func (p *chromiumPage) close() error {
+	err := chromedp.Cancel(p.ctx)
+
+	p.cancel()
+	p.collecting.Wait()
+
+	return err
+}
+
+// Chromium returns the context of a Chromium's tab, for what chromedp can do
+// and WebDriver can't. In other browsers it is nil.
+func (p *Tab) Chromium() context.Context {
+	if opened, ok := p.page.(*chromiumPage); ok {
+		return opened.ctx
+	}
+
+	return nil
+}

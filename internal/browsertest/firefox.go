@@ -1,0 +1,193 @@
+package browsertest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+)
+
+// firefox is a running Firefox. It needs no driver, since it speaks WebDriver
+// BiDi itself.
+type firefox struct {
+	*process
+	*bidi
+
+	mu      sync.Mutex
+	console map[string][]string // by browsing context
+}
+
+// firefoxPreferences keep the browser from talking to anyone but loopback, and
+// save processes: the pages are the test's own.
+const firefoxPreferences = `
+user_pref("network.proxy.type", 1);
+user_pref("network.proxy.http", "127.0.0.1");
+user_pref("network.proxy.http_port", 9);
+user_pref("network.proxy.ssl", "127.0.0.1");
+user_pref("network.proxy.ssl_port", 9);
+user_pref("dom.ipc.processCount", 1);
+user_pref("dom.ipc.processPrelaunch.enabled", false);
+user_pref("fission.autostart", false);
+user_pref("dom.min_background_timeout_value", 10);
+`
+
+func startFirefox(dir, program string) (*firefox, error) {
+	profile := filepath.Join(dir, "firefox")
+	if err := os.MkdirAll(profile, 0o700); err != nil {
+		return nil, err
+	}
+
+	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(firefoxPreferences), 0o600); err != nil {
+		return nil, err
+	}
+
+	started, err := startProcess([]string{"HOME=" + dir, "MOZ_CRASHREPORTER_DISABLE=1"}, program,
+		"--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0")
+	if err != nil {
+		return nil, err
+	}
+
+	f := &firefox{process: started, console: map[string][]string{}}
+	if err := f.connect(); err != nil {
+		started.stop()
+
+		return nil, err
+	}
+
+	return f, nil
+}
+
+func (f *firefox) connect() error {
+	address, err := f.waitForOutput(regexp.MustCompile(`WebDriver BiDi listening on (ws://\S+)`))
+	if err != nil {
+		return err
+	}
+
+	f.bidi, err = dialBiDi(address+"/session", f.logged)
+	if err != nil {
+		return err
+	}
+
+	err = f.call("session.new", object{"capabilities": object{"alwaysMatch": object{"acceptInsecureCerts": true}}}, nil)
+	if err != nil {
+		return err
+	}
+
+	return f.call("session.subscribe", object{"events": []string{"log.entryAdded"}}, nil)
+}
+
+// logged keeps an entry of the console.
+func (f *firefox) logged(_ string, params json.RawMessage) {
+	var entry struct {
+		Level, Text string
+		Source      struct{ Context string }
+	}
+
+	if json.Unmarshal(params, &entry) != nil || (entry.Level != "warn" && entry.Level != "error") {
+		return
+	}
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	f.console[entry.Source.Context] = append(f.console[entry.Source.Context], entry.Level+": "+entry.Text)
+}
+
+func (f *firefox) stop() {
+	f.bidi.close()
+	f.process.stop()
+}
+
+// firefoxProfile is a user context of a Firefox.
+type firefoxProfile struct {
+	firefox *firefox
+	context string
+}
+
+func (p *processes) newFirefoxProfile(program string) (profile, error) {
+	f, err := p.firefox.get(func(dir string) (*firefox, error) { return startFirefox(dir, program) })
+	if err != nil {
+		return nil, err
+	}
+
+	var made struct{ UserContext string }
+
+	if err := f.call("browser.createUserContext", object{}, &made); err != nil {
+		return nil, err
+	}
+
+	return &firefoxProfile{f, made.UserContext}, nil
+}
+
+func (f *firefoxProfile) open() (page, error) {
+	var made struct{ Context string }
+
+	// A page in a window of its own is visible, so its timers keep their pace.
+	err := f.firefox.call("browsingContext.create", object{"type": "window", "userContext": f.context}, &made)
+	if err != nil {
+		return nil, err
+	}
+
+	return &firefoxPage{f.firefox, made.Context}, nil
+}
+
+func (f *firefoxProfile) close() error {
+	return f.firefox.call("browser.removeUserContext", object{"userContext": f.context}, nil)
+}
+
+// firefoxPage is a window of a Firefox.
+type firefoxPage struct {
+	firefox *firefox
+	context string
+}
+
+func (p *firefoxPage) call(method string, params object, result any) error {
+	params["context"] = p.context
+
+	return p.firefox.call(method, params, result)
+}
+
+func (p *firefoxPage) open(url string) error {
+	return p.call("browsingContext.navigate", object{"url": url, "wait": "complete"}, nil)
+}
+
+func (p *firefoxPage) eval(expression string) (string, error) {
+	var reply struct {
+		Result           struct{ Value string }
+		ExceptionDetails struct{ Text string }
+		Type             string
+	}
+
+	err := p.firefox.call("script.evaluate", object{
+		"expression": expression, "target": object{"context": p.context}, "awaitPromise": false,
+	}, &reply)
+	if err == nil && reply.Type == "exception" {
+		err = fmt.Errorf("%s", strings.TrimSpace(reply.ExceptionDetails.Text))
+	}
+
+	return reply.Result.Value, err
+}
+
+func (p *firefoxPage) click(x, y int) error {
+	return p.call("input.performActions", object{"actions": clickActions(x, y)}, nil)
+}
+
+func (p *firefoxPage) press(keys string) error {
+	return p.call("input.performActions", object{"actions": keyActions(keys)}, nil)
+}
+
+func (p *firefoxPage) resize(width, height int) error {
+	return p.call("browsingContext.setViewport", object{"viewport": object{"width": width, "height": height}}, nil)
+}
+
+func (p *firefoxPage) console() []string {
+	p.firefox.mu.Lock()
+	defer p.firefox.mu.Unlock()
+
+	return append([]string(nil), p.firefox.console[p.context]...)
+}
+
+func (p *firefoxPage) close() error { return p.call("browsingContext.close", object{}, nil) }

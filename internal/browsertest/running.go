@@ -1,0 +1,82 @@
+package browsertest
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"testing"
+)
+
+// running holds what the tests of this process share.
+//
+//nolint:gochecknoglobals // Tests share nothing but their process.
+var running processes
+
+// Main runs the tests and then ends the browsers that they started. It returns
+// the exit code.
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "browsertest-")
+	if err != nil {
+		panic(err)
+	}
+
+	running.dir = dir
+
+	defer func() {
+		running.stop()
+		_ = os.RemoveAll(dir)
+	}()
+
+	return m.Run()
+}
+
+// processes starts each shared process when it is first needed.
+type processes struct {
+	dir string // for profiles; empty outside Main
+
+	chromium once[*chromium]
+	firefox  once[*firefox]
+	display  once[*display]
+}
+
+func (p *processes) stop() {
+	p.chromium.stop()
+	p.firefox.stop()
+	p.display.stop()
+}
+
+// once holds something that is started at most once.
+type once[T interface{ stop() }] struct {
+	mu      sync.Mutex
+	tried   bool
+	started T
+	err     error
+}
+
+var errNoMain = errors.New("the package's TestMain must call browsertest.Main")
+
+// get returns what start returned on the first call.
+func (o *once[T]) get(start func(dir string) (T, error)) (T, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+
+	if running.dir == "" {
+		return o.started, errNoMain
+	}
+
+	if !o.tried {
+		o.tried = true
+		o.started, o.err = start(running.dir)
+	}
+
+	return o.started, o.err
+}
+
+func (o *once[T]) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+
+	if o.tried && o.err == nil {
+		o.started.stop()
+	}
+}

@@ -1,0 +1,209 @@
+package browsertest
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"testing"
+
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// webkitPrograms holds the paths of the programs that a WebKit needs.
+type webkitPrograms struct{ driver, browser, display string }
+
+// miniBrowser returns the path of WebKitGTK's own browser.
+func miniBrowser(tb testing.TB) string {
+	tb.Helper()
+
+	found, err := filepath.Glob("/usr/lib/*/webkit2gtk-4.*/MiniBrowser")
+	if err != nil || len(found) == 0 {
+		pealdtest.Missingf(tb, "WebKitGTK's MiniBrowser is not installed (Debian has it in webkit2gtk-driver)")
+	}
+
+	return found[len(found)-1]
+}
+
+// display is an X server without a screen, since WebKitGTK has no headless
+// mode.
+type display struct {
+	*process
+
+	name string
+}
+
+func startDisplay(program string) (*display, error) {
+	// It picks a free number, which it writes to its standard output.
+	started, err := startProcess(nil, program, "-displayfd", "1", "-screen", "0", "1600x1400x24", "-nolisten", "tcp")
+	if err != nil {
+		return nil, err
+	}
+
+	number, err := started.waitForOutput(regexp.MustCompile(`(?m)^(\d+)\n`))
+	if err != nil {
+		started.stop()
+
+		return nil, err
+	}
+
+	return &display{started, ":" + number}, nil
+}
+
+// webkit is a running WebKitGTK with its driver.
+type webkit struct {
+	webdriver
+
+	driver *process
+
+	// mu guards the driver's choice of a window: a command is for the window
+	// that was switched to last.
+	mu      sync.Mutex
+	current string // handle of the window
+	unused  string // handle of the window that the browser started with
+}
+
+func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
+	screen, err := p.display.get(func(string) (*display, error) { return startDisplay(programs.display) })
+	if err != nil {
+		return nil, err
+	}
+
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+
+	_, port, _ := net.SplitHostPort(addr)
+
+	driver, err := startProcess([]string{"DISPLAY=" + screen.name, "GDK_BACKEND=x11", "HOME=" + p.dir},
+		programs.driver, "--host=127.0.0.1", "--port="+port)
+	if err != nil {
+		return nil, err
+	}
+
+	w := &webkit{webdriver: webdriver{"http://" + addr}, driver: driver}
+	if err := w.connect(programs.browser); err != nil {
+		driver.stop()
+
+		return nil, fmt.Errorf("%w\n%s", err, &driver.log)
+	}
+
+	return w, nil
+}
+
+func (w *webkit) connect(browser string) error {
+	if !pealdtest.Eventually(patience, func() bool {
+		return w.driver.hasEnded() || w.call(http.MethodGet, "/status", nil, nil) == nil
+	}) {
+		return fmt.Errorf("%s doesn't answer", w.base)
+	}
+
+	var made struct{ SessionID string }
+
+	err := w.call(http.MethodPost, "/session", object{"capabilities": object{"alwaysMatch": object{
+		"acceptInsecureCerts":      true,
+		"webkitgtk:browserOptions": object{"binary": browser, "args": []string{"--automation"}},
+	}}}, &made)
+	if err != nil {
+		return err
+	}
+
+	w.base += "/session/" + made.SessionID
+
+	if err := w.call(http.MethodGet, "/window", nil, &w.current); err != nil {
+		return err
+	}
+
+	w.unused = w.current
+
+	return nil
+}
+
+// freeAddr returns an address on loopback that nobody listens on.
+func freeAddr() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It ends at once.
+	if err != nil {
+		return "", err
+	}
+
+	return listener.Addr().String(), listener.Close()
+}
+
+func (w *webkit) open() (page, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	handle := w.unused
+	w.unused = ""
+
+	if handle == "" {
+		var made struct{ Handle string }
+
+		if err := w.call(http.MethodPost, "/window/new", object{"type": "window"}, &made); err != nil {
+			return nil, err
+		}
+
+		handle = made.Handle
+	}
+
+	return &webkitPage{w, handle}, nil
+}
+
+func (w *webkit) close() error {
+	err := w.call(http.MethodDelete, "", nil, nil)
+
+	w.driver.stop()
+
+	return err
+}
+
+// webkitPage is a window of a WebKit.
+type webkitPage struct {
+	webkit *webkit
+	handle string
+}
+
+// call sends a command for this window.
+func (p *webkitPage) call(method, path string, params object, value any) error {
+	p.webkit.mu.Lock()
+	defer p.webkit.mu.Unlock()
+
+	if p.webkit.current != p.handle {
+		if err := p.webkit.call(http.MethodPost, "/window", object{"handle": p.handle}, nil); err != nil {
+			return err
+		}
+
+		p.webkit.current = p.handle
+	}
+
+	return p.webkit.call(method, path, params, value)
+}
+
+func (p *webkitPage) open(url string) error {
+	return p.call(http.MethodPost, "/url", object{"url": url}, nil)
+}
+
+func (p *webkitPage) eval(expression string) (value string, err error) {
+	err = p.call(http.MethodPost, "/execute/sync", object{"script": "return (" + expression + ")", "args": []any{}}, &value)
+
+	return value, err
+}
+
+func (p *webkitPage) click(x, y int) error {
+	return p.call(http.MethodPost, "/actions", object{"actions": clickActions(x, y)}, nil)
+}
+
+func (p *webkitPage) press(keys string) error {
+	return p.call(http.MethodPost, "/actions", object{"actions": keyActions(keys)}, nil)
+}
+
+func (p *webkitPage) resize(width, height int) error {
+	return p.call(http.MethodPost, "/window/rect", object{"width": width, "height": height}, nil)
+}
+
+func (p *webkitPage) console() []string { return nil }
+
+func (p *webkitPage) close() error { return p.call(http.MethodDelete, "/window", nil, nil) }
