@@ -78,7 +78,8 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 
 	_, port, _ := net.SplitHostPort(addr)
 
-	driver, err := startProcess([]string{"DISPLAY=" + screen.name, "GDK_BACKEND=x11", "HOME=" + p.dir},
+	// In the locale C.UTF-8, WebKit has the invalid language "C".
+	driver, err := startProcess([]string{"DISPLAY=" + screen.name, "GDK_BACKEND=x11", "LC_ALL=C", "HOME=" + p.dir},
 		programs.driver, "--host=127.0.0.1", "--port="+port)
 	if err != nil {
 		return nil, err
