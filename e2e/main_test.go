@@ -1,0 +1,10 @@
+package e2e_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/peald/peald/internal/browsertest"
+)
+
+func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
