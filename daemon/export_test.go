@@ -46,3 +46,7 @@ func Serve(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, p
 func Settle(ctx context.Context, served chan struct{}, settled func(serving bool)) {
 	(&member{served: served}).settle(ctx, settled)
 }
+
+// TuneMemory gives tests what sets the collector's percent by the connections
+// accepted.
+func TuneMemory(ctx context.Context, accepted func() int64) { tuneMemory(ctx, accepted) }
