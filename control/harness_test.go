@@ -151,7 +151,7 @@ func (s *sink) waitFor(t *testing.T, text string) {
 		}
 		select {
 		case <-s.grown:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%q never came, only %q", text, got)
 		}
 	}

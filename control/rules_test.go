@@ -146,7 +146,7 @@ func TestRateLimitChanges(t *testing.T) {
 		t.Errorf("30 messages at 20 a second took %s", took)
 	}
 	p.service.Reconfigure(control.Config{RateLimit: 1_000_000}, nil)
-	if took := acked(30); took > 10*time.Second {
+	if took := acked(30); took > time.Minute {
 		t.Errorf("30 messages at a million a second took %s", took)
 	}
 	p.service.Reconfigure(control.Config{RateLimit: 1}, nil)

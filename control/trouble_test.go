@@ -114,7 +114,7 @@ func (w *waiting) Publish(ctx context.Context, _ broker.Message) (broker.Receipt
 	close(w.entered)
 	select {
 	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 	}
 	w.gone <- ctx.Err()
 	return broker.Receipt{}, context.Cause(ctx)

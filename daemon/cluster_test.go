@@ -19,7 +19,7 @@ import (
 
 func TestThreeDaemonsAreOne(t *testing.T) {
 	daemons := pealdtest.StartCluster(t, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	publishing, err := daemons[0].Control(t).PublishStream(ctx)
 	if err != nil {

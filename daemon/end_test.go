@@ -78,7 +78,7 @@ func testDrain(t *testing.T, engine string) {
 	if err := d.awaitEnd(t); err != nil {
 		t.Errorf("the daemon ends with %v", err)
 	}
-	if took := time.Since(begun); took < 500*time.Millisecond || took > 10*time.Second {
+	if took := time.Since(begun); took < 500*time.Millisecond || took > time.Minute {
 		t.Errorf("the drain took %s, want a second or so", took)
 	}
 	reading.Wait()

@@ -96,7 +96,7 @@ func natsWithAccounts(t *testing.T) (*server.Server, *issuer) {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the NATS server is not ready")
 	}
 	return s, c
@@ -123,7 +123,7 @@ func TestNodesShowNATSTheirCredentials(t *testing.T) {
 	}
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.After(10 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		users, err := nodes[0].Control(t).ListUsers(t.Context(), &pealv1.ListUsersRequest{})
 		if err == nil && len(users.GetUsers()) == 2 && len(users.GetMissingNodes()) == 0 {
 			break
@@ -160,7 +160,7 @@ func awaitReason(t *testing.T, d *pealdtest.Daemon, want string) {
 	t.Helper()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.After(10 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		resp, err := http.Get(d.URL("/readyz"))
 		if err != nil {
 			t.Fatal(err)

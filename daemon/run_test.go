@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
 
 // patience bounds what takes milliseconds when all is well.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // running is a daemon in this process.
 type running struct {

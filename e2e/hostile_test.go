@@ -38,7 +38,7 @@ func siegeSize() siege {
 		return siege{clients: 2000, lasts: 10 * time.Second, connect: time.Second}
 	}
 
-	return siege{clients: 100, lasts: time.Second, connect: 5 * time.Second}
+	return siege{clients: 100, lasts: time.Second, connect: 30 * time.Second}
 }
 
 // attack does harm over one connection until it is closed. It is begun again

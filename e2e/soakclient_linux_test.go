@@ -19,7 +19,7 @@ import (
 
 // visit is the life of one client.
 func (c *crowd) visit(ctx context.Context) {
-	conn, err := (&net.Dialer{Timeout: 20 * time.Second}).DialContext(context.WithoutCancel(ctx), "tcp", c.daemon.SSE)
+	conn, err := (&net.Dialer{Timeout: time.Minute}).DialContext(context.WithoutCancel(ctx), "tcp", c.daemon.SSE)
 	if err != nil {
 		c.faultf("connect: %v", err)
 
@@ -181,7 +181,7 @@ func (v *visitor) stopSending(ctx context.Context) {
 
 	_ = v.conn.CloseWrite()
 
-	const patience = 20 * time.Second
+	const patience = 90 * time.Second
 
 	_ = v.conn.SetReadDeadline(time.Now().Add(patience))
 

@@ -110,7 +110,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *soaked {
 		}
 	})
 
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(90 * time.Second); ; {
 		text, err := os.ReadFile(ready)
 		if err == nil && json.Unmarshal(text, d) == nil {
 			return d

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds what takes milliseconds when all is well.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 func TestScripts(t *testing.T) {
 	t.Parallel()

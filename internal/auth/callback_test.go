@@ -181,7 +181,7 @@ func TestCallbackThatHangs(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("it took %s", took)
 	}
 	if n := most.Load(); n > 8 { // those that timed out may not have gone yet

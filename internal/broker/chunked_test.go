@@ -34,7 +34,7 @@ func TestChunkedStreams(t *testing.T) {
 		}
 
 		slow.drain(-1)
-		time.Sleep(20 * time.Second) // for a heartbeat
+		time.Sleep(16 * time.Second) // for one heartbeat, of which the first comes within 15 s
 		synctest.Wait()
 
 		// What follows the reconnection time, which is each stream's own.

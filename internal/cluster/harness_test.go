@@ -22,14 +22,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
 
-// patience is how long a test waits for what should come soon: an election of
-// NATS takes up to 9 s.
-const patience = 30 * time.Second
+// patience bounds the wait for what should come soon: an election of NATS takes
+// up to 9 s, and longer on a busy machine.
+const patience = 2 * time.Minute
 
 // electedWithin is how long publishing may pause when a leader is gone: an
-// election, and another one where the first ends in a draw or the machine is too
-// busy to vote. The soak test, which has the machine to itself, holds 10 s.
-const electedWithin = 20 * time.Second
+// election, and more of them where the first ends in a draw or the machine is
+// too busy to vote. The soak test, which has the machine to itself, holds 10 s.
+const electedWithin = time.Minute
 
 // member is a node of a test's cluster.
 type member struct {

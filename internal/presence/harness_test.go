@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what should come soon.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // startNATS starts a NATS server that is reached within the process.
 func startNATS(tb testing.TB) *server.Server {

@@ -211,7 +211,7 @@ func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 	if err != nil || !slices.Equal(ended.GetMissingNodes(), []string{"node2"}) || ended.GetConnections() != 2 {
 		t.Errorf("%v, %v", ended, err)
 	}
-	if took := time.Since(begin); took > 8*time.Second {
+	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("four calls took %s", took)
 	}
 }
