@@ -144,7 +144,7 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 			return nil, fmt.Errorf("token of a client: %w", err)
 		}
 		stream := newResumable(address, token, topic)
-		stream.keeps = keeps(i % 2) //nolint:gosec // 0 or 1
+		stream.keeps = keeps(i % 2)
 		c.clients = append(c.clients, &chaosClient{chaos: c, stream: stream, prefix: "chaos " + c.run + " "})
 	}
 	return c.try(ctx, messages)

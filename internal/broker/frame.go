@@ -49,10 +49,10 @@ func (f frame) last() frame {
 func rawFrame(p []byte) frame { return frame{chunk: p} }
 
 // block returns the block without its framing.
-func (f *frame) block() []byte { return f.chunk[f.lead : len(f.chunk)-int(f.tail)] }
+func (f frame) block() []byte { return f.chunk[f.lead : len(f.chunk)-int(f.tail)] }
 
 // bytes returns what a stream sends.
-func (f *frame) bytes(chunked bool) []byte {
+func (f frame) bytes(chunked bool) []byte {
 	if chunked {
 		return f.chunk
 	}
@@ -60,7 +60,7 @@ func (f *frame) bytes(chunked bool) []byte {
 }
 
 // size returns the length of bytes.
-func (f *frame) size(chunked bool) int {
+func (f frame) size(chunked bool) int {
 	if chunked {
 		return len(f.chunk)
 	}

@@ -116,7 +116,7 @@ var errBodyEnd = errors.New("the body has ended")
 
 func (r eofReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	if err == io.EOF { //nolint:errorlint // a reader returns it as it is
+	if err == io.EOF {
 		err = errBodyEnd
 	}
 	return n, err
