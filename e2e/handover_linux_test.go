@@ -154,8 +154,9 @@ func testHandOver(t *testing.T, old *soaked, startNext func() *soaked) {
 	next := startNext()
 	old.stop(t)
 
-	// All have come back by then, since all had to.
-	for load.resets.Load() < holders {
+	// All have reconnected by then, since all had to; and however slow the
+	// machine is, there has been load.
+	for load.resets.Load() < holders || load.came.Load() < 50 || load.number.Load() < 50 || load.overREST.Load() < 50 {
 		if !next.wait(10 * time.Millisecond) {
 			t.Fatal("the daemon that took over has ended")
 		}
@@ -166,10 +167,6 @@ func testHandOver(t *testing.T, old *soaked, startNext func() *soaked) {
 	next.stop(t)
 	t.Logf("%d streams went over, %d came and %d were published meanwhile (%d over REST)",
 		load.resets.Load(), load.came.Load(), load.number.Load(), load.overREST.Load())
-
-	if load.came.Load() < 50 || load.number.Load() < 50 || load.overREST.Load() < 50 {
-		t.Error("there was hardly any load")
-	}
 }
 
 // handOverLoad is what goes on while a daemon takes over from another.

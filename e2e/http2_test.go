@@ -70,7 +70,7 @@ func TestStreamsShareAConnectionOfHTTP2(t *testing.T) {
 				t.Fatalf("stream %d: %v", i, err)
 			}
 
-			if strings.HasPrefix(line, "data:") {
+			if strings.HasPrefix(line, "data: ") {
 				if line != "data: to all twenty\n" {
 					t.Errorf("stream %d got %q", i, line)
 				}
