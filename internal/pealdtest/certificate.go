@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"math"
 	"math/big"
 	"net"
 	"os"
@@ -16,15 +17,16 @@ import (
 	"time"
 )
 
-// Certificate is one for 127.0.0.1, which is also its own authority, in files.
+// Certificate is a certificate that is its own authority, in files.
 type Certificate struct {
 	CertFile, KeyFile string
 
 	pool *x509.CertPool
 }
 
-// NewCertificate makes a certificate that is good for an hour.
-func NewCertificate(tb testing.TB) Certificate {
+// NewCertificate makes a certificate for 127.0.0.1 and the other addresses. It
+// is valid for an hour.
+func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 	tb.Helper()
 
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -32,12 +34,18 @@ func NewCertificate(tb testing.TB) Certificate {
 		tb.Fatal(err)
 	}
 
+	// Firefox rejects certificates of one authority with the same number.
+	serial, err := rand.Int(rand.Reader, big.NewInt(math.MaxInt64))
+	if err != nil {
+		tb.Fatal(err)
+	}
+
 	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
+		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: "peald's test"},
 		NotBefore:             time.Now().Add(-time.Minute),
 		NotAfter:              time.Now().Add(time.Hour),
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses:           append([]net.IP{net.IPv4(127, 0, 0, 1)}, others...),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
