@@ -1,0 +1,150 @@
+package proxies_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/browsertest"
+)
+
+// page holds one EventSource for each proxy, and records what it gets.
+const page = `<!doctype html><meta charset="utf-8"><title>Streams through proxies</title>
+<pre id="show"></pre>
+<script>
+const streams = {};
+for (const [name, url] of new URLSearchParams(location.search)) {
+	const source = new EventSource(url);
+	const stream = streams[name] = { source, opened: 0, got: [] };
+	show.textContent += name + " " + url + "\n";
+	source.onerror = () => { show.textContent += name + " " + source.readyState + "\n"; };
+	source.onopen = () => { stream.opened++; };
+	source.onmessage = (event) => { stream.got.push(event.data); };
+	source.addEventListener("peald.reset", (event) => { stream.got.push("reset " + JSON.parse(event.data).reason); });
+}
+const all = (holds) => Object.values(streams).every(holds);
+</script>`
+
+// TestBrowsers has a plain EventSource in every browser and through every proxy
+// that answers while no daemon does. The streams survive that the daemon is
+// killed and started again, and that two daemons shut down one after the other.
+func TestBrowsers(t *testing.T) {
+	t.Parallel()
+
+	pages := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, page)
+	}))
+	t.Cleanup(pages.Close)
+
+	first, second := newProcess(t, pages.URL), newProcess(t, pages.URL)
+	first.start(t)
+
+	fronts, streams := startAll(t, setup{origin: pages.URL, retry: time.Second, backends: []string{first.sse(), second.sse()}}), url.Values{}
+	for _, f := range fronts {
+		streams.Set(f.name, f.url("/events"))
+	}
+
+	b := openAll(t, pages.URL+"/?"+streams.Encode())
+	held := len(b.tabs) * len(fronts)
+
+	b.waitFor(t, `all((stream) => stream.opened > 0)`)
+	first.awaitStreams(t, held)
+	first.publish(t, "1")
+
+	// The event log survives: what is acknowledged just before the daemon is
+	// killed, and what is published before the streams are there again.
+	first.publish(t, "2")
+	first.end(syscall.SIGKILL)
+	b.waitFor(t, `all((stream) => stream.opened > 1)`) // the answer of the proxy
+	first.start(t)
+	first.publish(t, "3")
+	first.awaitStreams(t, held)
+	first.publish(t, "4")
+	b.want(t, "1", "2", "3", "4")
+
+	// Two daemons that are no cluster share no events: pages are told.
+	second.start(t)
+	first.end(syscall.SIGTERM)
+	second.awaitStreams(t, held)
+	second.publish(t, "5")
+	b.want(t, "1", "2", "3", "4", "reset unknown", "5")
+
+	first.start(t)
+	second.end(syscall.SIGTERM)
+	first.awaitStreams(t, held)
+	first.publish(t, "6")
+	b.want(t, "1", "2", "3", "4", "reset unknown", "5", "reset unknown", "6")
+}
+
+// startAll runs the proxies that answer while no daemon does.
+func startAll(t *testing.T, s setup) []*front {
+	t.Helper()
+
+	var fronts []*front
+
+	for _, k := range kinds() {
+		if k.answers {
+			fronts = append(fronts, k.start(t, s))
+		}
+	}
+
+	return fronts
+}
+
+// browsers are a page in every kind of browser.
+type browsers struct{ tabs []*browsertest.Tab }
+
+func openAll(t *testing.T, address string) browsers {
+	t.Helper()
+
+	b := browsers{tabs: make([]*browsertest.Tab, len(browsertest.Kinds()))}
+
+	var all sync.WaitGroup
+
+	for i, kind := range browsertest.Kinds() {
+		started := browsertest.Start(t, kind)
+
+		all.Go(func() { b.tabs[i] = started.Open(t, address) })
+	}
+
+	all.Wait()
+
+	return b
+}
+
+// waitFor waits until a condition holds in all pages.
+func (b browsers) waitFor(t *testing.T, condition string) {
+	t.Helper()
+
+	for _, tab := range b.tabs {
+		tab.WaitFor(t, condition)
+	}
+}
+
+// want compares what all streams of all pages have got with what they should.
+func (b browsers) want(t *testing.T, want ...string) {
+	t.Helper()
+
+	last := want[len(want)-1]
+	b.waitFor(t, fmt.Sprintf(`all((stream) => stream.got.at(-1) === %q)`, last))
+
+	for i, tab := range b.tabs {
+		var got map[string][]string
+
+		tab.Eval(t, `Object.fromEntries(Object.entries(streams).map(([name, stream]) => [name, stream.got]))`, &got)
+
+		for name, events := range got {
+			if !slices.Equal(events, want) {
+				t.Errorf("%s through %s got %s, want %s", browsertest.Kinds()[i], name, strings.Join(events, " "), strings.Join(want, " "))
+			}
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package proxies_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// patience bounds each wait for something that takes milliseconds on an idle
+// machine.
+const patience = time.Minute
+
+// front is a running proxy.
+type front struct {
+	kind
+
+	addr        string
+	certificate pealdtest.Certificate
+	clients     atomic.Int32
+}
+
+// start runs the proxy until the test ends. It completes the setup.
+func (k kind) start(t *testing.T, s setup) *front {
+	t.Helper()
+
+	program := pealdtest.Program(t, k.programs...)
+	host := loopback()
+	f := &front{kind: k, addr: host + ":18443", certificate: pealdtest.NewCertificate(t, net.ParseIP(host))}
+
+	// Some proxies read and write as users of their own.
+	dir, err := os.MkdirTemp("", "peald-proxy-") //nolint:usetesting // Other users can't enter t.TempDir.
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+
+	s.dir, s.addr = dir, f.addr
+	s.cert, s.key, s.both = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "both.pem")
+	cert, key := read(t, f.certificate.CertFile), read(t, f.certificate.KeyFile)
+	write(t, s.cert, cert)
+	write(t, s.key, key)
+	write(t, s.both, cert+key)
+
+	c := k.command(t, s, s.withRetry(read(t, deploy(k.file))))
+	conf := filepath.Join(dir, "conf")
+	write(t, conf, c.conf)
+
+	for i, arg := range c.args {
+		c.args[i] = strings.Replace(arg, "%s", conf, 1)
+	}
+
+	f.run(t, program, c)
+
+	return f
+}
+
+// run runs the proxy and returns once it accepts connections.
+func (f *front) run(t *testing.T, program string, c command) {
+	t.Helper()
+
+	var log pealdtest.Log
+
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, c.args...)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Env = append(os.Environ(), c.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	// Processes of its own that outlive it keep its output open.
+	cmd.WaitDelay = time.Second
+
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	exited := make(chan struct{})
+
+	go func() {
+		defer close(exited)
+
+		_ = cmd.Wait()
+	}()
+
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+
+		select {
+		case <-exited:
+		case <-time.After(3 * time.Second):
+		}
+
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-exited
+
+		text := log.String()
+
+		if !f.logsURLs && strings.Contains(text, "access_token") {
+			t.Errorf("%s logs URLs", f.name)
+		}
+
+		if t.Failed() {
+			t.Logf("%s logged:\n%s", f.name, text[max(0, len(text)-4000):])
+		}
+	})
+
+	accepts := func() bool {
+		conn, err := net.Dial("tcp", f.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+
+		return err == nil
+	}
+
+	if !eventually(func() bool {
+		select {
+		case <-exited:
+			t.Fatalf("%s exited:\n%s", f.name, &log)
+		default:
+		}
+
+		return accepts()
+	}) {
+		t.Fatalf("%s accepts no connections", f.name)
+	}
+}
+
+// eventually polls less often than pealdtest.Eventually does, for conditions
+// that send a request.
+func eventually(is func() bool) bool {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+
+	for deadline := time.Now().Add(patience); !is(); <-again.C {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+
+	return true
+}
+
+//nolint:gochecknoglobals // Addresses are unique in this process.
+var addresses atomic.Int32
+
+// loopback returns a loopback address that no other test uses, so that ports on
+// it are free, and stay free while nobody listens.
+func loopback() string {
+	pid := os.Getpid()
+
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid>>8%254, pid&255, addresses.Add(1))
+}
