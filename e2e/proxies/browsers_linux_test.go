@@ -47,12 +47,27 @@ func TestBrowsers(t *testing.T) {
 	first, second := newProcess(t, pages.URL), newProcess(t, pages.URL)
 	first.start(t)
 
-	fronts, streams := startAll(t, setup{origin: pages.URL, retry: time.Second, backends: []string{first.sse(), second.sse()}}), url.Values{}
+	var (
+		b        browsers
+		starting sync.WaitGroup
+	)
+
+	starting.Go(func() { b = startBrowsers(t) })
+	fronts := startAll(t, setup{origin: pages.URL, retry: time.Second, backends: []string{first.sse(), second.sse()}})
+	starting.Wait()
+
+	// A helper that failed or skipped ended its own goroutine only.
+	if t.Failed() || t.Skipped() {
+		t.SkipNow()
+	}
+
+	streams := url.Values{}
 	for _, f := range fronts {
 		streams.Set(f.name, f.url("/events"))
 	}
 
-	b := openAll(t, pages.URL+"/?"+streams.Encode())
+	b.open(t, pages.URL+"/?"+streams.Encode())
+
 	held := len(b.tabs) * len(fronts)
 
 	b.waitFor(t, `all((stream) => stream.opened > 0)`)
@@ -99,10 +114,10 @@ func startAll(t *testing.T, s setup) []*front {
 	return fronts
 }
 
-// browsers are a page in every kind of browser.
+// browsers are a tab in every kind of browser.
 type browsers struct{ tabs []*browsertest.Tab }
 
-func openAll(t *testing.T, address string) browsers {
+func startBrowsers(t *testing.T) browsers {
 	t.Helper()
 
 	b := browsers{tabs: make([]*browsertest.Tab, len(browsertest.Kinds()))}
@@ -110,14 +125,21 @@ func openAll(t *testing.T, address string) browsers {
 	var all sync.WaitGroup
 
 	for i, kind := range browsertest.Kinds() {
-		started := browsertest.Start(t, kind)
-
-		all.Go(func() { b.tabs[i] = started.Open(t, address) })
+		all.Go(func() { b.tabs[i] = browsertest.Start(t, kind).NewTab(t) })
 	}
 
 	all.Wait()
 
 	return b
+}
+
+// open opens a page in all tabs.
+func (b browsers) open(t *testing.T, address string) {
+	t.Helper()
+
+	for _, tab := range b.tabs {
+		tab.Open(t, address)
+	}
 }
 
 // waitFor waits until a condition holds in all pages.
