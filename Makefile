@@ -124,6 +124,7 @@ check-vet: ## go vet
 	$(GO) vet ./...
 	$(GO) -C bench vet ./...
 	$(GO) -C deploy/checks vet ./...
+	$(GO) -C e2e/clients/testdata/go vet ./...
 
 .PHONY: check-lint
 check-lint: ## golangci-lint, by .golangci.yml
@@ -146,10 +147,11 @@ check-gen: ## gen/ and control/openapi/ are what proto/ generates
 	done
 
 .PHONY: check-tidy
-check-tidy: ## go.mod and go.sum are tidy, here, in bench/, in deploy/checks/ and in tools/
+check-tidy: ## go.mod and go.sum are tidy, here and in the modules below
 	$(GO) mod tidy -diff
 	$(GO) -C bench mod tidy -diff
 	$(GO) -C deploy/checks mod tidy -diff
+	$(GO) -C e2e/clients/testdata/go mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 
 .PHONY: check-cross

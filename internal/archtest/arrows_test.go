@@ -140,6 +140,7 @@ func rooms() []archtest.Room {
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "e2e/proxies", TestOnly: true},
+		{Path: "e2e/clients", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},
 		{Path: "internal/browsertest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},

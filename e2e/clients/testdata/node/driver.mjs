@@ -1,0 +1,20 @@
+// Runs a client for the tests: node CLIENT.mjs NAME=URL... opens each URL, by
+// the client's plain use or, where NAME ends in "+", by the loop that
+// docs/clients.md recommends, and prints one line of JSON per event and per end.
+import { createHash } from "node:crypto";
+
+const print = (line) => process.stdout.write(JSON.stringify(line) + "\n");
+
+export function run({ plain, listen }) {
+  for (const argument of process.argv.slice(2)) {
+    const [, stream, url] = /^([^=]+)=(.*)$/s.exec(argument);
+    const show = ({ type, event, data, lastEventId, id }) => {
+      const md5 = createHash("md5").update(data).digest("hex");
+      print({ stream, type: type ?? event, id: lastEventId ?? id, bytes: Buffer.byteLength(data), md5 });
+    };
+    const ended = (why) => print({ stream, ended: String(why) });
+    (stream.endsWith("+") ? listen : plain ?? listen)(url, show, ended);
+  }
+  // A client that has given up must not end the program.
+  setInterval(() => {}, 60_000);
+}

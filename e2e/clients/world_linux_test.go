@@ -1,0 +1,149 @@
+package clients_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// world is what all clients share: the daemons, and the moments at which one is
+// killed and one shut down for all of them.
+type world struct {
+	app *application
+
+	daemon  *pealdtest.Daemon
+	control pealv1.ControlServiceClient
+
+	killed        *process
+	killedControl pealv1.ControlServiceClient
+	killing       *meeting
+
+	drained, successor         *pealdtest.Daemon
+	drainedControl, drainingTo pealv1.ControlServiceClient
+	draining                   *meeting
+}
+
+// meeting is a moment that all streams of a scenario wait for.
+type meeting struct {
+	mu      sync.Mutex
+	streams []*stream
+	missing sync.WaitGroup
+	done    chan struct{}
+}
+
+func newMeeting() *meeting { return &meeting{done: make(chan struct{})} }
+
+// arrive adds a stream to those that wait for the moment.
+func (m *meeting) arrive(s *stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.streams = append(m.streams, s)
+	m.missing.Done()
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+
+	w := &world{app: newApplication(t), killing: newMeeting(), draining: newMeeting()}
+	// A heartbeat would push along what a client keeps back.
+	w.daemon = pealdtest.Start(t, w.app.configure, func(cfg *daemon.Config) { cfg.SSE.Heartbeat = 10 * time.Minute })
+	w.drained = pealdtest.Start(t, w.app.configure)
+	w.successor = pealdtest.Start(t, w.app.configure)
+	w.killed = startProcess(t, build(t, "peald", "../..", "./cmd/peald", race()...), w.app)
+
+	w.control = control(t, w.daemon.GRPC)
+	w.drainedControl, w.drainingTo = control(t, w.drained.GRPC), control(t, w.successor.GRPC)
+	w.killedControl = control(t, w.killed.GRPC)
+
+	return w
+}
+
+// kill kills the daemon once all streams have met, and starts it again after
+// their clients have found nobody there.
+func (w *world) kill(t *testing.T) {
+	t.Helper()
+	defer close(w.killing.done)
+
+	w.killing.missing.Wait()
+
+	for _, s := range w.killing.streams {
+		s.recorder.refuse()
+	}
+
+	w.killed.kill()
+
+	// Nothing shows a connect that was refused, unless the client gives up. This
+	// is thirty times what clients wait before they reconnect.
+	await := time.NewTimer(30 * retry)
+	defer await.Stop()
+	<-await.C
+
+	w.killed.start(t)
+
+	for _, s := range w.killing.streams {
+		send(t, w.killedControl, s, missed)
+		s.recorder.admit(t)
+	}
+}
+
+// drain shuts the daemon down once all streams have met.
+func (w *world) drain(t *testing.T) {
+	t.Helper()
+	defer close(w.draining.done)
+
+	w.draining.missing.Wait()
+
+	for _, s := range w.draining.streams {
+		s.recorder.forward(w.successor.SSE)
+	}
+
+	w.drained.Stop(t)
+}
+
+// upstream returns the address of the daemon that a scenario's streams are of.
+func (w *world) upstream(column string) string {
+	switch column {
+	case "kill":
+		return w.killed.SSE
+	case "drain":
+		return w.drained.SSE
+	default:
+		return w.daemon.SSE
+	}
+}
+
+// build builds a program of the module in dir and returns its path.
+func build(t *testing.T, name, dir, pkg string, flags ...string) string {
+	t.Helper()
+
+	path := filepath.Join(t.TempDir(), name)
+	args := append([]string{"-C", dir, "build", "-o", path}, append(flags, pkg)...)
+
+	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+	}
+
+	return path
+}
+
+// race returns the flags for a program that looks for data races if this test
+// does.
+func race() []string {
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "-race" && s.Value == "true" {
+			return []string{"-race"}
+		}
+	}
+
+	return nil
+}
