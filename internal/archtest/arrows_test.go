@@ -85,8 +85,14 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:  "internal/auth",
+			May:   []string{"internal/strictjson"},
 			Never: []string{viper, grpc},
 			Why:   "what a token says depends on nobody who asks",
+		},
+		{
+			Path:  "internal/strictjson",
+			Never: []string{viper, grpc, "net/http"},
+			Why:   "how JSON is read doesn't depend on what it means",
 		},
 		{
 			Path:  "internal/bench",

@@ -84,6 +84,7 @@ type Tokens struct {
 	issuer   string
 	audience string
 	parser   *jwt.Parser
+	log      *rejectionLog
 
 	running context.Context //nolint:containedctx // ends with Close
 	end     context.CancelFunc
@@ -97,7 +98,8 @@ func New(cfg Config) (*Tokens, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tokens{issuer: cfg.Issuer, audience: cfg.Audience}
+	t := &Tokens{issuer: cfg.Issuer, audience: cfg.Audience, log: newRejectionLog(log)}
+	registerEd25519()
 	if cfg.HMACSecret != "" || cfg.PublicKeyFile == "" && cfg.JWKSURL == "" {
 		if n := len(cfg.HMACSecret); n < MinSecret {
 			return nil, fmt.Errorf("auth.jwt.hmac_secret has %d bytes, at least %d are needed (`openssl rand -hex 32` makes some)", n, MinSecret)
@@ -186,15 +188,19 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	if token == "" || strings.ContainsAny(token, "\r\n") {
 		return Identity{}, refuse(Malformed)
 	}
+	if err := checkHeader(token); err != nil {
+		t.log.warn("malformed header of a token", err)
+		return Identity{}, err
+	}
 	var c claims
 	parsed, err := t.parser.ParseWithClaims(token, &c, t.key)
 	if errors.Is(err, ErrUnavailable) {
 		return Identity{}, ErrUnavailable
 	}
 	if err != nil {
-		refused := &RefusedError{Reason: t.reasonOf(parsed, err)}
-		if wrong, ok := errors.AsType[*claimError](err); ok && refused.Reason == Malformed {
-			refused.Claim = wrong.claim
+		refused := t.refusal(parsed, err)
+		if refused.Reason == Malformed && c.invalid != nil && errors.Is(err, c.invalid) {
+			t.log.warn("malformed claims in a signed token", refused)
 		}
 		return Identity{}, refused
 	}

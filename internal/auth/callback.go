@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
+
+	"github.com/peald/peald/internal/strictjson"
 )
 
 // CallbackConfig says how the application is asked. Every field is required
@@ -55,6 +57,7 @@ type Callback struct {
 	flight singleflight.Group
 	cache  *lru.Cache[question, answer]
 	news   rate.Sometimes // failures, which come in crowds
+	broken *rejectionLog  // answers that are rejected
 
 	running context.Context //nolint:containedctx // ends with Close
 	end     context.CancelFunc
@@ -116,6 +119,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	c.broken = newRejectionLog(c.log)
 	c.running, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -210,7 +214,11 @@ func (c *Callback) answer(key question, body []byte) (Identity, error) {
 	defer cancel()
 	id, err := c.post(ctx, body)
 	_, denied := errors.AsType[*DeniedError](err)
+	broken, isBroken := errors.AsType[*answerError](err)
 	switch {
+	case isBroken:
+		c.broken.warn("answer of auth.callback_url rejected", broken)
+		return Identity{}, ErrUnavailable
 	case err != nil && !denied:
 		if c.running.Err() == nil {
 			c.news.Do(func() { c.log.Warn("auth.callback_url gives no answer; browsers are told to come back", "error", err) })
@@ -260,23 +268,33 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 	return parseAnswer(said)
 }
 
-// parseAnswer reads who it is. What it can't read is the application's mistake,
-// and may be mended: so it is no refusal for good.
+// answerError reports an answer that can't be used. It has no values from the
+// answer.
+type answerError struct{ problem string }
+
+func (e *answerError) Error() string { return e.problem }
+
+// parseAnswer reads an answer. One that it rejects is a mistake of the
+// application, which somebody may correct, so it isn't a permanent rejection of
+// the client.
 func parseAnswer(said []byte) (Identity, error) {
-	var a struct {
-		UserID    string    `json:"user_id"`
-		Topics    []string  `json:"topics"`
-		ExpiresAt time.Time `json:"expires_at"`
+	known := strictjson.Schema{Members: []string{"user_id", "topics", "expires_at"}, Closed: true}
+	// RFC 8259 §8.1 lets readers ignore a byte order mark, which some editors
+	// put in front of what a script prints.
+	answer, err := known.Read(bytes.TrimPrefix(said, []byte("\ufeff")))
+	if err != nil {
+		return Identity{}, &answerError{fmt.Sprintf("%v; want JSON of the form {user_id, topics, expires_at}", err)}
 	}
-	if err := json.Unmarshal(said, &a); err != nil {
-		// Its text could hold what was said.
-		return Identity{}, errors.New("the answer is not JSON of the form {user_id, topics, expires_at}")
-	}
-	if a.UserID != "" && !validSubject(a.UserID) {
-		return Identity{}, errors.New("the answer's user_id is not 1 to 255 bytes of UTF-8 without control characters")
-	}
-	if !a.ExpiresAt.IsZero() && !a.ExpiresAt.After(time.Now()) {
+	var id Identity
+	switch {
+	case answer.Decode("user_id", &id.User) != nil, id.User != "" && !validSubject(id.User):
+		return Identity{}, &answerError{"user_id: want 1 to 255 bytes of UTF-8 without control characters"}
+	case answer.Decode("topics", &id.Topics) != nil:
+		return Identity{}, &answerError{"topics: want a list of strings"}
+	case answer.Decode("expires_at", &id.Expires) != nil:
+		return Identity{}, &answerError{"expires_at: want a time such as 2026-11-24T09:00:00Z"}
+	case !id.Expires.IsZero() && !id.Expires.After(time.Now()):
 		return Identity{}, &DeniedError{http.StatusUnauthorized}
 	}
-	return Identity{User: a.UserID, Topics: a.Topics, Expires: a.ExpiresAt}, nil
+	return id, nil
 }

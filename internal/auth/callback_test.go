@@ -58,7 +58,7 @@ func TestCallbackIsAskedWithWhatIsNeeded(t *testing.T) {
 		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || r.Method != http.MethodPost {
 			t.Errorf("%s with %v", r.Method, err)
 		}
-		io.WriteString(w, `{"user_id":"alice","topics":["orders.*"],"expires_at":"2999-01-01T00:00:00Z","more":1}`)
+		io.WriteString(w, `{"user_id":"alice","topics":["orders.*"],"expires_at":"2999-01-01T00:00:00Z"}`)
 	})
 	r, query, client := browser(t, "s1", "topic=orders.1&topic=b&last_event_id=x-1")
 	r.AddCookie(&http.Cookie{Name: "session", Value: "of a shorter path"})

@@ -1,15 +1,13 @@
 package auth
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"math"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/peald/peald/internal/strictjson"
 )
 
 // maxSubject is the longest user id in bytes.
@@ -19,13 +17,8 @@ const maxSubject = 255
 // somebody meant, and overflows time arithmetic.
 const lastSecond = 253402300799
 
-var (
-	errNotUTF8 = errors.New("claims are not UTF-8")
-	errTwice   = errors.New("a claim is there twice")
-)
-
-// claimError says which claim is of a type or a value that it can't be. What it
-// was is not said: that would be a part of the token.
+// claimError reports a claim of a type or a value that it can't have. It
+// doesn't have that value, which would be a part of the token.
 type claimError struct{ claim string }
 
 func (e *claimError) Error() string { return "the claim " + e.claim + " is of the wrong type" }
@@ -35,6 +28,8 @@ func (e *claimError) Error() string { return "the claim " + e.claim + " is of th
 // a claim "Sub", which an identity provider may let people choose, would
 // override "sub"; and because jwt.MapClaims takes an "exp" of 0 for none.
 type claims struct {
+	invalid error // why the claims could not be read; all others are then zero
+
 	subject   string
 	issuer    string
 	audience  jwt.ClaimStrings
@@ -43,21 +38,26 @@ type claims struct {
 	topics    []string
 }
 
-// UnmarshalJSON takes each claim under its exact name.
+// UnmarshalJSON reads the claims. It keeps an error for Validate, which runs
+// once the signature has been verified: before that, anybody may have written
+// the claims.
 func (c *claims) UnmarshalJSON(data []byte) error {
-	// Otherwise encoding/json turns every bad byte into U+FFFD, and different
-	// user ids into one.
-	if !utf8.Valid(data) {
-		return errNotUTF8
+	read := claims{}
+	if err := read.read(data); err != nil {
+		read = claims{invalid: err}
 	}
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return fmt.Errorf("claims: %w", err)
-	}
-	// Of two members with one name, one reader takes the first and another the
-	// last.
-	if members(data) != len(raw) {
-		return errTwice
+	*c = read
+	return nil
+}
+
+// read takes each claim under its exact name. Other claims are ignored, as RFC
+// 7519 §4 requires, unless they resemble one that is read: an identity provider
+// may let people choose them.
+func (c *claims) read(data []byte) error {
+	known := strictjson.Schema{Members: []string{"sub", "iss", "aud", "exp", "nbf", "topics"}}
+	object, err := known.Read(data)
+	if err != nil {
+		return err
 	}
 	for name, into := range map[string]any{
 		"sub": &c.subject,
@@ -66,66 +66,35 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 
 		"topics": &c.topics,
 	} {
-		if err := take(raw, name, into); err != nil {
-			return err
+		if object.Decode(name, into) != nil {
+			return &claimError{name}
 		}
 	}
-	if err := takeDate(raw, "exp", &c.expires); err != nil {
+	if c.expires, err = date(object, "exp"); err != nil {
 		return err
 	}
-	return takeDate(raw, "nbf", &c.notBefore)
+	c.notBefore, err = date(object, "nbf")
+	return err
 }
 
-// members counts those of an object, which is known to be valid JSON.
-func members(object []byte) (n int) {
-	depth, inText := 0, false
-	for i := 0; i < len(object); i++ {
-		switch c := object[i]; {
-		case inText && c == '\\':
-			i++
-		case c == '"':
-			inText = !inText
-		case inText:
-		case c == '{' || c == '[':
-			depth++
-		case c == '}' || c == ']':
-			depth--
-		case c == ':' && depth == 1:
-			n++
-		}
+// date returns a claim that is a date, or nil if it is missing.
+func date(object strictjson.Object, name string) (*jwt.NumericDate, error) {
+	if !object.Has(name) {
+		return nil, nil //nolint:nilnil // means: has none
 	}
-	return n
-}
-
-func take(raw map[string]json.RawMessage, name string, into any) error {
-	value, ok := raw[name]
-	if !ok {
-		return nil
+	// A null must not make a token eternal.
+	var seconds *float64
+	if object.Decode(name, &seconds) != nil || seconds == nil || !(*seconds >= 0 && *seconds <= lastSecond) {
+		return nil, &claimError{name}
 	}
-	if err := json.Unmarshal(value, into); err != nil {
-		return &claimError{name}
-	}
-	return nil
-}
-
-func takeDate(raw map[string]json.RawMessage, name string, into **jwt.NumericDate) error {
-	if _, ok := raw[name]; !ok {
-		return nil
-	}
-	// A null would leave this as it is, and must not make a token eternal.
-	seconds := math.NaN()
-	if err := take(raw, name, &seconds); err != nil {
-		return err
-	}
-	if !(seconds >= 0 && seconds <= lastSecond) {
-		return &claimError{name}
-	}
-	*into = jwt.NewNumericDate(time.Unix(int64(seconds), 0))
-	return nil
+	return jwt.NewNumericDate(time.Unix(int64(*seconds), 0)), nil
 }
 
 // Validate is called by the parser once signature and times are good.
 func (c *claims) Validate() error {
+	if c.invalid != nil {
+		return c.invalid
+	}
 	if !validSubject(c.subject) {
 		return jwt.ErrTokenInvalidSubject
 	}

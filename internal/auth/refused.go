@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/peald/peald/internal/strictjson"
 )
 
 // ErrUnavailable says that nobody can tell now whether a token is good: its key
@@ -44,6 +46,9 @@ type RefusedError struct {
 	// Claim is the one that is of the wrong type, where the token is Malformed
 	// for that: sub, iss, aud, exp, nbf or topics.
 	Claim string
+
+	// malformation is the text of a token whose JSON is ambiguous.
+	malformation string
 }
 
 // Error is a sentence for whoever sent the token.
@@ -52,6 +57,9 @@ func (e *RefusedError) Error() string {
 	case TooLong:
 		return fmt.Sprintf("the token is longer than %d bytes", MaxToken)
 	case Malformed:
+		if e.malformation != "" {
+			return e.malformation
+		}
 		if wanted, ok := wantedOf(e.Claim); ok {
 			return fmt.Sprintf("the token's %q has to be %s", e.Claim, wanted)
 		}
@@ -95,9 +103,39 @@ func wantedOf(claim string) (wanted string, ok bool) {
 	return "", false
 }
 
+// refusal converts an error of the parser. The token is nil, or as far as it
+// was read.
+func (t *Tokens) refusal(token *jwt.Token, err error) *RefusedError {
+	refused := &RefusedError{Reason: t.reasonOf(token, err)}
+	if wrong, ok := errors.AsType[*claimError](err); ok && refused.Reason == Malformed {
+		refused.Claim = wrong.claim
+	}
+	if wrong, ok := errors.AsType[*strictjson.Error](err); ok && refused.Reason == Malformed {
+		refused.malformation = malformation("claims are", wrong)
+	}
+	return refused
+}
+
+// malformation describes what is wrong with a part of a token, such as "claims
+// are". It names members that are read, and nothing else that is in the token.
+func malformation(part string, wrong *strictjson.Error) string {
+	if wrong.Problem == strictjson.NotJSON || wrong.Problem == strictjson.NotObject {
+		return "" // there is no token at all
+	}
+	nameless := *wrong
+	nameless.Name = ""
+	return fmt.Sprintf("the token's %s malformed: %v", part, &nameless)
+}
+
 // reasonOf finds the reason in what the parser says. The token is nil, or as
 // far as it was read.
 func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
+	if _, ok := errors.AsType[*strictjson.Error](err); ok {
+		return Malformed
+	}
+	if _, ok := errors.AsType[*claimError](err); ok {
+		return Malformed
+	}
 	switch {
 	case errors.Is(err, errCritical):
 		return Extension
@@ -136,5 +174,5 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 
 func (t *Tokens) accepts(alg any) bool {
 	name, ok := alg.(string)
-	return ok && slices.Contains(t.methods, name)
+	return ok && slices.Contains(t.methods, canonical(name))
 }
