@@ -6,13 +6,11 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -89,7 +87,7 @@ func fitting(keys []key, alg, id string) (found []jwt.VerificationKey, known boo
 }
 
 // parsePEM reads public keys and certificates.
-func parsePEM(data []byte) ([]key, error) {
+func parsePEM(data []byte) ([]key, []skippedKey, error) {
 	var keys []key
 	for {
 		var block *pem.Block
@@ -98,18 +96,18 @@ func parsePEM(data []byte) ([]key, error) {
 		}
 		material, err := parseBlock(block)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		k, err := publicKey(material)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("there is no PEM block")
+		return nil, nil, errors.New("there is no PEM block")
 	}
-	return keys, nil
+	return keys, nil, nil
 }
 
 func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
@@ -126,56 +124,4 @@ func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 		return certificate.PublicKey, nil
 	}
 	return nil, fmt.Errorf("a PEM block %q, accepted are PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE", block.Type)
-}
-
-// maxKeys bounds a JSON Web Key Set.
-const maxKeys = 1000
-
-// parseJWKS reads a JSON Web Key Set (RFC 7517). Keys of a kind that is not
-// known, or for something else, are passed over, as §5 wants it.
-func parseJWKS(data []byte) ([]key, error) {
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &set); err != nil {
-		return nil, fmt.Errorf("it is no JSON Web Key Set: %w", err)
-	}
-	if len(set.Keys) > maxKeys {
-		return nil, fmt.Errorf("it has %d keys, at most %d are accepted", len(set.Keys), maxKeys)
-	}
-	var keys []key
-	for _, raw := range set.Keys {
-		if k, ok := parseJWK(raw); ok {
-			keys = append(keys, k)
-		}
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("none of its %d keys is a public key for signatures", len(set.Keys))
-	}
-	return keys, nil
-}
-
-func parseJWK(raw json.RawMessage) (key, bool) {
-	jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipAll: true})
-	if err != nil {
-		return key{}, false
-	}
-	says := jwk.Marshal()
-	if says.USE != "" && says.USE != jwkset.UseSig ||
-		len(says.KEYOPS) > 0 && !slices.Contains(says.KEYOPS, jwkset.KeyOpsVerify) {
-		return key{}, false
-	}
-	// A secret has no place in what everybody may read.
-	k, err := publicKey(jwk.Key())
-	if err != nil {
-		return key{}, false
-	}
-	k.id = says.KID
-	if alg := says.ALG.String(); alg != "" {
-		if !slices.Contains(k.algorithms, alg) {
-			return key{}, false
-		}
-		k.algorithms = []string{alg}
-	}
-	return k, true
 }

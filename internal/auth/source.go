@@ -9,6 +9,7 @@ import (
 	"net/http"
 	neturl "net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,7 @@ type source struct {
 	url     string // empty for a file
 	every   time.Duration
 	read    func(context.Context) ([]byte, error)
-	parse   func([]byte) ([]key, error)
+	parse   func([]byte) ([]key, []skippedKey, error)
 	log     *slog.Logger
 	unknown *rate.Limiter // fetches for keys that are not there; nil where those are of no use
 
@@ -51,6 +52,8 @@ type source struct {
 	wishes chan chan struct{}    // to read them now; closed when that is done
 	failed bool                  // the last try; the goroutine's alone
 
+	skipped []skippedKey // keys of the last set that aren't used; the goroutine's alone
+
 	reads reads
 }
 
@@ -58,7 +61,7 @@ type source struct {
 type reads struct{ good, failed atomic.Int64 }
 
 // fileSource reads keys from a file, which has to be there.
-func fileSource(setting, name string, parse func([]byte) ([]key, error), log *slog.Logger) (*source, error) {
+func fileSource(setting, name string, parse func([]byte) ([]key, []skippedKey, error), log *slog.Logger) (*source, error) {
 	s := &source{
 		name: name, every: retryEvery, parse: parse, log: log,
 		read: func(context.Context) ([]byte, error) { return os.ReadFile(name) }, //nolint:gosec // the operator names it
@@ -153,26 +156,45 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 func (s *source) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	keys, err := s.readKeys(ctx)
+	keys, skipped, err := s.readKeys(ctx)
 	if err != nil {
 		s.reads.failed.Add(1)
 		return err
 	}
 	s.reads.good.Add(1)
 	s.keys.Store(&keys)
+	s.warnOfSkipped(skipped)
 	return nil
 }
 
-func (s *source) readKeys(ctx context.Context) ([]key, error) {
+func (s *source) readKeys(ctx context.Context) ([]key, []skippedKey, error) {
 	data, err := s.read(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	keys, err := s.parse(data)
+	keys, skipped, err := s.parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.name, err)
+		return nil, nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	return keys, nil
+	return keys, skipped, nil
+}
+
+// maxSkipped bounds how many skipped keys are logged one by one.
+const maxSkipped = 10
+
+// warnOfSkipped logs the keys that are skipped, if they are not those of the
+// last set.
+func (s *source) warnOfSkipped(skipped []skippedKey) {
+	if slices.Equal(s.skipped, skipped) {
+		return
+	}
+	s.skipped = skipped
+	for _, k := range skipped[:min(len(skipped), maxSkipped)] {
+		s.log.Warn("key of a key set skipped", "kid", k.id, "reason", k.reason)
+	}
+	if more := len(skipped) - maxSkipped; more > 0 {
+		s.log.Warn("more keys of a key set skipped", "keys", more)
+	}
 }
 
 // try is load that tells of failures.
