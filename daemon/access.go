@@ -19,7 +19,7 @@ type access struct { //nolint:recvcheck // a value, which its setters make in st
 }
 
 func newAccess(cfg Auth, log *slog.Logger) (a access, err error) {
-	if err := a.setTokens(cfg.JWT, auth.Config{Logger: log}); err != nil {
+	if err := a.setTokens(cfg, auth.Config{Logger: log}); err != nil {
 		return a, err
 	}
 	return a, a.setCallback(cfg, log)
@@ -30,9 +30,9 @@ func newAccess(cfg Auth, log *slog.Logger) (a access, err error) {
 // nobody is sent there any more.
 func (a access) change(before, now Auth, log *slog.Logger) (next, old access, err error) {
 	next = a
-	if now.JWT != before.JWT {
+	if now.JWT != before.JWT || now.HTTPProxy != before.HTTPProxy {
 		old.tokens = a.tokens
-		if err := next.setTokens(now.JWT, auth.Config{Logger: log, Replacing: true, Before: a.tokens}); err != nil {
+		if err := next.setTokens(now, auth.Config{Logger: log, Replacing: true, Before: a.tokens}); err != nil {
 			return a, access{}, err
 		}
 	}
@@ -50,18 +50,22 @@ func (a access) change(before, now Auth, log *slog.Logger) (next, old access, er
 }
 
 func sameCallback(a, b Auth) bool {
-	return a.CallbackURL == b.CallbackURL && slices.Equal(a.CallbackHeaders, b.CallbackHeaders) &&
+	return a.CallbackURL == b.CallbackURL && a.HTTPProxy == b.HTTPProxy && slices.Equal(a.CallbackHeaders, b.CallbackHeaders) &&
 		a.CallbackTimeout == b.CallbackTimeout && a.CallbackCache == b.CallbackCache && a.CallbackConcurrency == b.CallbackConcurrency
 }
 
 // setTokens fills in what cfg is to be besides.
-func (a *access) setTokens(jwt JWT, cfg auth.Config) (err error) {
+func (a *access) setTokens(settings Auth, cfg auth.Config) (err error) {
+	jwt := settings.JWT
 	a.tokens, a.mints = nil, jwt.HMACSecret != ""
 	if !jwt.hasKey() {
 		return nil
 	}
 	cfg.HMACSecret, cfg.PublicKeyFile, cfg.JWKSURL = jwt.HMACSecret, jwt.PublicKeyFile, jwt.JWKSURL
 	cfg.Issuer, cfg.Audience = jwt.Issuer, jwt.Audience
+	if cfg.Proxy, err = settings.proxy(); err != nil {
+		return err
+	}
 	if a.tokens, err = auth.New(cfg); err != nil {
 		return fmt.Errorf("subscriber tokens: %w", err)
 	}
@@ -73,15 +77,29 @@ func (a *access) setCallback(cfg Auth, log *slog.Logger) (err error) {
 	if cfg.CallbackURL == "" {
 		return nil
 	}
+	proxy, err := cfg.proxy()
+	if err != nil {
+		return err
+	}
 	a.callback, err = auth.NewCallback(auth.CallbackConfig{
 		URL:         cfg.CallbackURL,
 		Headers:     cfg.CallbackHeaders,
 		Timeout:     cfg.CallbackTimeout,
 		CacheFor:    cfg.CallbackCache,
 		Concurrency: cfg.CallbackConcurrency,
+		Proxy:       proxy,
 		Logger:      log,
 	})
 	return err //nolint:wrapcheck // it names the setting
+}
+
+// proxy returns the proxy for requests to the application and to key servers.
+func (cfg Auth) proxy() (auth.Proxy, error) {
+	proxy, err := auth.ParseProxy(cfg.HTTPProxy)
+	if err != nil {
+		return nil, fmt.Errorf("auth.http_proxy: %w", err)
+	}
+	return proxy, nil
 }
 
 // The three below keep nil pointers from becoming interfaces that are not nil.

@@ -105,6 +105,7 @@ type Auth struct {
 	CallbackTimeout     time.Duration `mapstructure:"callback_timeout" reload:"true" doc:"How long the application may take to answer; after it the browser is told to come back."`
 	CallbackCache       time.Duration `mapstructure:"callback_cache" reload:"true" doc:"How long an answer of the application counts for requests that are the same. 0s asks each time."`
 	CallbackConcurrency int           `mapstructure:"callback_concurrency" reload:"true" doc:"Questions that the application may have to answer at once; others wait."`
+	HTTPProxy           string        `mapstructure:"http_proxy" reload:"true" doc:"Proxy for requests to auth.callback_url, cookies included, and to auth.jwt.jwks_url: a URL that begins with http://, https://, socks5:// or socks5h://, or the word environment for HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Empty connects directly, whatever those variables hold." secret:"true"`
 	JWT                 JWT           `mapstructure:"jwt"`
 }
 

@@ -33,6 +33,7 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		control.tokens control.rate_limit control.guard_metrics control.insecure
 		auth.anonymous auth.anonymous_topics auth.cookie auth.query_token
 		auth.callback_url auth.callback_headers auth.callback_timeout auth.callback_cache auth.callback_concurrency
+		auth.http_proxy
 		auth.jwt.hmac_secret auth.jwt.public_key_file auth.jwt.jwks_url auth.jwt.issuer auth.jwt.audience
 		broker.shards broker.queue_bytes broker.slow_consumer
 		history.max_events history.max_bytes history.max_age history.idempotency_window
@@ -149,6 +150,19 @@ func TestValidate(t *testing.T) {
 		"unknown scope": {func(c *daemon.Config) {
 			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a", Scopes: []string{"write"}}}
 		}, "control.tokens", `the scope "write", accepted: publish, read, admin`},
+		"proxy that is no URL": {func(c *daemon.Config) {
+			c.Auth.CallbackURL, c.Auth.HTTPProxy = "http://a.example", "user:pass@proxy:3128"
+		}, "auth.http_proxy", "a text that is no such URL"},
+		"proxy of FTP": {func(c *daemon.Config) {
+			c.Auth.CallbackURL, c.Auth.HTTPProxy = "http://a.example", "ftp://proxy.example"
+		}, "auth.http_proxy", "socks5://"},
+		"proxy with a path": {func(c *daemon.Config) {
+			c.Auth.CallbackURL, c.Auth.HTTPProxy = "http://a.example", "http://proxy.example/x"
+		}, "auth.http_proxy", "environment"},
+		"proxy for nothing": {func(c *daemon.Config) { c.Auth.HTTPProxy = "environment" }, "auth.http_proxy", "auth.callback_url"},
+		"proxy for a file": {func(c *daemon.Config) {
+			c.Auth.JWT.JWKSURL, c.Auth.HTTPProxy = "/keys.json", "http://proxy.example"
+		}, "auth.http_proxy", "auth.jwt.jwks_url"},
 		"cookie with spaces":       {func(c *daemon.Config) { c.Auth.Cookie = "a b" }, "auth.cookie", `"a b"`},
 		"no cookie":                {func(c *daemon.Config) { c.Auth.Cookie = "" }, "", ""},
 		"secret":                   {func(c *daemon.Config) { c.Auth.JWT.HMACSecret = secret }, "", ""},

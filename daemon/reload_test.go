@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -122,6 +123,38 @@ func TestKeysChange(t *testing.T) {
 	if _, err := rpc.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice"}); err == nil {
 		t.Error("the daemon signs with no key")
 	}
+}
+
+// TestProxyForTheApplicationChanges asks the application directly, then through
+// a proxy that answers for it.
+func TestProxyForTheApplicationChanges(t *testing.T) {
+	t.Parallel()
+
+	says := func(status int) *httptest.Server {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(s.Close)
+
+		return s
+	}
+	application, proxy := says(http.StatusUnauthorized), says(http.StatusForbidden)
+	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) { cfg.Auth.CallbackURL = application.URL })
+	want := func(status int) {
+		t.Helper()
+
+		resp, err := client(t).Get("http://" + r.SSE + "/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+
+		if resp.StatusCode != status {
+			t.Errorf("status %d, want %d", resp.StatusCode, status)
+		}
+	}
+
+	want(http.StatusUnauthorized)
+	r.reload(t, func(cfg *daemon.Config) { cfg.Auth.HTTPProxy = proxy.URL })
+	want(http.StatusForbidden)
 }
 
 func TestProxyProtocolChanges(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/peald/peald/internal/auth"
 	"github.com/peald/peald/internal/broker"
 )
 
@@ -36,6 +37,9 @@ func (c Config) checkAuth() *SettingError {
 			return &SettingError{"auth.jwt.jwks_url", "a URL of the scheme " + strconv.Quote(scheme), "a URL that begins with https:// or http://, or a file"}
 		}
 	}
+	if err := c.checkProxy(); err != nil {
+		return err
+	}
 	if c.Auth.CallbackURL != "" {
 		return c.checkCallback()
 	}
@@ -51,6 +55,18 @@ func (c Config) checkAuth() *SettingError {
 	}
 	if !c.Auth.Anonymous {
 		return &SettingError{"auth.anonymous", "false", "only together with auth.callback_url, or with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, since nobody could be known without"}
+	}
+	return nil
+}
+
+// checkProxy doesn't show the proxy's URL, which may hold a password.
+func (c Config) checkProxy() *SettingError {
+	const key = "auth.http_proxy"
+	if _, err := auth.ParseProxy(c.Auth.HTTPProxy); err != nil {
+		return &SettingError{key, "a text that is no such URL", `a URL of a host that begins with http://, https://, socks5:// or socks5h://, or "environment"`}
+	}
+	if c.Auth.HTTPProxy != "" && c.Auth.CallbackURL == "" && !isHTTP(c.Auth.JWT.JWKSURL) {
+		return &SettingError{key, "a proxy", "only together with auth.callback_url or a URL in auth.jwt.jwks_url, since there are no other requests"}
 	}
 	return nil
 }

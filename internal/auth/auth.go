@@ -65,6 +65,9 @@ type Config struct {
 	// Audience, where not empty, has to be among the token's "aud".
 	Audience string
 
+	// Proxy is for requests to JWKSURL.
+	Proxy Proxy
+
 	// Logger gets what an operator should know; nothing where nil.
 	Logger *slog.Logger
 

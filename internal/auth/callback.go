@@ -24,7 +24,7 @@ import (
 )
 
 // CallbackConfig says how the application is asked. Every field is required
-// but Headers, CacheFor and Logger.
+// but Headers, CacheFor, Proxy and Logger.
 type CallbackConfig struct {
 	// URL is where the application answers.
 	URL string
@@ -42,6 +42,9 @@ type CallbackConfig struct {
 
 	// Concurrency is how many questions may be open at once.
 	Concurrency int
+
+	// Proxy is for requests to URL.
+	Proxy Proxy
 
 	// Logger gets what an operator should know; nothing where nil.
 	Logger *slog.Logger
@@ -106,7 +109,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 		news:  rate.Sometimes{Interval: newsEvery},
 		client: &http.Client{
 			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
+				Proxy:               cfg.Proxy,
 				MaxConnsPerHost:     cfg.Concurrency,
 				MaxIdleConnsPerHost: cfg.Concurrency,
 				IdleConnTimeout:     30 * time.Second,

@@ -81,7 +81,10 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 	if !strings.HasPrefix(location, "https://") && !strings.HasPrefix(location, "http://") {
 		return fileSource(setting, strings.TrimPrefix(strings.TrimPrefix(location, "file://"), "file:"), parseJWKS, log)
 	}
-	client := &http.Client{CheckRedirect: neverToPlainText}
+	client := &http.Client{
+		CheckRedirect: neverToPlainText,
+		Transport:     &http.Transport{Proxy: cfg.Proxy, ForceAttemptHTTP2: true},
+	}
 	s := &source{
 		name: "the JSON Web Key Set", url: location, every: refreshEvery, parse: parseJWKS, log: log,
 		read:    func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, location) },

@@ -1,0 +1,39 @@
+package auth
+
+import (
+	"errors"
+	"net/http"
+	neturl "net/url"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// ProxyFromEnvironment is the text that ParseProxy takes for the proxies in
+// HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+const ProxyFromEnvironment = "environment"
+
+// Proxy chooses the proxy for a request to the application or to a key server.
+// A nil Proxy chooses none.
+type Proxy func(*http.Request) (*neturl.URL, error)
+
+// ParseProxy returns the Proxy for text: empty for none, the URL of a proxy, or
+// ProxyFromEnvironment. Its error doesn't have the text, which may hold a
+// password.
+func ParseProxy(text string) (Proxy, error) {
+	switch text {
+	case "":
+		return nil, nil //nolint:nilnil // means: no proxy
+	case ProxyFromEnvironment:
+		choose := httpproxy.FromEnvironment().ProxyFunc()
+		return func(r *http.Request) (*neturl.URL, error) { return choose(r.URL) }, nil
+	}
+	proxy, err := neturl.Parse(text)
+	if err != nil || proxy.Hostname() == "" || proxy.Path != "" && proxy.Path != "/" || proxy.RawQuery != "" || proxy.Fragment != "" {
+		return nil, errors.New("not the URL of a proxy")
+	}
+	switch proxy.Scheme {
+	case "http", "https", "socks5", "socks5h":
+		return http.ProxyURL(proxy), nil
+	}
+	return nil, errors.New("a proxy of an unknown scheme")
+}
