@@ -260,6 +260,7 @@ func streamsConfig(cfg Config, who access, maxStreams int, log *slog.Logger) sse
 		Anonymous:                cfg.Auth.Anonymous,
 		AnonymousTopics:          cfg.Auth.AnonymousTopics,
 		AllowedOrigins:           cfg.SSE.AllowedOrigins,
+		AllowedHeaders:           cfg.SSE.AllowedHeaders,
 		MaxConnections:           maxStreams,
 		QueryToken:               cfg.Auth.QueryToken,
 		Application:              who.application(),

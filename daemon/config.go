@@ -34,6 +34,7 @@ type SSE struct {
 	Retry                 time.Duration `mapstructure:"retry" reload:"true" doc:"How long a browser waits before it reconnects. Each is told a time somewhat around it, so that not all come at once."`
 	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"A stream whose socket takes no byte for this long is closed."`
 	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of the pages that may read the stream from another site, such as https://example.com or https://*.example.com; * is any, but without cookies. Pages of the listener's own origin always may."`
+	AllowedHeaders        []string      `mapstructure:"allowed_headers" reload:"true" doc:"Names of request headers that those pages may send, besides Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage and sentry-trace."`
 	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Streams held at most; clients beyond are told to come back later. 0 is what the limit of file descriptors allows."`
 	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Streams that one user may hold; a further one is refused. 0 is no limit."`
 	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Streams that one address may hold, of IPv6 one /64; a further one is refused. 0 is no limit. Behind a proxy it needs sse.trusted_proxies."`

@@ -24,7 +24,7 @@ func TestSettingsNameEveryKey(t *testing.T) {
 		keys = append(keys, s.Key)
 	}
 	want := strings.Fields(`
-		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.max_connections
+		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.allowed_headers sse.max_connections
 		sse.max_connections_per_user sse.max_connections_per_ip sse.max_connects_per_second
 		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.engine sse.reuse_port
 		sse.tls.cert_file sse.tls.key_file
@@ -150,6 +150,13 @@ func TestValidate(t *testing.T) {
 		"unknown scope": {func(c *daemon.Config) {
 			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a", Scopes: []string{"write"}}}
 		}, "control.tokens", `the scope "write", accepted: publish, read, admin`},
+		"headers":             {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "b3"} }, "", ""},
+		"header with a space": {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "a b"} }, "sse.allowed_headers", `given "a b"`},
+		"any header":          {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"*"} }, "sse.allowed_headers", "names of headers"},
+		"origins in German": {func(c *daemon.Config) {
+			c.SSE.AllowedOrigins = []string{"https://bücher.example", "https://*.straße.example:8443"}
+		}, "", ""},
+		"origin that is no name": {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://xn--ü.example"} }, "sse.allowed_origins", "xn--ü"},
 		"proxy that is no URL": {func(c *daemon.Config) {
 			c.Auth.CallbackURL, c.Auth.HTTPProxy = "http://a.example", "user:pass@proxy:3128"
 		}, "auth.http_proxy", "a text that is no such URL"},

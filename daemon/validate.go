@@ -10,6 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/peald/peald/ssehttp"
 )
 
 // SettingError says which setting cannot be used, and why. Its text is one line
@@ -125,8 +129,13 @@ func (c Config) checkSSE() *SettingError {
 		return moreThanZero("sse.write_timeout", c.SSE.WriteTimeout)
 	}
 	for _, origin := range c.SSE.AllowedOrigins {
-		if !isOrigin(origin) && !isOriginPattern(origin) {
+		if _, err := ssehttp.ASCIIOrigin(origin); err != nil || !isOrigin(origin) && !isOriginPattern(origin) {
 			return &SettingError{"sse.allowed_origins", strconv.Quote(origin), `origins as browsers send them, such as "https://example.com" or "http://localhost:3000", "https://*.example.com", or "*"`}
+		}
+	}
+	for _, name := range c.SSE.AllowedHeaders {
+		if !httpguts.ValidHeaderFieldName(name) || name == "*" {
+			return &SettingError{"sse.allowed_headers", strconv.Quote(name), "names of headers"}
 		}
 	}
 	if c.SSE.MaxConnections < 0 {

@@ -2,14 +2,17 @@ package ssehttp
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// acceptsStreams says whether the client takes text/event-stream (RFC 9110
-// §12.5.1). No Accept header is as good as one that takes all.
+// acceptsStreams reports whether the client accepts text/event-stream (RFC 9110
+// §12.5.1). An Accept header that is missing, or lists nothing, accepts
+// everything.
 func acceptsStreams(header http.Header) bool {
-	return len(header["Accept"]) == 0 || accepts(header, "text/event-stream", "text/*", "*/*")
+	listed := slices.ContainsFunc(header["Accept"], func(line string) bool { return strings.Trim(line, ", \t") != "" })
+	return !listed || accepts(header, "text/event-stream", "text/*", "*/*")
 }
 
 // acceptsStreamsByName says whether the client asks for streams outright.

@@ -30,7 +30,11 @@ func (c clients) addr(r *http.Request) netip.Addr {
 	}
 	addr := remote.Addr().Unmap().WithZone("")
 	hops := strings.Join(r.Header.Values(c.header), ",")
-	for c.trusts(addr) && hops != "" {
+	for c.trusts(addr) {
+		// Empty elements of a list are to be ignored (RFC 9110 §5.6.1.2).
+		if hops = strings.TrimRight(hops, ", \t"); hops == "" {
+			break
+		}
 		var hop string
 		hop, hops = c.lastHop(hops)
 		before, ok := hopAddr(hop)

@@ -27,7 +27,10 @@ func TestClientBehindProxies(t *testing.T) {
 		"several lines":               {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9", "198.51.100.1", "10.2.2.2"}, "198.51.100.1"},
 		"only proxies":                {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"10.3.3.3,10.2.2.2"}, "10.3.3.3"},
 		"nonsense":                    {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, unknown, 10.2.2.2"}, "10.2.2.2"},
-		"nothing between commas":      {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9,,"}, "10.1.1.1"},
+		"nothing between commas":      {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9,,"}, "203.0.113.9"},
+		"a comma at the end":          {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1,"}, "198.51.100.1"},
+		"empty elements":              {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, 198.51.100.1, ,\t", "", " ,10.2.2.2, "}, "198.51.100.1"},
+		"only empty elements":         {ssehttp.ForwardedFor, "10.1.1.1:80", []string{", ,", ""}, "10.1.1.1"},
 		"with ports":                  {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1:4711"}, "198.51.100.1"},
 		"IPv6":                        {ssehttp.ForwardedFor, "[2001:db8:aa::1]:80", []string{"2001:db8:bb::7"}, "2001:db8:bb::7"},
 		"IPv6 in brackets":            {ssehttp.ForwardedFor, "[2001:db8:aa::1]:80", []string{"[2001:db8:bb::7]:99"}, "2001:db8:bb::7"},
@@ -36,6 +39,7 @@ func TestClientBehindProxies(t *testing.T) {
 		"the header of other proxies": {ssehttp.Forwarded, "10.1.1.1:80", nil, "10.1.1.1"},
 
 		"Forwarded":                      {ssehttp.Forwarded, "10.1.1.1:80", []string{"for=198.51.100.1"}, "198.51.100.1"},
+		"Forwarded, a comma at the end":  {ssehttp.Forwarded, "10.1.1.1:80", []string{"for=198.51.100.1,, for=10.2.2.2 , "}, "198.51.100.1"},
 		"Forwarded with more":            {ssehttp.Forwarded, "10.1.1.1:80", []string{`proto=https; For="198.51.100.1:47";by=10.1.1.1`}, "198.51.100.1"},
 		"Forwarded, IPv6":                {ssehttp.Forwarded, "10.1.1.1:80", []string{`For="[2001:db8:bb::7]:4711"`}, "2001:db8:bb::7"},
 		"Forwarded, two proxies":         {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, for=198.51.100.1`, `for=10.2.2.2;proto=http`}, "198.51.100.1"},
@@ -101,6 +105,24 @@ func TestOriginsThatMatch(t *testing.T) {
 		strings.Repeat("a", 99) + ".example.com": false,
 	} {
 		if got := ssehttp.Allows(origin, "https://*.example.com", "http://*.example.org:3000", "https://exact.net", "null"); got != want {
+			t.Errorf("%q: %t, want %t", origin, got, want)
+		}
+	}
+}
+
+// Browsers send internationalized hosts in punycode.
+func TestInternationalizedOriginsMatch(t *testing.T) {
+	for origin, want := range map[string]bool{
+		"https://xn--bcher-kva.example":             true,
+		"https://xn--strae-oqa.example:8443":        true,
+		"https://a.xn--mnchen-3ya.example":          true,
+		"https://xn--1ca.xn--mnchen-3ya.example":    true,
+		"https://xn--mnchen-3ya.example":            false,
+		"https://strasse.example:8443":              false,
+		"https://bucher.example":                    false,
+		"https://a.xn--mnchen-3ya.example.evil.net": false,
+	} {
+		if got := ssehttp.Allows(origin, "https://bücher.example", "https://straße.example:8443", "https://*.münchen.example"); got != want {
 			t.Errorf("%q: %t, want %t", origin, got, want)
 		}
 	}

@@ -37,6 +37,9 @@ type Config struct {
 	// AllowedOrigins are the origins, besides the listener's own, whose pages
 	// may read streams, such as "https://app.example.com"; "*" is any.
 	AllowedOrigins []string
+	// AllowedHeaders are the request headers, besides those that are always
+	// allowed, that pages of AllowedOrigins may send.
+	AllowedHeaders []string
 	// MaxConnections is the most streams that may be open at once; 0 for no
 	// bound.
 	MaxConnections int
@@ -155,15 +158,15 @@ func (h *Handler) Draining() bool { return h.draining.Load() }
 // ServeHTTP serves the events path; anything else is 404.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rules := h.rules.Load()
+	originOK := rules.origins.admit(w, r)
 	if r.URL.Path != h.path {
 		h.refuse(w, r, rules, refuse(BadRequest, http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.path))
 		return
 	}
-	originOK := rules.origins.admit(w, r)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
-		preflight(w, r, originOK)
+		preflight(w, r, originOK, rules.allowedHeaders)
 		return
 	default:
 		w.Header().Set("Allow", allowedMethods)

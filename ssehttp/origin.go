@@ -1,10 +1,14 @@
 package ssehttp
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // origins are those whose pages may read streams (Fetch §3.2, CORS).
@@ -21,6 +25,9 @@ type originPattern struct{ scheme, domain string }
 func newOrigins(allowed []string) origins {
 	var o origins
 	for _, a := range allowed {
+		if ascii, err := ASCIIOrigin(a); err == nil {
+			a = ascii
+		}
 		scheme, domain, isPattern := strings.Cut(a, "://*.")
 		switch {
 		case a == "*":
@@ -34,6 +41,30 @@ func newOrigins(allowed []string) origins {
 		}
 	}
 	return o
+}
+
+// ASCIIOrigin returns an origin, or a pattern of origins, as browsers send it:
+// with the punycode of an internationalized host (UTS #46).
+func ASCIIOrigin(origin string) (string, error) {
+	if !strings.ContainsFunc(origin, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return origin, nil
+	}
+	scheme, host, _ := strings.Cut(origin, "://")
+	host, isPattern := strings.CutPrefix(host, "*.")
+	host, port, hasPort := strings.Cut(host, ":")
+	// The options of the URL Standard's "domain to ASCII", not strict.
+	profile := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.CheckJoiners(true), idna.Transitional(false), idna.StrictDomainName(false), idna.VerifyDNSLength(true))
+	ascii, err := profile.ToASCII(host)
+	if err != nil {
+		return "", fmt.Errorf("the host of %q: %w", origin, err)
+	}
+	if isPattern {
+		ascii = "*." + ascii
+	}
+	if hasPort {
+		ascii += ":" + port
+	}
+	return scheme + "://" + ascii, nil
 }
 
 // allows says whether an origin is among those that were named.
@@ -94,13 +125,13 @@ func sameOrigin(origin string, r *http.Request) bool {
 }
 
 // preflight answers OPTIONS, be it CORS's or not.
-func preflight(w http.ResponseWriter, r *http.Request, originOK bool) {
+func preflight(w http.ResponseWriter, r *http.Request, originOK bool, allowedHeaders string) {
 	header := w.Header()
 	header.Set("Allow", allowedMethods)
 	if originOK || header.Get("Access-Control-Allow-Origin") != "" {
 		if r.Header.Get("Access-Control-Request-Method") != "" {
 			header.Set("Access-Control-Allow-Methods", "GET, HEAD")
-			header.Set("Access-Control-Allow-Headers", "Last-Event-ID, Authorization, Cache-Control")
+			header.Set("Access-Control-Allow-Headers", allowedHeaders)
 			header.Set("Access-Control-Max-Age", "3600")
 		}
 	}

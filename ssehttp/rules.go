@@ -1,6 +1,9 @@
 package ssehttp
 
 import (
+	"slices"
+	"strings"
+
 	"golang.org/x/time/rate"
 )
 
@@ -11,8 +14,11 @@ type rules struct {
 	cfg      Config
 	verifier Verifier
 	origins  origins
-	clients  clients
-	rate     *rate.Limiter // of connects; nil for no bound
+
+	allowedHeaders string // the value of Access-Control-Allow-Headers
+
+	clients clients
+	rate    *rate.Limiter // of connects; nil for no bound
 }
 
 // Reconfigure has requests that come from now on admitted by cfg and v. Path,
@@ -26,7 +32,14 @@ func (h *Handler) Reconfigure(cfg Config, v Verifier) {
 		cfg:      cfg,
 		verifier: v,
 		origins:  newOrigins(cfg.AllowedOrigins),
-		clients:  clients{cfg.TrustedProxies, cfg.ProxyHeader},
+
+		allowedHeaders: strings.Join(slices.Concat([]string{
+			"Last-Event-ID", "Authorization", "Cache-Control",
+			// Tracing libraries add these to requests by themselves.
+			"traceparent", "tracestate", "baggage", "sentry-trace",
+		}, cfg.AllowedHeaders), ", "),
+
+		clients: clients{cfg.TrustedProxies, cfg.ProxyHeader},
 	}
 	before := h.rules.Load()
 	switch n := cfg.MaxConnectsPerSecond; {

@@ -38,6 +38,7 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 	next.Path = "/elsewhere" // counts for nothing
 	next.Anonymous, next.QueryToken, next.Cookie = false, false, "session"
 	next.AllowedOrigins = []string{"https://other.example.com"}
+	next.AllowedHeaders = []string{"X-Request-ID"}
 	s.handler.Reconfigure(next, otherKey{})
 	const cookie = "Cookie: session=new-alice"
 	s.open(t, "/events", cookie)
@@ -47,6 +48,21 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 	s.wantStatus(t, http.StatusUnauthorized, "/events", "Cookie: peald_token=new-alice")
 	s.wantStatus(t, http.StatusUnauthorized, "/events", "Cookie: session=good-alice")
 	s.wantStatus(t, http.StatusForbidden, "/events", cookie, "Origin: https://app.example.com")
+
+	preflight, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.URL+"/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	preflight.Header = http.Header{"Origin": {"https://other.example.com"}, "Access-Control-Request-Method": {"GET"}}
+	resp, err := http.DefaultClient.Do(preflight)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if allowed := resp.Header.Get("Access-Control-Allow-Headers"); !strings.HasSuffix(allowed, ", sentry-trace, X-Request-ID") {
+		t.Errorf("a preflight allows the headers %q", allowed)
+	}
+
 	if n := s.broker.Stats().Total.Connections; n != 4 {
 		t.Errorf("%d streams are open, want 4: those from before stay", n)
 	}
