@@ -10,7 +10,8 @@ import (
 // tags, joined by dots, are its key ("sse.tls.cert_file"); its doc tag is what
 // help, comments in files and the reference say of it; a field tagged choices
 // takes one of those words; a field tagged secret is never printed; one tagged
-// reload can change while the daemon runs. Start from [Defaults]: the zero Config
+// reload can change while the daemon runs; one tagged empty can be set to an
+// empty text in a file, where other empty entries count as not set. Start from [Defaults]: the zero Config
 // is not a valid one.
 type Config struct {
 	SSE     SSE     `mapstructure:"sse"`
@@ -99,7 +100,7 @@ type Token struct {
 type Auth struct {
 	Anonymous           bool          `mapstructure:"anonymous" reload:"true" doc:"Let browsers without a subscriber token hold a stream, which gets broadcasts, and the topics of auth.anonymous_topics that it asks for."`
 	AnonymousTopics     []string      `mapstructure:"anonymous_topics" reload:"true" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * is any one token between dots, and > at the end is one or more. What a token allows is in its topics."`
-	Cookie              string        `mapstructure:"cookie" reload:"true" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
+	Cookie              string        `mapstructure:"cookie" reload:"true" empty:"true" doc:"Name of the cookie in which a subscriber token may come. Empty reads no cookie."`
 	QueryToken          bool          `mapstructure:"query_token" reload:"true" doc:"Let a subscriber token come in the query, as access_token."`
 	CallbackURL         string        `mapstructure:"callback_url" reload:"true" doc:"URL of the application that is asked who opens a stream, instead of a token. Empty asks nobody."`
 	CallbackHeaders     []string      `mapstructure:"callback_headers" reload:"true" doc:"Names of the request's headers that the application is shown, beside cookies, query, address and origin."`

@@ -16,6 +16,7 @@ type Setting struct {
 	Choices []string // all values that it can have; none where there are many
 	Secret  bool     // Value must not be shown
 	Reload  bool     // it can change while the daemon runs
+	Empty   bool     // an empty text is a value of its own, and not the default
 }
 
 // Settings lists the keys of c in the order of its fields. Whatever names
@@ -41,6 +42,7 @@ func eachSetting(prefix string, section reflect.Value, visit func(s Setting, fie
 			Choices: strings.Fields(field.Tag.Get("choices")),
 			Secret:  field.Tag.Get("secret") == "true",
 			Reload:  field.Tag.Get("reload") == "true",
+			Empty:   field.Tag.Get("empty") == "true",
 		}, value)
 	}
 }

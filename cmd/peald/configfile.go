@@ -1,19 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/spf13/viper"
-
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/configfile"
 )
 
 // configFile is a configuration file as it was read. Without a name it is none.
@@ -39,9 +36,7 @@ func findFile(name string) (configFile, error) {
 
 func openFile(name string) (configFile, error) {
 	f := configFile{name: name}
-	switch filepath.Ext(name) {
-	case ".yaml", ".yml", ".toml", ".json":
-	default:
+	if _, ok := formats()[filepath.Ext(name)]; !ok {
 		return f, &daemon.SettingError{Key: "--config", Given: strconv.Quote(name), Accepted: "a file .yaml, .yml, .toml or .json"}
 	}
 	var err error
@@ -55,29 +50,65 @@ func openFile(name string) (configFile, error) {
 	return f, nil
 }
 
-// read is what the file sets.
-func (f configFile) read(keys []string) (layer, error) {
+// formats are the formats of files, by the ends of their names.
+func formats() map[string]configfile.Format {
+	return map[string]configfile.Format{
+		".yaml": configfile.YAML,
+		".yml":  configfile.YAML,
+		".toml": configfile.TOML,
+		".json": configfile.JSON,
+	}
+}
+
+// read returns what the file sets.
+func (f configFile) read(settings []daemon.Setting) (layer, error) {
 	if f.name == "" {
 		return layer{}, nil
 	}
-	file := viper.New()
-	file.SetConfigType(strings.TrimPrefix(filepath.Ext(f.name), "."))
-	if err := file.ReadConfig(bytes.NewReader(f.content)); err != nil {
+
+	entries, err := configfile.Read(formats()[filepath.Ext(f.name)], f.content)
+	if duplicate, ok := errors.AsType[*configfile.DuplicateError](err); ok {
+		return nil, &daemon.SettingError{Key: duplicate.Key, Given: "twice in " + f.name + ", as " + duplicate.Places(), Accepted: "each entry once"}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", f.name, err)
 	}
+
 	values := layer{}
-	for _, key := range slices.Sorted(slices.Values(file.AllKeys())) {
-		value := file.Get(key)
-		switch {
-		case value == nil && slices.ContainsFunc(keys, func(known string) bool {
-			return known == key || strings.HasPrefix(known, key+".")
-		}):
-			// An entry or section left empty is not set.
-		case !slices.Contains(keys, key):
-			return nil, unknown(key, "an entry of "+f.name, keys)
-		default:
-			values[key] = given{value, f.name}
+	for _, entry := range entries {
+		isSet, err := f.check(entry, settings)
+		if err != nil {
+			return nil, err
+		}
+		if isSet {
+			values[entry.Key] = given{entry.Value, f.name}
 		}
 	}
+
 	return values, nil
+}
+
+// check rejects an entry that is no setting, and reports whether it sets one:
+// an entry or section left empty doesn't.
+func (f configFile) check(entry configfile.Entry, settings []daemon.Setting) (isSet bool, err error) {
+	inner, isSection := entry.Value.(map[string]any)
+	isEmpty := entry.Value == nil || entry.Value == "" || isSection && len(inner) == 0
+
+	for _, s := range settings {
+		switch {
+		case s.Key == entry.Key && isSection:
+			return false, &daemon.SettingError{Key: s.Key, Given: "a section in " + f.name, Accepted: s.Accepts()}
+		case s.Key == entry.Key:
+			return !isEmpty || s.Empty && entry.Value == "", nil
+		case strings.HasPrefix(s.Key, entry.Key+".") && isEmpty:
+			return false, nil
+		}
+	}
+
+	keys := make([]string, 0, len(settings))
+	for _, s := range settings {
+		keys = append(keys, s.Key)
+	}
+
+	return false, unknown(entry.Key, "an entry of "+f.name, keys)
 }

@@ -285,6 +285,7 @@ func TestBadFileChangesNothing(t *testing.T) {
 		{"sse: {max_connections: 1000000000}\n", `error="sse.max_connections: given 1000000000, accepted: at most `},
 		{"sse: {max_connections: 7\n", `error="configuration file .*peald.yaml: `},
 		{"", `error="configuration file .*peald.yaml: it is empty"`},
+		{"sse: {max_connections: 7}\nSSE: {retry: 5s}\n", `error="sse: given twice in .*peald.yaml, as sse at line 1, and SSE at line 2, accepted: each entry once"`},
 	} {
 		overwrite(t, r.file, bad.content)
 		if i%2 == 0 {
@@ -309,8 +310,8 @@ func TestBadFileChangesNothing(t *testing.T) {
 	if got := r.metric(t, "peald_config_last_reload_successful"); got != "1" {
 		t.Errorf("the last reload counts as failed: %s", got)
 	}
-	if n := strings.Count(r.log.String(), "level=ERROR"); n != 7 {
-		t.Errorf("%d errors in the log, want one for each of 7 bad files", n)
+	if n := strings.Count(r.log.String(), "level=ERROR"); n != 8 {
+		t.Errorf("%d errors in the log, want one for each of 8 bad files", n)
 	}
 }
 

@@ -114,11 +114,11 @@ func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemo
 	if demo {
 		v.SetDefault("sse.addr", demoAddr)
 	}
-	for _, layer := range []func([]string) (layer, error){
-		file.read,
-		func(keys []string) (layer, error) { return readVariables(env, keys) },
+	for _, layer := range []func() (layer, error){
+		func() (layer, error) { return file.read(settings) },
+		func() (layer, error) { return readVariables(env, keys) },
 	} {
-		values, err := layer(keys)
+		values, err := layer()
 		if err != nil {
 			return daemon.Config{}, err
 		}

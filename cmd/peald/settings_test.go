@@ -164,12 +164,40 @@ func TestEverySettingHasAFlagAndAVariableOfItsOwn(t *testing.T) {
 
 func TestNothingGivenIsTheDefaults(t *testing.T) {
 	t.Parallel()
-	cfg, err := load(t, nil, []string{"PEALD_SSE_ADDR=", "PEALDSSE=x"}, "peald.yaml", "sse:\n  addr:\ngrpc:\n")
-	if err != nil {
-		t.Fatal(err)
+	env := []string{"PEALD_SSE_ADDR=", "PEALDSSE=x"}
+	for name, content := range map[string]string{
+		"peald.yaml": "sse:\n  addr:\n  heartbeat: ''\ngrpc:\nlog: ''\nauth: {}\n",
+		"peald.toml": "log = ''\n[sse]\naddr = ''\nheartbeat = ''\n[auth]\n",
+		"peald.json": `{"sse": {"addr": null, "heartbeat": "", "max_connections": ""}, "log": "", "auth": {}}`,
+	} {
+		cfg, err := load(t, nil, env, name, content)
+		if err != nil || !reflect.DeepEqual(cfg, daemon.Defaults()) {
+			t.Errorf("%s: settings are %+v (%v)", name, cfg, err)
+		}
 	}
-	if !reflect.DeepEqual(cfg, daemon.Defaults()) {
-		t.Errorf("settings are %+v", cfg)
+}
+
+// TestEmptyCookieInAFile: an empty auth.cookie reads no cookie, and must not
+// become the default, which does.
+func TestEmptyCookieInAFile(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"peald.yaml": "auth: {cookie: ''}\n",
+		"peald.toml": "auth.cookie = ''\n",
+		"peald.json": `{"auth": {"cookie": ""}}`,
+	} {
+		if cfg, err := load(t, nil, nil, name, content); err != nil || cfg.Auth.Cookie != "" {
+			t.Errorf("%s: the cookie is %q (%v)", name, cfg.Auth.Cookie, err)
+		}
+	}
+}
+
+func TestMergesInYAML(t *testing.T) {
+	t.Parallel()
+	const content = "grpc:\n  tls: &tls {cert_file: a.pem, key_file: a.key}\nsse:\n  tls: {<<: *tls, key_file: b.key}\n"
+	cfg, err := load(t, nil, nil, "peald.yaml", content)
+	if want := (daemon.TLS{CertFile: "a.pem", KeyFile: "b.key"}); err != nil || cfg.SSE.TLS != want {
+		t.Errorf("sse.tls is %+v (%v), want %+v", cfg.SSE.TLS, err, want)
 	}
 }
 
@@ -242,10 +270,17 @@ func TestRefusals(t *testing.T) {
 		"secret that is a number":   {nil, nil, "p.yaml", "auth:\n  jwt:\n    hmac_secret: 12345678\n", []string{"auth.jwt.hmac_secret: given a value (not shown"}},
 		"bad value":                 {[]string{"--sse.path=events"}, nil, "", "", []string{`sse.path: given "events", accepted: a path`}},
 		"contradiction":             {[]string{"--grpc.addr=:9090"}, nil, "", "", []string{"grpc.addr: ", "control.tokens"}},
-		"broken YAML":               {nil, nil, "p.yaml", "sse:\n\t- x\n", []string{"configuration file ", "p.yaml"}},
-		"broken TOML":               {nil, nil, "p.toml", "[sse\n", []string{"configuration file ", "p.toml"}},
-		"broken JSON":               {nil, nil, "p.json", `{"sse": `, []string{"configuration file ", "p.json"}},
-		"one entry twice":           {nil, nil, "p.yaml", "log: {level: info}\nlog: {level: warn}\n", []string{"configuration file "}},
+		"broken YAML":               {nil, nil, "p.yaml", "sse:\n\t- x\n", []string{"configuration file ", "p.yaml: line 2: "}},
+		"broken TOML":               {nil, nil, "p.toml", "[sse\n", []string{"configuration file ", "p.toml: line 1: "}},
+		"broken JSON":               {nil, nil, "p.json", `{"sse": `, []string{"configuration file ", "p.json: line 1: "}},
+		"one entry twice":           {nil, nil, "p.yaml", "log: {level: info}\nlog: {level: warn}\n", []string{"log: given twice in ", "p.yaml, as log at line 1, and log at line 2, accepted: each entry once"}},
+		"one entry in two cases":    {nil, nil, "p.json", "{\"auth\": {\"anonymous\": false},\n\"Auth\": {\"cookie\": \"c\"}}", []string{"auth: given twice in ", "p.json, as auth at line 1, and Auth at line 2"}},
+		"one entry with dots":       {nil, nil, "p.toml", "sse.addr = ':1'\n\"sse.addr\" = ':2'\n", []string{"sse.addr: given twice in ", "p.toml, as sse.addr at line 1, and sse.addr at line 2"}},
+		"part of a token twice":     {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2,\n       Token: hunter2}\n", []string{"control.tokens[0].token: given twice in ", "as token at line 3, and Token at line 4"}},
+		"a second document":         {nil, nil, "p.yaml", "log: {level: info}\n---\nauth: {anonymous: false}\n", []string{"p.yaml: line 2: a second document"}},
+		"empty section for a value": {nil, nil, "p.yaml", "sse: {addr: {}}\n", []string{"sse.addr: given a section in ", "accepted: a text"}},
+		"empty unknown section":     {nil, nil, "p.json", `{"hisstory": {}}`, []string{"hisstory: "}},
+		"empty text of no setting":  {nil, nil, "p.toml", "sse.adr = ''\n", []string{"sse.adr: "}},
 		"format that is not known":  {nil, nil, "p.ini", "x=y", []string{"--config: given ", ".yaml, .yml, .toml or .json"}},
 		"file that does not exist":  {[]string{"--config=/nonexistent/peald.yaml"}, nil, "", "", []string{"configuration file /nonexistent/peald.yaml: ", "no such file"}},
 		"list instead of a section": {nil, nil, "p.yaml", "- sse\n", []string{"configuration file "}},

@@ -30,7 +30,7 @@ func rooms() []archtest.Room {
 	return []archtest.Room{
 		{
 			Path: "cmd/peald",
-			May:  []string{"daemon", "internal/buildinfo"},
+			May:  []string{"daemon", "internal/buildinfo", "internal/configfile"},
 			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
 		},
 		{
@@ -77,6 +77,11 @@ func rooms() []archtest.Room {
 			TestsMay: []string{"control"},
 			Never:    []string{viper},
 			Why:      "what nodes know of each other's streams depends neither on their log nor on what is asked",
+		},
+		{
+			Path:  "internal/configfile",
+			Never: []string{viper, grpc, "net"},
+			Why:   "what a file says depends neither on the settings there are nor on where else they are given",
 		},
 		{
 			Path:  "internal/eventstream",
