@@ -62,7 +62,7 @@ func (p *parts) reload(r Reload) {
 // change changes what runs, all of it or, with an error, nothing. It returns
 // the keys of what has changed.
 func (p *parts) change(given Config) (changed []string, _ error) {
-	given = p.opts.Inherited.over(given)
+	given, trimmed := p.opts.Inherited.over(given).trimSecrets()
 	if err := given.Validate(); err != nil {
 		return nil, err
 	}
@@ -94,6 +94,7 @@ func (p *parts) change(given Config) (changed []string, _ error) {
 	for _, d := range p.cfg.differences(next) {
 		changed = append(changed, d.given.Key)
 	}
+	p.warnOfTrimmedSecrets(trimmed, func(key string) bool { return slices.Contains(changed, key) })
 	p.warnOfRestart(next.differences(given))
 	p.cfg = next
 	p.access.Store(&access)

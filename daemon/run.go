@@ -64,7 +64,7 @@ type Options struct {
 // and returns nil when none of its goroutines is left. An error is why it could
 // not start or go on.
 func Run(ctx context.Context, cfg Config, opts Options) error {
-	cfg = opts.Inherited.over(cfg)
+	cfg, trimmed := opts.Inherited.over(cfg).trimSecrets()
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -101,6 +101,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	defer p.close()
 	log.Info("file descriptors", "limit", descriptors.limit, "streams", descriptors.streams)
 	p.warn(func(string) bool { return true })
+	p.warnOfTrimmedSecrets(trimmed, func(string) bool { return true })
 	return p.run(ctx, bound, opts)
 }
 

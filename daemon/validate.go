@@ -43,8 +43,10 @@ const (
 )
 
 // Validate says whether a daemon can run on c. Its error is a [*SettingError]
-// about the first setting that it cannot run on.
+// about the first setting that it cannot run on. Line breaks at the end of
+// secrets are ignored, as [Run] does.
 func (c Config) Validate() error {
+	c, _ = c.trimSecrets()
 	for _, check := range []func() *SettingError{
 		c.checkChoices,
 		c.checkListeners,
