@@ -28,6 +28,9 @@ func Reachable(addr string) string {
 	if err != nil || !bound.Addr().IsUnspecified() {
 		return addr
 	}
+	if bound.Addr().Is4() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(bound.Port())))
+	}
 	return net.JoinHostPort("localhost", strconv.Itoa(int(bound.Port())))
 }
 
@@ -151,7 +154,7 @@ func forBrowsers(deadAfter time.Duration) net.ListenConfig {
 }
 
 func listenTCP(ctx context.Context, lc net.ListenConfig, key, addr string) (*net.TCPListener, error) {
-	listener, err := lc.Listen(ctx, "tcp", addr)
+	listener, err := lc.Listen(ctx, tcpNetwork(addr), addr)
 	if err != nil {
 		// Of "listen tcp 127.0.0.1:80: bind: permission denied" the end is
 		// news.
@@ -168,6 +171,17 @@ func listenTCP(ctx context.Context, lc net.ListenConfig, key, addr string) (*net
 		return nil, errors.Join(fmt.Errorf("%s %s: not a TCP address", key, addr), listener.Close())
 	}
 	return tcp, nil
+}
+
+// tcpNetwork returns "tcp4" for an IPv4 address. The net package would also
+// bind 0.0.0.0 to all addresses of IPv6.
+func tcpNetwork(addr string) string {
+	at, err := netip.ParseAddrPort(addr)
+	if err == nil && at.Addr().Is4() {
+		return "tcp4"
+	}
+
+	return "tcp"
 }
 
 func (l listeners) addresses() Addresses {
