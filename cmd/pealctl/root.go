@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/peald/peald/internal/buildinfo"
+	"github.com/peald/peald/internal/nearest"
 )
 
 const envPrefix = "PEALCTL_"
@@ -33,6 +34,7 @@ any other failure.`,
 		},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return nearest.Flag(cmd.Flags(), err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`, as HOST:PORT, or unix:PATH for a socket file")
 	flags.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")

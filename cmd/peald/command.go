@@ -16,6 +16,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/buildinfo"
+	"github.com/peald/peald/internal/nearest"
 )
 
 const (
@@ -97,6 +98,8 @@ func rootCommand(env []string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		stopWatchdog := startWatchdog(ctx, log)
+		defer stopWatchdog()
 		reload := make(chan daemon.Reload)
 		reloading := startReloader(ctx, file, reload, again, func(file configFile) (daemon.Config, error) {
 			next, err := flags.loadFrom(file, env, demo)
@@ -139,7 +142,7 @@ func rootCommand(env []string) *cobra.Command {
 	}
 	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")
 	root.Flags().BoolVar(&demo, "demo", false, "serve a page at / of the SSE listener, which by default is on "+demoAddr+" then, and events for it to show")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{nearest.Flag(cmd.Flags(), err)} })
 	root.AddCommand(configCommand(flags, env), versionCommand())
 	return root
 }

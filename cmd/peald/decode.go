@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/nearest"
 )
 
 // Kinds of settings, as help calls them. None is a name of those of pflag's own
@@ -66,6 +68,7 @@ func textOf(value any) string {
 type unreadable struct {
 	value    any
 	accepted string
+	isPublic bool // value is no secret, also in a setting that is one
 }
 
 func (e *unreadable) Error() string {
@@ -108,7 +111,7 @@ func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
 // shown is what was given, unless it could be a secret.
 func shown(key string, cause *unreadable) string {
 	for _, s := range daemon.Defaults().Settings() {
-		if s.Key == key && s.Secret {
+		if s.Key == key && s.Secret && !cause.isPublic {
 			return "a value (not shown, for it may be a secret)"
 		}
 	}
@@ -142,7 +145,7 @@ func readValue(from, to reflect.Value) (any, error) {
 }
 
 func refused(value, target any) error {
-	return &unreadable{value, daemon.Setting{Value: target}.Accepts()}
+	return &unreadable{value: value, accepted: daemon.Setting{Value: target}.Accepts()}
 }
 
 // readScalar reads a value of target's type. A text that is given is never
@@ -242,7 +245,7 @@ func readToken(text string) (daemon.Token, error) {
 	case 3:
 		return daemon.Token{Name: parts[0], Token: parts[1], Scopes: strings.Split(parts[2], "+")}, nil
 	default:
-		return daemon.Token{}, &unreadable{text, shortForm}
+		return daemon.Token{}, &unreadable{value: text, accepted: shortForm}
 	}
 }
 
@@ -250,12 +253,17 @@ func checkTokenEntries(value any) error {
 	const accepted = "an entry with name, token and scopes"
 	entries, ok := value.(map[string]any)
 	if !ok {
-		return &unreadable{value, accepted}
+		return &unreadable{value: value, accepted: accepted}
 	}
-	for name := range entries {
-		if !slices.Contains([]string{"name", "token", "scopes"}, name) {
-			return &unreadable{name, accepted}
+	known := []string{"name", "token", "scopes"}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		if slices.Contains(known, name) {
+			continue
 		}
+		if meant, ok := nearest.To(name, known); ok {
+			return &unreadable{name, accepted + "; the nearest is " + meant, true}
+		}
+		return &unreadable{value: name, accepted: accepted}
 	}
 	return nil
 }

@@ -8,12 +8,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/nearest"
 )
 
 const sourcesHelp = `Every setting is a flag (--sse.addr), a variable (PEALD_SSE_ADDR) and an entry of a
@@ -192,18 +192,10 @@ func readVariables(env, keys []string) (layer, error) {
 // container beside a service named peald, or peald-something.
 const serviceLinkPattern = `^PEALD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`
 
-// farFetched is how many letters stand for one that may be wrong, for a setting
-// to be what somebody meant.
-const farFetched = 4
-
 func unknown(name, where string, known []string) error {
-	slices.Sort(known)
-	nearest := slices.MinFunc(known, func(a, b string) int {
-		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
-	})
 	accepted := "those that peald config --defaults shows"
-	if levenshtein.ComputeDistance(name, nearest) <= len(name)/farFetched {
-		accepted = "the nearest is " + nearest
+	if meant, ok := nearest.To(name, known); ok {
+		accepted = "the nearest is " + meant
 	}
 	return &daemon.SettingError{Key: name, Given: where + " that is no setting", Accepted: accepted}
 }

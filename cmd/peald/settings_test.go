@@ -254,6 +254,7 @@ func TestRefusals(t *testing.T) {
 		"value for a section":       {nil, nil, "p.yaml", "sse: 8080\n", []string{"sse: given an entry"}},
 		"section for a value":       {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
 		"unknown entry of a token":  {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "accepted: an entry with name, token and scopes"}},
+		"misspelled part of token":  {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2, scope: [read]}\n", []string{`control.tokens[0]: given "scope" in `, "accepted: an entry with name, token and scopes; the nearest is scopes"}},
 		"far-fetched variable":      {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: given an environment variable that is no setting", "accepted: those that peald config --defaults shows"}},
 		"unknown variable":          {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: given an environment variable that is no setting", "nearest is PEALD_SSE_ADDR"}},
 		"number for a text":         {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml, accepted: a text"}},

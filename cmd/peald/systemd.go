@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -63,6 +65,38 @@ func placesOf(files []*os.File) ([]int, error) {
 func notify(log *slog.Logger, lines ...string) {
 	if _, err := sd.SdNotify(false, strings.Join(lines, "\n")); err != nil {
 		log.Warn("systemd can't be told", "error", err)
+	}
+}
+
+// startWatchdog keeps systemd's watchdog fed until stop is called, if it watches
+// this process (sd_watchdog_enabled(3)).
+func startWatchdog(ctx context.Context, log *slog.Logger) (stop func()) {
+	within, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		log.Warn("invalid WATCHDOG_USEC or WATCHDOG_PID", "error", err)
+	}
+	if within <= 0 {
+		return func() {}
+	}
+
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the shutdown
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		ticks := time.NewTicker(max(within/2, time.Millisecond))
+		defer ticks.Stop()
+		for {
+			notify(log, sd.SdNotifyWatchdog)
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticks.C:
+			}
+		}
+	})
+
+	return func() {
+		cancel()
+		feeding.Wait()
 	}
 }
 

@@ -30,12 +30,12 @@ func rooms() []archtest.Room {
 	return []archtest.Room{
 		{
 			Path: "cmd/peald",
-			May:  []string{"daemon", "internal/buildinfo", "internal/configfile"},
+			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/nearest"},
 			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
 		},
 		{
 			Path:  "cmd/pealctl",
-			May:   []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream"},
+			May:   []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/nearest"},
 			Never: []string{viper},
 			Why:   "a client knows the daemon by what it says over the network",
 		},
@@ -82,6 +82,11 @@ func rooms() []archtest.Room {
 			Path:  "internal/configfile",
 			Never: []string{viper, grpc, "net"},
 			Why:   "what a file says depends neither on the settings there are nor on where else they are given",
+		},
+		{
+			Path:  "internal/nearest",
+			Never: []string{viper, grpc},
+			Why:   "what was meant by a misspelled name depends on the names alone",
 		},
 		{
 			Path:  "internal/eventstream",

@@ -1,0 +1,33 @@
+package nearest_test
+
+import (
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/peald/peald/internal/nearest"
+)
+
+func TestFlag(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"--sse.adr=:1":   "unknown flag: --sse.adr; the nearest is --sse.addr",
+		"--ca-fil=x":     "unknown flag: --ca-fil; the nearest is --ca-file",
+		"--ca_file=x":    "unknown flag: --ca_file; the nearest is --ca-file",
+		"--nonsense=1":   "unknown flag: --nonsense",
+		"-x":             "unknown shorthand flag: 'x' in -x",
+		"--sse.addr":     "flag needs an argument: --sse.addr",
+		"--hiden-flag=1": "unknown flag: --hiden-flag",
+	} {
+		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		for _, name := range []string{"sse.addr", "ca-file", "hidden-flag"} {
+			flags.String(name, "", "")
+		}
+		if err := flags.MarkHidden("hidden-flag"); err != nil {
+			t.Fatal(err)
+		}
+		if err := nearest.Flag(flags, flags.Parse([]string{given})); err == nil || err.Error() != want {
+			t.Errorf("%s: error is %q, want %q", given, err, want)
+		}
+	}
+}
