@@ -18,6 +18,7 @@ func newBench(s *session) *cobra.Command {
 	var (
 		cfg       bench.Config
 		userToken string
+		streamCA  string
 		svg       string
 		chaos     bool
 		missed    int
@@ -47,6 +48,10 @@ or _ns.`,
 			if userToken != "" {
 				cfg.Header = http.Header{"Authorization": {"Bearer " + userToken}}
 			}
+			trust := s.tls
+			if streamCA != "" {
+				trust.caFile, trust.caFlag = streamCA, "--stream-ca-file"
+			}
 			switch {
 			case chaos:
 				trial.URL, trial.Clients, trial.Rate, trial.Duration, trial.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
@@ -54,12 +59,13 @@ or _ns.`,
 			case missed > 0:
 				return s.benchResume(cmd.Context(), bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: missed})
 			default:
-				return s.bench(cmd.Context(), cfg, svg)
+				return s.bench(cmd.Context(), cfg, trust, svg)
 			}
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.URL, "url", defaultStream, "the `address` of the streams")
+	flags.StringVar(&streamCA, "stream-ca-file", "", "trust the certificates in this PEM `file` for an https --url; the control plane doesn't use TLS for it (default: --ca-file)")
 	flags.IntVar(&cfg.Clients, "clients", 1000, "streams that read and are checked")
 	flags.IntVar(&cfg.Slow, "slow", 0, "streams besides that never read")
 	flags.IntVar(&cfg.Users, "users", 0, "users whom the streams belong to by turns; messages go to one of them by turns (default: broadcasts)")
@@ -78,7 +84,7 @@ or _ns.`,
 	flags.DurationVar(&trial.Life, "life", 2*time.Second, "with --chaos: how long a connection lives on average")
 	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send each of --users so many messages, and have all streams come back at once")
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
-	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "at-once", "sources", "readers", "portable"} {
+	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
 		cmd.MarkFlagsMutuallyExclusive("chaos", other)
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
@@ -90,13 +96,13 @@ or _ns.`,
 	return cmd
 }
 
-func (s *session) bench(ctx context.Context, cfg bench.Config, svg string) (err error) {
+func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, svg string) (err error) {
 	plot, err := openPlot(svg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, plot.close()) }()
-	if cfg.TLS, err = s.tls.config(); err != nil {
+	if cfg.TLS, err = trust.config(); err != nil {
 		return err
 	}
 	conn, err := s.dial()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -35,6 +36,7 @@ type session struct {
 }
 
 type tlsFlags struct {
+	caFlag                    string // that caFile is of, if it isn't --ca-file
 	enabled                   bool
 	caFile, certFile, keyFile string
 }
@@ -99,14 +101,15 @@ func (t tlsFlags) wanted() bool {
 
 func (t tlsFlags) config() (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	caFlag := cmp.Or(t.caFlag, "--ca-file")
 	if t.caFile != "" {
 		pem, err := os.ReadFile(t.caFile)
 		if err != nil {
-			return nil, fmt.Errorf("--ca-file: %w", err)
+			return nil, fmt.Errorf("%s: %w", caFlag, err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca-file %s: no PEM certificate in it", t.caFile)
+			return nil, fmt.Errorf("%s %s: no PEM certificate in it", caFlag, t.caFile)
 		}
 	}
 	if (t.certFile == "") != (t.keyFile == "") {
