@@ -18,9 +18,11 @@ spec:
   {{- end }}
   securityContext:
     runAsNonRoot: true
+    {{- if not (or .Values.platformIDs (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}
     runAsUser: 65532
     runAsGroup: 65532
     fsGroup: 65532
+    {{- end }}
     fsGroupChangePolicy: OnRootMismatch
     seccompProfile:
       type: RuntimeDefault
