@@ -82,11 +82,11 @@ func composed(t *testing.T, file string) *types.Project {
 		return options.LoadProject(t.Context())
 	}
 
-	if _, err := project(); err == nil || !strings.Contains(err.Error(), "PEALD_HOST") {
-		t.Errorf("without PEALD_HOST: %v", err)
+	if _, err := project(); err == nil || !strings.Contains(err.Error(), "EVENTS_HOST") {
+		t.Errorf("without EVENTS_HOST: %v", err)
 	}
 
-	found, err := project("PEALD_HOST=events.example.com")
+	found, err := project("EVENTS_HOST=events.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,13 +137,13 @@ func checkDaemon(t *testing.T, daemon types.ServiceConfig, secrets ...string) []
 func checkUpstreams(t *testing.T, found *types.Project, want string) {
 	t.Helper()
 
-	upstream := found.Services["caddy"].Environment["PEALD_UPSTREAM"]
+	upstream := found.Services["caddy"].Environment["EVENTS_UPSTREAM"]
 	if upstream == nil || *upstream != want {
 		t.Fatalf("Caddy passes streams on to %v, want %s", upstream, want)
 	}
 
 	cmd := exec.CommandContext(t.Context(), program(t, "caddy"), "adapt", "--adapter", "caddyfile", "--config", "../caddy/Caddyfile")
-	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir(), "PEALD_UPSTREAM="+want)
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir(), "EVENTS_UPSTREAM="+want)
 
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -57,7 +57,7 @@ func haproxy(t *testing.T, s setup, conf string) command {
 func caddy(t *testing.T, s setup, conf string) command {
 	t.Helper()
 
-	const site = "{$PEALD_HOST:events.example.com} {\n"
+	const site = "{$EVENTS_HOST:events.example.com} {\n"
 
 	host, _, _ := strings.Cut(s.addr, ":")
 	conf = replaced(t, conf, site, fmt.Sprintf("%s\tbind %s\n\ttls %s %s\n", site, host, s.cert, s.key))
@@ -68,7 +68,7 @@ func caddy(t *testing.T, s setup, conf string) command {
 		args: []string{"run", "--adapter", "caddyfile", "--config", "%s"},
 		env: []string{
 			"XDG_DATA_HOME=" + s.dir, "XDG_CONFIG_HOME=" + s.dir,
-			"PEALD_HOST=https://" + s.addr, "PEALD_UPSTREAM=" + strings.Join(s.backends, " "),
+			"EVENTS_HOST=https://" + s.addr, "EVENTS_UPSTREAM=" + strings.Join(s.backends, " "),
 		},
 	}
 }
