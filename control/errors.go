@@ -158,7 +158,7 @@ func refusalOf(err error) *refusedError {
 	case errors.Is(err, context.DeadlineExceeded):
 		return refuse(codes.DeadlineExceeded, reasonDeadline, "the deadline passed before the call was done")
 	case errors.Is(err, context.Canceled):
-		return refuse(codes.Canceled, reasonCancelled, "the call was cancelled")
+		return refuse(codes.Canceled, reasonCancelled, "the caller canceled the call")
 	}
 	return nil
 }

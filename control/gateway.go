@@ -30,7 +30,7 @@ func queries() map[string]proto.Message {
 	return map[string]proto.Message{
 		"/v1/users":  &pealv1.ListUsersRequest{},
 		"/v1/topics": &pealv1.ListTopicsRequest{},
-		"/v1/tail":   &pealv1.TailRequest{},
+		tailPattern:  &pealv1.TailRequest{},
 	}
 }
 
@@ -143,8 +143,10 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 		if body, ok := r.Body.(*requestBody); ok {
 			body.inPath = params
 		}
+		ctx, release := callContext(r)
+		defer release()
 		reply := &answer{ResponseWriter: w}
-		next(reply, r, params)
+		next(reply, r.WithContext(ctx), params)
 		if err := reply.failure(); err != nil {
 			g.writeError(w, err)
 		}
@@ -240,18 +242,29 @@ func (g *gateway) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marsh
 	if _, ok := errors.AsType[*runtime.HTTPStatusError](err); ok {
 		err = refuse(codes.InvalidArgument, reasonInvalidRequest, "the path can't be read: it has a bad percent-encoding")
 	}
-	err = cutInside(r.Context(), err)
+	err = insideError(r.Context(), err)
 	if a, ok := w.(*answer); ok {
 		w = a.ResponseWriter
 	}
 	g.writeError(w, err)
 }
 
-// cutInside is err, unless it says that the connection inside the process is
-// gone while the caller is not.
-func cutInside(ctx context.Context, err error) error {
-	if status.Code(err) == codes.Canceled && ctx.Err() == nil {
+// insideError returns what the caller gets for err, the error of a call on the
+// connection inside the process. The client's end of that connection has
+// statuses of its own, which have no details: for a caller that is gone, for a
+// deadline that has passed, and for a connection that was closed because the
+// daemon is stopping.
+func insideError(ctx context.Context, err error) error {
+	st, ok := status.FromError(err)
+	switch {
+	case !ok || len(st.Proto().GetDetails()) > 0:
+		return err
+	case st.Code() == codes.Canceled && ctx.Err() == nil:
 		return broker.ErrClosed
+	case st.Code() == codes.Canceled:
+		return refusalOf(context.Canceled).status().Err()
+	case st.Code() == codes.DeadlineExceeded:
+		return refusalOf(context.DeadlineExceeded).status().Err()
 	}
 	return err
 }

@@ -13,7 +13,7 @@ import (
 
 // streamFailed is what the gateway is to say of a stream that ends with err.
 func streamFailed(ctx context.Context, err error) *status.Status {
-	st, _ := statusOf(cutInside(ctx, err))
+	st, _ := statusOf(insideError(ctx, err))
 	return st
 }
 

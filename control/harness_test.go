@@ -74,7 +74,11 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 	if err != nil {
 		tb.Fatal(err)
 	}
-	web := httptest.NewServer(rest)
+	web := httptest.NewUnstartedServer(rest)
+	web.Config.Protocols = new(http.Protocols)
+	web.Config.Protocols.SetHTTP1(true)
+	web.Config.Protocols.SetUnencryptedHTTP2(true)
+	web.Start()
 	tb.Cleanup(web.Close)
 	p.url = web.URL
 	p.service.SetServing(true)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -78,46 +77,6 @@ func TestErrorsKeepTheirCode(t *testing.T) {
 			t.Errorf("%v: %+v", err, f)
 		}
 	}
-}
-
-// A caller that goes away ends what REST does for it inside.
-func TestRESTCallerGoesAway(t *testing.T) {
-	entered, gone := make(chan struct{}), make(chan error, 1)
-	blocking := &waiting{entered: entered, gone: gone}
-	p := start(t, control.Config{}, blocking, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/v1/broadcast", strings.NewReader(`{"data":"hi"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		<-entered
-		cancel()
-	}()
-	if resp, err := http.DefaultTransport.RoundTrip(r); err == nil {
-		_ = resp.Body.Close()
-		t.Errorf("an answer: %s", resp.Status)
-	}
-	if err := <-gone; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-}
-
-type waiting struct {
-	fake
-
-	entered chan struct{}
-	gone    chan error
-}
-
-func (w *waiting) Publish(ctx context.Context, _ broker.Message) (broker.Receipt, error) {
-	close(w.entered)
-	select {
-	case <-ctx.Done():
-	case <-time.After(time.Minute):
-	}
-	w.gone <- ctx.Err()
-	return broker.Receipt{}, context.Cause(ctx)
 }
 
 func TestServing(t *testing.T) {
