@@ -19,10 +19,9 @@ const (
 	// maxHeaders bounds a call's metadata in bytes: there is one token in it.
 	maxHeaders = 64 << 10
 
-	// minPing is how often clients may send keep-alive pings; gRPC's own five
-	// minutes would cut off those that use the half minute that cloud load
-	// balancers ask for.
-	minPing = 10 * time.Second
+	// minPing is how often clients may send keep-alive pings. Many send one
+	// every 5 seconds, and jitter on the network brings pings closer together.
+	minPing = 2 * time.Second
 )
 
 // GRPCServer returns a server of the ControlService, health and reflection,
