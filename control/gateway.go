@@ -110,7 +110,7 @@ type gateway struct {
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call := r.WithContext(r.Context())
-	call.Body = &requestBody{ReadCloser: r.Body, length: r.ContentLength, contentType: r.Header.Get("Content-Type")}
+	call.Body = &requestBody{ReadCloser: r.Body, length: r.ContentLength, contentType: r.Header.Get("Content-Type"), codings: r.Header.Values("Content-Encoding")}
 	// The gateway would find a meaning in other headers that they don't have
 	// here, and complain of some on standard error.
 	call.Header = http.Header{}
@@ -135,6 +135,9 @@ func (g *gateway) checked(next runtime.HandlerFunc) runtime.HandlerFunc {
 		}
 		if err == nil && r.Method != http.MethodGet {
 			err = checkContentType(r.Body)
+		}
+		if err == nil && r.Method != http.MethodGet {
+			err = checkCodings(w, r.Body)
 		}
 		if err != nil {
 			g.writeError(w, err)
@@ -231,6 +234,31 @@ func checkContentType(body io.Reader) error {
 	refused := refuse(codes.InvalidArgument, reasonMediaType, fmt.Sprintf("the Content-Type is %.80q, application/json is accepted", b.contentType))
 	refused.httpStatus = http.StatusUnsupportedMediaType
 	return refused
+}
+
+// checkCodings refuses a body that is compressed or otherwise encoded.
+func checkCodings(w http.ResponseWriter, body io.Reader) error {
+	b, ok := body.(*requestBody)
+	if !ok {
+		return nil
+	}
+
+	for coding := range strings.SplitSeq(strings.Join(b.codings, ","), ",") {
+		coding = strings.TrimSpace(coding)
+		if coding == "" || strings.EqualFold(coding, "identity") {
+			continue
+		}
+
+		w.Header().Set("Accept-Encoding", "identity")
+
+		refused := refuse(codes.InvalidArgument, reasonMediaType,
+			fmt.Sprintf("unsupported Content-Encoding %.80q; send the body without an encoding", madeUp(coding)))
+		refused.httpStatus = http.StatusUnsupportedMediaType
+
+		return refused
+	}
+
+	return nil
 }
 
 // failed answers a call with err, which is gRPC's or the generated code's.

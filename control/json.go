@@ -28,6 +28,7 @@ type requestBody struct {
 
 	length      int64 // as announced, -1 where it was not
 	contentType string
+	codings     []string          // the values of Content-Encoding
 	inPath      map[string]string // fields that the path gives
 	refused     error
 }
@@ -103,6 +104,11 @@ func (b *requestBody) decode(message proto.Message) error {
 			return tooLarge()
 		}
 		return refuse(codes.InvalidArgument, reasonInvalidRequest, "the body could not be read to its end")
+	}
+	if bytes.HasPrefix(data, []byte("\uFEFF")) {
+		// Spaces are no part of JSON's values, and keep the offsets that
+		// errors name.
+		copy(data, "   ")
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil
