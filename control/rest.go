@@ -51,7 +51,7 @@ func (s *Service) RESTHandler() (http.Handler, error) {
 		s.writeError(w, refuse(codes.PermissionDenied, reasonForeignOrigin,
 			"a web page of another origin may not call the control plane"))
 	}))
-	return &rest{service: s, calls: protection.Handler(http.MaxBytesHandler(gateway, MaxRequest))}, nil
+	return drainBody(&rest{service: s, calls: protection.Handler(http.MaxBytesHandler(gateway, MaxRequest))}), nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -169,6 +169,7 @@ func (s *Service) writeError(w http.ResponseWriter, err error) {
 		code, body = http.StatusInternalServerError, []byte(`{"code":13,"message":"the error can't be said in JSON"}`+"\n")
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
 	// An error means that the client is gone.
 	_, _ = w.Write(body) //nolint:gosec // it is JSON, and not to be sniffed
