@@ -96,6 +96,7 @@ bench-cluster: ## Broadcast through a cluster of five daemons with 75,000 stream
 .PHONY: gen
 gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
+	$(GO) -C tools run ./openapi3 <control/openapi/peald.swagger.json >control/openapi/peald.openapi.json
 
 .PHONY: pictures
 pictures: ## Take the console's pictures in docs/img/ anew, with Chromium
@@ -125,6 +126,7 @@ check-vet: ## go vet
 	$(GO) -C bench vet ./...
 	$(GO) -C deploy/checks vet ./...
 	$(GO) -C e2e/clients/testdata/go vet ./...
+	$(GO) -C tools vet ./...
 
 .PHONY: check-lint
 check-lint: ## golangci-lint, by .golangci.yml
@@ -142,6 +144,8 @@ check-proto: ## buf lint, and no breaking change since the last release
 check-gen: ## gen/ and control/openapi/ are what proto/ generates
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(TOOL) buf generate -o "$$fresh"; \
+	openapi="$$fresh/control/openapi"; \
+	$(GO) -C tools run ./openapi3 <"$$openapi/peald.swagger.json" >"$$openapi/peald.openapi.json"; \
 	for dir in gen control/openapi; do \
 		diff -r "$$dir" "$$fresh/$$dir" || { echo "make check-gen: $$dir is stale: run make gen and commit it"; exit 1; }; \
 	done

@@ -19,8 +19,11 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-//go:embed openapi/peald.swagger.json
+//go:embed openapi/peald.openapi.json
 var openAPI string
+
+//go:embed openapi/peald.swagger.json
+var swagger string
 
 // rest is the HTTP side of the control plane.
 type rest struct {
@@ -28,8 +31,8 @@ type rest struct {
 	calls   http.Handler // what is under /v1/
 }
 
-// RESTHandler returns the handler of /v1/, /openapi.json, /healthz and
-// /readyz; anything else is 404. What it runs inside the process ends with
+// RESTHandler returns the handler of /v1/, /openapi.json, /swagger.json,
+// /healthz and /readyz; anything else is 404. What it runs inside the process ends with
 // Close.
 //
 // It is to get paths as they came: a mux that cleans them would redirect user
@@ -67,6 +70,8 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.calls.ServeHTTP(w, r)
 	case path == "/openapi.json":
 		h.page(w, r, http.StatusOK, "application/json", openAPI)
+	case path == "/swagger.json":
+		h.page(w, r, http.StatusOK, "application/json", swagger)
 	case path == "/healthz":
 		h.page(w, r, http.StatusOK, "text/plain; charset=utf-8", "ok")
 	case path == "/readyz":

@@ -158,6 +158,7 @@ func TestRESTMethods(t *testing.T) {
 		"/v1/users":                 "GET, HEAD",
 		"/v1/stats":                 "GET, HEAD",
 		"/openapi.json":             "GET, HEAD",
+		"/swagger.json":             "GET, HEAD",
 		"/healthz":                  "GET, HEAD",
 		"/readyz":                   "GET, HEAD",
 	} {
@@ -287,12 +288,15 @@ func TestRESTAnswers(t *testing.T) {
 
 func TestOpenAPI(t *testing.T) {
 	p := start(t, control.Config{}, &fake{}, nil)
+	if got := p.do(t, "GET", "/swagger.json", ""); !strings.Contains(got.body, `"swagger": "2.0"`) {
+		t.Errorf("%s %.200s", got.Status, got.body)
+	}
 	got := p.do(t, "GET", "/openapi.json", "")
 	var doc struct {
-		Swagger string                    `json:"swagger"`
+		OpenAPI string                    `json:"openapi"`
 		Paths   map[string]map[string]any `json:"paths"`
 	}
-	if err := json.Unmarshal([]byte(got.body), &doc); err != nil || doc.Swagger != "2.0" {
+	if err := json.Unmarshal([]byte(got.body), &doc); err != nil || !strings.HasPrefix(doc.OpenAPI, "3.") {
 		t.Fatalf("%v: %.200s", err, got.body)
 	}
 	operations := 0
