@@ -144,6 +144,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		maxConnections: p.maxStreams.Load,
 		descriptors:    p.slots.inUse,
 		keyReads:       func() (good, failed int64) { return p.access.Load().keyReads() },
+		lostLines:      opts.LostLines,
 		version:        opts.Version,
 	}), p.control.Metrics(), p.reloads}
 	if p.member != nil {

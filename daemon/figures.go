@@ -21,6 +21,7 @@ type sources struct {
 	maxConnections func() int64
 	descriptors    func() (used, allowed int)
 	keyReads       func() (good, failed int64)
+	lostLines      func() int64 // may be nil
 	version        string
 }
 
@@ -36,6 +37,7 @@ type reading struct {
 	maxConnections    int64
 	used, allowed     int
 	keysRead, keysBad int64
+	lostLines         int64
 	version           string
 }
 
@@ -53,6 +55,9 @@ func (s *sources) read() *reading {
 	}
 	r.used, r.allowed = s.descriptors()
 	r.keysRead, r.keysBad = s.keyReads()
+	if s.lostLines != nil {
+		r.lostLines = s.lostLines()
+	}
 	return r
 }
 
@@ -170,6 +175,8 @@ func processMetrics() []metric {
 			"outcome", func(r *reading) map[string]int64 {
 				return map[string]int64{"success": r.keysRead, "failure": r.keysBad}
 			}),
+		counter("log_lines_lost_total", "Lines that the daemon's own log has not taken, because its reader was gone or too slow, or its disk was full.",
+			func(r *reading) int64 { return r.lostLines }),
 		buildInfo(),
 	}
 }

@@ -30,6 +30,10 @@ type Options struct {
 	// by Logger.
 	LogLevel *slog.LevelVar
 
+	// LostLines returns how many lines of the log have been lost so far. None
+	// are where it is nil.
+	LostLines func() int64
+
 	// Reload gives what the settings are while the daemon runs; see
 	// [Reload]. The daemon takes one at a time, until it ends.
 	Reload <-chan Reload

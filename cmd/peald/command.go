@@ -16,6 +16,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/buildinfo"
+	"github.com/peald/peald/internal/logqueue"
 	"github.com/peald/peald/internal/nearest"
 )
 
@@ -30,23 +31,27 @@ type usageError struct{ error }
 // run is the whole program but for the process around it. It returns the exit
 // status.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
-	cmd := rootCommand(env)
+	queue := logqueue.New(stderr)
+	defer queue.Close(logFlushTimeout)
+
+	cmd := rootCommand(env, queue)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
-	cmd.SetErr(stderr)
+	cmd.SetErr(queue)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
 	// Parsers report over several lines, and an operator's log has one.
-	_, _ = fmt.Fprintln(stderr, "peald:", strings.Join(strings.Fields(err.Error()), " "))
+	_, _ = fmt.Fprintln(queue, "peald:", strings.Join(strings.Fields(err.Error()), " "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return statusUsage
 	}
 	return statusFailed
 }
 
-func rootCommand(env []string) *cobra.Command {
+// rootCommand returns the command peald, whose log goes to queue.
+func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 	var readyPath string
 	var demo bool
 	root := &cobra.Command{
@@ -62,6 +67,8 @@ func rootCommand(env []string) *cobra.Command {
 	flags := settingFlags(root.PersistentFlags())
 	completeSettings(root)
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		surviveBrokenPipes()
+
 		ctx, release := untilTold(cmd.Context())
 		defer release()
 		again, stop := hangUps()
@@ -88,7 +95,9 @@ func rootCommand(env []string) *cobra.Command {
 		collector(env)
 		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
 		level := new(slog.LevelVar)
-		log := newLogger(cmd.ErrOrStderr(), cfg.Log, level)
+		log := newLogger(queue, cfg.Log, level)
+		adoptLibraryLogs(log)
+
 		tracer, flush, err := tracing(ctx, env, log)
 		if err != nil {
 			return err
@@ -109,11 +118,16 @@ func rootCommand(env []string) *cobra.Command {
 			return next, err
 		})
 		defer reloading.stop()
+
+		screen := logqueue.New(cmd.OutOrStdout())
+		defer screen.Close(logFlushTimeout)
+
 		return daemon.Run(ctx, cfg, daemon.Options{
 			Tracer:     tracer,
 			TuneMemory: !isSet(env, "GOGC"),
 			Logger:     log,
 			LogLevel:   level,
+			LostLines:  queue.Lost,
 			Reload:     reload,
 			Version:    buildinfo.Version(),
 			Demo:       demo,
@@ -121,9 +135,7 @@ func rootCommand(env []string) *cobra.Command {
 			Ready: func(bound daemon.Addresses) error {
 				log.Info("settings", "file", cmp.Or(file.name, "none"))
 				if demo {
-					if err := welcome(cmd.OutOrStdout(), cfg, bound); err != nil {
-						return err
-					}
+					welcome(screen, cfg, bound)
 				}
 				if err := ready.write(bound); err != nil {
 					return err

@@ -11,5 +11,5 @@ var manFolder = flag.String("man", "", "write the man pages into this `folder`")
 
 func TestManPages(t *testing.T) {
 	t.Parallel()
-	manpages.Test(t, rootCommand(nil), *manFolder)
+	manpages.Test(t, rootCommand(nil, nil), *manFolder)
 }

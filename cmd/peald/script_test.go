@@ -12,9 +12,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain puts the command that is under test into the path, as peald.
+// TestMain puts the command that is under test into the path, as peald, and one
+// that logs as libraries do.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"peald": main})
+	testscript.Main(m, map[string]func(){"peald": main, "library-logs": libraryLogs})
 }
 
 // patience bounds what takes milliseconds when all is well.

@@ -8,7 +8,8 @@ import (
 )
 
 // welcome tells whoever started the demo where to look and what to try.
-func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) error {
+// Nobody needs to read it: the daemon serves all the same.
+func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) {
 	scheme, trust, caller := "http", "", ""
 	if cfg.SSE.TLS.CertFile != "" {
 		scheme, trust = "https", "--cacert "+cfg.SSE.TLS.CertFile+" "
@@ -22,7 +23,7 @@ func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) error {
 		asked = "\n\nThe stream wants a subscriber token, which this makes:\n\n  curl " + caller + `-d '{"userId": "alice"}' ` + daemon.CurlTarget(bound.REST) + "/v1/tokens"
 	}
 	browsers, rest := scheme+"://"+daemon.Reachable(bound.SSE), daemon.CurlTarget(bound.REST)
-	_, err := fmt.Fprintf(w, `
+	_, _ = fmt.Fprintf(w, `
 peald is running, with made-up events.
 
   the page      %[1]s/
@@ -42,8 +43,4 @@ and from a third one tell everybody, or alice alone, whose name you can pick on 
 Ctrl-C ends it.
 
 `, browsers, cfg.SSE.Path, rest, daemon.Reachable(bound.GRPC), trust, caller, named, asked)
-	if err != nil {
-		return fmt.Errorf("welcome: %w", err)
-	}
-	return nil
 }

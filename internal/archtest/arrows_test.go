@@ -30,7 +30,7 @@ func rooms() []archtest.Room {
 	return []archtest.Room{
 		{
 			Path: "cmd/peald",
-			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/nearest"},
+			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/logqueue", "internal/nearest"},
 			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
 		},
 		{
@@ -136,6 +136,11 @@ func rooms() []archtest.Room {
 			Path:  "internal/buildinfo",
 			Never: []string{viper, grpc},
 			Why:   "what the go command recorded is nobody's but the program's",
+		},
+		{
+			Path:  "internal/logqueue",
+			Never: []string{viper, grpc},
+			Why:   "a queue of lines depends neither on who logs nor on what is logged",
 		},
 		{
 			Path:  "gen/peal/cluster/v1",

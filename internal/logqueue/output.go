@@ -1,0 +1,82 @@
+package logqueue
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"syscall"
+	"time"
+)
+
+// pieceBytes is how much is written at once, in whole lines: a pipe takes that
+// as a whole, without another process's lines in between (PIPE_BUF on Linux).
+const pieceBytes = 4096
+
+// againAfter is how long a full descriptor is left alone that another process
+// has made non-blocking.
+const againAfter = 10 * time.Millisecond
+
+// output writes whole lines.
+type output struct {
+	w    io.Writer
+	torn bool // the last line was written in part
+}
+
+// write writes text, and returns how many of its lines were lost.
+func (o *output) write(text []byte) (lost int64) {
+	for len(text) > 0 {
+		size := len(text)
+		if size > pieceBytes {
+			size = bytes.LastIndexByte(text[:pieceBytes], '\n') + 1
+		}
+
+		if size == 0 { // one long line
+			size = bytes.IndexByte(text, '\n') + 1
+		}
+
+		lost += o.writePiece(text[:size])
+		text = text[size:]
+	}
+
+	return lost
+}
+
+// writePiece writes whole lines and returns how many were lost. A line that
+// was written in part is lost.
+func (o *output) writePiece(piece []byte) int64 {
+	if o.torn {
+		if _, err := o.writeAll([]byte{'\n'}); err != nil {
+			return int64(countLines(piece))
+		}
+
+		o.torn = false
+	}
+
+	n, err := o.writeAll(piece)
+	if err == nil {
+		return 0
+	}
+
+	o.torn = n > 0 && piece[n-1] != '\n'
+
+	return int64(countLines(piece[n:]))
+}
+
+// writeAll writes p as [io.Writer] does, and waits for a descriptor that is
+// full.
+func (o *output) writeAll(p []byte) (n int, err error) {
+	for {
+		var m int
+		m, err = o.w.Write(p[n:])
+		n += m
+
+		if !errors.Is(err, syscall.EAGAIN) {
+			return n, err
+		}
+
+		time.Sleep(againAfter)
+	}
+}
+
+// countLines returns the number of lines that end in text.
+func countLines(text []byte) int { return bytes.Count(text, []byte{'\n'}) }
