@@ -21,8 +21,10 @@ const (
 	ScopePublish = "publish"
 	// ScopeRead is to see users, topics and figures.
 	ScopeRead = "read"
-	// ScopeAdmin is all else: to sign subscriber tokens, to end streams, to see
-	// what others send.
+	// ScopeTokens is to sign subscriber tokens.
+	ScopeTokens = "tokens"
+	// ScopeAdmin is all else: to end streams, to see what others send. It
+	// includes ScopeTokens.
 	ScopeAdmin = "admin"
 
 	// scopeNone is what any token is good for.
@@ -44,6 +46,8 @@ func scopeOf(method string) string {
 		pealv1.ControlService_Stats_FullMethodName,
 		guardedMetrics:
 		return ScopeRead
+	case pealv1.ControlService_CreateToken_FullMethodName:
+		return ScopeTokens
 	case pealv1.ControlService_WhoAmI_FullMethodName:
 		return scopeNone
 	}
@@ -110,7 +114,7 @@ func (c caller) mayCall(method string) error {
 	if !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") {
 		return nil
 	}
-	if scope := scopeOf(method); scope != scopeNone && len(c.scopes) > 0 && !slices.Contains(c.scopes, scope) {
+	if scope := scopeOf(method); !c.has(scope) {
 		denied := refuse(codes.PermissionDenied, reasonScopeMissing, fmt.Sprintf(
 			"the token %q is good for %s, and %s needs %s",
 			c.name, strings.Join(c.scopes, ", "), shortName(method), scope))
@@ -118,6 +122,12 @@ func (c caller) mayCall(method string) error {
 		return denied
 	}
 	return nil
+}
+
+// has reports whether c's scopes include scope.
+func (c caller) has(scope string) bool {
+	return scope == scopeNone || len(c.scopes) == 0 || slices.Contains(c.scopes, scope) ||
+		scope == ScopeTokens && slices.Contains(c.scopes, ScopeAdmin)
 }
 
 // find compares digests, all of them and each in constant time, so that the

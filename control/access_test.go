@@ -77,7 +77,7 @@ func calls() map[string]call {
 		"Stats": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Stats(ctx, &pealv1.StatsRequest{}))
 		}, "GET", "/v1/stats", "", false},
-		"CreateToken": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+		"CreateToken": {control.ScopeTokens, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
 		}, "POST", "/v1/tokens", `{"userId":"alice"}`, false},
 		"RemoveNode": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
@@ -131,13 +131,15 @@ func TestScopes(t *testing.T) {
 		{Name: "all", Token: "token-all"},
 		{Name: "pub", Token: "token-pub", Scopes: []string{control.ScopePublish}},
 		{Name: "ops", Token: "token-ops", Scopes: []string{control.ScopeRead, control.ScopeAdmin}},
+		{Name: "login", Token: "token-login", Scopes: []string{control.ScopeTokens}},
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}
 	p := start(t, control.Config{Tokens: tokens, Membership: members{}}, startBroker(t), stubMinter{})
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
-				allowed := len(token.Scopes) == 0 || c.scope == "" || slices.Contains(token.Scopes, c.scope)
+				allowed := len(token.Scopes) == 0 || c.scope == "" || slices.Contains(token.Scopes, c.scope) ||
+					c.scope == control.ScopeTokens && slices.Contains(token.Scopes, control.ScopeAdmin)
 				err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
 				if allowed && err != nil {
 					t.Errorf("gRPC: %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -48,17 +49,27 @@ func (s *Service) admit(ctx context.Context, method string) (caller, error) {
 	return c, err
 }
 
-// audit leaves a line of a call that needs ScopeAdmin, done or not. Callers
-// who are unknown are not in it: they would be free to fill the log.
+// audit leaves a line of a call that needs ScopeAdmin or ScopeTokens, done or
+// not. Callers who are unknown are not in it: they would be free to fill the
+// log. A backend may create a token at each login, so that is a line at debug,
+// unless the caller lacks the scope.
 func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
-	if !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") || scopeOf(method) != ScopeAdmin {
+	scope := scopeOf(method)
+	if !strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/") || scope != ScopeAdmin && scope != ScopeTokens {
 		return
 	}
 	code := status.Code(err)
 	if code == codes.Unauthenticated {
 		return
 	}
-	args := []any{"caller", c.name, "method", shortName(method), "code", code.String(), "peer", peerOf(ctx)}
+	level := slog.LevelInfo
+	if scope == ScopeTokens && code != codes.PermissionDenied {
+		level = slog.LevelDebug
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	args := []any{"caller", c.name, "method", shortName(method), "code", codeName(code), "peer", peerOf(ctx)}
 	if about, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(about.GetUserId()) == nil {
 		args = append(args, "user", about.GetUserId())
 	}
@@ -68,7 +79,7 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	if path, ok := req.(guardedPath); ok {
 		args = append(args, "path", fmt.Sprintf("%.80s", path))
 	}
-	s.log.InfoContext(ctx, "audit", withTrace(ctx, args)...)
+	s.log.Log(ctx, level, "audit", withTrace(ctx, args)...)
 }
 
 func shortName(method string) string { return method[strings.LastIndexByte(method, '/')+1:] }

@@ -20,7 +20,7 @@ func TestAudit(t *testing.T) {
 			{Name: "boss", Token: "token-of-the-boss"},
 			{Name: "publisher", Token: "token-to-publish", Scopes: []string{control.ScopePublish}},
 		},
-		Logger:     slog.New(slog.NewTextHandler(log, nil)),
+		Logger:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Membership: members{},
 	}, startBroker(t), stubMinter{})
 	as := func(token string, more ...string) (ctx []string) {
@@ -58,9 +58,9 @@ func TestAudit(t *testing.T) {
 
 	audit := log.With("msg=audit")
 	want := []string{
-		"level=INFO msg=audit caller=boss method=CreateToken code=OK peer=127.0.0.1:# user=alice",
-		"level=INFO msg=audit caller=publisher method=Disconnect code=PermissionDenied peer=127.0.0.1:# user=bob",
-		"level=INFO msg=audit caller=boss method=Disconnect code=InvalidArgument peer=127.0.0.1:#",
+		"level=DEBUG msg=audit caller=boss method=CreateToken code=OK peer=127.0.0.1:# user=alice",
+		"level=INFO msg=audit caller=publisher method=Disconnect code=PERMISSION_DENIED peer=127.0.0.1:# user=bob",
+		"level=INFO msg=audit caller=boss method=Disconnect code=INVALID_ARGUMENT peer=127.0.0.1:#",
 		"level=INFO msg=audit caller=boss method=Disconnect code=OK peer=127.0.0.1 user=carol",
 		"level=INFO msg=audit caller=boss method=RemoveNode code=OK peer=127.0.0.1:# node=node-b",
 	}

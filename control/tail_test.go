@@ -226,7 +226,7 @@ func TestTailEndsWithTheDaemon(t *testing.T) {
 }
 
 func TestWhoAmI(t *testing.T) {
-	all := []string{"publish", "read", "admin"}
+	all := []string{"publish", "read", "tokens", "admin"}
 	open := start(t, control.Config{}, &fake{}, nil)
 	reply, err := open.WhoAmI(t.Context(), &pealv1.WhoAmIRequest{})
 	if err != nil || reply.GetName() != "" || strings.Join(reply.GetScopes(), " ") != strings.Join(all, " ") {
@@ -238,7 +238,7 @@ func TestWhoAmI(t *testing.T) {
 		{Name: "shop", Token: "the shop's own token", Scopes: []string{"publish"}},
 	}}, &fake{}, nil)
 	for token, want := range map[string]string{
-		"the operator's token": `{"name":"ops","scopes":["publish","read","admin"]}`,
+		"the operator's token": `{"name":"ops","scopes":["publish","read","tokens","admin"]}`,
 		"the shop's own token": `{"name":"shop","scopes":["publish"]}`,
 	} {
 		if got := p.do(t, http.MethodGet, "/v1/whoami", "", "Authorization", "Bearer "+token); strings.TrimSpace(got.body) != want {

@@ -83,7 +83,7 @@ type REST struct {
 
 // Control sets who may call the control plane.
 type Control struct {
-	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, admin; without scopes it has all. An empty list asks for none." secret:"true"`
+	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must show, unless they show a client certificate (grpc.tls.client_ca_file); each with a name for the log and the scopes that it has: publish, read, tokens, admin; without scopes it has all. An empty list asks for none." secret:"true"`
 	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each name of a token or certificate may make in a second, and at once; those without a name share one. Each message of a PublishStream is one, and waits where others are refused. 0 is no limit."`
 	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Ask for a token with the scope read at /metrics too."`
 	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback and ask nobody for a token or a certificate."`

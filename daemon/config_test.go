@@ -149,7 +149,7 @@ func TestValidate(t *testing.T) {
 		}, "control.tokens", `the same token for "shop" and "till"`},
 		"unknown scope": {func(c *daemon.Config) {
 			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a", Scopes: []string{"write"}}}
-		}, "control.tokens", `the scope "write", accepted: publish, read, admin`},
+		}, "control.tokens", `the scope "write", accepted: publish, read, tokens, admin`},
 		"headers":             {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "b3"} }, "", ""},
 		"header with a space": {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "a b"} }, "sse.allowed_headers", `given "a b"`},
 		"any header":          {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"*"} }, "sse.allowed_headers", "names of headers"},
