@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,7 +130,7 @@ func New(cfg Config) *Broker {
 		stop:     make(chan struct{}),
 	}
 	b.cfg.Store(&cfg)
-	b.log.Store(newLogName(strconv.FormatInt(now.UnixMilli(), 36)))
+	b.log.Store(newLogName(NewEpoch()))
 	b.suspended = cfg.Replica
 	bounds := latencyBounds()
 	for i := range cfg.Shards {

@@ -51,7 +51,8 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 	return m, m.Validate()
 }
 
-// stamp notes in a batch what this node knows of its messages' idempotency keys.
+// stamp notes in a batch the log that it is for, and what this node knows of its
+// messages' idempotency keys.
 func (n *Node) stamp(batch *clusterv1.Batch, of []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message
@@ -60,12 +61,10 @@ func (n *Node) stamp(batch *clusterv1.Batch, of []*submission) {
 			keyed, messages = append(keyed, s.message), append(messages, s.from)
 		}
 	}
-	if len(keyed) == 0 {
-		return
-	}
 	epoch, verdicts := n.broker.Judge(messages)
-	batch.Epoch, batch.AsOf = epoch, verdicts[0].AsOf
+	batch.Epoch = epoch
 	for i, v := range verdicts {
+		batch.AsOf = v.AsOf
 		keyed[i].Repeats, keyed[i].KeyUsed = v.Repeats, v.Used
 	}
 }

@@ -75,7 +75,7 @@ func BenchmarkBroadcast(b *testing.B) {
 func BenchmarkApplyForNobody(b *testing.B) {
 	node := startAll(b, 1)[0]
 	const batch = 512
-	data := node.EncodeBatch(b, batch, func(i int) broker.Message {
+	data := node.EncodeBatch(b, "", batch, func(i int) broker.Message {
 		return toUser(fmt.Sprint("user", i), strings.Repeat("x", 100))
 	})
 	b.ReportAllocs()

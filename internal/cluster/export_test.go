@@ -10,10 +10,10 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// EncodeBatch is an entry with n messages, of another node.
-func (n *Node) EncodeBatch(tb testing.TB, messages int, message func(i int) broker.Message) []byte {
+// EncodeBatch is an entry with messages, of another node, for the log of an epoch.
+func (n *Node) EncodeBatch(tb testing.TB, epoch string, messages int, message func(i int) broker.Message) []byte {
 	tb.Helper()
-	batch := &clusterv1.Batch{Incarnation: 1, Number: 1}
+	batch := &clusterv1.Batch{Incarnation: 1, Number: 1, Epoch: epoch}
 	for i := range messages {
 		m := message(i)
 		batch.Messages = append(batch.Messages, encode(&m))
@@ -64,3 +64,11 @@ func Idle(cfg Config) *Node { return &Node{cfg: cfg, log: cfg.Logger} }
 
 // NumRoutes is how many connections to other nodes there are.
 func (n *Node) NumRoutes() int { return n.server.NumRoutes() }
+
+// ForgetEnd has the node not record that it is shut down, as if it were killed.
+func (n *Node) ForgetEnd() {
+	n.marks.mu.Lock()
+	defer n.marks.mu.Unlock()
+	_ = n.marks.file.Close()
+	n.marks.file = nil
+}

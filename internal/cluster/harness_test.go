@@ -244,3 +244,11 @@ func (c *client) gets(tb testing.TB, want ...string) {
 		tb.Fatalf("got %q, want %q", got, want)
 	}
 }
+
+// kill leaves a node's directory as if its process had been killed: nothing is
+// recorded of its end.
+func (m *member) kill(tb testing.TB) {
+	tb.Helper()
+	m.ForgetEnd()
+	m.end(tb)
+}

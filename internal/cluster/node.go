@@ -27,6 +27,7 @@ type Node struct {
 	name     string
 	subjects subjects
 	server   *embeddedServer // nil where the servers are somebody else's
+	marks    *marks          // nil where the servers are somebody else's
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	figures  *figures
@@ -36,6 +37,8 @@ type Node struct {
 	nudge   chan struct{} // has a token when it is time to probe
 	applied atomic.Uint64 // the last entry of the stream that was applied
 	newest  atomic.Pointer[position]
+
+	skipped skipped // the reader's own
 
 	// The prober's own.
 
@@ -117,6 +120,7 @@ func (n *Node) reach() (options []nats.Option, err error) {
 		if n.name, err = nodeName(own.Dir); err != nil {
 			return nil, err
 		}
+		n.marks = readMarks(own.Dir, own.Sync, n.log)
 		if n.server, err = startServer(n.cfg.Name, n.name, *own, n.log); err != nil {
 			return nil, err
 		}
@@ -214,6 +218,7 @@ func (n *Node) Close() {
 	if n.server != nil {
 		n.server.stop()
 	}
+	n.marks.close()
 }
 
 // Publish has m published on all nodes. It returns once a quorum of the

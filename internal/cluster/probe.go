@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/peald/peald/internal/broker"
 )
 
 // state is what a node knows of itself and its log. It is guarded by Node.mu.
@@ -21,6 +23,9 @@ type state struct {
 	first   uint64    // the first entry that it still has
 	quorum  time.Time // when the leader last had one
 	trouble string    // what the last probe found
+	unread  string    // why entries can't be read, as far as it was last tried
+
+	unsure *position // an entry that the log had, and lacked when it was opened
 
 	target uint64    // an entry that is to be read next
 	since  time.Time // since when
@@ -167,10 +172,10 @@ func (n *Node) probe(ctx context.Context) {
 		n.doubt = nil
 	}
 	if trouble == "" {
-		if n.hasLost(ctx, stream, found.last) {
-			n.log.Error("the cluster's log has lost entries that were in it; it begins anew, and clients are told", "had", n.doubt.entry, "has", found.last)
-			if err := n.renew(ctx, info); err != nil {
-				n.log.Error("the log could not be begun anew", "error", err)
+		if n.hasLost(ctx, stream, found) {
+			n.log.Error("the event log has lost entries and begins a new epoch: clients with earlier ids get a reset", "had", n.doubt.entry, "has", found.last)
+			if _, err := n.renew(ctx, info, broker.NewEpoch()); err != nil {
+				n.log.Error("cannot give the event log a new epoch", "error", err)
 			}
 		}
 		n.adjustOrSay(ctx, info)
@@ -180,20 +185,32 @@ func (n *Node) probe(ctx context.Context) {
 // doubtLog notes that the leader had fewer entries than the node has applied. It
 // may have been elected a moment ago, and have yet to take in what it knows.
 func (n *Node) doubtLog(applied, last uint64) {
+	n.mu.Lock()
+	unsure := n.state.unsure
+	n.state.unsure = nil
+	n.mu.Unlock()
+	if unsure != nil && n.doubt == nil {
+		n.doubt, n.doubted = unsure, time.Now()
+	}
 	if last >= applied || n.doubt != nil {
 		return
 	}
 	n.doubt, n.doubted = n.newest.Load(), time.Now()
 }
 
-// hasLost says whether entries that were applied are gone from the stream, or
+// hasLost reports whether entries that were applied are gone from the stream, or
 // others have come in their places.
-func (n *Node) hasLost(ctx context.Context, stream jetstream.Stream, last uint64) bool {
+func (n *Node) hasLost(ctx context.Context, stream jetstream.Stream, found log) bool {
 	if n.doubt == nil {
 		return false
 	}
-	if last < n.doubt.entry {
-		return time.Since(n.doubted) > cutOffAfter
+	if found.last < n.doubt.entry {
+		// The only replica can't be behind others.
+		return found.replicas == 1 || time.Since(n.doubted) > cutOffAfter
+	}
+	if found.first > n.doubt.entry {
+		n.doubt = nil // it has expired since
+		return false
 	}
 	entry, err := stream.GetMsg(ctx, n.doubt.entry)
 	if err != nil {
@@ -247,6 +264,13 @@ func (n *Node) troubled(why string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.state.trouble = why
+}
+
+// reading notes why entries of the log can't be read; empty if they can.
+func (n *Node) reading(trouble string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.unread = trouble
 }
 
 // notAvailable is JetStream's code for a cluster that has no leader.

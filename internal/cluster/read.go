@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
 	"github.com/peald/peald/internal/broker"
 )
 
@@ -30,11 +31,14 @@ const (
 
 // reader applies entries in their order.
 type reader struct {
-	node  *Node
-	epoch string
-	next  uint64            // the entry that comes next
-	last  map[uint64]uint64 // the number of the last batch, by incarnation
-	old   []uint64          // incarnations, the longest known first
+	node     *Node
+	log      log
+	next     uint64            // the entry that comes next
+	last     map[uint64]uint64 // the number of the last batch, by incarnation
+	old      []uint64          // incarnations, the longest known first
+	hole     hole              // at next, if it can't be read
+	follows  uint64            // what a replica has in its place; 0 if unknown
+	rejected string            // the epoch of the last batch that is of another log
 }
 
 // readAll reads the log, from its beginning again where it has to, until ctx
@@ -77,8 +81,9 @@ func (n *Node) readLog(ctx context.Context) error {
 		return fmt.Errorf("subscribing to the log: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	l.first = n.skipped.from(l)
 	n.begin(l)
-	r := &reader{node: n, epoch: l.epoch, next: l.first, last: make(map[uint64]uint64)}
+	r := &reader{node: n, log: l, next: l.first, last: make(map[uint64]uint64)}
 	if err := r.fill(ctx, l.last); err != nil {
 		return err
 	}
@@ -122,6 +127,10 @@ func (r *reader) take(ctx context.Context, msg *nats.Msg) error {
 		r.node.log.Warn("something else is published where the log's entries are", "subject", msg.Subject, "error", err)
 		return nil
 	}
+	if batch, err := decodeBatch(msg.Data); err == nil && !r.log.accepts(batch.GetEpoch(), seq) {
+		r.reject(seq, batch) // it may not even be in this log
+		return nil
+	}
 	if seq > r.next {
 		if err := r.fill(ctx, seq-1); err != nil {
 			return err
@@ -146,6 +155,12 @@ func (r *reader) fill(ctx context.Context, upTo uint64) error {
 		if err != nil {
 			// The replica that answered doesn't have it yet, or none does.
 			n.log.Debug("a gap in the log can't be filled yet", "entry", r.next, "error", err)
+			n.reading(err.Error())
+			if errors.Is(err, errNotThere) {
+				if err := r.missing(ctx); err != nil {
+					return err
+				}
+			}
 			if _, ok := n.readable(r.next); !ok {
 				return errOtherLog
 			}
@@ -156,10 +171,12 @@ func (r *reader) fill(ctx context.Context, upTo uint64) error {
 			}
 		}
 	}
+	n.reading("")
 	return nil
 }
 
 func (r *reader) fillSome(ctx context.Context) error {
+	r.follows = 0
 	asking, cancel := context.WithTimeout(ctx, fillFor)
 	defer cancel()
 	entries, err := jetstreamext.GetBatch(asking, r.node.js, r.node.cfg.Name, fillEntries,
@@ -168,6 +185,9 @@ func (r *reader) fillSome(ctx context.Context) error {
 		return err
 	}
 	for entry, err := range entries {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return errNotThere
+		}
 		if err != nil {
 			return err
 		}
@@ -175,7 +195,9 @@ func (r *reader) fillSome(ctx context.Context) error {
 			continue
 		}
 		if entry.Sequence > r.next {
-			return errOtherLog // the stream has let go what comes next
+			// The stream has let go what comes next, or has lost it.
+			r.follows = entry.Sequence
+			return errNotThere
 		}
 		if err := r.apply(ctx, entry.Sequence, entry.Time, entry.Data); err != nil {
 			return err
@@ -203,10 +225,19 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 		return nil
 	}
 	own := batch.GetIncarnation() == n.appender.incarnation
+	if !r.log.accepts(batch.GetEpoch(), seq) {
+		r.reject(seq, batch)
+		if own {
+			n.appender.giveUp(batch.GetNumber(), &broker.UnavailableError{Reason: "the event log has begun a new epoch meanwhile; the message was not published"})
+		}
+		r.done(seq, at)
+		return nil
+	}
 	if !r.isNext(batch.GetIncarnation(), batch.GetNumber()) {
 		r.done(seq, at)
 		return nil
 	}
+	n.marks.note(r.log.epoch, seq, at)
 	var outcomes []outcome
 	for i, in := range batch.GetMessages() {
 		var o outcome
@@ -215,7 +246,7 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 			n.log.Error("a message of the log is not valid, and is left out", "entry", seq, "error", err)
 			o.err = err
 		} else {
-			o.receipt, o.err = n.broker.Apply(ctx, &broker.Entry{Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Verdict: verdict(batch, in, r.epoch), Message: m})
+			o.receipt, o.err = n.broker.Apply(ctx, &broker.Entry{Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Verdict: verdict(batch, in, r.log.epoch), Message: m})
 			if errors.Is(o.err, broker.ErrClosed) || ctx.Err() != nil {
 				return o.err
 			}
@@ -229,6 +260,17 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	}
 	r.done(seq, at)
 	return nil
+}
+
+// reject leaves out a batch of another log: one that a cluster of the same name
+// has appended or published here.
+func (r *reader) reject(seq uint64, batch *clusterv1.Batch) {
+	if r.rejected == batch.GetEpoch() {
+		return
+	}
+	r.rejected = batch.GetEpoch()
+	r.node.log.Error("rejected entries of another event log: another cluster has the same cluster.name and reaches this one",
+		"entry", seq, "epoch", r.rejected, "want", r.log.epoch)
 }
 
 func (r *reader) done(seq uint64, at time.Time) {

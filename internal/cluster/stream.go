@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/peald/peald/internal/broker"
 )
 
 // What the stream's metadata say of it.
@@ -16,6 +18,12 @@ const (
 	// metaEpoch is the epoch of event ids. It is not the stream's creation,
 	// which a restored stream would have had twice.
 	metaEpoch = "peald.epoch"
+	// metaBase is the last entry that the stream had when it got its epoch: up
+	// to there, entries have earlier epochs.
+	metaBase = "peald.base"
+	// metaPrevious is the epoch before, which batches may have that were on
+	// their way at that time.
+	metaPrevious = "peald.previous"
 	// metaFormat is that of the stream's messages.
 	metaFormat = "peald.format"
 	formatNow  = "1"
@@ -27,8 +35,16 @@ const duplicates = 2 * time.Minute
 
 // log is the stream as its leader described it.
 type log struct {
-	epoch       string
-	first, last uint64
+	epoch, previous   string
+	base, first, last uint64
+	replicas          int
+	marked            bool // made or taken over by a version that keeps marks
+}
+
+// accepts reports whether a batch of an epoch belongs into the log at an entry.
+// Versions that wrote no epoch can't be told apart.
+func (l *log) accepts(epoch string, entry uint64) bool {
+	return epoch == l.epoch || epoch == "" || epoch == l.previous || entry <= l.base
 }
 
 // streamConfig is what the stream is to be.
@@ -64,7 +80,43 @@ func (n *Node) openLog(ctx context.Context) (log, error) {
 	if err != nil {
 		return log{}, err
 	}
-	return describe(stream.CachedInfo())
+	l, err := describe(stream.CachedInfo())
+	if err != nil {
+		return l, err
+	}
+	if l, err = n.checkLog(ctx, stream.CachedInfo(), l); err != nil {
+		return l, err
+	}
+	return l, n.marks.open(n.logKey(), l)
+}
+
+// logKey names the log among those in the node's directory.
+func (n *Node) logKey() string {
+	if n.alone() {
+		return "alone/" + n.cfg.Name
+	}
+	return "cluster/" + n.cfg.Name
+}
+
+// alone reports whether the node has a log that is its own.
+func (n *Node) alone() bool { return n.server != nil && n.server.alone }
+
+// checkLog gives the log a new epoch if it is not what the node has used before,
+// or not all of it: ids that were given must not be given again, and clients
+// must get to know that events are missing.
+func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l log) (log, error) {
+	why, unsure := n.marks.suspect(n.logKey(), l, n.alone(), l.replicas == 1)
+	n.mu.Lock()
+	n.state.unsure = unsure
+	n.mu.Unlock()
+	switch {
+	case why != "":
+		n.log.Error("the event log begins a new epoch: clients with earlier ids get a reset", "reason", why)
+		return n.renew(ctx, info, broker.NewEpoch())
+	case n.alone() && !l.marked:
+		return n.renew(ctx, info, l.epoch) // which takes it over
+	}
+	return l, nil
 }
 
 // createLog makes the stream, unless another node was faster.
@@ -74,7 +126,7 @@ func (n *Node) createLog(ctx context.Context) (log, error) {
 		return log{}, err
 	}
 	cfg := n.streamConfig(replicas)
-	cfg.Metadata[metaEpoch] = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	cfg.Metadata[metaEpoch], cfg.Metadata[metaBase] = broker.NewEpoch(), "0"
 	stream, err := n.js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		stream, err = n.js.Stream(ctx, n.cfg.Name)
@@ -84,7 +136,14 @@ func (n *Node) createLog(ctx context.Context) (log, error) {
 	if err != nil {
 		return log{}, err
 	}
-	return describe(stream.CachedInfo())
+	l, err := describe(stream.CachedInfo())
+	if err != nil {
+		return l, err
+	}
+	if n.alone() && n.marks.used(n.logKey()) {
+		n.log.Error("the event log is gone: a new one begins, clients with earlier ids get a reset", "dir", n.cfg.Embedded.Dir)
+	}
+	return l, n.marks.open(n.logKey(), l)
 }
 
 // describe reads what the stream's leader says of it.
@@ -95,7 +154,19 @@ func describe(info *jetstream.StreamInfo) (log, error) {
 		return log{}, fmt.Errorf("the stream %q is no log of a cluster of peald, or of another version (format %q, this one writes %q)",
 			info.Config.Name, format, formatNow)
 	}
-	return log{epoch: epoch, first: max(info.State.FirstSeq, 1), last: info.State.LastSeq}, nil
+	base, marked := info.Config.Metadata[metaBase]
+	l := log{
+		epoch: epoch, previous: info.Config.Metadata[metaPrevious],
+		first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
+		replicas: info.Config.Replicas, marked: marked,
+	}
+	if marked {
+		var err error
+		if l.base, err = strconv.ParseUint(base, 10, 64); err != nil {
+			return log{}, fmt.Errorf("the stream %q has an invalid %s: %w", info.Config.Name, metaBase, err)
+		}
+	}
+	return l, nil
 }
 
 // replicas is how many nodes are to hold the stream.
@@ -162,11 +233,17 @@ func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 	return nil
 }
 
-// renew gives the log another epoch, after it has lost what was in it already.
-func (n *Node) renew(ctx context.Context, info *jetstream.StreamInfo) error {
+// renew gives the log an epoch.
+func (n *Node) renew(ctx context.Context, info *jetstream.StreamInfo, epoch string) (log, error) {
 	want := info.Config
 	want.Metadata = maps.Clone(want.Metadata)
-	want.Metadata[metaEpoch] = strconv.FormatInt(time.Now().UnixMilli(), 36)
-	_, err := n.js.UpdateStream(ctx, want)
-	return err
+	if had := want.Metadata[metaEpoch]; had != epoch {
+		want.Metadata[metaEpoch], want.Metadata[metaPrevious] = epoch, had
+	}
+	want.Metadata[metaBase] = strconv.FormatUint(info.State.LastSeq, 10)
+	stream, err := n.js.UpdateStream(ctx, want)
+	if err != nil {
+		return log{}, err
+	}
+	return describe(stream.CachedInfo())
 }

@@ -46,11 +46,15 @@ func (n *Node) worry(now time.Time) {
 	n.mu.Unlock()
 	w := &n.worries
 	switch {
-	case s.epoch != "":
+	case s.epoch != "" && s.unread == "":
 		w.seeking, w.sought = time.Time{}, false
 	case w.seeking.IsZero():
 		w.seeking = now
-	case now.Sub(w.seeking) > seekFor && !w.sought:
+	case now.Sub(w.seeking) <= seekFor || w.sought:
+	case s.epoch != "":
+		n.log.Warn("cannot catch up with the event log", "entry", n.applied.Load(), "last", s.known, "error", s.unread)
+		w.sought = true
+	default:
 		n.log.Warn("the cluster's log is not found yet", "reason", s.trouble)
 		w.sought = true
 	}

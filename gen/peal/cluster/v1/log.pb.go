@@ -38,10 +38,12 @@ type Batch struct {
 	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	// The messages, 1 to 1024.
 	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
-	// The log that what follows is of, and the last event of it that the daemon
-	// had applied when it looked its messages' idempotency keys up; left out
-	// where no message has one.
-	Epoch         string `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The epoch of the log that the batch was made for. Daemons reject a batch of
+	// another log: clusters of the same name may reach each other. Empty in
+	// batches of versions that wrote it only with idempotency keys.
+	Epoch string `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The last event of the log that the daemon had applied when it looked its
+	// messages' idempotency keys up; left out where no message has one.
 	AsOf          uint64 `protobuf:"varint,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
