@@ -291,6 +291,9 @@ func (n *Node) explain(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &api) && api.ErrorCode == notAvailable:
 		reason := "no leader is elected yet"
 		if n.server != nil && !n.server.alone {
+			if why := n.server.refusals.current(time.Now()); why != "" && n.server.NumRoutes() == 0 {
+				return "it is not connected to any other node: " + why
+			}
 			reason += fmt.Sprintf(", and this node is connected to %d others: when a cluster starts for the first time, all of cluster.peers must be there", n.server.NumRoutes())
 		}
 		return reason

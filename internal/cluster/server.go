@@ -29,6 +29,8 @@ type embeddedServer struct {
 	routes  []string   // HOST:PORT that other nodes are looked for at
 	fatal   chan error // why the server can't go on; has room for one
 	stopped sync.Once
+
+	refusals refusals
 }
 
 const (
@@ -73,7 +75,7 @@ func startServer(cluster, name string, cfg Embedded, log *slog.Logger) (_ *embed
 	if s.Server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("preparing the NATS server: %w", err)
 	}
-	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal}, false, false, false)
+	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, refusals: &s.refusals}, false, false, false)
 	s.Start()
 	defer func() {
 		if err != nil {

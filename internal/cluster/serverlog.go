@@ -16,7 +16,7 @@ const reportEvery = 600
 type serverLog struct {
 	log      *slog.Logger
 	fatal    chan<- error
-	refusals refusals
+	refusals *refusals
 }
 
 // Noticef is for what servers say of their start and end, pages of it.
@@ -49,6 +49,7 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	level := slog.LevelError
 	if addr, what, ok := refusal(text); ok {
 		level = slog.LevelDebug
+		l.refusals.note(addr, what, time.Now())
 		if l.refusals.first(addr+" "+what, time.Now()) {
 			l.log.Warn(what, "addr", addr)
 		}

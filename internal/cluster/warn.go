@@ -25,6 +25,9 @@ const (
 	// refusedAnew is after how much silence a connection that is refused is the
 	// first one again. They are tried every second.
 	refusedAnew = time.Minute
+	// refusedLately is for how long a refusal explains why a node has no
+	// cluster.
+	refusedLately = 10 * time.Second
 )
 
 // worries are what an operator was told of and has not passed yet. They are the
@@ -120,6 +123,26 @@ func namesOf(members []Member) (names []string) {
 type refusals struct {
 	mu   sync.Mutex
 	last map[string]time.Time // by who was refused, and why
+
+	latest   string // the last one, for an operator
+	latestAt time.Time
+}
+
+// current describes the last refusal, if there was one lately; else it is empty.
+func (r *refusals) current(now time.Time) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.latest == "" || now.Sub(r.latestAt) > refusedLately {
+		return ""
+	}
+	return r.latest
+}
+
+// note has current describe a refusal.
+func (r *refusals) note(addr, what string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest, r.latestAt = what+" ("+addr+")", now
 }
 
 // first says whether a refusal is the first one of its kind in a while.

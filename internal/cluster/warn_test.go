@@ -52,6 +52,10 @@ func testAnotherSecret(t *testing.T, secret string) {
 		}
 	}
 	for i, m := range members {
+		var reason string
+		eventually(t, func() bool { _, reason = m.Serving(); return strings.Contains(reason, "cluster.secret") }, func() string {
+			return "the secret is not why the node doesn't serve: " + reason
+		})
 		if serving, _ := m.Serving(); serving || m.NumRoutes() > 0 {
 			t.Errorf("node %d has joined the other: it has %d connections to nodes, serving %t", i, m.NumRoutes(), serving)
 		}
