@@ -146,6 +146,10 @@ func New(cfg Config) *Broker {
 // id is the id of a position on the wire, "<epoch>-<sequence>".
 func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.log.Load().epoch, seq)) }
 
+// steady returns nanoseconds since the broker started. Unlike the time of day, it
+// never goes back and never leaps: what is measured and waited for uses it.
+func (b *Broker) steady() int64 { return int64(time.Since(b.started)) + 1 }
+
 // head returns the sequence of the last event.
 func (b *Broker) head() uint64 {
 	b.mu.Lock()

@@ -95,7 +95,7 @@ func newShard(b *Broker, number int, latencies []int64) *shard {
 		mail:     newMailbox(),
 		maxTaken: maxTaken(cfg),
 		wheel:    newWheel(cfg.Heartbeat),
-		now:      time.Now().UnixNano(),
+		now:      b.steady(),
 		delays:   delays{spent: newHistogram(latencies)},
 	}
 }
@@ -127,8 +127,8 @@ func (s *shard) run() {
 				s.onTick()
 			}
 		}
-		s.now = time.Now().UnixNano()
-		s.delays.measure(s.now)
+		s.now = s.broker.steady()
+		s.delays.measure(time.Now().UnixNano())
 		s.takeMail()
 		s.shed()
 		s.flushSome()
@@ -333,7 +333,7 @@ func (s *shard) drop(st *Stream, why Reason) {
 // onTick does what is due: heartbeats, ends of tokens, and sinks that have
 // taken nothing for too long.
 func (s *shard) onTick() {
-	s.now = time.Now().UnixNano()
+	s.now = s.broker.steady()
 	// What is at or before the head has been posted, and is in the queues once
 	// the mail is taken: so the mark is ahead of nothing for a stream whose
 	// queue is empty.
@@ -366,7 +366,7 @@ func (s *shard) onDue(st *Stream) int64 {
 	switch {
 	case st.closed:
 		return 0
-	case st.expires != 0 && st.expires <= s.now:
+	case st.expires != 0 && st.expires <= time.Now().UnixNano():
 		s.finish(st, Expired)
 		return 0
 	case st.queue.len() == 0 && !st.behind && s.now-st.lastSent > beat/4:
@@ -379,7 +379,7 @@ func (s *shard) onDue(st *Stream) int64 {
 // later than the end of its token.
 func (s *shard) untilDue(st *Stream, wait int64) int64 {
 	if st.expires != 0 {
-		wait = min(wait, st.expires-s.now)
+		wait = min(wait, st.expires-time.Now().UnixNano())
 	}
 	return max(wait, 1)
 }

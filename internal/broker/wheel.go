@@ -9,7 +9,7 @@ type wheel struct {
 	tick  time.Duration
 	slots [][]*Stream
 	at    int   // the slot that comes next
-	next  int64 // when it comes, Unix nanoseconds
+	next  int64 // when it comes, by Broker.steady
 }
 
 // newWheel returns a wheel whose turns are up to horizon ahead.
