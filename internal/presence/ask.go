@@ -37,13 +37,15 @@ func (d *Directory) Ask(ctx context.Context, method string, request []byte, hear
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if err := d.ask(ctx, method, request, awaited, hear); err != nil {
-		d.log.Debug("other nodes were asked in vain", "method", method, "error", err)
+	failed, err := d.ask(ctx, method, request, awaited, hear)
+	if err != nil {
+		d.log.Debug("cluster query failed", "method", method, "error", err)
 	}
+	missing = append(missing, failed...)
 	for _, name := range awaited {
 		missing = append(missing, name)
 	}
-	d.figures.unanswered.Add(float64(len(awaited)))
+	d.figures.unanswered.Add(float64(len(awaited) + len(failed)))
 	return sorted(missing)
 }
 
@@ -52,38 +54,45 @@ func sorted(names []string) []string {
 	return slices.Compact(names)
 }
 
-// ask takes those who have answered out of awaited.
-func (d *Directory) ask(ctx context.Context, method string, request []byte, awaited map[uint64]string, hear func(node string, response []byte)) error {
+// ask takes those who have replied out of awaited, and returns the names of those
+// whose reply was an error: they are not waited for any longer.
+func (d *Directory) ask(ctx context.Context, method string, request []byte, awaited map[uint64]string, hear func(node string, response []byte)) (failed []string, err error) {
 	question, err := proto.Marshal(&presencev1.Question{Incarnation: d.incarnation, Method: method, Request: request})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	inbox := d.cfg.Conn.NewInbox()
 	answers, err := d.cfg.Conn.SubscribeSync(inbox)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = answers.Unsubscribe() }()
 	if err := d.cfg.Conn.PublishRequest(d.subject("ask"), inbox, question); err != nil {
-		return err
+		return nil, err
 	}
 	for len(awaited) > 0 {
 		msg, err := answers.NextMsgWithContext(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		answer := new(presencev1.Answer)
 		if err := proto.Unmarshal(msg.Data, answer); err != nil {
-			return fmt.Errorf("an answer can't be read: %w", err)
+			d.log.Warn("malformed reply to a cluster query", "method", method, "error", err)
+			continue
 		}
+		name, asked := awaited[answer.GetIncarnation()]
 		if why := answer.GetError(); why != "" {
 			d.log.Warn("a node could not answer", "node", answer.GetNode(), "method", method, "error", why)
+			if asked {
+				failed = append(failed, name)
+				delete(awaited, answer.GetIncarnation())
+			}
 			continue
 		}
 		delete(awaited, answer.GetIncarnation())
 		hear(answer.GetNode(), answer.GetResponse())
 	}
-	return nil
+	return failed, nil
 }
 
 // answering answers other daemons.

@@ -255,3 +255,17 @@ func TestNodesAreFollowedAsTheyComeAndGo(t *testing.T) {
 	c.stop()
 	eventually(t, func() bool { return h.has("b gone", "b tells b", "c gone", "c tells c") }, "heard %s", &h)
 }
+
+// TestAnErrorReplyIsNotWaitedFor asks a daemon that replies with an error, without
+// any limit of time.
+func TestAnErrorReplyIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t)
+	a := join(t, s, "a", names{name: "a"})
+	join(t, s, "b", names{name: "b", fail: true})
+	eventually(t, func() bool { return len(a.Nodes()) == 2 }, "the daemons don't meet")
+	failed, err := a.AskForever(t.Context(), "/method")
+	if err != nil || !slices.Equal(failed, []string{"b"}) {
+		t.Errorf("failed are %q, %v, want b", failed, err)
+	}
+}

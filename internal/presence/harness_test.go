@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -105,12 +106,16 @@ func join(tb testing.TB, s *server.Server, name string, answers presence.Answere
 type names struct {
 	name string
 	mute bool // answers nothing in time
+	fail bool // answers with an error
 }
 
 func (n names) Answer(ctx context.Context, method string, request []byte) ([]byte, error) {
 	if n.mute {
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if n.fail {
+		return nil, errors.New("it can't")
 	}
 	return fmt.Appendf(nil, "%s %s %s", n.name, method, request), nil
 }
