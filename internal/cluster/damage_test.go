@@ -162,3 +162,27 @@ func TestEntriesOfAnotherLogAreRejected(t *testing.T) {
 	m.publish(t, toAll("two"))
 	c.gets(t, "one", "two")
 }
+
+// TestWhatNodesNeedOfTheStreamIsRestored has an administrator turn off what the log
+// is read by.
+func TestWhatNodesNeedOfTheStreamIsRestored(t *testing.T) {
+	t.Parallel()
+	cfg := configs(t, 1)[0]
+	m := start(t, cfg)
+	serving(t, m)
+	js, err := jetstream.New(m.Conn())
+	must(t, err)
+	stream, err := js.Stream(t.Context(), cfg.Name)
+	must(t, err)
+	altered := stream.CachedInfo().Config
+	altered.AllowDirect, altered.RePublish = false, nil
+	_, err = js.UpdateStream(t.Context(), altered)
+	must(t, err)
+	eventually(t, func() bool {
+		info, err := stream.Info(t.Context())
+		return err == nil && info.Config.AllowDirect && info.Config.RePublish != nil
+	}, func() string { return "the stream's settings are not restored" })
+	c := m.connect(t, broker.Subscription{})
+	m.publish(t, toAll("one"))
+	c.gets(t, "one")
+}

@@ -203,6 +203,10 @@ func (n *Node) adjustOrSay(ctx context.Context, info *jetstream.StreamInfo) {
 func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 	is := info.Config
 	want := is
+	// Without these nothing can be read: an administrator has changed them.
+	needs := n.streamConfig(is.Replicas)
+	want.AllowDirect, want.RePublish = needs.AllowDirect, needs.RePublish
+	altered := !is.AllowDirect || is.RePublish == nil || *is.RePublish != *needs.RePublish
 	if !n.adjusted {
 		mine := n.streamConfig(max(n.cfg.Replicas, is.Replicas))
 		want.MaxAge, want.MaxBytes = mine.MaxAge, mine.MaxBytes
@@ -215,7 +219,7 @@ func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 			want.Replicas = max(is.Replicas, have)
 		}
 	}
-	if want.MaxAge == is.MaxAge && want.MaxBytes == is.MaxBytes && want.Replicas == is.Replicas {
+	if want.MaxAge == is.MaxAge && want.MaxBytes == is.MaxBytes && want.Replicas == is.Replicas && !altered {
 		n.adjusted = true
 		return nil
 	}
@@ -223,6 +227,9 @@ func (n *Node) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 		return fmt.Errorf("changing the cluster's log to %d replicas, %s, %d bytes: %w", want.Replicas, want.MaxAge, want.MaxBytes, err)
 	}
 	n.adjusted = true
+	if altered {
+		n.log.Warn("restored settings of the event log that nodes need to read it", "allow_direct", is.AllowDirect, "republish", is.RePublish != nil)
+	}
 	if want.MaxAge != is.MaxAge || want.MaxBytes != is.MaxBytes {
 		n.log.Warn("changed the limits of the cluster's log to those of this node's history settings: they should be the same on all nodes, the one that started last decides",
 			"max_age", want.MaxAge.String(), "max_bytes", want.MaxBytes, "had_max_age", is.MaxAge.String(), "had_max_bytes", is.MaxBytes)
