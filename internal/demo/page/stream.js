@@ -30,6 +30,7 @@ export class Stream extends EventTarget {
   state = "closed";
   #path;
   #source = null;
+  #position = ""; // id of the last event or position mark of this user
   #attempt = 0; // the latest; earlier ones give up when they see it
   #cookieIsForeign = false; // another tab put another name into the cookie
   #tabs = new BroadcastChannel("peald-demo");
@@ -76,15 +77,19 @@ export class Stream extends EventTarget {
     await takeName(user);
     if (attempt !== this.#attempt) return;
     this.#source?.close();
+    if (user !== this.user) this.#position = "";
     this.user = user;
     this.dispatchEvent(new Event("named"));
     this.#become("connecting");
     this.#cookieIsForeign = false;
     this.#tabs.postMessage(user);
-    const source = new EventSource(this.#path);
+    // A stream after one that EventSource gave up goes on where that one was.
+    const source = new EventSource(this.#path + (this.#position && `?last_event_id=${encodeURIComponent(this.#position)}`));
     this.#source = source;
+    source.addEventListener("peald.mark", ({ lastEventId }) => (this.#position = lastEventId));
     for (const type of types) {
       source.addEventListener(type, (event) => {
+        this.#position = event.lastEventId;
         this.dispatchEvent(new CustomEvent("event", { detail: { type, forOne: ofOne.has(type), id: event.lastEventId, data: event.data, at: new Date() } }));
       });
     }
