@@ -144,26 +144,38 @@ func (p *Tab) WaitFor(tb testing.TB, condition string) {
 }
 
 // Click clicks the first element that a CSS selector finds, once it is visible
-// and nothing covers it.
+// and nothing covers it. Where the page moves under the mouse, it clicks again.
 func (p *Tab) Click(tb testing.TB, selector string) {
 	tb.Helper()
 
-	const where = `((element) => {
+	at := fmt.Sprintf(`((element) => {
 		if (!element) return false;
 		element.scrollIntoView({ block: "center", inline: "nearest", behavior: "instant" });
 		const { left, top, width, height } = element.getBoundingClientRect();
 		const x = Math.floor(left + width / 2), y = Math.floor(top + height / 2);
 		const hit = document.elementFromPoint(x, y);
-		return width > 0 && hit && (element.contains(hit) || hit.contains(element) || [...(element.labels ?? [])].some((label) => label.contains(hit))) && [x, y];
-	})(document.querySelector(%s))`
+		if (width === 0 || !hit) return false;
+		if (!element.contains(hit) && ![...(element.labels ?? [])].some((label) => label.contains(hit))) return false;
+		window.clicked = false;
+		element.addEventListener("click", () => { window.clicked = true; }, { once: true, capture: true });
+		return [x, y];
+	})(document.querySelector(%s))`, strconv.Quote(selector))
 
-	at := fmt.Sprintf(where, strconv.Quote(selector))
-	p.WaitFor(tb, at)
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	defer cancel()
 
-	var point [2]int
+	for missed := true; missed; {
+		p.WaitFor(tb, at)
 
-	p.Eval(tb, at, &point)
-	p.check(tb, p.page.click(point[0], point[1]), "clicking "+selector)
+		var point [2]int
+
+		p.Eval(tb, at, &point)
+		p.check(tb, p.page.click(point[0], point[1]), "clicking "+selector)
+
+		// A click that opened another page left nothing to see.
+		p.Eval(tb, `window.clicked === false`, &missed)
+		p.check(tb, ctx.Err(), "clicking "+selector)
+	}
 }
 
 // Type focuses the first element that a CSS selector finds, once there is one,

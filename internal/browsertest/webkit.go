@@ -78,9 +78,16 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 
 	_, port, _ := net.SplitHostPort(addr)
 
-	// In the locale C.UTF-8, WebKit has the invalid language "C".
-	driver, err := startProcess([]string{"DISPLAY=" + screen.name, "GDK_BACKEND=x11", "LC_ALL=C", "HOME=" + p.dir},
-		programs.driver, "--host=127.0.0.1", "--port="+port)
+	driver, err := startProcess([]string{
+		"DISPLAY=" + screen.name,
+		"GDK_BACKEND=x11",
+		"HOME=" + p.dir,
+		"LC_ALL=C", // in C.UTF-8, WebKit's language is "C", which Intl rejects
+		// Without a graphics card, drawing on the processor takes half the time
+		// of emulating one.
+		"WEBKIT_SKIA_ENABLE_CPU_RENDERING=1",
+		"WEBKIT_DISABLE_DMABUF_RENDERER=1",
+	}, programs.driver, "--host=127.0.0.1", "--port="+port)
 	if err != nil {
 		return nil, err
 	}
