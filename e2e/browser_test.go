@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -12,26 +11,32 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
 const patience = 30 * time.Second
 
+// inEachBrowser runs a test in each browser on each engine.
+func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config))) {
+	t.Helper()
+	pealdtest.OnEachEngine(t, func(t *testing.T, engine func(*daemon.Config)) {
+		browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) { test(t, b, engine) })
+	})
+}
+
 // TestBrowser watches the page of examples/html, which holds a plain
 // EventSource and is of another origin than the daemon.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	pealdtest.OnEachEngine(t, testBrowser)
+	inEachBrowser(t, testBrowser)
 }
 
-func testBrowser(t *testing.T, engine func(*daemon.Config)) {
+func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {
 	t.Helper()
 
-	chromium := startChromium(t)
 	pages := httptest.NewServer(http.FileServer(http.Dir("../examples/html")))
 	t.Cleanup(pages.Close)
 
@@ -41,21 +46,21 @@ func testBrowser(t *testing.T, engine func(*daemon.Config)) {
 	}
 	d := pealdtest.Start(t, engine, configure)
 
-	visit := func(stream string) *tab {
+	visit := func(stream string) listPage {
 		t.Helper()
 
-		return chromium.open(t, pages.URL+"/?types=greeting&url="+url.QueryEscape(stream))
+		return listPage{b.Open(t, pages.URL+"/?types=greeting&url="+url.QueryEscape(stream))}
 	}
 
 	t.Run("an address that is none", func(t *testing.T) {
 		for _, given := range []string{"localhost:8080/events", "events", "http://"} {
-			visit(given).waitFor(t, `element("state").textContent.startsWith("url is no address of a stream")`)
+			visit(given).WaitFor(t, `element("state").textContent.startsWith("url is no address of a stream")`)
 		}
 	})
 
 	alice, nobody := visit(d.Events(t, "alice")), visit(d.Events(t, ""))
-	for _, page := range []*tab{alice, nobody} {
-		page.waitFor(t, `element("state").dataset.state === "open"`)
+	for _, page := range []listPage{alice, nobody} {
+		page.WaitFor(t, `element("state").dataset.state === "open"`)
 	}
 
 	const (
@@ -91,15 +96,15 @@ func testBrowser(t *testing.T, engine func(*daemon.Config)) {
 
 	t.Run("a bad token is refused for good", func(t *testing.T) {
 		forged := visit(d.Events(t, "") + "?access_token=forged")
-		forged.waitFor(t, `element("state").dataset.state === "closed"`)
+		forged.WaitFor(t, `element("state").dataset.state === "closed"`)
 	})
 
 	t.Run("the browser comes back after a restart", func(t *testing.T) {
 		d.Stop(t)
-		alice.waitFor(t, `element("state").dataset.state === "connecting"`)
+		alice.WaitFor(t, `element("state").dataset.state === "connecting"`)
 
 		again := pealdtest.Start(t, engine, configure, func(cfg *daemon.Config) { cfg.SSE.Addr = d.SSE })
-		alice.waitFor(t, `element("state").dataset.state === "open"`)
+		alice.WaitFor(t, `element("state").dataset.state === "open"`)
 
 		sent, err := again.Control(t).SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "back"})
 		if err != nil {
@@ -110,98 +115,30 @@ func testBrowser(t *testing.T, engine func(*daemon.Config)) {
 			t.Errorf("%d streams of alice after the restart, want the one that came back", sent.GetRecipients())
 		}
 
-		alice.waitFor(t, `document.querySelector("li pre").textContent === "back"`)
+		alice.WaitFor(t, `document.querySelector("li pre").textContent === "back"`)
 	})
 }
 
-// chromium is a running browser.
-type chromium struct{ ctx context.Context }
-
-// startChromium starts a browser with a profile of its own, or ends the test
-// where there is none.
-func startChromium(t *testing.T, more ...chromedp.ExecAllocatorOption) chromium {
-	t.Helper()
-
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(pealdtest.Program(t, "chromium", "chromium-browser", "google-chrome")),
-		// Its sandbox refuses to run as root, as which CI runs; the pages
-		// are the test's own.
-		chromedp.NoSandbox,
-		chromedp.DisableGPU,
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-quic", true),
-	)
-	allocator, cancelAllocator := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
-	t.Cleanup(cancelAllocator)
-
-	ctx, cancel := chromedp.NewContext(allocator)
-	t.Cleanup(cancel)
-
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("starting chromium: %v", err)
-	}
-
-	return chromium{ctx}
-}
-
-// tab is one tab of a browser, with a page open.
-type tab struct{ ctx context.Context }
-
-func (c chromium) open(t *testing.T, page string) *tab {
-	t.Helper()
-
-	opened := c.newTab(t, patience)
-	if err := chromedp.Do(opened.ctx, chromedp.Navigate(page)); err != nil {
-		t.Fatalf("opening %s: %v", page, err)
-	}
-
-	return opened
-}
-
-// newTab opens a tab that is of use for so long.
-func (c chromium) newTab(t *testing.T, lasts time.Duration) *tab {
-	t.Helper()
-
-	ctx, cancelTab := chromedp.NewContext(c.ctx)
-	t.Cleanup(cancelTab)
-
-	ctx, cancel := context.WithTimeout(ctx, lasts)
-	t.Cleanup(cancel)
-
-	return &tab{ctx}
-}
-
-// waitFor returns when a condition, in JavaScript, holds in the page.
-func (p *tab) waitFor(t *testing.T, condition string) {
-	t.Helper()
-
-	_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](condition, chromedp.WithPollingMutation()))
-	if err != nil {
-		shown, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("waiting for %s: %v; the page shows:\n%s", condition, err, shown)
-	}
-}
+// listPage is a tab that shows the page of examples/html.
+type listPage struct{ *browsertest.Tab }
 
 // events waits until the page shows n events or more, and returns the type and
 // the data of each, oldest first.
-func (p *tab) events(t *testing.T, n int) []string {
+func (p listPage) events(t *testing.T, n int) []string {
 	t.Helper()
+	p.WaitFor(t, `document.querySelectorAll("li").length >= `+jsonOf(t, n))
 
-	shown, err := chromedp.Run(p.ctx, chromedp.Poll[[]string](`(() => {
-		const items = [...document.querySelectorAll("li")].reverse();
-		return items.length >= `+jsonOf(t, n)+` &&
-			items.flatMap((item) => [item.dataset.type, item.querySelector("pre").textContent]);
-	})()`, chromedp.WithPollingMutation()))
-	if err != nil {
-		t.Fatalf("waiting for %d events: %v", n, err)
-	}
+	var shown []string
+
+	p.Eval(t, `[...document.querySelectorAll("li")].reverse().flatMap(
+		(item) => [item.dataset.type, item.querySelector("pre").textContent])`, &shown)
 
 	return shown
 }
 
 // wantEvents waits until the page shows as many events as there are types and
 // data in want, and compares them, oldest first.
-func (p *tab) wantEvents(t *testing.T, want []string) {
+func (p listPage) wantEvents(t *testing.T, want []string) {
 	t.Helper()
 
 	if shown := p.events(t, len(want)/2); !slices.Equal(shown, want) {

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
@@ -29,7 +30,7 @@ func TestConsolePictures(t *testing.T) {
 	wearFonts(t)
 
 	d := pealdtest.StartDemo(t)
-	page := openConsole(t, startChromium(t), d)
+	page := openConsole(t, browsertest.Start(t, browsertest.Chromium), d)
 	stop := make(chan struct{})
 
 	var busy sync.WaitGroup
@@ -38,16 +39,16 @@ func TestConsolePictures(t *testing.T) {
 	t.Cleanup(busy.Wait)
 	t.Cleanup(func() { close(stop) })
 
-	page.click(t, "#span [value='60']")
-	page.click(t, "#tail-toggle")
+	page.Click(t, "#span [value='60']")
+	page.Click(t, "#tail-toggle")
 	visitors(t, d)
 
-	page.fill(t, "#publish-data", `{"title": "Back in stock", "text": "Brass hand bell"}`)
-	page.click(t, "#publish-form [type=submit]")
+	page.Fill(t, "#publish-data", `{"title": "Back in stock", "text": "Brass hand bell"}`)
+	page.Click(t, "#publish-form [type=submit]")
 	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to ")`)
 
 	for _, scheme := range []string{"light", "dark"} {
-		_, err := chromedp.Call(page.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		_, err := chromedp.Call(page.Chromium(), emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{
 				{Name: "prefers-color-scheme", Value: scheme},
 				{Name: "prefers-reduced-motion", Value: "reduce"},
@@ -57,15 +58,17 @@ func TestConsolePictures(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		height, err := chromedp.Run(page.ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
-		if err != nil {
+		var height int64
+
+		page.Eval(t, `document.documentElement.scrollHeight`, &height)
+
+		if err := chromedp.Do(page.Chromium(), chromedp.EmulateViewport(1440, height, chromedp.EmulateScale(1.5))); err != nil {
 			t.Fatal(err)
 		}
 
-		page.do(t, chromedp.EmulateViewport(1440, height, chromedp.EmulateScale(1.5)))
-		page.waitUntil(t, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(true))))`)
+		page.Await(t, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))`, nil)
 
-		picture, err := chromedp.Run(page.ctx, chromedp.CaptureScreenshot())
+		picture, err := chromedp.Run(page.Chromium(), chromedp.CaptureScreenshot())
 		if err != nil {
 			t.Fatal(err)
 		}

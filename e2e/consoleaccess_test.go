@@ -5,16 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
-
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
 // testConsoleAsksForAToken shows what a caller may do, and what not.
-func testConsoleAsksForAToken(t *testing.T, chromium chromium) {
+func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
@@ -25,17 +23,17 @@ func testConsoleAsksForAToken(t *testing.T, chromium chromium) {
 		}
 	})
 	listen(t, d, "alice")
-	page := openConsole(t, chromium, d)
+	page := openConsole(t, b, d)
 	use := func(token string) {
 		t.Helper()
-		page.fill(t, "#token", token)
-		page.do(t, chromedp.KeyEvent(kb.Enter))
+		page.Fill(t, "#token", token)
+		page.Press(t, browsertest.KeyEnter)
 	}
 
 	page.waitUntil(t, `document.getElementById("token-dialog").open && document.activeElement.id === "token" && all("#state")[0] === "Token needed"`)
-	page.click(t, "#token-close")
+	page.Click(t, "#token-close")
 	page.waitUntil(t, `!document.getElementById("token-dialog").open`)
-	page.click(t, "#token-button")
+	page.Click(t, "#token-button")
 	use("a guess")
 	page.waitUntil(t, `all("#token-problem")[0].includes("none of control.tokens")`)
 	use("the-readers-own-token")
@@ -45,36 +43,36 @@ func testConsoleAsksForAToken(t *testing.T, chromium chromium) {
 	page.waitUntil(t, `[...document.querySelectorAll("#users .actions button")].every((button) => getComputedStyle(button).display === "none")`)
 
 	// It lasts as long as the tab, and no longer.
-	page.do(t, chromedp.Reload())
+	page.Reload(t)
 	page.waitUntil(t, `all("#users tbody .key").join() === "alice" && localStorage.getItem("control-token") === null && document.cookie === ""`)
 
-	page.click(t, "#token-button")
+	page.Click(t, "#token-button")
 	page.waitUntil(t, `all("#token-scopes")[0].includes("“reader” is good for read")`)
 	use("the-shops-own-token")
 	page.waitUntil(t, `all("#state")[0] === "Not allowed" && all("#users .denied")[0].includes("scope read") && !document.querySelector("#publish [type=submit]").disabled`)
-	page.fill(t, "#publish-data", "from the shop")
-	page.click(t, "#publish-form [type=submit]")
+	page.Fill(t, "#publish-data", "from the shop")
+	page.Click(t, "#publish-form [type=submit]")
 	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ")`)
 
-	page.click(t, "#token-button")
+	page.Click(t, "#token-button")
 	use("the-operators-own-token")
 	page.waitUntil(t, `all("#state", "#token-button").join() === "Serving,Token: ops" && all(".denied").join("") === ""`)
-	page.click(t, "#tail-toggle")
+	page.Click(t, "#tail-toggle")
 	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
-	page.click(t, "#token-button")
-	page.click(t, "#token-forget")
+	page.Click(t, "#token-button")
+	page.Click(t, "#token-forget")
 	page.waitUntil(t, `document.getElementById("token-dialog").open`)
 	page.wantQuiet(t, "401 (Unauthorized)", "403 (Forbidden)")
 }
 
 // testConsoleComesBack leaves the page open while the daemon goes.
-func testConsoleComesBack(t *testing.T, chromium chromium) {
+func testConsoleComesBack(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
 	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.MaxConnections = 1 })
-	page := openConsole(t, chromium, d)
+	page := openConsole(t, b, d)
 	page.waitUntil(t, `all("#state")[0] === "Serving"`)
-	page.click(t, "#tail-toggle")
+	page.Click(t, "#tail-toggle")
 	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
 	listen(t, d, "alice")
 	page.waitUntil(t, `all("#state")[0] === "Full" && all("#trouble")[0].startsWith("Every stream")`)

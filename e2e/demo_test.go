@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -8,20 +9,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
 // TestDemoPage does what somebody does who is shown the demo: opens the page,
 // watches, picks a name, and sends something to that name.
 func TestDemoPage(t *testing.T) {
-	chromium := startChromium(t)
+	t.Parallel()
+	browsertest.Each(t, testDemoPage)
+}
+
+func testDemoPage(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
+
 	quick := func(cfg *daemon.Config) { cfg.SSE.Retry = 50 * time.Millisecond }
 	d := pealdtest.StartDemo(t, quick)
-	page := demoPage{chromium.open(t, "http://"+d.SSE+"/")}
+	page := demoPage{b.Open(t, "http://"+d.SSE+"/")}
 
 	page.waitUntil(t, `all("#state", "#who").join() === "Connected,Anonymous"`)
 	page.waitUntil(t, `all(".event[data-type=broadcast]").length > 0 && all("#count-broadcast")[0] > 0`)
@@ -44,11 +50,29 @@ func TestDemoPage(t *testing.T) {
 		page.waitUntil(t, `all(".event .badge").includes(`+jsonOf(t, "greeting · for "+name)+`)`)
 	})
 
-	t.Run("its commands work", func(t *testing.T) {
-		commands, err := chromedp.Run(page.ctx, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".commands code")].map((code) => code.textContent)`))
-		if err != nil {
+	t.Run("disconnected, it misses nothing", func(t *testing.T) {
+		if _, err := d.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: name}); err != nil {
 			t.Fatal(err)
 		}
+
+		for n := range 5 {
+			message := &pealv1.SendToUserRequest{UserId: name, Data: fmt.Sprintf("while away, %d", n)}
+			if _, err := d.Control(t).SendToUser(t.Context(), message); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		page.waitUntil(t, `all(".event[data-type=individual] .text").filter((text) => text.startsWith("while away")).join() ===
+			[4, 3, 2, 1, 0].map((n) => "while away, " + n).join()`)
+	})
+
+	// The daemon may yet have to notice that streams of before are closed.
+	d.WaitForStreams(t, 1)
+
+	t.Run("its commands work", func(t *testing.T) {
+		var commands []string
+
+		page.Eval(t, `[...document.querySelectorAll(".commands code")].map((code) => code.textContent)`, &commands)
 
 		for i, want := range []string{`"recipients":1`, `"recipients":1`, `"connections":1`} {
 			if answer := inShell(t, commands[i]); !strings.Contains(answer, want) {
@@ -60,7 +84,8 @@ func TestDemoPage(t *testing.T) {
 	})
 
 	t.Run("a name that cannot be", func(t *testing.T) {
-		page.pick(t, strings.Repeat("ü", 200))
+		page.Eval(t, `document.querySelector("#name").value = "ü".repeat(200)`, nil)
+		page.pick(t, "")
 		page.waitUntil(t, `all("#problem")[0].startsWith("user is 400 bytes long")`)
 		// It is not taken on: the stream goes on as it was.
 		page.waitUntil(t, `all("#state", "#who").join() === "Connected,`+name+`"`)
@@ -72,7 +97,7 @@ func TestDemoPage(t *testing.T) {
 		page.pick(t, "alice")
 		page.waitUntil(t, `all("#state", "#who").join() === "Connected,alice"`)
 
-		second := demoPage{chromium.open(t, "http://"+d.SSE+"/")}
+		second := demoPage{b.Open(t, "http://"+d.SSE+"/")}
 		second.waitUntil(t, `all("#state")[0] === "Connected"`)
 		second.pick(t, "bob")
 		second.waitUntil(t, `all("#state", "#who").join() === "Connected,bob"`)
@@ -97,18 +122,12 @@ func TestDemoPage(t *testing.T) {
 			p.waitUntil(t, `all(".event[data-type=individual] .text").includes("again to `+user+`")`)
 		}
 
-		if err := chromedp.Do(second.ctx, chromedp.Reload()); err != nil {
-			t.Fatal(err)
-		}
-
+		second.Reload(t)
 		second.waitUntil(t, `all("#state", "#who").join() === "Connected,bob"`)
 	})
 
 	t.Run("disconnect", func(t *testing.T) {
-		if err := chromedp.Do(page.ctx, chromedp.Click(chromedp.CSS("#toggle"))); err != nil {
-			t.Fatal(err)
-		}
-
+		page.Click(t, "#toggle")
 		page.waitUntil(t, `all("#state", "#toggle").join() === "Not connected,Connect"`)
 	})
 }
@@ -127,31 +146,20 @@ func sendTo(t *testing.T, d *pealdtest.Daemon, user, text string) {
 }
 
 // demoPage is a tab that shows the demo.
-type demoPage struct{ *tab }
+type demoPage struct{ *browsertest.Tab }
 
-// waitUntil is waitFor for a page whose policy forbids what that needs. In the
-// condition, all returns the texts of the elements that selectors find.
+// waitUntil is WaitFor with a condition in which all returns the texts of the
+// elements that selectors find.
 func (p demoPage) waitUntil(t *testing.T, condition string) {
 	t.Helper()
-
-	_, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](`new Promise((resolve) => {
-		const all = (...selectors) => selectors.flatMap((s) => [...document.querySelectorAll(s)].map((e) => e.textContent));
-		const look = () => (`+condition+`) ? resolve(true) : setTimeout(look, 10);
-		look();
-	})`, chromedp.EvalAwaitPromise))
-	if err != nil {
-		shown, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("waiting for %s: %v; the page shows:\n%s", condition, err, shown)
-	}
+	p.WaitFor(t, `((all) => (`+condition+`))(
+		(...selectors) => selectors.flatMap((s) => [...document.querySelectorAll(s)].map((e) => e.textContent)))`)
 }
 
 // pick types a name, and Enter.
 func (p demoPage) pick(t *testing.T, name string) {
 	t.Helper()
-
-	if err := chromedp.Do(p.ctx, chromedp.SendKeys(chromedp.CSS("#name"), name+"\r")); err != nil {
-		t.Fatalf("picking the name %q: %v", name, err)
-	}
+	p.Type(t, "#name", name+browsertest.KeyEnter)
 }
 
 // inShell returns what a command that runs curl prints.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
@@ -50,8 +51,7 @@ func site(t *testing.T) *httptest.Server {
 // origins, of which one is allowed to.
 func TestOriginsInABrowser(t *testing.T) {
 	t.Parallel()
-	pealdtest.OnEachEngine(t, func(t *testing.T, engine func(*daemon.Config)) {
-		chromium := startChromium(t)
+	inEachBrowser(t, func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {
 		allowed, foreign := site(t), site(t)
 		d := pealdtest.Start(t, engine, func(cfg *daemon.Config) { cfg.SSE.AllowedOrigins = []string{allowed.URL} })
 		control := d.Control(t)
@@ -63,18 +63,18 @@ func TestOriginsInABrowser(t *testing.T) {
 
 		query := "/?events=" + d.Events(t, "")
 
-		page := chromium.open(t, allowed.URL+query+"&token="+token.GetToken())
-		page.waitFor(t, `document.body.dataset.state === "open"`)
+		page := b.Open(t, allowed.URL+query+"&token="+token.GetToken())
+		page.WaitFor(t, `document.body.dataset.state === "open"`)
 
 		sent, err := control.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "for alice"})
 		if err != nil || sent.GetRecipients() != 1 {
 			t.Fatalf("sent to %d streams of alice (%v), want 1", sent.GetRecipients(), err)
 		}
 
-		page.waitFor(t, `document.body.dataset.state === "for alice"`)
+		page.WaitFor(t, `document.body.dataset.state === "for alice"`)
 
 		for n, page := range []string{query, query + "&image"} {
-			chromium.open(t, foreign.URL+page).waitFor(t, `document.body.dataset.state === "closed"`)
+			b.Open(t, foreign.URL+page).WaitFor(t, `document.body.dataset.state === "closed"`)
 
 			resp, err := http.Get(d.URL("/metrics"))
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
@@ -23,13 +24,12 @@ import (
 // and looks at the list that its page keeps.
 func TestBrowserMissesNothing(t *testing.T) {
 	t.Parallel()
-	pealdtest.OnEachEngine(t, testBrowserMissesNothing)
+	inEachBrowser(t, testBrowserMissesNothing)
 }
 
-func testBrowserMissesNothing(t *testing.T, engine func(*daemon.Config)) {
+func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {
 	t.Helper()
 
-	chromium := startChromium(t)
 	pages := httptest.NewServer(http.FileServer(http.Dir("../examples/html")))
 	t.Cleanup(pages.Close)
 
@@ -39,21 +39,49 @@ func testBrowserMissesNothing(t *testing.T, engine func(*daemon.Config)) {
 	}
 	d := pealdtest.Start(t, engine, configure)
 	way := newTunnel(t, d.SSE)
-	stream := strings.Replace(d.Events(t, "alice"), d.SSE, way.addr, 1)
-	page := chromium.open(t, pages.URL+"/?types=peald.reset&url="+url.QueryEscape(stream))
-	page.waitFor(t, `element("state").dataset.state === "open"`)
 
-	send := func(d *pealdtest.Daemon, data string) {
+	visit := func(user string) listPage {
 		t.Helper()
 
-		if _, err := d.Control(t).SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: data}); err != nil {
+		stream := strings.Replace(d.Events(t, user), d.SSE, way.addr, 1)
+		page := listPage{b.Open(t, pages.URL+"/?types=peald.reset&url="+url.QueryEscape(stream))}
+		page.WaitFor(t, `element("state").dataset.state === "open"`)
+
+		return page
+	}
+
+	sendTo := func(d *pealdtest.Daemon, user, data string) {
+		t.Helper()
+
+		if _, err := d.Control(t).SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: user, Data: data}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	send := func(d *pealdtest.Daemon, data string) {
+		t.Helper()
+		sendTo(d, "alice", data)
+	}
 
-	// Nothing was sent yet: all that the page has to resume from is the mark.
+	page, other := visit("alice"), visit("bob")
+
+	// Neither page has received an event yet, so all that they have to resume
+	// from is the position mark that their streams began with. One stream is
+	// closed in order, as a backend wants it.
+	way.refuse()
+
+	if _, err := d.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "bob"}); err != nil {
+		t.Fatal(err)
+	}
+
+	other.WaitFor(t, `element("state").dataset.state === "connecting"`)
+	sendTo(d, "bob", "while away, before any event")
+	way.open()
+	other.wantEvents(t, []string{"individual", "while away, before any event"})
+	other.Close(t)
+
+	// The other one breaks.
 	way.cut()
-	page.waitFor(t, `element("state").dataset.state === "connecting"`)
+	page.WaitFor(t, `element("state").dataset.state === "connecting"`)
 	send(d, "while away, before any event")
 	way.open()
 
@@ -72,7 +100,7 @@ func testBrowserMissesNothing(t *testing.T, engine func(*daemon.Config)) {
 
 	// Another process on the same port has another log: the page is told.
 	d.Stop(t)
-	page.waitFor(t, `element("state").dataset.state === "connecting"`)
+	page.WaitFor(t, `element("state").dataset.state === "connecting"`)
 
 	again := pealdtest.Start(t, engine, configure, func(cfg *daemon.Config) { cfg.SSE.Addr = d.SSE })
 	again.WaitForStreams(t, 1)
@@ -173,12 +201,20 @@ func (w *tunnel) hold(conns ...net.Conn) bool {
 	return !w.closed
 }
 
-// cut breaks all connections, and lets none through until open.
-func (w *tunnel) cut() {
+// refuse lets no new connection through until open.
+func (w *tunnel) refuse() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
 	w.closed = true
+}
+
+// cut breaks all connections, and lets none through until open.
+func (w *tunnel) cut() {
+	w.refuse()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
 
 	for c := range w.conns {
 		_ = c.Close()
