@@ -82,8 +82,11 @@ func (f *firefox) connect() error {
 // logged keeps an entry of the console.
 func (f *firefox) logged(_ string, params json.RawMessage) {
 	var entry struct {
-		Level, Text string
-		Source      struct{ Context string }
+		Level  string `json:"level"`
+		Text   string `json:"text"`
+		Source struct {
+			Context string `json:"context"`
+		} `json:"source"`
 	}
 
 	if json.Unmarshal(params, &entry) != nil || (entry.Level != "warn" && entry.Level != "error") {
@@ -97,7 +100,7 @@ func (f *firefox) logged(_ string, params json.RawMessage) {
 }
 
 func (f *firefox) stop() {
-	f.bidi.close()
+	f.close()
 	f.process.stop()
 }
 
@@ -144,14 +147,14 @@ type firefoxPage struct {
 	context string
 }
 
-func (p *firefoxPage) call(method string, params object, result any) error {
+func (p *firefoxPage) call(method string, params object) error {
 	params["context"] = p.context
 
-	return p.firefox.call(method, params, result)
+	return p.firefox.call(method, params, nil)
 }
 
 func (p *firefoxPage) open(url string) error {
-	return p.call("browsingContext.navigate", object{"url": url, "wait": "complete"}, nil)
+	return p.call("browsingContext.navigate", object{"url": url, "wait": "complete"})
 }
 
 func (p *firefoxPage) eval(expression string) (string, error) {
@@ -172,15 +175,15 @@ func (p *firefoxPage) eval(expression string) (string, error) {
 }
 
 func (p *firefoxPage) click(x, y int) error {
-	return p.call("input.performActions", object{"actions": clickActions(x, y)}, nil)
+	return p.call("input.performActions", object{"actions": clickActions(x, y)})
 }
 
 func (p *firefoxPage) press(keys string) error {
-	return p.call("input.performActions", object{"actions": keyActions(keys)}, nil)
+	return p.call("input.performActions", object{"actions": keyActions(keys)})
 }
 
 func (p *firefoxPage) resize(width, height int) error {
-	return p.call("browsingContext.setViewport", object{"viewport": object{"width": width, "height": height}}, nil)
+	return p.call("browsingContext.setViewport", object{"viewport": object{"width": width, "height": height}})
 }
 
 func (p *firefoxPage) console() []string {
@@ -190,4 +193,4 @@ func (p *firefoxPage) console() []string {
 	return append([]string(nil), p.firefox.console[p.context]...)
 }
 
-func (p *firefoxPage) close() error { return p.call("browsingContext.close", object{}, nil) }
+func (p *firefoxPage) close() error { return p.call("browsingContext.close", object{}) }

@@ -22,7 +22,7 @@ type process struct {
 // startProcess starts a program. On Linux it doesn't outlive this process,
 // however this one ends.
 func startProcess(env []string, program string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})} //nolint:noctx // It lives until stop.
+	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})} //nolint:gosec,noctx // A test names it, and it lives until stop.
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	bindLife(p.cmd)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -227,11 +228,7 @@ func (p *Tab) describe() string {
 		shown = err.Error()
 	}
 
-	for _, line := range p.page.console() {
-		shown += "\nconsole: " + line
-	}
-
-	return "\n" + shown
+	return "\n" + strings.Join(append([]string{shown}, p.page.console()...), "\nconsole: ")
 }
 
 // asJSON returns an expression for the JSON of another one's value.

@@ -40,14 +40,19 @@ func (w webdriver) call(method, path string, params object, value any) error {
 		return err
 	}
 
-	var reply struct{ Value json.RawMessage }
+	var reply struct {
+		Value json.RawMessage `json:"value"`
+	}
 
 	if err := json.Unmarshal(text, &reply); err != nil {
 		return fmt.Errorf("%s %s: %s: %q is no reply of a WebDriver", method, path, response.Status, text)
 	}
 
 	if response.StatusCode != http.StatusOK {
-		var problem struct{ Error, Message string }
+		var problem struct {
+			Error   string `json:"error"`
+			Message string `json:"message"`
+		}
 
 		_ = json.Unmarshal(reply.Value, &problem)
 
