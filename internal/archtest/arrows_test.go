@@ -34,10 +34,11 @@ func rooms() []archtest.Room {
 			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
 		},
 		{
-			Path:  "cmd/pealctl",
-			May:   []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/nearest"},
-			Never: []string{viper},
-			Why:   "a client knows the daemon by what it says over the network",
+			Path:     "cmd/pealctl",
+			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/nearest"},
+			TestsMay: []string{"daemon"}, // to configure the daemon that they start
+			Never:    []string{viper},
+			Why:      "a client knows the daemon by its replies over the network",
 		},
 		{
 			Path:     "daemon",

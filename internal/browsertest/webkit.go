@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
@@ -78,6 +79,10 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 
 	_, port, _ := net.SplitHostPort(addr)
 
+	if err := disableAnimations(p.dir); err != nil {
+		return nil, err
+	}
+
 	driver, err := startProcess([]string{
 		"DISPLAY=" + screen.name,
 		"GDK_BACKEND=x11",
@@ -100,6 +105,25 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 	}
 
 	return w, nil
+}
+
+// disableAnimations sets GTK's option for a home directory, which pages see as
+// prefers-reduced-motion. An animation without end keeps a processor busy that
+// has no graphics card to draw for it.
+func disableAnimations(home string) error {
+	for _, version := range []string{"gtk-3.0", "gtk-4.0"} {
+		dir := filepath.Join(home, ".config", version)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("GTK's settings: %w", err)
+		}
+
+		const settings = "[Settings]\ngtk-enable-animations=0\n"
+		if err := os.WriteFile(filepath.Join(dir, "settings.ini"), []byte(settings), 0o600); err != nil {
+			return fmt.Errorf("GTK's settings: %w", err)
+		}
+	}
+
+	return nil
 }
 
 func (w *webkit) connect(browser string) error {
