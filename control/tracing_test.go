@@ -160,7 +160,7 @@ func TestLogNamesTheTrace(t *testing.T) {
 	for name, traced := range map[string]bool{"traced": true, "not traced": false} {
 		t.Run(name, func(t *testing.T) {
 			log := &pealdtest.Log{}
-			cfg := control.Config{Logger: slog.New(slog.NewTextHandler(log, nil))}
+			cfg := control.Config{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 			broken := &fake{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, errors.New("broken") }}
 			var p *plane
 			if traced {

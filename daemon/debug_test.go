@@ -63,7 +63,7 @@ func TestDebugPages(t *testing.T) {
 	}
 	for _, line := range []string{
 		`msg=audit caller="" method=Debug code=OK peer=127.0.0.1:`, "path=/debug/pprof/profile",
-		"method=Debug code=PermissionDenied",
+		"method=Debug code=PERMISSION_DENIED",
 	} {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("the log lacks %q:\n%s", line, log)

@@ -10,7 +10,7 @@ func TestReachable(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
 		"[::]:8080":      "localhost:8080",
-		"0.0.0.0:8080":   "localhost:8080",
+		"0.0.0.0:8080":   "127.0.0.1:8080",
 		"127.0.0.1:9091": "127.0.0.1:9091",
 		"[::1]:9091":     "[::1]:9091",
 	} {

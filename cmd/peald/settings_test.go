@@ -325,6 +325,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 	t.Parallel()
 	cfg := daemon.Defaults()
 	cfg.SSE.AllowedOrigins = []string{"https://a.example", "*"}
+	cfg.SSE.AllowedHeaders = []string{"X-Request-ID"}
 	cfg.SSE.TrustedProxies = []string{"10.0.0.0/8", "::1"}
 	cfg.Auth.CallbackHeaders = []string{"X-Session"}
 	cfg.Auth.AnonymousTopics = []string{"news", "orders.>"}
