@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -19,12 +20,32 @@ import (
 
 const patience = 30 * time.Second
 
-// inEachBrowser runs a test in each browser on each engine.
+// inEachBrowser runs a test on each engine, in the browsers for it.
 func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config))) {
 	t.Helper()
 	pealdtest.OnEachEngine(t, func(t *testing.T, engine func(*daemon.Config)) {
-		browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) { test(t, b, engine) })
+		for _, kind := range browsersFor(engine) {
+			t.Run(string(kind), func(t *testing.T) {
+				t.Parallel()
+				test(t, browsertest.Start(t, kind), engine)
+			})
+		}
 	})
+}
+
+// browsersFor returns the browsers to test an engine in: all of them, but only
+// Chromium on net/http where the same test has the other engine too. Both send
+// the same bytes, and browsers take most of the time of these tests.
+func browsersFor(engine func(*daemon.Config)) []browsertest.Kind {
+	var cfg daemon.Config
+
+	engine(&cfg)
+
+	if cfg.SSE.Engine == daemon.EngineNetHTTP && runtime.GOOS == "linux" {
+		return []browsertest.Kind{browsertest.Chromium}
+	}
+
+	return browsertest.Kinds()
 }
 
 // TestBrowser watches the page of examples/html, which holds a plain

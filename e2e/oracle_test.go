@@ -60,7 +60,7 @@ func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 		"tmaxmax/go-sse":           inGoSSE,
 		"launchdarkly/eventsource": inEventSource,
 	}
-	for _, kind := range browsertest.Kinds() {
+	for _, kind := range browsersFor(engine) {
 		oracles[string(kind)] = inBrowser(kind, pages.URL)
 	}
 

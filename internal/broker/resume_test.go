@@ -257,7 +257,7 @@ func TestLogMemory(t *testing.T) {
 		"with an end":           func(int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
 	} {
 		t.Run(name, func(t *testing.T) {
-			const bound = 32 << 20
+			const bound = 8 << 20
 			cfg := config()
 			cfg.History = broker.History{MaxEvents: 1 << 30, MaxBytes: bound}
 			before := heap()
