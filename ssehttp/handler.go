@@ -94,8 +94,8 @@ type Verifier interface {
 	Verify(token string) (auth.Identity, error)
 }
 
-// Application says who a request is from. The error is an *auth.DeniedError,
-// or says that it can't be told now.
+// Application authenticates a request. The error is an *auth.DeniedError, an
+// *auth.QuestionError, or one that passes.
 type Application interface {
 	Authorize(r *http.Request, query url.Values, client netip.Addr) (auth.Identity, error)
 }

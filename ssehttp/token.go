@@ -19,6 +19,9 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 		if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
 			return auth.Identity{}, refuse(Denied, denied.Status, "%v", denied)
 		}
+		if unclear, ok := errors.AsType[*auth.QuestionError](err); ok {
+			return auth.Identity{}, refuse(BadRequest, http.StatusBadRequest, "%v", unclear)
+		}
 		if err != nil {
 			return auth.Identity{}, later(Unavailable)
 		}

@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	neturl "net/url"
+	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/semaphore"
@@ -89,6 +91,17 @@ type DeniedError struct {
 // Error is a sentence for the client.
 func (e *DeniedError) Error() string { return "the application refuses this connection" }
 
+// QuestionError is a request that the application can't be asked about, because
+// a part of it is not UTF-8. In JSON such parts of different requests would look
+// the same, and one user would get the answer about another.
+type QuestionError struct {
+	// Part names what is not UTF-8, such as "the header X-Session".
+	Part string
+}
+
+// Error is a sentence for the client.
+func (e *QuestionError) Error() string { return e.Part + " is not valid UTF-8" }
+
 const (
 	maxAnswers    = 10_000
 	maxAnswerSize = 64 << 10
@@ -147,9 +160,13 @@ type asked struct {
 }
 
 // Authorize asks the application who r comes from. The error is a
-// *DeniedError, ErrUnavailable, or that of r's context.
+// *DeniedError, a *QuestionError, ErrUnavailable, or that of r's context.
 func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.Addr) (Identity, error) {
-	body, err := json.Marshal(c.ask(r, query, client))
+	q := c.ask(r, query, client)
+	if err := q.check(); err != nil {
+		return Identity{}, err
+	}
+	body, err := json.Marshal(q)
 	if err != nil {
 		return Identity{}, ErrUnavailable
 	}
@@ -209,6 +226,29 @@ func (c *Callback) ask(r *http.Request, query neturl.Values, client netip.Addr) 
 		}
 	}
 	return q
+}
+
+// check returns a *QuestionError if a part of q is not UTF-8.
+func (q asked) check() error {
+	if !utf8.ValidString(q.Origin) {
+		return &QuestionError{"the header Origin"}
+	}
+	for name, value := range q.Cookies {
+		if !utf8.ValidString(name + value) {
+			return &QuestionError{fmt.Sprintf("the cookie %q", name)}
+		}
+	}
+	for name, value := range q.Headers {
+		if !utf8.ValidString(value) {
+			return &QuestionError{"the header " + name}
+		}
+	}
+	for name, values := range q.Query {
+		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
+			return &QuestionError{fmt.Sprintf("the query parameter %q", name)}
+		}
+	}
+	return nil
 }
 
 // answer asks, and keeps what was said. No failure is kept.

@@ -194,3 +194,30 @@ func TestCallbackThatHangs(t *testing.T) {
 		t.Errorf("of a client that is gone: %v", err)
 	}
 }
+
+// Parts that are not UTF-8 look the same in JSON, and so would the users that
+// are known by them.
+func TestCallbackIsNotAskedWithoutUTF8(t *testing.T) {
+	var asked atomic.Int64
+	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		io.WriteString(w, `{"user_id":"somebody"}`)
+	})
+	for name, spoil := range map[string]func(r *http.Request){
+		"the header X-Session":       func(r *http.Request) { r.Header.Set("X-Session", "m\xfcller") },
+		"the header Origin":          func(r *http.Request) { r.Header.Set("Origin", "https://m\xfcller.example") },
+		`the query parameter "name"`: func(r *http.Request) { r.URL.RawQuery = "name=m%FCller" },
+		`the query parameter "\xfc"`: func(r *http.Request) { r.URL.RawQuery = "%FC=x" },
+	} {
+		r, _, client := browser(t, "1", "")
+		spoil(r)
+		_, err := c.Authorize(r, r.URL.Query(), client)
+		unclear, ok := errors.AsType[*auth.QuestionError](err)
+		if !ok || unclear.Part != name {
+			t.Errorf("with %s not UTF-8: %v, want a QuestionError that names it", name, err)
+		}
+	}
+	if n := asked.Load(); n > 0 {
+		t.Errorf("the application was asked %d times", n)
+	}
+}
