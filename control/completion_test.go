@@ -102,7 +102,7 @@ func readAnswer(t *testing.T, conn io.Reader) answer {
 	return answer{resp, string(body)}
 }
 
-// halfClosing is how often each call is made by a client that half-closes. A
+// halfClosing is the number of calls of each kind by a client that half-closes. A
 // third of the calls failed when the client's end of sending canceled them.
 const halfClosing = 40
 
@@ -222,7 +222,7 @@ func TestRESTCallerCancels(t *testing.T) {
 	}
 }
 
-// What becomes of a call whose context ends is answered as any error is.
+// A call whose context ends is answered like any other error.
 func TestRESTErrorsOfEndedContexts(t *testing.T) {
 	t.Parallel()
 

@@ -19,7 +19,7 @@ const (
 	// maxHeaders bounds a call's metadata in bytes: there is one token in it.
 	maxHeaders = 64 << 10
 
-	// minPing is how often clients may send keep-alive pings. Many send one
+	// minPing is the shortest time between two keep-alive pings of a client. Many send one
 	// every 5 seconds, and jitter on the network brings pings closer together.
 	minPing = 2 * time.Second
 )

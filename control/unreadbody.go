@@ -13,7 +13,7 @@ const (
 	maxDrain  = 64 << 20
 	drainTime = 10 * time.Second
 
-	// drainedByServer is how much of a body net/http itself reads.
+	// drainedByServer is the size of the body, in bytes, that net/http itself reads.
 	drainedByServer = 256 << 10
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/internal/logqueue"
 )
 
-// logFlushTimeout is how long the end of the process waits for the log to take
+// logFlushTimeout bounds how long the end of the process waits for the log to take
 // the last lines.
 const logFlushTimeout = time.Second
 

@@ -74,7 +74,7 @@ func TestClients(t *testing.T) {
 	running.Go(func() { w.kill(t) })
 	running.Go(func() { w.drain(t) })
 
-	// Starting is what costs; then they mostly wait.
+	// Starting is expensive; then they mostly wait.
 	starting := make(chan struct{}, 4)
 
 	for _, c := range clients {

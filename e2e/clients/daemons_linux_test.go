@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// retry is what the daemons send as retry, up to a quarter more or less.
+	// retry is the reconnection time that the daemons send, up to a quarter more or less.
 	retry = 100 * time.Millisecond
 
 	// streamsPerUser lets a client reconnect before its last stream is gone.

@@ -13,7 +13,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// world is what all clients share: the daemons, and the moments at which one is
+// world holds what all clients share: the daemons, and the moments at which one is
 // killed and one shut down for all of them.
 type world struct {
 	app *application

@@ -61,7 +61,7 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// row is what the table shows of a proxy.
+// row holds a proxy's cells in the table.
 type row struct {
 	version, unbuffered, idle, down, drain, noticed1, noticed2, http2 string
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// setup is what replaces the examples in a file of deploy/.
+// setup holds the values that replace the examples in a file of deploy/.
 type setup struct {
 	dir      string // of the proxy's own
 	addr     string
@@ -23,7 +23,7 @@ type setup struct {
 	retry    time.Duration // what clients wait while no daemon answers; 0 leaves it
 }
 
-// command is how to run a proxy.
+// command holds the program and arguments that run a proxy.
 type command struct {
 	conf string
 	args []string // after the program; %s is the path of conf

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// repeatAfter is how long a rejection isn't logged again.
+	// repeatAfter is the shortest time between two log lines for the same rejection.
 	repeatAfter = 10 * time.Minute
 
 	// maxRejections bounds how many rejections are told apart. Beyond it the

@@ -82,7 +82,7 @@ type ChaosResult struct {
 	Readers map[string]ChaosReader `json:"readers"`
 }
 
-// ChaosReader is what a trial found for one kind of client.
+// ChaosReader holds the results of a trial for one kind of client.
 type ChaosReader struct {
 	Clients  int   `json:"clients"`
 	Expected int64 `json:"expected"`

@@ -103,7 +103,7 @@ type Stream struct {
 	why      Reason // for which it is leaving
 }
 
-// resumption is what a stream resumes from.
+// resumption holds the position that a stream resumes from.
 type resumption struct {
 	lastID string // the last event that the client got
 	reset  string // why the stream can't resume from lastID, if it can't
@@ -141,7 +141,7 @@ func (b *Broker) NewStream(sub Subscription) *Stream {
 // Shard returns the number of the shard that the stream belongs to.
 func (st *Stream) Shard() int { return st.shard.number }
 
-// Opening is how a stream begins on its connection.
+// Opening describes how a stream begins on its connection.
 type Opening struct {
 	// Head goes out before everything else, as it is; usually the head of a
 	// response.

@@ -37,7 +37,7 @@ type Browser struct {
 	profile profile
 }
 
-// profile is what a Browser needs from a kind of browser.
+// profile is the part of a Browser that depends on its kind.
 type profile interface {
 	open() (page, error)
 	close() error

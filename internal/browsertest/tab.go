@@ -24,7 +24,7 @@ type Tab struct {
 	page page
 }
 
-// page is what a Tab needs from a kind of browser. Each call returns within
+// page is the part of a Tab that depends on the kind of browser. Each call returns within
 // patience.
 type page interface {
 	// open returns once the page is loaded.

@@ -45,7 +45,7 @@ func (m *member) reset(t *testing.T, id string) string {
 	return "none: " + data
 }
 
-// published is what a node had acknowledged before something happened to its
+// published holds the messages that a node had acknowledged before something happened to its
 // directory.
 const published = 5
 

@@ -19,7 +19,7 @@ var errNotThere = errors.New("the replica that was asked doesn't have the entry"
 // asked for it. They lag by milliseconds.
 const holeAfter = 3 * time.Second
 
-// hole is what is known of an entry that can't be read.
+// hole describes an entry that can't be read.
 type hole struct {
 	entry uint64
 	since time.Time

@@ -48,7 +48,7 @@ type marks struct {
 	absent bool
 }
 
-// record is what the file holds, as JSON behind a checksum.
+// record is the content of the file, as JSON after a checksum.
 type record struct {
 	// Last is the key of the log that was used last.
 	Last string `json:"last"`
