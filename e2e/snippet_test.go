@@ -54,11 +54,20 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 	}
 	d := pealdtest.Start(t, configure)
 	s := &snippetSite{snippet: snippet, daemon: d.SSE, refresh: make(chan chan string)}
-	s.token = tokenOf(t, d, "alice", time.Second)
+	s.token = tokenOf(t, d, "alice", 3*time.Second)
 	s.open(t, "127.0.0.1:0")
 
 	tab := browser.Open(t, "http://"+s.addr+"/")
-	d.WaitForStreams(t, 1)
+
+	// A slow machine may take longer to load the page than the token lasts.
+	for opened := false; !opened; {
+		select {
+		case asked := <-s.refresh:
+			asked <- tokenOf(t, d, "alice", 3*time.Second)
+		case <-waitForStream(t, d):
+			opened = true
+		}
+	}
 
 	shows := func(want ...string) {
 		t.Helper()
