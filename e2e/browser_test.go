@@ -18,7 +18,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // inEachBrowser runs a test on each engine, in the browsers for it.
 func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config))) {

@@ -28,7 +28,7 @@ func Kinds() []Kind { return []Kind{Chromium, Firefox, WebKit} }
 
 // patience bounds each wait. It is long because machines that run tests are
 // busy: a browser can take seconds for what otherwise takes milliseconds.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // Browser is a browser with cookies and storage of its own.
 type Browser struct {

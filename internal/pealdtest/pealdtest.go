@@ -22,7 +22,7 @@ import (
 const Secret = "only for tests, thirty-two bytes or more"
 
 // patience bounds the wait for what takes milliseconds on a quiet machine.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // Daemon is one that runs.
 type Daemon struct {
