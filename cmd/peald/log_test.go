@@ -12,8 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,28 +82,7 @@ func leaveLine(t *testing.T, rest string) {
 func lostLines(t *testing.T, rest string) int {
 	t.Helper()
 
-	resp, err := http.Get("http://" + rest + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	found := regexp.MustCompile(`(?m)^peald_log_lines_lost_total (\d+)$`).FindSubmatch(text)
-	if found == nil {
-		t.Fatal("/metrics lacks peald_log_lines_lost_total")
-	}
-
-	lost, err := strconv.Atoi(string(found[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return lost
+	return metric(t, rest, "peald_log_lines_lost_total")
 }
 
 // endsWell sends a daemon SIGTERM and expects the exit status 0.

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -56,25 +55,37 @@ func TestStormOfConnections(t *testing.T) {
 	}
 }
 
-// collectorPercent is the growth of the heap between two collections.
-func collectorPercent(t *testing.T, addr string) int {
+// collectorPercent returns the growth of the heap between two collections.
+func collectorPercent(t *testing.T, rest string) int {
 	t.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://%s/metrics", addr))
+
+	return metric(t, rest, "go_gc_gogc_percent")
+}
+
+// metric returns the value of a metric that has no labels and is a whole number.
+func metric(t *testing.T, rest, name string) int {
+	t.Helper()
+
+	resp, err := http.Get("http://" + rest + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?m)^go_gc_gogc_percent (\d+)$`).FindSubmatch(text)
+
+	found := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindSubmatch(text)
 	if found == nil {
-		t.Fatal("/metrics doesn't say the collector's percent")
+		t.Fatalf("/metrics lacks %s", name)
 	}
-	percent, err := strconv.Atoi(string(found[1]))
+
+	value, err := strconv.Atoi(string(found[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return percent
+
+	return value
 }

@@ -63,7 +63,7 @@ type record struct {
 	Born  int64  `json:"born,omitempty"`
 }
 
-// marked is how far a log was used.
+// marked holds the position up to which a log was used.
 type marked struct {
 	Epoch string `json:"epoch"`
 	// Entry is the last entry that was applied, and At when the log took it in,
@@ -229,7 +229,7 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	m.failed = err != nil
 }
 
-// markBlock is what the length of the file is a multiple of, so that a record
+// markBlock divides the length of the file, so that a record
 // overwrites the one before in place.
 const markBlock = 4096
 

@@ -115,14 +115,6 @@ func AppendRetry(dst []byte, d time.Duration) []byte {
 	return append(dst, '\n')
 }
 
-// AppendComment appends a comment line, which every decoder passes over. The
-// text must be free of CR and LF.
-func AppendComment(dst []byte, text string) []byte {
-	dst = append(dst, ": "...)
-	dst = append(dst, text...)
-	return append(dst, '\n')
-}
-
 // AppendEnd appends the empty line that ends a block.
 func AppendEnd(dst []byte) []byte {
 	return append(dst, '\n')

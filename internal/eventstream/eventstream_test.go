@@ -94,7 +94,7 @@ func FuzzEncodedEventComesOut(f *testing.F) {
 		}
 		cut = 1 + abs(cut)%64
 		stream := eventstream.AppendRetry(nil, time.Second)
-		stream = eventstream.AppendComment(stream, "hello")
+		stream = append(stream, ": hello\n"...)
 		stream = eventstream.AppendEnd(stream)
 		stream = eventstream.AppendEvent(stream, "e-1", typ, data)
 		stream = eventstream.AppendEnd(eventstream.AppendID(stream, "e-2"))

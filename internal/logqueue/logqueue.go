@@ -26,7 +26,7 @@ const (
 	MaxBytes = 4 << 20
 )
 
-// reportEvery is how often the loss of lines is reported to a log that doesn't
+// reportEvery is the time between two reports of lost lines to a log that doesn't
 // take lines, while there is nothing else to write to it.
 const reportEvery = time.Second
 

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// pieceBytes is how much is written at once, in whole lines: a pipe takes that
+// pieceBytes bounds one write, in whole lines: a pipe takes that
 // as a whole, without another process's lines in between (PIPE_BUF on Linux).
 const pieceBytes = 4096
 
-// againAfter is how long a full descriptor is left alone that another process
-// has made non-blocking.
+// againAfter is the pause before the next write to a full descriptor that another
+// process has made non-blocking.
 const againAfter = 10 * time.Millisecond
 
 // output writes whole lines.

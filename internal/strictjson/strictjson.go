@@ -155,7 +155,7 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	return json.Marshal(o.members, json.Deterministic(true))
 }
 
-// Problem is what is wrong with an object.
+// Problem is the reason why an object is rejected.
 type Problem string
 
 // The problems of objects.
