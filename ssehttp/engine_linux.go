@@ -68,8 +68,8 @@ func (e *engine) close() error {
 
 // serve opens st on the request's connection and returns at once; held is then
 // the stream's to leave. It returns false, and has done nothing, if it can't
-// hold the connection.
-func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, held *place, retry time.Duration) (bool, error) {
+// hold the connection. The stream's lines in the log may be nil.
+func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, held *place, retry time.Duration, lines *streamLog) (bool, error) {
 	if r.ProtoMajor != 1 || r.TLS != nil {
 		return false, nil
 	}
@@ -97,7 +97,7 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 		sock.Close(broker.WriteFailed)
 		return true, fmt.Errorf("take over the connection: %w", err)
 	}
-	if err := st.Start(sock, open); err != nil {
+	if err := st.Start(lines.around(sock, byEpoll), open); err != nil {
 		// Too late for a status of its own: the client is asked to retry.
 		_, _ = sock.Write([][]byte{open.Head, lateRefusal(r, retry, open.Chunked)})
 		sock.Close(broker.Shutdown)

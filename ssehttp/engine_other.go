@@ -17,7 +17,7 @@ func newEngine(int, func(int64)) (*engine, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, broker.Opening, *place, time.Duration) (bool, error) {
+func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, broker.Opening, *place, time.Duration, *streamLog) (bool, error) {
 	return false, nil
 }
 

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/peald/peald/internal/auth"
 	"github.com/peald/peald/internal/broker"
 )
@@ -112,13 +114,14 @@ type Handler struct {
 	open     atomic.Int64
 	openBy   openBy
 	refused  refusals
+	failures rate.Sometimes // warnings
 	draining atomic.Bool
 }
 
 // New returns a handler that opens streams on b, whose Close must be called.
 // Without a verifier every token is refused.
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
-	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger}
+	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger, failures: rate.Sometimes{Interval: failuresEvery}}
 	h.Reconfigure(cfg, v)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -160,7 +163,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rules := h.rules.Load()
 	originOK := rules.origins.admit(w, r)
 	if r.URL.Path != h.path {
-		h.refuse(w, r, rules, refuse(BadRequest, http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.path))
+		h.refuse(w, r, rules, "", quoting(BadRequest, http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.path))
 		return
 	}
 	switch r.Method {
@@ -170,7 +173,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", allowedMethods)
-		h.refuse(w, r, rules, refuse(BadRequest, http.StatusMethodNotAllowed, "the method is %s; %s are accepted", r.Method, allowedMethods))
+		h.refuse(w, r, rules, "", refuse(BadRequest, http.StatusMethodNotAllowed, "the method is %s; %s are accepted", r.Method, allowedMethods))
 		return
 	}
 	sub, held, why := h.admit(r, rules, originOK)
@@ -184,7 +187,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		why = h.stream(w, r, rules, sub, held)
 	}
 	if why != nil {
-		h.refuse(w, r, rules, why)
+		h.refuse(w, r, rules, sub.User, why)
 	}
 }
 
@@ -195,7 +198,7 @@ const maxParameters = 10 * broker.MaxTopics
 // it, which the caller has to leave. What costs least is checked first.
 func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broker.Subscription, held *place, why *refusal) {
 	if !acceptsStreams(r.Header) {
-		return sub, nil, refuse(BadRequest, http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
+		return sub, nil, quoting(BadRequest, http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
 	}
 	if n := strings.Count(r.URL.RawQuery, "&") + 1; n > maxParameters {
 		return sub, nil, refuse(BadRequest, http.StatusBadRequest, "the query has %d parameters; topic is accepted 1 to %d times", n, broker.MaxTopics)
@@ -231,10 +234,10 @@ func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broke
 	if why != nil {
 		return sub, nil, why
 	}
+	sub.User, sub.Expires = who.User, who.Expires
 	if who.User != "" && h.broker.Barred(who.User) {
 		return sub, nil, &refusal{cause: StayAway, status: http.StatusNoContent}
 	}
-	sub.User, sub.Expires = who.User, who.Expires
 	if sub.Topics, why = topics(query["topic"], who.Topics); why != nil {
 		return sub, nil, why
 	}
@@ -272,12 +275,13 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	}
 	streamHeaders(w.Header())
 	st := h.broker.NewStream(sub)
+	lines := h.logStream(r, rules, &sub, st)
 	if h.engine != nil {
 		open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
 		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
-		if taken, err := h.engine.serve(w, r, st, open, held, rules.cfg.Retry); taken {
+		if taken, err := h.engine.serve(w, r, st, open, held, rules.cfg.Retry, lines); taken {
 			if err != nil {
-				h.log.Warn("a stream could not be opened", "error", err)
+				h.note(r, rules, sub.User, notStarted(err))
 			}
 			return nil
 		}
@@ -286,11 +290,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	open := &h.openBy[transportOf(r)]
 	open.Add(1)
 	defer open.Add(-1)
-	if err := serve(w, r, st, rules.cfg.WriteTimeout); err != nil {
-		if errors.Is(err, broker.ErrSuspended) {
-			return later(Suspended)
-		}
-		return later(Draining) // the broker has closed
+	if err := serve(w, r, st, rules.cfg.WriteTimeout, lines); err != nil {
+		return notStarted(err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package ssehttp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -45,6 +46,8 @@ const (
 	Unavailable
 	// Suspended: the daemon has to catch up with others before it can go on.
 	Suspended
+	// Failed: the connection could not be taken over from net/http.
+	Failed
 
 	causes
 )
@@ -53,7 +56,7 @@ const (
 func (c Cause) String() string {
 	return [...]string{
 		"bad_request", "token", "origin", "topic", "denied", "stay_away", "max_connections_per_user", "max_connections_per_ip",
-		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended",
+		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended", "failed",
 	}[c]
 }
 
@@ -63,12 +66,21 @@ type refusal struct {
 	cause  Cause
 	status int
 	reason string
+	quotes bool // reason has a part of the request's URL or a header, and isn't logged
 }
 
 func (r *refusal) Error() string { return r.reason }
 
 func refuse(cause Cause, status int, format string, args ...any) *refusal {
-	return &refusal{cause, status, fmt.Sprintf(format, args...)}
+	return &refusal{cause: cause, status: status, reason: fmt.Sprintf(format, args...)}
+}
+
+// quoting is refuse for a reason that has a part of the request's URL or a
+// header.
+func quoting(cause Cause, status int, format string, args ...any) *refusal {
+	why := refuse(cause, status, format, args...)
+	why.quotes = true
+	return why
 }
 
 // later refuses a request for the moment.
@@ -82,7 +94,18 @@ func later(cause Cause) *refusal {
 	default:
 		reason = "no more streams can be opened at the moment"
 	}
-	return &refusal{cause, 0, reason}
+	return &refusal{cause: cause, reason: reason}
+}
+
+// notStarted returns the refusal of a stream that a broker didn't start.
+func notStarted(err error) *refusal {
+	switch {
+	case errors.Is(err, broker.ErrSuspended):
+		return later(Suspended)
+	case errors.Is(err, broker.ErrClosed):
+		return later(Draining)
+	}
+	return &refusal{cause: Failed, reason: err.Error()}
 }
 
 // refusals counts refusals by their causes.
@@ -98,9 +121,19 @@ func (h *Handler) Refused() map[string]int64 {
 	return found
 }
 
-// refuse answers a request that gets no stream.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rules *rules, why *refusal) {
+// note counts a request that gets no stream, and logs it at debug.
+func (h *Handler) note(r *http.Request, rules *rules, user string, why *refusal) {
 	h.refused[why.cause].Add(1)
+	h.logRejection(r, rules, user, why)
+	if why.cause == Failed {
+		h.failures.Do(func() { h.log.Warn("stream not opened", "error", why.reason) })
+	}
+}
+
+// refuse answers a request that gets no stream. The user is empty where it
+// isn't known.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rules *rules, user string, why *refusal) {
+	h.note(r, rules, user, why)
 	if why.status == 0 {
 		refuseForNow(w, r, rules.cfg.Retry, why)
 		return

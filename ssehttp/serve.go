@@ -9,14 +9,15 @@ import (
 )
 
 // serve runs a stream on net/http's own path, with the request's goroutine as
-// the one that writes. It returns when the stream has ended.
-func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, writeTimeout time.Duration) error {
+// the one that writes. It returns when the stream has ended. The stream's lines
+// in the log may be nil.
+func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, writeTimeout time.Duration, lines *streamLog) error {
 	sink := &responseSink{
 		stream: st,
 		rc:     http.NewResponseController(w),
 		work:   make(chan struct{}, 1),
 	}
-	if err := st.Start(sink, broker.Opening{}); err != nil {
+	if err := st.Start(lines.around(sink, transportOf(r)), broker.Opening{}); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

@@ -22,10 +22,10 @@ func topics(asked, allowed []string) ([]string, *refusal) {
 	}
 	for _, topic := range asked {
 		if err := broker.ValidPattern(topic); err != nil {
-			return nil, refuse(BadRequest, http.StatusBadRequest, "%v", err)
+			return nil, quoting(BadRequest, http.StatusBadRequest, "%v", err)
 		}
 		if !slices.ContainsFunc(allowed, func(a string) bool { return broker.Covers(a, topic) }) {
-			return nil, refuse(BadTopic, http.StatusForbidden, "topic %q is not allowed to this stream", topic)
+			return nil, quoting(BadTopic, http.StatusForbidden, "topic %q is not allowed to this stream", topic)
 		}
 	}
 	return asked, nil
@@ -48,7 +48,7 @@ func lastEventID(header http.Header, query url.Values) (string, *refusal) {
 		return "", refuse(BadRequest, http.StatusBadRequest, "the query has two different values of last_event_id; one is accepted")
 	}
 	if err := broker.ValidEventID(id); err != nil {
-		return "", refuse(BadRequest, http.StatusBadRequest, "%v", err)
+		return "", quoting(BadRequest, http.StatusBadRequest, "%v", err)
 	}
 	return id, nil
 }

@@ -138,6 +138,15 @@ func (b *Broker) NewStream(sub Subscription) *Stream {
 	return st
 }
 
+// CountedAs returns the reason under which the end of a stream is counted that
+// Sink.Close is called for with why. Only Sink.Close may call it.
+func (st *Stream) CountedAs(why Reason) Reason {
+	if st.left {
+		return st.why // as watches were told
+	}
+	return why
+}
+
 // Shard returns the number of the shard that the stream belongs to.
 func (st *Stream) Shard() int { return st.shard.number }
 

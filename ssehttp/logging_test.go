@@ -1,0 +1,223 @@
+package ssehttp_test
+
+import (
+	"bufio"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/ssehttp"
+)
+
+// asked is an application that knows alice alone, unless it returns an error.
+type asked func() error
+
+func (a asked) Authorize(*http.Request, url.Values, netip.Addr) (auth.Identity, error) {
+	return auth.Identity{User: "alice", Topics: []string{"news"}}, a()
+}
+
+func logger(log *pealdtest.Log, level slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+}
+
+// awaitLine returns the only line of log that holds all parts.
+func awaitLine(t *testing.T, log *pealdtest.Log, parts ...string) string {
+	t.Helper()
+
+	if !pealdtest.Eventually(time.Minute, func() bool { return len(log.With(parts...)) > 0 }) {
+		t.Fatalf("no line with %q in\n%s", parts, log)
+	}
+
+	found := log.With(parts...)
+	if len(found) > 1 {
+		t.Errorf("%d lines with %q in\n%s", len(found), parts, log)
+	}
+
+	return found[0]
+}
+
+// TestRejectionsAreLogged has the causes that are hard to bring about in a whole
+// daemon, whose own test has the others.
+func TestRejectionsAreLogged(t *testing.T) { onBoth(t, testRejectionsAreLogged) }
+
+func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
+	drain := func(s *server) error { s.handler.Drain(); return nil }
+	suspend := func(s *server) error { s.broker.Suspend(0); return nil }
+	end := func(s *server) error { s.broker.Close(); return nil }
+
+	for name, c := range map[string]struct {
+		before, during func(s *server) error // the request is made, or the application is asked
+		status         int
+		cause          string
+		more           string // in the line
+	}{
+		"draining":                     {drain, nil, 200, "draining", ""},
+		"closed while it is opened":    {nil, end, 200, "draining", "user=alice"},
+		"suspended":                    {suspend, nil, 200, "suspended", ""},
+		"suspended while it is opened": {nil, suspend, 200, "suspended", "user=alice"},
+		"denied":                       {nil, func(*server) error { return &auth.DeniedError{Status: 403} }, 403, "denied", "status=403"},
+		"application without a reply":  {nil, func(*server) error { return errors.New("no reply") }, 200, "unavailable", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			var log pealdtest.Log
+			var s *server
+
+			s = start(t, engine, func(cfg *ssehttp.Config, _ *broker.Config) {
+				cfg.Logger = logger(&log, slog.LevelDebug)
+				cfg.Application = asked(func() error {
+					if c.during == nil {
+						return nil
+					}
+
+					return c.during(s)
+				})
+			})
+
+			if c.before != nil {
+				if err := c.before(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			resp := s.request(t, "GET", "/events", "Accept: text/event-stream", "Origin: https://app.example.com")
+			if resp.StatusCode != c.status {
+				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
+			}
+
+			awaitLine(t, &log, `level=DEBUG msg="stream rejected"`, "cause="+c.cause, "address=127.0.0.1", "origin=https://app.example.com", c.more)
+
+			if n := s.handler.Refused()[c.cause]; n != 1 {
+				t.Errorf("%d rejections are counted, want 1", n)
+			}
+
+			if opened := log.With("stream opened"); len(opened) > 0 {
+				t.Errorf("a rejected stream is logged as opened: %q", opened)
+			}
+		})
+	}
+}
+
+// bare hides that a connection has a descriptor.
+type bare struct{ net.Listener }
+
+func (l bare) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+
+	return struct{ net.Conn }{conn}, err
+}
+
+func TestConnectionsThatCannotBeTakenOverAreLogged(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("epoll is Linux's own")
+	}
+
+	var log pealdtest.Log
+
+	b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: time.Minute, Retry: time.Second, WriteTimeout: time.Minute})
+
+	h, err := ssehttp.New(ssehttp.Config{Engine: ssehttp.Epoll, Path: "/events", Anonymous: true, Logger: logger(&log, slog.LevelDebug)}, b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	web := httptest.NewUnstartedServer(h)
+	web.Listener = bare{web.Listener}
+	web.Start()
+	t.Cleanup(func() {
+		b.Close()
+		_ = h.Close()
+		web.Close()
+	})
+
+	const n = 3
+
+	for range n {
+		if resp, err := http.Get(web.URL + "/events"); err == nil {
+			resp.Body.Close()
+			t.Errorf("a stream is opened: %s", resp.Status)
+		}
+	}
+
+	// The connection is closed before that is logged. A request may be made
+	// twice, since nothing came back.
+	if !pealdtest.Eventually(time.Minute, func() bool {
+		return len(log.With(`level=DEBUG msg="stream rejected"`, "cause=failed", "address=127.0.0.1", "has no descriptor")) >= n
+	}) {
+		t.Errorf("fewer than %d rejections are logged:\n%s", n, &log)
+	}
+
+	awaitLine(t, &log, "level=WARN", `msg="stream not opened"`, "has no descriptor")
+}
+
+func TestOpenedAndClosedStreamsAreLogged(t *testing.T) {
+	onBoth(t, testOpenedAndClosedStreamsAreLogged)
+}
+
+func testOpenedAndClosedStreamsAreLogged(t *testing.T, engine ssehttp.Engine) {
+	var log pealdtest.Log
+	var level slog.LevelVar
+
+	level.Set(slog.LevelDebug)
+
+	s := start(t, engine, func(cfg *ssehttp.Config, _ *broker.Config) { cfg.Logger = logger(&log, &level) })
+	transport := map[ssehttp.Engine]string{ssehttp.NetHTTP: "transport=http1", ssehttp.Epoll: "transport=epoll"}[engine]
+
+	// open returns once a stream has its first block.
+	open := func(target string, headers ...string) func() {
+		t.Helper()
+
+		resp := s.request(t, "GET", target, append(headers, "Accept: text/event-stream")...)
+		block(t, bufio.NewReader(resp.Body))
+
+		return func() { resp.Body.Close() }
+	}
+
+	hangUp := open("/events?topic=news&topic=orders.7&access_token=good-alice", "Origin: https://app.example.com", "Last-Event-ID: abc-7")
+	awaitLine(t, &log, `level=DEBUG msg="stream opened"`, "user=alice", "topics=2", "address=127.0.0.1", "origin=https://app.example.com", transport, "last_event_id=abc-7")
+	hangUp()
+	awaitLine(t, &log, `level=DEBUG msg="stream closed"`, "user=alice", "address=127.0.0.1", transport, "reason=hung_up", "duration=", "bytes=")
+
+	if strings.Contains(log.String(), "good-alice") {
+		t.Errorf("the log has the token:\n%s", &log)
+	}
+
+	log.Take()
+	open("/events", "Authorization: Bearer good-bob")
+	awaitLine(t, &log, `msg="stream opened"`, "user=bob")
+
+	if _, err := s.broker.Disconnect("bob", 0); err != nil {
+		t.Fatal(err)
+	}
+
+	awaitLine(t, &log, `msg="stream closed"`, "user=bob", "reason=disconnected")
+
+	hangUp = open("/events")
+	awaitLine(t, &log, `msg="stream opened"`, `user=""`, "topics=0")
+
+	// The level counts for streams that are opened from then on.
+	level.Set(slog.LevelInfo)
+	hangUp()
+	open("/events", "Authorization: Bearer good-carol")
+	level.Set(slog.LevelDebug)
+	open("/events", "Authorization: Bearer good-dora")
+	awaitLine(t, &log, `msg="stream opened"`, "user=dora")
+	s.broker.Close()
+	awaitLine(t, &log, `msg="stream closed"`, "user=dora", "reason=shutdown")
+
+	if found := log.With("carol"); len(found) > 0 {
+		t.Errorf("a stream that was opened at log level info is logged: %q", found)
+	}
+}
