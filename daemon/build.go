@@ -125,7 +125,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		p.page.Store(&page)
 		browsers = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*p.page.Load()).ServeHTTP(w, r) })
 	}
-	p.floods = newFloods()
+	p.floods = newFloods(log)
 	p.sse = newHTTPServer(p.floods.guard(browsers), browserTLS, log)
 	p.sse.ConnContext, p.sse.closed = p.floods.watch, p.floods.closed
 	p.proxies.Listener = newSlotListener(bound.browsers, p.slots)
@@ -198,8 +198,8 @@ func (p *parts) close() {
 // refused is how many requests of browsers were refused, by cause.
 func (p *parts) refused() map[string]int64 {
 	found := p.streams.Refused()
-	found["max_requests_per_connection"] = p.floods.cut.Load()
-	found["no_request"] = p.floods.mute.Load()
+	found[tooManyRequests] = p.floods.cut.Load()
+	found[noRequest] = p.floods.mute.Load()
 	return found
 }
 

@@ -60,7 +60,6 @@ func (p *parts) end(calls *connections, cause string) {
 	if err := servers.Wait(); err != nil {
 		p.log.Warn("calls were cut", "reason", err)
 	}
-	p.log.Info("ended", "took", time.Since(start).Round(time.Millisecond).String())
 }
 
 // handOver leaves the listeners to another daemon, where there is one that

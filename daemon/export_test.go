@@ -26,9 +26,14 @@ func ListenForBrowsers(ctx context.Context, after time.Duration) (*net.TCPListen
 	return listenTCP(ctx, forBrowsers(after), "sse.addr", "127.0.0.1:0")
 }
 
-// TellTroubles gives tests what is logged of streams refused for want of room.
-func TellTroubles(ctx context.Context, log *slog.Logger, full func() int64) {
-	tellTroubles(ctx, log, func() troubles { return troubles{full: full()} })
+// Summarize logs summaries of rejections, by their causes, until ctx ends.
+func Summarize(ctx context.Context, log *slog.Logger, counts map[string]func() int64) {
+	newSummaries(log, func() (found []occurrence) {
+		for cause, count := range counts {
+			found = append(found, occurrence{occurrenceKind{"streams rejected", "cause", cause}, rejectionLevel(cause), count()})
+		}
+		return found
+	}).run(ctx)
 }
 
 // Serve serves handler on listener as browsers are served, with little time for

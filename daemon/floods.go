@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +26,7 @@ const (
 // floods cuts connections that make too many requests. Trusted proxies share
 // theirs among many clients, and are let be.
 type floods struct {
+	log     *slog.Logger
 	trusted networks
 	cut     atomic.Int64 // connections
 	mute    atomic.Int64 // connections that ended before there was a request: none came, or too slowly, or too large a one
@@ -32,7 +35,22 @@ type floods struct {
 	quiet map[net.Conn]struct{} // those with no request yet
 }
 
-func newFloods() *floods { return &floods{quiet: make(map[net.Conn]struct{})} }
+func newFloods(log *slog.Logger) *floods {
+	return &floods{log: log, quiet: make(map[net.Conn]struct{})}
+}
+
+// The causes of rejections that floods counts.
+const (
+	tooManyRequests = "max_requests_per_connection"
+	noRequest       = "no_request"
+)
+
+// logRejection logs at debug that a connection to an address was rejected.
+func (f *floods) logRejection(ctx context.Context, cause string, address func() string) {
+	if f.log.Enabled(ctx, slog.LevelDebug) {
+		f.log.LogAttrs(ctx, slog.LevelDebug, "stream rejected", slog.String("cause", cause), slog.String("address", address()))
+	}
+}
 
 type floodKey struct{}
 
@@ -60,19 +78,36 @@ func (f *floods) heard(from *requester) {
 	if from.spoke.Swap(true) {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.quiet, from.conn)
+	f.forget(from.conn)
 }
 
 // closed is to be told of each connection that ends.
 func (f *floods) closed(conn net.Conn) {
+	if !f.forget(conn) {
+		return
+	}
+	f.mute.Add(1)
+	// A connection that is closed doesn't wait for its PROXY header.
+	f.logRejection(context.Background(), noRequest, func() string { return host(conn.RemoteAddr().String()) })
+}
+
+// forget removes conn from those with no request yet, and reports whether it
+// was one.
+func (f *floods) forget(conn net.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.quiet[conn]; ok {
-		delete(f.quiet, conn)
-		f.mute.Add(1)
+	_, ok := f.quiet[conn]
+	delete(f.quiet, conn)
+	return ok
+}
+
+// host returns the IP address of addr, as log lines have it.
+func host(addr string) string {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return ""
 	}
+	return at.Addr().Unmap().WithZone("").String()
 }
 
 // peer is who is at the other end. It must not wait for a PROXY header, which
@@ -110,6 +145,7 @@ func (f *floods) guard(next http.Handler) http.Handler {
 		}
 		if !from.allowed.AllowN(time.Now(), cost) {
 			f.cut.Add(1)
+			f.logRejection(r.Context(), tooManyRequests, func() string { return host(r.RemoteAddr) })
 			_ = from.conn.Close()
 			panic(http.ErrAbortHandler)
 		}

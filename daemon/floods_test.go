@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // A client that takes GOAWAY for what it says never notices.
@@ -36,7 +37,9 @@ func TestManyRequestsOfOneClient(t *testing.T) {
 
 // CVE-2023-44487 goes on whatever it is told, until it is cut.
 func TestRapidResetIsCut(t *testing.T) {
-	d := start(t, nil)
+	var log pealdtest.Log
+
+	d := startLogging(t, &log, func(*daemon.Config) {})
 	conn, err := net.Dial("tcp", d.SSE)
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +66,10 @@ func TestRapidResetIsCut(t *testing.T) {
 	}
 	rpc, _ := controlClient(t, d.GRPC)
 	awaitStreams(t, rpc, 0)
+
+	if found := log.With(`level=DEBUG msg="stream rejected"`, "cause=max_requests_per_connection", "address=127.0.0.1"); len(found) == 0 {
+		t.Error("the log has no line of the connection that was cut")
+	}
 }
 
 func TestConnectionsWithoutARequestAreCounted(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -152,7 +153,7 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 	if p.tuneMemory {
 		serving.Go(func() { tuneMemory(tending, p.slots.taken.Load) })
 	}
-	serving.Go(func() { tellTroubles(tending, p.log, p.troubles) })
+	serving.Go(func() { newSummaries(p.log, p.occurrences).run(tending) })
 	publishing, stopPublishing := context.WithCancel(ctx)
 	defer stopPublishing()
 	if p.demo {
@@ -176,9 +177,11 @@ func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
 		opts.Ending()
 	}
 	stopPublishing()
+	began := time.Now()
 	p.end(calls, cause)
 	leave()
 	stopTending()
 	serving.Wait()
+	p.log.Info("ended", "took", time.Since(began).Round(time.Millisecond).String())
 	return failure
 }

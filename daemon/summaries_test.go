@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
@@ -11,35 +10,76 @@ import (
 	"time"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
-func TestTroublesAreToldOncePerLook(t *testing.T) {
+// TestSummaries counts what happens at times that no real clock keeps exactly.
+func TestSummaries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var log pealdtest.Log
+		var tokens, full atomic.Int64
+
 		ctx, stop := context.WithCancel(t.Context())
-		var said bytes.Buffer
-		var full atomic.Int64
 		done := make(chan struct{})
+
 		go func() {
 			defer close(done)
-			daemon.TellTroubles(ctx, slog.New(slog.NewTextHandler(&said, nil)), full.Load)
+
+			daemon.Summarize(ctx, slog.New(slog.NewTextHandler(&log, nil)), map[string]func() int64{
+				"token": tokens.Load, "max_connections": full.Load,
+			})
 		}()
-		lines := func() int {
-			time.Sleep(10 * time.Second)
+
+		// within returns the lines of the next time, without their own.
+		within := func(d time.Duration) string {
+			time.Sleep(d)
 			synctest.Wait()
-			return strings.Count(said.String(), "\n")
+
+			var lines []string
+			for line := range strings.Lines(log.Take()) {
+				_, line, _ = strings.Cut(line, " ")
+				lines = append(lines, strings.TrimSpace(line))
+			}
+
+			return strings.Join(lines, "; ")
 		}
-		synctest.Wait()
-		if n := lines(); n != 0 {
-			t.Errorf("nothing has happened, and %d lines say what", n)
+
+		const (
+			token = `level=INFO msg="streams rejected" cause=token count=`
+			room  = `level=WARN msg="streams rejected" cause=max_connections count=`
+		)
+
+		time.Sleep(time.Millisecond) // so that no step is at the time of a look
+
+		for i, step := range []struct {
+			tokens, full int64
+			then         time.Duration
+			want         string
+		}{
+			{0, 0, time.Minute, ""},
+			{3, 0, time.Second, token + "3"}, // the first shows within a second
+			{1, 0, 8 * time.Second, ""},
+			{2, 0, 2 * time.Second, token + "3"},
+			{0, 0, time.Minute, ""}, // nothing new, and nothing twice
+			{1, 0, time.Second, token + "1"},
+			{2, 3000, time.Second, room + "3000"}, // each cause has a time of its own
+			{0, 0, 9 * time.Second, token + "2"},
+			{5, 0, 5 * time.Second, ""},
+		} {
+			tokens.Add(step.tokens)
+			full.Add(step.full)
+
+			if got := within(step.then); got != step.want {
+				t.Errorf("step %d: the log has %q, want %q", i, got, step.want)
+			}
 		}
-		full.Add(3000)
-		if n := lines(); n != 1 || !strings.Contains(said.String(), "sse.max_connections") || !strings.Contains(said.String(), "streams=3000") {
-			t.Errorf("after 3000 refusals the log says %q", said.String())
-		}
-		if n := lines(); n != 1 {
-			t.Errorf("what was told before is told again: %q", said.String())
-		}
+
+		tokens.Add(1)
 		stop()
 		<-done
+
+		if got, want := within(0), token+"6"; got != want {
+			t.Errorf("at the end the log has %q, want %q", got, want)
+		}
 	})
 }
