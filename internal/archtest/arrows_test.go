@@ -113,7 +113,7 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:  "internal/demo",
-			May:   []string{"internal/broker", "internal/webpage"},
+			May:   []string{"internal/broker", "internal/strictjson", "internal/webpage"},
 			Never: []string{viper, grpc},
 			Why:   "the demo is a publisher like any other, in process",
 		},

@@ -1,14 +1,18 @@
 package demo
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/strictjson"
 )
 
 const (
@@ -70,18 +74,44 @@ func requestedUser(r *http.Request) (user string, status int, err error) {
 		if err := r.ParseForm(); err != nil {
 			return "", badBody(err), fmt.Errorf("the form cannot be read: %w", err)
 		}
-		return r.PostForm.Get("user"), 0, nil
-	case "application/json":
-		var body struct {
-			User string `json:"user"`
+		if user, err = userInForm(r.PostForm); err != nil {
+			return "", http.StatusBadRequest, err
 		}
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		return user, 0, nil
+	case "application/json":
+		if user, err = userInJSON(r.Body); err != nil {
 			return "", badBody(err), fmt.Errorf("the JSON cannot be read: %w", err)
 		}
-		return body.User, 0, nil
+		return user, 0, nil
 	default:
 		return "", http.StatusUnsupportedMediaType, fmt.Errorf("the Content-Type is %q; application/json and application/x-www-form-urlencoded are accepted", r.Header.Get("Content-Type"))
 	}
+}
+
+// userInForm returns the user that a form names, which has nothing else.
+func userInForm(form url.Values) (string, error) {
+	for _, name := range slices.Sorted(maps.Keys(form)) {
+		if name != "user" {
+			return "", fmt.Errorf("the form has %.80q; want user, and nothing else", name)
+		}
+	}
+	if n := len(form["user"]); n > 1 {
+		return "", fmt.Errorf("the form has user %d times; want it once", n)
+	}
+	return form.Get("user"), nil
+}
+
+func userInJSON(body io.Reader) (user string, err error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return "", err
+	}
+	object, err := strictjson.Schema{Members: []string{"user"}, Closed: true}.Read(data)
+	if err != nil {
+		return "", err
+	}
+	err = object.Decode("user", &user)
+	return user, err
 }
 
 func badBody(err error) int {
