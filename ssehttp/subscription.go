@@ -34,7 +34,11 @@ func topics(asked, allowed []string) ([]string, *refusal) {
 // lastEventID finds what the client got last. The header wins: EventSource
 // sends it when it reconnects, with the query of the first connection.
 func lastEventID(header http.Header, query url.Values) (string, *refusal) {
-	if id := header.Get("Last-Event-ID"); id != "" {
+	lines := slices.DeleteFunc(slices.Clone(header["Last-Event-Id"]), func(id string) bool { return id == "" })
+	if len(lines) > 0 {
+		// Lines that differ are one list (RFC 9110 §5.3), which is no id: to
+		// choose one of them could skip events.
+		id := strings.Join(slices.Compact(lines), ", ")
 		// Whatever it says, the client would say it again and again, so that
 		// a refusal would be for good. The broker resets the stream instead.
 		return strings.ToValidUTF8(id[:min(len(id), broker.MaxEventID)], "\uFFFD"), nil
