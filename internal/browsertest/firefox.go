@@ -29,6 +29,7 @@ user_pref("network.proxy.http_port", 9);
 user_pref("network.proxy.ssl", "127.0.0.1");
 user_pref("network.proxy.ssl_port", 9);
 user_pref("dom.ipc.processCount", 1);
+user_pref("layout.frame_rate", 20); // there is nobody to see more
 user_pref("dom.ipc.processPrelaunch.enabled", false);
 user_pref("fission.autostart", false);
 user_pref("dom.min_background_timeout_value", 10);
