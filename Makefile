@@ -71,15 +71,15 @@ SOAK    ?= 10m
 
 .PHONY: soak
 soak: ## Let clients of all kinds come and go for ten minutes, then see that nothing is left of them
-	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e
+	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e/load
 
 .PHONY: drain
 drain: ## End a daemon that holds 10,000 streams, and see that they end evenly and whole
-	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e
+	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e/load
 
 .PHONY: soak-cluster
 soak-cluster: ## Let nodes of a cluster die, stall and restart for ten minutes, under 500 messages a second to 3,000 clients; NODES=5 for five
-	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e
+	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
 
 .PHONY: bench
 bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md

@@ -161,6 +161,7 @@ func rooms() []archtest.Room {
 		},
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
+		{Path: "e2e/load", TestOnly: true},
 		{Path: "e2e/proxies", TestOnly: true},
 		{Path: "e2e/clients", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},
