@@ -1,0 +1,89 @@
+package pealdtest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// NodeModules returns the path of a node_modules folder with the npm packages
+// that the lock file in dir names. npm installs them once for each state of the
+// lock file, into the user's cache. Where npm is missing or can't install them,
+// the test is skipped, or with CI set failed.
+func NodeModules(tb testing.TB, dir string) string {
+	tb.Helper()
+
+	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json")) //nolint:gosec // The caller names a folder of testdata.
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+
+	sum := sha256.Sum256(lock)
+	packages := filepath.Join(cache, "peald-tests", "npm-"+hex.EncodeToString(sum[:8]))
+
+	if _, err := os.Stat(packages); err != nil {
+		installPackages(tb, dir, packages)
+	}
+
+	return filepath.Join(packages, "node_modules")
+}
+
+// installPackages installs the packages in a new folder and renames it to
+// packages, so that packages is complete once it exists.
+func installPackages(tb testing.TB, dir, packages string) {
+	tb.Helper()
+
+	npm := Program(tb, "npm")
+
+	if err := os.MkdirAll(filepath.Dir(packages), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+
+	// A folder can't be renamed to another file system.
+	fresh, err := os.MkdirTemp(filepath.Dir(packages), "new-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	defer func() { _ = os.RemoveAll(fresh) }()
+
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		CopyFile(tb, filepath.Join(dir, name), fresh)
+	}
+
+	command := exec.CommandContext(tb.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline") //nolint:gosec // npm is the one in PATH.
+	command.Dir = fresh
+
+	if out, err := command.CombinedOutput(); err != nil {
+		Missingf(tb, "npm cannot install the packages of %s: %v\n%s", dir, err, out)
+	}
+
+	if err := os.Rename(fresh, packages); err != nil {
+		// Another test may have installed the same packages first.
+		if _, missing := os.Stat(packages); missing != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// CopyFile copies the file at path into the folder dir.
+func CopyFile(tb testing.TB, path, dir string) {
+	tb.Helper()
+
+	text, err := os.ReadFile(path) //nolint:gosec // The caller names a file of testdata.
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), text, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
