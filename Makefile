@@ -53,7 +53,7 @@ test: ## Run all tests, with the race detector where there is a C compiler
 ifeq ($(RACE),)
 	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
 endif
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-module test-deploy
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-module test-deploy test-openapi
 
 .PHONY: test-module
 test-module:
@@ -65,6 +65,10 @@ test-module:
 test-deploy:
 # What these read lies beside their module, so go can't tell when it has changed.
 	$(GO) -C deploy/checks test -count=1 -shuffle=on -timeout=15m $(TESTFLAGS) ./...
+
+.PHONY: test-openapi
+test-openapi:
+	$(GO) -C e2e/openapi test $(RACE) -shuffle=on -timeout=15m $(TESTFLAGS) ./...
 
 # How long to soak, both engines and both policies for slow streams together.
 SOAK    ?= 10m
@@ -125,6 +129,7 @@ check-vet: ## go vet
 	$(GO) vet ./...
 	$(GO) -C bench vet ./...
 	$(GO) -C deploy/checks vet ./...
+	$(GO) -C e2e/openapi vet ./...
 	$(GO) -C e2e/clients/testdata/go vet ./...
 	$(GO) -C tools vet ./...
 
@@ -133,6 +138,7 @@ check-lint: ## golangci-lint, by .golangci.yml
 	$(TOOL) golangci-lint run
 	cd bench && $(GO) tool -modfile=../tools/go.mod golangci-lint run
 	cd deploy/checks && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
+	cd e2e/openapi && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
 
 .PHONY: check-proto
 check-proto: ## buf lint, and no breaking change since the last release
@@ -155,6 +161,7 @@ check-tidy: ## go.mod and go.sum are tidy, here and in the modules below
 	$(GO) mod tidy -diff
 	$(GO) -C bench mod tidy -diff
 	$(GO) -C deploy/checks mod tidy -diff
+	$(GO) -C e2e/openapi mod tidy -diff
 	$(GO) -C e2e/clients/testdata/go mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 

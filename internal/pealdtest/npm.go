@@ -16,7 +16,7 @@ import (
 func NodeModules(tb testing.TB, dir string) string {
 	tb.Helper()
 
-	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json")) //nolint:gosec // The caller names a folder of testdata.
+	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func installPackages(tb testing.TB, dir, packages string) {
 		tb.Fatal(err)
 	}
 
-	// A folder can't be renamed to another file system.
+	//nolint:usetesting // A folder can't be renamed to another file system.
 	fresh, err := os.MkdirTemp(filepath.Dir(packages), "new-")
 	if err != nil {
 		tb.Fatal(err)
@@ -59,7 +59,7 @@ func installPackages(tb testing.TB, dir, packages string) {
 		CopyFile(tb, filepath.Join(dir, name), fresh)
 	}
 
-	command := exec.CommandContext(tb.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline") //nolint:gosec // npm is the one in PATH.
+	command := exec.CommandContext(tb.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
 	command.Dir = fresh
 
 	if out, err := command.CombinedOutput(); err != nil {
@@ -78,7 +78,7 @@ func installPackages(tb testing.TB, dir, packages string) {
 func CopyFile(tb testing.TB, path, dir string) {
 	tb.Helper()
 
-	text, err := os.ReadFile(path) //nolint:gosec // The caller names a file of testdata.
+	text, err := os.ReadFile(path)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,0 +1,160 @@
+package openapi_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/peald/peald/control"
+	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// The tokens of the daemon that is called. One may do everything, the other may
+// only publish.
+const (
+	tokenAll     = "operations"
+	tokenPublish = "shop"
+)
+
+// call is a request and the status that it must get.
+type call struct {
+	operation    string // its id, without the service's name
+	method, path string
+	body         string
+	token        string // tokenAll if empty
+	contentType  string // application/json if empty
+	status       int
+}
+
+// TestOperations calls every operation of the document that a daemon serves,
+// and checks requests and responses against the document.
+func TestOperations(t *testing.T) {
+	t.Parallel()
+
+	d := pealdtest.Start(t, func(cfg *daemon.Config) {
+		cfg.Control.Tokens = []daemon.Token{
+			{Name: "operations", Token: tokenAll},
+			{Name: "shop", Token: tokenPublish, Scopes: []string{control.ScopePublish}},
+		}
+	})
+	doc := parse(t, served(t, d))
+
+	calls := slices.Concat(successes(), failures())
+	for _, c := range successes() {
+		calls = append(calls, refusals(c)...)
+	}
+
+	// The last call ends the daemon, so none of those before it may.
+	drain := call{operation: "Drain", method: http.MethodPost, path: "/v1/drain", body: `{}`, status: http.StatusOK}
+	calls = append(append(calls, refusals(drain)...), drain)
+	called := make(map[string]map[bool]bool) // by operation: with success, with an error
+
+	for _, c := range calls {
+		doc.try(t, d.URL(""), c)
+		note(called, c)
+	}
+
+	d.WaitForEnd(t)
+
+	for _, trouble := range troubles() {
+		doc.try(t, trouble.start(t), trouble.call)
+		note(called, trouble.call)
+	}
+
+	for _, id := range doc.ids() {
+		name := strings.TrimPrefix(id, servicePrefix)
+		if !called[name][true] || !called[name][false] {
+			t.Errorf("operation %s must be called with success and with an error", name)
+		}
+	}
+}
+
+// note notes in called whether c succeeds.
+func note(called map[string]map[bool]bool, c call) {
+	if called[c.operation] == nil {
+		called[c.operation] = make(map[bool]bool)
+	}
+
+	called[c.operation][c.status == http.StatusOK] = true
+}
+
+// successes returns calls that succeed, at least one of each operation except
+// Drain and RemoveNode.
+func successes() []call {
+	const ok = http.StatusOK
+
+	return []call{
+		{"Broadcast", "POST", "/v1/broadcast", `{"data":"hi","event":"news","ttl":"1.5s","conflateKey":"k","idempotencyKey":"1"}`, "", "", ok},
+		{"Broadcast", "POST", "/v1/broadcast", `{"data":"hi"}`, tokenPublish, "", ok},
+		{"SendToUser", "POST", "/v1/users/alice/messages", `{"data":"hi","event":"news","ttl":"60s","conflateKey":"k","idempotencyKey":"2"}`, "", "", ok},
+		{"SendToUser", "POST", "/v1/users/a%2Fb:c%20%C3%BC/messages", `{"data":"hi"}`, "", "", ok},
+		{"Publish", "POST", "/v1/topics/orders.7/messages", `{"data":"hi","event":"news","ttl":"60s","conflateKey":"k","idempotencyKey":"3"}`, "", "", ok},
+		{"ListUsers", "GET", "/v1/users", "", "", "", ok},
+		{"ListUsers", "GET", "/v1/users?prefix=a&pageSize=1", "", "", "", ok},
+		{"ListTopics", "GET", "/v1/topics", "", "", "", ok},
+		{"ListTopics", "GET", "/v1/topics?prefix=o&pageSize=1", "", "", "", ok},
+		{"Disconnect", "POST", "/v1/users/nobody:disconnect", `{"for":"60s"}`, "", "", ok},
+		{"Disconnect", "POST", "/v1/users/a:b%2Fc:disconnect", `{}`, "", "", ok},
+		{"Stats", "GET", "/v1/stats", "", "", "", ok},
+		{"Tail", "GET", "/v1/tail?topic=orders.%3E", "", "", "", ok},
+		{"CreateToken", "POST", "/v1/tokens", `{"userId":"alice","topics":["orders.*"],"ttl":"60s"}`, "", "", ok},
+		{"WhoAmI", "GET", "/v1/whoami", "", "", "", ok},
+		{"WhoAmI", "GET", "/v1/whoami", "", tokenPublish, "", ok},
+	}
+}
+
+// failures returns calls with errors that are particular to an operation.
+func failures() []call {
+	const invalid, forbidden = http.StatusBadRequest, http.StatusForbidden
+
+	return []call{
+		{"Broadcast", "POST", "/v1/broadcast", `{"data":""}`, "", "", invalid},
+		{"Broadcast", "POST", "/v1/broadcast", `{"data":"other","idempotencyKey":"1"}`, "", "", http.StatusConflict},
+		{"Broadcast", "POST", "/v1/broadcast", `{"data":"` + strings.Repeat("x", control.MaxRequest) + `"}`, "", "", http.StatusRequestEntityTooLarge},
+		{"SendToUser", "POST", "/v1/users/a%00b/messages", `{"data":"hi"}`, "", "", invalid},
+		{"Publish", "POST", "/v1/topics/orders.*/messages", `{"data":"hi","ttl":"-1s"}`, "", "", invalid},
+		{"ListUsers", "GET", "/v1/users?pageSize=1001", "", "", "", invalid},
+		{"ListUsers", "GET", "/v1/users", "", tokenPublish, "", forbidden},
+		{"ListTopics", "GET", "/v1/topics?pageToken=made-up", "", "", "", invalid},
+		{"ListTopics", "GET", "/v1/topics", "", tokenPublish, "", forbidden},
+		{"Disconnect", "POST", "/v1/users/alice:disconnect", `{"for":"0s"}`, "", "", invalid},
+		{"Disconnect", "POST", "/v1/users/alice:disconnect", `{}`, tokenPublish, "", forbidden},
+		{"Stats", "GET", "/v1/stats", "", tokenPublish, "", forbidden},
+		{"Tail", "GET", "/v1/tail?topic=a&userId=b", "", "", "", invalid},
+		{"Tail", "GET", "/v1/tail", "", tokenPublish, "", forbidden},
+		{"CreateToken", "POST", "/v1/tokens", `{}`, "", "", invalid},
+		{"CreateToken", "POST", "/v1/tokens", `{"userId":"alice"}`, tokenPublish, "", forbidden},
+		{"RemoveNode", "POST", "/v1/nodes/b:remove", `{}`, "", "", invalid}, // There is no cluster.
+		{"Drain", "POST", "/v1/drain", `{}`, tokenPublish, "", forbidden},
+	}
+}
+
+// refusals returns variants of a call that every operation refuses.
+func refusals(c call) []call {
+	variant := func(status int, change func(c *call)) call {
+		other := c
+		other.status = status
+		change(&other)
+
+		return other
+	}
+	path, _, _ := strings.Cut(c.path, "?")
+
+	variants := []call{
+		variant(http.StatusUnauthorized, func(c *call) { c.token = "unknown" }),
+		variant(http.StatusBadRequest, func(c *call) { c.path = path + "?colour=red" }),
+	}
+
+	if c.method == http.MethodPost {
+		variants = append(variants,
+			variant(http.StatusBadRequest, func(c *call) { c.body = `{"colour":"red"}` }),
+			variant(http.StatusBadRequest, func(c *call) { c.body = `{"data":` }),
+			variant(http.StatusBadRequest, func(c *call) { c.body = `[]` }),
+			variant(http.StatusUnsupportedMediaType, func(c *call) { c.contentType = "multipart/form-data; boundary=x" }),
+		)
+	}
+
+	return variants
+}
