@@ -137,7 +137,7 @@ const (
 // History sets the log of recent events, out of which clients that come back
 // get what they missed. An event leaves it when any of the bounds is passed.
 type History struct {
-	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Events kept at most. 0 keeps none: a client that missed any is told so, and not what."`
+	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Events kept at most. 0 disables the history: a client that reconnects before its first event is not told that it missed any. With 1 every client is told."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Memory that events are kept in at most, their index included."`
 	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"How long an event is kept at most. 0 is no bound."`
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that the same message under it is not sent again. Of more than 65536 keys the oldest are forgotten sooner."`

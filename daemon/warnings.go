@@ -10,6 +10,9 @@ func (p *parts) warn(isNew func(key string) bool) {
 	if isNew("control.tokens") {
 		p.warnOfShortTokens()
 	}
+	if isNew("history.max_events") && p.cfg.History.MaxEvents == 0 {
+		p.log.Warn("history disabled", "setting", "history.max_events")
+	}
 	known := []string{"auth.jwt.hmac_secret", "auth.jwt.public_key_file", "auth.jwt.jwks_url", "auth.callback_url"}
 	if slices.ContainsFunc(known, isNew) && !p.cfg.Auth.JWT.hasKey() && p.cfg.Auth.CallbackURL == "" {
 		p.log.Info("all streams are anonymous: there is no key to check tokens with, and no auth.callback_url", "keys", strings.Join(known[:3], ", "))

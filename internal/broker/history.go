@@ -10,7 +10,9 @@ import (
 // History bounds the log of recent events, out of which streams resume. An
 // event leaves the log when any bound is passed, the oldest first.
 type History struct {
-	// MaxEvents is the most events; 0 means that there is no log.
+	// MaxEvents is the most events. 0 means that there is no log: marks then
+	// have no id, so a client that reconnects before its first event can't be
+	// told what it missed. 1 is enough to tell every client.
 	MaxEvents int
 	// MaxBytes is the most memory, in bytes, of events and index.
 	MaxBytes int
