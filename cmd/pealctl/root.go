@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/peald/peald/internal/buildinfo"
-	"github.com/peald/peald/internal/nearest"
+	"github.com/peald/peald/internal/flags"
 )
 
 const envPrefix = "PEALCTL_"
@@ -34,16 +34,16 @@ any other failure.`,
 		},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return nearest.Flag(cmd.Flags(), err) })
-	flags := root.PersistentFlags()
-	flags.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`, as HOST:PORT, or unix:PATH for a socket file")
-	flags.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")
-	flags.Var(&s.output, "output", "how results are printed: table or json")
-	flags.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long one call may take")
-	flags.BoolVar(&s.tls.enabled, "tls", false, "speak TLS to the control plane (implied by the files below)")
-	flags.StringVar(&s.tls.caFile, "ca-file", "", "trust the certificates in this PEM `file` rather than the system's")
-	flags.StringVar(&s.tls.certFile, "cert-file", "", "this client's certificate, a PEM `file`")
-	flags.StringVar(&s.tls.keyFile, "key-file", "", "the key of --cert-file, a PEM `file`")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flags.Error(cmd.Flags(), err) })
+	global := root.PersistentFlags()
+	global.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`, as HOST:PORT, or unix:PATH for a socket file")
+	global.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")
+	global.Var(&s.output, "output", "how results are printed: table or json")
+	global.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long one call may take")
+	global.BoolVar(&s.tls.enabled, "tls", false, "speak TLS to the control plane (implied by the files below)")
+	global.StringVar(&s.tls.caFile, "ca-file", "", "trust the certificates in this PEM `file` rather than the system's")
+	global.StringVar(&s.tls.certFile, "cert-file", "", "this client's certificate, a PEM `file`")
+	global.StringVar(&s.tls.keyFile, "key-file", "", "the key of --cert-file, a PEM `file`")
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp)))
 
 	root.AddCommand(
@@ -63,6 +63,7 @@ any other failure.`,
 		newBench(s),
 		newVersion(s),
 	)
+	flags.Once(root)
 	return root
 }
 

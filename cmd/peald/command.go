@@ -16,8 +16,8 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/buildinfo"
+	"github.com/peald/peald/internal/flags"
 	"github.com/peald/peald/internal/logqueue"
-	"github.com/peald/peald/internal/nearest"
 )
 
 const (
@@ -64,7 +64,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	flags := settingFlags(root.PersistentFlags())
+	settings := settingFlags(root.PersistentFlags())
 	completeSettings(root)
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		surviveBrokenPipes()
@@ -73,11 +73,11 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		defer release()
 		again, stop := hangUps()
 		defer stop()
-		file, err := findFile(*flags.configFile)
+		file, err := findFile(*settings.configFile)
 		if err != nil {
 			return err
 		}
-		cfg, err := flags.loadFrom(file, env, demo)
+		cfg, err := settings.loadFrom(file, env, demo)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		defer stopWatchdog()
 		reload := make(chan daemon.Reload)
 		reloading := startReloader(ctx, file, reload, again, func(file configFile) (daemon.Config, error) {
-			next, err := flags.loadFrom(file, env, demo)
+			next, err := settings.loadFrom(file, env, demo)
 			if next.Broker.Shards == 0 {
 				next.Broker.Shards = cfg.Broker.Shards
 			}
@@ -154,8 +154,9 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 	}
 	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")
 	root.Flags().BoolVar(&demo, "demo", false, "serve a page at / of the SSE listener, which by default is on "+demoAddr+" then, and events for it to show")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{nearest.Flag(cmd.Flags(), err)} })
-	root.AddCommand(configCommand(flags, env), versionCommand())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flags.Error(cmd.Flags(), err)} })
+	root.AddCommand(configCommand(settings, env), versionCommand())
+	flags.Once(root)
 	return root
 }
 

@@ -79,9 +79,12 @@ type rawValue struct {
 func (v *rawValue) String() string { return v.text }
 func (v *rawValue) Type() string   { return v.kind }
 
+// Repeatable reports whether the flag may be given several times.
+func (v *rawValue) Repeatable() bool { return v.kind == kindList || v.kind == kindTokens }
+
 // Set makes one list of a list's flag that is given several times.
 func (v *rawValue) Set(text string) error {
-	if v.set && (v.kind == kindList || v.kind == kindTokens) {
+	if v.set && v.Repeatable() {
 		text = v.text + "," + text
 	}
 	v.text, v.set = text, true

@@ -39,7 +39,7 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 			"--auth.jwt.hmac_secret", pealdtest.Secret, "--drain.timeout", "5s",
 			"--history.max_events", "1000000",
 			"--cluster.mode", "embedded", "--cluster.addr", addrs[3*n+i], "--cluster.peers", peers,
-			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests", "--cluster.sync=false",
+			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests",
 		}
 		node.args = append(node.args, more...)
 		node.start(tb)

@@ -30,12 +30,12 @@ func rooms() []archtest.Room {
 	return []archtest.Room{
 		{
 			Path: "cmd/peald",
-			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/logqueue", "internal/nearest"},
+			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/flags", "internal/logqueue", "internal/nearest"},
 			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
 		},
 		{
 			Path:     "cmd/pealctl",
-			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/nearest"},
+			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/flags"},
 			TestsMay: []string{"daemon"}, // to configure the daemon that they start
 			Never:    []string{viper},
 			Why:      "a client knows the daemon by its replies over the network",
@@ -83,6 +83,12 @@ func rooms() []archtest.Room {
 			Path:  "internal/configfile",
 			Never: []string{viper, grpc, "net"},
 			Why:   "what a file says depends neither on the settings there are nor on where else they are given",
+		},
+		{
+			Path:  "internal/flags",
+			May:   []string{"internal/nearest"},
+			Never: []string{viper, grpc},
+			Why:   "a mistake on a command line is one whatever the command does",
 		},
 		{
 			Path:  "internal/nearest",

@@ -1,14 +1,14 @@
-package nearest_test
+package flags_test
 
 import (
 	"testing"
 
 	"github.com/spf13/pflag"
 
-	"github.com/peald/peald/internal/nearest"
+	"github.com/peald/peald/internal/flags"
 )
 
-func TestFlag(t *testing.T) {
+func TestError(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
 		"--sse.adr=:1":   "unknown flag: --sse.adr; the nearest is --sse.addr",
@@ -19,14 +19,14 @@ func TestFlag(t *testing.T) {
 		"--sse.addr":     "flag needs an argument: --sse.addr",
 		"--hiden-flag=1": "unknown flag: --hiden-flag",
 	} {
-		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		set := pflag.NewFlagSet("test", pflag.ContinueOnError)
 		for _, name := range []string{"sse.addr", "ca-file", "hidden-flag"} {
-			flags.String(name, "", "")
+			set.String(name, "", "")
 		}
-		if err := flags.MarkHidden("hidden-flag"); err != nil {
+		if err := set.MarkHidden("hidden-flag"); err != nil {
 			t.Fatal(err)
 		}
-		if err := nearest.Flag(flags, flags.Parse([]string{given})); err == nil || err.Error() != want {
+		if err := flags.Error(set, set.Parse([]string{given})); err == nil || err.Error() != want {
 			t.Errorf("%s: error is %q, want %q", given, err, want)
 		}
 	}
