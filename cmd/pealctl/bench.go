@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc/status"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/bench"
@@ -52,15 +54,17 @@ or _ns.`,
 			if streamCA != "" {
 				trust.caFile, trust.caFlag = streamCA, "--stream-ca-file"
 			}
+			var err error
 			switch {
 			case chaos:
 				trial.URL, trial.Clients, trial.Rate, trial.Duration, trial.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
-				return s.benchChaos(cmd.Context(), trial)
+				err = s.benchChaos(cmd.Context(), trial)
 			case missed > 0:
-				return s.benchResume(cmd.Context(), bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: missed})
+				err = s.benchResume(cmd.Context(), bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: missed})
 			default:
-				return s.bench(cmd.Context(), cfg, trust, svg)
+				err = s.bench(cmd.Context(), cfg, trust, svg)
 			}
+			return withStreams(cmd.Flags(), err)
 		},
 	}
 	flags := cmd.Flags()
@@ -94,6 +98,21 @@ or _ns.`,
 	}
 	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // the users get tokens of their own
 	return cmd
+}
+
+// withStreams adds to err, if --addr is given and --url isn't, where the streams
+// were: they may be another daemon's. An error of a call names the daemon itself.
+func withStreams(flags *pflag.FlagSet, err error) error {
+	if err == nil || !flags.Changed("addr") || flags.Changed("url") {
+		return err
+	}
+	if _, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err); ok {
+		return err
+	}
+	return fmt.Errorf("%w; --url is not given, so the streams are those at %s", err, defaultStream)
 }
 
 func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, svg string) (err error) {

@@ -121,6 +121,17 @@ func (cfg *Config) validate() (*url.URL, error) {
 	return address, nil
 }
 
+// place returns the URL of streams as errors name it: without user and query,
+// which may hold secrets.
+func place(streams string) string {
+	address, err := url.Parse(streams)
+	if err != nil {
+		return "a malformed URL"
+	}
+	address.User, address.RawQuery, address.Fragment = nil, "", ""
+	return address.String()
+}
+
 func (l *Load) fill() error {
 	if l.Size == 0 {
 		l.Size = 100

@@ -164,11 +164,16 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	}
 	late := time.Now().Add(openPatience)
 	all := func() bool { return int(c.connected.Load()) == len(c.clients) }
-	if err := c.until(ctx, func() bool { return all() || time.Now().After(late) }); err != nil {
+	// Where nothing listens, waiting doesn't help.
+	none := func() bool { return c.connected.Load() == 0 && int(c.refused.Load()) >= len(c.clients) }
+	if err := c.until(ctx, func() bool { return all() || none() || time.Now().After(late) }); err != nil {
 		return nil, err
 	}
+	if none() {
+		return nil, fmt.Errorf("none of %d streams at %s could be opened: %w", len(c.clients), place(c.cfg.URL), c.lastRefusal())
+	}
 	if !all() {
-		return nil, fmt.Errorf("%d of %d streams at %s were open after %s: %w", c.connected.Load(), len(c.clients), c.cfg.URL, openPatience, c.lastRefusal())
+		return nil, fmt.Errorf("%d of %d streams at %s were open after %s: %w", c.connected.Load(), len(c.clients), place(c.cfg.URL), openPatience, c.lastRefusal())
 	}
 	begin := time.Now()
 	if err := c.publish(ctx, messages); err != nil {

@@ -102,7 +102,7 @@ func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) 
 			defer arrive()
 			err := s.read(held, 1024, func(_, _ []byte) {}, arrive)
 			if s.lastID == "" {
-				failed.CompareAndSwap(nil, fmt.Errorf("a stream got no position: %w", err))
+				failed.CompareAndSwap(nil, fmt.Errorf("a stream at %s got no position: %w", place(cfg.URL), err))
 			}
 		})
 	}

@@ -86,6 +86,7 @@ func (r *run) userOf(n int) uint32 {
 
 // refused says why streams were not opened.
 type refused struct {
+	at      string // without the query, which may hold a token
 	streams int
 	reasons map[string]int
 }
@@ -99,7 +100,7 @@ func (e *refused) Error() string {
 	most := slices.MaxFunc(slices.Sorted(maps.Keys(e.reasons)), func(a, b string) int {
 		return cmp.Compare(e.reasons[a], e.reasons[b])
 	})
-	text := fmt.Sprintf("of %d streams, %d could not be opened: %s", e.streams, ended, most)
+	text := fmt.Sprintf("of %d streams at %s, %d could not be opened: %s", e.streams, e.at, ended, most)
 	if len(e.reasons) > 1 {
 		text += fmt.Sprintf(" (and %d other reasons)", len(e.reasons)-1)
 	}
@@ -123,7 +124,7 @@ func (r *run) open(ctx context.Context) error {
 		now := r.state()
 		r.tell(now)
 		if now.ended > 0 {
-			return &refused{streams: r.cfg.streams(), reasons: r.ends()}
+			return &refused{at: place(r.cfg.URL), streams: r.cfg.streams(), reasons: r.ends()}
 		}
 		if now.opened == r.cfg.streams() {
 			r.opening = r.payloads.now() - began
