@@ -48,7 +48,7 @@ func TestDockerfile(t *testing.T) {
 
 	for _, command := range last.Commands {
 		if add, ok := command.(*instructions.CopyCommand); ok && add.DestPath == stateFolder {
-			state = add.Chown == "65532:65532" // nonroot
+			state = add.Chown == "65532:0" && add.Chmod == "0770" // nonroot, or any other user
 		}
 
 		if health, ok := command.(*instructions.HealthCheckCommand); ok {
@@ -62,6 +62,6 @@ func TestDockerfile(t *testing.T) {
 	}
 
 	if !state {
-		t.Errorf("a volume at %s would be root's, and the daemon is another user", stateFolder)
+		t.Errorf("a volume at %s would be root's, and the daemon is nonroot, or any user of group 0", stateFolder)
 	}
 }

@@ -38,6 +38,16 @@ func TestServiceIsHardened(t *testing.T) {
 	}
 }
 
+// TestServiceIsWatched: systemd restarts a daemon that has stopped running.
+func TestServiceIsWatched(t *testing.T) {
+	unit := read(t, "../systemd/peald.service")
+	for _, line := range []string{"Type=notify", "WatchdogSec=30s", "Restart=on-failure"} {
+		if !strings.Contains(unit, "\n"+line+"\n") {
+			t.Errorf("the unit lacks %s", line)
+		}
+	}
+}
+
 // units are the paths of all unit files.
 func units(t *testing.T) []string {
 	t.Helper()
