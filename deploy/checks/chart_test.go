@@ -209,7 +209,7 @@ func daemonsFile(t *testing.T, objects map[string]runtime.Object, into any) stri
 
 // chart is the chart's objects with values, as Kubernetes reads them, by kind
 // and name. A field that it doesn't know, or that is there twice, ends the test.
-func chart(t *testing.T, values string) map[string]runtime.Object {
+func chart(t *testing.T, values string, apis ...string) map[string]runtime.Object {
 	t.Helper()
 
 	known := runtime.NewScheme()
@@ -223,7 +223,7 @@ func chart(t *testing.T, values string) map[string]runtime.Object {
 
 	decoder := serializer.NewCodecFactory(known, serializer.EnableStrict).UniversalDeserializer()
 
-	manifests, err := rendered(t, values)
+	manifests, err := rendered(t, values, apis...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,8 +248,9 @@ func chart(t *testing.T, values string) map[string]runtime.Object {
 	return objects
 }
 
-// rendered is what Helm makes of the chart, by file.
-func rendered(t *testing.T, values string) (map[string]string, error) {
+// rendered is what Helm makes of the chart, by file, in a cluster that has these
+// APIs besides those of Kubernetes.
+func rendered(t *testing.T, values string, apis ...string) (map[string]string, error) {
 	t.Helper()
 
 	loaded, err := loader.Load("../helm/peald")
@@ -264,7 +265,10 @@ func rendered(t *testing.T, values string) (map[string]string, error) {
 
 	release := chartutil.ReleaseOptions{Name: "peald", Namespace: "events", IsInstall: true}
 
-	all, err := chartutil.ToRenderValues(loaded, given, release, chartutil.DefaultCapabilities.Copy())
+	capabilities := chartutil.DefaultCapabilities.Copy()
+	capabilities.APIVersions = append(capabilities.APIVersions, apis...)
+
+	all, err := chartutil.ToRenderValues(loaded, given, release, capabilities)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // TestIDsOfThePlatform: OpenShift rejects pods that ask for ids of their own,
@@ -11,28 +12,54 @@ import (
 func TestIDsOfThePlatform(t *testing.T) {
 	t.Parallel()
 
-	for values, isFixed := range map[string]bool{
-		"existingSecret: s":                      true,
-		"existingSecret: s\nplatformIDs: true\n": false,
+	const alone, cluster = "existingSecret: s\n", "existingSecret: s\ncluster: {enabled: true}\n"
+
+	for name, test := range map[string]struct {
+		values  string
+		apis    []string
+		isFixed bool
+	}{
+		"Kubernetes":           {alone, nil, true},
+		"Kubernetes, cluster":  {cluster, nil, true},
+		"by a value":           {alone + "platformIDs: true\n", nil, false},
+		"by a value, cluster":  {cluster + "platformIDs: true\n", nil, false},
+		"OpenShift":            {alone, []string{"security.openshift.io/v1"}, false},
+		"OpenShift, cluster":   {cluster, []string{"security.openshift.io/v1"}, false},
+		"another API":          {alone, []string{"route.example.com/v1"}, true},
+		"another API, cluster": {cluster, []string{"route.example.com/v1"}, true},
 	} {
-		found := false
-		for _, object := range chart(t, values) {
-			deployment, ok := object.(*appsv1.Deployment)
-			if !ok {
-				continue
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			var pods []corev1.PodSpec
+
+			for _, object := range chart(t, test.values, test.apis...) {
+				switch object := object.(type) {
+				case *appsv1.Deployment:
+					pods = append(pods, object.Spec.Template.Spec)
+				case *appsv1.StatefulSet:
+					pods = append(pods, object.Spec.Template.Spec)
+				}
 			}
 
-			found = true
-			pod := deployment.Spec.Template.Spec.SecurityContext
-			if fixed := pod.RunAsUser != nil || pod.RunAsGroup != nil || pod.FSGroup != nil; fixed != isFixed {
-				t.Errorf("of %q the pod has fixed ids: %t", values, fixed)
+			if len(pods) != 1 {
+				t.Fatalf("%d kinds of pods are made, want 1", len(pods))
 			}
+
+			pod := pods[0].SecurityContext
+			if fixed := pod.RunAsUser != nil || pod.RunAsGroup != nil || pod.FSGroup != nil; fixed != test.isFixed {
+				t.Errorf("the pod has fixed ids: %t", fixed)
+			}
+
 			if pod.RunAsNonRoot == nil || !*pod.RunAsNonRoot {
-				t.Errorf("of %q the pod may run as root", values)
+				t.Error("the pod may run as root")
 			}
-		}
-		if !found {
-			t.Errorf("of %q no Deployment is made", values)
-		}
+
+			for _, container := range pods[0].Containers {
+				if own := container.SecurityContext; own.RunAsUser != nil || own.RunAsGroup != nil {
+					t.Errorf("container %s has ids of its own", container.Name)
+				}
+			}
+		})
 	}
 }
