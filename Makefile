@@ -140,6 +140,10 @@ check-lint: ## golangci-lint, by .golangci.yml
 	cd deploy/checks && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
 	cd e2e/openapi && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
 
+.PHONY: check-glossary
+check-glossary: ## Texts use the project's terms, one for each thing
+	@$(GO) -C tools run ./glossary
+
 .PHONY: check-proto
 check-proto: ## buf lint, and no breaking change since the last release
 	$(TOOL) buf lint
