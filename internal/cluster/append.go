@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type appender struct {
 
 	mu      sync.Mutex
 	closed  error // why nothing is taken any more
+	refused error // why nothing is taken for now
 	trouble error // of the last attempt to append what is tried now
 	waiting []*submission
 	flying  map[uint64]*flight // batches that are not resolved, by number
@@ -52,7 +54,11 @@ type appender struct {
 // flight is a batch from when it is sent until it was read back or given up.
 type flight struct {
 	submissions []*submission
-	seen        chan struct{} // closed when the reader has come by it
+	seen        chan struct{} // closed when the reader has come by it, or it was given up
+
+	// Guarded by appender.mu.
+
+	givenUp bool // for a fault of the node's storage
 }
 
 func newAppender(incarnation uint64) *appender {
@@ -78,9 +84,9 @@ func (a *appender) submit(ctx context.Context, m *broker.Message, largest int) (
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed != nil {
+	if err := cmp.Or(a.closed, a.refused); err != nil {
 		a.room.Release(int64(s.size))
-		return nil, a.closed
+		return nil, err
 	}
 	a.waiting = append(a.waiting, s)
 	select {
@@ -162,11 +168,18 @@ func (a *appender) take(largest int) (batch []*submission) {
 	return batch
 }
 
-// launch notes that a batch is on its way.
+// launch notes that a batch is on its way. It returns nil if nothing is taken for
+// now, of which the batch's publishers are told.
 func (a *appender) launch(number uint64, batch []*submission) *flight {
-	f := &flight{batch, make(chan struct{})}
+	f := &flight{submissions: batch, seen: make(chan struct{})}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.refused != nil {
+		for _, s := range batch {
+			s.done <- outcome{err: a.refused}
+		}
+		return nil
+	}
 	a.flying[number] = f
 	a.trouble = nil
 	return f
@@ -232,6 +245,40 @@ func (a *appender) close(err error) {
 	}
 }
 
+// suspend gives up everything that waits or is on its way, and has whatever comes
+// rejected for a reason, until resume. It returns the size of the largest batch
+// that it has given up.
+func (a *appender) suspend(reason string) (largest int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = &broker.UnavailableError{Reason: reason}
+	for _, s := range a.waiting {
+		a.room.Release(int64(s.size))
+		s.done <- outcome{err: a.refused}
+	}
+	a.waiting = nil
+	err := &broker.UnavailableError{Reason: reason + "; the message may yet appear, and with an idempotency_key it can be repeated"}
+	for number, f := range a.flying {
+		delete(a.flying, number)
+		size := 0
+		for _, s := range f.submissions {
+			size += s.size
+			s.done <- outcome{err: err}
+		}
+		largest = max(largest, size)
+		f.givenUp = true
+		close(f.seen)
+	}
+	return largest
+}
+
+// resume has what comes from here on taken again.
+func (a *appender) resume() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = nil
+}
+
 // appendAll appends what is submitted, one batch after the other, until ctx
 // ends.
 func (n *Node) appendAll(ctx context.Context) {
@@ -258,6 +305,9 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 		record.Messages = append(record.Messages, s.message)
 	}
 	f := n.appender.launch(number, batch)
+	if f == nil {
+		return
+	}
 	n.stamp(record, batch)
 	data, err := proto.Marshal(record)
 	if err != nil {
@@ -271,7 +321,7 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 	for {
 		last, err := n.tryAppend(ctx, data, id, f.seen)
 		if err == nil {
-			n.figures.appended(time.Since(start), len(batch))
+			n.landed(f, time.Since(start))
 			n.hint(last)
 			return
 		}
@@ -279,7 +329,7 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 		n.appender.failed(err)
 		select {
 		case <-f.seen:
-			n.figures.appended(time.Since(start), len(batch))
+			n.landed(f, time.Since(start))
 			return
 		case <-ctx.Done():
 			var why error
@@ -292,6 +342,18 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 		case <-time.After(retryAfter):
 		}
 	}
+}
+
+// landed counts a batch that needs no more attempts.
+func (n *Node) landed(f *flight, took time.Duration) {
+	n.appender.mu.Lock()
+	givenUp := f.givenUp
+	n.appender.mu.Unlock()
+	if givenUp {
+		n.figures.appendsGivenUp.Inc()
+		return
+	}
+	n.figures.appended(took, len(f.submissions))
 }
 
 // tryAppend returns the batch's sequence in the stream, or 0 if it has been

@@ -4,34 +4,21 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// smallDisk is a directory that holds few bytes.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		pealdtest.Missingf(t, "a small disk can't be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // TestAFullDisk fills the disk of one node of three: what was acknowledged stays,
 // the other two go on, and the streams of the one find all that is theirs there.
+// The node's operator is told of the disk, and to restart the node.
 func TestAFullDisk(t *testing.T) {
 	t.Parallel()
 	cfgs := configs(t, 3)
-	cfgs[0].Embedded.Dir = smallDisk(t, "24m")
+	cfgs[0].Embedded.Dir = pealdtest.SmallDisk(t, "24m")
+	log := new(pealdtest.Log)
+	cfgs[0].Logger = loggingTo(log)
 	var members []*member
 	for _, cfg := range cfgs {
 		members = append(members, start(t, cfg))
@@ -69,4 +56,12 @@ func TestAFullDisk(t *testing.T) {
 	if data := elsewhere.data(); got+len(data) != messages+1 || data[len(data)-1] != "last" {
 		t.Errorf("the stream got %d events there and %d elsewhere, of %d", got, len(data), messages+1)
 	}
+
+	eventually(t, func() bool {
+		return len(log.With("level=ERROR", "event log cannot be written", cfgs[0].Embedded.Dir)) == 1
+	}, func() string { return "the full disk is not logged:\n" + log.String() })
+	pealdtest.ResizeDisk(t, cfgs[0].Embedded.Dir, "256m")
+	eventually(t, func() bool { return len(log.With("level=WARN", "after a restart of the node")) == 1 }, func() string {
+		return "that there is room again is not logged:\n" + log.String()
+	})
 }

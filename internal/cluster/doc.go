@@ -71,4 +71,13 @@
 // the node suspends its broker: no stream is taken until it has caught up, and
 // those that are open are ended over some seconds, to come back elsewhere. If the
 // leader is back before the last of them has ended, the rest goes on.
+//
+// # A disk that fails
+//
+// JetStream appends nothing more to a stream once a write has failed, and doesn't
+// answer who appends. The node finds that in the server's log, or that JetStream
+// has stopped. Where only this node has the log, nothing is published meanwhile,
+// here or elsewhere: it doesn't serve, and streams lose nothing by staying. A node
+// alone tries the disk until it takes writes; then it restarts JetStream in the
+// running server, and checks that the log has what was read of it.
 package cluster

@@ -72,3 +72,12 @@ func (n *Node) ForgetEnd() {
 	_ = n.marks.file.Close()
 	n.marks.file = nil
 }
+
+// StopJetStream stops the JetStream of the node's own server, as that does itself
+// after some errors.
+func (n *Node) StopJetStream(tb testing.TB) {
+	tb.Helper()
+	if err := n.server.ShutdownJetStream(); err != nil {
+		tb.Fatal(err)
+	}
+}

@@ -31,8 +31,9 @@ const markName = "mark"
 //
 // The methods of a nil *marks do nothing. They may be called concurrently.
 type marks struct {
-	path string
-	log  *slog.Logger
+	path    string
+	storage *storage // is told of what can't be written
+	log     *slog.Logger
 
 	mu     sync.Mutex
 	file   *os.File // nil until a log is opened
@@ -74,8 +75,8 @@ type marked struct {
 
 // readMarks reads what earlier runs have recorded in dir. Records of logs that
 // were not written through to the disk don't outlive a failure of the machine.
-func readMarks(dir string, synced bool, log *slog.Logger) *marks {
-	m := &marks{path: filepath.Join(dir, markName), log: log}
+func readMarks(dir string, synced bool, storage *storage, log *slog.Logger) *marks {
+	m := &marks{path: filepath.Join(dir, markName), storage: storage, log: log}
 	m.doubt = m.read(synced)
 	if m.record.Logs == nil {
 		m.record.Logs = make(map[string]marked)
@@ -157,10 +158,15 @@ func (m *marks) used(key string) bool {
 }
 
 // open records that the log with a key is used from here on.
-func (m *marks) open(key string, l log) error {
+func (m *marks) open(key string, l log) (err error) {
 	if m == nil {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			m.storage.report(err.Error(), false)
+		}
+	}()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// Ids of positions up to the log's first entry may be handed out at once.
@@ -222,11 +228,27 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 		return
 	}
 	m.record.Logs[m.key] = marked{epoch, entry, at.UnixNano()}
-	err := m.write()
-	if err != nil && !m.failed {
-		m.log.Error("cannot record the position in the event log", "error", err)
+	_ = m.rewrite() // which reports it
+}
+
+// again writes the record if the last attempt has failed, and returns why it
+// fails now.
+func (m *marks) again() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.file != nil && m.failed {
+		return m.rewrite()
 	}
-	m.failed = err != nil
+	return nil
+}
+
+// rewrite writes the record, and reports that it can't be. The caller has m.mu.
+func (m *marks) rewrite() error {
+	err := m.write()
+	if m.failed = err != nil; m.failed {
+		m.storage.report(fmt.Sprintf("recording the position in the log: %v", err), false)
+	}
+	return err
 }
 
 // markBlock divides the length of the file, so that a record

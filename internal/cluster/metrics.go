@@ -43,7 +43,7 @@ func newFigures(n *Node) *figures {
 		gapFills: prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "peald_cluster_gap_fills_total", Help: "Times that entries of the cluster's log were read again, since they did not come by themselves.",
 		}, func() float64 { return float64(n.gapFills.Load()) }),
-		serving: desc("serving", "Whether the node has its cluster's log, up to now."),
+		serving: desc("serving", "Whether the node has its cluster's log, up to now, and can publish."),
 		quorum:  desc("quorum", "Whether the log's leader has answered lately, and enough replicas follow it."),
 		leads:   desc("leads", "Whether the node leads the cluster's log."),
 		entries: desc("log_entry", "The last entry that the cluster's log is known to have."),

@@ -28,6 +28,7 @@ type Node struct {
 	subjects subjects
 	server   *embeddedServer // nil where the servers are somebody else's
 	marks    *marks          // nil where the servers are somebody else's
+	storage  *storage        // nil where the servers are somebody else's
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	figures  *figures
@@ -120,8 +121,13 @@ func (n *Node) reach() (options []nats.Option, err error) {
 		if n.name, err = nodeName(own.Dir); err != nil {
 			return nil, err
 		}
-		n.marks = readMarks(own.Dir, own.Sync, n.log)
-		if n.server, err = startServer(n.cfg.Name, n.name, *own, n.log); err != nil {
+		n.storage = newStorage(own.Dir)
+		if err := n.storage.try(storageRoom); err != nil {
+			// JetStream may recover nothing; of several nodes, it can from others.
+			n.storage.report(err.Error(), len(own.Peers) == 0)
+		}
+		n.marks = readMarks(own.Dir, own.Sync, n.storage, n.log)
+		if n.server, err = startServer(n.cfg.Name, n.name, *own, n.storage, n.log); err != nil {
 			return nil, err
 		}
 		return []nats.Option{nats.InProcessServer(n.server)}, nil
@@ -190,6 +196,7 @@ func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 	running.Go(func() { n.probeAll(ctx) })
 	if n.server != nil {
 		running.Go(func() { n.server.followPeers(ctx) })
+		running.Go(func() { n.watchStorage(ctx) })
 		select {
 		case <-ctx.Done():
 		case err := <-n.server.fatal:

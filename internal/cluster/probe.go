@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 // state is what a node knows of itself and its log. It is guarded by Node.mu.
 type state struct {
 	serving bool
-	reason  string // why it is not, to follow "because"
+	reading bool   // it has the log, up to now, whether it can publish or not
+	reason  string // why it is not serving, to follow "because"
 
 	epoch   string    // of the log that is read; empty while there is none
 	known   uint64    // the last entry that the stream is known to have
@@ -130,6 +132,12 @@ func (n *Node) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	n.count(ctx)
+	release, ok := n.storage.hold()
+	if !ok {
+		n.troubled("JetStream is restarting")
+		return
+	}
+	defer release()
 	// What is read now: by the time of the answer it may be another log.
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
@@ -315,6 +323,9 @@ func (n *Node) judge(now time.Time) {
 		s.target, s.since = s.known, now
 		s.caught = s.caught || s.epoch != "" && applied >= s.known
 	}
+	// What this node alone can't write is not written elsewhere: streams miss
+	// nothing, and stay.
+	fault := n.faultLocked()
 	var reason string
 	switch {
 	case s.epoch == "":
@@ -322,7 +333,7 @@ func (n *Node) judge(now time.Time) {
 		if s.trouble != "" {
 			reason += ": " + s.trouble
 		}
-	case now.Sub(s.quorum) > cutOffAfter, !s.serving && now.Sub(s.quorum) > probeEvery+probeTimeout:
+	case fault == "" && (now.Sub(s.quorum) > cutOffAfter || !s.serving && now.Sub(s.quorum) > probeEvery+probeTimeout):
 		reason = "it is cut off from its cluster: " + s.trouble
 		s.caught = false
 	case !s.caught:
@@ -330,24 +341,22 @@ func (n *Node) judge(now time.Time) {
 	case now.Sub(s.since) > behindAfter:
 		reason = fmt.Sprintf("it is far behind its cluster's log, at %d of %d", applied, s.known)
 	}
+	reading := reason == ""
+	reason = cmp.Or(fault, reason)
 	serving := reason == ""
 	switch {
-	case serving && !s.serving:
-		n.log.Info("serving with the cluster", "node", n.name, "leader", s.leader, "entry", applied)
-	case !serving && s.serving:
-		n.log.Error("not serving, streams are ended to come back elsewhere", "reason", reason)
-	}
-	changed := serving != s.serving
-	s.serving, s.reason = serving, reason
-	if !changed {
-		return
-	}
-	if serving {
+	case reading && !s.reading:
 		n.broker.Resume()
-	} else {
+	case !reading && s.reading:
+		n.log.Error("not serving, streams are ended to come back elsewhere", "reason", reason)
 		n.broker.Suspend(spreadOver)
 	}
-	if n.onChange != nil {
+	if serving && !s.serving {
+		n.log.Info("serving with the cluster", "node", n.name, "leader", s.leader, "entry", applied)
+	}
+	changed := serving != s.serving
+	s.serving, s.reading, s.reason = serving, reading, reason
+	if changed && n.onChange != nil {
 		n.onChange(serving)
 	}
 }
@@ -360,6 +369,7 @@ func (n *Node) begin(l log) {
 	n.applied.Store(l.first - 1)
 	s := &n.state
 	s.epoch, s.first, s.known, s.target, s.since, s.caught, s.other = l.epoch, l.first, l.last, l.last, time.Now(), false, false
+	s.reading = false
 	if s.serving {
 		s.serving, s.reason = false, "it has to catch up with its cluster's log"
 		if n.onChange != nil {

@@ -47,7 +47,7 @@ const (
 )
 
 // startServer starts the node called name of a cluster.
-func startServer(cluster, name string, cfg Embedded, log *slog.Logger) (_ *embeddedServer, err error) {
+func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog.Logger) (_ *embeddedServer, err error) {
 	s := &embeddedServer{cfg: cfg, log: log, alone: len(cfg.Peers) == 0, fatal: make(chan error, 1)}
 	options := &server.Options{
 		ServerName:            name,
@@ -75,7 +75,7 @@ func startServer(cluster, name string, cfg Embedded, log *slog.Logger) (_ *embed
 	if s.Server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("preparing the NATS server: %w", err)
 	}
-	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, refusals: &s.refusals}, false, false, false)
+	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, refusals: &s.refusals, storage: storage}, false, false, false)
 	s.Start()
 	defer func() {
 		if err != nil {
@@ -91,7 +91,7 @@ func startServer(cluster, name string, cfg Embedded, log *slog.Logger) (_ *embed
 	}
 	select {
 	case err := <-s.fatal:
-		return nil, err
+		return nil, fmt.Errorf("%w (in %s)", err, options.StoreDir)
 	default:
 	}
 	if !s.ReadyForConnections(bootFor) {
@@ -187,6 +187,19 @@ func (s *embeddedServer) handOver(stream string) {
 			return
 		}
 	}
+}
+
+// startJetStream has the JetStream of a node alone recover what is on disk, after
+// ShutdownJetStream. Connections stay.
+func (s *embeddedServer) startJetStream() error {
+	// A reload starts what should run and doesn't.
+	if err := s.ReloadOptions(s.options.Clone()); err != nil {
+		return fmt.Errorf("starting JetStream: %w", err)
+	}
+	if !s.JetStreamEnabled() {
+		return errors.New("JetStream doesn't start")
+	}
+	return nil
 }
 
 // stop ends the server, and waits for it.

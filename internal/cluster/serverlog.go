@@ -17,6 +17,7 @@ type serverLog struct {
 	log      *slog.Logger
 	fatal    chan<- error
 	refusals *refusals
+	storage  *storage
 }
 
 // Noticef is for what servers say of their start and end, pages of it.
@@ -32,12 +33,16 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	level := slog.LevelWarn
 	for _, usual := range []string{
 		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // at each start, end and election
-		"Stream state outdated", "Recovering stream state from index errored", // after a kill: it is read from its files
+		"Stream state outdated", "Stream state too short", "Recovering stream state from index errored", // after a kill: it is read from its files
 		"solicited routes will not be verified", // which are, by tls.Config.VerifyConnection
 	} {
 		if strings.Contains(text, usual) {
 			level = slog.LevelDebug
 		}
+	}
+	if cause, ok := writeError(text); ok {
+		level = slog.LevelDebug // the node logs it
+		l.storage.report(cause, true)
 	}
 	l.log.Log(context.Background(), level, text)
 }
@@ -52,6 +57,15 @@ func (l *serverLog) Errorf(format string, v ...any) {
 		l.refusals.note(addr, what, time.Now())
 		if l.refusals.first(addr+" "+what, time.Now()) {
 			l.log.Warn(what, "addr", addr)
+		}
+	}
+	if cause, ok := writeError(text); ok {
+		level = slog.LevelDebug // the node logs it
+		l.storage.report(cause, true)
+	}
+	for _, known := range []string{"failed to store a msg", "will be DISABLED"} {
+		if strings.Contains(text, known) { // which follows from it
+			level = slog.LevelDebug
 		}
 	}
 	for _, others := range []string{"connect to route", " - rid:"} {

@@ -73,6 +73,14 @@ func (n *Node) streamConfig(replicas int) jetstream.StreamConfig {
 
 // openLog finds the stream, or makes it.
 func (n *Node) openLog(ctx context.Context) (log, error) {
+	release, ok := n.storage.hold()
+	if !ok {
+		return log{}, errors.New("JetStream is restarting")
+	}
+	defer release()
+	if err := n.openable(); err != nil {
+		return log{}, err
+	}
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return n.createLog(ctx)
