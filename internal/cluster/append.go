@@ -326,6 +326,9 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 			return
 		}
 		n.figures.appendRetries.Inc()
+		if denial := n.denials.current(time.Now()); denial != "" {
+			err = errors.New(denial)
+		}
 		n.appender.failed(err)
 		select {
 		case <-f.seen:

@@ -151,6 +151,32 @@ func TestWhatTheServersDontTakeIsRefused(t *testing.T) {
 	}
 }
 
+// limited is a NATS server whose one user may publish to some subjects only, and
+// a way to connect as that user.
+func limited(t *testing.T, allow ...string) *cluster.External {
+	t.Helper()
+	theirs := natsServer(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "peald", Password: "peald", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: allow},
+		}}}
+	})
+	return &cluster.External{URL: strings.Replace(theirs.ClientURL(), "nats://", "nats://peald:peald@", 1)}
+}
+
+// TestAMissingPermissionIsNamed has servers that let a node read the log and not
+// append to it.
+func TestAMissingPermissionIsNamed(t *testing.T) {
+	t.Parallel()
+	m := start(t, cluster.Config{
+		Name: "test", Replicas: 1, External: limited(t, "_INBOX.>", "$JS.API.>"), Logger: logger(t),
+	})
+	serving(t, m)
+	_, err := m.Publish(t.Context(), toAll("one"))
+	if err == nil || !strings.Contains(err.Error(), "deny a permission") || !strings.Contains(err.Error(), "test.entries") {
+		t.Errorf("a message that may not be appended gets %v, want the permission", err)
+	}
+}
+
 // TestWhyThereIsNoLogIsSaid has nodes that can't make one.
 func TestWhyThereIsNoLogIsSaid(t *testing.T) {
 	t.Parallel()
@@ -165,6 +191,12 @@ func TestWhyThereIsNoLogIsSaid(t *testing.T) {
 	theirs := natsServer(t)
 	waits(start(t, cluster.Config{Name: "test", External: &cluster.External{URL: theirs.ClientURL()}, Logger: logger(t)}),
 		"replicas > 1 not supported")
+	log, denied := new(pealdtest.Log), limited(t, "test.>", "_INBOX.>", "$JS.API.STREAM.INFO.test")
+	waits(start(t, cluster.Config{Name: "test", Replicas: 1, External: denied, Logger: loggingTo(log)}),
+		"deny a permission", "$JS.API.STREAM.CREATE.test")
+	if said := log.With("level=WARN", "permission denied", "$JS.API.STREAM.CREATE.test"); len(said) != 1 {
+		t.Errorf("want one warning of the permission, got\n%s", strings.Join(said, ""))
+	}
 	cfgs := configs(t, 3)
 	one, two := start(t, cfgs[0]), start(t, cfgs[1])
 	waits(one, "connected to 1 others", "all of cluster.peers must be there")

@@ -52,6 +52,7 @@ type Node struct {
 	doubt    *position // an entry that the stream's leader didn't have
 	doubted  time.Time // since when
 
+	denials   refusals // what the servers don't permit
 	gapFills  atomic.Int64
 	elsewhere func(broker.Audience) int // how many streams others have; nil where unknown
 
@@ -171,8 +172,11 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 			n.log.Info("connected to NATS again", "server", c.ConnectedServerName())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			// Entries that came faster than they were applied are read again.
-			if !errors.Is(err, nats.ErrSlowConsumer) {
+			switch {
+			case errors.Is(err, nats.ErrSlowConsumer): // what was not applied is read again
+			case errors.Is(err, nats.ErrPermissionViolation):
+				n.denied(err, time.Now())
+			default:
 				n.log.Warn("NATS", "error", err)
 			}
 		}),

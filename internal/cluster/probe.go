@@ -294,6 +294,8 @@ func (n *Node) explain(err error) string {
 			reason += ": " + why.Error()
 		}
 		return reason
+	case errors.Is(err, context.DeadlineExceeded) && n.denials.current(time.Now()) != "":
+		return n.denials.current(time.Now())
 	case errors.Is(err, context.DeadlineExceeded) && n.openEpoch() != "":
 		return "the log's leader doesn't answer"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &api) && api.ErrorCode == notAvailable:

@@ -54,7 +54,7 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	level := slog.LevelError
 	if addr, what, ok := refusal(text); ok {
 		level = slog.LevelDebug
-		l.refusals.note(addr, what, time.Now())
+		l.refusals.note(what+" ("+addr+")", time.Now())
 		if l.refusals.first(addr+" "+what, time.Now()) {
 			l.log.Warn(what, "addr", addr)
 		}

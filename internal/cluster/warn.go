@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // An operator is told of a trouble when it begins, and when it has passed, and
@@ -139,10 +141,20 @@ func (r *refusals) current(now time.Time) string {
 }
 
 // note has current describe a refusal.
-func (r *refusals) note(addr, what string, now time.Time) {
+func (r *refusals) note(what string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest, r.latestAt = what+" ("+addr+")", now
+	r.latest, r.latestAt = what, now
+}
+
+// denied notes what the servers don't permit the node to do. They drop such a
+// request, which then gets no answer.
+func (n *Node) denied(err error, now time.Time) {
+	_, what, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
+	n.denials.note("the NATS servers deny a permission: "+what, now)
+	if n.denials.first(what, now) {
+		n.log.Warn("permission denied by the NATS servers", "error", what)
+	}
 }
 
 // first says whether a refusal is the first one of its kind in a while.
