@@ -73,6 +73,17 @@ func (n *Node) ForgetEnd() {
 	n.marks.file = nil
 }
 
+// CloseMark closes the file that records the position in the log, so that writes
+// to it fail.
+func (n *Node) CloseMark(tb testing.TB) {
+	tb.Helper()
+	n.marks.mu.Lock()
+	defer n.marks.mu.Unlock()
+	if err := n.marks.file.Close(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // StopJetStream stops the JetStream of the node's own server, as that does itself
 // after some errors.
 func (n *Node) StopJetStream(tb testing.TB) {

@@ -224,30 +224,32 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known := m.record.Logs[m.key]
-	if m.file == nil || known.Epoch != epoch || entry <= known.Entry {
+	if known.Epoch != epoch || entry <= known.Entry {
 		return
 	}
 	m.record.Logs[m.key] = marked{epoch, entry, at.UnixNano()}
-	_ = m.rewrite() // which reports it
-}
-
-// again writes the record if the last attempt has failed, and returns why it
-// fails now.
-func (m *marks) again() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.file != nil && m.failed {
-		return m.rewrite()
+	if m.file == nil {
+		return
 	}
-	return nil
-}
-
-// rewrite writes the record, and reports that it can't be. The caller has m.mu.
-func (m *marks) rewrite() error {
 	err := m.write()
 	if m.failed = err != nil; m.failed {
 		m.storage.report(fmt.Sprintf("recording the position in the log: %v", err), false)
 	}
+}
+
+// again writes the record to a new file if the last attempt has failed, and
+// returns why it fails now.
+func (m *marks) again() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.failed {
+		return nil
+	}
+	if m.file != nil {
+		_ = m.file.Close()
+	}
+	err := m.create()
+	m.failed = err != nil
 	return err
 }
 

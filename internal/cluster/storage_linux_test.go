@@ -199,6 +199,33 @@ func TestADiskThatTakesNoWrites(t *testing.T) {
 	})
 }
 
+// TestAPositionThatIsNotRecorded has a node alone fail to record how far its log was
+// used: it takes nothing more until it can.
+func TestAPositionThatIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
+	cfg.Logger = loggingTo(log)
+	m := start(t, cfg)
+	serving(t, m)
+	var all acknowledged
+	must(t, all.publish(t, m, "one"))
+	m.CloseMark(t)
+	must(t, all.publish(t, m, "two"))
+	eventually(t, func() bool { return len(log.With("event log can be written again")) > 0 }, func() string {
+		return "the position is not recorded:\n" + log.String()
+	})
+	if said := log.With("level=ERROR"); len(said) != 1 || !strings.Contains(said[0], "recording the position in the log") {
+		t.Errorf("want one error, got\n%s", strings.Join(said, ""))
+	}
+	m.kill(t)
+
+	m = start(t, cfg)
+	serving(t, m)
+	must(t, all.publish(t, m, "three"))
+	m.connect(t, broker.Subscription{LastEventID: all.ids[0]}).gets(t, all.data[1:]...)
+	all.distinct(t)
+}
+
 // TestJetStreamThatStopsIsRestarted has the JetStream of a node alone stop, as it
 // does after some errors.
 func TestJetStreamThatStopsIsRestarted(t *testing.T) {
