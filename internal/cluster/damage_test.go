@@ -1,10 +1,12 @@
 package cluster_test
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,25 +18,95 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// damages are what happens to a file while its node is down.
-var damages = map[string]func(t *testing.T, path string){
-	"removed": func(t *testing.T, path string) { t.Helper(); must(t, os.Remove(path)) },
-	"emptied": func(t *testing.T, path string) { t.Helper(); must(t, os.Truncate(path, 0)) },
-	"cut in half": func(t *testing.T, path string) {
+// damages are what happens to a file while its node is down. They report false
+// where it can't happen to the file.
+var damages = map[string]func(t *testing.T, file damaged) bool{
+	"removed": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Remove(file.path)); return true },
+	"emptied": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Truncate(file.path, 0)); return true },
+	"cut in half": func(t *testing.T, file damaged) bool {
 		t.Helper()
-		info, err := os.Stat(path)
+		info, err := os.Stat(file.path)
 		must(t, err)
-		must(t, os.Truncate(path, info.Size()/2))
+		must(t, os.Truncate(file.path, info.Size()/2))
+		return true
 	},
-	"flipped": func(t *testing.T, path string) {
+	"flipped": func(t *testing.T, file damaged) bool {
 		t.Helper()
-		data, err := os.ReadFile(path)
+		data, err := os.ReadFile(file.path)
 		must(t, err)
 		for i := len(data) / 2; i < len(data)/2+8 && i < len(data); i++ {
 			data[i] ^= 0xff
 		}
-		must(t, os.WriteFile(path, data, 0o600))
+		must(t, os.WriteFile(file.path, data, 0o600))
+		return true
 	},
+	"of an older backup": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.older) },
+	"of another cluster": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.another) },
+}
+
+// damaged is a file that something happens to.
+type damaged struct {
+	path string
+	// older and another are directories that have such a file: of an older
+	// backup of the node, and of a node of another cluster.
+	older, another string
+	kind           string // the file's name in any such directory, as kindOf has it
+}
+
+// varying matches what differs between nodes and runs in a file's name.
+var varying = regexp.MustCompile(`snap\.\d+\.\d+|\d+\.blk|S-R\dF-\w+`)
+
+// kindOf is the name of a file, from the node's directory, without what differs
+// between nodes and runs.
+func kindOf(file string) string {
+	return varying.ReplaceAllStringFunc(file, func(part string) string {
+		switch {
+		case strings.HasPrefix(part, "snap"):
+			return "snap"
+		case strings.HasSuffix(part, ".blk"):
+			return "blk"
+		default:
+			return "group"
+		}
+	})
+}
+
+// ofKind returns the first file of a kind in a directory; empty if there is none.
+func ofKind(t *testing.T, dir, kind string) string {
+	t.Helper()
+	files := filesOf(t, dir)
+	i := slices.IndexFunc(files, func(f string) bool { return kindOf(f) == kind })
+	if i < 0 {
+		return ""
+	}
+	return filepath.Join(dir, files[i])
+}
+
+// replace puts a file of the same kind out of another directory in the place of
+// one. It reports whether there is one with other content.
+func replace(t *testing.T, file damaged, dir string) bool {
+	t.Helper()
+	other := ofKind(t, dir, file.kind)
+	if other == "" {
+		return false
+	}
+	data, err := os.ReadFile(other)
+	must(t, err)
+	had, err := os.ReadFile(file.path)
+	must(t, err)
+	if bytes.Equal(data, had) {
+		return false
+	}
+	must(t, os.WriteFile(file.path, data, 0o600))
+	return true
+}
+
+// namesFile holds that a node refuses to start with one line that names a file.
+func namesFile(t *testing.T, err error, path string) {
+	t.Helper()
+	if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("the node refuses to start with %q, want one line that names %s", err, path)
+	}
 }
 
 // filesOf are the files under a directory, from there.
@@ -58,17 +130,22 @@ func TestADamagedFile(t *testing.T) {
 	filled := func(t *testing.T) (cfg cluster.Config, ids map[string]string) {
 		t.Helper()
 		cfg, ids = configs(t, 1)[0], make(map[string]string)
-		m := start(t, cfg)
-		serving(t, m)
-		for i := range published {
-			data := fmt.Sprintf("old %d %s", i, strings.Repeat("x", 1000))
-			ids[m.publish(t, toAll(data)).ID] = data
+		for run := range 2 {
+			m := start(t, cfg)
+			serving(t, m)
+			for i := range published {
+				data := fmt.Sprintf("old %d %s", run*published+i, strings.Repeat("x", 1000))
+				ids[m.publish(t, toAll(data)).ID] = data
+			}
+			m.end(t)
+			if run == 0 {
+				copyDir(t, cfg.Embedded.Dir, cfg.Embedded.Dir+".older")
+			}
 		}
-		m.end(t)
 		return cfg, ids
 	}
-	cfg, _ := filled(t)
-	files := filesOf(t, cfg.Embedded.Dir)
+	another, _ := filled(t)
+	files := filesOf(t, another.Embedded.Dir)
 	for _, need := range []string{"name", "mark", "1.blk", "meta.inf"} {
 		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == need }) {
 			t.Fatalf("no %s among %q", need, files)
@@ -79,21 +156,15 @@ func TestADamagedFile(t *testing.T) {
 			t.Run(file+"/"+damage, func(t *testing.T) {
 				t.Parallel()
 				cfg, ids := filled(t)
-				path := filepath.Join(cfg.Embedded.Dir, file)
-				do(t, path)
-				refusing := broker.New(brokerConfig())
-				n, err := cluster.Start(cfg, refusing)
-				if err == nil {
-					n.Close()
+				path := ofKind(t, cfg.Embedded.Dir, kindOf(file))
+				if !do(t, damaged{path, cfg.Embedded.Dir + ".older", another.Embedded.Dir, kindOf(file)}) {
+					t.Skip("it is the same file")
 				}
-				refusing.Close()
+				m, err := tryStart(t, cfg, brokerConfig())
 				if err != nil {
-					if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
-						t.Errorf("the node refuses to start with %q, want one line that names %s", err, path)
-					}
+					namesFile(t, err, path)
 					return
 				}
-				m := start(t, cfg)
 				serving(t, m)
 				for i := range 2 * published {
 					data := fmt.Sprint("new ", i)
@@ -104,7 +175,7 @@ func TestADamagedFile(t *testing.T) {
 				for id, data := range ids {
 					var place int
 					_, _ = fmt.Sscanf(data, "old %d", &place)
-					want := published - 1 - place + 2*published
+					want := 2*published - 1 - place + 2*published
 					c := m.connect(t, broker.Subscription{LastEventID: id})
 					eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client gets nothing" })
 					if strings.Contains(c.data()[0], `"reason":`) {

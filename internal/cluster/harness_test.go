@@ -91,11 +91,21 @@ func start(tb testing.TB, cfg cluster.Config) *member {
 // startOn starts a node over a broker that is configured so.
 func startOn(tb testing.TB, cfg cluster.Config, of broker.Config) *member {
 	tb.Helper()
+	m, err := tryStart(tb, cfg, of)
+	if err != nil {
+		tb.Fatalf("start a node: %v", err)
+	}
+	return m
+}
+
+// tryStart starts a node that may refuse to start.
+func tryStart(tb testing.TB, cfg cluster.Config, of broker.Config) (*member, error) {
+	tb.Helper()
 	m := &member{cfg: cfg, broker: broker.New(of), done: make(chan struct{})}
 	var err error
 	if m.Node, err = cluster.Start(cfg, m.broker); err != nil {
 		m.broker.Close()
-		tb.Fatalf("start a node: %v", err)
+		return nil, err
 	}
 	var ctx context.Context
 	ctx, m.stop = context.WithCancel(context.Background())
@@ -104,7 +114,7 @@ func startOn(tb testing.TB, cfg cluster.Config, of broker.Config) *member {
 		m.err = m.Run(ctx, nil)
 	}()
 	tb.Cleanup(func() { m.end(tb) })
-	return m
+	return m, nil
 }
 
 // end has a node leave its cluster. To end it again does nothing.

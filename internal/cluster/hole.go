@@ -58,7 +58,7 @@ func (r *reader) missing(ctx context.Context) error {
 	}
 	behind := r.follows
 	if behind == 0 {
-		if behind, err = n.readableFrom(ctx, r.next+1, found.last); err != nil {
+		if behind, err = r.readableFrom(ctx, r.next+1, found.last); err != nil {
 			return err
 		}
 	}
@@ -93,13 +93,13 @@ func (s *skipped) from(l log) uint64 {
 
 // readableFrom returns the first entry from one on, up to another, that can be
 // read; or what follows them if none can.
-func (n *Node) readableFrom(ctx context.Context, first, last uint64) (uint64, error) {
+func (r *reader) readableFrom(ctx context.Context, first, last uint64) (uint64, error) {
 	if first > last {
 		return last + 1, nil
 	}
 	bad, good, step := first-1, uint64(0), uint64(1)
 	for at := first; good == 0; at = min(bad+step, last) {
-		found, err := n.firstBehind(ctx, at)
+		found, err := r.firstBehind(ctx, at)
 		switch {
 		case err == nil:
 			good = found
@@ -113,7 +113,7 @@ func (n *Node) readableFrom(ctx context.Context, first, last uint64) (uint64, er
 	}
 	for bad+1 < good {
 		at := bad + (good-bad)/2
-		found, err := n.firstBehind(ctx, at)
+		found, err := r.firstBehind(ctx, at)
 		switch {
 		case err == nil && found >= good:
 			good = at
@@ -131,11 +131,12 @@ func (n *Node) readableFrom(ctx context.Context, first, last uint64) (uint64, er
 	return good, nil
 }
 
-// firstBehind returns the first entry from seq on that a replica has.
-func (n *Node) firstBehind(ctx context.Context, seq uint64) (uint64, error) {
+// firstBehind returns the first entry from seq on that a replica has. An entry of
+// another log counts as missing.
+func (r *reader) firstBehind(ctx context.Context, seq uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, fillFor)
 	defer cancel()
-	entries, err := jetstreamext.GetBatch(ctx, n.js, n.cfg.Name, 1, jetstreamext.GetBatchSeq(seq))
+	entries, err := jetstreamext.GetBatch(ctx, r.node.js, r.node.cfg.Name, 1, jetstreamext.GetBatchSeq(seq))
 	if err != nil {
 		return 0, err
 	}
@@ -145,6 +146,9 @@ func (n *Node) firstBehind(ctx context.Context, seq uint64) (uint64, error) {
 		}
 		if err != nil {
 			return 0, err
+		}
+		if r.foreign(entry.Sequence, entry.Data) {
+			return 0, errNotThere
 		}
 		return entry.Sequence, nil
 	}

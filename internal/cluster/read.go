@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
 	"github.com/peald/peald/internal/broker"
 )
 
@@ -127,8 +126,8 @@ func (r *reader) take(ctx context.Context, msg *nats.Msg) error {
 		r.node.log.Warn("something else is published where the log's entries are", "subject", msg.Subject, "error", err)
 		return nil
 	}
-	if batch, err := decodeBatch(msg.Data); err == nil && !r.log.accepts(batch.GetEpoch(), seq) {
-		r.reject(seq, batch) // it may not even be in this log
+	if r.foreign(seq, msg.Data) {
+		r.reject(seq, msg.Data) // it may not even be in this log
 		return nil
 	}
 	if seq > r.next {
@@ -199,6 +198,12 @@ func (r *reader) fillSome(ctx context.Context) error {
 			r.follows = entry.Sequence
 			return errNotThere
 		}
+		if r.foreign(entry.Sequence, entry.Data) {
+			if err := r.replaced(asking, entry); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := r.apply(ctx, entry.Sequence, entry.Time, entry.Data); err != nil {
 			return err
 		}
@@ -226,7 +231,7 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	}
 	own := batch.GetIncarnation() == n.appender.incarnation
 	if !r.log.accepts(batch.GetEpoch(), seq) {
-		r.reject(seq, batch)
+		r.reject(seq, data)
 		if own {
 			n.appender.giveUp(batch.GetNumber(), &broker.UnavailableError{Reason: "the event log has begun a new epoch meanwhile; the message was not published"})
 		}
@@ -262,10 +267,35 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	return nil
 }
 
+// foreign reports whether an entry is of another log.
+func (r *reader) foreign(seq uint64, data []byte) bool {
+	batch, err := decodeBatch(data)
+	return err == nil && !r.log.accepts(batch.GetEpoch(), seq)
+}
+
+// replaced is called with a foreign entry that is read from a replica. Its files
+// may be another log's: others have the entry then that belongs there, and a node
+// alone has lost it, since nobody else appends to its log.
+func (r *reader) replaced(ctx context.Context, is *jetstream.RawStreamMsg) error {
+	n := r.node
+	if n.alone() && is.Sequence <= r.log.last {
+		return errNotThere
+	}
+	if r.log.replicas > 1 {
+		entry, err := n.askForEntry(ctx, is.Sequence)
+		if err != nil {
+			return err
+		}
+		return r.apply(ctx, entry.seq, entry.at, entry.data)
+	}
+	return r.apply(ctx, is.Sequence, is.Time, is.Data)
+}
+
 // reject leaves out a batch of another log: one that a cluster of the same name
 // has appended or published here.
-func (r *reader) reject(seq uint64, batch *clusterv1.Batch) {
-	if r.rejected == batch.GetEpoch() {
+func (r *reader) reject(seq uint64, data []byte) {
+	batch, err := decodeBatch(data)
+	if err != nil || r.rejected == batch.GetEpoch() {
 		return
 	}
 	r.rejected = batch.GetEpoch()
