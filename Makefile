@@ -84,6 +84,7 @@ drain: ## End a daemon that holds 10,000 streams, and see that they end evenly a
 .PHONY: soak-cluster
 soak-cluster: ## Let nodes of a cluster die, stall and restart for ten minutes, under 500 messages a second to 3,000 clients; NODES=5 for five
 	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
+	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestADamagedFileOfAReplica$$' ./internal/cluster
 
 .PHONY: bench
 bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"google.golang.org/protobuf/proto"
 
 	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
@@ -91,4 +93,21 @@ func (n *Node) StopJetStream(tb testing.TB) {
 	if err := n.server.ShutdownJetStream(); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// Replica describes the node's own replica of the log.
+func (n *Node) Replica(tb testing.TB) string {
+	tb.Helper()
+	info, err := n.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, account := range info.AccountDetails {
+		for _, stream := range account.Streams {
+			if stream.Name == n.cfg.Name {
+				return fmt.Sprintf("%d to %d, %d entries, %d bytes", stream.State.FirstSeq, stream.State.LastSeq, stream.State.Msgs, stream.State.Bytes)
+			}
+		}
+	}
+	return "nothing"
 }

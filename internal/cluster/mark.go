@@ -51,6 +51,8 @@ type marks struct {
 
 // record is the content of the file, as JSON after a checksum.
 type record struct {
+	// Node is the node's name; empty in records of versions that left it out.
+	Node string `json:"node,omitempty"`
 	// Last is the key of the log that was used last.
 	Last string `json:"last"`
 	// Logs are the logs that were used, by key.
@@ -108,6 +110,21 @@ func (m *marks) read(synced bool) (doubt string) {
 		return "the machine has failed, and with cluster.sync off the disk may lack what was acknowledged last"
 	}
 	return ""
+}
+
+// nodeName returns the node's name of the earlier run; empty where it is not
+// known.
+func (m *marks) nodeName() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.record.Node
+}
+
+// setNodeName has the node's name recorded with the log that is opened next.
+func (m *marks) setNodeName(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.record.Node = name
 }
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }

@@ -119,15 +119,16 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 // and returns how to connect.
 func (n *Node) reach() (options []nats.Option, err error) {
 	if own := n.cfg.Embedded; own != nil {
-		if n.name, err = nodeName(own.Dir); err != nil {
+		n.storage = newStorage(own.Dir)
+		n.marks = readMarks(own.Dir, own.Sync, n.storage, n.log)
+		if n.name, err = nodeName(own.Dir, n.marks, n.log); err != nil {
 			return nil, err
 		}
-		n.storage = newStorage(own.Dir)
 		if err := n.storage.try(storageRoom); err != nil {
 			// JetStream may recover nothing; of several nodes, it can from others.
 			n.storage.report(err.Error(), len(own.Peers) == 0)
 		}
-		n.marks = readMarks(own.Dir, own.Sync, n.storage, n.log)
+		n.marks.setNodeName(n.name)
 		if n.server, err = startServer(n.cfg.Name, n.name, *own, n.storage, n.log); err != nil {
 			return nil, err
 		}

@@ -2,16 +2,13 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -69,6 +66,9 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 		if err := s.joinCluster(cluster, options); err != nil {
 			return nil, err
 		}
+		if err := setDamagedAside(options.StoreDir, log); err != nil {
+			return nil, err
+		}
 	}
 	options.CustomClientAuthentication = inside{s}
 	s.options = options.Clone()
@@ -82,6 +82,11 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 			s.stop()
 		}
 	}()
+	select {
+	case err := <-s.fatal:
+		return nil, err // no goroutine of the server's waits to be routed
+	default:
+	}
 	if !s.alone {
 		// A server that listens to no clients never gets as far as routes by
 		// itself: they wait for the clients' port to be known.
@@ -208,40 +213,4 @@ func (s *embeddedServer) stop() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-}
-
-// nodeName is the name that a node has in its directory, made when it is first
-// asked for: other nodes know it by that, and what is on its disk is its own.
-func nodeName(dir string) (string, error) {
-	const mode = 0o700
-	if err := os.MkdirAll(dir, mode); err != nil {
-		return "", fmt.Errorf("the directory of the cluster's log: %w", err)
-	}
-	file := filepath.Join(dir, "name")
-	name, err := os.ReadFile(file) //nolint:gosec // the operator names its directory
-	if err == nil {
-		if text := strings.TrimSpace(string(name)); text != "" && !strings.ContainsAny(text, " \t\n.*>/\\") {
-			return text, nil
-		}
-		return "", fmt.Errorf("%s: %q is no name of a node", file, name)
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("the node's name: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "node"
-	}
-	host = strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" \t.*>/\\", r) {
-			return '-'
-		}
-		return r
-	}, host)
-	made := host + "-" + strings.ToLower(rand.Text()[:6])
-	const private = 0o600
-	if err := os.WriteFile(file, []byte(made+"\n"), private); err != nil {
-		return "", fmt.Errorf("the node's name: %w", err)
-	}
-	return made, nil
 }
