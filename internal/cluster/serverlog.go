@@ -56,7 +56,11 @@ func (l *serverLog) Errorf(format string, v ...any) {
 		level = slog.LevelDebug
 		l.refusals.note(what+" ("+addr+")", time.Now())
 		if l.refusals.first(addr+" "+what, time.Now()) {
-			l.log.Warn(what, "addr", addr)
+			report := slog.LevelWarn
+			if what == sameName {
+				report = slog.LevelError // events may be lost
+			}
+			l.log.Log(context.Background(), report, what, "addr", addr)
 		}
 	}
 	if cause, ok := writeError(text); ok {

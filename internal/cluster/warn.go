@@ -174,6 +174,9 @@ func (r *refusals) first(which string, now time.Time) bool {
 	return !known || now.Sub(before) > refusedAnew
 }
 
+// sameName is what is likely where a node has the name of one that connects.
+const sameName = "another node has this node's name: one of them runs on a copy of the other's cluster.dir"
+
 // refusal is what the server's words say of a connection between nodes that was
 // refused: at which address, and what is likely. Of one that came, the port
 // tells nothing.
@@ -187,6 +190,8 @@ func refusal(text string) (addr, what string, ok bool) {
 		return "", "", false
 	}
 	switch {
+	case strings.Contains(said, "duplicate name"):
+		return host, sameName, true
 	case strings.Contains(said, "Authorization Violation"):
 		return addr, "another node refuses this one: it has another cluster.secret, or none, most likely", true
 	case strings.Contains(said, "authentication error"):

@@ -102,11 +102,13 @@ type Directory struct {
 	hello     bool         // others are to say that they are there
 	said      *pealv1.Node // the standing that was announced last
 	in        chan *nats.Msg
-	pages     string // where pages are sent to
+	pages     string               // where pages are sent to
+	replaced  map[uint64]time.Time // when another daemon of its name took an incarnation's place
 
 	mu     sync.RWMutex
-	nodes  map[uint64]*node // the others, by incarnation
-	change chan struct{}    // closed and made anew when a node comes, is lost or leaves
+	nodes  map[uint64]*node  // the others, by incarnation
+	twins  map[string]*twins // by name
+	change chan struct{}     // closed and made anew when a node comes, is lost or leaves
 }
 
 // node is what is known of another daemon. It is written by Run, under
@@ -134,6 +136,8 @@ func New(cfg Config) *Directory {
 		incarnation: rand.Uint64(),
 		changes:     cfg.Broker.Changes(),
 		nodes:       make(map[uint64]*node),
+		twins:       make(map[string]*twins),
+		replaced:    make(map[uint64]time.Time),
 		change:      make(chan struct{}),
 		hello:       true,
 	}
@@ -276,12 +280,20 @@ func (d *Directory) welcome(a *presencev1.Announcement, now time.Time) *node {
 	for _, other := range d.nodes {
 		if other.name == n.name {
 			d.forget(other) // it was started anew
+			d.replaced[other.incarnation] = now
 		}
 	}
+	_, again := d.replaced[n.incarnation]
+	delete(d.replaced, n.incarnation)
 	d.mu.Lock()
 	d.nodes[n.incarnation] = n
 	d.changed()
 	d.mu.Unlock()
+
+	if again {
+		d.cameBack(n.name, now)
+		return n
+	}
 	d.log.Info("a node has joined the cluster", "node", n.name)
 	return n
 }
@@ -304,6 +316,7 @@ func (d *Directory) changed() {
 func (d *Directory) look(now time.Time) {
 	late := d.looked.Add(changesEvery)
 	d.looked = now
+	d.forgetReplaced(now)
 	if now.Sub(late) > announceEvery {
 		return // it was this daemon that stood still, and what others said waits to be heard
 	}
@@ -363,6 +376,8 @@ func (d *Directory) Nodes() []*pealv1.Node {
 		if n.lost {
 			is.State, is.Reason = pealv1.NodeState_NODE_STATE_LOST, "it is not heard of"
 			is.Connections, is.Users, is.Leader, is.Quorum = 0, 0, false, false
+		} else if d.twins[n.name].are(now) {
+			is.Reason = "two nodes have this name: end the one that runs on a copy of the other's cluster.dir"
 		}
 		nodes = append(nodes, is)
 	}

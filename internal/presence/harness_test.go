@@ -66,6 +66,12 @@ func (m *member) standing() presence.Standing {
 
 func join(tb testing.TB, s *server.Server, name string, answers presence.Answerer) *member {
 	tb.Helper()
+	return joinLogging(tb, s, name, answers, slog.New(slog.NewTextHandler(tb.Output(), nil)).With("on", name))
+}
+
+// joinLogging starts a daemon that logs to log.
+func joinLogging(tb testing.TB, s *server.Server, name string, answers presence.Answerer, log *slog.Logger) *member {
+	tb.Helper()
 	conn, err := nats.Connect("", nats.InProcessServer(s), nats.Name(name))
 	if err != nil {
 		tb.Fatal(err)
@@ -78,7 +84,7 @@ func join(tb testing.TB, s *server.Server, name string, answers presence.Answere
 	m.Directory = presence.New(presence.Config{
 		Conn: conn, Cluster: "test", Node: name, Broker: m.broker,
 		Standing: m.standing,
-		Logger:   slog.New(slog.NewTextHandler(tb.Output(), nil)).With("on", name),
+		Logger:   log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -2435,7 +2435,7 @@ type Node struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How it is.
 	State NodeState `protobuf:"varint,2,opt,name=state,proto3,enum=peal.v1.NodeState" json:"state,omitempty"`
-	// Why it is not serving; empty where it is.
+	// Why it is not serving, or what else is wrong with it; empty otherwise.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The daemon that answers is this one.
 	Answering bool `protobuf:"varint,4,opt,name=answering,proto3" json:"answering,omitempty"`
