@@ -194,6 +194,8 @@ func refusal(text string) (addr, what string, ok bool) {
 		return host, sameName, true
 	case strings.Contains(said, "Authorization Violation"):
 		return addr, "another node refuses this one: it has another cluster.secret, or none, most likely", true
+	case strings.HasSuffix(said, "authentication error"): // without a user: what came was no greeting of a node
+		return host, "another node is refused: it has cluster.tls, which this one hasn't, most likely", true
 	case strings.Contains(said, "authentication error"):
 		return host, "another node is refused: it has another cluster.secret, or none, most likely", true
 	case strings.Contains(said, "cluster name"):
