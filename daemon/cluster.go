@@ -99,7 +99,7 @@ func (p *parts) newMember(cfg Config) (*member, error) {
 			is := node.Standing()
 			return presence.Standing{
 				Serving: is.Serving, Reason: is.Reason, Version: p.opts.Version, StartedAt: started,
-				Leader: is.Leader, Replica: is.Replica, Quorum: is.Quorum,
+				Leader: is.Leader, Replica: is.Replica, Broken: is.Broken, Quorum: is.Quorum,
 				AppliedEntry: int64(is.Applied), LagEntries: int64(is.Lag), GapFills: is.GapFills,
 				Members: is.Members,
 			}

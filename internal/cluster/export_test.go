@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"google.golang.org/protobuf/proto"
 
 	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
@@ -98,16 +97,16 @@ func (n *Node) StopJetStream(tb testing.TB) {
 // Replica describes the node's own replica of the log.
 func (n *Node) Replica(tb testing.TB) string {
 	tb.Helper()
-	info, err := n.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, account := range info.AccountDetails {
-		for _, stream := range account.Streams {
-			if stream.Name == n.cfg.Name {
-				return fmt.Sprintf("%d to %d, %d entries, %d bytes", stream.State.FirstSeq, stream.State.LastSeq, stream.State.Msgs, stream.State.Bytes)
-			}
-		}
+	if has := n.server.holds(n.cfg.Name); has != nil {
+		return fmt.Sprintf("%d to %d, %d entries", has.first, has.last, has.entries)
 	}
 	return "nothing"
+}
+
+// StopReplica has the node's server stop its JetStream.
+func (n *Node) StopReplica(tb testing.TB) {
+	tb.Helper()
+	if err := n.server.DisableJetStream(); err != nil {
+		tb.Fatal(err)
+	}
 }

@@ -44,6 +44,7 @@ type Node struct {
 	// The prober's own.
 
 	worries worries
+	replica replicaCheck
 
 	memberNames map[string]string // names of members that were not heard of, by id
 	askedNames  time.Time         // when they were asked for last

@@ -36,6 +36,8 @@ type state struct {
 	leader   string
 	replicas int
 	members  []Member
+	sound    bool     // the node's replica of the log is sound
+	replica  string   // what is wrong with it; empty if nothing is, or it holds none
 	counted  []string // nodes that the cluster counts; nil where it counts none
 }
 
@@ -156,6 +158,7 @@ func (n *Node) probe(ctx context.Context) {
 		return
 	}
 	silent, trouble := n.inspect(info)
+	n.checkReplica(info, time.Now())
 	n.mu.Lock()
 	same := found.epoch == n.state.epoch
 	n.state.trouble = trouble

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,9 +14,12 @@ type Standing struct {
 	// not.
 	Serving bool
 	Reason  string
-	// Leader and Replica say whether the node leads the log, and holds a
-	// replica of it.
+	// Leader and Replica report whether the node leads the log, and holds a
+	// replica of it that is sound.
 	Leader, Replica bool
+	// Broken is what is wrong with the replica; empty if nothing is, or the node
+	// holds none.
+	Broken string
 	// Quorum says whether the log's leader has answered lately, and enough
 	// replicas follow it.
 	Quorum bool
@@ -41,7 +43,8 @@ func (n *Node) Standing() Standing {
 		Serving:  s.serving,
 		Reason:   s.reason,
 		Leader:   s.leader == n.name,
-		Replica:  slices.ContainsFunc(s.members, func(m Member) bool { return m.Name == n.name }),
+		Replica:  s.sound,
+		Broken:   s.replica,
 		Quorum:   time.Since(s.quorum) < replicaSilence,
 		Applied:  applied,
 		Lag:      max(s.known, applied) - applied,

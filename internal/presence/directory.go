@@ -63,6 +63,9 @@ type Standing struct {
 	// Version is its own, and StartedAt when it started.
 	Version   string
 	StartedAt time.Time
+	// Broken is what is wrong with its replica of the cluster's log; empty if
+	// nothing is, or it holds none.
+	Broken string
 	// Leader and Replica say what it is to the cluster's log, and Quorum
 	// whether it knows of a leader that enough replicas follow.
 	Leader, Replica, Quorum bool
@@ -412,6 +415,9 @@ func (d *Directory) describe(is Standing) *pealv1.Node {
 		n.State, n.Reason = pealv1.NodeState_NODE_STATE_DRAINING, "it ends its streams"
 	case is.Serving:
 		n.State, n.Reason = pealv1.NodeState_NODE_STATE_SERVING, ""
+		if is.Broken != "" {
+			n.Reason = "its replica of the cluster's log is broken: " + is.Broken
+		}
 	}
 	return n
 }

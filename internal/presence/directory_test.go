@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -268,4 +269,21 @@ func TestAnErrorReplyIsNotWaitedFor(t *testing.T) {
 	if err != nil || !slices.Equal(failed, []string{"b"}) {
 		t.Errorf("failed are %q, %v, want b", failed, err)
 	}
+}
+
+func TestABrokenReplicaIsAnnounced(t *testing.T) {
+	t.Parallel()
+	a, b, _ := three(t)
+	reason := func() string {
+		for _, n := range a.Nodes() {
+			if n.GetName() == "b" && n.GetState() == pealv1.NodeState_NODE_STATE_SERVING {
+				return n.GetReason()
+			}
+		}
+		return ""
+	}
+	b.broken.Store(true)
+	eventually(t, func() bool { return strings.HasSuffix(reason(), "broken: it holds nothing") }, "the broken replica isn't announced: %v", a.Nodes())
+	b.broken.Store(false)
+	eventually(t, func() bool { return reason() == "" }, "the replica is still announced as broken: %v", a.Nodes())
 }

@@ -54,12 +54,16 @@ type member struct {
 	kill   func() // from one moment to the other
 
 	counted atomic.Pointer[[]string] // the cluster's members
+	broken  atomic.Bool              // its replica of the log
 }
 
 func (m *member) standing() presence.Standing {
 	is := presence.Standing{Serving: true, Version: "of tests"}
 	if counted := m.counted.Load(); counted != nil {
 		is.Members = *counted
+	}
+	if m.broken.Load() {
+		is.Broken = "it holds nothing"
 	}
 	return is
 }

@@ -1,0 +1,60 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAReplicaIsJudgedByWhatItHolds(t *testing.T) {
+	t.Parallel()
+	follows := Member{Name: "a", Current: true, Silent: time.Second}
+	type moment struct {
+		after  time.Duration
+		is     Member
+		local  *extent
+		leader extent
+	}
+	whole := moment{0, follows, &extent{1, 10, 10}, extent{1, 10, 10}}
+	for name, test := range map[string]struct {
+		moments []moment
+		sound   bool
+		trouble string // part of it; empty for none
+	}{
+		"whole":        {moments: []moment{whole}, sound: true},
+		"a bit behind": {moments: []moment{whole, {time.Second, follows, &extent{1, 9, 9}, extent{1, 12, 12}}}, sound: true},
+		"being filled": {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {5 * time.Second, follows, &extent{1, 5, 5}, extent{1, 10, 10}}}},
+		"filled":       {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {5 * time.Second, follows, &extent{1, 11, 11}, extent{1, 11, 11}}}, sound: true},
+		"never filled": {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {20 * time.Second, follows, nil, extent{1, 11, 11}}}, trouble: "nothing"},
+		"stuck":        {moments: []moment{whole, {time.Second, follows, &extent{1, 10, 10}, extent{1, 12, 12}}, {20 * time.Second, follows, &extent{1, 10, 10}, extent{1, 12, 12}}}, trouble: "entry 10 of 12"},
+		"far behind and at it": {moments: []moment{
+			whole,
+			{time.Second, follows, &extent{1, 10, 10}, extent{1, 1000, 1000}},
+			{10 * time.Second, follows, &extent{1, 1000, 1000}, extent{1, 2000, 2000}},
+			{20 * time.Second, follows, &extent{1, 1500, 1500}, extent{1, 3000, 3000}},
+		}, sound: true},
+		"being filled for long": {moments: []moment{
+			{0, follows, nil, extent{1, 1000, 1000}},
+			{10 * time.Second, follows, &extent{1, 200, 200}, extent{1, 1000, 1000}},
+			{20 * time.Second, follows, &extent{1, 400, 400}, extent{1, 1000, 1000}},
+		}},
+		"with a hole":    {moments: []moment{{0, follows, &extent{1, 10, 9}, extent{1, 10, 10}}}, trouble: "9 entries"},
+		"other bounds":   {moments: []moment{whole, {time.Second, follows, &extent{2, 10, 9}, extent{1, 10, 10}}}, sound: true},
+		"not heard of":   {moments: []moment{whole, {time.Second, Member{Name: "a", Silent: time.Minute}, &extent{1, 10, 10}, extent{1, 10, 10}}}, trouble: "hear"},
+		"heard of again": {moments: []moment{whole, {time.Second, Member{Name: "a", Silent: time.Minute}, &extent{1, 10, 10}, extent{1, 10, 10}}, whole}, sound: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var check replicaCheck
+			start := time.Now()
+			var sound bool
+			var trouble string
+			for _, m := range test.moments {
+				sound, trouble = check.judge(start.Add(m.after), m.is, m.local, m.leader)
+			}
+			if sound != test.sound || (trouble == "") != (test.trouble == "") || !strings.Contains(trouble, test.trouble) {
+				t.Errorf("the replica is sound: %t, with the trouble %q; want %t and %q", sound, trouble, test.sound, test.trouble)
+			}
+		})
+	}
+}
