@@ -86,6 +86,7 @@ type Broker struct {
 	topics    topics
 	history   history
 	replies   replies
+	clock     logClock           // of a replica's log
 	barred    *btree.BTreeG[Bar] // users who are to stay away
 	watches   map[*Watch]struct{}
 	taps      map[*Tap]struct{}
@@ -167,7 +168,7 @@ func (b *Broker) keepBounds() {
 			return
 		case now := <-tick.C:
 			b.mu.Lock()
-			b.history.evict(now.UnixNano())
+			b.history.evict(b.logNow())
 			if !b.replica { // whose clock is the log's
 				b.replies.forget(now.UnixNano())
 			}

@@ -184,7 +184,7 @@ func (b *Broker) resume(st *Stream) {
 // find is the position of an event's id in the log, or why it is of no use
 // there. The caller has b.mu.
 func (b *Broker) find(id string) (seq uint64, reset string) {
-	b.history.evict(time.Now().UnixNano())
+	b.history.evict(b.logNow())
 	epoch, seq, err := parseID(id)
 	switch {
 	case err != nil || epoch != b.log.Load().epoch || seq > b.seq:

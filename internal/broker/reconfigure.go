@@ -1,9 +1,6 @@
 package broker
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "math/rand/v2"
 
 // Reconfigure has the broker go on by cfg, of which Shards counts for nothing:
 // there are as many as there were. Streams stay as they are. What waits for one
@@ -22,10 +19,9 @@ func (b *Broker) Reconfigure(cfg Config) {
 	b.cfg.Store(&cfg)
 	b.history.bounds = cfg.History
 	b.replies.window = cfg.IdempotencyWindow
-	now := time.Now().UnixNano()
-	b.history.evict(now)
+	b.history.evict(b.logNow())
 	if !b.replica {
-		b.replies.forget(now)
+		b.replies.forget(b.logNow())
 	}
 	for _, s := range b.shards {
 		s.post(item{kind: reconfigure})

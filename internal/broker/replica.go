@@ -65,6 +65,7 @@ func (b *Broker) Begin(epoch string, first uint64) {
 	b.history = newHistory(b.cfg.Load().History)
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
+	b.clock = logClock{}
 }
 
 // Apply gives a replica the next entry of its log, and queues it to its
@@ -94,9 +95,9 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 // Judge says what this replica knows now of the idempotency keys of messages, for
 // the entries that they are to become in the log of epoch.
 func (b *Broker) Judge(messages []*Message) (epoch string, verdicts []Verdict) {
-	now := time.Now().UnixNano()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := b.logNow()
 	verdicts = make([]Verdict, len(messages))
 	for i, m := range messages {
 		verdicts[i] = b.replies.judge(m, now)

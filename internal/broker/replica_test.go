@@ -245,3 +245,49 @@ func TestAClientThatIsAheadWaitsForTheReplica(t *testing.T) {
 		<-arrived
 	})
 }
+
+// A replica judges the ages of keys and events by the clock of its log, whatever
+// its own says.
+func TestAReplicaGoesByTheClockOfItsLog(t *testing.T) {
+	for name, ahead := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := config()
+				cfg.Replica, cfg.IdempotencyWindow = true, time.Minute
+				cfg.History = broker.History{MaxEvents: 100, MaxBytes: 1 << 20, MaxAge: 2 * time.Minute}
+				b := broker.New(cfg)
+				defer b.Close()
+				b.Begin("abc", 1)
+				b.Resume()
+				logs := time.Now().Add(-ahead) // the replica's own is ahead of it
+				b.SetClock(logs)
+				keyed := toAll("one")
+				keyed.IdempotencyKey = "key"
+				first := apply(t, b, 1, logs, toAll("zero"))
+				apply(t, b, 2, logs, keyed)
+				judged := func() uint64 {
+					_, verdicts := b.Judge([]*broker.Message{&keyed})
+					return verdicts[0].Repeats
+				}
+				resumes := func() bool {
+					c := connect(t, b, broker.Subscription{LastEventID: first.ID}, -1)
+					synctest.Wait()
+					return len(c.data()) == 1 && c.data()[0] == "one"
+				}
+
+				time.Sleep(50 * time.Second)
+				if judged() != 2 || !resumes() {
+					t.Errorf("after 50 s the key is of event %d, want 2, and a client resumes: %t", judged(), resumes())
+				}
+				time.Sleep(20 * time.Second)
+				if judged() != 0 || !resumes() {
+					t.Errorf("after 70 s the key is of event %d, want none, and a client resumes: %t", judged(), resumes())
+				}
+				time.Sleep(time.Minute)
+				if resumes() {
+					t.Error("after 130 s a client resumes, want no event older than 2 m")
+				}
+			})
+		})
+	}
+}

@@ -157,6 +157,7 @@ func (n *Node) probe(ctx context.Context) {
 		n.troubled(err.Error())
 		return
 	}
+	n.broker.SetClock(found.at)
 	silent, trouble := n.inspect(info)
 	n.checkReplica(info, time.Now())
 	n.mu.Lock()
@@ -371,6 +372,7 @@ func (n *Node) begin(l log) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.broker.Begin(l.epoch, l.first*eventsPerEntry)
+	n.broker.SetClock(l.at)
 	n.applied.Store(l.first - 1)
 	s := &n.state
 	s.epoch, s.first, s.known, s.target, s.since, s.caught, s.other = l.epoch, l.first, l.last, l.last, time.Now(), false, false

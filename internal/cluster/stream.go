@@ -37,6 +37,7 @@ const duplicates = 2 * time.Minute
 type log struct {
 	epoch, previous   string
 	base, first, last uint64
+	at                time.Time // by the leader's clock
 	replicas          int
 	marked            bool // made or taken over by a version that keeps marks
 }
@@ -166,7 +167,7 @@ func describe(info *jetstream.StreamInfo) (log, error) {
 	l := log{
 		epoch: epoch, previous: info.Config.Metadata[metaPrevious],
 		first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
-		replicas: info.Config.Replicas, marked: marked,
+		replicas: info.Config.Replicas, marked: marked, at: info.TimeStamp,
 	}
 	if marked {
 		var err error
