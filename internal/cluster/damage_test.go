@@ -18,30 +18,32 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// damages are what happens to a file while its node is down. They report false
-// where it can't happen to the file.
-var damages = map[string]func(t *testing.T, file damaged) bool{
-	"removed": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Remove(file.path)); return true },
-	"emptied": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Truncate(file.path, 0)); return true },
-	"cut in half": func(t *testing.T, file damaged) bool {
-		t.Helper()
-		info, err := os.Stat(file.path)
-		must(t, err)
-		must(t, os.Truncate(file.path, info.Size()/2))
-		return true
-	},
-	"flipped": func(t *testing.T, file damaged) bool {
-		t.Helper()
-		data, err := os.ReadFile(file.path)
-		must(t, err)
-		for i := len(data) / 2; i < len(data)/2+8 && i < len(data); i++ {
-			data[i] ^= 0xff
-		}
-		must(t, os.WriteFile(file.path, data, 0o600))
-		return true
-	},
-	"of an older backup": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.older) },
-	"of another cluster": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.another) },
+// damages returns what happens to a file while its node is down. Each reports
+// false where it can't happen to the file.
+func damages() map[string]func(t *testing.T, file damaged) bool {
+	return map[string]func(t *testing.T, file damaged) bool{
+		"removed": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Remove(file.path)); return true },
+		"emptied": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Truncate(file.path, 0)); return true },
+		"cut in half": func(t *testing.T, file damaged) bool {
+			t.Helper()
+			info, err := os.Stat(file.path)
+			must(t, err)
+			must(t, os.Truncate(file.path, info.Size()/2))
+			return true
+		},
+		"flipped": func(t *testing.T, file damaged) bool {
+			t.Helper()
+			data, err := os.ReadFile(file.path)
+			must(t, err)
+			for i := len(data) / 2; i < len(data)/2+8 && i < len(data); i++ {
+				data[i] ^= 0xff
+			}
+			must(t, os.WriteFile(file.path, data, 0o600))
+			return true
+		},
+		"of an older backup": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.older) },
+		"of another cluster": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.another) },
+	}
 }
 
 // damaged is a file that something happens to.
@@ -152,7 +154,7 @@ func TestADamagedFile(t *testing.T) {
 		}
 	}
 	for _, file := range files {
-		for damage, do := range damages {
+		for damage, do := range damages() {
 			t.Run(file+"/"+damage, func(t *testing.T) {
 				t.Parallel()
 				cfg, ids := filled(t)

@@ -93,11 +93,11 @@ func checkSnapshot(group string, data []byte) error {
 	}
 
 	peers := content[snapshotHeader:]
-	if have, want := len(peers), binary.LittleEndian.Uint32(content[snapshotHeader-4:]); uint64(want) > uint64(have) || want < peersHeader {
-		return fmt.Errorf("%d bytes of peers, of %d", want, have)
-	} else {
-		peers = peers[:want]
+	length := binary.LittleEndian.Uint32(content[snapshotHeader-4:])
+	if uint64(length) > uint64(len(peers)) || length < peersHeader {
+		return fmt.Errorf("%d bytes of peers, of %d", length, len(peers))
 	}
+	peers = peers[:length]
 	if want := binary.LittleEndian.Uint32(peers[4:]); uint64(want)*peerName > uint64(len(peers)-peersHeader) {
 		return fmt.Errorf("%d peers in %d bytes", want, len(peers))
 	}

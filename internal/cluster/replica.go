@@ -24,10 +24,10 @@ type replicaCheck struct {
 }
 
 // judge returns whether the replica is sound, and what is wrong with it if that
-// has lasted too long. is is the replica as the log's leader reports it, local
-// what it holds, which is nil for nothing, and leader what the leader held at a
-// moment before.
-func (c *replicaCheck) judge(now time.Time, is Member, local *extent, leader extent) (sound bool, trouble string) {
+// has lasted too long. The log's leader reports the replica as reported. What it
+// holds is local, which is nil for nothing, and the leader held as much as leader
+// a moment before.
+func (c *replicaCheck) judge(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
 	if c.since.IsZero() {
 		c.target, c.since, c.moved = leader.last, now, now
 	}
@@ -49,7 +49,7 @@ func (c *replicaCheck) judge(now time.Time, is Member, local *extent, leader ext
 	case local.first == leader.first && local.last == leader.last && local.entries != leader.entries:
 		c.whole = false
 		trouble = fmt.Sprintf("it holds %d entries, and the log has %d", local.entries, leader.entries)
-	case is.Silent >= replicaSilence:
+	case reported.Silent >= replicaSilence:
 		trouble = "the log's leader doesn't hear of it"
 	default:
 		c.whole, c.target, c.since, c.moved = true, leader.last, now, now

@@ -19,6 +19,8 @@ import (
 //
 // Each file is damaged in one way, and flipped too where the server can't check
 // it; with SOAK_CLUSTER each is damaged in all ways.
+//
+//nolint:tparallel // it is one cluster, whose files are damaged in turn
 func TestADamagedFileOfAReplica(t *testing.T) {
 	t.Parallel()
 	another := newVictim(t)
@@ -38,7 +40,7 @@ func TestADamagedFileOfAReplica(t *testing.T) {
 	v.restart(t)
 
 	v.victim().end(t)
-	names := slices.Sorted(maps.Keys(damages))
+	names := slices.Sorted(maps.Keys(damages()))
 	var kinds []string
 	for _, file := range filesOf(t, v.dir()) {
 		if kind := kindOf(file); !slices.Contains(kinds, kind) {
@@ -61,7 +63,7 @@ func TestADamagedFileOfAReplica(t *testing.T) {
 				if path == "" {
 					t.Skip("the node has no such file at the moment")
 				}
-				v.damage(t, damaged{path, older, another.dir(), kind}, damages[damage])
+				v.damage(t, damaged{path, older, another.dir(), kind}, damages()[damage])
 			})
 			if t.Failed() {
 				return // the cluster may be of no use any more

@@ -84,7 +84,8 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 	}()
 	select {
 	case err := <-s.fatal:
-		return nil, err // no goroutine of the server's waits to be routed
+		// No goroutine of the server's waits for routing to start.
+		return nil, fmt.Errorf("%w; its files are in %s, without which the node starts anew", err, filepath.Join(options.StoreDir, "jetstream"))
 	default:
 	}
 	if !s.alone {
