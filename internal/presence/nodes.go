@@ -11,6 +11,29 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
+// Standing is how a daemon is.
+type Standing struct {
+	// Serving says whether it takes streams, and Reason why not.
+	Serving bool
+	Reason  string
+	// Version is its own, and StartedAt when it started.
+	Version   string
+	StartedAt time.Time
+	// Broken is what is wrong with its replica of the cluster's log; empty if
+	// nothing is, or it holds none.
+	Broken string
+	// Leader and Replica say what it is to the cluster's log, and Quorum
+	// whether it knows of a leader that enough replicas follow.
+	Leader, Replica, Quorum bool
+	// AppliedEntry is the last entry of the log that it has taken in,
+	// LagEntries how many it has yet to take in, and GapFills how often it had
+	// to ask for what did not come by itself.
+	AppliedEntry, LagEntries, GapFills int64
+	// Members are the names of all daemons that the cluster counts, lost ones
+	// among them, in order; none where it counts none.
+	Members []string
+}
+
 // Nodes are all daemons of the cluster, this one, lost ones and members that
 // are not there among them, in order of name.
 func (d *Directory) Nodes() []*pealv1.Node {
