@@ -171,7 +171,7 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 		return Identity{}, ErrUnavailable
 	}
 	key := question(sha256.Sum256(body))
-	if a, ok := c.cache.Get(key); ok && time.Now().Before(a.until) {
+	if a, ok := c.cached(key); ok {
 		return a.id, a.err
 	}
 	c.mu.Lock()
@@ -184,6 +184,11 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 	// Whoever asks the same gets the same answer, so it is not the first one's
 	// to give up.
 	result := c.flight.DoChan(string(key[:]), func() (any, error) {
+		// Another flight may have landed since the cache was read.
+		if a, ok := c.cached(key); ok {
+			return a.id, a.err
+		}
+
 		return c.answer(key, body)
 	})
 	defer c.asking.Done()
@@ -195,6 +200,13 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 		c.asking.Go(func() { <-result })
 		return Identity{}, r.Context().Err()
 	}
+}
+
+// cached returns the answer to a question while it may be used.
+func (c *Callback) cached(key question) (answer, bool) {
+	a, ok := c.cache.Get(key)
+
+	return a, ok && time.Now().Before(a.until)
 }
 
 // ask leaves out of the query what tells one connection of a page from its
