@@ -1,18 +1,15 @@
-package browsertest_test
+package e2e_test
 
 import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"testing"
 
 	"github.com/peald/peald/internal/browsertest"
 )
 
-func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
-
-const form = `<!doctype html><meta charset="utf-8"><title>A form</title>
+const formPage = `<!doctype html><meta charset="utf-8"><title>A form</title>
 <p id="padding" style="height: 3000px"></p>
 <form id="form"><input id="name" value="old"><button>Send</button></form>
 <pre id="sent"></pre>
@@ -25,7 +22,7 @@ const form = `<!doctype html><meta charset="utf-8"><title>A form</title>
 
 // serve returns the address of a page whose policy forbids eval, as those of
 // the daemon do.
-func serve(t *testing.T, page string) string {
+func serveForm(t *testing.T, page string) string {
 	t.Helper()
 
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -38,10 +35,10 @@ func serve(t *testing.T, page string) string {
 	return server.URL
 }
 
-func TestInput(t *testing.T) {
+func TestBrowserInput(t *testing.T) {
 	t.Parallel()
 	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		tab := b.Open(t, serve(t, form))
+		tab := b.Open(t, serveForm(t, formPage))
 
 		tab.Fill(t, "#name", "Zoë <O'Neil> & ☀/?")
 		tab.Click(t, "button")
@@ -54,10 +51,10 @@ func TestInput(t *testing.T) {
 	})
 }
 
-func TestValues(t *testing.T) {
+func TestBrowserValues(t *testing.T) {
 	t.Parallel()
 	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		tab := b.Open(t, serve(t, `<body>`))
+		tab := b.Open(t, serveForm(t, `<body>`))
 
 		var got struct{ Text string }
 
@@ -85,10 +82,10 @@ func TestValues(t *testing.T) {
 	})
 }
 
-func TestTabs(t *testing.T) {
+func TestBrowserTabs(t *testing.T) {
 	t.Parallel()
 	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		address := serve(t, `<body>`)
+		address := serveForm(t, `<body>`)
 		one, other := b.Open(t, address+"/one"), b.Open(t, address+"/other")
 
 		one.Eval(t, `(document.cookie = "shared=yes", localStorage.setItem("shared", "yes"))`, nil)
@@ -112,7 +109,7 @@ func TestTabs(t *testing.T) {
 	})
 }
 
-func TestCertificates(t *testing.T) {
+func TestBrowserCertificates(t *testing.T) {
 	t.Parallel()
 
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
