@@ -25,9 +25,10 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// alertTests is a file of tests in promtool's form, as far as it is used here.
-// Promtool itself is no library, and what it stands on carries the clients of
-// all clouds; the rules' form, PromQL and templates are Prometheus' own here.
+// alertTests is a file of alert tests: the subset of promtool's format that
+// alerts_test.yml uses. Promtool isn't a library, and its packages depend on the
+// SDKs of several clouds. Rules, PromQL and templates are evaluated by
+// Prometheus's own packages.
 type alertTests struct {
 	RuleFiles          []string       `yaml:"rule_files"`
 	EvaluationInterval model.Duration `yaml:"evaluation_interval"`
@@ -47,7 +48,7 @@ type alertTest struct {
 	} `yaml:"alert_rule_test"`
 }
 
-// alert is one that fires.
+// alert is a firing alert.
 type alert struct {
 	Labels      map[string]string `yaml:"exp_labels"`
 	Annotations map[string]string `yaml:"exp_annotations"`
@@ -76,11 +77,11 @@ func alertRules(t *testing.T, path string) map[string]rulefmt.Rule {
 	return rules
 }
 
-func TestAlertsSayWhatToDo(t *testing.T) {
+func TestAlertsAreActionable(t *testing.T) {
 	for name, rule := range alertRules(t, "../prometheus/alerts.yml") {
 		if !strings.HasPrefix(name, "Peald") || rule.Annotations["summary"] == "" || len(rule.Annotations["description"]) < 80 ||
 			!slices.Contains([]string{"warning", "critical"}, rule.Labels["severity"]) {
-			t.Errorf("%s needs a severity, a summary, and a description that says what to do: %v %v", name, rule.Labels, rule.Annotations)
+			t.Errorf("%s needs a severity, a summary, and a description with the steps to take: %v %v", name, rule.Labels, rule.Annotations)
 		}
 	}
 }
@@ -112,7 +113,7 @@ func TestAlerts(t *testing.T) {
 		for _, expected := range test.AlertRuleTest {
 			rule, ok := rules[expected.Alertname]
 			if !ok {
-				t.Errorf("there is no alert %s", expected.Alertname)
+				t.Errorf("unknown alert %s", expected.Alertname)
 
 				continue
 			}
@@ -129,13 +130,13 @@ func TestAlerts(t *testing.T) {
 
 	for name := range rules {
 		if !fired[name] {
-			t.Errorf("no test has %s fire", name)
+			t.Errorf("%s fires in no test", name)
 		}
 	}
 }
 
-// alertsMatch says whether got are the alerts expected, with the annotations
-// that those name.
+// alertsMatch reports whether got contains exactly the expected alerts. Only the
+// annotations that an expected alert lists are compared.
 func alertsMatch(got, expected []alert) bool {
 	return len(got) == len(expected) && !slices.ContainsFunc(expected, func(want alert) bool {
 		return !slices.ContainsFunc(got, func(a alert) bool {
@@ -150,7 +151,7 @@ func alertsMatch(got, expected []alert) bool {
 	})
 }
 
-// inMemory is the series of a test.
+// inMemory holds the input series of a test.
 type inMemory []storage.Series
 
 func (test *alertTest) series(t *testing.T) inMemory {
@@ -209,7 +210,8 @@ func (s *seriesSet) At() storage.Series                { return s.at }
 func (s *seriesSet) Err() error                        { return nil }
 func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 
-// evaluation runs a rule as Prometheus does, from time 0 on.
+// evaluation evaluates a rule at a fixed interval from time 0, as Prometheus
+// does.
 type evaluation struct {
 	engine *promql.Engine
 	series inMemory
@@ -217,13 +219,13 @@ type evaluation struct {
 	every  time.Duration
 }
 
-// firing returns the alerts that fire at a time.
+// firing returns the alerts that are firing at the given time.
 func (e *evaluation) firing(t *testing.T, at time.Duration) []alert {
 	t.Helper()
 
 	var firing []alert
 
-	since := make(map[uint64]time.Duration) // when what is active became so
+	since := make(map[uint64]time.Duration) // when each alert became active
 
 	for now := time.Duration(0); now <= at; now += e.every {
 		active := make(map[uint64]time.Duration)
@@ -272,7 +274,7 @@ func (e *evaluation) query(t *testing.T, at time.Duration) promql.Vector {
 	return slices.Clone(vector)
 }
 
-// alert is what the rule makes of a sample.
+// alert returns the alert that the rule raises for a sample.
 func (e *evaluation) alert(t *testing.T, lset labels.Labels, value float64) alert {
 	t.Helper()
 
@@ -285,7 +287,7 @@ func (e *evaluation) alert(t *testing.T, lset labels.Labels, value float64) aler
 
 	for name, text := range e.rule.Annotations {
 		noQueries := func(context.Context, string, time.Time) (promql.Vector, error) {
-			return nil, fmt.Errorf("%s asks for more", name)
+			return nil, fmt.Errorf("%s runs a query", name)
 		}
 
 		expanded, err := template.NewTemplateExpander(t.Context(), definitions+text, name, data, 0, noQueries, nil, nil).Expand()
@@ -299,7 +301,7 @@ func (e *evaluation) alert(t *testing.T, lset labels.Labels, value float64) aler
 	return found
 }
 
-// sample is a value of a series; the methods are those of [chunks.Sample].
+// sample is a float sample. It implements [chunks.Sample].
 type sample struct {
 	at    int64 // milliseconds
 	value float64

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestAnyUser runs a node of a cluster as a container may have to: as a user
-// without a name and a home, who may write to nothing but a volume, and to that
-// only by a group.
+// TestAnyUser runs a cluster node under the restrictions of some container
+// platforms: its user has no name and no home directory, and can write only to
+// a volume, through a group.
 func TestAnyUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -29,18 +29,18 @@ func TestAnyUser(t *testing.T) {
 	programs := built(t)
 
 	for name, test := range map[string]struct {
-		owner  int // the volume's group
+		group  int // of the volume
 		groups []uint32
 	}{
-		"OpenShift":                      {user, []uint32{user}},
-		"any user of the image's volume": {0, nil},
+		"OpenShift":                         {user, []uint32{user}},
+		"any user, with the image's volume": {0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
 			daemon, volume := filepath.Join(folder, "peald"), filepath.Join(folder, "volume")
 
 			run(t, "cp", filepath.Join(programs, "peald"), daemon)
-			makeVolume(t, volume, test.owner)
+			makeVolume(t, volume, test.group)
 
 			cmd := exec.CommandContext(t.Context(), daemon, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
 				"--ready-file="+volume+"/ready.json", "--cluster.mode=embedded", "--cluster.dir="+volume+"/log")
@@ -64,18 +64,18 @@ func TestAnyUser(t *testing.T) {
 			}
 
 			if err := <-ended; err != nil {
-				t.Errorf("the daemon ended with %v", err)
+				t.Errorf("the daemon exited: %v", err)
 			}
 
 			if info, err := os.Stat(filepath.Join(volume, "log", "lock")); err != nil || info.Sys().(*syscall.Stat_t).Uid != user {
-				t.Errorf("the log isn't the user's: %v", err)
+				t.Errorf("the log's lock file doesn't belong to the user: %v", err)
 			}
 		})
 	}
 }
 
-// makeVolume makes a folder that the members of a group may write to. Others
-// may enter the folders above it.
+// makeVolume creates a directory that members of the group can write to, and
+// makes its parents accessible to every user.
 func makeVolume(t *testing.T, path string, group int) {
 	t.Helper()
 
@@ -91,22 +91,22 @@ func makeVolume(t *testing.T, path string, group int) {
 		t.Fatal(err)
 	}
 
-	for above := filepath.Dir(path); above != os.TempDir(); above = filepath.Dir(above) {
-		if err := os.Chmod(above, 0o755); err != nil {
+	for parent := filepath.Dir(path); parent != os.TempDir(); parent = filepath.Dir(parent) {
+		if err := os.Chmod(parent, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// broadcast publishes through the REST API of a daemon that writes this ready
-// file, as soon as the daemon is ready.
+// broadcast waits for the daemon's ready file and publishes a broadcast through
+// the REST API, retrying until it succeeds.
 func broadcast(t *testing.T, readyFile string, ended <-chan error) {
 	t.Helper()
 
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 
-	for late := time.After(2 * time.Minute); ; {
+	for deadline := time.After(2 * time.Minute); ; {
 		var addresses struct{ REST string }
 
 		if content, err := os.ReadFile(readyFile); err == nil && json.Unmarshal(content, &addresses) == nil {
@@ -123,9 +123,9 @@ func broadcast(t *testing.T, readyFile string, ended <-chan error) {
 		select {
 		case <-tick.C:
 		case err := <-ended:
-			t.Fatalf("the daemon has ended: %v", err)
-		case <-late:
-			t.Fatal("nothing can be published")
+			t.Fatalf("the daemon exited: %v", err)
+		case <-deadline:
+			t.Fatal("publishing still fails after 2 minutes")
 		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 
 const secretValues = "existingSecret: peald-secrets\n"
 
-// everything switches on all that is off by default.
+// everything enables every option that is off by default.
 const everything = secretValues + `
 config:
   sse:
@@ -52,15 +52,15 @@ topologySpreadConstraints: [{maxSkew: 1, topologyKey: h, whenUnsatisfiable: Sche
 priorityClassName: high
 `
 
-// cluster is what makes pods one.
+// cluster enables clustering.
 const cluster = secretValues + "cluster: {enabled: true}\n"
 
-func TestChartOnItsDefaults(t *testing.T) {
+func TestChartDefaults(t *testing.T) {
 	objects := chart(t, secretValues)
 
 	want := []string{"ConfigMap/peald", "Deployment/peald", "PodDisruptionBudget/peald", "Service/peald", "Service/peald-control"}
 	if got := slices.Sorted(maps.Keys(objects)); !slices.Equal(got, want) {
-		t.Errorf("the chart makes %q, want %q", got, want)
+		t.Errorf("rendered %q, want %q", got, want)
 	}
 
 	checkObjects(t, objects)
@@ -71,21 +71,21 @@ func TestChartWithEverything(t *testing.T) {
 
 	monitor := objects["ServiceMonitor/peald"].(*monitoringv1.ServiceMonitor)
 	if credentials := monitor.Spec.Endpoints[0].Authorization.Credentials; credentials.Name != "metrics" || credentials.Key != "token" {
-		t.Errorf("metrics are asked for with %v", credentials)
+		t.Errorf("the ServiceMonitor's credentials are %v, want the key token of the secret metrics", credentials)
 	}
 
 	checkObjects(t, objects)
 
 	for n, ingress := range objects["NetworkPolicy/peald"].(*networkingv1.NetworkPolicy).Spec.Ingress {
 		if len(ingress.From) != 1 {
-			t.Errorf("rule %d of the network policy lets in %v", n, ingress.From)
+			t.Errorf("rule %d of the network policy admits %v, want one peer", n, ingress.From)
 		}
 	}
 }
 
-func TestChartRefuses(t *testing.T) {
+func TestChartRejectsInvalidValues(t *testing.T) {
 	for values, want := range map[string]string{
-		"":                            "existingSecret is needed",
+		"":                            "existingSecret is required",
 		secretValues + "replica: 1":   "replica",
 		secretValues + "replicas: 2":  "share no streams",
 		secretValues + "replicas: -1": "replicas",
@@ -94,14 +94,14 @@ func TestChartRefuses(t *testing.T) {
 		secretValues + "serviceMonitor: {enabled: true}\nconfig: {control: {guard_metrics: true}}\n": "serviceMonitor.token.secret",
 		secretValues + "drainSeconds: x":                                                             "drainSeconds",
 	} {
-		if _, err := rendered(t, values); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("with %q: %v, want an error about %s", values, err, want)
+		if _, err := renderChart(t, values); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("values %q: %v, want an error that contains %q", values, err, want)
 		}
 	}
 }
 
-// checkObjects checks what goes beyond the form of single objects: that they fit
-// each other and the daemon.
+// checkObjects checks that the rendered objects are consistent with each other
+// and with the daemon.
 func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 	t.Helper()
 
@@ -113,35 +113,35 @@ func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 		ports[port.Name] = port.ContainerPort
 	}
 
-	selects := func(what string, selector map[string]string) {
+	checkSelector := func(what string, selector map[string]string) {
 		if len(selector) == 0 || !labels.SelectorFromSet(selector).Matches(labels.Set(template.Labels)) {
-			t.Errorf("%s selects %v, and pods have %v", what, selector, template.Labels)
+			t.Errorf("%s selects %v; pods are labeled %v", what, selector, template.Labels)
 		}
 	}
-	named := func(what string, port intstr.IntOrString) {
+	checkPort := func(what string, port intstr.IntOrString) {
 		if _, ok := ports[port.StrVal]; !ok {
-			t.Errorf("%s names port %s, and pods have %v", what, port.String(), ports)
+			t.Errorf("%s refers to port %s; the pods' ports are %v", what, port.String(), ports)
 		}
 	}
 
-	selects("what makes pods", selector.MatchLabels)
+	checkSelector("the workload", selector.MatchLabels)
 
 	for name, object := range objects {
 		switch o := object.(type) {
 		case *corev1.Service:
-			selects(name, o.Spec.Selector)
+			checkSelector(name, o.Spec.Selector)
 
 			for _, port := range o.Spec.Ports {
-				named(name, port.TargetPort)
+				checkPort(name, port.TargetPort)
 			}
 		case *policyv1.PodDisruptionBudget:
-			selects(name, o.Spec.Selector.MatchLabels)
+			checkSelector(name, o.Spec.Selector.MatchLabels)
 		case *networkingv1.NetworkPolicy:
-			selects(name, o.Spec.PodSelector.MatchLabels)
+			checkSelector(name, o.Spec.PodSelector.MatchLabels)
 
 			for _, ingress := range o.Spec.Ingress {
 				for _, port := range ingress.Ports {
-					named(name, *port.Port)
+					checkPort(name, *port.Port)
 				}
 			}
 		}
@@ -151,7 +151,7 @@ func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 		"/readyz": container.ReadinessProbe, "/healthz": container.LivenessProbe,
 	} {
 		if probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != "rest" {
-			t.Errorf("a probe asks %s of port %s, want %s of rest", probe.HTTPGet.Path, probe.HTTPGet.Port.String(), path)
+			t.Errorf("a probe requests %s on port %s, want %s on rest", probe.HTTPGet.Path, probe.HTTPGet.Port.String(), path)
 		}
 	}
 
@@ -159,11 +159,11 @@ func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 		Drain struct{ Timeout metav1.Duration }
 	}
 
-	text := daemonsFile(t, objects, &file)
+	text := daemonConfig(t, objects, &file)
 
 	sleep := container.Lifecycle.PreStop.Sleep.Seconds
 	if grace := *template.Spec.TerminationGracePeriodSeconds; float64(grace) <= float64(sleep)+file.Drain.Timeout.Seconds() {
-		t.Errorf("a pod is killed after %d s: it sleeps for %d, and drains for %s", grace, sleep, file.Drain.Timeout.Duration)
+		t.Errorf("the grace period is %d s, want more than the preStop sleep of %d s plus the drain timeout of %s", grace, sleep, file.Drain.Timeout.Duration)
 	}
 
 	variables := []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}
@@ -171,19 +171,19 @@ func checkObjects(t *testing.T, objects map[string]runtime.Object) {
 		variables = append(variables, "PEALD_CLUSTER_SECRET=0123456789abcdef")
 	}
 
-	if out, err := effective(t, built(t), variables, text); err != nil {
+	if out, err := effectiveConfig(t, built(t), variables, text); err != nil {
 		t.Errorf("peald config: %v\n%s", err, out)
 	}
 }
 
-// pods is what pods are made from, and how they are found again.
+// pods returns the pod template and the selector of the workload.
 func pods(t *testing.T, objects map[string]runtime.Object) (corev1.PodTemplateSpec, *metav1.LabelSelector) {
 	t.Helper()
 
 	switch o := objects["Deployment/peald"].(type) {
 	case *appsv1.Deployment:
 		if _, ok := objects["StatefulSet/peald"]; ok {
-			t.Error("there are two kinds of pods")
+			t.Error("the chart renders both a Deployment and a StatefulSet")
 		}
 
 		return o.Spec.Template, o.Spec.Selector
@@ -194,21 +194,21 @@ func pods(t *testing.T, objects map[string]runtime.Object) (corev1.PodTemplateSp
 	}
 }
 
-// daemonsFile reads the daemon's configuration into a struct, and returns its
-// text.
-func daemonsFile(t *testing.T, objects map[string]runtime.Object, into any) string {
+// daemonConfig decodes the daemon's configuration file into a struct and returns
+// its text.
+func daemonConfig(t *testing.T, objects map[string]runtime.Object, into any) string {
 	t.Helper()
 
 	text := objects["ConfigMap/peald"].(*corev1.ConfigMap).Data["peald.yaml"]
 	if err := yaml.Unmarshal([]byte(text), into); err != nil {
-		t.Fatalf("the daemon's file: %v\n%s", err, text)
+		t.Fatalf("invalid peald.yaml: %v\n%s", err, text)
 	}
 
 	return text
 }
 
-// chart is the chart's objects with values, as Kubernetes reads them, by kind
-// and name. A field that it doesn't know, or that is there twice, ends the test.
+// chart renders the chart with values and returns its objects, decoded as
+// Kubernetes does, by "Kind/name". Unknown and duplicate fields fail the test.
 func chart(t *testing.T, values string, apis ...string) map[string]runtime.Object {
 	t.Helper()
 
@@ -223,7 +223,7 @@ func chart(t *testing.T, values string, apis ...string) map[string]runtime.Objec
 
 	decoder := serializer.NewCodecFactory(known, serializer.EnableStrict).UniversalDeserializer()
 
-	manifests, err := rendered(t, values, apis...)
+	manifests, err := renderChart(t, values, apis...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,9 +248,9 @@ func chart(t *testing.T, values string, apis ...string) map[string]runtime.Objec
 	return objects
 }
 
-// rendered is what Helm makes of the chart, by file, in a cluster that has these
-// APIs besides those of Kubernetes.
-func rendered(t *testing.T, values string, apis ...string) (map[string]string, error) {
+// renderChart renders the chart with Helm and returns the manifests by file. The
+// Kubernetes cluster offers the given APIs in addition to the default ones.
+func renderChart(t *testing.T, values string, apis ...string) (map[string]string, error) {
 	t.Helper()
 
 	loaded, err := loader.Load("../helm/peald")

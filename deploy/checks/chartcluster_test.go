@@ -15,31 +15,31 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-func TestChartOfACluster(t *testing.T) {
+func TestClusterChart(t *testing.T) {
 	objects := chart(t, cluster)
 
 	want := []string{
 		"ConfigMap/peald", "PodDisruptionBudget/peald", "Service/peald", "Service/peald-control", "Service/peald-peers", "StatefulSet/peald",
 	}
 	if got := slices.Sorted(maps.Keys(objects)); !slices.Equal(got, want) {
-		t.Errorf("the chart makes %q, want %q", got, want)
+		t.Errorf("rendered %q, want %q", got, want)
 	}
 
 	checkObjects(t, objects)
 	checkNodes(t, objects)
 
 	if replicas := objects["StatefulSet/peald"].(*appsv1.StatefulSet).Spec.Replicas; replicas == nil || *replicas != 3 {
-		t.Errorf("there are %v nodes, want 3", replicas)
+		t.Errorf("%v replicas, want 3", replicas)
 	}
 
-	// Pods that know no secret don't start, rather than let in whoever comes.
-	out, err := effective(t, built(t), []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}, daemonsFile(t, objects, &struct{}{}))
+	// Without a secret, pods must fail to start instead of accepting any peer.
+	out, err := effectiveConfig(t, built(t), []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}, daemonConfig(t, objects, &struct{}{}))
 	if err == nil || !strings.Contains(out, "cluster.secret") {
 		t.Errorf("without PEALD_CLUSTER_SECRET: %v\n%s", err, out)
 	}
 }
 
-func TestChartOfAClusterWithEverything(t *testing.T) {
+func TestClusterChartWithEverything(t *testing.T) {
 	objects := chart(t, everything+`
 cluster:
   enabled: true
@@ -54,25 +54,25 @@ cluster:
 
 	set := objects["StatefulSet/peald"].(*appsv1.StatefulSet)
 	if set.Spec.Replicas != nil {
-		t.Errorf("%d nodes are asked for, and an autoscaler decides", *set.Spec.Replicas)
+		t.Errorf("replicas is %d, want none because an autoscaler sets it", *set.Spec.Replicas)
 	}
 
 	if claim := set.Spec.VolumeClaimTemplates[0].Spec; *claim.StorageClassName != "fast" || claim.Resources.Requests.Storage().String() != "20Gi" {
-		t.Errorf("disks are %v", claim)
+		t.Errorf("the volume claim is %v, want 20Gi of fast", claim)
 	}
 
 	scaler := objects["HorizontalPodAutoscaler/peald"].(*autoscalingv2.HorizontalPodAutoscaler).Spec
 	if scaler.ScaleTargetRef.Kind != "StatefulSet" || scaler.ScaleTargetRef.Name != set.Name || *scaler.MinReplicas != 5 || scaler.MaxReplicas != 12 {
-		t.Errorf("the autoscaler: %+v", scaler)
+		t.Errorf("the autoscaler is %+v", scaler)
 	}
 
 	metric := scaler.Metrics[0].Pods
 	if _, ok := scrape(t)[metric.Metric.Name]; !ok || metric.Target.AverageValue.Value() != 2_000_000 {
-		t.Errorf("the autoscaler looks at %+v", metric)
+		t.Errorf("the autoscaler's metric is %+v", metric)
 	}
 
 	if policy := scaler.Behavior.ScaleDown.SelectPolicy; policy == nil || *policy != autoscalingv2.DisabledPolicySelect {
-		t.Errorf("the autoscaler takes nodes away: %v", policy)
+		t.Errorf("the autoscaler may scale down: %v", policy)
 	}
 
 	for _, ingress := range objects["NetworkPolicy/peald"].(*networkingv1.NetworkPolicy).Spec.Ingress {
@@ -82,35 +82,37 @@ cluster:
 
 		from := ingress.From
 		if len(from) != 1 || from[0].NamespaceSelector != nil || !maps.Equal(from[0].PodSelector.MatchLabels, set.Spec.Selector.MatchLabels) {
-			t.Errorf("%v get to nodes' port for each other", from)
+			t.Errorf("%v may connect to the peers port, want only the nodes' pods", from)
 		}
 	}
 }
 
-// TestChartOnServersOfOthers has pods of which none has anything to keep.
-func TestChartOnServersOfOthers(t *testing.T) {
+// TestChartWithExternalNATS renders nodes of an external NATS cluster, which are
+// stateless and therefore a Deployment.
+func TestChartWithExternalNATS(t *testing.T) {
 	objects := chart(t, secretValues+`
 replicas: 4
 config: {cluster: {mode: nats}}
 `)
 
 	if replicas := objects["Deployment/peald"].(*appsv1.Deployment).Spec.Replicas; *replicas != 4 {
-		t.Errorf("there are %d pods, want 4", *replicas)
+		t.Errorf("%d replicas, want 4", *replicas)
 	}
 
 	variables := []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123", "PEALD_CLUSTER_URL=nats://nats:4222"}
-	if out, err := effective(t, built(t), variables, daemonsFile(t, objects, &struct{}{})); err != nil {
+	if out, err := effectiveConfig(t, built(t), variables, daemonConfig(t, objects, &struct{}{})); err != nil {
 		t.Errorf("peald config: %v\n%s", err, out)
 	}
 }
 
-// checkNodes checks that nodes find each other, and keep what is theirs.
+// checkNodes checks that the nodes can find each other and that each keeps its
+// log on a volume of its own.
 func checkNodes(t *testing.T, objects map[string]runtime.Object) {
 	t.Helper()
 
 	set := objects["StatefulSet/peald"].(*appsv1.StatefulSet)
 	if set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement {
-		t.Error("a node waits for the one before it to be ready, which it is not by itself")
+		t.Error("pods are started one by one: the first one can't become ready without a quorum")
 	}
 
 	var file struct {
@@ -125,17 +127,17 @@ func checkNodes(t *testing.T, objects map[string]runtime.Object) {
 		}
 	}
 
-	daemonsFile(t, objects, &file)
+	daemonConfig(t, objects, &file)
 
 	name, port, err := net.SplitHostPort(file.Cluster.Peers[0])
 	if err != nil || file.Cluster.Mode != "embedded" || file.Cluster.Addr != ":"+port {
-		t.Fatalf("%v: nodes are set up as %+v", err, file.Cluster)
+		t.Fatalf("%v: the nodes' configuration is %+v", err, file.Cluster)
 	}
 
-	// That the port is one of the pods' is checked with all services.
+	// checkObjects has checked that the pods have that port.
 	peers := objects["Service/"+name].(*corev1.Service)
 	if peers.Spec.ClusterIP != corev1.ClusterIPNone || !peers.Spec.PublishNotReadyAddresses || peers.Name != set.Spec.ServiceName {
-		t.Errorf("%s doesn't stand for all nodes: %+v", name, peers.Spec)
+		t.Errorf("%s doesn't resolve to all nodes: %+v", name, peers.Spec)
 	}
 
 	pod := set.Spec.Template.Spec
@@ -146,26 +148,26 @@ func checkNodes(t *testing.T, objects map[string]runtime.Object) {
 	}
 
 	if claim := set.Spec.VolumeClaimTemplates[0]; mounted[file.Cluster.Dir] != claim.Name {
-		t.Errorf("the log is in %s, and mounted are %v", file.Cluster.Dir, mounted)
+		t.Errorf("cluster.dir %s is not on the volume; mounts are %v", file.Cluster.Dir, mounted)
 	}
 
 	for _, path := range []string{file.Cluster.TLS.Cert, file.Cluster.TLS.Key, file.Cluster.TLS.CA} {
 		if folder, _, _ := strings.Cut(strings.TrimPrefix(path, "/etc/"), "/"); path != "" && mounted["/etc/"+folder] != "cluster-tls" {
-			t.Errorf("there is no %s: mounted are %v", path, mounted)
+			t.Errorf("%s is not mounted; mounts are %v", path, mounted)
 		}
 	}
 
 	for _, spread := range pod.TopologySpreadConstraints {
 		if spread.TopologyKey == corev1.LabelHostname && !maps.Equal(spread.LabelSelector.MatchLabels, set.Spec.Selector.MatchLabels) {
-			t.Errorf("%v are spread over machines", spread.LabelSelector)
+			t.Errorf("the topology spread constraint selects %v, want the nodes' pods", spread.LabelSelector)
 		}
 	}
 
 	if len(pod.TopologySpreadConstraints) == 0 {
-		t.Error("nodes may all be on one machine")
+		t.Error("all nodes may be scheduled on one machine")
 	}
 
 	if most := objects["PodDisruptionBudget/peald"].(*policyv1.PodDisruptionBudget).Spec.MaxUnavailable; most.IntValue() != 1 {
-		t.Errorf("%s nodes may be sent away together", most.String())
+		t.Errorf("%s nodes may be evicted at a time, want 1", most.String())
 	}
 }

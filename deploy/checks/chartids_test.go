@@ -7,25 +7,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestIDsOfThePlatform: OpenShift rejects pods that ask for ids of their own,
-// and runs the others under random ones.
-func TestIDsOfThePlatform(t *testing.T) {
+// TestPlatformIDs checks that pods leave their user and group IDs to platforms
+// that assign them: OpenShift rejects pods that request fixed ones.
+func TestPlatformIDs(t *testing.T) {
 	t.Parallel()
 
-	const alone, cluster = "existingSecret: s\n", "existingSecret: s\ncluster: {enabled: true}\n"
+	const single, cluster = "existingSecret: s\n", "existingSecret: s\ncluster: {enabled: true}\n"
 
 	for name, test := range map[string]struct {
 		values  string
 		apis    []string
 		isFixed bool
 	}{
-		"Kubernetes":           {alone, nil, true},
+		"Kubernetes":           {single, nil, true},
 		"Kubernetes, cluster":  {cluster, nil, true},
-		"by a value":           {alone + "platformIDs: true\n", nil, false},
+		"by a value":           {single + "platformIDs: true\n", nil, false},
 		"by a value, cluster":  {cluster + "platformIDs: true\n", nil, false},
-		"OpenShift":            {alone, []string{"security.openshift.io/v1"}, false},
+		"OpenShift":            {single, []string{"security.openshift.io/v1"}, false},
 		"OpenShift, cluster":   {cluster, []string{"security.openshift.io/v1"}, false},
-		"another API":          {alone, []string{"route.example.com/v1"}, true},
+		"another API":          {single, []string{"route.example.com/v1"}, true},
 		"another API, cluster": {cluster, []string{"route.example.com/v1"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,12 +43,12 @@ func TestIDsOfThePlatform(t *testing.T) {
 			}
 
 			if len(pods) != 1 {
-				t.Fatalf("%d kinds of pods are made, want 1", len(pods))
+				t.Fatalf("%d workloads, want 1", len(pods))
 			}
 
 			pod := pods[0].SecurityContext
 			if fixed := pod.RunAsUser != nil || pod.RunAsGroup != nil || pod.FSGroup != nil; fixed != test.isFixed {
-				t.Errorf("the pod has fixed ids: %t", fixed)
+				t.Errorf("the pod has fixed IDs: %t, want %t", fixed, test.isFixed)
 			}
 
 			if pod.RunAsNonRoot == nil || !*pod.RunAsNonRoot {
@@ -57,7 +57,7 @@ func TestIDsOfThePlatform(t *testing.T) {
 
 			for _, container := range pods[0].Containers {
 				if own := container.SecurityContext; own.RunAsUser != nil || own.RunAsGroup != nil {
-					t.Errorf("container %s has ids of its own", container.Name)
+					t.Errorf("container %s sets its own IDs", container.Name)
 				}
 			}
 		})

@@ -18,13 +18,13 @@ const (
 )
 
 func TestCompose(t *testing.T) {
-	found := composed(t, "../compose.yaml")
+	found := loadCompose(t, "../compose.yaml")
 	checkDaemon(t, found.Services["peald"], controlToken)
 	checkUpstreams(t, found, "peald:8080")
 }
 
-func TestComposeOfACluster(t *testing.T) {
-	found := composed(t, "../compose.cluster.yaml")
+func TestClusterCompose(t *testing.T) {
+	found := loadCompose(t, "../compose.cluster.yaml")
 	ports, volumes, upstreams := map[string]string{}, map[string]string{}, []string{}
 
 	for _, name := range []string{"peald-1", "peald-2", "peald-3"} {
@@ -32,14 +32,14 @@ func TestComposeOfACluster(t *testing.T) {
 		upstreams = append(upstreams, name+":8080")
 		variables := checkDaemon(t, node, controlToken, clusterSecret)
 
-		// Whoever gets to a node's port for others reads and publishes all.
-		if out, err := effective(t, built(t), append(variables, controlToken), ""); err == nil || !strings.Contains(out, "cluster.secret") {
-			t.Errorf("%s without a cluster's secret: %v\n%s", name, err, out)
+		// Anyone who can reach the peers port can read and publish everything.
+		if out, err := effectiveConfig(t, built(t), append(variables, controlToken), ""); err == nil || !strings.Contains(out, "cluster.secret") {
+			t.Errorf("%s without a cluster secret: %v\n%s", name, err, out)
 		}
 
 		for _, port := range node.Ports {
 			if other, taken := ports[port.Published]; taken {
-				t.Errorf("%s publishes port %s of %s", name, port.Published, other)
+				t.Errorf("%s publishes port %s, which %s already publishes", name, port.Published, other)
 			}
 
 			ports[port.Published] = name
@@ -47,27 +47,26 @@ func TestComposeOfACluster(t *testing.T) {
 
 		volume := node.Volumes[0]
 		if other, taken := volumes[volume.Source]; taken || volume.Type != "volume" || volume.Target != stateFolder {
-			t.Errorf("%s keeps its log at %+v, beside that of %q", name, volume, other)
+			t.Errorf("%s has volume %+v, want one at %s that isn't shared; %q uses the same source", name, volume, stateFolder, other)
 		}
 
 		volumes[volume.Source] = name
 
 		if dir := node.Environment["PEALD_CLUSTER_DIR"]; *dir != volume.Target {
-			t.Errorf("%s has its log in %s, and its volume at %s", name, *dir, volume.Target)
+			t.Errorf("%s: cluster.dir is %s, and the volume is mounted at %s", name, *dir, volume.Target)
 		}
 
 		peers, _, _ := strings.Cut(*node.Environment["PEALD_CLUSTER_PEERS"], ":")
 		if !slices.Contains(node.Networks[peers].Aliases, peers) {
-			t.Errorf("the name %s does not stand for %s", peers, name)
+			t.Errorf("the network alias %s doesn't include %s", peers, name)
 		}
 	}
 
 	checkUpstreams(t, found, strings.Join(upstreams, " "))
 }
 
-// composed is what compose makes of a file, with the secrets that are to be
-// filled in.
-func composed(t *testing.T, file string) *types.Project {
+// loadCompose loads a compose file with the example's secrets file.
+func loadCompose(t *testing.T, file string) *types.Project {
 	t.Helper()
 
 	env := write(t, "peald.env", read(t, "../peald.env.example"))
@@ -94,21 +93,22 @@ func composed(t *testing.T, file string) *types.Project {
 	return found
 }
 
-// checkDaemon checks that a daemon starts with the secrets alone that are asked
-// for, is reached by nobody beyond the machine, and has time to end. It returns
-// its variables.
+// checkDaemon checks that a daemon needs no more than the given secrets to
+// start, publishes ports only on the loopback interface, and has time to drain.
+// The first secret must be the control token. It returns the daemon's
+// environment variables without the secrets.
 func checkDaemon(t *testing.T, daemon types.ServiceConfig, secrets ...string) []string {
 	t.Helper()
 
 	for _, port := range daemon.Ports {
 		if port.HostIP != "127.0.0.1" {
-			t.Errorf("port %d of the control plane is published to %q", port.Target, port.HostIP)
+			t.Errorf("port %d of the control plane is published on %q, want 127.0.0.1", port.Target, port.HostIP)
 		}
 	}
 
 	const drain = 30 * time.Second // the default
 	if grace := time.Duration(*daemon.StopGracePeriod); grace <= drain {
-		t.Errorf("the daemon is killed after %s, and may take %s to end", grace, drain)
+		t.Errorf("the stop grace period is %s, want more than the drain timeout of %s", grace, drain)
 	}
 
 	var variables []string
@@ -120,26 +120,27 @@ func checkDaemon(t *testing.T, daemon types.ServiceConfig, secrets ...string) []
 	variables = slices.Clip(variables)
 	programs := built(t)
 
-	// The example's secrets are empty: nobody runs a control plane without.
-	if out, err := effective(t, programs, append(variables, secrets[1:]...), ""); err == nil || !strings.Contains(out, "control.tokens") {
-		t.Errorf("with no control token: %v\n%s", err, out)
+	// The example's secrets are empty, so that no control plane runs with a
+	// published token.
+	if out, err := effectiveConfig(t, programs, append(variables, secrets[1:]...), ""); err == nil || !strings.Contains(out, "control.tokens") {
+		t.Errorf("without a control token: %v\n%s", err, out)
 	}
 
-	if out, err := effective(t, programs, append(variables, secrets...), ""); err != nil {
+	if out, err := effectiveConfig(t, programs, append(variables, secrets...), ""); err != nil {
 		t.Errorf("with its secrets: %v\n%s", err, out)
 	}
 
 	return variables
 }
 
-// checkUpstreams checks that Caddy passes streams on to all daemons, as it
-// understands itself where it is installed.
+// checkUpstreams checks that Caddy proxies streams to all daemons. Where Caddy
+// is installed, it also adapts the Caddyfile.
 func checkUpstreams(t *testing.T, found *types.Project, want string) {
 	t.Helper()
 
 	upstream := found.Services["caddy"].Environment["EVENTS_UPSTREAM"]
 	if upstream == nil || *upstream != want {
-		t.Fatalf("Caddy passes streams on to %v, want %s", upstream, want)
+		t.Fatalf("Caddy's upstreams are %v, want %s", upstream, want)
 	}
 
 	cmd := exec.CommandContext(t.Context(), program(t, "caddy"), "adapt", "--adapter", "caddyfile", "--config", "../caddy/Caddyfile")
@@ -152,7 +153,7 @@ func checkUpstreams(t *testing.T, found *types.Project, want string) {
 
 	for address := range strings.FieldsSeq(want) {
 		if !strings.Contains(string(out), `"dial":"`+address+`"`) {
-			t.Errorf("Caddy does not dial %s: %s", address, out)
+			t.Errorf("Caddy doesn't dial %s: %s", address, out)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// dashboard is as much of Grafana's model as is looked at.
+// dashboard is the part of Grafana's dashboard model that the tests check.
 type dashboard struct {
 	UID        string  `json:"uid"`
 	Panels     []panel `json:"panels"`
@@ -62,9 +62,9 @@ func readDashboard(t *testing.T) dashboard {
 	return d
 }
 
-// TestDashboardIsWhole holds what Grafana would show as broken, and nobody sees
-// in JSON.
-func TestDashboardIsWhole(t *testing.T) {
+// TestDashboardIsValid checks for mistakes that Grafana would render as broken
+// panels.
+func TestDashboardIsValid(t *testing.T) {
 	d := readDashboard(t)
 
 	var variables []string
@@ -80,7 +80,7 @@ func TestDashboardIsWhole(t *testing.T) {
 
 	for i, p := range d.Panels {
 		if ids[p.ID] || p.ID == 0 {
-			t.Errorf("%s has the id %d of another panel", p.Title, p.ID)
+			t.Errorf("%s: ID %d is zero or used by another panel", p.Title, p.ID)
 		}
 
 		ids[p.ID] = true
@@ -88,7 +88,7 @@ func TestDashboardIsWhole(t *testing.T) {
 		for _, other := range d.Panels[:i] {
 			a, b := p.GridPos, other.GridPos
 			if a.X < b.X+b.W && b.X < a.X+a.W && a.Y < b.Y+b.H && b.Y < a.Y+a.H || a.X+a.W > 24 {
-				t.Errorf("%s lies over %s, or reaches out of the page", p.Title, other.Title)
+				t.Errorf("%s overlaps %s or exceeds the page's width", p.Title, other.Title)
 			}
 		}
 
@@ -98,16 +98,16 @@ func TestDashboardIsWhole(t *testing.T) {
 
 		for _, target := range p.Targets {
 			if target.Datasource.UID != "${datasource}" || p.Datasource.UID != "${datasource}" {
-				t.Errorf("%s asks another data source than the one chosen", p.Title)
+				t.Errorf("%s doesn't use the selected data source", p.Title)
 			}
 		}
 	}
 }
 
-// TestDashboardAndAlertsFitTheDaemon holds that every series that they ask for
-// is one of a daemon's, with the labels that they use, and that no metric of
-// peald's own is left out of the dashboard.
-func TestDashboardAndAlertsFitTheDaemon(t *testing.T) {
+// TestDashboardAndAlertsUseExistingMetrics checks that the daemon exports every
+// metric and label that the dashboard and the alerts use, and that the dashboard
+// shows every peald_ metric.
+func TestDashboardAndAlertsUseExistingMetrics(t *testing.T) {
 	families := scrape(t)
 	shown := make(map[string]bool)
 
@@ -118,7 +118,7 @@ func TestDashboardAndAlertsFitTheDaemon(t *testing.T) {
 				shown[name] = true
 
 				if !used["instance"] {
-					t.Errorf("%s shows %s of all instances, whichever is chosen", p.Title, name)
+					t.Errorf("%s: %s isn't filtered by the selected instance", p.Title, name)
 				}
 			}
 
@@ -143,7 +143,7 @@ func TestDashboardAndAlertsFitTheDaemon(t *testing.T) {
 	}
 }
 
-// usesOf are the metrics that a query asks for, by the families' names, and the
+// usesOf returns the metric families that a query selects, by name, and the
 // labels that it uses of each.
 func usesOf(t *testing.T, where, query string) map[string]map[string]bool {
 	t.Helper()
@@ -193,20 +193,20 @@ func usesOf(t *testing.T, where, query string) map[string]map[string]bool {
 	return uses
 }
 
-// legendLabels are those that a legend such as "{{instance}} {{shard}}" names.
+// legendLabels returns the labels in a legend such as "{{instance}} {{shard}}".
 func legendLabels(legend string) map[string]bool {
-	named := make(map[string]bool)
+	found := make(map[string]bool)
 
 	for _, part := range strings.Split(legend, "{{")[1:] {
 		label, _, _ := strings.Cut(part, "}}")
-		named[strings.TrimSpace(label)] = true
+		found[strings.TrimSpace(label)] = true
 	}
 
-	return named
+	return found
 }
 
-// checkUses holds that families have what is used of them. Prometheus itself
-// adds instance and job, and le stands for a histogram's buckets.
+// checkUses checks that the families have the labels that are used. Prometheus
+// itself adds instance and job; histograms also have le.
 func checkUses(t *testing.T, where string, uses map[string]map[string]bool, families map[string]*dto.MetricFamily) {
 	t.Helper()
 
@@ -217,7 +217,7 @@ func checkUses(t *testing.T, where string, uses map[string]map[string]bool, fami
 		}
 
 		if !ok {
-			t.Errorf("%s asks for %s, which a daemon doesn't have", where, name)
+			t.Errorf("%s uses the metric %s, which the daemon doesn't export", where, name)
 
 			continue
 		}
@@ -229,14 +229,14 @@ func checkUses(t *testing.T, where string, uses map[string]map[string]bool, fami
 
 		for label := range used {
 			if !has[label] {
-				t.Errorf("%s uses the label %s of %s, which has none", where, label, name)
+				t.Errorf("%s uses the label %s, which %s doesn't have", where, label, name)
 			}
 		}
 	}
 }
 
-// scrape builds the daemon, runs it as a cluster of one, so that it has all
-// metrics there are, and reads them.
+// scrape builds the daemon, runs it as a cluster of one node so that it exports
+// all its metrics, and returns them by name.
 func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 
@@ -261,7 +261,7 @@ func scrape(t *testing.T) map[string]*dto.MetricFamily {
 		_ = run.Wait()
 	}()
 
-	t.Cleanup(func() { <-ended }) // the context of the test has ended
+	t.Cleanup(func() { <-ended }) // the test's context has been canceled
 
 	var addresses struct{ Rest string }
 
@@ -272,7 +272,7 @@ func scrape(t *testing.T) map[string]*dto.MetricFamily {
 		select {
 		case <-tick.C:
 		case <-ended:
-			t.Fatal("the daemon has ended")
+			t.Fatal("the daemon exited")
 		}
 
 		if content, err := os.ReadFile(ready); err == nil {

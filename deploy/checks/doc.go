@@ -1,4 +1,4 @@
-// Package checks holds the tests of what lies in deploy/: units, images,
-// charts, packages and dashboards, each read by the library of the tool that
-// will read it. Those libraries are heavy, so they have a module of their own.
+// Package checks tests the files in deploy/: units, images, charts, packages,
+// alerts and dashboards. Each is read with the library of the tool that will
+// use it. Those libraries are heavy, so they are in a separate module.
 package checks

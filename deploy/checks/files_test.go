@@ -17,7 +17,7 @@ func read(t *testing.T, path string) string {
 	return string(content)
 }
 
-// write writes a file into a folder that goes with the test.
+// write creates a file in a temporary directory of the test and returns its path.
 func write(t *testing.T, name, content string) string {
 	t.Helper()
 

@@ -10,7 +10,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// stateFolder is where the image has room for a volume.
+// stateFolder is the image's mount point for a volume.
 const stateFolder = "/var/lib/peald"
 
 func TestDockerfile(t *testing.T) {
@@ -20,7 +20,7 @@ func TestDockerfile(t *testing.T) {
 	}
 
 	for _, warning := range file.Warnings {
-		t.Errorf("the parser warns: %s", warning.Short)
+		t.Errorf("parser warning: %s", warning.Short)
 	}
 
 	lint := linter.New(&linter.Config{
@@ -34,12 +34,12 @@ func TestDockerfile(t *testing.T) {
 
 	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../../go.mod"))
 	if builder := stages[0].BaseName; goVersion == nil || builder != "golang:"+goVersion[1] {
-		t.Errorf("the image is built by %s, and go.mod asks for %q", builder, goVersion)
+		t.Errorf("the image is built with %s, and go.mod requires %q", builder, goVersion)
 	}
 
 	last := stages[len(stages)-1]
 	if !strings.HasSuffix(last.BaseName, ":nonroot") {
-		t.Errorf("the image stands on %s, whose user is root", last.BaseName)
+		t.Errorf("the base image is %s, want one whose user is nonroot", last.BaseName)
 	}
 
 	programs := built(t)
@@ -54,14 +54,14 @@ func TestDockerfile(t *testing.T) {
 		if health, ok := command.(*instructions.HealthCheckCommand); ok {
 			test := health.Health.Test
 			if len(test) < 2 || test[0] != "CMD" || test[1] != "/usr/bin/pealctl" {
-				t.Fatalf("the health check is %q: without a shell it has to run /usr/bin/pealctl", test)
+				t.Fatalf("the health check is %q; the image has no shell, so it must run /usr/bin/pealctl", test)
 			}
 
-			understood(t, programs, test[2:])
+			checkUsage(t, programs, test[2:])
 		}
 	}
 
 	if !state {
-		t.Errorf("a volume at %s would be root's, and the daemon is nonroot, or any user of group 0", stateFolder)
+		t.Errorf("%s must be writable for nonroot and for any user in group 0", stateFolder)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestPackages builds the packages as a release does, by the part of its
-// configuration that is about them.
+// TestPackages builds the packages from the nfpms section of the release
+// configuration.
 func TestPackages(t *testing.T) {
 	const file = "../../.goreleaser.yaml"
 
@@ -33,17 +33,17 @@ func TestPackages(t *testing.T) {
 	}
 
 	programs := built(t)
-	repository := staged(t, programs)
+	repository := stageRelease(t, programs)
 	packaged := release.NFPMs[0]
 	formats := packaged["formats"].([]any)
 
-	// What goreleaser does with its own keys.
+	// Translate goreleaser's own keys, as it does itself.
 	packaged["name"], packaged["version"], packaged["arch"] = packaged["package_name"], "1.2.3", "amd64"
 	for _, key := range []string{"package_name", "formats", "bindir"} {
 		delete(packaged, key)
 	}
 
-	// A release takes its time to make packages small, which is no matter here.
+	// Fast compression instead of a release's small packages.
 	packaged["deb"] = map[string]any{"compression": "none"}
 	packaged["rpm"] = map[string]any{"compression": "zstd:fastest"}
 
@@ -82,12 +82,12 @@ func TestPackages(t *testing.T) {
 		}
 
 		if format == "deb" {
-			t.Run("deb", func(t *testing.T) { lookIntoDeb(t, content.String()) })
+			t.Run("deb", func(t *testing.T) { checkDeb(t, content.String()) })
 		}
 	}
 }
 
-func lookIntoDeb(t *testing.T, content string) {
+func checkDeb(t *testing.T, content string) {
 	t.Helper()
 
 	dpkg, deb, root := program(t, "dpkg-deb"), write(t, "peald.deb", content), t.TempDir()
@@ -109,16 +109,16 @@ func lookIntoDeb(t *testing.T, content string) {
 
 	const secret = 0o600
 	if info, err := os.Stat(root + "/etc/peald/peald.env"); err != nil || info.Mode().Perm() != secret {
-		t.Errorf("the file of secrets: %v, %v", info.Mode(), err)
+		t.Errorf("the secrets file: %v, %v", info.Mode(), err)
 	}
 
-	// What is installed runs on what is installed beside it, and an upgrade asks
-	// before it replaces what an operator changed.
+	// The installed daemon accepts the installed configuration, and an upgrade asks
+	// before it replaces files that an operator changed.
 	run(t, root+"/usr/bin/peald", "config", "--config", root+"/etc/peald/peald.yaml")
 
 	conffiles := strings.Fields(run(t, dpkg, "--info", deb, "conffiles"))
 	if want := []string{"/etc/peald/peald.env", "/etc/peald/peald.yaml"}; !slices.Equal(slices.Sorted(slices.Values(conffiles)), want) {
-		t.Errorf("dpkg keeps %q, want %q", conffiles, want)
+		t.Errorf("conffiles are %q, want %q", conffiles, want)
 	}
 
 	for _, script := range []string{"postinst", "prerm", "postrm"} {
@@ -126,9 +126,9 @@ func lookIntoDeb(t *testing.T, content string) {
 	}
 }
 
-// staged is a folder with all of the repository, and beside it what a release
-// generates before it packs.
-func staged(t *testing.T, programs string) string {
+// stageRelease creates a directory with the repository's packaged files and the
+// files that a release generates before it builds packages. It returns its path.
+func stageRelease(t *testing.T, programs string) string {
 	t.Helper()
 
 	folder := t.TempDir()
@@ -149,7 +149,7 @@ func staged(t *testing.T, programs string) string {
 		t.Fatal(err)
 	}
 
-	run(t, "go", append(goes(t, "test"), "-count=1", "-vet=off", "-run=^TestManPages$", "./cmd/peald", "./cmd/pealctl", "-man="+filepath.Join(bin, "man"))...)
+	run(t, "go", append(goArgs(t, "test"), "-count=1", "-vet=off", "-run=^TestManPages$", "./cmd/peald", "./cmd/pealctl", "-man="+filepath.Join(bin, "man"))...)
 
 	generated := map[string]string{"peald.yaml": run(t, filepath.Join(programs, "peald"), "config", "--defaults")}
 
@@ -168,7 +168,7 @@ func staged(t *testing.T, programs string) string {
 	return folder
 }
 
-// run returns what a program writes to its standard output.
+// run runs a program and returns its standard output. Failure ends the test.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// program is the path of a program that the test needs. Where it is missing the
-// test is skipped, but with CI set it fails.
+// program returns the path of an installed program. If it is missing, the test
+// is skipped, or fails if CI is true.
 func program(t *testing.T, name string) string {
 	t.Helper()
 

@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// binaries is a folder for what built builds, once for all tests.
+// binaries is the directory of the programs that built builds, once for all
+// tests.
 //
-//nolint:gochecknoglobals // It is filled once, by whichever test comes first.
+//nolint:gochecknoglobals // It is filled once, by the first test that needs it.
 var binaries struct {
 	folder string
 	built  bool
@@ -29,22 +30,22 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// built is a folder with peald and pealctl.
+// built returns a directory that contains peald and pealctl.
 func built(t *testing.T) string {
 	t.Helper()
 
 	if !binaries.built {
-		run(t, "go", append(goes(t, "build"), "-ldflags=-s -w", "-o", binaries.folder, "./cmd/peald", "./cmd/pealctl")...)
+		run(t, "go", append(goArgs(t, "build"), "-ldflags=-s -w", "-o", binaries.folder, "./cmd/peald", "./cmd/pealctl")...)
 		binaries.built = true
 	}
 
 	return binaries.folder
 }
 
-// goes is a command line of go in the module around this one, with the race
-// detector where there is one: then nothing is compiled that the tests there
-// don't need too.
-func goes(t *testing.T, command string) []string {
+// goArgs returns the arguments for a go command in the main module. They enable
+// the race detector where it is available, so that the packages compiled for the
+// main module's tests are reused.
+func goArgs(t *testing.T, command string) []string {
 	t.Helper()
 
 	args := []string{"-C", "../..", command}
@@ -55,9 +56,10 @@ func goes(t *testing.T, command string) []string {
 	return args
 }
 
-// effective runs "peald config" with variables and, where it is not empty, a
-// configuration file. Its error is what the daemon would refuse to start for.
-func effective(t *testing.T, programs string, env []string, file string) (string, error) {
+// effectiveConfig runs "peald config" with environment variables and, unless
+// file is empty, a configuration file of that content. It returns the output.
+// It fails whenever the daemon would refuse to start.
+func effectiveConfig(t *testing.T, programs string, env []string, file string) (string, error) {
 	t.Helper()
 
 	args := []string{"config"}
@@ -72,8 +74,8 @@ func effective(t *testing.T, programs string, env []string, file string) (string
 	return string(out), err
 }
 
-// understood fails if pealctl doesn't know a command line.
-func understood(t *testing.T, programs string, args []string) {
+// checkUsage fails the test if pealctl rejects its arguments.
+func checkUsage(t *testing.T, programs string, args []string) {
 	t.Helper()
 
 	const statusUsage = 2

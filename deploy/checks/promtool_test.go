@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestAlertsByPromtool runs the tests of alerts as an operator does, whose
-// promtool compares all annotations.
-func TestAlertsByPromtool(t *testing.T) {
+// TestAlertsWithPromtool runs the alert tests with the operators' tool, which
+// also compares all annotations.
+func TestAlertsWithPromtool(t *testing.T) {
 	t.Parallel()
 
 	cmd := exec.CommandContext(t.Context(), program(t, "promtool"), "test", "rules", "alerts_test.yml")

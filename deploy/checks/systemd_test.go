@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// mostExposed is systemd's own figure for what a unit leaves open, in tenths:
-// from 0 to 100, where it calls 40 medium. A daemon with a network has 11.
-const mostExposed = "15"
+// maxExposure is the highest accepted exposure level of systemd-analyze, in
+// tenths: from 0 to 100, where 40 is medium. A network daemon's minimum is 11.
+const maxExposure = "15"
 
-func TestUnitsAreUnderstood(t *testing.T) {
+func TestUnitsAreValid(t *testing.T) {
 	for _, unit := range units(t) {
 		t.Run(filepath.Base(unit), func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), program(t, "systemd-analyze"), "verify", "--man=no", runnable(t, unit))
-			// What is not understood is a warning, and the status tells of errors alone.
+			cmd := exec.CommandContext(t.Context(), program(t, "systemd-analyze"), "verify", "--man=no", runnableUnit(t, unit))
+			// The exit status covers only errors; unknown settings are warnings.
 			if out, err := cmd.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
 				t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 			}
@@ -32,14 +32,14 @@ func TestServiceIsHardened(t *testing.T) {
 	}
 
 	cmd := exec.CommandContext(t.Context(), program(t, "systemd-analyze"),
-		"security", "--offline=yes", "--no-pager", "--threshold="+mostExposed, unit)
+		"security", "--offline=yes", "--no-pager", "--threshold="+maxExposure, unit)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}
 }
 
-// TestServiceIsWatched: systemd restarts a daemon that has stopped running.
-func TestServiceIsWatched(t *testing.T) {
+// TestServiceHasWatchdog checks that systemd restarts a daemon that hangs.
+func TestServiceHasWatchdog(t *testing.T) {
 	unit := read(t, "../systemd/peald.service")
 	for _, line := range []string{"Type=notify", "WatchdogSec=30s", "Restart=on-failure"} {
 		if !strings.Contains(unit, "\n"+line+"\n") {
@@ -48,7 +48,7 @@ func TestServiceIsWatched(t *testing.T) {
 	}
 }
 
-// units are the paths of all unit files.
+// units returns the paths of all unit files.
 func units(t *testing.T) []string {
 	t.Helper()
 
@@ -60,10 +60,10 @@ func units(t *testing.T) []string {
 	return found
 }
 
-// runnable copies the units and changes the path of the daemon to that of a
-// program that is here: systemd refuses a unit whose program is missing. It
-// returns where the copy of one of them is.
-func runnable(t *testing.T, unit string) string {
+// runnableUnit copies the units, replaces the daemon's path with that of an
+// existing program, because systemd rejects a unit whose program is missing, and
+// returns the path of the given unit's copy.
+func runnableUnit(t *testing.T, unit string) string {
 	t.Helper()
 
 	here, err := os.Executable()
@@ -71,7 +71,7 @@ func runnable(t *testing.T, unit string) string {
 		t.Fatal(err)
 	}
 
-	// A socket's service is looked for beside it.
+	// A socket unit's service must be in the same directory.
 	folder := t.TempDir()
 
 	for _, each := range units(t) {
