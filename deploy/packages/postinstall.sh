@@ -1,6 +1,6 @@
 #!/bin/sh
-# After peald is installed or replaced. dpkg says "configure" and the version
-# before, if there was one; rpm says how many versions there are now.
+# Runs after peald is installed or upgraded. dpkg passes "configure" and the
+# previous version, if any; rpm passes the number of installed versions.
 set -e
 
 [ -d /run/systemd/system ] || exit 0
@@ -8,5 +8,5 @@ systemctl daemon-reload
 if [ -n "$2" ] || [ "$1" = 2 ]; then
     systemctl try-restart peald.service
 else
-    echo "peald: set it up in /etc/peald, then: systemctl enable --now peald"
+    echo "peald: configure it in /etc/peald, then run: systemctl enable --now peald"
 fi

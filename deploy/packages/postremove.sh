@@ -1,5 +1,5 @@
 #!/bin/sh
-# After the files are gone.
+# Runs after the files are removed.
 set -e
 
 [ -d /run/systemd/system ] || exit 0

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before peald is removed, and not when another version takes its place.
+# Runs before peald is removed; does nothing on an upgrade.
 set -e
 
 case "$1" in

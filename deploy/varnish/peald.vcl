@@ -1,22 +1,23 @@
-# Event streams through Varnish. It has no TLS: put Hitch, HAProxy or nginx in
-# front, and pass it the client's address by the PROXY protocol (varnishd -a
+# Proxies event streams with Varnish. It has no TLS: put Hitch, HAProxy or nginx
+# in front and pass the client's address through the PROXY protocol (varnishd -a
 # 127.0.0.1:6086,PROXY).
 #
-# Streams are piped. Passed ones would cost two threads instead of one, and a
-# client that left would be noticed after three heartbeats instead of at once.
-# HTTP/2 can't be piped. thread_pool_max times thread_pools (5000 times 2) bounds
-# the streams, and pipe_timeout (60s) must be longer than sse.heartbeat.
+# Streams are piped. Passing them would take two threads instead of one, and a
+# client's disconnect would be detected after three heartbeats instead of
+# immediately. HTTP/2 can't be piped. The number of streams is limited to
+# thread_pool_max times thread_pools (5000 times 2), and pipe_timeout (60s) must be
+# longer than sse.heartbeat.
 
 vcl 4.1;
 
 import directors;
 import std;
 
-# Varnish pipes to a daemon that has crashed until a probe fails, and closes the
-# connections of clients that arrive meanwhile. Streams that break when the daemon
-# crashes reconnect later than that (sse.retry).
+# Varnish pipes to a crashed daemon until a probe fails, and closes the
+# connections of clients that arrive in the meantime. Streams broken by the crash
+# reconnect later than that (sse.retry).
 probe listening {
-    # OPTIONS needs no token. A daemon that shuts down answers it to the end.
+    # OPTIONS needs no token. A daemon that is shutting down still answers it.
     .request =
         "OPTIONS /events HTTP/1.1"
         "Host: events.example.com"
@@ -50,7 +51,7 @@ sub vcl_recv {
     if (!std.healthy(req.backend_hint)) {
         return (synth(503));
     }
-    set req.http.X-Forwarded-For = client.ip; # in place of what the client sent
+    set req.http.X-Forwarded-For = client.ip; # replaces the client's own header
     if (req.proto == "HTTP/2.0") {
         return (pass);
     }
@@ -58,7 +59,7 @@ sub vcl_recv {
 }
 
 sub vcl_pipe {
-    # Otherwise further requests on the connection would not come through here.
+    # Otherwise further requests on the connection would bypass this configuration.
     set bereq.http.Connection = "close";
     return (pipe);
 }
@@ -79,16 +80,16 @@ sub vcl_deliver {
     }
 }
 
-# While no daemon answers. A browser that gets an error status never reconnects;
-# after a stream that only contains retry: it does. These are Varnish's own
-# errors only: peald's statuses pass unchanged.
+# Used while no daemon is reachable. A browser that gets an error status never
+# reconnects; after a stream that contains only retry: it does. This replaces
+# only Varnish's own errors: statuses from peald pass unchanged.
 sub vcl_synth {
     if (resp.status != 503) {
         return (deliver);
     }
     set resp.http.Cache-Control = "no-store";
     set resp.http.Vary = "Origin";
-    # Pages of other origins that may read it: the entries of sse.allowed_origins.
+    # Origins that may read it: repeat the entries of sse.allowed_origins.
     if (req.http.Origin ~ "^https://app\.example\.com$") {
         set resp.http.Access-Control-Allow-Origin = req.http.Origin;
         set resp.http.Access-Control-Allow-Credentials = "true";
@@ -99,7 +100,7 @@ sub vcl_synth {
     }
     set resp.status = 200;
     set resp.http.Content-Type = "text/event-stream";
-    # The position of a client that reconnects is repeated so that it keeps it.
+    # Repeat the position of a reconnecting client so that it keeps it.
     if (req.http.Last-Event-ID ~ "^[0-9a-z]{1,40}-[0-9]{1,20}$") {
         set resp.body = {"retry: 3000
 id: "} + req.http.Last-Event-ID + {"

@@ -14,7 +14,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{- /* What the chart decides wins over config: ports and times have to match the rest. */ -}}
+{{- /* The chart's own settings take precedence over config: ports and times must match the other objects. */ -}}
 {{- define "peald.config" -}}
 {{- $own := dict
   "sse" (dict "addr" ":8080")
@@ -39,9 +39,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- $_ := set $own "cluster" $cluster }}
 {{- else if eq (toString $given) "embedded" }}
-{{- fail "config.cluster.mode: embedded needs a disk for each pod; use cluster.enabled" }}
+{{- fail "config.cluster.mode: embedded needs a disk for each pod; set cluster.enabled instead" }}
 {{- else if and (gt (int .Values.replicas) 1) (ne (toString $given) "nats") }}
-{{- fail (printf "replicas: %d pods that share no streams; use cluster.enabled with cluster.nodes, or config.cluster.mode: nats" (int .Values.replicas)) }}
+{{- fail (printf "replicas: %d separate daemons would share no streams; set cluster.enabled and cluster.nodes, or config.cluster.mode: nats" (int .Values.replicas)) }}
 {{- end }}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml }}
 {{- end }}

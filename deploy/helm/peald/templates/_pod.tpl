@@ -33,7 +33,7 @@ spec:
       args: [--config, /etc/peald/peald.yaml]
       envFrom:
         - secretRef:
-            name: {{ required "existingSecret is needed: a Secret with PEALD_CONTROL_TOKENS" .Values.existingSecret }}
+            name: {{ required "existingSecret is required: the name of a Secret with PEALD_CONTROL_TOKENS" .Values.existingSecret }}
       ports:
         - {name: sse, containerPort: 8080}
         - {name: grpc, containerPort: 9090}
@@ -100,9 +100,9 @@ spec:
   {{- end }}
 {{- end }}
 
-{{- /* No two nodes on a machine where there are enough of them: one that ends
-takes one replica of the log with it. A machine that is cordoned doesn't count,
-or what ran on it could go nowhere. */ -}}
+{{- /* At most one node per machine where there are enough machines, so that the
+loss of a machine costs only one replica of the event log. Cordoned machines
+don't count; otherwise their pods could not be rescheduled. */ -}}
 {{- define "peald.spread" -}}
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname
