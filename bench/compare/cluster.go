@@ -21,77 +21,86 @@ import (
 //go:embed benchmarks-cluster.md.tmpl
 var clusterPage string
 
-// ClusterResults is what a cluster did on this machine.
+// ClusterResults holds the measurements of a cluster on this machine.
 type ClusterResults struct {
 	Machine  Machine
 	Nodes    []NodeResult
 	Load     bench.Load
 	OpenTime time.Duration // until all streams of all nodes were open
-	Slowest  float64       // ms from before publishing until the last stream of the last node had read the message
+	Slowest  float64       // ms from before the POST until the last stream of the last node received the message
 	Faults   string
 }
 
-// NodeResult is what one of its daemons did.
+// NodeResult holds the measurements of one node.
 type NodeResult struct {
 	Streams   int
 	Delivered int64
 	Expected  int64
 	P50, P99  float64 // ms
 	Max       float64 // ms
-	CPU       float64 // µs a delivery
-	Bytes     float64 // resident, a stream
+	CPU       float64 // µs per delivery
+	Bytes     float64 // resident, per stream
 }
 
-// compareCluster has daemons be a cluster, and broadcasts through it.
+// compareCluster starts a cluster of daemons and broadcasts through it.
 func compareCluster(ctx context.Context, o options, stdout, progress io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+
 	busy := loadAverage()
 	dir, err := os.MkdirTemp("", "peald-bench-")
 	if err != nil {
-		return fmt.Errorf("make a directory to work in: %w", err)
+		return fmt.Errorf("create a working directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	if _, err := buildPeald(ctx, o.root, dir); err != nil {
 		return err
 	}
+
 	results, err := measureCluster(ctx, filepath.Join(dir, "peald"), dir, o, progress)
 	if err != nil {
 		return err
 	}
+
 	results.Machine = describeMachine(ctx, o.root, nil)
 	results.Machine.Busy = busy
 	if o.docs == "" {
 		_, err := fmt.Fprintln(stdout, results.table().Render())
 		return err
 	}
+
 	t, err := template.New("benchmarks-cluster.md").Funcs(template.FuncMap{"count": count}).Parse(clusterPage)
 	if err != nil {
-		return fmt.Errorf("the page: %w", err)
+		return fmt.Errorf("parse benchmarks-cluster.md.tmpl: %w", err)
 	}
+
 	return writeFile(filepath.Join(o.docs, "benchmarks-cluster.md"), func(w io.Writer) error { return t.Execute(w, results) })
 }
 
-// startNodes starts daemons that are a cluster.
+// startNodes starts daemons that form a cluster.
 func startNodes(ctx context.Context, program, dir string, nodes int) (started []*running, err error) {
 	defer func() {
 		if err != nil {
 			stopAll(started)
 		}
 	}()
+
 	var peers []string
 	for range nodes {
 		address, err := freeAddress(ctx)
 		if err != nil {
 			return nil, err
 		}
+
 		peers = append(peers, address)
 	}
-	// They become ready only with most of them, so none is waited for alone.
+
+	// Nodes become ready only with a quorum, so start them all concurrently.
 	type start struct {
 		node *running
 		err  error
 	}
+
 	starts := make(chan start, nodes)
 	for i, address := range peers {
 		go func() {
@@ -102,6 +111,7 @@ func startNodes(ctx context.Context, program, dir string, nodes int) (started []
 			starts <- start{node, err}
 		}()
 	}
+
 	var errs []error
 	for range nodes {
 		s := <-starts
@@ -109,8 +119,10 @@ func startNodes(ctx context.Context, program, dir string, nodes int) (started []
 			errs = append(errs, s.err)
 			continue
 		}
+
 		started = append(started, s.node)
 	}
+
 	return started, errors.Join(errs...)
 }
 
@@ -122,27 +134,31 @@ func stopAll(nodes []*running) {
 
 func measureCluster(ctx context.Context, program, dir string, o options, progress io.Writer) (*ClusterResults, error) {
 	began := time.Now()
-	tell := func(what string) {
+	progressf := func(what string) {
 		fmt.Fprintf(progress, "%5s  %s\n", time.Since(began).Round(time.Second), what)
 	}
-	tell(fmt.Sprintf("starting %d daemons", o.nodes))
+
+	progressf(fmt.Sprintf("starting %d daemons", o.nodes))
 	nodes, err := startNodes(ctx, program, dir, o.nodes)
 	if err != nil {
 		return nil, err
 	}
 	defer stopAll(nodes)
+
 	for i, n := range nodes {
 		if err := n.await(ctx, func() error { return serves(ctx, n) }); err != nil {
 			return nil, fmt.Errorf("node %d: %w", i+1, err)
 		}
 	}
+
 	before, err := usages(nodes)
 	if err != nil {
 		return nil, err
 	}
+
 	r := &ClusterResults{Load: bench.Load{Size: small, Rate: 0.5, Duration: 20 * time.Second}}
 	shared := bench.NewShared()
-	tell(fmt.Sprintf("opening %s streams on each", count(o.streams)))
+	progressf(fmt.Sprintf("opening %s streams on each", count(o.streams)))
 	opening := time.Now()
 	holders, err := holdAll(ctx, nodes, part{
 		Streams: o.streams, Run: shared.Run, Started: shared.Started, Load: r.Load, Patience: 15 * time.Second,
@@ -151,26 +167,31 @@ func measureCluster(ctx context.Context, program, dir string, o options, progres
 	if err != nil {
 		return nil, err
 	}
+
 	r.OpenTime = time.Since(opening)
 	if err := sleep(ctx, settle); err != nil {
 		return nil, err
 	}
+
 	idle, err := usages(nodes)
 	if err != nil {
 		return nil, err
 	}
-	tell("broadcasting")
+
+	progressf("broadcasting")
 	for _, h := range holders {
 		if err := h.begin(); err != nil {
 			return nil, err
 		}
 	}
+
 	var faults []string
 	for i, h := range holders {
 		got, err := h.result()
 		if err != nil {
 			return nil, err
 		}
+
 		r.Nodes = append(r.Nodes, NodeResult{
 			Streams: o.streams, Delivered: got.Delivered, Expected: got.Expected,
 			P50: got.Latency.P50, P99: got.Latency.P99, Max: got.Latency.Max,
@@ -181,34 +202,40 @@ func measureCluster(ctx context.Context, program, dir string, o options, progres
 			faults = append(faults, fmt.Sprintf("node %d: %s", i+1, f))
 		}
 	}
+
 	after, err := usages(nodes)
 	if err != nil {
 		return nil, err
 	}
+
 	for i := range r.Nodes {
 		r.Nodes[i].CPU = micros(after[i].cpu-idle[i].cpu) / float64(max(1, r.Nodes[i].Delivered))
 	}
+
 	r.Faults = strings.Join(faults, "; ")
-	tell("done")
+	progressf("done")
 	return r, nil
 }
 
-// holdAll has a process for each node hold its part, and the first one publish. It
-// returns those that were started with an error too.
+// holdAll starts a process for the streams of each node. The first one also
+// publishes. If it fails, it returns the processes started so far.
 func holdAll(ctx context.Context, nodes []*running, p part) (holders []*holder, err error) {
 	for i, n := range nodes {
 		if p.URL, p.Publish = n.streams, ""; i == 0 {
 			p.Publish = n.publish
 		}
+
 		h, err := startHolder(ctx, p)
 		if err != nil {
 			return holders, err
 		}
+
 		holders = append(holders, h)
 		if err := h.opened(); err != nil {
 			return holders, err
 		}
 	}
+
 	return holders, nil
 }
 
@@ -218,7 +245,7 @@ func endAll(holders []*holder) {
 	}
 }
 
-// serves returns an error as long as a daemon takes no message.
+// serves returns an error until the daemon accepts a message.
 func serves(ctx context.Context, n *running) error {
 	p := newPublisher(n)
 	defer p.close()
@@ -237,9 +264,9 @@ func usages(nodes []*running) ([]usage, error) {
 	return all, nil
 }
 
-// table shows what each node did.
+// table returns a table of the nodes' measurements.
 func (r *ClusterResults) table() table.Writer {
-	t := newTable(table.Row{"node", "streams", "delivered", "of", "p50 ms", "p99 ms", "last ms", "µs CPU a delivery", "bytes a stream"})
+	t := newTable(table.Row{"node", "streams", "delivered", "of", "p50 ms", "p99 ms", "last ms", "µs CPU per delivery", "bytes per stream"})
 	for i, n := range r.Nodes {
 		t.AppendRow(table.Row{
 			i + 1, count(n.Streams), count(int(n.Delivered)), count(int(n.Expected)),
@@ -250,10 +277,10 @@ func (r *ClusterResults) table() table.Writer {
 	return t
 }
 
-// Table is the table as the page has it.
+// Table returns the table in Markdown.
 func (r *ClusterResults) Table() string { return r.table().RenderMarkdown() }
 
-// Streams is how many there were in all.
+// Streams returns the number of streams on all nodes.
 func (r *ClusterResults) Streams() (n int) {
 	for _, node := range r.Nodes {
 		n += node.Streams

@@ -34,12 +34,14 @@ func writeDocs(dir string, r *Results) error {
 		},
 	}).Parse(page)
 	if err != nil {
-		return fmt.Errorf("the page: %w", err)
+		return fmt.Errorf("parse benchmarks.md.tmpl: %w", err)
 	}
+
 	images := filepath.Join(dir, "img")
-	if err := os.MkdirAll(images, 0o755); err != nil { //nolint:gosec // Everybody may read it.
+	if err := os.MkdirAll(images, 0o755); err != nil { //nolint:gosec // Documentation is public.
 		return err
 	}
+
 	for name, plot := range map[string]func(io.Writer) error{
 		"bench-cpu.svg":     r.plotCPU,
 		"bench-memory.svg":  r.plotMemory,
@@ -50,6 +52,7 @@ func writeDocs(dir string, r *Results) error {
 			return err
 		}
 	}
+
 	return writeFile(filepath.Join(dir, "benchmarks.md"), func(w io.Writer) error { return t.Execute(w, r.view()) })
 }
 
@@ -65,7 +68,7 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 	return nil
 }
 
-// view is what the page shows.
+// view is the data of the template benchmarks.md.tmpl.
 type view struct {
 	*Results
 
@@ -94,35 +97,41 @@ func (r *Results) view() view {
 		} else {
 			v.Tables = append(v.Tables, named)
 		}
+
 		v.Rounds = max(v.Rounds, len(r.loads(limitName, k)))
 	}
+
 	if r.Alone == nil {
 		return v
 	}
+
 	v.Slow = r.Alone.slow()
 	for _, name := range r.Targets {
 		var ratios []float64
 		m := manyRatio{Target: name}
+
 		for _, round := range r.Alone.Many {
 			if round.Target == name {
 				m.Few, m.Many = round.FewStreams, round.ManyStreams
 				ratios = append(ratios, round.ManyCPU/round.FewCPU)
 			}
 		}
+
 		if m.Ratio = median(ratios); len(ratios) > 0 {
 			v.ManyRatios = append(v.ManyRatios, m)
 		}
 	}
+
 	return v
 }
 
-// bars are one figure of all targets, for each of keys.
+// bars returns the bars of each target: the medians of one metric for each key.
 func (r *Results) bars(keys []key, of func(Load) float64) []bench.Bars {
 	var all []bench.Bars
 	for _, name := range r.Targets {
 		b := bench.Bars{Name: name}
 		for _, k := range keys {
-			b.Values = append(b.Values, r.figure(name, k, of))
+			b.Values = append(b.Values, r.loadMedian(name, k, of))
 		}
 		all = append(all, b)
 	}
@@ -142,7 +151,7 @@ func (r *Results) plotCPU(w io.Writer) error {
 		}
 		groups = append(groups, fmt.Sprintf("%s · %s", count(k.streams), size))
 	}
-	return bench.PlotBars(w, "CPU time of a delivery, by streams and size of message", "µs", groups, r.bars(r.steadyKeys(), cpuOf)...)
+	return bench.PlotBars(w, "CPU time per delivery, by streams and message size", "µs", groups, r.bars(r.steadyKeys(), cpuOf)...)
 }
 
 func (r *Results) plotMemory(w io.Writer) error {
@@ -154,31 +163,35 @@ func (r *Results) plotMemory(w io.Writer) error {
 	for _, name := range r.Targets {
 		b := bench.Bars{Name: name}
 		for _, streams := range r.scales() {
-			b.Values = append(b.Values, r.ofStreams(name, streams, idleOf))
+			b.Values = append(b.Values, r.roundMedian(name, streams, idleOf))
 		}
 		all = append(all, b)
 	}
 	return bench.PlotBars(w, "Memory of an idle stream", "resident bytes", groups, all...)
 }
 
-// plotLatency shows the round of each target that has the median p99.
+// plotLatency plots, for each target, the round with the median p99.
 func (r *Results) plotLatency(w io.Writer) error {
 	at := slices.IndexFunc(r.steadyKeys(), func(k key) bool { return k.streams == 5000 })
 	k := r.steadyKeys()[max(at, 0)]
 	var series []bench.Series
+
 	for _, name := range r.Targets {
-		middle := r.figure(name, k, p99Of)
+		middle := r.loadMedian(name, k, p99Of)
 		nearest := Load{P99: math.Inf(1)}
+
 		for _, l := range r.loads(name, k) {
 			if math.Abs(l.P99-middle) < math.Abs(nearest.P99-middle) {
 				nearest = l
 			}
 		}
+
 		if nearest.Curve != nil {
 			series = append(series, bench.Series{Name: name, Distribution: bench.Distribution{Curve: nearest.Curve}})
 		}
 	}
-	return bench.PlotLatency(w, "Latency of "+strings.ReplaceAll(k.String(), ", ", " and ")+", 10 a second", series...)
+
+	return bench.PlotLatency(w, "Latency of "+strings.ReplaceAll(k.String(), ", ", " and ")+", 10 per second", series...)
 }
 
 func (r *Results) plotBurst(w io.Writer) error {
@@ -187,5 +200,5 @@ func (r *Results) plotBurst(w io.Writer) error {
 	for _, k := range bursts {
 		groups = append(groups, k.String())
 	}
-	return bench.PlotBars(w, "Burst", "deliveries a second", groups, r.bars(bursts, perSecondOf)...)
+	return bench.PlotBars(w, "Burst", "deliveries per second", groups, r.bars(bursts, perSecondOf)...)
 }

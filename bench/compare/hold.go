@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// part is what one process holds of a cluster's streams: one daemon's, since a
-// process may have no more descriptors for them than the daemon.
+// part describes the streams that one process holds: those of one daemon, since
+// a process can't have more file descriptors than the daemon.
 type part struct {
 	URL      string // of the daemon's streams
 	Publish  string // URL to publish to; empty for all processes but one
@@ -32,17 +32,20 @@ type part struct {
 
 const holdFlag = "hold"
 
-// hold is a process that holds a part. It says when its streams are open, waits
-// for a line to begin, and then says what came.
+// hold runs in a process that holds the streams of a part. It prints a line when
+// its streams are open, waits for a line on stdin, measures, and prints the
+// result as JSON.
 func hold(ctx context.Context, text string, stdin io.Reader, stdout io.Writer) error {
 	var p part
 	if err := json.Unmarshal([]byte(text), &p); err != nil { //nolint:musttag // This program wrote it.
-		return fmt.Errorf("what to hold: %w", err)
+		return fmt.Errorf("-hold: %w", err)
 	}
+
 	var publisher bench.Publisher = silent{}
 	if p.Publish != "" {
 		publisher = newPublisher(&running{publish: p.Publish, body: jsonBody})
 	}
+
 	streams, err := bench.Open(ctx, bench.Config{
 		URL: p.URL, Clients: p.Streams, Readers: 1, Patience: p.Patience,
 		Shared: bench.Shared{Run: p.Run, Started: p.Started},
@@ -51,18 +54,21 @@ func hold(ctx context.Context, text string, stdin io.Reader, stdout io.Writer) e
 		return err
 	}
 	defer streams.Close()
+
 	fmt.Fprintln(stdout, "open")
 	if _, err := bufio.NewReader(stdin).ReadString('\n'); err != nil {
-		return fmt.Errorf("waiting to begin: %w", err)
+		return fmt.Errorf("wait for the start line: %w", err)
 	}
+
 	result, err := streams.Measure(ctx, p.Load)
 	if err != nil {
 		return err
 	}
+
 	return json.NewEncoder(stdout).Encode(result)
 }
 
-// silent publishes nothing: somebody else does.
+// silent publishes nothing, because another process does.
 type silent struct{}
 
 // Publish implements [bench.Publisher].
@@ -70,45 +76,50 @@ func (silent) Publish(context.Context, string, string) error { return nil }
 
 // Token implements [bench.Publisher].
 func (silent) Token(context.Context, string) (string, error) {
-	return "", errors.New("the streams belong to nobody")
+	return "", errors.New("streams have no user")
 }
 
-// holder is a process that holds a part, from outside.
+// holder is the parent's view of a process that runs hold.
 type holder struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines *bufio.Reader
-	said  strings.Builder // to its standard error
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	lines  *bufio.Reader
+	stderr strings.Builder
 }
 
-// startHolder starts a process that begins to open its streams.
+// startHolder starts a process that opens the streams of p.
 func startHolder(ctx context.Context, p part) (*holder, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
+		return nil, fmt.Errorf("find this program's path: %w", err)
 	}
+
 	text, err := json.Marshal(p) //nolint:musttag // This program reads it.
 	if err != nil {
-		return nil, fmt.Errorf("what to hold: %w", err)
+		return nil, fmt.Errorf("-hold: %w", err)
 	}
+
 	h := &holder{cmd: exec.CommandContext(ctx, self, "-"+holdFlag, string(text))} //nolint:gosec // This very program.
-	h.cmd.Stderr = &h.said
+	h.cmd.Stderr = &h.stderr
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("start what holds streams: %w", err)
+		return nil, fmt.Errorf("start a process for streams: %w", err)
 	}
+
 	stdout, err := h.cmd.StdoutPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start what holds streams: %w", err)
+		return nil, fmt.Errorf("start a process for streams: %w", err)
 	}
+
 	h.lines = bufio.NewReader(stdout)
 	if err := h.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start what holds streams: %w", err)
+		return nil, fmt.Errorf("start a process for streams: %w", err)
 	}
+
 	return h, nil
 }
 
-// opened waits until all its streams are open.
+// opened waits until all streams are open.
 func (h *holder) opened() error {
 	line, err := h.lines.ReadString('\n')
 	if err != nil || line != "open\n" {
@@ -122,7 +133,7 @@ func (h *holder) begin() error {
 	return err
 }
 
-// result waits for what came.
+// result waits for the result.
 func (h *holder) result() (*bench.Result, error) {
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
@@ -135,15 +146,15 @@ func (h *holder) result() (*bench.Result, error) {
 	return r, nil
 }
 
-// failed is why the process did not do its part.
+// failed stops the process and returns an error with its stderr.
 func (h *holder) failed(err error) error {
 	h.end()
-	return fmt.Errorf("what holds streams has ended: %w: %s", err, strings.TrimSpace(h.said.String()))
+	return fmt.Errorf("process for streams failed: %w: %s", err, strings.TrimSpace(h.stderr.String()))
 }
 
-// end ends the process.
+// end terminates the process.
 func (h *holder) end() {
 	_ = h.stdin.Close()
 	_ = h.cmd.Process.Signal(syscall.SIGTERM)
-	_ = h.cmd.Wait() // a signal is how it ends
+	_ = h.cmd.Wait() // killed by the signal
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is where and of what things were measured.
+// Machine describes the machine and the versions that were measured.
 type Machine struct {
 	CPU      string
 	Cores    int
@@ -23,7 +23,7 @@ type Machine struct {
 	Busy     float64 // load average before anything was measured
 }
 
-// loadAverage is how many processes wanted a core within the last minute.
+// loadAverage returns the system's load average over the last minute.
 func loadAverage() float64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
@@ -33,7 +33,7 @@ func loadAverage() float64 {
 	return float64(info.Loads[0]) / fixedPoint
 }
 
-// Version is that of a target.
+// Version is the version of a target.
 type Version struct{ Target, Version string }
 
 func describeMachine(ctx context.Context, root string, targets []target) Machine {
@@ -46,27 +46,32 @@ func describeMachine(ctx context.Context, root string, targets []target) Machine
 			}
 		}
 	}
+
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
 		m.Memory = info.Totalram * uint64(info.Unit)
 	}
+
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
 	}
+
 	for _, t := range targets {
 		version := t.version
 		if t.name == pealdName {
 			version = output(ctx, "git", "-C", root, "describe", "--tags", "--always", "--dirty")
 		}
+
 		if version != "" {
 			m.Versions = append(m.Versions, Version{t.name, version})
 		}
 	}
+
 	return m
 }
 
-// moduleVersion is that of a module in a program, or nothing.
+// moduleVersion returns the version of a module in a program, or "" if unknown.
 func moduleVersion(program, module string) string {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {

@@ -18,12 +18,14 @@ const nchanName = "nchan"
 //go:embed nginx.conf.tmpl
 var nginxConf string
 
-// findNchan looks for nginx and its module nchan where distributions put them.
+// findNchan looks for nginx and its nchan module in the directories that
+// distributions use.
 func findNchan(ctx context.Context, dir string) (target, error) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
 		return target{}, errors.New("nginx is not installed")
 	}
+
 	module := ""
 	for _, at := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"} {
 		path := filepath.Join(at, "ngx_nchan_module.so")
@@ -31,17 +33,21 @@ func findNchan(ctx context.Context, dir string) (target, error) {
 			module = path
 		}
 	}
+
 	if module == "" {
-		return target{}, errors.New("nginx has no module nchan (Debian and Ubuntu: apt install libnginx-mod-nchan)")
+		return target{}, errors.New("nginx's module nchan is not installed (Debian and Ubuntu: apt install libnginx-mod-nchan)")
 	}
+
 	conf, err := template.New("nginx.conf").Parse(nginxConf)
 	if err != nil {
-		return target{}, fmt.Errorf("nginx's configuration: %w", err)
+		return target{}, fmt.Errorf("parse nginx.conf.tmpl: %w", err)
 	}
+
 	self, err := user.Current()
 	if err != nil {
-		return target{}, fmt.Errorf("who runs this: %w", err)
+		return target{}, fmt.Errorf("look up the current user: %w", err)
 	}
+
 	version := output(ctx, "dpkg-query", "--show", "--showformat=${Version}", "libnginx-mod-nchan")
 	version = strings.TrimSpace(version + " on " + strings.TrimPrefix(output(ctx, nginx, "-v"), "nginx version: "))
 	return target{name: nchanName, version: version, start: func(ctx context.Context) (*running, error) {
@@ -50,11 +56,14 @@ func findNchan(ctx context.Context, dir string) (target, error) {
 			if err := writeTemplate(path, conf, map[string]string{"Dir": dir, "Port": port, "Module": module, "User": self.Username}); err != nil {
 				return nil, err
 			}
+
 			return startProcess(nginx, "-c", path, "-e", filepath.Join(dir, "nginx.log"))
 		})
+
 		if err != nil {
 			return nil, err
 		}
+
 		r.streams += "streams"
 		r.publish += "publish"
 		return r, nil

@@ -8,24 +8,23 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// plan is what is measured of every target, and how often.
+// plan lists the measurements of each target and the number of rounds.
 type plan struct {
 	rounds int
 	scales []scale
 
-	// alone is measured of peald and the C limit only.
+	// alone enables the measurements of only peald and the C limit.
 	alone bool
 }
 
-// scale is a number of streams and what is published to them, one load after
-// the other.
+// scale is a number of streams and the loads published to them in turn.
 type scale struct {
 	streams int
 	loads   []bench.Load
-	after   time.Duration // to wait after the last until memory is looked at again
+	after   time.Duration // time from the last load until memory is measured again; 0 to skip that
 }
 
-// settle is how long after the streams have been opened memory is looked at.
+// settle is the time from opening the streams until memory is measured.
 const settle = 2 * time.Second
 
 const (
@@ -33,14 +32,14 @@ const (
 	large = 4 << 10
 )
 
-// fullPlan takes a quarter of an hour.
+// fullPlan takes about 15 minutes.
 func fullPlan() plan {
 	return plan{
 		rounds: 3,
 		scales: []scale{
 			{1000, []bench.Load{steady(small, 10), steady(large, 10)}, 0},
 			{5000, []bench.Load{steady(small, 10), steady(large, 10)}, 0},
-			// More would be more than two cores can send and receive.
+			// A higher rate of large messages would exceed two cores.
 			{15000, []bench.Load{steady(small, 10), steady(large, 4)}, 2 * time.Second},
 			{2000, []bench.Load{{Size: small, Burst: 300}}, 0},
 		},
@@ -48,7 +47,7 @@ func fullPlan() plan {
 	}
 }
 
-// quickPlan takes three minutes.
+// quickPlan takes about three minutes.
 func quickPlan() plan {
 	return plan{
 		rounds: 2,

@@ -16,61 +16,64 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a server that this program has started.
+// process is a server process started by this program.
 type process struct {
 	cmd    *exec.Cmd
 	output bytes.Buffer
-	gone   chan struct{}
+	exited chan struct{}
 }
 
-// startProcess starts a command that ends with this program at the latest.
+// startProcess starts a command that is terminated when this program exits.
 func startProcess(name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), gone: make(chan struct{})} //nolint:gosec,noctx // What was built for this; stop ends it.
+	p := &process{cmd: exec.Command(name, args...), exited: make(chan struct{})} //nolint:gosec,noctx // A trusted program; stop terminates it.
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // a signal is how it ends
-		close(p.gone)
+		_ = p.cmd.Wait() // killed by the signal
+		close(p.exited)
 	}()
 	return p, nil
 }
 
-// stop asks the process to end, and kills it if it doesn't.
+// stop terminates the process, and kills it after 10 s.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-p.gone:
+	case <-p.exited:
 	case <-time.After(10 * time.Second):
 		_ = p.cmd.Process.Kill()
-		<-p.gone
+		<-p.exited
 	}
 }
 
-// await returns once ready does without an error.
+// await polls ready until it returns nil, for at most 30 s.
 func (p *process) await(ctx context.Context, ready func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
+
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+
 	for {
 		err := ready()
 		if err == nil {
 			return nil
 		}
+
 		select {
-		case <-again.C:
-		case <-p.gone:
-			return fmt.Errorf("%s has ended: %s", p.cmd.Path, strings.TrimSpace(p.output.String()))
+		case <-tick.C:
+		case <-p.exited:
+			return fmt.Errorf("%s exited: %s", p.cmd.Path, strings.TrimSpace(p.output.String()))
 		case <-ctx.Done():
 			return fmt.Errorf("%s isn't ready: %w", p.cmd.Path, err)
 		}
 	}
 }
 
-// accepts returns an error as long as nobody accepts connections there.
+// accepts returns an error until a server accepts connections at address.
 func accepts(ctx context.Context, address string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -79,7 +82,7 @@ func accepts(ctx context.Context, address string) error {
 	return conn.Close()
 }
 
-// tree is the process and all that descend from it.
+// tree returns the PIDs of the process and its descendants.
 func (p *process) tree() ([]int, error) {
 	all := []int{p.cmd.Process.Pid}
 	for i := 0; i < len(all); i++ {
@@ -87,19 +90,22 @@ func (p *process) tree() ([]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list child processes: %w", err)
 		}
+
 		for child := range strings.FieldsSeq(string(text)) {
 			pid, err := strconv.Atoi(child)
 			if err != nil {
 				return nil, fmt.Errorf("list child processes: %w", err)
 			}
+
 			all = append(all, pid)
 		}
 	}
+
 	return all, nil
 }
 
-// usage is what a server has taken so far: CPU time in user and kernel mode,
-// and resident bytes.
+// usage holds a server's CPU time so far, in user and kernel mode, and its
+// resident bytes.
 type usage struct {
 	cpu time.Duration
 	rss int64
@@ -111,23 +117,27 @@ func (p *process) usage() (usage, error) {
 	if err != nil {
 		return sum, err
 	}
+
 	for _, pid := range pids {
 		cpu, err := cpuTime(pid)
 		if err != nil {
 			return sum, err
 		}
+
 		rss, err := residentBytes(pid)
 		if err != nil {
 			return sum, err
 		}
+
 		sum.cpu += cpu
 		sum.rss += rss
 	}
+
 	return sum, nil
 }
 
-// cpuTime asks the CPU clock of a process, which counts nanoseconds where
-// /proc/PID/stat counts the same in hundredths of a second.
+// cpuTime reads the CPU clock of a process. It has a resolution of nanoseconds,
+// whereas /proc/PID/stat counts hundredths of a second.
 func cpuTime(pid int) (time.Duration, error) {
 	const scheduler = 2 // CPUCLOCK_SCHED, see clock_getcpuclockid(3)
 	var at unix.Timespec

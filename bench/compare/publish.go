@@ -11,8 +11,7 @@ import (
 	"net/http"
 )
 
-// publisher publishes by one POST after the other on one connection, to every
-// target alike.
+// publisher publishes to any target with consecutive POSTs on one connection.
 type publisher struct {
 	client *http.Client
 	url    string
@@ -29,25 +28,29 @@ func (p publisher) Publish(ctx context.Context, _, data string) error {
 	if err != nil {
 		return err
 	}
+
 	response, err := p.client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	const most = 1 << 10
-	said, err := io.ReadAll(io.LimitReader(response.Body, most))
+
+	const maxBody = 1 << 10
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
 		return err
 	}
+
 	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("%s: %s", response.Status, said)
+		return fmt.Errorf("%s: %s", response.Status, body)
 	}
+
 	return nil
 }
 
 // Token implements [bench.Publisher].
 func (publisher) Token(context.Context, string) (string, error) {
-	return "", errors.New("the streams belong to nobody")
+	return "", errors.New("streams have no user")
 }
 
 func (p publisher) close() { p.client.CloseIdleConnections() }

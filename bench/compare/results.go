@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// Results is everything that was measured.
+// Results holds all measurements of a run.
 type Results struct {
 	Machine Machine
 	Took    time.Duration
@@ -19,43 +19,43 @@ type Results struct {
 	Alone   *Alone `json:",omitempty"`
 }
 
-// Cell is what one target did with one number of streams, in all rounds.
+// Cell holds the measurements of one target with one number of streams.
 type Cell struct {
 	Target  string
 	Streams int
 	Rounds  []Round
 }
 
-// Round is one of a cell's.
+// Round holds the measurements of one round.
 type Round struct {
 	Round      int
-	ConnectCPU float64 // µs a stream
-	OpenTime   float64 // s until all were open
-	Idle       float64 // resident bytes a stream, once they are open
-	After      float64 // the same once the loads are over; 0 where not looked at
+	ConnectCPU float64 // µs per stream
+	OpenTime   float64 // s until all streams were open
+	Idle       float64 // resident bytes per stream, once all are open
+	After      float64 // the same after all loads; 0 if not measured
 	Loads      []Load
 }
 
-// Load is what a target did with one load.
+// Load holds the measurements of one load.
 type Load struct {
 	Size      int
 	Burst     int     `json:",omitempty"`
-	Asked     float64 `json:",omitempty"` // messages a second
-	Rate      float64 `json:",omitempty"` // messages a second that were published; less than asked if the target can't keep up
-	CPU       float64 // µs a delivery
+	Asked     float64 `json:",omitempty"` // messages per second
+	Rate      float64 `json:",omitempty"` // messages per second that were published; less than asked if the target can't sustain that
+	CPU       float64 // µs per delivery
 	P50, P99  float64 // ms
-	PerSecond float64 // deliveries
+	PerSecond float64 // deliveries per second
 	Faults    string  `json:",omitempty"`
 	Curve     []bench.Quantile
 }
 
-// held says that the target could not keep up with what was asked.
-func (l Load) held() bool {
+// throttled reports whether the target couldn't sustain the requested rate.
+func (l Load) throttled() bool {
 	const nearly = 0.95
 	return l.Rate < nearly*l.Asked
 }
 
-// Alone is what was measured of peald and the C limit only.
+// Alone holds the measurements of only peald and the C limit.
 type Alone struct {
 	HeartbeatStreams int
 	HeartbeatCPU     float64 // share of a core
@@ -64,28 +64,27 @@ type Alone struct {
 	Many []ManyRound
 }
 
-// SlowRound compares streams among which some never read with the same without
-// them.
+// SlowRound compares reading streams with and without others that never read.
 type SlowRound struct {
 	Readers, Slow, Ended int
 	P99Without, P99With  float64 // ms
-	Memory               int64   // resident bytes more, at most, than without
+	Memory               int64   // resident bytes at the peak, in addition to those without
 }
 
-// slow is the median of each of the rounds' figures.
+// slow returns the medians over the rounds.
 func (a *Alone) slow() SlowRound {
-	of := func(figure func(SlowRound) float64) float64 {
+	medianOf := func(metric func(SlowRound) float64) float64 {
 		var values []float64
 		for _, round := range a.Slow {
-			values = append(values, figure(round))
+			values = append(values, metric(round))
 		}
 		return median(values)
 	}
 	r := a.Slow[0]
-	r.P99With = of(func(r SlowRound) float64 { return r.P99With })
-	r.P99Without = of(func(r SlowRound) float64 { return r.P99Without })
-	r.Ended = int(of(func(r SlowRound) float64 { return float64(r.Ended) }))
-	r.Memory = int64(of(func(r SlowRound) float64 { return float64(r.Memory) }))
+	r.P99With = medianOf(func(r SlowRound) float64 { return r.P99With })
+	r.P99Without = medianOf(func(r SlowRound) float64 { return r.P99Without })
+	r.Ended = int(medianOf(func(r SlowRound) float64 { return float64(r.Ended) }))
+	r.Memory = int64(medianOf(func(r SlowRound) float64 { return float64(r.Memory) }))
 	return r
 }
 
@@ -97,10 +96,11 @@ type ManyRound struct {
 	FewCPU, ManyCPU, ManyRate float64
 }
 
-// key names what is compared between targets: a load on so many streams.
+// key identifies a load that is compared between targets: the number of streams,
+// the message size in bytes, and the messages of a burst or 0.
 type key struct{ streams, size, burst int }
 
-// keys are those of all cells, in order.
+// keys returns the keys of all cells, in order.
 func (r *Results) keys() []key {
 	var all []key
 	for _, c := range r.Cells {
@@ -115,7 +115,7 @@ func (r *Results) keys() []key {
 	return all
 }
 
-// rounds are those of a target with so many streams.
+// rounds returns the rounds of a target with that number of streams.
 func (r *Results) rounds(target string, streams int) []Round {
 	for _, c := range r.Cells {
 		if c.Target == target && c.Streams == streams {
@@ -125,7 +125,7 @@ func (r *Results) rounds(target string, streams int) []Round {
 	return nil
 }
 
-// loads are a target's of one key, by round.
+// loads returns a target's loads for one key, by round.
 func (r *Results) loads(target string, k key) map[int]Load {
 	all := map[int]Load{}
 	for _, round := range r.rounds(target, k.streams) {
@@ -138,8 +138,8 @@ func (r *Results) loads(target string, k key) map[int]Load {
 	return all
 }
 
-// figure is the median over the rounds of what of takes from a load.
-func (r *Results) figure(target string, k key, of func(Load) float64) float64 {
+// loadMedian returns the median of a load's metric over the rounds.
+func (r *Results) loadMedian(target string, k key, of func(Load) float64) float64 {
 	var values []float64
 	for _, l := range r.loads(target, k) {
 		values = append(values, of(l))
@@ -147,8 +147,8 @@ func (r *Results) figure(target string, k key, of func(Load) float64) float64 {
 	return median(values)
 }
 
-// ratio is the median of the target's figure divided by that of the C limit in
-// the same round.
+// ratio returns the median over the rounds of the target's metric divided by
+// that of the C limit in the same round.
 func (r *Results) ratio(target string, k key, of func(Load) float64) float64 {
 	limits := r.loads(limitName, k)
 	var values []float64
@@ -160,8 +160,8 @@ func (r *Results) ratio(target string, k key, of func(Load) float64) float64 {
 	return median(values)
 }
 
-// ofStreams is the median over the rounds of what is measured once a round.
-func (r *Results) ofStreams(target string, streams int, of func(Round) float64) float64 {
+// roundMedian returns the median of a round's metric over the rounds.
+func (r *Results) roundMedian(target string, streams int, of func(Round) float64) float64 {
 	var values []float64
 	for _, round := range r.rounds(target, streams) {
 		values = append(values, of(round))
@@ -169,7 +169,7 @@ func (r *Results) ofStreams(target string, streams int, of func(Round) float64) 
 	return median(values)
 }
 
-// median is not a number where there are no values.
+// median returns the median of values, or NaN if there are none.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -189,7 +189,7 @@ func perSecondOf(l Load) float64 { return l.PerSecond }
 func connectOf(r Round) float64  { return r.ConnectCPU }
 func idleOf(r Round) float64     { return r.Idle }
 
-// afterOf is not a number where nobody looked.
+// afterOf returns NaN if memory wasn't measured.
 func afterOf(r Round) float64 {
 	if r.After == 0 {
 		return math.NaN()

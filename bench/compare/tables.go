@@ -13,7 +13,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// report writes the tables alone.
+// report writes the tables without the page.
 func report(w io.Writer, r *Results) error {
 	for _, k := range r.keys() {
 		if _, err := fmt.Fprintf(w, "\n%s\n%s\n", k, r.table(k).Render()); err != nil {
@@ -52,48 +52,53 @@ func newTable(header table.Row) table.Writer {
 	return t
 }
 
-// table compares all targets under one load.
+// table returns a table that compares all targets under one load.
 func (r *Results) table(k key) table.Writer {
-	header := table.Row{"server", "µs CPU a delivery", "× C limit", "p50 ms", "p99 ms", "× C limit"}
+	header := table.Row{"server", "µs CPU per delivery", "× C limit", "p50 ms", "p99 ms", "× C limit"}
 	if k.burst > 0 {
 		header = append(header, "deliveries/s")
 	} else {
 		header = append(header, "messages/s")
 	}
+
 	t := newTable(header)
 	for _, name := range r.Targets {
 		if len(r.loads(name, k)) == 0 {
 			t.AppendRow(table.Row{name, "failed"})
 			continue
 		}
+
 		row := table.Row{
-			name, decimals(r.figure(name, k, cpuOf), 2), decimals(r.ratio(name, k, cpuOf), 2),
-			millis(r.figure(name, k, p50Of)), millis(r.figure(name, k, p99Of)), decimals(r.ratio(name, k, p99Of), 2),
+			name, decimals(r.loadMedian(name, k, cpuOf), 2), decimals(r.ratio(name, k, cpuOf), 2),
+			millis(r.loadMedian(name, k, p50Of)), millis(r.loadMedian(name, k, p99Of)), decimals(r.ratio(name, k, p99Of), 2),
 		}
 		if k.burst > 0 {
-			row = append(row, humanize.Comma(int64(r.figure(name, k, perSecondOf))))
+			row = append(row, humanize.Comma(int64(r.loadMedian(name, k, perSecondOf))))
 		} else {
 			row = append(row, r.rateText(name, k))
 		}
+
 		if faults := r.faults(name, k); faults != "" {
 			row[0] = name + " (" + faults + ")"
 		}
+
 		t.AppendRow(row)
 	}
+
 	return t
 }
 
-// rateText is the rate, with a mark where it is not the one asked for.
+// rateText returns the rate, prefixed with "only" if it's less than requested.
 func (r *Results) rateText(name string, k key) string {
-	rate := r.figure(name, k, func(l Load) float64 { return l.Rate })
-	asked := r.figure(name, k, func(l Load) float64 { return l.Asked })
-	if (Load{Rate: rate, Asked: asked}).held() {
+	rate := r.loadMedian(name, k, func(l Load) float64 { return l.Rate })
+	asked := r.loadMedian(name, k, func(l Load) float64 { return l.Asked })
+	if (Load{Rate: rate, Asked: asked}).throttled() {
 		return fmt.Sprintf("only %.2g", rate)
 	}
 	return fmt.Sprintf("%.2g", rate)
 }
 
-// faults are those of one of the rounds.
+// faults returns the faults of the first round that has any.
 func (r *Results) faults(name string, k key) string {
 	for _, l := range r.loads(name, k) {
 		if l.Faults != "" {
@@ -103,27 +108,32 @@ func (r *Results) faults(name string, k key) string {
 	return ""
 }
 
-// memoryTable compares what streams take that only are there.
+// memoryTable returns a table that compares the memory of idle streams.
 func (r *Results) memoryTable() table.Writer {
 	scales := r.scales()
 	header := table.Row{"server"}
+
 	for _, streams := range scales {
 		header = append(header, count(streams)+" streams")
 	}
+
 	most := scales[len(scales)-1]
-	header = append(header, "… after traffic", "µs CPU a connect")
+	header = append(header, "… after traffic", "µs CPU per connect")
 	t := newTable(header)
+
 	for _, name := range r.Targets {
 		row := table.Row{name}
 		for _, streams := range scales {
-			row = append(row, bytesText(r.ofStreams(name, streams, idleOf)))
+			row = append(row, bytesText(r.roundMedian(name, streams, idleOf)))
 		}
-		t.AppendRow(append(row, bytesText(r.ofStreams(name, most, afterOf)), decimals(r.ofStreams(name, most, connectOf), 1)))
+
+		t.AppendRow(append(row, bytesText(r.roundMedian(name, most, afterOf)), decimals(r.roundMedian(name, most, connectOf), 1)))
 	}
+
 	return t
 }
 
-// scales are the numbers of streams of all loads but bursts, ascending.
+// scales returns the numbers of streams of all loads except bursts, ascending.
 func (r *Results) scales() []int {
 	var all []int
 	for _, k := range r.keys() {
@@ -148,7 +158,7 @@ func decimals(n float64, places int) string {
 	return fmt.Sprintf("%.*f", places, n)
 }
 
-// millis keeps the places that mean something.
+// millis formats milliseconds with the significant decimals.
 func millis(ms float64) string {
 	if ms < 10 {
 		return decimals(ms, 1)
@@ -156,43 +166,50 @@ func millis(ms float64) string {
 	return decimals(ms, 0)
 }
 
-// behind says, measure by measure, who does better than peald.
+// behind lists, for each metric, the targets that do clearly better than peald.
 func (r *Results) behind() []string {
 	const clearly = 0.95
 	var lines []string
+
 	for _, k := range r.keys() {
 		for _, measure := range []struct {
 			name string
 			of   func(Load) float64
-		}{{"CPU a delivery", cpuOf}, {"p50", p50Of}, {"p99", p99Of}, {"time for all deliveries", func(l Load) float64 {
+		}{{"CPU per delivery", cpuOf}, {"p50", p50Of}, {"p99", p99Of}, {"time for all deliveries", func(l Load) float64 {
 			if l.Burst == 0 {
 				return 1
 			}
+
 			return 1 / l.PerSecond
 		}}} {
-			own := r.figure(pealdName, k, measure.of)
+			own := r.loadMedian(pealdName, k, measure.of)
 			var better []string
+
 			for _, name := range r.Targets {
-				if f := r.figure(name, k, measure.of); name != pealdName && f < clearly*own {
+				if f := r.loadMedian(name, k, measure.of); name != pealdName && f < clearly*own {
 					better = append(better, fmt.Sprintf("%s (%.0f%% of peald's)", name, 100*f/own))
 				}
 			}
+
 			if len(better) > 0 {
 				lines = append(lines, fmt.Sprintf("%s, %s: %s", k, measure.name, strings.Join(better, ", ")))
 			}
 		}
 	}
-	own := func(streams int) float64 { return r.ofStreams(pealdName, streams, connectOf) }
+
+	own := func(streams int) float64 { return r.roundMedian(pealdName, streams, connectOf) }
 	for _, streams := range r.scales() {
 		var better []string
 		for _, name := range r.Targets {
-			if f := r.ofStreams(name, streams, connectOf); f < clearly*own(streams) {
+			if f := r.roundMedian(name, streams, connectOf); f < clearly*own(streams) {
 				better = append(better, fmt.Sprintf("%s (%.0f µs, peald %.0f µs)", name, f, own(streams)))
 			}
 		}
+
 		if len(better) > 0 {
-			lines = append(lines, fmt.Sprintf("%s streams, CPU a connect: %s", count(streams), strings.Join(better, ", ")))
+			lines = append(lines, fmt.Sprintf("%s streams, CPU per connect: %s", count(streams), strings.Join(better, ", ")))
 		}
 	}
+
 	return lines
 }

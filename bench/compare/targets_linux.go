@@ -15,17 +15,17 @@ import (
 	"strings"
 )
 
-// limitName is the target that the others are compared with.
+// limitName is the target that all others are compared with.
 const limitName = "C limit"
 
-// target is a server that is measured.
+// target is a server to measure.
 type target struct {
 	name    string
-	version string // where it is not peald's own
+	version string // empty for peald, whose version is taken from git
 	start   func(ctx context.Context) (*running, error)
 }
 
-// running is a target that runs.
+// running is a running target.
 type running struct {
 	*process
 
@@ -36,44 +36,51 @@ type running struct {
 
 func verbatim(data string) []byte { return []byte(data) }
 
-// buildTargets builds what is to be measured into dir. What this machine lacks
-// is left out, and said.
+// buildTargets builds the targets into dir. It leaves out nchan if it isn't
+// installed, and reports that to progress.
 func buildTargets(ctx context.Context, o options, dir string, progress io.Writer) ([]target, error) {
 	wanted := func(name string) bool {
 		return o.only == "" || slices.Contains(strings.Split(o.only, ","), name)
 	}
-	fmt.Fprintln(progress, "building peald and what it is compared with")
+
+	fmt.Fprintln(progress, "building peald and the other servers")
 	limit, err := buildLimit(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
+
 	peald, err := buildPeald(ctx, o.root, dir)
 	if err != nil {
 		return nil, err
 	}
+
 	small, err := buildServers(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
+
 	all := []target{limit}
 	for _, t := range slices.Concat([]target{peald}, small) {
 		if wanted(t.name) {
 			all = append(all, t)
 		}
 	}
+
 	if !wanted(nchanName) {
 		return all, nil
 	}
+
 	nchan, err := findNchan(ctx, dir)
 	if err != nil {
-		fmt.Fprintf(progress, "nchan is left out: %v\n", err)
+		fmt.Fprintf(progress, "skipping nchan: %v\n", err)
 		return all, nil
 	}
+
 	return append(all, nchan), nil
 }
 
 func build(ctx context.Context, env []string, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // The compilers, on our own code.
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // Compilers, for code of this repository.
 	cmd.Env = append(os.Environ(), env...)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, output)
@@ -97,11 +104,13 @@ func buildServers(ctx context.Context, dir string) ([]target, error) {
 	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-o", path, "./servers"); err != nil {
 		return nil, err
 	}
+
 	one := func(name, kind, version string) target {
 		return target{name: name, version: version, start: func(ctx context.Context) (*running, error) {
 			return startOnPort(ctx, func(port string) (*process, error) { return startProcess(path, kind, "127.0.0.1:"+port) })
 		}}
 	}
+
 	return []target{
 		one("net/http", "plain", ""),
 		one("r3labs/sse", "r3labs", moduleVersion(path, "github.com/r3labs/sse/v2")),
@@ -109,24 +118,28 @@ func buildServers(ctx context.Context, dir string) ([]target, error) {
 	}, nil
 }
 
-// startOnPort starts a server that has to be told its port.
+// startOnPort starts a server on a free port.
 func startOnPort(ctx context.Context, start func(port string) (*process, error)) (*running, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
+
 	p, err := start(port)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := p.await(ctx, func() error { return accepts(ctx, address) }); err != nil {
 		p.stop()
 		return nil, err
 	}
+
 	url := "http://" + address + "/"
 	return &running{process: p, streams: url, publish: url, body: verbatim}, nil
 }
@@ -134,11 +147,11 @@ func startOnPort(ctx context.Context, start func(port string) (*process, error))
 func freeAddress(ctx context.Context) (string, error) {
 	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", fmt.Errorf("look for a free port: %w", err)
+		return "", fmt.Errorf("find a free port: %w", err)
 	}
 	address := free.Addr().String()
 	if err := free.Close(); err != nil {
-		return "", fmt.Errorf("look for a free port: %w", err)
+		return "", fmt.Errorf("find a free port: %w", err)
 	}
 	return address, nil
 }
@@ -159,10 +172,12 @@ func startPeald(ctx context.Context, path, ready string, args ...string) (*runni
 	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+
 	p, err := startProcess(path, append(args, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready)...)
 	if err != nil {
 		return nil, err
 	}
+
 	var addresses struct {
 		SSE  string `json:"sse"`
 		REST string `json:"rest"`
@@ -172,11 +187,13 @@ func startPeald(ctx context.Context, path, ready string, args ...string) (*runni
 		if err != nil {
 			return err
 		}
+
 		return json.Unmarshal(text, &addresses)
 	}); err != nil {
 		p.stop()
 		return nil, err
 	}
+
 	return &running{
 		process: p,
 		streams: "http://" + addresses.SSE + "/events",
@@ -190,9 +207,9 @@ func jsonBody(data string) []byte {
 	return text
 }
 
-// output is what a command says, or nothing.
+// output returns the output of a command, or "" if it fails.
 func output(ctx context.Context, name string, args ...string) string {
-	text, err := exec.CommandContext(ctx, name, args...).CombinedOutput() //nolint:gosec // Asks for versions.
+	text, err := exec.CommandContext(ctx, name, args...).CombinedOutput() //nolint:gosec // Commands that print versions.
 	if err != nil {
 		return ""
 	}

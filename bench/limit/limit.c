@@ -1,13 +1,14 @@
 /*
- * limit: the least that a fan-out of server-sent events can cost.
+ * limit: the minimum cost of broadcasting server-sent events.
  *
- * One epoll loop, one write() for each stream and message, and nothing else: no
- * checks, no heartbeats, no queues. What a slow client doesn't take is lost to
- * it. GET opens a stream; the body of a POST goes to all streams as one event.
+ * One epoll loop and one write() for each stream and message: no checks, no
+ * heartbeats, no queues. A slow client loses what doesn't fit into its socket
+ * buffer. GET opens a stream; the body of a POST is sent to all streams as one
+ * event.
  *
  *     limit PORT
  *
- * It is a measure for real servers, not one itself.
+ * It is a yardstick for servers, not a server to use.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,8 +23,8 @@
 #include <unistd.h>
 
 enum {
-	MAX_FD = 1 << 16,       /* descriptors have lower numbers */
-	MAX_REQUEST = 1 << 20,  /* bytes of a request, its body included */
+	MAX_FD = 1 << 16,       /* exclusive bound of descriptors */
+	MAX_REQUEST = 1 << 20,  /* bytes of a request, including its body */
 	BACKLOG = 4096,
 	EVENTS = 512,
 };
@@ -38,7 +39,7 @@ static const char done[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 static int streams[MAX_FD]; /* descriptors, in no order */
 static int stream_count;
-static int place[MAX_FD];   /* of a descriptor in streams, -1 if it has none */
+static int slot[MAX_FD];    /* index of a descriptor in streams, or -1 */
 
 static char request[MAX_REQUEST + 1];
 static char frame[MAX_REQUEST + 64];
@@ -84,20 +85,20 @@ static void accept_all(int epoll, int listener)
 
 static void hang_up(int fd)
 {
-	int at = place[fd];
+	int at = slot[fd];
 	if (at >= 0) {
 		streams[at] = streams[--stream_count];
-		place[streams[at]] = at;
-		place[fd] = -1;
+		slot[streams[at]] = at;
+		slot[fd] = -1;
 	}
 	close(fd);
 }
 
 static void open_stream(int fd)
 {
-	if (write(fd, stream_head, sizeof stream_head - 1) < 0 || place[fd] >= 0)
+	if (write(fd, stream_head, sizeof stream_head - 1) < 0 || slot[fd] >= 0)
 		return;
-	place[fd] = stream_count;
+	slot[fd] = stream_count;
 	streams[stream_count++] = fd;
 }
 
@@ -106,10 +107,10 @@ static void broadcast(const char *data)
 	int length = snprintf(frame, sizeof frame, "event: broadcast\ndata: %s\n\n", data);
 	for (int i = 0; i < stream_count; i++)
 		if (write(streams[i], frame, length) < 0 && errno != EAGAIN)
-			continue; /* epoll tells when it has hung up */
+			continue; /* epoll reports when it has hung up */
 }
 
-/* rest_of_body waits for a body that came in several pieces. */
+/* rest_of_body reads the rest of a body that arrived in several pieces. */
 static int rest_of_body(int fd, const char *body, size_t have)
 {
 	const char *header = strcasestr(request, "content-length:");
@@ -154,7 +155,7 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		errx(2, "usage: limit PORT");
 	for (int i = 0; i < MAX_FD; i++)
-		place[i] = -1;
+		slot[i] = -1;
 	int listener = listen_on(atoi(argv[1]));
 	int epoll = epoll_create1(0);
 	if (epoll < 0)

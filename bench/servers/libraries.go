@@ -7,15 +7,15 @@ import (
 	gosse "github.com/tmaxmax/go-sse"
 )
 
-// streamName is the one stream of the library's that everybody reads.
+// streamName is the name of the stream that all clients read.
 const streamName = "messages"
 
-// r3labsServer is one of github.com/r3labs/sse.
+// r3labsServer is a server of github.com/r3labs/sse.
 type r3labsServer struct{ *r3labs.Server }
 
 func newR3labs() r3labsServer {
 	s := r3labs.New()
-	s.AutoReplay = false // it would keep all messages for ever
+	s.AutoReplay = false // otherwise it keeps all messages forever
 	s.CreateStream(streamName)
 	return r3labsServer{s}
 }
@@ -33,14 +33,14 @@ func (s r3labsServer) publish(data []byte) error {
 	return nil
 }
 
-// goSSEServer is one of github.com/tmaxmax/go-sse.
+// goSSEServer is a server of github.com/tmaxmax/go-sse.
 type goSSEServer struct{ *gosse.Server }
 
 func newGoSSE() goSSEServer {
 	return goSSEServer{&gosse.Server{
 		OnSession: func(w http.ResponseWriter, _ *http.Request) ([]string, bool) {
-			// The library sends the head with the first message, and a browser
-			// would take the stream for closed until then.
+			// The library sends the response header with the first message. Until
+			// then, a browser would not consider the stream open.
 			w.Header().Set("Content-Type", "text/event-stream")
 			return []string{gosse.DefaultTopic}, http.NewResponseController(w).Flush() == nil
 		},

@@ -1,7 +1,6 @@
-// Command servers runs one of the servers that peald is compared with: small
-// programs around net/http or a library, as their documentation shows them.
-// GET / opens a stream, and the body of POST / goes to all streams as one
-// event.
+// Command servers runs one of the servers that peald is compared with. They are
+// small programs around net/http or a library, written as its documentation
+// shows. GET / opens a stream, and POST / broadcasts its body as one event.
 package main
 
 import (
@@ -17,7 +16,7 @@ import (
 	"time"
 )
 
-// server is one that is compared.
+// server is a server to compare.
 type server interface {
 	// ServeHTTP serves a stream.
 	ServeHTTP(w http.ResponseWriter, r *http.Request)
@@ -38,6 +37,7 @@ func run(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: servers plain|r3labs|go-sse ADDRESS")
 	}
+
 	var s server
 	switch args[0] {
 	case "plain":
@@ -47,8 +47,9 @@ func run(ctx context.Context, args []string) error {
 	case "go-sse":
 		s = newGoSSE()
 	default:
-		return fmt.Errorf("%q is none of plain, r3labs and go-sse", args[0])
+		return fmt.Errorf("unknown server %q; want plain, r3labs or go-sse", args[0])
 	}
+
 	return listenAndServe(ctx, args[1], s)
 }
 
@@ -60,19 +61,23 @@ func listenAndServe(ctx context.Context, address string, s server) error {
 		if err == nil {
 			err = s.publish(data)
 		}
+
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
+
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+
 	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	closed := context.AfterFunc(ctx, func() { _ = httpServer.Close() })
-	defer closed()
+	stop := context.AfterFunc(ctx, func() { _ = httpServer.Close() })
+	defer stop()
 	if err := httpServer.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
+
 	return nil
 }

@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// plain is what one writes by hand: a goroutine and a channel for each stream.
+// plain is a handwritten server with a goroutine and a channel per stream.
 type plain struct {
 	mu      sync.Mutex
-	streams map[chan []byte]<-chan struct{} // with what is closed when the client goes
+	streams map[chan []byte]<-chan struct{} // each with a channel that is closed when the client disconnects
 }
 
 func newPlain() *plain { return &plain{streams: map[chan []byte]<-chan struct{}{}} }
 
 // ServeHTTP implements [server].
 func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	const waiting = 16 // messages that may wait for a stream
-	frames := make(chan []byte, waiting)
+	const queue = 16 // messages queued for a stream
+	frames := make(chan []byte, queue)
 	p.mu.Lock()
 	p.streams[frames] = r.Context().Done()
 	p.mu.Unlock()
@@ -33,12 +33,14 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rc.Flush() != nil {
 		return
 	}
+
 	for {
 		select {
 		case frame := <-frames:
 			if _, err := w.Write(frame); err != nil {
 				return
 			}
+
 			if rc.Flush() != nil {
 				return
 			}
@@ -48,16 +50,16 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// publish waits for streams whose channel is full: to lose messages would be
-// no comparison.
+// publish blocks while a stream's channel is full: a server that loses messages
+// would not be comparable.
 func (p *plain) publish(data []byte) error {
 	frame := fmt.Appendf(nil, "event: broadcast\ndata: %s\n\n", data)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for frames, gone := range p.streams {
+	for frames, done := range p.streams {
 		select {
 		case frames <- frame:
-		case <-gone:
+		case <-done:
 		}
 	}
 	return nil
