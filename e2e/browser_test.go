@@ -75,7 +75,7 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 
 	t.Run("an address that is none", func(t *testing.T) {
 		for _, given := range []string{"localhost:8080/events", "events", "http://"} {
-			visit(given).WaitFor(t, `element("state").textContent.startsWith("url is no address of a stream")`)
+			visit(given).WaitFor(t, `element("state").textContent.startsWith("invalid url ")`)
 		}
 	})
 

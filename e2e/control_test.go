@@ -19,13 +19,13 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestBothWaysReachTheSameStreams calls the control plane by gRPC and by REST,
-// and reads what comes out of streams.
-func TestBothWaysReachTheSameStreams(t *testing.T) {
-	pealdtest.OnEachEngine(t, testBothWaysReachTheSameStreams)
+// TestGRPCAndREST publishes through gRPC and through REST and reads the events
+// from streams.
+func TestGRPCAndREST(t *testing.T) {
+	pealdtest.OnEachEngine(t, testGRPCAndREST)
 }
 
-func testBothWaysReachTheSameStreams(t *testing.T, engine func(*daemon.Config)) {
+func testGRPCAndREST(t *testing.T, engine func(*daemon.Config)) {
 	t.Helper()
 
 	d := pealdtest.Start(t, engine)
@@ -38,7 +38,7 @@ func testBothWaysReachTheSameStreams(t *testing.T, engine func(*daemon.Config)) 
 
 	d.WaitForStreams(t, 4)
 
-	sent := func(recipients, want int32) {
+	checkRecipients := func(recipients, want int32) {
 		t.Helper()
 
 		if recipients != want {
@@ -46,36 +46,36 @@ func testBothWaysReachTheSameStreams(t *testing.T, engine func(*daemon.Config)) 
 		}
 	}
 
-	var everybody pealv1.BroadcastResponse
+	var everyone pealv1.BroadcastResponse
 
-	rest(t, d, http.MethodPost, "/v1/broadcast", `{"data": "one\ntwo"}`, &everybody)
-	sent(everybody.GetRecipients(), 4)
+	rest(t, d, http.MethodPost, "/v1/broadcast", `{"data": "one\ntwo"}`, &everyone)
+	checkRecipients(everyone.GetRecipients(), 4)
 
 	toAlice, err := control.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "hi"})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	sent(toAlice.GetRecipients(), 2)
+	checkRecipients(toAlice.GetRecipients(), 2)
 
 	var toBob pealv1.SendToUserResponse
 
 	rest(t, d, http.MethodPost, "/v1/users/bob/messages", `{"data": "hi", "event": "greeting"}`, &toBob)
-	sent(toBob.GetRecipients(), 1)
+	checkRecipients(toBob.GetRecipients(), 1)
 
 	toCarol, err := control.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "carol", Data: "hi"})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	sent(toCarol.GetRecipients(), 0)
+	checkRecipients(toCarol.GetRecipients(), 0)
 
 	last, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "end"})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	first, end := frame{"broadcast", "one\ntwo", everybody.GetId()}, frame{"broadcast", "end", last.GetId()}
+	first, end := frame{"broadcast", "one\ntwo", everyone.GetId()}, frame{"broadcast", "end", last.GetId()}
 	for user, want := range map[string][]frame{
 		"alice": {first, {"individual", "hi", toAlice.GetId()}, end},
 		"bob":   {first, {"greeting", "hi", toBob.GetId()}, end},
@@ -83,12 +83,12 @@ func testBothWaysReachTheSameStreams(t *testing.T, engine func(*daemon.Config)) 
 	} {
 		for _, stream := range streams[user] {
 			if got, err := stream(len(want)); err != nil || !slices.Equal(got, want) {
-				t.Errorf("%q got %v and %v, want %v", user, got, err, want)
+				t.Errorf("a stream of %q received %v, %v, want %v", user, got, err, want)
 			}
 		}
 	}
 
-	t.Run("users and figures", func(t *testing.T) {
+	t.Run("users and stats", func(t *testing.T) {
 		users, err := control.ListUsers(t.Context(), &pealv1.ListUsersRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -100,28 +100,28 @@ func testBothWaysReachTheSameStreams(t *testing.T, engine func(*daemon.Config)) 
 		}
 
 		if want := []string{"alice**", "bob*"}; !slices.Equal(connected, want) {
-			t.Errorf("connected are %q, want %q", connected, want)
+			t.Errorf("connected users are %q, want %q", connected, want)
 		}
 
 		var sameUsers pealv1.ListUsersResponse
 		if rest(t, d, http.MethodGet, "/v1/users", "", &sameUsers); !proto.Equal(users, &sameUsers) {
-			t.Errorf("REST lists %v, gRPC %v", &sameUsers, users)
+			t.Errorf("REST lists users %v, gRPC %v", &sameUsers, users)
 		}
 
-		var figures pealv1.StatsResponse
+		var stats pealv1.StatsResponse
 
-		rest(t, d, http.MethodGet, "/v1/stats", "", &figures)
+		rest(t, d, http.MethodGet, "/v1/stats", "", &stats)
 
-		total := figures.GetTotal()
-		if total.GetConnections() != 4 || total.GetAuthenticatedConnections() != 3 || figures.GetUsers() != 2 || figures.GetPublished() != 5 {
-			t.Errorf("figures are %v, want 4 streams, 3 of them of 2 users, and 5 events", &figures)
+		total := stats.GetTotal()
+		if total.GetConnections() != 4 || total.GetAuthenticatedConnections() != 3 || stats.GetUsers() != 2 || stats.GetPublished() != 5 {
+			t.Errorf("stats are %v, want 4 streams, 3 of them authenticated, 2 users and 5 published events", &stats)
 		}
 	})
 }
 
-// TestBadInputIsRefusedBothWays has to get the same code and the same field by
-// gRPC and by REST.
-func TestBadInputIsRefusedBothWays(t *testing.T) {
+// TestInvalidInput checks that gRPC and REST reject invalid messages with the
+// same code and name the same field.
+func TestInvalidInput(t *testing.T) {
 	d := pealdtest.Start(t)
 	control := d.Control(t)
 
@@ -135,12 +135,12 @@ func TestBadInputIsRefusedBothWays(t *testing.T) {
 		"CR in type":        {&pealv1.BroadcastRequest{Data: "x", Event: "a\rb"}, "event"},
 		"NUL in type":       {&pealv1.BroadcastRequest{Data: "x", Event: "a\x00b"}, "event"},
 		"reserved type":     {&pealv1.BroadcastRequest{Data: "x", Event: "peald.reset"}, "event"},
-		"too long a type":   {&pealv1.BroadcastRequest{Data: "x", Event: strings.Repeat("x", 256)}, "event"},
+		"long type":         {&pealv1.BroadcastRequest{Data: "x", Event: strings.Repeat("x", 256)}, "event"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := control.Broadcast(t.Context(), test.message)
 			if s := status.Convert(err); s.Code() != codes.InvalidArgument || !strings.Contains(s.Message(), test.field) {
-				t.Errorf("gRPC answers %v, want InvalidArgument and the field %s", err, test.field)
+				t.Errorf("gRPC returns %v, want InvalidArgument and the field %s", err, test.field)
 			}
 
 			body, err := protojson.Marshal(test.message)
@@ -150,22 +150,22 @@ func TestBadInputIsRefusedBothWays(t *testing.T) {
 
 			code, reply := call(t, d, http.MethodPost, "/v1/broadcast", string(body))
 
-			var refusal struct {
+			var rejection struct {
 				Code    codes.Code `json:"code"`
 				Message string     `json:"message"`
 			}
-			if err := json.Unmarshal(reply, &refusal); err != nil {
+			if err := json.Unmarshal(reply, &rejection); err != nil {
 				t.Fatalf("%v in %s", err, reply)
 			}
 
-			if code != http.StatusBadRequest || refusal.Code != codes.InvalidArgument || !strings.Contains(refusal.Message, test.field) {
-				t.Errorf("REST answers %d %s, want 400, InvalidArgument and the field %s", code, reply, test.field)
+			if code != http.StatusBadRequest || rejection.Code != codes.InvalidArgument || !strings.Contains(rejection.Message, test.field) {
+				t.Errorf("REST returns %d %s, want 400, InvalidArgument and the field %s", code, reply, test.field)
 			}
 		})
 	}
 }
 
-// rest calls the REST listener, which has to answer 200 and reply.
+// rest makes a REST call, which must return 200, and decodes the reply.
 func rest(t *testing.T, d *pealdtest.Daemon, method, path, body string, reply proto.Message) {
 	t.Helper()
 

@@ -6,10 +6,11 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// message is one to be published; without an event it has its audience's.
+// message is a message to publish. Without an event type it gets that of its
+// audience.
 type message struct{ event, data string }
 
-// corpus is messages that a careless encoder or decoder gets wrong.
+// corpus returns messages that careless encoders or decoders get wrong.
 func corpus() []message {
 	const (
 		bom           = "\ufeff"
@@ -20,7 +21,7 @@ func corpus() []message {
 	data := []string{
 		"plain",
 
-		// Line breaks, which the format has three of.
+		// The three kinds of line breaks in the format.
 		"lf\nlf", "cr\rcr", "crlf\r\ncrlf", "lfcr\n\rlfcr", "crcrlf\r\r\nend", "all\rof\nthem\r\nat once",
 		"trailing lf\n", "trailing cr\r", "trailing crlf\r\n", "trailing three\n\n\n",
 		"\nleading lf", "\rleading cr", "\r\nleading crlf",
@@ -28,26 +29,26 @@ func corpus() []message {
 		"empty\n\nline", "empty\r\rline", "empty\r\n\r\nline",
 		strings.Repeat("short\n", 2000),
 
-		// What looks like a break in Go, JavaScript or Unicode, and is none.
+		// Line breaks in Go, JavaScript or Unicode, but not in the format.
 		"line" + lineSeparator + "separator\u2029paragraph" + nextLine + "next line\vtab\ffeed",
 
-		// Spaces and colons, of which the format strips one and cuts at one.
+		// Spaces and colons: the format strips one space and splits at one colon.
 		" one space", "  two spaces", " ", "   ", "\ttab", "trailing space ", "line\n  indented\n\ttabbed",
 		":", ": comment", ":\n:", "key: value", "::::",
 
-		// Fields that are none.
+		// Data that looks like fields.
 		"data: injected", "x\ndata: injected", "x\n\ndata: injected\n\n", "x\r\revent: injected\r\r",
 		"id: 7", "x\nid: 7", "x\nretry: 1", "event: injected\ndata: y", "x\n: comment\ny", "data", "x\ndata\ny",
 
-		// Bytes that decoders treat apart.
+		// Bytes that decoders treat specially.
 		bom, bom + "at the start", "in" + bom + "side", "at the end" + bom, "line\n" + bom + "line", bom + bom,
 		"nul\x00inside", "\x00", "controls \x01\x08\x1b\x7f\u009f",
 		"replacement \ufffd, no characters \ufffe \uffff \U0010ffff",
 
-		// More than one byte, one UTF-16 unit, one code point.
+		// Characters of several bytes, UTF-16 units or code points.
 		"Grüße, 世界", "👋🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇺🇳", "e\u0301 ≠ é", "שלום \u202eעולם", "\U0001d54f",
 
-		// As long as it may be, in one line or next to nothing but lines.
+		// The maximum length, in one line or next to a line break.
 		strings.Repeat("x", broker.MaxData), strings.Repeat("🌍", broker.MaxData/len("🌍")),
 		strings.Repeat("y", broker.MaxData-1) + "\r",
 
@@ -70,6 +71,6 @@ func corpus() []message {
 		messages = append(messages, message{event: typ, data: "typed"})
 	}
 
-	// A short one behind the long: nothing of them is left over.
+	// A short message after the long ones must contain no remains of them.
 	return append(messages, message{data: "end"})
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestStreamsShareAConnectionOfHTTP2 opens streams as a proxy does that speaks
-// HTTP/2 without TLS.
-func TestStreamsShareAConnectionOfHTTP2(t *testing.T) {
+// TestStreamsShareHTTP2Connection opens streams over HTTP/2 without TLS, as some
+// proxies do.
+func TestStreamsShareHTTP2Connection(t *testing.T) {
 	d := pealdtest.Start(t)
 
 	var dialled atomic.Int32
@@ -81,6 +81,6 @@ func TestStreamsShareAConnectionOfHTTP2(t *testing.T) {
 	}
 
 	if n := dialled.Load(); n != 1 {
-		t.Errorf("%d connections were opened for %d streams, want one", n, streams)
+		t.Errorf("%d connections for %d streams, want 1", n, streams)
 	}
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// listener holds a stream and keeps what it gets.
+// listener holds a stream and records the received lines.
 type listener struct {
 	mu    sync.Mutex
 	text  strings.Builder
-	grown chan struct{}
+	grown chan struct{} // signals that text has grown
 }
 
-// listen opens a stream that lasts as long as the test.
+// listen opens a stream that is closed when the test ends.
 func listen(t *testing.T, d *pealdtest.Daemon, user string, topics ...string) *listener {
 	t.Helper()
 
@@ -53,7 +53,7 @@ func listen(t *testing.T, d *pealdtest.Daemon, user string, topics ...string) *l
 	}
 
 	if reply.StatusCode != http.StatusOK {
-		t.Fatalf("a stream of %q is answered %s", user, reply.Status)
+		t.Fatalf("a stream of %q: %s", user, reply.Status)
 	}
 
 	l := &listener{grown: make(chan struct{}, 1)}
@@ -83,7 +83,7 @@ func listen(t *testing.T, d *pealdtest.Daemon, user string, topics ...string) *l
 	return l
 }
 
-// waitFor returns once the stream has had text.
+// waitFor waits until the stream has received text.
 func (l *listener) waitFor(t *testing.T, text string) {
 	t.Helper()
 
@@ -99,7 +99,7 @@ func (l *listener) waitFor(t *testing.T, text string) {
 		select {
 		case <-l.grown:
 		case <-time.After(patience):
-			t.Fatalf("%q never came, only %q", text, got)
+			t.Fatalf("%q wasn't received, only %q", text, got)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// open asks for a stream and returns its response, whose body is to be closed
-// by the test's end at the latest.
+// open requests a stream and returns the response. Its body is closed when the
+// test ends.
 func open(t *testing.T, stream string, header ...string) *http.Response {
 	t.Helper()
 
@@ -57,8 +57,8 @@ func with(stream string, names ...string) string {
 	return stream + separator + query.Encode()
 }
 
-// TestTopics subscribes as backends let browsers: by the topics of a token that
-// REST signed, and without a token by those that the configuration allows.
+// TestTopics subscribes to topics of a token created through REST and, without a
+// token, to topics that the configuration allows.
 func TestTopics(t *testing.T) {
 	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.Auth.AnonymousTopics = []string{"news", "prices.*"} })
 
@@ -105,7 +105,7 @@ func TestTopics(t *testing.T) {
 	for name, stream := range streams {
 		all := append(slices.Clone(want[name]), frame{"broadcast", "end", end.GetId()})
 		if got, err := stream(len(all)); err != nil || !slices.Equal(got, all) {
-			t.Errorf("%s got %v and %v, want %v", name, got, err, all)
+			t.Errorf("%s received %v, %v, want %v", name, got, err, all)
 		}
 	}
 
@@ -120,26 +120,26 @@ func TestTopics(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream string
 		status int
-		says   string
+		reason string
 	}{
-		"beyond a token":    {with(alice, "topic", "orders.7", "topic", "prices.eur"), http.StatusForbidden, `"prices.eur"`},
-		"beyond anybody":    {with(events, "topic", "orders.7"), http.StatusForbidden, `"orders.7"`},
-		"a wider pattern":   {with(events, "topic", "prices.>"), http.StatusForbidden, `"prices.>"`},
-		"of a bad pattern":  {with(events, "topic", "a.>.b"), http.StatusBadRequest, "topic"},
+		"not in the token":  {with(alice, "topic", "orders.7", "topic", "prices.eur"), http.StatusForbidden, `"prices.eur"`},
+		"not anonymous":     {with(events, "topic", "orders.7"), http.StatusForbidden, `"orders.7"`},
+		"wider pattern":     {with(events, "topic", "prices.>"), http.StatusForbidden, `"prices.>"`},
+		"invalid pattern":   {with(events, "topic", "a.>.b"), http.StatusBadRequest, "topic"},
 		"a hundred and one": {with(events, numbered(101)...), http.StatusBadRequest, "topic is given 101 times"},
 		"two thousand":      {with(events, numbered(2_000)...), http.StatusBadRequest, "topic"},
 		"ten thousand":      {with(events, numbered(10_000)...), http.StatusRequestHeaderFieldsTooLarge, ""},
 	} {
 		response := open(t, c.stream)
 
-		said, err := io.ReadAll(response.Body)
-		if err != nil || response.StatusCode != c.status || !strings.Contains(string(said), c.says) {
-			t.Errorf("%s: %s %s%v, want %d with %q", name, response.Status, said, err, c.status, c.says)
+		body, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != c.status || !strings.Contains(string(body), c.reason) {
+			t.Errorf("%s: %s %s%v, want %d with %q", name, response.Status, body, err, c.status, c.reason)
 		}
 	}
 }
 
-// numbered makes n topics that anybody may subscribe to.
+// numbered returns query parameters with n topics that are open to everyone.
 func numbered(n int) []string {
 	topics := make([]string, 0, 2*n)
 	for i := range n {
@@ -149,8 +149,8 @@ func numbered(n int) []string {
 	return topics
 }
 
-// TestResume comes back with the id of an event: as an EventSource does by
-// header, and as a page that was loaded anew by query.
+// TestResume resumes after an event: with a header, as EventSource does, and with
+// a query parameter, as a reloaded page does.
 func TestResume(t *testing.T) {
 	d := pealdtest.Start(t)
 	control := d.Control(t)
@@ -168,7 +168,7 @@ func TestResume(t *testing.T) {
 	}
 
 	first := send(&pealv1.SendToUserRequest{UserId: "alice", Data: "first"})
-	rest(t, d, http.MethodPost, "/v1/users/alice/messages", `{"data":"gone by then","ttl":"0.000000001s"}`, &pealv1.SendToUserResponse{})
+	rest(t, d, http.MethodPost, "/v1/users/alice/messages", `{"data":"expired","ttl":"0.000000001s"}`, &pealv1.SendToUserResponse{})
 	send(&pealv1.SendToUserRequest{UserId: "bob", Data: "not for alice"})
 	missed := []frame{
 		send(&pealv1.SendToUserRequest{UserId: "alice", Data: "second"}),
@@ -177,8 +177,8 @@ func TestResume(t *testing.T) {
 
 	byQuery := inGoSSE(t, with(alice, "last_event_id", first.ID))
 
-	// What comes by header begins with the same, after the block that tells
-	// where the stream begins.
+	// The header takes precedence. The missed events follow the first position
+	// mark.
 	byHeader := open(t, with(alice, "last_event_id", missed[1].ID), "Last-Event-ID", first.ID)
 	want := "\n\nid: " + missed[0].ID + "\nevent: individual\ndata: second\n\nid: " + missed[1].ID + "\nevent: individual\ndata: third\n\n"
 	got := make([]byte, 0, 256)
@@ -193,31 +193,31 @@ func TestResume(t *testing.T) {
 	}
 
 	if !strings.HasSuffix(string(got), want) || strings.Count(string(got), "data: ") != 2 {
-		t.Errorf("by header came %q, want %q", got, want)
+		t.Errorf("resuming by header: received %q, want %q", got, want)
 	}
 
 	d.WaitForStreams(t, 2)
 
 	all := slices.Concat(missed, []frame{send(&pealv1.SendToUserRequest{UserId: "alice", Data: "live"})})
 	if got, err := byQuery(len(all)); err != nil || !slices.Equal(got, all) {
-		t.Errorf("by query came %v and %v, want %v", got, err, all)
+		t.Errorf("resuming by query: received %v, %v, want %v", got, err, all)
 	}
 
-	// Who can't be told what was missed is told that something was.
+	// Clients that can't resume get a reset.
 	for id, reason := range map[string]string{"other-7": "unknown", "nonsense": "unknown"} {
 		response := open(t, alice, "Last-Event-ID", id)
 		read := make([]byte, 512)
 
 		n, err := io.ReadAtLeast(response.Body, read, len("retry: 3000\n\n"))
 		if !strings.Contains(string(read[:n]), "event: peald.reset\ndata: {\"reason\":\""+reason+"\",\"last_event_id\":\""+id+"\"}\n\n") {
-			t.Errorf("after %s comes %q, %v", id, read[:n], err)
+			t.Errorf("resuming after %s: received %q, %v", id, read[:n], err)
 		}
 	}
 
 	if response := open(t, with(alice, "last_event_id", "nonsense")); response.StatusCode != http.StatusBadRequest {
-		t.Errorf("a page with a bad id gets %s", response.Status)
-	} else if said, err := io.ReadAll(response.Body); err != nil || !strings.HasPrefix(string(said), "last_event_id is ") {
-		t.Errorf("a page with a bad id is told %q, %v", said, err)
+		t.Errorf("invalid last_event_id: %s, want 400", response.Status)
+	} else if body, err := io.ReadAll(response.Body); err != nil || !strings.HasPrefix(string(body), "last_event_id is ") {
+		t.Errorf("invalid last_event_id: body %q, %v", body, err)
 	}
 
 	stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
@@ -226,7 +226,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestDisconnect ends a user's streams and keeps the user away for a while.
+// TestDisconnect closes a user's streams and bans the user for a while.
 func TestDisconnect(t *testing.T) {
 	d := pealdtest.Start(t)
 	user := "zoë/1:2"
@@ -235,47 +235,47 @@ func TestDisconnect(t *testing.T) {
 
 	d.WaitForStreams(t, 1)
 
-	var ended pealv1.DisconnectResponse
+	var reply pealv1.DisconnectResponse
 
 	begun := time.Now()
 
-	rest(t, d, http.MethodPost, "/v1/users/"+url.PathEscape(user)+":disconnect", `{"for":"1s"}`, &ended)
+	rest(t, d, http.MethodPost, "/v1/users/"+url.PathEscape(user)+":disconnect", `{"for":"1s"}`, &reply)
 
-	if ended.GetConnections() != 1 {
-		t.Errorf("%d streams ended", ended.GetConnections())
+	if reply.GetConnections() != 1 {
+		t.Errorf("%d streams closed, want 1", reply.GetConnections())
 	}
 
 	if _, err := io.ReadAll(held.Body); err != nil {
-		t.Errorf("the stream ends with %v", err)
+		t.Errorf("the stream was closed with %v", err)
 	}
 
 	if response := open(t, stream); response.StatusCode != http.StatusNoContent {
-		t.Errorf("meanwhile: %s", response.Status)
+		t.Errorf("a stream during the ban: %s, want 204", response.Status)
 	}
 
 	if response := open(t, d.Events(t, "bob")); response.StatusCode != http.StatusOK {
-		t.Errorf("bob gets %s", response.Status)
+		t.Errorf("a stream of bob: %s, want 200", response.Status)
 	}
 
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 
 	for open(t, stream).StatusCode != http.StatusOK {
 		if time.Since(begun) > patience {
-			t.Fatal("the user is never let in again")
+			t.Fatal("the user is still banned")
 		}
 
-		<-again.C
+		<-tick.C
 	}
 
 	if passed := time.Since(begun); passed < time.Second {
-		t.Errorf("the user was let in after %s", passed)
+		t.Errorf("the ban ended after %s, want at least 1s", passed)
 	}
 }
 
-// TestRepetitionIsNotSentAgain has a backend repeat a message after it lost the
-// answer, over the other way.
-func TestRepetitionIsNotSentAgain(t *testing.T) {
+// TestIdempotencyKey publishes a message again, through REST and gRPC, as a
+// backend does that has lost the reply.
+func TestIdempotencyKey(t *testing.T) {
 	d := pealdtest.Start(t)
 	control := d.Control(t)
 	stream := inGoSSE(t, d.Events(t, ""))
@@ -291,12 +291,12 @@ func TestRepetitionIsNotSentAgain(t *testing.T) {
 
 	overGRPC, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "paid", IdempotencyKey: "payment-7"})
 	if err != nil || overGRPC.GetId() != first.GetId() || repeated.GetId() != first.GetId() {
-		t.Errorf("ids are %q, %q and %q, %v", first.GetId(), repeated.GetId(), overGRPC.GetId(), err)
+		t.Errorf("the IDs are %q, %q and %q, %v, want the same", first.GetId(), repeated.GetId(), overGRPC.GetId(), err)
 	}
 
-	code, said := call(t, d, http.MethodPost, "/v1/broadcast", `{"data":"refunded","idempotencyKey":"payment-7"}`)
-	if code != http.StatusConflict || !strings.Contains(string(said), "idempotency_key") {
-		t.Errorf("another message gets %d %s", code, said)
+	code, body := call(t, d, http.MethodPost, "/v1/broadcast", `{"data":"refunded","idempotencyKey":"payment-7"}`)
+	if code != http.StatusConflict || !strings.Contains(string(body), "idempotency_key") {
+		t.Errorf("another message with the same key: %d %s, want 409", code, body)
 	}
 
 	end, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "end"})
@@ -306,12 +306,12 @@ func TestRepetitionIsNotSentAgain(t *testing.T) {
 
 	want := []frame{{"broadcast", "paid", first.GetId()}, {"broadcast", "end", end.GetId()}}
 	if got, err := stream(len(want)); err != nil || !slices.Equal(got, want) {
-		t.Errorf("the stream got %v and %v, want %v", got, err, want)
+		t.Errorf("the stream received %v, %v, want %v", got, err, want)
 	}
 }
 
-// TestConflation has a client read nothing while a price changes often: it gets
-// fewer prices than there were, and the last one all the same.
+// TestConflation updates a price many times while a client doesn't read. The
+// client must receive fewer prices than were published, including the last one.
 func TestConflation(t *testing.T) {
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.Broker.SlowConsumer, cfg.Broker.QueueBytes = daemon.SlowConflate, 64<<10
@@ -323,7 +323,7 @@ func TestConflation(t *testing.T) {
 
 	const prices = 1_000
 
-	padding := strings.Repeat(" ", 20_000) // more in all than sockets take
+	padding := strings.Repeat(" ", 20_000) // so that the prices exceed the socket buffers
 
 	for i := range prices {
 		_, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: fmt.Sprint(i, padding), ConflateKey: "price"})
@@ -346,13 +346,13 @@ func TestConflation(t *testing.T) {
 		}
 
 		if got++; price <= last {
-			t.Fatalf("the price %d comes after %d", price, last)
+			t.Fatalf("received price %d after %d", price, last)
 		}
 
 		last = price
 	}
 
 	if lines.Err() != nil || lines.Text() != "data: end" || last != prices-1 || got == prices {
-		t.Errorf("%d prices, the last is %d, then %q, %v", got, last, lines.Text(), lines.Err())
+		t.Errorf("received %d prices, the last one %d, then %q, %v", got, last, lines.Text(), lines.Err())
 	}
 }

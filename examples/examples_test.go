@@ -52,7 +52,7 @@ func TestNode(t *testing.T) {
 	install.Dir = folder
 
 	if out, err := install.CombinedOutput(); err != nil {
-		pealdtest.Missingf(t, "npm cannot install what the example needs: %v\n%s", err, out)
+		pealdtest.Missingf(t, "npm can't install the example's dependencies: %v\n%s", err, out)
 	}
 
 	expect(t, "Node", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", node, filepath.Join(folder, "peald.js"), "alice")
@@ -61,7 +61,7 @@ func TestNode(t *testing.T) {
 func TestPython(t *testing.T) {
 	t.Parallel()
 
-	// The system's own, for which Debian packages are.
+	// The system's Python, which Debian's packages are installed for.
 	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
 
 	imports := exec.CommandContext(t.Context(), python, "-c", "import google.protobuf, grpc, grpc_tools.protoc")
@@ -72,11 +72,10 @@ func TestPython(t *testing.T) {
 	expect(t, "Python", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", python, filepath.Join("python", "peald.py"), "alice")
 }
 
-// expect runs a command that is an example in a language, while alice holds a
-// stream of a daemon: its events have to arrive, it has to print a token and
-// that alice is connected; and with a wrong control token it has to fail and
-// print why.
-func expect(t *testing.T, language, connected, refused string, command ...string) {
+// expect runs an example while alice has an open stream. The example's events
+// must arrive, and it must print a token and that alice is connected. With a
+// wrong control token it must fail and print the reason.
+func expect(t *testing.T, language, connected, rejected string, command ...string) {
 	t.Helper()
 
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
@@ -94,28 +93,28 @@ func expect(t *testing.T, language, connected, refused string, command ...string
 	}
 
 	want := []sse.Event{
-		{Type: "broadcast", Data: "Hello, everybody,\nfrom " + language + " ☀"},
+		{Type: "broadcast", Data: "Hello, everyone,\nfrom " + language + " ☀"},
 		{Type: "greeting", Data: "Hello from " + language + ", just for you"},
 	}
 	if got := receive(t, stream, len(want)); got[0] != want[0] || got[1] != want[1] {
-		t.Errorf("alice got %q, want %q", got, want)
+		t.Errorf("alice's stream received %q, want %q", got, want)
 	}
 
 	open(t, d.Events(t, "")+"?access_token="+regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+`).FindString(out))
 
-	if out, err := run(t, d, "a-wrong-one", command...); err == nil || !regexp.MustCompile(refused).MatchString(out) {
-		t.Errorf("%s with a wrong control token ends with %v, want a failure, and prints, without %q:\n%s", language, err, refused, out)
+	if out, err := run(t, d, "a-wrong-one", command...); err == nil || !regexp.MustCompile(rejected).MatchString(out) {
+		t.Errorf("%s with a wrong control token: error %v, want a failure that prints %q; output:\n%s", language, err, rejected, out)
 	}
 }
 
-// run runs an example and returns all that it prints.
+// run runs an example and returns its output.
 func run(t *testing.T, d *pealdtest.Daemon, token string, command ...string) (string, error) {
 	t.Helper()
 
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), "PEALCTL_ADDR="+d.GRPC, "PEALCTL_REST_URL="+d.URL(""), "PEALCTL_TOKEN="+token)
 
-	// As in the shell of a system that speaks no UTF-8.
+	// As on a system whose locale isn't UTF-8.
 	cmd.Env = append(cmd.Env, "LC_ALL=C")
 
 	out, err := cmd.CombinedOutput()
@@ -134,7 +133,7 @@ func do(t *testing.T, dir, command string, args ...string) {
 	}
 }
 
-// open opens a stream, to be read until the test ends.
+// open opens a stream that is closed when the test ends.
 func open(t *testing.T, url string) *http.Response {
 	t.Helper()
 
@@ -171,7 +170,7 @@ func receive(t *testing.T, stream *http.Response, n int) []sse.Event {
 			t.Fatalf("after %d events: %v", len(got), err)
 		}
 
-		if event.Data == "" { // a block without data, which is no event
+		if event.Data == "" { // a position mark
 			continue
 		}
 

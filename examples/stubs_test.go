@@ -11,9 +11,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestOwnStubs runs the command of docs/control.md that generates stubs into a
-// package of another module, and compiles them.
-func TestOwnStubs(t *testing.T) {
+// TestGeneratedStubs runs the command in docs/control.md that generates stubs
+// into a package of another module, and compiles them.
+func TestGeneratedStubs(t *testing.T) {
 	t.Parallel()
 
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "control.md"))
@@ -23,7 +23,7 @@ func TestOwnStubs(t *testing.T) {
 
 	block := regexp.MustCompile("(?s)```sh\n(protoc .*?)```").FindSubmatch(doc)
 	if block == nil {
-		t.Fatal("docs/control.md has no command that begins with protoc")
+		t.Fatal("docs/control.md has no code block that begins with protoc")
 	}
 
 	root, err := filepath.Abs("..")
@@ -44,8 +44,8 @@ func TestOwnStubs(t *testing.T) {
 		t.Fatalf("%s: %v\n%s", block[1], err, out)
 	}
 
-	// The compiler finds the stubs inside peald's module, which has what they
-	// import.
+	// An overlay places the stubs into peald's module, which provides their
+	// imports.
 	replaced := make(map[string]string)
 	for _, name := range []string{"control.pb.go", "control_grpc.pb.go"} {
 		replaced[filepath.Join(root, "pealv1", name)] = filepath.Join(module, "pealv1", name)
@@ -64,7 +64,8 @@ func TestOwnStubs(t *testing.T) {
 	do(t, root, "go", "build", "-overlay", overlay, "./pealv1")
 }
 
-// protoc returns a folder with protoc and its plugins for Go.
+// protoc returns a directory that contains protoc's Go plugins, and protoc
+// unless it is in PATH.
 func protoc(t *testing.T) string {
 	t.Helper()
 
@@ -76,13 +77,13 @@ func protoc(t *testing.T) string {
 		return folder
 	}
 
-	// grpcio-tools brings it too.
+	// grpcio-tools contains protoc.
 	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import grpc_tools.protoc").CombinedOutput(); err != nil {
-		pealdtest.Missingf(t, "there is no protoc, and %s lacks grpcio-tools: %v\n%s", python, err, out)
+		pealdtest.Missingf(t, "protoc is not installed, and %s lacks grpcio-tools: %v\n%s", python, err, out)
 	}
 
-	// Debian's is so old that it has other Go packages for the well-known types.
+	// Debian's version is old and maps the well-known types to other Go packages.
 	script := "#!/bin/sh\nexec " + python + " -m grpc_tools.protoc"
 	for _, name := range []string{"duration", "timestamp"} {
 		script += " --go_opt=Mgoogle/protobuf/" + name + ".proto=google.golang.org/protobuf/types/known/" + name + "pb"

@@ -11,14 +11,14 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// The tokens of the daemon that is called. One may do everything, the other may
-// only publish.
+// The control tokens of the daemon. The first has all scopes, the second may only
+// publish.
 const (
 	tokenAll     = "operations"
 	tokenPublish = "shop"
 )
 
-// call is a request and the status that it must get.
+// call is a request and the expected status.
 type call struct {
 	operation    string // its id, without the service's name
 	method, path string
@@ -28,8 +28,8 @@ type call struct {
 	status       int
 }
 
-// TestOperations calls every operation of the document that a daemon serves,
-// and checks requests and responses against the document.
+// TestOperations calls every operation of the daemon's OpenAPI document and
+// validates requests and responses against the document.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 
@@ -43,24 +43,24 @@ func TestOperations(t *testing.T) {
 
 	calls := slices.Concat(successes(), failures())
 	for _, c := range successes() {
-		calls = append(calls, refusals(c)...)
+		calls = append(calls, rejections(c)...)
 	}
 
-	// The last call ends the daemon, so none of those before it may.
+	// Drain shuts the daemon down, so it must be the last call.
 	drain := call{operation: "Drain", method: http.MethodPost, path: "/v1/drain", body: `{}`, status: http.StatusOK}
-	calls = append(append(calls, refusals(drain)...), drain)
+	calls = append(append(calls, rejections(drain)...), drain)
 	called := make(map[string]map[bool]bool) // by operation: with success, with an error
 
 	for _, c := range calls {
 		doc.try(t, d.URL(""), c)
-		note(called, c)
+		record(called, c)
 	}
 
 	d.WaitForEnd(t)
 
-	for _, trouble := range troubles() {
-		doc.try(t, trouble.start(t), trouble.call)
-		note(called, trouble.call)
+	for _, state := range failureStates() {
+		doc.try(t, state.start(t), state.call)
+		record(called, state.call)
 	}
 
 	for _, id := range doc.ids() {
@@ -71,8 +71,8 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// note notes in called whether c succeeds.
-func note(called map[string]map[bool]bool, c call) {
+// record records in called whether c succeeds.
+func record(called map[string]map[bool]bool, c call) {
 	if called[c.operation] == nil {
 		called[c.operation] = make(map[bool]bool)
 	}
@@ -105,7 +105,7 @@ func successes() []call {
 	}
 }
 
-// failures returns calls with errors that are particular to an operation.
+// failures returns calls with errors that are specific to an operation.
 func failures() []call {
 	const invalid, forbidden = http.StatusBadRequest, http.StatusForbidden
 
@@ -131,8 +131,8 @@ func failures() []call {
 	}
 }
 
-// refusals returns variants of a call that every operation refuses.
-func refusals(c call) []call {
+// rejections returns variants of a call that every operation must reject.
+func rejections(c call) []call {
 	variant := func(status int, change func(c *call)) call {
 		other := c
 		other.status = status

@@ -1,4 +1,4 @@
-// Package openapi holds the tests of the OpenAPI document that peald serves:
-// what the REST API does must conform to it, and generators must accept it.
-// The library that checks conformance stays out of peald's own module.
+// Package openapi tests the OpenAPI document that peald serves: the REST API must
+// conform to it, and code generators must accept it. It is a separate module so
+// that peald's own module doesn't depend on the validation library.
 package openapi

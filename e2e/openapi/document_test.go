@@ -20,11 +20,11 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 )
 
-// servicePrefix is what the ids of all operations begin with.
+// servicePrefix is the prefix of all operation IDs.
 const servicePrefix = "ControlService_"
 
-// document checks requests and responses against an OpenAPI document, in which
-// objects have no members but those that it names.
+// document validates requests and responses against an OpenAPI document. Members
+// that the document doesn't list are errors.
 type document struct {
 	doc    *openapi3.T
 	router routers.Router
@@ -62,8 +62,8 @@ func parse(t *testing.T, text []byte) *document {
 	return &document{doc: doc, router: router}
 }
 
-// closeObject excludes members that a schema of an object doesn't name, unless
-// it allows them expressly.
+// closeObject disallows members that an object's schema doesn't list, unless the
+// schema allows them explicitly.
 func closeObject(schema *openapi3.Schema) {
 	if schema.Type.Is("object") && schema.AdditionalProperties.Has == nil {
 		no := false
@@ -71,7 +71,7 @@ func closeObject(schema *openapi3.Schema) {
 	}
 }
 
-// operations returns a document's operations by their id.
+// operations returns a document's operations by ID.
 func operations(doc *openapi3.T) map[string]*openapi3.Operation {
 	found := make(map[string]*openapi3.Operation)
 
@@ -84,12 +84,12 @@ func operations(doc *openapi3.T) map[string]*openapi3.Operation {
 	return found
 }
 
-// ids returns the ids of all operations, sorted.
+// ids returns the IDs of all operations, sorted.
 func (d *document) ids() []string { return slices.Sorted(maps.Keys(operations(d.doc))) }
 
-// try makes a call of the REST API at url and checks it: the response must have
-// the call's status and conform to the document, and so must the request if it
-// succeeds.
+// try makes a call to the REST API at url. The response must have the expected
+// status and conform to the document. A successful call's request must conform
+// as well.
 func (d *document) try(t *testing.T, url string, c call) {
 	t.Helper()
 
@@ -114,7 +114,7 @@ func (d *document) try(t *testing.T, url string, c call) {
 
 	if c.status == http.StatusOK {
 		if err := openapi3filter.ValidateRequest(ctx, input); err != nil {
-			t.Errorf("%s %s is accepted, but not by the document: %v", c.method, c.path, err)
+			t.Errorf("%s %s succeeds, but doesn't conform to the document: %v", c.method, c.path, err)
 		}
 	}
 
@@ -124,7 +124,7 @@ func (d *document) try(t *testing.T, url string, c call) {
 	}
 	defer resp.Body.Close()
 
-	// Bodies have one line, except those of streams, of which the first will do.
+	// Bodies are a single line, except for streams, where the first line suffices.
 	body, err := bufio.NewReader(resp.Body).ReadBytes('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		t.Fatalf("%s %s: %v", c.method, c.path, err)
@@ -139,7 +139,7 @@ func (d *document) try(t *testing.T, url string, c call) {
 	}
 }
 
-// input returns the operation of a request.
+// input returns the validation input for a request, including its operation.
 func (d *document) input(t *testing.T, request *http.Request) *openapi3filter.RequestValidationInput {
 	t.Helper()
 
@@ -159,7 +159,7 @@ func (d *document) input(t *testing.T, request *http.Request) *openapi3filter.Re
 	}
 }
 
-// checkBearer returns an error if a request lacks the token that a security
+// checkBearer returns an error if a request lacks the token that the security
 // scheme requires.
 func checkBearer(_ context.Context, in *openapi3filter.AuthenticationInput) error {
 	if scheme := in.SecurityScheme; scheme.Type != "http" || scheme.Scheme != "bearer" {
@@ -173,10 +173,10 @@ func checkBearer(_ context.Context, in *openapi3filter.AuthenticationInput) erro
 	return nil
 }
 
-// check checks a response with a body of one JSON object.
+// check validates a response whose body is one JSON object.
 func (d *document) check(in *openapi3filter.RequestValidationInput, resp *http.Response, body []byte) error {
 	if !bytes.HasPrefix(body, []byte("{")) {
-		return errors.New("the body is no object")
+		return errors.New("the body is not a JSON object")
 	}
 
 	out := &openapi3filter.ResponseValidationInput{

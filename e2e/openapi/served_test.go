@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// served returns the OpenAPI document of a daemon.
+// served returns the OpenAPI document that a daemon serves.
 func served(t *testing.T, daemon *pealdtest.Daemon) []byte {
 	t.Helper()
 

@@ -9,8 +9,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestTypeScript generates types from the document that a daemon serves, and
-// compiles a program that uses them.
+// TestTypeScript generates types from the daemon's document and compiles a
+// program that uses them.
 func TestTypeScript(t *testing.T) {
 	t.Parallel()
 

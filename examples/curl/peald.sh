@@ -1,8 +1,8 @@
 #!/bin/sh
-# The control plane with nothing but curl: its REST twin.
+# Calls peald's control plane with curl, through the REST API.
 #
-#   PEALCTL_REST_URL  where the daemon's rest.addr is (http://127.0.0.1:9091)
-#   PEALCTL_TOKEN     a token of control.tokens, where the daemon has any
+#   PEALCTL_REST_URL  URL of the daemon's rest.addr (http://127.0.0.1:9091)
+#   PEALCTL_TOKEN     a token from control.tokens, if the daemon has any
 #
 # Usage: peald.sh [USER]
 set -eu
@@ -19,14 +19,14 @@ call() { # call METHOD PATH [BODY]
     echo
 }
 
-echo "A token that lets $user's browser open a stream:"
+echo "Subscriber token for $user:"
 call POST /v1/tokens "{\"userId\": \"$user\", \"ttl\": \"3600s\"}"
 
-echo "To everybody:"
-call POST /v1/broadcast '{"data": "Hello, everybody,\nfrom curl ☀"}'
+echo "To everyone:"
+call POST /v1/broadcast '{"data": "Hello, everyone,\nfrom curl ☀"}'
 
-echo "To $user alone:"
+echo "To $user:"
 call POST "/v1/users/$user/messages" '{"data": "Hello from curl, just for you", "event": "greeting"}'
 
-echo "Who is connected:"
+echo "Connected users:"
 call GET '/v1/users?page_size=10'

@@ -1,7 +1,7 @@
-// Command go calls peald's control plane by the generated stubs.
+// Command go calls peald's control plane with the generated stubs.
 //
-//	PEALCTL_ADDR   where the daemon's grpc.addr is (127.0.0.1:9090)
-//	PEALCTL_TOKEN  a token of control.tokens, where the daemon has any
+//	PEALCTL_ADDR   the daemon's grpc.addr (127.0.0.1:9090)
+//	PEALCTL_TOKEN  a token from control.tokens, if the daemon has any
 //
 // Usage: go run ./examples/go [USER]
 package main
@@ -46,7 +46,7 @@ func run(ctx context.Context, user string, stdout io.Writer) error {
 
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return fmt.Errorf("address of the control plane: %w", err)
+		return fmt.Errorf("PEALCTL_ADDR: %w", err)
 	}
 	defer conn.Close()
 
@@ -57,14 +57,14 @@ func run(ctx context.Context, user string, stdout io.Writer) error {
 		return fmt.Errorf("create a token: %w", err)
 	}
 
-	fmt.Fprintf(stdout, "A token that lets %s's browser open a stream: %s\n", user, token.GetToken())
+	fmt.Fprintf(stdout, "Subscriber token for %s: %s\n", user, token.GetToken())
 
-	everybody, err := control.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "Hello, everybody,\nfrom Go ☀"})
+	everyone, err := control.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "Hello, everyone,\nfrom Go ☀"})
 	if err != nil {
 		return fmt.Errorf("broadcast: %w", err)
 	}
 
-	fmt.Fprintf(stdout, "To everybody: event %s, queued to %d streams\n", everybody.GetId(), everybody.GetRecipients())
+	fmt.Fprintf(stdout, "To everyone: event %s, queued to %d streams\n", everyone.GetId(), everyone.GetRecipients())
 
 	one, err := control.SendToUser(ctx, &pealv1.SendToUserRequest{
 		UserId: user,
@@ -75,7 +75,7 @@ func run(ctx context.Context, user string, stdout io.Writer) error {
 		return fmt.Errorf("send to %s: %w", user, err)
 	}
 
-	fmt.Fprintf(stdout, "To %s alone: event %s, queued to %d streams\n", user, one.GetId(), one.GetRecipients())
+	fmt.Fprintf(stdout, "To %s: event %s, queued to %d streams\n", user, one.GetId(), one.GetRecipients())
 
 	users, err := control.ListUsers(ctx, &pealv1.ListUsersRequest{PageSize: 10})
 	if err != nil {

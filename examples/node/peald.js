@@ -1,8 +1,8 @@
-// Calls peald's control plane from Node. Nothing is generated: the proto file
-// is loaded as it is.
+// Calls peald's control plane from Node. It needs no generated stubs, because it
+// loads the proto file at run time.
 //
-//   PEALCTL_ADDR   where the daemon's grpc.addr is (127.0.0.1:9090)
-//   PEALCTL_TOKEN  a token of control.tokens, where the daemon has any
+//   PEALCTL_ADDR   the daemon's grpc.addr (127.0.0.1:9090)
+//   PEALCTL_TOKEN  a token from control.tokens, if the daemon has any
 //
 // Usage: npm ci && node peald.js [USER]
 import { fileURLToPath } from "node:url";
@@ -31,13 +31,13 @@ function call(method, request) {
 
 try {
   const { token } = await call("createToken", { userId: user, ttl: { seconds: 3600 } });
-  console.log(`A token that lets ${user}'s browser open a stream: ${token}`);
+  console.log(`Subscriber token for ${user}: ${token}`);
 
-  const everybody = await call("broadcast", { data: "Hello, everybody,\nfrom Node ☀" });
-  console.log(`To everybody: event ${everybody.id}, queued to ${everybody.recipients} streams`);
+  const everyone = await call("broadcast", { data: "Hello, everyone,\nfrom Node ☀" });
+  console.log(`To everyone: event ${everyone.id}, queued to ${everyone.recipients} streams`);
 
   const one = await call("sendToUser", { userId: user, data: "Hello from Node, just for you", event: "greeting" });
-  console.log(`To ${user} alone: event ${one.id}, queued to ${one.recipients} streams`);
+  console.log(`To ${user}: event ${one.id}, queued to ${one.recipients} streams`);
 
   const { users } = await call("listUsers", { pageSize: 10 });
   for (const { userId, connections, connectedSince } of users) {
@@ -45,7 +45,7 @@ try {
     console.log(`Connected: ${userId} with ${connections} streams since ${since}`);
   }
 } catch (error) {
-  // An error of gRPC: error.code is one of grpc.status, error.details the sentence.
+  // For a gRPC error, error.code is a grpc.status and error.details the message.
   console.error(`${grpc.status[error.code] ?? "error"}: ${error.details ?? error.message}`);
   process.exitCode = 1;
 } finally {

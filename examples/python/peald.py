@@ -1,14 +1,15 @@
 #!/usr/bin/python3
 """Calls peald's control plane from Python.
 
-  PEALCTL_ADDR   where the daemon's grpc.addr is (127.0.0.1:9090)
-  PEALCTL_TOKEN  a token of control.tokens, where the daemon has any
+  PEALCTL_ADDR   the daemon's grpc.addr (127.0.0.1:9090)
+  PEALCTL_TOKEN  a token from control.tokens, if the daemon has any
 
 Usage: peald.py [USER]
 
-Needs grpcio and grpcio-tools: on Debian the packages python3-grpcio,
-python3-grpc-tools and python3-protobuf. A backend would generate the stubs once,
-when it is built; here that happens at each start, into a temporary folder.
+Requires grpcio and grpcio-tools: on Debian the packages python3-grpcio,
+python3-grpc-tools and python3-protobuf. A backend would generate the stubs at
+build time; this example generates them at each start, into a temporary
+directory.
 """
 
 import os
@@ -23,7 +24,7 @@ PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 
 
 def stubs():
-    """Generates and imports the modules of messages and of the service."""
+    """Generates and imports the modules of the messages and of the service."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTO}", f"--python_out={folder}",
@@ -50,16 +51,16 @@ def main(user="alice"):
         request = messages.CreateTokenRequest(user_id=user)
         request.ttl.FromSeconds(3600)
         reply = control.CreateToken(request, **options)
-        print(f"A token that lets {user}'s browser open a stream: {reply.token}")
+        print(f"Subscriber token for {user}: {reply.token}")
 
-        reply = control.Broadcast(messages.BroadcastRequest(data="Hello, everybody,\nfrom Python ☀"), **options)
-        print(f"To everybody: event {reply.id}, queued to {reply.recipients} streams")
+        reply = control.Broadcast(messages.BroadcastRequest(data="Hello, everyone,\nfrom Python ☀"), **options)
+        print(f"To everyone: event {reply.id}, queued to {reply.recipients} streams")
 
         reply = control.SendToUser(
             messages.SendToUserRequest(user_id=user, data="Hello from Python, just for you", event="greeting"),
             **options,
         )
-        print(f"To {user} alone: event {reply.id}, queued to {reply.recipients} streams")
+        print(f"To {user}: event {reply.id}, queued to {reply.recipients} streams")
 
         for connected in control.ListUsers(messages.ListUsersRequest(page_size=10), **options).users:
             since = connected.connected_since.ToJsonString()

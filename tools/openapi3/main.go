@@ -24,25 +24,25 @@ func main() {
 func run(in io.Reader, out io.Writer) error {
 	var swagger openapi2.T
 	if err := json.NewDecoder(in).Decode(&swagger); err != nil {
-		return fmt.Errorf("reading the Swagger document: %w", err)
+		return fmt.Errorf("read the Swagger document: %w", err)
 	}
 
 	doc, err := openapi2conv.ToV3(&swagger)
 	if err != nil {
-		return fmt.Errorf("converting: %w", err)
+		return fmt.Errorf("convert to OpenAPI 3: %w", err)
 	}
 
-	// The listener that serves the document is the one to call.
+	// The API is on the listener that serves the document.
 	doc.Servers = openapi3.Servers{{URL: "/"}}
 
-	// Swagger 2.0 has no name for bearer tokens.
+	// Swagger 2.0 has no scheme for bearer tokens.
 	doc.Components.SecuritySchemes["controlToken"] = &openapi3.SecuritySchemeRef{
 		Value: openapi3.NewSecurityScheme().WithType("http").WithScheme("bearer").
 			WithDescription("A token of control.tokens; none is needed where that is empty."),
 	}
 
 	if err := doc.Validate(context.Background()); err != nil {
-		return fmt.Errorf("validating: %w", err)
+		return fmt.Errorf("validate the result: %w", err)
 	}
 
 	encoder := json.NewEncoder(out)

@@ -10,15 +10,16 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// trouble is a call of a control plane that is in a state of its own.
-type trouble struct {
+// failureState is a call to a control plane that is in a certain state.
+type failureState struct {
 	config  control.Config
-	publish error // of the broker
+	publish error // returned by the broker
 	call    call
 }
 
-// troubles returns calls whose results depend on more than the request.
-func troubles() []trouble {
+// failureStates returns calls whose results depend on the state of the control
+// plane.
+func failureStates() []failureState {
 	node := call{operation: "RemoveNode", method: http.MethodPost, path: "/v1/nodes/b:remove", body: `{}`}
 	event := call{operation: "Broadcast", method: http.MethodPost, path: "/v1/broadcast", body: `{"data":"hi"}`}
 	tokens := []control.Token{{Name: "operations", Token: tokenAll}}
@@ -29,7 +30,7 @@ func troubles() []trouble {
 		return c
 	}
 
-	return []trouble{
+	return []failureState{
 		{control.Config{Membership: members{left: []string{"a", "c"}}}, nil, with(node, http.StatusOK)},
 		{control.Config{Membership: members{err: &control.MembershipError{Unknown: true, Reason: "unknown"}}}, nil, with(node, http.StatusNotFound)},
 		{control.Config{Membership: members{err: &control.MembershipError{Reason: "running"}}}, nil, with(node, http.StatusBadRequest)},
@@ -44,10 +45,10 @@ func troubles() []trouble {
 }
 
 // start starts the control plane and returns the URL of its REST API.
-func (c trouble) start(t *testing.T) string {
+func (s failureState) start(t *testing.T) string {
 	t.Helper()
 
-	service := control.New(c.config, publisher{err: c.publish}, nil)
+	service := control.New(s.config, publisher{err: s.publish}, nil)
 	t.Cleanup(service.Close)
 
 	rest, err := service.RESTHandler()
@@ -62,7 +63,7 @@ func (c trouble) start(t *testing.T) string {
 	return server.URL
 }
 
-// publisher is a broker that can only be published to, which fails with err.
+// publisher is a broker whose Publish fails with err. It has no other methods.
 type publisher struct {
 	control.Broker
 
@@ -73,7 +74,7 @@ func (p publisher) Publish(context.Context, broker.Message) (broker.Receipt, err
 	return broker.Receipt{}, p.err
 }
 
-// members is a cluster that answers every removal in the same way.
+// members is a cluster membership whose Remove always returns the same result.
 type members struct {
 	left []string
 	err  error
