@@ -26,65 +26,73 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestClusterLosesNothing lets nodes of a cluster die, stall and restart under
-// load, and holds that each client gets all that is its own, once and in order.
-// SOAK_CLUSTER says for how long, and NODES how many nodes there are; by default
-// they are three, and it is short.
+// TestClusterLosesNothing kills, stalls and restarts cluster nodes under load.
+// Each client must receive all of its events exactly once and in order.
+// SOAK_CLUSTER sets the duration, and NODES the number of nodes. By default, the
+// test is short and uses three nodes.
 func TestClusterLosesNothing(t *testing.T) {
 	t.Parallel()
 	load := clusterLoad{clients: 60, rate: 100}
 	rounds := 1
-	// How long publishing may be interrupted by the death of nodes, of which
-	// most are left. A machine that is busy with other tests may need to elect
-	// more than once.
+
+	// The longest accepted interruption of publishing while a quorum of nodes is
+	// running. A machine that is busy with other tests may need several elections.
 	electionFor := time.Minute
+
 	text := os.Getenv("SOAK_CLUSTER")
 	soaking := text != ""
 	if soaking {
-		lasts, err := time.ParseDuration(text)
+		duration, err := time.ParseDuration(text)
 		if err != nil {
 			t.Fatalf("SOAK_CLUSTER: %v", err)
 		}
+
 		electionFor = 10 * time.Second
-		load, rounds = clusterLoad{clients: 3000, rate: 500}, max(1, int(lasts/(2*time.Minute)))
+		load, rounds = clusterLoad{clients: 3000, rate: 500}, max(1, int(duration/(2*time.Minute)))
 	}
+
 	count := 3
 	if text := os.Getenv("NODES"); text != "" {
 		var err error
 		if count, err = strconv.Atoi(text); err != nil || count < 3 {
-			t.Fatalf("NODES: given %q, at least 3 are accepted", text)
+			t.Fatalf("NODES: invalid number %q; want at least 3", text)
 		}
 	}
+
 	nodes := startNodes(t, count, "--cluster.replicas", strconv.Itoa(min(count, 5)), "--cluster.sync")
 	w := newClusterWorld(t, nodes, load)
 	for range rounds {
-		w.flow(t, "a follower stands still for a moment", electionFor, func() { w.standStill(t, w.node(t, false)) })
-		w.flow(t, "the leader is killed", electionFor, func() { w.kill(t, w.node(t, true)) })
+		w.disrupt(t, "a follower is suspended briefly", electionFor, func() { w.suspend(t, w.node(t, false)) })
+		w.disrupt(t, "the leader is killed", electionFor, func() { w.kill(t, w.node(t, true)) })
 		if count >= 5 {
-			w.flow(t, "the leader and a follower are killed", electionFor, func() { w.kill(t, w.node(t, true), w.node(t, false)) })
+			w.disrupt(t, "the leader and a follower are killed", electionFor, func() { w.kill(t, w.node(t, true), w.node(t, false)) })
 		}
-		w.flow(t, "all are killed", 2*time.Minute, func() { w.kill(t, nodes...) })
-		if soaking { // they take their time
-			w.flow(t, "a follower is killed", electionFor, func() { w.kill(t, w.node(t, false)) })
-			w.flow(t, "the leader stalls", electionFor, func() { w.stall(t, w.node(t, true)) })
+
+		w.disrupt(t, "all nodes are killed", 2*time.Minute, func() { w.kill(t, nodes...) })
+		if soaking { // these take long
+			w.disrupt(t, "a follower is killed", electionFor, func() { w.kill(t, w.node(t, false)) })
+			w.disrupt(t, "the leader stalls", electionFor, func() { w.stall(t, w.node(t, true)) })
 		}
-		w.flow(t, "all restart, one by one", electionFor, func() {
+
+		w.disrupt(t, "all nodes are restarted one by one", electionFor, func() {
 			for _, n := range nodes {
 				n.restart(t, syscall.SIGTERM)
 				n.awaitReady(t)
 			}
 		})
 	}
+
 	w.finish(t)
 }
 
-// clusterLoad is what a cluster is put under.
+// clusterLoad describes the load on a cluster.
 type clusterLoad struct {
 	clients int
-	rate    int // messages a second, 2 in 100 of them for everybody
+	rate    int // messages per second, 2% of them broadcasts
 }
 
-// clusterWorld is the publishers, the clients and what they have to hold.
+// clusterWorld holds the publishers and clients of a cluster, and the messages
+// that they must receive.
 type clusterWorld struct {
 	nodes   []*clusterNode
 	conns   []pealv1.ControlServiceClient
@@ -96,10 +104,10 @@ type clusterWorld struct {
 	clients []*clusterClient
 	acked   atomic.Int64
 	lastAck atomic.Int64 // Unix nanoseconds
-	worst   atomic.Int64 // the longest time between acknowledgements, since it was reset
+	worst   atomic.Int64 // the longest time between acknowledgements, in nanoseconds, since it was reset
 	mu      sync.Mutex
 	sent    map[string]int // messages by audience
-	trouble []string
+	faults  []string
 }
 
 const clusterTopics = 10
@@ -107,48 +115,59 @@ const clusterTopics = 10
 func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clusterWorld {
 	t.Helper()
 	w := &clusterWorld{nodes: nodes, load: load, sent: make(map[string]int)}
+
 	for _, n := range nodes {
 		conn, err := grpc.NewClient(n.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		t.Cleanup(func() { _ = conn.Close() })
 		w.conns = append(w.conns, pealv1.NewControlServiceClient(conn))
 	}
+
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	publishing, stop := context.WithCancel(ctx)
 	w.publish = stop
 	t.Cleanup(func() { cancel(); w.senders.Wait(); w.all.Wait() })
 	var open sync.WaitGroup
+
 	for i := range load.clients {
 		c := &clusterClient{world: w, user: fmt.Sprint("user", i), topic: fmt.Sprint("topic", i%clusterTopics), seen: make(map[string]int), opened: make(chan struct{})}
 		token, err := w.conns[0].CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: c.user, Topics: []string{c.topic}})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		c.query = url.Values{"access_token": {token.GetToken()}, "topic": {c.topic}}
 		w.clients = append(w.clients, c)
 		open.Add(1)
 		w.all.Go(func() { c.run(ctx, i) })
 		go func() { <-c.opened; open.Done() }()
 	}
+
 	open.Wait()
 	w.lastAck.Store(time.Now().UnixNano())
-	// Each sender has audiences of its own, so that their order is known.
+
+	// Only one sender publishes to an audience, so that the order of events is known.
 	senders := min(48, load.clients/4)
 	for i := range senders {
 		w.senders.Go(func() { w.send(publishing, i, senders) })
 	}
+
 	return w
 }
 
-// send publishes to audiences in turn, each message until it is acknowledged.
+// send publishes to its audiences. It retries each message until it is
+// acknowledged.
 func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 	every := time.NewTicker(time.Second * time.Duration(senders) / time.Duration(w.load.rate))
 	defer every.Stop()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
+
 	node := number % len(w.nodes)
 	for i := 0; ; i++ {
 		select {
@@ -156,10 +175,11 @@ func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 			return
 		case <-every.C:
 		}
+
 		var audience string
 		switch {
 		case number == 0 && rand.Float64() < 0.02*float64(senders):
-			audience = "everybody"
+			audience = "everyone"
 		case number < clusterTopics && i%4 == 0:
 			audience = fmt.Sprint("topic", number)
 		default:
@@ -168,19 +188,23 @@ func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 				continue
 			}
 		}
+
 		w.mu.Lock()
 		w.sent[audience]++
 		n := w.sent[audience]
 		w.mu.Unlock()
 		key, data := fmt.Sprint(audience, "-", n), fmt.Sprint(audience, " ", n)
+
 		for !w.try(node, audience, data, key) {
 			node = (node + 1) % len(w.nodes)
-			<-again.C
+			<-retry.C
 		}
+
 		now := time.Now().UnixNano()
 		if gap := now - w.lastAck.Swap(now); gap > w.worst.Load() {
 			w.worst.Store(gap)
 		}
+
 		w.acked.Add(1)
 	}
 }
@@ -188,19 +212,21 @@ func (w *clusterWorld) send(ctx context.Context, number, senders int) {
 func (w *clusterWorld) try(node int, audience, data, key string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
+
 	var err error
 	switch c := w.conns[node]; {
-	case audience == "everybody":
+	case audience == "everyone":
 		_, err = c.Broadcast(ctx, &pealv1.BroadcastRequest{Data: data, IdempotencyKey: key})
 	case strings.HasPrefix(audience, "topic"):
 		_, err = c.Publish(ctx, &pealv1.PublishRequest{Topic: audience, Data: data, IdempotencyKey: key})
 	default:
 		_, err = c.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: audience, Data: data, IdempotencyKey: key})
 	}
+
 	return err == nil
 }
 
-// finish ends publishing, and holds that each client has all that is its own.
+// finish stops publishing and checks that each client receives all of its events.
 func (w *clusterWorld) finish(t *testing.T) {
 	t.Helper()
 	w.publish()
@@ -209,43 +235,51 @@ func (w *clusterWorld) finish(t *testing.T) {
 	if !pealdtest.Eventually(time.Minute, func() bool { missing = w.missing(); return missing == "" }) {
 		t.Errorf("lost: %s", missing)
 	}
+
 	received := 0
 	for _, c := range w.clients {
 		c.mu.Lock()
 		received += c.received
 		c.mu.Unlock()
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, line := range w.trouble[:min(len(w.trouble), 20)] {
+
+	for _, line := range w.faults[:min(len(w.faults), 20)] {
 		t.Error(line)
 	}
-	t.Logf("%d messages acknowledged, %d events received by %d clients, %d troubles", w.acked.Load(), received, len(w.clients), len(w.trouble))
+
+	t.Logf("%d messages acknowledged, %d events received by %d clients, %d faults", w.acked.Load(), received, len(w.clients), len(w.faults))
 }
 
 func (w *clusterWorld) missing() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for _, c := range w.clients {
 		c.mu.Lock()
-		for _, audience := range []string{"everybody", c.topic, c.user} {
+		for _, audience := range []string{"everyone", c.topic, c.user} {
 			if c.seen[audience] != w.sent[audience] {
 				defer c.mu.Unlock()
-				return fmt.Sprintf("%s has %d of %d of %s", c.user, c.seen[audience], w.sent[audience], audience)
+
+				return fmt.Sprintf("%s has received %d of %d events for %s", c.user, c.seen[audience], w.sent[audience], audience)
 			}
 		}
+
 		c.mu.Unlock()
 	}
+
 	return ""
 }
 
-func (w *clusterWorld) tellf(format string, args ...any) {
+func (w *clusterWorld) faultf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.trouble = append(w.trouble, fmt.Sprintf(format, args...))
+	w.faults = append(w.faults, fmt.Sprintf(format, args...))
 }
 
-// clusterClient resumes as a browser does, on any node.
+// clusterClient holds a stream and resumes it on a random node, as a browser does.
 type clusterClient struct {
 	world       *clusterWorld
 	user, topic string
@@ -255,7 +289,7 @@ type clusterClient struct {
 	lastID      string
 
 	mu       sync.Mutex
-	seen     map[string]int // the last message of each audience
+	seen     map[string]int // the number of the last message for each audience
 	received int
 }
 
@@ -276,33 +310,41 @@ func (c *clusterClient) run(ctx context.Context, node int) {
 func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr string) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Now and then a connection breaks for reasons of its own; and one to a
-	// process that stands still is given up, as a proxy would.
+
+	// Break some connections at random, and give up on one that is silent for a
+	// minute, as a proxy does.
 	quiet := time.AfterFunc(time.Minute, cancel)
 	defer quiet.Stop()
+
 	breaks := time.AfterFunc(time.Duration(rand.IntN(20000))*time.Millisecond, cancel)
 	defer breaks.Stop()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/events?"+c.query.Encode(), http.NoBody)
 	if err != nil {
 		return
 	}
+
 	req.Header.Set("Accept", "text/event-stream")
 	if c.lastID != "" {
 		req.Header.Set("Last-Event-ID", c.lastID)
 	}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		c.world.tellf("%s: a stream after %q was refused for good by %s: %s, %q", c.user, c.lastID, addr, resp.Status, said)
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		c.world.faultf("%s: %s rejected resuming after %q: %s, %q", c.user, addr, c.lastID, resp.Status, text)
+
 		return
 	}
+
 	d := eventstream.Decoder{OnEvent: c.onEvent}
 	body := bufio.NewReader(resp.Body)
 	buf := make([]byte, 16<<10)
+
 	for {
 		n, err := body.Read(buf)
 		_, _ = d.Write(buf[:n])
@@ -310,6 +352,7 @@ func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr st
 			c.lastID = id
 			c.once.Do(func() { close(c.opened) })
 		}
+
 		quiet.Reset(time.Minute)
 		if err != nil {
 			return
@@ -325,9 +368,11 @@ func (c *clusterClient) onEvent(e eventstream.Event) {
 	if string(e.Type) == "peald.reset" {
 		var reset struct{ Reason string }
 		_ = json.Unmarshal(e.Data, &reset)
-		c.world.tellf("%s: a reset, %s, after %s", c.user, reset.Reason, c.lastID)
+		c.world.faultf("%s: reset (%s) after %s", c.user, reset.Reason, c.lastID)
+
 		return
 	}
+
 	audience, number, _ := strings.Cut(string(e.Data), " ")
 	n, _ := strconv.Atoi(number)
 	c.mu.Lock()
@@ -336,6 +381,6 @@ func (c *clusterClient) onEvent(e eventstream.Event) {
 	c.seen[audience] = max(n, last)
 	c.mu.Unlock()
 	if n != last+1 {
-		c.world.tellf("%s: of %s came %d after %d (%s)", c.user, audience, n, last, e.ID)
+		c.world.faultf("%s: for %s received event %d after %d (%s)", c.user, audience, n, last, e.ID)
 	}
 }

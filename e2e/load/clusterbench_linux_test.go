@@ -16,25 +16,28 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// BenchmarkClusterPublish is how fast three daemons, processes of this machine,
-// acknowledge messages for users who are not there: on one PublishStream to
-// the node that leads and to one that doesn't, and by unary calls one after
-// the other, each of which is an entry of the log's own. The processor time is
-// that of a message on each node.
+// BenchmarkClusterPublish measures how fast three daemons on this machine
+// acknowledge messages for users who aren't connected. It publishes on one
+// PublishStream and with consecutive unary calls, to the leader and to a
+// follower. Each unary call creates a separate entry in the event log. The
+// reported CPU time is per message, for the node that is called and for each of
+// the others.
 func BenchmarkClusterPublish(b *testing.B) {
 	for _, sync := range []bool{false, true} {
 		nodes := startNodes(b, 3, fmt.Sprint("--cluster.sync=", sync))
 		for _, leads := range []bool{true, false} {
-			to := leading(b, nodes, leads)
+			to := findNode(b, nodes, leads)
 			conn, err := grpc.NewClient(to.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
 				b.Fatal(err)
 			}
+
 			client := pealv1.NewControlServiceClient(conn)
 			name := fmt.Sprintf("sync=%t,leader=%t", sync, leads)
 			b.Run("stream,"+name, func(b *testing.B) {
 				measurePublishing(b, nodes, to, func(messages int) { streamAll(b, client, messages) })
 			})
+
 			b.Run("unary,"+name, func(b *testing.B) {
 				measurePublishing(b, nodes, to, func(messages int) {
 					for i := range messages {
@@ -44,6 +47,7 @@ func BenchmarkClusterPublish(b *testing.B) {
 					}
 				})
 			})
+
 			if err := conn.Close(); err != nil {
 				b.Error(err)
 			}
@@ -51,8 +55,8 @@ func BenchmarkClusterPublish(b *testing.B) {
 	}
 }
 
-// measurePublishing reports how fast messages were acknowledged, and what one
-// cost the node that they were published to and each of the others.
+// measurePublishing reports the rate of acknowledgments, and the CPU time per
+// message of the node that is called and of each of the others.
 func measurePublishing(b *testing.B, nodes []*clusterNode, to *clusterNode, publish func(messages int)) {
 	b.Helper()
 	spent := func() (here, others time.Duration) {
@@ -61,10 +65,12 @@ func measurePublishing(b *testing.B, nodes []*clusterNode, to *clusterNode, publ
 			if err != nil {
 				b.Fatal(err)
 			}
+
 			stat, err := p.Stat()
 			if err != nil {
 				b.Fatal(err)
 			}
+
 			took := time.Duration(stat.CPUTime() * float64(time.Second))
 			if n == to {
 				here = took
@@ -72,8 +78,10 @@ func measurePublishing(b *testing.B, nodes []*clusterNode, to *clusterNode, publ
 				others += took / time.Duration(len(nodes)-1)
 			}
 		}
+
 		return here, others
 	}
+
 	here, others := spent()
 	b.ResetTimer()
 	publish(b.N)
@@ -83,45 +91,53 @@ func measurePublishing(b *testing.B, nodes []*clusterNode, to *clusterNode, publ
 	b.ReportMetric(float64((othersNow-others).Microseconds())/float64(b.N), "µs-elsewhere/op")
 }
 
-// streamAll publishes on one stream and returns when all is acknowledged.
+// streamAll publishes on one stream and returns once all messages are
+// acknowledged.
 func streamAll(b *testing.B, client pealv1.ControlServiceClient, messages int) {
 	b.Helper()
 	stream, err := client.PublishStream(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		data := strings.Repeat("x", 100)
 		for i := range messages {
 			m := &pealv1.PublishStreamRequest{Audience: &pealv1.PublishStreamRequest_UserId{UserId: fmt.Sprint("user", i%100_000)}, Data: data}
 			if err := stream.Send(m); err != nil {
-				break // Recv says why
+				break // Recv returns the reason
 			}
 		}
+
 		if err := stream.CloseSend(); err != nil {
 			b.Error(err)
 		}
 	})
+
 	acknowledged := 0
 	for {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
 		}
+
 		if err != nil {
 			b.Error(err)
 			break
 		}
+
 		for _, ack := range resp.GetAcks() {
 			if ack.GetError() != nil {
-				b.Errorf("refused: %v", ack.GetError())
+				b.Errorf("rejected: %v", ack.GetError())
 			}
+
 			acknowledged++
 		}
 	}
+
 	sending.Wait()
 	if acknowledged != messages {
-		b.Errorf("%d of %d messages are acknowledged", acknowledged, messages)
+		b.Errorf("%d of %d messages were acknowledged", acknowledged, messages)
 	}
 }

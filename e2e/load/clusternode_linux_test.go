@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// clusterNode is a node in a process of its own.
+// clusterNode is a cluster node that runs in a separate process.
 type clusterNode struct {
 	path      string
 	args      []string
@@ -32,6 +32,7 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 	path := buildDaemon(tb)
 	addrs := pealdtest.FreeAddrs(tb, 4*n)
 	peers := strings.Join(addrs[3*n:], ",")
+
 	for i := range n {
 		node := &clusterNode{path: path, sse: addrs[3*i], grpc: addrs[3*i+1], rest: addrs[3*i+2], dir: tb.TempDir()}
 		node.args = []string{
@@ -47,18 +48,20 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 		tb.Cleanup(func() {
 			node.end(syscall.SIGKILL)
 			if tb.Failed() {
-				tb.Logf("node %d wrote:\n%s", i, node.said(6000))
+				tb.Logf("end of the log of node %d:\n%s", i, node.logTail(6000))
 			}
 		})
 	}
+
 	for _, node := range nodes {
 		node.awaitReady(tb)
 	}
+
 	return nodes
 }
 
-// said is the end of what the process wrote.
-func (n *clusterNode) said(bytes int) string {
+// logTail returns the last bytes of the process's log.
+func (n *clusterNode) logTail(bytes int) string {
 	text := n.log.String()
 	return text[max(0, len(text)-bytes):]
 }
@@ -75,7 +78,7 @@ func (n *clusterNode) start(tb testing.TB) {
 	}
 }
 
-// end ends the process by a signal, and waits for it.
+// end sends the process a signal and waits until it exits.
 func (n *clusterNode) end(sig syscall.Signal) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -107,7 +110,7 @@ func (n *clusterNode) ready() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// leads says whether the node leads the log.
+// leads reports whether the node is the leader of the event log.
 func (n *clusterNode) leads() bool {
 	resp, err := http.Get("http://" + n.rest + "/metrics")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package load holds tests that put daemons and clusters under load: slow,
-// hostile and departing clients, nodes that die, daemons that hand over.
-// Most run for seconds by default, and for as long as a variable in their
-// environment names.
+// Package load tests daemons and clusters under load: with slow, hostile and
+// disconnecting clients, with nodes that crash, and with daemons that hand over.
+// By default, most tests run for a few seconds. An environment variable sets a
+// longer duration.
 package load

@@ -22,10 +22,10 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// TestDrain ends a daemon that holds many streams while it publishes, and holds
-// that each ends after all that was for it. DRAIN=10000 makes it more of them
-// than the five hundred of a quick run, over five seconds, and looks how evenly
-// they end, for which the machine must be quiet.
+// TestDrain shuts down a daemon with many streams while messages are published.
+// Each stream must be closed after all of its events. By default there are 500
+// streams. DRAIN=10000 uses that number, a drain timeout of five seconds, and
+// checks that streams are closed at an even rate, which requires an idle machine.
 func TestDrain(t *testing.T) {
 	streams, over, share := 500, 30*time.Second, 1.0
 	if n, err := strconv.Atoi(os.Getenv("DRAIN")); err == nil {
@@ -64,7 +64,7 @@ func TestDrain(t *testing.T) {
 		published <- recipients
 	}()
 
-	begun := time.Now()
+	start := time.Now()
 	ended := make(chan struct{})
 
 	go func() {
@@ -73,7 +73,7 @@ func TestDrain(t *testing.T) {
 	}()
 
 	readers.read(t)
-	took := time.Since(begun)
+	took := time.Since(start)
 	<-ended
 
 	wanted := <-published
@@ -85,7 +85,7 @@ func TestDrain(t *testing.T) {
 		tail := text[bytes.LastIndex(text, []byte("\n\n"+"retry: "))+1:]
 
 		if bytes.Count(tail, []byte("\n")) != 3 || !bytes.HasSuffix(tail, []byte("\n\n")) {
-			t.Fatalf("stream %d ends with %q", i, text[max(0, len(text)-80):])
+			t.Fatalf("the end of stream %d is %q", i, text[max(0, len(text)-80):])
 		}
 
 		for line := range strings.Lines(string(text)) {
@@ -96,7 +96,7 @@ func TestDrain(t *testing.T) {
 	}
 
 	if got != wanted || got == 0 {
-		t.Errorf("%d events got to streams, want the %d that they were counted for", got, wanted)
+		t.Errorf("streams received %d events, want the sum of recipients, %d", got, wanted)
 	}
 
 	slices.Sort(readers.ended)
@@ -107,18 +107,18 @@ func TestDrain(t *testing.T) {
 		most = max(most, n-i)
 	}
 
-	t.Logf("%d streams ended in %s, at most %d (%.1f %%) of them in 500 ms; %d deliveries meanwhile",
+	t.Logf("%d streams closed in %s, at most %d (%.1f %%) of them within 500 ms; %d deliveries",
 		streams, took.Round(time.Millisecond), most, 100*float64(most)/float64(streams), got)
 
 	if allowed := int(share * float64(streams)); most > allowed {
-		t.Errorf("%d streams of %d ended within 500 ms, want at most %d", most, streams, allowed)
+		t.Errorf("%d of %d streams closed within 500 ms, want at most %d", most, streams, allowed)
 	}
 
 	if took > over {
-		t.Errorf("the drain took %s, more than the %s that it may", took, over)
+		t.Errorf("the drain took %s, want at most %s", took, over)
 	}
 
-	// The next daemon has a log of its own, and says so to whoever comes back.
+	// The next daemon has another history, so a client that resumes gets a reset.
 	next := startDaemon(t, program)
 
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+next.SSE+"/events", http.NoBody)
@@ -136,11 +136,11 @@ func TestDrain(t *testing.T) {
 
 	first := make([]byte, 512)
 	if n, err := response.Body.Read(first); err != nil || !bytes.Contains(first[:n], []byte("event: peald.reset\n")) {
-		t.Errorf("the next daemon begins with %q, %v", first[:n], err)
+		t.Errorf("the next daemon's stream begins with %q, %v, want a reset", first[:n], err)
 	}
 }
 
-// body returns the body of a response, which must have an end.
+// body returns the body of a chunked response. The body must be complete.
 func body(t *testing.T, response []byte) []byte {
 	t.Helper()
 
@@ -148,22 +148,22 @@ func body(t *testing.T, response []byte) []byte {
 
 	text, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(chunks)))
 	if err != nil {
-		t.Fatalf("the body has no end (%v): %q", err, response[max(0, len(response)-80):])
+		t.Fatalf("incomplete body (%v): %q", err, response[max(0, len(response)-80):])
 	}
 
 	return text
 }
 
-// streamReaders holds many streams as bare descriptors: there may be more than
-// there can be goroutines under the race detector.
+// streamReaders holds many streams as bare file descriptors. There may be more of
+// them than the race detector supports goroutines.
 type streamReaders struct {
 	poll  int
 	fds   []int
 	got   [][]byte
-	ended []time.Duration // since the reading began, in the order in which they did
+	ended []time.Duration // since read was called, in the order of closing
 }
 
-// openStreams opens n streams and waits for the first block of each.
+// openStreams opens n streams and reads the first block of each.
 func openStreams(t *testing.T, addr string, n int) *streamReaders {
 	t.Helper()
 
@@ -213,7 +213,7 @@ func openStreams(t *testing.T, addr string, n int) *streamReaders {
 	return r
 }
 
-// take reads once from a stream; the error is its end.
+// take reads once from a stream. It returns io.EOF at the stream's end.
 func (r *streamReaders) take(i int) error {
 	var buf [4096]byte
 
@@ -229,7 +229,7 @@ func (r *streamReaders) take(i int) error {
 	return err
 }
 
-// read reads all streams to their ends.
+// read reads all streams until they are closed.
 func (r *streamReaders) read(t *testing.T) {
 	t.Helper()
 
@@ -239,7 +239,7 @@ func (r *streamReaders) read(t *testing.T) {
 	for left := len(r.fds); left > 0; {
 		n, err := unix.EpollWait(r.poll, events, 30_000)
 		if n == 0 {
-			t.Fatalf("%d streams have not ended", left)
+			t.Fatalf("%d streams are still open", left)
 		}
 
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -253,7 +253,7 @@ func (r *streamReaders) read(t *testing.T) {
 			}
 
 			if !errors.Is(err, io.EOF) {
-				t.Errorf("stream %d breaks: %v", event.Fd, err)
+				t.Errorf("stream %d was broken: %v", event.Fd, err)
 			}
 
 			_ = unix.EpollCtl(r.poll, unix.EPOLL_CTL_DEL, r.fds[event.Fd], nil)

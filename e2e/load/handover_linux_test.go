@@ -22,17 +22,17 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// TestHandOver has one daemon take over from another under load, on the same
-// addresses: no connection, no stream and no call is refused, and whoever held
-// a stream gets every event, or is told that there were some.
-func TestHandOver(t *testing.T) { //nolint:tparallel // each half is a load of its own
+// TestHandOver hands over from one daemon to another on the same addresses, under
+// load. No connection, stream or call may be rejected, and each stream must
+// receive every event or a reset.
+func TestHandOver(t *testing.T) { //nolint:tparallel // each subtest is a load of its own
 	t.Parallel()
 	program := buildDaemon(t)
 
 	t.Run("reuse_port", func(t *testing.T) {
 		old := startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=4s", "--sse.retry=200ms",
 			"--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0")
-		testHandOver(t, old, func() *soaked {
+		testHandOver(t, old, func() *daemonProcess {
 			return startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=4s", "--sse.retry=200ms",
 				"--sse.addr="+old.SSE, "--grpc.addr="+old.GRPC, "--rest.addr="+old.REST)
 		})
@@ -46,17 +46,18 @@ func TestHandOver(t *testing.T) { //nolint:tparallel // each half is a load of i
 			files = append(files, file)
 		}
 
-		start := func() *soaked {
+		start := func() *daemonProcess {
 			return startDaemonWith(t, program, files, "--drain.timeout=4s", "--sse.retry=200ms")
 		}
 		testHandOver(t, start(), start)
 	})
 
-	t.Run("one after the other", func(t *testing.T) { testRestart(t, program) })
+	t.Run("restart", func(t *testing.T) { testRestart(t, program) })
 }
 
-// testRestart stops a daemon and then starts the next, with a socket that
-// somebody keeps: whoever connects in between waits, and is served.
+// testRestart stops a daemon and then starts the next one with the same
+// listening socket. A client that connects in between must be served by the next
+// daemon.
 func testRestart(t *testing.T, program string) {
 	addr, file := openSocket(t)
 	old := startDaemonWith(t, program, []*os.File{file}, "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0")
@@ -69,20 +70,21 @@ func testRestart(t *testing.T, program string) {
 		if err == nil {
 			_ = stream.body.Close()
 		}
+
 		answered <- err
 	}()
 
 	next := startDaemonWith(t, program, []*os.File{file}, "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0")
 
 	if err := <-answered; err != nil {
-		t.Errorf("who connected in between: %v", err)
+		t.Errorf("a client that connected in between: %v", err)
 	}
 
 	next.stop(t)
 }
 
-// openSocket opens a socket that listens, as systemd does: without Multipath
-// TCP, which is what package net would have.
+// openSocket opens a listening socket as systemd does: without Multipath TCP,
+// which package net enables by default.
 func openSocket(t *testing.T) (addr string, file *os.File) {
 	t.Helper()
 
@@ -111,12 +113,11 @@ func openSocket(t *testing.T) (addr string, file *os.File) {
 	return listener.Addr().String(), file
 }
 
-// startDaemonWith starts a daemon that inherits files as sockets that listen.
-func startDaemonWith(t *testing.T, program string, files []*os.File, args ...string) *soaked {
+// startDaemonWith starts a daemon that inherits files as listening sockets.
+func startDaemonWith(t *testing.T, program string, files []*os.File, args ...string) *daemonProcess {
 	t.Helper()
 
-	// The process has to be named whom the sockets are for, and its number is
-	// not known before it is there.
+	// LISTEN_PID must be the daemon's PID, which is unknown until it is started.
 	script := `exec "$0" "$@"`
 	if len(files) > 0 {
 		script = fmt.Sprintf("LISTEN_PID=$$ LISTEN_FDS=%d %s", len(files), script)
@@ -128,65 +129,65 @@ func startDaemonWith(t *testing.T, program string, files []*os.File, args ...str
 	return startCommand(t, cmd)
 }
 
-func testHandOver(t *testing.T, old *soaked, startNext func() *soaked) {
+func testHandOver(t *testing.T, old *daemonProcess, startNext func() *daemonProcess) {
 	load := &handOverLoad{sse: old.SSE, grpc: old.GRPC, rest: old.REST}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 
 	const holders = 300
 
-	var begun sync.WaitGroup
+	var opened sync.WaitGroup
 
-	begun.Add(holders)
+	opened.Add(holders)
 
 	for range holders {
-		load.running.Go(func() { load.hold(ctx, t, &begun) })
+		load.running.Go(func() { load.hold(ctx, t, &opened) })
 	}
 
-	begun.Wait()
+	opened.Wait()
 	load.running.Go(func() { load.publish(ctx, t) })
 	load.running.Go(func() { load.publishOverREST(ctx, t) })
 
 	for range 4 {
-		load.running.Go(func() { load.come(ctx, t) })
+		load.running.Go(func() { load.connect(ctx, t) })
 	}
 
 	next := startNext()
 	old.stop(t)
 
-	// All have reconnected by then, since all had to; and however slow the
-	// machine is, there has been load.
-	for load.resets.Load() < holders || load.came.Load() < 50 || load.number.Load() < 50 || load.overREST.Load() < 50 {
+	// Wait until all streams have reconnected, and until there has been load, even
+	// on a slow machine.
+	for load.resets.Load() < holders || load.connects.Load() < 50 || load.number.Load() < 50 || load.overREST.Load() < 50 {
 		if !next.wait(10 * time.Millisecond) {
-			t.Fatal("the daemon that took over has ended")
+			t.Fatal("the next daemon exited")
 		}
 	}
 
 	stop()
 	load.running.Wait()
 	next.stop(t)
-	t.Logf("%d streams went over, %d came and %d were published meanwhile (%d over REST)",
-		load.resets.Load(), load.came.Load(), load.number.Load(), load.overREST.Load())
+	t.Logf("%d streams reconnected, %d new ones were opened, %d messages were published and %d over REST",
+		load.resets.Load(), load.connects.Load(), load.number.Load(), load.overREST.Load())
 }
 
-// handOverLoad is what goes on while a daemon takes over from another.
+// handOverLoad is the load during a handover.
 type handOverLoad struct {
 	sse, grpc, rest string
 
-	running                        sync.WaitGroup
-	resets, came, number, overREST atomic.Int64
+	running                            sync.WaitGroup
+	resets, connects, number, overREST atomic.Int64
 }
 
-// hold holds a stream as an EventSource does, and finds out whether it misses
-// events without being told so.
-func (l *handOverLoad) hold(ctx context.Context, t *testing.T, begun *sync.WaitGroup) {
+// hold holds a stream as EventSource does. It fails if events are missing and the
+// stream wasn't reset.
+func (l *handOverLoad) hold(ctx context.Context, t *testing.T, opened *sync.WaitGroup) {
 	first := true
 
 	for lastID := ""; ctx.Err() == nil; {
 		stream, err := openStream(ctx, l.sse, lastID)
 		if err != nil {
 			if ctx.Err() == nil {
-				t.Errorf("a stream that comes back: %v", err)
+				t.Errorf("reconnecting: %v", err)
 			}
 
 			return
@@ -195,11 +196,11 @@ func (l *handOverLoad) hold(ctx context.Context, t *testing.T, begun *sync.WaitG
 		if stream.reset {
 			l.resets.Add(1)
 		} else if !first {
-			t.Error("a stream comes back to a log that it doesn't know, and isn't told")
+			t.Error("a stream that resumed in another history got no reset")
 		}
 
 		if first {
-			begun.Done()
+			opened.Done()
 		}
 
 		first = false
@@ -211,7 +212,7 @@ func (l *handOverLoad) hold(ctx context.Context, t *testing.T, begun *sync.WaitG
 			}
 
 			if last != 0 && number > last+1 {
-				t.Errorf("after event %d comes %d", last, number)
+				t.Errorf("received event %[2]d after %[1]d", last, number)
 			}
 
 			last = number
@@ -227,19 +228,19 @@ func (l *handOverLoad) hold(ctx context.Context, t *testing.T, begun *sync.WaitG
 	}
 }
 
-// come opens streams, one after the other.
-func (l *handOverLoad) come(ctx context.Context, t *testing.T) {
+// connect opens and closes streams, one after the other.
+func (l *handOverLoad) connect(ctx context.Context, t *testing.T) {
 	for ctx.Err() == nil {
 		stream, err := openStream(ctx, l.sse, "")
 		if err != nil {
 			if ctx.Err() == nil {
-				t.Errorf("a new stream: %v", err)
+				t.Errorf("opening a stream: %v", err)
 			}
 
 			return
 		}
 
-		l.came.Add(1)
+		l.connects.Add(1)
 
 		_ = stream.body.Close()
 
@@ -250,7 +251,7 @@ func (l *handOverLoad) come(ctx context.Context, t *testing.T) {
 	}
 }
 
-// publish numbers events.
+// publish broadcasts consecutive numbers over gRPC.
 func (l *handOverLoad) publish(ctx context.Context, t *testing.T) {
 	conn, err := grpc.NewClient(l.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -263,14 +264,14 @@ func (l *handOverLoad) publish(ctx context.Context, t *testing.T) {
 	for control := pealv1.NewControlServiceClient(conn); ctx.Err() == nil; {
 		_, err := control.Broadcast(ctx, &pealv1.BroadcastRequest{Data: strconv.FormatInt(l.number.Add(1), 10)})
 		if err != nil && ctx.Err() == nil {
-			t.Errorf("a call over gRPC: %v", err)
+			t.Errorf("gRPC: %v", err)
 		}
 
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// publishOverREST sends what nobody gets.
+// publishOverREST publishes messages for a user without streams.
 func (l *handOverLoad) publishOverREST(ctx context.Context, t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -290,7 +291,7 @@ func (l *handOverLoad) publishOverREST(ctx context.Context, t *testing.T) {
 		}
 
 		if ctx.Err() == nil && (err != nil || response.StatusCode != http.StatusOK) {
-			t.Errorf("a call over REST: %v, %v", response, err)
+			t.Errorf("REST: %v, %v", response, err)
 
 			return
 		}
@@ -300,7 +301,7 @@ func (l *handOverLoad) publishOverREST(ctx context.Context, t *testing.T) {
 	}
 }
 
-// openedStream is one whose first block has come.
+// openedStream is a stream whose first block has been read.
 type openedStream struct {
 	body   io.ReadCloser
 	lines  *bufio.Reader
@@ -309,7 +310,7 @@ type openedStream struct {
 	reset  bool
 }
 
-// openStream opens a stream. The error is also that it was refused.
+// openStream opens a stream. It returns an error if the stream is rejected.
 func openStream(ctx context.Context, addr, lastID string) (*openedStream, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/events", http.NoBody)
 	if err != nil {
@@ -330,17 +331,18 @@ func openStream(ctx context.Context, addr, lastID string) (*openedStream, error)
 
 	s := &openedStream{body: response.Body, lines: bufio.NewReader(response.Body)}
 	if err := s.block(func(string) {}); err != nil {
-		return nil, fmt.Errorf("its first block: %w", err)
+		return nil, fmt.Errorf("read the first block: %w", err)
 	}
 
 	if s.lastID == "" {
-		return nil, fmt.Errorf("it is refused, with %s and retry %s", response.Status, s.retry)
+		return nil, fmt.Errorf("rejected with %s and retry %s", response.Status, s.retry)
 	}
 
 	return s, nil
 }
 
-// block reads to the next empty line, and takes note of what it says.
+// block reads and evaluates the lines until the next empty line. It calls data
+// with the value of each data line.
 func (s *openedStream) block(data func(string)) error {
 	for {
 		line, err := s.lines.ReadString('\n')
@@ -370,7 +372,7 @@ func (s *openedStream) block(data func(string)) error {
 	}
 }
 
-// next returns the number of the next event.
+// next returns the number in the next event.
 func (s *openedStream) next() (number int64, err error) {
 	for number == 0 && err == nil {
 		var bad error

@@ -24,32 +24,32 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// siege is how hard hostile clients try.
-type siege struct {
-	clients int
-	lasts   time.Duration
-	connect time.Duration // what a client that means well may have to wait
+// attackSize is the extent of attacks.
+type attackSize struct {
+	clients  int
+	duration time.Duration
+	connect  time.Duration // the longest accepted time for a well-behaved client to connect
 }
 
-// siegeSize is small in every run of the tests, where other packages' run at
-// the same time, and full where PEALD_SOAK is set.
-func siegeSize() siege {
+// newAttackSize returns a small size for normal runs, where other packages' tests
+// run concurrently, and the full size if PEALD_SOAK is set.
+func newAttackSize() attackSize {
 	if os.Getenv("PEALD_SOAK") != "" {
-		return siege{clients: 2000, lasts: 10 * time.Second, connect: time.Second}
+		return attackSize{clients: 2000, duration: 10 * time.Second, connect: time.Second}
 	}
 
-	return siege{clients: 100, lasts: time.Second, connect: 30 * time.Second}
+	return attackSize{clients: 100, duration: time.Second, connect: 30 * time.Second}
 }
 
-// attack does harm over one connection until it is closed. It is begun again
-// then, as long as the siege lasts.
+// attack attacks a daemon over one connection until the connection is closed. It
+// is then repeated on another connection.
 type attack func(ctx context.Context, conn net.Conn) error
 
-// TestHostileClients lets clients of each kind do what they can, and holds that
-// one that means well gets its stream all the while, and that nothing is left
-// of the others.
+// TestHostileClients attacks a daemon with each kind of hostile client. During the
+// attack, a well-behaved client must be able to open streams, and afterwards the
+// daemon must have released all resources.
 func TestHostileClients(t *testing.T) {
-	size := siegeSize()
+	size := newAttackSize()
 	certificate := pealdtest.NewCertificate(t)
 	plain := pealdtest.Start(t)
 	secure := pealdtest.Start(t, func(cfg *daemon.Config) {
@@ -63,14 +63,14 @@ func TestHostileClients(t *testing.T) {
 		clients int
 		attack  attack
 	}{
-		{"a header byte a second", plain, nil, size.clients, slowHeader},
-		{"connections that say nothing", plain, nil, size.clients, silence},
-		{"handshakes that never end", secure, nil, size.clients, silence},
+		{"slow request header", plain, nil, size.clients, slowHeader},
+		{"silent connections", plain, nil, size.clients, silence},
+		{"unfinished handshakes", secure, nil, size.clients, silence},
 		{"oversized headers", plain, nil, 8, oversizedHeader},
 		{"pipelined requests", plain, nil, 8, pipeline},
 		{"requests with bodies", plain, nil, size.clients / 4, bodies},
 		{"HTTP/2 rapid reset", secure, certificate.Client("h2"), 4, rapidReset},
-		{"HTTP/2 endless headers", secure, certificate.Client("h2"), 4, endlessHeaders},
+		{"HTTP/2 endless header", secure, certificate.Client("h2"), 4, endlessHeaders},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := settledHeap()
@@ -81,13 +81,13 @@ func TestHostileClients(t *testing.T) {
 				url = "https://" + test.daemon.SSE + "/events"
 			}
 
-			ctx, end := context.WithTimeout(t.Context(), size.lasts)
+			ctx, end := context.WithTimeout(t.Context(), size.duration)
 			defer end()
 
-			var besiegers sync.WaitGroup
+			var attackers sync.WaitGroup
 
 			for range test.clients {
-				besiegers.Go(func() { besiege(ctx, test.daemon.SSE, test.tls, test.attack) })
+				attackers.Go(func() { attackRepeatedly(ctx, test.daemon.SSE, test.tls, test.attack) })
 			}
 
 			worst, visits := time.Duration(0), 0
@@ -95,7 +95,7 @@ func TestHostileClients(t *testing.T) {
 			for ctx.Err() == nil {
 				took, err := visit(t.Context(), good, url, size.connect)
 				if err != nil {
-					t.Errorf("a client that means well: %v", err)
+					t.Errorf("a well-behaved client: %v", err)
 
 					break
 				}
@@ -107,12 +107,12 @@ func TestHostileClients(t *testing.T) {
 			}
 
 			end()
-			besiegers.Wait()
+			attackers.Wait()
 			test.daemon.WaitForStreams(t, 0)
-			t.Logf("%d visits, the slowest in %s", visits, worst)
+			t.Logf("%d visits, the slowest took %s", visits, worst)
 
 			if visits == 0 || worst > size.connect {
-				t.Errorf("of %d visits one took %s, at most %s are allowed", visits, worst, size.connect)
+				t.Errorf("the slowest of %d visits took %s, want at most %s", visits, worst, size.connect)
 			}
 
 			waitForHeap(t, before+16<<20)
@@ -120,23 +120,22 @@ func TestHostileClients(t *testing.T) {
 	}
 }
 
-// besiege attacks over one connection after another.
-func besiege(ctx context.Context, addr string, tlsConfig *tls.Config, attack attack) {
-	// What is held is that connections do no harm, not that there can be any
-	// number of new ones.
+// attackRepeatedly attacks over one connection after another until ctx is done.
+func attackRepeatedly(ctx context.Context, addr string, tlsConfig *tls.Config, attack attack) {
+	// The pause limits the rate of new connections, which isn't tested here.
 	for ; ctx.Err() == nil; linger(ctx, 100*time.Millisecond) {
-		_ = besiegeOnce(ctx, addr, tlsConfig, attack)
+		_ = attackOnce(ctx, addr, tlsConfig, attack)
 	}
 }
 
-func besiegeOnce(ctx context.Context, addr string, tlsConfig *tls.Config, attack attack) error {
+func attackOnce(ctx context.Context, addr string, tlsConfig *tls.Config, attack attack) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 
-	// Whatever it is doing ends with the siege.
+	// Closing the connection interrupts the attack.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
 	if tlsConfig != nil {
@@ -151,7 +150,8 @@ func besiegeOnce(ctx context.Context, addr string, tlsConfig *tls.Config, attack
 	return attack(ctx, conn)
 }
 
-// visit opens a stream, reads its first line and leaves.
+// visit opens a stream, reads its first lines and disconnects. It returns the
+// time until the first line.
 func visit(ctx context.Context, client *http.Client, url string, patience time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*patience)
 	defer cancel()
@@ -180,9 +180,9 @@ func visit(ctx context.Context, client *http.Client, url string, patience time.D
 
 	took := time.Since(start)
 
-	// A refusal that passes ends here.
+	// A stream that asks to retry is closed here.
 	if second, err := body.ReadString('\n'); err != nil || second == "\n" {
-		return 0, errors.New("it was told to come back later")
+		return 0, errors.New("asked to retry later")
 	}
 
 	return took, nil
@@ -249,7 +249,7 @@ func bodies(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// framer begins HTTP/2 on a connection, and reads what comes.
+// framer starts HTTP/2 on a connection and discards everything it receives.
 func framer(conn net.Conn) (*http2.Framer, error) {
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		return nil, err
@@ -273,8 +273,8 @@ func requestHeader() []byte {
 	return block.Bytes()
 }
 
-// rapidReset is CVE-2023-44487: it asks for streams and takes that back at
-// once, so that they don't count.
+// rapidReset is CVE-2023-44487: it opens streams and resets them immediately, so
+// that they don't count towards the limit of concurrent streams.
 func rapidReset(_ context.Context, conn net.Conn) error {
 	f, err := framer(conn)
 	if err != nil {
@@ -294,7 +294,7 @@ func rapidReset(_ context.Context, conn net.Conn) error {
 	}
 }
 
-// endlessHeaders is CVE-2023-45288: a header that never ends.
+// endlessHeaders is CVE-2023-45288: it sends CONTINUATION frames without end.
 func endlessHeaders(_ context.Context, conn net.Conn) error {
 	f, err := framer(conn)
 	if err != nil {
@@ -319,7 +319,7 @@ func endlessHeaders(_ context.Context, conn net.Conn) error {
 	}
 }
 
-// settledHeap is what is in use once what can be let go is.
+// settledHeap returns the bytes of heap in use after garbage collection.
 func settledHeap() uint64 {
 	var m runtime.MemStats
 
@@ -330,20 +330,20 @@ func settledHeap() uint64 {
 	return m.HeapAlloc
 }
 
-func waitForHeap(t *testing.T, most uint64) {
+func waitForHeap(t *testing.T, limit uint64) {
 	t.Helper()
 
-	again := time.NewTicker(100 * time.Millisecond)
-	defer again.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 
-	for deadline := time.Now().Add(3 * time.Minute); ; <-again.C {
+	for deadline := time.Now().Add(3 * time.Minute); ; <-tick.C {
 		inUse := settledHeap()
-		if inUse <= most {
+		if inUse <= limit {
 			return
 		}
 
 		if time.Now().After(deadline) {
-			t.Fatalf("%d MiB are in use, at most %d are expected", inUse>>20, most>>20)
+			t.Fatalf("%d MiB of heap in use, want at most %d", inUse>>20, limit>>20)
 		}
 	}
 }

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// soakPlan is one daemon and how long its clients come and go.
+// soakPlan configures a daemon and the durations of its load.
 type soakPlan struct {
 	engine, policy string
 	warmUp, load   time.Duration
-	settle         time.Duration // to get back to where it began, at most
-	slack          int64         // bytes by which memory may grow past a tenth
+	settle         time.Duration // the longest time to return to the initial resources
+	slack          int64         // bytes by which memory may grow, in addition to 10%
 }
 
-// TestSoak lets clients of all kinds come and go at random while messages of all
-// sizes are published, first to warm up and then for longer: each event has to
-// be in order, without a hole, and for whoever gets it. When all have left, the
-// daemon's goroutines and descriptors are those it began with, and its memory
-// is what it was after the warm-up.
+// TestSoak connects clients of all kinds at random while messages of all sizes
+// are published, first to warm up and then for longer. Events must arrive in
+// order, without gaps, and only at their audience. When all clients have
+// disconnected, the daemon's goroutines and file descriptors must be those it
+// started with, and its memory that after the warm-up.
 //
-// It takes seconds, or with SOAK set as long as that says.
+// It takes a few seconds, or the duration in SOAK.
 func TestSoak(t *testing.T) {
-	// A warm-up this short has not met all that a busy machine lets the load
-	// meet: so only what is far off is told from the collector's moods.
+	// On a busy machine, such a short warm-up doesn't cover all that the load
+	// does, so only large leaks are distinguishable from garbage collection.
 	plan := soakPlan{warmUp: 500 * time.Millisecond, load: time.Second, settle: 90 * time.Second, slack: 96 << 20}
 
 	if text := os.Getenv("SOAK"); text != "" {
@@ -56,41 +56,41 @@ func soak(t *testing.T, program string, plan soakPlan) {
 	d := startDaemon(t, program,
 		"--sse.engine="+plan.engine, "--broker.slow_consumer="+plan.policy,
 		"--broker.queue_bytes=64KiB", "--sse.write_timeout=1s", "--sse.heartbeat=1s",
-		"--history.max_bytes=4MiB") // which is full after the warm-up
+		"--history.max_bytes=4MiB") // full after the warm-up
 	crowd := newCrowd(t, d, plan.policy)
 
-	began := d.vitals(t)
-	t.Logf("begins with %s", began)
+	initial := d.resources(t)
+	t.Logf("initially %s", initial)
 
-	// The daemon's own come and go, some of them only once they are needed. What
-	// is left of thousands of streams would be many more.
-	began.goroutines += 4
+	// The number of the daemon's own goroutines varies; some are started on
+	// demand. A leak from thousands of streams would be far larger.
+	initial.goroutines += 4
 
-	crowd.live(t, plan.warmUp)
+	crowd.run(t, plan.warmUp)
 
-	// Descriptors and goroutines come and go with streams; memory stays with
-	// the process, and what is no leak is taken during the warm-up.
-	warm := d.settle(t, plan.settle, began.goroutines, began.descriptors, 1<<40)
-	t.Logf("warmed up, and settled in %s: %s", warm.took, warm)
-	crowd.live(t, plan.load)
+	// File descriptors and goroutines are released with streams. The process keeps
+	// memory; what isn't a leak is allocated during the warm-up.
+	warm := d.settle(t, plan.settle, initial.goroutines, initial.descriptors, 1<<40)
+	t.Logf("after the warm-up, settled in %s: %s", warm.took, warm)
+	crowd.run(t, plan.load)
 
-	// A tenth and a bit: when the collector runs is its own affair.
-	most := warm.resident + warm.resident/10 + plan.slack
-	left := d.settle(t, plan.settle, began.goroutines, began.descriptors, most)
-	t.Logf("settled in %s, and ends with %s; %s", left.took, left, crowd.tale())
+	// The slack allows for the garbage collector's timing.
+	limit := warm.resident + warm.resident/10 + plan.slack
+	left := d.settle(t, plan.settle, initial.goroutines, initial.descriptors, limit)
+	t.Logf("finally, settled in %s: %s; %s", left.took, left, crowd.summary())
 
-	if left.goroutines > began.goroutines || left.descriptors > began.descriptors || left.resident > most {
-		t.Errorf("after all clients have left, there are %s; it began with %s, and had %s after the warm-up", left, began, warm)
+	if left.goroutines > initial.goroutines || left.descriptors > initial.descriptors || left.resident > limit {
+		t.Errorf("after all clients have disconnected: %s; initially: %s; after the warm-up: %s", left, initial, warm)
 	}
 
 	if crowd.events.Load() == 0 {
-		t.Error("no client has seen an event")
+		t.Error("no client received an event")
 	}
 
 	d.stop(t)
 }
 
-// pause waits, or until ctx is over. It returns false in that case.
+// pause waits for d. It returns false if ctx is done before.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -103,16 +103,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// vitals are what must not grow for ever.
-type vitals struct {
+// resources are a daemon's resources, which must not grow without bound.
+type resources struct {
 	streams, goroutines, descriptors int
 	resident                         int64            // bytes
-	took                             time.Duration    // to get there
-	ended                            map[string]int64 // streams so far, by reason
+	took                             time.Duration    // to settle
+	closed                           map[string]int64 // streams closed so far, by reason
 }
 
 // String implements fmt.Stringer.
-func (v vitals) String() string {
-	return fmt.Sprintf("%d streams, %d goroutines, %d descriptors, %d MB (streams ended so far: %v)",
-		v.streams, v.goroutines, v.descriptors, v.resident>>20, v.ended)
+func (r resources) String() string {
+	return fmt.Sprintf("%d streams, %d goroutines, %d descriptors, %d MB (streams closed so far: %v)",
+		r.streams, r.goroutines, r.descriptors, r.resident>>20, r.closed)
 }

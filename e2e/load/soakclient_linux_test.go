@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// visit is the life of one client.
+// visit runs one client of a random kind.
 func (c *crowd) visit(ctx context.Context) {
 	conn, err := (&net.Dialer{Timeout: time.Minute}).DialContext(context.WithoutCancel(ctx), "tcp", c.daemon.SSE)
 	if err != nil {
@@ -26,7 +26,7 @@ func (c *crowd) visit(ctx context.Context) {
 		return
 	}
 
-	// Of the ways to leave, to vanish without a word is the rudest.
+	// A third of the clients reset the connection instead of closing it.
 	tcp, _ := conn.(*net.TCPConn)
 	defer func() {
 		if rand.IntN(3) == 0 {
@@ -44,40 +44,40 @@ func (c *crowd) visit(ctx context.Context) {
 		return
 	}
 
-	// Whatever the client waits for, it leaves when it is time.
+	// The client disconnects after a random time, whatever it is waiting for.
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(rand.ExpFloat64()*float64(time.Second)))
 	defer cancel()
 
 	switch rand.IntN(9) {
-	case 0: // leaves before there is an answer, or before it has asked
+	case 0: // disconnects before the response, or before the request
 		if rand.IntN(2) == 0 {
-			v.ask("")
+			v.request("")
 		}
 	case 1:
 		v.stopSending(ctx)
 	case 2:
-		v.askWithBadToken(ctx)
+		v.requestWithBadToken(ctx)
 	case 3:
-		v.talk(ctx)
+		v.send(ctx)
 	default:
 		v.read(ctx)
 	}
 }
 
-// visitor is a client with a connection.
+// visitor is a client and its connection.
 type visitor struct {
 	crowd *crowd
 	conn  *net.TCPConn
-	user  int // negative for nobody
+	user  int // negative for an anonymous stream
 
 	lastID   int64
-	next     [crowdPublishers]int // the number of their next broadcast; 0 before the first
-	mayMiss  bool                 // a reset has told that events are missing
+	next     [crowdPublishers]int // the number of each one's next broadcast; 0 before the first
+	mayMiss  bool                 // a reset has announced a gap
 	response *http.Response
-	stay     func() bool // has ctx's end not end what the client reads
+	stay     func() bool // stops the end of ctx from interrupting reads
 }
 
-func (v *visitor) ask(token string) {
+func (v *visitor) request(token string) {
 	request := "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
 	if token != "" {
 		request += "Authorization: Bearer " + token + "\r\n"
@@ -86,33 +86,33 @@ func (v *visitor) ask(token string) {
 	_, _ = io.WriteString(v.conn, request+"\r\n")
 }
 
-// open opens a stream, and says whether there is one.
+// open opens a stream and reports whether it succeeded.
 func (v *visitor) open(ctx context.Context) bool {
 	token := ""
 	if v.user >= 0 {
 		token = v.crowd.tokens[v.user]
 	}
 
-	v.ask(token)
+	v.request(token)
 
-	return v.answered(ctx, http.StatusOK)
+	return v.readResponse(ctx, http.StatusOK)
 }
 
-// answered reads the head of the response.
-func (v *visitor) answered(ctx context.Context, want int) bool {
+// readResponse reads the response header and reports whether the status is want.
+func (v *visitor) readResponse(ctx context.Context, want int) bool {
 	v.stay = context.AfterFunc(ctx, func() { _ = v.conn.SetReadDeadline(time.Now()) })
 
 	response, err := http.ReadResponse(bufio.NewReader(v.conn), nil)
 	if err != nil {
 		if ctx.Err() == nil {
-			v.crowd.faultf("no answer: %v", err)
+			v.crowd.faultf("no response: %v", err)
 		}
 
 		return false
 	}
 
 	if response.StatusCode != want {
-		v.crowd.faultf("the answer is %s, want %d", response.Status, want)
+		v.crowd.faultf("status %s, want %d", response.Status, want)
 
 		return false
 	}
@@ -123,7 +123,7 @@ func (v *visitor) answered(ctx context.Context, want int) bool {
 	return true
 }
 
-// read reads events until it is time to go.
+// read reads events until ctx is done.
 func (v *visitor) read(ctx context.Context) {
 	if v.open(ctx) {
 		v.readOn(ctx)
@@ -135,27 +135,28 @@ func (v *visitor) readOn(ctx context.Context) {
 	_, _ = io.Copy(decoder, v.response.Body)
 
 	if ctx.Err() == nil {
-		// It may do so: on a busy machine whoever reads may be slow, too.
-		v.crowd.endedByServer.Add(1)
+		// Not a fault: on a busy machine, a reading client may be slow too.
+		v.crowd.closedByServer.Add(1)
 	}
 }
 
-// talk sends what nobody asked for, now and then.
-func (v *visitor) talk(ctx context.Context) {
+// send reads events and occasionally sends unexpected data.
+func (v *visitor) send(ctx context.Context) {
 	if !v.open(ctx) {
 		return
 	}
 
-	var talking sync.WaitGroup
-	defer talking.Wait()
+	var sending sync.WaitGroup
+	defer sending.Wait()
 
-	talking.Go(func() {
+	sending.Go(func() {
 		for pause(ctx, rand.N(100*time.Millisecond)) {
 			if _, err := v.conn.Write(make([]byte, rand.IntN(2000))); err != nil {
 				return
 			}
 		}
 	})
+
 	v.readOn(ctx)
 }
 
@@ -163,13 +164,13 @@ func (v *visitor) talk(ctx context.Context) {
 func (v *visitor) neverRead(ctx context.Context) {
 	_ = v.conn.SetReadBuffer(4 << 10)
 
-	v.ask("")
-	// To be slow takes time.
+	v.request("")
+	// Stay long enough to become a slow consumer.
 	pause(ctx, rand.N(4*time.Second))
 }
 
-// stopSending closes its half of the connection: for a server of event streams
-// it has gone, and the daemon has to close the other half.
+// stopSending closes its half of the connection. The daemon treats that as a
+// disconnect and must close the other half.
 func (v *visitor) stopSending(ctx context.Context) {
 	if !v.open(ctx) {
 		return
@@ -186,20 +187,20 @@ func (v *visitor) stopSending(ctx context.Context) {
 	_ = v.conn.SetReadDeadline(time.Now().Add(patience))
 
 	if _, err := io.Copy(io.Discard, v.conn); errors.Is(err, os.ErrDeadlineExceeded) {
-		v.crowd.faultf("the daemon keeps a stream whose client has closed its half")
+		v.crowd.faultf("the daemon keeps a stream whose client has closed its half of the connection")
 	}
 }
 
-func (v *visitor) askWithBadToken(ctx context.Context) {
-	v.ask("none")
+func (v *visitor) requestWithBadToken(ctx context.Context) {
+	v.request("none")
 
-	if v.answered(ctx, http.StatusUnauthorized) {
+	if v.readResponse(ctx, http.StatusUnauthorized) {
 		v.crowd.opened.Add(-1)
-		v.crowd.refused.Add(1)
+		v.crowd.rejected.Add(1)
 	}
 }
 
-// check judges an event.
+// check checks an event's ID, data and audience.
 func (v *visitor) check(e eventstream.Event) {
 	if string(e.Type) == eventstream.MarkType {
 		return
@@ -218,14 +219,14 @@ func (v *visitor) check(e eventstream.Event) {
 
 	id, err := strconv.ParseInt(sequence, 10, 64)
 	if err != nil || id <= v.lastID {
-		v.crowd.faultf("an event has the id %q after one of sequence %d", e.ID, v.lastID)
+		v.crowd.faultf("an event has ID %q after sequence number %d", e.ID, v.lastID)
 	}
 
 	v.lastID = id
 
 	fields := strings.SplitN(string(e.Data), " ", 4)
 	if len(fields) != 4 || strings.Trim(fields[3], "x") != "" {
-		v.crowd.faultf("an event's data is damaged: %.40q", e.Data)
+		v.crowd.faultf("an event's data is corrupt: %.40q", e.Data)
 
 		return
 	}
@@ -233,21 +234,21 @@ func (v *visitor) check(e eventstream.Event) {
 	v.checkAddress(fields[0], fields[1], fields[2])
 }
 
-// checkAddress judges whom an event is for, and which broadcast it is.
+// checkAddress checks an event's audience and the number of a broadcast.
 func (v *visitor) checkAddress(to, publisherText, numberText string) {
 	publisher, _ := strconv.Atoi(publisherText)
 	number, _ := strconv.Atoi(numberText)
 
-	if to != "everybody" {
+	if to != "everyone" {
 		if v.user < 0 || to != userID(v.user) {
-			v.crowd.faultf("user %d got an event for %s", v.user, to)
+			v.crowd.faultf("user %d received an event for %s", v.user, to)
 		}
 
 		return
 	}
 
 	if next := v.next[publisher]; next != 0 && number != next && (!v.mayMiss || number < next) {
-		v.crowd.faultf("after broadcast %d of publisher %d came %d", next-1, publisher, number)
+		v.crowd.faultf("after broadcast %d of publisher %d received %d", next-1, publisher, number)
 	}
 
 	v.next[publisher] = number + 1

@@ -22,22 +22,22 @@ const (
 	crowdPublishers = 2
 )
 
-// crowd is clients who come and go, and publishers.
+// crowd is a number of clients that connect and disconnect, and of publishers.
 type crowd struct {
-	daemon  *soaked
+	daemon  *daemonProcess
 	control pealv1.ControlServiceClient
 	policy  string
 	tokens  []string // by user
 
-	broadcasts [crowdPublishers]int // how many each has made
+	broadcasts [crowdPublishers]int // the number of broadcasts by each publisher
 
-	opened, refused, events, resets, endedByServer, published atomic.Int64
+	opened, rejected, events, resets, closedByServer, published atomic.Int64
 
 	mu     sync.Mutex
 	faults []string
 }
 
-func newCrowd(t *testing.T, d *soaked, policy string) *crowd {
+func newCrowd(t *testing.T, d *daemonProcess, policy string) *crowd {
 	t.Helper()
 
 	conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -63,17 +63,18 @@ func newCrowd(t *testing.T, d *soaked, policy string) *crowd {
 
 func userID(user int) string { return fmt.Sprintf("user-%d", user) }
 
-// live has everybody do their thing for so long, and returns when all have left.
-func (c *crowd) live(t *testing.T, d time.Duration) {
+// run runs clients and publishers for d, and returns when all clients have
+// disconnected.
+func (c *crowd) run(t *testing.T, d time.Duration) {
 	t.Helper()
 
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 
-	var everybody sync.WaitGroup
+	var all sync.WaitGroup
 	for range crowdSize {
-		everybody.Go(func() {
-			// They don't come all at once, but in a storm at times.
+		all.Go(func() {
+			// Clients connect at random times, sometimes many at once.
 			for pause(ctx, rand.N(100*time.Millisecond)) {
 				c.visit(ctx)
 			}
@@ -81,11 +82,11 @@ func (c *crowd) live(t *testing.T, d time.Duration) {
 	}
 
 	for publisher := range crowdPublishers {
-		everybody.Go(func() { c.publish(ctx, publisher) })
+		all.Go(func() { c.publish(ctx, publisher) })
 	}
 
 	c.watch(ctx, t, d)
-	everybody.Wait()
+	all.Wait()
 
 	for _, fault := range c.faults {
 		t.Error(fault)
@@ -94,46 +95,46 @@ func (c *crowd) live(t *testing.T, d time.Duration) {
 	c.faults = nil
 }
 
-// watch shows how it goes until ctx is over.
+// watch logs the progress until ctx is done.
 func (c *crowd) watch(ctx context.Context, t *testing.T, d time.Duration) {
 	t.Helper()
 
 	began := time.Now()
 	for pause(ctx, max(time.Second, d/20)) {
-		v, err := c.daemon.readVitals()
+		r, err := c.daemon.readResources()
 		if err != nil {
-			c.faultf("the daemon's metrics: %v", err)
+			c.faultf("reading the daemon's metrics: %v", err)
 
 			return
 		}
 
-		t.Logf("%s of %s: %s; %s", time.Since(began).Round(time.Second), d, v, c.tale())
+		t.Logf("%s of %s: %s; %s", time.Since(began).Round(time.Second), d, r, c.summary())
 	}
 }
 
-// tale is what has happened so far.
-func (c *crowd) tale() string {
-	return fmt.Sprintf("%d streams opened, %d refused, %d ended by the daemon; %d messages published, %d events seen, %d of them resets",
-		c.opened.Load(), c.refused.Load(), c.endedByServer.Load(), c.published.Load(), c.events.Load(), c.resets.Load())
+// summary returns the counters so far.
+func (c *crowd) summary() string {
+	return fmt.Sprintf("%d streams opened, %d rejected, %d closed by the daemon; %d messages published, %d events received, %d of them resets",
+		c.opened.Load(), c.rejected.Load(), c.closedByServer.Load(), c.published.Load(), c.events.Load(), c.resets.Load())
 }
 
-// faultf notes what should not be, once or a few times.
+// faultf records a fault. Only the first ten are kept.
 func (c *crowd) faultf(format string, args ...any) {
-	const enough = 10
+	const maxFaults = 10
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if len(c.faults) < enough {
+	if len(c.faults) < maxFaults {
 		c.faults = append(c.faults, fmt.Sprintf(format, args...))
 	}
 }
 
-// publish publishes until ctx is over. Each message says whom it is for, who
-// published it, and for a broadcast the how manieth of theirs it is.
+// publish publishes until ctx is done. Each message contains its audience, its
+// publisher and, for broadcasts, the publisher's consecutive number.
 func (c *crowd) publish(ctx context.Context, publisher int) {
 	until := ctx
-	ctx = context.WithoutCancel(ctx) // a call that has begun comes to its end
+	ctx = context.WithoutCancel(ctx) // calls in flight are completed
 
 	for pause(until, rand.N(8*time.Millisecond)) {
 		var err error
@@ -153,7 +154,7 @@ func (c *crowd) publish(ctx context.Context, publisher int) {
 		default:
 			number := c.broadcasts[publisher]
 			c.broadcasts[publisher]++
-			data := fmt.Sprintf("everybody %d %d %s", publisher, number, filling)
+			data := fmt.Sprintf("everyone %d %d %s", publisher, number, filling)
 			_, err = c.control.Broadcast(ctx, &pealv1.BroadcastRequest{Data: data})
 			c.published.Add(1)
 		}

@@ -20,8 +20,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// buildDaemon returns the path of a daemon that looks for data races if this
-// test does.
+// buildDaemon builds the daemon and returns its path. The daemon has the race
+// detector enabled if this test has.
 func buildDaemon(tb testing.TB) string {
 	tb.Helper()
 
@@ -51,39 +51,39 @@ func raceEnabled() bool {
 	return false
 }
 
-// soaked is a daemon in a process of its own.
-type soaked struct {
+// daemonProcess is a daemon that runs in a separate process.
+type daemonProcess struct {
 	SSE  string `json:"sse"`
 	GRPC string `json:"grpc"`
 	REST string `json:"rest"`
 
 	cmd    *exec.Cmd
 	log    *pealdtest.Log
-	gone   chan struct{}
-	client *http.Client // of one connection, so that it counts for one descriptor
+	exited chan struct{}
+	client *http.Client // with one connection, so that it uses one descriptor of the daemon
 }
 
-// startDaemon starts a daemon on free ports, whose tokens are signed with
+// startDaemon starts a daemon on free ports that accepts tokens signed with
 // pealdtest.Secret.
-func startDaemon(t *testing.T, program string, args ...string) *soaked {
+func startDaemon(t *testing.T, program string, args ...string) *daemonProcess {
 	t.Helper()
 
 	cmd := exec.Command(program, append(args, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0")...)
-	// The race detector has a shadow of memory, several times as large, which it
-	// never gives back: so the collector is kept from being generous in storms.
+	// The race detector's shadow memory is several times as large as the heap and
+	// is never released. A low GOGC limits the heap's peaks.
 	cmd.Env = append(os.Environ(), "PEALD_AUTH_JWT_HMAC_SECRET="+pealdtest.Secret, "GOGC=50")
 
 	return startCommand(t, cmd)
 }
 
-// startCommand starts a daemon by a command that takes its flags, and waits until
-// it accepts. It ends with the test at the latest.
-func startCommand(t *testing.T, cmd *exec.Cmd) *soaked {
+// startCommand starts a daemon with a command that takes its flags, and waits
+// until it accepts connections. It is killed when the test ends.
+func startCommand(t *testing.T, cmd *exec.Cmd) *daemonProcess {
 	t.Helper()
 
 	ready := filepath.Join(t.TempDir(), "ready.json")
-	d := &soaked{
-		cmd: cmd, log: &pealdtest.Log{}, gone: make(chan struct{}),
+	d := &daemonProcess{
+		cmd: cmd, log: &pealdtest.Log{}, exited: make(chan struct{}),
 		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
 	}
 	cmd.Args = append(cmd.Args, "--ready-file="+ready)
@@ -97,16 +97,16 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *soaked {
 
 	go func() {
 		_ = cmd.Wait()
-		close(d.gone)
+		close(d.exited)
 	}()
 
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		<-d.gone
+		<-d.exited
 		d.client.CloseIdleConnections()
 
 		if t.Failed() {
-			t.Logf("the daemon said:\n%s", d.log)
+			t.Logf("the daemon's log:\n%s", d.log)
 		}
 	})
 
@@ -117,23 +117,24 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *soaked {
 		}
 
 		if !d.wait(10*time.Millisecond) || time.Now().After(deadline) {
-			t.Fatalf("the daemon doesn't start:\n%s", d.log)
+			t.Fatalf("the daemon doesn't start; its log:\n%s", d.log)
 		}
 	}
 }
 
-// wait returns false if the daemon has ended meanwhile.
-func (d *soaked) wait(pause time.Duration) bool {
+// wait waits for the pause. It returns false if the daemon exits before.
+func (d *daemonProcess) wait(pause time.Duration) bool {
 	select {
 	case <-time.After(pause):
 		return true
-	case <-d.gone:
+	case <-d.exited:
 		return false
 	}
 }
 
-// stop ends the daemon as a signal does, and has it end without an error.
-func (d *soaked) stop(t *testing.T) {
+// stop terminates the daemon. It must exit with status 0 and without a panic or
+// data race in its log.
+func (d *daemonProcess) stop(t *testing.T) {
 	t.Helper()
 
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -141,36 +142,36 @@ func (d *soaked) stop(t *testing.T) {
 	}
 
 	select {
-	case <-d.gone:
+	case <-d.exited:
 	case <-time.After(time.Minute):
-		t.Fatal("the daemon has not ended a minute after it was told to")
+		t.Fatal("the daemon is still running a minute after SIGTERM")
 	}
 
 	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("the daemon ended with status %d", code)
+		t.Errorf("the daemon exited with status %d", code)
 	}
 
 	if log := d.log.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
-		t.Error("the daemon's log tells of a fault")
+		t.Error("the daemon's log contains a panic or a data race")
 	}
 }
 
-// vitals reads what the daemon says of itself, and /proc of its descriptors.
-func (d *soaked) vitals(t *testing.T) vitals {
+// resources returns the daemon's resources, from its metrics and /proc.
+func (d *daemonProcess) resources(t *testing.T) resources {
 	t.Helper()
 
-	v, err := d.readVitals()
+	r, err := d.readResources()
 	if err != nil {
-		t.Fatalf("the daemon's metrics: %v", err)
+		t.Fatalf("reading the daemon's metrics: %v", err)
 	}
 
-	return v
+	return r
 }
 
-func (d *soaked) readVitals() (v vitals, err error) {
+func (d *daemonProcess) readResources() (r resources, err error) {
 	response, err := d.client.Get("http://" + d.REST + "/metrics")
 	if err != nil {
-		return v, err
+		return r, err
 	}
 	defer response.Body.Close()
 
@@ -178,13 +179,13 @@ func (d *soaked) readVitals() (v vitals, err error) {
 
 	families, err := parser.TextToMetricFamilies(response.Body)
 	if err != nil {
-		return v, err
+		return r, err
 	}
 
 	gauge := func(name string) int64 {
 		metrics := families[name].GetMetric()
 		if len(metrics) != 1 {
-			err = errors.Join(err, fmt.Errorf("there are %d metrics %s", len(metrics), name))
+			err = errors.Join(err, fmt.Errorf("%d series of %s, want 1", len(metrics), name))
 
 			return 0
 		}
@@ -192,46 +193,47 @@ func (d *soaked) readVitals() (v vitals, err error) {
 		return int64(metrics[0].GetGauge().GetValue())
 	}
 
-	v = vitals{
+	r = resources{
 		streams:     int(gauge("peald_connections")),
 		goroutines:  int(gauge("go_goroutines")),
 		descriptors: int(gauge("process_open_fds")),
 		resident:    gauge("process_resident_memory_bytes"),
 	}
 
-	v.ended = map[string]int64{}
+	r.closed = map[string]int64{}
 	for _, metric := range families["peald_disconnects_total"].GetMetric() {
-		v.ended[metric.GetLabel()[0].GetValue()] = int64(metric.GetCounter().GetValue())
+		r.closed[metric.GetLabel()[0].GetValue()] = int64(metric.GetCounter().GetValue())
 	}
 
 	open, dirErr := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
-	// The daemon's count holds the descriptor that it counts with.
-	v.descriptors = min(v.descriptors, len(open)+1)
 
-	return v, errors.Join(err, dirErr)
+	// The daemon's count includes the descriptor it uses for counting.
+	r.descriptors = min(r.descriptors, len(open)+1)
+
+	return r, errors.Join(err, dirErr)
 }
 
-// settle waits until the daemon holds no stream and no more than that, or for
-// as long as patience says, and returns what it holds.
-func (d *soaked) settle(t *testing.T, patience time.Duration, goroutines, descriptors int, resident int64) vitals {
+// settle waits until the daemon has no streams and its resources are within the
+// given limits, but no longer than patience. It returns the resources.
+func (d *daemonProcess) settle(t *testing.T, patience time.Duration, goroutines, descriptors int, resident int64) resources {
 	t.Helper()
 
 	began := time.Now()
 
 	for {
-		v := d.vitals(t)
-		v.took = time.Since(began).Round(time.Millisecond)
+		r := d.resources(t)
+		r.took = time.Since(began).Round(time.Millisecond)
 
-		if v.streams == 0 && v.goroutines <= goroutines && v.descriptors <= descriptors && v.resident <= resident {
-			return v
+		if r.streams == 0 && r.goroutines <= goroutines && r.descriptors <= descriptors && r.resident <= resident {
+			return r
 		}
 
-		if v.took > patience {
-			return v
+		if r.took > patience {
+			return r
 		}
 
 		if !d.wait(50 * time.Millisecond) {
-			t.Fatal("the daemon has ended")
+			t.Fatal("the daemon exited")
 		}
 	}
 }
