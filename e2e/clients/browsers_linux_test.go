@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
 
-// browser is a client that is a browser.
+// browser is a row of the table for a browser.
 type browser struct {
 	client
 
@@ -27,7 +27,7 @@ type browser struct {
 	program string
 }
 
-// browsers returns the browsers that are installed; where CI runs, all.
+// browsers returns the installed browsers. If CI is true, it returns all.
 func browsers(t *testing.T) (found []browser) {
 	t.Helper()
 
@@ -35,7 +35,7 @@ func browsers(t *testing.T) (found []browser) {
 		return []string{"sh", "-c", program + ` --version 2>/dev/null | grep -o '[0-9][0-9.]*[0-9]' | head -1`}
 	}
 
-	// WebKitGTK's own programs print no version without a display.
+	// WebKitGTK's programs can't print their version without a display.
 	webkit := []string{"sh", "-c", "dpkg-query -W -f '${Version}' webkit2gtk-driver | cut -d - -f 1"}
 
 	for _, b := range []browser{
@@ -48,7 +48,7 @@ func browsers(t *testing.T) (found []browser) {
 		}
 
 		if _, err := exec.LookPath(b.program); err != nil && os.Getenv("CI") != "true" {
-			t.Logf("%s is not installed: the row of %s isn't tested", b.program, b.label)
+			t.Logf("%s is not installed: skipping the row of %s", b.program, b.label)
 
 			continue
 		}
@@ -59,8 +59,8 @@ func browsers(t *testing.T) (found []browser) {
 	return found
 }
 
-// visit opens the streams of the plain use in one browser and those of the
-// recommended use in another, since WebKit has 17 connections at most.
+// visit opens the streams with plain use in one browser and those with
+// recommended use in another, because WebKit opens at most 17 connections.
 func (b browser) visit(t *testing.T, streams []*held) {
 	t.Helper()
 
@@ -77,8 +77,8 @@ func (b browser) visit(t *testing.T, streams []*held) {
 	}
 }
 
-// servePage returns the address of a page that opens streams with the functions
-// that Node runs too, and posts what it observes.
+// servePage serves a page and returns its address. The page opens streams with
+// the same functions as the Node driver, and posts its observations.
 func servePage(t *testing.T, streams []*held, advised bool) string {
 	t.Helper()
 

@@ -10,21 +10,21 @@ import (
 )
 
 var (
-	update = flag.Bool("update", false, "write docs/clients.md")
+	update = flag.Bool("update", false, "update docs/clients.md")
 
-	//nolint:gochecknoglobals // Flags of tests are.
-	only = flag.String("clients", "", "run the clients of these names alone, separated by commas, and don't compare the table")
+	//nolint:gochecknoglobals // A test flag.
+	only = flag.String("clients", "", "run only the clients with these names, separated by commas, and don't compare the table")
 )
 
-// columns are the table's, in order.
+// columns returns the table's columns, in order.
 func columns() []column {
 	return []column{
 		{"before", "disconnected before its first event", []scenario{disconnectedBefore}},
 		{"after", "disconnected after an event", []scenario{disconnectedAfter}},
 		{"kill", "daemon killed and restarted", []scenario{killed}},
 		{"drain", "daemon drained; the next has no history", []scenario{drained}},
-		{"refusal", "temporary refusal", []scenario{refusedForNow}},
-		{"status", "401, 204, 429", []scenario{unauthorized, toldToStayAway, overTheLimit}},
+		{"refusal", "temporary refusal", []scenario{refused}},
+		{"status", "401, 204, 429", []scenario{unauthorized, banned, overLimit}},
 		{"large", "event of 1 MiB", []scenario{large}},
 		{"idle", "event on an idle stream", []scenario{idle}},
 	}
@@ -35,19 +35,18 @@ type column struct {
 	scenarios   []scenario
 }
 
-// held is a stream of a client, and what it shows.
+// held is a stream of a client, and the resulting word in the table.
 type held struct {
 	*stream
 
 	column  column
 	run     scenario
 	word    string
-	advised bool // by the recommended use
+	advised bool // uses the recommended code
 }
 
-// TestClients runs every client that is installed through every scenario, by its
-// plain use and by the recommended one, and compares the words with
-// docs/clients.md.
+// TestClients runs every installed client through every scenario, with plain use
+// and with the recommended code, and compares the results with docs/clients.md.
 func TestClients(t *testing.T) {
 	t.Parallel()
 
@@ -64,7 +63,7 @@ func TestClients(t *testing.T) {
 		streams[b.name] = w.open(t, b.client)
 	}
 
-	// Before anything runs beside the test, which this may end.
+	// First, because it may end the test while no goroutines are running.
 	for _, b := range browsers {
 		b.visit(t, streams[b.name])
 	}
@@ -74,7 +73,7 @@ func TestClients(t *testing.T) {
 	running.Go(func() { w.kill(t) })
 	running.Go(func() { w.drain(t) })
 
-	// Starting is expensive; then they mostly wait.
+	// Starting clients is expensive; afterwards they mostly wait.
 	starting := make(chan struct{}, 4)
 
 	for _, c := range clients {
@@ -119,7 +118,7 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// open prepares the streams of a client.
+// open creates the streams of a client, each with a recorder.
 func (w *world) open(t *testing.T, c client) (streams []*held) {
 	t.Helper()
 
@@ -164,8 +163,8 @@ func plain(streams []*held) (all []*stream) {
 	return all
 }
 
-// row returns a client's cells, and fails the test for each stream of the
-// recommended use whose word is none of the good ones.
+// row returns a client's cells. It fails the test for each stream with recommended
+// code that shows a bad result.
 func (c client) row(t *testing.T, streams []*held) (cells []string) {
 	t.Helper()
 
@@ -190,7 +189,7 @@ func (c client) row(t *testing.T, streams []*held) (cells []string) {
 			advised = append(advised, h.word)
 
 			if !good(column, h.word) {
-				t.Errorf("%s, as docs/clients.md recommends it, %s: %s", c.name, column.title, h.word)
+				t.Errorf("%s with the code in docs/clients.md, %s: %s", c.name, column.title, h.word)
 			}
 		}
 
@@ -200,7 +199,7 @@ func (c client) row(t *testing.T, streams []*held) (cells []string) {
 	return cells
 }
 
-// good reports whether a word of a column is what a client should do.
+// good reports whether a column's word is the desired behavior.
 func good(c column, word string) bool {
 	return slices.Contains(map[string][]string{
 		"before": {resumes}, "after": {resumes}, "kill": {resumes}, "drain": {resets}, "refusal": {resumes},
@@ -208,7 +207,7 @@ func good(c column, word string) bool {
 	}[c.name], word)
 }
 
-// cell puts the words of the plain use and of the recommended one into one cell.
+// cell returns the text of a cell for the words of plain and of recommended use.
 func cell(words, advised []string) string {
 	if len(words) == 0 || slices.Equal(words, advised) {
 		return join(advised)

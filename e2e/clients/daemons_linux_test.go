@@ -23,20 +23,20 @@ import (
 )
 
 const (
-	// retry is the reconnection time that the daemons send, up to a quarter more or less.
+	// retry is the reconnection time that the daemons send, plus or minus 25%.
 	retry = 100 * time.Millisecond
 
-	// streamsPerUser lets a client reconnect before its last stream is gone.
+	// streamsPerUser allows a client to reconnect before its last stream is closed.
 	streamsPerUser = 2
 )
 
-// application answers the daemons' questions whose stream it is: that of the
-// user whom the URL names.
+// application handles the daemons' auth callbacks. It admits the user in the
+// stream's URL.
 type application struct {
 	URL string
 
 	mu       sync.Mutex
-	statuses map[string]int // the users whose streams are answered otherwise
+	statuses map[string]int // the statuses for users that aren't admitted
 }
 
 func newApplication(t *testing.T) *application {
@@ -52,17 +52,17 @@ func newApplication(t *testing.T) *application {
 }
 
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var asked struct {
+	var callback struct {
 		Query map[string][]string `json:"query"`
 	}
 
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || len(asked.Query["user"]) != 1 {
+	if err := json.NewDecoder(r.Body).Decode(&callback); err != nil || len(callback.Query["user"]) != 1 {
 		w.WriteHeader(http.StatusBadRequest)
 
 		return
 	}
 
-	user := asked.Query["user"][0]
+	user := callback.Query["user"][0]
 
 	a.mu.Lock()
 	status := a.statuses[user]
@@ -79,7 +79,7 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer sets how new streams of a user are answered; 0 admits them.
+// answer sets the callback's status for new streams of a user; 0 admits them.
 func (a *application) answer(user string, status int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,7 +87,7 @@ func (a *application) answer(user string, status int) {
 	a.statuses[user] = status
 }
 
-// configure is the configuration of the daemons that run in this process.
+// configure configures the daemons that run in this process.
 func (a *application) configure(cfg *daemon.Config) {
 	cfg.Auth.JWT.HMACSecret = ""
 	cfg.Auth.CallbackURL, cfg.Auth.CallbackCache, cfg.Auth.CallbackTimeout = a.URL, 0, patience
@@ -95,7 +95,8 @@ func (a *application) configure(cfg *daemon.Config) {
 	cfg.SSE.AllowedOrigins = []string{"*"}
 }
 
-// process is a daemon in a process of its own, whose history survives it.
+// process is a daemon that runs in a separate process. Its history survives
+// restarts.
 type process struct {
 	daemon.Addresses
 
@@ -126,7 +127,7 @@ func startProcess(t *testing.T, program string, app *application) *process {
 		p.kill()
 
 		if t.Failed() {
-			t.Logf("the daemon wrote\n%s", &p.log)
+			t.Logf("the daemon's log:\n%s", &p.log)
 		}
 	})
 	p.start(t)
@@ -134,7 +135,7 @@ func startProcess(t *testing.T, program string, app *application) *process {
 	return p
 }
 
-// start starts the process and returns once it is ready.
+// start starts the process and waits until it is ready.
 func (p *process) start(t *testing.T) {
 	t.Helper()
 
@@ -158,17 +159,17 @@ func (p *process) start(t *testing.T) {
 
 		return response.StatusCode == http.StatusOK
 	}) {
-		t.Fatalf("the daemon is not ready\n%s", &p.log)
+		t.Fatalf("the daemon is not ready; its log:\n%s", &p.log)
 	}
 }
 
-// kill ends the process by SIGKILL.
+// kill kills the process with SIGKILL.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
 
-// control returns a client of a control plane.
+// control returns a client for the control plane at addr.
 func control(t *testing.T, addr string) pealv1.ControlServiceClient {
 	t.Helper()
 
@@ -191,6 +192,6 @@ func send(t *testing.T, to pealv1.ControlServiceClient, s *stream, data string) 
 
 	_, err := to.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: s.user, Data: data}, grpc.WaitForReady(true))
 	if err != nil {
-		t.Errorf("sending to %s: %v", s.user, err)
+		t.Errorf("send to %s: %v", s.user, err)
 	}
 }

@@ -1,3 +1,3 @@
-// Package clients holds the test that runs client libraries of event streams
-// against daemons and writes the table of their behavior in docs/clients.md.
+// Package clients tests client libraries for event streams against daemons, and
+// generates the table of their behavior in docs/clients.md.
 package clients

@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// run starts a driver, which opens all streams, and reads what it reports until
-// stop is called or the test ends.
+// run starts a driver, which opens all streams, and reads its reports until stop
+// is called or the test ends.
 func run(t *testing.T, command []string, streams []*stream) (stop func()) {
 	t.Helper()
 
@@ -30,12 +30,12 @@ func run(t *testing.T, command []string, streams []*stream) (stop func()) {
 
 	cmd := exec.Command(command[0], args...)
 	cmd.Dir = filepath.Dir(command[0])
-	// Drivers that start processes of their own end them at SIGTERM.
+	// Drivers that start child processes kill them on SIGTERM.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 
-	var wrote pealdtest.Log
+	var stderr pealdtest.Log
 
-	cmd.Stderr = &wrote
+	cmd.Stderr = &stderr
 
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
@@ -56,8 +56,8 @@ func run(t *testing.T, command []string, streams []*stream) (stop func()) {
 		<-read
 		_ = cmd.Wait()
 
-		if text := wrote.String(); text != "" && t.Failed() {
-			t.Logf("the driver wrote\n%s", text)
+		if text := stderr.String(); text != "" && t.Failed() {
+			t.Logf("the driver's stderr:\n%s", text)
 		}
 	})
 	t.Cleanup(stop)
@@ -80,7 +80,7 @@ func run(t *testing.T, command []string, streams []*stream) (stop func()) {
 	return stop
 }
 
-// exited ends all streams of a driver that does not run.
+// exited marks all streams of a driver that has exited as ended.
 func exited(streams []*stream) {
 	for _, s := range streams {
 		s.change(func() {
@@ -91,12 +91,12 @@ func exited(streams []*stream) {
 	}
 }
 
-// report takes one line that a driver has printed.
+// report processes a line printed by a driver.
 func report(streams map[string]*stream, text []byte) {
 	var line struct {
 		Stream, Type, ID, MD5, Ended string
 		Bytes                        int
-		Data                         *string // instead of MD5 and Bytes, by pages
+		Data                         *string // set by pages, instead of MD5 and Bytes
 	}
 
 	if json.Unmarshal(text, &line) != nil || streams[line.Stream] == nil {
@@ -127,7 +127,7 @@ func md5Of(data string) string {
 
 func asErrno(err error, number *syscall.Errno) bool { return errors.As(err, number) }
 
-// absolute returns a path of testdata as the driver's working directory needs it.
+// absolute returns the absolute path of a file in testdata.
 func absolute(t *testing.T, parts ...string) string {
 	t.Helper()
 

@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-//nolint:gochecknoglobals // Flags of tests are.
-var measure = flag.Bool("measure", false, "measure how long clients take to parse an event of 1 MiB, which docs/clients.md states")
+//nolint:gochecknoglobals // A test flag.
+var measure = flag.Bool("measure", false, "measure how long clients take to parse an event of 1 MiB, for docs/clients.md")
 
-// TestLinesOfLargeEvents measures, one client after the other, how long an event
-// of 1 MiB takes from the daemon to the client's listener, in one line and in
-// 65,536 lines.
-func TestLinesOfLargeEvents(t *testing.T) {
+// TestLargeEventLines measures for each client how long an event of 1 MiB takes
+// from the daemon to the client's listener, in one line and in 65,536 lines.
+func TestLargeEventLines(t *testing.T) {
 	if !*measure {
-		t.Skip("it measures, with -measure")
+		t.Skip("measures only with -measure")
 	}
 
 	w := newWorld(t)
@@ -36,7 +35,7 @@ func TestLinesOfLargeEvents(t *testing.T) {
 			stop := run(t, c.command, []*stream{s})
 
 			if !s.opens() || !w.delivered(t, w.control, s, first) {
-				t.Errorf("%s: no stream", c.name)
+				t.Errorf("%s: the stream doesn't open or doesn't receive events", c.name)
 
 				continue
 			}

@@ -8,9 +8,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// installed returns a folder with the drivers of testdata/node and a link to
-// the packages that they need.
-func installed(t *testing.T) string {
+// nodeDrivers returns a directory that contains the drivers of testdata/node and
+// a link to the packages that they import.
+func nodeDrivers(t *testing.T) string {
 	t.Helper()
 
 	source, dir := filepath.Join("testdata", "node"), t.TempDir()

@@ -13,26 +13,26 @@ import (
 	"time"
 )
 
-// recorder stands between one stream's client and the daemon. It passes bytes on
-// as they are, records requests, and can hold them or refuse connections.
+// recorder is a proxy between the client of one stream and the daemon. It forwards
+// bytes unchanged, records requests, and can hold requests or refuse connections.
 type recorder struct {
 	stream *stream
 
 	mu       sync.Mutex
 	listener *net.TCPListener
 	upstream string
-	held     chan struct{} // requests wait until it is closed
+	held     chan struct{} // requests are held until it is closed
 	conns    map[net.Conn]struct{}
 	closed   bool
 	serving  sync.WaitGroup
 }
 
-// record puts a recorder in front of the daemon at upstream.
+// record starts a recorder for the stream, in front of the daemon at upstream.
 func record(t *testing.T, s *stream, upstream string) {
 	t.Helper()
 
-	// Connections to other addresses of loopback start at 127.0.0.1, so none of
-	// them takes this port while the recorder refuses connections.
+	// Outgoing loopback connections use 127.0.0.1 as source address, so none of
+	// them can occupy this port while the recorder refuses connections.
 	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)})
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,8 @@ func (r *recorder) accept(listener *net.TCPListener) {
 	}
 }
 
-// add keeps a connection, so that it is closed at the end at the latest.
+// add registers a connection, which close closes. It returns false if the
+// recorder is closed already.
 func (r *recorder) add(conn net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +110,7 @@ func (r *recorder) close() {
 	r.serving.Wait()
 }
 
-// hold makes requests wait.
+// hold holds requests until release is called.
 func (r *recorder) hold() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,7 +118,7 @@ func (r *recorder) hold() {
 	r.held = make(chan struct{})
 }
 
-// release lets requests go that wait, and all that follow.
+// release forwards the held requests and all further ones.
 func (r *recorder) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +130,7 @@ func (r *recorder) release() {
 	}
 }
 
-// forward makes further connections go to another daemon.
+// forward forwards further connections to another daemon.
 func (r *recorder) forward(upstream string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,7 +138,7 @@ func (r *recorder) forward(upstream string) {
 	r.upstream = upstream
 }
 
-// refuse makes connects fail from now on, as if nobody listened.
+// refuse refuses further connections, as if no daemon was listening.
 func (r *recorder) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +146,7 @@ func (r *recorder) refuse() {
 	_ = r.listener.Close()
 }
 
-// admit ends what refuse began.
+// admit accepts connections again after refuse.
 func (r *recorder) admit(t *testing.T) {
 	t.Helper()
 	r.mu.Lock()
@@ -155,7 +156,7 @@ func (r *recorder) admit(t *testing.T) {
 
 	listener, err := net.ListenTCP("tcp", addr)
 	if err != nil {
-		t.Errorf("listening again: %v", err)
+		t.Errorf("listen again: %v", err)
 
 		return
 	}
@@ -164,11 +165,11 @@ func (r *recorder) admit(t *testing.T) {
 	r.serving.Go(func() { r.accept(listener) })
 }
 
-// serve passes the requests of one connection on.
+// serve forwards the requests of one connection.
 func (r *recorder) serve(client net.Conn) {
 	var daemon net.Conn
 
-	waiting := make(chan int, 16) // the requests whose responses have not begun
+	waiting := make(chan int, 16) // the numbers of requests without a response
 
 	for reader := bufio.NewReader(client); ; {
 		head, err := readHead(reader)
@@ -205,7 +206,7 @@ func (r *recorder) serve(client net.Conn) {
 	}
 }
 
-// readHead returns the bytes of the next request, which has no body.
+// readHead returns the bytes of the next request, which must have no body.
 func readHead(reader *bufio.Reader) ([]byte, error) {
 	var head []byte
 
@@ -221,7 +222,7 @@ func readHead(reader *bufio.Reader) ([]byte, error) {
 	return head, nil
 }
 
-// requested records a request and returns its number.
+// requested records a request and returns its index.
 func (r *recorder) requested(head []byte) (number int) {
 	made := request{at: time.Now()}
 
@@ -242,8 +243,8 @@ func (r *recorder) requested(head []byte) (number int) {
 	return number
 }
 
-// answer passes responses on. When the daemon closes its side, or breaks it, the
-// client sees the same.
+// answer forwards responses. When the daemon closes or resets its connection, it
+// does the same with the client's.
 func (r *recorder) answer(client, daemon net.Conn, waiting <-chan int) {
 	defer client.Close()
 

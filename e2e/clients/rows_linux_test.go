@@ -11,23 +11,23 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// client is a row of the table.
+// client is a client library, a row of the table.
 type client struct {
 	name, label string
 	command     []string
 	version     []string // a command that prints the version
-	loopOnly    bool     // there is no other use than the recommended one
+	loopOnly    bool     // has no plain use, only the recommended loop
 }
 
-// candidate is a client that may be missing on this machine.
+// candidate is a client that may not be installed.
 type candidate struct {
 	client
 
-	needs    []string // a command that succeeds where the client can run
-	optional bool     // it may be missing where CI runs
+	needs    []string // a command that succeeds if the client can run
+	optional bool     // may be missing in CI
 }
 
-// available returns the clients that can run on this machine, besides browsers.
+// available returns the clients that can run on this machine, except browsers.
 func available(t *testing.T) (clients []client) {
 	t.Helper()
 
@@ -41,7 +41,7 @@ func available(t *testing.T) (clients []client) {
 				t.Errorf("%s can't run: %q fails", c.name, c.needs)
 			}
 
-			t.Logf("%s can't run here: its row isn't tested", c.name)
+			t.Logf("%s can't run here: skipping its row", c.name)
 
 			continue
 		}
@@ -56,7 +56,7 @@ func nodeClients(t *testing.T) (clients []candidate) {
 	t.Helper()
 
 	node := pealdtest.Program(t, "node")
-	dir := installed(t)
+	dir := nodeDrivers(t)
 
 	add := func(name, label, module string, args ...string) *candidate {
 		command := append([]string{node, filepath.Join(dir, args[0])}, args[1:]...)
@@ -81,7 +81,7 @@ func nodeClients(t *testing.T) (clients []candidate) {
 		version: []string{node, "--version"},
 	}}
 	own.needs = []string{node, "--experimental-eventsource", "-e", "new EventSource('http://127.0.0.1:1').close()"}
-	own.optional = true // older versions have none
+	own.optional = true // older versions don't have it
 
 	return append(clients, own)
 }
@@ -89,7 +89,7 @@ func nodeClients(t *testing.T) (clients []candidate) {
 func pythonClients(t *testing.T) (clients []candidate) {
 	t.Helper()
 
-	// The system's own, for which there are Debian packages.
+	// The system's Python, which Debian's packages are installed for.
 	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
 
 	add := func(name, module string) *candidate {
@@ -109,7 +109,7 @@ func pythonClients(t *testing.T) (clients []candidate) {
 		add(library, library)
 	}
 
-	// Debian has no packages of these.
+	// Debian has no packages of these libraries.
 	parser := add("sseclient-py", "sseclient")
 	parser.optional = true
 	parser.version = []string{python, "-c", "from sseclient.version import version; print(version)"}

@@ -11,8 +11,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The words of the table. A client whose plain use earns another word than these
-// needs a recommended use that earns one of them.
+// The table's words for good behavior. A client whose plain use shows any other
+// word needs recommended code that shows one of these.
 const (
 	resumes  = "resumes"
 	resets   = "`peald.reset`"
@@ -21,7 +21,7 @@ const (
 	promptly = "at once"
 )
 
-// The words for what a recommended use must not do.
+// The words for behavior that recommended code must not show.
 const (
 	loses    = "loses events"
 	repeats  = "repeats events"
@@ -36,12 +36,12 @@ const (
 
 const (
 	first    = "first"
-	missed   = "sent while the client was away"
-	sentinel = "sent after it came back"
+	missed   = "sent while the client was disconnected"
+	sentinel = "sent after it reconnected"
 )
 
-// scenario observes one stream and returns a word. It runs in a goroutine of its
-// own, so it fails the test by Errorf alone.
+// scenario observes one stream and returns a word for its behavior. It runs in a
+// separate goroutine, so it must not call t.Fatal.
 type scenario func(t *testing.T, w *world, s *stream) string
 
 // disconnectedBefore closes a stream that has received no event.
@@ -71,7 +71,7 @@ func (w *world) disconnect(t *testing.T, s *stream, event bool) string {
 
 	s.recorder.hold()
 
-	if !w.end(t, s, 0) {
+	if !w.close(t, s, 0) {
 		return silent
 	}
 
@@ -80,21 +80,21 @@ func (w *world) disconnect(t *testing.T, s *stream, event bool) string {
 	n := s.number()
 	s.recorder.release()
 
-	return w.comesBack(t, w.control, s, n)
+	return w.reconnects(t, w.control, s, n)
 }
 
-// end closes the stream of a user. There is none if the client reconnects just
-// then, which has the same effect.
-func (w *world) end(t *testing.T, s *stream, away time.Duration) bool {
+// close closes a stream's user's streams and bans the user for a time, if that is
+// positive. The client may just be reconnecting, which has the same effect.
+func (w *world) close(t *testing.T, s *stream, ban time.Duration) bool {
 	t.Helper()
 
 	request := &pealv1.DisconnectRequest{UserId: s.user}
-	if away > 0 {
-		request.For = durationpb.New(away)
+	if ban > 0 {
+		request.For = durationpb.New(ban)
 	}
 
 	if _, err := w.control.Disconnect(t.Context(), request); err != nil {
-		t.Errorf("%s: disconnecting %s: %v", s.name, s.user, err)
+		t.Errorf("%s: disconnect %s: %v", s.name, s.user, err)
 
 		return false
 	}
@@ -115,7 +115,7 @@ func (s *stream) opens() bool {
 	return s.await(patience, func() bool { return s.begun() > 0 || s.ended != "" }) && s.ended == ""
 }
 
-// number returns how many responses to the client were streams so far.
+// number returns the number of streams that the client has opened so far.
 func (s *stream) number() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,9 +123,9 @@ func (s *stream) number() int {
 	return s.begun()
 }
 
-// comesBack waits until a client has opened a stream again, or has given up, and
-// returns what became of the event that it missed.
-func (w *world) comesBack(t *testing.T, to pealv1.ControlServiceClient, s *stream, before int) string {
+// reconnects waits until a client has opened more than before streams, or has
+// given up. It returns a word for what happened to the missed event.
+func (w *world) reconnects(t *testing.T, to pealv1.ControlServiceClient, s *stream, before int) string {
 	t.Helper()
 
 	if !s.await(patience, func() bool { return s.begun() > before || s.ended != "" }) {
@@ -159,8 +159,8 @@ func (w *world) comesBack(t *testing.T, to pealv1.ControlServiceClient, s *strea
 	}
 }
 
-// killed ends the daemon by SIGKILL and starts it again, on the same address and
-// with the same history.
+// killed kills the daemon with SIGKILL and restarts it with the same address and
+// history.
 func killed(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
@@ -174,11 +174,11 @@ func killed(t *testing.T, w *world, s *stream) string {
 		return silent
 	}
 
-	return w.comesBack(t, w.killedControl, s, n)
+	return w.reconnects(t, w.killedControl, s, n)
 }
 
-// drained shuts the daemon down, while another one that has not its history
-// takes its connections.
+// drained shuts the daemon down, while another one with another history takes
+// over its address.
 func drained(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
@@ -192,11 +192,11 @@ func drained(t *testing.T, w *world, s *stream) string {
 		return silent
 	}
 
-	return w.comesBack(t, w.drainingTo, s, n)
+	return w.reconnects(t, w.drainingTo, s, n)
 }
 
-// refusedForNow answers a client that reconnects with a temporary refusal.
-func refusedForNow(t *testing.T, w *world, s *stream) string {
+// refused asks a client that reconnects to retry.
+func refused(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
 	if !s.opens() || !w.delivered(t, w.control, s, first) {
@@ -207,7 +207,7 @@ func refusedForNow(t *testing.T, w *world, s *stream) string {
 
 	n := s.number()
 
-	if !w.end(t, s, 0) {
+	if !w.close(t, s, 0) {
 		return silent
 	}
 
@@ -218,10 +218,10 @@ func refusedForNow(t *testing.T, w *world, s *stream) string {
 	send(t, w.control, s, missed)
 	w.app.answer(s.user, 0)
 
-	return w.comesBack(t, w.control, s, n)
+	return w.reconnects(t, w.control, s, n)
 }
 
-// unauthorized answers a client that reconnects with 401.
+// unauthorized rejects a client that reconnects with 401.
 func unauthorized(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
@@ -231,26 +231,26 @@ func unauthorized(t *testing.T, w *world, s *stream) string {
 
 	w.app.answer(s.user, http.StatusUnauthorized)
 
-	if !w.end(t, s, 0) {
+	if !w.close(t, s, 0) {
 		return silent
 	}
 
 	return w.givesUp(s, http.StatusUnauthorized)
 }
 
-// toldToStayAway answers a client that reconnects with 204.
-func toldToStayAway(t *testing.T, w *world, s *stream) string {
+// banned rejects a client that reconnects with 204.
+func banned(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
-	if !s.opens() || !w.end(t, s, time.Hour) {
+	if !s.opens() || !w.close(t, s, time.Hour) {
 		return silent
 	}
 
 	return w.givesUp(s, http.StatusNoContent)
 }
 
-// overTheLimit answers a client that reconnects with 429.
-func overTheLimit(t *testing.T, w *world, s *stream) string {
+// overLimit rejects a client that reconnects with 429.
+func overLimit(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
 	if !s.opens() {
@@ -259,7 +259,7 @@ func overTheLimit(t *testing.T, w *world, s *stream) string {
 
 	s.recorder.hold()
 
-	if !w.end(t, s, 0) {
+	if !w.close(t, s, 0) {
 		return silent
 	}
 
@@ -282,13 +282,13 @@ func overTheLimit(t *testing.T, w *world, s *stream) string {
 	return w.givesUp(s, http.StatusTooManyRequests)
 }
 
-// givesUp returns what a client does that is answered with a status: enough
-// requests show that it doesn't give up, and the time between them, which a busy
-// machine only makes longer, whether it waits.
+// givesUp returns a word for the behavior of a client that gets a status. After
+// enough requests it hasn't given up. The time between them shows whether it
+// waits; a busy machine can only make that longer.
 func (w *world) givesUp(s *stream, status int) string {
 	const enough = 4
 
-	refused := func() (times []time.Time) {
+	rejected := func() (times []time.Time) {
 		for _, r := range s.requests {
 			if r.status == status {
 				times = append(times, r.at)
@@ -298,7 +298,7 @@ func (w *world) givesUp(s *stream, status int) string {
 		return times
 	}
 
-	if !s.await(patience, func() bool { return s.ended != "" || len(refused()) >= enough }) {
+	if !s.await(patience, func() bool { return s.ended != "" || len(rejected()) >= enough }) {
 		return silent
 	}
 
@@ -309,7 +309,7 @@ func (w *world) givesUp(s *stream, status int) string {
 		return stops
 	}
 
-	times := refused()
+	times := rejected()
 	if times[enough-1].Sub(times[0]) < retry {
 		return hammers
 	}
@@ -328,10 +328,10 @@ func large(t *testing.T, w *world, s *stream) string {
 	data := strings.Repeat("0123456789abcdef", 1<<20/16)
 	send(t, w.control, s, data)
 
-	// A client that takes long for it on a busy machine may try twice.
-	const again = 6
+	// A client that is slow on a busy machine may try twice.
+	const maxRequests = 6
 
-	if !s.await(patience, func() bool { return s.has(data) || s.ended != "" || len(s.requests) > again }) {
+	if !s.await(patience, func() bool { return s.has(data) || s.ended != "" || len(s.requests) > maxRequests }) {
 		return silent
 	}
 
@@ -348,7 +348,7 @@ func large(t *testing.T, w *world, s *stream) string {
 	}
 }
 
-// idle sends single events to a stream after some silence.
+// idle sends single events to a stream after a period of silence.
 func idle(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
@@ -356,7 +356,7 @@ func idle(t *testing.T, w *world, s *stream) string {
 		return silent
 	}
 
-	// The wait shows clients that take silence for a broken connection: that of
+	// Detects clients that treat silence as a broken connection. The timeout of
 	// Node's HTTP agent is 5 s.
 	if s.await(2*5*time.Second, func() bool { return len(s.requests) > 1 || s.ended != "" }) {
 		return impatient

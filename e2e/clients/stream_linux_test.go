@@ -6,26 +6,26 @@ import (
 	"time"
 )
 
-// patience bounds each wait for something that takes milliseconds on a quiet
+// patience limits each wait for something that takes milliseconds on an idle
 // machine.
 const patience = 60 * time.Second
 
-// stream is one stream that a client holds, with everything observed of it: what
-// the client reported, and the requests that it made.
+// stream is a stream of a client, with all observations: the client's reports and
+// its requests.
 type stream struct {
-	name     string // as the driver calls it
-	user     string // whose stream it is
-	addr     string // where the client connects to
+	name     string // the driver's name for it
+	user     string // the stream's user ID
+	addr     string // the address that the client connects to
 	recorder *recorder
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at each change
 	events   []event
-	ended    string // why the client gave up; empty if it did not
+	ended    string // why the client gave up; empty if it hasn't
 	requests []request
 }
 
-// event is an event that the client reported.
+// event is an event reported by the client.
 type event struct {
 	typ, id string
 	bytes   int
@@ -33,14 +33,14 @@ type event struct {
 	at      time.Time
 }
 
-// request is a request that the client made.
+// request is a request made by the client.
 type request struct {
 	at     time.Time
 	lastID string
 	status int // of the response; 0 before it
 
-	// begun and refused report whether the first block of a stream, or a
-	// temporary refusal, has gone to the client.
+	// begun and refused report whether the first block of a stream, or of a
+	// temporary refusal, was sent to the client.
 	begun, refused bool
 }
 
@@ -48,10 +48,10 @@ func newStream(name, user string) *stream {
 	return &stream{name: name, user: user, changed: make(chan struct{})}
 }
 
-// url returns where the client opens the stream.
+// url returns the stream's URL for the client.
 func (s *stream) url() string { return "http://" + s.addr + "/events?user=" + s.user }
 
-// change applies f and wakes everyone who waits.
+// change applies f and wakes all waiting goroutines.
 func (s *stream) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,15 +61,15 @@ func (s *stream) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
-// await waits until is, which is called with the stream's lock held, returns
-// true, and reports whether it did within a time.
-func (s *stream) await(within time.Duration, is func() bool) bool {
-	late := time.NewTimer(within)
-	defer late.Stop()
+// await waits until done returns true, and reports whether it did so in time. It
+// calls done with the stream's lock held.
+func (s *stream) await(timeout time.Duration, done func() bool) bool {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 
 	for {
 		s.mu.Lock()
-		ok, changed := is(), s.changed
+		ok, changed := done(), s.changed
 		s.mu.Unlock()
 
 		if ok {
@@ -78,14 +78,14 @@ func (s *stream) await(within time.Duration, is func() bool) bool {
 
 		select {
 		case <-changed:
-		case <-late.C:
+		case <-timer.C:
 			return false
 		}
 	}
 }
 
-// begun returns how many responses were streams that have begun. The caller
-// holds the lock or is called by await.
+// begun returns the number of streams that have begun. The caller must hold the
+// lock, as a function called by await does.
 func (s *stream) begun() (n int) {
 	for _, r := range s.requests {
 		if r.begun {
@@ -96,7 +96,8 @@ func (s *stream) begun() (n int) {
 	return n
 }
 
-// refused returns how many responses were temporary refusals.
+// refused returns the number of temporary refusals. The caller must hold the
+// lock.
 func (s *stream) refused() (n int) {
 	for _, r := range s.requests {
 		if r.refused {
@@ -107,13 +108,14 @@ func (s *stream) refused() (n int) {
 	return n
 }
 
-// has reports whether the client reported an event of that content. The caller
-// holds the lock or is called by await.
+// has reports whether the client reported an event with that data. The caller
+// must hold the lock.
 func (s *stream) has(data string) bool {
 	return s.count(data) > 0
 }
 
-// count returns how often the client reported an event of that content.
+// count returns how often the client reported an event with that data. The caller
+// must hold the lock.
 func (s *stream) count(data string) (n int) {
 	sum := md5Of(data)
 
@@ -137,7 +139,7 @@ func (s *stream) reset() bool {
 	return false
 }
 
-// describe logs what was observed of a stream.
+// describe logs all observations of a stream.
 func (s *stream) describe(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()

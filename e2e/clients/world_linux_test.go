@@ -13,8 +13,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// world holds what all clients share: the daemons, and the moments at which one is
-// killed and one shut down for all of them.
+// world holds the daemons that all clients share, and the points in time at which
+// one of them is killed and one is shut down.
 type world struct {
 	app *application
 
@@ -30,7 +30,7 @@ type world struct {
 	draining                   *meeting
 }
 
-// meeting is a moment that all streams of a scenario wait for.
+// meeting is a point in time that all streams of a scenario wait for.
 type meeting struct {
 	mu      sync.Mutex
 	streams []*stream
@@ -40,7 +40,7 @@ type meeting struct {
 
 func newMeeting() *meeting { return &meeting{done: make(chan struct{})} }
 
-// arrive adds a stream to those that wait for the moment.
+// arrive adds a stream to the waiting ones.
 func (m *meeting) arrive(s *stream) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,7 +53,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 
 	w := &world{app: newApplication(t), killing: newMeeting(), draining: newMeeting()}
-	// A heartbeat would push along what a client keeps back.
+	// A heartbeat would flush events that a client buffers.
 	w.daemon = pealdtest.Start(t, w.app.configure, func(cfg *daemon.Config) { cfg.SSE.Heartbeat = 10 * time.Minute })
 	w.drained = pealdtest.Start(t, w.app.configure)
 	w.successor = pealdtest.Start(t, w.app.configure)
@@ -66,8 +66,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// kill kills the daemon once all streams have met, and starts it again after
-// their clients have found nobody there.
+// kill kills the daemon once all streams have arrived, and restarts it after
+// their clients' connections have been refused.
 func (w *world) kill(t *testing.T) {
 	t.Helper()
 	defer close(w.killing.done)
@@ -80,8 +80,8 @@ func (w *world) kill(t *testing.T) {
 
 	w.killed.kill()
 
-	// Nothing shows a connect that was refused, unless the client gives up. This
-	// is thirty times what clients wait before they reconnect.
+	// A refused connection can't be observed unless the client gives up. This is
+	// thirty times the clients' reconnection time.
 	await := time.NewTimer(30 * retry)
 	defer await.Stop()
 	<-await.C
@@ -94,7 +94,7 @@ func (w *world) kill(t *testing.T) {
 	}
 }
 
-// drain shuts the daemon down once all streams have met.
+// drain shuts the daemon down once all streams have arrived.
 func (w *world) drain(t *testing.T) {
 	t.Helper()
 	defer close(w.draining.done)
@@ -108,7 +108,7 @@ func (w *world) drain(t *testing.T) {
 	w.drained.Stop(t)
 }
 
-// upstream returns the address of the daemon that a scenario's streams are of.
+// upstream returns the address of the daemon for a column's streams.
 func (w *world) upstream(column string) string {
 	switch column {
 	case "kill":
@@ -135,8 +135,7 @@ func build(t *testing.T, name, dir, pkg string, flags ...string) string {
 	return path
 }
 
-// race returns the flags for a program that looks for data races if this test
-// does.
+// race returns the flags that enable the race detector if this test has it.
 func race() []string {
 	info, _ := debug.ReadBuildInfo()
 	for _, s := range info.Settings {

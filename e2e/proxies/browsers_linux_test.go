@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/browsertest"
 )
 
-// page holds one EventSource for each proxy, and records what it gets.
+// page opens an EventSource through each proxy and records the events.
 const page = `<!doctype html><meta charset="utf-8"><title>Streams through proxies</title>
 <pre id="show"></pre>
 <script>
@@ -32,9 +32,9 @@ for (const [name, url] of new URLSearchParams(location.search)) {
 const all = (holds) => Object.values(streams).every(holds);
 </script>`
 
-// TestBrowsers has a plain EventSource in every browser and through every proxy
-// that answers while no daemon does. The streams survive that the daemon is
-// killed and started again, and that two daemons shut down one after the other.
+// TestBrowsers opens a plain EventSource in every browser through every proxy that
+// answers while no daemon is reachable. The streams must survive a kill and restart
+// of the daemon, and the shutdown of two daemons one after the other.
 func TestBrowsers(t *testing.T) {
 	t.Parallel()
 
@@ -56,7 +56,7 @@ func TestBrowsers(t *testing.T) {
 	fronts := startAll(t, setup{origin: pages.URL, retry: time.Second, backends: []string{first.sse(), second.sse()}})
 	starting.Wait()
 
-	// A helper that failed or skipped ended its own goroutine only.
+	// A failed or skipped helper has ended only its own goroutine.
 	if t.Failed() || t.Skipped() {
 		t.SkipNow()
 	}
@@ -74,18 +74,18 @@ func TestBrowsers(t *testing.T) {
 	first.awaitStreams(t, held)
 	first.publish(t, "1")
 
-	// The event log survives: what is acknowledged just before the daemon is
-	// killed, and what is published before the streams are there again.
+	// The event log survives. That includes an event acknowledged just before the
+	// daemon is killed, and one published before the streams have reconnected.
 	first.publish(t, "2")
 	first.end(syscall.SIGKILL)
-	b.waitFor(t, `all((stream) => stream.opened > 1)`) // the answer of the proxy
+	b.waitFor(t, `all((stream) => stream.opened > 1)`) // the proxy's own response
 	first.start(t)
 	first.publish(t, "3")
 	first.awaitStreams(t, held)
 	first.publish(t, "4")
 	b.want(t, "1", "2", "3", "4")
 
-	// Two daemons that are no cluster share no events: pages are told.
+	// Two daemons without a cluster share no events, so streams get a reset.
 	second.start(t)
 	first.end(syscall.SIGTERM)
 	second.awaitStreams(t, held)
@@ -99,7 +99,7 @@ func TestBrowsers(t *testing.T) {
 	b.want(t, "1", "2", "3", "4", "reset unknown", "5", "reset unknown", "6")
 }
 
-// startAll runs the proxies that answer while no daemon does.
+// startAll starts the proxies that answer while no daemon is reachable.
 func startAll(t *testing.T, s setup) []*front {
 	t.Helper()
 
@@ -114,7 +114,7 @@ func startAll(t *testing.T, s setup) []*front {
 	return fronts
 }
 
-// browsers are a tab in every kind of browser.
+// browsers holds a tab in every kind of browser.
 type browsers struct{ tabs []*browsertest.Tab }
 
 func startBrowsers(t *testing.T) browsers {
@@ -142,7 +142,7 @@ func (b browsers) open(t *testing.T, address string) {
 	}
 }
 
-// waitFor waits until a condition holds in all pages.
+// waitFor waits until a condition is true in all pages.
 func (b browsers) waitFor(t *testing.T, condition string) {
 	t.Helper()
 
@@ -151,7 +151,7 @@ func (b browsers) waitFor(t *testing.T, condition string) {
 	}
 }
 
-// want compares what all streams of all pages have got with what they should.
+// want checks the events that all streams of all pages have received.
 func (b browsers) want(t *testing.T, want ...string) {
 	t.Helper()
 
@@ -165,7 +165,7 @@ func (b browsers) want(t *testing.T, want ...string) {
 
 		for name, events := range got {
 			if !slices.Equal(events, want) {
-				t.Errorf("%s through %s got %s, want %s", browsertest.Kinds()[i], name, strings.Join(events, " "), strings.Join(want, " "))
+				t.Errorf("%s through %s received %s, want %s", browsertest.Kinds()[i], name, strings.Join(events, " "), strings.Join(want, " "))
 			}
 		}
 	}

@@ -26,8 +26,8 @@ func broadcast(t *testing.T, d *pealdtest.Daemon, data string) {
 	}
 }
 
-// testUnbuffered publishes each event only once the one before has arrived, so
-// an event that the proxy keeps until more follows never arrives.
+// testUnbuffered publishes each event only after the previous one has arrived, so
+// the test fails if the proxy buffers an event until more data follows.
 func (f *front) testUnbuffered(t *testing.T, d *pealdtest.Daemon) string {
 	t.Helper()
 
@@ -44,18 +44,18 @@ func (f *front) testUnbuffered(t *testing.T, d *pealdtest.Daemon) string {
 
 	_ = stream.Body.Close()
 
-	f.awaitDeparture(t, d, max(f.noticed1, f.noticed2))
+	f.awaitDisconnect(t, d, max(f.detected1, f.detected2))
 
 	return "yes"
 }
 
-// testDeparture has a client leave.
-func (f *front) testDeparture(t *testing.T, d *pealdtest.Daemon, v version) string {
+// testDisconnect measures when the daemon detects a client's disconnect.
+func (f *front) testDisconnect(t *testing.T, d *pealdtest.Daemon, v version) string {
 	t.Helper()
 
-	want := f.noticed1
+	want := f.detected1
 	if v == http2 {
-		want = f.noticed2
+		want = f.detected2
 	}
 
 	stream := f.open(t, v)
@@ -63,9 +63,9 @@ func (f *front) testDeparture(t *testing.T, d *pealdtest.Daemon, v version) stri
 
 	_ = stream.Body.Close()
 
-	took := f.awaitDeparture(t, d, want)
+	took := f.awaitDisconnect(t, d, want)
 	if *update && took != want {
-		t.Errorf("a client that leaves over HTTP/%d is noticed after %d heartbeats, want %d", v, took, want)
+		t.Errorf("a disconnect over HTTP/%d is detected after %d heartbeats, want %d", v, took, want)
 	}
 
 	switch want {
@@ -78,9 +78,9 @@ func (f *front) testDeparture(t *testing.T, d *pealdtest.Daemon, v version) stri
 	}
 }
 
-// awaitDeparture returns once the daemon holds no stream. Where heartbeats are
-// needed for that, events take their place: it returns how many there were.
-func (f *front) awaitDeparture(t *testing.T, d *pealdtest.Daemon, heartbeats int) int {
+// awaitDisconnect waits until the daemon holds no stream. If detecting that takes
+// heartbeats, it sends events in their place and returns their number.
+func (f *front) awaitDisconnect(t *testing.T, d *pealdtest.Daemon, heartbeats int) int {
 	t.Helper()
 
 	if heartbeats == 0 {
@@ -90,7 +90,7 @@ func (f *front) awaitDeparture(t *testing.T, d *pealdtest.Daemon, heartbeats int
 	}
 
 	control := d.Control(t)
-	noticed := func() bool {
+	detected := func() bool {
 		stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -99,25 +99,25 @@ func (f *front) awaitDeparture(t *testing.T, d *pealdtest.Daemon, heartbeats int
 		return stats.GetTotal().GetConnections() == 0
 	}
 
-	const most = 20
+	const maxEvents = 20
 
-	for n := range most {
-		// The proxy learns from its client's answer to a write that nobody reads
-		// any more, and each write before that goes unanswered.
-		if pealdtest.Eventually(time.Second, noticed) {
+	for n := range maxEvents {
+		// The proxy detects the disconnect when the client's host rejects a write.
+		// Wait for that after each write.
+		if pealdtest.Eventually(time.Second, detected) {
 			return n
 		}
 
 		broadcast(t, d, "in place of a heartbeat")
 	}
 
-	t.Fatalf("the client that left is still counted after %d events", most)
+	t.Fatalf("a disconnected client is still counted after %d events", maxEvents)
 
-	return most
+	return maxEvents
 }
 
-// testIdle shortens the proxy's timeout for silent streams. The proxy closes a
-// stream without heartbeats, and keeps one that has some.
+// testIdle shortens the proxy's timeout for silent streams. The proxy must close a
+// stream without heartbeats and keep one with heartbeats.
 func (k kind) testIdle(t *testing.T) string {
 	t.Helper()
 
@@ -128,7 +128,7 @@ func (k kind) testIdle(t *testing.T) string {
 	f := k.start(t, setup{origin: origin, idle: timeout, backends: []string{addr}})
 
 	if !k.noTimeout {
-		// The error that ends the wait is the stream's own, or the test's.
+		// Copying ends when the proxy closes the stream or the test times out.
 		if _, err := io.Copy(io.Discard, f.open(t, f.newest()).lines); t.Context().Err() != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func (k kind) testIdle(t *testing.T) string {
 
 	for opened := time.Now(); time.Since(opened) < timeout+time.Second; {
 		if _, err := stream.nextMark(); err != nil {
-			t.Fatalf("the stream with heartbeats ends: %v", err)
+			t.Fatalf("the stream with heartbeats was closed: %v", err)
 		}
 	}
 
@@ -158,7 +158,7 @@ func (k kind) testIdle(t *testing.T) string {
 	return "kept by heartbeats"
 }
 
-// testStatuses compares the daemon's own statuses.
+// testStatuses checks that the daemon's own statuses pass unchanged.
 func (f *front) testStatuses(t *testing.T, d *pealdtest.Daemon) {
 	t.Helper()
 
@@ -190,8 +190,8 @@ func (f *front) testStatuses(t *testing.T, d *pealdtest.Daemon) {
 	}
 }
 
-// testAddresses finds out whether the daemon knows clients by their addresses,
-// and the page's own origin by the Host.
+// testAddresses checks that the daemon gets the clients' addresses, and recognizes
+// pages of the same origin by Host.
 func (f *front) testAddresses(t *testing.T) {
 	t.Helper()
 
@@ -214,12 +214,12 @@ func (f *front) testAddresses(t *testing.T) {
 	}
 }
 
-// testDrain shuts down the first daemon while the second one is there, and then
-// that one too.
+// testDrain shuts down the first daemon while the second one is running, and then
+// the second one.
 func (f *front) testDrain(t *testing.T, first *pealdtest.Daemon, backends []string) string {
 	t.Helper()
 
-	cell := "ends whole, resumes at the next daemon"
+	cell := "closed cleanly, resumes at the next daemon"
 	stream := f.open(t, f.newest())
 
 	var second *pealdtest.Daemon
@@ -231,11 +231,11 @@ func (f *front) testDrain(t *testing.T, first *pealdtest.Daemon, backends []stri
 
 	rest, err := io.ReadAll(stream.lines)
 	if err != nil || !regexp.MustCompile(`(^|\n)retry: \d+\n.*\n?$`).Match(rest) {
-		t.Errorf("the stream of a daemon that shuts down ends with %q and %v", rest, err)
+		t.Errorf("a stream of a draining daemon ends with %q, %v", rest, err)
 	}
 
 	if f.one {
-		return "ends whole"
+		return "closed cleanly"
 	}
 
 	stream = f.open(t, f.newest())
@@ -243,19 +243,19 @@ func (f *front) testDrain(t *testing.T, first *pealdtest.Daemon, backends []stri
 	second.Stop(t)
 
 	if rest, err := io.ReadAll(stream.lines); err != nil {
-		t.Errorf("the stream of a daemon that shuts down ends with %q and %v", rest, err)
+		t.Errorf("a stream of a draining daemon ends with %q, %v", rest, err)
 	}
 
 	return cell
 }
 
-// testDown sends requests while no daemon answers.
+// testDown sends requests while no daemon is reachable.
 func (f *front) testDown(t *testing.T) string {
 	t.Helper()
 
 	transport := f.transport(t, f.newest(), "")
 
-	// What the proxy logs of it must not contain the token.
+	// The proxy's log of this request must not contain the token.
 	_, _ = f.try(t, transport, "/events?access_token=secret", nil)
 
 	if f.probed {
@@ -268,7 +268,7 @@ func (f *front) testDown(t *testing.T) string {
 
 	if !f.answers {
 		if got := f.get(t, transport, "/events", nil); got.StatusCode/100 != 5 {
-			t.Errorf("with no daemon: %s, want an error of the proxy's", got.Status)
+			t.Errorf("without a daemon: %s, want the proxy's own error", got.Status)
 		}
 
 		return "an error: browsers give up"
@@ -288,7 +288,7 @@ func (f *front) testDown(t *testing.T) string {
 		{http.Header{"Last-Event-Id": {strings.Repeat("a", 41) + "-1"}}, "", "retry: 3000"},
 	}
 
-	// Some proxies try for a while before they answer.
+	// Concurrently, because some proxies retry for a while before they answer.
 	var all sync.WaitGroup
 
 	for _, request := range requests {
@@ -298,13 +298,13 @@ func (f *front) testDown(t *testing.T) string {
 	all.Wait()
 
 	if got := f.get(t, transport, "/events", http.Header{"Accept": {"*/*"}}); got.StatusCode/100 != 5 {
-		t.Errorf("with no daemon, to a client that doesn't accept event streams: %s, want 502 or 503", got.Status)
+		t.Errorf("without a daemon, to a client that doesn't accept event streams: %s, want 502 or 503", got.Status)
 	}
 
 	return "200, `retry:`"
 }
 
-// downRequest is a request while no daemon answers, and what the answer must be.
+// downRequest is a request while no daemon is reachable, and the expected response.
 type downRequest struct {
 	header       http.Header
 	origin, body string
@@ -315,7 +315,7 @@ func (f *front) checkDown(t *testing.T, transport *http.Transport, request downR
 
 	got, err := f.try(t, transport, "/events", request.header)
 	if err != nil {
-		t.Errorf("with no daemon, to %v: %v", request.header, err)
+		t.Errorf("without a daemon, to %v: %v", request.header, err)
 
 		return
 	}
@@ -340,10 +340,10 @@ func (f *front) checkDown(t *testing.T, transport *http.Transport, request downR
 	}
 
 	if got.StatusCode != http.StatusOK || fmt.Sprint(header) != fmt.Sprint(want) || !strings.Contains(got.Header.Get("Vary"), "Origin") {
-		t.Errorf("with no daemon, to %v: %s with %v, want 200 with %v and Vary: Origin", request.header, got.Status, got.Header, want)
+		t.Errorf("without a daemon, to %v: %s with %v, want 200 with %v and Vary: Origin", request.header, got.Status, got.Header, want)
 	}
 
 	if strings.TrimSpace(string(body)) != request.body || !strings.HasSuffix(string(body), "\n\n") {
-		t.Errorf("with no daemon, to %v: %q, want %q", request.header, body, request.body)
+		t.Errorf("without a daemon, to %v: %q, want %q", request.header, body, request.body)
 	}
 }

@@ -19,7 +19,7 @@ func nginx(t *testing.T, s setup, conf string) command {
 	conf = strings.ReplaceAll(conf, "/var/log/nginx/error.log", "stderr")
 	conf = s.withTimeouts(t, conf, "proxy_read_timeout 60s", "proxy_read_timeout %ds")
 
-	// A user other than root's could read neither the key nor the folder.
+	// Other users could read neither the key nor the directory.
 	return command{
 		conf: fmt.Sprintf(`daemon off;
 			user %s;
@@ -93,7 +93,7 @@ func apache(t *testing.T, s setup, conf string) command {
 
 	for _, module := range []string{
 		"mpm_event", "authz_core", "alias", "socache_shmcb", "slotmem_shm", "proxy", "proxy_balancer",
-		// Those that the file names.
+		// The modules listed in the file.
 		"ssl", "http2", "proxy_http", "lbmethod_byrequests", "env", "headers", "setenvif", "asis", "include",
 	} {
 		fmt.Fprintf(&server, "LoadModule %s_module %s/mod_%s.so\n", module, modules, module)
@@ -164,7 +164,7 @@ func squid(t *testing.T, s setup, conf string) command {
 
 	return command{
 		conf: fmt.Sprintf("%s\npid_filename none\ncache_log %s/cache.log\ncoredump_dir %[2]s\npinger_enable off\nshutdown_lifetime 0 seconds\n", conf, s.dir),
-		// The name is that of its shared memory.
+		// The name identifies its shared memory.
 		args: []string{"-N", "-n", "peald" + strings.NewReplacer(".", "", ":", "").Replace(s.addr), "-f", "%s"},
 	}
 }

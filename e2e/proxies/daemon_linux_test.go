@@ -21,11 +21,11 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// asDaemonVariable makes the test's program a daemon. Its value is the daemon's
-// configuration in JSON.
+// asDaemonVariable is the environment variable that turns the test binary into a
+// daemon. Its value is the daemon's configuration in JSON.
 const asDaemonVariable = "PEALD_PROXIES_TEST_DAEMON"
 
-// runDaemon runs a daemon on a configuration, and returns the exit code.
+// runDaemon runs a daemon with a configuration and returns the exit code.
 func runDaemon(configuration string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -46,7 +46,7 @@ func runDaemon(configuration string) int {
 	return 0
 }
 
-// process is a daemon in a process of its own, which can be killed.
+// process is a daemon that runs in a separate process and can be killed.
 type process struct {
 	// Host is the loopback address of its listeners.
 	Host string
@@ -58,7 +58,7 @@ type process struct {
 	log *pealdtest.Log
 }
 
-// config returns what the daemon runs on.
+// config returns the daemon's configuration.
 func (p *process) config() daemon.Config {
 	cfg := daemon.Defaults()
 	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = p.sse(), p.Host+":19090", p.Host+":19091"
@@ -84,14 +84,14 @@ func newProcess(t *testing.T, origin string) *process {
 		p.end(syscall.SIGKILL)
 
 		if t.Failed() {
-			t.Logf("the daemon at %s logged:\n%s", p.Host, p.log)
+			t.Logf("the log of the daemon at %s:\n%s", p.Host, p.log)
 		}
 	})
 
 	return p
 }
 
-// start starts the daemon, and returns once it is ready.
+// start starts the daemon and waits until it is ready.
 func (p *process) start(t *testing.T) {
 	t.Helper()
 
@@ -128,7 +128,7 @@ func (p *process) start(t *testing.T) {
 	}
 }
 
-// end ends the daemon by a signal, and waits until it has exited.
+// end sends the daemon a signal and waits until it has exited.
 func (p *process) end(by syscall.Signal) {
 	if p.cmd != nil && p.cmd.ProcessState == nil {
 		_ = p.cmd.Process.Signal(by)
@@ -136,7 +136,7 @@ func (p *process) end(by syscall.Signal) {
 	}
 }
 
-// control returns a client of the control plane.
+// control returns a client for the control plane.
 func (p *process) control(t *testing.T) pealv1.ControlServiceClient {
 	t.Helper()
 
@@ -150,8 +150,8 @@ func (p *process) control(t *testing.T) pealv1.ControlServiceClient {
 	return pealv1.NewControlServiceClient(conn)
 }
 
-// publish publishes an event of the type message, which pages see without being
-// told of a type.
+// publish publishes an event of the type message, which pages receive without a
+// listener for a type.
 func (p *process) publish(t *testing.T, data string) {
 	t.Helper()
 
@@ -160,7 +160,7 @@ func (p *process) publish(t *testing.T, data string) {
 	}
 }
 
-// awaitStreams returns once the daemon holds n streams.
+// awaitStreams waits until the daemon holds n streams.
 func (p *process) awaitStreams(t *testing.T, n int) {
 	t.Helper()
 
@@ -174,6 +174,6 @@ func (p *process) awaitStreams(t *testing.T, n int) {
 
 		return err == nil && int(held) == n
 	}) {
-		t.Fatalf("the daemon holds %d streams, want %d", held, n)
+		t.Fatalf("the daemon has %d streams, want %d", held, n)
 	}
 }

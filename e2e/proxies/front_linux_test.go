@@ -29,7 +29,7 @@ type front struct {
 	clients     atomic.Int32
 }
 
-// start runs the proxy until the test ends. It completes the setup.
+// start starts the proxy, completing the setup. It is stopped when the test ends.
 func (k kind) start(t *testing.T, s setup) *front {
 	t.Helper()
 
@@ -37,7 +37,7 @@ func (k kind) start(t *testing.T, s setup) *front {
 	host := loopback()
 	f := &front{kind: k, addr: host + ":18443", certificate: pealdtest.NewCertificate(t, net.ParseIP(host))}
 
-	// Some proxies read and write as users of their own.
+	// Some proxies read and write as other users.
 	dir, err := os.MkdirTemp("", "peald-proxy-") //nolint:usetesting // Other users can't enter t.TempDir.
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func (k kind) start(t *testing.T, s setup) *front {
 	return f
 }
 
-// run runs the proxy and returns once it accepts connections.
+// run starts the proxy and waits until it accepts connections.
 func (f *front) run(t *testing.T, program string, c command) {
 	t.Helper()
 
@@ -79,7 +79,7 @@ func (f *front) run(t *testing.T, program string, c command) {
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	// Processes of its own that outlive it keep its output open.
+	// Surviving child processes keep its output open.
 	cmd.WaitDelay = time.Second
 
 	if err := cmd.Start(); err != nil {
@@ -108,11 +108,11 @@ func (f *front) run(t *testing.T, program string, c command) {
 		text := log.String()
 
 		if !f.logsURLs && strings.Contains(text, "access_token") {
-			t.Errorf("%s logs URLs", f.name)
+			t.Errorf("the log of %s contains URLs", f.name)
 		}
 
 		if t.Failed() {
-			t.Logf("%s logged:\n%s", f.name, text[max(0, len(text)-4000):])
+			t.Logf("the log of %s:\n%s", f.name, text[max(0, len(text)-4000):])
 		}
 	})
 
@@ -134,17 +134,18 @@ func (f *front) run(t *testing.T, program string, c command) {
 
 		return accepts()
 	}) {
-		t.Fatalf("%s accepts no connections", f.name)
+		t.Fatalf("%s doesn't accept connections", f.name)
 	}
 }
 
-// eventually polls less often than pealdtest.Eventually does, for conditions
-// that send a request.
-func eventually(is func() bool) bool {
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
+// eventually waits until done returns true, and reports whether it did so in time.
+// It polls less often than pealdtest.Eventually, for conditions that send a
+// request.
+func eventually(done func() bool) bool {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
 
-	for deadline := time.Now().Add(patience); !is(); <-again.C {
+	for deadline := time.Now().Add(patience); !done(); <-tick.C {
 		if time.Now().After(deadline) {
 			return false
 		}
@@ -156,8 +157,8 @@ func eventually(is func() bool) bool {
 //nolint:gochecknoglobals // Addresses are unique in this process.
 var addresses atomic.Int32
 
-// loopback returns a loopback address that no other test uses, so that ports on
-// it are free, and stay free while nobody listens.
+// loopback returns a loopback address that no other test uses. All its ports are
+// free, and stay free while no process listens on them.
 func loopback() string {
 	pid := os.Getpid()
 

@@ -2,8 +2,8 @@ package proxies_test
 
 import "testing"
 
-// kind is a kind of proxy: what its row in docs/proxies.md shows, and how to run
-// it with its file in deploy/.
+// kind describes a kind of proxy: its properties for docs/proxies.md, and how to
+// run it with its file in deploy/.
 type kind struct {
 	name     string
 	programs []string
@@ -11,25 +11,25 @@ type kind struct {
 
 	versionFlag string // prints the version
 
-	// plain is set where the proxy has no TLS.
+	// plain is set if the proxy doesn't support TLS.
 	plain bool
 	http2 bool
-	// one is set where the proxy takes only one daemon.
+	// one is set if the proxy supports only one daemon.
 	one bool
-	// noTimeout is set where the proxy has no timeout for silent streams.
+	// noTimeout is set if the proxy has no timeout for silent streams.
 	noTimeout bool
-	// answers is set where the proxy answers with a stream while no daemon does.
+	// answers is set if the proxy answers with a stream while no daemon is reachable.
 	answers bool
-	// probed is set where the proxy closes connections until a probe has found
-	// that no daemon answers.
+	// probed is set if the proxy closes connections until a probe has detected that
+	// no daemon is reachable.
 	probed bool
-	// logsURLs is set where the proxy logs URLs while no daemon answers.
+	// logsURLs is set if the proxy logs URLs while no daemon is reachable.
 	logsURLs bool
-	// noticed1 and noticed2 are how many heartbeats it takes until the daemon
-	// knows that a client has left over HTTP/1.1, and over HTTP/2.
-	noticed1, noticed2 int
+	// detected1 and detected2 are the numbers of heartbeats until the daemon detects
+	// the disconnect of a client over HTTP/1.1 and HTTP/2.
+	detected1, detected2 int
 
-	// command adapts the file and returns how to run the proxy.
+	// command adapts the file and returns the command that runs the proxy.
 	command func(t *testing.T, s setup, conf string) command
 }
 
@@ -49,7 +49,7 @@ func kinds() []kind {
 		},
 		{
 			name: "Apache", programs: []string{"apache2", "httpd"}, versionFlag: "-v", file: "apache/peald.conf",
-			http2: true, answers: true, noticed1: 2, noticed2: 1, command: apache,
+			http2: true, answers: true, detected1: 2, detected2: 1, command: apache,
 		},
 		{
 			name: "Varnish", programs: []string{"varnishd"}, versionFlag: "-V", file: "varnish/peald.vcl",
@@ -61,11 +61,11 @@ func kinds() []kind {
 		},
 		{
 			name: "lighttpd", programs: []string{"lighttpd"}, versionFlag: "-v", file: "lighttpd/peald.conf",
-			http2: true, logsURLs: true, noticed1: 1, command: lighttpd,
+			http2: true, logsURLs: true, detected1: 1, command: lighttpd,
 		},
 		{
 			name: "h2o", programs: []string{"h2o"}, versionFlag: "-v", file: "h2o/h2o.conf",
-			http2: true, one: true, logsURLs: true, noticed1: 2, command: h2o,
+			http2: true, one: true, logsURLs: true, detected1: 2, command: h2o,
 		},
 	}
 }

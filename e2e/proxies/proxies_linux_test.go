@@ -1,5 +1,5 @@
-// Package proxies_test runs the proxies for which deploy/ has configurations in
-// front of daemons, and writes the table in docs/proxies.md.
+// Package proxies_test runs proxies with their configurations in deploy/ in front
+// of daemons, and generates the table in docs/proxies.md.
 package proxies_test
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-var update = flag.Bool("update", false, "write the table in docs/proxies.md")
+var update = flag.Bool("update", false, "update the table in docs/proxies.md")
 
 func TestMain(m *testing.M) {
 	if configuration := os.Getenv(asDaemonVariable); configuration != "" {
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(browsertest.Main(m))
 }
 
-// origin is that of the pages that may read streams.
+// origin is the allowed origin of pages.
 const origin = "https://app.example.org"
 
 // TestProxies runs each proxy with its file in deploy/.
@@ -43,7 +43,7 @@ func TestProxies(t *testing.T) {
 
 	for _, k := range kinds() {
 		run(t, &all, k.name, func(t *testing.T) {
-			r := &row{version: k.installed(t), http2: "no", noticed2: "–"}
+			r := &row{version: k.installed(t), http2: "no", detected2: "–"}
 
 			k.test(t, r)
 
@@ -63,10 +63,10 @@ func TestProxies(t *testing.T) {
 
 // row holds a proxy's cells in the table.
 type row struct {
-	version, unbuffered, idle, down, drain, noticed1, noticed2, http2 string
+	version, unbuffered, idle, down, drain, detected1, detected2, http2 string
 }
 
-// test fills in the row.
+// test runs all tests of a proxy and fills in its row.
 func (k kind) test(t *testing.T, r *row) {
 	t.Helper()
 
@@ -74,17 +74,17 @@ func (k kind) test(t *testing.T, r *row) {
 
 	run(t, &both, "idle", func(t *testing.T) { r.idle = k.testIdle(t) })
 	run(t, &both, "streams", func(t *testing.T) {
-		// Whatever is sent to the second one fails until it is there.
+		// The second daemon is started later; until then it refuses connections.
 		backends := []string{loopback() + ":18080", loopback() + ":18080"}
 		first := startDaemon(t, backends[0])
 		f := k.start(t, setup{origin: origin, backends: backends})
 
 		r.unbuffered = f.testUnbuffered(t, first)
-		r.noticed1 = f.testDeparture(t, first, http1)
+		r.detected1 = f.testDisconnect(t, first, http1)
 
 		if k.http2 {
 			r.http2 = "yes"
-			r.noticed2 = f.testDeparture(t, first, http2)
+			r.detected2 = f.testDisconnect(t, first, http2)
 		}
 
 		f.testStatuses(t, first)
@@ -93,15 +93,15 @@ func (k kind) test(t *testing.T, r *row) {
 		r.drain = f.testDrain(t, first, backends)
 		r.down = f.testDown(t)
 
-		// It is there again.
+		// The proxy recovers when a daemon is reachable again.
 		f.testUnbuffered(t, startDaemon(t, backends[0]))
 	})
 
 	both.Wait()
 }
 
-// run runs a subtest beside others, however few processors there are: all of
-// them mostly wait.
+// run runs a subtest concurrently with others, regardless of the number of CPUs,
+// because all of them mostly wait.
 func run(t *testing.T, others *sync.WaitGroup, name string, test func(t *testing.T)) {
 	t.Helper()
 	others.Go(func() { t.Run(name, test) })
@@ -119,8 +119,8 @@ func (k kind) installed(t *testing.T) string {
 	return regexp.MustCompile(`\d+(\.\d+)+`).FindString(string(out))
 }
 
-// startDaemon starts a daemon that sends no heartbeats in this test's time, and
-// trusts the proxy.
+// startDaemon starts a daemon that trusts the proxy and sends no heartbeats during
+// the test.
 func startDaemon(t *testing.T, addr string) *pealdtest.Daemon {
 	t.Helper()
 
@@ -133,7 +133,7 @@ func startDaemon(t *testing.T, addr string) *pealdtest.Daemon {
 	})
 }
 
-// TestCaddyfile finds warnings, which TestProxies has others of.
+// TestCaddyfile checks the unmodified file for warnings.
 func TestCaddyfile(t *testing.T) {
 	t.Parallel()
 

@@ -10,30 +10,30 @@ import (
 	"time"
 )
 
-// setup holds the values that replace the examples in a file of deploy/.
+// setup holds the values that replace the examples in a file in deploy/.
 type setup struct {
-	dir      string // of the proxy's own
+	dir      string // the proxy's working directory
 	addr     string
-	cert     string // PEM files, with their key in another one and in the same one
+	cert     string // PEM files: certificate, key, and both in one file
 	key      string
 	both     string
 	backends []string
 	origin   string
-	idle     time.Duration // the timeout for silent streams; 0 leaves it
-	retry    time.Duration // what clients wait while no daemon answers; 0 leaves it
+	idle     time.Duration // the timeout for silent streams; 0 keeps the file's
+	retry    time.Duration // the reconnection time while no daemon is reachable; 0 keeps the file's
 }
 
-// command holds the program and arguments that run a proxy.
+// command holds the configuration, arguments and environment for running a proxy.
 type command struct {
 	conf string
-	args []string // after the program; %s is the path of conf
+	args []string // without the program; %s stands for the path of conf
 	env  []string
 }
 
-// backend is the daemon's address in the files of deploy/.
+// backend is the daemon's address in the files in deploy/.
 const backend = "127.0.0.1:8080"
 
-// withFiles replaces the certificate and its key.
+// withFiles replaces the paths of the certificate and its key.
 func (s setup) withFiles(t *testing.T, conf string) string {
 	t.Helper()
 
@@ -56,7 +56,7 @@ func (s setup) withBackends(t *testing.T, conf, line string) string {
 	return replaced(t, conf, line, lines.String())
 }
 
-// withRetry shortens what clients wait while no daemon answers.
+// withRetry replaces the reconnection time while no daemon is reachable.
 func (s setup) withRetry(conf string) string {
 	if s.retry == 0 {
 		return conf
@@ -65,7 +65,7 @@ func (s setup) withRetry(conf string) string {
 	return strings.ReplaceAll(conf, "retry: 3000", fmt.Sprintf("retry: %d", s.retry.Milliseconds()))
 }
 
-// withTimeouts shortens a timeout.
+// withTimeouts replaces a timeout for silent streams.
 func (s setup) withTimeouts(t *testing.T, conf, old, format string) string {
 	t.Helper()
 
@@ -80,7 +80,7 @@ func timeout(format string, idle time.Duration, otherwise int) string {
 	return fmt.Sprintf(format, otherwise)
 }
 
-// replaced replaces the only occurrence of a text.
+// replaced replaces the only occurrence of old. Any other number is an error.
 func replaced(t *testing.T, text, old, with string) string {
 	t.Helper()
 
@@ -104,8 +104,8 @@ func read(t *testing.T, path string) string {
 	return string(content)
 }
 
-// write writes a file that other users can read: some proxies have one of their
-// own.
+// write writes a file that other users can read, because some proxies run as
+// another user.
 func write(t *testing.T, path, content string) {
 	t.Helper()
 

@@ -20,7 +20,7 @@ const (
 	http2 version = 2
 )
 
-// newest returns the newest version that the proxy speaks.
+// newest returns the newest HTTP version that the proxy supports.
 func (f *front) newest() version {
 	if f.http2 {
 		return http2
@@ -29,7 +29,7 @@ func (f *front) newest() version {
 	return http1
 }
 
-// url returns the URL of a path and query.
+// url returns the proxy's URL for a path and query.
 func (f *front) url(path string) string {
 	if f.plain {
 		return "http://" + f.addr + path
@@ -45,8 +45,8 @@ type response struct {
 	lines *bufio.Reader
 }
 
-// transport returns a transport of one client, which has an address of its own
-// if from is empty.
+// transport returns the transport of a client with the source address from. If
+// from is empty, it chooses an unused address.
 func (f *front) transport(t *testing.T, v version, from string) *http.Transport {
 	t.Helper()
 
@@ -74,7 +74,7 @@ func (f *front) transport(t *testing.T, v version, from string) *http.Transport 
 	return transport
 }
 
-// try sends a request for a stream.
+// try requests a stream and returns the response.
 func (f *front) try(t *testing.T, transport *http.Transport, path string, header http.Header) (response, error) {
 	t.Helper()
 
@@ -99,7 +99,7 @@ func (f *front) try(t *testing.T, transport *http.Transport, path string, header
 	return response{resp, bufio.NewReader(resp.Body)}, nil
 }
 
-// get sends a request for a stream that must be answered.
+// get requests a stream like try, but any error ends the test.
 func (f *front) get(t *testing.T, transport *http.Transport, path string, header http.Header) response {
 	t.Helper()
 
@@ -111,8 +111,8 @@ func (f *front) get(t *testing.T, transport *http.Transport, path string, header
 	return resp
 }
 
-// open opens a stream of a new client. Where the proxy doesn't know yet that a
-// daemon answers, it tries again.
+// open opens a stream of a new client. It retries until the proxy has detected a
+// reachable daemon.
 func (f *front) open(t *testing.T, v version) response {
 	t.Helper()
 
@@ -127,7 +127,7 @@ func (f *front) open(t *testing.T, v version) response {
 			return false
 		}
 
-		// Only a daemon's first block has an id where the client sent none.
+		// If the client sent no ID, only a daemon's first block has one.
 		if stream.StatusCode == http.StatusOK {
 			if _, err := stream.nextMark(); err == nil {
 				return true
@@ -140,20 +140,20 @@ func (f *front) open(t *testing.T, v version) response {
 	}
 
 	if !eventually(opened) {
-		t.Fatalf("no stream through %s", f.name)
+		t.Fatalf("can't open a stream through %s", f.name)
 	}
 
 	return stream
 }
 
-// waitFor reads up to a line.
+// waitFor reads until the line want.
 func (r response) waitFor(t *testing.T, want string) {
 	t.Helper()
 
 	for {
 		line, err := r.lines.ReadString('\n')
 		if err != nil {
-			t.Fatalf("the stream ends with %v before %q", err, want)
+			t.Fatalf("the stream was closed with %v before %q", err, want)
 		}
 
 		if line == want+"\n" {
@@ -162,7 +162,7 @@ func (r response) waitFor(t *testing.T, want string) {
 	}
 }
 
-// nextMark reads up to the next position mark.
+// nextMark reads until the next position mark and returns its line.
 func (r response) nextMark() (string, error) {
 	for {
 		line, err := r.lines.ReadString('\n')

@@ -37,13 +37,13 @@ func listenDonovanhide(url string, show func(id, event, data string)) error {
 	for {
 		select {
 		case event := <-stream.Events:
-			if name := event.Event(); name != "peald.mark" && name != "" { // "": a block without an event
-				show(event.Id(), name, event.Data()) // peald.reset: fetch the state anew
+			if name := event.Event(); name != "peald.mark" && name != "" { // "": a block without data
+				show(event.Id(), name, event.Data()) // on peald.reset, fetch the state again
 			}
-		case err := <-stream.Errors: // must be read, or the library waits for ever
-			var refused eventsource.SubscriptionError
-			if errors.As(err, &refused) && refused.Code < http.StatusInternalServerError {
-				stream.Close() // 204 or 4xx: it would try for ever
+		case err := <-stream.Errors: // must be read, otherwise the library blocks
+			var rejected eventsource.SubscriptionError
+			if errors.As(err, &rejected) && rejected.Code < http.StatusInternalServerError {
+				stream.Close() // 204 or 4xx: it would retry forever
 
 				return err
 			}

@@ -36,9 +36,9 @@ func listenLaunchDarkly(url string, show func(id, event, data string)) error {
 		eventsource.StreamOptionCanRetryFirstConnection(-1),
 		eventsource.StreamOptionReadTimeout(45*time.Second), // three heartbeats
 		eventsource.StreamOptionErrorHandler(func(err error) (result eventsource.StreamErrorHandlerResult) {
-			var refused eventsource.SubscriptionError
-			if errors.As(err, &refused) && refused.Code < http.StatusInternalServerError {
-				ended, result.CloseNow = err, true // 204 or 4xx: it would try for ever
+			var rejected eventsource.SubscriptionError
+			if errors.As(err, &rejected) && rejected.Code < http.StatusInternalServerError {
+				ended, result.CloseNow = err, true // 204 or 4xx: it would retry forever
 			}
 
 			return result
@@ -49,7 +49,7 @@ func listenLaunchDarkly(url string, show func(id, event, data string)) error {
 
 	for event := range stream.Events {
 		if event.Event() != "peald.mark" {
-			show(event.Id(), event.Event(), event.Data()) // peald.reset: fetch the state anew
+			show(event.Id(), event.Event(), event.Data()) // on peald.reset, fetch the state again
 		}
 	}
 

@@ -1,10 +1,10 @@
-// Command clients holds streams with one of Go's client libraries:
+// Command clients holds streams with a client library for Go:
 //
 //	clients LIBRARY NAME=URL...
 //
-// It opens each URL by the library's plain use or, where NAME ends in "+", by the
-// code that docs/clients.md recommends, and prints one line of JSON per event and
-// per end.
+// It opens each URL with the library's plain use or, if NAME ends in "+", with the
+// code in docs/clients.md, and prints a line of JSON for each event and for the end
+// of each stream.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"sync"
 )
 
-// client holds a stream at url until it gives up, and returns why.
+// client holds a stream at url until it gives up, and returns the reason.
 type client func(url string, show func(id, event, data string)) error
 
 type line struct {

@@ -41,13 +41,13 @@ func listenR3labs(url string, show func(id, event, data string)) error {
 				retry = milliseconds
 			}
 
-			if name := string(event.Event); name != "peald.mark" && name != "" { // "": a block without an event
-				show(string(event.ID), name, string(event.Data)) // peald.reset: fetch the state anew
+			if name := string(event.Event); name != "peald.mark" && name != "" { // "": a block without data
+				show(string(event.ID), name, string(event.Data)) // on peald.reset, fetch the state again
 			}
 		})
 
-		var refused status
-		if errors.As(err, &refused) && refused < http.StatusInternalServerError {
+		var rejected status
+		if errors.As(err, &rejected) && rejected < http.StatusInternalServerError {
 			return err // 204 or 4xx
 		}
 	}

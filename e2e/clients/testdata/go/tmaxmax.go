@@ -32,16 +32,16 @@ func listenTmaxmax(url string, show func(id, event, data string)) error {
 
 	client := sse.Client{ResponseValidator: func(response *http.Response) error {
 		if response.StatusCode >= http.StatusInternalServerError {
-			return temporary{fmt.Errorf("status %d", response.StatusCode)} // of a proxy: try again
+			return temporary{fmt.Errorf("status %d", response.StatusCode)} // from a proxy: retry
 		}
 
 		return sse.DefaultValidator(response) // 204 and 4xx: give up
 	}}
 	stream := client.NewConnection(request)
-	stream.Buffer(nil, 4<<20) // an event may have 1 MiB of data, and the default is 64 KiB
+	stream.Buffer(nil, 4<<20) // events can have 1 MiB of data; the default is 64 KiB
 	stream.SubscribeToAll(func(event sse.Event) {
 		if event.Type != "peald.mark" {
-			show(event.LastEventID, event.Type, event.Data) // peald.reset: fetch the state anew
+			show(event.LastEventID, event.Type, event.Data) // on peald.reset, fetch the state again
 		}
 	})
 

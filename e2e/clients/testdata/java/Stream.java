@@ -51,7 +51,7 @@ class Stream {
                                 }
                                 lastId = id.isEmpty() ? lastId : id;
                                 if (!data.isEmpty() && !event.equals("peald.mark")) {
-                                    show.event(event, String.join("\n", data), lastId); // peald.reset: fetch the state anew
+                                    show.event(event, String.join("\n", data), lastId); // on peald.reset, fetch the state again
                                 }
                                 event = "message";
                                 id = "";
@@ -61,7 +61,7 @@ class Stream {
                     }
                 }
             } catch (IOException | java.io.UncheckedIOException broken) {
-                // the connection was refused, or has broken
+                // connection refused or broken
             }
         }
     }

@@ -1,6 +1,6 @@
-// Runs a client for the tests: node CLIENT.mjs NAME=URL... opens each URL, by
-// the client's plain use or, where NAME ends in "+", by the loop that
-// docs/clients.md recommends, and prints one line of JSON per event and per end.
+// Runs a client for the tests: node CLIENT.mjs NAME=URL... It opens each URL with
+// the client's plain use or, if NAME ends in "+", with the code in docs/clients.md,
+// and prints a line of JSON for each event and for the end of each stream.
 import { createHash } from "node:crypto";
 
 const print = (line) => process.stdout.write(JSON.stringify(line) + "\n");

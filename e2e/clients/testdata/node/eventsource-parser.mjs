@@ -13,13 +13,13 @@ async function listen(url, show, ended, lastEventId = "") {
         onRetry: (milliseconds) => { retry = milliseconds; },
         onEvent: (event) => {
           if (event.id) lastEventId = event.id;
-          if (event.event !== "peald.mark") show(event); // peald.reset: fetch the state anew
+          if (event.event !== "peald.mark") show(event); // on peald.reset, fetch the state again
         },
       });
       const text = new TextDecoder();
       for await (const chunk of response.body) parser.feed(text.decode(chunk, { stream: true }));
     } catch {
-      // the connection was refused, or has broken
+      // connection refused or broken
     }
   }
 }

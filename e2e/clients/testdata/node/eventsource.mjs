@@ -1,4 +1,4 @@
-// Clients that have the browser's interface: node eventsource.mjs MODULE NAME=URL...
+// Clients with the interface of browsers: node eventsource.mjs MODULE NAME=URL...
 import { run } from "./driver.mjs";
 
 const [module] = process.argv.splice(2, 1);
@@ -8,7 +8,7 @@ const EventSource = imported.EventSource ?? imported.default;
 function plain(url, show, ended) {
   const events = new EventSource(url);
   for (const type of ["individual", "broadcast", "topic", "peald.reset"]) events.addEventListener(type, show);
-  events.onerror = () => setTimeout(() => { // eventsource 2 closes after it has reported the error
+  events.onerror = () => setTimeout(() => { // eventsource 2 closes after reporting the error
     if (events.readyState === EventSource.CLOSED) ended("closed");
   });
 }
@@ -22,13 +22,13 @@ function listen(url, show, ended, lastEventId = "", failures = 0) {
     events.addEventListener(type, (event) => {
       lastEventId = event.lastEventId;
       failures = 0;
-      if (type !== "peald.mark") show(event); // peald.reset: fetch the state anew
+      if (type !== "peald.mark") show(event); // on peald.reset, fetch the state again
     });
   }
-  events.onerror = async ({ code, status = code }) => { // the packages eventsource report the status
+  events.onerror = async ({ code, status = code }) => { // npm eventsource reports the status
     const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
     await pause(0); // eventsource 2 and Node close the stream after this event
-    if (events.readyState !== EventSource.CLOSED || events.onerror === null) return; // it reconnects by itself
+    if (events.readyState !== EventSource.CLOSED || events.onerror === null) return; // it reconnects itself
     events.onerror = null; // Node fires twice
     await pause(Math.min(500 * 2 ** failures, 60_000));
     status ??= await fetch(from, { method: "HEAD" }).then((response) => response.status, () => 0);

@@ -1,6 +1,6 @@
 import { run } from "./driver.mjs";
 
-// What it needs of a page.
+// The globals of a page that the library needs.
 globalThis.window = globalThis;
 globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
 const { fetchEventSource } = await import("@microsoft/fetch-event-source");
@@ -16,14 +16,14 @@ function listen(url, show, ended) {
   fetchEventSource(url, {
     openWhenHidden: true,
     async onopen({ status }) {
-      if (status === 204 || (status >= 400 && status < 500)) throw new Final(status); // it would try for ever
+      if (status === 204 || (status >= 400 && status < 500)) throw new Final(status); // it would retry forever
       if (status !== 200) throw new Error(status);
     },
     onmessage(event) {
-      if (event.event !== "peald.mark") show(event); // peald.reset: fetch the state anew
+      if (event.event !== "peald.mark") show(event); // on peald.reset, fetch the state again
     },
-    onclose() { throw new Error("closed"); }, // else it takes the stream for finished
-    onerror(error) { if (error instanceof Final) throw error; }, // else it reconnects
+    onclose() { throw new Error("closed"); }, // otherwise it treats the stream as complete
+    onerror(error) { if (error instanceof Final) throw error; }, // otherwise it reconnects
   }).catch((error) => ended(error.message));
 }
 // docs: end

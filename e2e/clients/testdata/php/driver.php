@@ -1,6 +1,6 @@
 <?php
-// Runs a client for the tests: php driver.php NAME=URL... A process holds one
-// stream, as a worker of PHP does.
+// Runs a client for the tests: php driver.php NAME=URL... Each process holds one
+// stream, as a PHP worker does.
 require __DIR__ . '/stream.php';
 
 foreach (array_slice($argv, 1) as $argument) {

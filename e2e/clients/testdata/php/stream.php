@@ -11,7 +11,7 @@ function listen(string $url, callable $show): int
         curl_setopt_array($curl, [
             CURLOPT_HTTPHEADER => array_filter(['Accept: text/event-stream', $lastId === '' ? '' : "Last-Event-ID: $lastId"]),
             CURLOPT_CONNECTTIMEOUT => 10,
-            CURLOPT_LOW_SPEED_LIMIT => 1, // silence may last three heartbeats
+            CURLOPT_LOW_SPEED_LIMIT => 1, // three heartbeats of silence
             CURLOPT_LOW_SPEED_TIME => 45,
             CURLOPT_WRITEFUNCTION => function ($curl, $chunk) use (&$rest, &$event, &$data, &$id, &$lastId, &$retry, $show) {
                 if (curl_getinfo($curl, CURLINFO_RESPONSE_CODE) !== 200) {
@@ -33,7 +33,7 @@ function listen(string $url, callable $show): int
                     } elseif ($line === '') {
                         $lastId = $id === '' ? $lastId : $id;
                         if ($data !== [] && $event !== 'peald.mark') {
-                            $show($event, implode("\n", $data), $lastId); // peald.reset: fetch the state anew
+                            $show($event, implode("\n", $data), $lastId); // on peald.reset, fetch the state again
                         }
                         [$event, $data, $id] = ['message', [], ''];
                     }
@@ -41,7 +41,7 @@ function listen(string $url, callable $show): int
                 return strlen($chunk);
             },
         ]);
-        curl_exec($curl); // returns once the response ends, or the connection is refused or breaks
+        curl_exec($curl); // returns when the response ends, or the connection is refused or breaks
         $status = curl_getinfo($curl, CURLINFO_RESPONSE_CODE);
         if ($status === 204 || ($status >= 400 && $status < 500)) {
             return $status;

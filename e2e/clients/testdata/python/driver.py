@@ -49,7 +49,7 @@ def main(module, *arguments):
     streams = []
     for argument in arguments:
         stream, url = argument.split("=", 1)
-        # By the client's plain use, or the one that docs/clients.md recommends.
+        # Plain use, or the code in docs/clients.md.
         listen = client.listen if stream.endswith("+") else getattr(client, "plain", client.listen)
         streams.append((listen, stream, url))
     if inspect.iscoroutinefunction(client.listen):

@@ -6,7 +6,7 @@ import aiohttp
 
 async def listen(url, show):
     last_id, retry = "", 3.0
-    # No limit on the whole stream, and three heartbeats on silence.
+    # No limit on the whole stream; at most three heartbeats of silence.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)
     # A line may hold 1 MiB of data; the default of read_bufsize allows 128 KiB.
     async with aiohttp.ClientSession(timeout=timeout, read_bufsize=2**21) as session:
@@ -35,9 +35,9 @@ async def listen(url, show):
                             elif line == "":
                                 last_id = event_id or last_id
                                 if data and event != "peald.mark":
-                                    show(event, "\n".join(data), last_id)  # peald.reset: fetch the state anew
+                                    show(event, "\n".join(data), last_id)  # on peald.reset, fetch the state again
                                 event, data, event_id = "message", [], ""
             except (aiohttp.ClientError, asyncio.TimeoutError):
-                pass  # the connection was refused, or has broken
+                pass  # connection refused or broken
             await asyncio.sleep(retry)
 # docs: end

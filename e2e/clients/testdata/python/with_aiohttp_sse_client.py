@@ -15,7 +15,7 @@ async def plain(url, show):
 # docs: aiohttp-sse-client
 async def listen(url, show):
     last_id = ""
-    # No limit on the whole stream, three heartbeats on silence, and lines of 1 MiB.
+    # No limit on the whole stream; three heartbeats of silence; lines of 1 MiB.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)
     async with aiohttp.ClientSession(timeout=timeout, read_bufsize=2**21) as session:
         while True:
@@ -25,10 +25,10 @@ async def listen(url, show):
                     async for event in events:
                         last_id = event.last_event_id
                         if event.type != "peald.mark":
-                            show(event.type, event.data, last_id)  # peald.reset: fetch the state anew
+                            show(event.type, event.data, last_id)  # on peald.reset, fetch the state again
             except aiohttp.ClientError:
-                pass  # the connection was refused, or has broken
-            except ConnectionError as error:  # an answer other than 200
+                pass  # connection refused or broken
+            except ConnectionError as error:  # a status other than 200
                 if "status: 204" in str(error) or " failed: 4" in str(error):
                     return error
             await asyncio.sleep(3)

@@ -6,7 +6,7 @@ import httpx
 
 async def listen(url, show):
     last_id, retry = "", 3.0
-    # Connecting may take 10 s, and silence may last three heartbeats.
+    # 10 s to connect, and at most three heartbeats of silence.
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=45)) as client:
         while True:
             headers = {"Accept": "text/event-stream"}
@@ -34,9 +34,9 @@ async def listen(url, show):
                                 elif line == "":
                                     last_id = event_id or last_id
                                     if data and event != "peald.mark":
-                                        show(event, "\n".join(data), last_id)  # peald.reset: fetch the state anew
+                                        show(event, "\n".join(data), last_id)  # on peald.reset, fetch the state again
                                     event, data, event_id = "message", [], ""
             except httpx.HTTPError:
-                pass  # the connection was refused, or has broken
+                pass  # connection refused or broken
             await asyncio.sleep(retry)
 # docs: end

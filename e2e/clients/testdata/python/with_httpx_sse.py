@@ -5,7 +5,7 @@ from httpx_sse import aconnect_sse
 
 
 async def plain(url, show):
-    """The loop that the library documents."""
+    """The loop from the library's documentation."""
     last_id, retry = "", 0
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=45)) as client:
         while True:
@@ -26,7 +26,7 @@ async def plain(url, show):
 # docs: httpx-sse
 async def listen(url, show):
     last_id, retry = "", 3.0
-    # Connecting may take 10 s, and silence may last three heartbeats.
+    # 10 s to connect, and at most three heartbeats of silence.
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=45)) as client:
         while True:
             headers = {"Last-Event-ID": last_id} if last_id else {}
@@ -40,9 +40,9 @@ async def listen(url, show):
                             last_id = sse.id or last_id
                             if sse.retry is not None:
                                 retry = sse.retry / 1000
-                            if sse.event not in ("", "peald.mark"):  # "": a block that is no event
-                                show(sse.event, sse.data, last_id)  # peald.reset: fetch the state anew
+                            if sse.event not in ("", "peald.mark"):  # "": a block without data
+                                show(sse.event, sse.data, last_id)  # on peald.reset, fetch the state again
             except httpx.HTTPError:
-                pass  # the connection was refused, or has broken
+                pass  # connection refused or broken
             await asyncio.sleep(retry)
 # docs: end

@@ -11,7 +11,7 @@ def listen(url, show):
         if last_id:
             headers["Last-Event-ID"] = last_id
         try:
-            # Connecting may take 10 s, and silence may last three heartbeats.
+            # 10 s to connect, and at most three heartbeats of silence.
             with requests.get(url, headers=headers, stream=True, timeout=(10, 45)) as response:
                 if response.status_code == 204 or 400 <= response.status_code < 500:
                     return response.status_code
@@ -32,9 +32,9 @@ def listen(url, show):
                         elif line == "":
                             last_id = event_id or last_id
                             if data and event != "peald.mark":
-                                show(event, "\n".join(data), last_id)  # peald.reset: fetch the state anew
+                                show(event, "\n".join(data), last_id)  # on peald.reset, fetch the state again
                             event, data, event_id = "message", [], ""
         except requests.RequestException:
-            pass  # the connection was refused, or has broken
+            pass  # connection refused or broken
         time.sleep(retry)
 # docs: end

@@ -4,7 +4,7 @@ require "em-http-request"
 def listen(url, show, ended, last_id = "", retry_after = 3.0)
   headers = { "accept" => "text/event-stream" }
   headers["last-event-id"] = last_id unless last_id.empty?
-  # Silence may last three heartbeats.
+  # Allow three heartbeats of silence.
   stream = EventMachine::HttpRequest.new(url, connect_timeout: 10, inactivity_timeout: 45).get(head: headers)
 
   rest = +""
@@ -24,7 +24,7 @@ def listen(url, show, ended, last_id = "", retry_after = 3.0)
       when "retry" then retry_after = value.to_f / 1000
       when nil
         last_id = id unless id.empty?
-        show.call(event, data.join("\n"), last_id) if data.any? && event != "peald.mark" # peald.reset: fetch the state anew
+        show.call(event, data.join("\n"), last_id) if data.any? && event != "peald.mark" # on peald.reset, fetch the state again
         event, data, id = "message", [], ""
       end
     end
@@ -36,8 +36,8 @@ def listen(url, show, ended, last_id = "", retry_after = 3.0)
 
     EventMachine.add_timer(retry_after) { listen(url, show, ended, last_id, retry_after) }
   end
-  stream.callback(&again) # the response has ended
-  stream.errback(&again) # the connection was refused, or has broken
+  stream.callback(&again) # the response is complete
+  stream.errback(&again) # connection refused or broken
 end
 # docs: end
 

@@ -9,8 +9,8 @@ def listen(url, show)
     uri = URI(url)
     request = Net::HTTP::Get.new(uri, "Accept" => "text/event-stream", "Accept-Encoding" => "identity")
     request["Last-Event-ID"] = last_id unless last_id.empty?
-    # Net::HTTP repeats a request by itself unless max_retries is 0. Silence may
-    # last three heartbeats.
+    # Net::HTTP retries requests itself unless max_retries is 0. Allow three
+    # heartbeats of silence.
     options = { use_ssl: uri.scheme == "https", open_timeout: 10, read_timeout: 45, max_retries: 0 }
     Net::HTTP.start(uri.host, uri.port, **options) do |http|
       http.request(request) do |response|
@@ -32,7 +32,7 @@ def listen(url, show)
             when "retry" then retry_after = value.to_f / 1000
             when nil
               last_id = id unless id.empty?
-              show.call(event, data.join("\n"), last_id) if data.any? && event != "peald.mark" # peald.reset: fetch the state anew
+              show.call(event, data.join("\n"), last_id) if data.any? && event != "peald.mark" # on peald.reset, fetch the state again
               event, data, id = "message", [], ""
             end
           end
@@ -40,7 +40,7 @@ def listen(url, show)
       end
     end
   rescue SystemCallError, SocketError, IOError, Timeout::Error, Net::ProtocolError
-    # the connection was refused, or has broken
+    # connection refused or broken
   end
 end
 # docs: end
