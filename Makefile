@@ -1,22 +1,22 @@
-# Everything people and CI run. "make" alone lists the targets.
+# All tasks for developers and CI. "make" without a target lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 GO      ?= go
-# Development tools have a module of their own, so that what they need does
-# not weigh on go.mod.
+# Development tools are in a separate module to keep their dependencies out of
+# go.mod.
 TOOL    := $(GO) tool -modfile=tools/go.mod
 
-# The race detector needs a C compiler on most systems: go itself knows.
+# The race detector needs a C compiler on most systems; go list fails without one.
 RACE    := $(shell $(GO) list -race -f '' runtime >/dev/null 2>&1 && echo -race)
 
-# How programs are built: static, and with their version from git.
+# Programs are linked statically and get their version from git.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags='-s -w' -o bin/
 
-# Incompatible changes are those against the last release; before the first
-# one, those that are not committed yet.
+# Incompatible changes are relative to the last release or, before the first
+# release, to HEAD.
 RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 BASE    := $(or $(RELEASE),HEAD)
 
@@ -28,12 +28,12 @@ run: ## Start the daemon with made-up traffic and a page to watch it on
 	@$(BUILD) ./cmd/peald && exec bin/peald --demo
 
 .PHONY: build
-build: ## Build bin/peald and bin/pealctl, which know their version from git
+build: ## Build bin/peald and bin/pealctl with their version from git
 	@echo 'building bin/peald and bin/pealctl; the first time modules are downloaded, and it takes a minute'
 	$(BUILD) ./cmd/peald ./cmd/pealctl
 
 .PHONY: manual
-manual: ## Write man pages, shell completions and a file of all settings into bin/
+manual: ## Write man pages, shell completions and a file with all settings to bin/
 	@mkdir -p bin/man bin/completions
 	$(GO) test -count=1 -run='^TestManPages$$' ./cmd/peald ./cmd/pealctl -man="$$PWD/bin/man"
 	@for command in peald pealctl; do \
@@ -45,15 +45,15 @@ manual: ## Write man pages, shell completions and a file of all settings into bi
 
 ##@ Develop
 
-# How many packages are tested at a time.
+# How many packages are tested concurrently.
 PACKAGES := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 4 ? n : 4)))
 
-# The packages whose tests take longest start first, so that the rest fills
-# the processors while these wait.
+# The packages with the longest tests start first, so that the other packages
+# use the CPUs while these wait.
 SLOW     := ./internal/cluster ./e2e ./e2e/load ./e2e/clients ./e2e/proxies ./daemon
 
 .PHONY: test
-test: ## Run all tests, with the race detector where there is a C compiler
+test: ## Run all tests, with the race detector if there is a C compiler
 ifeq ($(RACE),)
 	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
 endif
@@ -61,45 +61,46 @@ endif
 
 .PHONY: test-module
 test-module:
-# More packages at a time than there are processors on small machines, since
-# tests of clusters and of browsers mostly wait.
+# On small machines, more packages than CPUs run concurrently, because tests of
+# clusters and browsers mostly wait.
 	$(GO) test $(RACE) -p=$(PACKAGES) -shuffle=on -timeout=15m $(TESTFLAGS) $(SLOW) ./...
 
 .PHONY: test-deploy
 test-deploy:
-# What these read lies beside their module, so go can't tell when it has changed.
+# -count=1, because go doesn't cache by the files outside this module.
 	$(GO) -C deploy/checks test -count=1 -shuffle=on -timeout=15m $(TESTFLAGS) ./...
 
 .PHONY: test-openapi
 test-openapi:
 	$(GO) -C e2e/openapi test $(RACE) -shuffle=on -timeout=15m $(TESTFLAGS) ./...
 
-# How long to soak, both engines and both policies for slow streams together.
+# The duration of soak tests: the sum over both engines and both slow-consumer
+# policies.
 SOAK    ?= 10m
 
 .PHONY: soak
-soak: ## Let clients of all kinds come and go for ten minutes, then see that nothing is left of them
+soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks
 	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e/load
 
 .PHONY: drain
-drain: ## End a daemon that holds 10,000 streams, and see that they end evenly and whole
+drain: ## Drain a daemon with 10,000 streams; check that they are closed at an even rate and complete
 	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e/load
 
 .PHONY: soak-cluster
-soak-cluster: ## Let nodes of a cluster die, stall and restart for ten minutes, under 500 messages a second to 3,000 clients; NODES=5 for five
+soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,000 clients and 500 messages/s (NODES=3)
 	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestADamagedFileOfAReplica$$' ./internal/cluster
 
 .PHONY: bench
-bench: ## Compare peald with other servers for a quarter of an hour, and write docs/benchmarks.md
+bench: ## Compare peald with other servers (15 minutes) and write docs/benchmarks.md
 	$(GO) -C bench run ./compare -docs=../docs
 
 .PHONY: bench-quick
-bench-quick: ## The same in three minutes, with fewer streams; shows the tables
+bench-quick: ## Compare with fewer streams (3 minutes) and print the tables
 	$(GO) -C bench run ./compare -quick
 
 .PHONY: bench-cluster
-bench-cluster: ## Broadcast through a cluster of five daemons with 75,000 streams, and write docs/benchmarks-cluster.md
+bench-cluster: ## Broadcast through a cluster of five daemons with 75,000 streams and write docs/benchmarks-cluster.md
 	$(GO) -C bench run ./compare -nodes=5 -docs=../docs
 
 .PHONY: gen
@@ -108,7 +109,7 @@ gen: ## Generate gen/ and control/openapi/ from proto/
 	$(GO) -C tools run ./openapi3 <control/openapi/peald.swagger.json >control/openapi/peald.openapi.json
 
 .PHONY: pictures
-pictures: ## Take the console's pictures in docs/img/ anew, with Chromium
+pictures: ## Retake the console's screenshots in docs/img/ with Chromium
 	$(GO) test -count=1 -v -run='^TestConsolePictures$$' ./e2e -update
 
 .PHONY: fmt
@@ -122,7 +123,7 @@ fmt: ## Format Go and proto files
 check: check-format check-vet check-lint check-proto check-gen check-tidy check-cross check-vuln ## Run every check below
 
 .PHONY: check-format
-check-format: ## Go and proto files are formatted
+check-format: ## Check that Go and proto files are formatted
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 	if [[ -n $$unformatted ]]; then \
 		echo "make check-format: not formatted (make fmt does it):"; echo "$$unformatted"; exit 1; \
@@ -130,7 +131,7 @@ check-format: ## Go and proto files are formatted
 	$(TOOL) buf format --diff --exit-code
 
 .PHONY: check-vet
-check-vet: ## go vet
+check-vet: ## Run go vet
 	$(GO) vet ./...
 	$(GO) -C bench vet ./...
 	$(GO) -C deploy/checks vet ./...
@@ -139,24 +140,24 @@ check-vet: ## go vet
 	$(GO) -C tools vet ./...
 
 .PHONY: check-lint
-check-lint: ## golangci-lint, by .golangci.yml
+check-lint: ## Run golangci-lint with .golangci.yml
 	$(TOOL) golangci-lint run
 	cd bench && $(GO) tool -modfile=../tools/go.mod golangci-lint run
 	cd deploy/checks && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
 	cd e2e/openapi && $(GO) tool -modfile=../../tools/go.mod golangci-lint run
 
 .PHONY: check-glossary
-check-glossary: ## Texts use the project's terms, one for each thing
+check-glossary: ## Check that texts use the project's terms
 	@$(GO) -C tools run ./glossary
 
 .PHONY: check-proto
-check-proto: ## buf lint, and no breaking change since the last release
+check-proto: ## Run buf lint and check for breaking changes since the last release
 	$(TOOL) buf lint
 	@echo 'make check-proto: incompatible changes since $(BASE)$(if $(RELEASE),, (there is no release yet))'
 	git archive $(BASE) buf.yaml proto | $(TOOL) buf breaking --against '-#format=tar'
 
 .PHONY: check-gen
-check-gen: ## gen/ and control/openapi/ are what proto/ generates
+check-gen: ## Check that gen/ and control/openapi/ are up to date with proto/
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(TOOL) buf generate -o "$$fresh"; \
 	openapi="$$fresh/control/openapi"; \
@@ -166,7 +167,7 @@ check-gen: ## gen/ and control/openapi/ are what proto/ generates
 	done
 
 .PHONY: check-tidy
-check-tidy: ## go.mod and go.sum are tidy, here and in the modules below
+check-tidy: ## Check that go.mod and go.sum are tidy in all modules
 	$(GO) mod tidy -diff
 	$(GO) -C bench mod tidy -diff
 	$(GO) -C deploy/checks mod tidy -diff
@@ -175,16 +176,16 @@ check-tidy: ## go.mod and go.sum are tidy, here and in the modules below
 	$(GO) -C tools mod tidy -diff
 
 .PHONY: check-cross
-check-cross: ## The code, tests included, compiles for macOS, and the programs for Windows
+check-cross: ## Check that code and tests compile for macOS, and the programs for Windows
 	GOOS=darwin CGO_ENABLED=0 $(GO) vet ./...
 	GOOS=windows CGO_ENABLED=0 $(GO) build ./...
 
 .PHONY: check-vuln
-check-vuln: ## govulncheck, where its database can be reached
+check-vuln: ## Run govulncheck if its database is reachable
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	if $(TOOL) govulncheck ./... 2>&1 | tee "$$log"; then exit 0; fi; \
 	if grep -q '^govulncheck: fetching vulnerabilities:' "$$log"; then \
-		echo 'make check-vuln: NOT CHECKED: the vulnerability database cannot be reached from here'; exit 0; \
+		echo 'make check-vuln: SKIPPED: the vulnerability database is not reachable'; exit 0; \
 	fi; \
 	exit 1
 
@@ -194,4 +195,4 @@ check-vuln: ## govulncheck, where its database can be reached
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
