@@ -107,7 +107,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 		if p.member, err = p.newMember(cfg); err != nil {
 			return nil, err
 		}
-		p.publish = p.member.node
+		p.publish = clusterBroker{p.broker, p.member.node}
 	}
 	streams := streamsConfig(cfg, who, descriptors.streams, log)
 	if p.member != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/peald/peald/control"
+	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
 	"github.com/peald/peald/internal/presence"
 )
@@ -37,6 +38,24 @@ type member struct {
 
 	serves sync.Once
 	served chan struct{} // closed when the node serves for the first time
+}
+
+// clusterBroker is a [control.Broker] that publishes on the node's cluster. The
+// node's own broker does the rest.
+type clusterBroker struct {
+	*broker.Broker
+
+	node *cluster.Node
+}
+
+// Publish publishes m on all nodes.
+func (b clusterBroker) Publish(ctx context.Context, m broker.Message) (broker.Receipt, error) {
+	return b.node.Publish(ctx, m)
+}
+
+// Submit implements [control.Pipeline].
+func (b clusterBroker) Submit(ctx context.Context, m broker.Message) (func(context.Context) (broker.Receipt, error), error) {
+	return b.node.Submit(ctx, m)
 }
 
 // settleFor is how long a start waits for the cluster: for an election, and for
@@ -89,22 +108,15 @@ func (p *parts) newMember(cfg Config) (*member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	started := time.Now()
 	directory := presence.New(presence.Config{
-		Conn:    node.Conn(),
-		Cluster: cfg.Cluster.Name,
-		Node:    node.Name(),
-		Broker:  p.broker,
-		Standing: func() presence.Standing {
-			is := node.Standing()
-			return presence.Standing{
-				Serving: is.Serving, Reason: is.Reason, Version: p.opts.Version, StartedAt: started,
-				Leader: is.Leader, Replica: is.Replica, Broken: is.Broken, Quorum: is.Quorum,
-				AppliedEntry: int64(is.Applied), LagEntries: int64(is.Lag), GapFills: is.GapFills,
-				Members: is.Members,
-			}
-		},
-		Logger: p.log,
+		Conn:      node.Conn(),
+		Cluster:   cfg.Cluster.Name,
+		Node:      node.Name(),
+		Broker:    p.broker,
+		Version:   p.opts.Version,
+		StartedAt: time.Now(),
+		Status:    node.Status,
+		Logger:    p.log,
 	})
 	node.Estimate(directory.Recipients)
 	return &member{node: node, directory: directory, served: make(chan struct{})}, nil

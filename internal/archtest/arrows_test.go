@@ -67,14 +67,19 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:     "internal/cluster",
-			May:      []string{"gen/peal/cluster/v1", "internal/broker"},
+			May:      []string{"gen/peal/cluster/v1", "internal/broker", "internal/node"},
 			TestsMay: []string{"internal/eventstream"},
 			Never:    []string{viper, grpc},
 			Why:      "a cluster is many brokers over one log: what serves browsers and backends doesn't know of it",
 		},
 		{
+			Path:  "internal/node",
+			Never: []string{viper, grpc, "net"},
+			Why:   "the status of a node is shared by packages that don't import each other",
+		},
+		{
 			Path:     "internal/presence",
-			May:      []string{"gen/peal/presence/v1", "gen/peal/v1", "internal/broker"},
+			May:      []string{"gen/peal/presence/v1", "gen/peal/v1", "internal/broker", "internal/node"},
 			TestsMay: []string{"control"},
 			Never:    []string{viper},
 			Why:      "what nodes know of each other's streams depends neither on their log nor on what is asked",

@@ -51,8 +51,8 @@ func TestANodeIsReplaced(t *testing.T) {
 	next := start(t, joining(t, members[0].cfg))
 	serving(t, next)
 	// It has never heard of the one that is gone, and knows its name from others.
-	eventually(t, func() bool { return slices.Contains(next.Standing().Members, name) }, func() string {
-		return fmt.Sprintf("a new node counts %q, and not %s", next.Standing().Members, name)
+	eventually(t, func() bool { return slices.Contains(next.Status().Members, name) }, func() string {
+		return fmt.Sprintf("a new node counts %q, and not %s", next.Status().Members, name)
 	})
 	// Whoever is asked can do it.
 	left, err := next.Remove(t.Context(), name)

@@ -17,9 +17,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Node is one daemon of a cluster. It is a control plane's broker: what is
-// published on it goes out on all nodes. Its methods may be called at the same
-// time.
+// Node is a node of a cluster. What is published on it is delivered by all nodes.
+// Its methods are safe for concurrent use.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
@@ -275,32 +274,3 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 func (n *Node) largestEntry() int {
 	return int(n.conn.MaxPayload()) - entryOverhead
 }
-
-// Users lists users, as broker.Broker does.
-func (n *Node) Users(prefix, after string, limit int) []broker.User {
-	return n.broker.Users(prefix, after, limit)
-}
-
-// Topics lists topics, as broker.Broker does.
-func (n *Node) Topics(prefix, after string, limit int) []broker.Topic {
-	return n.broker.Topics(prefix, after, limit)
-}
-
-// Stats are this node's figures.
-func (n *Node) Stats() broker.Stats { return n.broker.Stats() }
-
-// Latency is how long events took on this node, as broker.Broker has it.
-func (n *Node) Latency() broker.Histogram { return n.broker.Latency() }
-
-// Disconnect ends a user's streams, as broker.Broker does.
-func (n *Node) Disconnect(user string, stayAway time.Duration) (int, error) {
-	return n.broker.Disconnect(user, stayAway)
-}
-
-// Tap follows events out of this node's log, as broker.Broker does.
-func (n *Node) Tap(of broker.Audience, lastEventID string) (*broker.Tap, error) {
-	return n.broker.Tap(of, lastEventID)
-}
-
-// Watch begins a watch, as broker.Broker does.
-func (n *Node) Watch() (*broker.Watch, error) { return n.broker.Watch() }

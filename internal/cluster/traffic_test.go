@@ -106,7 +106,7 @@ func (tr *traffic) leader() int {
 	tr.mu.Unlock()
 	leader := -1
 	eventually(tr.t, func() bool {
-		leader = slices.IndexFunc(members, func(m *member) bool { return m.Standing().Leader })
+		leader = slices.IndexFunc(members, func(m *member) bool { return m.Status().Leader })
 		return leader >= 0
 	}, func() string { return "no node leads" })
 	return leader

@@ -16,6 +16,7 @@ import (
 	presencev1 "github.com/peald/peald/gen/peal/presence/v1"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/node"
 )
 
 const (
@@ -47,8 +48,11 @@ type Config struct {
 	Node string
 	// Broker holds this daemon's streams.
 	Broker *broker.Broker
-	// Standing says how this daemon is.
-	Standing func() Standing
+	// Version is the version of this daemon, and StartedAt the time when it started.
+	Version   string
+	StartedAt time.Time
+	// Status returns the current status of this node.
+	Status func() node.Status
 	// Logger gets what an operator should know; nothing where nil.
 	Logger *slog.Logger
 }
@@ -84,14 +88,14 @@ type Directory struct {
 	replaced  map[uint64]time.Time // when another daemon of its name took an incarnation's place
 
 	mu     sync.RWMutex
-	nodes  map[uint64]*node  // the others, by incarnation
-	twins  map[string]*twins // by name
-	change chan struct{}     // closed and made anew when a node comes, is lost or leaves
+	nodes  map[uint64]*remoteNode // the others, by incarnation
+	twins  map[string]*twins      // by name
+	change chan struct{}          // closed and made anew when a node comes, is lost or leaves
 }
 
-// node is what is known of another daemon. It is written by Run, under
+// remoteNode is what is known of another daemon. It is written by Run, under
 // Directory.mu but for what only Run reads.
-type node struct {
+type remoteNode struct {
 	name        string
 	incarnation uint64
 	standing    *pealv1.Node
@@ -113,7 +117,7 @@ func New(cfg Config) *Directory {
 		log:         cfg.Logger,
 		incarnation: rand.Uint64(),
 		changes:     cfg.Broker.Changes(),
-		nodes:       make(map[uint64]*node),
+		nodes:       make(map[uint64]*remoteNode),
 		twins:       make(map[string]*twins),
 		replaced:    make(map[uint64]time.Time),
 		change:      make(chan struct{}),
@@ -253,8 +257,8 @@ func (d *Directory) hearOf(a *presencev1.Announcement, now time.Time) {
 }
 
 // welcome takes in a daemon that was not known.
-func (d *Directory) welcome(a *presencev1.Announcement, now time.Time) *node {
-	n := &node{name: a.GetNode(), incarnation: a.GetIncarnation(), heard: now, next: a.GetNumber(), stale: true}
+func (d *Directory) welcome(a *presencev1.Announcement, now time.Time) *remoteNode {
+	n := &remoteNode{name: a.GetNode(), incarnation: a.GetIncarnation(), heard: now, next: a.GetNumber(), stale: true}
 	for _, other := range d.nodes {
 		if other.name == n.name {
 			d.forget(other) // it was started anew
@@ -276,7 +280,7 @@ func (d *Directory) welcome(a *presencev1.Announcement, now time.Time) *node {
 	return n
 }
 
-func (d *Directory) forget(n *node) {
+func (d *Directory) forget(n *remoteNode) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.nodes, n.incarnation)
@@ -301,7 +305,7 @@ func (d *Directory) look(now time.Time) {
 	for _, n := range d.nodes {
 		silent := now.Sub(n.heard)
 		switch {
-		case silent > forgottenAfter, n.lost && removed(n.name, d.cfg.Standing().Members):
+		case silent > forgottenAfter, n.lost && removed(n.name, d.cfg.Status().Members):
 			d.forget(n)
 		case silent > lostAfter && !n.lost:
 			d.log.Warn("a node is lost", "node", n.name, "silent", silent.Round(time.Millisecond).String())

@@ -16,6 +16,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/node"
 	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/presence"
 )
@@ -57,8 +58,8 @@ type member struct {
 	broken  atomic.Bool              // its replica of the log
 }
 
-func (m *member) standing() presence.Standing {
-	is := presence.Standing{Serving: true, Version: "of tests"}
+func (m *member) status() node.Status {
+	is := node.Status{Serving: true}
 	if counted := m.counted.Load(); counted != nil {
 		is.Members = *counted
 	}
@@ -87,8 +88,8 @@ func joinLogging(tb testing.TB, s *server.Server, name string, answers presence.
 	})}
 	m.Directory = presence.New(presence.Config{
 		Conn: conn, Cluster: "test", Node: name, Broker: m.broker,
-		Standing: m.standing,
-		Logger:   log,
+		Version: "of tests", Status: m.status,
+		Logger: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -9,37 +9,15 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/node"
 )
-
-// Standing is how a daemon is.
-type Standing struct {
-	// Serving says whether it takes streams, and Reason why not.
-	Serving bool
-	Reason  string
-	// Version is its own, and StartedAt when it started.
-	Version   string
-	StartedAt time.Time
-	// Broken is what is wrong with its replica of the cluster's log; empty if
-	// nothing is, or it holds none.
-	Broken string
-	// Leader and Replica say what it is to the cluster's log, and Quorum
-	// whether it knows of a leader that enough replicas follow.
-	Leader, Replica, Quorum bool
-	// AppliedEntry is the last entry of the log that it has taken in,
-	// LagEntries how many it has yet to take in, and GapFills how often it had
-	// to ask for what did not come by itself.
-	AppliedEntry, LagEntries, GapFills int64
-	// Members are the names of all daemons that the cluster counts, lost ones
-	// among them, in order; none where it counts none.
-	Members []string
-}
 
 // Nodes are all daemons of the cluster, this one, lost ones and members that
 // are not there among them, in order of name.
 func (d *Directory) Nodes() []*pealv1.Node {
 	now := time.Now()
-	standing := d.cfg.Standing()
-	own := d.describe(standing)
+	status := d.cfg.Status()
+	own := d.describe(status)
 	own.Answering, own.LastHeard = true, timestamppb.New(now)
 	nodes := []*pealv1.Node{own}
 	d.mu.RLock()
@@ -58,7 +36,7 @@ func (d *Directory) Nodes() []*pealv1.Node {
 		nodes = append(nodes, is)
 	}
 	d.mu.RUnlock()
-	for _, name := range standing.Members {
+	for _, name := range status.Members {
 		if !slices.ContainsFunc(nodes, func(n *pealv1.Node) bool { return n.GetName() == name }) {
 			nodes = append(nodes, &pealv1.Node{
 				Name: name, State: pealv1.NodeState_NODE_STATE_ABSENT,
@@ -71,17 +49,17 @@ func (d *Directory) Nodes() []*pealv1.Node {
 }
 
 // standing is how this daemon is.
-func (d *Directory) standing() *pealv1.Node { return d.describe(d.cfg.Standing()) }
+func (d *Directory) standing() *pealv1.Node { return d.describe(d.cfg.Status()) }
 
 // describe is how this daemon is, as others are told.
-func (d *Directory) describe(is Standing) *pealv1.Node {
+func (d *Directory) describe(is node.Status) *pealv1.Node {
 	tally := d.cfg.Broker.Tally()
 	n := &pealv1.Node{
 		Name: d.cfg.Node, State: pealv1.NodeState_NODE_STATE_NOT_SERVING, Reason: is.Reason,
-		Version: is.Version, StartedAt: timestamppb.New(is.StartedAt),
+		Version: d.cfg.Version, StartedAt: timestamppb.New(d.cfg.StartedAt),
 		Connections: int32(tally.Streams), Users: int32(tally.Users),
 		Leader: is.Leader, Replica: is.Replica, Quorum: is.Quorum,
-		AppliedEntry: is.AppliedEntry, LagEntries: is.LagEntries, GapFills: is.GapFills,
+		AppliedEntry: int64(is.Applied), LagEntries: int64(is.Lag), GapFills: is.GapFills,
 	}
 	switch {
 	case d.draining.Load():

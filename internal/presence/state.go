@@ -19,13 +19,13 @@ type pull struct {
 }
 
 // beginPull asks for the first page.
-func (d *Directory) beginPull(n *node, now time.Time) {
+func (d *Directory) beginPull(n *remoteNode, now time.Time) {
 	d.figures.pulls.Inc()
 	n.pull = &pull{after: &presencev1.Place{Part: presencev1.Place_PART_USERS}}
 	d.askPage(n, now)
 }
 
-func (d *Directory) askPage(n *node, now time.Time) {
+func (d *Directory) askPage(n *remoteNode, now time.Time) {
 	n.pull.asked = now
 	data, err := proto.Marshal(&presencev1.StateRequest{After: n.pull.after})
 	if err == nil {
