@@ -10,35 +10,38 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// Cluster is what the control plane needs of the other daemons of a cluster.
-// Its methods may be called at the same time.
+// Cluster provides access to the other nodes of a cluster. Its methods must be
+// safe for concurrent use.
 type Cluster interface {
-	// Name is what the cluster knows this daemon by.
+	// Name returns the name of this node.
 	Name() string
-	// Nodes are all daemons, this one among them, in order of name.
+	// Nodes returns all nodes in order of name, including this one.
 	Nodes() []*pealv1.Node
-	// Ask has all others answer a call, by [Service.Answer], and hands their
-	// responses to hear one at a time. It returns who has not answered in time.
-	Ask(ctx context.Context, method string, request []byte, hear func(node string, response []byte)) (missing []string)
-	// Follow has all others go on answering a call, by [Service.Tell], until
-	// ctx ends, and those that come later too. Begun is called first, with the
-	// names of those who are there.
-	Follow(ctx context.Context, method string, request []byte, hearing Hearing, begun func(nodes []string))
+	// Query calls [Service.HandleQuery] on all other nodes, and passes their
+	// responses to receive, one at a time. It returns the names of the nodes
+	// that haven't responded in time.
+	Query(ctx context.Context, method string, request []byte, receive func(node string, response []byte)) (missing []string)
+	// Watch runs [Service.HandleWatch] on all other nodes, including those that
+	// join later, until ctx is done. It calls started first, with the names of
+	// the nodes that are reachable.
+	Watch(ctx context.Context, method string, request []byte, receiver Receiver, started func(nodes []string))
 }
 
-// Hearing hears what others tell. Its methods are called one at a time.
-type Hearing = interface {
-	// Hear is called with the next responses of a daemon.
-	Hear(node string, responses [][]byte)
-	// Again is called when a daemon is about to tell from the beginning.
-	Again(node string)
-	// Gone is called when a daemon tells no more.
-	Gone(node string)
+// Receiver receives the responses of a watch. Its methods are called one at a
+// time.
+type Receiver = interface {
+	// Receive is called with the next responses of a node, in order.
+	Receive(node string, responses [][]byte)
+	// Restart is called when responses of a node were lost, and the node is
+	// about to start over.
+	Restart(node string)
+	// End is called when a node will send no more responses.
+	End(node string)
 }
 
-// Answer answers a call for another daemon of the cluster, from what this one
-// holds alone.
-func (s *Service) Answer(_ context.Context, method string, request []byte) ([]byte, error) {
+// HandleQuery handles a call of another node of the cluster. The response covers
+// this node only.
+func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
 	case pealv1.ControlService_ListUsers_FullMethodName:
 		return answerTo(request, s.ownUsers)
@@ -52,9 +55,9 @@ func (s *Service) Answer(_ context.Context, method string, request []byte) ([]by
 	return nil, fmt.Errorf("%q is no call that is answered for others", method)
 }
 
-// Tell goes on answering a call for another daemon of the cluster, from what
-// this one holds alone.
-func (s *Service) Tell(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
+// HandleWatch handles a call of another node of the cluster that keeps responding.
+// The responses cover this node only.
+func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
 	if method != pealv1.ControlService_WatchConnections_FullMethodName {
 		return fmt.Errorf("%q is no call that is answered for others", method)
 	}
@@ -100,7 +103,7 @@ func askOthers[Resp any, Response encodable[Resp]](ctx context.Context, s *Servi
 		return nil, fmt.Errorf("encoding a request: %w", err)
 	}
 	var unread []string
-	missing = s.cluster.Ask(ctx, method, request, func(node string, response []byte) {
+	missing = s.cluster.Query(ctx, method, request, func(node string, response []byte) {
 		resp := Response(new(Resp))
 		if err := proto.Unmarshal(response, resp); err != nil {
 			s.log.Warn("a node's answer can't be read", "node", node, "method", method, "error", err)

@@ -57,7 +57,7 @@ type Config struct {
 	Drain func()
 
 	// Cluster are the other daemons, where there is a cluster; it then has to
-	// have calls answered by Answer and Tell.
+	// pass the calls of other nodes to HandleQuery and HandleWatch.
 	Cluster Cluster
 
 	// Membership takes nodes out of the cluster. Where it is nil, there is no

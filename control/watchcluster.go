@@ -42,7 +42,7 @@ func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConne
 		})
 	})
 	running.Go(func() {
-		s.cluster.Follow(ctx, pealv1.ControlService_WatchConnections_FullMethodName, nil, heard,
+		s.cluster.Watch(ctx, pealv1.ControlService_WatchConnections_FullMethodName, nil, heard,
 			func(nodes []string) { _ = heard.put(tidings{begun: append(nodes, own)}) })
 	})
 	late := time.NewTimer(presentFor)
@@ -73,9 +73,9 @@ type tidings struct {
 	begun       []string // the daemons that were there at the beginning
 }
 
-// watchHearing hands on what it hears to the call's goroutine. It is a Hearing.
+// watchHearing hands on what it hears to the call's goroutine. It is a Receiver.
 type watchHearing struct {
-	ctx     context.Context //nolint:containedctx // the call's, which a Hearing is part of
+	ctx     context.Context //nolint:containedctx // the call's, which a Receiver is part of
 	tidings chan tidings
 }
 
@@ -88,7 +88,7 @@ func (h *watchHearing) put(t tidings) error {
 	}
 }
 
-func (h *watchHearing) Hear(node string, responses [][]byte) {
+func (h *watchHearing) Receive(node string, responses [][]byte) {
 	t := tidings{node: node}
 	for _, response := range responses {
 		told := new(pealv1.WatchConnectionsResponse)
@@ -99,9 +99,9 @@ func (h *watchHearing) Hear(node string, responses [][]byte) {
 	_ = h.put(t) // or the call has ended
 }
 
-func (h *watchHearing) Again(node string) { _ = h.put(tidings{node: node, again: true}) }
+func (h *watchHearing) Restart(node string) { _ = h.put(tidings{node: node, again: true}) }
 
-func (h *watchHearing) Gone(node string) { _ = h.put(tidings{node: node, gone: true}) }
+func (h *watchHearing) End(node string) { _ = h.put(tidings{node: node, gone: true}) }
 
 // clusterWatch merges what daemons tell: the counts that it tells are of the
 // streams on all of them. It belongs to the call's goroutine.

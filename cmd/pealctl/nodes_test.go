@@ -25,7 +25,7 @@ func TestNodes(t *testing.T) {
 				AppliedEntry: 88, LagEntries: 2, GapFills: 3,
 			},
 			{
-				Name: "b", State: pealv1.NodeState_NODE_STATE_LOST, Reason: "it is not heard of", Version: "v1", Replica: true,
+				Name: "b", State: pealv1.NodeState_NODE_STATE_LOST, Reason: "no announcement for 5s", Version: "v1", Replica: true,
 				StartedAt: timestamppb.New(now.Add(-time.Minute)), LastHeard: timestamppb.New(now.Add(-time.Minute)),
 			},
 			{Name: "c", State: pealv1.NodeState_NODE_STATE_ABSENT, Reason: "it is not there"},
@@ -41,7 +41,7 @@ func TestNodes(t *testing.T) {
 		"a* serving 7 5 v1 1h0m0s leader yes 88 2 3 0s ago",
 		"b lost 0 0 v1 1m0s replica no 0 0 0 1m0s ago",
 		"c absent - - - - - - - - - -",
-		"b: it is not heard of",
+		"b: no announcement for 5s",
 		"c: it is not there",
 	}
 	if r.status != 0 || strings.Join(rows, "\n") != strings.Join(want, "\n") {

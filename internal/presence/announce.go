@@ -11,48 +11,50 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// namesTogether is how many names are told in one message. They are of at most
-// 255 bytes, and NATS takes messages of 1 MiB by default.
-const namesTogether = 2000
+// namesPerMessage is the maximum number of names in a message. A name has at most
+// 255 bytes, and NATS accepts messages of 1 MiB by default.
+const namesPerMessage = 2000
 
-// announce tells others what has changed, and from time to time that the daemon
-// is there.
+// announce announces what has changed, and at least once per announceInterval that
+// this node is running.
 func (d *Directory) announce(now time.Time) {
-	users, topics, bars, complete := d.changes.Take()
+	users, topics, bans, complete := d.changes.Take()
 	if !complete {
-		d.number++ // that one misses, who then asks for all
+		d.number++ // other nodes miss this number, and request the full state
 	}
-	due := now.Sub(d.announced) >= announceEvery
-	standing := d.standing()
-	if !due && d.said != nil && standing.GetState() == d.said.GetState() {
-		standing = nil
-		if len(users)+len(topics)+len(bars) == 0 && complete {
+	due := now.Sub(d.announced) >= announceInterval
+	status := d.status()
+	if !due && d.lastStatus != nil && status.GetState() == d.lastStatus.GetState() {
+		status = nil
+		if len(users)+len(topics)+len(bans) == 0 && complete {
 			return
 		}
 	}
+
 	for {
-		a := &presencev1.Announcement{Standing: standing, Changed: new(presencev1.Counts)}
-		room := namesTogether
-		users = some(users, &room, func(u broker.User) { a.Changed.Users = append(a.Changed.Users, countOf(u.ID, u.Connections)) })
-		topics = some(topics, &room, func(t broker.Topic) { a.Changed.Topics = append(a.Changed.Topics, countOf(t.Name, t.Subscribers)) })
-		bars = some(bars, &room, func(bar broker.Bar) { a.Changed.Bars = append(a.Changed.Bars, toldBar(bar, now)) })
+		a := &presencev1.Announcement{Standing: status, Changed: new(presencev1.Counts)}
+		names := namesPerMessage
+		users = take(users, &names, func(u broker.User) { a.Changed.Users = append(a.Changed.Users, countOf(u.ID, u.Connections)) })
+		topics = take(topics, &names, func(t broker.Topic) { a.Changed.Topics = append(a.Changed.Topics, countOf(t.Name, t.Subscribers)) })
+		bans = take(bans, &names, func(b broker.Bar) { a.Changed.Bars = append(a.Changed.Bars, encodeBan(b, now)) })
 		d.publish(a)
-		if standing != nil {
-			d.said, d.announced, standing = standing, now, nil
+		if status != nil {
+			d.lastStatus, d.announced, status = status, now, nil
 		}
-		if len(users)+len(topics)+len(bars) == 0 {
+		if len(users)+len(topics)+len(bans) == 0 {
 			return
 		}
 	}
 }
 
-// some hands as many of rows to tell as there is room for, and returns the rest.
-func some[R any](rows []R, room *int, tell func(R)) []R {
-	n := min(len(rows), *room)
+// take passes up to *limit of rows to add, subtracts their number from *limit, and
+// returns the rest.
+func take[R any](rows []R, limit *int, add func(R)) []R {
+	n := min(len(rows), *limit)
 	for _, row := range rows[:n] {
-		tell(row)
+		add(row)
 	}
-	*room -= n
+	*limit -= n
 	return rows[n:]
 }
 
@@ -60,12 +62,12 @@ func countOf(name string, streams int) *presencev1.Count {
 	return &presencev1.Count{Name: name, Streams: uint32(streams)}
 }
 
-func toldBar(bar broker.Bar, now time.Time) *presencev1.Bar {
-	return &presencev1.Bar{User: bar.User, Ago: durationpb.New(now.Sub(bar.Set)), Remaining: durationpb.New(bar.Until.Sub(now))}
+func encodeBan(b broker.Bar, now time.Time) *presencev1.Bar {
+	return &presencev1.Bar{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
 }
 
-// publish sends the next announcement. One that can't be sent is one that
-// others miss.
+// publish sends the next announcement. If that fails, other nodes find that they
+// miss its number.
 func (d *Directory) publish(a *presencev1.Announcement) {
 	d.number++
 	tally := d.cfg.Broker.Tally()
@@ -74,27 +76,28 @@ func (d *Directory) publish(a *presencev1.Announcement) {
 	a.Hello = d.hello
 	if d.send(d.subject("announce"), a) {
 		d.hello = false
-		d.figures.told.Inc()
+		d.metrics.sent.Inc()
 	}
 }
 
-func (d *Directory) send(subject string, m proto.Message) bool {
+// send publishes m, and reports whether it could.
+func (d *Directory) send(subject string, m proto.Message) (ok bool) {
 	data, err := proto.Marshal(m)
 	if err == nil {
 		err = d.cfg.Conn.Publish(subject, data)
 	}
 	if err != nil {
-		d.log.Debug("other nodes can't be told", "error", err)
+		d.log.Debug("cannot send to other nodes", "error", err)
 		return false
 	}
-	d.figures.toldBytes.Add(float64(len(data)))
+	d.metrics.sentBytes.Add(float64(len(data)))
 	return true
 }
 
-// leave tells others that the daemon ends.
+// leave announces that this node leaves the cluster.
 func (d *Directory) leave() {
 	d.publish(&presencev1.Announcement{Leaving: true, Standing: &pealv1.Node{}})
-	if err := d.cfg.Conn.FlushTimeout(announceEvery); err != nil {
-		d.log.Debug("other nodes may not know that this one leaves", "error", err)
+	if err := d.cfg.Conn.FlushTimeout(announceInterval); err != nil {
+		d.log.Debug("cannot announce that the node leaves", "error", err)
 	}
 }

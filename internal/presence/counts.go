@@ -7,24 +7,24 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// counts are the streams that a daemon has announced.
+// counts holds the stream counts that a node has announced.
 type counts struct {
 	streams, anonymous int
 	users, topics      map[string]uint32
-	patterns           *gsl.GenericSublist[string] // those of topics that are
+	patterns           *gsl.GenericSublist[string] // the topics that are patterns
 }
 
 func newCounts() *counts {
 	return &counts{users: make(map[string]uint32), topics: make(map[string]uint32), patterns: gsl.NewSublist[string]()}
 }
 
-// apply takes in an announcement.
+// apply applies an announcement.
 func (c *counts) apply(a *presencev1.Announcement) {
 	c.streams, c.anonymous = int(a.GetStreams()), int(a.GetAnonymous())
 	c.add(a.GetChanged())
 }
 
-// add takes in counts that replace those of before.
+// add adds or replaces counts.
 func (c *counts) add(changed *presencev1.Counts) {
 	for _, u := range changed.GetUsers() {
 		if u.GetStreams() == 0 {
@@ -33,6 +33,7 @@ func (c *counts) add(changed *presencev1.Counts) {
 			c.users[u.GetName()] = u.GetStreams()
 		}
 	}
+
 	for _, t := range changed.GetTopics() {
 		_, had := c.topics[t.GetName()]
 		has := t.GetStreams() > 0
@@ -44,8 +45,7 @@ func (c *counts) add(changed *presencev1.Counts) {
 		if had == has || !(broker.Topic{Name: t.GetName()}).IsPattern() {
 			continue
 		}
-		// They are valid, and gsl takes all that are; one that it doesn't
-		// take stands for nothing.
+		// gsl accepts every valid pattern. One that it rejects matches nothing.
 		if has {
 			_ = c.patterns.Insert(t.GetName(), t.GetName())
 		} else {
@@ -54,8 +54,8 @@ func (c *counts) add(changed *presencev1.Counts) {
 	}
 }
 
-// of counts the streams of an audience; one of several patterns that match may
-// be counted for each.
+// of estimates the number of streams of an audience. A stream with several
+// patterns that match may be counted once for each.
 func (c *counts) of(to broker.Audience) int {
 	if user, ok := to.User(); ok {
 		return int(c.users[user])

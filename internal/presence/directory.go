@@ -20,97 +20,100 @@ import (
 )
 
 const (
-	// changesEvery is how soon changes are announced.
-	changesEvery = 250 * time.Millisecond
-	// announceEvery is how often a daemon says that it is there.
-	announceEvery = time.Second
-	// doubtedAfter is how long a daemon's counts are held against users: an
-	// announcement, and one that is late. It is less than the time after
-	// which browsers come back by default, as they do all at once when their
-	// daemon is killed.
-	doubtedAfter = 2 * time.Second
-	// lostAfter is how long a daemon may be silent until it is lost.
+	// changesInterval is the time between announcements of changes.
+	changesInterval = 250 * time.Millisecond
+	// announceInterval is the time between announcements without changes.
+	announceInterval = time.Second
+	// countedFor is how long after its last announcement a node's counts apply
+	// to users' limits: one interval, and a late announcement. It is less than
+	// the default delay after which browsers reconnect, which they all do at
+	// once when their node is killed.
+	countedFor = 2 * time.Second
+	// lostAfter is how long a node may be silent before it is lost.
 	lostAfter = 5 * time.Second
-	// forgottenAfter is how long a lost daemon is said to be missing.
+	// forgottenAfter is how long a node may be silent before it is no longer
+	// listed as lost.
 	forgottenAfter = 10 * time.Minute
-	// buffered is how many messages of others may wait to be heard. Those
-	// beyond are dropped, and made up for by asking.
-	buffered = 4096
+	// inboxSize is the number of messages from other nodes that may be queued.
+	// Further ones are dropped, and the node requests the state again.
+	inboxSize = 4096
 )
 
-// Config says what a directory is of.
+// Config configures a [Directory].
 type Config struct {
-	// Conn is the connection to the cluster, and remains the caller's.
+	// Conn is the connection to the cluster. The caller closes it.
 	Conn *nats.Conn
-	// Cluster is the cluster's name, with which its subjects begin.
+	// Cluster is the name of the cluster, and the prefix of its subjects.
 	Cluster string
-	// Node is this daemon's name.
+	// Node is the name of this node.
 	Node string
-	// Broker holds this daemon's streams.
+	// Broker holds the streams of this node.
 	Broker *broker.Broker
-	// Version is the version of this daemon, and StartedAt the time when it started.
+	// Version is the version of this daemon, and StartedAt the time when it
+	// started.
 	Version   string
 	StartedAt time.Time
 	// Status returns the current status of this node.
 	Status func() node.Status
-	// Logger gets what an operator should know; nothing where nil.
+	// Logger receives messages for the operator. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 
-// Answerer answers calls of other daemons, from what its own daemon holds. Its
-// methods are called at the same time.
-type Answerer interface {
-	// Answer answers a call once.
-	Answer(ctx context.Context, method string, request []byte) (response []byte, err error)
-	// Tell goes on answering until ctx ends, send fails, or there is no more.
-	Tell(ctx context.Context, method string, request []byte, send func(response []byte) error) error
+// Handler handles the calls of other nodes, and responds with what its own node
+// holds. Its methods must be safe for concurrent use.
+type Handler interface {
+	// HandleQuery handles a call with one response.
+	HandleQuery(ctx context.Context, method string, request []byte) (response []byte, err error)
+	// HandleWatch handles a call that keeps responding. It returns when ctx is
+	// done, send fails, or there are no more responses.
+	HandleWatch(ctx context.Context, method string, request []byte, send func(response []byte) error) error
 }
 
-// Directory is what a daemon knows of the others. Its methods may be called at
-// the same time.
+// Directory is a node's directory of the other nodes. Its methods are safe for
+// concurrent use.
 type Directory struct {
 	cfg         Config
 	log         *slog.Logger
 	incarnation uint64
 	changes     *broker.Changes
-	figures     figures
+	metrics     metrics
 	draining    atomic.Bool
 
-	// What follows belongs to Run.
+	// Owned by Run.
 
-	number    uint64 // of the last announcement
-	announced time.Time
-	looked    time.Time
-	hello     bool         // others are to say that they are there
-	said      *pealv1.Node // the standing that was announced last
-	in        chan *nats.Msg
-	pages     string               // where pages are sent to
-	replaced  map[uint64]time.Time // when another daemon of its name took an incarnation's place
+	number     uint64 // of the last announcement
+	announced  time.Time
+	checked    time.Time
+	hello      bool         // ask other nodes to announce themselves
+	lastStatus *pealv1.Node // the status that was announced last
+	inbox      chan *nats.Msg
+	pageInbox  string               // the subject of requested pages
+	replaced   map[uint64]time.Time // when a node of the same name replaced an incarnation
 
-	mu     sync.RWMutex
-	nodes  map[uint64]*remoteNode // the others, by incarnation
-	twins  map[string]*twins      // by name
-	change chan struct{}          // closed and made anew when a node comes, is lost or leaves
+	mu         sync.RWMutex
+	nodes      map[uint64]*remoteNode // by incarnation
+	duplicates map[string]*duplicates // by name
+	change     chan struct{}          // closed and replaced when a node joins, is lost or leaves
 }
 
-// remoteNode is what is known of another daemon. It is written by Run, under
-// Directory.mu but for what only Run reads.
+// remoteNode is another node. Run writes it, and holds Directory.mu for the fields
+// that others read.
 type remoteNode struct {
 	name        string
 	incarnation uint64
-	standing    *pealv1.Node
-	heard       time.Time
+	status      *pealv1.Node
+	seen        time.Time // when its last announcement arrived
 	lost        bool
 	counts      *counts // nil until they are known
 
-	// What follows is read by Run alone.
+	// Read by Run only.
 
-	next  uint64 // the number of the announcement that comes next
-	stale bool   // one was missed, or none has been heard
-	pull  *pull  // under way
+	next  uint64 // the number of the next announcement
+	stale bool   // an announcement was missed, or none has arrived yet
+	pull  *pull  // in progress; nil for none
 }
 
-// New returns a directory that knows of nobody until it runs.
+// New returns a directory. It is empty until Run is called.
 func New(cfg Config) *Directory {
 	d := &Directory{
 		cfg:         cfg,
@@ -118,7 +121,7 @@ func New(cfg Config) *Directory {
 		incarnation: rand.Uint64(),
 		changes:     cfg.Broker.Changes(),
 		nodes:       make(map[uint64]*remoteNode),
-		twins:       make(map[string]*twins),
+		duplicates:  make(map[string]*duplicates),
 		replaced:    make(map[uint64]time.Time),
 		change:      make(chan struct{}),
 		hello:       true,
@@ -126,50 +129,51 @@ func New(cfg Config) *Directory {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	d.figures = newFigures()
+	d.metrics = newMetrics()
 	return d
 }
 
-// Name is this daemon's.
+// Name returns the name of this node.
 func (d *Directory) Name() string { return d.cfg.Node }
 
-// SetDraining has others know that this daemon's streams are being ended.
+// SetDraining sets whether this node announces that it is draining.
 func (d *Directory) SetDraining(draining bool) { d.draining.Store(draining) }
 
-// subject is where a daemon of the cluster is spoken to: all of them, or the
-// one of an incarnation.
-func (d *Directory) subject(what string) string { return d.cfg.Cluster + "." + what }
+// subject returns the subject of messages of a kind to all nodes of the cluster.
+func (d *Directory) subject(kind string) string { return d.cfg.Cluster + "." + kind }
 
-func (d *Directory) subjectOf(what string, incarnation uint64) string {
-	return fmt.Sprintf("%s.%s.%016x", d.cfg.Cluster, what, incarnation)
+// subjectOf returns the subject of messages of a kind to one node.
+func (d *Directory) subjectOf(kind string, incarnation uint64) string {
+	return fmt.Sprintf("%s.%s.%016x", d.cfg.Cluster, kind, incarnation)
 }
 
-// Run tells others of this daemon, hears of them, and has calls answered, until
-// ctx ends. Then it says that the daemon leaves.
-func (d *Directory) Run(ctx context.Context, answers Answerer) error {
+// Run announces this node, tracks the others, and passes their calls to handler,
+// until ctx is done. Then it announces that this node leaves.
+func (d *Directory) Run(ctx context.Context, handler Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
 
-	d.in = make(chan *nats.Msg, buffered)
-	d.pages = d.cfg.Conn.NewInbox()
+	d.inbox = make(chan *nats.Msg, inboxSize)
+	d.pageInbox = d.cfg.Conn.NewInbox()
 	for _, subject := range []string{
-		d.subject("announce"), d.subjectOf("state", d.incarnation), d.pages,
+		d.subject("announce"), d.subjectOf("state", d.incarnation), d.pageInbox,
 	} {
-		sub, err := d.cfg.Conn.ChanSubscribe(subject, d.in)
+		sub, err := d.cfg.Conn.ChanSubscribe(subject, d.inbox)
 		if err != nil {
-			return fmt.Errorf("listening to other nodes: %w", err)
+			return fmt.Errorf("subscribing to cluster subjects: %w", err)
 		}
 		defer func() { _ = sub.Unsubscribe() }()
 	}
-	asked := newAnswering(d, answers)
-	if err := asked.listen(); err != nil {
+
+	r := newResponder(d, handler)
+	if err := r.subscribe(); err != nil {
 		return err
 	}
-	running.Go(func() { asked.run(ctx) })
+	running.Go(func() { r.run(ctx) })
 
-	tick := time.NewTicker(changesEvery)
+	tick := time.NewTicker(changesInterval)
 	defer tick.Stop()
 	d.announce(time.Now())
 	for {
@@ -179,27 +183,28 @@ func (d *Directory) Run(ctx context.Context, answers Answerer) error {
 			return nil
 		case now := <-tick.C:
 			d.announce(now)
-			d.look(now)
-		case msg := <-d.in:
-			d.hear(msg, time.Now())
+			d.checkNodes(now)
+		case msg := <-d.inbox:
+			d.receive(msg, time.Now())
 		}
 	}
 }
 
-// hear takes in what another daemon, or this one, has sent.
-func (d *Directory) hear(msg *nats.Msg, now time.Time) {
-	d.figures.heardBytes.Add(float64(len(msg.Data)))
+// receive handles a message from another node, or from this one.
+func (d *Directory) receive(msg *nats.Msg, now time.Time) {
+	d.metrics.receivedBytes.Add(float64(len(msg.Data)))
+
 	var err error
 	switch msg.Subject {
 	case d.subject("announce"):
 		a := new(presencev1.Announcement)
 		if err = proto.Unmarshal(msg.Data, a); err == nil && a.GetIncarnation() != d.incarnation {
-			d.hearOf(a, now)
+			d.receiveAnnouncement(a, now)
 		}
-	case d.pages:
+	case d.pageInbox:
 		page := new(presencev1.StatePage)
 		if err = proto.Unmarshal(msg.Data, page); err == nil {
-			d.turnPage(page, now)
+			d.receivePage(page, now)
 		}
 	default:
 		request := new(presencev1.StateRequest)
@@ -207,42 +212,43 @@ func (d *Directory) hear(msg *nats.Msg, now time.Time) {
 			d.sendPage(msg.Reply, request.GetAfter())
 		}
 	}
+
 	if err != nil {
-		d.log.Warn("something else is published where nodes speak to each other", "subject", msg.Subject, "error", err)
+		d.log.Warn("malformed message on cluster subject", "subject", msg.Subject, "error", err)
 	}
 }
 
-// hearOf takes in an announcement.
-func (d *Directory) hearOf(a *presencev1.Announcement, now time.Time) {
-	d.figures.heard.Inc()
+func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Time) {
+	d.metrics.received.Inc()
 	n := d.nodes[a.GetIncarnation()]
 	if a.GetLeaving() {
 		if n != nil {
-			d.forget(n)
-			d.log.Info("a node has left the cluster", "node", n.name)
+			d.removeNode(n)
+			d.log.Info("node left the cluster", "node", n.name)
 		}
 		return
 	}
 	if n == nil {
-		n = d.welcome(a, now)
+		n = d.addNode(a, now)
 	}
 	if a.GetHello() {
-		// Whoever is new gets to know of this daemon at once.
-		d.announced = time.Time{}
+		d.announced = time.Time{} // announce this node at once
 	}
+
 	missed := a.GetNumber() != n.next
 	n.next = a.GetNumber() + 1
 	n.stale = n.stale || missed
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n.heard = now
+	n.seen = now
 	if n.lost {
 		n.lost = false
-		d.log.Info("a node is heard of again", "node", n.name)
-		d.changed()
+		d.log.Info("node is reachable again", "node", n.name)
+		d.notify()
 	}
 	if s := a.GetStanding(); s != nil {
-		n.standing = s
+		n.status = s
 	}
 	if n.counts != nil {
 		n.counts.apply(a)
@@ -250,113 +256,115 @@ func (d *Directory) hearOf(a *presencev1.Announcement, now time.Time) {
 	if n.pull != nil && n.pull.counts != nil {
 		n.pull.counts.apply(a)
 		if missed {
-			n.pull = nil // what it has read may be older than what was missed
+			n.pull = nil // its pages may be older than the missed announcement
 		}
 	}
-	d.adopt(a.GetChanged().GetBars(), now)
+	d.adoptBans(a.GetChanged().GetBars(), now)
 }
 
-// welcome takes in a daemon that was not known.
-func (d *Directory) welcome(a *presencev1.Announcement, now time.Time) *remoteNode {
-	n := &remoteNode{name: a.GetNode(), incarnation: a.GetIncarnation(), heard: now, next: a.GetNumber(), stale: true}
+// addNode adds a node that was unknown.
+func (d *Directory) addNode(a *presencev1.Announcement, now time.Time) *remoteNode {
+	n := &remoteNode{name: a.GetNode(), incarnation: a.GetIncarnation(), seen: now, next: a.GetNumber(), stale: true}
 	for _, other := range d.nodes {
 		if other.name == n.name {
-			d.forget(other) // it was started anew
+			d.removeNode(other) // the node was restarted
 			d.replaced[other.incarnation] = now
 		}
 	}
 	_, again := d.replaced[n.incarnation]
 	delete(d.replaced, n.incarnation)
+
 	d.mu.Lock()
 	d.nodes[n.incarnation] = n
-	d.changed()
+	d.notify()
 	d.mu.Unlock()
 
 	if again {
-		d.cameBack(n.name, now)
+		d.noteDuplicate(n.name, now)
 		return n
 	}
-	d.log.Info("a node has joined the cluster", "node", n.name)
+	d.log.Info("node joined the cluster", "node", n.name)
 	return n
 }
 
-func (d *Directory) forget(n *remoteNode) {
+func (d *Directory) removeNode(n *remoteNode) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.nodes, n.incarnation)
-	d.changed()
+	d.notify()
 }
 
-// changed tells those who follow that other daemons are there than before. The
-// caller has d.mu.
-func (d *Directory) changed() {
+// notify wakes the watches, because the set of nodes has changed. The caller must
+// hold d.mu.
+func (d *Directory) notify() {
 	close(d.change)
 	d.change = make(chan struct{})
 }
 
-// look sees who is not heard of any more, and whose counts are to be asked for.
-func (d *Directory) look(now time.Time) {
-	late := d.looked.Add(changesEvery)
-	d.looked = now
+// checkNodes detects lost nodes, and requests missing counts.
+func (d *Directory) checkNodes(now time.Time) {
+	late := d.checked.Add(changesInterval)
+	d.checked = now
 	d.forgetReplaced(now)
-	if now.Sub(late) > announceEvery {
-		return // it was this daemon that stood still, and what others said waits to be heard
+	if now.Sub(late) > announceInterval {
+		return // this process was suspended, and announcements are still queued
 	}
+
 	for _, n := range d.nodes {
-		silent := now.Sub(n.heard)
+		silent := now.Sub(n.seen)
 		switch {
-		case silent > forgottenAfter, n.lost && removed(n.name, d.cfg.Status().Members):
-			d.forget(n)
+		case silent > forgottenAfter, n.lost && isRemoved(n.name, d.cfg.Status().Members):
+			d.removeNode(n)
 		case silent > lostAfter && !n.lost:
-			d.log.Warn("a node is lost", "node", n.name, "silent", silent.Round(time.Millisecond).String())
+			d.log.Warn("node lost", "node", n.name, "silent", silent.Round(time.Millisecond).String())
 			d.mu.Lock()
 			n.lost, n.counts = true, nil
-			d.changed()
+			d.notify()
 			d.mu.Unlock()
 			n.stale, n.pull = true, nil
 		case n.lost:
-		case n.stale && n.pull == nil, n.pull != nil && now.Sub(n.pull.asked) > pageFor:
-			d.beginPull(n, now)
+		case n.stale && n.pull == nil, n.pull != nil && now.Sub(n.pull.requested) > pageTimeout:
+			d.startPull(n, now)
 		}
 	}
 }
 
-// removed says whether a daemon is none of the members that the cluster counts.
-func removed(name string, members []string) bool {
+// isRemoved reports whether the cluster has members, and the node isn't one.
+func isRemoved(name string, members []string) bool {
 	return len(members) > 0 && !slices.Contains(members, name)
 }
 
-// adopt has users stay away from here too.
-func (d *Directory) adopt(bars []*presencev1.Bar, now time.Time) {
-	for _, bar := range bars {
+// adoptBans applies bans of other nodes to this node.
+func (d *Directory) adoptBans(bans []*presencev1.Bar, now time.Time) {
+	for _, ban := range bans {
 		err := d.cfg.Broker.Adopt(broker.Bar{
-			User:  bar.GetUser(),
-			Set:   now.Add(-bar.GetAgo().AsDuration()),
-			Until: now.Add(bar.GetRemaining().AsDuration()),
+			User:  ban.GetUser(),
+			Set:   now.Add(-ban.GetAgo().AsDuration()),
+			Until: now.Add(ban.GetRemaining().AsDuration()),
 		})
 		if err != nil {
-			d.log.Debug("a user can't be kept away", "error", err)
+			d.log.Debug("cannot adopt a ban", "error", err)
 		}
 	}
 }
 
-// Elsewhere is how many streams a user has on other daemons, as these have
-// announced. It leaves out those that may be dead or end their streams, since
-// these come back before that is known.
+// Elsewhere returns the number of streams that a user has on other nodes, as
+// announced. It leaves out nodes that may be dead, or that are closing their
+// streams, since those streams reconnect before the node is known to be lost.
 func (d *Directory) Elsewhere(user string) int {
 	now := time.Now()
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	sum := 0
 	for _, n := range d.nodes {
-		if n.counts != nil && now.Sub(n.heard) < doubtedAfter && n.standing.GetState() == pealv1.NodeState_NODE_STATE_SERVING {
+		if n.counts != nil && now.Sub(n.seen) < countedFor && n.status.GetState() == pealv1.NodeState_NODE_STATE_SERVING {
 			sum += int(n.counts.users[user])
 		}
 	}
 	return sum
 }
 
-// Recipients estimates how many streams of an audience other daemons have.
+// Recipients estimates the number of streams of an audience on other nodes.
 func (d *Directory) Recipients(to broker.Audience) int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -369,18 +377,18 @@ func (d *Directory) Recipients(to broker.Audience) int {
 	return sum
 }
 
-// others are the daemons that are to answer, and the names of those that are
-// lost; and what is closed when there are others.
-func (d *Directory) others() (known map[uint64]string, lost []string, change <-chan struct{}) {
-	known = make(map[uint64]string)
+// remoteNodes returns the names of the reachable nodes by incarnation, the names
+// of the lost nodes, and a channel that is closed when either changes.
+func (d *Directory) remoteNodes() (reachable map[uint64]string, lost []string, change <-chan struct{}) {
+	reachable = make(map[uint64]string)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, n := range d.nodes {
 		if n.lost {
 			lost = append(lost, n.name)
 		} else {
-			known[n.incarnation] = n.name
+			reachable[n.incarnation] = n.name
 		}
 	}
-	return known, lost, d.change
+	return reachable, lost, d.change
 }

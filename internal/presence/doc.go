@@ -1,35 +1,52 @@
-// Package presence is what the daemons of a cluster know of each other's
-// streams, and how one has all of them answer a call.
+// Package presence tracks which streams the other nodes of a cluster hold, and
+// queries those nodes.
 //
-// # What is told
+// # Announcements
 //
-// A daemon announces itself once a second, and a quarter of a second after
-// streams came or went, how many the users and topics have that these belong
-// to. So each knows of all others how many streams a user has there: for that
-// the limit of a user's streams holds for all together, and a message's
-// recipients can be estimated. That costs memory for each user and topic of the
-// cluster, on every daemon.
+// A node announces itself once a second. Within 250 ms after streams were opened
+// or closed, it also announces the new stream counts of the users and topics
+// concerned. So each node knows how many streams a user has on the other nodes:
+// a user's stream limit applies to the whole cluster, and the recipients of a
+// message can be estimated. The price is memory on every node for each user and
+// topic of the cluster.
 //
-// Announcements are numbered. Whoever comes anew, or misses one, asks for all
-// that a daemon holds, a page at a time, while announcements go on. Counts are
-// absolute and all that a daemon sends is sent by one goroutine over one
-// connection, whose order NATS keeps: so of two that contradict each other the
-// one that arrives later is right, and no page has to be of the same moment as
-// another.
+// Announcements are numbered. A node that joins, or that misses an announcement,
+// requests the full state of the sender, one page at a time, while announcements
+// continue. Counts are absolute, and a node sends everything from one goroutine
+// over one connection, whose order NATS preserves. So of two contradicting
+// counts the one that arrives later is right, and pages needn't be consistent
+// with each other.
 //
-// A daemon that has not been heard of for some seconds is lost, and its counts
-// count no more. It is remembered for some minutes as one that is missing, and
-// not longer than the cluster counts it among its members. Members that nothing
-// is known of otherwise are told of as absent.
+// A node that has sent no announcement for 5 s is lost, and its counts are
+// ignored. It is listed as lost for 10 min, or until the cluster removes it from
+// its members. Members of which nothing else is known are listed as absent.
 //
-// # What is asked
+// # Queries
 //
-// Lists, figures and what has to be exact is asked for when it is wanted, of
-// all at once, in the words of the control plane: a question is the name of a
-// call and its request, and an answer is the response of one daemon, which
-// whoever asked merges. Who doesn't answer in time is named.
+// Lists, stats and everything that must be exact is requested on demand, from
+// all nodes at once. A query holds the name of a control plane call and its
+// request. A reply holds the response of one node, and the querying node merges
+// the replies. Nodes that don't reply in time are reported by name.
 //
-// Calls that go on telling, as a watch of connections does, are followed on
-// each daemon, those included that come later. What they tell is numbered too,
-// and acknowledged: a follower that can't keep up, or is gone, is not told more.
+// # Watches
+//
+// A watch is a call that keeps responding, such as WatchConnections. It runs on
+// every other node, including nodes that join later. Each node sends its
+// responses in numbered pieces, and sends the next piece when the watching node
+// has acknowledged the last one. So a slow watcher delays the call on the other
+// nodes instead of filling queues, and a watcher that is gone stops being served
+// after 5 s. A watch that loses a piece starts over on that node.
+//
+// Alternatives that were considered:
+//
+//   - A JetStream consumer also numbers, acknowledges and redelivers. But it needs
+//     a stream for data that is worthless once the watch ends, which would cost a
+//     quorum write per stream that is opened, and more permissions on external
+//     NATS servers.
+//   - The announced counts could be compared over time instead. They lack the
+//     order of a user's streams, the reasons for which streams were closed, and
+//     streams that are open for less than 250 ms.
+//   - A window of several unacknowledged pieces is faster over long round trips.
+//     It needs buffers of that size for each watch on both sides, and more state.
+//     Larger pieces have the same effect.
 package presence

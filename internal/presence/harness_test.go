@@ -23,10 +23,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should come soon.
+// patience is the timeout for conditions that should be met soon.
 const patience = 90 * time.Second
 
-// startNATS starts a NATS server that is reached within the process.
+// startNATS starts a NATS server for connections within this process.
 func startNATS(tb testing.TB) *server.Server {
 	tb.Helper()
 	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
@@ -44,38 +44,38 @@ func startNATS(tb testing.TB) *server.Server {
 	return s
 }
 
-// member is a daemon as far as its presence goes.
+// member is a node with a directory and a broker.
 type member struct {
 	*presence.Directory
 
 	name   string
 	broker *broker.Broker
 	conn   *nats.Conn
-	stop   func() // in good order
-	kill   func() // from one moment to the other
+	stop   func() // shuts the node down
+	kill   func() // breaks its connection
 
-	counted atomic.Pointer[[]string] // the cluster's members
-	broken  atomic.Bool              // its replica of the log
+	members atomic.Pointer[[]string] // of the cluster
+	broken  atomic.Bool              // the node's replica of the event log
 }
 
 func (m *member) status() node.Status {
-	is := node.Status{Serving: true}
-	if counted := m.counted.Load(); counted != nil {
-		is.Members = *counted
+	s := node.Status{Serving: true}
+	if members := m.members.Load(); members != nil {
+		s.Members = *members
 	}
 	if m.broken.Load() {
-		is.Broken = "it holds nothing"
+		s.Broken = "empty"
 	}
-	return is
+	return s
 }
 
-func join(tb testing.TB, s *server.Server, name string, answers presence.Answerer) *member {
+func join(tb testing.TB, s *server.Server, name string, handler presence.Handler) *member {
 	tb.Helper()
-	return joinLogging(tb, s, name, answers, slog.New(slog.NewTextHandler(tb.Output(), nil)).With("on", name))
+	return joinLogging(tb, s, name, handler, slog.New(slog.NewTextHandler(tb.Output(), nil)).With("node", name))
 }
 
-// joinLogging starts a daemon that logs to log.
-func joinLogging(tb testing.TB, s *server.Server, name string, answers presence.Answerer, log *slog.Logger) *member {
+// joinLogging starts a node that logs to log.
+func joinLogging(tb testing.TB, s *server.Server, name string, handler presence.Handler, log *slog.Logger) *member {
 	tb.Helper()
 	conn, err := nats.Connect("", nats.InProcessServer(s), nats.Name(name))
 	if err != nil {
@@ -95,7 +95,7 @@ func joinLogging(tb testing.TB, s *server.Server, name string, answers presence.
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := m.Run(ctx, answers); err != nil {
+		if err := m.Run(ctx, handler); err != nil {
 			tb.Errorf("%s: %v", name, err)
 		}
 	}()
@@ -113,25 +113,25 @@ func joinLogging(tb testing.TB, s *server.Server, name string, answers presence.
 	return m
 }
 
-// names answers with its daemon's name.
-type names struct {
+// nameHandler responds with the name of its node.
+type nameHandler struct {
 	name string
-	mute bool // answers nothing in time
-	fail bool // answers with an error
+	mute bool // doesn't reply
+	fail bool // replies with an error
 }
 
-func (n names) Answer(ctx context.Context, method string, request []byte) ([]byte, error) {
+func (n nameHandler) HandleQuery(ctx context.Context, method string, request []byte) ([]byte, error) {
 	if n.mute {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
 	if n.fail {
-		return nil, errors.New("it can't")
+		return nil, errors.New("failing")
 	}
 	return fmt.Appendf(nil, "%s %s %s", n.name, method, request), nil
 }
 
-func (n names) Tell(ctx context.Context, _ string, _ []byte, send func([]byte) error) error {
+func (n nameHandler) HandleWatch(ctx context.Context, _ string, _ []byte, send func([]byte) error) error {
 	if err := send([]byte(n.name)); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (n names) Tell(ctx context.Context, _ string, _ []byte, send func([]byte) e
 	return ctx.Err()
 }
 
-// sink takes everything.
+// sink discards everything.
 type sink struct{}
 
 func (sink) Write(pieces [][]byte) (n int, _ error) {
@@ -151,13 +151,13 @@ func (sink) Write(pieces [][]byte) (n int, _ error) {
 
 func (sink) Close(broker.Reason) {}
 
-// tester is a test, also one of rapid's.
+// tester is a test of the package testing or rapid.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// connect opens a stream, and returns how it hangs up.
+// connect opens a stream. The client closes it by calling hangUp.
 func (m *member) connect(tb tester, user string, topics ...string) (hangUp func()) {
 	tb.Helper()
 	st := m.broker.NewStream(broker.Subscription{User: user, Topics: topics})
@@ -174,11 +174,11 @@ func eventually(tb tester, ok func() bool, what string, args ...any) {
 	}
 }
 
-// all waits until members know of each other.
-func all(tb testing.TB, members ...*member) {
+// joined waits until the directories of members contain each other.
+func joined(tb testing.TB, members ...*member) {
 	tb.Helper()
 	for _, m := range members {
-		eventually(tb, func() bool { return len(serving(m)) == len(members) }, "%s doesn't know of all: %v", m.name, m.Nodes())
+		eventually(tb, func() bool { return len(serving(m)) == len(members) }, "%s doesn't list all nodes: %v", m.name, m.Nodes())
 	}
 }
 

@@ -12,35 +12,37 @@ import (
 	"github.com/peald/peald/internal/node"
 )
 
-// Nodes are all daemons of the cluster, this one, lost ones and members that
-// are not there among them, in order of name.
+// Nodes returns all nodes of the cluster in order of name: this one, the others,
+// lost ones, and absent members.
 func (d *Directory) Nodes() []*pealv1.Node {
 	now := time.Now()
 	status := d.cfg.Status()
-	own := d.describe(status)
+	own := d.encodeStatus(status)
 	own.Answering, own.LastHeard = true, timestamppb.New(now)
 	nodes := []*pealv1.Node{own}
+
 	d.mu.RLock()
 	for _, n := range d.nodes {
 		is := &pealv1.Node{}
-		if n.standing != nil {
-			is = proto.CloneOf(n.standing)
+		if n.status != nil {
+			is = proto.CloneOf(n.status)
 		}
-		is.Name, is.LastHeard = n.name, timestamppb.New(n.heard)
+		is.Name, is.LastHeard = n.name, timestamppb.New(n.seen)
 		if n.lost {
-			is.State, is.Reason = pealv1.NodeState_NODE_STATE_LOST, "it is not heard of"
+			is.State, is.Reason = pealv1.NodeState_NODE_STATE_LOST, "no announcement for "+lostAfter.String()
 			is.Connections, is.Users, is.Leader, is.Quorum = 0, 0, false, false
-		} else if d.twins[n.name].are(now) {
-			is.Reason = "two nodes have this name: end the one that runs on a copy of the other's cluster.dir"
+		} else if d.duplicates[n.name].active(now) {
+			is.Reason = "two nodes have this name: stop the one that runs on a copy of the other's cluster.dir"
 		}
 		nodes = append(nodes, is)
 	}
 	d.mu.RUnlock()
+
 	for _, name := range status.Members {
 		if !slices.ContainsFunc(nodes, func(n *pealv1.Node) bool { return n.GetName() == name }) {
 			nodes = append(nodes, &pealv1.Node{
 				Name: name, State: pealv1.NodeState_NODE_STATE_ABSENT,
-				Reason: "the cluster counts it as a member, and it is not there; if it is gone for good, remove it",
+				Reason: "a member of the cluster that isn't running; remove it if it is gone for good",
 			})
 		}
 	}
@@ -48,26 +50,25 @@ func (d *Directory) Nodes() []*pealv1.Node {
 	return nodes
 }
 
-// standing is how this daemon is.
-func (d *Directory) standing() *pealv1.Node { return d.describe(d.cfg.Status()) }
+// status returns the status of this node, as it is announced.
+func (d *Directory) status() *pealv1.Node { return d.encodeStatus(d.cfg.Status()) }
 
-// describe is how this daemon is, as others are told.
-func (d *Directory) describe(is node.Status) *pealv1.Node {
+func (d *Directory) encodeStatus(s node.Status) *pealv1.Node {
 	tally := d.cfg.Broker.Tally()
 	n := &pealv1.Node{
-		Name: d.cfg.Node, State: pealv1.NodeState_NODE_STATE_NOT_SERVING, Reason: is.Reason,
+		Name: d.cfg.Node, State: pealv1.NodeState_NODE_STATE_NOT_SERVING, Reason: s.Reason,
 		Version: d.cfg.Version, StartedAt: timestamppb.New(d.cfg.StartedAt),
 		Connections: int32(tally.Streams), Users: int32(tally.Users),
-		Leader: is.Leader, Replica: is.Replica, Quorum: is.Quorum,
-		AppliedEntry: int64(is.Applied), LagEntries: int64(is.Lag), GapFills: is.GapFills,
+		Leader: s.Leader, Replica: s.Replica, Quorum: s.Quorum,
+		AppliedEntry: int64(s.Applied), LagEntries: int64(s.Lag), GapFills: s.GapFills,
 	}
 	switch {
 	case d.draining.Load():
-		n.State, n.Reason = pealv1.NodeState_NODE_STATE_DRAINING, "it ends its streams"
-	case is.Serving:
+		n.State, n.Reason = pealv1.NodeState_NODE_STATE_DRAINING, "closing its streams"
+	case s.Serving:
 		n.State, n.Reason = pealv1.NodeState_NODE_STATE_SERVING, ""
-		if is.Broken != "" {
-			n.Reason = "its replica of the cluster's log is broken: " + is.Broken
+		if s.Broken != "" {
+			n.Reason = "broken replica of the event log: " + s.Broken
 		}
 	}
 	return n

@@ -18,38 +18,38 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// plane is a daemon with a control plane.
+// plane is a node with a control plane.
 type plane struct {
 	*member
 	*control.Service
 }
 
-// late is an Answerer that is made after who needs it.
-type late struct {
+// lateHandler is a Handler whose service is created after it.
+type lateHandler struct {
 	service *control.Service
-	made    chan struct{}
+	created chan struct{}
 }
 
-func (l *late) Answer(ctx context.Context, method string, request []byte) ([]byte, error) {
-	<-l.made
-	return l.service.Answer(ctx, method, request)
+func (l *lateHandler) HandleQuery(ctx context.Context, method string, request []byte) ([]byte, error) {
+	<-l.created
+	return l.service.HandleQuery(ctx, method, request)
 }
 
-func (l *late) Tell(ctx context.Context, method string, request []byte, send func([]byte) error) error {
-	<-l.made
-	return l.service.Tell(ctx, method, request, send)
+func (l *lateHandler) HandleWatch(ctx context.Context, method string, request []byte, send func([]byte) error) error {
+	<-l.created
+	return l.service.HandleWatch(ctx, method, request, send)
 }
 
 func joinPlane(tb testing.TB, s *server.Server, name string) plane {
 	tb.Helper()
-	answers := &late{made: make(chan struct{})}
-	m := join(tb, s, name, answers)
-	answers.service = control.New(control.Config{Version: "of " + name, Cluster: m.Directory}, m.broker, nil)
-	close(answers.made)
-	tb.Cleanup(answers.service.Close)
+	handler := &lateHandler{created: make(chan struct{})}
+	m := join(tb, s, name, handler)
+	handler.service = control.New(control.Config{Version: "of " + name, Cluster: m.Directory}, m.broker, nil)
+	close(handler.created)
+	tb.Cleanup(handler.service.Close)
 	stop := m.stop
-	m.stop = func() { answers.service.EndCalls(); stop() }
-	return plane{m, answers.service}
+	m.stop = func() { handler.service.EndCalls(); stop() }
+	return plane{m, handler.service}
 }
 
 func planes(tb testing.TB, n int) (planes []plane) {
@@ -60,11 +60,11 @@ func planes(tb testing.TB, n int) (planes []plane) {
 		planes = append(planes, joinPlane(tb, s, fmt.Sprint("node", i)))
 		members = append(members, planes[i].member)
 	}
-	all(tb, members...)
+	joined(tb, members...)
 	return planes
 }
 
-func TestPagesOfAllNodesAreTheSortedUnion(t *testing.T) {
+func TestPagesMergeAllNodes(t *testing.T) {
 	t.Parallel()
 	all := planes(t, 3)
 	rapid.Check(t, func(t *rapid.T) {
@@ -85,7 +85,7 @@ func TestPagesOfAllNodesAreTheSortedUnion(t *testing.T) {
 		got := make(map[string]int32)
 		var order []string
 		for token := ""; ; {
-			reply, err := all[rapid.IntRange(0, 2).Draw(t, "asked")].ListUsers(context.Background(),
+			reply, err := all[rapid.IntRange(0, 2).Draw(t, "queried")].ListUsers(context.Background(),
 				&pealv1.ListUsersRequest{PageSize: size, PageToken: token, Prefix: prefix})
 			if err != nil || len(reply.GetMissingNodes()) > 0 {
 				t.Fatalf("%v, missing %q", err, reply.GetMissingNodes())
@@ -96,7 +96,7 @@ func TestPagesOfAllNodesAreTheSortedUnion(t *testing.T) {
 			}
 			token = reply.GetNextPageToken()
 			if n := int32(len(reply.GetUsers())); n > size || token != "" && n < size {
-				t.Fatalf("a page of %d, want %d", n, size)
+				t.Fatalf("a page of %d users, want %d", n, size)
 			}
 			if token == "" {
 				break
@@ -108,7 +108,7 @@ func TestPagesOfAllNodesAreTheSortedUnion(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) || !slices.IsSorted(order) || len(order) != len(want) {
-			t.Fatalf("listed %v in the order %q, want %v", got, order, want)
+			t.Fatalf("got %v in the order %q, want %v", got, order, want)
 		}
 		reply, err := all[0].ListTopics(context.Background(), &pealv1.ListTopicsRequest{PageSize: 1000})
 		if err != nil {
@@ -125,12 +125,12 @@ func TestPagesOfAllNodesAreTheSortedUnion(t *testing.T) {
 			hangUp()
 		}
 		for _, p := range all {
-			eventually(t, func() bool { return p.broker.Tally().Streams == 0 }, "streams don't end")
+			eventually(t, func() bool { return p.broker.Tally().Streams == 0 }, "streams stay open")
 		}
 	})
 }
 
-func TestFiguresAreSummedAndRowsNamed(t *testing.T) {
+func TestStatsAreSummed(t *testing.T) {
 	t.Parallel()
 	all := planes(t, 3)
 	for i, p := range all {
@@ -146,7 +146,7 @@ func TestFiguresAreSummedAndRowsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := reply.GetTotal().GetConnections(); got != 6 {
-		t.Errorf("%d streams in all, want 6", got)
+		t.Errorf("%d streams in total, want 6", got)
 	}
 	var rows, nodes []string
 	for _, row := range reply.GetShards() {
@@ -164,7 +164,7 @@ func TestFiguresAreSummedAndRowsNamed(t *testing.T) {
 		t.Errorf("nodes are %q, want %q", nodes, want)
 	}
 	if got := reply.GetVersion(); got != "of node1" {
-		t.Errorf("version %q", got)
+		t.Errorf("version %q, want that of node1", got)
 	}
 }
 
@@ -181,13 +181,13 @@ func TestDisconnectReachesAllNodes(t *testing.T) {
 	}
 	for _, p := range all {
 		if !p.broker.Barred("mallory") {
-			t.Errorf("mallory may come back to %s", p.name)
+			t.Errorf("mallory is not banned on %s", p.name)
 		}
-		eventually(t, func() bool { return p.broker.Tally().Streams == 1 }, "streams of mallory's on %s go on", p.name)
+		eventually(t, func() bool { return p.broker.Tally().Streams == 1 }, "mallory's streams on %s stay open", p.name)
 	}
 }
 
-func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
+func TestNodesThatDontReplyAreMissing(t *testing.T) {
 	t.Parallel()
 	all := planes(t, 3)
 	for _, p := range all {
@@ -207,105 +207,105 @@ func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 	if err != nil || !slices.Equal(stats.GetMissingNodes(), []string{"node2"}) || stats.GetTotal().GetConnected() > 2 {
 		t.Errorf("%v, %v", stats, err)
 	}
-	ended, err := all[0].Disconnect(ctx, &pealv1.DisconnectRequest{UserId: "alice"})
-	if err != nil || !slices.Equal(ended.GetMissingNodes(), []string{"node2"}) || ended.GetConnections() != 2 {
-		t.Errorf("%v, %v", ended, err)
+	disconnected, err := all[0].Disconnect(ctx, &pealv1.DisconnectRequest{UserId: "alice"})
+	if err != nil || !slices.Equal(disconnected.GetMissingNodes(), []string{"node2"}) || disconnected.GetConnections() != 2 {
+		t.Errorf("%v, %v", disconnected, err)
 	}
 	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("four calls took %s", took)
 	}
 }
 
-// watching is the stream of a WatchConnections.
-type watching struct {
+// watchStream is the server stream of a WatchConnections call.
+type watchStream struct {
 	grpc.ServerStream
 
-	ctx  context.Context
-	mu   sync.Mutex
-	told []string
+	ctx    context.Context
+	mu     sync.Mutex
+	events []string
 }
 
-func (w *watching) Context() context.Context { return w.ctx }
+func (w *watchStream) Context() context.Context { return w.ctx }
 
-func (w *watching) Send(told *pealv1.WatchConnectionsResponse) error {
+func (w *watchStream) Send(response *pealv1.WatchConnectionsResponse) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch e := told.GetEvent().(type) {
+	switch e := response.GetEvent().(type) {
 	case *pealv1.WatchConnectionsResponse_Present:
-		w.told = append(w.told, fmt.Sprintf("%s has %d", e.Present.GetUserId(), e.Present.GetConnections()))
+		w.events = append(w.events, fmt.Sprintf("%s has %d", e.Present.GetUserId(), e.Present.GetConnections()))
 	case *pealv1.WatchConnectionsResponse_SnapshotComplete:
-		w.told = append(w.told, fmt.Sprintf("complete, %d anonymous", e.SnapshotComplete.GetAnonymousConnections()))
+		w.events = append(w.events, fmt.Sprintf("complete, %d anonymous", e.SnapshotComplete.GetAnonymousConnections()))
 	case *pealv1.WatchConnectionsResponse_Opened:
-		w.told = append(w.told, fmt.Sprintf("%s opened %d", e.Opened.GetUserId(), e.Opened.GetConnections()))
+		w.events = append(w.events, fmt.Sprintf("%s opened %d", e.Opened.GetUserId(), e.Opened.GetConnections()))
 	case *pealv1.WatchConnectionsResponse_Ended:
-		w.told = append(w.told, fmt.Sprintf("%s ended %d %s", e.Ended.GetUserId(), e.Ended.GetConnections(), e.Ended.GetReason()))
+		w.events = append(w.events, fmt.Sprintf("%s ended %d %s", e.Ended.GetUserId(), e.Ended.GetConnections(), e.Ended.GetReason()))
 	}
 	return nil
 }
 
-// tells waits until exactly these were told, and forgets them.
-func (w *watching) tells(t *testing.T, want ...string) {
+// expect waits until exactly these events were sent, and clears them.
+func (w *watchStream) expect(t *testing.T, want ...string) {
 	t.Helper()
-	var told []string
+	var events []string
 	eventually(t, func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		told = slices.Clone(w.told)
-		return len(told) >= len(want)
-	}, "told %q, want %q", &told, want)
+		events = slices.Clone(w.events)
+		return len(events) >= len(want)
+	}, "got %q, want %q", &events, want)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !slices.Equal(w.told, want) {
-		t.Fatalf("told %q, want %q", w.told, want)
+	if !slices.Equal(w.events, want) {
+		t.Fatalf("got %q, want %q", w.events, want)
 	}
-	w.told = nil
+	w.events = nil
 }
 
-func (p plane) watch(t *testing.T) *watching {
+func (p plane) watch(t *testing.T) *watchStream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watching{ctx: ctx}
+	w := &watchStream{ctx: ctx}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := p.WatchConnections(&pealv1.WatchConnectionsRequest{}, w); ctx.Err() == nil {
-			t.Errorf("the watch ended: %v", err)
+			t.Errorf("the watch has ended: %v", err)
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	return w
 }
 
-func TestAWatchTellsOfAllNodes(t *testing.T) {
+func TestWatchConnectionsCoversAllNodes(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t)
 	a, b, c := joinPlane(t, s, "a"), joinPlane(t, s, "b"), joinPlane(t, s, "c")
-	all(t, a.member, b.member, c.member)
+	joined(t, a.member, b.member, c.member)
 	a.connect(t, "alice")
 	b.connect(t, "alice")
 	b.connect(t, "bob")
 	c.connect(t, "")
 	w := a.watch(t)
-	w.tells(t, "alice has 2", "bob has 1", "complete, 1 anonymous")
+	w.expect(t, "alice has 2", "bob has 1", "complete, 1 anonymous")
 
 	c.connect(t, "alice")
-	w.tells(t, "alice opened 3")
+	w.expect(t, "alice opened 3")
 	a.connect(t, "")
-	w.tells(t, " opened 2")
+	w.expect(t, " opened 2")
 	if _, err := b.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice"}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.told) == 3 }, "the ends are not told")
-	w.tells(t, "alice ended 2 disconnected", "alice ended 1 disconnected", "alice ended 0 disconnected")
+	eventually(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.events) == 3 }, "the closed streams are not reported")
+	w.expect(t, "alice ended 2 disconnected", "alice ended 1 disconnected", "alice ended 0 disconnected")
 
-	// One that comes, with streams already.
+	// A node that joins with an open stream.
 	d := joinPlane(t, s, "d")
 	d.connect(t, "bob")
-	w.tells(t, "bob opened 2")
+	w.expect(t, "bob opened 2")
 
-	// One that dies.
+	// A node that dies.
 	b.kill()
-	w.tells(t, "bob ended 1 node_lost")
+	w.expect(t, "bob ended 1 node_lost")
 	c.stop()
-	w.tells(t, " ended 1 node_lost")
+	w.expect(t, " ended 1 node_lost")
 }
