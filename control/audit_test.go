@@ -94,7 +94,7 @@ func TestRefusedCallsAreLogged(t *testing.T) {
 			t.Fatal("a guessed token is taken")
 		}
 	}
-	found := log.With("a control call was refused")
+	found := log.With("control call rejected")
 	if len(found) < 1 || len(found) > guesses/2 {
 		t.Errorf("%d refused calls leave %d lines, want a few", guesses, len(found))
 	}

@@ -2,23 +2,24 @@ package control
 
 import pealv1 "github.com/peald/peald/gen/peal/v1"
 
-// MaxNames is the most names whose calls are counted.
+// MaxNames is the most caller names that have a limiter.
 const MaxNames = maxNames
 
-// Limits gives tests what bounds calls, without a caller for each name.
-type Limits struct{ of *limits }
+// RateLimits exposes the rate limits without a caller for each name.
+type RateLimits struct{ limits *rateLimits }
 
-// NewLimits returns Limits of so many calls a second.
-func NewLimits(perSecond int) Limits {
-	l := newLimits()
+// NewRateLimits returns limits of perSecond calls per second.
+func NewRateLimits(perSecond int) RateLimits {
+	l := newRateLimits()
 	l.set(perSecond)
-	return Limits{l}
+
+	return RateLimits{l}
 }
 
-// Take counts a call of name, or refuses it.
-func (l Limits) Take(name string) error {
-	return l.of.take(caller{name: name}, pealv1.ControlService_Stats_FullMethodName)
+// Take counts a call of name, or rejects it.
+func (l RateLimits) Take(name string) error {
+	return l.limits.take(caller{name: name}, pealv1.ControlService_Stats_FullMethodName)
 }
 
-// Names is how many names are remembered.
-func (l Limits) Names() int { return l.of.byName.Len() }
+// Names returns the number of names that have a limiter.
+func (l RateLimits) Names() int { return l.limits.byName.Len() }

@@ -129,7 +129,7 @@ func TestBadTTLAndKeys(t *testing.T) {
 		}
 	}
 	_, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi", Ttl: &durationpb.Duration{Seconds: 1, Nanos: -1}})
-	if f := failureOf(t, err); f.code != codes.InvalidArgument || !strings.Contains(f.fields["ttl"], "no valid duration") {
+	if f := failureOf(t, err); f.code != codes.InvalidArgument || !strings.Contains(f.fields["ttl"], "not a valid duration") {
 		t.Errorf("no duration: %+v", f)
 	}
 	if n := b.Stats().Published; n != 0 {

@@ -225,7 +225,7 @@ func TestPublishStreamMessagesThatCannotBeDecoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &messageStream{BidiStreamingClient: &grpc.GenericClientStream[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]{ClientStream: stream}}
-	for i, want := range []string{"data is not valid UTF-8", "user_id is not valid UTF-8", "the request is no encoding of peal.v1.PublishStreamRequest", ""} {
+	for i, want := range []string{"data is not valid UTF-8", "user_id is not valid UTF-8", "the request is not a valid peal.v1.PublishStreamRequest", ""} {
 		ack, err := m.ack()
 		if err != nil || ack.GetNumber() != int64(i+1) || ack.GetError().GetMessage() != want || (ack.GetId() == "") != (want != "") {
 			t.Errorf("message %d: %v, %v, want %q", i+1, ack, err, want)

@@ -72,7 +72,7 @@ func TestRateLimitIsOfEachName(t *testing.T) {
 
 func TestRateLimitRemembersSoManyNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := control.NewLimits(1)
+		l := control.NewRateLimits(1)
 		if err := l.Take("busy"); err != nil {
 			t.Fatal(err)
 		}

@@ -1,87 +1,122 @@
 package control
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"time"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/health"
 
+	"github.com/peald/peald/control/rest"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/auth"
-	"github.com/peald/peald/internal/broker"
 )
 
-// defaultTokenTTL is how long a token is good where its request doesn't say.
-const defaultTokenTTL = time.Hour
+// MaxRequest is the largest request in bytes, over both gRPC and REST.
+const MaxRequest = rest.MaxBody
 
-// Disconnect implements pealv1.ControlServiceServer.
-func (s *Service) Disconnect(ctx context.Context, req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
-	resp, err := s.disconnectOwn(req)
-	if err != nil {
-		return nil, err
-	}
-	resp.MissingNodes, err = askOthers(ctx, s, pealv1.ControlService_Disconnect_FullMethodName, req,
-		func(_ string, other *pealv1.DisconnectResponse) { resp.Connections += other.GetConnections() })
-	if err != nil {
-		return nil, fmt.Errorf("disconnecting a user: %w", err)
-	}
-	return resp, nil
+// Config configures a [Service]. [Service.Reconfigure] lists the fields that can
+// change later.
+type Config struct {
+	// Tokens holds the accepted control tokens. If there are none, every caller
+	// that can reach the control plane may do everything.
+	Tokens []Token
+
+	// Insecure allows an unauthenticated control plane on a network. Without it
+	// and without Tokens, REST accepts only host names that an attacker can't
+	// resolve to this address.
+	Insecure bool
+
+	// RateLimit is the number of calls that each caller name may make per
+	// second, and at once. Each message of a PublishStream counts as a call. 0
+	// means no limit.
+	RateLimit int
+
+	// Version is the daemon's version, for Stats.
+	Version string
+
+	// MaxConnections is the most streams that the daemon accepts, for Stats.
+	MaxConnections int
+
+	// Descriptors returns the number of file descriptors that browsers'
+	// connections use and may use, for Stats. It is nil if they are unknown.
+	Descriptors func() (used, allowed int)
+
+	// Tracer receives the spans of calls. If nil, calls have no spans.
+	Tracer trace.TracerProvider
+
+	// Drain starts shutting the daemon down and returns at once. It may be
+	// called several times. If nil, the RPC Drain is rejected.
+	Drain func()
+
+	// Cluster provides access to the other nodes; nil without a cluster. It must
+	// pass the calls of other nodes to HandleQuery and HandleWatch.
+	Cluster Cluster
+
+	// Membership removes nodes from the cluster; nil without a cluster.
+	Membership Membership
+
+	// Unready returns why the daemon is not serving, which /readyz reveals to
+	// anyone while it isn't. It may be nil.
+	Unready func() string
+
+	// Logger receives messages for the operator, which never contain the
+	// contents of requests. If nil, nothing is logged.
+	Logger *slog.Logger
 }
 
-// disconnectOwn is Disconnect of the streams that this daemon holds.
-func (s *Service) disconnectOwn(req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
-	stayAway, wrong := lasting("for", req.GetFor(), 0)
-	if wrong != nil {
-		return nil, invalid(*wrong)
-	}
-	ended, err := s.broker.Disconnect(req.GetUserId(), stayAway)
-	if err != nil {
-		return nil, fmt.Errorf("disconnecting a user: %w", err)
-	}
-	return &pealv1.DisconnectResponse{Connections: toInt32(ended)}, nil
+// Service is the control plane of one daemon. Its methods are safe for
+// concurrent use.
+type Service struct {
+	pealv1.UnimplementedControlServiceServer
+
+	version     string
+	descriptors func() (used, allowed int) // nil if unknown
+	drain       func()                     // starts the daemon's shutdown; may be nil
+	unready     func() string              // returns why the daemon is not serving; may be nil
+
+	broker     Broker
+	cluster    Cluster    // nil without a cluster
+	membership Membership // nil without a cluster
+
+	reloadable atomic.Pointer[reloadable]
+	log        *slog.Logger
+	health     *health.Server
+
+	rejections  *rejectionLog
+	rateLimits  *rateLimits
+	metrics     *metrics
+	tracer      trace.TracerProvider // nil for no tracing
+	streamCalls *streamCalls
+
+	draining  chan struct{}  // closed when endless calls must end
+	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
+
+	mu           sync.Mutex
+	drained      bool // draining is closed
+	closed       bool
+	restHandlers []*rest.Handler
 }
 
-// CreateToken implements pealv1.ControlServiceServer.
-func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest) (*pealv1.CreateTokenResponse, error) {
-	var wrong []fieldError
-	if err := broker.ValidUserID(req.GetUserId()); err != nil {
-		wrong = append(wrong, refusalOf(err).fields...)
-	}
-	ttl, unfit := lasting("ttl", req.GetTtl(), defaultTokenTTL)
-	if unfit != nil {
-		wrong = append(wrong, *unfit)
-	}
-	wrong = append(wrong, wrongPatterns(req.GetTopics())...)
-	if len(wrong) > 0 {
-		return nil, invalid(wrong...)
-	}
-	minter := s.rules.Load().minter
-	if minter == nil {
-		return nil, refuse(codes.FailedPrecondition, reasonNoSigningKey,
-			"the daemon has no key to sign tokens with: auth.jwt.hmac_secret is to be set")
-	}
-	token, expires, err := minter.Mint(req.GetUserId(), req.GetTopics(), ttl)
-	if err != nil {
-		return nil, fmt.Errorf("creating a token: %w", err)
-	}
-	if len(token) > auth.MaxToken {
-		return nil, invalid(fieldError{"topics", fmt.Sprintf("make a token of %d bytes, at most %d are accepted; a pattern can stand for many topics", len(token), auth.MaxToken)})
-	}
-	return &pealv1.CreateTokenResponse{Token: token, ExpiresAt: timestamppb.New(expires)}, nil
+// reloadable is the part of the Service that Reconfigure replaces. It is
+// immutable.
+type reloadable struct {
+	cfg        Config
+	authorizer *authorizer
+	minter     Minter // nil if there is no signing key
 }
 
-// wrongPatterns says what is wrong with the topics and patterns of a token.
-func wrongPatterns(patterns []string) (wrong []fieldError) {
-	if len(patterns) > broker.MaxTopics {
-		return []fieldError{{"topics", fmt.Sprintf("are %d, at most %d are accepted", len(patterns), broker.MaxTopics)}}
+// startReceiver runs f in a goroutine, for which Close waits. It returns false
+// without running f once endless calls must end.
+func (s *Service) startReceiver(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.drained {
+		return false
 	}
-	for i, p := range patterns {
-		if invalid, ok := errors.AsType[*broker.InvalidError](broker.ValidPattern(p)); ok {
-			wrong = append(wrong, fieldError{fmt.Sprintf("topics[%d]", i), invalid.Reason})
-		}
-	}
-	return wrong[:min(len(wrong), maxWrong)]
+
+	s.receivers.Go(f)
+
+	return true
 }

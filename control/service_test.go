@@ -194,7 +194,7 @@ func TestCreateTokenRefuses(t *testing.T) {
 		"zero":            {"alice", &durationpb.Duration{}, "ttl", "0s"},
 		"negative":        {"alice", durationpb.New(-time.Second), "ttl", "-1s"},
 		"over a year":     {"alice", durationpb.New(365*24*time.Hour + time.Nanosecond), "ttl", "365 days"},
-		"no duration":     {"alice", &durationpb.Duration{Seconds: 1, Nanos: -1}, "ttl", "no valid duration"},
+		"no duration":     {"alice", &durationpb.Duration{Seconds: 1, Nanos: -1}, "ttl", "not a valid duration"},
 		"beyond all time": {"alice", &durationpb.Duration{Seconds: 1 << 60}, "ttl", "365 days"},
 	} {
 		_, err := p.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: c.user, Ttl: c.ttl})

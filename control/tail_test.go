@@ -198,7 +198,7 @@ func TestTailOverREST(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	p.service.EndCalls()
-	if end := next().Error; end.Code != codes.Unavailable || !strings.Contains(end.Message, "stopping") {
+	if end := next().Error; end.Code != codes.Unavailable || !strings.Contains(end.Message, "shutting down") {
 		t.Errorf("%+v", end)
 	}
 	if lines.Scan() {

@@ -170,7 +170,7 @@ func TestLogNamesTheTrace(t *testing.T) {
 			}
 			p.do(t, "POST", "/v1/tokens", `{"userId":"alice"}`, "Traceparent", parent)
 			p.do(t, "POST", "/v1/broadcast", `{"data":"x"}`, "Traceparent", parent)
-			for _, what := range []string{"msg=audit", `msg="a call failed"`} {
+			for _, what := range []string{"msg=audit", `msg="control call failed"`} {
 				if got := log.With(what); len(got) != 1 || !strings.Contains(got[0], "trace_id="+traceID) {
 					t.Errorf("the lines with %s are %q", what, got)
 				}

@@ -354,7 +354,7 @@ func TestCallsThatLastEndWithTheDaemon(t *testing.T) {
 	begun := time.Now()
 	d.end()
 	for _, stream := range []interface{ RecvMsg(any) error }{watch, messages} {
-		if err := stream.RecvMsg(&pealv1.StatsResponse{}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the daemon is stopping") {
+		if err := stream.RecvMsg(&pealv1.StatsResponse{}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the daemon is shutting down") {
 			t.Errorf("a call ends with %v", err)
 		}
 	}

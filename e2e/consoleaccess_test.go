@@ -35,7 +35,7 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.waitUntil(t, `!document.getElementById("token-dialog").open`)
 	page.Click(t, "#token-button")
 	use("a guess")
-	page.waitUntil(t, `all("#token-problem")[0].includes("none of control.tokens")`)
+	page.waitUntil(t, `all("#token-problem")[0].includes("unknown control token")`)
 	use("the-readers-own-token")
 	page.waitUntil(t, `!document.getElementById("token-dialog").open && all("#state", "#token-button").join() === "Serving,Token: reader"`)
 	page.waitUntil(t, `all("#users tbody .key").join() === "alice"`)

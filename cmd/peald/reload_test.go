@@ -156,7 +156,7 @@ log: {level: debug}
 		t.Errorf("the old origin is allowed as %q", got)
 	}
 	wantStatus(t, "a stream of a topic that is allowed now", ask(t, r.SSE, "/events?topic=news", ""), http.StatusTooManyRequests)
-	r.next(t, `level=DEBUG|level=WARN msg="a control call was refused"`)
+	r.next(t, `level=DEBUG|level=WARN msg="control call rejected"`)
 
 	// Less to say is said once more.
 	overwrite(t, r.file, before+"# again\nhistory: {max_events: 5}\n")

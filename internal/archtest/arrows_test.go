@@ -49,9 +49,22 @@ func rooms() []archtest.Room {
 		},
 		{
 			Path:  "control",
-			May:   []string{"gen/peal/v1", "internal/auth", "internal/broker"},
+			May:   []string{"control/apierror", "control/rest", "gen/peal/v1", "internal/auth", "internal/broker"},
 			Never: []string{viper, otel},
 			Why:   "the control plane and the streams meet in the broker alone: neither knows the other",
+		},
+		{
+			Path:     "control/rest",
+			May:      []string{"control/apierror", "gen/peal/v1"},
+			TestsMay: []string{"control", "internal/broker"}, // to serve real calls
+			Never:    []string{viper, otel},
+			Why:      "REST maps HTTP to gRPC calls and doesn't depend on how they are handled",
+		},
+		{
+			Path:  "control/apierror",
+			May:   []string{"internal/broker"},
+			Never: []string{viper, otel},
+			Why:   "errors are the same over gRPC and REST, so they depend on neither",
 		},
 		{
 			Path:  "ssehttp",
@@ -208,7 +221,7 @@ func TestAnAddedArrowIsFound(t *testing.T) {
 		},
 		"sideways": {
 			added: archtest.Package{ImportPath: "control", Imports: []string{module + "/ssehttp"}},
-			want:  []string{"control imports ssehttp: ", "may import gen/peal/v1, internal/auth, internal/broker", "neither knows the other"},
+			want:  []string{"control imports ssehttp: ", "may import control/apierror, control/rest, gen/peal/v1, internal/auth, internal/broker", "neither knows the other"},
 		},
 		"sideways, the other way": {
 			added: archtest.Package{ImportPath: "ssehttp", Imports: []string{module + "/control"}},

@@ -1,0 +1,59 @@
+package apierror
+
+import "google.golang.org/grpc/codes"
+
+// The reasons by which programs can distinguish errors.
+const (
+	ReasonInvalidField     = "INVALID_FIELD"
+	ReasonInvalidRequest   = "INVALID_REQUEST"
+	ReasonRequestTooLarge  = "REQUEST_TOO_LARGE"
+	ReasonMediaType        = "UNSUPPORTED_MEDIA_TYPE"
+	ReasonTokenMissing     = "CONTROL_TOKEN_MISSING"
+	ReasonTokenUnknown     = "CONTROL_TOKEN_UNKNOWN"
+	ReasonScopeMissing     = "CONTROL_SCOPE_MISSING"
+	ReasonNoSigningKey     = "NO_SIGNING_KEY"
+	ReasonNotEndable       = "NOT_ENDABLE"
+	ReasonUnknownNode      = "UNKNOWN_NODE"
+	ReasonNotRemovable     = "NOT_REMOVABLE"
+	ReasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
+	ReasonWatchOverflow    = "WATCH_OVERFLOW"
+	ReasonRateLimit        = "RATE_LIMIT"
+	ReasonStopping         = "STOPPING"
+	ReasonLogUnavailable   = "LOG_UNAVAILABLE"
+	ReasonDeadline         = "DEADLINE_EXCEEDED"
+	ReasonCancelled        = "CANCELLED"
+	ReasonForeignOrigin    = "FOREIGN_ORIGIN"
+	ReasonForeignHost      = "FOREIGN_HOST"
+	ReasonUnknownPath      = "UNKNOWN_PATH"
+	ReasonMethodNotAllowed = "METHOD_NOT_ALLOWED"
+	ReasonInternal         = "INTERNAL"
+)
+
+// CodesByReason returns the code of each reason for which calls are rejected.
+// It leaves out ReasonCancelled, because a call that its caller cancels isn't
+// rejected, and ReasonNotEndable, because the daemon can always be drained.
+func CodesByReason() map[string]codes.Code {
+	return map[string]codes.Code{
+		ReasonInvalidField:     codes.InvalidArgument,
+		ReasonInvalidRequest:   codes.InvalidArgument,
+		ReasonRequestTooLarge:  codes.ResourceExhausted,
+		ReasonMediaType:        codes.InvalidArgument,
+		ReasonTokenMissing:     codes.Unauthenticated,
+		ReasonTokenUnknown:     codes.Unauthenticated,
+		ReasonScopeMissing:     codes.PermissionDenied,
+		ReasonNoSigningKey:     codes.FailedPrecondition,
+		ReasonUnknownNode:      codes.NotFound,
+		ReasonNotRemovable:     codes.FailedPrecondition,
+		ReasonKeyUsed:          codes.AlreadyExists,
+		ReasonWatchOverflow:    codes.Aborted,
+		ReasonRateLimit:        codes.ResourceExhausted,
+		ReasonStopping:         codes.Unavailable,
+		ReasonLogUnavailable:   codes.Unavailable,
+		ReasonDeadline:         codes.DeadlineExceeded,
+		ReasonForeignOrigin:    codes.PermissionDenied,
+		ReasonForeignHost:      codes.PermissionDenied,
+		ReasonUnknownPath:      codes.NotFound,
+		ReasonMethodNotAllowed: codes.Unimplemented,
+		ReasonInternal:         codes.Internal,
+	}
+}

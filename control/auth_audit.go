@@ -1,0 +1,74 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// authorize is like [authorizer.authorize], and logs unauthenticated calls.
+func (s *Service) authorize(ctx context.Context, method string) (caller, error) {
+	c, err := s.reloadable.Load().authorizer.authorize(ctx, method)
+	if rejected, ok := errors.AsType[*apierror.Error](err); ok && rejected.Code == codes.Unauthenticated {
+		s.rejections.warn(ctx, s.log, method, rejected)
+	}
+
+	return c, err
+}
+
+// debugPath is the path of a request for guardedDebug.
+type debugPath string
+
+// audit logs a call that requires ScopeAdmin or ScopeTokens, whether or not it
+// succeeded. It leaves out unauthenticated calls, which could fill the log. It
+// logs calls that require ScopeTokens at debug level, because a backend may
+// create a token for each login, unless the caller lacks the scope.
+func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
+	scope := scopeOf(method)
+	if !isControlMethod(method) || scope != ScopeAdmin && scope != ScopeTokens {
+		return
+	}
+
+	code := status.Code(err)
+	if code == codes.Unauthenticated {
+		return
+	}
+
+	level := slog.LevelInfo
+	if scope == ScopeTokens && code != codes.PermissionDenied {
+		level = slog.LevelDebug
+	}
+
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+
+	args := []any{"caller", c.name, "method", shortName(method), "code", codeName(code), "peer", peerOf(ctx)}
+	args = append(args, auditArgs(req)...)
+	s.log.Log(ctx, level, "audit", withTrace(ctx, args)...)
+}
+
+// auditArgs returns the attributes of a request that the audit log includes.
+func auditArgs(req any) (args []any) {
+	if r, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(r.GetUserId()) == nil {
+		args = append(args, "user", r.GetUserId())
+	}
+
+	if r, ok := req.(*pealv1.RemoveNodeRequest); ok {
+		args = append(args, "node", fmt.Sprintf("%.80s", r.GetName()))
+	}
+
+	if path, ok := req.(debugPath); ok {
+		args = append(args, "path", fmt.Sprintf("%.80s", path))
+	}
+
+	return args
+}

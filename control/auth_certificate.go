@@ -1,0 +1,41 @@
+package control
+
+import (
+	"context"
+	"crypto/x509"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// certifiedName returns the name in the caller's client certificate, which TLS
+// has verified. It returns "" if there is none.
+func certifiedName(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	// There are verified chains only if client certificates are verified and the
+	// caller sent one.
+	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
+		return ""
+	}
+
+	return subjectName(info.State.VerifiedChains[0][0])
+}
+
+// subjectName returns the name of a certificate's subject.
+func subjectName(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
+		return c.Subject.CommonName
+	case len(c.DNSNames) > 0:
+		return c.DNSNames[0]
+	case len(c.URIs) > 0:
+		return c.URIs[0].String()
+	}
+
+	return ""
+}

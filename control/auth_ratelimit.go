@@ -1,0 +1,135 @@
+package control
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// maxNames is the most caller names that have a limiter, because a certificate
+// authority may issue a new name to each process. Beyond it, the name that has
+// been idle for longest is evicted. It starts with a full burst on its next
+// call, which it would have after a second of silence anyway.
+const maxNames = 10_000
+
+// rateLimits limits the calls per second of each caller name. Callers without a
+// name share one limit.
+type rateLimits struct {
+	perSecond atomic.Int64 // 0 for no limit; written with mu held
+
+	mu     sync.Mutex
+	byName *simplelru.LRU[string, *rate.Limiter]
+}
+
+func newRateLimits() *rateLimits {
+	byName, err := simplelru.NewLRU[string, *rate.Limiter](maxNames, nil)
+	if err != nil {
+		panic(err) // maxNames is not positive
+	}
+
+	return &rateLimits{byName: byName}
+}
+
+// set changes the limit of all callers.
+func (l *rateLimits) set(perSecond int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	if l.perSecond.Swap(int64(perSecond)) == int64(perSecond) {
+		return
+	}
+
+	if perSecond == 0 {
+		l.byName.Purge()
+	}
+
+	for _, limiter := range l.byName.Values() {
+		limiter.SetLimit(rate.Limit(perSecond))
+		limiter.SetBurst(perSecond)
+	}
+}
+
+// limiter returns the limiter of c's calls of method, or nil.
+func (l *rateLimits) limiter(c caller, method string) *rate.Limiter {
+	if l.perSecond.Load() == 0 || !isControlMethod(method) {
+		return nil
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	perSecond := int(l.perSecond.Load())
+	if perSecond == 0 {
+		return nil
+	}
+
+	limiter, ok := l.byName.Get(c.name)
+	if !ok {
+		limiter = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+		l.byName.Add(c.name, limiter)
+	}
+
+	return limiter
+}
+
+// take counts a call, or rejects it if it exceeds the limit.
+func (l *rateLimits) take(c caller, method string) error {
+	limiter := l.limiter(c, method)
+	if limiter == nil {
+		return nil
+	}
+
+	reservation := limiter.Reserve()
+
+	wait := reservation.Delay()
+	if wait <= 0 {
+		return nil
+	}
+
+	reservation.Cancel()
+
+	rejected := apierror.New(codes.ResourceExhausted, apierror.ReasonRateLimit, fmt.Sprintf(
+		"caller %q exceeds %d calls per second (control.rate_limit)", c.name, limiter.Burst()))
+	rejected.RetryAfter = wait
+
+	return rejected
+}
+
+// pacedStream delays the messages of a PublishStream to its caller's limit. The
+// caller then experiences gRPC's flow control.
+type pacedStream struct {
+	grpc.ServerStream
+
+	limits *rateLimits
+	caller caller
+}
+
+// RecvMsg implements [grpc.ServerStream].
+func (s pacedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+
+	// The limit may change between messages.
+	limiter := s.limits.limiter(s.caller, pealv1.ControlService_PublishStream_FullMethodName)
+	if limiter == nil {
+		return nil
+	}
+
+	if ctx := s.Context(); limiter.Wait(ctx) != nil {
+		// Wait fails early if the deadline will pass while it waits.
+		<-ctx.Done()
+
+		return ctx.Err()
+	}
+
+	return nil
+}

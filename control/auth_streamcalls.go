@@ -1,0 +1,81 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/peald/peald/control/apierror"
+)
+
+// streamCalls holds the streaming calls that are in progress. Such a call may
+// last for weeks, so it is canceled when its caller loses the right to make it.
+type streamCalls struct {
+	mu    sync.Mutex
+	calls map[*streamCall]struct{}
+}
+
+func newStreamCalls() *streamCalls { return &streamCalls{calls: make(map[*streamCall]struct{})} }
+
+// streamCall is a call's stream, whose context is canceled when it is revoked.
+type streamCall struct {
+	grpc.ServerStream
+
+	method string
+	ctx    context.Context //nolint:containedctx // A ServerStream has one.
+	revoke context.CancelCauseFunc
+}
+
+// Context implements [grpc.ServerStream].
+func (c *streamCall) Context() context.Context { return c.ctx }
+
+// add registers a call. The caller must be authorized after add, not before.
+// Then a concurrent Reconfigure either applies to the authorization, or revokes
+// the call.
+func (s *streamCalls) add(stream grpc.ServerStream, method string) *streamCall {
+	ctx, revoke := context.WithCancelCause(stream.Context())
+	call := &streamCall{stream, method, ctx, revoke}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.calls[call] = struct{}{}
+
+	return call
+}
+
+func (s *streamCalls) remove(call *streamCall) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	delete(s.calls, call)
+	call.revoke(nil)
+}
+
+// revoke cancels the calls that their callers may no longer make, and returns
+// their number.
+func (s *streamCalls) revoke(a *authorizer) (revoked int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	for call := range s.calls {
+		if _, err := a.authorize(call.ctx, call.method); err != nil {
+			call.revoke(err)
+
+			revoked++
+		}
+	}
+
+	return revoked
+}
+
+// revoked returns the error for which the call was revoked, or nil if it wasn't.
+func (c *streamCall) revoked() error {
+	if rejected, ok := errors.AsType[*apierror.Error](context.Cause(c.ctx)); ok {
+		return rejected
+	}
+
+	return nil
+}

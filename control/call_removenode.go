@@ -1,0 +1,55 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// MembershipError is the error of a node that can't be removed.
+type MembershipError struct {
+	// Unknown is true if there is no such node, and false if the node must not
+	// be removed.
+	Unknown bool
+	// Reason is the error message for the operator.
+	Reason string
+}
+
+func (e *MembershipError) Error() string { return e.Reason }
+
+// APIError implements [apierror.Convertible].
+func (e *MembershipError) APIError() *apierror.Error {
+	if e.Unknown {
+		return apierror.New(codes.NotFound, apierror.ReasonUnknownNode, e.Reason)
+	}
+
+	return apierror.New(codes.FailedPrecondition, apierror.ReasonNotRemovable, e.Reason)
+}
+
+// maxNodeName is the longest name of a node in bytes. It exceeds the longest
+// host name.
+const maxNodeName = 300
+
+// RemoveNode implements pealv1.ControlServiceServer.
+func (s *Service) RemoveNode(ctx context.Context, req *pealv1.RemoveNodeRequest) (*pealv1.RemoveNodeResponse, error) {
+	if n := len(req.GetName()); n == 0 || n > maxNodeName {
+		return nil, apierror.Invalid(apierror.Field{Name: "name", Problem: fmt.Sprintf(
+			"has %d bytes; want the name of a node as in Stats, of 1 to %d bytes", n, maxNodeName)})
+	}
+
+	if s.membership == nil {
+		return nil, apierror.New(codes.FailedPrecondition, apierror.ReasonNotRemovable,
+			"clustering is disabled (cluster.mode is off)")
+	}
+
+	members, err := s.membership.Remove(ctx, req.GetName())
+	if err != nil {
+		return nil, fmt.Errorf("removing a node: %w", err)
+	}
+
+	return &pealv1.RemoveNodeResponse{Members: members}, nil
+}

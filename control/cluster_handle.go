@@ -1,0 +1,64 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// HandleQuery handles a call of another node of the cluster. The response covers
+// this node only.
+func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
+	switch method {
+	case pealv1.ControlService_ListUsers_FullMethodName:
+		return respond(request, s.localUsers)
+	case pealv1.ControlService_ListTopics_FullMethodName:
+		return respond(request, s.localTopics)
+	case pealv1.ControlService_Disconnect_FullMethodName:
+		return respond(request, s.localDisconnect)
+	case pealv1.ControlService_Stats_FullMethodName:
+		return respond(request, func(*pealv1.StatsRequest) (*pealv1.StatsResponse, error) { return s.localStats(), nil })
+	}
+
+	return nil, fmt.Errorf("method %q has no queries between nodes", method)
+}
+
+// HandleWatch handles a call of another node of the cluster that keeps responding.
+// The responses cover this node only.
+func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
+	if method != pealv1.ControlService_WatchConnections_FullMethodName {
+		return fmt.Errorf("method %q has no watches between nodes", method)
+	}
+
+	return s.watchLocal(ctx, func(resp *pealv1.WatchConnectionsResponse) error {
+		response, err := proto.Marshal(resp)
+		if err != nil {
+			return fmt.Errorf("encoding a response: %w", err)
+		}
+
+		return send(response)
+	})
+}
+
+// respond decodes a request, and returns the encoded response of call.
+func respond[Req, Resp any, Request encodable[Req], Response encodable[Resp]](request []byte, call func(Request) (Response, error)) ([]byte, error) {
+	req := Request(new(Req))
+	if err := proto.Unmarshal(request, req); err != nil {
+		return nil, fmt.Errorf("decoding a request: %w", err)
+	}
+
+	resp, err := call(req)
+	if err != nil {
+		return nil, err
+	}
+
+	response, err := proto.Marshal(resp)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a response: %w", err)
+	}
+
+	return response, nil
+}

@@ -1,0 +1,124 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// statsSum sums the stats of a cluster's nodes in the reply of this node.
+type statsSum struct {
+	reply *pealv1.StatsResponse
+	nodes map[string]*pealv1.Node // by name
+}
+
+func newStatsSum(own *pealv1.StatsResponse, name string, nodes []*pealv1.Node) *statsSum {
+	own.Nodes = nodes
+
+	sum := &statsSum{own, make(map[string]*pealv1.Node, len(nodes))}
+	for _, n := range nodes {
+		sum.nodes[n.GetName()] = n
+	}
+
+	sum.label(name, own)
+
+	return sum
+}
+
+// label sets the node of each row of stats, and the fields of the node that are
+// part of its stats.
+func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
+	for _, row := range stats.GetShards() {
+		row.Node = node
+	}
+
+	if n := s.nodes[node]; n != nil {
+		n.Connections, n.Users = stats.GetTotal().GetConnections(), stats.GetUsers()
+		n.Version, n.StartedAt = stats.GetVersion(), stats.GetStartedAt()
+	}
+}
+
+// add adds the stats of another node.
+func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
+	s.label(node, other)
+
+	sum := s.reply
+	sum.Shards = append(sum.Shards, other.GetShards()...)
+	addShard(sum.GetTotal(), other.GetTotal())
+	sum.Users += other.GetUsers()
+	sum.Topics += other.GetTopics()
+	sum.Published += other.GetPublished()
+	sum.MaxConnections += other.GetMaxConnections()
+
+	if resumes := sum.GetResumes(); resumes != nil {
+		resumes.Replayed += other.GetResumes().GetReplayed()
+		resumes.Ended += other.GetResumes().GetEnded()
+		resumes.Resets = addCounts(resumes.GetResets(), other.GetResumes().GetResets())
+	}
+
+	if by := sum.GetPublishedByAudience(); by != nil {
+		by.Broadcast += other.GetPublishedByAudience().GetBroadcast()
+		by.User += other.GetPublishedByAudience().GetUser()
+		by.Topic += other.GetPublishedByAudience().GetTopic()
+	}
+
+	if d := sum.GetDescriptors(); d != nil {
+		d.Used += other.GetDescriptors().GetUsed()
+		d.Allowed += other.GetDescriptors().GetAllowed()
+	}
+
+	addHistogram(sum.GetLatency(), other.GetLatency())
+}
+
+// sort sorts the rows by node and shard.
+func (s *statsSum) sort() {
+	slices.SortStableFunc(s.reply.GetShards(), func(a, b *pealv1.ShardStats) int {
+		return cmp.Or(cmp.Compare(a.GetNode(), b.GetNode()), cmp.Compare(a.GetShard(), b.GetShard()))
+	})
+}
+
+func addShard(sum, other *pealv1.ShardStats) {
+	sum.Connections += other.GetConnections()
+	sum.AuthenticatedConnections += other.GetAuthenticatedConnections()
+	sum.Connected += other.GetConnected()
+	sum.Disconnected = addCounts(sum.GetDisconnected(), other.GetDisconnected())
+	sum.Delivered += other.GetDelivered()
+	sum.Dropped = addCounts(sum.GetDropped(), other.GetDropped())
+	sum.Bytes += other.GetBytes()
+	sum.QueuedBytes += other.GetQueuedBytes()
+	sum.WaitingEvents += other.GetWaitingEvents()
+	sum.Lag = durationpb.New(max(sum.GetLag().AsDuration(), other.GetLag().AsDuration()))
+}
+
+func addCounts(sum, other map[string]int64) map[string]int64 {
+	if sum == nil {
+		sum = make(map[string]int64, len(other))
+	}
+
+	for name, n := range other {
+		sum[name] += n
+	}
+
+	return sum
+}
+
+// addHistogram adds other to sum. It ignores a histogram with different bounds,
+// which a node of another version may have.
+func addHistogram(sum, other *pealv1.Histogram) {
+	same := slices.EqualFunc(sum.GetBuckets(), other.GetBuckets(), func(a, b *pealv1.HistogramBucket) bool {
+		return a.GetUpperBound() == b.GetUpperBound()
+	})
+	if !same || sum == nil {
+		return
+	}
+
+	for i, b := range other.GetBuckets() {
+		sum.Buckets[i].Count += b.GetCount()
+	}
+
+	sum.Count += other.GetCount()
+	sum.Sum += other.GetSum()
+}

@@ -1,0 +1,72 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// Broker publishes messages and knows the open streams. A *broker.Broker is one.
+// Its methods must be safe for concurrent use.
+type Broker interface {
+	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	Users(prefix, after string, limit int) []broker.User
+	Topics(prefix, after string, limit int) []broker.Topic
+	Stats() broker.Stats
+	Latency() broker.Histogram
+	Disconnect(user string, ban time.Duration) (closed int, err error)
+	Watch() (*broker.Watch, error)
+	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
+}
+
+// Pipeline is a Broker whose Publish waits, for example for a quorum, and that
+// accepts further messages meanwhile. Messages that one goroutine submits are
+// published in that order.
+type Pipeline interface {
+	Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error)
+}
+
+// Minter signs subscriber tokens.
+type Minter interface {
+	Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error)
+}
+
+// Cluster provides access to the other nodes of a cluster. Its methods must be
+// safe for concurrent use.
+type Cluster interface {
+	// Name returns the name of this node.
+	Name() string
+	// Nodes returns all nodes in order of name, including this one.
+	Nodes() []*pealv1.Node
+	// Query calls [Service.HandleQuery] on all other nodes, and passes their
+	// responses to receive, one at a time. It returns the names of the nodes
+	// that haven't responded in time.
+	Query(ctx context.Context, method string, request []byte, receive func(node string, response []byte)) (missing []string)
+	// Watch runs [Service.HandleWatch] on all other nodes, including those that
+	// join later, until ctx is done. It calls started first, with the names of
+	// the nodes that are reachable.
+	Watch(ctx context.Context, method string, request []byte, receiver Receiver, started func(nodes []string))
+}
+
+// Receiver receives the responses of a watch. Its methods are called one at a
+// time.
+type Receiver = interface {
+	// Receive is called with the next responses of a node, in order.
+	Receive(node string, responses [][]byte)
+	// Restart is called when responses of a node were lost, and the node is
+	// about to start over.
+	Restart(node string)
+	// End is called when a node will send no more responses.
+	End(node string)
+}
+
+// Membership removes members from a cluster. Its methods must be safe for
+// concurrent use.
+type Membership interface {
+	// Remove permanently removes a node from the members, and returns the names
+	// of the remaining members in order. It returns a *MembershipError, or one
+	// of the errors of [Broker].
+	Remove(ctx context.Context, name string) (members []string, err error)
+}

@@ -1,0 +1,28 @@
+package control
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/metadata"
+)
+
+// traceParent is the metadata key of W3C Trace Context's header.
+const traceParent = "traceparent"
+
+// withTrace adds the trace id of a call to args, if it has one: that of its span,
+// or that which the caller sent.
+func withTrace(ctx context.Context, args []any) []any {
+	span := trace.SpanContextFromContext(ctx)
+	if parent := metadata.ValueFromIncomingContext(ctx, traceParent); !span.IsValid() && len(parent) == 1 {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceParent: parent[0]})
+		span = trace.SpanContextFromContext(ctx)
+	}
+
+	if !span.HasTraceID() {
+		return args
+	}
+
+	return append(args, "trace_id", span.TraceID().String())
+}

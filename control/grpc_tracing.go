@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// The attributes of spans beyond those that OpenTelemetry defines. They never
+// contain data, tokens, user ids or topics, because traces are sent to other
+// machines.
+const (
+	attributeCaller     = attribute.Key("peald.caller")
+	attributeTransport  = attribute.Key("peald.transport") // grpc or rest
+	attributeAudience   = attribute.Key("peald.audience")  // everyone, user or topic
+	attributeRecipients = attribute.Key("peald.recipients")
+	attributeEventID    = attribute.Key("peald.event_id")
+	attributeMessages   = attribute.Key("peald.messages") // of a PublishStream
+	attributeReason     = attribute.Key("peald.reason")   // of an error
+)
+
+// traceCalls returns an option that records each call as a span of provider.
+func traceCalls(provider trace.TracerProvider) grpc.ServerOption {
+	return grpc.StatsHandler(otelgrpc.NewServerHandler(
+		otelgrpc.WithTracerProvider(provider),
+		otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
+		otelgrpc.WithPropagators(propagation.TraceContext{}),
+		otelgrpc.WithFilter(filters.ServiceName(pealv1.ControlService_ServiceDesc.ServiceName)),
+	))
+}
+
+// annotateSpan adds the caller, the audience and the receipt of a call to its
+// span, if it has one.
+func (s *Service) annotateSpan(ctx context.Context, c caller, req, resp any) {
+	if s.tracer == nil {
+		return
+	}
+
+	span := trace.SpanFromContext(ctx)
+	if !span.IsRecording() {
+		return
+	}
+
+	attributes := []attribute.KeyValue{attributeTransport.String(transportOf(ctx))}
+	if c.name != "" {
+		attributes = append(attributes, attributeCaller.String(c.name))
+	}
+
+	switch req.(type) {
+	case *pealv1.BroadcastRequest:
+		attributes = append(attributes, attributeAudience.String("everyone"))
+	case *pealv1.SendToUserRequest:
+		attributes = append(attributes, attributeAudience.String("user"))
+	case *pealv1.PublishRequest:
+		attributes = append(attributes, attributeAudience.String("topic"))
+	}
+
+	if receipt, ok := resp.(interface {
+		GetId() string
+		GetRecipients() int32
+	}); ok {
+		attributes = append(attributes,
+			attributeEventID.String(receipt.GetId()), attributeRecipients.Int(int(receipt.GetRecipients())))
+	}
+
+	span.SetAttributes(attributes...)
+}
+
+// annotateSpanReason adds the reason of an error to the call's span.
+func (s *Service) annotateSpanReason(ctx context.Context, err error) {
+	if rejected := apierror.From(err); s.tracer != nil && rejected != nil {
+		trace.SpanFromContext(ctx).SetAttributes(attributeReason.String(rejected.Reason))
+	}
+}

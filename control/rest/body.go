@@ -1,0 +1,268 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/peald/peald/control/apierror"
+)
+
+// requestBody is the body of a call. The generated handlers pass it to the
+// decoder, and the request with it to the error handler. So it carries the
+// decoder's error from one to the other.
+type requestBody struct {
+	io.ReadCloser
+
+	length      int64 // the announced length, or -1
+	contentType string
+	encodings   []string          // the values of Content-Encoding
+	inPath      map[string]string // fields that are set by the path
+	err         error             // the decoder's error
+}
+
+// checkContentType accepts JSON, and the types that common tools send for it.
+func (b *requestBody) checkContentType() error {
+	if b.contentType == "" {
+		return nil
+	}
+
+	media, _, err := mime.ParseMediaType(b.contentType)
+
+	switch {
+	case err != nil:
+	case media == "application/json", strings.HasSuffix(media, "+json"),
+		// Sent by curl -d, and by fetch with a string.
+		media == "application/x-www-form-urlencoded", media == "text/plain":
+		return nil
+	}
+
+	return unsupportedMediaType(fmt.Sprintf("unsupported Content-Type %.80q; want application/json", b.contentType))
+}
+
+// checkEncodings rejects a body that is compressed or otherwise encoded.
+func (b *requestBody) checkEncodings(header http.Header) error {
+	for encoding := range strings.SplitSeq(strings.Join(b.encodings, ","), ",") {
+		encoding = strings.TrimSpace(encoding)
+		if encoding == "" || strings.EqualFold(encoding, "identity") {
+			continue
+		}
+
+		header.Set("Accept-Encoding", "identity")
+
+		return unsupportedMediaType(
+			fmt.Sprintf("unsupported Content-Encoding %.80q; send the body without an encoding", printable(encoding)))
+	}
+
+	return nil
+}
+
+func unsupportedMediaType(message string) error {
+	err := apierror.New(codes.InvalidArgument, apierror.ReasonMediaType, message)
+	err.HTTPStatus = http.StatusUnsupportedMediaType
+
+	return err
+}
+
+// decode reads the body into message. An empty body is an empty message; the
+// call itself reports missing fields.
+func (b *requestBody) decode(message proto.Message) error {
+	if b.length > MaxBody {
+		return tooLarge()
+	}
+
+	data, err := io.ReadAll(b)
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return tooLarge()
+		}
+
+		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, "the body could not be read completely")
+	}
+
+	if bytes.HasPrefix(data, []byte("\uFEFF")) {
+		// Spaces aren't part of a JSON value. They preserve the offsets in
+		// errors.
+		copy(data, "   ")
+	}
+
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil
+	}
+
+	if protojson.Unmarshal(data, message) != nil {
+		return diagnose(data, message)
+	}
+
+	return b.checkPath(message)
+}
+
+// checkPath rejects fields that the path also sets, and would override.
+func (b *requestBody) checkPath(message proto.Message) error {
+	fields := message.ProtoReflect().Descriptor().Fields()
+	for _, name := range slices.Sorted(maps.Keys(b.inPath)) {
+		if field := fields.ByTextName(name); field != nil && message.ProtoReflect().Has(field) {
+			return apierror.Invalid(apierror.Field{Name: name, Problem: "is set by the path and must not be in the body"})
+		}
+	}
+
+	return nil
+}
+
+func tooLarge() error {
+	err := apierror.New(codes.ResourceExhausted, apierror.ReasonRequestTooLarge, fmt.Sprintf("the body exceeds %d bytes", MaxBody))
+	err.HTTPStatus = http.StatusRequestEntityTooLarge
+
+	return err
+}
+
+// diagnose returns the reason why protojson rejected data. The texts of
+// protojson's own errors differ between builds.
+func diagnose(data []byte, message proto.Message) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(data, &object); err != nil {
+		return malformed(err)
+	}
+
+	if object == nil {
+		return malformed(&json.UnmarshalTypeError{Value: "null"})
+	}
+
+	fields, err := invalidFields(data, message)
+
+	switch {
+	case err != nil:
+		return malformed(err)
+	case len(fields) == 0:
+		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest,
+			fmt.Sprintf("the body is not a valid %s in JSON", message.ProtoReflect().Descriptor().Name()))
+	}
+
+	return apierror.Invalid(fields...)
+}
+
+func malformed(err error) error {
+	text := "the body is not JSON"
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		text = fmt.Sprintf("the body is not JSON: %s (byte %d)", syntax.Error(), syntax.Offset)
+	} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		text = fmt.Sprintf("the body is a JSON %s; want an object", wrong.Value)
+	}
+
+	return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, text)
+}
+
+// invalidFields decodes the fields of the object in data one by one, and returns
+// those that message rejects.
+func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if _, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("reading the object: %w", err)
+	}
+
+	var invalid []apierror.Field
+
+	seen := make(map[protoreflect.FieldNumber]bool)
+
+	for dec.More() && len(invalid) < apierror.MaxFields {
+		token, err := dec.Token()
+		if err != nil {
+			return nil, fmt.Errorf("reading a name: %w", err)
+		}
+
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, fmt.Errorf("reading a value: %w", err)
+		}
+
+		key, _ := token.(string)
+
+		field := fieldNamed(message, key)
+		if field == nil {
+			invalid = append(invalid, apierror.Field{Name: printable(key), Problem: "is not a field of this call"})
+			continue
+		}
+
+		if problem := problemOf(field, value, message, seen[field.Number()]); problem != "" {
+			invalid = append(invalid, apierror.Field{Name: field.TextName(), Problem: problem})
+		}
+
+		seen[field.Number()] = true
+	}
+
+	return invalid, nil
+}
+
+// problemOf returns why message rejects value for field, or "". Repeated is true
+// if the field was set before.
+func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, message proto.Message, repeated bool) string {
+	if repeated {
+		return apierror.MoreThanOnce
+	}
+
+	if !utf8.Valid(value) {
+		return apierror.NotUTF8
+	}
+
+	object := slices.Concat([]byte(`{"`+field.JSONName()+`":`), value, []byte("}"))
+	if protojson.Unmarshal(object, message.ProtoReflect().New().Interface()) == nil {
+		return ""
+	}
+
+	// A JSON string is rejected only for half of a surrogate pair.
+	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
+		return "has an escape that is not a valid character"
+	}
+
+	return requirement(field)
+}
+
+// fieldNamed returns the field of message with a JSON or proto name, or nil.
+func fieldNamed(message proto.Message, name string) protoreflect.FieldDescriptor {
+	fields := message.ProtoReflect().Descriptor().Fields()
+	if field := fields.ByJSONName(name); field != nil {
+		return field
+	}
+
+	return fields.ByTextName(name)
+}
+
+// requirement returns what the value of field must be.
+func requirement(field protoreflect.FieldDescriptor) string {
+	switch {
+	case field.IsList() && field.Kind() == protoreflect.StringKind:
+		return "must be a list of JSON strings"
+	case field.Kind() == protoreflect.StringKind:
+		return "must be a JSON string"
+	case field.Kind() == protoreflect.Int32Kind:
+		return "must be a whole number of 32 bits"
+	case field.Kind() == protoreflect.MessageKind && field.Message().FullName() == "google.protobuf.Duration":
+		return `must be a duration in seconds, such as "3600s"`
+	}
+
+	return "must be of type " + field.Kind().String()
+}
+
+// printable returns a name that the caller chose, shortened and made valid UTF-8
+// so that an error can include it.
+func printable(name string) string {
+	const most = 80
+	if len(name) > most {
+		name = name[:most] + "…"
+	}
+
+	return strings.ToValidUTF8(name, "\uFFFD")
+}

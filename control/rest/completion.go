@@ -1,0 +1,30 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+)
+
+// callContext returns the context in which the call of r runs, and a function
+// that releases it. Endless is true if the call lasts until its caller cancels
+// it.
+//
+// net/http cancels r's context when it reads the end of an HTTP/1.x connection.
+// But a client may close its sending side once it has sent its request, and wait
+// for the response. Until something is written to it, it can't be distinguished
+// from a client that is gone. So a call over HTTP/1.x runs to completion, which
+// takes a bounded time unless it is endless. HTTP/2 has frames for the end of a
+// request and for its cancellation, so its context is kept.
+func callContext(r *http.Request, endless bool) (context.Context, context.CancelFunc) {
+	ctx := r.Context()
+	if r.ProtoMajor > 1 || endless {
+		return ctx, func() {}
+	}
+
+	call := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(call, deadline)
+	}
+
+	return call, func() {}
+}

@@ -1,0 +1,50 @@
+package rest_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/peald/peald/control"
+)
+
+// FuzzREST checks that no path, query or body causes an internal error, and that
+// every error can be parsed.
+func FuzzREST(f *testing.F) {
+	f.Add("POST", "/v1/tokens", "", `{"userId":"alice","ttl":"1s"}`)
+	f.Add("POST", "/v1/users/a%2Fb/messages", "", `{"data":"\ud83e","x":1}`)
+	f.Add("GET", "/v1/users", "page_size=1&prefix=%C3%A9&pageToken=YQ", "")
+	f.Add("GET", "/v1/topics", "pageToken=YQ&prefix=%3E", "")
+	f.Add("POST", "/v1/topics/%2A/messages", "", `{"data":"x","ttl":"-0s","idempotencyKey":"\u0000"}`)
+	f.Add("POST", "/v1/users/:disconnect:disconnect", "", `{"for":"1e9s","user_id":1}`)
+	f.Add("POST", "/v1/tokens", "", `{"userId":"a","topics":[null,"\ud83e",[]]}`)
+	f.Add("GET", "/v1/users", "page_size[a]=1&prefix.x=1", "")
+	f.Add("POST", "/v1/tokens", "", `{"ttl":{"seconds":1},"ttl":null,"\ud800":[[[]]]}`)
+
+	s := startServer(f, control.Config{}, &fakeBroker{}, stubMinter{})
+
+	f.Fuzz(func(t *testing.T, method, path, query, body string) {
+		if method != "GET" && method != "POST" {
+			t.Skip()
+		}
+
+		if query != "" {
+			path += "?" + query
+		}
+
+		if _, err := http.NewRequestWithContext(t.Context(), method, s.url+path, nil); err != nil || path == "" || path[0] != '/' {
+			t.Skip()
+		}
+
+		got := s.do(t, method, path, body)
+
+		switch {
+		case got.StatusCode == http.StatusBadRequest && got.Header.Get("Content-Type") == "text/plain; charset=utf-8": // by net/http
+		case got.StatusCode >= 500 && path != "/readyz":
+			t.Errorf("%s %q %q: response %s %s", method, path, body, got.Status, got.body)
+		case got.StatusCode >= 400:
+			if f := got.failure(t); f.message == "" || f.reason == "" || len(f.message) > 2000 {
+				t.Errorf("%s %q %q: response %s %s", method, path, body, got.Status, got.body)
+			}
+		}
+	})
+}

@@ -1,0 +1,216 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// gateway maps REST requests to gRPC calls. It is stricter than the gateway's
+// generated handlers: it rejects everything in a request that they would ignore,
+// and names it in the error.
+type gateway struct {
+	mux *runtime.ServeMux
+
+	// routes has the same routes as mux but makes no calls. It determines the
+	// methods of a path, which mux doesn't expose.
+	routes *runtime.ServeMux
+
+	getCalls map[string]getCall // by routeKey
+
+	writeError func(http.ResponseWriter, error)
+}
+
+// newGateway returns a gateway to the calls of client. Document is the Swagger
+// document of the calls. WriteError responds with an error.
+func newGateway(client pealv1.ControlServiceClient, document string, writeError func(http.ResponseWriter, error)) (*gateway, error) {
+	calls, err := getCalls(document)
+	if err != nil {
+		return nil, err
+	}
+
+	g := &gateway{getCalls: calls, writeError: writeError, routes: newRouteProbe()}
+
+	g.mux = runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, new(jsonMarshaler)),
+		// Otherwise a POST with the content type of a form, which curl -d also
+		// sends for JSON, could be handled as a GET.
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+		// Splits the path at slashes before unescaping, so that %2F stays in a
+		// user id.
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
+		runtime.WithWriteContentLength(),
+		// net/http does this itself where the protocol supports it.
+		runtime.WithDisableChunkedEncoding(),
+		// Authorization is always passed on.
+		runtime.WithIncomingHeaderMatcher(traceHeader),
+		runtime.WithOutgoingHeaderMatcher(noHeader),
+		runtime.WithOutgoingTrailerMatcher(noHeader),
+		runtime.WithMiddlewares(g.strict),
+		runtime.WithErrorHandler(g.handleError),
+		runtime.WithStreamErrorHandler(streamError),
+		runtime.WithRoutingErrorHandler(g.handleUnrouted),
+	)
+
+	for _, mux := range []*runtime.ServeMux{g.routes, g.mux} {
+		// The context is unused: the gateway doesn't own client's connection.
+		if err := pealv1.RegisterControlServiceHandlerClient(context.Background(), mux, client); err != nil {
+			return nil, fmt.Errorf("registering the REST calls: %w", err)
+		}
+	}
+
+	return g, nil
+}
+
+func noHeader(string) (string, bool) { return "", false }
+
+// traceHeader passes on only the headers of W3C Trace Context.
+func traceHeader(name string) (metadataKey string, ok bool) {
+	switch key := strings.ToLower(name); key {
+	case "traceparent", "tracestate":
+		return key, true
+	}
+
+	return "", false
+}
+
+// ServeHTTP implements http.Handler.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call := r.WithContext(r.Context())
+	call.Body = &requestBody{
+		ReadCloser:  r.Body,
+		length:      r.ContentLength,
+		contentType: r.Header.Get("Content-Type"),
+		encodings:   r.Header.Values("Content-Encoding"),
+	}
+
+	// The gateway would interpret other headers, which have no meaning here, and
+	// would print warnings about some of them to standard error.
+	call.Header = http.Header{}
+
+	for _, name := range []string{"Authorization", "Traceparent", "Tracestate"} {
+		if values, ok := r.Header[name]; ok {
+			call.Header[name] = values
+		}
+	}
+
+	if r.Method == http.MethodHead {
+		// net/http omits the body of the response.
+		call.Method = http.MethodGet
+	}
+
+	g.mux.ServeHTTP(w, call)
+}
+
+// strict rejects requests with parts that the generated handlers would ignore.
+func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		var call getCall // without a request for other methods
+
+		if pattern, ok := runtime.HTTPPattern(r.Context()); ok && r.Method == http.MethodGet {
+			call = g.getCalls[routeKey(pattern.String())]
+		}
+
+		if err := check(w, r, params, call); err != nil {
+			g.writeError(w, err)
+
+			return
+		}
+
+		ctx, release := callContext(r, call.endless)
+		defer release()
+
+		response := &responseWriter{ResponseWriter: w}
+		next(response, r.WithContext(ctx), params)
+
+		if err := response.err(); err != nil {
+			g.writeError(w, err)
+		}
+	}
+}
+
+// check checks the path, the query and the headers of a request. The body is
+// checked when it is decoded.
+func check(w http.ResponseWriter, r *http.Request, params map[string]string, call getCall) error {
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if !utf8.ValidString(params[name]) {
+			return apierror.Invalid(apierror.Field{Name: name, Problem: apierror.NotUTF8})
+		}
+	}
+
+	if err := call.checkQuery(r, params); err != nil {
+		return err
+	}
+
+	body, ok := r.Body.(*requestBody)
+	if !ok {
+		return nil
+	}
+
+	body.inPath = params
+
+	if r.Method == http.MethodGet {
+		return nil
+	}
+
+	if err := body.checkContentType(); err != nil {
+		return err
+	}
+
+	return body.checkEncodings(w.Header())
+}
+
+// methods returns the methods of r's path.
+func (g *gateway) methods(r *http.Request) []string {
+	var found []string
+
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		// The header is omitted, because it must not override the method.
+		request := &http.Request{Method: method, URL: r.URL, Header: http.Header{}, Body: http.NoBody}
+
+		probe := &routeProbe{}
+		g.routes.ServeHTTP(probe, request.WithContext(r.Context()))
+
+		if probe.matched {
+			found = append(found, method)
+		}
+	}
+
+	return found
+}
+
+// routeProbe records whether a route of a mux of newRouteProbe matched.
+type routeProbe struct{ matched bool }
+
+// newRouteProbe returns a mux that makes no calls. For a *routeProbe, it records
+// whether a route matches the request.
+func newRouteProbe() *runtime.ServeMux {
+	return runtime.NewServeMux(
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
+		runtime.WithMiddlewares(func(runtime.HandlerFunc) runtime.HandlerFunc {
+			return func(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+				if probe, ok := w.(*routeProbe); ok {
+					probe.matched = true
+				}
+			}
+		}),
+		runtime.WithRoutingErrorHandler(func(context.Context, *runtime.ServeMux, runtime.Marshaler, http.ResponseWriter, *http.Request, int) {}),
+		runtime.WithErrorHandler(func(context.Context, *runtime.ServeMux, runtime.Marshaler, http.ResponseWriter, *http.Request, error) {
+		}),
+	)
+}
+
+func (*routeProbe) Header() http.Header         { return http.Header{} }
+func (*routeProbe) Write(p []byte) (int, error) { return len(p), nil }
+func (*routeProbe) WriteHeader(int)             {}

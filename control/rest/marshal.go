@@ -1,0 +1,79 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// jsonMarshaler encodes and decodes messages with protojson. Its output is the
+// same in every build, which protojson's deliberately isn't. Its input must be
+// exactly one message.
+type jsonMarshaler struct{ runtime.JSONPb }
+
+// Marshal implements runtime.Marshaler.
+func (*jsonMarshaler) Marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case proto.Message:
+		return encode(v)
+	// The items of a stream. The gateway adds the line break.
+	case map[string]any:
+		if message, ok := v["result"].(proto.Message); ok {
+			return encodeAs("result", message)
+		}
+	case map[string]proto.Message:
+		return encodeAs("error", v["error"])
+	}
+
+	return nil, fmt.Errorf("%T is not a message", v)
+}
+
+func encodeAs(name string, message proto.Message) ([]byte, error) {
+	encoded, err := encode(message)
+	if err != nil {
+		return nil, err
+	}
+
+	return slices.Concat([]byte(`{"`+name+`":`), bytes.TrimSpace(encoded), []byte("}")), nil
+}
+
+func encode(message proto.Message) ([]byte, error) {
+	// The details of an error have many fields that are empty and meaningless.
+	_, isStatus := message.(*rpcstatus.Status)
+	encoded, err := protojson.MarshalOptions{EmitUnpopulated: !isStatus}.Marshal(message)
+	if err != nil {
+		return nil, fmt.Errorf("encoding JSON: %w", err)
+	}
+
+	var out bytes.Buffer
+	if err := json.Compact(&out, encoded); err != nil {
+		return nil, fmt.Errorf("encoding JSON: %w", err)
+	}
+
+	out.WriteByte('\n')
+
+	return out.Bytes(), nil
+}
+
+// NewDecoder implements runtime.Marshaler for the body of a call.
+func (*jsonMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		body, ok := r.(*requestBody)
+		message, isMessage := v.(proto.Message)
+
+		if !ok || !isMessage {
+			return fmt.Errorf("cannot decode %T into %T", r, v)
+		}
+
+		body.err = body.decode(message)
+
+		return body.err
+	})
+}

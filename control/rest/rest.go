@@ -1,0 +1,142 @@
+// Package rest serves the control plane as REST. Its calls go to a gRPC server
+// inside the process, so that both have the same checks and the same errors.
+//
+// The package adds what HTTP needs: strict JSON, queries and paths, errors as
+// google.rpc.Status, protection from web pages of other origins, health checks
+// and the OpenAPI documents.
+package rest
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+)
+
+// MaxBody is the largest request body in bytes.
+const MaxBody = 4 << 20
+
+// Config configures a [Handler]. Every field is required.
+type Config struct {
+	// Server serves the calls. The Handler owns it, and stops it in Close.
+	Server *grpc.Server
+
+	// OpenAPI and Swagger are the OpenAPI 3 and Swagger 2.0 documents of the
+	// calls.
+	OpenAPI, Swagger string
+
+	// CheckHost returns an error if calls to the host of a request must be
+	// rejected.
+	CheckHost func(*http.Request) error
+
+	// Ready reports whether /readyz succeeds. If not, reason is its response.
+	Ready func(context.Context) (ready bool, reason string)
+
+	// Rejected is called with each error that the Handler itself responds with.
+	// Errors of calls that reached Server aren't included.
+	Rejected func(error)
+}
+
+// Handler is the handler of /v1/, /openapi.json, /swagger.json, /healthz and
+// /readyz; any other path is 404. Paths must be passed to it unchanged: a mux
+// that cleans paths would redirect user ids that contain slashes.
+type Handler struct {
+	cfg       Config
+	inProcess *inProcess
+	calls     http.Handler // of /v1/
+	all       http.Handler
+}
+
+// New returns a Handler, which must be closed.
+func New(cfg Config) (*Handler, error) {
+	inProcess, err := serveInProcess(cfg.Server)
+	if err != nil {
+		return nil, err
+	}
+
+	h := &Handler{cfg: cfg, inProcess: inProcess}
+
+	gateway, err := newGateway(pealv1.NewControlServiceClient(inProcess.conn), cfg.Swagger, h.writeError)
+	if err != nil {
+		inProcess.close()
+
+		return nil, err
+	}
+
+	// Browsers send forms and plain text to other origins without a preflight
+	// request. A page can also resolve its own name to this host, and is then of
+	// the same origin, which CheckHost is for.
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h.writeError(w, foreignOrigin())
+	}))
+
+	h.calls = protection.Handler(http.MaxBytesHandler(gateway, MaxBody))
+	h.all = drainBody(http.HandlerFunc(h.route))
+
+	return h, nil
+}
+
+// Close stops the server of the calls, and cancels calls that are in progress.
+// Later calls fail with Unavailable.
+func (h *Handler) Close() { h.inProcess.close() }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.all.ServeHTTP(w, r) }
+
+func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, "/v1/"):
+		if err := h.cfg.CheckHost(r); err != nil {
+			h.writeError(w, err)
+
+			return
+		}
+
+		h.calls.ServeHTTP(w, r)
+	case path == "/openapi.json":
+		h.writePage(w, r, http.StatusOK, "application/json", h.cfg.OpenAPI)
+	case path == "/swagger.json":
+		h.writePage(w, r, http.StatusOK, "application/json", h.cfg.Swagger)
+	case path == "/healthz":
+		h.writePage(w, r, http.StatusOK, "text/plain; charset=utf-8", "ok")
+	case path == "/readyz":
+		if ready, reason := h.cfg.Ready(r.Context()); ready {
+			h.writePage(w, r, http.StatusOK, "text/plain; charset=utf-8", "ok")
+		} else {
+			h.writePage(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8", reason)
+		}
+	default:
+		h.writeError(w, unknownPath())
+	}
+}
+
+func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, contentType, body string) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.writeError(w, MethodNotAllowed(w, r, http.MethodGet))
+
+		return
+	}
+
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	// An error means that the client is gone.
+	_, _ = io.WriteString(w, body) //nolint:gosec // The content type isn't HTML.
+}
+
+// writeError responds with err, and reports it unless it comes from Server.
+func (h *Handler) writeError(w http.ResponseWriter, err error) {
+	if apierror.From(err) != nil {
+		h.cfg.Rejected(err)
+	}
+
+	WriteError(w, err)
+}

@@ -1,0 +1,65 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/peald/peald/control/apierror"
+)
+
+// streamError returns the status that the gateway writes at the end of a stream
+// that fails with err.
+func streamError(ctx context.Context, err error) *status.Status {
+	st, _ := apierror.Status(inProcessError(ctx, err))
+	return st
+}
+
+// responseWriter is the http.ResponseWriter of a call. The gateway writes the
+// error of a stream that fails before its first message in a form of its own.
+// responseWriter captures it, so that it can be written like that of any other
+// call.
+type responseWriter struct {
+	http.ResponseWriter
+
+	captured *bytes.Buffer // the gateway's error; nil for none
+}
+
+// Unwrap returns the underlying writer to [http.ResponseController].
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter]. The gateway calls it only for
+// the error of a stream that failed before its first message.
+func (w *responseWriter) WriteHeader(int) { w.captured = new(bytes.Buffer) }
+
+// Write implements [http.ResponseWriter].
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.captured != nil {
+		return w.captured.Write(p)
+	}
+
+	return w.ResponseWriter.Write(p)
+}
+
+// err returns the captured error, or nil.
+func (w *responseWriter) err() error {
+	if w.captured == nil {
+		return nil
+	}
+
+	var body struct {
+		Error json.RawMessage `json:"error"`
+	}
+
+	st := new(rpcstatus.Status)
+	if json.Unmarshal(w.captured.Bytes(), &body) != nil || protojson.Unmarshal(body.Error, st) != nil {
+		return apierror.Internal()
+	}
+
+	return status.ErrorProto(st)
+}

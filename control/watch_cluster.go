@@ -1,0 +1,105 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+const (
+	// snapshotTimeout is how long other nodes may take to send their snapshots.
+	// Streams of a later snapshot are reported as opened.
+	snapshotTimeout = 5 * time.Second
+	// maxNodeUpdates is the number of updates that may be queued for the caller.
+	maxNodeUpdates = 64
+)
+
+// watchCluster is WatchConnections for the streams of all nodes.
+func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConnectionsResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+
+	var running sync.WaitGroup
+
+	defer running.Wait()
+	defer cancel()
+
+	receiver := &watchReceiver{ctx: ctx, updates: make(chan nodeUpdate, maxNodeUpdates)}
+	name := s.cluster.Name()
+	localEnd := make(chan error, 1)
+
+	running.Go(func() {
+		localEnd <- s.watchLocal(ctx, func(resp *pealv1.WatchConnectionsResponse) error {
+			return receiver.put(nodeUpdate{node: name, responses: []*pealv1.WatchConnectionsResponse{resp}})
+		})
+	})
+	running.Go(func() {
+		s.cluster.Watch(ctx, pealv1.ControlService_WatchConnections_FullMethodName, nil, receiver,
+			func(nodes []string) { _ = receiver.put(nodeUpdate{started: append(nodes, name)}) })
+	})
+
+	timeout := time.NewTimer(snapshotTimeout)
+	defer timeout.Stop()
+
+	merged := newMergedWatch(send)
+
+	for {
+		var err error
+
+		select {
+		case err := <-localEnd:
+			return err
+		case <-s.draining:
+			return broker.ErrClosed
+		case u := <-receiver.updates:
+			err = merged.apply(u)
+		case <-timeout.C:
+			err = merged.sendSnapshot()
+		}
+
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// watchReceiver is a Receiver that passes the updates of nodes to the call's
+// goroutine.
+type watchReceiver struct {
+	ctx     context.Context //nolint:containedctx // The call's, of which the receiver is a part.
+	updates chan nodeUpdate
+}
+
+// put queues an update. It fails if the call ends first.
+func (r *watchReceiver) put(u nodeUpdate) error {
+	select {
+	case r.updates <- u:
+		return nil
+	case <-r.ctx.Done():
+		return r.ctx.Err()
+	}
+}
+
+// Receive implements Receiver.
+func (r *watchReceiver) Receive(node string, responses [][]byte) {
+	u := nodeUpdate{node: node}
+
+	for _, response := range responses {
+		resp := new(pealv1.WatchConnectionsResponse)
+		if proto.Unmarshal(response, resp) == nil {
+			u.responses = append(u.responses, resp)
+		}
+	}
+
+	_ = r.put(u) // fails only if the call has ended
+}
+
+// Restart implements Receiver.
+func (r *watchReceiver) Restart(node string) { _ = r.put(nodeUpdate{node: node, restarted: true}) }
+
+// End implements Receiver.
+func (r *watchReceiver) End(node string) { _ = r.put(nodeUpdate{node: node, ended: true}) }
