@@ -32,11 +32,11 @@ func (d *Directory) announce(now time.Time) {
 	}
 
 	for {
-		a := &presencev1.Announcement{Standing: status, Changed: new(presencev1.Counts)}
+		a := &presencev1.Announcement{Status: status, Changed: new(presencev1.Counts)}
 		names := namesPerMessage
 		users = take(users, &names, func(u broker.User) { a.Changed.Users = append(a.Changed.Users, countOf(u.ID, u.Connections)) })
 		topics = take(topics, &names, func(t broker.Topic) { a.Changed.Topics = append(a.Changed.Topics, countOf(t.Name, t.Subscribers)) })
-		bans = take(bans, &names, func(b broker.Bar) { a.Changed.Bars = append(a.Changed.Bars, encodeBan(b, now)) })
+		bans = take(bans, &names, func(b broker.Bar) { a.Changed.Bans = append(a.Changed.Bans, encodeBan(b, now)) })
 		d.publish(a)
 		if status != nil {
 			d.lastStatus, d.announced, status = status, now, nil
@@ -62,8 +62,8 @@ func countOf(name string, streams int) *presencev1.Count {
 	return &presencev1.Count{Name: name, Streams: uint32(streams)}
 }
 
-func encodeBan(b broker.Bar, now time.Time) *presencev1.Bar {
-	return &presencev1.Bar{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
+func encodeBan(b broker.Bar, now time.Time) *presencev1.Ban {
+	return &presencev1.Ban{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
 }
 
 // publish sends the next announcement. If that fails, other nodes find that they
@@ -96,7 +96,7 @@ func (d *Directory) send(subject string, m proto.Message) (ok bool) {
 
 // leave announces that this node leaves the cluster.
 func (d *Directory) leave() {
-	d.publish(&presencev1.Announcement{Leaving: true, Standing: &pealv1.Node{}})
+	d.publish(&presencev1.Announcement{Leaving: true, Status: &pealv1.Node{}})
 	if err := d.cfg.Conn.FlushTimeout(announceInterval); err != nil {
 		d.log.Debug("cannot announce that the node leaves", "error", err)
 	}

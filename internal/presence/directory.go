@@ -247,7 +247,7 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 		d.log.Info("node is reachable again", "node", n.name)
 		d.notify()
 	}
-	if s := a.GetStanding(); s != nil {
+	if s := a.GetStatus(); s != nil {
 		n.status = s
 	}
 	if n.counts != nil {
@@ -259,7 +259,7 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 			n.pull = nil // its pages may be older than the missed announcement
 		}
 	}
-	d.adoptBans(a.GetChanged().GetBars(), now)
+	d.adoptBans(a.GetChanged().GetBans(), now)
 }
 
 // addNode adds a node that was unknown.
@@ -335,7 +335,7 @@ func isRemoved(name string, members []string) bool {
 }
 
 // adoptBans applies bans of other nodes to this node.
-func (d *Directory) adoptBans(bans []*presencev1.Bar, now time.Time) {
+func (d *Directory) adoptBans(bans []*presencev1.Ban, now time.Time) {
 	for _, ban := range bans {
 		err := d.cfg.Broker.Adopt(broker.Bar{
 			User:  ban.GetUser(),

@@ -59,7 +59,7 @@ func sorted(names []string) []string {
 // query removes the nodes that reply from awaited, and returns when it is empty or
 // ctx is done. Failed are the names of the nodes that replied with an error.
 func (d *Directory) query(ctx context.Context, method string, request []byte, awaited map[uint64]string, receive func(node string, response []byte)) (failed []string, err error) {
-	query, err := proto.Marshal(&presencev1.Question{Incarnation: d.incarnation, Method: method, Request: request})
+	query, err := proto.Marshal(&presencev1.Query{Incarnation: d.incarnation, Method: method, Request: request})
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (d *Directory) query(ctx context.Context, method string, request []byte, aw
 		if err != nil {
 			return failed, err
 		}
-		reply := new(presencev1.Answer)
+		reply := new(presencev1.Reply)
 		if err := proto.Unmarshal(msg.Data, reply); err != nil {
 			d.log.Warn("malformed reply to a cluster query", "method", method, "error", err)
 			continue
@@ -166,7 +166,7 @@ func (r *responder) run(ctx context.Context) {
 
 func (r *responder) handleQuery(ctx context.Context, msg *nats.Msg) {
 	d := r.directory
-	query := new(presencev1.Question)
+	query := new(presencev1.Query)
 	if err := proto.Unmarshal(msg.Data, query); err != nil {
 		d.log.Warn("malformed cluster query", "error", err)
 		return
@@ -177,7 +177,7 @@ func (r *responder) handleQuery(ctx context.Context, msg *nats.Msg) {
 
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	reply := &presencev1.Answer{Incarnation: d.incarnation, Node: d.cfg.Node}
+	reply := &presencev1.Reply{Incarnation: d.incarnation, Node: d.cfg.Node}
 	response, err := r.handler.HandleQuery(ctx, query.GetMethod(), query.GetRequest())
 	if err != nil {
 		reply.Error = err.Error()

@@ -14,14 +14,14 @@ const pageTimeout = 2 * time.Second
 // pull is a request for the full state of another node, page by page.
 type pull struct {
 	counts    *counts           // nil until the first page arrives
-	after     *presencev1.Place // the end of the page before the requested one
+	after     *presencev1.Position // the end of the page before the requested one
 	requested time.Time
 }
 
 // startPull requests the first page.
 func (d *Directory) startPull(n *remoteNode, now time.Time) {
 	d.metrics.pulls.Inc()
-	n.pull = &pull{after: &presencev1.Place{Part: presencev1.Place_PART_USERS}}
+	n.pull = &pull{after: &presencev1.Position{Part: presencev1.Position_PART_USERS}}
 	d.requestPage(n, now)
 }
 
@@ -43,7 +43,7 @@ func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 		return // the pull was given up
 	}
 
-	d.adoptBans(page.GetCounts().GetBars(), now)
+	d.adoptBans(page.GetCounts().GetBans(), now)
 	if n.pull.counts == nil {
 		n.pull.counts = newCounts()
 		// The pages contain what was announced before.
@@ -65,7 +65,7 @@ func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 }
 
 // sendPage sends the page that another node has requested.
-func (d *Directory) sendPage(to string, after *presencev1.Place) {
+func (d *Directory) sendPage(to string, after *presencev1.Position) {
 	tally := d.cfg.Broker.Tally()
 	page := &presencev1.StatePage{
 		Incarnation: d.incarnation, Number: d.number, After: after,
@@ -76,39 +76,39 @@ func (d *Directory) sendPage(to string, after *presencev1.Place) {
 	page.Counts, names, last = d.countsAfter(after)
 	switch {
 	case names == namesPerMessage:
-		page.Next = &presencev1.Place{Part: after.GetPart(), Name: last}
-	case after.GetPart() == presencev1.Place_PART_USERS:
-		page.Next = &presencev1.Place{Part: presencev1.Place_PART_TOPICS}
-	case after.GetPart() == presencev1.Place_PART_TOPICS:
-		page.Next = &presencev1.Place{Part: presencev1.Place_PART_BARS}
+		page.Next = &presencev1.Position{Part: after.GetPart(), Name: last}
+	case after.GetPart() == presencev1.Position_PART_USERS:
+		page.Next = &presencev1.Position{Part: presencev1.Position_PART_TOPICS}
+	case after.GetPart() == presencev1.Position_PART_TOPICS:
+		page.Next = &presencev1.Position{Part: presencev1.Position_PART_BANS}
 	}
 	d.send(to, page)
 }
 
 // countsAfter returns the counts of the next names of a part, their number, and
 // the last of the names.
-func (d *Directory) countsAfter(after *presencev1.Place) (counts *presencev1.Counts, n int, last string) {
+func (d *Directory) countsAfter(after *presencev1.Position) (counts *presencev1.Counts, n int, last string) {
 	b, counts := d.cfg.Broker, new(presencev1.Counts)
 	switch after.GetPart() {
-	case presencev1.Place_PART_USERS:
+	case presencev1.Position_PART_USERS:
 		users := b.Users("", after.GetName(), namesPerMessage)
 		for _, u := range users {
 			counts.Users, last = append(counts.GetUsers(), countOf(u.ID, u.Connections)), u.ID
 		}
 		n = len(users)
-	case presencev1.Place_PART_TOPICS:
+	case presencev1.Position_PART_TOPICS:
 		topics := b.Topics("", after.GetName(), namesPerMessage)
 		for _, t := range topics {
 			counts.Topics, last = append(counts.GetTopics(), countOf(t.Name, t.Subscribers)), t.Name
 		}
 		n = len(topics)
-	case presencev1.Place_PART_BARS:
+	case presencev1.Position_PART_BANS:
 		bans, now := b.Bars(after.GetName(), namesPerMessage), time.Now()
 		for _, ban := range bans {
-			counts.Bars, last = append(counts.GetBars(), encodeBan(ban, now)), ban.User
+			counts.Bans, last = append(counts.GetBans(), encodeBan(ban, now)), ban.User
 		}
 		n = len(bans)
-	case presencev1.Place_PART_UNSPECIFIED:
+	case presencev1.Position_PART_UNSPECIFIED:
 	}
 	return counts, n, last
 }

@@ -144,9 +144,9 @@ func (w *nodeWatch) attempt(ctx context.Context) error {
 	subject := d.subjectOf("follow", w.incarnation)
 	defer func() {
 		_ = sub.Unsubscribe()
-		d.send(subject, &presencev1.Follow{Inbox: inbox, End: true})
+		d.send(subject, &presencev1.Watch{Inbox: inbox, End: true})
 	}()
-	if !d.send(subject, &presencev1.Follow{Inbox: inbox, Method: w.method, Request: w.request}) {
+	if !d.send(subject, &presencev1.Watch{Inbox: inbox, Method: w.method, Request: w.request}) {
 		return errors.New("cannot send the request")
 	}
 
@@ -161,7 +161,7 @@ func (w *nodeWatch) attempt(ctx context.Context) error {
 			if now.Sub(arrival) > watchTimeout {
 				return fmt.Errorf("no message for %s", watchTimeout)
 			}
-			d.send(subject, &presencev1.Follow{Inbox: inbox, Arrived: acked}) // the last one may be lost
+			d.send(subject, &presencev1.Watch{Inbox: inbox, Acknowledged: acked}) // the last one may be lost
 		case msg := <-pieces:
 			piece := new(presencev1.Piece)
 			if err := proto.Unmarshal(msg.Data, piece); err != nil {
@@ -177,7 +177,7 @@ func (w *nodeWatch) attempt(ctx context.Context) error {
 				w.receiver.Receive(w.node, piece.GetResponses())
 				w.mu.Unlock()
 			}
-			d.send(subject, &presencev1.Follow{Inbox: inbox, Arrived: acked})
+			d.send(subject, &presencev1.Watch{Inbox: inbox, Acknowledged: acked})
 			if piece.GetEnd() {
 				return fmt.Errorf("ended by the node: %s", piece.GetError())
 			}

@@ -43,7 +43,7 @@ type watcher struct {
 // handleWatch starts or ends a watch of another node, or notes which piece that
 // node acknowledges.
 func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *sync.WaitGroup) {
-	request := new(presencev1.Follow)
+	request := new(presencev1.Watch)
 	if err := proto.Unmarshal(msg.Data, request); err != nil {
 		r.directory.log.Warn("malformed watch request", "error", err)
 		return
@@ -56,7 +56,7 @@ func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *syn
 	case w != nil && request.GetEnd():
 		w.cancel(errWatcherGone)
 	case w != nil:
-		w.acked.Store(request.GetArrived())
+		w.acked.Store(request.GetAcknowledged())
 		select {
 		case w.wake <- struct{}{}:
 		default:

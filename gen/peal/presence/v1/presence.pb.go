@@ -29,55 +29,55 @@ const (
 )
 
 // Part is a part of the state.
-type Place_Part int32
+type Position_Part int32
 
 const (
-	Place_PART_UNSPECIFIED Place_Part = 0
-	Place_PART_USERS       Place_Part = 1
-	Place_PART_TOPICS      Place_Part = 2
-	Place_PART_BARS        Place_Part = 3
+	Position_PART_UNSPECIFIED Position_Part = 0
+	Position_PART_USERS       Position_Part = 1
+	Position_PART_TOPICS      Position_Part = 2
+	Position_PART_BANS        Position_Part = 3
 )
 
-// Enum value maps for Place_Part.
+// Enum value maps for Position_Part.
 var (
-	Place_Part_name = map[int32]string{
+	Position_Part_name = map[int32]string{
 		0: "PART_UNSPECIFIED",
 		1: "PART_USERS",
 		2: "PART_TOPICS",
-		3: "PART_BARS",
+		3: "PART_BANS",
 	}
-	Place_Part_value = map[string]int32{
+	Position_Part_value = map[string]int32{
 		"PART_UNSPECIFIED": 0,
 		"PART_USERS":       1,
 		"PART_TOPICS":      2,
-		"PART_BARS":        3,
+		"PART_BANS":        3,
 	}
 )
 
-func (x Place_Part) Enum() *Place_Part {
-	p := new(Place_Part)
+func (x Position_Part) Enum() *Position_Part {
+	p := new(Position_Part)
 	*p = x
 	return p
 }
 
-func (x Place_Part) String() string {
+func (x Position_Part) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (Place_Part) Descriptor() protoreflect.EnumDescriptor {
+func (Position_Part) Descriptor() protoreflect.EnumDescriptor {
 	return file_peal_presence_v1_presence_proto_enumTypes[0].Descriptor()
 }
 
-func (Place_Part) Type() protoreflect.EnumType {
+func (Position_Part) Type() protoreflect.EnumType {
 	return &file_peal_presence_v1_presence_proto_enumTypes[0]
 }
 
-func (x Place_Part) Number() protoreflect.EnumNumber {
+func (x Position_Part) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use Place_Part.Descriptor instead.
-func (Place_Part) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use Position_Part.Descriptor instead.
+func (Position_Part) EnumDescriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{5, 0}
 }
 
@@ -94,7 +94,7 @@ type Announcement struct {
 	// the sender's whole state.
 	Number uint64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
 	// The node's status; absent if only counts changed.
-	Standing *v1.Node `protobuf:"bytes,4,opt,name=standing,proto3" json:"standing,omitempty"`
+	Status *v1.Node `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	// The node is shutting down.
 	Leaving bool `protobuf:"varint,5,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	// The node just started and asks the other nodes to announce themselves.
@@ -159,9 +159,9 @@ func (x *Announcement) GetNumber() uint64 {
 	return 0
 }
 
-func (x *Announcement) GetStanding() *v1.Node {
+func (x *Announcement) GetStatus() *v1.Node {
 	if x != nil {
-		return x.Standing
+		return x.Status
 	}
 	return nil
 }
@@ -210,7 +210,7 @@ type Counts struct {
 	// Topics and patterns, and the number of streams that subscribe to them.
 	Topics []*Count `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
 	// Banned users.
-	Bars          []*Bar `protobuf:"bytes,3,rep,name=bars,proto3" json:"bars,omitempty"`
+	Bans          []*Ban `protobuf:"bytes,3,rep,name=bans,proto3" json:"bans,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,9 +259,9 @@ func (x *Counts) GetTopics() []*Count {
 	return nil
 }
 
-func (x *Counts) GetBars() []*Bar {
+func (x *Counts) GetBans() []*Ban {
 	if x != nil {
-		return x.Bars
+		return x.Bans
 	}
 	return nil
 }
@@ -321,9 +321,9 @@ func (x *Count) GetStreams() uint32 {
 	return 0
 }
 
-// Bar is the ban of a user. Its times are relative to when it is sent, because
+// Ban is the ban of a user. Its times are relative to when it is sent, because
 // the nodes' clocks differ.
-type Bar struct {
+type Ban struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -335,20 +335,20 @@ type Bar struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Bar) Reset() {
-	*x = Bar{}
+func (x *Ban) Reset() {
+	*x = Ban{}
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Bar) String() string {
+func (x *Ban) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Bar) ProtoMessage() {}
+func (*Ban) ProtoMessage() {}
 
-func (x *Bar) ProtoReflect() protoreflect.Message {
+func (x *Ban) ProtoReflect() protoreflect.Message {
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -360,26 +360,26 @@ func (x *Bar) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Bar.ProtoReflect.Descriptor instead.
-func (*Bar) Descriptor() ([]byte, []int) {
+// Deprecated: Use Ban.ProtoReflect.Descriptor instead.
+func (*Ban) Descriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *Bar) GetUser() string {
+func (x *Ban) GetUser() string {
 	if x != nil {
 		return x.User
 	}
 	return ""
 }
 
-func (x *Bar) GetAgo() *durationpb.Duration {
+func (x *Ban) GetAgo() *durationpb.Duration {
 	if x != nil {
 		return x.Ago
 	}
 	return nil
 }
 
-func (x *Bar) GetRemaining() *durationpb.Duration {
+func (x *Ban) GetRemaining() *durationpb.Duration {
 	if x != nil {
 		return x.Remaining
 	}
@@ -391,7 +391,7 @@ type StateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The position after which the page starts. The parts follow each other in the
 	// order of Part.
-	After         *Place `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	After         *Position `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,37 +426,37 @@ func (*StateRequest) Descriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *StateRequest) GetAfter() *Place {
+func (x *StateRequest) GetAfter() *Position {
 	if x != nil {
 		return x.After
 	}
 	return nil
 }
 
-// Place is a position in a node's state.
-type Place struct {
+// Position is a position in a node's state.
+type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Part  Place_Part             `protobuf:"varint,1,opt,name=part,proto3,enum=peal.presence.v1.Place_Part" json:"part,omitempty"`
+	Part  Position_Part          `protobuf:"varint,1,opt,name=part,proto3,enum=peal.presence.v1.Position_Part" json:"part,omitempty"`
 	// The last name of the part that was sent; empty at the start of the part.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Place) Reset() {
-	*x = Place{}
+func (x *Position) Reset() {
+	*x = Position{}
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Place) String() string {
+func (x *Position) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Place) ProtoMessage() {}
+func (*Position) ProtoMessage() {}
 
-func (x *Place) ProtoReflect() protoreflect.Message {
+func (x *Position) ProtoReflect() protoreflect.Message {
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -468,19 +468,19 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Place.ProtoReflect.Descriptor instead.
-func (*Place) Descriptor() ([]byte, []int) {
+// Deprecated: Use Position.ProtoReflect.Descriptor instead.
+func (*Position) Descriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *Place) GetPart() Place_Part {
+func (x *Position) GetPart() Position_Part {
 	if x != nil {
 		return x.Part
 	}
-	return Place_PART_UNSPECIFIED
+	return Position_PART_UNSPECIFIED
 }
 
-func (x *Place) GetName() string {
+func (x *Position) GetName() string {
 	if x != nil {
 		return x.Name
 	}
@@ -496,11 +496,11 @@ type StatePage struct {
 	Incarnation uint64 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Number      uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	// The position after which the page starts, as in the request.
-	After *Place `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	After *Position `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
 	// The contents of the page.
 	Counts *Counts `protobuf:"bytes,4,opt,name=counts,proto3" json:"counts,omitempty"`
 	// The position of the next page; absent on the last page.
-	Next *Place `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	Next *Position `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
 	// Same as in Announcement.
 	Streams       uint32 `protobuf:"varint,6,opt,name=streams,proto3" json:"streams,omitempty"`
 	Anonymous     uint32 `protobuf:"varint,7,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
@@ -552,7 +552,7 @@ func (x *StatePage) GetNumber() uint64 {
 	return 0
 }
 
-func (x *StatePage) GetAfter() *Place {
+func (x *StatePage) GetAfter() *Position {
 	if x != nil {
 		return x.After
 	}
@@ -566,7 +566,7 @@ func (x *StatePage) GetCounts() *Counts {
 	return nil
 }
 
-func (x *StatePage) GetNext() *Place {
+func (x *StatePage) GetNext() *Position {
 	if x != nil {
 		return x.Next
 	}
@@ -587,9 +587,9 @@ func (x *StatePage) GetAnonymous() uint32 {
 	return 0
 }
 
-// Question is a query that a node sends to all other nodes. Each replies from
-// its own state only.
-type Question struct {
+// Query is a query that a node sends to all other nodes. Each replies from its
+// own state only.
+type Query struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The incarnation of the sender, which ignores its own query.
 	Incarnation uint64 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
@@ -600,20 +600,20 @@ type Question struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Question) Reset() {
-	*x = Question{}
+func (x *Query) Reset() {
+	*x = Query{}
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Question) String() string {
+func (x *Query) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Question) ProtoMessage() {}
+func (*Query) ProtoMessage() {}
 
-func (x *Question) ProtoReflect() protoreflect.Message {
+func (x *Query) ProtoReflect() protoreflect.Message {
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -625,34 +625,34 @@ func (x *Question) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Question.ProtoReflect.Descriptor instead.
-func (*Question) Descriptor() ([]byte, []int) {
+// Deprecated: Use Query.ProtoReflect.Descriptor instead.
+func (*Query) Descriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *Question) GetIncarnation() uint64 {
+func (x *Query) GetIncarnation() uint64 {
 	if x != nil {
 		return x.Incarnation
 	}
 	return 0
 }
 
-func (x *Question) GetMethod() string {
+func (x *Query) GetMethod() string {
 	if x != nil {
 		return x.Method
 	}
 	return ""
 }
 
-func (x *Question) GetRequest() []byte {
+func (x *Query) GetRequest() []byte {
 	if x != nil {
 		return x.Request
 	}
 	return nil
 }
 
-// Answer is the reply to a Question.
-type Answer struct {
+// Reply is the reply to a Query.
+type Reply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The incarnation and name of the node that replies.
 	Incarnation uint64 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
@@ -665,20 +665,20 @@ type Answer struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Answer) Reset() {
-	*x = Answer{}
+func (x *Reply) Reset() {
+	*x = Reply{}
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Answer) String() string {
+func (x *Reply) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Answer) ProtoMessage() {}
+func (*Reply) ProtoMessage() {}
 
-func (x *Answer) ProtoReflect() protoreflect.Message {
+func (x *Reply) ProtoReflect() protoreflect.Message {
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -690,33 +690,33 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
-func (*Answer) Descriptor() ([]byte, []int) {
+// Deprecated: Use Reply.ProtoReflect.Descriptor instead.
+func (*Reply) Descriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *Answer) GetIncarnation() uint64 {
+func (x *Reply) GetIncarnation() uint64 {
 	if x != nil {
 		return x.Incarnation
 	}
 	return 0
 }
 
-func (x *Answer) GetNode() string {
+func (x *Reply) GetNode() string {
 	if x != nil {
 		return x.Node
 	}
 	return ""
 }
 
-func (x *Answer) GetResponse() []byte {
+func (x *Reply) GetResponse() []byte {
 	if x != nil {
 		return x.Response
 	}
 	return nil
 }
 
-func (x *Answer) GetError() string {
+func (x *Reply) GetError() string {
 	if x != nil {
 		return x.Error
 	}
@@ -795,9 +795,9 @@ func (x *Piece) GetError() string {
 	return ""
 }
 
-// Follow starts a streaming call, or acknowledges its pieces. A node ends a call
+// Watch starts a streaming call, or acknowledges its pieces. A node ends a call
 // that isn't acknowledged for some time.
-type Follow struct {
+type Watch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The full method name of the call and its encoded request; set when the call
 	// starts.
@@ -806,28 +806,28 @@ type Follow struct {
 	// The subject to which pieces are sent. The caller chooses it, and it
 	// identifies the call.
 	Inbox string `protobuf:"bytes,3,opt,name=inbox,proto3" json:"inbox,omitempty"`
-	// The number of the last piece that the caller received.
-	Arrived uint64 `protobuf:"varint,4,opt,name=arrived,proto3" json:"arrived,omitempty"`
+	// The number of the last piece that the caller acknowledges.
+	Acknowledged uint64 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
 	// The caller cancels the call.
 	End           bool `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Follow) Reset() {
-	*x = Follow{}
+func (x *Watch) Reset() {
+	*x = Watch{}
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Follow) String() string {
+func (x *Watch) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Follow) ProtoMessage() {}
+func (*Watch) ProtoMessage() {}
 
-func (x *Follow) ProtoReflect() protoreflect.Message {
+func (x *Watch) ProtoReflect() protoreflect.Message {
 	mi := &file_peal_presence_v1_presence_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -839,40 +839,40 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Follow.ProtoReflect.Descriptor instead.
-func (*Follow) Descriptor() ([]byte, []int) {
+// Deprecated: Use Watch.ProtoReflect.Descriptor instead.
+func (*Watch) Descriptor() ([]byte, []int) {
 	return file_peal_presence_v1_presence_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *Follow) GetMethod() string {
+func (x *Watch) GetMethod() string {
 	if x != nil {
 		return x.Method
 	}
 	return ""
 }
 
-func (x *Follow) GetRequest() []byte {
+func (x *Watch) GetRequest() []byte {
 	if x != nil {
 		return x.Request
 	}
 	return nil
 }
 
-func (x *Follow) GetInbox() string {
+func (x *Watch) GetInbox() string {
 	if x != nil {
 		return x.Inbox
 	}
 	return ""
 }
 
-func (x *Follow) GetArrived() uint64 {
+func (x *Watch) GetAcknowledged() uint64 {
 	if x != nil {
-		return x.Arrived
+		return x.Acknowledged
 	}
 	return 0
 }
 
-func (x *Follow) GetEnd() bool {
+func (x *Watch) GetEnd() bool {
 	if x != nil {
 		return x.End
 	}
@@ -883,12 +883,12 @@ var File_peal_presence_v1_presence_proto protoreflect.FileDescriptor
 
 const file_peal_presence_v1_presence_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpeal/presence/v1/presence.proto\x12\x10peal.presence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15peal/v1/control.proto\"\xa3\x02\n" +
+	"\x1fpeal/presence/v1/presence.proto\x12\x10peal.presence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15peal/v1/control.proto\"\x9f\x02\n" +
 	"\fAnnouncement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x06R\vincarnation\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\x12)\n" +
-	"\bstanding\x18\x04 \x01(\v2\r.peal.v1.NodeR\bstanding\x12\x18\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12%\n" +
+	"\x06status\x18\x04 \x01(\v2\r.peal.v1.NodeR\x06status\x12\x18\n" +
 	"\aleaving\x18\x05 \x01(\bR\aleaving\x12\x14\n" +
 	"\x05hello\x18\x06 \x01(\bR\x05hello\x12\x18\n" +
 	"\astreams\x18\a \x01(\rR\astreams\x12\x1c\n" +
@@ -897,38 +897,38 @@ const file_peal_presence_v1_presence_proto_rawDesc = "" +
 	"\x06Counts\x12-\n" +
 	"\x05users\x18\x01 \x03(\v2\x17.peal.presence.v1.CountR\x05users\x12/\n" +
 	"\x06topics\x18\x02 \x03(\v2\x17.peal.presence.v1.CountR\x06topics\x12)\n" +
-	"\x04bars\x18\x03 \x03(\v2\x15.peal.presence.v1.BarR\x04bars\"5\n" +
+	"\x04bans\x18\x03 \x03(\v2\x15.peal.presence.v1.BanR\x04bans\"5\n" +
 	"\x05Count\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\astreams\x18\x02 \x01(\rR\astreams\"\x7f\n" +
-	"\x03Bar\x12\x12\n" +
+	"\x03Ban\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12+\n" +
 	"\x03ago\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ago\x127\n" +
-	"\tremaining\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"=\n" +
-	"\fStateRequest\x12-\n" +
-	"\x05after\x18\x01 \x01(\v2\x17.peal.presence.v1.PlaceR\x05after\"\x9b\x01\n" +
-	"\x05Place\x120\n" +
-	"\x04part\x18\x01 \x01(\x0e2\x1c.peal.presence.v1.Place.PartR\x04part\x12\x12\n" +
+	"\tremaining\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"@\n" +
+	"\fStateRequest\x120\n" +
+	"\x05after\x18\x01 \x01(\v2\x1a.peal.presence.v1.PositionR\x05after\"\xa1\x01\n" +
+	"\bPosition\x123\n" +
+	"\x04part\x18\x01 \x01(\x0e2\x1f.peal.presence.v1.Position.PartR\x04part\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"L\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"PART_USERS\x10\x01\x12\x0f\n" +
 	"\vPART_TOPICS\x10\x02\x12\r\n" +
-	"\tPART_BARS\x10\x03\"\x8b\x02\n" +
+	"\tPART_BANS\x10\x03\"\x91\x02\n" +
 	"\tStatePage\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x04R\x06number\x12-\n" +
-	"\x05after\x18\x03 \x01(\v2\x17.peal.presence.v1.PlaceR\x05after\x120\n" +
-	"\x06counts\x18\x04 \x01(\v2\x18.peal.presence.v1.CountsR\x06counts\x12+\n" +
-	"\x04next\x18\x05 \x01(\v2\x17.peal.presence.v1.PlaceR\x04next\x12\x18\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x120\n" +
+	"\x05after\x18\x03 \x01(\v2\x1a.peal.presence.v1.PositionR\x05after\x120\n" +
+	"\x06counts\x18\x04 \x01(\v2\x18.peal.presence.v1.CountsR\x06counts\x12.\n" +
+	"\x04next\x18\x05 \x01(\v2\x1a.peal.presence.v1.PositionR\x04next\x12\x18\n" +
 	"\astreams\x18\x06 \x01(\rR\astreams\x12\x1c\n" +
-	"\tanonymous\x18\a \x01(\rR\tanonymous\"^\n" +
-	"\bQuestion\x12 \n" +
+	"\tanonymous\x18\a \x01(\rR\tanonymous\"[\n" +
+	"\x05Query\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
-	"\arequest\x18\x03 \x01(\fR\arequest\"p\n" +
-	"\x06Answer\x12 \n" +
+	"\arequest\x18\x03 \x01(\fR\arequest\"o\n" +
+	"\x05Reply\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bresponse\x18\x03 \x01(\fR\bresponse\x12\x14\n" +
@@ -937,12 +937,12 @@ const file_peal_presence_v1_presence_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1c\n" +
 	"\tresponses\x18\x02 \x03(\fR\tresponses\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\bR\x03end\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\"|\n" +
-	"\x06Follow\x12\x16\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\x85\x01\n" +
+	"\x05Watch\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\fR\arequest\x12\x14\n" +
-	"\x05inbox\x18\x03 \x01(\tR\x05inbox\x12\x18\n" +
-	"\aarrived\x18\x04 \x01(\x04R\aarrived\x12\x10\n" +
+	"\x05inbox\x18\x03 \x01(\tR\x05inbox\x12\"\n" +
+	"\facknowledged\x18\x04 \x01(\x04R\facknowledged\x12\x10\n" +
 	"\x03end\x18\x05 \x01(\bR\x03endB8Z6github.com/peald/peald/gen/peal/presence/v1;presencev1b\x06proto3"
 
 var (
@@ -960,34 +960,34 @@ func file_peal_presence_v1_presence_proto_rawDescGZIP() []byte {
 var file_peal_presence_v1_presence_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_peal_presence_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_peal_presence_v1_presence_proto_goTypes = []any{
-	(Place_Part)(0),             // 0: peal.presence.v1.Place.Part
+	(Position_Part)(0),          // 0: peal.presence.v1.Position.Part
 	(*Announcement)(nil),        // 1: peal.presence.v1.Announcement
 	(*Counts)(nil),              // 2: peal.presence.v1.Counts
 	(*Count)(nil),               // 3: peal.presence.v1.Count
-	(*Bar)(nil),                 // 4: peal.presence.v1.Bar
+	(*Ban)(nil),                 // 4: peal.presence.v1.Ban
 	(*StateRequest)(nil),        // 5: peal.presence.v1.StateRequest
-	(*Place)(nil),               // 6: peal.presence.v1.Place
+	(*Position)(nil),            // 6: peal.presence.v1.Position
 	(*StatePage)(nil),           // 7: peal.presence.v1.StatePage
-	(*Question)(nil),            // 8: peal.presence.v1.Question
-	(*Answer)(nil),              // 9: peal.presence.v1.Answer
+	(*Query)(nil),               // 8: peal.presence.v1.Query
+	(*Reply)(nil),               // 9: peal.presence.v1.Reply
 	(*Piece)(nil),               // 10: peal.presence.v1.Piece
-	(*Follow)(nil),              // 11: peal.presence.v1.Follow
+	(*Watch)(nil),               // 11: peal.presence.v1.Watch
 	(*v1.Node)(nil),             // 12: peal.v1.Node
 	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
 }
 var file_peal_presence_v1_presence_proto_depIdxs = []int32{
-	12, // 0: peal.presence.v1.Announcement.standing:type_name -> peal.v1.Node
+	12, // 0: peal.presence.v1.Announcement.status:type_name -> peal.v1.Node
 	2,  // 1: peal.presence.v1.Announcement.changed:type_name -> peal.presence.v1.Counts
 	3,  // 2: peal.presence.v1.Counts.users:type_name -> peal.presence.v1.Count
 	3,  // 3: peal.presence.v1.Counts.topics:type_name -> peal.presence.v1.Count
-	4,  // 4: peal.presence.v1.Counts.bars:type_name -> peal.presence.v1.Bar
-	13, // 5: peal.presence.v1.Bar.ago:type_name -> google.protobuf.Duration
-	13, // 6: peal.presence.v1.Bar.remaining:type_name -> google.protobuf.Duration
-	6,  // 7: peal.presence.v1.StateRequest.after:type_name -> peal.presence.v1.Place
-	0,  // 8: peal.presence.v1.Place.part:type_name -> peal.presence.v1.Place.Part
-	6,  // 9: peal.presence.v1.StatePage.after:type_name -> peal.presence.v1.Place
+	4,  // 4: peal.presence.v1.Counts.bans:type_name -> peal.presence.v1.Ban
+	13, // 5: peal.presence.v1.Ban.ago:type_name -> google.protobuf.Duration
+	13, // 6: peal.presence.v1.Ban.remaining:type_name -> google.protobuf.Duration
+	6,  // 7: peal.presence.v1.StateRequest.after:type_name -> peal.presence.v1.Position
+	0,  // 8: peal.presence.v1.Position.part:type_name -> peal.presence.v1.Position.Part
+	6,  // 9: peal.presence.v1.StatePage.after:type_name -> peal.presence.v1.Position
 	2,  // 10: peal.presence.v1.StatePage.counts:type_name -> peal.presence.v1.Counts
-	6,  // 11: peal.presence.v1.StatePage.next:type_name -> peal.presence.v1.Place
+	6,  // 11: peal.presence.v1.StatePage.next:type_name -> peal.presence.v1.Position
 	12, // [12:12] is the sub-list for method output_type
 	12, // [12:12] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
