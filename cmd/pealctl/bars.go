@@ -21,6 +21,7 @@ func startBars(w io.Writer) *bars {
 		opening:    &progress.Tracker{Message: "opening streams", AutoStopDisabled: true, Index: 1},
 		delivering: &progress.Tracker{Message: "delivering", AutoStopDisabled: true, DeferStart: true, Index: 2},
 	}
+
 	writer := progress.NewWriter()
 	writer.SetOutputWriter(w)
 	writer.SetUpdateFrequency(100 * time.Millisecond)

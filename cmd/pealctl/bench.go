@@ -26,6 +26,7 @@ func newBench(s *session) *cobra.Command {
 		missed    int
 		trial     = bench.ChaosConfig{Topics: 50, Broadcasts: 0.01, ToTopics: 0.19}
 	)
+
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Open many streams, publish, and check that every client gets every message",
@@ -67,6 +68,7 @@ or _ns.`,
 			return withStreams(cmd.Flags(), err)
 		},
 	}
+
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.URL, "url", defaultStream, "the `address` of the streams")
 	flags.StringVar(&streamCA, "stream-ca-file", "", "trust the certificates in this PEM `file` for an https --url; the control plane doesn't use TLS for it (default: --ca-file)")
@@ -88,14 +90,17 @@ or _ns.`,
 	flags.DurationVar(&trial.Life, "life", 2*time.Second, "with --chaos: how long a connection lives on average")
 	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send each of --users so many messages, and have all streams come back at once")
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
+
 	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
 		cmd.MarkFlagsMutuallyExclusive("chaos", other)
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
+
 	cmd.MarkFlagsMutuallyExclusive("chaos", "users") // each client is a user of its own
 	for _, other := range []string{"rate", "duration", "patience"} {
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
+
 	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // the users get tokens of their own
 	return cmd
 }
@@ -121,9 +126,11 @@ func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, s
 		return err
 	}
 	defer func() { err = errors.Join(err, plot.close()) }()
+
 	if cfg.TLS, err = trust.config(); err != nil {
 		return err
 	}
+
 	conn, err := s.dial()
 	if err != nil {
 		return err
@@ -135,8 +142,10 @@ func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, s
 		b := startBars(s.stderr)
 		cfg.Progress, stopBars = b.show, b.stop
 	}
+
 	result, err := bench.Measure(ctx, cfg, publisher{client: pealv1.NewControlServiceClient(conn), timeout: s.timeout})
 	stopBars()
+
 	if err != nil {
 		return err
 	}
@@ -149,6 +158,7 @@ func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, s
 	if faults := result.Faults(); faults != "" {
 		return errors.New(faults)
 	}
+
 	return nil
 }
 

@@ -21,10 +21,12 @@ func unsound(t *testing.T, times func(n int) int) (d *daemon, url string) {
 	t.Helper()
 	d = startDaemon(t)
 	frames := make(chan string, 100)
+
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, ":\n\n")
 		_ = http.NewResponseController(w).Flush()
+
 		for {
 			select {
 			case frame := <-frames:
@@ -35,14 +37,17 @@ func unsound(t *testing.T, times func(n int) int) (d *daemon, url string) {
 			}
 		}
 	}))
+
 	t.Cleanup(server.Close)
 	n := 0
+
 	d.pass = func(data string) {
 		for range times(n) {
 			frames <- "data: " + data + "\n\n"
 		}
 		n++
 	}
+
 	return d, server.URL
 }
 
@@ -69,15 +74,19 @@ func TestBenchFailsWhereSomethingIsWrong(t *testing.T) {
 func TestBench(t *testing.T) {
 	d, url := unsound(t, func(int) int { return 1 })
 	args := []string{"bench", "--url", url, "--clients", "1", "--rate", "100", "--duration", "100ms", "--patience", "2s"}
+
 	r := d.pealctl(t, args)
 	if r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, "delivered  10 of 10") || !strings.Contains(r.stdout, "0 lost") {
 		t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
 	}
+
 	svg := filepath.Join(t.TempDir(), "out.svg")
 	r = d.pealctl(t, append(args, "--output", "json", "--plot", svg))
+
 	if drawn, err := os.ReadFile(svg); err != nil || !strings.Contains(string(drawn), "1 streams, 10 messages of 100 bytes") {
 		t.Errorf("the plot is %q (%v)", drawn, err)
 	}
+
 	var result bench.Result
 	if err := json.Unmarshal([]byte(r.stdout), &result); err != nil || result.Delivered != 10 || result.Latency.P50 <= 0 {
 		t.Errorf("%v: %s", err, r.stdout)
@@ -90,11 +99,14 @@ func TestBenchSaysWhyItCannotBegin(t *testing.T) {
 		http.Error(w, "a token is needed", http.StatusUnauthorized)
 	}))
 	defer refusing.Close()
+
 	svg := filepath.Join(t.TempDir(), "none.svg")
 	d.pealctl(t, []string{"bench", "--url", refusing.URL, "--clients", "2", "--plot", svg}).wantError(t, "401 Unauthorized: a token is needed")
+
 	if _, err := os.Stat(svg); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is a plot of nothing: %v", err)
 	}
+
 	d.pealctl(t, []string{"bench", "--clients", "100000000"}).wantError(t, "100000000 streams need", "ulimit -n")
 	d.pealctl(t, []string{"bench", "--clients", "0"}).wantError(t, "clients: 0")
 

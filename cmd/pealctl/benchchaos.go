@@ -24,10 +24,12 @@ func (s *session) benchChaos(ctx context.Context, cfg bench.ChaosConfig) error {
 				line("%d of %d streams opened, %d of %d messages published, %d cuts, %d messages received", p.Connected, cfg.Clients, p.Published, p.Messages, p.Cuts, p.Received)
 			}
 		}
+
 		result, err := bench.Chaos(ctx, cfg, publisher)
 		if err != nil {
 			return nil, "", err
 		}
+
 		return result, result.Faults(), nil
 	}, func(result any) string {
 		r := result.(*bench.ChaosResult) //nolint:forcetypeassert // it is what the function above returns
@@ -68,10 +70,12 @@ func (s *session) benchResume(ctx context.Context, cfg bench.MassResumeConfig) e
 		if line := statusLine(s.stderr); line != nil {
 			cfg.Progress = func(back int) { line("%d of %d streams", back, cfg.Clients) }
 		}
+
 		result, err := bench.MassResume(ctx, cfg, publisher)
 		if err != nil {
 			return nil, "", err
 		}
+
 		faults := ""
 		if result.Faults+result.Resets > 0 {
 			faults = fmt.Sprintf("%d clients did not get what they missed; %d were told of a hole", result.Faults, result.Resets)
@@ -79,6 +83,7 @@ func (s *session) benchResume(ctx context.Context, cfg bench.MassResumeConfig) e
 				faults += fmt.Sprintf(": does the log hold %d messages (history.max_events)?", result.Logged)
 			}
 		}
+
 		return result, faults, nil
 	}, func(result any) string {
 		r := result.(*bench.MassResumeResult) //nolint:forcetypeassert // it is what the function above returns
@@ -97,15 +102,18 @@ func (s *session) trial(ctx context.Context, run func(*streamPublisher) (any, st
 		return err
 	}
 	defer conn.Close()
+
 	publisher, err := newStreamPublisher(ctx, pealv1.NewControlServiceClient(conn))
 	if err != nil {
 		return err
 	}
 	defer publisher.close()
+
 	result, faults, err := run(publisher)
 	if err != nil {
 		return err
 	}
+
 	var out string
 	if s.output.json {
 		encoded, err := json.MarshalIndent(result, "", "  ")
@@ -116,12 +124,14 @@ func (s *session) trial(ctx context.Context, run func(*streamPublisher) (any, st
 	} else {
 		out = text(result)
 	}
+
 	if _, err := fmt.Fprintln(s.stdout, out); err != nil {
 		return err
 	}
 	if faults != "" {
 		return errors.New(faults)
 	}
+
 	return nil
 }
 

@@ -18,9 +18,11 @@ func benchTable(r *bench.Result) string {
 	t.AppendRow(table.Row{"delivered", fmt.Sprintf("%d of %d in %s, %.0f/s", r.Delivered, r.Expected, seconds(r.DeliveringSeconds), r.DeliveredPerSec)})
 	t.AppendRow(table.Row{"latency", spread(r.Latency)})
 	t.AppendRow(table.Row{"faults", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d damaged, %d misdirected", r.Lost, r.Doubled, r.OutOfOrder, r.Damaged, r.Misdirected)})
+
 	for why, n := range r.Ended {
 		t.AppendRow(table.Row{"", fmt.Sprintf("%d streams ended: %s", n, why)})
 	}
+
 	if r.Slow > 0 {
 		slow := fmt.Sprintf("%d streams that never read", r.Slow)
 		if r.SlowEnded != nil {
@@ -28,9 +30,11 @@ func benchTable(r *bench.Result) string {
 		}
 		t.AppendRow(table.Row{"slow", slow})
 	}
+
 	if r.Foreign > 0 {
 		t.AppendRow(table.Row{"besides", fmt.Sprintf("%d events of other publishers", r.Foreign)})
 	}
+
 	return t.Render()
 }
 

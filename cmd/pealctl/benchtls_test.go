@@ -13,6 +13,7 @@ import (
 func TestBenchOverTLSBesidePlainControlPlane(t *testing.T) {
 	t.Parallel()
 	certificate := pealdtest.NewCertificate(t)
+
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.SSE.TLS = daemon.TLS{CertFile: certificate.CertFile, KeyFile: certificate.KeyFile}
 	})

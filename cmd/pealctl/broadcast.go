@@ -29,6 +29,7 @@ last byte.`,
 			})
 		},
 	}
+
 	m.add(cmd, "broadcast")
 	return cmd
 }
@@ -47,10 +48,12 @@ func (s *session) publish(ctx context.Context, m *messageFlags, arg string,
 	if err := m.check(); err != nil {
 		return err
 	}
+
 	data, err := s.data(arg)
 	if err != nil {
 		return err
 	}
+
 	return s.call(ctx, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 		r, err := send(ctx, c, data)
 		if err != nil {

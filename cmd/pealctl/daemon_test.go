@@ -24,10 +24,12 @@ func TestMessagesReachATailThroughTheDaemon(t *testing.T) {
 	if r := pealctl(t, []string{"--addr", d.GRPC, "broadcast", "--event", "news", "to all"}); r.status != 0 {
 		t.Fatal(r.stderr)
 	}
+
 	w.until(t, "\tnews\tto all")
 	if r := pealctl(t, []string{"--addr", d.GRPC, "send", "alice", "to alice"}); r.status != 0 {
 		t.Fatal(r.stderr)
 	}
+
 	w.until(t, "\tindividual\tto alice")
 
 	r := pealctl(t, []string{"--addr", d.GRPC, "users", "--output", "json"})
@@ -35,6 +37,7 @@ func TestMessagesReachATailThroughTheDaemon(t *testing.T) {
 	if err := protojson.Unmarshal([]byte(r.stdout), &users); err != nil || len(users.GetUsers()) != 1 || users.GetUsers()[0].GetUserId() != "alice" {
 		t.Errorf("users: %v %s%s", err, r.stdout, r.stderr)
 	}
+
 	r = pealctl(t, []string{"--addr", d.GRPC, "stats"})
 	if !strings.Contains(r.stdout, "1 streams") || !strings.Contains(r.stdout, "2 events published") {
 		t.Errorf("stats:\n%s%s", r.stdout, r.stderr)
@@ -62,6 +65,7 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 	if r := pealctl(t, at("publish", "orders.7", "paid")); r.status != 0 {
 		t.Fatal(r.stderr)
 	}
+
 	w.until(t, "\ttopic\tpaid")
 	pealctl(t, at("topics")).want(t, "TOPIC     SUBSCRIBERS\norders.*            1\n")
 	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", token, "--topic", "prices"}).wantError(t, "403 Forbidden", `"prices"`)
@@ -69,16 +73,21 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 	if r := pealctl(t, at("disconnect", "alice", "--for", "1h")); r.status != 0 || !strings.Contains(r.stdout, "alice              1") {
 		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
 	}
+
 	presence.until(t, `,"reason":"disconnected"}}`)
 	plain.until(t, "\tended\talice\t0\tdisconnected")
+
 	if code := presence.stop(); code != 0 {
 		t.Errorf("an interrupted watch ends with status %d", code)
 	}
+
 	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", token}).wantError(t, "204 No Content")
 	d.Stop(t)
+
 	for plain.lines.Scan() {
 		t.Log(plain.lines.Text())
 	}
+
 	if code := plain.stop(); code != 1 {
 		t.Errorf("a watch of a daemon that stops ends with status %d", code)
 	}

@@ -34,6 +34,7 @@ how long they are to stay away.`,
 			})
 		},
 	}
+
 	cmd.Flags().Var(&stayAway, "for", "refuse the user's new streams for so long (default not at all)")
 	return cmd
 }

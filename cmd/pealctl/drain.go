@@ -32,12 +32,15 @@ func (s *session) drain(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+
 	reports, err := pealv1.NewControlServiceClient(conn).Drain(ctx, &pealv1.DrainRequest{})
 	if err != nil {
 		return err
 	}
+
 	progress := newScreen(s.stdout)
 	last := &pealv1.DrainResponse{}
+
 	for {
 		report, err := reports.Recv()
 		if errors.Is(err, io.EOF) {
@@ -49,12 +52,15 @@ func (s *session) drain(ctx context.Context) (err error) {
 		if err := s.printDrain(progress, report); err != nil {
 			return err
 		}
+
 		last = report
 	}
+
 	s.awaitEnd(ctx, conn)
 	if s.output.json || progress.terminal != nil {
 		return nil
 	}
+
 	_, err = fmt.Fprintf(s.stdout, "%s\n", streamsLeft(last))
 	return err
 }

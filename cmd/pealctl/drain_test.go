@@ -51,15 +51,19 @@ func startUnready(t *testing.T) string {
 	state := health.NewServer()
 	state.Shutdown()
 	healthv1.RegisterHealthServer(server, state)
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
+
 	t.Cleanup(func() {
 		server.Stop()
 		serving.Wait()
 	})
+
 	return listener.Addr().String()
 }

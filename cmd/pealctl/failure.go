@@ -23,6 +23,7 @@ func (s *session) describe(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
+
 	refusal, ok := errors.AsType[interface {
 		error
 		GRPCStatus() *status.Status
@@ -30,6 +31,7 @@ func (s *session) describe(err error) string {
 	if !ok {
 		return err.Error()
 	}
+
 	st := refusal.GRPCStatus()
 	if st.Code() == codes.Canceled {
 		return "interrupted"
@@ -38,6 +40,7 @@ func (s *session) describe(err error) string {
 	if st.Code() == codes.Unimplemented && strings.HasPrefix(st.Message(), "unexpected HTTP status") {
 		return fmt.Sprintf("what answers at %s speaks HTTP and no gRPC: --addr has to be the daemon's grpc.addr, by default 127.0.0.1:9090", s.addr)
 	}
+
 	details := violations(st)
 	if details == "" {
 		details = st.Message()
@@ -45,14 +48,17 @@ func (s *session) describe(err error) string {
 	if hint := s.hint(st); hint != "" {
 		details += "; " + hint
 	}
+
 	doing, _ := strings.CutSuffix(err.Error(), refusal.Error())
 	if lacksToken(st) {
 		return fmt.Sprintf("%sthe daemon asks for a control token: give one by --token or PEALCTL_TOKEN (%s)", doing, code.Code(st.Code()))
 	}
+
 	text := fmt.Sprintf("%s%s (%s)", doing, s.meaning(st), code.Code(st.Code()))
 	if details != "" {
 		text += ": " + details
 	}
+
 	return text
 }
 
@@ -95,6 +101,7 @@ func violations(st *status.Status) string {
 		if !ok {
 			continue
 		}
+
 		for _, v := range bad.GetFieldViolations() {
 			text := v.GetDescription()
 			if !strings.HasPrefix(text, v.GetField()+" ") {
@@ -103,6 +110,7 @@ func violations(st *status.Status) string {
 			said = append(said, text)
 		}
 	}
+
 	return strings.Join(said, "; ")
 }
 

@@ -73,6 +73,7 @@ func TestBadUsage(t *testing.T) {
 	} {
 		pealctl(t, c.args).wantUsage(t, c.says...)
 	}
+
 	pealctl(t, []string{"users", "--ca-file", "/nonexistent"}).wantError(t, "--ca-file", "/nonexistent")
 	pealctl(t, []string{"users", "--cert-file", "x.pem"}).wantUsage(t, "--cert-file", "--key-file")
 }

@@ -17,16 +17,19 @@ func byReason(counts map[string]int64) string {
 	if total == 0 {
 		return "0"
 	}
+
 	reasons := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		if counts[a] != counts[b] {
 			return int(min(max(counts[b]-counts[a], -1), 1))
 		}
 		return strings.Compare(a, b)
 	})
+
 	parts := make([]string, len(reasons))
 	for i, r := range reasons {
 		parts[i] = fmt.Sprintf("%s %d", r, counts[r])
 	}
+
 	return fmt.Sprintf("%d (%s)", total, strings.Join(parts, ", "))
 }
 

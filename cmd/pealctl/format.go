@@ -45,13 +45,16 @@ func (s *session) print(reply proto.Message, rows func(table.Writer)) error {
 		if err != nil {
 			return err
 		}
+
 		var indented bytes.Buffer
 		if err := json.Indent(&indented, text, "", "  "); err != nil {
 			return fmt.Errorf("indent the reply: %w", err)
 		}
+
 		_, err = fmt.Fprintln(s.stdout, indented.String())
 		return err
 	}
+
 	t := newTable()
 	rows(t)
 	_, err := fmt.Fprintln(s.stdout, t.Render())

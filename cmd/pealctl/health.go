@@ -13,6 +13,7 @@ import (
 func newHealth(s *session) *cobra.Command {
 	var live bool
 	var service string
+
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Check whether the daemon is ready",
@@ -27,6 +28,7 @@ to be restarted.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.health(cmd.Context(), service, live) },
 	}
+
 	cmd.Flags().BoolVar(&live, "live", false, "be content with any answer")
 	cmd.Flags().StringVar(&service, "service", "", "the `name` of one service, such as peal.v1.ControlService (default the whole daemon)")
 	return cmd
@@ -38,14 +40,18 @@ func (s *session) health(ctx context.Context, service string, live bool) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+
 	reply, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: service})
 	if err != nil {
 		return err
 	}
+
 	state := strings.ToLower(strings.ReplaceAll(reply.GetStatus().String(), "_", " "))
 	shown := state
+
 	if s.output.json {
 		text, err := jsonOf(reply)
 		if err != nil {
@@ -53,11 +59,13 @@ func (s *session) health(ctx context.Context, service string, live bool) (err er
 		}
 		shown = string(text)
 	}
+
 	if _, err := fmt.Fprintln(s.stdout, shown); err != nil {
 		return err
 	}
 	if reply.GetStatus() != healthv1.HealthCheckResponse_SERVING && !live {
 		return fmt.Errorf("the daemon is %s", state)
 	}
+
 	return nil
 }

@@ -20,6 +20,7 @@ func quantile(is, before *pealv1.Histogram, share float64) string {
 	if rank <= 0 {
 		return "-"
 	}
+
 	var lower, below float64
 	for i, bucket := range is.GetBuckets() {
 		atMost := bucket.GetCount()
@@ -31,5 +32,6 @@ func quantile(is, before *pealv1.Histogram, share float64) string {
 		}
 		lower, below = bucket.GetUpperBound(), float64(atMost)
 	}
+
 	return ">" + seconds(lower)
 }

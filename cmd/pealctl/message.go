@@ -80,6 +80,7 @@ func (s *session) data(arg string) (string, error) {
 	if arg != "-" {
 		return arg, wellFormed("DATA", arg)
 	}
+
 	// More than any daemon takes, and still a bound: what is too long for this
 	// one it says itself.
 	const most = 4 << 20
@@ -90,6 +91,7 @@ func (s *session) data(arg string) (string, error) {
 	if len(text) > most {
 		return "", fmt.Errorf("the standard input holds more than %d bytes, which is more than a message can", most)
 	}
+
 	return string(text), wellFormed("the standard input", string(text))
 }
 

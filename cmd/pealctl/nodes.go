@@ -50,6 +50,7 @@ With --output json they are the figures of the stats command, nodes among them.`
 			})
 		},
 	}
+
 	nodes.AddCommand(newRemoveNode(s))
 	return nodes
 }
@@ -95,15 +96,18 @@ func nodeRows(reply *pealv1.StatsResponse, now time.Time) func(table.Writer) {
 			if n.GetAnswering() {
 				name += "*"
 			}
+
 			if n.GetLeader() {
 				log = "leader"
 			} else if n.GetReplica() {
 				log = "replica"
 			}
+
 			if n.GetLastHeard() == nil {
 				t.AppendRow(table.Row{escaped(name), stateOf(n), "-", "-", "-", "-", "-", "-", "-", "-", "-", "-"})
 				continue
 			}
+
 			t.AppendRow(table.Row{
 				escaped(name), stateOf(n), n.GetConnections(), n.GetUsers(), escaped(n.GetVersion()),
 				now.Sub(n.GetStartedAt().AsTime()).Round(time.Second), log, yesOrNo(n.GetQuorum()),

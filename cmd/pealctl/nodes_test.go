@@ -16,6 +16,7 @@ func TestNodes(t *testing.T) {
 	if r := d.pealctl(t, []string{"nodes"}); r.status != 1 || !strings.Contains(r.stderr, "of no cluster") {
 		t.Errorf("without a cluster: %d %q", r.status, r.stderr)
 	}
+
 	d.stats = func() *pealv1.StatsResponse {
 		now := time.Now()
 		return &pealv1.StatsResponse{MissingNodes: []string{"b"}, Nodes: []*pealv1.Node{
@@ -31,11 +32,14 @@ func TestNodes(t *testing.T) {
 			{Name: "c", State: pealv1.NodeState_NODE_STATE_ABSENT, Reason: "it is not there"},
 		}}
 	}
+
 	r := d.pealctl(t, []string{"nodes"})
 	var rows []string
+
 	for line := range strings.Lines(r.stdout) {
 		rows = append(rows, strings.Join(strings.Fields(line), " "))
 	}
+
 	want := []string{
 		"NODE STATE STREAMS USERS VERSION UP LOG QUORUM ENTRY LAG GAPS HEARD",
 		"a* serving 7 5 v1 1h0m0s leader yes 88 2 3 0s ago",

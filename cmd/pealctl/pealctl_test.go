@@ -46,6 +46,7 @@ type daemon struct {
 func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {
 	t.Helper()
 	d := &daemon{}
+
 	opts = append(opts, grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -55,19 +56,24 @@ func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {
 		}
 		return handle(ctx, req)
 	}))
+
 	server := grpc.NewServer(opts...)
 	pealv1.RegisterControlServiceServer(server, d)
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	d.addr = listener.Addr().String()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(listener) })
+
 	t.Cleanup(func() {
 		server.Stop()
 		wg.Wait()
 	})
+
 	return d
 }
 

@@ -54,11 +54,13 @@ func TestPublish(t *testing.T) {
 func TestWhatCanBeSaidOfAnyMessage(t *testing.T) {
 	d := startDaemon(t)
 	flags := []string{"--idempotency-key", "i", "--conflate-key", "c", "--ttl", "90s", "--event", "e"}
+
 	for _, args := range [][]string{{"broadcast", "x"}, {"send", "alice", "x"}, {"publish", "orders", "x"}} {
 		if r := d.pealctl(t, append(args, flags...)); r.status != 0 {
 			t.Fatal(r.stderr)
 		}
 	}
+
 	for _, got := range []interface {
 		GetData() string
 		GetEvent() string
@@ -70,6 +72,7 @@ func TestWhatCanBeSaidOfAnyMessage(t *testing.T) {
 			t.Errorf("request is %v", got)
 		}
 	}
+
 	d.pealctl(t, []string{"broadcast", "x", "--ttl", "soon"}).wantUsage(t, "--ttl", "soon", "30s")
 	d.set(func() { d.fail = status.Error(codes.AlreadyExists, "idempotency_key came with another message before") })
 	d.pealctl(t, append([]string{"broadcast", "y"}, flags...)).wantError(t, "ALREADY_EXISTS", "another message", "idempotency_key")
@@ -102,6 +105,7 @@ func TestToken(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"token", "--user", "alice"}).want(t, "header.claims.signature\n")
 	d.pealctl(t, []string{"token", "--user", "alice", "--ttl", "5m"}).want(t, "header.claims.signature\n")
+
 	if d.tokens[0].GetTtl() != nil {
 		t.Errorf("ttl is %v, wanted the daemon's default", d.tokens[0].GetTtl())
 	}

@@ -33,6 +33,7 @@ any other failure.`,
 			return fromEnvironment(cmd.Root().PersistentFlags(), s.getenv)
 		},
 	}
+
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flags.Error(cmd.Flags(), err) })
 	global := root.PersistentFlags()
@@ -63,6 +64,7 @@ any other failure.`,
 		newBench(s),
 		newVersion(s),
 	)
+
 	flags.Once(root)
 	return root
 }

@@ -47,23 +47,29 @@ func (s *screen) draw(frame string) error {
 		_, err := fmt.Fprintf(s.out, "%s\n\n", frame)
 		return err
 	}
+
 	width, height := s.size()
 	lines = fitting(lines, width, height)
 	var b strings.Builder
+
 	if s.lines > 0 {
 		b.WriteString(text.CursorUp.Sprintn(s.lines))
 	}
+
 	for _, line := range lines {
 		b.WriteString(line + text.EraseLine.Sprint() + "\n")
 	}
+
 	// Lines of a longer frame before are emptied, and stay part of this one.
 	for i := len(lines); i < s.lines && (height < 2 || i < height-1); i++ {
 		b.WriteString(text.EraseLine.Sprint() + "\n")
 	}
+
 	s.lines = max(s.lines, len(lines))
 	if height > 1 {
 		s.lines = min(s.lines, height-1) // of a terminal that was made smaller
 	}
+
 	_, err := io.WriteString(s.out, b.String())
 	return err
 }

@@ -51,11 +51,13 @@ func TestWatchedStatsFitTheTerminal(t *testing.T) {
 		}
 		return stats
 	}
+
 	master, terminal := openTerminal(t)
 	const width, height = 80, 24
 	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: height, Col: width}); err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -64,12 +66,14 @@ func TestWatchedStatsFitTheTerminal(t *testing.T) {
 	lines := bufio.NewScanner(master)
 	inFrame, frames := 0, 0
 	control := regexp.MustCompile("\x1b\\[[0-9;]*[A-Z]")
+
 	for _, until := range []string{"ENDS/S", "ENDS/S", "UNAVAILABLE", "ENDS/S"} {
 		if until == "UNAVAILABLE" {
 			d.set(func() {
 				d.fail = status.Error(codes.Unavailable, "stopping, for a reason that takes "+strings.Repeat("many words ", 10))
 			})
 		}
+
 		for seen := false; !seen && lines.Scan(); {
 			if strings.Contains(lines.Text(), "\x1b["+strconv.Itoa(height-1)+"A") {
 				inFrame, frames = 0, frames+1
@@ -80,11 +84,14 @@ func TestWatchedStatsFitTheTerminal(t *testing.T) {
 			}
 			seen = strings.Contains(line, until)
 		}
+
 		d.set(func() { d.fail = nil })
 	}
+
 	if frames < 2 {
 		t.Errorf("only %d frames began in the place of another", frames)
 	}
+
 	cancel()
 	master.Close()
 	wg.Wait()
@@ -97,23 +104,28 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	if err != nil {
 		t.Skipf("no pseudo terminals here: %v", err)
 	}
+
 	t.Cleanup(func() { master.Close() })
 	fd := int(master.Fd())
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
+
 	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no pseudo terminals here: %v", err)
 	}
+
 	t.Cleanup(func() { terminal.Close() })
 	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 160}); err != nil {
 		t.Fatal(err)
 	}
+
 	return master, terminal
 }
 

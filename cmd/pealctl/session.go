@@ -47,6 +47,7 @@ func (s *session) dial() (*grpc.ClientConn, error) {
 	if err := checkAddr(s.addr); err != nil {
 		return nil, err
 	}
+
 	creds := insecure.NewCredentials()
 	if s.tls.wanted() {
 		cfg, err := s.tls.config()
@@ -55,14 +56,17 @@ func (s *session) dial() (*grpc.ClientConn, error) {
 		}
 		creds = credentials.NewTLS(cfg)
 	}
+
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithUserAgent("pealctl")}
 	if s.token != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer(s.token)))
 	}
+
 	conn, err := grpc.NewClient(s.addr, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("--addr %q: %w", s.addr, err)
 	}
+
 	return conn, nil
 }
 
@@ -102,6 +106,7 @@ func (t tlsFlags) wanted() bool {
 func (t tlsFlags) config() (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	caFlag := cmp.Or(t.caFlag, "--ca-file")
+
 	if t.caFile != "" {
 		pem, err := os.ReadFile(t.caFile)
 		if err != nil {
@@ -112,9 +117,11 @@ func (t tlsFlags) config() (*tls.Config, error) {
 			return nil, fmt.Errorf("%s %s: no PEM certificate in it", caFlag, t.caFile)
 		}
 	}
+
 	if (t.certFile == "") != (t.keyFile == "") {
 		return nil, usagef("--cert-file and --key-file go together, and only one is set")
 	}
+
 	if t.certFile != "" {
 		cert, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
 		if err != nil {
@@ -122,6 +129,7 @@ func (t tlsFlags) config() (*tls.Config, error) {
 		}
 		cfg.Certificates = []tls.Certificate{cert}
 	}
+
 	return cfg, nil
 }
 

@@ -19,17 +19,21 @@ func TestTokenIsSent(t *testing.T) {
 	authorization := func() []string { return d.metadata.Get("authorization") }
 
 	d.pealctl(t, []string{"broadcast", "x"})
+
 	if got := authorization(); len(got) != 0 {
 		t.Errorf("without a token, %q was sent", got)
 	}
+
 	d.pealctl(t, []string{"broadcast", "x", "--token", "s3cret"})
 	if got := authorization(); !slices.Equal(got, []string{"Bearer s3cret"}) {
 		t.Errorf("authorization is %q", got)
 	}
+
 	d.pealctl(t, []string{"broadcast", "x"}, withEnv("PEALCTL_TOKEN", "from-env"))
 	if got := authorization(); !slices.Equal(got, []string{"Bearer from-env"}) {
 		t.Errorf("authorization is %q", got)
 	}
+
 	d.pealctl(t, []string{"broadcast", "x", "--token", "s3cret"}, withEnv("PEALCTL_TOKEN", "from-env"))
 	if got := authorization(); !slices.Equal(got, []string{"Bearer s3cret"}) {
 		t.Errorf("the flag should win, authorization is %q", got)
@@ -46,15 +50,19 @@ func TestTLS(t *testing.T) {
 	// httptest brings a certificate for 127.0.0.1 along.
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()
+
 	key := web.TLS.Certificates[0]
 	caFile := writePEM(t, "CERTIFICATE", web.Certificate().Raw)
+
 	private, err := x509.MarshalPKCS8PrivateKey(key.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	keyFile := writePEM(t, "PRIVATE KEY", private)
 	clients := x509.NewCertPool()
 	clients.AddCert(web.Certificate())
+
 	d := startDaemon(t, grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: web.TLS.Certificates,
 		ClientAuth:   tls.RequireAnyClientCert,

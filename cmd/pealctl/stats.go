@@ -51,6 +51,7 @@ than p99.`,
 			return s.watchStats(cmd.Context(), interval)
 		},
 	}
+
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on, with rates a second, until interrupted")
 	return cmd
 }
@@ -74,10 +75,12 @@ func (s *session) watchStats(ctx context.Context, interval time.Duration) error 
 		return err
 	}
 	defer conn.Close()
+
 	client := pealv1.NewControlServiceClient(conn)
 
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+
 	var (
 		screen   = newScreen(s.stdout)
 		before   *pealv1.StatsResponse
@@ -88,6 +91,7 @@ func (s *session) watchStats(ctx context.Context, interval time.Duration) error 
 		reply, err := client.Stats(once, &pealv1.StatsRequest{})
 		cancel()
 		now := time.Now()
+
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -99,9 +103,11 @@ func (s *session) watchStats(ctx context.Context, interval time.Duration) error 
 		case before != nil && passing(err):
 			err = screen.draw(wrapped(now.Format(time.TimeOnly)+" "+s.describe(err), screen.width()))
 		}
+
 		if err != nil {
 			return err
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -208,9 +214,11 @@ func rateRows(reply, before *pealv1.StatsResponse, passed time.Duration) func(ta
 		// The sum comes first: on a low terminal the last rows are cut.
 		t.AppendRow(row("all", reply.GetTotal(), before.GetTotal()))
 		was := make(map[string]*pealv1.ShardStats)
+
 		for _, shard := range before.GetShards() {
 			was[shardName(shard)] = shard
 		}
+
 		for _, shard := range reply.GetShards() {
 			t.AppendRow(row(shardName(shard), shard, was[shardName(shard)]))
 		}

@@ -91,14 +91,17 @@ func watch(t *testing.T, args ...string) *watched {
 	ctx, cancel := context.WithCancel(t.Context())
 	out, stdout := io.Pipe()
 	w := &watched{lines: bufio.NewScanner(out)}
+
 	var (
 		wg   sync.WaitGroup
 		code int
 	)
+
 	wg.Go(func() {
 		code = main.Run(ctx, args, func(string) string { return "" }, strings.NewReader(""), stdout, &w.stderr)
 		stdout.Close()
 	})
+
 	w.stop = func() int {
 		cancel()
 		// Nobody reads any more: what is being written must not hold it up.
@@ -106,6 +109,7 @@ func watch(t *testing.T, args ...string) *watched {
 		wg.Wait()
 		return code
 	}
+
 	t.Cleanup(func() { w.stop() })
 	return w
 }
@@ -135,10 +139,12 @@ next:
 func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
 	d := startDaemon(t)
 	var n int64
+
 	d.stats = func() *pealv1.StatsResponse {
 		n += 1000
 		return someStats(n)
 	}
+
 	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms")
 	w.until(t, "99 events published (0.0/s), latency p50 625µs, p99 1s, resumed")
 	w.until(t, "SHARD", "EVENTS/S", "ENDS/S")
@@ -148,9 +154,11 @@ func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
 	d.set(func() { d.fail = nil })
 	w.until(t, "all")
 	d.set(func() { d.fail = status.Error(codes.Unauthenticated, "the token was withdrawn") })
+
 	for w.lines.Scan() {
 		continue
 	}
+
 	if code := w.stop(); code != 1 || !strings.Contains(w.stderr.String(), "the token was withdrawn") {
 		t.Errorf("status %d after a refusal, stderr %q", code, w.stderr.String())
 	}

@@ -54,11 +54,13 @@ func (p *streamPublisher) readAcks() {
 				err = errors.New(e.GetMessage())
 			}
 		}
+
 		p.mu.Lock()
 		p.acked += int64(len(reply.GetAcks()))
 		p.err = err
 		p.moved.Broadcast()
 		p.mu.Unlock()
+
 		if err != nil {
 			return
 		}
@@ -76,6 +78,7 @@ func (p *streamPublisher) Publish(_ context.Context, user, topic, data string) e
 	default:
 		request.Audience = &pealv1.PublishStreamRequest_Everyone{Everyone: true}
 	}
+
 	err := p.stream.Send(request)
 	if errors.Is(err, io.EOF) { // the reason is for who receives
 		return p.wait(func() bool { return false })
@@ -83,6 +86,7 @@ func (p *streamPublisher) Publish(_ context.Context, user, topic, data string) e
 	if err == nil {
 		p.sent++
 	}
+
 	return err
 }
 

@@ -58,6 +58,7 @@ indented, control characters escaped; with --output json as one line of JSON.`,
 			return s.tail(cmd.Context(), url, flags)
 		},
 	}
+
 	cmd.Flags().StringArrayVar(&flags.topics, "topic", nil, "subscribe to this topic or pattern; may be given several times")
 	cmd.Flags().StringVar(&flags.userToken, "user-token", "", "subscriber `token` to be sent as Authorization: Bearer (PEALCTL_USER_TOKEN)")
 	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "begin after the event with this `id`, as far as the daemon's log goes back")
@@ -68,6 +69,7 @@ indented, control characters escaped; with --output json as one line of JSON.`,
 func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	ctx, done := context.WithCancelCause(ctx)
 	defer done(nil)
+
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return usagef("%q is no address of a stream: %w", url, err)
@@ -75,19 +77,23 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	if scheme := request.URL.Scheme; scheme != "http" && scheme != "https" || request.URL.Host == "" {
 		return usagef("%q is no address of a stream, such as %s or one that begins with https://", url, defaultStream)
 	}
+
 	if len(flags.topics) > 0 {
 		query := request.URL.Query()
 		query["topic"] = append(query["topic"], flags.topics...)
 		request.URL.RawQuery = query.Encode()
 	}
+
 	request.Header.Set("User-Agent", "pealctl")
 	if flags.userToken != "" {
 		request.Header.Set("Authorization", "Bearer "+flags.userToken)
 	}
+
 	trust, err := s.tls.config()
 	if err != nil {
 		return err
 	}
+
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: trust, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 
@@ -110,24 +116,29 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 			fmt.Fprintf(s.stderr, "pealctl: %s; connecting again in %s\n", ended(err), after.Round(time.Millisecond))
 		},
 	}
+
 	connection := client.NewConnection(request)
 	const longest = 16 << 20
 	connection.Buffer(nil, longest)
 	seen := 0
+
 	connection.SubscribeToAll(func(e sse.Event) {
 		// Position marks have no data, and neither have blocks that only carry
 		// an id or a retry, for which the library calls back too.
 		if e.Data == "" || ctx.Err() != nil {
 			return
 		}
+
 		if err := s.printEvent(e); err != nil {
 			done(err)
 			return
 		}
+
 		if seen++; seen == flags.count {
 			done(enough)
 		}
 	})
+
 	err = connection.Connect()
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, enough), errors.Is(cause, context.Canceled):
@@ -135,6 +146,7 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	case cause != nil:
 		return cause
 	}
+
 	return fmt.Errorf("%s: %w", url, reason(err))
 }
 
@@ -192,6 +204,7 @@ func (s *session) printEvent(e sse.Event) error {
 	if e.Type == "" {
 		e.Type = "message"
 	}
+
 	if s.output.json {
 		text, err := json.Marshal(struct {
 			ID    string `json:"id"`
@@ -201,13 +214,16 @@ func (s *session) printEvent(e sse.Event) error {
 		if err != nil {
 			return fmt.Errorf("encode an event: %w", err)
 		}
+
 		_, err = fmt.Fprintf(s.stdout, "%s\n", text)
 		return err
 	}
+
 	lines := strings.Split(e.Data, "\n")
 	for i := range lines {
 		lines[i] = escaped(lines[i])
 	}
+
 	_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\n", escaped(e.LastEventID), escaped(e.Type), strings.Join(lines, "\n\t\t"))
 	return err
 }

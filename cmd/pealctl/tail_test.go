@@ -42,6 +42,7 @@ func TestTailComesBackWhereItLeftOff(t *testing.T) {
 		"retry: 1\n\nid: a-1\ndata: one\n\nid: a-7\n\n",
 		"retry: 1\n\n", // a refusal that passes
 		"id: a-8\ndata: eight\n\n")
+
 	r := pealctl(t, []string{"tail", url, "-n", "2"})
 	if r.status != 0 || r.stdout != "a-1\tmessage\tone\na-8\tmessage\teight\n" {
 		t.Errorf("status %d, stdout %q", r.status, r.stdout)
@@ -49,6 +50,7 @@ func TestTailComesBackWhereItLeftOff(t *testing.T) {
 	if strings.Count(r.stderr, "the stream has ended; connecting again in 1ms") != 2 {
 		t.Errorf("stderr doesn't tell of two ends: %q", r.stderr)
 	}
+
 	for _, want := range []string{"", "a-7", "a-7"} {
 		if got := (<-asked).Header.Get("Last-Event-ID"); got != want {
 			t.Errorf("came with Last-Event-ID %q, wanted %q", got, want)

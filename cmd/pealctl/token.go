@@ -18,6 +18,7 @@ func newToken(s *session) *cobra.Command {
 		topics []string
 		ttl    time.Duration
 	)
+
 	cmd := &cobra.Command{
 		Use:   "token --user USER",
 		Short: "Have the daemon sign a subscriber token, and print the token alone",
@@ -51,6 +52,7 @@ func newToken(s *session) *cobra.Command {
 			})
 		},
 	}
+
 	cmd.Flags().StringVar(&user, "user", "", "the user whom the token stands for")
 	cmd.Flags().StringSliceVar(&topics, "topics", nil, "the topics and patterns that the token allows, separated by commas")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")

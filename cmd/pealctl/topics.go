@@ -15,6 +15,7 @@ func newTopics(s *session) *cobra.Command {
 		request pealv1.ListTopicsRequest
 		all     bool
 	)
+
 	cmd := &cobra.Command{
 		Use:   "topics",
 		Short: "List the topics and patterns that streams subscribe to",
@@ -30,6 +31,7 @@ page, or --all of them.`,
 			})
 		},
 	}
+
 	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "only topics and patterns that begin with this")
 	cmd.Flags().BoolVar(&all, "all", false, "every page")
 	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "topics a page (default 100, at most 1000)")
@@ -48,9 +50,11 @@ func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient,
 			listed.MissingNodes = together(listed.GetMissingNodes(), page.GetMissingNodes())
 		}
 	}
+
 	if err != nil {
 		return err
 	}
+
 	err = s.print(listed, func(t table.Writer) {
 		t.AppendHeader(table.Row{"topic", "subscribers"})
 		for _, topic := range listed.GetTopics() {
@@ -60,5 +64,6 @@ func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient,
 	if next := listed.GetNextPageToken(); err == nil && next != "" && !s.output.json {
 		fmt.Fprintf(s.stderr, "There are more: --all lists them, --page-token %q the next page.\n", next)
 	}
+
 	return err
 }

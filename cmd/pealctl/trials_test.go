@@ -28,6 +28,7 @@ func TestTrialsThroughTheDaemon(t *testing.T) {
 	if chaos.Cuts < 50 || chaos.Published != 600 || chaos.Received != chaos.Expected || chaos.Expected < 600 || chaos.Faults() != "" {
 		t.Errorf("chaos found %+v, want cuts and all 600 messages where they belong", chaos)
 	}
+
 	for _, reader := range []string{"every_id", "dispatched_ids"} {
 		if got := chaos.Readers[reader]; got.Clients != 25 || got.Expected == 0 || got.Lost != 0 {
 			t.Errorf("of clients that keep %s chaos found %+v, want 25 that lost nothing", reader, got)
@@ -55,14 +56,17 @@ func TestChaosNoticesWhatIsLost(t *testing.T) {
 		out := r.Clone(r.Context())
 		out.RequestURI, out.URL.Scheme, out.URL.Host = "", "http", d.SSE
 		out.Header.Del("Last-Event-ID")
+
 		resp, err := http.DefaultTransport.RoundTrip(out)
 		if err != nil {
 			return
 		}
 		defer resp.Body.Close()
+
 		w.WriteHeader(resp.StatusCode)
 		_, _ = io.Copy(flusher{w, http.NewResponseController(w)}, resp.Body)
 	}))
+
 	t.Cleanup(forgets.Close)
 	url := strings.Replace(d.Events(t, ""), d.SSE, forgets.Listener.Addr().String(), 1)
 	pealctl(t, []string{"--addr", d.GRPC, "bench", "--chaos", "--url", url, "--clients", "20", "--rate", "300", "--duration", "2s", "--life", "200ms", "--patience", "500ms"}).

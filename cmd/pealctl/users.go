@@ -16,6 +16,7 @@ func newUsers(s *session) *cobra.Command {
 		request pealv1.ListUsersRequest
 		all     bool
 	)
+
 	cmd := &cobra.Command{
 		Use:   "users",
 		Short: "List the users who hold a stream",
@@ -52,6 +53,7 @@ func newUsers(s *session) *cobra.Command {
 			return nil
 		},
 	}
+
 	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "only users whose id begins with this")
 	cmd.Flags().BoolVar(&all, "all", false, "every page")
 	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "users a page (default 100, at most 1000)")

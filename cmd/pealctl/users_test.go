@@ -44,6 +44,7 @@ func TestAllUsersInOneReply(t *testing.T) {
 	d := startDaemon(t)
 	d.pages = twoPages()
 	r := d.pealctl(t, []string{"users", "--all", "--output", "json"})
+
 	var reply pealv1.ListUsersResponse
 	if err := protojson.Unmarshal([]byte(r.stdout), &reply); err != nil {
 		t.Fatalf("%q: %v", r.stdout, err)
@@ -51,6 +52,7 @@ func TestAllUsersInOneReply(t *testing.T) {
 	if users := reply.GetUsers(); len(users) != 2 || users[0].GetUserId() != "alice" || users[1].GetUserId() != "bob" || reply.GetNextPageToken() != "" {
 		t.Errorf("wanted both users and no further page: %s", r.stdout)
 	}
+
 	r = d.pealctl(t, []string{"users", "--all"})
 	if strings.Count(r.stdout, "\n") != 3 || r.stderr != "" {
 		t.Errorf("wanted a header and two rows:\n%s%s", r.stdout, r.stderr)

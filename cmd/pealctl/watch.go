@@ -35,10 +35,12 @@ func (s *session) watch(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+
 	watch, err := pealv1.NewControlServiceClient(conn).WatchConnections(ctx, &pealv1.WatchConnectionsRequest{})
 	if err != nil {
 		return err
 	}
+
 	for {
 		told, err := watch.Recv()
 		switch {
@@ -47,6 +49,7 @@ func (s *session) watch(ctx context.Context) (err error) {
 		case err != nil:
 			return err
 		}
+
 		if err := s.printChange(told); err != nil {
 			return err
 		}
@@ -62,6 +65,7 @@ func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
 		_, err = fmt.Fprintf(s.stdout, "%s\n", text)
 		return err
 	}
+
 	line := func(at *timestamppb.Timestamp, what, user string, connections int32, reason string) error {
 		if user == "" {
 			user = "(anonymous)"
@@ -81,5 +85,6 @@ func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
 	case *pealv1.WatchConnectionsResponse_Ended:
 		return line(event.Ended.GetTime(), "ended", event.Ended.GetUserId(), event.Ended.GetConnections(), "\t"+event.Ended.GetReason())
 	}
+
 	return nil // the end of the snapshot, which shows by what follows
 }

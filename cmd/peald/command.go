@@ -38,15 +38,18 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(queue)
+
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
+
 	// Parsers report over several lines, and an operator's log has one.
 	_, _ = fmt.Fprintln(queue, "peald:", strings.Join(strings.Fields(err.Error()), " "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return statusUsage
 	}
+
 	return statusFailed
 }
 
@@ -54,6 +57,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 	var readyPath string
 	var demo bool
+
 	root := &cobra.Command{
 		Use:           "peald",
 		Short:         "Push server-sent events to browsers",
@@ -63,28 +67,35 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+
 	root.SetVersionTemplate("{{.Version}}\n")
 	settings := settingFlags(root.PersistentFlags())
 	completeSettings(root)
+
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		surviveBrokenPipes()
 
 		ctx, release := untilTold(cmd.Context())
 		defer release()
+
 		again, stop := hangUps()
 		defer stop()
+
 		file, err := findFile(*settings.configFile)
 		if err != nil {
 			return err
 		}
+
 		cfg, err := settings.loadFrom(file, env, demo)
 		if err != nil {
 			return err
 		}
+
 		ready := &readyFile{path: readyPath}
 		if err := ready.check(); err != nil {
 			return err
 		}
+
 		// Before a second signal can end the process: the file must not outlast
 		// it.
 		context.AfterFunc(ctx, func() {
@@ -92,6 +103,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 			release()
 		})
 		defer ready.remove()
+
 		collector(env)
 		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
 		level := new(slog.LevelVar)
@@ -103,12 +115,15 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 			return err
 		}
 		defer flush()
+
 		inherited, err := inheritedSockets()
 		if err != nil {
 			return err
 		}
+
 		stopWatchdog := startWatchdog(ctx, log)
 		defer stopWatchdog()
+
 		reload := make(chan daemon.Reload)
 		reloading := startReloader(ctx, file, reload, again, func(file configFile) (daemon.Config, error) {
 			next, err := settings.loadFrom(file, env, demo)
@@ -152,6 +167,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 			},
 		})
 	}
+
 	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")
 	root.Flags().BoolVar(&demo, "demo", false, "serve a page at / of the SSE listener, which by default is on "+demoAddr+" then, and events for it to show")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flags.Error(cmd.Flags(), err)} })

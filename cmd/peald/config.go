@@ -34,6 +34,7 @@ func configCommand(flags settingsFlags, env []string) *cobra.Command {
 			return printConfig(cmd.OutOrStdout(), cfg, false)
 		},
 	}
+
 	cmd.Flags().BoolVar(&defaults, "defaults", false, "print the defaults instead, each with what it is for: a file to begin with")
 	return cmd
 }
@@ -42,10 +43,12 @@ func configCommand(flags settingsFlags, env []string) *cobra.Command {
 func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	sections := map[string]*yaml.Node{"": root}
+
 	for _, s := range cfg.Settings() {
 		path := strings.Split(s.Key, ".")
 		last := len(path) - 1
 		parent := root
+
 		for i := range last {
 			name := strings.Join(path[:i+1], ".")
 			section, ok := sections[name]
@@ -56,23 +59,29 @@ func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
 			}
 			parent = section
 		}
+
 		key, value := textNode(path[last]), &yaml.Node{}
 		if err := value.Encode(printable(s)); err != nil {
 			return fmt.Errorf("%s: %w", s.Key, err)
 		}
+
 		if commented {
 			key.HeadComment = s.Doc
 			if !s.Reload {
 				key.HeadComment += " A change takes a restart."
 			}
 		}
+
 		parent.Content = append(parent.Content, key, value)
 	}
+
 	out := yaml.NewEncoder(w)
 	out.SetIndent(2)
+
 	if err := errors.Join(out.Encode(root), out.Close()); err != nil {
 		return fmt.Errorf("print configuration: %w", err)
 	}
+
 	return nil
 }
 

@@ -92,14 +92,17 @@ func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
 	if err == nil {
 		return cfg, nil
 	}
+
 	at, named := errors.AsType[*mapstructure.DecodeError](err)
 	if !named {
 		return daemon.Config{}, fmt.Errorf("settings: %w", err)
 	}
+
 	cause, ok := errors.AsType[*unreadable](at)
 	if !ok {
 		return daemon.Config{}, fmt.Errorf("%s: %w", at.Name(), at.Unwrap())
 	}
+
 	key, _, _ := strings.Cut(at.Name(), "[")
 	return daemon.Config{}, &daemon.SettingError{
 		Key:      at.Name(),
@@ -126,6 +129,7 @@ func readValue(from, to reflect.Value) (any, error) {
 	if from.Type() == to.Type() {
 		return value, nil
 	}
+
 	switch target := to.Interface().(type) {
 	case bool, int, daemon.Bytes, daemon.FileMode, time.Duration, string:
 		read, ok := readScalar(from, target)
@@ -141,6 +145,7 @@ func readValue(from, to reflect.Value) (any, error) {
 		}
 		return value, checkTokenEntries(value)
 	}
+
 	return value, nil
 }
 
@@ -255,6 +260,7 @@ func checkTokenEntries(value any) error {
 	if !ok {
 		return &unreadable{value: value, accepted: accepted}
 	}
+
 	known := []string{"name", "token", "scopes"}
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		if slices.Contains(known, name) {
@@ -265,5 +271,6 @@ func checkTokenEntries(value any) error {
 		}
 		return &unreadable{value: name, accepted: accepted}
 	}
+
 	return nil
 }

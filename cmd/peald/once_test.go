@@ -35,5 +35,6 @@ func TestFlagsAreGivenOnce(t *testing.T) {
 			check(sub)
 		}
 	}
+
 	check(rootCommand(nil, nil))
 }

@@ -37,15 +37,18 @@ type process struct {
 func startProcess(t *testing.T, setup string, args ...string) process {
 	t.Helper()
 	ready := filepath.Join(t.TempDir(), "ready.json")
+
 	args = append([]string{
 		"-c", setup + "\n" + `exec peald "$@"`, "sh",
 		"--ready-file", ready, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
 	}, args...)
+
 	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &pealdtest.Log{}, ready: ready}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
@@ -56,6 +59,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 	if err := awaitFile(ready); err != nil {
 		t.Fatalf("%v\n%s", err, p.log)
 	}
+
 	content, err := os.ReadFile(ready)
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +67,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 	if err := json.Unmarshal(content, &p.Addresses); err != nil {
 		t.Fatal(err)
 	}
+
 	return p
 }
 
@@ -110,11 +115,13 @@ func heldStreamsOver(t *testing.T, conn net.Conn, addr string) int {
 	if _, err := fmt.Fprintf(conn, "GET /v1/stats HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
 		t.Fatal(err)
 	}
+
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	var stats struct {
 		Total struct {
 			Connections int `json:"connections"`
@@ -123,6 +130,7 @@ func heldStreamsOver(t *testing.T, conn net.Conn, addr string) int {
 	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("stats: %s, %v", resp.Status, err)
 	}
+
 	return stats.Total.Connections
 }
 
@@ -131,10 +139,12 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	const limit, streams, callers = 128, 48, 30 // see the shares in package daemon
 	p := startProcess(t, fmt.Sprintf("ulimit -n %d", limit))
 	want := fmt.Sprintf("limit=%d streams=%d", limit, streams)
+
 	// What the process wrote takes its own way into the log.
 	if err := await("in the log: "+want, func() bool { return strings.Contains(p.log.String(), want) }); err != nil {
 		t.Error(err)
 	}
+
 	held := make([]net.Conn, 0, streams)
 	for range streams {
 		conn, resp := request(t, p.SSE)
@@ -143,6 +153,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 		}
 		held = append(held, conn)
 	}
+
 	for range limit {
 		_, resp := request(t, p.SSE)
 		body, err := io.ReadAll(resp.Body)
@@ -150,28 +161,34 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 			t.Fatalf("a stream too many gets %q, %v", text, err)
 		}
 	}
+
 	if n := heldStreams(t, p.REST); n != streams {
 		t.Errorf("the daemon holds %d streams, want %d", n, streams)
 	}
+
 	// Connections that ask for nothing use up what is left to browsers, and
 	// no more.
 	for range limit {
 		connect(t, p.SSE)
 	}
+
 	for range callers {
 		caller := connect(t, p.REST)
 		if n := heldStreamsOver(t, caller, p.REST); n != streams {
 			t.Fatalf("the daemon holds %d streams, want %d", n, streams)
 		}
 	}
+
 	if strings.Contains(p.log.String(), "too many open files") {
 		t.Error("the daemon ran out of descriptors")
 	}
+
 	// A place that gets free is given again.
 	_ = held[0].Close()
 	for n := streams; n == streams; n = heldStreams(t, p.REST) {
 		runtime.Gosched()
 	}
+
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -209,6 +226,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if _, err := fmt.Fprintf(conn, "POST /v1/broadcast HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\n\r\n", p.REST); err != nil {
 		t.Fatal(err)
 	}
+
 	// So that the call is being served when the signal comes.
 	heldStreams(t, p.REST)
 	ended := make(chan error, 1)
@@ -217,6 +235,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	// first: the second is the one that finds it so.
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
+
 	late := time.After(patience)
 	for {
 		select {
@@ -231,6 +250,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 			if _, err := os.Stat(p.ready); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the ready file has outlasted the process: %v", err)
 			}
+
 			return
 		case <-again.C:
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -246,8 +266,10 @@ func told(t *testing.T, from net.Conn, want ...string) {
 	if err := from.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
+
 	var all strings.Builder
 	buf := make([]byte, 4096)
+
 	for _, line := range want {
 		for !strings.Contains("\n"+all.String()+"\n", "\n"+line+"\n") {
 			n, err := from.Read(buf)
@@ -274,24 +296,30 @@ func testNotify(t *testing.T, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	path := filepath.Join(folder, "notify")
+
 	socket, err := new(net.ListenConfig).ListenPacket(t.Context(), "unixgram", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.Close()
+
 	p := startProcess(t, "export NOTIFY_SOCKET="+path, append([]string{"--drain.timeout=7s"}, args...)...)
 	conn, ok := socket.(net.Conn)
 	if !ok {
 		t.Fatalf("%T", socket)
 	}
+
 	told(t, conn, "STATUS=accepting")
 	told(t, conn, "READY=1", "STATUS=serving")
+
 	resp, err := http.Get("http://" + p.REST + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("systemd is told that the daemon is ready, and /readyz says %s", resp.Status)
@@ -299,6 +327,7 @@ func testNotify(t *testing.T, args ...string) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+
 	told(t, conn, "STOPPING=1", "EXTEND_TIMEOUT_USEC=7000000")
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("the daemon ends with %v", err)

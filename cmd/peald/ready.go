@@ -30,6 +30,7 @@ func (f *readyFile) check() error {
 	if f.path == "" {
 		return nil
 	}
+
 	folder := filepath.Dir(f.path)
 	temporary, err := os.CreateTemp(folder, temporaryName(f.path))
 	if err != nil {
@@ -38,6 +39,7 @@ func (f *readyFile) check() error {
 	if err := errors.Join(temporary.Close(), os.Remove(temporary.Name())); err != nil {
 		return f.failed("its folder takes no file", err)
 	}
+
 	found, err := os.Lstat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -45,6 +47,7 @@ func (f *readyFile) check() error {
 	if err != nil {
 		return f.failed("it can't be looked at", err)
 	}
+
 	if !found.Mode().IsRegular() || !isReadyFile(f.path, found.Size()) {
 		return &daemon.SettingError{
 			Key:      "--ready-file",
@@ -52,6 +55,7 @@ func (f *readyFile) check() error {
 			Accepted: "a path at which there is nothing, or an earlier ready file",
 		}
 	}
+
 	return nil
 }
 
@@ -79,24 +83,30 @@ func temporaryName(path string) string { return "." + filepath.Base(path) + ".*"
 func (f *readyFile) write(addresses daemon.Addresses) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if f.path == "" || f.over {
 		return nil
 	}
+
 	content, err := json.Marshal(addresses)
 	if err != nil {
 		return f.failed("its content can't be encoded", err)
 	}
+
 	temporary, err := os.CreateTemp(filepath.Dir(f.path), temporaryName(f.path))
 	if err != nil {
 		return f.failed("it can't be written", err)
 	}
+
 	defer func() {
 		if err != nil {
 			_ = os.Remove(temporary.Name())
 		}
 	}()
+
 	const readableByAll = 0o644 // CreateTemp's own is for its user alone
 	_, writeErr := temporary.Write(append(content, '\n'))
+
 	written, statErr := temporary.Stat()
 	if err := errors.Join(writeErr, statErr, temporary.Chmod(readableByAll), temporary.Close()); err != nil {
 		return f.failed("it can't be written", err)
@@ -104,6 +114,7 @@ func (f *readyFile) write(addresses daemon.Addresses) (err error) {
 	if err := os.Rename(temporary.Name(), f.path); err != nil {
 		return f.failed("it can't be written", err)
 	}
+
 	f.written = written
 	return nil
 }

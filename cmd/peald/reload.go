@@ -57,6 +57,7 @@ func (r *reloader) stop() {
 func (r *reloader) run(ctx context.Context, again <-chan os.Signal) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
+
 	for {
 		var next daemon.Reload
 		select {
@@ -71,6 +72,7 @@ func (r *reloader) run(ctx context.Context, again <-chan os.Signal) {
 			}
 			next = r.read()
 		}
+
 		select {
 		case r.out <- next:
 		case <-ctx.Done():
@@ -100,6 +102,7 @@ func (r *reloader) changed() bool {
 func (r *reloader) read() daemon.Reload {
 	file, err := findFile(r.name)
 	r.tried = printOf(file, err)
+
 	// To begin with nothing is one thing. But nobody empties the file of a
 	// daemon that runs to have it forget its tokens: it is being written.
 	if err == nil && file.isEmpty() && !r.empty {
@@ -108,10 +111,12 @@ func (r *reloader) read() daemon.Reload {
 	if err != nil {
 		return daemon.Reload{Err: err}
 	}
+
 	cfg, err := r.load(file)
 	if err == nil {
 		r.name, r.empty = file.name, file.isEmpty()
 	}
+
 	return daemon.Reload{Config: cfg, Err: err}
 }
 

@@ -56,6 +56,7 @@ func (r *reloadable) next(t *testing.T, pattern string) string {
 	t.Helper()
 	wanted := regexp.MustCompile(pattern)
 	var found string
+
 	err := await("a line "+pattern+" in the log", func() bool {
 		text := r.log.String()
 		lines := strings.Split(text[:strings.LastIndexByte(text, '\n')+1], "\n")
@@ -70,6 +71,7 @@ func (r *reloadable) next(t *testing.T, pattern string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return found
 }
 
@@ -106,12 +108,14 @@ sse: {heartbeat: 1h, allowed_origins: ["https://old.example"], max_connections_p
 control: {tokens: [{name: old, token: old-token-long-enough}]}
 log: {level: info}
 `
+
 	r := startOnFile(t, before)
 	r.next(t, `msg=settings file=`+regexp.QuoteMeta(r.file))
 	conn, stream := request(t, r.SSE)
 	events := bufio.NewReader(stream.Body)
 	wantStatus(t, "the old token", ask(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusOK)
 	wantStatus(t, "the new token", ask(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n"), http.StatusUnauthorized)
+
 	cors := func(origin string) string {
 		return ask(t, r.SSE, "/events", "Origin: "+origin+"\r\n").Header.Get("Access-Control-Allow-Origin")
 	}
@@ -125,13 +129,16 @@ control: {tokens: [{name: new, token: new-token-long-enough}], rate_limit: 1}
 auth: {anonymous_topics: [news]}
 log: {level: debug}
 `)
+
 	r.hangUp(t)
 	r.next(t, `configuration reloaded" changed="sse.heartbeat, sse.allowed_origins, sse.max_connections_per_ip, control.tokens, control.rate_limit, auth.anonymous_topics, log.level"`)
+
 	// A heartbeat comes on the stream from before, an hour early: the second
 	// block.
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
+
 	for blocks := 0; blocks < 2; {
 		line, err := events.ReadString('\n')
 		if err != nil {
@@ -141,8 +148,10 @@ log: {level: debug}
 			blocks++
 		}
 	}
+
 	wantStatus(t, "the old token", ask(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusUnauthorized)
 	wantStatus(t, "the new token", ask(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n"), http.StatusOK)
+
 	limited := func() bool {
 		return ask(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n").StatusCode == http.StatusTooManyRequests
 	}
@@ -155,6 +164,7 @@ log: {level: debug}
 	if got := cors("https://old.example"); got != "" {
 		t.Errorf("the old origin is allowed as %q", got)
 	}
+
 	wantStatus(t, "a stream of a topic that is allowed now", ask(t, r.SSE, "/events?topic=news", ""), http.StatusTooManyRequests)
 	r.next(t, `level=DEBUG|level=WARN msg="control call rejected"`)
 
@@ -167,6 +177,7 @@ log: {level: debug}
 	r.next(t, `configuration reloaded" changed=".*log.level`)
 	overwrite(t, r.file, "log: {level: error}\nsse: {heartbeat: 3s}\n")
 	r.hangUp(t)
+
 	if err := await("the reload that is not logged", func() bool { return r.metric(t, `peald_config_reloads_total{outcome="success"}`) == "4" }); err != nil {
 		t.Error(err)
 	}
@@ -195,11 +206,13 @@ func (r *reloadable) metric(t *testing.T, name string) string {
 func TestReloadOnChangeOfTheFile(t *testing.T) {
 	t.Parallel()
 	content := func(n int) string { return fmt.Sprintf("sse: {max_connections: %d}\n", n) }
+
 	for name, layout := range map[string]func(t *testing.T, folder string) (file string, write func(n int)){
 		"written in place": func(t *testing.T, folder string) (string, func(int)) {
 			file := filepath.Join(folder, "peald.yaml")
 			return file, func(n int) { overwrite(t, file, content(n)) }
 		},
+
 		"renamed over": func(t *testing.T, folder string) (string, func(int)) {
 			file := filepath.Join(folder, "peald.yaml")
 			return file, func(n int) {
@@ -207,6 +220,7 @@ func TestReloadOnChangeOfTheFile(t *testing.T) {
 				rename(t, file+".new", file)
 			}
 		},
+
 		"moved away and written anew": func(t *testing.T, folder string) (string, func(int)) {
 			file := filepath.Join(folder, "peald.yaml")
 			return file, func(n int) {
@@ -214,9 +228,11 @@ func TestReloadOnChangeOfTheFile(t *testing.T) {
 				overwrite(t, file, content(n))
 			}
 		},
+
 		"behind links, as a ConfigMap": func(t *testing.T, folder string) (string, func(int)) {
 			file := filepath.Join(folder, "peald.yaml")
 			link(t, "..data/peald.yaml", file)
+
 			return file, func(n int) {
 				version := fmt.Sprintf("..version_%d", n)
 				if err := os.Mkdir(filepath.Join(folder, version), 0o700); err != nil {
@@ -227,6 +243,7 @@ func TestReloadOnChangeOfTheFile(t *testing.T) {
 				rename(t, filepath.Join(folder, "..data_tmp"), filepath.Join(folder, "..data"))
 			}
 		},
+
 		"behind a link into another folder": func(t *testing.T, folder string) (string, func(int)) {
 			elsewhere := filepath.Join(t.TempDir(), "real.yaml")
 			file := filepath.Join(folder, "peald.yaml")
@@ -271,6 +288,7 @@ func TestBadFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	const good = "sse: {max_connections: 5}\ncontrol: {tokens: [\"a:token-that-is-long-enough\"]}\n"
 	r := startOnFile(t, good)
+
 	check := func() {
 		t.Helper()
 		if got := r.metric(t, "peald_max_connections"); got != "5" {
@@ -297,16 +315,21 @@ func TestBadFileChangesNothing(t *testing.T) {
 		}
 		check()
 	}
+
 	if err := os.Remove(r.file); err != nil {
 		t.Fatal(err)
 	}
+
 	r.next(t, `level=ERROR .*error="configuration file .*peald.yaml: no such file or directory"`)
 	check()
+
 	if got := r.metric(t, "peald_config_last_reload_successful"); got != "0" {
 		t.Errorf("the last reload counts as successful: %s", got)
 	}
+
 	overwrite(t, r.file, good+"# mended\n")
 	r.next(t, `configuration reloaded" changed=nothing`)
+
 	if got := r.metric(t, "peald_config_last_reload_successful"); got != "1" {
 		t.Errorf("the last reload counts as failed: %s", got)
 	}
@@ -321,6 +344,7 @@ func TestReloadOfWhatTakesARestart(t *testing.T) {
 	overwrite(t, r.file, "sse: {path: /other}\nbroker: {shards: 2, queue_bytes: 64KiB}\nlog: {format: json, level: info}\n")
 	r.hangUp(t)
 	line := r.next(t, `level=WARN`)
+
 	const want = `msg="settings that changed take a restart" sse.path="runs on \"/events\", given \"/other\"" broker.shards="runs on 1, given 2" log.format="runs on \"text\", given \"json\""`
 	if !strings.HasSuffix(line, want) {
 		t.Errorf("the log says\n%s\nwant\n%s", line, want)
@@ -329,6 +353,7 @@ func TestReloadOfWhatTakesARestart(t *testing.T) {
 	if strings.Contains(r.log.String(), "level=INFO") {
 		t.Error("the file's log.level has beaten the flag's")
 	}
+
 	wantStatus(t, "the old path", ask(t, r.SSE, "/events", ""), http.StatusOK)
 }
 

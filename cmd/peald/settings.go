@@ -63,6 +63,7 @@ func completeSettings(cmd *cobra.Command) {
 		}
 		err = errors.Join(err, cmd.RegisterFlagCompletionFunc(s.Key, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 	}
+
 	if err != nil {
 		panic(err) // a flag of this program's own is missing
 	}
@@ -110,13 +111,16 @@ func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemo
 	origin := map[string]string{} // key → where its value was given
 	settings := daemon.Defaults().Settings()
 	keys := make([]string, 0, len(settings))
+
 	for _, s := range settings {
 		keys = append(keys, s.Key)
 		v.SetDefault(s.Key, s.Value)
 	}
+
 	if demo {
 		v.SetDefault("sse.addr", demoAddr)
 	}
+
 	for _, layer := range []func() (layer, error){
 		func() (layer, error) { return file.read(settings) },
 		func() (layer, error) { return readVariables(env, keys) },
@@ -132,6 +136,7 @@ func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemo
 			origin[key] = given.origin
 		}
 	}
+
 	for _, key := range keys {
 		flag := f.set.Lookup(key)
 		if err := v.BindPFlag(key, flag); err != nil {
@@ -141,10 +146,12 @@ func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemo
 			origin[key] = "--" + key
 		}
 	}
+
 	cfg, err := decode(v, origin)
 	if err != nil {
 		return daemon.Config{}, err
 	}
+
 	return cfg, cfg.Validate() //nolint:wrapcheck // it names the setting, and is what the user reads
 }
 
@@ -171,13 +178,16 @@ func readVariables(env, keys []string) (layer, error) {
 	for _, key := range keys {
 		known[variable(key)] = key
 	}
+
 	serviceLink := regexp.MustCompile(serviceLinkPattern)
 	values := layer{}
+
 	for _, entry := range env {
 		name, text, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, variablePrefix) || text == "" {
 			continue
 		}
+
 		key, ok := known[name]
 		switch {
 		case ok:
@@ -188,6 +198,7 @@ func readVariables(env, keys []string) (layer, error) {
 			return nil, unknown(name, "an environment variable", slices.Collect(maps.Keys(known)))
 		}
 	}
+
 	return values, nil
 }
 

@@ -26,11 +26,14 @@ func load(t *testing.T, args, env []string, fileName, content string) (daemon.Co
 		}
 		args = append([]string{"--config", path}, args...)
 	}
+
 	set := pflag.NewFlagSet("peald", pflag.ContinueOnError)
 	flags := settingFlags(set)
+
 	if err := set.Parse(args); err != nil {
 		t.Fatal(err)
 	}
+
 	return flags.load(env, false)
 }
 
@@ -150,6 +153,7 @@ func TestEverySettingHasAFlagAndAVariableOfItsOwn(t *testing.T) {
 	set := pflag.NewFlagSet("peald", pflag.ContinueOnError)
 	settingFlags(set)
 	variables := map[string]string{}
+
 	for _, s := range daemon.Defaults().Settings() {
 		if flag := set.Lookup(s.Key); flag == nil || flag.Usage == "" {
 			t.Errorf("%s has no flag with a text", s.Key)
@@ -309,6 +313,7 @@ func TestPrintedConfigHoldsNoSecret(t *testing.T) {
 	cfg := daemon.Defaults()
 	cfg.Auth.JWT.HMACSecret = strings.Repeat("hunter2", 5)
 	cfg.Control.Tokens = []daemon.Token{{Name: "shop", Token: "hunter2"}}
+
 	var out bytes.Buffer
 	if err := printConfig(&out, cfg, false); err != nil {
 		t.Fatal(err)
@@ -333,15 +338,18 @@ func TestPrintedConfigLoads(t *testing.T) {
 	cfg.Cluster.Peers = []string{"127.0.0.1:6223", "[::1]:6224"}
 	cfg.Log.Format = "json"
 	cfg.Broker.QueueBytes = 1500
+
 	for _, commented := range []bool{false, true} {
 		var out bytes.Buffer
 		if err := printConfig(&out, cfg, commented); err != nil {
 			t.Fatal(err)
 		}
+
 		back, err := load(t, nil, nil, "peald.yaml", out.String())
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
+
 		back.Control.Tokens = cfg.Control.Tokens // [] or nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())

@@ -27,6 +27,7 @@ func inheritedSockets() (sockets daemon.Inherited, err error) {
 	if err != nil {
 		return sockets, err
 	}
+
 	listeners := []*net.Listener{&sockets.SSE, &sockets.GRPC, &sockets.REST}
 	for i, f := range files {
 		listener, err := net.FileListener(f)
@@ -35,6 +36,7 @@ func inheritedSockets() (sockets daemon.Inherited, err error) {
 		}
 		*listeners[places[i]] = listener
 	}
+
 	return sockets, nil
 }
 
@@ -42,11 +44,14 @@ func inheritedSockets() (sockets daemon.Inherited, err error) {
 func placesOf(files []*os.File) ([]int, error) {
 	known := []string{"sse", "grpc", "rest"}
 	var names []string
+
 	for _, f := range files {
 		names = append(names, f.Name())
 	}
+
 	named := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(known, name) })
 	var places []int
+
 	for i, name := range names {
 		place := i
 		if named {
@@ -58,6 +63,7 @@ func placesOf(files []*os.File) ([]int, error) {
 		}
 		places = append(places, place)
 	}
+
 	return places, nil
 }
 
@@ -84,6 +90,7 @@ func startWatchdog(ctx context.Context, log *slog.Logger) (stop func()) {
 	feeding.Go(func() {
 		ticks := time.NewTicker(max(within/2, time.Millisecond))
 		defer ticks.Stop()
+
 		for {
 			notify(log, sd.SdNotifyWatchdog)
 			select {

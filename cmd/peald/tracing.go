@@ -33,16 +33,20 @@ func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.Trace
 	if err != nil || protocol == "" {
 		return nil, func() {}, err
 	}
+
 	// There is no other way to hear of spans that cannot be sent.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "error", err) }))
 	client := otlptracehttp.NewClient()
+
 	if protocol == "grpc" {
 		client = otlptracegrpc.NewClient()
 	}
+
 	exporter, err := otlptrace.New(ctx, client)
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("tracing: %w", err)
 	}
+
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithHost(),
@@ -52,8 +56,10 @@ func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.Trace
 	if err != nil {
 		log.Warn("tracing", "error", err)
 	}
+
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	log.Info("tracing control calls", "protocol", protocol)
+
 	return provider, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
@@ -68,12 +74,14 @@ func tracingProtocol(env []string) (string, error) {
 	disabled, _ := strconv.ParseBool(lookup(env, "OTEL_SDK_DISABLED"))
 	exporter := lookup(env, "OTEL_TRACES_EXPORTER")
 	somewhere := lookup(env, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT") != ""
+
 	switch {
 	case disabled, exporter == "none", exporter == "" && !somewhere:
 		return "", nil
 	case exporter != "" && exporter != "otlp":
 		return "", &daemon.SettingError{Key: "OTEL_TRACES_EXPORTER", Given: strconv.Quote(exporter), Accepted: "otlp, none"}
 	}
+
 	const tracesProtocol, protocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 	switch given := lookup(env, tracesProtocol, protocol); given {
 	case "":

@@ -38,6 +38,7 @@ type span struct {
 func (c *collectorServer) Export(_ context.Context, req *collectorv1.ExportTraceServiceRequest) (*collectorv1.ExportTraceServiceResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for _, resource := range req.GetResourceSpans() {
 		var service string
 		for _, a := range resource.GetResource().GetAttributes() {
@@ -45,6 +46,7 @@ func (c *collectorServer) Export(_ context.Context, req *collectorv1.ExportTrace
 				service = a.GetValue().GetStringValue()
 			}
 		}
+
 		for _, scope := range resource.GetScopeSpans() {
 			for _, s := range scope.GetSpans() {
 				attributes := map[string]string{}
@@ -55,6 +57,7 @@ func (c *collectorServer) Export(_ context.Context, req *collectorv1.ExportTrace
 			}
 		}
 	}
+
 	return &collectorv1.ExportTraceServiceResponse{}, nil
 }
 
@@ -164,12 +167,15 @@ func TestDeadCollector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	_ = listener.Close()
 	p := startProcess(t, "export OTEL_EXPORTER_OTLP_TIMEOUT=100 OTEL_EXPORTER_OTLP_ENDPOINT=http://"+listener.Addr().String())
+
 	resp, err := http.Post("http://"+p.REST+"/v1/broadcast", "", strings.NewReader(`{"data":"hello"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	_ = resp.Body.Close()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

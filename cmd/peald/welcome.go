@@ -17,11 +17,13 @@ func welcome(w io.Writer, cfg daemon.Config, bound daemon.Addresses) {
 	if len(cfg.Control.Tokens) > 0 {
 		caller = "-H 'Authorization: Bearer TOKEN' "
 	}
+
 	named, asked := "", ""
 	if !cfg.Auth.Anonymous {
 		named = "-H 'Authorization: Bearer SUBSCRIBER' "
 		asked = "\n\nThe stream wants a subscriber token, which this makes:\n\n  curl " + caller + `-d '{"userId": "alice"}' ` + daemon.CurlTarget(bound.REST) + "/v1/tokens"
 	}
+
 	browsers, rest := scheme+"://"+daemon.Reachable(bound.SSE), daemon.CurlTarget(bound.REST)
 	_, _ = fmt.Fprintf(w, `
 peald is running, with made-up events.

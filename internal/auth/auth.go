@@ -101,8 +101,10 @@ func New(cfg Config) (*Tokens, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+
 	t := &Tokens{issuer: cfg.Issuer, audience: cfg.Audience, log: newRejectionLog(log)}
 	registerEd25519()
+
 	if cfg.HMACSecret != "" || cfg.PublicKeyFile == "" && cfg.JWKSURL == "" {
 		if n := len(cfg.HMACSecret); n < MinSecret {
 			return nil, fmt.Errorf("auth.jwt.hmac_secret has %d bytes, at least %d are needed (`openssl rand -hex 32` makes some)", n, MinSecret)
@@ -112,14 +114,17 @@ func New(cfg Config) (*Tokens, error) {
 		t.keys = []key{k}
 		t.methods = append(t.methods, k.algorithms...)
 	}
+
 	t.running, t.end = context.WithCancel(context.Background())
 	if err := t.openSources(cfg, log); err != nil {
 		t.end()
 		return nil, err
 	}
+
 	if len(t.sources) > 0 {
 		t.methods = append(t.methods, asymmetric()...)
 	}
+
 	opts := []jwt.ParserOption{
 		jwt.WithValidMethods(t.methods),
 		jwt.WithLeeway(Leeway),
@@ -131,10 +136,12 @@ func New(cfg Config) (*Tokens, error) {
 	if cfg.Audience != "" {
 		opts = append(opts, jwt.WithAudience(cfg.Audience))
 	}
+
 	t.parser = jwt.NewParser(opts...)
 	for _, s := range t.sources {
 		t.ended.Go(func() { s.run(t.running) })
 	}
+
 	return t, nil
 }
 
@@ -146,6 +153,7 @@ func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
 		}
 		t.sources = append(t.sources, s)
 	}
+
 	if cfg.JWKSURL != "" {
 		s, err := jwksSource(t.running, cfg, log)
 		if err != nil {
@@ -153,6 +161,7 @@ func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
 		}
 		t.sources = append(t.sources, s)
 	}
+
 	return nil
 }
 
@@ -191,15 +200,18 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	if token == "" || strings.ContainsAny(token, "\r\n") {
 		return Identity{}, refuse(Malformed)
 	}
+
 	if err := checkHeader(token); err != nil {
 		t.log.warn("malformed header of a token", err)
 		return Identity{}, err
 	}
+
 	var c claims
 	parsed, err := t.parser.ParseWithClaims(token, &c, t.key)
 	if errors.Is(err, ErrUnavailable) {
 		return Identity{}, ErrUnavailable
 	}
+
 	if err != nil {
 		refused := t.refusal(parsed, err)
 		if refused.Reason == Malformed && c.invalid != nil && errors.Is(err, c.invalid) {
@@ -207,10 +219,12 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 		}
 		return Identity{}, refused
 	}
+
 	id := Identity{User: c.subject, Topics: c.topics}
 	if c.expires != nil {
 		id.Expires = c.expires.Add(Leeway)
 	}
+
 	return id, nil
 }
 
@@ -227,6 +241,7 @@ func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token st
 	if ttl <= 0 {
 		return "", time.Time{}, fmt.Errorf("signing a token: a lifetime of %s is none", ttl)
 	}
+
 	now := time.Now()
 	expires = now.Add(ttl + time.Second - time.Nanosecond).Truncate(time.Second)
 	c := minted{Topics: topics}
@@ -239,10 +254,12 @@ func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token st
 	if t.audience != "" {
 		c.Audience = jwt.ClaimStrings{t.audience}
 	}
+
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(t.secret)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("signing a token: %w", err)
 	}
+
 	return token, expires, nil
 }
 
@@ -260,10 +277,12 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 	if _, ok := token.Header["crit"]; ok {
 		return nil, errCritical
 	}
+
 	id, ok := token.Header["kid"].(string)
 	if _, given := token.Header["kid"]; given && !ok {
 		return nil, jwt.ErrTokenMalformed
 	}
+
 	found, forAlgorithm := fitting(t.keys, token.Method.Alg(), id)
 	for _, s := range t.sources {
 		more, ok, err := s.find(t.running, token.Method.Alg(), id)
@@ -273,12 +292,14 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 		found = append(found, more...)
 		forAlgorithm = forAlgorithm || ok
 	}
+
 	switch {
 	case len(found) == 0 && !forAlgorithm:
 		return nil, errAlgorithm
 	case len(found) == 0:
 		return nil, errNoKey
 	}
+
 	return jwt.VerificationKeySet{Keys: found}, nil
 }
 
@@ -290,15 +311,18 @@ func (s *source) find(ctx context.Context, alg, id string) (found []jwt.Verifica
 	if !slices.Contains(asymmetric(), alg) {
 		return nil, false, nil
 	}
+
 	if keys := s.keys.Load(); keys != nil {
 		found, forAlgorithm = fitting(*keys, alg, id)
 		if len(found) > 0 || s.unknown == nil || id == "" {
 			return found, forAlgorithm, nil
 		}
 	}
+
 	if !s.renew(ctx) {
 		return nil, forAlgorithm, ErrUnavailable
 	}
+
 	found, forAlgorithm = fitting(*s.keys.Load(), alg, id)
 	return found, forAlgorithm, nil
 }

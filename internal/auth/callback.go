@@ -114,6 +114,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth.callback_cache: %w", err)
 	}
+
 	c := &Callback{
 		cfg:   cfg,
 		log:   cfg.Logger,
@@ -135,6 +136,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+
 	c.broken = newRejectionLog(c.log)
 	c.running, c.end = context.WithCancel(context.Background())
 	return c, nil
@@ -166,21 +168,26 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 	if err := q.check(); err != nil {
 		return Identity{}, err
 	}
+
 	body, err := json.Marshal(q)
 	if err != nil {
 		return Identity{}, ErrUnavailable
 	}
+
 	key := question(sha256.Sum256(body))
 	if a, ok := c.cached(key); ok {
 		return a.id, a.err
 	}
+
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return Identity{}, ErrUnavailable
 	}
+
 	c.asking.Add(1)
 	c.mu.Unlock()
+
 	// Whoever asks the same gets the same answer, so it is not the first one's
 	// to give up.
 	result := c.flight.DoChan(string(key[:]), func() (any, error) {
@@ -192,6 +199,7 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 		return c.answer(key, body)
 	})
 	defer c.asking.Done()
+
 	select {
 	case got := <-result:
 		id, _ := got.Val.(Identity)
@@ -221,22 +229,26 @@ func (c *Callback) ask(r *http.Request, query neturl.Values, client netip.Addr) 
 	if client.IsValid() {
 		q.Address = client.String()
 	}
+
 	for _, cookie := range r.Cookies() {
 		// Browsers send the one of the longest path first.
 		if _, ok := q.Cookies[cookie.Name]; !ok {
 			q.Cookies[cookie.Name] = cookie.Value
 		}
 	}
+
 	for _, name := range c.cfg.Headers {
 		if value := r.Header.Get(name); value != "" {
 			q.Headers[name] = value
 		}
 	}
+
 	for name, values := range query {
 		if name != "last_event_id" {
 			q.Query[name] = values
 		}
 	}
+
 	return q
 }
 
@@ -245,21 +257,25 @@ func (q asked) check() error {
 	if !utf8.ValidString(q.Origin) {
 		return &QuestionError{"the header Origin"}
 	}
+
 	for name, value := range q.Cookies {
 		if !utf8.ValidString(name + value) {
 			return &QuestionError{fmt.Sprintf("the cookie %q", name)}
 		}
 	}
+
 	for name, value := range q.Headers {
 		if !utf8.ValidString(value) {
 			return &QuestionError{"the header " + name}
 		}
 	}
+
 	for name, values := range q.Query {
 		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
 			return &QuestionError{fmt.Sprintf("the query parameter %q", name)}
 		}
 	}
+
 	return nil
 }
 
@@ -267,9 +283,11 @@ func (q asked) check() error {
 func (c *Callback) answer(key question, body []byte) (Identity, error) {
 	ctx, cancel := context.WithTimeout(c.running, c.cfg.Timeout)
 	defer cancel()
+
 	id, err := c.post(ctx, body)
 	_, denied := errors.AsType[*DeniedError](err)
 	broken, isBroken := errors.AsType[*answerError](err)
+
 	switch {
 	case isBroken:
 		c.broken.warn("answer of auth.callback_url rejected", broken)
@@ -286,6 +304,7 @@ func (c *Callback) answer(key question, body []byte) (Identity, error) {
 		}
 		c.cache.Add(key, answer{id, err, until})
 	}
+
 	return id, err
 }
 
@@ -294,12 +313,15 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 		return id, fmt.Errorf("%d questions are open: %w", c.cfg.Concurrency, err)
 	}
 	defer c.turns.Release(1)
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(body))
 	if err != nil {
 		return id, err
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+
 	resp, err := c.client.Do(req) //nolint:gosec // the URL is the operator's
 	if err != nil {
 		// The URL may hold a secret.
@@ -309,6 +331,7 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 		return id, err
 	}
 	defer resp.Body.Close()
+
 	said, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize+1))
 	switch {
 	case err != nil:
@@ -320,6 +343,7 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 	case len(said) > maxAnswerSize:
 		return id, fmt.Errorf("the answer is longer than %d bytes", maxAnswerSize)
 	}
+
 	return parseAnswer(said)
 }
 
@@ -340,6 +364,7 @@ func parseAnswer(said []byte) (Identity, error) {
 	if err != nil {
 		return Identity{}, &answerError{fmt.Sprintf("%v; want JSON of the form {user_id, topics, expires_at}", err)}
 	}
+
 	var id Identity
 	switch {
 	case answer.Decode("user_id", &id.User) != nil, id.User != "" && !validSubject(id.User):
@@ -351,5 +376,6 @@ func parseAnswer(said []byte) (Identity, error) {
 	case !id.Expires.IsZero() && !id.Expires.After(time.Now()):
 		return Identity{}, &DeniedError{http.StatusUnauthorized}
 	}
+
 	return id, nil
 }

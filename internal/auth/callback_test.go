@@ -60,12 +60,15 @@ func TestCallbackIsAskedWithWhatIsNeeded(t *testing.T) {
 		}
 		io.WriteString(w, `{"user_id":"alice","topics":["orders.*"],"expires_at":"2999-01-01T00:00:00Z"}`)
 	})
+
 	r, query, client := browser(t, "s1", "topic=orders.1&topic=b&last_event_id=x-1")
 	r.AddCookie(&http.Cookie{Name: "session", Value: "of a shorter path"})
+
 	id, err := c.Authorize(r, query, client)
 	if err != nil || id.User != "alice" || !slices.Equal(id.Topics, []string{"orders.*"}) || id.Expires.Year() != 2999 {
 		t.Errorf("Authorize = %+v, %v", id, err)
 	}
+
 	const want = `{"cookies":{"session":"s1"},"headers":{"X-Session":"h-s1"},"query":{"topic":["orders.1","b"]},"address":"192.0.2.7","origin":"https://app.example"}`
 	if string(got) != want {
 		t.Errorf("it was asked\n%s, want\n%s", got, want)
@@ -112,6 +115,7 @@ func TestAnswersAreKeptByWhatWasAsked(t *testing.T) {
 	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"user_id":"user`+strconv.FormatInt(asked.Add(1), 10)+`"}`)
 	})
+
 	ask := func(session, query string) string {
 		t.Helper()
 		id, err := c.Authorize(browser(t, session, query))
@@ -120,12 +124,14 @@ func TestAnswersAreKeptByWhatWasAsked(t *testing.T) {
 		}
 		return id.User
 	}
+
 	first := ask("a", "topic=x")
 	for _, same := range []string{ask("a", "topic=x"), ask("a", "topic=x&last_event_id=e-7")} {
 		if same != first {
 			t.Errorf("the same question has the answer %s, then %s", first, same)
 		}
 	}
+
 	for _, other := range []string{ask("b", "topic=x"), ask("a", "topic=y"), ask("a", "topic=x&access_token=t")} {
 		if other == first {
 			t.Error("another question has the same answer")
@@ -136,12 +142,14 @@ func TestAnswersAreKeptByWhatWasAsked(t *testing.T) {
 func TestSameQuestionsAreAskedOnce(t *testing.T) {
 	var asked atomic.Int64
 	began, gate := make(chan struct{}, 50), make(chan struct{})
+
 	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		began <- struct{}{}
 		<-gate
 		io.WriteString(w, `{"user_id":"alice"}`)
 	})
+
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
@@ -150,9 +158,11 @@ func TestSameQuestionsAreAskedOnce(t *testing.T) {
 			}
 		})
 	}
+
 	<-began
 	close(gate)
 	all.Wait()
+
 	if n := asked.Load(); n != 1 {
 		t.Errorf("%d questions, want 1", n)
 	}
@@ -171,8 +181,10 @@ func TestCallbackThatHangs(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})
+
 	start := time.Now()
 	var all sync.WaitGroup
+
 	for i := range 40 {
 		all.Go(func() {
 			if _, err := c.Authorize(browser(t, strconv.Itoa(i), "")); !errors.Is(err, auth.ErrUnavailable) {
@@ -180,6 +192,7 @@ func TestCallbackThatHangs(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 	if took := time.Since(start); took > time.Minute {
 		t.Errorf("it took %s", took)
@@ -187,8 +200,10 @@ func TestCallbackThatHangs(t *testing.T) {
 	if n := most.Load(); n > 8 { // those that timed out may not have gone yet
 		t.Errorf("%d questions at once, 4 are allowed", n)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	r, query, client := browser(t, "gone", "")
 	if _, err := c.Authorize(r.WithContext(ctx), query, client); !errors.Is(err, context.Canceled) {
 		t.Errorf("of a client that is gone: %v", err)
@@ -217,6 +232,7 @@ func TestCallbackIsNotAskedWithoutUTF8(t *testing.T) {
 			t.Errorf("with %s not UTF-8: %v, want a QuestionError that names it", name, err)
 		}
 	}
+
 	if n := asked.Load(); n > 0 {
 		t.Errorf("the application was asked %d times", n)
 	}

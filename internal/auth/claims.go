@@ -59,6 +59,7 @@ func (c *claims) read(data []byte) error {
 	if err != nil {
 		return err
 	}
+
 	for name, into := range map[string]any{
 		"sub": &c.subject,
 		"iss": &c.issuer,
@@ -70,9 +71,11 @@ func (c *claims) read(data []byte) error {
 			return &claimError{name}
 		}
 	}
+
 	if c.expires, err = date(object, "exp"); err != nil {
 		return err
 	}
+
 	c.notBefore, err = date(object, "nbf")
 	return err
 }

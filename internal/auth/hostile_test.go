@@ -44,12 +44,15 @@ func TestHostileTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	now := time.Now().Unix()
 	const user = "mallory-7f3a"
 	const whole = `{"sub":"` + user + `","iss":"shop","aud":"browsers"}`
+
 	hs256 := func(claims string) string {
 		return sign(t, jwt.SigningMethodHS256, []byte(secret), nil, claims)
 	}
+
 	with := func(more string) string {
 		return hs256(strings.TrimSuffix(whole, "}") + "," + more + "}")
 	}
@@ -171,6 +174,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(`{"alg":"HS256"}`, `{"sub":"alice","exp":1e3,"aud":["x",1]}`)
 	f.Add(`null`, `null`)
 	f.Add(`{"alg":"HS256"}`, `null`)
+
 	f.Fuzz(func(t *testing.T, header, claims string) {
 		text := segment(header) + "." + segment(claims)
 		signature, err := jwt.SigningMethodHS256.Sign(text, []byte(secret))

@@ -25,14 +25,17 @@ func jwk(tb testing.TB, p pair, id string, change func(*jwkset.JWKMarshal)) json
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	m := made.Marshal()
 	if change != nil {
 		change(&m)
 	}
+
 	text, err := json.Marshal(m)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	return text
 }
 
@@ -76,12 +79,14 @@ func TestKeySetThatRotatesAndDies(t *testing.T) {
 	tokens := tokensOf(t, auth.Config{JWKSURL: server.URL})
 	byFirst := sign(t, jwt.SigningMethodPS256, first.private, named("1"), aliceClaims)
 	bySecond := sign(t, jwt.SigningMethodES256, second.private, named("2"), aliceClaims)
+
 	good := func(token string) {
 		t.Helper()
 		if id, err := tokens.Verify(token); err != nil || id.User != "alice" {
 			t.Errorf("Verify = %+v, %v", id, err)
 		}
 	}
+
 	good(byFirst)
 	good(sign(t, jwt.SigningMethodRS256, first.private, nil, aliceClaims)) // the only key there is
 	wantReason(t, tokens, sign(t, jwt.SigningMethodRS256, first.private, named("9"), aliceClaims), auth.Key)
@@ -99,12 +104,15 @@ func TestKeySetThatRotatesAndDies(t *testing.T) {
 	// What the server says last is what counts while it says nothing.
 	none := []byte(nil)
 	server.set.Store(&none)
+
 	byThird := sign(t, jwt.SigningMethodEdDSA, third.private, named("3"), aliceClaims)
 	if _, err := tokens.Verify(byThird); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("a key that nobody can ask for: %v", err)
 	}
+
 	server.Close()
 	good(bySecond)
+
 	for range 100 {
 		if _, err := tokens.Verify(byThird); !errors.Is(err, auth.ErrUnavailable) {
 			t.Errorf("a key that nobody can ask for: %v", err)
@@ -134,9 +142,11 @@ func TestKeySetThatIsNotThereYet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	addr := listener.Addr().String()
 	listener.Close()
 	tokens := tokensOf(t, auth.Config{JWKSURL: "http://" + addr})
+
 	token := sign(t, jwt.SigningMethodEdDSA, key.private, named("1"), aliceClaims)
 	if _, err := tokens.Verify(token); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("with no keys yet: %v", err)
@@ -144,10 +154,12 @@ func TestKeySetThatIsNotThereYet(t *testing.T) {
 	if listener, err = net.Listen("tcp", addr); err != nil {
 		t.Skip("the port has been taken")
 	}
+
 	set := jwks(t, jwk(t, key, "1", nil))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(set) })}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
+
 	if id, err := tokens.Verify(token); err != nil || id.User != "alice" {
 		t.Errorf("Verify = %+v, %v", id, err)
 	}
@@ -156,6 +168,7 @@ func TestKeySetThatIsNotThereYet(t *testing.T) {
 func TestKeySetInAFile(t *testing.T) {
 	ec, other := newEC(t, elliptic.P384()), newEC(t, elliptic.P384())
 	file := filepath.Join(t.TempDir(), "jwks.json")
+
 	set := jwks(t,
 		json.RawMessage(`{"kty":"oct","kid":"secret","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}`),
 		json.RawMessage(`{"kty":"quantum","kid":"q"}`),
@@ -168,6 +181,7 @@ func TestKeySetInAFile(t *testing.T) {
 	if err := os.WriteFile(file, set, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, location := range []string{file, "file:" + file, "file://" + file} {
 		tokens := tokensOf(t, auth.Config{JWKSURL: location})
 		if _, err := tokens.Verify(sign(t, jwt.SigningMethodES384, ec.private, named("good"), aliceClaims)); err != nil {
@@ -178,6 +192,7 @@ func TestKeySetInAFile(t *testing.T) {
 		}
 		wantReason(t, tokens, sign(t, jwt.SigningMethodHS256, []byte(secret), named("secret"), aliceClaims), auth.Algorithm)
 	}
+
 	for _, bad := range []string{"", "{}", `{"keys":[{"kty":"oct","k":"eA"}]}`, `{"keys":7}`} {
 		if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)

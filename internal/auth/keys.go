@@ -57,6 +57,7 @@ func publicKey(material crypto.PublicKey) (key, error) {
 	default:
 		return key{}, fmt.Errorf("a %T, accepted are RSA, ECDSA and Ed25519 public keys", material)
 	}
+
 	return k, nil
 }
 
@@ -79,10 +80,12 @@ func fitting(keys []key, alg, id string) (found []jwt.VerificationKey, known boo
 			found = append(found, k.material)
 		}
 	}
+
 	if id == "" && sameAlgorithm > 1 {
 		// Trying all of them would be work that a stranger could ask for.
 		found = nil
 	}
+
 	return found, sameAlgorithm > 0
 }
 
@@ -94,19 +97,24 @@ func parsePEM(data []byte) ([]key, []skippedKey, error) {
 		if block, data = pem.Decode(data); block == nil {
 			break
 		}
+
 		material, err := parseBlock(block)
 		if err != nil {
 			return nil, nil, err
 		}
+
 		k, err := publicKey(material)
 		if err != nil {
 			return nil, nil, err
 		}
+
 		keys = append(keys, k)
 	}
+
 	if len(keys) == 0 {
 		return nil, nil, errors.New("there is no PEM block")
 	}
+
 	return keys, nil, nil
 }
 

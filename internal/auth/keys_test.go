@@ -92,6 +92,7 @@ func TestEveryAlgorithm(t *testing.T) {
 		"RSA": newRSA(t, 2048), "P-256": newEC(t, elliptic.P256()), "P-384": newEC(t, elliptic.P384()),
 		"P-521": newEC(t, elliptic.P521()), "Ed25519": newEd25519(t),
 	}
+
 	methods := map[string][]jwt.SigningMethod{
 		"RSA": {
 			jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
@@ -112,11 +113,13 @@ func TestEveryAlgorithm(t *testing.T) {
 				}
 			}
 		}
+
 		// What everybody knows must not do for a secret.
 		for _, m := range []jwt.SigningMethod{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
 			wantReason(t, tokens, sign(t, m, key.public, nil, aliceClaims), auth.Algorithm)
 			wantReason(t, tokens, sign(t, m, []byte(strings.TrimSpace(string(key.public))), nil, aliceClaims), auth.Algorithm)
 		}
+
 		wantReason(t, tokens, sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, aliceClaims), auth.Algorithm)
 		if _, _, err := tokens.Mint("alice", nil, 1); err == nil || !strings.Contains(err.Error(), "auth.jwt.hmac_secret") {
 			t.Errorf("Mint without a secret: %v", err)
@@ -128,6 +131,7 @@ func TestSecretsOfEachLength(t *testing.T) {
 	for length, good := range map[int]int{32: 1, 47: 1, 48: 2, 63: 2, 64: 3, 99: 3} {
 		secret := strings.Repeat("k", length)
 		tokens := tokensOf(t, auth.Config{HMACSecret: secret})
+
 		for i, m := range []jwt.SigningMethod{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
 			token := sign(t, m, []byte(secret), nil, aliceClaims)
 			if i >= good {
@@ -159,6 +163,7 @@ func TestKeyFilesThatAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	private, marshalErr := x509.MarshalPKCS8PrivateKey(newEd25519(t).private)
+
 	for name, content := range map[string][]byte{
 		"empty":       nil,
 		"text":        []byte("let me in"),
@@ -175,6 +180,7 @@ func TestKeyFilesThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+
 	if _, err := auth.New(auth.Config{PublicKeyFile: filepath.Join(dir, "none")}); err == nil {
 		t.Error("a file that is not there is accepted")
 	}

@@ -27,6 +27,7 @@ func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf(unreadable, err)
 	}
+
 	var all []json.RawMessage
 	if err := set.Decode("keys", &all); err != nil {
 		return nil, nil, fmt.Errorf(unreadable, err)
@@ -34,6 +35,7 @@ func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
 	if len(all) > maxKeys {
 		return nil, nil, fmt.Errorf("it has %d keys, at most %d are accepted", len(all), maxKeys)
 	}
+
 	for _, raw := range all {
 		k, err := parseJWK(raw)
 		if err != nil {
@@ -42,13 +44,16 @@ func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
 		}
 		keys = append(keys, k)
 	}
+
 	if len(keys) == 0 && len(skipped) > 0 {
 		first := skipped[0]
 		return nil, nil, fmt.Errorf("none of its %d keys is a public key for signatures; the first has the kid %q and is skipped: %s", len(all), first.id, first.reason)
 	}
+
 	if len(keys) == 0 {
 		return nil, nil, errors.New("it has no keys")
 	}
+
 	return keys, skipped, nil
 }
 
@@ -64,17 +69,21 @@ func parseJWK(raw []byte) (k key, _ error) {
 	if err != nil {
 		return k, err
 	}
+
 	var id, kind, use, alg string
 	var operations []string
+
 	if err := object.Decode("kid", &id); err != nil {
 		return k, err
 	}
+
 	k.id = short(id)
 	for member, into := range map[string]any{"kty": &kind, "use": &use, "alg": &alg, "key_ops": &operations} {
 		if err := object.Decode(member, into); err != nil {
 			return k, err
 		}
 	}
+
 	switch {
 	case !slices.Contains([]string{"RSA", "EC", "OKP"}, kind):
 		return k, fmt.Errorf("its kty is %q; want RSA, EC or OKP", short(kind))
@@ -83,14 +92,17 @@ func parseJWK(raw []byte) (k key, _ error) {
 	case len(operations) > 0 && !slices.Contains(operations, string(jwkset.KeyOpsVerify)):
 		return k, errors.New("its key_ops lack verify")
 	}
+
 	parameters, err := object.MarshalJSON()
 	if err != nil {
 		return k, err
 	}
+
 	parsed, err := jwkset.NewJWKFromRawJSON(parameters, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipAll: true})
 	if err != nil {
 		return k, err
 	}
+
 	public, err := publicKey(parsed.Key())
 	if err != nil {
 		return k, err
@@ -101,6 +113,7 @@ func parseJWK(raw []byte) (k key, _ error) {
 	if alg != "" {
 		public.algorithms = []string{canonical(alg)}
 	}
+
 	public.id = id
 	return public, nil
 }

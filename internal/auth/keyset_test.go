@@ -34,10 +34,12 @@ func with(key json.RawMessage, member string) json.RawMessage {
 func TestEd25519HasTwoNames(t *testing.T) {
 	pair, other := newEd25519(t), newEd25519(t)
 	sources := map[string]auth.Config{"a PEM file": {PublicKeyFile: pair.file(t)}}
+
 	for _, alg := range []jwkset.ALG{"", "EdDSA", "Ed25519"} {
 		key := jwk(t, pair, "1", func(m *jwkset.JWKMarshal) { m.ALG = alg })
 		sources["a key of the alg "+string(alg)] = auth.Config{JWKSURL: keySetFile(t, jwks(t, key))}
 	}
+
 	for name, cfg := range sources {
 		tokens := tokensOf(t, cfg)
 		for _, alg := range []string{"EdDSA", "Ed25519"} {
@@ -48,8 +50,10 @@ func TestEd25519HasTwoNames(t *testing.T) {
 			}
 			wantReason(t, tokens, sign(t, jwt.SigningMethodEdDSA, other.private, header, aliceClaims), auth.Signature)
 		}
+
 		wantReason(t, tokens, sign(t, jwt.SigningMethodEdDSA, pair.private, map[string]any{"alg": "Ed448"}, aliceClaims), auth.Algorithm)
 	}
+
 	wantReason(t, newTokens(t, auth.Config{}), sign(t, jwt.SigningMethodEdDSA, pair.private, map[string]any{"alg": "Ed25519"}, aliceClaims), auth.Algorithm)
 }
 
@@ -85,9 +89,11 @@ func TestSkippedKeysAreLoggedOncePerSet(t *testing.T) {
 		jwk(t, other, "odd", func(m *jwkset.JWKMarshal) { m.ALG = jwkset.AlgHS256 }),
 		with(jwk(t, other, "misspelled", nil), `"ALG":"ES384"`),
 	}
+
 	log, logged := logger()
 	file := keySetFile(t, jwks(t, set...))
 	tokens := tokensOf(t, auth.Config{JWKSURL: file, Logger: log})
+
 	for _, line := range []struct{ kid, reason string }{
 		{"kid=secret", `its kty is \"oct\"; want RSA, EC or OKP`},
 		{`kid="no modulus"`, `requires parameters`},
@@ -103,14 +109,17 @@ func TestSkippedKeysAreLoggedOncePerSet(t *testing.T) {
 			t.Errorf("%s %s isn't logged once:\n%s", line.kid, line.reason, logged)
 		}
 	}
+
 	logged.Take()
 	tokens.Reread()
+
 	if text := logged.Take(); text != "" {
 		t.Errorf("the same set again is logged:\n%s", text)
 	}
 	if err := os.WriteFile(file, jwks(t, set[0], set[1]), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	tokens.Reread()
 	if lines := logged.With("level=WARN"); len(lines) != 1 || !strings.Contains(lines[0], "kid=secret") {
 		t.Errorf("another set is logged as %q", lines)
@@ -145,6 +154,7 @@ func TestAmbiguousKeySets(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+
 	tokensOf(t, auth.Config{JWKSURL: keySetFile(t, []byte("\ufeff"+`{"keys":[`+string(first)+`],"version":2}`))})
 
 	_, err := auth.New(auth.Config{JWKSURL: keySetFile(t, []byte(`{"keys":[{"kty":"oct","kid":"7"}]}`))})

@@ -27,13 +27,16 @@ func ParseProxy(text string) (Proxy, error) {
 		choose := httpproxy.FromEnvironment().ProxyFunc()
 		return func(r *http.Request) (*neturl.URL, error) { return choose(r.URL) }, nil
 	}
+
 	proxy, err := neturl.Parse(text)
 	if err != nil || proxy.Hostname() == "" || proxy.Path != "" && proxy.Path != "/" || proxy.RawQuery != "" || proxy.Fragment != "" {
 		return nil, errors.New("not the URL of a proxy")
 	}
+
 	switch proxy.Scheme {
 	case "http", "https", "socks5", "socks5h":
 		return http.ProxyURL(proxy), nil
 	}
+
 	return nil, errors.New("a proxy of an unknown scheme")
 }

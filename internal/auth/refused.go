@@ -136,6 +136,7 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	if _, ok := errors.AsType[*claimError](err); ok {
 		return Malformed
 	}
+
 	switch {
 	case errors.Is(err, errCritical):
 		return Extension
@@ -145,6 +146,7 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 		return Algorithm
 	case errors.Is(err, errNoKey):
 		return Key
+
 	// The library reports an algorithm that is not among the valid ones as a
 	// bad signature.
 	case token != nil && !t.accepts(token.Header["alg"]):
@@ -161,6 +163,7 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 		return Audience
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		return Issuer
+
 	// Issuer and audience are required where configured, and the library says
 	// of a missing one only that something is missing.
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
@@ -169,6 +172,7 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 		}
 		return Audience
 	}
+
 	return Malformed
 }
 

@@ -41,10 +41,12 @@ func (r *rejectionLog) warn(message string, err error) {
 
 	r.mu.Lock()
 	last, known := r.logged.Peek(key)
+
 	repeated := known && now.Sub(last) < repeatAfter
 	if !repeated {
 		r.logged.Add(key, now)
 	}
+
 	r.mu.Unlock()
 
 	if !repeated {

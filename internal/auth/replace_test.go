@@ -27,6 +27,7 @@ func TestTokensThatReplaceOthers(t *testing.T) {
 	if id, err := after.Verify(token); err != nil || id.User != "alice" {
 		t.Errorf("with the key set's server down: %+v, %v", id, err)
 	}
+
 	for _, replaced := range []*auth.Tokens{nil, before} {
 		other := newKeyServer(t, nil)
 		_, err := auth.New(auth.Config{JWKSURL: other.URL, Replacing: true, Before: replaced})
@@ -40,18 +41,21 @@ func TestReread(t *testing.T) {
 	first, second := newEC(t, elliptic.P256()), newEC(t, elliptic.P256())
 	server := newKeyServer(t, jwks(t, jwk(t, first, "1", nil)))
 	file := filepath.Join(t.TempDir(), "keys.json")
+
 	write := func(p pair) {
 		t.Helper()
 		if err := os.WriteFile(file, jwks(t, jwk(t, p, "1", nil)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	write(first)
 	ofServer, ofFile := tokensOf(t, auth.Config{JWKSURL: server.URL}), tokensOf(t, auth.Config{JWKSURL: file})
 	rotated := jwks(t, jwk(t, second, "1", nil))
 	server.set.Store(&rotated)
 	write(second)
 	bySecond := sign(t, jwt.SigningMethodES256, second.private, named("1"), aliceClaims)
+
 	for name, tokens := range map[string]*auth.Tokens{"server": ofServer, "file": ofFile} {
 		wantReason(t, tokens, bySecond, auth.Signature)
 		tokens.Reread()

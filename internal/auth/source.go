@@ -81,10 +81,12 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 	if !strings.HasPrefix(location, "https://") && !strings.HasPrefix(location, "http://") {
 		return fileSource(setting, strings.TrimPrefix(strings.TrimPrefix(location, "file://"), "file:"), parseJWKS, log)
 	}
+
 	client := &http.Client{
 		CheckRedirect: neverToPlainText,
 		Transport:     &http.Transport{Proxy: cfg.Proxy, ForceAttemptHTTP2: true},
 	}
+
 	s := &source{
 		name: "the JSON Web Key Set", url: location, every: refreshEvery, parse: parseJWKS, log: log,
 		read:    func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, location) },
@@ -92,6 +94,7 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 		asks:    make(chan chan bool),
 		wishes:  make(chan chan struct{}),
 	}
+
 	known, same := cfg.Before.keysOf(location)
 	if err := s.load(ctx); err != nil {
 		if cfg.Replacing && !same {
@@ -100,6 +103,7 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 		s.keys.Store(known)
 		s.tell(err)
 	}
+
 	return s, nil
 }
 
@@ -133,6 +137,7 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	// Fetches are minutes apart: a connection kept for the next is of no use.
 	req.Close = true
@@ -145,13 +150,16 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 		return nil, err
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the answer is %s", resp.Status)
 	}
+
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
 	if err == nil && len(body) > maxKeySet {
 		err = fmt.Errorf("the answer is longer than %d bytes", maxKeySet)
 	}
+
 	return body, err
 }
 
@@ -225,6 +233,7 @@ func (s *source) tell(err error) {
 func (s *source) run(ctx context.Context) {
 	timer := time.NewTimer(s.every)
 	defer timer.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():

@@ -48,6 +48,7 @@ func TestAmbiguousAnswersAreRejected(t *testing.T) {
 		"UTF-16, as a mark says":    {"\xff\xfe{\x00}\x00", `not UTF-8`},
 		"a byte order mark, inside": {"{\ufeff}", `not JSON`},
 	}
+
 	log, logged := logger()
 	for name, test := range answers {
 		c := newCallback(t, func(cfg *auth.CallbackConfig) { cfg.Logger = log }, says(test.answer))
@@ -56,10 +57,12 @@ func TestAmbiguousAnswersAreRejected(t *testing.T) {
 				t.Errorf("%s: Authorize = %+v, %v", name, id, err)
 			}
 		}
+
 		lines := logged.With("level=WARN", "answer of auth.callback_url rejected")
 		if len(lines) != 1 || !strings.Contains(strings.ReplaceAll(lines[0], `\"`, `"`), test.want) {
 			t.Errorf("%s: logged %q, want %s once", name, lines, test.want)
 		}
+
 		logged.Take()
 	}
 }
@@ -74,6 +77,7 @@ func TestAnswerWithAByteOrderMark(t *testing.T) {
 func TestAmbiguousTokensAreRejected(t *testing.T) {
 	log, logged := logger()
 	tokens := newTokens(t, auth.Config{Logger: log})
+
 	for claims, want := range map[string]string{
 		`{"sub":"x\ud83d"}`:                     `the token's claims are malformed: lone surrogate in "sub"`,
 		`{"sub":"x\ud83e"}`:                     `the token's claims are malformed: lone surrogate in "sub"`,
@@ -97,6 +101,7 @@ func TestAmbiguousTokensAreRejected(t *testing.T) {
 		forged := sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("k", 32)), nil, claims)
 		wantReason(t, tokens, forged, auth.Signature)
 	}
+
 	if lines := logged.With("level=WARN", "malformed claims in a signed token"); len(lines) != 9 {
 		t.Errorf("%d warnings, want one for each text:\n%s", len(lines), logged)
 	}
@@ -105,6 +110,7 @@ func TestAmbiguousTokensAreRejected(t *testing.T) {
 func TestAmbiguousHeadersAreRejected(t *testing.T) {
 	log, logged := logger()
 	tokens := newTokens(t, auth.Config{Logger: log})
+
 	for header, want := range map[string]string{
 		`{"alg":"HS256","alg":"HS512"}`:        `the token's header is malformed: duplicate member in "alg"`,
 		`{"alg":"HS256","Alg":"none"}`:         `the token's header is malformed: misspelled member; want "alg"`,
@@ -125,9 +131,11 @@ func TestAmbiguousHeadersAreRejected(t *testing.T) {
 			}
 		}
 	}
+
 	if lines := logged.With("level=WARN", "malformed header of a token"); len(lines) != 6 {
 		t.Errorf("%d warnings, want one for each text:\n%s", len(lines), logged)
 	}
+
 	id, err := tokens.Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), map[string]any{"x5t": "abc", "ver": 2}, aliceClaims))
 	if err != nil || id.User != "alice" {
 		t.Errorf("with members that aren't read: %+v, %v", id, err)

@@ -45,6 +45,7 @@ func parseHead(head, rest []byte) (chunked bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("no HTTP response: %w", err)
 	}
+
 	// There is no body in what it was given to read.
 	_ = response.Body.Close()
 	chunked = len(response.TransferEncoding) > 0
@@ -52,12 +53,14 @@ func parseHead(head, rest []byte) (chunked bool, err error) {
 		var c dechunker
 		rest, _ = c.next(&rest)
 	}
+
 	if err := checkAnswer(response.StatusCode, response.Status, response.Header, rest); err != nil {
 		return false, err
 	}
 	if response.ContentLength >= 0 {
 		return false, errEnd // of which there is no more to come than that
 	}
+
 	return chunked, nil
 }
 

@@ -32,6 +32,7 @@ func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) 
 	const room, widest = 400, 30 // points that all bars share, and that one may have
 	width := vg.Points(min(widest, room/float64(len(groups)*(len(things)+1))))
 	most := 0.0
+
 	for i, thing := range things {
 		values := make(plotter.Values, len(groups))
 		for j := range values {
@@ -39,15 +40,18 @@ func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) 
 				values[j], most = v, max(most, v)
 			}
 		}
+
 		bars, err := plotter.NewBarChart(values, width)
 		if err != nil {
 			return fmt.Errorf("plot %q: %w", thing.Name, err)
 		}
+
 		bars.Color, bars.LineStyle.Width = plotutil.Color(i), 0
 		bars.Offset = width * vg.Length(float64(i)-float64(len(things)-1)/2)
 		p.Add(bars)
 		p.Legend.Add(thing.Name, bars)
 	}
+
 	p.NominalX(groups...)
 	p.X.Min, p.X.Max = -0.55, float64(len(groups))-0.45
 	p.Y.Tick.Marker = plot.TickerFunc(commaTicks)

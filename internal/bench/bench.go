@@ -106,6 +106,7 @@ func (cfg *Config) validate() (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
+
 	switch {
 	case address.Host == "" || (address.Scheme != "http" && address.Scheme != "https"):
 		return nil, fmt.Errorf("url: %q is no http or https address", cfg.URL)
@@ -118,6 +119,7 @@ func (cfg *Config) validate() (*url.URL, error) {
 	case cfg.Sources > maxSources:
 		return nil, fmt.Errorf("sources: %d, at most %d are accepted", cfg.Sources, maxSources)
 	}
+
 	return address, nil
 }
 
@@ -163,19 +165,23 @@ func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, err
 	if err := cfg.Load.fill(); err != nil {
 		return nil, err
 	}
+
 	streams, err := Open(ctx, cfg, publisher)
 	if err != nil {
 		return nil, err
 	}
 	defer streams.Close()
+
 	result, err := streams.Measure(ctx, cfg.Load)
 	if err != nil {
 		return nil, err
 	}
+
 	streams.Close()
 	if cfg.Slow > 0 {
 		result.SlowEnded = streams.run.herd.slowEnded()
 	}
+
 	return result, nil
 }
 
@@ -196,20 +202,25 @@ func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error
 	if err := enoughDescriptors(cfg.streams()); err != nil {
 		return nil, err
 	}
+
 	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(cfg.Shared), sent: make([]uint32, cfg.Users+1)}
 	if err := r.prepare(ctx, address); err != nil {
 		return nil, err
 	}
+
 	held, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Streams{run: r, cancel: cancel}
+
 	if r.herd, err = r.newHerd(held, address); err != nil {
 		cancel()
 		return nil, err
 	}
+
 	if err := r.open(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
+
 	return s, nil
 }
 

@@ -45,6 +45,7 @@ func TestNothingIsWrong(t *testing.T) {
 		for name, set := range map[string]func(*hub){
 			"chunked":  nil,
 			"identity": func(h *hub) { h.identity = true },
+
 			"cut anywhere": func(h *hub) {
 				h.write = func(c *client, frame []byte) {
 					for i := range frame {
@@ -53,6 +54,7 @@ func TestNothingIsWrong(t *testing.T) {
 					}
 				}
 			},
+
 			"two events at a time": func(h *hub) {
 				h.write = func(c *client, frame []byte) {
 					c.scratch = append(c.scratch, frame...)
@@ -63,6 +65,7 @@ func TestNothingIsWrong(t *testing.T) {
 					}
 				}
 			},
+
 			"comments and events of others": func(h *hub) {
 				h.frames = func(_, _ int, frame []byte) [][]byte {
 					return [][]byte{[]byte(":\n\ndata: hello\n\n"), frame, []byte("id: x\n\n")}
@@ -86,6 +89,7 @@ func TestNothingIsWrong(t *testing.T) {
 
 func TestFaultsAreFound(t *testing.T) {
 	t.Parallel()
+
 	// Each is done to the second of three streams, with the fifth of ten
 	// messages.
 	for _, c := range []struct {
@@ -152,6 +156,7 @@ func TestDisorderIsFound(t *testing.T) {
 				}
 			}
 		})
+
 		r := measure(t, h, few(h, portable))
 		if got := r.Faults(); got != "3 out of order" || r.Delivered != 30 {
 			t.Errorf("faults %q, %d delivered", got, r.Delivered)
@@ -166,6 +171,7 @@ func TestOneUserGetsWhatIsForAnother(t *testing.T) {
 		cfg := few(h, portable)
 		cfg.Clients, cfg.Users = 5, 2
 		r := measure(t, h, cfg)
+
 		// Three streams of one user and two of the other, five messages each.
 		if r.Faults() != "" || r.Delivered != 25 || r.Expected != 25 {
 			t.Errorf("faults %q, %d of %d delivered", r.Faults(), r.Delivered, r.Expected)
@@ -173,6 +179,7 @@ func TestOneUserGetsWhatIsForAnother(t *testing.T) {
 
 		h = startHub(t, func(h *hub) { h.everybody = true })
 		cfg.URL = h.url
+
 		r = measure(t, h, cfg)
 		if got := r.Faults(); got != "25 misdirected" {
 			t.Errorf("faults %q", got)
@@ -204,6 +211,7 @@ func TestStreamsThatEnd(t *testing.T) {
 				_, _ = c.conn.Write(frame)
 			}
 		})
+
 		r := measure(t, h, few(h, portable))
 		if got := r.Faults(); !strings.Contains(got, "lost") || !strings.Contains(got, "1 streams ended") {
 			t.Errorf("faults %q", got)
@@ -276,6 +284,7 @@ func TestNoHTTP(t *testing.T) {
 func TestChunksOfAllKinds(t *testing.T) {
 	t.Parallel()
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 	both(t, func(t *testing.T, portable bool) {
 		h := startHub(t, func(h *hub) {
 			h.raw = head + "3;name=\"value\"\r\n:\n\n\r\n"
@@ -321,10 +330,12 @@ func TestStreamsComeFromSeveralAddresses(t *testing.T) {
 	both(t, func(t *testing.T, portable bool) {
 		h := startHub(t, nil)
 		cfg := few(h, portable)
+
 		cfg.Clients, cfg.Sources = 9, 3
 		if r := measure(t, h, cfg); r.Faults() != "" {
 			t.Errorf("faults %q", r.Faults())
 		}
+
 		for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
 			if h.remotes[from] != 3 {
 				t.Errorf("%d streams came from %s, wanted 3 (%v)", h.remotes[from], from, h.remotes)
@@ -376,6 +387,7 @@ func TestCancelled(t *testing.T) {
 		cfg := few(h, portable)
 		cfg.Burst, cfg.Rate, cfg.Duration = 0, 10, time.Hour
 		ctx, cancel := context.WithCancel(t.Context())
+
 		cfg.Progress = func(p bench.Progress) {
 			if p.Delivered > 0 {
 				cancel()
@@ -402,6 +414,7 @@ func TestPublishingFails(t *testing.T) {
 func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
 	good := bench.Config{URL: "http://127.0.0.1:1/", Clients: 1, Load: bench.Load{Burst: 1}}
+
 	for says, change := range map[string]func(*bench.Config){
 		"no http or https address":            func(c *bench.Config) { c.URL = "/events" },
 		"clients: 0":                          func(c *bench.Config) { c.Clients = 0 },
@@ -432,8 +445,10 @@ func TestSlowStreamsThatTheServerEndsAreCounted(t *testing.T) {
 			}
 		}
 	})
+
 	cfg := few(h, false)
 	cfg.Clients, cfg.Slow, cfg.AtOnce = 2, 2, 1
+
 	r := measure(t, h, cfg)
 	if r.Faults() != "" || (r.SlowEnded != nil && *r.SlowEnded != 1) {
 		t.Errorf("%+v", r)
@@ -466,13 +481,16 @@ func TestOneLoadAfterTheOther(t *testing.T) {
 				return nil
 			}
 		})
+
 		cfg := few(h, portable)
 		cfg.Patience = 500 * time.Millisecond
+
 		streams, err := bench.Open(t.Context(), cfg, h)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer streams.Close()
+
 		for _, c := range []struct {
 			load      bench.Load
 			faults    string
@@ -490,6 +508,7 @@ func TestOneLoadAfterTheOther(t *testing.T) {
 				t.Errorf("%+v: faults %q, %d delivered, %d latencies", c.load, r.Faults(), r.Delivered, r.Latency.Count)
 			}
 		}
+
 		if n := h.opened(); n != 3 {
 			t.Errorf("%d streams for all loads", n)
 		}

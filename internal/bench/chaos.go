@@ -126,6 +126,7 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 	if cfg.Clients < 1 || cfg.Topics < 1 || messages < 1 || cfg.Life <= 0 {
 		return nil, errors.New("chaos takes at least one client, one topic and one message, and connections with a life")
 	}
+
 	address, err := url.Parse(cfg.URL)
 	if err != nil || address.Scheme != "http" {
 		return nil, fmt.Errorf("url: %q is no http address", cfg.URL)
@@ -133,6 +134,7 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 	if err := enoughDescriptors(cfg.Clients); err != nil {
 		return nil, err
 	}
+
 	c := &chaos{
 		cfg: cfg, pub: publisher, run: strconv.FormatUint(rand.Uint64(), 36),
 		toUser: make([][]int, cfg.Clients), toTopic: make([][]int, cfg.Topics),
@@ -147,6 +149,7 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 		stream.keeps = keeps(i % 2)
 		c.clients = append(c.clients, &chaosClient{chaos: c, stream: stream, prefix: "chaos " + c.run + " "})
 	}
+
 	return c.try(ctx, messages)
 }
 
@@ -156,12 +159,15 @@ func (c *chaos) user(i int) string { return "bench-" + c.run + "-" + strconv.Ito
 func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
+
 	for _, client := range c.clients {
 		running.Go(func() { client.run(ctx) })
 	}
+
 	late := time.Now().Add(openPatience)
 	all := func() bool { return int(c.connected.Load()) == len(c.clients) }
 	// Where nothing listens, waiting doesn't help.
@@ -175,14 +181,17 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	if !all() {
 		return nil, fmt.Errorf("%d of %d streams at %s were open after %s: %w", c.connected.Load(), len(c.clients), place(c.cfg.URL), openPatience, c.lastRefusal())
 	}
+
 	begin := time.Now()
 	if err := c.publish(ctx, messages); err != nil {
 		return nil, err
 	}
+
 	took := time.Since(begin)
 	c.over.Store(true)
 	expected := c.expected()
 	last, since := int64(-1), time.Now()
+
 	err := c.until(ctx, func() bool {
 		if n := c.received.Load(); n != last {
 			last, since = n, time.Now()
@@ -192,6 +201,7 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	cancel()
 	running.Wait()
 	return c.result(took, expected), nil
@@ -237,6 +247,7 @@ func (c *chaos) progress() {
 func (c *chaos) publish(ctx context.Context, messages int) error {
 	begin := time.Now()
 	told := begin
+
 	for n := range messages {
 		due := begin.Add(time.Duration(float64(n) / c.cfg.Rate * float64(time.Second)))
 		if wait := time.Until(due); wait > time.Millisecond {
@@ -249,6 +260,7 @@ func (c *chaos) publish(ctx context.Context, messages int) error {
 			case <-time.After(wait):
 			}
 		}
+
 		var user, topic string
 		switch at := rand.Float64(); {
 		case at < c.cfg.Broadcasts:
@@ -262,19 +274,23 @@ func (c *chaos) publish(ctx context.Context, messages int) error {
 			user = c.user(i)
 			c.toUser[i] = append(c.toUser[i], n)
 		}
+
 		data := "chaos " + c.run + " " + strconv.Itoa(n) + " " + strings.Repeat("x", rand.IntN(200))
 		if err := c.pub.Publish(ctx, user, topic, data); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
+
 		c.messages = n + 1
 		if time.Since(told) > 100*time.Millisecond {
 			told = time.Now()
 			c.progress()
 		}
 	}
+
 	if err := c.pub.Flush(ctx); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
+
 	return nil
 }
 
@@ -297,14 +313,17 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 	for i, client := range c.clients {
 		want := slices.Concat(c.toAll, c.toUser[i], c.toTopic[i%c.cfg.Topics])
 		slices.Sort(want)
+
 		if !slices.IsSorted(client.got) {
 			r.OutOfOrder++
 		}
+
 		got := slices.Clone(client.got)
 		slices.Sort(got)
 		distinct := slices.Compact(slices.Clone(got))
 		doubled := int64(len(got) - len(distinct))
 		common := 0
+
 		for _, n := range distinct {
 			if _, ok := slices.BinarySearch(want, n); ok {
 				common++
@@ -312,6 +331,7 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 				r.Misrouted++
 			}
 		}
+
 		lost := int64(len(want) - common)
 		r.Lost += lost
 		r.Doubled += doubled
@@ -323,6 +343,7 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 		of.Doubled += doubled
 		r.Readers[client.stream.keeps.String()] = of
 	}
+
 	return r
 }
 
@@ -343,9 +364,11 @@ func (cl *chaosClient) run(ctx context.Context) {
 		if c.over.Load() {
 			life = time.Hour
 		}
+
 		end, cut := context.WithTimeout(ctx, life)
 		err := cl.stream.read(end, 1+rand.IntN(700), cl.onEvent, cl.onPosition)
 		cut()
+
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -355,6 +378,7 @@ func (cl *chaosClient) run(ctx context.Context) {
 			c.refused.Add(1)
 			c.refusal.Store(&err)
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-time.After(rand.N(200 * time.Millisecond)):

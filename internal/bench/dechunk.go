@@ -32,6 +32,7 @@ var (
 func (d *dechunker) next(received *[]byte) (body []byte, err error) {
 	p := *received
 	defer func() { *received = p }()
+
 	for len(p) > 0 {
 		switch d.state {
 		case chunkSize:
@@ -51,6 +52,7 @@ func (d *dechunker) next(received *[]byte) (body []byte, err error) {
 				p = nil
 				break
 			}
+
 			p = p[i+1:]
 			d.state = chunkData
 			if d.size == 0 {
@@ -76,6 +78,7 @@ func (d *dechunker) next(received *[]byte) (body []byte, err error) {
 			return nil, errEnd
 		}
 	}
+
 	return nil, nil
 }
 

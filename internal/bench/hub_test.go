@@ -56,9 +56,11 @@ type client struct {
 func startHub(t *testing.T, set func(*hub)) *hub {
 	t.Helper()
 	h := &hub{remotes: map[string]int{}}
+
 	if set != nil {
 		set(h)
 	}
+
 	server := httptest.NewUnstartedServer(h)
 	if h.secure {
 		server.StartTLS()
@@ -68,10 +70,12 @@ func startHub(t *testing.T, set func(*hub)) *hub {
 	} else {
 		server.Start()
 	}
+
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
 	})
+
 	h.url = server.URL + "/events?q=1"
 	return h
 }
@@ -83,31 +87,38 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.clients = append(h.clients, c)
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	h.remotes[host]++
+
 	if r.URL.Path != "/events" || r.URL.RawQuery != "q=1" || r.Header.Get("Accept") != "text/event-stream" || r.Host == "" {
 		http.Error(w, "this is not what a stream asks", http.StatusBadRequest)
 		h.mu.Unlock()
 		return
 	}
+
 	if h.refuse != nil && h.refuse(w, number) {
 		h.mu.Unlock()
 		return
 	}
+
 	if h.raw != "" {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			panic(err)
 		}
+
 		c.conn = conn
 		defer conn.Close()
+
 		fmt.Fprint(conn, h.raw)
 		h.mu.Unlock()
 		_, _ = conn.Read(make([]byte, 1)) // until the client goes
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/event-stream")
 	if h.identity {
 		w.Header().Set("Transfer-Encoding", "identity")
 	}
+
 	fmt.Fprint(w, "retry: 3000\n\n")
 	flush(w)
 	h.mu.Unlock()
@@ -130,21 +141,25 @@ func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
 func (h *hub) Publish(_ context.Context, user, data string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	frame := fmt.Appendf(nil, "id: a-%d\nevent: broadcast\ndata: %s\n\n", h.published, data)
 	for i, c := range h.clients {
 		if (c.w == nil && c.conn == nil) || (user != "" && c.user != user && !h.everybody) {
 			continue
 		}
+
 		frames := [][]byte{frame}
 		if h.frames != nil {
 			if instead := h.frames(i, h.published, frame); instead != nil {
 				frames = instead
 			}
 		}
+
 		for _, f := range frames {
 			h.send(c, f)
 		}
 	}
+
 	h.published++
 	return nil
 }

@@ -49,19 +49,23 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 	if err := enoughDescriptors(cfg.Clients); err != nil {
 		return nil, err
 	}
+
 	tokens := make([]string, cfg.Users)
 	for i := range tokens {
 		if tokens[i], err = publisher.Token(ctx, massUser(i), ""); err != nil {
 			return nil, fmt.Errorf("token of a client: %w", err)
 		}
 	}
+
 	streams := make([]*resumable, cfg.Clients)
 	for i := range streams {
 		streams[i] = newResumable(address, tokens[i%cfg.Users], "")
 	}
+
 	if err := positions(ctx, cfg, streams); err != nil {
 		return nil, err
 	}
+
 	for n := range cfg.Missed {
 		for i := range cfg.Users {
 			if err := publisher.Publish(ctx, massUser(i), "", strconv.Itoa(n)); err != nil {
@@ -69,9 +73,11 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 			}
 		}
 	}
+
 	if err := publisher.Flush(ctx); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
+
 	return comeBack(ctx, cfg, streams)
 }
 
@@ -86,6 +92,7 @@ func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) 
 	places := make(chan struct{}, 200)
 	held, cut := context.WithCancel(ctx)
 	defer cut()
+
 	for _, s := range streams {
 		places <- struct{}{}
 		running.Go(func() {
@@ -100,16 +107,19 @@ func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) 
 				}
 			})
 			defer arrive()
+
 			err := s.read(held, 1024, func(_, _ []byte) {}, arrive)
 			if s.lastID == "" {
 				failed.CompareAndSwap(nil, fmt.Errorf("a stream at %s got no position: %w", place(cfg.URL), err))
 			}
 		})
 	}
+
 	running.Wait()
 	if err, ok := failed.Load().(error); ok {
 		return err
 	}
+
 	return ctx.Err()
 }
 
@@ -119,15 +129,18 @@ func awaitBack(ctx context.Context, release func(), back *atomic.Int64, progress
 	const patience = 20 * time.Second
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+
 	for last, since := int64(-1), time.Now(); ctx.Err() == nil; {
 		if n := back.Load(); n != last {
 			last, since = n, time.Now()
 		} else if time.Since(since) > patience {
 			release()
 		}
+
 		if progress != nil {
 			progress(int(last))
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -145,17 +158,20 @@ func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (
 	begin := make(chan struct{})
 	held, release := context.WithCancel(ctx)
 	defer release()
+
 	var start time.Time
 	for i, s := range streams {
 		running.Go(func() {
 			<-begin
 			next := 0
 			wrong := false
+
 			done := func() {
 				if back.Add(1) == int64(len(streams)) {
 					release() // all stay until the last one has all
 				}
 			}
+
 			_ = s.read(held, 4096, func(typ, data []byte) {
 				switch {
 				case string(typ) == "peald.reset":
@@ -177,13 +193,16 @@ func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (
 			}
 		})
 	}
+
 	start = time.Now()
 	close(begin)
 	awaitBack(held, release, &back, cfg.Progress)
 	running.Wait()
+
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+
 	slices.Sort(times)
 	r.Took, r.P50, r.P99 = times[len(times)-1], times[len(times)/2], times[len(times)*99/100]
 	r.Resets, r.Faults = resets.Load(), faults.Load()

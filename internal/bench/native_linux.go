@@ -25,6 +25,7 @@ func newNativeHerd(ctx context.Context, r *run, address *url.URL) (herd, error) 
 	if err != nil {
 		return nil, err
 	}
+
 	h := &nativeHerd{}
 	n := r.cfg.Readers
 	if n == 0 {
@@ -33,6 +34,7 @@ func newNativeHerd(ctx context.Context, r *run, address *url.URL) (herd, error) 
 		const coresAReader = 4
 		n = max(1, runtime.NumCPU()/coresAReader)
 	}
+
 	for range n {
 		rd, err := newReader(r.payloads, to, r.sources(to.Addr()), max(1, r.cfg.AtOnce/n))
 		if err != nil {
@@ -41,6 +43,7 @@ func newNativeHerd(ctx context.Context, r *run, address *url.URL) (herd, error) 
 		}
 		h.readers = append(h.readers, rd)
 	}
+
 	var requests [][]byte
 	for _, header := range r.requests {
 		text, err := requestBytes(address, header)
@@ -50,13 +53,16 @@ func newNativeHerd(ctx context.Context, r *run, address *url.URL) (herd, error) 
 		}
 		requests = append(requests, text)
 	}
+
 	for i := range r.cfg.streams() {
 		user := r.userOf(i)
 		h.readers[i%n].add(requests[user], user, i >= r.cfg.Clients)
 	}
+
 	for _, rd := range h.readers {
 		h.done.Go(rd.loop)
 	}
+
 	return h, nil
 }
 

@@ -81,6 +81,7 @@ func (p *payloads) read(data []byte) (message, bool) {
 	if binary.BigEndian.Uint32(header[0:]) != p.run {
 		return message{}, false
 	}
+
 	return message{
 		target: binary.BigEndian.Uint32(header[4:]),
 		number: binary.BigEndian.Uint32(header[8:]),

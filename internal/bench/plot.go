@@ -33,25 +33,31 @@ func PlotLatency(w io.Writer, title string, series ...Series) error {
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
 	most := 0.0
+
 	for i, s := range series {
 		points := make(plotter.XYs, len(s.Distribution.Curve))
 		for j, q := range s.Distribution.Curve {
 			points[j] = plotter.XY{X: rarity(q.Share), Y: q.Millis}
 			most = max(most, q.Millis)
 		}
+
 		if len(points) == 0 {
 			return fmt.Errorf("plot %q: there is nothing to plot", s.Name)
 		}
+
 		line, err := plotter.NewLine(points)
 		if err != nil {
 			return fmt.Errorf("plot %q: %w", s.Name, err)
 		}
+
 		line.Color, line.Width = plotutil.Color(i), vg.Points(1.5)
 		p.Add(line)
+
 		if len(series) > 1 {
 			p.Legend.Add(s.Name, line)
 		}
 	}
+
 	p.Y.Min, p.Y.Max = 0, 1.05*most
 
 	return writeSVG(w, p)

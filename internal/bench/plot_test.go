@@ -21,6 +21,7 @@ func TestPlotIsAnSVG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	texts := textsOf(t, &svg)
 	for _, want := range []string{"this < that", "one", "another", "50%", "99.9%"} {
 		if !texts[want] {
@@ -48,6 +49,7 @@ func TestBarsAreNamed(t *testing.T) {
 func textsOf(t *testing.T, svg io.Reader) map[string]bool {
 	t.Helper()
 	texts := map[string]bool{}
+
 	for d := xml.NewDecoder(svg); ; {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
@@ -60,6 +62,7 @@ func textsOf(t *testing.T, svg io.Reader) map[string]bool {
 			texts[string(text)] = true
 		}
 	}
+
 	return texts
 }
 

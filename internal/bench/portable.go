@@ -26,18 +26,22 @@ type portableHerd struct {
 func newPortableHerd(ctx context.Context, r *run, address *url.URL) *portableHerd {
 	ctx, cancel := context.WithCancel(ctx)
 	h := &portableHerd{tally: newTally(r.payloads), streams: make([]stream, r.cfg.Clients), cancel: cancel}
+
 	client := &http.Client{
 		Transport:     r.transport(ctx, address),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+
 	opening := make(chan struct{}, r.cfg.AtOnce)
 	for n := range r.cfg.streams() {
 		s := &stream{} // a slow one, which nobody asks for what it has seen
 		if n < len(h.streams) {
 			s = &h.streams[n]
 		}
+
 		s.user = r.userOf(n)
 		request := (&http.Request{Method: http.MethodGet, URL: address, Header: r.requests[s.user].Clone()}).WithContext(ctx)
+
 		h.done.Go(func() {
 			err := h.follow(ctx, client, request, s, opening, n >= len(h.streams))
 			if err != nil && ctx.Err() == nil {
@@ -45,6 +49,7 @@ func newPortableHerd(ctx context.Context, r *run, address *url.URL) *portableHer
 			}
 		})
 	}
+
 	return h
 }
 
@@ -56,12 +61,15 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 			dialers = append(dialers, &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))})
 		}
 	}
+
 	if dialers == nil {
 		dialers = []*net.Dialer{{}}
 	}
+
 	var dials atomic.Int64
 	one := new(http.Protocols)
 	one.SetHTTP1(true)
+
 	return &http.Transport{
 		TLSClientConfig: r.cfg.TLS,
 		Protocols:       one, // a browser on each connection is what is measured
@@ -82,26 +90,32 @@ func (h *portableHerd) follow(ctx context.Context, client *http.Client, request 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+
 	began := time.Now()
 	response, err := client.Do(request)
 	<-opening
+
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
+
 	if response.StatusCode != http.StatusOK {
 		const most = 1 << 10
 		body, _ := io.ReadAll(io.LimitReader(response.Body, most))
 		return checkAnswer(response.StatusCode, response.Status, response.Header, body)
 	}
+
 	if err := checkAnswer(response.StatusCode, response.Status, response.Header, nil); err != nil {
 		return err
 	}
+
 	h.tally.open(time.Since(began))
 	if slow {
 		<-ctx.Done()
 		return nil
 	}
+
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := response.Body.Read(buf)

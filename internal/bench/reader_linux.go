@@ -59,6 +59,7 @@ func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*
 	} else {
 		r.family, r.to = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
 	}
+
 	var err error
 	if r.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make an epoll set: %w", err)
@@ -69,6 +70,7 @@ func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*
 	if err := r.watch(unix.EPOLL_CTL_ADD, r.wake, unix.EPOLLIN, wakeUp); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch the eventfd: %w", err), unix.Close(r.wake), unix.Close(r.poll))
 	}
+
 	return r, nil
 }
 
@@ -91,6 +93,7 @@ func (r *reader) stop() {
 
 func (r *reader) loop() {
 	defer r.closeAll()
+
 	// Few at a time, so that those that come first aren't read too late for
 	// others that are ready by then.
 	events := make([]unix.EpollEvent, 256)
@@ -100,6 +103,7 @@ func (r *reader) loop() {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			panic(fmt.Sprintf("wait for an epoll set of our own: %v", err))
 		}
+
 		for i := range max(n, 0) {
 			if events[i].Fd == wakeUp {
 				return
@@ -126,6 +130,7 @@ func (r *reader) connect(s *socket, index int) error {
 	if err != nil {
 		return err
 	}
+
 	s.fd = int32(fd)
 	if s.slow {
 		// The less the kernel takes for it, the sooner it is slow.
@@ -134,6 +139,7 @@ func (r *reader) connect(s *socket, index int) error {
 			return err
 		}
 	}
+
 	if len(r.from) > 0 {
 		// Without this the kernel would choose a port that is free to every
 		// destination, of which there are too few.
@@ -145,9 +151,11 @@ func (r *reader) connect(s *socket, index int) error {
 			return err
 		}
 	}
+
 	if err := unix.Connect(fd, r.to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return err
 	}
+
 	return r.watch(unix.EPOLL_CTL_ADD, fd, unix.EPOLLOUT, int32(index))
 }
 
@@ -194,16 +202,19 @@ func (r *reader) read(s *socket) error {
 	case n == 0:
 		return errEnd
 	}
+
 	received := r.buf[:n]
 	if s.phase == asking {
 		if received, err = r.begin(s, received); err != nil || s.phase == asking {
 			return err
 		}
 	}
+
 	if s.chunks == nil {
 		r.tally.take(&s.stream, received)
 		return nil
 	}
+
 	for len(received) > 0 {
 		body, err := s.chunks.next(&received)
 		if err != nil {
@@ -211,6 +222,7 @@ func (r *reader) read(s *socket) error {
 		}
 		r.tally.take(&s.stream, body)
 	}
+
 	return nil
 }
 
@@ -224,6 +236,7 @@ func (r *reader) begin(s *socket, received []byte) (rest []byte, err error) {
 		}
 		return nil, nil
 	}
+
 	chunked, err := parseHead(head, rest)
 	if err != nil {
 		return nil, err
@@ -231,12 +244,15 @@ func (r *reader) begin(s *socket, received []byte) (rest []byte, err error) {
 	if chunked {
 		s.chunks = new(dechunker)
 	}
+
 	s.phase, s.head = streaming, nil
 	r.opening--
 	r.tally.open(r.tally.payloads.now() - s.began)
+
 	if s.slow {
 		return nil, r.watch(unix.EPOLL_CTL_DEL, int(s.fd), 0, 0)
 	}
+
 	return rest, nil
 }
 
@@ -274,29 +290,35 @@ func (r *reader) drainSlow() {
 			left++
 		}
 	}
+
 	if left == 0 || r.watch(unix.EPOLL_CTL_DEL, r.wake, 0, 0) != nil {
 		return
 	}
+
 	const (
 		silence = 300 // milliseconds, after which there is no more to come
 		most    = 3 * time.Second
 	)
+
 	events := make([]unix.EpollEvent, 64)
 	for until := time.Now().Add(most); left > 0 && time.Now().Before(until); {
 		n, err := unix.EpollWait(r.poll, events, silence)
 		if n == 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
 			return
 		}
+
 		for _, event := range events[:max(n, 0)] {
 			s := &r.sockets[event.Fd]
 			if !s.slow {
 				r.handle(event.Fd)
 				continue
 			}
+
 			n, err := unix.Read(int(s.fd), r.buf)
 			if n > 0 || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 				continue
 			}
+
 			r.closeSocket(s)
 			r.slowEnded++
 			left--

@@ -86,8 +86,10 @@ func (r *run) count(before int64) *Result {
 
 		Slow: r.cfg.Slow,
 	}
+
 	connects, latency := newHistogram(), newHistogram()
 	var last time.Duration
+
 	for _, t := range r.herd.tallies() {
 		connects.Merge(t.connects)
 		latency.Merge(t.latency)
@@ -99,6 +101,7 @@ func (r *run) count(before int64) *Result {
 		res.Misdirected += t.misdirected
 		res.Foreign += t.foreign
 	}
+
 	// What was given up on may have come after all.
 	res.Lost = max(0, r.missing()-before)
 	res.Connect, res.Latency = distribution(connects), distribution(latency)
@@ -106,6 +109,7 @@ func (r *run) count(before int64) *Result {
 		res.DeliveringSeconds = took
 		res.DeliveredPerSec = float64(res.Delivered) / took
 	}
+
 	return res
 }
 
@@ -113,6 +117,7 @@ func distribution(h *hdrhistogram.Histogram) Distribution {
 	millis := func(share float64) float64 {
 		return float64(h.ValueAtQuantile(100*share)) / 1000
 	}
+
 	d := Distribution{
 		Count: h.TotalCount(),
 		Mean:  h.Mean() / 1000,
@@ -127,9 +132,11 @@ func distribution(h *hdrhistogram.Histogram) Distribution {
 	for rest := 1.0; rest*float64(d.Count) > 1; rest /= 1.5 {
 		d.Curve = append(d.Curve, Quantile{1 - rest, millis(1 - rest)})
 	}
+
 	if d.Count > 0 {
 		d.Curve = append(d.Curve, Quantile{1 - 1/float64(d.Count), d.Max})
 	}
+
 	return d
 }
 
@@ -150,9 +157,11 @@ func (r *Result) Faults() string {
 			faults = append(faults, fmt.Sprintf("%d %s", f.n, f.what))
 		}
 	}
+
 	for why, n := range r.Ended {
 		faults = append(faults, fmt.Sprintf("%d streams ended: %s", n, why))
 	}
+
 	slices.Sort(faults)
 	return strings.Join(faults, ", ")
 }

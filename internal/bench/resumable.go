@@ -42,18 +42,23 @@ func (k keeps) String() string { return [...]string{"every_id", "dispatched_ids"
 func newResumable(address *url.URL, token, topic string) *resumable {
 	target := *address
 	query := target.Query()
+
 	if topic != "" {
 		query.Add("topic", topic)
 	}
+
 	target.RawQuery = query.Encode()
 	request := "GET " + target.RequestURI() + " HTTP/1.1\r\nHost: " + address.Host + "\r\nAccept: text/event-stream\r\n"
+
 	if token != "" {
 		request += "Authorization: Bearer " + token + "\r\n"
 	}
+
 	host := address.Host
 	if address.Port() == "" {
 		host = net.JoinHostPort(address.Hostname(), "80")
 	}
+
 	return &resumable{address: host, request: request}
 }
 
@@ -66,6 +71,7 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 		return causeOf(ctx, err)
 	}
 	defer conn.Close()
+
 	// A cut is sudden: what has arrived and was not read is lost, and half of
 	// the time the server is told by a reset.
 	var done atomic.Bool
@@ -85,14 +91,17 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
 		return causeOf(ctx, err)
 	}
+
 	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
 	if err != nil {
 		return causeOf(ctx, err)
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the server answers %s", resp.Status)
 	}
+
 	decoder := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
 		if s.keeps == dispatchedIDs && len(e.ID) > 0 {
 			s.lastID = string(e.ID)
@@ -101,10 +110,12 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 			onEvent(e.Type, e.Data)
 		}
 	}}
+
 	buf := make([]byte, piece)
 	for {
 		n, err := resp.Body.Read(buf)
 		_, _ = decoder.Write(buf[:n])
+
 		if id := decoder.LastEventID(); s.keeps == everyID && id != "" {
 			s.lastID = id
 		}

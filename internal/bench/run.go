@@ -47,11 +47,14 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 	if common == nil {
 		common = http.Header{}
 	}
+
 	common.Set("Accept", "text/event-stream")
 	common.Set("User-Agent", "pealctl")
+
 	if address.User != nil {
 		return fmt.Errorf("url: %s has a password, which no event stream takes", address.Redacted())
 	}
+
 	r.requests = []http.Header{common}
 	for n := range r.cfg.Users {
 		token, err := r.publisher.Token(ctx, userName(n+1))
@@ -62,6 +65,7 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 		header.Set("Authorization", "Bearer "+token)
 		r.requests = append(r.requests, header)
 	}
+
 	return nil
 }
 
@@ -120,16 +124,20 @@ func (r *run) open(ctx context.Context) error {
 	began := r.payloads.now()
 	look := time.NewTicker(glance)
 	defer look.Stop()
+
 	for {
 		now := r.state()
 		r.tell(now)
+
 		if now.ended > 0 {
 			return &refused{at: place(r.cfg.URL), streams: r.cfg.streams(), reasons: r.ends()}
 		}
+
 		if now.opened == r.cfg.streams() {
 			r.opening = r.payloads.now() - began
 			return nil
 		}
+
 		select {
 		case <-look.C:
 		case <-ctx.Done():
@@ -142,11 +150,13 @@ func (r *run) open(ctx context.Context) error {
 func (r *run) publishAndWait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
 	published := make(chan error, 1)
 	go func() { published <- r.publish(ctx) }()
 
 	look := time.NewTicker(glance)
 	defer look.Stop()
+
 	var (
 		expected = r.expected()
 		before   state
@@ -156,9 +166,11 @@ func (r *run) publishAndWait(ctx context.Context) error {
 	for {
 		now := r.state()
 		r.tell(now)
+
 		if now != before || !sent {
 			before, quiet = now, time.Now()
 		}
+
 		patience := r.cfg.Patience
 		if now.arrived == expected || now.ended == r.cfg.Clients {
 			patience = time.Duration(linger * float64(patience))
@@ -166,6 +178,7 @@ func (r *run) publishAndWait(ctx context.Context) error {
 		if time.Since(quiet) >= patience {
 			return nil
 		}
+
 		select {
 		case err := <-published:
 			if err != nil {
@@ -215,10 +228,12 @@ func (r *run) publish(ctx context.Context) error {
 	began := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+
 	turn := func(n int) error {
 		if r.load.Burst > 0 {
 			return ctx.Err()
 		}
+
 		// By the clock, so that a message that takes long delays no later one.
 		timer.Reset(time.Until(began.Add(time.Duration(float64(n) / r.load.Rate * float64(time.Second)))))
 		select {
@@ -232,19 +247,24 @@ func (r *run) publish(ctx context.Context) error {
 		if err := turn(n); err != nil {
 			return fmt.Errorf("%d of %d messages were published: %w", n, r.load.messages(), err)
 		}
+
 		to := r.userOf(n)
 		name := ""
+
 		if to != 0 {
 			name = userName(int(to))
 		}
 		if err := r.publisher.Publish(ctx, name, r.payloads.make(to, r.sent[to], r.load.Size)); err != nil {
 			return fmt.Errorf("publish message %d of %d: %w", n+1, r.load.messages(), err)
 		}
+
 		r.sent[to]++
 	}
+
 	if err := turn(r.load.messages()); err != nil {
 		return err
 	}
+
 	r.publishing = time.Since(began)
 	return nil
 }

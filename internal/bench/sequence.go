@@ -29,6 +29,7 @@ func (s *sequence) take(n uint32) verdict {
 		s.next = n + 1
 		return inOrder
 	}
+
 	i, gap := slices.BinarySearchFunc(s.missing, n, func(m span, n uint32) int {
 		switch {
 		case m.end <= n:
@@ -42,14 +43,17 @@ func (s *sequence) take(n uint32) verdict {
 	if !gap {
 		return again
 	}
+
 	m := s.missing[i]
 	rest := make([]span, 0, 2)
+
 	if m.first < n {
 		rest = append(rest, span{m.first, n})
 	}
 	if n+1 < m.end {
 		rest = append(rest, span{n + 1, m.end})
 	}
+
 	s.missing = slices.Replace(s.missing, i, i+1, rest...)
 	return late
 }

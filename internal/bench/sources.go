@@ -17,6 +17,7 @@ func (r *run) sources(to netip.Addr) []netip.Addr {
 	if !to.Is4() || !to.IsLoopback() {
 		return nil
 	}
+
 	n := r.cfg.Sources
 	if n == 0 {
 		n = (r.cfg.streams() + perSource - 1) / perSource
@@ -24,9 +25,11 @@ func (r *run) sources(to netip.Addr) []netip.Addr {
 	if n == 1 {
 		return nil
 	}
+
 	addrs := make([]netip.Addr, n)
 	for i := range addrs {
 		addrs[i] = netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)})
 	}
+
 	return addrs
 }

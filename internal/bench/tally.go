@@ -86,17 +86,21 @@ func (t *tally) take(s *stream, piece []byte) {
 	if len(piece) == 0 {
 		return
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	t.current, t.now = s, t.payloads.now()
 	whole := bytes.HasSuffix(piece, []byte("\n\n"))
 	if s.decoder == nil && whole {
 		_, _ = t.between.Write(piece)
 		return
 	}
+
 	if s.decoder == nil {
 		s.decoder = t.borrow()
 	}
+
 	_, _ = s.decoder.Write(piece)
 	if whole {
 		t.spare = append(t.spare, s.decoder)
@@ -119,19 +123,23 @@ func (t *tally) event(e eventstream.Event) {
 	if string(e.Type) == eventstream.MarkType {
 		return
 	}
+
 	m, ok := t.payloads.read(e.Data)
 	if !ok {
 		t.foreign++
 		return
 	}
+
 	t.lastAt = t.now
 	if !m.whole {
 		t.damaged++
 	}
+
 	if m.target != t.current.user {
 		t.misdirected++
 		return
 	}
+
 	switch t.current.seen.take(m.number) {
 	case again:
 		t.doubled++
@@ -140,6 +148,7 @@ func (t *tally) event(e eventstream.Event) {
 		t.late++
 	case inOrder:
 	}
+
 	t.arrived++
 	record(t.latency, t.now-m.sentAt)
 }

@@ -61,6 +61,7 @@ func (b *bidi) read() {
 		_, data, err := b.conn.Read(context.Background())
 
 		var m bidiMessage
+
 		if err == nil {
 			err = json.Unmarshal(data, &m)
 		}

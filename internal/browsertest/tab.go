@@ -204,6 +204,7 @@ func (p *Tab) Fill(tb testing.TB, selector, text string) {
 	p.check(tb, err, "encoding a text")
 
 	command := "insertText"
+
 	if text == "" {
 		command = "delete"
 	}

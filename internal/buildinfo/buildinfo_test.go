@@ -21,6 +21,7 @@ func TestLine(t *testing.T) {
 				{Key: "vcs.time", Value: "2026-11-24T09:00:00Z"},
 			},
 		},
+
 		// As go install builds it, out of a module.
 		"v1.2.3 (go1.26.8)":  {GoVersion: "go1.26.8", Main: debug.Module{Version: "v1.2.3"}},
 		"unknown (go1.26.8)": {GoVersion: "go1.26.8"},

@@ -48,6 +48,7 @@ func Read(format Format, content []byte) ([]Entry, error) {
 
 	var root section
 	var err error
+
 	switch format {
 	case YAML:
 		root, err = readYAML(content)
@@ -58,6 +59,7 @@ func Read(format Format, content []byte) ([]Entry, error) {
 	default:
 		return nil, errors.New("configfile: unknown format " + string(format))
 	}
+
 	if err != nil {
 		return nil, err
 	}

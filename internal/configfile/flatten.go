@@ -54,6 +54,7 @@ func (f *flattener) add(prefix, written string, s section) error {
 		if other, ok := f.mentions[key]; ok {
 			return f.duplicate(key, other, mention)
 		}
+
 		f.mentions[key] = mention
 
 		if inner, ok := p.value.(section); ok && len(inner) > 0 {
@@ -68,6 +69,7 @@ func (f *flattener) add(prefix, written string, s section) error {
 		if err != nil {
 			return err
 		}
+
 		f.entries = append(f.entries, Entry{key, value, p.at.line})
 	}
 
@@ -152,6 +154,7 @@ func nest(entries []Entry) map[string]any {
 		last := len(path) - 1
 
 		inner := root
+
 		for _, name := range path[:last] {
 			next, ok := inner[name].(map[string]any)
 			if !ok {
@@ -160,6 +163,7 @@ func nest(entries []Entry) map[string]any {
 			}
 			inner = next
 		}
+
 		inner[path[last]] = entry.Value
 	}
 

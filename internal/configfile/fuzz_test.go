@@ -130,9 +130,11 @@ func flat(t *testing.T, section map[string]any) map[string]any {
 			if other, ok := values[key]; ok && (other != nil || value != nil) {
 				t.Fatalf("%q is accepted with the values %v and %v", key, other, value)
 			}
+
 			values[key] = value
 		}
 	}
+
 	add("", section)
 
 	for key := range values {

@@ -48,13 +48,16 @@ func (r *jsonReader) value() (any, error) {
 			if err != nil {
 				return nil, err
 			}
+
 			value, err := r.value()
 			if err != nil {
 				return nil, err
 			}
+
 			name, _ := key.(string) // a key is nothing else
 			s = append(s, pair{name, at, value})
 		}
+
 		_, _, err := r.next()
 
 		return s, err
@@ -67,6 +70,7 @@ func (r *jsonReader) value() (any, error) {
 			}
 			items = append(items, value)
 		}
+
 		_, _, err := r.next()
 
 		return items, err
@@ -90,6 +94,7 @@ func (r *jsonReader) next() (json.Token, position, error) {
 	raw := r.content[begin:r.tokens.InputOffset()]
 	quote := max(bytes.IndexByte(raw, '"'), 0)
 	at := positionOf(r.content, begin+quote)
+
 	if hasLoneSurrogate(raw) {
 		return nil, at, &SyntaxError{at.line, `a text with half of a surrogate pair (\ud800 to \udfff); want both halves`}
 	}
@@ -102,6 +107,7 @@ func (r *jsonReader) next() (json.Token, position, error) {
 func hasLoneSurrogate(literal []byte) bool {
 	const escapeLength = len(`\u0000`)
 	high := rune(0) // a first half that still lacks its second one
+
 	for i := 0; i < len(literal); {
 		unit, size := rune(0), 1
 		if literal[i] == '\\' {
@@ -117,10 +123,12 @@ func hasLoneSurrogate(literal []byte) bool {
 		if high != 0 && !pairs {
 			return true
 		}
+
 		high = 0
 		if utf16.IsSurrogate(unit) && !pairs {
 			high = unit
 		}
+
 		i += size
 	}
 

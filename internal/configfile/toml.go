@@ -14,20 +14,24 @@ func readTOML(content []byte) (section, error) {
 	r.table = r.root
 
 	r.parser.Reset(content)
+
 	for r.parser.NextExpression() {
 		expression := r.parser.Expression()
 
 		var err error
+
 		switch expression.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			r.header(expression)
 		case unstable.KeyValue:
 			err = r.keyValue(expression)
 		}
+
 		if err != nil {
 			return nil, err
 		}
 	}
+
 	if err := r.parser.Error(); err != nil {
 		// The same error, with its line.
 		return nil, cmp.Or(verifyTOML(content), err)
@@ -73,6 +77,7 @@ func (t *tomlTable) section() section {
 		for _, element := range array.tables {
 			items = append(items, element.section())
 		}
+
 		t.pairs[i].value = items
 	}
 
@@ -110,6 +115,7 @@ func (r *tomlReader) header(expression *unstable.Node) {
 		table.arrays[pathID(path)] = array
 		table.pairs = append(table.pairs, pair{name, at, array})
 	}
+
 	r.table, r.prefix = &tomlTable{}, ""
 	array.tables = append(array.tables, r.table)
 }

@@ -74,6 +74,7 @@ func (r *yamlReader) value(n *yaml.Node) (any, error) {
 	if r.open[n] {
 		return nil, &SyntaxError{n.Line, "anchor &" + n.Anchor + " contains an alias of itself"}
 	}
+
 	r.open[n] = true
 	defer delete(r.open, n)
 
@@ -100,6 +101,7 @@ func (r *yamlReader) value(n *yaml.Node) (any, error) {
 func (r *yamlReader) mapping(n *yaml.Node) (section, error) {
 	var own section
 	var merged []*yaml.Node
+
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Value == "<<" && key.ShortTag() == "!!merge" {
@@ -119,6 +121,7 @@ func (r *yamlReader) mapping(n *yaml.Node) (section, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		own = append(own, pair{name.Value, position{key.Line, key.Column}, converted})
 	}
 
@@ -150,6 +153,7 @@ func (r *yamlReader) merge(own section, source *yaml.Node) (section, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		pairs, ok := value.(section)
 		if !ok {
 			return nil, &SyntaxError{source.Line, "<< of what is not a section; want the alias of one, or a list of such aliases"}
@@ -160,6 +164,7 @@ func (r *yamlReader) merge(own section, source *yaml.Node) (section, error) {
 				own = append(own, p)
 			}
 		}
+
 		for _, p := range pairs {
 			taken[p.key] = true
 		}
@@ -183,6 +188,7 @@ func yamlError(content []byte, err error) error {
 	// The parser names no line for its first one, nor for these two errors.
 	line := 1
 	const unknownAnchor = `^unknown anchor '(.*)' referenced$`
+
 	if strings.Contains(text, "control characters") {
 		line = positionOf(content, bytes.IndexFunc(content, isControl)).line
 	} else if found := regexp.MustCompile(unknownAnchor).FindStringSubmatch(text); found != nil {

@@ -30,6 +30,7 @@ func Error(set *pflag.FlagSet, err error) error {
 			known = append(known, f.Name)
 		}
 	})
+
 	name, ok := nearest.To(unknown.GetSpecifiedName(), known)
 	if !ok {
 		return err

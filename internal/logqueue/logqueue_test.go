@@ -299,6 +299,7 @@ func TestEveryLineIsWrittenOrCounted(t *testing.T) {
 	const writers, lines = 8, 2000
 
 	var writing sync.WaitGroup
+
 	for w := range writers {
 		writing.Go(func() {
 			for i := range lines {

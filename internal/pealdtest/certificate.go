@@ -68,6 +68,7 @@ func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 		KeyFile:  filepath.Join(dir, "key.pem"),
 		pool:     x509.NewCertPool(),
 	}
+
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	c.pool.AppendCertsFromPEM(certPEM)
 

@@ -122,6 +122,7 @@ func (d *Daemon) Control(tb testing.TB) pealv1.ControlServiceClient {
 	tb.Helper()
 
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+
 	if len(d.tokens) > 0 {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(d.tokens[0].Token)))
 	}

@@ -34,9 +34,11 @@ func FuzzRead(f *testing.F) {
 			}
 			return
 		}
+
 		want := members(t, data)
 		checkMember(t, object, "user_id", want, func(a, b string) bool { return a == b })
 		checkMember(t, object, "topics", want, slices.Equal[[]string])
+
 		for name := range want {
 			if !slices.Contains(open.Members, name) && closedErr == nil {
 				t.Errorf("a closed schema accepts %q", name)
@@ -74,6 +76,7 @@ func members(t *testing.T, data []byte) map[string]json.RawMessage {
 	if !utf8.Valid(data) {
 		t.Fatalf("%q is accepted, which is not UTF-8", data)
 	}
+
 	replaced := checkTokens(t, json.NewDecoder(bytes.NewReader(data)))
 	if written := len(replacement.FindAll(data, -1)); replaced > written {
 		t.Errorf("%q has U+FFFD %d times in strings, %d times written", data, replaced, written)
@@ -83,6 +86,7 @@ func members(t *testing.T, data []byte) map[string]json.RawMessage {
 	if opening, err := dec.Token(); err != nil || opening != json.Delim('{') {
 		t.Fatalf("%q is accepted, which is no object: %v", data, err)
 	}
+
 	found := map[string]json.RawMessage{}
 	for dec.More() {
 		name, err := dec.Token()
@@ -95,6 +99,7 @@ func members(t *testing.T, data []byte) map[string]json.RawMessage {
 		}
 		found[name.(string)] = value
 	}
+
 	return found
 }
 
@@ -103,10 +108,12 @@ func members(t *testing.T, data []byte) map[string]json.RawMessage {
 func checkTokens(t *testing.T, dec *json.Decoder) (replaced int) {
 	t.Helper()
 	dec.UseNumber()
+
 	type level struct {
 		names map[string]bool // nil for a list
 		value bool            // a value follows, and not a name
 	}
+
 	var levels []level
 	ended := func() {
 		if n := len(levels); n > 0 && levels[n-1].names != nil {
@@ -121,9 +128,11 @@ func checkTokens(t *testing.T, dec *json.Decoder) (replaced int) {
 		if err != nil {
 			t.Fatalf("encoding/json: %v", err)
 		}
+
 		text, isString := token.(string)
 		replaced += strings.Count(text, "\uFFFD")
 		n := len(levels)
+
 		switch {
 		case token == json.Delim('{'):
 			levels = append(levels, level{names: map[string]bool{}})

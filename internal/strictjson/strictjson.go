@@ -47,9 +47,11 @@ func (s Schema) Read(data []byte) (Object, error) {
 			err = &Error{Problem: NotJSON}
 		}
 	}
+
 	if _, ok := errors.AsType[*Error](err); !ok {
 		err = s.explain(data, err)
 	}
+
 	return Object{}, err
 }
 
@@ -61,6 +63,7 @@ func (s Schema) read(dec *jsontext.Decoder) (Object, error) {
 	if opening.Kind() != jsontext.BeginObject.Kind() {
 		return Object{}, &Error{Problem: NotObject}
 	}
+
 	o := Object{members: make(map[string]jsontext.Value, len(s.Members))}
 	for {
 		token, err := dec.ReadToken()
@@ -70,6 +73,7 @@ func (s Schema) read(dec *jsontext.Decoder) (Object, error) {
 		if token.Kind() == jsontext.EndObject.Kind() {
 			return o, nil
 		}
+
 		name := token.String()
 		if !slices.Contains(s.Members, name) {
 			if err := s.judge(name); err != nil {
@@ -80,10 +84,12 @@ func (s Schema) read(dec *jsontext.Decoder) (Object, error) {
 			}
 			continue
 		}
+
 		value, err := dec.ReadValue()
 		if err != nil {
 			return Object{}, err
 		}
+
 		o.members[name] = value.Clone()
 	}
 }
@@ -116,6 +122,7 @@ func (s Schema) explain(data []byte, err error) *Error {
 	if path := strings.SplitN(string(syntax.JSONPointer), "/", 3); len(path) > 1 && slices.Contains(s.Members, path[1]) {
 		e.Member = path[1]
 	}
+
 	switch {
 	case !utf8.Valid(data):
 		e.Problem = NotUTF8
@@ -124,6 +131,7 @@ func (s Schema) explain(data []byte, err error) *Error {
 	case startsWithSurrogate(data[min(max(syntax.ByteOffset, 0), int64(len(data))):]):
 		e.Problem = LoneSurrogate
 	}
+
 	return e
 }
 

@@ -80,6 +80,7 @@ func TestMembersAreDecoded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var user string
 	var topics []string
 	for member, v := range map[string]any{"user_id": &user, "topics": &topics} {
@@ -87,9 +88,11 @@ func TestMembersAreDecoded(t *testing.T) {
 			t.Errorf("%s: %v, %t", member, err, object.Has(member))
 		}
 	}
+
 	if user != "müller 🦊 🦊 \ufffd" || !slices.Equal(topics, []string{"a", "b"}) {
 		t.Errorf("decoded %q and %q", user, topics)
 	}
+
 	want := strictjson.Error{Problem: strictjson.WrongType, Member: "user_id"}
 	wrong := 0
 	if got, ok := errors.AsType[*strictjson.Error](object.Decode("user_id", &wrong)); !ok || *got != want {
