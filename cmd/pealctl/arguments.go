@@ -13,7 +13,7 @@ const (
 	statusUsage  = 2
 )
 
-// usageError is a command line that cannot be acted on.
+// usageError reports an invalid command line.
 type usageError struct{ error }
 
 // Unwrap implements the interface of [errors.Unwrap].
@@ -21,40 +21,41 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// arguments asks for an argument for each name, and says which is missing.
+// arguments requires one positional argument per name. Its errors name the
+// missing ones.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		usage := cmd.Parent().CommandPath() + " " + cmd.Use
 		if len(args) < len(names) {
-			return fmt.Errorf("there is no %s: %s", strings.Join(names[len(args):], " and "), usage)
+			return fmt.Errorf("missing %s; usage: %s", strings.Join(names[len(args):], " and "), usage)
 		}
 		if len(args) > len(names) {
-			return fmt.Errorf("%q is one argument too many (quote text that has spaces): %s", args[len(names)], usage)
+			return fmt.Errorf("unexpected argument %q (quote text that contains spaces); usage: %s", args[len(names)], usage)
 		}
 		return nil
 	}
 }
 
-// tellingUsage has every command note that it has begun: an error that comes
-// before is one of the command line.
-func tellingUsage(cmd *cobra.Command, begun *bool) {
+// trackStart makes cmd and its subcommands set *started when they run. An error
+// before that is one of the command line.
+func trackStart(cmd *cobra.Command, started *bool) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			*begun = true
+			*started = true
 			return run(cmd, args)
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		tellingUsage(sub, begun)
+		trackStart(sub, started)
 	}
 }
 
-// statusOf is the exit status of a run that ended with err.
-func statusOf(err error, begun bool) int {
+// exitStatus returns the exit status of a run that returned err.
+func exitStatus(err error, started bool) int {
 	if err == nil {
 		return 0
 	}
-	if _, ok := errors.AsType[usageError](err); ok || !begun {
+	if _, ok := errors.AsType[usageError](err); ok || !started {
 		return statusUsage
 	}
 	return statusFailed

@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// bars show how far a measurement has come.
+// bars shows the progress of a measurement.
 type bars struct {
 	opening, delivering *progress.Tracker
 	rendering           sync.WaitGroup
@@ -25,8 +25,8 @@ func startBars(w io.Writer) *bars {
 	writer := progress.NewWriter()
 	writer.SetOutputWriter(w)
 	writer.SetUpdateFrequency(100 * time.Millisecond)
-	// Rendering ends by itself when both are done: its Stop is lost if it comes
-	// before the rendering has begun.
+	// Rendering stops by itself once both trackers are done. A call of Stop
+	// before the rendering has started would have no effect.
 	writer.SetAutoStop(true)
 	writer.SetSortBy(progress.SortByIndex)
 	writer.Style().Options.KeepTrackersTogether = true
@@ -40,20 +40,20 @@ func (b *bars) show(p bench.Progress) {
 	advance(b.delivering, p.Delivered, p.Expected)
 }
 
-// advance leaves alone what is done, whose clock would go on otherwise, and
-// what hasn't begun.
-func advance(t *progress.Tracker, done, of int64) {
-	t.UpdateTotal(of)
+// advance updates a tracker that has started and isn't done. Setting the value of
+// a finished tracker would restart its clock.
+func advance(t *progress.Tracker, done, total int64) {
+	t.UpdateTotal(total)
 	if done == 0 || t.IsDone() {
 		return
 	}
 	t.SetValue(done)
-	if done == of {
+	if done == total {
 		t.MarkAsDone()
 	}
 }
 
-// stop leaves the bars as they are.
+// stop marks unfinished bars as failed and waits for the last rendering.
 func (b *bars) stop() {
 	for _, t := range []*progress.Tracker{b.opening, b.delivering} {
 		if !t.IsDone() {

@@ -24,22 +24,22 @@ func newBench(s *session) *cobra.Command {
 		svg       string
 		chaos     bool
 		missed    int
-		trial     = bench.ChaosConfig{Topics: 50, Broadcasts: 0.01, ToTopics: 0.19}
+		chaosCfg  = bench.ChaosConfig{Topics: 50, Broadcasts: 0.01, ToTopics: 0.19}
 	)
 
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Open many streams, publish, and check that every client gets every message",
-		Long: `Open many streams, publish messages through the control plane, and check on
-every stream that each message came exactly once, in order and whole. The
-figures are the connect times, the delivery latencies and the deliveries a
-second; the status is 1 if any message was lost, doubled, damaged, out of order
-or somebody else's, or a stream ended.
+		Short: "Measure latency and throughput, and check that no message is lost",
+		Long: `Open many streams, publish messages through the control plane, and check that
+every stream receives each message exactly once, in order and undamaged. The
+results are connect times, delivery latencies and deliveries per second. The exit
+status is 1 if a message was lost, duplicated, damaged, out of order or delivered
+to the wrong user, or if the server closed a stream.
 
-The messages are broadcasts, or with --users go to one user after the other.
-Events of other publishers are counted and are no fault.
+Messages are broadcasts. With --users each message is sent to one user, in
+rotation. Events of other publishers are counted, but aren't errors.
 
-With --output json, times are in milliseconds, unless their names end in Seconds
+With --output json times are in milliseconds, unless their name ends in Seconds
 or _ns.`,
 		Example: `  pealctl bench --clients 5000 --rate 10 --duration 10s
   pealctl bench --clients 2000 --burst 300 --slow 50
@@ -58,37 +58,37 @@ or _ns.`,
 			var err error
 			switch {
 			case chaos:
-				trial.URL, trial.Clients, trial.Rate, trial.Duration, trial.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
-				err = s.benchChaos(cmd.Context(), trial)
+				chaosCfg.URL, chaosCfg.Clients, chaosCfg.Rate, chaosCfg.Duration, chaosCfg.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
+				err = s.benchChaos(cmd.Context(), chaosCfg)
 			case missed > 0:
 				err = s.benchResume(cmd.Context(), bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: missed})
 			default:
 				err = s.bench(cmd.Context(), cfg, trust, svg)
 			}
-			return withStreams(cmd.Flags(), err)
+			return withStreamURL(cmd.Flags(), err)
 		},
 	}
 
 	flags := cmd.Flags()
-	flags.StringVar(&cfg.URL, "url", defaultStream, "the `address` of the streams")
-	flags.StringVar(&streamCA, "stream-ca-file", "", "trust the certificates in this PEM `file` for an https --url; the control plane doesn't use TLS for it (default: --ca-file)")
-	flags.IntVar(&cfg.Clients, "clients", 1000, "streams that read and are checked")
-	flags.IntVar(&cfg.Slow, "slow", 0, "streams besides that never read")
-	flags.IntVar(&cfg.Users, "users", 0, "users whom the streams belong to by turns; messages go to one of them by turns (default: broadcasts)")
+	flags.StringVar(&cfg.URL, "url", defaultStream, "`URL` of the streams")
+	flags.StringVar(&streamCA, "stream-ca-file", "", "PEM `file` of CA certificates to trust for an https --url; doesn't enable TLS for the control plane (default: --ca-file)")
+	flags.IntVar(&cfg.Clients, "clients", 1000, "number of streams that read and are checked")
+	flags.IntVar(&cfg.Slow, "slow", 0, "number of additional streams that never read")
+	flags.IntVar(&cfg.Users, "users", 0, "number of users to spread the streams over; each message goes to one user, in rotation (default: broadcasts)")
 	flags.StringVar(&userToken, "user-token", "", "subscriber `token` that every stream sends")
-	flags.Float64Var(&cfg.Rate, "rate", 10, "messages a second")
-	flags.DurationVar(&cfg.Duration, "duration", 10*time.Second, "for how long messages are published")
-	flags.IntVar(&cfg.Burst, "burst", 0, "publish so many messages as fast as they are taken, instead of --rate for --duration")
-	flags.IntVar(&cfg.Size, "size", 100, fmt.Sprintf("`bytes` of a message's data, at least %d", bench.MinSize))
+	flags.Float64Var(&cfg.Rate, "rate", 10, "messages per second")
+	flags.DurationVar(&cfg.Duration, "duration", 10*time.Second, "how long to publish messages")
+	flags.IntVar(&cfg.Burst, "burst", 0, "publish this many messages as fast as the daemon accepts them, instead of --rate for --duration")
+	flags.IntVar(&cfg.Size, "size", 100, fmt.Sprintf("`bytes` of data per message, at least %d", bench.MinSize))
 	flags.StringVar(&svg, "plot", "", "write a plot of the latencies to this SVG `file`")
-	flags.IntVar(&cfg.AtOnce, "at-once", 500, "streams that are being opened at a time")
-	flags.IntVar(&cfg.Sources, "sources", 0, "addresses of 127.0.0.0/8 that the streams come from (default: as many as their ports need)")
-	flags.DurationVar(&cfg.Patience, "patience", 10*time.Second, "how long nothing may arrive until what is missing is lost")
-	flags.IntVar(&cfg.Readers, "readers", 0, "goroutines that read (default: one for four cores)")
-	flags.BoolVar(&cfg.Portable, "portable", false, "a goroutine and a connection of net/http for each stream, as for https and on other systems than Linux")
-	flags.BoolVar(&chaos, "chaos", false, "cut connections at random while messages of all audiences are published, let them resume, and check that nothing is lost")
-	flags.DurationVar(&trial.Life, "life", 2*time.Second, "with --chaos: how long a connection lives on average")
-	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send each of --users so many messages, and have all streams come back at once")
+	flags.IntVar(&cfg.AtOnce, "at-once", 500, "number of streams to open concurrently")
+	flags.IntVar(&cfg.Sources, "sources", 0, "number of source addresses in 127.0.0.0/8 for the streams (default: as many as their ports require)")
+	flags.DurationVar(&cfg.Patience, "patience", 10*time.Second, "count missing messages as lost after this long without an arrival")
+	flags.IntVar(&cfg.Readers, "readers", 0, "number of reading goroutines (default: one per four cores)")
+	flags.BoolVar(&cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always so for https and on systems other than Linux")
+	flags.BoolVar(&chaos, "chaos", false, "cut connections at random while publishing to all kinds of audiences, resume the streams, and check that nothing is lost")
+	flags.DurationVar(&chaosCfg.Life, "life", 2*time.Second, "with --chaos: mean lifetime of a connection")
+	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send this many messages to each of --users, and reconnect all streams at once")
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
 
 	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
@@ -96,18 +96,19 @@ or _ns.`,
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
 
-	cmd.MarkFlagsMutuallyExclusive("chaos", "users") // each client is a user of its own
+	cmd.MarkFlagsMutuallyExclusive("chaos", "users") // each client has its own user
 	for _, other := range []string{"rate", "duration", "patience"} {
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
 
-	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // the users get tokens of their own
+	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // each user has its own token
 	return cmd
 }
 
-// withStreams adds to err, if --addr is given and --url isn't, where the streams
-// were: they may be another daemon's. An error of a call names the daemon itself.
-func withStreams(flags *pflag.FlagSet, err error) error {
+// withStreamURL adds the URL of the streams to err if --addr is set and --url
+// isn't, because the streams may then belong to another daemon. It leaves errors
+// of calls alone, which already name the daemon.
+func withStreamURL(flags *pflag.FlagSet, err error) error {
 	if err == nil || !flags.Changed("addr") || flags.Changed("url") {
 		return err
 	}
@@ -117,7 +118,7 @@ func withStreams(flags *pflag.FlagSet, err error) error {
 	}](err); ok {
 		return err
 	}
-	return fmt.Errorf("%w; --url is not given, so the streams are those at %s", err, defaultStream)
+	return fmt.Errorf("%w; --url is not set, so the streams are those at %s", err, defaultStream)
 }
 
 func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, svg string) (err error) {
@@ -175,7 +176,7 @@ func (s *session) printResult(r *bench.Result) error {
 	return err
 }
 
-// publisher publishes through the control plane.
+// publisher publishes through unary calls of the control plane.
 type publisher struct {
 	client  pealv1.ControlServiceClient
 	timeout time.Duration

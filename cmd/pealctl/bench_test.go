@@ -15,9 +15,9 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// unsound is a daemon with a stream server in front whose nth frame is written
-// as often as times says.
-func unsound(t *testing.T, times func(n int) int) (d *daemon, url string) {
+// startFaulty starts a daemon and a stream server that writes the nth published
+// message times(n) times.
+func startFaulty(t *testing.T, times func(n int) int) (d *daemon, url string) {
 	t.Helper()
 	d = startDaemon(t)
 	frames := make(chan string, 100)
@@ -51,28 +51,28 @@ func unsound(t *testing.T, times func(n int) int) (d *daemon, url string) {
 	return d, server.URL
 }
 
-func TestBenchFailsWhereSomethingIsWrong(t *testing.T) {
+func TestBenchReportsFaults(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		times func(n int) int
 		want  string
 	}{
 		{"lost", func(n int) int { return min(1, max(n-2, 2-n)) }, "1 lost"}, // all but the third
-		{"doubled", func(n int) int { return 1 + n%2 }, "5 doubled"},
+		{"duplicated", func(n int) int { return 1 + n%2 }, "5 duplicated"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, url := unsound(t, c.times)
+			d, url := startFaulty(t, c.times)
 			r := d.pealctl(t, []string{"bench", "--url", url, "--clients", "1", "--burst", "10", "--patience", "1s"})
 			r.wantError(t, c.want)
 			if !strings.Contains(r.stdout, c.want) || !strings.Contains(r.stdout, "latency") {
-				t.Errorf("the figures should be shown all the same:\n%s", r.stdout)
+				t.Errorf("the result is missing:\n%s", r.stdout)
 			}
 		})
 	}
 }
 
 func TestBench(t *testing.T) {
-	d, url := unsound(t, func(int) int { return 1 })
+	d, url := startFaulty(t, func(int) int { return 1 })
 	args := []string{"bench", "--url", url, "--clients", "1", "--rate", "100", "--duration", "100ms", "--patience", "2s"}
 
 	r := d.pealctl(t, args)
@@ -93,23 +93,23 @@ func TestBench(t *testing.T) {
 	}
 }
 
-func TestBenchSaysWhyItCannotBegin(t *testing.T) {
+func TestBenchStartErrors(t *testing.T) {
 	d := startDaemon(t)
-	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "a token is needed", http.StatusUnauthorized)
+	rejecting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "token required", http.StatusUnauthorized)
 	}))
-	defer refusing.Close()
+	defer rejecting.Close()
 
 	svg := filepath.Join(t.TempDir(), "none.svg")
-	d.pealctl(t, []string{"bench", "--url", refusing.URL, "--clients", "2", "--plot", svg}).wantError(t, "401 Unauthorized: a token is needed")
+	d.pealctl(t, []string{"bench", "--url", rejecting.URL, "--clients", "2", "--plot", svg}).wantError(t, "401 Unauthorized: token required")
 
 	if _, err := os.Stat(svg); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("there is a plot of nothing: %v", err)
+		t.Errorf("a plot without data exists: %v", err)
 	}
 
 	d.pealctl(t, []string{"bench", "--clients", "100000000"}).wantError(t, "100000000 streams need", "ulimit -n")
 	d.pealctl(t, []string{"bench", "--clients", "0"}).wantError(t, "clients: 0")
 
-	_, url := unsound(t, func(int) int { return 1 })
+	_, url := startFaulty(t, func(int) int { return 1 })
 	pealctl(t, []string{"--addr", "127.0.0.1:1", "bench", "--url", url, "--clients", "1"}).wantError(t, "publish message 1 of 100", "UNAVAILABLE")
 }

@@ -8,16 +8,16 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// plotFile is where a plot goes, or nil for none. It is opened before anything
-// is measured, so that a path that cannot be written costs nobody a measurement.
+// plotFile is the file that a plot is written to; nil means no plot. It is opened
+// before the measurement, so that a bad path is reported early.
 type plotFile struct{ *os.File }
 
 func openPlot(path string) (*plotFile, error) {
 	if path == "" {
-		return nil, nil //nolint:nilnil // no plot is asked for
+		return nil, nil //nolint:nilnil // no plot was requested
 	}
-	// What is there stays until there is something to put in its place.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // Whoever runs the command says where to.
+	// An existing file stays untouched until there is a plot to replace it.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // The user of the command chooses the path.
 	if err != nil {
 		return nil, usagef("--plot: %w", err)
 	}
@@ -31,11 +31,11 @@ func (p *plotFile) draw(r *bench.Result) error {
 	if err := p.Truncate(0); err != nil {
 		return fmt.Errorf("--plot: %w", err)
 	}
-	title := fmt.Sprintf("%d streams, %d messages of %d bytes, %.0f deliveries a second", r.Clients, r.Published, r.Size, r.DeliveredPerSec)
+	title := fmt.Sprintf("%d streams, %d messages of %d bytes, %.0f deliveries per second", r.Clients, r.Published, r.Size, r.DeliveredPerSec)
 	return bench.PlotLatency(p, title, bench.Series{Name: r.URL, Distribution: r.Latency})
 }
 
-// close leaves no file behind in which nothing was drawn.
+// close closes the file, and removes it if it is empty.
 func (p *plotFile) close() error {
 	if p == nil {
 		return nil

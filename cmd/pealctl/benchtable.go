@@ -9,30 +9,30 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// benchTable shows a result to people.
+// benchTable formats a result as a table.
 func benchTable(r *bench.Result) string {
 	t := newTable()
 	t.AppendRow(table.Row{"opened", fmt.Sprintf("%d streams in %s", r.Connect.Count, seconds(r.OpenSeconds))})
-	t.AppendRow(table.Row{"", spread(r.Connect) + " a stream"})
+	t.AppendRow(table.Row{"", spread(r.Connect) + " per stream"})
 	t.AppendRow(table.Row{"published", fmt.Sprintf("%d messages of %d bytes in %s, %.1f/s", r.Published, r.Size, seconds(r.PublishSeconds), r.PublishedPerSec)})
 	t.AppendRow(table.Row{"delivered", fmt.Sprintf("%d of %d in %s, %.0f/s", r.Delivered, r.Expected, seconds(r.DeliveringSeconds), r.DeliveredPerSec)})
 	t.AppendRow(table.Row{"latency", spread(r.Latency)})
-	t.AppendRow(table.Row{"faults", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d damaged, %d misdirected", r.Lost, r.Doubled, r.OutOfOrder, r.Damaged, r.Misdirected)})
+	t.AppendRow(table.Row{"errors", fmt.Sprintf("%d lost, %d duplicated, %d out of order, %d damaged, %d misdirected", r.Lost, r.Duplicated, r.OutOfOrder, r.Damaged, r.Misdirected)})
 
-	for why, n := range r.Ended {
-		t.AppendRow(table.Row{"", fmt.Sprintf("%d streams ended: %s", n, why)})
+	for reason, n := range r.Ended {
+		t.AppendRow(table.Row{"", fmt.Sprintf("%d streams closed: %s", n, reason)})
 	}
 
 	if r.Slow > 0 {
 		slow := fmt.Sprintf("%d streams that never read", r.Slow)
 		if r.SlowEnded != nil {
-			slow += fmt.Sprintf(", %d of which the server ended", *r.SlowEnded)
+			slow += fmt.Sprintf(", %d closed by the server", *r.SlowEnded)
 		}
 		t.AppendRow(table.Row{"slow", slow})
 	}
 
 	if r.Foreign > 0 {
-		t.AppendRow(table.Row{"besides", fmt.Sprintf("%d events of other publishers", r.Foreign)})
+		t.AppendRow(table.Row{"ignored", fmt.Sprintf("%d events of other publishers", r.Foreign)})
 	}
 
 	return t.Render()
@@ -46,7 +46,7 @@ func seconds(s float64) string { return rounded(time.Duration(s * float64(time.S
 
 func millis(ms float64) string { return rounded(time.Duration(ms * float64(time.Millisecond))) }
 
-// rounded keeps three digits or so.
+// rounded formats d with about three significant digits.
 func rounded(d time.Duration) string {
 	for unit := time.Second; unit >= time.Microsecond; unit /= 10 {
 		if d >= 100*unit {

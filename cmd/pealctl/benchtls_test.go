@@ -9,8 +9,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestBenchOverTLSBesidePlainControlPlane has TLS for streams alone.
-func TestBenchOverTLSBesidePlainControlPlane(t *testing.T) {
+// TestBenchOverTLSWithPlainControlPlane uses TLS for the streams only.
+func TestBenchOverTLSWithPlainControlPlane(t *testing.T) {
 	t.Parallel()
 	certificate := pealdtest.NewCertificate(t)
 

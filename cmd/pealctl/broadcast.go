@@ -14,17 +14,17 @@ func newBroadcast(s *session) *cobra.Command {
 	var m messageFlags
 	cmd := &cobra.Command{
 		Use:   "broadcast DATA",
-		Short: "Send one event to every open stream",
-		Long: `Send one event to every open stream, authenticated or not. DATA is what the
-browser finds in MessageEvent.data; - reads it from the standard input, to the
-last byte.`,
+		Short: "Send an event to all streams",
+		Long: `Send an event to all open streams, authenticated or not. The browser receives
+DATA unchanged in MessageEvent.data. If DATA is -, it is read from standard
+input.`,
 		Example: `  pealctl broadcast 'the shop opens'
   date | pealctl broadcast --event clock -`,
 		Args: arguments("DATA"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.publish(cmd.Context(), &m, args[0], func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error) {
 				return c.Broadcast(ctx, &pealv1.BroadcastRequest{
-					Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.lasts,
+					Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value,
 				})
 			})
 		},
@@ -34,14 +34,14 @@ last byte.`,
 	return cmd
 }
 
-// reply says what became of a message.
+// reply is the daemon's reply to a published message.
 type reply interface {
 	proto.Message
 	GetId() string
 	GetRecipients() int32
 }
 
-// publish sends a message whose data are given by arg, and shows the reply.
+// publish sends a message with the data that arg names, and prints the reply.
 func (s *session) publish(ctx context.Context, m *messageFlags, arg string,
 	send func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error),
 ) error {

@@ -12,10 +12,10 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// The rest of the tests has a control plane and streams that answer as a test
-// wants. These have the daemon.
+// The tests of this file run against a real daemon. The others use fake control
+// planes and stream servers.
 
-func TestMessagesReachATailThroughTheDaemon(t *testing.T) {
+func TestTailReceivesMessages(t *testing.T) {
 	d := pealdtest.Start(t)
 	token := strings.TrimSpace(pealctl(t, []string{"--addr", d.GRPC, "token", "--user", "alice"}).stdout)
 	w := watch(t, "tail", d.Events(t, ""), "--user-token", token)
@@ -44,7 +44,7 @@ func TestMessagesReachATailThroughTheDaemon(t *testing.T) {
 	}
 }
 
-func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
+func TestTopicsAndPresence(t *testing.T) {
 	d := pealdtest.Start(t)
 	at := func(args ...string) []string { return append([]string{"--addr", d.GRPC}, args...) }
 	presence := watch(t, at("watch", "--output", "json")...)
@@ -70,7 +70,7 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 	pealctl(t, at("topics")).want(t, "TOPIC     SUBSCRIBERS\norders.*            1\n")
 	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", token, "--topic", "prices"}).wantError(t, "403 Forbidden", `"prices"`)
 
-	if r := pealctl(t, at("disconnect", "alice", "--for", "1h")); r.status != 0 || !strings.Contains(r.stdout, "alice              1") {
+	if r := pealctl(t, at("disconnect", "alice", "--for", "1h")); r.status != 0 || !strings.Contains(r.stdout, "alice               1") {
 		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
 	}
 
@@ -78,7 +78,7 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 	plain.until(t, "\tended\talice\t0\tdisconnected")
 
 	if code := presence.stop(); code != 0 {
-		t.Errorf("an interrupted watch ends with status %d", code)
+		t.Errorf("an interrupted watch exits with status %d", code)
 	}
 
 	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", token}).wantError(t, "204 No Content")
@@ -89,11 +89,11 @@ func TestTopicsAndPresenceThroughTheDaemon(t *testing.T) {
 	}
 
 	if code := plain.stop(); code != 1 {
-		t.Errorf("a watch of a daemon that stops ends with status %d", code)
+		t.Errorf("a watch of a daemon that shuts down exits with status %d", code)
 	}
 }
 
-func TestTheDaemonsRefusalsNameTheField(t *testing.T) {
+func TestInvalidFieldsAreNamed(t *testing.T) {
 	d := pealdtest.Start(t)
 	pealctl(t, []string{"--addr", d.GRPC, "broadcast", ""}).wantError(t, "INVALID_ARGUMENT): data is empty")
 	pealctl(t, []string{"--addr", d.GRPC, "send", "", "x"}).wantError(t, "INVALID_ARGUMENT): user_id is empty")
@@ -101,17 +101,17 @@ func TestTheDaemonsRefusalsNameTheField(t *testing.T) {
 	pealctl(t, []string{"tail", d.Events(t, ""), "--user-token", "nonsense"}).wantError(t, "401 Unauthorized")
 }
 
-func TestBenchAgainstTheDaemon(t *testing.T) {
+func TestBenchOptions(t *testing.T) {
 	d := pealdtest.Start(t)
 	for name, args := range map[string][]string{
-		"a rate":              {"--clients", "200", "--rate", "50", "--duration", "500ms"},
-		"a burst, slow ones":  {"--clients", "100", "--burst", "50", "--slow", "5"},
-		"users":               {"--clients", "60", "--users", "20", "--burst", "100"},
-		"net/http":            {"--clients", "50", "--burst", "20", "--portable"},
-		"large messages":      {"--clients", "5", "--burst", "5", "--size", "1048576"},
-		"several addresses":   {"--clients", "50", "--burst", "10", "--sources", "5"},
-		"one stream of many":  {"--clients", "1", "--burst", "1"},
-		"many at once, small": {"--clients", "300", "--at-once", "300", "--burst", "10", "--size", "48"},
+		"rate":                           {"--clients", "200", "--rate", "50", "--duration", "500ms"},
+		"burst with slow streams":        {"--clients", "100", "--burst", "50", "--slow", "5"},
+		"users":                          {"--clients", "60", "--users", "20", "--burst", "100"},
+		"net/http":                       {"--clients", "50", "--burst", "20", "--portable"},
+		"large messages":                 {"--clients", "5", "--burst", "5", "--size", "1048576"},
+		"several source addresses":       {"--clients", "50", "--burst", "10", "--sources", "5"},
+		"one stream":                     {"--clients", "1", "--burst", "1"},
+		"small messages, opened at once": {"--clients", "300", "--at-once", "300", "--burst", "10", "--size", "48"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := pealctl(t, append([]string{"--addr", d.GRPC, "bench", "--url", d.Events(t, ""), "--output", "json", "--patience", "2s"}, args...))
@@ -126,11 +126,11 @@ func TestBenchAgainstTheDaemon(t *testing.T) {
 	}
 }
 
-func TestASocketFileIsAnAddress(t *testing.T) {
+func TestUnixSocket(t *testing.T) {
 	t.Chdir(t.TempDir())
 	d := pealdtest.Start(t, pealdtest.OnSocketFile("peald.sock"))
 	for _, addr := range []string{d.GRPC, "unix:peald.sock", "unix://" + strings.TrimPrefix(d.GRPC, "unix:")} {
-		if r := pealctl(t, []string{"--addr", addr, "broadcast", "over a file"}); r.status != 0 {
+		if r := pealctl(t, []string{"--addr", addr, "broadcast", "over a socket file"}); r.status != 0 {
 			t.Errorf("%s: %s", addr, r.stderr)
 		}
 	}

@@ -10,31 +10,31 @@ import (
 )
 
 func newDisconnect(s *session) *cobra.Command {
-	var stayAway lifetime
+	var ban optionalDuration
 	cmd := &cobra.Command{
 		Use:   "disconnect USER",
-		Short: "End all streams of one user",
-		Long: `End all streams of one user. Browsers come back by themselves, unless --for says
-how long they are to stay away.`,
+		Short: "Close all streams of a user, and optionally ban the user",
+		Long: `Close all streams of a user. Browsers reconnect by themselves. To prevent that,
+ban the user for a while with --for.`,
 		Example: `  pealctl disconnect alice --for 1h`,
 		Args:    arguments("USER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := wellFormed("USER", args[0]); err != nil {
+			if err := checkUTF8("USER", args[0]); err != nil {
 				return err
 			}
 			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
-				ended, err := c.Disconnect(ctx, &pealv1.DisconnectRequest{UserId: args[0], For: stayAway.lasts})
+				reply, err := c.Disconnect(ctx, &pealv1.DisconnectRequest{UserId: args[0], For: ban.value})
 				if err != nil {
 					return err
 				}
-				return s.print(ended, func(t table.Writer) {
-					t.AppendHeader(table.Row{"user", "streams ended"})
-					t.AppendRow(table.Row{escaped(args[0]), ended.GetConnections()})
+				return s.print(reply, func(t table.Writer) {
+					t.AppendHeader(table.Row{"user", "streams closed"})
+					t.AppendRow(table.Row{escaped(args[0]), reply.GetConnections()})
 				})
 			})
 		},
 	}
 
-	cmd.Flags().Var(&stayAway, "for", "refuse the user's new streams for so long (default not at all)")
+	cmd.Flags().Var(&ban, "for", "ban the user for this long (default: no ban)")
 	return cmd
 }

@@ -16,11 +16,14 @@ import (
 func newDrain(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drain",
-		Short: "Have the daemon end, and wait until its streams are gone",
-		Long: `Have the daemon end as SIGTERM does: it is no longer ready, and its streams are
-ended one after the other, spread over drain.timeout where they are many. On a
-terminal a line tells how many are left; with --output json each report is a
-line of JSON. An interrupt ends the waiting, and not the drain.`,
+		Short: "Shut down the daemon and wait until its streams are closed",
+		Long: `Shut down the daemon gracefully, as SIGTERM does. It reports that it isn't ready
+any more, then closes its streams one after the other, spread over drain.timeout
+if there are many.
+
+On a terminal the command shows how many streams are left. With --output json
+each report is one line of JSON. An interrupt stops the command, but not the
+drain.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.drain(cmd.Context()) },
 	}
@@ -56,7 +59,7 @@ func (s *session) drain(ctx context.Context) (err error) {
 		last = report
 	}
 
-	s.awaitEnd(ctx, conn)
+	s.awaitClose(ctx, conn)
 	if s.output.json || progress.terminal != nil {
 		return nil
 	}
@@ -85,9 +88,9 @@ func (s *session) printDrain(progress *screen, report *pealv1.DrainResponse) err
 	}
 }
 
-// awaitEnd waits for the daemon to close the connection, which is the last that
-// it does, or for as long as a call may take.
-func (s *session) awaitEnd(ctx context.Context, conn *grpc.ClientConn) {
+// awaitClose waits until the daemon closes the connection, which is its last
+// action, but no longer than the timeout of a call.
+func (s *session) awaitClose(ctx context.Context, conn *grpc.ClientConn) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if conn.GetState() == connectivity.Ready {

@@ -13,7 +13,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-func TestDrainThroughTheDaemon(t *testing.T) {
+func TestDrain(t *testing.T) {
 	d := pealdtest.Start(t)
 	watch(t, "tail", d.Events(t, ""))
 	d.WaitForStreams(t, 1)
@@ -38,13 +38,13 @@ func TestDrainAsJSON(t *testing.T) {
 	d.WaitForEnd(t)
 }
 
-func TestHealthOfADaemonThatDoesNotServe(t *testing.T) {
+func TestHealthNotServing(t *testing.T) {
 	d := startUnready(t)
 	pealctl(t, []string{"--addr", d, "health"}).wantError(t, "the daemon is not serving")
 	pealctl(t, []string{"--addr", d, "health", "--live"}).want(t, "not serving\n")
 }
 
-// startUnready runs a control plane that is not ready, and returns its address.
+// startUnready starts a control plane that isn't ready and returns its address.
 func startUnready(t *testing.T) string {
 	t.Helper()
 	server := grpc.NewServer()

@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// escaped is text with its control characters made visible, so that whoever
-// publishes an event can't drive the terminal of whoever watches.
+// escaped returns text with its control characters escaped, so that a published
+// event can't send control sequences to the terminal that displays it.
 func escaped(text string) string {
 	if !strings.ContainsFunc(text, needsEscape) {
 		return text

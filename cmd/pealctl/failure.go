@@ -12,19 +12,19 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// complain prints err as the one line that a failed run ends with.
-func (s *session) complain(err error) {
+// printError prints err on standard error as one line.
+func (s *session) printError(err error) {
 	fmt.Fprintf(s.stderr, "pealctl: %s\n", strings.Join(strings.Fields(s.describe(err)), " "))
 }
 
-// describe says in words what err means: a status of the control plane with
-// its name, its meaning and the fields that it names.
+// describe returns the error message for err. For a gRPC status it contains the
+// meaning, the code and the invalid fields.
 func (s *session) describe(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
 
-	refusal, ok := errors.AsType[interface {
+	rpcError, ok := errors.AsType[interface {
 		error
 		GRPCStatus() *status.Status
 	}](err)
@@ -32,13 +32,13 @@ func (s *session) describe(err error) string {
 		return err.Error()
 	}
 
-	st := refusal.GRPCStatus()
+	st := rpcError.GRPCStatus()
 	if st.Code() == codes.Canceled {
 		return "interrupted"
 	}
-	// So answer the daemon's other listeners, and any web server.
+	// The daemon's other listeners reply like this, as does any web server.
 	if st.Code() == codes.Unimplemented && strings.HasPrefix(st.Message(), "unexpected HTTP status") {
-		return fmt.Sprintf("what answers at %s speaks HTTP and no gRPC: --addr has to be the daemon's grpc.addr, by default 127.0.0.1:9090", s.addr)
+		return fmt.Sprintf("the server at %s doesn't speak gRPC; --addr must be the daemon's grpc.addr, by default 127.0.0.1:9090", s.addr)
 	}
 
 	details := violations(st)
@@ -49,12 +49,12 @@ func (s *session) describe(err error) string {
 		details += "; " + hint
 	}
 
-	doing, _ := strings.CutSuffix(err.Error(), refusal.Error())
-	if lacksToken(st) {
-		return fmt.Sprintf("%sthe daemon asks for a control token: give one by --token or PEALCTL_TOKEN (%s)", doing, code.Code(st.Code()))
+	prefix, _ := strings.CutSuffix(err.Error(), rpcError.Error())
+	if isTokenMissing(st) {
+		return fmt.Sprintf("%sthe daemon requires a control token; set --token or PEALCTL_TOKEN (%s)", prefix, code.Code(st.Code()))
 	}
 
-	text := fmt.Sprintf("%s%s (%s)", doing, s.meaning(st), code.Code(st.Code()))
+	text := fmt.Sprintf("%s%s (%s)", prefix, s.meaning(st), code.Code(st.Code()))
 	if details != "" {
 		text += ": " + details
 	}
@@ -62,11 +62,11 @@ func (s *session) describe(err error) string {
 	return text
 }
 
-// lacksToken says whether the daemon asks for a control token, and got none.
-func lacksToken(st *status.Status) bool { return reasonOf(st) == "CONTROL_TOKEN_MISSING" }
+// isTokenMissing reports whether the daemon requires a control token and got
+// none.
+func isTokenMissing(st *status.Status) bool { return reasonOf(st) == "CONTROL_TOKEN_MISSING" }
 
-// reasonOf is the daemon's own name for what went wrong; empty where it has
-// given none.
+// reasonOf returns the reason from the error details, or "" if there is none.
 func reasonOf(st *status.Status) string {
 	for _, detail := range st.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
@@ -76,26 +76,26 @@ func reasonOf(st *status.Status) string {
 	return ""
 }
 
-// hint is what may help against a connection that doesn't come about. What went
-// wrong is in the message alone.
+// hint suggests a fix for a connection that can't be established, or returns "".
+// Only the text of the message identifies the cause.
 func (s *session) hint(st *status.Status) string {
-	said := st.Message()
+	message := st.Message()
 	switch {
 	case st.Code() != codes.Unavailable:
 		return ""
-	case strings.Contains(said, "certificate required"), strings.Contains(said, "bad certificate"):
-		return "the daemon asks for a client certificate: give one by --cert-file and --key-file"
-	case strings.Contains(said, "certificate signed by unknown authority"), strings.Contains(said, "certificate is not trusted"):
-		return "give the authority's certificate by --ca-file"
-	case !s.tls.wanted() && strings.Contains(said, "error reading server preface"):
-		return "if the daemon speaks TLS there, use --tls or --ca-file"
+	case strings.Contains(message, "certificate required"), strings.Contains(message, "bad certificate"):
+		return "the daemon requires a client certificate; set --cert-file and --key-file"
+	case strings.Contains(message, "certificate signed by unknown authority"), strings.Contains(message, "certificate is not trusted"):
+		return "set --ca-file to the certificate of the authority"
+	case !s.tls.required() && strings.Contains(message, "error reading server preface"):
+		return "if the daemon uses TLS, set --tls or --ca-file"
 	}
 	return ""
 }
 
-// violations spells out the fields that a status complains of.
+// violations returns the field violations of a status as text.
 func violations(st *status.Status) string {
-	var said []string
+	var all []string
 	for _, detail := range st.Details() {
 		bad, ok := detail.(*errdetails.BadRequest)
 		if !ok {
@@ -107,46 +107,47 @@ func violations(st *status.Status) string {
 			if !strings.HasPrefix(text, v.GetField()+" ") {
 				text = v.GetField() + ": " + text
 			}
-			said = append(said, text)
+			all = append(all, text)
 		}
 	}
 
-	return strings.Join(said, "; ")
+	return strings.Join(all, "; ")
 }
 
+// meaning explains the code and the reason of a status.
 func (s *session) meaning(st *status.Status) string {
 	switch reasonOf(st) {
 	case "LOG_UNAVAILABLE":
-		return "the cluster can't do that now"
+		return "the cluster's event log is unavailable"
 	case "NOT_REMOVABLE":
-		return "the node is not to be removed"
+		return "the node can't be removed"
 	case "UNKNOWN_NODE":
-		return "there is no such node"
+		return "unknown node"
 	}
 	switch st.Code() {
 	case codes.InvalidArgument:
-		return "the daemon doesn't accept what was given"
+		return "invalid request"
 	case codes.Unauthenticated:
-		return "the daemon doesn't know this control token; give one by --token or PEALCTL_TOKEN"
+		return "unknown control token; set --token or PEALCTL_TOKEN to a valid one"
 	case codes.PermissionDenied:
-		return "this control token may not do that"
+		return "the control token doesn't have the required scope"
 	case codes.Unavailable:
-		return "the daemon at " + s.addr + " can't be reached, or is stopping"
+		return "the daemon at " + s.addr + " is unreachable or shutting down"
 	case codes.DeadlineExceeded:
-		return fmt.Sprintf("the daemon at %s didn't answer within %s", s.addr, s.timeout)
+		return fmt.Sprintf("no reply from the daemon at %s within %s", s.addr, s.timeout)
 	case codes.FailedPrecondition:
-		return "the daemon isn't configured for that"
+		return "the daemon isn't configured for this call"
 	case codes.Unimplemented:
-		return "the daemon doesn't know this call, and may be older than this pealctl"
+		return "the daemon doesn't implement this call; it may be older than this pealctl"
 	case codes.ResourceExhausted:
-		return "the daemon has no room for that"
+		return "a limit of the daemon was exceeded"
 	case codes.AlreadyExists:
-		return "the daemon has had another message"
+		return "the idempotency key was used for another message"
 	case codes.Aborted:
-		return "the daemon ended the call, which can be made again"
+		return "the daemon canceled the call; try again"
 	case codes.NotFound:
-		return "the daemon has no such thing"
+		return "not found"
 	default:
-		return "the daemon failed"
+		return "internal error in the daemon"
 	}
 }

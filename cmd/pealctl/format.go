@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// format is how results are printed. The zero value is a table.
+// format is the output format. The zero value is a table.
 type format struct{ json bool }
 
 func formats() []string { return []string{"table", "json"} }
@@ -28,7 +28,7 @@ func (f *format) String() string {
 // Set implements [pflag.Value].
 func (f *format) Set(value string) error {
 	if !slices.Contains(formats(), value) {
-		return fmt.Errorf("%q is none of %s", value, strings.Join(formats(), ", "))
+		return fmt.Errorf("invalid format %q; want one of %s", value, strings.Join(formats(), ", "))
 	}
 	f.json = value == "json"
 	return nil
@@ -37,8 +37,8 @@ func (f *format) Set(value string) error {
 // Type implements [pflag.Value].
 func (f *format) Type() string { return "format" }
 
-// print shows a reply of the control plane: as the JSON that the REST twin of
-// the call would answer, or as what rows makes of it.
+// print prints a reply of the control plane, either as the JSON that the REST
+// API returns or as the table that rows fills.
 func (s *session) print(reply proto.Message, rows func(table.Writer)) error {
 	if s.output.json {
 		text, err := jsonOf(reply)
@@ -58,12 +58,12 @@ func (s *session) print(reply proto.Message, rows func(table.Writer)) error {
 	t := newTable()
 	rows(t)
 	_, err := fmt.Fprintln(s.stdout, t.Render())
-	s.warnOfMissing(reply)
+	s.warnMissingNodes(reply)
 	return err
 }
 
-// jsonOf is reply in the canonical mapping, on one line. Protojson varies its
-// white space on purpose, so it is taken out.
+// jsonOf returns reply in the canonical JSON mapping, on one line. It removes
+// white space, which protojson varies on purpose.
 func jsonOf(reply proto.Message) ([]byte, error) {
 	text, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(reply)
 	if err != nil {
@@ -76,7 +76,7 @@ func jsonOf(reply proto.Message) ([]byte, error) {
 	return compact.Bytes(), nil
 }
 
-// newTable returns a table that is easy on the eye and on cut and awk.
+// newTable returns a table without borders, which cut and awk can process.
 func newTable() table.Writer {
 	t := table.NewWriter()
 	style := table.StyleDefault

@@ -17,20 +17,20 @@ func newHealth(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Check whether the daemon is ready",
-		Long: `Check whether the daemon is ready, by the standard health service of gRPC, and
-print its state. The exit status is 0 if it serves, and 1 if it doesn't: because
-it is starting or draining, or can't be reached. No token is needed.
+		Long: `Query the standard gRPC health service of the daemon and print its status. The
+exit status is 0 if the daemon is serving, and 1 if it is starting, draining or
+unreachable. No token is required.
 
-With --live any answer will do: so a daemon that is draining is alive, and not
-to be restarted.`,
+With --live the exit status is 0 for any reply. Use it for liveness checks, so
+that a draining daemon isn't restarted.`,
 		Example: `  pealctl health --timeout 2s
   pealctl health --live`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.health(cmd.Context(), service, live) },
 	}
 
-	cmd.Flags().BoolVar(&live, "live", false, "be content with any answer")
-	cmd.Flags().StringVar(&service, "service", "", "the `name` of one service, such as peal.v1.ControlService (default the whole daemon)")
+	cmd.Flags().BoolVar(&live, "live", false, "accept any reply as success")
+	cmd.Flags().StringVar(&service, "service", "", "check one service by `name`, such as peal.v1.ControlService (default: the whole daemon)")
 	return cmd
 }
 

@@ -6,23 +6,23 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// latencies says in which time half of the events and 99 of 100 were delivered
-// that came since before, which is nil for all since the daemon's start.
-func latencies(is, before *pealv1.Histogram) string {
-	return fmt.Sprintf("p50 %s, p99 %s", quantile(is, before, 0.5), quantile(is, before, 0.99))
+// latencies formats the median and the 99th percentile of the latencies observed
+// since before. A nil before stands for the start of the daemon.
+func latencies(now, before *pealv1.Histogram) string {
+	return fmt.Sprintf("p50 %s, p99 %s", quantile(now, before, 0.5), quantile(now, before, 0.99))
 }
 
-// quantile is the size in seconds that a share of the observations since before
-// doesn't exceed, as Prometheus' histogram_quantile has it: within a bucket they
-// are taken to be spread evenly. It is "-" where nothing was observed.
-func quantile(is, before *pealv1.Histogram, share float64) string {
-	rank := share * float64(is.GetCount()-before.GetCount())
+// quantile formats the q-quantile, in seconds, of the observations since before.
+// Like histogram_quantile of Prometheus it interpolates linearly within a
+// bucket. It returns "-" if nothing was observed.
+func quantile(now, before *pealv1.Histogram, q float64) string {
+	rank := q * float64(now.GetCount()-before.GetCount())
 	if rank <= 0 {
 		return "-"
 	}
 
 	var lower, below float64
-	for i, bucket := range is.GetBuckets() {
+	for i, bucket := range now.GetBuckets() {
 		atMost := bucket.GetCount()
 		if i < len(before.GetBuckets()) {
 			atMost -= before.GetBuckets()[i].GetCount()

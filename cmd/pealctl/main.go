@@ -1,5 +1,6 @@
-// Pealctl is the command line client of peald: it publishes, asks, follows
-// streams and measures. What each command does is in its help.
+// Pealctl is the command-line client of peald. It publishes messages, queries
+// and controls the daemon, follows event streams and runs benchmarks. Each
+// command documents itself in its help text.
 package main
 
 import (
@@ -12,12 +13,13 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process at once.
+	// After the first signal the default handling returns, so that a second one
+	// kills the process.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program, and returns its exit status.
+// run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	s := &session{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv}
 	root := newRoot(s)
@@ -25,11 +27,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	begun := false
-	tellingUsage(root, &begun)
+	started := false
+	trackStart(root, &started)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		s.complain(err)
+		s.printError(err)
 	}
-	return statusOf(err, begun)
+	return exitStatus(err, started)
 }

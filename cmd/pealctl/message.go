@@ -11,31 +11,32 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// messageFlags are what can be said of any message besides its data.
+// messageFlags holds the options that every kind of message has besides its
+// data.
 type messageFlags struct {
 	event          string
 	idempotencyKey string
 	conflateKey    string
-	ttl            lifetime
+	ttl            optionalDuration
 }
 
-// add gives cmd the flags; otherwise is the type of an event without one.
-func (m *messageFlags) add(cmd *cobra.Command, otherwise string) {
+// add defines the flags on cmd. An event without a type gets defaultType.
+func (m *messageFlags) add(cmd *cobra.Command, defaultType string) {
 	flags := cmd.Flags()
-	flags.StringVar(&m.event, "event", "", fmt.Sprintf("the event's `type`, for addEventListener (default %q)", otherwise))
-	flags.Func("idempotency-key", "send nothing if the same message was sent with this `key` before", notEmpty(&m.idempotencyKey))
-	flags.Func("conflate-key", "the `key` of what the event is the newest state of, for clients that can't keep up", notEmpty(&m.conflateKey))
-	flags.Var(&m.ttl, "ttl", "how long the event may be replayed (default as long as the daemon keeps it)")
+	flags.StringVar(&m.event, "event", "", fmt.Sprintf("event `type`, for addEventListener (default %q)", defaultType))
+	flags.Func("idempotency-key", "send nothing if the same message was already sent with this `key`", notEmpty(&m.idempotencyKey))
+	flags.Func("conflate-key", "in the queue of a slow consumer, replace an earlier event that has the same `key`", notEmpty(&m.conflateKey))
+	flags.Var(&m.ttl, "ttl", "how long the event may be replayed (default: as long as the daemon keeps it)")
 }
 
-// notEmpty sets a text. An empty key is none to the daemon, and what a shell
-// makes of a variable that isn't set: who gives one means to have it.
-func notEmpty(text *string) func(string) error {
-	return func(given string) error {
-		if given == "" {
-			return errors.New("it is empty; leave the flag out for no key")
+// notEmpty returns a flag setter that rejects the empty string. The daemon takes
+// an empty key for none, but it usually comes from an unset shell variable.
+func notEmpty(target *string) func(string) error {
+	return func(value string) error {
+		if value == "" {
+			return errors.New("empty key; omit the flag to send no key")
 		}
-		*text = given
+		*target = value
 		return nil
 	}
 }
@@ -44,59 +45,61 @@ func (m *messageFlags) check() error {
 	for _, flag := range []struct{ name, text string }{
 		{"--event", m.event}, {"--idempotency-key", m.idempotencyKey}, {"--conflate-key", m.conflateKey},
 	} {
-		if err := wellFormed(flag.name, flag.text); err != nil {
+		if err := checkUTF8(flag.name, flag.text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lifetime is a duration flag that knows whether it was given.
-type lifetime struct{ lasts *durationpb.Duration }
+// optionalDuration is a duration flag; value is nil if the flag isn't set.
+type optionalDuration struct{ value *durationpb.Duration }
 
 // String implements [pflag.Value].
-func (l *lifetime) String() string {
-	if l.lasts == nil {
+func (d *optionalDuration) String() string {
+	if d.value == nil {
 		return ""
 	}
-	return l.lasts.AsDuration().String()
+	return d.value.AsDuration().String()
 }
 
 // Set implements [pflag.Value].
-func (l *lifetime) Set(text string) error {
-	d, err := time.ParseDuration(text)
+func (d *optionalDuration) Set(text string) error {
+	duration, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("%q is no duration like 30s or 1h", text)
+		return fmt.Errorf("invalid duration %q; want a number with a unit, such as 30s or 1h", text)
 	}
-	l.lasts = durationpb.New(d)
+	d.value = durationpb.New(duration)
 	return nil
 }
 
 // Type implements [pflag.Value].
-func (*lifetime) Type() string { return "duration" }
+func (*optionalDuration) Type() string { return "duration" }
 
-// data is what a DATA argument stands for.
+// data returns the message data for a DATA argument, which may be - for standard
+// input.
 func (s *session) data(arg string) (string, error) {
 	if arg != "-" {
-		return arg, wellFormed("DATA", arg)
+		return arg, checkUTF8("DATA", arg)
 	}
 
-	// More than any daemon takes, and still a bound: what is too long for this
-	// one it says itself.
-	const most = 4 << 20
-	text, err := io.ReadAll(io.LimitReader(s.stdin, most+1))
+	// A bound above any daemon's limit. The daemon rejects what is too long for
+	// it.
+	const limit = 4 << 20
+	text, err := io.ReadAll(io.LimitReader(s.stdin, limit+1))
 	if err != nil {
-		return "", fmt.Errorf("read the standard input: %w", err)
+		return "", fmt.Errorf("read standard input: %w", err)
 	}
-	if len(text) > most {
-		return "", fmt.Errorf("the standard input holds more than %d bytes, which is more than a message can", most)
+	if len(text) > limit {
+		return "", fmt.Errorf("standard input: longer than %d bytes, the limit for a message", limit)
 	}
 
-	return string(text), wellFormed("the standard input", string(text))
+	return string(text), checkUTF8("standard input", string(text))
 }
 
-// wellFormed is asked before protobuf is, whose complaint names no field.
-func wellFormed(name, text string) error {
+// checkUTF8 returns an error that names the argument if text is not valid UTF-8.
+// Protobuf rejects such text too, but without naming the field.
+func checkUTF8(name, text string) error {
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%s is not valid UTF-8", name)
 	}

@@ -18,15 +18,21 @@ func newNodes(s *session) *cobra.Command {
 	nodes := &cobra.Command{
 		Use:   "nodes",
 		Short: "List the nodes of the daemon's cluster",
-		Long: `List the nodes of the cluster that the daemon is of, as they have told of
-themselves; the daemon's own is marked by *. The log is the cluster's: who leads
-it and who holds a replica, whether a node knows of a leader that enough replicas
-follow (quorum), the last entry that the node has taken in, how many it has yet
-to take in (lag), and how often it had to read again what did not come by itself
-(gaps). A lost node is not heard of any more, and has not said that it ends; an
-absent one has ended, and the cluster still counts it as a member.
+		Long: `List the nodes of the daemon's cluster and what each one reported last. The node
+that replied is marked with *.
 
-With --output json they are the figures of the stats command, nodes among them.`,
+  log      whether the node leads the event log or holds a replica of it
+  quorum   whether the node sees a leader that a quorum of replicas follows
+  entry    the last log entry that the node has applied
+  lag      how many log entries the node still has to apply
+  gaps     how often the node had to read missing entries again
+  heard    the time since the node's last report
+
+A lost node stopped reporting without announcing a shutdown. An absent node has
+shut down, but still counts as a member of the cluster.
+
+With --output json the output is that of the stats command, which includes the
+nodes.`,
 		Example: `  pealctl nodes`,
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +42,7 @@ With --output json they are the figures of the stats command, nodes among them.`
 					return err
 				}
 				if len(reply.GetNodes()) == 0 {
-					return errors.New("the daemon is of no cluster: its cluster.mode is off")
+					return errors.New("clustering is disabled: cluster.mode is off")
 				}
 				if err := s.print(reply, nodeRows(reply, time.Now())); err != nil || s.output.json {
 					return err
@@ -58,18 +64,20 @@ With --output json they are the figures of the stats command, nodes among them.`
 func newRemoveNode(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME",
-		Short: "Have the cluster no longer count a node that is gone for good",
-		Long: `Have the cluster no longer count a node that is gone for good, such as one whose
-disk is lost. Most nodes are then most of those that are left, and another node
-takes over what it held of the cluster's log. Any node can be told so; the one
-that is gone must not be there, and most of the cluster's members have to be.
+		Short: "Remove a permanently lost node from the cluster",
+		Long: `Remove a permanently lost node from the cluster, such as one whose disk failed.
+The quorum is then counted among the remaining members, and another node takes
+over the lost node's replica of the event log.
 
-A node that only restarts needs no removal. Once removed, one that comes back with
-the directory that it had joins anew, after up to five minutes.`,
+You can send the command to any node. The node to remove must not be running, and
+a majority of the members must be.
+
+Don't remove a node that only restarts. A removed node that starts again with its
+old directory rejoins the cluster after up to five minutes.`,
 		Example: `  pealctl nodes remove box-q4x7da`,
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := wellFormed("NAME", args[0]); err != nil {
+			if err := checkUTF8("NAME", args[0]); err != nil {
 				return err
 			}
 			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
@@ -97,9 +105,10 @@ func nodeRows(reply *pealv1.StatsResponse, now time.Time) func(table.Writer) {
 				name += "*"
 			}
 
-			if n.GetLeader() {
+			switch {
+			case n.GetLeader():
 				log = "leader"
-			} else if n.GetReplica() {
+			case n.GetReplica():
 				log = "replica"
 			}
 
@@ -129,8 +138,8 @@ func yesOrNo(is bool) string {
 	return "no"
 }
 
-// warnOfMissing says on stderr whose streams a reply knows nothing of.
-func (s *session) warnOfMissing(reply any) {
+// warnMissingNodes prints on standard error which nodes a reply doesn't include.
+func (s *session) warnMissingNodes(reply any) {
 	partial, ok := reply.(interface{ GetMissingNodes() []string })
 	if !ok || len(partial.GetMissingNodes()) == 0 {
 		return
@@ -139,11 +148,11 @@ func (s *session) warnOfMissing(reply any) {
 	for _, name := range partial.GetMissingNodes() {
 		names = append(names, escaped(name))
 	}
-	fmt.Fprintf(s.stderr, "Without what nodes hold that have not answered in time: %s.\n", strings.Join(names, ", "))
+	fmt.Fprintf(s.stderr, "Incomplete result: no reply in time from nodes %s.\n", strings.Join(names, ", "))
 }
 
-// together are the names in either list, in order.
-func together(a, b []string) []string {
+// mergeNames returns the sorted union of two lists.
+func mergeNames(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)

@@ -13,7 +13,7 @@ import (
 func TestNodes(t *testing.T) {
 	d := startDaemon(t)
 	d.stats = func() *pealv1.StatsResponse { return &pealv1.StatsResponse{} }
-	if r := d.pealctl(t, []string{"nodes"}); r.status != 1 || !strings.Contains(r.stderr, "of no cluster") {
+	if r := d.pealctl(t, []string{"nodes"}); r.status != 1 || !strings.Contains(r.stderr, "clustering is disabled") {
 		t.Errorf("without a cluster: %d %q", r.status, r.stderr)
 	}
 
@@ -29,7 +29,7 @@ func TestNodes(t *testing.T) {
 				Name: "b", State: pealv1.NodeState_NODE_STATE_LOST, Reason: "no announcement for 5s", Version: "v1", Replica: true,
 				StartedAt: timestamppb.New(now.Add(-time.Minute)), LastHeard: timestamppb.New(now.Add(-time.Minute)),
 			},
-			{Name: "c", State: pealv1.NodeState_NODE_STATE_ABSENT, Reason: "it is not there"},
+			{Name: "c", State: pealv1.NodeState_NODE_STATE_ABSENT, Reason: "shut down"},
 		}}
 	}
 
@@ -46,13 +46,13 @@ func TestNodes(t *testing.T) {
 		"b lost 0 0 v1 1m0s replica no 0 0 0 1m0s ago",
 		"c absent - - - - - - - - - -",
 		"b: no announcement for 5s",
-		"c: it is not there",
+		"c: shut down",
 	}
 	if r.status != 0 || strings.Join(rows, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s%s", r.stdout, r.stderr)
 	}
-	if !strings.Contains(r.stderr, "not answered in time: b.") {
-		t.Errorf("of the node that is missing it says %q", r.stderr)
+	if !strings.Contains(r.stderr, "no reply in time from nodes b.") {
+		t.Errorf("the warning about the missing node is %q", r.stderr)
 	}
 }
 
@@ -60,9 +60,9 @@ func TestRemoveNode(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"nodes", "remove", "b"}).want(t, "MEMBERS LEFT\na\nc\n")
 	if len(d.removed) != 1 || d.removed[0].GetName() != "b" {
-		t.Errorf("the daemon was asked to remove %v", d.removed)
+		t.Errorf("removed %v, want b", d.removed)
 	}
-	if r := d.pealctl(t, []string{"nodes", "remove"}); r.status != 2 || !strings.Contains(r.stderr, "there is no NAME: pealctl nodes remove NAME") {
+	if r := d.pealctl(t, []string{"nodes", "remove"}); r.status != 2 || !strings.Contains(r.stderr, "missing NAME; usage: pealctl nodes remove NAME") {
 		t.Errorf("without a name: %d %q", r.status, r.stderr)
 	}
 }

@@ -22,24 +22,24 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// daemon is a control plane whose answers a test chooses.
+// daemon is a fake control plane with configurable replies.
 type daemon struct {
 	pealv1.UnimplementedControlServiceServer
 
 	addr string
 
 	mu        sync.Mutex
-	fail      error // what every call ends with, if not nil
+	fail      error // returned by every call, if not nil
 	broadcast []*pealv1.BroadcastRequest
 	sent      []*pealv1.SendToUserRequest
 	published []*pealv1.PublishRequest
-	ended     []*pealv1.DisconnectRequest
+	closed    []*pealv1.DisconnectRequest
 	removed   []*pealv1.RemoveNodeRequest
 	tokens    []*pealv1.CreateTokenRequest
 	lists     []*pealv1.ListUsersRequest
 	pages     []*pealv1.ListUsersResponse
 	stats     func() *pealv1.StatsResponse
-	pass      func(data string) // what is done with a broadcast
+	pass      func(data string) // called with the data of a broadcast, if not nil
 	metadata  metadata.MD
 }
 
@@ -96,7 +96,7 @@ func (d *daemon) Publish(_ context.Context, r *pealv1.PublishRequest) (*pealv1.P
 }
 
 func (d *daemon) Disconnect(_ context.Context, r *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
-	d.ended = append(d.ended, r)
+	d.closed = append(d.closed, r)
 	return &pealv1.DisconnectResponse{Connections: 3}, nil
 }
 
@@ -105,7 +105,7 @@ func (d *daemon) RemoveNode(_ context.Context, r *pealv1.RemoveNodeRequest) (*pe
 	return &pealv1.RemoveNodeResponse{Members: []string{"a", "c"}}, nil
 }
 
-// ListTopics has two pages of one topic.
+// ListTopics returns two pages of one topic each.
 func (d *daemon) ListTopics(_ context.Context, r *pealv1.ListTopicsRequest) (*pealv1.ListTopicsResponse, error) {
 	if r.GetPageToken() == "" {
 		return &pealv1.ListTopicsResponse{Topics: []*pealv1.Topic{{Topic: r.GetPrefix() + "news", Subscribers: 12}}, NextPageToken: "more"}, nil
@@ -138,7 +138,7 @@ func (d *daemon) set(change func()) {
 	change()
 }
 
-// result is what a run of the program left behind.
+// result is the result of a run of the program.
 type result struct {
 	stdout, stderr string
 	status         int
@@ -155,7 +155,7 @@ func withStdin(text string) runOption { return func(o *runOptions) { o.stdin = t
 
 func withEnv(name, value string) runOption { return func(o *runOptions) { o.env[name] = value } }
 
-// pealctl runs the program against d.
+// pealctl runs the program with the address of d.
 func (d *daemon) pealctl(t *testing.T, args []string, opts ...runOption) result {
 	t.Helper()
 	return pealctl(t, append([]string{"--addr", d.addr}, args...), opts...)
@@ -172,23 +172,23 @@ func pealctl(t *testing.T, args []string, opts ...runOption) result {
 	return result{stdout: stdout.String(), stderr: stderr.String(), status: code}
 }
 
-// want ends the test unless the run went as expected: nothing on stderr, and
-// on stdout exactly this.
+// want fails the test unless the run succeeded with exactly this on stdout and
+// nothing on stderr.
 func (r result) want(t *testing.T, stdout string) {
 	t.Helper()
 	if r.status != 0 || r.stderr != "" || r.stdout != stdout {
-		t.Fatalf("status %d\nstdout:\n%s\nwanted:\n%s\nstderr:\n%s", r.status, r.stdout, stdout, r.stderr)
+		t.Fatalf("status %d\nstdout:\n%s\nwant:\n%s\nstderr:\n%s", r.status, r.stdout, stdout, r.stderr)
 	}
 }
 
-// wantError ends the test unless the run failed with one line that holds each
-// of these.
+// wantError fails the test unless the run failed with one line on stderr that
+// contains all parts.
 func (r result) wantError(t *testing.T, parts ...string) {
 	t.Helper()
 	r.wantStatus(t, 1, parts...)
 }
 
-// wantUsage is wantError for a command line that cannot be acted on.
+// wantUsage is wantError for an invalid command line.
 func (r result) wantUsage(t *testing.T, parts ...string) {
 	t.Helper()
 	r.wantStatus(t, 2, parts...)
@@ -197,11 +197,11 @@ func (r result) wantUsage(t *testing.T, parts ...string) {
 func (r result) wantStatus(t *testing.T, status int, parts ...string) {
 	t.Helper()
 	if r.status != status || !strings.HasPrefix(r.stderr, "pealctl: ") || strings.Count(r.stderr, "\n") != 1 {
-		t.Fatalf("status %d, stderr %q; wanted status %d and one line", r.status, r.stderr, status)
+		t.Fatalf("status %d, stderr %q; want status %d and one line", r.status, r.stderr, status)
 	}
 	for _, part := range parts {
 		if !strings.Contains(r.stderr, part) {
-			t.Errorf("stderr is %q, which lacks %q", r.stderr, part)
+			t.Errorf("stderr is %q, want %q in it", r.stderr, part)
 		}
 	}
 }
@@ -210,7 +210,7 @@ func violation(t *testing.T, fields ...string) error {
 	t.Helper()
 	bad := &errdetails.BadRequest{}
 	for _, f := range fields {
-		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f, Description: "is not to the daemon's taste"})
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f, Description: "is invalid"})
 	}
 	st, err := status.New(codes.InvalidArgument, "invalid request").WithDetails(bad)
 	if err != nil {

@@ -23,11 +23,11 @@ func TestBroadcast(t *testing.T) {
 
 	want := []*pealv1.BroadcastRequest{{Data: "hello", Event: "news"}, {Data: "two\nlines\n"}}
 	if len(d.broadcast) != len(want) {
-		t.Fatalf("%d broadcasts, wanted %d", len(d.broadcast), len(want))
+		t.Fatalf("%d broadcasts, want %d", len(d.broadcast), len(want))
 	}
 	for i := range want {
 		if !proto.Equal(d.broadcast[i], want[i]) {
-			t.Errorf("request %d is %v, wanted %v", i, d.broadcast[i], want[i])
+			t.Errorf("request %d is %v, want %v", i, d.broadcast[i], want[i])
 		}
 	}
 }
@@ -36,7 +36,7 @@ func TestSend(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"send", "alice", "hi", "--output", "json"}).want(t, "{\n  \"id\": \"k3f9-1043\",\n  \"recipients\": 2\n}\n")
 	if want := (&pealv1.SendToUserRequest{UserId: "alice", Data: "hi"}); !proto.Equal(d.sent[0], want) {
-		t.Errorf("request is %v, wanted %v", d.sent[0], want)
+		t.Errorf("request is %v, want %v", d.sent[0], want)
 	}
 }
 
@@ -46,12 +46,12 @@ func TestPublish(t *testing.T) {
 	d.pealctl(t, []string{"publish", "orders.new", "-", "--event", "order"}, withStdin("eight")).want(t, "ID         RECIPIENTS\nk3f9-1044           7\n")
 	for i, want := range []*pealv1.PublishRequest{{Topic: "orders.new", Data: "seven"}, {Topic: "orders.new", Data: "eight", Event: "order"}} {
 		if !proto.Equal(d.published[i], want) {
-			t.Errorf("request %d is %v, wanted %v", i, d.published[i], want)
+			t.Errorf("request %d is %v, want %v", i, d.published[i], want)
 		}
 	}
 }
 
-func TestWhatCanBeSaidOfAnyMessage(t *testing.T) {
+func TestMessageOptions(t *testing.T) {
 	d := startDaemon(t)
 	flags := []string{"--idempotency-key", "i", "--conflate-key", "c", "--ttl", "90s", "--event", "e"}
 
@@ -74,7 +74,7 @@ func TestWhatCanBeSaidOfAnyMessage(t *testing.T) {
 	}
 
 	d.pealctl(t, []string{"broadcast", "x", "--ttl", "soon"}).wantUsage(t, "--ttl", "soon", "30s")
-	d.set(func() { d.fail = status.Error(codes.AlreadyExists, "idempotency_key came with another message before") })
+	d.set(func() { d.fail = status.Error(codes.AlreadyExists, "idempotency_key was used for another message") })
 	d.pealctl(t, append([]string{"broadcast", "y"}, flags...)).wantError(t, "ALREADY_EXISTS", "another message", "idempotency_key")
 }
 
@@ -94,10 +94,10 @@ func TestTopics(t *testing.T) {
 
 func TestDisconnect(t *testing.T) {
 	d := startDaemon(t)
-	d.pealctl(t, []string{"disconnect", "alice"}).want(t, "USER   STREAMS ENDED\nalice              3\n")
+	d.pealctl(t, []string{"disconnect", "alice"}).want(t, "USER   STREAMS CLOSED\nalice               3\n")
 	d.pealctl(t, []string{"disconnect", "alice", "--for", "1h", "--output", "json"}).want(t, "{\n  \"connections\": 3,\n  \"missingNodes\": []\n}\n")
-	if d.ended[0].GetFor() != nil || d.ended[1].GetUserId() != "alice" || d.ended[1].GetFor().AsDuration() != time.Hour {
-		t.Errorf("requests are %v", d.ended)
+	if d.closed[0].GetFor() != nil || d.closed[1].GetUserId() != "alice" || d.closed[1].GetFor().AsDuration() != time.Hour {
+		t.Errorf("requests are %v", d.closed)
 	}
 }
 
@@ -107,10 +107,10 @@ func TestToken(t *testing.T) {
 	d.pealctl(t, []string{"token", "--user", "alice", "--ttl", "5m"}).want(t, "header.claims.signature\n")
 
 	if d.tokens[0].GetTtl() != nil {
-		t.Errorf("ttl is %v, wanted the daemon's default", d.tokens[0].GetTtl())
+		t.Errorf("ttl is %v, want the daemon's default", d.tokens[0].GetTtl())
 	}
 	if got := d.tokens[1].GetTtl().AsDuration(); got != 5*time.Minute {
-		t.Errorf("ttl is %v, wanted 5m", got)
+		t.Errorf("ttl is %v, want 5m", got)
 	}
 
 	d.pealctl(t, []string{"token", "--user", "alice", "--topics", "news, orders.*", "--topics", "a>"}).want(t, "header.claims.signature\n")
@@ -121,15 +121,15 @@ func TestToken(t *testing.T) {
 	r := d.pealctl(t, []string{"token", "--user", "alice", "--output", "json"})
 	var reply struct{ Token, ExpiresAt string }
 	if err := json.Unmarshal([]byte(r.stdout), &reply); err != nil || reply.Token == "" || reply.ExpiresAt == "" {
-		t.Errorf("%q is not the reply in JSON: %v", r.stdout, err)
+		t.Errorf("%q is not a JSON reply: %v", r.stdout, err)
 	}
 }
 
-func TestWhatProtobufWouldRefuseIsRefusedByName(t *testing.T) {
+func TestInvalidUTF8IsNamed(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"broadcast", "\xff"}).wantError(t, "DATA is not valid UTF-8")
-	d.pealctl(t, []string{"broadcast", "-"}, withStdin("\xff")).wantError(t, "the standard input is not valid UTF-8")
-	d.pealctl(t, []string{"broadcast", "-"}, withStdin(strings.Repeat("x", 5<<20))).wantError(t, "standard input holds more than")
+	d.pealctl(t, []string{"broadcast", "-"}, withStdin("\xff")).wantError(t, "standard input is not valid UTF-8")
+	d.pealctl(t, []string{"broadcast", "-"}, withStdin(strings.Repeat("x", 5<<20))).wantError(t, "standard input: longer than")
 	d.pealctl(t, []string{"send", "\xff", "x"}).wantError(t, "USER is not valid UTF-8")
 	d.pealctl(t, []string{"token", "--user", "\xff"}).wantError(t, "--user is not valid UTF-8")
 	d.pealctl(t, []string{"publish", "\xff", "x"}).wantError(t, "TOPIC is not valid UTF-8")

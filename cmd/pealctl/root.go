@@ -17,15 +17,16 @@ const envPrefix = "PEALCTL_"
 func newRoot(s *session) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pealctl",
-		Short: "Publish through peald, ask it, follow its streams and measure it",
-		Long: `pealctl speaks to a peald daemon: to its control plane by gRPC, to its event
-streams as a browser would.
+		Short: "Control, query and benchmark a peald daemon",
+		Long: `pealctl is a client for a peald daemon. It calls the daemon's control plane over
+gRPC and reads its event streams as a browser would.
 
-Every global flag can be set in the environment too: --addr as PEALCTL_ADDR,
---ca-file as PEALCTL_CA_FILE. The flag wins.
+Every global flag can also be set in the environment: --addr as PEALCTL_ADDR,
+--ca-file as PEALCTL_CA_FILE, and so on. A flag on the command line takes
+precedence.
 
-The exit status is 0, or 2 for a command line that cannot be acted on, or 1 for
-any other failure.`,
+The exit status is 0 on success, 2 for an invalid command line, and 1 for any
+other failure.`,
 		Version:       buildinfo.Line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -37,14 +38,14 @@ any other failure.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flags.Error(cmd.Flags(), err) })
 	global := root.PersistentFlags()
-	global.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`, as HOST:PORT, or unix:PATH for a socket file")
-	global.StringVar(&s.token, "token", "", "control `token`, where the daemon asks for one")
-	global.Var(&s.output, "output", "how results are printed: table or json")
-	global.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long one call may take")
-	global.BoolVar(&s.tls.enabled, "tls", false, "speak TLS to the control plane (implied by the files below)")
-	global.StringVar(&s.tls.caFile, "ca-file", "", "trust the certificates in this PEM `file` rather than the system's")
-	global.StringVar(&s.tls.certFile, "cert-file", "", "this client's certificate, a PEM `file`")
-	global.StringVar(&s.tls.keyFile, "key-file", "", "the key of --cert-file, a PEM `file`")
+	global.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`: HOST:PORT, or unix:PATH for a socket file")
+	global.StringVar(&s.token, "token", "", "control `token`, if the daemon requires one")
+	global.Var(&s.output, "output", "output format: table or json")
+	global.DurationVar(&s.timeout, "timeout", 10*time.Second, "time limit for one call")
+	global.BoolVar(&s.tls.enabled, "tls", false, "use TLS for the control plane (implied by --ca-file, --cert-file and --key-file)")
+	global.StringVar(&s.tls.caFile, "ca-file", "", "PEM `file` of CA certificates to trust instead of the system's")
+	global.StringVar(&s.tls.certFile, "cert-file", "", "PEM `file` with the client certificate")
+	global.StringVar(&s.tls.keyFile, "key-file", "", "PEM `file` with the key of --cert-file")
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp)))
 
 	root.AddCommand(
@@ -69,8 +70,8 @@ any other failure.`,
 	return root
 }
 
-// fromEnvironment gives every flag that the command line doesn't set the value
-// that its variable has.
+// fromEnvironment sets every flag that the command line leaves unset from its
+// environment variable.
 func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -89,7 +90,7 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 func newVersion(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, the commit and the Go that it was built from",
+		Short: "Print the version, the commit and the Go version of the build",
 		Args:  arguments(),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(s.stdout, buildinfo.Line())
@@ -98,7 +99,8 @@ func newVersion(s *session) *cobra.Command {
 	}
 }
 
-// must is for what only a mistake in this program can make fail.
+// must panics if err is not nil. It is for errors that only a bug in this
+// program can cause.
 func must(err error) {
 	if err != nil {
 		panic(err)

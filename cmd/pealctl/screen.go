@@ -10,26 +10,26 @@ import (
 	"golang.org/x/term"
 )
 
-// screen draws frames: on a terminal each in the place of the one before,
-// elsewhere one after the other.
+// screen draws frames. On a terminal each frame replaces the one before it;
+// elsewhere frames follow one another.
 type screen struct {
 	out      io.Writer
-	terminal *os.File // out, or nil if it is none
-	lines    int      // that the frame on the terminal has
+	terminal *os.File // out, or nil if out isn't a terminal
+	lines    int      // height of the frame on the terminal
 }
 
 func newScreen(out io.Writer) *screen {
 	return &screen{out: out, terminal: terminal(out)}
 }
 
-// width is how long a line of a frame may be, 0 where there is no limit. On a
-// terminal a longer one would wrap, and the next frame miss its place.
+// width returns the maximum length of a line, or 0 for no limit. On a terminal a
+// longer line would wrap, and the next frame would start in the wrong line.
 func (s *screen) width() int {
 	width, _ := s.size()
 	return width
 }
 
-// size is how much room there is, in columns and lines; 0 is no limit.
+// size returns the size of the terminal in columns and lines; 0 is no limit.
 func (s *screen) size() (width, height int) {
 	if s.terminal == nil {
 		return 0, 0
@@ -60,22 +60,22 @@ func (s *screen) draw(frame string) error {
 		b.WriteString(line + text.EraseLine.Sprint() + "\n")
 	}
 
-	// Lines of a longer frame before are emptied, and stay part of this one.
+	// Clear the remaining lines of a longer frame. They stay part of this frame.
 	for i := len(lines); i < s.lines && (height < 2 || i < height-1); i++ {
 		b.WriteString(text.EraseLine.Sprint() + "\n")
 	}
 
 	s.lines = max(s.lines, len(lines))
 	if height > 1 {
-		s.lines = min(s.lines, height-1) // of a terminal that was made smaller
+		s.lines = min(s.lines, height-1) // the terminal may have been resized
 	}
 
 	_, err := io.WriteString(s.out, b.String())
 	return err
 }
 
-// fitting is what of lines a terminal has room for: more would scroll, and the
-// next frame miss its place. The cursor takes a line too.
+// fitting returns the lines that fit the terminal. More lines would scroll, and
+// the next frame would start in the wrong line. The cursor takes one line.
 func fitting(lines []string, width, height int) []string {
 	if height > 1 {
 		lines = lines[:min(len(lines), height-1)]

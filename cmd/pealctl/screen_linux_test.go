@@ -20,7 +20,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-func TestWatchedStatsAreDrawnInPlace(t *testing.T) {
+func TestStatsWatchRedrawsInPlace(t *testing.T) {
 	d := startDaemon(t)
 	d.stats = func() *pealv1.StatsResponse { return someStats(1000) }
 	master, terminal := openTerminal(t)
@@ -30,19 +30,19 @@ func TestWatchedStatsAreDrawnInPlace(t *testing.T) {
 		main.Run(ctx, []string{"--addr", d.addr, "stats", "--watch", "1ms"}, func(string) string { return "" }, strings.NewReader(""), terminal, terminal)
 	})
 	lines := bufio.NewScanner(master)
-	// A headline, the names of the columns, two shards and their sum: the next
-	// frame begins five lines above the cursor.
+	// A headline, a table header, two shards and the total: the next frame starts
+	// five lines above the cursor.
 	scanUntil(t, lines, "peald 1.2.3")
 	scanUntil(t, lines, "\x1b[5A", "peald 1.2.3")
 	cancel()
-	master.Close() // so that a frame nobody reads holds nothing up
+	master.Close() // so that writing an unread frame doesn't block
 	wg.Wait()
 }
 
-// TestWatchedStatsFitTheTerminal looks at frames and at the error between them:
-// no line is longer than the terminal is wide, all rates are there, and a frame
-// of many shards has no more lines than there are.
-func TestWatchedStatsFitTheTerminal(t *testing.T) {
+// TestStatsWatchFitsTerminal checks frames and an error between them. No line may
+// be longer than the terminal is wide, all rates must be shown, and a frame with
+// many shards must not have more lines than the terminal.
+func TestStatsWatchFitsTerminal(t *testing.T) {
 	d := startDaemon(t)
 	d.stats = func() *pealv1.StatsResponse {
 		stats := someStats(1_000_000)
@@ -67,7 +67,7 @@ func TestWatchedStatsFitTheTerminal(t *testing.T) {
 	inFrame, frames := 0, 0
 	control := regexp.MustCompile("\x1b\\[[0-9;]*[A-Z]")
 
-	for _, until := range []string{"ENDS/S", "ENDS/S", "UNAVAILABLE", "ENDS/S"} {
+	for _, until := range []string{"CLOSES/S", "CLOSES/S", "UNAVAILABLE", "CLOSES/S"} {
 		if until == "UNAVAILABLE" {
 			d.set(func() {
 				d.fail = status.Error(codes.Unavailable, "stopping, for a reason that takes "+strings.Repeat("many words ", 10))
@@ -89,7 +89,7 @@ func TestWatchedStatsFitTheTerminal(t *testing.T) {
 	}
 
 	if frames < 2 {
-		t.Errorf("only %d frames began in the place of another", frames)
+		t.Errorf("only %d frames replaced another one", frames)
 	}
 
 	cancel()
@@ -97,12 +97,12 @@ func TestWatchedStatsFitTheTerminal(t *testing.T) {
 	wg.Wait()
 }
 
-// openTerminal returns both ends of a pseudo terminal.
+// openTerminal opens a pseudo terminal and returns both ends.
 func openTerminal(t *testing.T) (master, terminal *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		t.Skipf("no pseudo terminals available: %v", err)
 	}
 
 	t.Cleanup(func() { master.Close() })
@@ -118,7 +118,7 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 
 	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		t.Skipf("no pseudo terminals available: %v", err)
 	}
 
 	t.Cleanup(func() { terminal.Close() })
@@ -129,9 +129,9 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	return master, terminal
 }
 
-func TestBenchShowsHowFarItHasCome(t *testing.T) {
-	d, url := unsound(t, func(int) int { return 1 })
-	for args, says := range map[string][]string{
+func TestBenchShowsProgress(t *testing.T) {
+	d, url := startFaulty(t, func(int) int { return 1 })
+	for args, want := range map[string][]string{
 		"--clients=1 --burst=10 --patience=2s": {"opening streams ... done!", "delivering ... done!"},
 		"--clients=0":                          {"opening streams ... fail!", "delivering ... fail!"},
 	} {
@@ -145,7 +145,7 @@ func TestBenchShowsHowFarItHasCome(t *testing.T) {
 				func(string) string { return "" }, strings.NewReader(""), &stdout, terminal)
 		})
 		lines := bufio.NewScanner(master)
-		for _, line := range says {
+		for _, line := range want {
 			scanUntil(t, lines, line)
 		}
 		wg.Wait()

@@ -11,14 +11,14 @@ import (
 func newSend(s *session) *cobra.Command {
 	return s.sendCommand("USER", "individual", &cobra.Command{
 		Use:   "send USER DATA",
-		Short: "Send one event to every stream of one user",
-		Long: `Send one event to every stream of one user. DATA is what the browser finds in
-MessageEvent.data; - reads it from the standard input, to the last byte.`,
+		Short: "Send an event to all streams of a user",
+		Long: `Send an event to all streams of a user. The browser receives DATA unchanged in
+MessageEvent.data. If DATA is -, it is read from standard input.`,
 		Example: `  pealctl send alice 'your parcel is on its way'
   pealctl send alice --idempotency-key parcel-7-sent 'your parcel is on its way'`,
 	}, func(ctx context.Context, c pealv1.ControlServiceClient, m *messageFlags, to, data string) (reply, error) {
 		return c.SendToUser(ctx, &pealv1.SendToUserRequest{
-			UserId: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.lasts,
+			UserId: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value,
 		})
 	})
 }
@@ -26,29 +26,29 @@ MessageEvent.data; - reads it from the standard input, to the last byte.`,
 func newPublish(s *session) *cobra.Command {
 	return s.sendCommand("TOPIC", "topic", &cobra.Command{
 		Use:   "publish TOPIC DATA",
-		Short: "Send one event to every stream that subscribes to a topic",
-		Long: `Send one event to every stream that subscribes to a topic, by its name or by a
-pattern. DATA is what the browser finds in MessageEvent.data; - reads it from
-the standard input, to the last byte.`,
+		Short: "Send an event to all subscribers of a topic",
+		Long: `Send an event to all streams that subscribe to a topic, by name or by a matching
+pattern. The browser receives DATA unchanged in MessageEvent.data. If DATA is -,
+it is read from standard input.`,
 		Example: `  pealctl publish orders.new '{"order":7}'
   pealctl publish prices.eur --conflate-key eur --ttl 30s 1.0842`,
 	}, func(ctx context.Context, c pealv1.ControlServiceClient, m *messageFlags, to, data string) (reply, error) {
 		return c.Publish(ctx, &pealv1.PublishRequest{
-			Topic: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.lasts,
+			Topic: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value,
 		})
 	})
 }
 
-// sendCommand completes a command whose arguments are a receiver, which is
-// called name, and data. An event without a type has the type otherwise.
-func (s *session) sendCommand(name, otherwise string, cmd *cobra.Command,
+// sendCommand completes a command that takes a recipient, named recipient in the
+// usage, and DATA. An event without a type gets defaultType.
+func (s *session) sendCommand(recipient, defaultType string, cmd *cobra.Command,
 	send func(ctx context.Context, c pealv1.ControlServiceClient, m *messageFlags, to, data string) (reply, error),
 ) *cobra.Command {
 	var m messageFlags
-	m.add(cmd, otherwise)
-	cmd.Args = arguments(name, "DATA")
+	m.add(cmd, defaultType)
+	cmd.Args = arguments(recipient, "DATA")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := wellFormed(name, args[0]); err != nil {
+		if err := checkUTF8(recipient, args[0]); err != nil {
 			return err
 		}
 		return s.publish(cmd.Context(), &m, args[1], func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error) {

@@ -21,8 +21,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// session is what the commands of one run share: where the daemon is, how to
-// speak to it, and where results go.
+// session holds what the commands of one run share: the daemon's address, the
+// credentials and the standard streams.
 type session struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -36,20 +36,20 @@ type session struct {
 }
 
 type tlsFlags struct {
-	caFlag                    string // that caFile is of, if it isn't --ca-file
+	caFlag                    string // the flag that set caFile; empty for --ca-file
 	enabled                   bool
 	caFile, certFile, keyFile string
 }
 
-// dial opens the connection to the control plane. It doesn't wait for it: an
-// address where nobody listens shows at the first call.
+// dial returns a connection to the control plane. It doesn't connect yet, so an
+// address that nobody listens on fails the first call.
 func (s *session) dial() (*grpc.ClientConn, error) {
 	if err := checkAddr(s.addr); err != nil {
 		return nil, err
 	}
 
 	creds := insecure.NewCredentials()
-	if s.tls.wanted() {
+	if s.tls.required() {
 		cfg, err := s.tls.config()
 		if err != nil {
 			return nil, err
@@ -64,29 +64,30 @@ func (s *session) dial() (*grpc.ClientConn, error) {
 
 	conn, err := grpc.NewClient(s.addr, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("--addr %q: %w", s.addr, err)
+		return nil, fmt.Errorf("--addr: invalid address %q: %w", s.addr, err)
 	}
 
 	return conn, nil
 }
 
-// checkAddr refuses what is likely to be a mistake, and would be waited for.
-// Other schemes than those of the web are gRPC's names for places.
+// checkAddr rejects addresses that are probably mistakes and would otherwise
+// only time out. Schemes other than http and https are gRPC resolver names.
 func checkAddr(addr string) error {
-	const wanted = "the daemon's gRPC address as HOST:PORT, such as 127.0.0.1:9090, or unix:PATH"
+	const want = "the daemon's gRPC address as HOST:PORT, such as 127.0.0.1:9090, or unix:PATH"
 	if strings.HasPrefix(addr, "http://") || strings.HasPrefix(addr, "https://") {
-		return usagef("--addr: given %q, accepted: %s, without a scheme", addr, wanted)
+		return usagef("--addr: invalid address %q; want %s, without a scheme", addr, want)
 	}
 	if strings.HasPrefix(addr, "unix:") || strings.Contains(addr, "://") {
 		return nil
 	}
 	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-		return usagef("--addr: given %q, accepted: %s", addr, wanted)
+		return usagef("--addr: invalid address %q; want %s", addr, want)
 	}
 	return nil
 }
 
-// call runs one call against the control plane, within the time-out.
+// call connects to the control plane and calls do with a client, whose calls
+// must finish within the timeout.
 func (s *session) call(ctx context.Context, do func(context.Context, pealv1.ControlServiceClient) error) (err error) {
 	conn, err := s.dial()
 	if err != nil {
@@ -98,8 +99,8 @@ func (s *session) call(ctx context.Context, do func(context.Context, pealv1.Cont
 	return do(ctx, pealv1.NewControlServiceClient(conn))
 }
 
-// wanted says whether the control plane is to be spoken to by TLS.
-func (t tlsFlags) wanted() bool {
+// required reports whether the control plane must be reached over TLS.
+func (t tlsFlags) required() bool {
 	return t.enabled || t.caFile != "" || t.certFile != "" || t.keyFile != ""
 }
 
@@ -114,12 +115,12 @@ func (t tlsFlags) config() (*tls.Config, error) {
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s %s: no PEM certificate in it", caFlag, t.caFile)
+			return nil, fmt.Errorf("%s %s: no PEM certificate found", caFlag, t.caFile)
 		}
 	}
 
 	if (t.certFile == "") != (t.keyFile == "") {
-		return nil, usagef("--cert-file and --key-file go together, and only one is set")
+		return nil, usagef("only one of --cert-file and --key-file is set; want both or neither")
 	}
 
 	if t.certFile != "" {
@@ -133,7 +134,7 @@ func (t tlsFlags) config() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// bearer sends a control token with every call.
+// bearer is a control token that is sent with every call.
 type bearer string
 
 // GetRequestMetadata implements [credentials.PerRPCCredentials].
@@ -142,10 +143,11 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 }
 
 // RequireTransportSecurity implements [credentials.PerRPCCredentials]. The
-// control plane's usual place is the loopback, where TLS protects nothing.
+// control plane usually listens on the loopback interface, where TLS protects
+// nothing.
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// terminal returns w if it is a terminal, where somebody looks at it, or nil.
+// terminal returns w as a file if it is a terminal, and nil otherwise.
 func terminal(w io.Writer) *os.File {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f

@@ -21,7 +21,7 @@ func TestTokenIsSent(t *testing.T) {
 	d.pealctl(t, []string{"broadcast", "x"})
 
 	if got := authorization(); len(got) != 0 {
-		t.Errorf("without a token, %q was sent", got)
+		t.Errorf("authorization is %q, want none", got)
 	}
 
 	d.pealctl(t, []string{"broadcast", "x", "--token", "s3cret"})
@@ -36,7 +36,7 @@ func TestTokenIsSent(t *testing.T) {
 
 	d.pealctl(t, []string{"broadcast", "x", "--token", "s3cret"}, withEnv("PEALCTL_TOKEN", "from-env"))
 	if got := authorization(); !slices.Equal(got, []string{"Bearer s3cret"}) {
-		t.Errorf("the flag should win, authorization is %q", got)
+		t.Errorf("authorization is %q, want the token of the flag", got)
 	}
 }
 
@@ -47,7 +47,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	// httptest brings a certificate for 127.0.0.1 along.
+	// httptest provides a certificate for 127.0.0.1.
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()
 

@@ -19,21 +19,21 @@ func newStats(s *session) *cobra.Command {
 	watch := false
 	cmd := &cobra.Command{
 		Use:   "stats [--watch [INTERVAL]]",
-		Short: "Show what the daemon holds and has done",
-		Long: `Show what the daemon holds and has done since it started: totals and a row for
-each shard. With --watch the figures are drawn again in place every INTERVAL
-(default 1s), as rates a second of what came since: events and bytes delivered,
-events dropped, streams opened and ended; and the latency is that of the events
-that came since. With --output json as well, each time is a line.
+		Short: "Show daemon stats",
+		Long: `Show the stats of the daemon since it started: totals and a row for each shard.
 
-The latency of an event is the time from its acceptance until it was handed to
-a stream's socket: half of them took no longer than p50, 99 of 100 no longer
-than p99.`,
+With --watch the table is redrawn every INTERVAL (default 1s) and shows rates per
+second: events and bytes delivered, events dropped, streams opened and closed.
+The latency then covers the events delivered since the last interval. With
+--output json each interval prints one line of JSON.
+
+The latency of an event is the time from its acceptance until it was written to a
+stream's socket. Half of the events took at most p50, 99 % took at most p99.`,
 		Example: `  pealctl stats
   pealctl stats --watch 5s`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || (len(args) == 1 && !watch) {
-				return fmt.Errorf("stats takes no argument but the interval of --watch, given %q", args)
+				return fmt.Errorf("unexpected arguments %q; want none, or one interval with --watch", args)
 			}
 			return nil
 		},
@@ -45,14 +45,14 @@ than p99.`,
 			if len(args) == 1 {
 				var err error
 				if interval, err = time.ParseDuration(args[0]); err != nil || interval <= 0 {
-					return usagef("--watch: %q is no interval like 1s or 500ms", args[0])
+					return usagef("--watch: invalid interval %q; want a positive duration, such as 1s or 500ms", args[0])
 				}
 			}
 			return s.watchStats(cmd.Context(), interval)
 		},
 	}
 
-	cmd.Flags().BoolVar(&watch, "watch", false, "go on, with rates a second, until interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "keep showing rates per second until interrupted")
 	return cmd
 }
 
@@ -67,8 +67,8 @@ func (s *session) printStats(ctx context.Context, c pealv1.ControlServiceClient)
 	return s.print(reply, shardRows(reply))
 }
 
-// watchStats asks again and again over one connection. A daemon that goes away
-// meanwhile is waited for, since a restart is when somebody looks.
+// watchStats polls the stats over one connection. It keeps polling while the
+// daemon is unreachable, because people watch the stats during restarts.
 func (s *session) watchStats(ctx context.Context, interval time.Duration) error {
 	conn, err := s.dial()
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *session) watchStats(ctx context.Context, interval time.Duration) error 
 		case err == nil:
 			err = screen.draw(s.statsFrame(reply, before, now, now.Sub(beforeAt), screen.width()))
 			before, beforeAt = reply, now
-		case before != nil && passing(err):
+		case before != nil && isTransient(err):
 			err = screen.draw(wrapped(now.Format(time.TimeOnly)+" "+s.describe(err), screen.width()))
 		}
 
@@ -116,7 +116,8 @@ func (s *session) watchStats(ctx context.Context, interval time.Duration) error 
 	}
 }
 
-func passing(err error) bool {
+// isTransient reports whether a restart of the daemon can cause err.
+func isTransient(err error) bool {
 	c := status.Code(err)
 	return c == codes.Unavailable || c == codes.DeadlineExceeded
 }
@@ -130,21 +131,23 @@ func (s *session) printLine(reply *pealv1.StatsResponse) error {
 	return err
 }
 
-func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time, passed time.Duration, width int) string {
+// statsFrame formats reply with rates since before, which was received elapsed
+// earlier and is nil for the first frame.
+func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time, elapsed time.Duration, width int) string {
 	if before != nil && !before.GetStartedAt().AsTime().Equal(reply.GetStartedAt().AsTime()) {
-		before = nil // a daemon that was started anew counts from zero
+		before = nil // a restarted daemon counts from zero
 	}
 	rate := ""
 	if before != nil {
-		rate = fmt.Sprintf(" (%s/s)", perSecond(reply.GetPublished()-before.GetPublished(), passed))
+		rate = fmt.Sprintf(" (%s/s)", perSecond(reply.GetPublished()-before.GetPublished(), elapsed))
 	}
 	t := newTable()
 	t.Style().Size.WidthMax = width
-	rateRows(reply, before, passed)(t)
+	rateRows(reply, before, elapsed)(t)
 	return wrapped(headline(reply, before, now, rate), width) + "\n" + t.Render()
 }
 
-// wrapped is text in lines of a terminal, where width is not 0.
+// wrapped wraps line at width; a width of 0 is no limit.
 func wrapped(line string, width int) string {
 	if width == 0 {
 		return line
@@ -152,12 +155,12 @@ func wrapped(line string, width int) string {
 	return text.WrapSoft(line, width)
 }
 
-// headline says what isn't counted by shard: the latency since before, and all
-// else as of now. Rate is said of the events that were published.
+// headline formats the stats that aren't counted by shard: the latency since
+// before, and everything else as of now. Rate follows the published events.
 func headline(reply, before *pealv1.StatsResponse, now time.Time, rate string) string {
 	limit := ""
-	if most := reply.GetMaxConnections(); most > 0 {
-		limit = fmt.Sprintf(" of at most %d", most)
+	if n := reply.GetMaxConnections(); n > 0 {
+		limit = fmt.Sprintf(" of at most %d", n)
 	}
 	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d topics, %d events published%s, latency %s, resumed %d, reset %s",
 		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
@@ -166,13 +169,13 @@ func headline(reply, before *pealv1.StatsResponse, now time.Time, rate string) s
 		reply.GetResumes().GetReplayed(), byReason(reply.GetResumes().GetResets()))
 }
 
-// shardRows shows a row for each shard and the total.
+// shardRows appends a row for each shard and one for the total.
 func shardRows(reply *pealv1.StatsResponse) func(table.Writer) {
-	row := func(name any, is *pealv1.ShardStats) table.Row {
+	row := func(name any, s *pealv1.ShardStats) table.Row {
 		return table.Row{
-			name, is.GetConnections(), is.GetAuthenticatedConnections(), is.GetConnected(), byReason(is.GetDisconnected()),
-			is.GetDelivered(), byReason(is.GetDropped()), byteCount(is.GetBytes()), byteCount(is.GetQueuedBytes()),
-			seconds(is.GetLag().AsDuration().Seconds()),
+			name, s.GetConnections(), s.GetAuthenticatedConnections(), s.GetConnected(), byReason(s.GetDisconnected()),
+			s.GetDelivered(), byReason(s.GetDropped()), byteCount(s.GetBytes()), byteCount(s.GetQueuedBytes()),
+			seconds(s.GetLag().AsDuration().Seconds()),
 		}
 	}
 	return func(t table.Writer) {
@@ -184,7 +187,8 @@ func shardRows(reply *pealv1.StatsResponse) func(table.Writer) {
 	}
 }
 
-// shardName is what a shard's row is called, in a cluster by its node too.
+// shardName returns the name of a shard's row, which in a cluster includes the
+// node.
 func shardName(shard *pealv1.ShardStats) string {
 	if shard.GetNode() == "" {
 		return strconv.Itoa(int(shard.GetShard()))
@@ -192,35 +196,35 @@ func shardName(shard *pealv1.ShardStats) string {
 	return fmt.Sprintf("%s/%d", escaped(shard.GetNode()), shard.GetShard())
 }
 
-// rateRows shows what there is now, and what came since before, a second: few
-// enough columns for a terminal of 80.
-func rateRows(reply, before *pealv1.StatsResponse, passed time.Duration) func(table.Writer) {
-	row := func(name any, is, was *pealv1.ShardStats) table.Row {
-		if was == nil {
-			return table.Row{name, is.GetConnections(), is.GetAuthenticatedConnections(), "-", "-", byteCount(is.GetQueuedBytes()), "-", "-", "-"}
+// rateRows appends rows with current values and with rates per second since
+// before. The columns fit a terminal 80 columns wide.
+func rateRows(reply, before *pealv1.StatsResponse, elapsed time.Duration) func(table.Writer) {
+	row := func(name any, now, then *pealv1.ShardStats) table.Row {
+		if then == nil {
+			return table.Row{name, now.GetConnections(), now.GetAuthenticatedConnections(), "-", "-", byteCount(now.GetQueuedBytes()), "-", "-", "-"}
 		}
 		return table.Row{
-			name, is.GetConnections(), is.GetAuthenticatedConnections(),
-			perSecond(is.GetDelivered()-was.GetDelivered(), passed),
-			byteCount(int64(float64(is.GetBytes()-was.GetBytes()) / passed.Seconds())),
-			byteCount(is.GetQueuedBytes()),
-			perSecond(sum(is.GetDropped())-sum(was.GetDropped()), passed),
-			perSecond(is.GetConnected()-was.GetConnected(), passed),
-			perSecond(sum(is.GetDisconnected())-sum(was.GetDisconnected()), passed),
+			name, now.GetConnections(), now.GetAuthenticatedConnections(),
+			perSecond(now.GetDelivered()-then.GetDelivered(), elapsed),
+			byteCount(int64(float64(now.GetBytes()-then.GetBytes()) / elapsed.Seconds())),
+			byteCount(now.GetQueuedBytes()),
+			perSecond(sum(now.GetDropped())-sum(then.GetDropped()), elapsed),
+			perSecond(now.GetConnected()-then.GetConnected(), elapsed),
+			perSecond(sum(now.GetDisconnected())-sum(then.GetDisconnected()), elapsed),
 		}
 	}
 	return func(t table.Writer) {
-		header(t, "shard", "streams", "of users", "events/s", "sent/s", "queued", "drops/s", "opens/s", "ends/s")
-		// The sum comes first: on a low terminal the last rows are cut.
+		header(t, "shard", "streams", "of users", "events/s", "sent/s", "queued", "drops/s", "opens/s", "closes/s")
+		// The total comes first, because a low terminal cuts off the last rows.
 		t.AppendRow(row("all", reply.GetTotal(), before.GetTotal()))
-		was := make(map[string]*pealv1.ShardStats)
+		then := make(map[string]*pealv1.ShardStats)
 
 		for _, shard := range before.GetShards() {
-			was[shardName(shard)] = shard
+			then[shardName(shard)] = shard
 		}
 
 		for _, shard := range reply.GetShards() {
-			t.AppendRow(row(shardName(shard), shard, was[shardName(shard)]))
+			t.AppendRow(row(shardName(shard), shard, then[shardName(shard)]))
 		}
 	}
 }
@@ -230,7 +234,7 @@ func header(t table.Writer, names ...any) {
 	t.AppendHeader(names)
 	columns := make([]table.ColumnConfig, len(names))
 	for i, name := range names {
-		columns[i] = table.ColumnConfig{Number: i + 1, Align: alignOf(name), AlignHeader: alignOf(name)}
+		columns[i] = table.ColumnConfig{Number: i + 1, Align: alignment(name), AlignHeader: alignment(name)}
 	}
 	t.SetColumnConfigs(columns)
 }

@@ -43,17 +43,17 @@ func TestStats(t *testing.T) {
 	r := d.pealctl(t, []string{"stats"})
 	for _, part := range []string{"peald 1.2.3", "3 streams", "at most 1000", "4 users", "6 topics", "99 events", "latency p50 625µs, p99 1s, resumed", "7 (client 5, slow 2)", "all"} {
 		if r.status != 0 || !strings.Contains(r.stdout, part) {
-			t.Errorf("lacks %q:\n%s%s", part, r.stdout, r.stderr)
+			t.Errorf("want %q in:\n%s%s", part, r.stdout, r.stderr)
 		}
 	}
 	r = d.pealctl(t, []string{"stats", "--output", "json"})
 	var reply pealv1.StatsResponse
 	if err := protojson.Unmarshal([]byte(r.stdout), &reply); err != nil || reply.GetPublished() != 99 {
-		t.Errorf("%q is not the reply: %v", r.stdout, err)
+		t.Errorf("%q is not a reply: %v", r.stdout, err)
 	}
 }
 
-func TestLatencyIsOfWhatCameSince(t *testing.T) {
+func TestLatencies(t *testing.T) {
 	histogram := func(counts ...int64) *pealv1.Histogram {
 		h := &pealv1.Histogram{Count: counts[len(counts)-1]}
 		for i, bound := range []float64{0.000_01, 0.001, 0.01, 1, 64} {
@@ -62,8 +62,8 @@ func TestLatencyIsOfWhatCameSince(t *testing.T) {
 		return h
 	}
 	for _, c := range []struct {
-		is, before *pealv1.Histogram
-		want       string
+		now, before *pealv1.Histogram
+		want        string
 	}{
 		{nil, nil, "p50 -, p99 -"},
 		{histogram(0, 0, 0, 0, 0, 0), nil, "p50 -, p99 -"},
@@ -73,16 +73,16 @@ func TestLatencyIsOfWhatCameSince(t *testing.T) {
 		{histogram(0, 0, 0, 0, 50, 100), nil, "p50 1m4s, p99 >1m4s"},
 		{histogram(0, 0, 0, 100, 100, 100), nil, "p50 505ms, p99 990ms"},
 	} {
-		if got := main.Latencies(c.is, c.before); got != c.want {
-			t.Errorf("latency of %v since %v is %q, want %q", c.is, c.before, got, c.want)
+		if got := main.Latencies(c.now, c.before); got != c.want {
+			t.Errorf("latency of %v since %v is %q, want %q", c.now, c.before, got, c.want)
 		}
 	}
 }
 
-// watched runs a command that goes on until it is interrupted.
+// watched is a running command that continues until it is interrupted.
 type watched struct {
 	lines  *bufio.Scanner
-	stderr bytes.Buffer // to be read after stop
+	stderr bytes.Buffer // must be read after stop only
 	stop   func() int
 }
 
@@ -104,7 +104,7 @@ func watch(t *testing.T, args ...string) *watched {
 
 	w.stop = func() int {
 		cancel()
-		// Nobody reads any more: what is being written must not hold it up.
+		// Nobody reads the output any more, and a pending write must not block.
 		out.Close()
 		wg.Wait()
 		return code
@@ -114,7 +114,7 @@ func watch(t *testing.T, args ...string) *watched {
 	return w
 }
 
-// until reads on to a line that has all parts.
+// until reads up to a line that contains all parts.
 func (w *watched) until(t *testing.T, parts ...string) {
 	t.Helper()
 	scanUntil(t, w.lines, parts...)
@@ -136,7 +136,7 @@ next:
 	t.Fatalf("no line with %q in\n%s", parts, seen.String())
 }
 
-func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
+func TestStatsWatchRatesAndRestart(t *testing.T) {
 	d := startDaemon(t)
 	var n int64
 
@@ -147,35 +147,35 @@ func TestWatchedStatsHaveRatesAndOutliveARestart(t *testing.T) {
 
 	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms")
 	w.until(t, "99 events published (0.0/s), latency p50 625µs, p99 1s, resumed")
-	w.until(t, "SHARD", "EVENTS/S", "ENDS/S")
+	w.until(t, "SHARD", "EVENTS/S", "CLOSES/S")
 	w.until(t, "all")
 	d.set(func() { d.fail = status.Error(codes.Unavailable, "stopping") })
 	w.until(t, "UNAVAILABLE", "stopping")
 	d.set(func() { d.fail = nil })
 	w.until(t, "all")
-	d.set(func() { d.fail = status.Error(codes.Unauthenticated, "the token was withdrawn") })
+	d.set(func() { d.fail = status.Error(codes.Unauthenticated, "the token was revoked") })
 
 	for w.lines.Scan() {
 		continue
 	}
 
-	if code := w.stop(); code != 1 || !strings.Contains(w.stderr.String(), "the token was withdrawn") {
-		t.Errorf("status %d after a refusal, stderr %q", code, w.stderr.String())
+	if code := w.stop(); code != 1 || !strings.Contains(w.stderr.String(), "the token was revoked") {
+		t.Errorf("status %d after a rejection, stderr %q", code, w.stderr.String())
 	}
 }
 
-func TestWatchedStatsInJSONAreLines(t *testing.T) {
+func TestStatsWatchJSON(t *testing.T) {
 	d := startDaemon(t)
 	d.stats = func() *pealv1.StatsResponse { return someStats(1000) }
 	w := watch(t, "--addr", d.addr, "stats", "--watch", "1ms", "--output", "json")
 	for range 3 {
 		var reply pealv1.StatsResponse
 		if !w.lines.Scan() || protojson.Unmarshal(w.lines.Bytes(), &reply) != nil {
-			t.Fatalf("%q is not the reply on one line", w.lines.Text())
+			t.Fatalf("%q is not a reply on one line", w.lines.Text())
 		}
 	}
 }
 
-func TestWatchWithoutADaemonFails(t *testing.T) {
+func TestStatsWatchConnectionRefused(t *testing.T) {
 	pealctl(t, []string{"--addr", "127.0.0.1:1", "stats", "--watch"}).wantError(t, "UNAVAILABLE")
 }

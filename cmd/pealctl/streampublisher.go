@@ -12,8 +12,9 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// streamPublisher publishes on one PublishStream, so that messages follow one
-// another without waiting for the reply of each. It is used by one goroutine.
+// streamPublisher publishes on one PublishStream call, so that it doesn't wait
+// for a reply before the next message. It must be used by one goroutine at a
+// time.
 type streamPublisher struct {
 	client pealv1.ControlServiceClient
 	stream grpc.BidiStreamingClient[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]
@@ -23,8 +24,8 @@ type streamPublisher struct {
 
 	mu    sync.Mutex
 	acked int64
-	err   error      // why nothing more is acknowledged
-	moved *sync.Cond // acked or err changed
+	err   error      // the reason for the end of the acknowledgements
+	moved *sync.Cond // signals a change of acked or err
 }
 
 func newStreamPublisher(ctx context.Context, client pealv1.ControlServiceClient) (*streamPublisher, error) {
@@ -40,7 +41,7 @@ func newStreamPublisher(ctx context.Context, client pealv1.ControlServiceClient)
 	return p, nil
 }
 
-// close ends the stream, and waits until nothing of it runs.
+// close cancels the call and waits for its goroutine.
 func (p *streamPublisher) close() {
 	p.cancel()
 	p.reader.Wait()
@@ -80,7 +81,7 @@ func (p *streamPublisher) Publish(_ context.Context, user, topic, data string) e
 	}
 
 	err := p.stream.Send(request)
-	if errors.Is(err, io.EOF) { // the reason is for who receives
+	if errors.Is(err, io.EOF) { // the receiving side gets the reason
 		return p.wait(func() bool { return false })
 	}
 	if err == nil {
@@ -95,7 +96,8 @@ func (p *streamPublisher) Flush(context.Context) error {
 	return p.wait(func() bool { return p.acked >= p.sent })
 }
 
-// wait returns nil when cond holds, or why it can't any more.
+// wait blocks until cond holds. It returns an error once cond can't become true
+// any more.
 func (p *streamPublisher) wait(cond func() bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

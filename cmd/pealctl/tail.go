@@ -30,20 +30,21 @@ func newTail(s *session) *cobra.Command {
 	var flags tailFlags
 	cmd := &cobra.Command{
 		Use:   "tail [URL]",
-		Short: "Follow an event stream as a browser's EventSource would",
-		Long: `Follow the event stream at URL (default ` + defaultStream + `) as a
-browser's EventSource would: when it ends, connect again after the time that
-the server asked for, with the id of the last event; when the server refuses,
-give up.
+		Short: "Follow an event stream the way EventSource does",
+		Long: `Follow the event stream at URL (default ` + defaultStream + `) the
+way a browser's EventSource does. When the stream closes, tail reconnects after
+the delay that the server requested and sends the ID of the last event. When the
+server rejects the stream, tail exits.
 
-An event is printed as its id, its type and its data, further lines of the data
-indented, control characters escaped; with --output json as one line of JSON.`,
+Each event is printed as its ID, its type and its data, separated by tabs.
+Further lines of the data are indented and control characters are escaped. With
+--output json each event is one line of JSON.`,
 		Example: `  pealctl tail
   pealctl tail --topic news --topic 'orders.*'
   pealctl tail --user-token "$(pealctl token --user alice)"`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return fmt.Errorf("one URL at most, given %q", args)
+				return fmt.Errorf("too many arguments %q; want at most one URL", args)
 			}
 			return nil
 		},
@@ -59,10 +60,10 @@ indented, control characters escaped; with --output json as one line of JSON.`,
 		},
 	}
 
-	cmd.Flags().StringArrayVar(&flags.topics, "topic", nil, "subscribe to this topic or pattern; may be given several times")
-	cmd.Flags().StringVar(&flags.userToken, "user-token", "", "subscriber `token` to be sent as Authorization: Bearer (PEALCTL_USER_TOKEN)")
-	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "begin after the event with this `id`, as far as the daemon's log goes back")
-	cmd.Flags().IntVarP(&flags.count, "count", "n", 0, "end after so many events")
+	cmd.Flags().StringArrayVar(&flags.topics, "topic", nil, "subscribe to this topic or pattern; can be repeated")
+	cmd.Flags().StringVar(&flags.userToken, "user-token", "", "subscriber `token` to send as Authorization: Bearer (PEALCTL_USER_TOKEN)")
+	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "resume after the event with this `id`, if the event history still holds what follows")
+	cmd.Flags().IntVarP(&flags.count, "count", "n", 0, "exit after this many events (default: no limit)")
 	return cmd
 }
 
@@ -72,10 +73,10 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return usagef("%q is no address of a stream: %w", url, err)
+		return usagef("invalid stream URL %q: %w", url, err)
 	}
 	if scheme := request.URL.Scheme; scheme != "http" && scheme != "https" || request.URL.Host == "" {
-		return usagef("%q is no address of a stream, such as %s or one that begins with https://", url, defaultStream)
+		return usagef("invalid stream URL %q; want an http:// or https:// URL, such as %s", url, defaultStream)
 	}
 
 	if len(flags.topics) > 0 {
@@ -101,19 +102,19 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	client := sse.Client{
 		HTTPClient:        &http.Client{Transport: resuming{after: flags.lastEventID, next: transport}},
 		ResponseValidator: acceptable,
-		// What browsers do: three seconds unless the server says otherwise, and
-		// no growth. The library has no way to say "no jitter" but a tiny one.
+		// Browsers wait three seconds unless the server sets another delay, and
+		// don't increase it. The library takes no zero jitter, so it is tiny.
 		Backoff: sse.Backoff{InitialInterval: 3 * time.Second, Multiplier: 1, Jitter: 1e-9},
 		OnRetry: func(err error, after time.Duration) {
 			if ctx.Err() != nil {
 				return
 			}
-			// No browser would come back either, and nor would it help.
+			// A browser wouldn't retry after this either, and it wouldn't help.
 			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 				done(fmt.Errorf("%s: %w", url, reason(err)))
 				return
 			}
-			fmt.Fprintf(s.stderr, "pealctl: %s; connecting again in %s\n", ended(err), after.Round(time.Millisecond))
+			fmt.Fprintf(s.stderr, "pealctl: %s; reconnecting in %s\n", closeReason(err), after.Round(time.Millisecond))
 		},
 	}
 
@@ -123,8 +124,8 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	seen := 0
 
 	connection.SubscribeToAll(func(e sse.Event) {
-		// Position marks have no data, and neither have blocks that only carry
-		// an id or a retry, for which the library calls back too.
+		// The library also calls back for position marks and for blocks that
+		// hold only an id or a retry. Those have no data.
 		if e.Data == "" || ctx.Err() != nil {
 			return
 		}
@@ -142,7 +143,7 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	err = connection.Connect()
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, enough), errors.Is(cause, context.Canceled):
-		return nil // an interrupt is how a tail ends
+		return nil // an interrupt is the normal way to stop a tail
 	case cause != nil:
 		return cause
 	}
@@ -150,8 +151,8 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	return fmt.Errorf("%s: %w", url, reason(err))
 }
 
-// resuming sends the id that a tail began with until the library has one of its
-// own to send: it forgets what it was given when it connects again.
+// resuming adds the initial Last-Event-ID to requests that have none. The
+// library drops the initial ID when it reconnects before the first event.
 type resuming struct {
 	after string
 	next  http.RoundTripper
@@ -167,7 +168,7 @@ func (r resuming) RoundTrip(request *http.Request) (*http.Response, error) {
 	return r.next.RoundTrip(request)
 }
 
-// reason takes off what the library says around the cause.
+// reason returns the cause of a library error, without the library's wrapping.
 func reason(err error) error {
 	if wrapped, ok := errors.AsType[*sse.ConnectionError](err); ok {
 		return wrapped.Err
@@ -175,27 +176,27 @@ func reason(err error) error {
 	return err
 }
 
-func ended(err error) string {
+func closeReason(err error) string {
 	err = reason(err)
 	if errors.Is(err, io.EOF) {
-		return "the stream has ended"
+		return "stream closed by the server"
 	}
 	return err.Error()
 }
 
-// acceptable is what an EventSource asks of a response, and says of a refusal
-// what the server said.
+// acceptable returns an error for a response that EventSource wouldn't accept.
+// The error contains the first line of the body.
 func acceptable(r *http.Response) error {
 	if r.StatusCode != http.StatusOK {
-		said, _ := bufio.NewReader(io.LimitReader(r.Body, 1<<10)).ReadString('\n')
-		if said = strings.TrimSpace(said); said != "" {
-			said = ": " + escaped(said)
+		line, _ := bufio.NewReader(io.LimitReader(r.Body, 1<<10)).ReadString('\n')
+		if line = strings.TrimSpace(line); line != "" {
+			line = ": " + escaped(line)
 		}
-		return fmt.Errorf("refused with %s%s", r.Status, said)
+		return fmt.Errorf("rejected with %s%s", r.Status, line)
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if kind != "text/event-stream" {
-		return fmt.Errorf("what answers there is no event stream but %q", r.Header.Get("Content-Type"))
+		return fmt.Errorf("the response is not an event stream: Content-Type is %q; want text/event-stream", r.Header.Get("Content-Type"))
 	}
 	return nil
 }

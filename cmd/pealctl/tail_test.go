@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// streams serves the nth request with the nth body, and the last one to all
-// that follow. It tells of each request's Last-Event-ID.
-func streams(t *testing.T, bodies ...string) (url string, asked <-chan *http.Request) {
+// streams starts a server that replies to the nth request with the nth body, and
+// to all further requests with the last body. It sends every request to received.
+func streams(t *testing.T, bodies ...string) (url string, received <-chan *http.Request) {
 	t.Helper()
 	requests := make(chan *http.Request, 100)
 	n := 0
@@ -26,51 +26,51 @@ func streams(t *testing.T, bodies ...string) (url string, asked <-chan *http.Req
 }
 
 func TestTailPrintsEvents(t *testing.T) {
-	url, asked := streams(t, "retry: 3000\n\n: hello\n\nid: a-1\nevent: broadcast\ndata: one\ndata: two\n\nid: a-2\n\ndata: ümlaut\n\nid: a-3\nevent: x\ndata: \x1b[31mred\n\n")
+	url, received := streams(t, "retry: 3000\n\n: hello\n\nid: a-1\nevent: broadcast\ndata: one\ndata: two\n\nid: a-2\n\ndata: ümlaut\n\nid: a-3\nevent: x\ndata: \x1b[31mred\n\n")
 	r := pealctl(t, []string{"tail", url, "--user-token", "tok", "--last-event-id", "a-0", "--count", "3"})
 	r.want(t, "a-1\tbroadcast\tone\n\t\ttwo\na-2\tmessage\tümlaut\na-3\tx\t\\x1b[31mred\n")
-	request := <-asked
+	request := <-received
 	for name, want := range map[string]string{"Authorization": "Bearer tok", "Last-Event-ID": "a-0", "Accept": "text/event-stream"} {
 		if got := request.Header.Get(name); got != want {
-			t.Errorf("%s is %q, wanted %q", name, got, want)
+			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 }
 
-func TestTailComesBackWhereItLeftOff(t *testing.T) {
-	url, asked := streams(t,
+func TestTailResumes(t *testing.T) {
+	url, received := streams(t,
 		"retry: 1\n\nid: a-1\ndata: one\n\nid: a-7\n\n",
-		"retry: 1\n\n", // a refusal that passes
+		"retry: 1\n\n", // a stream without events
 		"id: a-8\ndata: eight\n\n")
 
 	r := pealctl(t, []string{"tail", url, "-n", "2"})
 	if r.status != 0 || r.stdout != "a-1\tmessage\tone\na-8\tmessage\teight\n" {
 		t.Errorf("status %d, stdout %q", r.status, r.stdout)
 	}
-	if strings.Count(r.stderr, "the stream has ended; connecting again in 1ms") != 2 {
-		t.Errorf("stderr doesn't tell of two ends: %q", r.stderr)
+	if strings.Count(r.stderr, "stream closed by the server; reconnecting in 1ms") != 2 {
+		t.Errorf("stderr doesn't report two closed streams: %q", r.stderr)
 	}
 
 	for _, want := range []string{"", "a-7", "a-7"} {
-		if got := (<-asked).Header.Get("Last-Event-ID"); got != want {
-			t.Errorf("came with Last-Event-ID %q, wanted %q", got, want)
+		if got := (<-received).Header.Get("Last-Event-ID"); got != want {
+			t.Errorf("Last-Event-ID is %q, want %q", got, want)
 		}
 	}
 }
 
-func TestTailKeepsTheIDThatItWasGiven(t *testing.T) {
-	url, asked := streams(t, "retry: 1\n\n", "retry: 1\n\nid: a-8\ndata: eight\n\n", "data: more\n\n")
+func TestTailKeepsInitialID(t *testing.T) {
+	url, received := streams(t, "retry: 1\n\n", "retry: 1\n\nid: a-8\ndata: eight\n\n", "data: more\n\n")
 	if r := pealctl(t, []string{"tail", url, "-n", "2", "--last-event-id", "a-7"}); r.status != 0 {
 		t.Fatal(r.stderr)
 	}
 	for _, want := range []string{"a-7", "a-7", "a-8"} {
-		if got := (<-asked).Header.Get("Last-Event-ID"); got != want {
-			t.Errorf("came with Last-Event-ID %q, wanted %q", got, want)
+		if got := (<-received).Header.Get("Last-Event-ID"); got != want {
+			t.Errorf("Last-Event-ID is %q, want %q", got, want)
 		}
 	}
 }
 
-func TestTailTakesLargeEvents(t *testing.T) {
+func TestTailLargeEvent(t *testing.T) {
 	data := strings.Repeat("x", 5<<20)
 	url, _ := streams(t, "id: a-1\ndata: "+data+"\n\n")
 	r := pealctl(t, []string{"tail", url, "-n", "1", "--output", "json"})
@@ -83,34 +83,34 @@ func TestTailTakesLargeEvents(t *testing.T) {
 	}
 }
 
-func TestTailGivesUpWhereEventSourceDoes(t *testing.T) {
+func TestTailStopsWhenRejected(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		kind   string
 		body   string
-		says   []string
+		want   []string
 	}{
 		{401, "text/plain", "the token has expired\nmore\n", []string{"401 Unauthorized", "the token has expired"}},
 		{204, "", "", []string{"204 No Content"}},
-		{200, "text/html", "<p>", []string{"no event stream", "text/html"}},
+		{200, "text/html", "<p>", []string{"not an event stream", "text/html"}},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", c.kind)
 			w.WriteHeader(c.status)
 			fmt.Fprint(w, c.body)
 		}))
-		pealctl(t, []string{"tail", server.URL}).wantError(t, append(c.says, server.URL)...)
+		pealctl(t, []string{"tail", server.URL}).wantError(t, append(c.want, server.URL)...)
 		server.Close()
 	}
-	pealctl(t, []string{"tail", "http://[::1"}).wantUsage(t, "no address of a stream")
+	pealctl(t, []string{"tail", "http://[::1"}).wantUsage(t, "invalid stream URL")
 }
 
-func TestInterruptEndsTail(t *testing.T) {
+func TestTailInterrupted(t *testing.T) {
 	url, _ := streams(t, "data: one\n\n")
 	w := watch(t, "tail", url)
 	w.until(t, "one")
 	if code := w.stop(); code != 0 {
-		t.Errorf("status %d, wanted 0", code)
+		t.Errorf("status %d, want 0", code)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestTailOverTLS(t *testing.T) {
 	pealctl(t, []string{"tail", server.URL, "-n", "1", "--ca-file", caFile}).want(t, "\tmessage\tsecret\n")
 }
 
-func TestTailEndsAtACertificateThatNobodyVouchesFor(t *testing.T) {
+func TestTailUntrustedCertificate(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
 	pealctl(t, []string{"tail", server.URL}).wantError(t, server.URL, "certificate signed by unknown authority")

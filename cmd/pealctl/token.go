@@ -21,17 +21,19 @@ func newToken(s *session) *cobra.Command {
 
 	cmd := &cobra.Command{
 		Use:   "token --user USER",
-		Short: "Have the daemon sign a subscriber token, and print the token alone",
+		Short: "Create a subscriber token",
+		Long: `Create a subscriber token, signed by the daemon with auth.jwt.hmac_secret, and
+print only the token.`,
 		Example: `  curl -N -H "Authorization: Bearer $(pealctl token --user alice)" http://127.0.0.1:8080/events
   pealctl token --user alice --topics 'news,orders.*' --ttl 10m`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := wellFormed("--user", user); err != nil {
+			if err := checkUTF8("--user", user); err != nil {
 				return err
 			}
 			for i, topic := range topics {
-				topics[i] = strings.TrimSpace(topic) // "a, b" is how people write lists
-				if err := wellFormed("--topics", topic); err != nil {
+				topics[i] = strings.TrimSpace(topic) // people write lists as "a, b"
+				if err := checkUTF8("--topics", topic); err != nil {
 					return err
 				}
 			}
@@ -53,8 +55,8 @@ func newToken(s *session) *cobra.Command {
 		},
 	}
 
-	cmd.Flags().StringVar(&user, "user", "", "the user whom the token stands for")
-	cmd.Flags().StringSliceVar(&topics, "topics", nil, "the topics and patterns that the token allows, separated by commas")
+	cmd.Flags().StringVar(&user, "user", "", "the user that the token identifies")
+	cmd.Flags().StringSliceVar(&topics, "topics", nil, "comma-separated topics and patterns that the token may subscribe to")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
 	must(cmd.MarkFlagRequired("user"))
 	return cmd

@@ -18,12 +18,12 @@ func newTopics(s *session) *cobra.Command {
 
 	cmd := &cobra.Command{
 		Use:   "topics",
-		Short: "List the topics and patterns that streams subscribe to",
-		Long: `List the topics and patterns that streams subscribe to, in order of name: one
-page, or --all of them.`,
+		Short: "List topics and patterns that have subscribers",
+		Long: `List the topics and patterns that have subscribers, sorted by name: one page, or
+with --all every page.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := wellFormed("--prefix", request.GetPrefix()); err != nil {
+			if err := checkUTF8("--prefix", request.GetPrefix()); err != nil {
 				return err
 			}
 			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
@@ -32,10 +32,10 @@ page, or --all of them.`,
 		},
 	}
 
-	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "only topics and patterns that begin with this")
-	cmd.Flags().BoolVar(&all, "all", false, "every page")
-	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "topics a page (default 100, at most 1000)")
-	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "the page to begin with, as the page before told it")
+	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "list only topics and patterns that start with this `text`")
+	cmd.Flags().BoolVar(&all, "all", false, "list every page")
+	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "topics per page (default 100, maximum 1000)")
+	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
 	return cmd
 }
 
@@ -47,7 +47,7 @@ func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient,
 		if page, err = c.ListTopics(ctx, request); err == nil {
 			listed.Topics = append(listed.Topics, page.GetTopics()...)
 			listed.NextPageToken = page.GetNextPageToken()
-			listed.MissingNodes = together(listed.GetMissingNodes(), page.GetMissingNodes())
+			listed.MissingNodes = mergeNames(listed.GetMissingNodes(), page.GetMissingNodes())
 		}
 	}
 
@@ -62,7 +62,7 @@ func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient,
 		}
 	})
 	if next := listed.GetNextPageToken(); err == nil && next != "" && !s.output.json {
-		fmt.Fprintf(s.stderr, "There are more: --all lists them, --page-token %q the next page.\n", next)
+		fmt.Fprintf(s.stderr, morePages, next)
 	}
 
 	return err

@@ -19,12 +19,12 @@ func newUsers(s *session) *cobra.Command {
 
 	cmd := &cobra.Command{
 		Use:   "users",
-		Short: "List the users who hold a stream",
-		Long: `List the users who hold at least one stream, in order of user id: one page, or
---all of them.`,
+		Short: "List connected users",
+		Long: `List the users that have at least one open stream, sorted by user ID: one page,
+or with --all every page.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := wellFormed("--prefix", request.GetPrefix()); err != nil {
+			if err := checkUTF8("--prefix", request.GetPrefix()); err != nil {
 				return err
 			}
 			var reply pealv1.ListUsersResponse
@@ -36,7 +36,7 @@ func newUsers(s *session) *cobra.Command {
 					}
 					reply.Users = append(reply.Users, page.GetUsers()...)
 					reply.NextPageToken = page.GetNextPageToken()
-					reply.MissingNodes = together(reply.GetMissingNodes(), page.GetMissingNodes())
+					reply.MissingNodes = mergeNames(reply.GetMissingNodes(), page.GetMissingNodes())
 					request.PageToken = page.GetNextPageToken()
 					return nil
 				})
@@ -48,18 +48,21 @@ func newUsers(s *session) *cobra.Command {
 				return err
 			}
 			if next := reply.GetNextPageToken(); next != "" && !s.output.json {
-				fmt.Fprintf(s.stderr, "There are more: --all lists them, --page-token %q the next page.\n", next)
+				fmt.Fprintf(s.stderr, morePages, next)
 			}
 			return nil
 		},
 	}
 
-	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "only users whose id begins with this")
-	cmd.Flags().BoolVar(&all, "all", false, "every page")
-	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "users a page (default 100, at most 1000)")
-	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "the page to begin with, as the page before told it")
+	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "list only users whose ID starts with this `text`")
+	cmd.Flags().BoolVar(&all, "all", false, "list every page")
+	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "users per page (default 100, maximum 1000)")
+	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
 	return cmd
 }
+
+// morePages is printed after a page that isn't the last one.
+const morePages = "More pages follow. Use --all to list them, or --page-token %q for the next page.\n"
 
 func userRows(reply *pealv1.ListUsersResponse, now time.Time) func(table.Writer) {
 	return func(t table.Writer) {

@@ -25,10 +25,10 @@ func TestUsers(t *testing.T) {
 
 	r := d.pealctl(t, []string{"users", "--prefix", "a", "--page-size", "1"})
 	if !strings.Contains(r.stdout, "alice") || strings.Contains(r.stdout, "bob") {
-		t.Errorf("wanted the first page alone:\n%s", r.stdout)
+		t.Errorf("want the first page alone:\n%s", r.stdout)
 	}
 	if !strings.Contains(r.stderr, `--page-token "after-alice"`) {
-		t.Errorf("stderr doesn't say how to go on: %q", r.stderr)
+		t.Errorf("stderr doesn't name the next page: %q", r.stderr)
 	}
 	if got := d.lists[0]; got.GetPrefix() != "a" || got.GetPageSize() != 1 {
 		t.Errorf("request is %v", got)
@@ -36,7 +36,7 @@ func TestUsers(t *testing.T) {
 
 	r = d.pealctl(t, []string{"users", "--page-token", "after-alice"})
 	if strings.Contains(r.stdout, "alice") || !strings.Contains(r.stdout, "bob") || r.stderr != "" {
-		t.Errorf("wanted the second page alone:\n%s%s", r.stdout, r.stderr)
+		t.Errorf("want the second page alone:\n%s%s", r.stdout, r.stderr)
 	}
 }
 
@@ -50,11 +50,11 @@ func TestAllUsersInOneReply(t *testing.T) {
 		t.Fatalf("%q: %v", r.stdout, err)
 	}
 	if users := reply.GetUsers(); len(users) != 2 || users[0].GetUserId() != "alice" || users[1].GetUserId() != "bob" || reply.GetNextPageToken() != "" {
-		t.Errorf("wanted both users and no further page: %s", r.stdout)
+		t.Errorf("want both users and no further page: %s", r.stdout)
 	}
 
 	r = d.pealctl(t, []string{"users", "--all"})
 	if strings.Count(r.stdout, "\n") != 3 || r.stderr != "" {
-		t.Errorf("wanted a header and two rows:\n%s%s", r.stdout, r.stderr)
+		t.Errorf("want a header and two rows:\n%s%s", r.stdout, r.stderr)
 	}
 }

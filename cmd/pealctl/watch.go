@@ -17,11 +17,13 @@ import (
 func newWatch(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch",
-		Short: "Follow who opens a stream and whose stream ends",
-		Long: `Follow who opens a stream and whose stream ends: first the users who are there,
-then each change, a line with its time, what it is, the user (none for an
-anonymous stream), how many streams the user has after it, and for an end its
-reason; with --output json as one line of JSON.`,
+		Short: "Watch streams open and close",
+		Long: `Watch streams open and close. The command first prints the users that are
+connected, then one line per change: the time, the kind (present, opened or
+ended), the user, the number of streams that the user has afterwards, and for
+ended the close reason. The user of anonymous streams is (anonymous).
+
+With --output json each change is one line of JSON.`,
 		Example: `  pealctl watch
   pealctl watch --output json | jq -c 'select(.ended.connections == 0)'`,
 		Args: arguments(),
@@ -42,23 +44,23 @@ func (s *session) watch(ctx context.Context) (err error) {
 	}
 
 	for {
-		told, err := watch.Recv()
+		change, err := watch.Recv()
 		switch {
 		case ctx.Err() != nil, status.Code(err) == codes.Canceled:
-			return nil // an interrupt is how a watch ends
+			return nil // an interrupt is the normal way to stop watching
 		case err != nil:
 			return err
 		}
 
-		if err := s.printChange(told); err != nil {
+		if err := s.printChange(change); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
+func (s *session) printChange(change *pealv1.WatchConnectionsResponse) error {
 	if s.output.json {
-		text, err := jsonOf(told)
+		text, err := jsonOf(change)
 		if err != nil {
 			return err
 		}
@@ -66,14 +68,14 @@ func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
 		return err
 	}
 
-	line := func(at *timestamppb.Timestamp, what, user string, connections int32, reason string) error {
+	line := func(at *timestamppb.Timestamp, kind, user string, connections int32, reason string) error {
 		if user == "" {
 			user = "(anonymous)"
 		}
-		_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\t%d%s\n", at.AsTime().Local().Format(time.DateTime), what, escaped(user), connections, reason)
+		_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\t%d%s\n", at.AsTime().Local().Format(time.DateTime), kind, escaped(user), connections, reason)
 		return err
 	}
-	switch event := told.GetEvent().(type) {
+	switch event := change.GetEvent().(type) {
 	case *pealv1.WatchConnectionsResponse_Present:
 		return line(event.Present.GetConnectedSince(), "present", event.Present.GetUserId(), event.Present.GetConnections(), "")
 	case *pealv1.WatchConnectionsResponse_SnapshotComplete:
@@ -86,5 +88,5 @@ func (s *session) printChange(told *pealv1.WatchConnectionsResponse) error {
 		return line(event.Ended.GetTime(), "ended", event.Ended.GetUserId(), event.Ended.GetConnections(), "\t"+event.Ended.GetReason())
 	}
 
-	return nil // the end of the snapshot, which shows by what follows
+	return nil // the end of the snapshot without anonymous streams
 }

@@ -12,15 +12,15 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// Bars is one of the things that a plot compares, with a value for each of the
-// plot's groups. A value that isn't a number has no bar.
+// Bars is one of the series of a bar plot, with a value for each group. A NaN has
+// no bar.
 type Bars struct {
 	Name   string
 	Values []float64
 }
 
-// PlotBars writes an SVG that compares things group by group.
-func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) error {
+// PlotBars writes a grouped bar plot to w as an SVG.
+func PlotBars(w io.Writer, title, unit string, groups []string, series ...Bars) error {
 	p := newPlot(title)
 	p.Y.Label.Text = unit
 	p.Legend.Top, p.Legend.Left = true, true
@@ -29,41 +29,41 @@ func PlotBars(w io.Writer, title, unit string, groups []string, things ...Bars) 
 	grid.Vertical.Color = nil
 	p.Add(grid)
 
-	const room, widest = 400, 30 // points that all bars share, and that one may have
-	width := vg.Points(min(widest, room/float64(len(groups)*(len(things)+1))))
-	most := 0.0
+	const allBars, maxWidth = 400, 30 // points for all bars, and for one
+	width := vg.Points(min(maxWidth, allBars/float64(len(groups)*(len(series)+1))))
+	highest := 0.0
 
-	for i, thing := range things {
+	for i, s := range series {
 		values := make(plotter.Values, len(groups))
 		for j := range values {
-			if v := thing.Values[j]; !math.IsNaN(v) {
-				values[j], most = v, max(most, v)
+			if v := s.Values[j]; !math.IsNaN(v) {
+				values[j], highest = v, max(highest, v)
 			}
 		}
 
 		bars, err := plotter.NewBarChart(values, width)
 		if err != nil {
-			return fmt.Errorf("plot %q: %w", thing.Name, err)
+			return fmt.Errorf("plot %q: %w", s.Name, err)
 		}
 
 		bars.Color, bars.LineStyle.Width = plotutil.Color(i), 0
-		bars.Offset = width * vg.Length(float64(i)-float64(len(things)-1)/2)
+		bars.Offset = width * vg.Length(float64(i)-float64(len(series)-1)/2)
 		p.Add(bars)
-		p.Legend.Add(thing.Name, bars)
+		p.Legend.Add(s.Name, bars)
 	}
 
 	p.NominalX(groups...)
 	p.X.Min, p.X.Max = -0.55, float64(len(groups))-0.45
 	p.Y.Tick.Marker = plot.TickerFunc(commaTicks)
-	// The legend stands above the bars.
+	// Leave space for the legend above the bars.
 	const headroom = 1.5
-	p.Y.Min, p.Y.Max = 0, headroom*most
+	p.Y.Min, p.Y.Max = 0, headroom*highest
 	return writeSVG(w, p)
 }
 
-// commaTicks writes large numbers as people read them.
-func commaTicks(least, most float64) []plot.Tick {
-	ticks := plot.DefaultTicks{}.Ticks(least, most)
+// commaTicks formats tick labels with thousands separators.
+func commaTicks(lowest, highest float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(lowest, highest)
 	for i, t := range ticks {
 		if t.Label != "" {
 			ticks[i].Label = humanize.Commaf(t.Value)

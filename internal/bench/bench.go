@@ -1,11 +1,11 @@
-// Package bench measures a server of event streams from outside: it holds many
-// streams, publishes messages that carry their number and time of sending, and
-// checks on every stream that each message came exactly once, in order and
-// whole.
+// Package bench measures an event stream server from the outside. It opens many
+// streams, publishes messages that carry a sequence number and a timestamp, and
+// checks that every stream receives each message exactly once, in order and
+// undamaged.
 //
-// On Linux one goroutine holds many thousand plain-HTTP streams on an epoll
-// set: a load generator that costs more than the server would measure itself.
-// Elsewhere, and over TLS, a stream is a goroutine on net/http.
+// On Linux a single goroutine reads many thousand plain HTTP streams with epoll,
+// so that the load generator costs less than the server it measures. On other
+// systems, and over TLS, each stream is a goroutine with a net/http connection.
 package bench
 
 import (
@@ -19,77 +19,79 @@ import (
 	"time"
 )
 
-// Load says what is published. One of Rate and Burst must be set.
+// Load describes the messages to publish. Either Rate and Duration or Burst must
+// be set.
 type Load struct {
-	Size     int           // bytes of a message's data, at least MinSize; 100 where zero
-	Rate     float64       // messages a second
-	Duration time.Duration // for how long messages are published at Rate
-	Burst    int           // instead: so many messages, one right after the other
+	Size     int           // bytes of data per message, at least MinSize; 0 means 100
+	Rate     float64       // messages per second
+	Duration time.Duration // how long to publish at Rate
+	Burst    int           // number of messages to publish without pauses, instead of Rate and Duration
 }
 
-// Config says what is measured. Clients, URL and a load must be set, the load
-// only for [Measure].
+// Config configures a measurement. Clients and URL must be set, and for
+// [Measure] also a load.
 type Config struct {
 	URL     string
-	Header  http.Header // sent for every stream
-	Clients int         // streams that read, and are checked
+	Header  http.Header // sent with the request of every stream
+	Clients int         // number of streams that read and are checked
 
-	// Slow is how many streams there are besides that never read. What becomes
-	// of them is told, and nothing is expected.
+	// Slow is the number of additional streams that never read. The result
+	// counts how many of them the server closed. They receive no deliveries.
 	Slow int
 
-	// Users is how many users the streams belong to, by turns; each message
-	// then goes to one user, by turns too. Zero: every message to everybody.
+	// Users is the number of users to spread the streams over. Each message is
+	// sent to one user, in rotation. If zero, messages are broadcasts.
 	Users int
 
 	Load
 
-	// AtOnce is how many streams are being opened at a time, 500 where zero.
+	// AtOnce is the number of streams to open concurrently; 0 means 500.
 	AtOnce int
 
-	// Sources is how many addresses of 127.0.0.0/8 the streams come from, as
-	// many as their ports need where zero. It is for a server on the loopback.
+	// Sources is the number of source addresses in 127.0.0.0/8 for a server on
+	// the loopback interface. 0 means as many as the streams need ports.
 	Sources int
 
-	// Patience is for how long nothing may arrive, after the last message has
-	// been published, until what is missing counts as lost; 10s where zero.
+	// Patience is the time to wait for another arrival after the last message
+	// was published, before missing messages count as lost; 0 means 10s.
 	Patience time.Duration
 
-	// Readers is how many goroutines read, where not each stream has its own;
-	// one, or more on a large machine, where zero.
+	// Readers is the number of reading goroutines, unless each stream has its
+	// own; 0 means one per four cores, at least one.
 	Readers int
 
-	// Portable has streams held as on any system, a goroutine each.
+	// Portable selects the implementation with a goroutine per stream.
 	Portable bool
 
 	TLS *tls.Config // for an https URL
 
-	// Shared is set where other processes hold streams of the same run. Each is
-	// then told the same load, and a Publisher of those that don't publish does
+	// Shared is set if other processes hold streams of the same run. All of them
+	// must measure the same load, and the Publisher of all but one must do
 	// nothing.
 	Shared Shared
 
-	// Progress is called now and then, if not nil, by the goroutine of Measure.
+	// Progress, if not nil, is called repeatedly by the goroutine of Measure.
 	Progress func(Progress)
 }
 
-// Progress is how far a measurement has come.
+// Progress describes the progress of a measurement.
 type Progress struct {
 	Opened, Streams     int
 	Delivered, Expected int64
 }
 
-// Publisher is the way into the server.
+// Publisher publishes messages to the server. Its methods are called by one
+// goroutine at a time.
 type Publisher interface {
-	// Publish sends data to everybody, or to user if not empty. The server has
-	// it when Publish returns: one is called after the other.
+	// Publish sends data to user, or to everyone if user is empty. It must not
+	// return before the server has accepted the message.
 	Publish(ctx context.Context, user, data string) error
 
-	// Token returns what a stream of user sends as Authorization: Bearer.
+	// Token returns the bearer token for a stream of user.
 	Token(ctx context.Context, user string) (string, error)
 }
 
-// MinSize is the size of a message that is nothing but its header.
+// MinSize is the size of a message that consists of its header only.
 const MinSize = headerSize
 
 func (cfg *Config) fill() {
@@ -109,24 +111,24 @@ func (cfg *Config) validate() (*url.URL, error) {
 
 	switch {
 	case address.Host == "" || (address.Scheme != "http" && address.Scheme != "https"):
-		return nil, fmt.Errorf("url: %q is no http or https address", cfg.URL)
+		return nil, fmt.Errorf("url: invalid URL %q; want an http or https URL", cfg.URL)
 	case cfg.Clients < 1:
-		return nil, fmt.Errorf("clients: %d, and at least one is needed", cfg.Clients)
+		return nil, fmt.Errorf("clients: %d; want at least 1", cfg.Clients)
 	case cfg.Slow < 0, cfg.Users < 0, cfg.AtOnce < 0, cfg.Sources < 0, cfg.Readers < 0:
-		return nil, errors.New("a number of slow streams, users, connections at once, sources or readers can't be negative")
+		return nil, errors.New("slow, users, at-once, sources and readers must not be negative")
 	case cfg.Users > cfg.Clients:
-		return nil, fmt.Errorf("users: %d, and with %d clients some would have no stream", cfg.Users, cfg.Clients)
+		return nil, fmt.Errorf("users: %d; want at most one per client, of which there are %d", cfg.Users, cfg.Clients)
 	case cfg.Sources > maxSources:
-		return nil, fmt.Errorf("sources: %d, at most %d are accepted", cfg.Sources, maxSources)
+		return nil, fmt.Errorf("sources: %d; want at most %d", cfg.Sources, maxSources)
 	}
 
 	return address, nil
 }
 
-// place returns the URL of streams as errors name it: without user and query,
-// which may hold secrets.
-func place(streams string) string {
-	address, err := url.Parse(streams)
+// redacted returns a stream URL for error messages, without user and query,
+// which may contain secrets.
+func redacted(stream string) string {
+	address, err := url.Parse(stream)
 	if err != nil {
 		return "a malformed URL"
 	}
@@ -140,11 +142,11 @@ func (l *Load) fill() error {
 	}
 	switch {
 	case l.Burst < 0:
-		return fmt.Errorf("burst: %d, and a number of messages can't be negative", l.Burst)
+		return fmt.Errorf("burst: %d; want a number of messages", l.Burst)
 	case l.Size < MinSize:
-		return fmt.Errorf("size: %d, and what a message must carry takes %d bytes", l.Size, MinSize)
+		return fmt.Errorf("size: %d; want at least %d bytes, the size of a message header", l.Size, MinSize)
 	case l.messages() < 1:
-		return errors.New("rate and duration make less than one message, and no burst is asked for")
+		return errors.New("rate and duration result in less than one message; want at least one, or a burst")
 	}
 	return nil
 }
@@ -158,9 +160,8 @@ func (l *Load) messages() int {
 
 func (cfg *Config) streams() int { return cfg.Clients + cfg.Slow }
 
-// Measure runs one measurement: it opens the streams, publishes the
-// configuration's load and closes them. What it found wrong is in the result;
-// an error is why there is none.
+// Measure opens the streams of cfg, publishes its load and closes the streams.
+// Delivery errors are part of the result; an error means that there is none.
 func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, error) {
 	if err := cfg.Load.fill(); err != nil {
 		return nil, err
@@ -179,27 +180,27 @@ func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, err
 
 	streams.Close()
 	if cfg.Slow > 0 {
-		result.SlowEnded = streams.run.herd.slowEnded()
+		result.SlowEnded = streams.run.pool.slowClosed()
 	}
 
 	return result, nil
 }
 
-// Streams are held open, so that one load after the other can be measured on
-// them. Only one goroutine may use them at a time.
+// Streams is a set of open streams on which several loads can be measured one
+// after the other. It must be used by one goroutine at a time.
 type Streams struct {
 	run    *run
 	cancel context.CancelFunc
 }
 
-// Open opens the streams of a configuration. They are to be closed.
+// Open opens the streams of cfg. The caller must close them.
 func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error) {
 	cfg.fill()
 	address, err := cfg.validate()
 	if err != nil {
 		return nil, err
 	}
-	if err := enoughDescriptors(cfg.streams()); err != nil {
+	if err := checkDescriptors(cfg.streams()); err != nil {
 		return nil, err
 	}
 
@@ -211,7 +212,7 @@ func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error
 	held, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Streams{run: r, cancel: cancel}
 
-	if r.herd, err = r.newHerd(held, address); err != nil {
+	if r.pool, err = r.newPool(held, address); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -224,7 +225,8 @@ func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error
 	return s, nil
 }
 
-// Measure publishes a load and waits until everything has arrived that will.
+// Measure publishes load and waits until all messages have arrived, or nothing
+// has arrived for the configured patience.
 func (s *Streams) Measure(ctx context.Context, load Load) (*Result, error) {
 	if err := load.fill(); err != nil {
 		return nil, err
@@ -236,12 +238,12 @@ func (s *Streams) Measure(ctx context.Context, load Load) (*Result, error) {
 	return s.run.result(before), nil
 }
 
-// Close ends the streams, and returns when nothing is left of them. To close
-// them again does nothing.
+// Close closes the streams and waits for their goroutines. Further calls have no
+// effect.
 func (s *Streams) Close() {
-	s.run.herd.close()
+	s.run.pool.close()
 	s.cancel()
 }
 
-// userName is the name of the user with this number, counted from one.
+// userName returns the name of the user with this number, starting at one.
 func userName(number int) string { return "bench-" + strconv.Itoa(number) }

@@ -14,51 +14,52 @@ import (
 	"time"
 )
 
-// ChaosConfig says how a server's promise is tried that nothing is lost when
-// connections are.
+// ChaosConfig configures a chaos trial, which checks that no messages are lost
+// when connections are cut.
 type ChaosConfig struct {
 	URL      string
-	Clients  int           // streams, each of a user of its own and subscribed to one topic
-	Topics   int           // topics that the clients share
-	Rate     float64       // messages a second
-	Duration time.Duration // for how long messages are published
+	Clients  int           // number of streams, each with its own user and one topic
+	Topics   int           // number of topics that the clients share
+	Rate     float64       // messages per second
+	Duration time.Duration // how long to publish
 
-	// Broadcasts and ToTopics are the shares of messages for everybody and for
-	// a topic; the rest is for single users.
+	// Broadcasts and ToTopics are the shares of messages to everyone and to a
+	// topic. All other messages go to single users.
 	Broadcasts, ToTopics float64
 
-	// Life is how long a connection is kept on average before it is cut, in
-	// the middle of whatever is under way.
+	// Life is the mean lifetime of a connection. It is then cut, even in the
+	// middle of an event.
 	Life time.Duration
 
-	// Patience is for how long nothing may arrive, after the last message,
-	// until what is missing counts as lost.
+	// Patience is the time to wait for another arrival after the last message,
+	// before missing messages count as lost.
 	Patience time.Duration
 
-	// Progress is called now and then, if not nil.
+	// Progress, if not nil, is called repeatedly.
 	Progress func(ChaosProgress)
 }
 
-// ChaosProgress is how far a trial has come.
+// ChaosProgress describes the progress of a chaos trial.
 type ChaosProgress struct {
 	Connected           int
 	Published, Messages int
 	Cuts, Received      int64
 }
 
-// ChaosPublisher is the way into the server.
+// ChaosPublisher publishes messages to the server. Its methods are called by one
+// goroutine at a time.
 type ChaosPublisher interface {
-	// Publish sends data to user, or to topic, or where both are empty to
-	// everybody. It may return before the server has it; the order of calls is
-	// that of publication.
+	// Publish sends data to user, to topic, or to everyone if both are empty. It
+	// may return before the server has accepted the message. Messages must be
+	// published in the order of the calls.
 	Publish(ctx context.Context, user, topic, data string) error
-	// Flush returns when the server has all that was published.
+	// Flush waits until the server has accepted all published messages.
 	Flush(ctx context.Context) error
 	// Token returns a token for a stream of user that may subscribe to topic.
 	Token(ctx context.Context, user, topic string) (string, error)
 }
 
-// ChaosResult is what a trial found.
+// ChaosResult is the result of a chaos trial.
 type ChaosResult struct {
 	Clients   int     `json:"clients"`
 	Published int     `json:"published"`
@@ -67,96 +68,96 @@ type ChaosResult struct {
 	Cuts      int64   `json:"cuts"`
 	Expected  int64   `json:"expected"`
 	Received  int64   `json:"received"`
-	Resets    int64   `json:"resets"` // streams that were told of a hole
-	Refused   int64   `json:"refused"`
+	Resets    int64   `json:"resets"`  // streams that received a peald.reset, which announces a gap
+	Rejected  int64   `json:"refused"` // connections that the server rejected or closed
 
-	Lost       int64 `json:"lost"`
-	Doubled    int64 `json:"doubled"`
-	OutOfOrder int64 `json:"out_of_order"`
-	Misrouted  int64 `json:"misdirected"`
+	Lost        int64 `json:"lost"`
+	Duplicated  int64 `json:"doubled"`
+	OutOfOrder  int64 `json:"out_of_order"`
+	Misdirected int64 `json:"misdirected"`
 
-	// Readers are the results by what clients resume from: "every_id" is the
-	// half that keeps the id of every block, as Chromium does, and
-	// "dispatched_ids" the half that keeps those of dispatched events, as
-	// Firefox and WebKitGTK do.
+	// Readers holds the results by how clients choose the ID to resume from.
+	// The "every_id" half keeps the ID of every block, as Chromium does. The
+	// "dispatched_ids" half keeps those of dispatched events, as Firefox and
+	// WebKitGTK do.
 	Readers map[string]ChaosReader `json:"readers"`
 }
 
-// ChaosReader holds the results of a trial for one kind of client.
+// ChaosReader holds the results of a chaos trial for one kind of client.
 type ChaosReader struct {
-	Clients  int   `json:"clients"`
-	Expected int64 `json:"expected"`
-	Lost     int64 `json:"lost"`
-	Doubled  int64 `json:"doubled"`
+	Clients    int   `json:"clients"`
+	Expected   int64 `json:"expected"`
+	Lost       int64 `json:"lost"`
+	Duplicated int64 `json:"doubled"`
 }
 
-// Faults says in a sentence what went wrong, or nothing.
+// Faults describes the delivery errors. It returns "" if there are none.
 func (r *ChaosResult) Faults() string {
-	if r.Lost+r.Doubled+r.OutOfOrder+r.Misrouted+r.Resets == 0 {
+	if r.Lost+r.Duplicated+r.OutOfOrder+r.Misdirected+r.Resets == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d messages lost, %d doubled, %d out of order, %d misdirected; %d streams were told of a hole",
-		r.Lost, r.Doubled, r.OutOfOrder, r.Misrouted, r.Resets)
+	return fmt.Sprintf("%d messages lost, %d duplicated, %d out of order, %d misdirected; %d streams got a peald.reset",
+		r.Lost, r.Duplicated, r.OutOfOrder, r.Misdirected, r.Resets)
 }
 
-// chaos is one trial.
+// chaos is a chaos trial in progress.
 type chaos struct {
-	cfg     ChaosConfig
-	pub     ChaosPublisher
-	run     string // tells the trial's messages from others
-	clients []*chaosClient
+	cfg       ChaosConfig
+	publisher ChaosPublisher
+	run       string // identifies the messages of the trial
+	clients   []*chaosClient
 
-	connected, cuts, received, resets, refused atomic.Int64
-	over                                       atomic.Bool // no more cuts
-	refusal                                    atomic.Pointer[error]
+	connected, cuts, received, resets, rejected atomic.Int64
+	settling                                    atomic.Bool // no more cuts
+	rejection                                   atomic.Pointer[error]
 
-	// The messages in order: whom each is for. Only the publishing goroutine
-	// appends, and the others read at the end.
+	// Message numbers by audience, ascending. The publishing goroutine owns them
+	// until the clients have stopped.
 	toAll    []int
 	toUser   [][]int // by client
 	toTopic  [][]int // by topic
 	messages int
 }
 
-// Chaos opens streams, cuts their connections at random while messages of all
-// audiences are published, lets them resume, and checks that each client got
-// what was for it, once and in order.
+// Chaos opens streams and publishes messages to all kinds of audiences. Meanwhile
+// it cuts connections at random and resumes the streams. It checks that each
+// client receives its messages exactly once and in order.
 func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*ChaosResult, error) {
 	messages := int(cfg.Rate * cfg.Duration.Seconds())
 	if cfg.Clients < 1 || cfg.Topics < 1 || messages < 1 || cfg.Life <= 0 {
-		return nil, errors.New("chaos takes at least one client, one topic and one message, and connections with a life")
+		return nil, errors.New("chaos requires at least one client, one topic and one message, and a positive life")
 	}
 
 	address, err := url.Parse(cfg.URL)
 	if err != nil || address.Scheme != "http" {
-		return nil, fmt.Errorf("url: %q is no http address", cfg.URL)
+		return nil, fmt.Errorf("url: invalid URL %q; want an http URL", cfg.URL)
 	}
-	if err := enoughDescriptors(cfg.Clients); err != nil {
+	if err := checkDescriptors(cfg.Clients); err != nil {
 		return nil, err
 	}
 
 	c := &chaos{
-		cfg: cfg, pub: publisher, run: strconv.FormatUint(rand.Uint64(), 36),
+		cfg: cfg, publisher: publisher, run: strconv.FormatUint(rand.Uint64(), 36),
 		toUser: make([][]int, cfg.Clients), toTopic: make([][]int, cfg.Topics),
 	}
 	for i := range cfg.Clients {
 		topic := "bench." + c.run + "." + strconv.Itoa(i%cfg.Topics)
 		token, err := publisher.Token(ctx, c.user(i), topic)
 		if err != nil {
-			return nil, fmt.Errorf("token of a client: %w", err)
+			return nil, fmt.Errorf("create a token: %w", err)
 		}
 		stream := newResumable(address, token, topic)
 		stream.keeps = keeps(i % 2)
 		c.clients = append(c.clients, &chaosClient{chaos: c, stream: stream, prefix: "chaos " + c.run + " "})
 	}
 
-	return c.try(ctx, messages)
+	return c.start(ctx, messages)
 }
 
 func (c *chaos) user(i int) string { return "bench-" + c.run + "-" + strconv.Itoa(i) }
 
-// try runs the trial over clients that are ready.
-func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
+// start runs the trial with the prepared clients.
+func (c *chaos) start(ctx context.Context, messages int) (*ChaosResult, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
@@ -168,18 +169,18 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 		running.Go(func() { client.run(ctx) })
 	}
 
-	late := time.Now().Add(openPatience)
+	deadline := time.Now().Add(openPatience)
 	all := func() bool { return int(c.connected.Load()) == len(c.clients) }
-	// Where nothing listens, waiting doesn't help.
-	none := func() bool { return c.connected.Load() == 0 && int(c.refused.Load()) >= len(c.clients) }
-	if err := c.until(ctx, func() bool { return all() || none() || time.Now().After(late) }); err != nil {
+	// If nothing listens at the address, there is no point in waiting.
+	none := func() bool { return c.connected.Load() == 0 && int(c.rejected.Load()) >= len(c.clients) }
+	if err := c.until(ctx, func() bool { return all() || none() || time.Now().After(deadline) }); err != nil {
 		return nil, err
 	}
 	if none() {
-		return nil, fmt.Errorf("none of %d streams at %s could be opened: %w", len(c.clients), place(c.cfg.URL), c.lastRefusal())
+		return nil, fmt.Errorf("none of %d streams at %s could be opened: %w", len(c.clients), redacted(c.cfg.URL), c.lastRejection())
 	}
 	if !all() {
-		return nil, fmt.Errorf("%d of %d streams at %s were open after %s: %w", c.connected.Load(), len(c.clients), place(c.cfg.URL), openPatience, c.lastRefusal())
+		return nil, fmt.Errorf("only %d of %d streams at %s opened within %s: %w", c.connected.Load(), len(c.clients), redacted(c.cfg.URL), openPatience, c.lastRejection())
 	}
 
 	begin := time.Now()
@@ -188,7 +189,7 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	}
 
 	took := time.Since(begin)
-	c.over.Store(true)
+	c.settling.Store(true)
 	expected := c.expected()
 	last, since := int64(-1), time.Now()
 
@@ -207,23 +208,23 @@ func (c *chaos) try(ctx context.Context, messages int) (*ChaosResult, error) {
 	return c.result(took, expected), nil
 }
 
-// openPatience is how long the streams are given to open at the beginning.
+// openPatience is the time limit for opening all streams at the beginning.
 const openPatience = 20 * time.Second
 
-// lastRefusal is why one of the streams could not be opened.
-func (c *chaos) lastRefusal() error {
-	if err := c.refusal.Load(); err != nil {
+// lastRejection returns the most recent error of a stream.
+func (c *chaos) lastRejection() error {
+	if err := c.rejection.Load(); err != nil {
 		return *err
 	}
-	return errors.New("no answer")
+	return errors.New("no response")
 }
 
-// until polls until cond holds, and tells of progress.
+// until polls until cond holds, and reports progress.
 func (c *chaos) until(ctx context.Context, cond func() bool) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
-		c.progress()
+		c.reportProgress()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -233,7 +234,7 @@ func (c *chaos) until(ctx context.Context, cond func() bool) error {
 	return nil
 }
 
-func (c *chaos) progress() {
+func (c *chaos) reportProgress() {
 	if c.cfg.Progress != nil {
 		c.cfg.Progress(ChaosProgress{
 			Connected: int(c.connected.Load()), Published: c.messages,
@@ -242,16 +243,16 @@ func (c *chaos) progress() {
 	}
 }
 
-// publish publishes messages at the configured rate, in bunches where the rate
-// is higher than timers are fine.
+// publish publishes messages at the configured rate. If the rate exceeds the
+// resolution of timers, it publishes them in batches.
 func (c *chaos) publish(ctx context.Context, messages int) error {
 	begin := time.Now()
-	told := begin
+	reported := begin
 
 	for n := range messages {
 		due := begin.Add(time.Duration(float64(n) / c.cfg.Rate * float64(time.Second)))
 		if wait := time.Until(due); wait > time.Millisecond {
-			if err := c.pub.Flush(ctx); err != nil {
+			if err := c.publisher.Flush(ctx); err != nil {
 				return fmt.Errorf("publish: %w", err)
 			}
 			select {
@@ -276,25 +277,25 @@ func (c *chaos) publish(ctx context.Context, messages int) error {
 		}
 
 		data := "chaos " + c.run + " " + strconv.Itoa(n) + " " + strings.Repeat("x", rand.IntN(200))
-		if err := c.pub.Publish(ctx, user, topic, data); err != nil {
+		if err := c.publisher.Publish(ctx, user, topic, data); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 
 		c.messages = n + 1
-		if time.Since(told) > 100*time.Millisecond {
-			told = time.Now()
-			c.progress()
+		if time.Since(reported) > 100*time.Millisecond {
+			reported = time.Now()
+			c.reportProgress()
 		}
 	}
 
-	if err := c.pub.Flush(ctx); err != nil {
+	if err := c.publisher.Flush(ctx); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 
 	return nil
 }
 
-// expected counts all that the clients are to receive.
+// expected returns the number of deliveries to all clients.
 func (c *chaos) expected() int64 {
 	var n int
 	for i := range c.clients {
@@ -303,11 +304,11 @@ func (c *chaos) expected() int64 {
 	return int64(n)
 }
 
-// result compares what the clients got with what was for them.
+// result compares the messages that the clients received with those for them.
 func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 	r := &ChaosResult{
 		Clients: len(c.clients), Published: c.messages, Seconds: took.Seconds(), Rate: float64(c.messages) / took.Seconds(),
-		Cuts: c.cuts.Load(), Expected: expected, Received: c.received.Load(), Resets: c.resets.Load(), Refused: c.refused.Load(),
+		Cuts: c.cuts.Load(), Expected: expected, Received: c.received.Load(), Resets: c.resets.Load(), Rejected: c.rejected.Load(),
 		Readers: make(map[string]ChaosReader),
 	}
 	for i, client := range c.clients {
@@ -321,90 +322,28 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 		got := slices.Clone(client.got)
 		slices.Sort(got)
 		distinct := slices.Compact(slices.Clone(got))
-		doubled := int64(len(got) - len(distinct))
+		duplicated := int64(len(got) - len(distinct))
 		common := 0
 
 		for _, n := range distinct {
 			if _, ok := slices.BinarySearch(want, n); ok {
 				common++
 			} else {
-				r.Misrouted++
+				r.Misdirected++
 			}
 		}
 
 		lost := int64(len(want) - common)
 		r.Lost += lost
-		r.Doubled += doubled
+		r.Duplicated += duplicated
 
 		of := r.Readers[client.stream.keeps.String()]
 		of.Clients++
 		of.Expected += int64(len(want))
 		of.Lost += lost
-		of.Doubled += doubled
+		of.Duplicated += duplicated
 		r.Readers[client.stream.keeps.String()] = of
 	}
 
 	return r
-}
-
-// chaosClient is a browser in a tunnel.
-type chaosClient struct {
-	chaos  *chaos
-	stream *resumable
-	prefix string
-	joined bool
-	got    []int
-}
-
-// run keeps a stream open, and cuts it again and again, until ctx ends.
-func (cl *chaosClient) run(ctx context.Context) {
-	c := cl.chaos
-	for ctx.Err() == nil {
-		life := time.Duration(rand.ExpFloat64() * float64(c.cfg.Life))
-		if c.over.Load() {
-			life = time.Hour
-		}
-
-		end, cut := context.WithTimeout(ctx, life)
-		err := cl.stream.read(end, 1+rand.IntN(700), cl.onEvent, cl.onPosition)
-		cut()
-
-		switch {
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, context.DeadlineExceeded):
-			c.cuts.Add(1)
-		default:
-			c.refused.Add(1)
-			c.refusal.Store(&err)
-		}
-
-		select {
-		case <-ctx.Done():
-		case <-time.After(rand.N(200 * time.Millisecond)):
-		}
-	}
-}
-
-func (cl *chaosClient) onPosition() {
-	if !cl.joined {
-		cl.joined = true
-		cl.chaos.connected.Add(1)
-	}
-}
-
-func (cl *chaosClient) onEvent(typ, data []byte) {
-	if string(typ) == "peald.reset" {
-		cl.chaos.resets.Add(1)
-		return
-	}
-	rest, ok := strings.CutPrefix(string(data), cl.prefix)
-	if !ok {
-		return // somebody else's
-	}
-	number, _, _ := strings.Cut(rest, " ")
-	if n, err := strconv.Atoi(number); err == nil {
-		cl.got = append(cl.got, n)
-		cl.chaos.received.Add(1)
-	}
 }

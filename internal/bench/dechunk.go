@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// dechunker takes the chunked transfer coding (RFC 9112 §7.1) off a body that
-// comes in pieces. The zero value is ready.
+// dechunker decodes the chunked transfer coding (RFC 9112 §7.1) of a body that
+// arrives in pieces. The zero value is ready to use.
 type dechunker struct {
 	state chunkState
-	size  int // of the chunk, as far as it is read; then what is left of it
+	size  int // size of the chunk as far as it is parsed, then the bytes left of it
 }
 
 type chunkState uint8
@@ -23,12 +23,12 @@ const (
 )
 
 var (
-	errChunk = errors.New("the body's chunked coding is broken")
-	errEnd   = errors.New("the response has come to its end")
+	errChunk = errors.New("malformed chunked transfer coding")
+	errEnd   = errors.New("end of the response")
 )
 
-// next takes the next piece of the body from the front of received. It is
-// empty where received holds no more of it.
+// next removes the next piece of the body from the front of received and returns
+// it. The piece is empty if received contains no more of the body.
 func (d *dechunker) next(received *[]byte) (body []byte, err error) {
 	p := *received
 	defer func() { *received = p }()

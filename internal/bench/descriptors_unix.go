@@ -8,16 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enoughDescriptors says so if this process may not open as many files as the
-// streams need. Go has raised the soft limit to the hard one by itself.
-func enoughDescriptors(streams int) error {
-	const others = 64 // the connection to the control plane, standard streams, what libraries open
+// checkDescriptors returns an error if the limit of open files is too low for
+// this many streams. The Go runtime has already raised the soft limit to the hard
+// limit.
+func checkDescriptors(streams int) error {
+	const others = 64 // standard streams, the control connection, files opened by libraries
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("ask for the limit of file descriptors: %w", err)
+		return fmt.Errorf("get the limit of open files: %w", err)
 	}
 	if need := uint64(streams + others); uint64(limit.Cur) < need {
-		return fmt.Errorf("%d streams need %d file descriptors, and this process may open %d: raise the limit (ulimit -n %d), or ask for fewer streams",
+		return fmt.Errorf("%d streams need %d file descriptors, but the limit is %d; raise it (ulimit -n %d) or open fewer streams",
 			streams, need, limit.Cur, need)
 	}
 	return nil

@@ -18,39 +18,40 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// hub is a small server of event streams, and a publisher to it, whose faults
-// a test chooses.
+// hub is a small event stream server and its publisher. Tests make it faulty
+// through its fields.
 type hub struct {
 	url string
 
-	// frames returns what the nth stream is sent instead of frame, for the
-	// message with this number; nil for what is right.
+	// frames returns the frames to send to the nth stream instead of frame, for
+	// the message with this number; nil means frame itself.
 	frames func(stream, number int, frame []byte) [][]byte
-	// refuse answers the nth stream if it returns true.
-	refuse func(w http.ResponseWriter, stream int) bool
-	// write puts frames on the wire of a stream; the usual way where nil.
+	// reject replies to the request of the nth stream if it returns true.
+	reject func(w http.ResponseWriter, stream int) bool
+	// write writes a frame to a stream, if not nil.
 	write func(c *client, frame []byte)
-	// identity has bodies without chunks.
+	// identity disables chunked encoding.
 	identity bool
-	// raw has streams hijacked, and begins them with these bytes.
+	// raw, if not empty, is written to the hijacked connection of each stream
+	// instead of a response.
 	raw string
-	// secure has the hub speak TLS, with this once it runs.
+	// secure makes the hub use TLS. Its clients then need the configuration tls.
 	secure bool
 	tls    *tls.Config
-	// everybody has messages for one user sent to all.
-	everybody bool
+	// everyone sends messages for one user to all streams.
+	everyone bool
 
 	mu        sync.Mutex
 	clients   []*client
-	remotes   map[string]int // streams by the address that they come from
+	remotes   map[string]int // streams by source address
 	published int
 }
 
 type client struct {
 	user    string
 	w       http.ResponseWriter
-	conn    net.Conn // where hijacked
-	scratch []byte   // for a write of the test's own
+	conn    net.Conn // if hijacked
+	scratch []byte   // for the write function of a test
 }
 
 func startHub(t *testing.T, set func(*hub)) *hub {
@@ -89,12 +90,12 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.remotes[host]++
 
 	if r.URL.Path != "/events" || r.URL.RawQuery != "q=1" || r.Header.Get("Accept") != "text/event-stream" || r.Host == "" {
-		http.Error(w, "this is not what a stream asks", http.StatusBadRequest)
+		http.Error(w, "not the request of a stream", http.StatusBadRequest)
 		h.mu.Unlock()
 		return
 	}
 
-	if h.refuse != nil && h.refuse(w, number) {
+	if h.reject != nil && h.reject(w, number) {
 		h.mu.Unlock()
 		return
 	}
@@ -110,7 +111,7 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 		fmt.Fprint(conn, h.raw)
 		h.mu.Unlock()
-		_, _ = conn.Read(make([]byte, 1)) // until the client goes
+		_, _ = conn.Read(make([]byte, 1)) // until the client disconnects
 		return
 	}
 
@@ -123,12 +124,12 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	flush(w)
 	h.mu.Unlock()
 	<-r.Context().Done()
-	h.mu.Lock() // so that nobody writes any more
+	h.mu.Lock() // not during a write
 	c.w = nil
 	h.mu.Unlock()
 }
 
-// opened is how many streams there have been.
+// opened returns how many streams there have been.
 func (h *hub) opened() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -144,7 +145,7 @@ func (h *hub) Publish(_ context.Context, user, data string) error {
 
 	frame := fmt.Appendf(nil, "id: a-%d\nevent: broadcast\ndata: %s\n\n", h.published, data)
 	for i, c := range h.clients {
-		if (c.w == nil && c.conn == nil) || (user != "" && c.user != user && !h.everybody) {
+		if (c.w == nil && c.conn == nil) || (user != "" && c.user != user && !h.everyone) {
 			continue
 		}
 

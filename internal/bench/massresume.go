@@ -12,48 +12,48 @@ import (
 	"time"
 )
 
-// MassResumeConfig says how many clients come back at once, and what for.
+// MassResumeConfig configures a mass resume.
 type MassResumeConfig struct {
 	URL     string
 	Clients int
-	Users   int // whom the clients belong to, by turns
-	Missed  int // messages that each user is sent while all are away
+	Users   int // number of users to spread the clients over
+	Missed  int // number of messages to each user while all clients are disconnected
 
-	// Progress is called now and then, if not nil, with the clients that are
-	// there, or back with all that they missed.
-	Progress func(back int)
+	// Progress, if not nil, is called repeatedly with the number of clients that
+	// have connected or, later, have received everything they missed.
+	Progress func(done int)
 }
 
-// MassResumeResult is what came of it.
+// MassResumeResult is the result of a mass resume.
 type MassResumeResult struct {
 	Clients int           `json:"clients"`
-	Logged  int           `json:"logged"` // messages published while all were away
-	Missed  int           `json:"missed"` // of these, a client's own
+	Logged  int           `json:"logged"` // messages published while all clients were disconnected
+	Missed  int           `json:"missed"` // number of those for each client
 	Took    time.Duration `json:"took_ns"`
-	P50     time.Duration `json:"p50_ns"` // from the start until a client had all of its own
+	P50     time.Duration `json:"p50_ns"` // from the start until a client received all it missed
 	P99     time.Duration `json:"p99_ns"`
 	Resets  int64         `json:"resets"`
-	Faults  int64         `json:"faults"` // clients that got anything but what they missed, in order
+	Faults  int64         `json:"faults"` // clients that didn't receive exactly what they missed, in order
 }
 
-// MassResume opens streams and cuts all of them, publishes, and has all come
-// back at the same time.
+// MassResume opens streams, disconnects all of them, publishes messages and
+// resumes all streams at the same time.
 func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublisher) (*MassResumeResult, error) {
 	address, err := url.Parse(cfg.URL)
 	if err != nil || address.Scheme != "http" {
-		return nil, fmt.Errorf("url: %q is no http address", cfg.URL)
+		return nil, fmt.Errorf("url: invalid URL %q; want an http URL", cfg.URL)
 	}
 	if cfg.Clients < 1 || cfg.Users < 1 || cfg.Missed < 1 {
-		return nil, errors.New("a mass resume takes clients, users and messages")
+		return nil, errors.New("a mass resume requires at least one client, one user and one message")
 	}
-	if err := enoughDescriptors(cfg.Clients); err != nil {
+	if err := checkDescriptors(cfg.Clients); err != nil {
 		return nil, err
 	}
 
 	tokens := make([]string, cfg.Users)
 	for i := range tokens {
 		if tokens[i], err = publisher.Token(ctx, massUser(i), ""); err != nil {
-			return nil, fmt.Errorf("token of a client: %w", err)
+			return nil, fmt.Errorf("create a token: %w", err)
 		}
 	}
 
@@ -62,7 +62,7 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 		streams[i] = newResumable(address, tokens[i%cfg.Users], "")
 	}
 
-	if err := positions(ctx, cfg, streams); err != nil {
+	if err := openAll(ctx, cfg, streams); err != nil {
 		return nil, err
 	}
 
@@ -73,44 +73,43 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 			}
 		}
 	}
-
 	if err := publisher.Flush(ctx); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
 
-	return comeBack(ctx, cfg, streams)
+	return resumeAll(ctx, cfg, streams)
 }
 
 func massUser(i int) string { return "bench-" + strconv.Itoa(i) }
 
-// positions opens every stream, a few hundred at a time, and cuts them when all
-// have a position.
-func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) error {
-	var there atomic.Int64
+// openAll opens all streams, at most 200 at a time, and disconnects them once
+// every one has a position.
+func openAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) error {
+	var opened atomic.Int64
 	var failed atomic.Value
 	var running sync.WaitGroup
-	places := make(chan struct{}, 200)
-	held, cut := context.WithCancel(ctx)
-	defer cut()
+	slots := make(chan struct{}, 200)
+	connected, disconnect := context.WithCancel(ctx)
+	defer disconnect()
 
 	for _, s := range streams {
-		places <- struct{}{}
+		slots <- struct{}{}
 		running.Go(func() {
-			arrive := sync.OnceFunc(func() {
-				<-places
-				n := there.Add(1)
+			onPosition := sync.OnceFunc(func() {
+				<-slots
+				n := opened.Add(1)
 				if cfg.Progress != nil && n%100 == 0 {
 					cfg.Progress(int(n))
 				}
 				if n == int64(len(streams)) {
-					cut()
+					disconnect()
 				}
 			})
-			defer arrive()
+			defer onPosition()
 
-			err := s.read(held, 1024, func(_, _ []byte) {}, arrive)
+			err := s.read(connected, 1024, func(_, _ []byte) {}, onPosition)
 			if s.lastID == "" {
-				failed.CompareAndSwap(nil, fmt.Errorf("a stream at %s got no position: %w", place(cfg.URL), err))
+				failed.CompareAndSwap(nil, fmt.Errorf("a stream at %s got no position: %w", redacted(cfg.URL), err))
 			}
 		})
 	}
@@ -119,22 +118,83 @@ func positions(ctx context.Context, cfg MassResumeConfig, streams []*resumable) 
 	if err, ok := failed.Load().(error); ok {
 		return err
 	}
-
 	return ctx.Err()
 }
 
-// awaitBack returns when ctx ends, which it sees to by calling release when for
-// a while nobody has come back.
-func awaitBack(ctx context.Context, release func(), back *atomic.Int64, progress func(int)) {
+// resumeAll resumes all streams at once, and disconnects them when every one has
+// received all it missed.
+func resumeAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (*MassResumeResult, error) {
+	r := &MassResumeResult{Clients: cfg.Clients, Logged: cfg.Users * cfg.Missed, Missed: cfg.Missed}
+	times := make([]time.Duration, len(streams))
+	var resets, faults, done atomic.Int64
+	var running sync.WaitGroup
+	begin := make(chan struct{})
+	connected, disconnect := context.WithCancel(ctx)
+	defer disconnect()
+
+	var start time.Time
+	for i, s := range streams {
+		running.Go(func() {
+			<-begin
+			next := 0
+			wrong := false
+
+			finish := func() {
+				if done.Add(1) == int64(len(streams)) {
+					disconnect() // all streams stay open until the last one is done
+				}
+			}
+
+			_ = s.read(connected, 4096, func(typ, data []byte) {
+				switch {
+				case string(typ) == "peald.reset":
+					// The missed messages will not arrive any more.
+					resets.Add(1)
+					wrong = true
+					finish()
+				case string(data) != strconv.Itoa(next):
+					wrong = true
+				default:
+					if next++; next == cfg.Missed {
+						times[i] = time.Since(start)
+						finish()
+					}
+				}
+			}, func() {})
+
+			if wrong || next != cfg.Missed {
+				faults.Add(1)
+			}
+		})
+	}
+
+	start = time.Now()
+	close(begin)
+	awaitResumed(connected, disconnect, &done, cfg.Progress)
+	running.Wait()
+
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+
+	slices.Sort(times)
+	r.Took, r.P50, r.P99 = times[len(times)-1], times[len(times)/2], times[len(times)*99/100]
+	r.Resets, r.Faults = resets.Load(), faults.Load()
+	return r, nil
+}
+
+// awaitResumed returns when ctx is done. If done hasn't changed for 20 s, it
+// calls disconnect, which cancels ctx.
+func awaitResumed(ctx context.Context, disconnect func(), done *atomic.Int64, progress func(int)) {
 	const patience = 20 * time.Second
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 
 	for last, since := int64(-1), time.Now(); ctx.Err() == nil; {
-		if n := back.Load(); n != last {
+		if n := done.Load(); n != last {
 			last, since = n, time.Now()
 		} else if time.Since(since) > patience {
-			release()
+			disconnect()
 		}
 
 		if progress != nil {
@@ -146,65 +206,4 @@ func awaitBack(ctx context.Context, release func(), back *atomic.Int64, progress
 		case <-tick.C:
 		}
 	}
-}
-
-// comeBack resumes all streams at once, and cuts each when it has all that it
-// missed.
-func comeBack(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (*MassResumeResult, error) {
-	r := &MassResumeResult{Clients: cfg.Clients, Logged: cfg.Users * cfg.Missed, Missed: cfg.Missed}
-	times := make([]time.Duration, len(streams))
-	var resets, faults, back atomic.Int64
-	var running sync.WaitGroup
-	begin := make(chan struct{})
-	held, release := context.WithCancel(ctx)
-	defer release()
-
-	var start time.Time
-	for i, s := range streams {
-		running.Go(func() {
-			<-begin
-			next := 0
-			wrong := false
-
-			done := func() {
-				if back.Add(1) == int64(len(streams)) {
-					release() // all stay until the last one has all
-				}
-			}
-
-			_ = s.read(held, 4096, func(typ, data []byte) {
-				switch {
-				case string(typ) == "peald.reset":
-					// What it missed doesn't come any more.
-					resets.Add(1)
-					wrong = true
-					done()
-				case string(data) != strconv.Itoa(next):
-					wrong = true
-				default:
-					if next++; next == cfg.Missed {
-						times[i] = time.Since(start)
-						done()
-					}
-				}
-			}, func() {})
-			if wrong || next != cfg.Missed {
-				faults.Add(1)
-			}
-		})
-	}
-
-	start = time.Now()
-	close(begin)
-	awaitBack(held, release, &back, cfg.Progress)
-	running.Wait()
-
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-
-	slices.Sort(times)
-	r.Took, r.P50, r.P99 = times[len(times)-1], times[len(times)/2], times[len(times)*99/100]
-	r.Resets, r.Faults = resets.Load(), faults.Load()
-	return r, nil
 }

@@ -13,42 +13,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nativeHerd holds streams as bare descriptors, each reader many thousand.
-type nativeHerd struct {
+// nativePool holds streams as raw file descriptors, many thousand per reader.
+type nativePool struct {
 	readers []*reader
 	done    sync.WaitGroup
 	once    sync.Once
 }
 
-func newNativeHerd(ctx context.Context, r *run, address *url.URL) (herd, error) {
+func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) {
 	to, err := resolve(ctx, address)
 	if err != nil {
 		return nil, err
 	}
 
-	h := &nativeHerd{}
+	p := &nativePool{}
 	n := r.cfg.Readers
 	if n == 0 {
-		// One keeps up with more than two cores of a server, and what it takes
-		// the server lacks.
-		const coresAReader = 4
-		n = max(1, runtime.NumCPU()/coresAReader)
+		// One reader is fast enough for more than two cores of a server, and
+		// further readers would take CPU time from the server.
+		const coresPerReader = 4
+		n = max(1, runtime.NumCPU()/coresPerReader)
 	}
 
 	for range n {
 		rd, err := newReader(r.payloads, to, r.sources(to.Addr()), max(1, r.cfg.AtOnce/n))
 		if err != nil {
-			h.close()
+			p.close()
 			return nil, err
 		}
-		h.readers = append(h.readers, rd)
+		p.readers = append(p.readers, rd)
 	}
 
 	var requests [][]byte
 	for _, header := range r.requests {
 		text, err := requestBytes(address, header)
 		if err != nil {
-			h.close()
+			p.close()
 			return nil, err
 		}
 		requests = append(requests, text)
@@ -56,14 +56,14 @@ func newNativeHerd(ctx context.Context, r *run, address *url.URL) (herd, error) 
 
 	for i := range r.cfg.streams() {
 		user := r.userOf(i)
-		h.readers[i%n].add(requests[user], user, i >= r.cfg.Clients)
+		p.readers[i%n].add(requests[user], user, i >= r.cfg.Clients)
 	}
 
-	for _, rd := range h.readers {
-		h.done.Go(rd.loop)
+	for _, rd := range p.readers {
+		p.done.Go(rd.loop)
 	}
 
-	return h, nil
+	return p, nil
 }
 
 func resolve(ctx context.Context, address *url.URL) (netip.AddrPort, error) {
@@ -82,19 +82,19 @@ func resolve(ctx context.Context, address *url.URL) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ips[0].Unmap(), uint16(number)), nil
 }
 
-// tallies implements herd.
-func (h *nativeHerd) tallies() []*tally {
-	all := make([]*tally, len(h.readers))
-	for i, rd := range h.readers {
+// tallies implements pool.
+func (p *nativePool) tallies() []*tally {
+	all := make([]*tally, len(p.readers))
+	for i, rd := range p.readers {
 		all[i] = rd.tally
 	}
 	return all
 }
 
-// all implements herd.
-func (h *nativeHerd) all() []*stream {
+// all implements pool.
+func (p *nativePool) all() []*stream {
 	var all []*stream
-	for _, rd := range h.readers {
+	for _, rd := range p.readers {
 		for i := range rd.sockets {
 			if s := &rd.sockets[i]; !s.slow {
 				all = append(all, &s.stream)
@@ -104,25 +104,25 @@ func (h *nativeHerd) all() []*stream {
 	return all
 }
 
-// close implements herd.
-func (h *nativeHerd) close() {
-	h.once.Do(func() {
-		for _, rd := range h.readers {
+// close implements pool.
+func (p *nativePool) close() {
+	p.once.Do(func() {
+		for _, rd := range p.readers {
 			rd.stop()
 		}
-		h.done.Wait()
-		for _, rd := range h.readers {
+		p.done.Wait()
+		for _, rd := range p.readers {
 			_ = unix.Close(rd.wake)
 			_ = unix.Close(rd.poll)
 		}
 	})
 }
 
-// slowEnded implements herd.
-func (h *nativeHerd) slowEnded() *int {
+// slowClosed implements pool.
+func (p *nativePool) slowClosed() *int {
 	n := 0
-	for _, rd := range h.readers {
-		n += rd.slowEnded
+	for _, rd := range p.readers {
+		n += rd.slowClosed
 	}
 	return &n
 }

@@ -7,5 +7,5 @@ import (
 	"net/url"
 )
 
-// newNativeHerd returns nil: there is nothing here but the portable way.
-func newNativeHerd(context.Context, *run, *url.URL) (herd, error) { return nil, nil }
+// newNativePool returns nil: this system has only the portable pool.
+func newNativePool(context.Context, *run, *url.URL) (pool, error) { return nil, nil }

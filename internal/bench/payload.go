@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A message's data is a header in hexadecimal, so that it is text, and padding
-// up to the size asked for.
+// The data of a message is a header, in hexadecimal because data is text, and
+// padding up to the configured size.
 const (
 	headerBytes = 4 + 4 + 4 + 4 + 8 // run, target, number, size, time
 	headerSize  = 2 * headerBytes
@@ -17,29 +17,29 @@ const (
 	padding = 'x'
 )
 
-// payloads makes and reads the messages of one run. It may be used by several
-// goroutines.
+// payloads encodes and decodes the messages of one run. It is safe for concurrent
+// use.
 type payloads struct {
-	run     uint32 // tells this run's messages from all others
+	run     uint32 // identifies the messages of this run
 	started time.Time
 }
 
-// message is what the header of a message says.
+// message is the decoded header of a message.
 type message struct {
-	target uint32        // the number of the user, 0 for everybody
-	number uint32        // among the messages to target, from 0
+	target uint32        // number of the user; 0 for everyone
+	number uint32        // sequence number among the messages to target, from 0
 	sentAt time.Duration // since the start of the run
-	whole  bool          // size and padding are as they were sent
+	whole  bool          // size and padding are undamaged
 }
 
-// Shared is what processes have in common that hold the streams of one run
-// together: one of them publishes, and all take the messages for theirs.
+// Shared identifies a run whose streams are held by several processes on one
+// machine. One of them publishes, and all of them count the messages.
 type Shared struct {
-	Run     uint32    // tells the run's messages from all others
-	Started time.Time // by the clock of the machine, which all are on
+	Run     uint32    // identifies the messages of the run
+	Started time.Time // by the clock of the machine
 }
 
-// NewShared is that of a run that begins now.
+// NewShared returns the identity of a run that starts now.
 func NewShared() Shared {
 	var run [4]byte
 	rand.Read(run[:])
@@ -53,8 +53,8 @@ func newPayloads(shared Shared) *payloads {
 	return &payloads{run: shared.Run, started: shared.Started}
 }
 
-// now is the time since the start of the run, by the monotonic clock where the
-// run is this process's own.
+// now returns the time since the start of the run. It uses the monotonic clock
+// unless the run is shared.
 func (p *payloads) now() time.Duration { return time.Since(p.started) }
 
 func (p *payloads) make(target, number uint32, size int) string {
@@ -69,7 +69,7 @@ func (p *payloads) make(target, number uint32, size int) string {
 	return string(data)
 }
 
-// read returns what data says, and whether it is of this run at all.
+// read decodes data and reports whether it is a message of this run.
 func (p *payloads) read(data []byte) (message, bool) {
 	var header [headerBytes]byte
 	if len(data) < headerSize {

@@ -15,34 +15,33 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// Series is one line of a plot.
+// Series is one line of a latency plot.
 type Series struct {
 	Name         string
 	Distribution Distribution
 }
 
-// PlotLatency writes an SVG of latencies by percentile. The axis of the
-// percentiles stretches what is rare: 99% is as far from 90% as 99.9% is from
-// 99%.
+// PlotLatency writes a plot of latencies by percentile to w as an SVG. The
+// percentile axis is logarithmic: 99% is as far from 90% as 99.9% is from 99%.
 func PlotLatency(w io.Writer, title string, series ...Series) error {
 	p := newPlot(title)
 	p.Legend.Padding = vg.Points(2)
-	p.X.Label.Text = "share of the deliveries"
-	p.Y.Label.Text = "latency in ms, at most"
+	p.X.Label.Text = "percentile of deliveries"
+	p.Y.Label.Text = "latency (ms)"
 	p.X.Tick.Marker = plot.ConstantTicks(shareTicks())
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
-	most := 0.0
+	highest := 0.0
 
 	for i, s := range series {
 		points := make(plotter.XYs, len(s.Distribution.Curve))
 		for j, q := range s.Distribution.Curve {
 			points[j] = plotter.XY{X: rarity(q.Share), Y: q.Millis}
-			most = max(most, q.Millis)
+			highest = max(highest, q.Millis)
 		}
 
 		if len(points) == 0 {
-			return fmt.Errorf("plot %q: there is nothing to plot", s.Name)
+			return fmt.Errorf("plot %q: no data", s.Name)
 		}
 
 		line, err := plotter.NewLine(points)
@@ -58,7 +57,7 @@ func PlotLatency(w io.Writer, title string, series ...Series) error {
 		}
 	}
 
-	p.Y.Min, p.Y.Max = 0, 1.05*most
+	p.Y.Min, p.Y.Max = 0, 1.05*highest
 
 	return writeSVG(w, p)
 }
@@ -90,7 +89,7 @@ func writeSVG(w io.Writer, p *plot.Plot) error {
 	return nil
 }
 
-// rarity is how many nines a share has.
+// rarity returns the number of nines of a share, such as 2 for 0.99.
 func rarity(share float64) float64 { return -math.Log10(1 - share) }
 
 func shareTicks() []plot.Tick {

@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-func TestPlotIsAnSVG(t *testing.T) {
+func TestPlotLatency(t *testing.T) {
 	t.Parallel()
 	curve := func(ms float64) bench.Distribution {
 		return bench.Distribution{Curve: []bench.Quantile{{Share: 0, Millis: ms}, {Share: 0.5, Millis: 2 * ms}, {Share: 0.999, Millis: 9 * ms}}}
@@ -25,12 +25,12 @@ func TestPlotIsAnSVG(t *testing.T) {
 	texts := textsOf(t, &svg)
 	for _, want := range []string{"this < that", "one", "another", "50%", "99.9%"} {
 		if !texts[want] {
-			t.Errorf("the plot doesn't say %q: %v", want, texts)
+			t.Errorf("the plot lacks %q: %v", want, texts)
 		}
 	}
 }
 
-func TestBarsAreNamed(t *testing.T) {
+func TestPlotBars(t *testing.T) {
 	t.Parallel()
 	var svg bytes.Buffer
 	err := bench.PlotBars(&svg, "sizes", "metres", []string{"Monday", "Tuesday"},
@@ -41,7 +41,7 @@ func TestBarsAreNamed(t *testing.T) {
 	texts := textsOf(t, &svg)
 	for _, want := range []string{"sizes", "metres", "Monday", "Tuesday", "one", "another"} {
 		if !texts[want] {
-			t.Errorf("the plot doesn't say %q: %v", want, texts)
+			t.Errorf("the plot lacks %q: %v", want, texts)
 		}
 	}
 }
@@ -66,9 +66,9 @@ func textsOf(t *testing.T, svg io.Reader) map[string]bool {
 	return texts
 }
 
-func TestThereIsNothingToPlot(t *testing.T) {
+func TestPlotWithoutData(t *testing.T) {
 	t.Parallel()
 	if err := bench.PlotLatency(io.Discard, "", bench.Series{Name: "empty"}); err == nil {
-		t.Error("a plot of nothing was made")
+		t.Error("plotted without data")
 	}
 }

@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// portableHerd holds a goroutine and a connection of net/http for each stream.
-type portableHerd struct {
+// portablePool holds a goroutine and a net/http connection for each stream.
+type portablePool struct {
 	tally   *tally
 	streams []stream
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 }
 
-func newPortableHerd(ctx context.Context, r *run, address *url.URL) *portableHerd {
+func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePool {
 	ctx, cancel := context.WithCancel(ctx)
-	h := &portableHerd{tally: newTally(r.payloads), streams: make([]stream, r.cfg.Clients), cancel: cancel}
+	p := &portablePool{tally: newTally(r.payloads), streams: make([]stream, r.cfg.Clients), cancel: cancel}
 
 	client := &http.Client{
 		Transport:     r.transport(ctx, address),
@@ -34,26 +34,26 @@ func newPortableHerd(ctx context.Context, r *run, address *url.URL) *portableHer
 
 	opening := make(chan struct{}, r.cfg.AtOnce)
 	for n := range r.cfg.streams() {
-		s := &stream{} // a slow one, which nobody asks for what it has seen
-		if n < len(h.streams) {
-			s = &h.streams[n]
+		s := &stream{} // a slow stream, which isn't checked
+		if n < len(p.streams) {
+			s = &p.streams[n]
 		}
 
 		s.user = r.userOf(n)
 		request := (&http.Request{Method: http.MethodGet, URL: address, Header: r.requests[s.user].Clone()}).WithContext(ctx)
 
-		h.done.Go(func() {
-			err := h.follow(ctx, client, request, s, opening, n >= len(h.streams))
+		p.done.Go(func() {
+			err := p.follow(ctx, client, request, s, opening, n >= len(p.streams))
 			if err != nil && ctx.Err() == nil {
-				h.tally.end(s, cause(err))
+				p.tally.streamClosed(s, closeReason(err))
 			}
 		})
 	}
 
-	return h
+	return p
 }
 
-// transport makes a connection for each stream.
+// transport returns a transport that opens a connection for each stream.
 func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 	var dialers []*net.Dialer
 	if ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", address.Hostname()); err == nil {
@@ -67,12 +67,12 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 	}
 
 	var dials atomic.Int64
-	one := new(http.Protocols)
-	one.SetHTTP1(true)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 
 	return &http.Transport{
 		TLSClientConfig: r.cfg.TLS,
-		Protocols:       one, // a browser on each connection is what is measured
+		Protocols:       protocols, // HTTP/2 would share connections between streams
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return dialers[int(dials.Add(1))%len(dialers)].DialContext(ctx, network, addr)
 		},
@@ -83,15 +83,15 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 	}
 }
 
-// follow opens the stream and reads it to its end.
-func (h *portableHerd) follow(ctx context.Context, client *http.Client, request *http.Request, s *stream, opening chan struct{}, slow bool) error {
+// follow opens a stream and reads it until it closes.
+func (p *portablePool) follow(ctx context.Context, client *http.Client, request *http.Request, s *stream, opening chan struct{}, slow bool) error {
 	select {
 	case opening <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 
-	began := time.Now()
+	start := time.Now()
 	response, err := client.Do(request)
 	<-opening
 
@@ -101,16 +101,16 @@ func (h *portableHerd) follow(ctx context.Context, client *http.Client, request 
 	defer response.Body.Close()
 
 	if response.StatusCode != http.StatusOK {
-		const most = 1 << 10
-		body, _ := io.ReadAll(io.LimitReader(response.Body, most))
-		return checkAnswer(response.StatusCode, response.Status, response.Header, body)
+		const limit = 1 << 10
+		body, _ := io.ReadAll(io.LimitReader(response.Body, limit))
+		return checkResponse(response.StatusCode, response.Status, response.Header, body)
 	}
 
-	if err := checkAnswer(response.StatusCode, response.Status, response.Header, nil); err != nil {
+	if err := checkResponse(response.StatusCode, response.Status, response.Header, nil); err != nil {
 		return err
 	}
 
-	h.tally.open(time.Since(began))
+	p.tally.streamOpened(time.Since(start))
 	if slow {
 		<-ctx.Done()
 		return nil
@@ -119,45 +119,46 @@ func (h *portableHerd) follow(ctx context.Context, client *http.Client, request 
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := response.Body.Read(buf)
-		h.tally.take(s, buf[:n])
+		p.tally.decode(s, buf[:n])
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// tallies implements herd.
-func (h *portableHerd) tallies() []*tally { return []*tally{h.tally} }
+// tallies implements pool.
+func (p *portablePool) tallies() []*tally { return []*tally{p.tally} }
 
-// all implements herd.
-func (h *portableHerd) all() []*stream {
-	all := make([]*stream, len(h.streams))
+// all implements pool.
+func (p *portablePool) all() []*stream {
+	all := make([]*stream, len(p.streams))
 	for i := range all {
-		all[i] = &h.streams[i]
+		all[i] = &p.streams[i]
 	}
 	return all
 }
 
-// slowEnded implements herd. Who doesn't read can't tell here.
-func (h *portableHerd) slowEnded() *int { return nil }
+// slowClosed implements pool. A stream that never reads doesn't notice here that
+// the server has closed it.
+func (p *portablePool) slowClosed() *int { return nil }
 
-// close implements herd.
-func (h *portableHerd) close() {
-	h.cancel()
-	h.done.Wait()
+// close implements pool.
+func (p *portablePool) close() {
+	p.cancel()
+	p.done.Wait()
 }
 
-// ended is why a stream ended whose end was no error.
-const ended = "the server ended the stream"
+var errServerClosed = errors.New("the server closed the stream")
 
-// cause is why a stream ended, without what is different for each.
-func cause(err error) string {
+// closeReason describes why a stream closed, without details that differ between
+// streams.
+func closeReason(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errEnd) {
-		return ended
+		return errServerClosed.Error()
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		if errno == syscall.EADDRNOTAVAIL {
-			return "no port is left to connect from; let the streams come from more addresses"
+			return "no free source port; use more source addresses (sources)"
 		}
 		return errno.Error()
 	}

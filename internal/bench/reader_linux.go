@@ -9,47 +9,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reader is one goroutine that opens and reads many streams on an epoll set.
-// But for wake and the tally all of it is that goroutine's, from loop's begin
-// to its end.
+// reader opens and reads many streams with epoll. While loop runs, its goroutine
+// owns all fields except wake and tally.
 type reader struct {
 	tally  *tally
 	to     unix.Sockaddr
 	family int
-	from   []netip.Addr // addresses to come from, by turns
+	from   []netip.Addr // source addresses, used in rotation
 	atOnce int
 
-	poll int // the epoll set
-	wake int // an eventfd that ends the loop
+	poll int // epoll descriptor
+	wake int // eventfd that stops the loop
 
-	sockets   []socket
-	next      int // the socket to be opened next
-	opening   int // sockets between connect and the head of their response
-	slowEnded int
-	buf       []byte
+	sockets    []socket
+	next       int // index of the next socket to open
+	opening    int // number of sockets between connect and the response header
+	slowClosed int
+	buf        []byte
 }
 
-// socket is one stream's connection.
+// socket is the connection of one stream.
 type socket struct {
 	stream
 
 	fd      int32
 	phase   phase
 	slow    bool
-	chunks  *dechunker // nil for a body that isn't chunked
+	chunks  *dechunker // nil if the body isn't chunked
 	request []byte
-	head    []byte // of the response, until it is complete
-	began   time.Duration
+	head    []byte // response header until it is complete
+	start   time.Duration
 }
 
+// phase is the phase of a socket. Phases follow one another in this order, but
+// any phase may change to closed.
 type phase uint8
 
 const (
-	waiting    phase = iota // to be opened
-	connecting              // until the request can be written
-	asking                  // until the response's head is there
+	waiting    phase = iota // not opened yet
+	connecting              // until the request is written
+	requesting              // until the response header is complete
 	streaming
-	over
+	closed
 )
 
 func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*reader, error) {
@@ -62,10 +63,10 @@ func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*
 
 	var err error
 	if r.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("make an epoll set: %w", err)
+		return nil, fmt.Errorf("create an epoll descriptor: %w", err)
 	}
 	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, errors.Join(fmt.Errorf("make an eventfd: %w", err), unix.Close(r.poll))
+		return nil, errors.Join(fmt.Errorf("create an eventfd: %w", err), unix.Close(r.poll))
 	}
 	if err := r.watch(unix.EPOLL_CTL_ADD, r.wake, unix.EPOLLIN, wakeUp); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch the eventfd: %w", err), unix.Close(r.wake), unix.Close(r.poll))
@@ -74,8 +75,7 @@ func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*
 	return r, nil
 }
 
-// wakeUp stands in an event for the eventfd, where others have the index of
-// their socket.
+// wakeUp marks events of the eventfd. Other events hold the index of a socket.
 const wakeUp = -1
 
 func (r *reader) watch(how, fd int, events uint32, index int32) error {
@@ -86,7 +86,7 @@ func (r *reader) add(request []byte, user uint32, slow bool) {
 	r.sockets = append(r.sockets, socket{stream: stream{user: user}, fd: -1, request: request, slow: slow})
 }
 
-// stop ends the loop. It may be called by any goroutine, even before the loop.
+// stop makes loop return. Any goroutine may call it, even before loop.
 func (r *reader) stop() {
 	_, _ = unix.Write(r.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 }
@@ -94,14 +94,14 @@ func (r *reader) stop() {
 func (r *reader) loop() {
 	defer r.closeAll()
 
-	// Few at a time, so that those that come first aren't read too late for
-	// others that are ready by then.
+	// A small batch, so that a socket that becomes ready during the batch isn't
+	// delayed by the rest of it.
 	events := make([]unix.EpollEvent, 256)
 	for {
 		r.connectMore()
 		n, err := unix.EpollWait(r.poll, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			panic(fmt.Sprintf("wait for an epoll set of our own: %v", err))
+			panic(fmt.Sprintf("epoll_wait: %v", err))
 		}
 
 		for i := range max(n, 0) {
@@ -118,14 +118,14 @@ func (r *reader) connectMore() {
 		s := &r.sockets[r.next]
 		r.opening++
 		if err := r.connect(s, r.next); err != nil {
-			r.end(s, err)
+			r.fail(s, err)
 		}
 		r.next++
 	}
 }
 
 func (r *reader) connect(s *socket, index int) error {
-	s.phase, s.began = connecting, r.tally.payloads.now()
+	s.phase, s.start = connecting, r.tally.payloads.now()
 	fd, err := unix.Socket(r.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -133,16 +133,16 @@ func (r *reader) connect(s *socket, index int) error {
 
 	s.fd = int32(fd)
 	if s.slow {
-		// The less the kernel takes for it, the sooner it is slow.
-		const little = 4 << 10
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, little); err != nil {
+		// The smaller the kernel's buffer, the sooner the stream is slow.
+		const small = 4 << 10
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, small); err != nil {
 			return err
 		}
 	}
 
 	if len(r.from) > 0 {
-		// Without this the kernel would choose a port that is free to every
-		// destination, of which there are too few.
+		// Otherwise bind would choose a port that is unused for every
+		// destination, and there are too few of those.
 		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return err
 		}
@@ -159,24 +159,24 @@ func (r *reader) connect(s *socket, index int) error {
 	return r.watch(unix.EPOLL_CTL_ADD, fd, unix.EPOLLOUT, int32(index))
 }
 
-// handle goes on with the socket that something happened to.
+// handle processes an event of a socket.
 func (r *reader) handle(index int32) {
 	var err error
 	s := &r.sockets[index]
 	switch s.phase {
 	case connecting:
-		err = r.ask(s, index)
-	case asking, streaming:
+		err = r.sendRequest(s, index)
+	case requesting, streaming:
 		err = r.read(s)
-	case waiting, over:
+	case waiting, closed:
 	}
 	if err != nil {
-		r.end(s, err)
+		r.fail(s, err)
 	}
 }
 
-// ask writes the request on a connection that has come about, or has not.
-func (r *reader) ask(s *socket, index int32) error {
+// sendRequest checks the result of connect and writes the request.
+func (r *reader) sendRequest(s *socket, index int32) error {
 	errno, err := unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return err
@@ -184,11 +184,11 @@ func (r *reader) ask(s *socket, index int32) error {
 	if errno != 0 {
 		return unix.Errno(errno)
 	}
-	// A socket that is new has room for any request.
+	// The buffer of a new socket is large enough for any request.
 	if _, err := unix.Write(int(s.fd), s.request); err != nil {
 		return err
 	}
-	s.phase = asking
+	s.phase = requesting
 	return r.watch(unix.EPOLL_CTL_MOD, int(s.fd), unix.EPOLLIN|unix.EPOLLRDHUP, index)
 }
 
@@ -204,14 +204,14 @@ func (r *reader) read(s *socket) error {
 	}
 
 	received := r.buf[:n]
-	if s.phase == asking {
-		if received, err = r.begin(s, received); err != nil || s.phase == asking {
+	if s.phase == requesting {
+		if received, err = r.readHead(s, received); err != nil || s.phase == requesting {
 			return err
 		}
 	}
 
 	if s.chunks == nil {
-		r.tally.take(&s.stream, received)
+		r.tally.decode(&s.stream, received)
 		return nil
 	}
 
@@ -220,19 +220,19 @@ func (r *reader) read(s *socket) error {
 		if err != nil {
 			return err
 		}
-		r.tally.take(&s.stream, body)
+		r.tally.decode(&s.stream, body)
 	}
 
 	return nil
 }
 
-// begin reads the head of the response, and returns what follows it.
-func (r *reader) begin(s *socket, received []byte) (rest []byte, err error) {
+// readHead reads the response header and returns the bytes that follow it.
+func (r *reader) readHead(s *socket, received []byte) (rest []byte, err error) {
 	s.head = append(s.head, received...)
 	head, rest := splitHead(s.head)
 	if head == nil {
 		if len(s.head) > maxHead {
-			return nil, errors.New("no HTTP response: its head has no end")
+			return nil, fmt.Errorf("malformed HTTP response: header longer than %d bytes", maxHead)
 		}
 		return nil, nil
 	}
@@ -247,7 +247,7 @@ func (r *reader) begin(s *socket, received []byte) (rest []byte, err error) {
 
 	s.phase, s.head = streaming, nil
 	r.opening--
-	r.tally.open(r.tally.payloads.now() - s.began)
+	r.tally.streamOpened(r.tally.payloads.now() - s.start)
 
 	if s.slow {
 		return nil, r.watch(unix.EPOLL_CTL_DEL, int(s.fd), 0, 0)
@@ -256,13 +256,13 @@ func (r *reader) begin(s *socket, received []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// end lets go of a socket, and counts it unless the run itself has ended.
-func (r *reader) end(s *socket, why error) {
+// fail closes a socket because of err and counts the stream as closed.
+func (r *reader) fail(s *socket, err error) {
 	if s.phase < streaming {
 		r.opening--
 	}
-	s.phase, s.head = over, nil
-	r.tally.end(&s.stream, cause(why))
+	s.phase, s.head = closed, nil
+	r.tally.streamClosed(&s.stream, closeReason(err))
 	r.closeSocket(s)
 }
 
@@ -280,8 +280,8 @@ func (r *reader) closeAll() {
 	}
 }
 
-// drainSlow reads at last what the slow streams have got, since an end that
-// the server made shows only behind it, and counts those ends.
+// drainSlow reads the slow streams to the end of their data and counts those that
+// the server has closed, which shows only after the data.
 func (r *reader) drainSlow() {
 	left := 0
 	for i := range r.sockets {
@@ -296,12 +296,12 @@ func (r *reader) drainSlow() {
 	}
 
 	const (
-		silence = 300 // milliseconds, after which there is no more to come
-		most    = 3 * time.Second
+		silence = 300 // milliseconds without data before giving up
+		limit   = 3 * time.Second
 	)
 
 	events := make([]unix.EpollEvent, 64)
-	for until := time.Now().Add(most); left > 0 && time.Now().Before(until); {
+	for deadline := time.Now().Add(limit); left > 0 && time.Now().Before(deadline); {
 		n, err := unix.EpollWait(r.poll, events, silence)
 		if n == 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
 			return
@@ -320,7 +320,7 @@ func (r *reader) drainSlow() {
 			}
 
 			r.closeSocket(s)
-			r.slowEnded++
+			r.slowClosed++
 			left--
 		}
 	}

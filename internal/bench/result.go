@@ -9,40 +9,40 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Result is what a measurement found.
+// Result is the result of a measurement.
 type Result struct {
 	URL     string `json:"url"`
 	Clients int    `json:"clients"`
 	Users   int    `json:"users,omitempty"`
 	Size    int    `json:"size"`
 
-	OpenSeconds float64      `json:"openSeconds"` // until all streams were open
-	Connect     Distribution `json:"connect"`     // of one stream, from connect to the response's head
+	OpenSeconds float64      `json:"openSeconds"` // time until all streams were open
+	Connect     Distribution `json:"connect"`     // per stream, from connect to the response header
 
 	Published         int     `json:"published"`
 	PublishSeconds    float64 `json:"publishSeconds"`
 	PublishedPerSec   float64 `json:"publishedPerSecond"`
 	Expected          int64   `json:"expected"`  // deliveries
-	Delivered         int64   `json:"delivered"` // without those that came twice
+	Delivered         int64   `json:"delivered"` // without duplicates
 	DeliveredPerSec   float64 `json:"deliveredPerSecond"`
-	DeliveringSeconds float64 `json:"deliveringSeconds"` // from the first message's sending to the last arrival
+	DeliveringSeconds float64 `json:"deliveringSeconds"` // from sending the first message to the last arrival
 
-	Latency Distribution `json:"latency"` // from before publishing to after reading
+	Latency Distribution `json:"latency"` // from before the publishing call to after the read
 
 	Lost        int64          `json:"lost"`
-	Doubled     int64          `json:"doubled"`
+	Duplicated  int64          `json:"doubled"`
 	OutOfOrder  int64          `json:"outOfOrder"`
 	Damaged     int64          `json:"damaged"`
-	Misdirected int64          `json:"misdirected"` // messages for another user
-	Ended       map[string]int `json:"ended,omitempty"`
+	Misdirected int64          `json:"misdirected"`     // messages for another user
+	Ended       map[string]int `json:"ended,omitempty"` // streams that closed early, by reason
 
-	Foreign int64 `json:"foreign"` // events of others, which are no fault
+	Foreign int64 `json:"foreign"` // events of other publishers, which aren't errors
 
 	Slow      int  `json:"slow,omitempty"`
-	SlowEnded *int `json:"slowEnded,omitempty"` // slow streams that the server ended, where that can be known
+	SlowEnded *int `json:"slowEnded,omitempty"` // slow streams that the server closed; nil if unknown
 }
 
-// Distribution is how long something took, in milliseconds.
+// Distribution is a distribution of durations, in milliseconds.
 type Distribution struct {
 	Count int64   `json:"count"`
 	Mean  float64 `json:"mean"`
@@ -52,25 +52,25 @@ type Distribution struct {
 	P999  float64 `json:"p999"`
 	Max   float64 `json:"max"`
 
-	// Curve has more of the same, for a plot.
+	// Curve holds more quantiles, for a plot.
 	Curve []Quantile `json:"curve"`
 }
 
-// Quantile is the time within which a share of all was done.
+// Quantile is a quantile of a distribution.
 type Quantile struct {
 	Share  float64 `json:"share"` // 0 to 1
 	Millis float64 `json:"ms"`
 }
 
-// result is what the load did that was begun when so many messages were
-// missing.
-func (r *run) result(before int64) (res *Result) {
-	r.locked(func() { res = r.count(before) })
-	res.Ended = r.ends()
+// result returns the result of the current load. Missing is the number of
+// messages that were missing when the load began.
+func (r *run) result(missing int64) (res *Result) {
+	r.locked(func() { res = r.count(missing) })
+	res.Ended = r.closeReasons()
 	return res
 }
 
-func (r *run) count(before int64) *Result {
+func (r *run) count(missing int64) *Result {
 	res := &Result{
 		URL:     r.cfg.URL,
 		Clients: r.cfg.Clients,
@@ -90,20 +90,20 @@ func (r *run) count(before int64) *Result {
 	connects, latency := newHistogram(), newHistogram()
 	var last time.Duration
 
-	for _, t := range r.herd.tallies() {
+	for _, t := range r.pool.tallies() {
 		connects.Merge(t.connects)
 		latency.Merge(t.latency)
 		last = max(last, t.lastAt)
 		res.Delivered += t.arrived
-		res.Doubled += t.doubled
+		res.Duplicated += t.duplicated
 		res.OutOfOrder += t.late
 		res.Damaged += t.damaged
 		res.Misdirected += t.misdirected
 		res.Foreign += t.foreign
 	}
 
-	// What was given up on may have come after all.
-	res.Lost = max(0, r.missing()-before)
+	// Messages that counted as lost may have arrived late.
+	res.Lost = max(0, r.missing()-missing)
 	res.Connect, res.Latency = distribution(connects), distribution(latency)
 	if took := (last - r.publishedAt).Seconds(); res.Delivered > 0 {
 		res.DeliveringSeconds = took
@@ -127,8 +127,8 @@ func distribution(h *hdrhistogram.Histogram) Distribution {
 		P999:  millis(0.999),
 		Max:   float64(h.Max()) / 1000,
 	}
-	// Ever finer towards the end, where the interesting part is, and no finer
-	// than there are values.
+	// The steps get finer towards the tail, which is the interesting part, but
+	// not finer than there are values.
 	for rest := 1.0; rest*float64(d.Count) > 1; rest /= 1.5 {
 		d.Curve = append(d.Curve, Quantile{1 - rest, millis(1 - rest)})
 	}
@@ -140,7 +140,7 @@ func distribution(h *hdrhistogram.Histogram) Distribution {
 	return d
 }
 
-// Faults says in words what went wrong, and is empty if nothing did.
+// Faults describes the delivery errors. It returns "" if there are none.
 func (r *Result) Faults() string {
 	var faults []string
 	for _, f := range []struct {
@@ -148,7 +148,7 @@ func (r *Result) Faults() string {
 		what string
 	}{
 		{r.Lost, "lost"},
-		{r.Doubled, "doubled"},
+		{r.Duplicated, "duplicated"},
 		{r.OutOfOrder, "out of order"},
 		{r.Damaged, "damaged"},
 		{r.Misdirected, "misdirected"},
@@ -158,8 +158,8 @@ func (r *Result) Faults() string {
 		}
 	}
 
-	for why, n := range r.Ended {
-		faults = append(faults, fmt.Sprintf("%d streams ended: %s", n, why))
+	for reason, n := range r.Ended {
+		faults = append(faults, fmt.Sprintf("%d streams failed: %s", n, reason))
 	}
 
 	slices.Sort(faults)

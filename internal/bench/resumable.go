@@ -15,24 +15,24 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// resumable is a stream that is cut and resumed, as EventSource does it, but
-// at once. It is used by one goroutine.
+// resumable is a stream that can be cut and resumed as EventSource does, but
+// without a delay. It must be used by one goroutine at a time.
 type resumable struct {
 	address string // host:port
-	request string // up to the header's last line
+	request string // request line and header, without the final empty line
 	keeps   keeps
 	lastID  string
 }
 
-// keeps is which ids a client resumes from.
+// keeps is a policy for the ID that a client resumes from.
 type keeps uint8
 
 const (
-	// everyID: that of the last block that had one, as in the standard
-	// (WHATWG HTML §9.2.6) and in Chromium.
+	// everyID keeps the ID of the last block that had one, as the standard
+	// (WHATWG HTML §9.2.6) and Chromium do.
 	everyID keeps = iota
-	// dispatchedIDs: that of the last event that was dispatched, as in Firefox
-	// and WebKitGTK.
+	// dispatchedIDs keeps the ID of the last dispatched event, as Firefox and
+	// WebKitGTK do.
 	dispatchedIDs
 )
 
@@ -62,9 +62,10 @@ func newResumable(address *url.URL, token, topic string) *resumable {
 	return &resumable{address: host, request: request}
 }
 
-// read opens the stream, from where it was, and reads it in pieces of a size
-// until ctx ends, whose error it then returns, or the stream does. It calls
-// onEvent for each event and onPosition when it has a position to resume from.
+// read opens the stream, resuming from the last position, and reads it in pieces
+// of at most piece bytes. It calls onEvent for each event, and onPosition after
+// each read once there is a position to resume from. It returns when ctx is done,
+// with the cause of ctx, or when the stream closes.
 func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data []byte), onPosition func()) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
 	if err != nil {
@@ -72,8 +73,8 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	}
 	defer conn.Close()
 
-	// A cut is sudden: what has arrived and was not read is lost, and half of
-	// the time the server is told by a reset.
+	// A cut is abrupt: data that has arrived but wasn't read is lost. Half of the
+	// cuts reset the connection.
 	var done atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
 		if tcp, ok := conn.(*net.TCPConn); ok && !done.Load() && rand.IntN(2) == 0 {
@@ -99,7 +100,7 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	defer resp.Body.Close()
 
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server answers %s", resp.Status)
+		return fmt.Errorf("the server replied %s", resp.Status)
 	}
 
 	decoder := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
@@ -128,13 +129,13 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	}
 }
 
-// causeOf is ctx's error if that is why err came about.
+// causeOf returns the cause of ctx if ctx is done, and err otherwise.
 func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if errors.Is(err, io.EOF) {
-		return errors.New("the server ended the stream")
+		return errServerClosed
 	}
 	return err
 }

@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// herd holds the streams of a run.
-type herd interface {
-	// tallies count what the streams get.
+// pool holds the streams of a run.
+type pool interface {
+	// tallies returns the tallies that count the arrivals.
 	tallies() []*tally
-	// all are the streams that are checked. They may be looked at after close.
+	// all returns the streams that are checked. They stay valid after close.
 	all() []*stream
-	// close ends the streams and returns when nothing is left of them. It may
-	// be called twice.
+	// close closes the streams and waits for their goroutines. Further calls
+	// have no effect.
 	close()
-	// slowEnded is how many of the slow streams the server had ended by then,
-	// or nil where nobody knows.
-	slowEnded() *int
+	// slowClosed returns how many slow streams the server closed before close
+	// was called, or nil if that is unknown.
+	slowClosed() *int
 }
 
-// run is one measurement under way.
+// run is a measurement in progress.
 type run struct {
 	cfg       Config
 	publisher Publisher
 	payloads  *payloads
-	requests  []http.Header // by the number of the user
-	herd      herd
-	load      Load // being published
+	requests  []http.Header // by user number
+	pool      pool
+	load      Load // current load
 
-	opening     time.Duration // that it took to open the streams
-	sent        []uint32      // messages, by the number of the user
-	publishedAt time.Duration // when the first was sent
-	publishing  time.Duration // that it took to publish all
+	opening     time.Duration // time it took to open the streams
+	sent        []uint32      // number of messages sent, by user number
+	publishedAt time.Duration // when the first message was sent
+	publishing  time.Duration // time it took to publish the load
 }
 
-// prepare makes what the streams ask with.
+// prepare creates the request headers of the streams.
 func (r *run) prepare(ctx context.Context, address *url.URL) error {
 	common := r.cfg.Header.Clone()
 	if common == nil {
@@ -52,14 +52,14 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 	common.Set("User-Agent", "pealctl")
 
 	if address.User != nil {
-		return fmt.Errorf("url: %s has a password, which no event stream takes", address.Redacted())
+		return fmt.Errorf("url: %s contains a password; event streams don't use one", address.Redacted())
 	}
 
 	r.requests = []http.Header{common}
 	for n := range r.cfg.Users {
 		token, err := r.publisher.Token(ctx, userName(n+1))
 		if err != nil {
-			return fmt.Errorf("a token for user %s: %w", userName(n+1), err)
+			return fmt.Errorf("create a token for user %s: %w", userName(n+1), err)
 		}
 		header := common.Clone()
 		header.Set("Authorization", "Bearer "+token)
@@ -69,18 +69,18 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 	return nil
 }
 
-// newHerd begins to open the streams.
-func (r *run) newHerd(ctx context.Context, address *url.URL) (herd, error) {
+// newPool returns a pool that has started to open the streams.
+func (r *run) newPool(ctx context.Context, address *url.URL) (pool, error) {
 	if !r.cfg.Portable && address.Scheme == "http" {
-		h, err := newNativeHerd(ctx, r, address)
-		if h != nil || err != nil {
-			return h, err
+		p, err := newNativePool(ctx, r, address)
+		if p != nil || err != nil {
+			return p, err
 		}
 	}
-	return newPortableHerd(ctx, r, address), nil
+	return newPortablePool(ctx, r, address), nil
 }
 
-// userOf is the number of the user whom the nth stream belongs to.
+// userOf returns the user number of the nth stream.
 func (r *run) userOf(n int) uint32 {
 	if r.cfg.Users == 0 {
 		return 0
@@ -88,65 +88,68 @@ func (r *run) userOf(n int) uint32 {
 	return uint32(n%r.cfg.Users) + 1
 }
 
-// refused says why streams were not opened.
-type refused struct {
-	at      string // without the query, which may hold a token
+// openError reports streams that could not be opened.
+type openError struct {
+	url     string // without the query, which may hold a token
 	streams int
 	reasons map[string]int
 }
 
-// Error implements error, with the most frequent reason.
-func (e *refused) Error() string {
-	var ended int
+// Error returns a message with the most frequent reason.
+func (e *openError) Error() string {
+	var failed int
 	for _, n := range e.reasons {
-		ended += n
+		failed += n
 	}
-	most := slices.MaxFunc(slices.Sorted(maps.Keys(e.reasons)), func(a, b string) int {
+
+	mostFrequent := slices.MaxFunc(slices.Sorted(maps.Keys(e.reasons)), func(a, b string) int {
 		return cmp.Compare(e.reasons[a], e.reasons[b])
 	})
-	text := fmt.Sprintf("of %d streams at %s, %d could not be opened: %s", e.streams, e.at, ended, most)
+
+	text := fmt.Sprintf("%d of %d streams at %s could not be opened: %s", failed, e.streams, e.url, mostFrequent)
 	if len(e.reasons) > 1 {
 		text += fmt.Sprintf(" (and %d other reasons)", len(e.reasons)-1)
 	}
 	return text
 }
 
-// glance is how often a run looks at its streams. Nothing that is measured
-// depends on it.
-const glance = 10 * time.Millisecond
+// pollInterval is the interval at which a run polls the state of its streams. It doesn't
+// affect the measured values.
+const pollInterval = 10 * time.Millisecond
 
-// linger is the part of its patience for which a run that has everything waits
-// for what it shouldn't get.
-const linger = 0.05
+// settleShare is the share of the patience for which a complete run waits for
+// surplus messages, such as duplicates.
+const settleShare = 0.05
 
 // open waits until all streams are open.
 func (r *run) open(ctx context.Context) error {
-	began := r.payloads.now()
-	look := time.NewTicker(glance)
-	defer look.Stop()
+	start := r.payloads.now()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
 
 	for {
 		now := r.state()
-		r.tell(now)
+		r.reportProgress(now)
 
-		if now.ended > 0 {
-			return &refused{at: place(r.cfg.URL), streams: r.cfg.streams(), reasons: r.ends()}
+		if now.closed > 0 {
+			return &openError{url: redacted(r.cfg.URL), streams: r.cfg.streams(), reasons: r.closeReasons()}
 		}
 
 		if now.opened == r.cfg.streams() {
-			r.opening = r.payloads.now() - began
+			r.opening = r.payloads.now() - start
 			return nil
 		}
 
 		select {
-		case <-look.C:
+		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d streams are open: %w", now.opened, r.cfg.streams(), ctx.Err())
+			return fmt.Errorf("opened %d of %d streams: %w", now.opened, r.cfg.streams(), ctx.Err())
 		}
 	}
 }
 
-// publishAndWait publishes, and returns when everything has arrived that will.
+// publishAndWait publishes the load and waits until all messages have arrived, or
+// nothing has happened for as long as the patience.
 func (r *run) publishAndWait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -154,26 +157,26 @@ func (r *run) publishAndWait(ctx context.Context) error {
 	published := make(chan error, 1)
 	go func() { published <- r.publish(ctx) }()
 
-	look := time.NewTicker(glance)
-	defer look.Stop()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
 
 	var (
 		expected = r.expected()
 		before   state
-		quiet    time.Time // since when nothing has happened
+		quiet    time.Time // time of the last change
 		sent     bool
 	)
 	for {
 		now := r.state()
-		r.tell(now)
+		r.reportProgress(now)
 
 		if now != before || !sent {
 			before, quiet = now, time.Now()
 		}
 
 		patience := r.cfg.Patience
-		if now.arrived == expected || now.ended == r.cfg.Clients {
-			patience = time.Duration(linger * float64(patience))
+		if now.arrived == expected || now.closed == r.cfg.Clients {
+			patience = time.Duration(settleShare * float64(patience))
 		}
 		if time.Since(quiet) >= patience {
 			return nil
@@ -185,47 +188,47 @@ func (r *run) publishAndWait(ctx context.Context) error {
 				return err
 			}
 			sent = true
-		case <-look.C:
+		case <-tick.C:
 		}
 	}
 }
 
-// begin makes ready for a load, and returns how many messages are missing from
-// those before it.
+// begin prepares for a load and returns how many messages of earlier loads are
+// missing.
 func (r *run) begin(load Load) (missing int64) {
 	r.load = load
 	r.locked(func() {
-		for _, t := range r.herd.tallies() {
-			t.forget()
+		for _, t := range r.pool.tallies() {
+			t.reset()
 		}
 		missing = r.missing()
 	})
 	return missing
 }
 
-// missing is how many messages have not come so far. What the streams have got
-// must be locked.
+// missing returns how many messages have not arrived yet. All tallies must be
+// locked.
 func (r *run) missing() int64 {
 	var n int64
-	for _, s := range r.herd.all() {
+	for _, s := range r.pool.all() {
 		n += s.seen.lost(r.sent[s.user])
 	}
 	return n
 }
 
-// locked calls f while no stream gets anything.
+// locked calls f with all tallies locked.
 func (r *run) locked(f func()) {
-	for _, t := range r.herd.tallies() {
+	for _, t := range r.pool.tallies() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 	}
 	f()
 }
 
-// publish sends all messages, and stops with ctx.
+// publish sends the messages of the load. It returns early when ctx is done.
 func (r *run) publish(ctx context.Context) error {
 	r.publishedAt = r.payloads.now()
-	began := time.Now()
+	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 
@@ -234,8 +237,9 @@ func (r *run) publish(ctx context.Context) error {
 			return ctx.Err()
 		}
 
-		// By the clock, so that a message that takes long delays no later one.
-		timer.Reset(time.Until(began.Add(time.Duration(float64(n) / r.load.Rate * float64(time.Second)))))
+		// The schedule is absolute, so that a slow message doesn't delay later
+		// ones.
+		timer.Reset(time.Until(start.Add(time.Duration(float64(n) / r.load.Rate * float64(time.Second)))))
 		select {
 		case <-timer.C:
 			return nil
@@ -245,7 +249,7 @@ func (r *run) publish(ctx context.Context) error {
 	}
 	for n := range r.load.messages() {
 		if err := turn(n); err != nil {
-			return fmt.Errorf("%d of %d messages were published: %w", n, r.load.messages(), err)
+			return fmt.Errorf("published %d of %d messages: %w", n, r.load.messages(), err)
 		}
 
 		to := r.userOf(n)
@@ -265,18 +269,18 @@ func (r *run) publish(ctx context.Context) error {
 		return err
 	}
 
-	r.publishing = time.Since(began)
+	r.publishing = time.Since(start)
 	return nil
 }
 
-// expected is how many deliveries the messages make.
+// expected returns the number of deliveries of the load.
 func (r *run) expected() int64 {
 	messages, clients, users := int64(r.load.messages()), int64(r.cfg.Clients), int64(r.cfg.Users)
 	if users == 0 {
 		return messages * clients
 	}
-	// Streams and messages go round the users in the same order: all users get
-	// their even share of both, and the first ones one more.
+	// Streams and messages rotate through the users in the same order. Each user
+	// gets an even share of both, and the first users get one more.
 	evenStreams, evenMessages := clients/users, messages/users
 	moreStreams, moreMessages := clients%users, messages%users
 	return users*evenStreams*evenMessages + moreStreams*evenMessages + moreMessages*evenStreams + min(moreStreams, moreMessages)
@@ -284,35 +288,36 @@ func (r *run) expected() int64 {
 
 func (r *run) state() state {
 	var sum state
-	for _, t := range r.herd.tallies() {
+	for _, t := range r.pool.tallies() {
 		s := t.state()
 		sum.opened += s.opened
-		sum.ended += s.ended
+		sum.closed += s.closed
 		sum.arrived += s.arrived
 	}
 	return sum
 }
 
-func (r *run) tell(now state) {
+func (r *run) reportProgress(now state) {
 	if r.cfg.Progress != nil {
 		r.cfg.Progress(Progress{Opened: now.opened, Streams: r.cfg.streams(), Delivered: now.arrived, Expected: r.expected()})
 	}
 }
 
-// ends is how many streams ended before the run did, by reason.
-func (r *run) ends() map[string]int {
+// closeReasons returns how many streams closed before the end of the run, by
+// reason.
+func (r *run) closeReasons() map[string]int {
 	all := map[string]int{}
-	for _, t := range r.herd.tallies() {
+	for _, t := range r.pool.tallies() {
 		t.mu.Lock()
-		for why, n := range t.ends {
-			all[why] += n
+		for reason, n := range t.closeReasons {
+			all[reason] += n
 		}
 		t.mu.Unlock()
 	}
 	return all
 }
 
-// firstLine is what of a server's answer can be shown.
+// firstLine returns the first line of a response body, for an error message.
 func firstLine(body []byte) string {
 	line, _, _ := strings.Cut(string(body), "\n")
 	return strings.TrimSpace(line)

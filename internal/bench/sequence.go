@@ -2,26 +2,27 @@ package bench
 
 import "slices"
 
-// sequence is which messages of a numbered series have come on one stream. As
-// long as they come in order it is one number.
+// sequence records which numbered messages have arrived on one stream. While they
+// arrive in order it consists of one number.
 type sequence struct {
-	next    uint32 // one more than the highest that has come
-	missing []span // below next, ascending and apart
+	next    uint32 // one more than the highest number so far
+	missing []span // missing numbers below next, ascending and disjoint
 }
 
-// span is the numbers from first up to and without end.
+// span is the half-open range of numbers from first to end.
 type span struct{ first, end uint32 }
 
-// verdict is what a message is to those before it.
-type verdict int
+// arrival classifies a message by those that arrived before it.
+type arrival int
 
 const (
-	inOrder verdict = iota
-	late            // a later one came first
-	again           // it has come before
+	inOrder   arrival = iota
+	late              // a later message arrived first
+	duplicate         // the same message arrived before
 )
 
-func (s *sequence) take(n uint32) verdict {
+// add records the arrival of message n.
+func (s *sequence) add(n uint32) arrival {
 	if n >= s.next {
 		if n > s.next {
 			s.missing = append(s.missing, span{s.next, n})
@@ -41,7 +42,7 @@ func (s *sequence) take(n uint32) verdict {
 		}
 	})
 	if !gap {
-		return again
+		return duplicate
 	}
 
 	m := s.missing[i]
@@ -58,7 +59,7 @@ func (s *sequence) take(n uint32) verdict {
 	return late
 }
 
-// lost is how many of the first sent have not come.
+// lost returns how many of the first sent messages have not arrived.
 func (s *sequence) lost(sent uint32) int64 {
 	lost := int64(sent) - int64(s.next)
 	for _, m := range s.missing {

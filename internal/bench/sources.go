@@ -3,16 +3,16 @@ package bench
 import "net/netip"
 
 const (
-	// perSource is how many streams one address opens by itself. The usual
-	// range has 28,000 ports, connect takes every second one as long as it can,
-	// and past that, or with ports that a run before has just left, looking for
-	// a free one takes longer than all the rest.
+	// perSource is the number of streams per source address. The usual range has
+	// 28,000 ports, and connect prefers every second one. Beyond that, or after a
+	// run that has just released ports, the search for a free port dominates the
+	// connect time.
 	perSource  = 10_000
 	maxSources = 250
 )
 
-// sources returns the addresses that the streams come from by turns, or nil
-// where the system shall choose.
+// sources returns the source addresses that the streams use in rotation, or nil
+// if the system should choose.
 func (r *run) sources(to netip.Addr) []netip.Addr {
 	if !to.Is4() || !to.IsLoopback() {
 		return nil

@@ -10,44 +10,45 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// stream is what is known of one stream, whatever holds it. Its tally's lock
-// protects it.
+// stream is the state of one stream, independent of the kind of pool. The mutex
+// of its tally protects it.
 type stream struct {
-	user     uint32 // the number of the user whom it belongs to, 0 for nobody
-	seen     sequence
-	decoder  *eventstream.Decoder // while a block is incomplete
-	hasEnded bool
+	user    uint32 // number of the user that it belongs to; 0 for none
+	seen    sequence
+	decoder *eventstream.Decoder // set while a block is incomplete
+	closed  bool
 }
 
-// tally counts what arrives on many streams. It may be used by several
-// goroutines, and belongs to one in practice wherever that matters.
+// tally counts the arrivals on many streams. It is safe for concurrent use, but
+// has little contention: in a native pool each reader has its own.
 type tally struct {
 	payloads *payloads
 
 	mu          sync.Mutex
 	opened      int
-	arrived     int64 // messages, each counted once a stream
-	doubled     int64
+	arrived     int64 // messages, without duplicates
+	duplicated  int64
 	late        int64
 	damaged     int64
 	misdirected int64
-	foreign     int64 // events of others than this run
+	foreign     int64 // events that don't belong to this run
 	lastAt      time.Duration
 	connects    *hdrhistogram.Histogram // microseconds
 	latency     *hdrhistogram.Histogram // microseconds
-	ends        map[string]int          // streams that ended, by reason
 
-	// What event is called back about.
+	closeReasons map[string]int // streams that closed, by reason
+
+	// Arguments of the event callback.
 	current *stream
 	now     time.Duration
 
-	between *eventstream.Decoder   // for what holds nothing but whole blocks
-	spare   []*eventstream.Decoder // of streams whose block has come to its end
+	shared *eventstream.Decoder   // for pieces that hold complete blocks only
+	spare  []*eventstream.Decoder // decoders not in use
 }
 
 func newTally(p *payloads) *tally {
-	t := &tally{payloads: p, connects: newHistogram(), latency: newHistogram(), ends: map[string]int{}}
-	t.between = t.newDecoder()
+	t := &tally{payloads: p, connects: newHistogram(), latency: newHistogram(), closeReasons: map[string]int{}}
+	t.shared = t.newDecoder()
 	return t
 }
 
@@ -60,29 +61,30 @@ func (t *tally) newDecoder() *eventstream.Decoder {
 	return &eventstream.Decoder{OnEvent: t.event}
 }
 
-// open counts a stream whose response has begun.
-func (t *tally) open(took time.Duration) {
+// streamOpened counts a stream that received its response header, took after the
+// connect.
+func (t *tally) streamOpened(took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.opened++
 	record(t.connects, took)
 }
 
-// end counts a stream that ended before the run did.
-func (t *tally) end(s *stream, why string) {
+// streamClosed counts a stream that closed before the end of the run.
+func (t *tally) streamClosed(s *stream, reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !s.hasEnded {
-		s.hasEnded = true
-		t.ends[why]++
+	if !s.closed {
+		s.closed = true
+		t.closeReasons[reason]++
 	}
 }
 
-// take decodes a piece of s.
+// decode decodes a piece of s.
 //
-// Streams share one decoder as long as pieces end with a block, as nearly all
-// do: a decoder for each of many thousand would be most of what they cost.
-func (t *tally) take(s *stream, piece []byte) {
+// Streams share one decoder as long as their pieces end with a complete block,
+// which nearly all do. A decoder per stream would be most of a stream's cost.
+func (t *tally) decode(s *stream, piece []byte) {
 	if len(piece) == 0 {
 		return
 	}
@@ -93,7 +95,7 @@ func (t *tally) take(s *stream, piece []byte) {
 	t.current, t.now = s, t.payloads.now()
 	whole := bytes.HasSuffix(piece, []byte("\n\n"))
 	if s.decoder == nil && whole {
-		_, _ = t.between.Write(piece)
+		_, _ = t.shared.Write(piece)
 		return
 	}
 
@@ -118,7 +120,7 @@ func (t *tally) borrow() *eventstream.Decoder {
 	return d
 }
 
-// event judges an event on the current stream.
+// event checks an event on the current stream.
 func (t *tally) event(e eventstream.Event) {
 	if string(e.Type) == eventstream.MarkType {
 		return
@@ -140,9 +142,9 @@ func (t *tally) event(e eventstream.Event) {
 		return
 	}
 
-	switch t.current.seen.take(m.number) {
-	case again:
-		t.doubled++
+	switch t.current.seen.add(m.number) {
+	case duplicate:
+		t.duplicated++
 		return
 	case late:
 		t.late++
@@ -153,29 +155,29 @@ func (t *tally) event(e eventstream.Event) {
 	record(t.latency, t.now-m.sentAt)
 }
 
-// record takes what is beyond the histogram's range for the range's end.
+// record adds d to h, clamped to the range of h.
 func record(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()))
 }
 
-// forget sets back what is counted of a load, before the next.
-func (t *tally) forget() {
-	t.arrived, t.doubled, t.late, t.damaged, t.misdirected, t.foreign, t.lastAt = 0, 0, 0, 0, 0, 0, 0
+// reset clears the counts of a load before the next load.
+func (t *tally) reset() {
+	t.arrived, t.duplicated, t.late, t.damaged, t.misdirected, t.foreign, t.lastAt = 0, 0, 0, 0, 0, 0, 0
 	t.latency.Reset()
 }
 
-// state is what a run looks at while it waits.
+// state holds the counts that a run polls while it waits.
 type state struct {
-	opened, ended int
-	arrived       int64
+	opened, closed int
+	arrived        int64
 }
 
 func (t *tally) state() state {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := state{opened: t.opened, arrived: t.arrived}
-	for _, n := range t.ends {
-		s.ended += n
+	for _, n := range t.closeReasons {
+		s.closed += n
 	}
 	return s
 }

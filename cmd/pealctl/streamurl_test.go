@@ -8,21 +8,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestWithStreams(t *testing.T) {
+func TestWithStreamURL(t *testing.T) {
 	t.Parallel()
 
 	fault, call := errors.New("3 lost"), status.Error(codes.Unavailable, "no")
 
 	for name, test := range map[string]struct {
-		given []string
-		err   error
-		want  string
+		set  []string
+		err  error
+		want string
 	}{
-		"neither":   {nil, fault, "3 lost"},
-		"both":      {[]string{"addr", "url"}, fault, "3 lost"},
-		"addr":      {[]string{"addr"}, fault, "3 lost; --url is not given, so the streams are those at http://127.0.0.1:8080/events"},
-		"of a call": {[]string{"addr"}, call, call.Error()},
-		"success":   {[]string{"addr"}, nil, ""},
+		"neither":    {nil, fault, "3 lost"},
+		"both":       {[]string{"addr", "url"}, fault, "3 lost"},
+		"addr":       {[]string{"addr"}, fault, "3 lost; --url is not set, so the streams are those at http://127.0.0.1:8080/events"},
+		"call error": {[]string{"addr"}, call, call.Error()},
+		"success":    {[]string{"addr"}, nil, ""},
 	} {
 		bench, _, err := newRoot(&session{}).Find([]string{"bench"})
 		if err != nil {
@@ -32,14 +32,14 @@ func TestWithStreams(t *testing.T) {
 		flags := bench.Flags()
 		flags.AddFlagSet(bench.InheritedFlags())
 
-		for _, name := range test.given {
+		for _, name := range test.set {
 			if err := flags.Set(name, "x"); err != nil {
 				t.Fatal(err)
 			}
 		}
 
 		got := ""
-		if err := withStreams(flags, test.err); err != nil {
+		if err := withStreamURL(flags, test.err); err != nil {
 			got = err.Error()
 		}
 

@@ -11,7 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// byReason shows a count and what it is made of, the greatest part first.
+// byReason formats the sum of counts and its parts, the largest part first.
 func byReason(counts map[string]int64) string {
 	total := sum(counts)
 	if total == 0 {
@@ -43,17 +43,17 @@ func sum(counts map[string]int64) int64 {
 
 func byteCount(n int64) string { return progress.FormatBytes(n) }
 
-func perSecond(n int64, passed time.Duration) string {
-	rate := float64(n) / passed.Seconds()
+func perSecond(n int64, elapsed time.Duration) string {
+	rate := float64(n) / elapsed.Seconds()
 	if rate >= 100 {
 		return fmt.Sprintf("%.0f", rate)
 	}
 	return fmt.Sprintf("%.1f", rate)
 }
 
-// alignOf keeps counts by reason readable and puts other figures under each
-// other.
-func alignOf(header any) text.Align {
+// alignment returns the alignment of a column: left for text and counts by
+// reason, right for numbers.
+func alignment(header any) text.Align {
 	switch header {
 	case "disconnected", "dropped", "shard", "node", "state", "version", "log", "quorum":
 		return text.AlignLeft

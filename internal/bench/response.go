@@ -11,7 +11,7 @@ import (
 	"net/url"
 )
 
-// requestBytes is what a stream sends.
+// requestBytes returns the encoded request of a stream.
 func requestBytes(address *url.URL, header http.Header) ([]byte, error) {
 	request := &http.Request{
 		Method: http.MethodGet, URL: address, Host: address.Host, Header: header,
@@ -19,16 +19,16 @@ func requestBytes(address *url.URL, header http.Header) ([]byte, error) {
 	}
 	text, err := httputil.DumpRequest(request, false)
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("encode the request: %w", err)
 	}
 	return text, nil
 }
 
-// maxHead is how long the head of a response may be.
+// maxHead is the maximum length of a response header, in bytes.
 const maxHead = 64 << 10
 
-// splitHead returns the head of a response and what follows it. The head is
-// nil until it is complete.
+// splitHead splits a response into its header and the beginning of its body. It
+// returns a nil head until the header is complete.
 func splitHead(received []byte) (head, rest []byte) {
 	end := []byte("\r\n\r\n")
 	i := bytes.Index(received, end)
@@ -38,15 +38,15 @@ func splitHead(received []byte) (head, rest []byte) {
 	return received[:i+len(end)], received[i+len(end):]
 }
 
-// parseHead reads the head of a response, and returns whether its body is
-// chunked. What is not the beginning of an event stream is an error.
+// parseHead parses a response header and reports whether the body is chunked. It
+// returns an error if the response isn't an event stream.
 func parseHead(head, rest []byte) (chunked bool, err error) {
 	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), nil)
 	if err != nil {
-		return false, fmt.Errorf("no HTTP response: %w", err)
+		return false, fmt.Errorf("malformed HTTP response: %w", err)
 	}
 
-	// There is no body in what it was given to read.
+	// The body isn't read from here.
 	_ = response.Body.Close()
 	chunked = len(response.TransferEncoding) > 0
 	if chunked {
@@ -54,26 +54,26 @@ func parseHead(head, rest []byte) (chunked bool, err error) {
 		rest, _ = c.next(&rest)
 	}
 
-	if err := checkAnswer(response.StatusCode, response.Status, response.Header, rest); err != nil {
+	if err := checkResponse(response.StatusCode, response.Status, response.Header, rest); err != nil {
 		return false, err
 	}
 	if response.ContentLength >= 0 {
-		return false, errEnd // of which there is no more to come than that
+		return false, errEnd // an event stream has no length
 	}
 
 	return chunked, nil
 }
 
-// checkAnswer says what is wrong with an answer that is no event stream.
-func checkAnswer(code int, status string, header http.Header, body []byte) error {
+// checkResponse returns an error if a response isn't an event stream.
+func checkResponse(code int, status string, header http.Header, body []byte) error {
 	if code != http.StatusOK {
-		if said := firstLine(body); said != "" {
-			return fmt.Errorf("%s: %s", status, said)
+		if line := firstLine(body); line != "" {
+			return fmt.Errorf("%s: %s", status, line)
 		}
 		return errors.New(status)
 	}
 	if kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); kind != "text/event-stream" {
-		return fmt.Errorf("what answers there is no event stream but %q", header.Get("Content-Type"))
+		return fmt.Errorf("the response is not an event stream: Content-Type is %q; want text/event-stream", header.Get("Content-Type"))
 	}
 	return nil
 }

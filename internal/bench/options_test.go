@@ -1,0 +1,202 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/bench"
+)
+
+func TestSourceAddresses(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, portable bool) {
+		h := startHub(t, nil)
+		cfg := few(h, portable)
+
+		cfg.Clients, cfg.Sources = 9, 3
+		if r := measure(t, h, cfg); r.Faults() != "" {
+			t.Errorf("faults %q", r.Faults())
+		}
+
+		for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
+			if h.remotes[from] != 3 {
+				t.Errorf("%d streams came from %s, want 3 (%v)", h.remotes[from], from, h.remotes)
+			}
+		}
+	})
+}
+
+func TestSlowStreamsAreNotChecked(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, portable bool) {
+		h := startHub(t, nil)
+		cfg := few(h, portable)
+		cfg.Slow = 2
+		r := measure(t, h, cfg)
+		if r.Faults() != "" || r.Delivered != 30 || r.Slow != 2 || r.Connect.Count != 5 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil)
+	cfg := few(h, false)
+	cfg.Burst, cfg.Rate, cfg.Duration = 0, 100, 200*time.Millisecond
+	r := measure(t, h, cfg)
+	if r.Published != 20 || r.Expected != 60 || r.Faults() != "" || r.PublishSeconds < 0.2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil)
+	cfg := few(h, false)
+	var last bench.Progress
+	cfg.Progress = func(p bench.Progress) { last = p }
+	measure(t, h, cfg)
+	if want := (bench.Progress{Opened: 3, Streams: 3, Delivered: 30, Expected: 30}); last != want {
+		t.Errorf("%+v, want %+v", last, want)
+	}
+}
+
+func TestMeasureCanceled(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, portable bool) {
+		h := startHub(t, nil)
+		cfg := few(h, portable)
+		cfg.Burst, cfg.Rate, cfg.Duration = 0, 10, time.Hour
+		ctx, cancel := context.WithCancel(t.Context())
+
+		cfg.Progress = func(p bench.Progress) {
+			if p.Delivered > 0 {
+				cancel()
+			}
+		}
+		if _, err := bench.Measure(ctx, cfg, h); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+type failing struct{ *hub }
+
+func (failing) Publish(context.Context, string, string) error { return io.ErrUnexpectedEOF }
+
+func TestPublishError(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil)
+	if _, err := bench.Measure(t.Context(), few(h, false), failing{h}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestInvalidConfig(t *testing.T) {
+	t.Parallel()
+	good := bench.Config{URL: "http://127.0.0.1:1/", Clients: 1, Load: bench.Load{Burst: 1}}
+
+	for want, change := range map[string]func(*bench.Config){
+		"invalid URL \"/events\"":             func(c *bench.Config) { c.URL = "/events" },
+		"clients: 0":                          func(c *bench.Config) { c.Clients = 0 },
+		"negative":                            func(c *bench.Config) { c.Slow = -1 },
+		"users: 2":                            func(c *bench.Config) { c.Users = 2 },
+		"size: 47":                            func(c *bench.Config) { c.Size = 47 },
+		"less than one message":               func(c *bench.Config) { c.Burst = 0 },
+		"want at most 250":                    func(c *bench.Config) { c.Sources = 251 },
+		"password":                            func(c *bench.Config) { c.URL = "http://a:b@127.0.0.1:1/" },
+		"100000000 streams need 100000064 fi": func(c *bench.Config) { c.Clients = 1e8 },
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := bench.Measure(t.Context(), cfg, &hub{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+}
+
+func TestSlowStreamsClosedByServer(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, func(h *hub) {
+		h.raw = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n"
+		h.write = func(c *client, frame []byte) {
+			_, _ = c.conn.Write(frame)
+			if c == h.clients[3] {
+				c.conn.Close()
+			}
+		}
+	})
+
+	cfg := few(h, false)
+	cfg.Clients, cfg.Slow, cfg.AtOnce = 2, 2, 1
+
+	r := measure(t, h, cfg)
+	if r.Faults() != "" || (r.SlowEnded != nil && *r.SlowEnded != 1) {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestMeasureOverTLS(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, func(h *hub) { h.secure = true })
+	cfg := few(h, false)
+	cfg.TLS = h.tls
+	if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 30 {
+		t.Errorf("%+v", r)
+	}
+	cfg.TLS = nil
+	if _, err := bench.Measure(t.Context(), cfg, h); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSeveralLoads(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, portable bool) {
+		lose := 12 // the third message of the second load, to the second stream
+		h := startHub(t, func(h *hub) {
+			h.frames = func(stream, number int, _ []byte) [][]byte {
+				if stream == 1 && number == lose {
+					return [][]byte{}
+				}
+				return nil
+			}
+		})
+
+		cfg := few(h, portable)
+		cfg.Patience = 500 * time.Millisecond
+
+		streams, err := bench.Open(t.Context(), cfg, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer streams.Close()
+
+		for _, c := range []struct {
+			load      bench.Load
+			faults    string
+			delivered int64
+		}{
+			{bench.Load{Burst: 10}, "", 30},
+			{bench.Load{Burst: 5, Size: 4000}, "1 lost", 14},
+			{bench.Load{Rate: 100, Duration: 100 * time.Millisecond, Size: bench.MinSize}, "", 30},
+		} {
+			r, err := streams.Measure(t.Context(), c.load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Faults() != c.faults || r.Delivered != c.delivered || r.Latency.Count != c.delivered {
+				t.Errorf("%+v: faults %q, %d delivered, %d latencies", c.load, r.Faults(), r.Delivered, r.Latency.Count)
+			}
+		}
+
+		if n := h.opened(); n != 3 {
+			t.Errorf("%d streams were opened, want 3", n)
+		}
+	})
+}
