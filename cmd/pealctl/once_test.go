@@ -26,8 +26,8 @@ func TestRepeatedFlags(t *testing.T) {
 			_ = f.Value.Set(f.DefValue) // some flags reject their default, but it counts
 
 			err := f.Value.Set(f.DefValue)
-			if twice := err != nil && strings.Contains(err.Error(), "given twice"); twice == list {
-				t.Errorf("%s --%s, given twice: %v", cmd.CommandPath(), f.Name, err)
+			if twice := err != nil && strings.Contains(err.Error(), "set twice"); twice == list {
+				t.Errorf("%s --%s, set twice: %v", cmd.CommandPath(), f.Name, err)
 			}
 		})
 

@@ -25,11 +25,10 @@ const (
 	statusUsage  = 2
 )
 
-// usageError is a command line that cannot be read.
+// usageError reports an invalid command line.
 type usageError struct{ error }
 
-// run is the whole program but for the process around it. It returns the exit
-// status.
+// run executes one command line and returns the exit status.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	queue := logqueue.New(stderr)
 	defer queue.Close(logFlushTimeout)
@@ -44,7 +43,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		return 0
 	}
 
-	// Parsers report over several lines, and an operator's log has one.
+	// Errors of parsers may have several lines; a log line must be one.
 	_, _ = fmt.Fprintln(queue, "peald:", strings.Join(strings.Fields(err.Error()), " "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return statusUsage
@@ -53,7 +52,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	return statusFailed
 }
 
-// rootCommand returns the command peald, whose log goes to queue.
+// rootCommand returns the peald command. Its log is written to queue.
 func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 	var readyPath string
 	var demo bool
@@ -75,10 +74,10 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		surviveBrokenPipes()
 
-		ctx, release := untilTold(cmd.Context())
+		ctx, release := untilSignal(cmd.Context())
 		defer release()
 
-		again, stop := hangUps()
+		hangUps, stop := reloadSignals()
 		defer stop()
 
 		file, err := findFile(*settings.configFile)
@@ -96,16 +95,16 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 			return err
 		}
 
-		// Before a second signal can end the process: the file must not outlast
-		// it.
+		// Remove the file before a second signal can kill the process, so that it
+		// doesn't outlast the process.
 		context.AfterFunc(ctx, func() {
 			ready.remove()
 			release()
 		})
 		defer ready.remove()
 
-		collector(env)
-		cfg.Broker.Shards = processors(cfg.Broker.Shards, env)
+		tuneCollector(env)
+		cfg.Broker.Shards = tuneProcessors(cfg.Broker.Shards, env)
 		level := new(slog.LevelVar)
 		log := newLogger(queue, cfg.Log, level)
 		adoptLibraryLogs(log)
@@ -125,7 +124,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		defer stopWatchdog()
 
 		reload := make(chan daemon.Reload)
-		reloading := startReloader(ctx, file, reload, again, func(file configFile) (daemon.Config, error) {
+		reloading := startReloader(ctx, file, reload, hangUps, func(file configFile) (daemon.Config, error) {
 			next, err := settings.loadFrom(file, env, demo)
 			if next.Broker.Shards == 0 {
 				next.Broker.Shards = cfg.Broker.Shards
@@ -150,7 +149,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 			Ready: func(bound daemon.Addresses) error {
 				log.Info("settings", "file", cmp.Or(file.name, "none"))
 				if demo {
-					welcome(screen, cfg, bound)
+					printWelcome(screen, cfg, bound)
 				}
 				if err := ready.write(bound); err != nil {
 					return err
@@ -159,17 +158,17 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 				return nil
 			},
 			Settled: func(serving bool) {
-				notify(log, sd.SdNotifyReady, statusOnceSettled(serving))
+				notify(log, sd.SdNotifyReady, settledStatus(serving))
 			},
 			Ending: func() {
 				ready.remove()
-				notify(log, stopping(cfg.Drain.Timeout)...)
+				notify(log, stoppingStatus(cfg.Drain.Timeout)...)
 			},
 		})
 	}
 
-	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept")
-	root.Flags().BoolVar(&demo, "demo", false, "serve a page at / of the SSE listener, which by default is on "+demoAddr+" then, and events for it to show")
+	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept connections")
+	root.Flags().BoolVar(&demo, "demo", false, "serve a demo page at / of the SSE listener and publish events for it; sse.addr then defaults to "+demoAddr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flags.Error(cmd.Flags(), err)} })
 	root.AddCommand(configCommand(settings, env), versionCommand())
 	flags.Once(root)
@@ -179,7 +178,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, the commit and the Go that it was built from",
+		Short: "Print the version, the commit and the Go version of the build",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.Println(buildinfo.Line())
@@ -188,11 +187,11 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// noArguments is cobra.NoArgs as an error of usage.
+// noArguments is [cobra.NoArgs] with usage errors.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		if _, err := strconv.ParseBool(args[0]); err == nil {
-			return usageError{fmt.Errorf("%q is no command; the value of a switch goes after =, as in %s=%s", args[0], switchGiven(cmd.Flags()), args[0])}
+			return usageError{fmt.Errorf("unknown command %q; to set a boolean flag, write %s=%s", args[0], booleanFlag(cmd.Flags()), args[0])}
 		}
 	}
 	if err := cobra.NoArgs(cmd, args); err != nil {
@@ -201,13 +200,13 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// switchGiven is a switch of the command line, or one that could be.
-func switchGiven(flags *pflag.FlagSet) string {
-	given := "--auth.anonymous"
+// booleanFlag returns a boolean flag of the command line, or an example of one.
+func booleanFlag(flags *pflag.FlagSet) string {
+	name := "--auth.anonymous"
 	flags.Visit(func(f *pflag.Flag) {
 		if f.NoOptDefVal != "" {
-			given = "--" + f.Name
+			name = "--" + f.Name
 		}
 	})
-	return given
+	return name
 }

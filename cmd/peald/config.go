@@ -13,16 +13,18 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// mask stands for a secret. Read back it is refused, as neither a secret nor a
-// token can be it, so that a printed configuration does not run by mistake.
+// mask replaces secrets. It is neither a valid secret nor a valid token, so a
+// printed configuration can't be used by mistake.
 const mask = "********"
 
 func configCommand(flags settingsFlags, env []string) *cobra.Command {
 	var defaults bool
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Print the configuration that the daemon would run on, as YAML",
-		Args:  noArguments,
+		Short: "Print the effective configuration as YAML",
+		Long: `Print the configuration that the daemon would run with, as YAML. Secrets are
+masked. With --defaults the output is a commented configuration file.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if defaults {
 				return printConfig(cmd.OutOrStdout(), daemon.Defaults(), true)
@@ -35,7 +37,7 @@ func configCommand(flags settingsFlags, env []string) *cobra.Command {
 		},
 	}
 
-	cmd.Flags().BoolVar(&defaults, "defaults", false, "print the defaults instead, each with what it is for: a file to begin with")
+	cmd.Flags().BoolVar(&defaults, "defaults", false, "print the defaults with comments, as a template for a configuration file")
 	return cmd
 }
 
@@ -68,7 +70,7 @@ func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
 		if commented {
 			key.HeadComment = s.Doc
 			if !s.Reload {
-				key.HeadComment += " A change takes a restart."
+				key.HeadComment += " A change requires a restart."
 			}
 		}
 
@@ -79,7 +81,7 @@ func printConfig(w io.Writer, cfg daemon.Config, commented bool) error {
 	out.SetIndent(2)
 
 	if err := errors.Join(out.Encode(root), out.Close()); err != nil {
-		return fmt.Errorf("print configuration: %w", err)
+		return fmt.Errorf("print the configuration: %w", err)
 	}
 
 	return nil
@@ -89,7 +91,7 @@ func textNode(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: text}
 }
 
-// printable is a setting's value as a file would hold it.
+// printable returns the value of a setting as a configuration file holds it.
 func printable(s daemon.Setting) any {
 	switch value := s.Value.(type) {
 	case time.Duration:

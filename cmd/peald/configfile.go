@@ -13,20 +13,21 @@ import (
 	"github.com/peald/peald/internal/configfile"
 )
 
-// configFile is a configuration file as it was read. Without a name it is none.
+// configFile is a configuration file and its content. An empty name means that
+// there is no file.
 type configFile struct {
 	name    string
 	content []byte
 }
 
-// findFile reads the named file, or the first there is of the usual ones, or
-// none.
+// findFile reads the named file. If name is empty, it reads the first of the
+// default files that exists, and returns no file if none does.
 func findFile(name string) (configFile, error) {
 	if name != "" {
 		return openFile(name)
 	}
-	for _, usual := range []string{"peald.yaml", "/etc/peald/peald.yaml"} {
-		f, err := openFile(usual)
+	for _, path := range []string{"peald.yaml", "/etc/peald/peald.yaml"} {
+		f, err := openFile(path)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
@@ -37,11 +38,11 @@ func findFile(name string) (configFile, error) {
 func openFile(name string) (configFile, error) {
 	f := configFile{name: name}
 	if _, ok := formats()[filepath.Ext(name)]; !ok {
-		return f, &daemon.SettingError{Key: "--config", Given: strconv.Quote(name), Accepted: "a file .yaml, .yml, .toml or .json"}
+		return f, &daemon.SettingError{Key: "--config", Given: strconv.Quote(name), Accepted: "a .yaml, .yml, .toml or .json file"}
 	}
 	var err error
-	if f.content, err = os.ReadFile(name); err != nil { //nolint:gosec // Whoever starts the daemon says which.
-		// The system's own words repeat the name.
+	if f.content, err = os.ReadFile(name); err != nil { //nolint:gosec // The operator chooses the path.
+		// A PathError would repeat the name.
 		if path, ok := errors.AsType[*fs.PathError](err); ok {
 			err = path.Err
 		}
@@ -50,7 +51,7 @@ func openFile(name string) (configFile, error) {
 	return f, nil
 }
 
-// formats are the formats of files, by the ends of their names.
+// formats returns the file formats by file name extension.
 func formats() map[string]configfile.Format {
 	return map[string]configfile.Format{
 		".yaml": configfile.YAML,
@@ -60,7 +61,7 @@ func formats() map[string]configfile.Format {
 	}
 }
 
-// read returns what the file sets.
+// read returns the settings in the file.
 func (f configFile) read(settings []daemon.Setting) (layer, error) {
 	if f.name == "" {
 		return layer{}, nil
@@ -68,7 +69,7 @@ func (f configFile) read(settings []daemon.Setting) (layer, error) {
 
 	entries, err := configfile.Read(formats()[filepath.Ext(f.name)], f.content)
 	if duplicate, ok := errors.AsType[*configfile.DuplicateError](err); ok {
-		return nil, &daemon.SettingError{Key: duplicate.Key, Given: "twice in " + f.name + ", as " + duplicate.Places(), Accepted: "each entry once"}
+		return nil, fmt.Errorf("%s: set twice in %s, as %s; want each key once", duplicate.Key, f.name, duplicate.Positions())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", f.name, err)
@@ -88,8 +89,8 @@ func (f configFile) read(settings []daemon.Setting) (layer, error) {
 	return values, nil
 }
 
-// check rejects an entry that is no setting, and reports whether it sets one:
-// an entry or section left empty doesn't.
+// check returns an error if an entry isn't a setting. It reports whether the entry
+// sets a value, which an empty entry or section doesn't.
 func (f configFile) check(entry configfile.Entry, settings []daemon.Setting) (isSet bool, err error) {
 	inner, isSection := entry.Value.(map[string]any)
 	isEmpty := entry.Value == nil || entry.Value == "" || isSection && len(inner) == 0
@@ -110,5 +111,5 @@ func (f configFile) check(entry configfile.Entry, settings []daemon.Setting) (is
 		keys = append(keys, s.Key)
 	}
 
-	return false, unknown(entry.Key, "an entry of "+f.name, keys)
+	return false, unknown(entry.Key, "setting in "+f.name, keys)
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/peald/peald/internal/nearest"
 )
 
-// Kinds of settings, as help calls them. None is a name of those of pflag's own
-// types for which viper would guess at the text.
+// Names of flag types, as shown in the help. They must differ from those of pflag
+// types, whose text viper would parse in its own way.
 const (
-	kindSwitch   = "boolfunc" // for which help shows no value, as there needs to be none
+	kindSwitch   = "boolfunc" // the help shows no value for this type
 	kindNumber   = "number"
 	kindSize     = "size"
 	kindDuration = "time"
@@ -52,7 +52,7 @@ func kindOf(value any) string {
 	}
 }
 
-// textOf is how a default reads in help.
+// textOf returns the text of a default in the help.
 func textOf(value any) string {
 	switch value := value.(type) {
 	case []string:
@@ -64,25 +64,25 @@ func textOf(value any) string {
 	}
 }
 
-// unreadable is a value that is not of its setting's type.
-type unreadable struct {
+// typeError reports a value that doesn't have the type of its setting.
+type typeError struct {
 	value    any
 	accepted string
-	isPublic bool // value is no secret, also in a setting that is one
+	isPublic bool // the value isn't a secret, even if the setting is one
 }
 
-func (e *unreadable) Error() string {
+func (e *typeError) Error() string {
 	return fmt.Sprintf("given %s, accepted: %s", e.given(), e.accepted)
 }
 
-func (e *unreadable) given() string {
+func (e *typeError) given() string {
 	if text, ok := e.value.(string); ok {
 		return strconv.Quote(text)
 	}
 	return fmt.Sprint(e.value)
 }
 
-// decode makes a Config of what v holds.
+// decode returns the configuration that v holds.
 func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
 	var cfg daemon.Config
 	err := v.UnmarshalExact(&cfg, func(dc *mapstructure.DecoderConfig) {
@@ -98,7 +98,7 @@ func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
 		return daemon.Config{}, fmt.Errorf("settings: %w", err)
 	}
 
-	cause, ok := errors.AsType[*unreadable](at)
+	cause, ok := errors.AsType[*typeError](at)
 	if !ok {
 		return daemon.Config{}, fmt.Errorf("%s: %w", at.Name(), at.Unwrap())
 	}
@@ -106,24 +106,24 @@ func decode(v *viper.Viper, origin map[string]string) (daemon.Config, error) {
 	key, _, _ := strings.Cut(at.Name(), "[")
 	return daemon.Config{}, &daemon.SettingError{
 		Key:      at.Name(),
-		Given:    shown(key, cause) + " in " + origin[key],
+		Given:    redacted(key, cause) + " in " + origin[key],
 		Accepted: cause.accepted,
 	}
 }
 
-// shown is what was given, unless it could be a secret.
-func shown(key string, cause *unreadable) string {
+// redacted returns the text of a value, unless the value may be a secret.
+func redacted(key string, cause *typeError) string {
 	for _, s := range daemon.Defaults().Settings() {
 		if s.Key == key && s.Secret && !cause.isPublic {
-			return "a value (not shown, for it may be a secret)"
+			return "a value (hidden because it may be a secret)"
 		}
 	}
 	return cause.given()
 }
 
-// readValue turns what a file, a variable or a flag holds into a setting's
-// type. Unlike mapstructure's weak typing it guesses at nothing: 15 is no
-// duration, 1.5 no whole number, 8080 no text.
+// readValue converts a value of a file, a variable or a flag to the type of its
+// setting. Unlike the weak typing of mapstructure it is strict: 15 isn't a
+// duration, 1.5 isn't an integer, and 8080 isn't a text.
 func readValue(from, to reflect.Value) (any, error) {
 	value := from.Interface()
 	if from.Type() == to.Type() {
@@ -134,7 +134,7 @@ func readValue(from, to reflect.Value) (any, error) {
 	case bool, int, daemon.Bytes, daemon.FileMode, time.Duration, string:
 		read, ok := readScalar(from, target)
 		if !ok {
-			return nil, refused(value, target)
+			return nil, mismatch(value, target)
 		}
 		return read, nil
 	case []string, []daemon.Token:
@@ -149,14 +149,14 @@ func readValue(from, to reflect.Value) (any, error) {
 	return value, nil
 }
 
-func refused(value, target any) error {
-	return &unreadable{value: value, accepted: daemon.Setting{Value: target}.Accepts()}
+func mismatch(value, target any) error {
+	return &typeError{value: value, accepted: daemon.Setting{Value: target}.Accepts()}
 }
 
-// readScalar reads a value of target's type. A text that is given is never
-// asked for: readValue takes it as it is.
+// readScalar converts a value to the type of target. It isn't called for a text
+// setting that is set to a text, which readValue returns unchanged.
 func readScalar(from reflect.Value, target any) (read any, ok bool) {
-	text, _ := reflect.TypeAssert[string](from) // what is no text reads as none
+	text, _ := reflect.TypeAssert[string](from) // empty if it isn't a text
 	switch target := target.(type) {
 	case bool:
 		read, err := strconv.ParseBool(text)
@@ -170,7 +170,7 @@ func readScalar(from reflect.Value, target any) (read any, ok bool) {
 		err := target.UnmarshalText([]byte(text))
 		return target, err == nil
 	case daemon.FileMode:
-		// 0660 is 432 to one kind of file, and 660 to another.
+		// Numbers are ambiguous: 0660 is 432 in one file format and 660 in another.
 		err := target.UnmarshalText([]byte(text))
 		return target, err == nil
 	case time.Duration:
@@ -181,8 +181,8 @@ func readScalar(from reflect.Value, target any) (read any, ok bool) {
 	}
 }
 
-// readList reads a list that is one text. Of any other, mapstructure reads the
-// entries one by one.
+// readList converts a text to a list. For any other list, mapstructure converts
+// the entries one by one.
 func readList(from reflect.Value, target any) (any, error) {
 	value := from.Interface()
 	text, isText := reflect.TypeAssert[string](from)
@@ -195,12 +195,12 @@ func readList(from reflect.Value, target any) (any, error) {
 	case from.Kind() == reflect.Slice:
 		return value, nil
 	default:
-		return nil, refused(value, target)
+		return nil, mismatch(value, target)
 	}
 }
 
-// wholeNumber reads a number that a file or a text holds. JSON has no whole
-// numbers of its own.
+// wholeNumber converts a number or a text to an int. JSON has floating-point
+// numbers only.
 func wholeNumber(from reflect.Value) (int, bool) {
 	switch {
 	case from.CanInt():
@@ -240,8 +240,8 @@ func readTokens(text string) ([]daemon.Token, error) {
 	return tokens, nil
 }
 
-// readToken reads the short form of a token: none of its parts may hold the
-// characters that part them.
+// readToken parses the short form of a token. Its parts must not contain the
+// separators.
 func readToken(text string) (daemon.Token, error) {
 	parts := strings.Split(text, ":")
 	switch len(parts) {
@@ -250,7 +250,7 @@ func readToken(text string) (daemon.Token, error) {
 	case 3:
 		return daemon.Token{Name: parts[0], Token: parts[1], Scopes: strings.Split(parts[2], "+")}, nil
 	default:
-		return daemon.Token{}, &unreadable{value: text, accepted: shortForm}
+		return daemon.Token{}, &typeError{value: text, accepted: shortForm}
 	}
 }
 
@@ -258,7 +258,7 @@ func checkTokenEntries(value any) error {
 	const accepted = "an entry with name, token and scopes"
 	entries, ok := value.(map[string]any)
 	if !ok {
-		return &unreadable{value: value, accepted: accepted}
+		return &typeError{value: value, accepted: accepted}
 	}
 
 	known := []string{"name", "token", "scopes"}
@@ -266,10 +266,10 @@ func checkTokenEntries(value any) error {
 		if slices.Contains(known, name) {
 			continue
 		}
-		if meant, ok := nearest.To(name, known); ok {
-			return &unreadable{name, accepted + "; the nearest is " + meant, true}
+		if suggestion, ok := nearest.To(name, known); ok {
+			return &typeError{name, accepted + "; did you mean " + suggestion + "?", true}
 		}
-		return &unreadable{value: name, accepted: accepted}
+		return &typeError{value: name, accepted: accepted}
 	}
 
 	return nil

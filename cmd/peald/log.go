@@ -17,13 +17,13 @@ import (
 	"github.com/peald/peald/internal/logqueue"
 )
 
-// logFlushTimeout bounds how long the end of the process waits for the log to take
-// the last lines.
+// logFlushTimeout limits how long the process waits at exit to write the last log
+// lines.
 const logFlushTimeout = time.Second
 
-// newLogger returns a logger that writes to queue as cfg, which is valid,
-// says, and makes the queue report lost lines in the same format. The daemon
-// changes level.
+// newLogger returns a logger that writes to queue in the format of cfg, which must
+// be valid. The queue reports lost lines in the same format. It sets level, which
+// the daemon changes later.
 func newLogger(queue *logqueue.Queue, cfg daemon.Log, level *slog.LevelVar) *slog.Logger {
 	level.Set(cfg.Threshold())
 
@@ -47,10 +47,10 @@ func newLogger(queue *logqueue.Queue, cfg daemon.Log, level *slog.LevelVar) *slo
 	return slog.New(handler(queue, level))
 }
 
-// adoptLibraryLogs makes log the destination of libraries that log by loggers
-// of their own. Those write to stderr, and wait for its reader.
+// adoptLibraryLogs redirects the loggers of libraries to log. They would write to
+// stderr directly, and block while nobody reads it.
 func adoptLibraryLogs(log *slog.Logger) {
-	slog.SetDefault(log) // and with it that of package log
+	slog.SetDefault(log) // also redirects package log
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errorLines{log}))
 	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
 }
@@ -65,7 +65,7 @@ func (l errorLines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// surviveBrokenPipes makes writes to stdout and stderr fail once nobody reads
-// them. Left alone, the Go runtime ends the process, even where SIGPIPE was
-// ignored when it was started.
+// surviveBrokenPipes makes writes to stdout and stderr fail after the reader has
+// closed the pipe. By default the Go runtime kills the process instead, even if it
+// was started with SIGPIPE ignored.
 func surviveBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }

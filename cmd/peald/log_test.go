@@ -47,22 +47,22 @@ func openLogPipe(t *testing.T, path string) *os.File {
 	return reader
 }
 
-// follow reads a pipe that a daemon writes to, until nobody does or reader is
-// closed. Then it closes read.
-func follow(reader io.Reader) (log *pealdtest.Log, read chan struct{}) {
-	log, read = &pealdtest.Log{}, make(chan struct{})
+// follow reads a daemon's log from a pipe until the last writer or reader closes
+// it. Then it closes done.
+func follow(reader io.Reader) (log *pealdtest.Log, done chan struct{}) {
+	log, done = &pealdtest.Log{}, make(chan struct{})
 
 	go func() {
-		defer close(read)
+		defer close(done)
 
 		_, _ = io.Copy(log, reader)
 	}()
 
-	return log, read
+	return log, done
 }
 
-// leaveLine makes a call that leaves a line in the log.
-func leaveLine(t *testing.T, rest string) {
+// logLine makes a call that the daemon logs as one line.
+func logLine(t *testing.T, rest string) {
 	t.Helper()
 
 	client := http.Client{Timeout: patience}
@@ -74,40 +74,40 @@ func leaveLine(t *testing.T, rest string) {
 	defer resp.Body.Close()
 
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("a call gets %s, %v", resp.Status, err)
+		t.Fatalf("call: %s, %v", resp.Status, err)
 	}
 }
 
-// lostLines returns the daemon's own count of lost lines.
+// lostLines returns the number of lost lines that the daemon reports.
 func lostLines(t *testing.T, rest string) int {
 	t.Helper()
 
 	return metric(t, rest, "peald_log_lines_lost_total")
 }
 
-// endsWell sends a daemon SIGTERM and expects the exit status 0.
-func endsWell(t *testing.T, p process) {
+// shutDown sends SIGTERM to a daemon and expects exit status 0.
+func shutDown(t *testing.T, p process) {
 	t.Helper()
 
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
+	exited := make(chan error, 1)
+	go func() { exited <- p.cmd.Wait() }()
 
-	if err := await("the end", func() bool { return len(ended) > 0 }); err != nil {
+	if err := await("the exit", func() bool { return len(exited) > 0 }); err != nil {
 		t.Fatal(err)
 	}
 
-	if err := <-ended; err != nil {
-		t.Errorf("the daemon ends with %v", err)
+	if err := <-exited; err != nil {
+		t.Errorf("exit: %v", err)
 	}
 }
 
-// TestLogReaderGoesAway: the daemon serves without a log, and reports what was
-// lost to the next reader.
-func TestLogReaderGoesAway(t *testing.T) {
+// TestLogReaderCloses checks that the daemon keeps serving without a log, and
+// reports the number of lost lines to the next reader.
+func TestLogReaderCloses(t *testing.T) {
 	t.Parallel()
 
 	for name, setup := range map[string]string{"default": "", "SIGPIPE ignored": "trap '' PIPE; "} {
@@ -118,35 +118,35 @@ func TestLogReaderGoesAway(t *testing.T) {
 			reader := openLogPipe(t, path)
 			p := startProcess(t, fmt.Sprintf("%sexec 1>%[2]s 2>%[2]s", setup, path), "--demo")
 
-			log, read := follow(reader)
-			if err := await("the last line of the start", func() bool { return strings.Contains(log.String(), "msg=settings") }); err != nil {
+			log, done := follow(reader)
+			if err := await("the last log line of the start", func() bool { return strings.Contains(log.String(), "msg=settings") }); err != nil {
 				t.Fatal(err)
 			}
 
 			_ = reader.Close()
-			<-read
+			<-done
 
-			// A process that is being started at the same time may hold the
-			// reader for a moment longer.
+			// A process that another test starts at this moment may keep the reader
+			// open a little longer.
 			if err := await("lost lines in the metrics", func() bool {
-				leaveLine(t, p.REST)
+				logLine(t, p.REST)
 
 				return lostLines(t, p.REST) >= 3
 			}); err != nil {
 				t.Fatal(err)
 			}
 
-			log, read = follow(openLogPipe(t, path))
+			log, done = follow(openLogPipe(t, path))
 			reported := func() bool {
 				return strings.Contains(log.String(), fmt.Sprintf(`level=WARN msg="log lines lost" lost=%d`, lostLines(t, p.REST)))
 			}
 
-			if err := await("the report", reported); err != nil {
+			if err := await("the report of lost lines", reported); err != nil {
 				t.Fatalf("%v: %s", err, log)
 			}
 
-			endsWell(t, p)
-			<-read
+			shutDown(t, p)
+			<-done
 
 			if !strings.Contains(log.String(), "msg=ended") {
 				t.Errorf("the last line is missing: %s", log)
@@ -155,7 +155,7 @@ func TestLogReaderGoesAway(t *testing.T) {
 	}
 }
 
-// TestLogReaderStalls: neither calls nor the end wait for the reader.
+// TestLogReaderStalls checks that neither calls nor the shutdown wait for the reader.
 func TestLogReaderStalls(t *testing.T) {
 	t.Parallel()
 
@@ -163,16 +163,16 @@ func TestLogReaderStalls(t *testing.T) {
 	_ = openLogPipe(t, path)
 	p := startProcess(t, fmt.Sprintf("exec 1>%[1]s 2>%[1]s", path))
 
-	// More than any pipe holds.
+	// More lines than a pipe buffers.
 	for range 1500 {
-		leaveLine(t, p.REST)
+		logLine(t, p.REST)
 	}
 
-	endsWell(t, p)
+	shutDown(t, p)
 }
 
-// TestErrorsAtStartAppear: also where there is no daemon yet.
-func TestErrorsAtStartAppear(t *testing.T) {
+// TestStartErrors checks that errors before the start of the daemon are printed.
+func TestStartErrors(t *testing.T) {
 	t.Parallel()
 
 	for arg, want := range map[string]string{
@@ -182,21 +182,21 @@ func TestErrorsAtStartAppear(t *testing.T) {
 	} {
 		out, err := exec.CommandContext(t.Context(), "peald", arg).CombinedOutput()
 		if err == nil || !strings.HasPrefix(string(out), want) || bytes.Count(out, []byte{'\n'}) != 1 {
-			t.Errorf("peald %s ends with %v and %q", arg, err, out)
+			t.Errorf("peald %s: %v, output %q", arg, err, out)
 		}
 	}
 }
 
-// libraryLogs logs as libraries do, once the log is theirs.
+// libraryLogs logs through the loggers that libraries use.
 func libraryLogs() {
 	adoptLibraryLogs(slog.New(slog.NewTextHandler(os.Stdout, nil)))
 	stdlog.Print("by package log")
 	slog.Warn("by package slog")
 	grpclog.Error("by grpc")
-	grpclog.Info("an information of grpc")
+	grpclog.Info("grpc info")
 }
 
-func TestLibrariesLogWhereTheDaemonDoes(t *testing.T) {
+func TestLibraryLogs(t *testing.T) {
 	t.Parallel()
 
 	cmd := exec.CommandContext(t.Context(), "library-logs")
@@ -207,7 +207,7 @@ func TestLibrariesLogWhereTheDaemonDoes(t *testing.T) {
 
 	out, err := cmd.Output()
 	if err != nil || stderr.Len() > 0 {
-		t.Fatalf("it ends with %v and %q", err, &stderr)
+		t.Fatalf("exit: %v, stderr %q", err, &stderr)
 	}
 
 	for _, part := range []string{"by package log", "by package slog", "by grpc"} {
@@ -216,7 +216,7 @@ func TestLibrariesLogWhereTheDaemonDoes(t *testing.T) {
 		}
 	}
 
-	if strings.Contains(string(out), "an information") {
-		t.Errorf("the log has what grpc keeps to itself: %s", out)
+	if strings.Contains(string(out), "grpc info") {
+		t.Errorf("the log has info lines of grpc: %s", out)
 	}
 }

@@ -12,22 +12,22 @@ import (
 	"testing"
 )
 
-// TestStormOfConnections has connections wait for the daemon while it is stopped,
-// so that it accepts them all at once however slow the machine is.
-func TestStormOfConnections(t *testing.T) {
+// TestConnectionBurst opens connections while the daemon is stopped, so that it
+// accepts all of them at once even on a slow machine.
+func TestConnectionBurst(t *testing.T) {
 	t.Parallel()
 
 	p := startProcess(t, "unset GOGC")
 	usual := collectorPercent(t, p.REST)
 
-	const storm = 400 // connections, which the listener's backlog holds
+	const burst = 400 // connections; must fit the listener's backlog
 
-	if err := await("a storm", func() bool {
+	if err := await("a higher GC percentage during the burst", func() bool {
 		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 
-		conns := make([]net.Conn, storm)
+		conns := make([]net.Conn, burst)
 		for i := range conns {
 			conns[i] = connect(t, p.SSE)
 		}
@@ -38,7 +38,7 @@ func TestStormOfConnections(t *testing.T) {
 
 		during := collectorPercent(t, p.REST)
 		for tries := 0; during == usual && tries < 3; tries++ {
-			during = collectorPercent(t, p.REST) // it may not have looked yet
+			during = collectorPercent(t, p.REST) // the daemon may not have checked yet
 		}
 
 		for _, conn := range conns {
@@ -50,19 +50,19 @@ func TestStormOfConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := await("the calm after it", func() bool { return collectorPercent(t, p.REST) == usual }); err != nil {
+	if err := await("the usual GC percentage after the burst", func() bool { return collectorPercent(t, p.REST) == usual }); err != nil {
 		t.Error(err)
 	}
 }
 
-// collectorPercent returns the growth of the heap between two collections.
+// collectorPercent returns the current GC percentage.
 func collectorPercent(t *testing.T, rest string) int {
 	t.Helper()
 
 	return metric(t, rest, "go_gc_gogc_percent")
 }
 
-// metric returns the value of a metric that has no labels and is a whole number.
+// metric returns the value of an integer metric without labels.
 func metric(t *testing.T, rest, name string) int {
 	t.Helper()
 

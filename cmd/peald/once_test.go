@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/internal/flags"
 )
 
-// TestFlagsAreGivenOnce sets every flag of every command twice.
-func TestFlagsAreGivenOnce(t *testing.T) {
+// TestRepeatedFlags sets every flag of every command twice.
+func TestRepeatedFlags(t *testing.T) {
 	t.Parallel()
 
 	var check func(cmd *cobra.Command)
@@ -23,11 +23,11 @@ func TestFlagsAreGivenOnce(t *testing.T) {
 				list = list || own.Repeatable()
 			}
 
-			_ = f.Value.Set(f.DefValue) // which some flags don't accept, but count
+			_ = f.Value.Set(f.DefValue) // some flags reject their default, but it counts
 
 			err := f.Value.Set(f.DefValue)
-			if twice := err != nil && strings.Contains(err.Error(), "given twice"); twice == list {
-				t.Errorf("%s --%s, given twice: %v", cmd.CommandPath(), f.Name, err)
+			if twice := err != nil && strings.Contains(err.Error(), "set twice"); twice == list {
+				t.Errorf("%s --%s, set twice: %v", cmd.CommandPath(), f.Name, err)
 			}
 		})
 

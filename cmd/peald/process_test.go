@@ -24,16 +24,16 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// process is a daemon in a process of its own.
+// process is a daemon in a separate process.
 type process struct {
 	daemon.Addresses
 
 	cmd   *exec.Cmd
 	log   *pealdtest.Log
-	ready string // the path of the ready file
+	ready string // path of the ready file
 }
 
-// startProcess runs peald, by way of a shell that first does what setup says.
+// startProcess starts peald from a shell that first runs setup.
 func startProcess(t *testing.T, setup string, args ...string) process {
 	t.Helper()
 	ready := filepath.Join(t.TempDir(), "ready.json")
@@ -53,7 +53,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		if t.Failed() {
-			t.Logf("the daemon wrote\n%s", p.log)
+			t.Logf("log of the daemon:\n%s", p.log)
 		}
 	})
 	if err := awaitFile(ready); err != nil {
@@ -71,7 +71,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 	return p
 }
 
-// connect dials a listener; the connection ends with the test.
+// connect dials a listener. The connection is closed at the end of the test.
 func connect(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
@@ -85,7 +85,7 @@ func connect(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// request asks for a stream as an EventSource does.
+// request opens a stream as EventSource does.
 func request(t *testing.T, addr string) (net.Conn, *http.Response) {
 	t.Helper()
 	conn := connect(t, addr)
@@ -97,12 +97,13 @@ func request(t *testing.T, addr string) (net.Conn, *http.Response) {
 		t.Fatal(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("a request for a stream gets %s", resp.Status)
+		t.Fatalf("opening a stream: %s", resp.Status)
 	}
 	return conn, resp
 }
 
-// heldStreams asks the control plane, over a connection of its own.
+// heldStreams returns the number of open streams. It uses a new connection to the
+// control plane.
 func heldStreams(t *testing.T, addr string) int {
 	t.Helper()
 	conn := connect(t, addr)
@@ -134,13 +135,13 @@ func heldStreamsOver(t *testing.T, conn net.Conn, addr string) int {
 	return stats.Total.Connections
 }
 
-func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
+func TestDescriptorsReservedForControlPlane(t *testing.T) {
 	t.Parallel()
 	const limit, streams, callers = 128, 48, 30 // see the shares in package daemon
 	p := startProcess(t, fmt.Sprintf("ulimit -n %d", limit))
 	want := fmt.Sprintf("limit=%d streams=%d", limit, streams)
 
-	// What the process wrote takes its own way into the log.
+	// The output of the process reaches the log asynchronously.
 	if err := await("in the log: "+want, func() bool { return strings.Contains(p.log.String(), want) }); err != nil {
 		t.Error(err)
 	}
@@ -149,7 +150,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	for range streams {
 		conn, resp := request(t, p.SSE)
 		if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "retry: ") {
-			t.Fatalf("a stream begins with %q, %v", line, err)
+			t.Fatalf("a stream starts with %q, %v", line, err)
 		}
 		held = append(held, conn)
 	}
@@ -158,16 +159,16 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 		_, resp := request(t, p.SSE)
 		body, err := io.ReadAll(resp.Body)
 		if text := string(body); err != nil || !strings.HasPrefix(text, "retry: ") || strings.Count(text, "\n") != 2 {
-			t.Fatalf("a stream too many gets %q, %v", text, err)
+			t.Fatalf("a stream beyond the limit gets %q, %v", text, err)
 		}
 	}
 
 	if n := heldStreams(t, p.REST); n != streams {
-		t.Errorf("the daemon holds %d streams, want %d", n, streams)
+		t.Errorf("%d streams are open, want %d", n, streams)
 	}
 
-	// Connections that ask for nothing use up what is left to browsers, and
-	// no more.
+	// Idle connections use up the descriptors that are left for browsers, but no
+	// more.
 	for range limit {
 		connect(t, p.SSE)
 	}
@@ -175,7 +176,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 	for range callers {
 		caller := connect(t, p.REST)
 		if n := heldStreamsOver(t, caller, p.REST); n != streams {
-			t.Fatalf("the daemon holds %d streams, want %d", n, streams)
+			t.Fatalf("%d streams are open, want %d", n, streams)
 		}
 	}
 
@@ -183,7 +184,7 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 		t.Error("the daemon ran out of descriptors")
 	}
 
-	// A place that gets free is given again.
+	// A released slot is reused.
 	_ = held[0].Close()
 	for n := streams; n == streams; n = heldStreams(t, p.REST) {
 		runtime.Gosched()
@@ -193,10 +194,10 @@ func TestBrowsersLeaveDescriptorsToTheControlPlane(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("exit: %v", err)
 	}
 	if !strings.Contains(p.log.String(), `cause="terminated signal received"`) {
-		t.Error("the log doesn't say why the daemon ends")
+		t.Error("the log doesn't contain the cause of the shutdown")
 	}
 }
 
@@ -205,11 +206,11 @@ func TestTooFewDescriptors(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -n 64; exec peald --sse.addr 127.0.0.1:0").CombinedOutput()
 	const want = "peald: the limit of 64 file descriptors leaves none for streams: raise it (ulimit -n)\n"
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != statusFailed || string(out) != want {
-		t.Errorf("peald ends with %v and\n%s", err, out)
+		t.Errorf("exit: %v, output:\n%s", err, out)
 	}
 }
 
-func TestSoftLimitIsRaised(t *testing.T) {
+func TestRaiseSoftLimit(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, "ulimit -Sn 256; ulimit -Hn 4096")
 	raised := func() bool { return strings.Contains(p.log.String(), "limit=4096 ") }
@@ -218,50 +219,51 @@ func TestSoftLimitIsRaised(t *testing.T) {
 	}
 }
 
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+func TestSecondSignalKills(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, ":", "--drain.timeout=1h")
-	// A call whose body does not come holds up the end.
+	// A call with an incomplete body delays the shutdown.
 	conn := connect(t, p.REST)
 	if _, err := fmt.Fprintf(conn, "POST /v1/broadcast HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\n\r\n", p.REST); err != nil {
 		t.Fatal(err)
 	}
 
-	// So that the call is being served when the signal comes.
+	// Make sure that the call is being served when the signal arrives.
 	heldStreams(t, p.REST)
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
-	// The daemon is back to the usual effect of signals a moment after the
-	// first: the second is the one that finds it so.
+	exited := make(chan error, 1)
+	go func() { exited <- p.cmd.Wait() }()
+	// The daemon restores the default effect of signals a moment after the first
+	// one, so send it repeatedly.
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
 
 	late := time.After(patience)
 	for {
 		select {
-		case err := <-ended:
+		case err := <-exited:
 			exit, ok := errors.AsType[*exec.ExitError](err)
 			if !ok {
-				t.Fatalf("the daemon ends with %v", err)
+				t.Fatalf("exit: %v", err)
 			}
 			if state, ok := exit.Sys().(syscall.WaitStatus); !ok || !state.Signaled() || state.Signal() != syscall.SIGTERM {
-				t.Errorf("the daemon ends with %v, not by the signal", err)
+				t.Errorf("exit: %v, want death by SIGTERM", err)
 			}
 			if _, err := os.Stat(p.ready); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("the ready file has outlasted the process: %v", err)
+				t.Errorf("the ready file still exists: %v", err)
 			}
 
 			return
 		case <-again.C:
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		case <-late:
-			t.Fatal("the daemon goes on")
+			t.Fatal("the daemon is still running")
 		}
 	}
 }
 
-// told reads what a daemon tells systemd until it has told all of want.
-func told(t *testing.T, from net.Conn, want ...string) {
+// wantNotified reads a daemon's notifications for systemd until it has received
+// all lines of want.
+func wantNotified(t *testing.T, from net.Conn, want ...string) {
 	t.Helper()
 	if err := from.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -274,16 +276,16 @@ func told(t *testing.T, from net.Conn, want ...string) {
 		for !strings.Contains("\n"+all.String()+"\n", "\n"+line+"\n") {
 			n, err := from.Read(buf)
 			if err != nil {
-				t.Fatalf("told %q, and not %q: %v", all.String(), line, err)
+				t.Fatalf("received %q, want %q: %v", all.String(), line, err)
 			}
 			all.WriteString("\n" + string(buf[:n]))
 		}
 	}
 }
 
-func TestSystemdIsToldOfReadinessAndTheEnd(t *testing.T) {
+func TestSystemdNotifications(t *testing.T) {
 	t.Parallel()
-	t.Run("alone", func(t *testing.T) { t.Parallel(); testNotify(t) })
+	t.Run("single node", func(t *testing.T) { t.Parallel(); testNotify(t) })
 	t.Run("in a cluster", func(t *testing.T) {
 		t.Parallel()
 		testNotify(t, "--cluster.mode=embedded", "--cluster.dir="+t.TempDir())
@@ -292,7 +294,7 @@ func TestSystemdIsToldOfReadinessAndTheEnd(t *testing.T) {
 
 func testNotify(t *testing.T, args ...string) {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "peald") //nolint:usetesting // the test's own may have too long a name for a socket
+	folder, err := os.MkdirTemp("", "peald") //nolint:usetesting // the path of t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,8 +314,8 @@ func testNotify(t *testing.T, args ...string) {
 		t.Fatalf("%T", socket)
 	}
 
-	told(t, conn, "STATUS=accepting")
-	told(t, conn, "READY=1", "STATUS=serving")
+	wantNotified(t, conn, "STATUS=accepting")
+	wantNotified(t, conn, "READY=1", "STATUS=serving")
 
 	resp, err := http.Get("http://" + p.REST + "/readyz")
 	if err != nil {
@@ -322,36 +324,36 @@ func testNotify(t *testing.T, args ...string) {
 
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("systemd is told that the daemon is ready, and /readyz says %s", resp.Status)
+		t.Errorf("/readyz after READY=1: %s", resp.Status)
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 
-	told(t, conn, "STOPPING=1", "EXTEND_TIMEOUT_USEC=7000000")
+	wantNotified(t, conn, "STOPPING=1", "EXTEND_TIMEOUT_USEC=7000000")
 	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("exit: %v", err)
 	}
 }
 
-func TestInheritedSocketsThatMeanNothing(t *testing.T) {
+func TestInvalidInheritedSockets(t *testing.T) {
 	t.Parallel()
-	for names, says := range map[string]string{
-		"sse:other":  "are called sse, other, accepted: sse, grpc and rest, each once",
-		"rest:rest":  "are called rest, rest, accepted",
-		"a:a:a:a":    "are called a, a, a, a, accepted",
-		"a:b":        "are called a, b, accepted",
-		"sse":        "the socket sse that was inherited",
-		"peald.sock": "the socket peald.sock that was inherited",
+	for names, want := range map[string]string{
+		"sse:other":  "names of inherited sockets: sse, other; want sse, grpc and rest",
+		"rest:rest":  "names of inherited sockets: rest, rest; want",
+		"a:a:a:a":    "names of inherited sockets: a, a, a, a; want",
+		"a:b":        "names of inherited sockets: a, b; want",
+		"sse":        "inherited socket sse: ",
+		"peald.sock": "inherited socket peald.sock: ",
 	} {
 		t.Run(names, func(t *testing.T) {
 			t.Parallel()
 			n := strings.Count(names, ":") + 1
-			// Files that are no sockets.
+			// The files aren't sockets.
 			script := fmt.Sprintf("exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null; LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s exec peald", n, names)
 			out, err := exec.CommandContext(t.Context(), "sh", "-c", script).CombinedOutput()
-			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != statusFailed || !strings.Contains(string(out), says) {
-				t.Errorf("peald ends with %v and\n%s", err, out)
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != statusFailed || !strings.Contains(string(out), want) {
+				t.Errorf("exit: %v, output:\n%s", err, out)
 			}
 		})
 	}

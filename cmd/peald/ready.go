@@ -7,25 +7,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 
 	"github.com/peald/peald/daemon"
 )
 
-// readyFile is a file that is there while all listeners accept. Without a path
-// it is no file.
+// readyFile is a file that exists while all listeners accept connections. An empty
+// path disables it.
 type readyFile struct {
 	path string
 
 	mu      sync.Mutex
-	written fs.FileInfo // of the file as this process wrote it
-	over    bool
+	written fs.FileInfo // of the file that this process wrote; nil if there is none
+	removed bool        // no file may be written any more
 }
 
-// check refuses a path at which no ready file can be, or where there is
-// something else that nobody meant to lose. It changes nothing there: a daemon
-// that is running may have written what is.
+// check returns an error if no file can be written at the path, or if something
+// else than a ready file would be overwritten. It doesn't change an existing file,
+// which may belong to a running daemon.
 func (f *readyFile) check() error {
 	if f.path == "" {
 		return nil
@@ -34,10 +33,10 @@ func (f *readyFile) check() error {
 	folder := filepath.Dir(f.path)
 	temporary, err := os.CreateTemp(folder, temporaryName(f.path))
 	if err != nil {
-		return f.failed("its folder takes no file", err)
+		return f.failed("create a file in its directory", err)
 	}
 	if err := errors.Join(temporary.Close(), os.Remove(temporary.Name())); err != nil {
-		return f.failed("its folder takes no file", err)
+		return f.failed("create a file in its directory", err)
 	}
 
 	found, err := os.Lstat(f.path)
@@ -45,27 +44,23 @@ func (f *readyFile) check() error {
 		return nil
 	}
 	if err != nil {
-		return f.failed("it can't be looked at", err)
+		return f.failed("stat", err)
 	}
 
 	if !found.Mode().IsRegular() || !isReadyFile(f.path, found.Size()) {
-		return &daemon.SettingError{
-			Key:      "--ready-file",
-			Given:    strconv.Quote(f.path) + ", which is there and is no ready file",
-			Accepted: "a path at which there is nothing, or an earlier ready file",
-		}
+		return fmt.Errorf("--ready-file: %q exists and is not a ready file; want an unused path or an earlier ready file", f.path)
 	}
 
 	return nil
 }
 
-// isReadyFile says whether the file holds addresses and nothing else.
+// isReadyFile reports whether the file contains addresses and nothing else.
 func isReadyFile(path string, size int64) bool {
-	const most = 4 << 10
-	if size > most {
+	const limit = 4 << 10
+	if size > limit {
 		return false
 	}
-	content, err := os.ReadFile(path) //nolint:gosec // Whoever starts the daemon says which.
+	content, err := os.ReadFile(path) //nolint:gosec // The operator chooses the path.
 	if err != nil {
 		return false
 	}
@@ -78,24 +73,24 @@ func isReadyFile(path string, size int64) bool {
 
 func temporaryName(path string) string { return "." + filepath.Base(path) + ".*" }
 
-// write puts the addresses into the file. Whoever waits for it never finds half
-// of them: the file appears whole, in the place of an earlier one.
+// write writes the addresses to the file. It replaces an earlier file atomically,
+// so that a waiting process never reads a part of the content.
 func (f *readyFile) write(addresses daemon.Addresses) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	if f.path == "" || f.over {
+	if f.path == "" || f.removed {
 		return nil
 	}
 
 	content, err := json.Marshal(addresses)
 	if err != nil {
-		return f.failed("its content can't be encoded", err)
+		return f.failed("encode the addresses", err)
 	}
 
 	temporary, err := os.CreateTemp(filepath.Dir(f.path), temporaryName(f.path))
 	if err != nil {
-		return f.failed("it can't be written", err)
+		return f.failed("write", err)
 	}
 
 	defer func() {
@@ -104,44 +99,44 @@ func (f *readyFile) write(addresses daemon.Addresses) (err error) {
 		}
 	}()
 
-	const readableByAll = 0o644 // CreateTemp's own is for its user alone
+	const readableByAll = 0o644 // CreateTemp makes the file readable by its owner only
 	_, writeErr := temporary.Write(append(content, '\n'))
 
 	written, statErr := temporary.Stat()
 	if err := errors.Join(writeErr, statErr, temporary.Chmod(readableByAll), temporary.Close()); err != nil {
-		return f.failed("it can't be written", err)
+		return f.failed("write", err)
 	}
 	if err := os.Rename(temporary.Name(), f.path); err != nil {
-		return f.failed("it can't be written", err)
+		return f.failed("write", err)
 	}
 
 	f.written = written
 	return nil
 }
 
-// remove takes the file away for good, if it is still the one that this
-// process wrote.
+// remove removes the file if it is still the one that this process wrote, and
+// prevents further writes.
 func (f *readyFile) remove() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.over = true
+	f.removed = true
 	if f.written == nil {
 		return
 	}
 	found, err := os.Lstat(f.path)
-	// A file that was made after ours was removed may have its number.
+	// Compare the time too: after a removal, a new file may get the same inode.
 	if err == nil && os.SameFile(found, f.written) && found.ModTime().Equal(f.written.ModTime()) {
-		_ = os.Remove(f.path) // it is the end, and nobody left to complain to
+		_ = os.Remove(f.path) // nothing can handle an error during shutdown
 	}
 	f.written = nil
 }
 
-func (f *readyFile) failed(what string, err error) error {
-	// The system's own words name a temporary file that nobody asked for.
+func (f *readyFile) failed(action string, err error) error {
+	// The wrapped error would name the temporary file.
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		err = path.Err
 	} else if link, ok := errors.AsType[*os.LinkError](err); ok {
 		err = link.Err
 	}
-	return fmt.Errorf("--ready-file %s: %s: %w", f.path, what, err)
+	return fmt.Errorf("--ready-file %s: %s: %w", f.path, action, err)
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-var update = flag.Bool("update", false, "write the reference of settings anew")
+var update = flag.Bool("update", false, "update the settings reference")
 
-func TestReferenceIsFresh(t *testing.T) {
+func TestReferenceIsUpToDate(t *testing.T) {
 	const reference = "../../docs/configuration.md"
 	want := configurationReference(t)
 
@@ -29,7 +29,7 @@ func TestReferenceIsFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(have, want) {
-		t.Fatalf("%s is stale: go generate ./cmd/peald", reference)
+		t.Fatalf("%s is out of date; run go generate ./cmd/peald", reference)
 	}
 }
 

@@ -12,61 +12,61 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// lookEvery is how often is looked whether the configuration file has changed.
-// One that has is read when it is the same at two looks: whoever writes it in
-// place has so long from one write to the next.
-const lookEvery = 500 * time.Millisecond
+// pollInterval is the interval at which the configuration file is checked for
+// changes. A changed file is read once two checks in a row find the same content,
+// which leaves this much time between the writes of a change in place.
+const pollInterval = 500 * time.Millisecond
 
-// reloader reads the settings again on a signal, and when the configuration
-// file has changed.
+// reloader reads the settings again on a signal and after a change of the
+// configuration file.
 //
-// It looks at what the file holds instead of having the system tell it of
-// changes. Those are told of the folder or the file that was named, and a file
-// may be replaced, be behind links that are (as Kubernetes does it), or be
-// mounted by itself into a container or over a network, where nothing is told.
+// It polls the content of the file because file notifications are unreliable. They
+// cover the named file or its directory only. But the file may be replaced, be
+// reached through symbolic links that change (as in Kubernetes), or be mounted on
+// its own into a container or over a network.
 type reloader struct {
 	load func(configFile) (daemon.Config, error)
 	out  chan<- daemon.Reload
 
-	name  string // of the file; empty while there is none
-	empty bool   // it held nothing when it was last of use
-	tried string // the print of what was read last, be it of use or not
-	seen  string // the print at the last look
+	name  string // name of the file; empty while there is none
+	empty bool   // whether the file was empty when it was last valid
+	tried string // digest of the content that was read last, valid or not
+	seen  string // digest at the last check
 
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
-// startReloader starts one that gives out what it reads. File is what was read
-// at the start.
-func startReloader(ctx context.Context, file configFile, out chan<- daemon.Reload, again <-chan os.Signal,
+// startReloader starts a reloader that sends what it reads to out. File is the
+// file that the daemon was started with.
+func startReloader(ctx context.Context, file configFile, out chan<- daemon.Reload, hangUps <-chan os.Signal,
 	load func(configFile) (daemon.Config, error),
 ) *reloader {
-	r := &reloader{load: load, out: out, name: file.name, empty: file.isEmpty(), tried: file.print()}
+	r := &reloader{load: load, out: out, name: file.name, empty: file.isEmpty(), tried: file.digest()}
 	ctx, r.cancel = context.WithCancel(ctx)
-	r.ended.Go(func() { r.run(ctx, again) })
+	r.running.Go(func() { r.run(ctx, hangUps) })
 	return r
 }
 
-// stop returns when its goroutine is gone.
+// stop stops the reloader and waits for its goroutine.
 func (r *reloader) stop() {
 	r.cancel()
-	r.ended.Wait()
+	r.running.Wait()
 }
 
-func (r *reloader) run(ctx context.Context, again <-chan os.Signal) {
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
+func (r *reloader) run(ctx context.Context, hangUps <-chan os.Signal) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
 
 	for {
 		var next daemon.Reload
 		select {
 		case <-ctx.Done():
 			return
-		case <-again:
+		case <-hangUps:
 			next = r.read()
 			next.Reread = true
-		case <-look.C:
+		case <-tick.C:
 			if !r.changed() {
 				continue
 			}
@@ -81,32 +81,32 @@ func (r *reloader) run(ctx context.Context, again <-chan os.Signal) {
 	}
 }
 
-// changed says whether the file holds something else than when it was last
-// read, and has done so since the last look.
+// changed reports whether the content of the file differs from what was read last,
+// and is the same as at the last check.
 func (r *reloader) changed() bool {
 	if r.name == "" {
 		return false
 	}
-	// To read what is no file could be to wait for ever.
+	// Reading anything but a regular file could block forever.
 	if info, err := os.Stat(r.name); err == nil && !info.Mode().IsRegular() {
 		return false
 	}
 	before := r.seen
 	file, err := openFile(r.name)
-	r.seen = printOf(file, err)
+	r.seen = digestOf(file, err)
 	return r.seen != r.tried && r.seen == before
 }
 
-// read reads the file that was read at the start; where there was none, one
-// that may be there by now.
+// read reads the file that the daemon was started with. If there was none, it
+// looks for a file again.
 func (r *reloader) read() daemon.Reload {
 	file, err := findFile(r.name)
-	r.tried = printOf(file, err)
+	r.tried = digestOf(file, err)
 
-	// To begin with nothing is one thing. But nobody empties the file of a
-	// daemon that runs to have it forget its tokens: it is being written.
+	// The file may be empty at the start. Later an empty file is probably being
+	// written; nobody empties it to remove all tokens.
 	if err == nil && file.isEmpty() && !r.empty {
-		err = fmt.Errorf("configuration file %s: it is empty", file.name)
+		err = fmt.Errorf("configuration file %s: file is empty", file.name)
 	}
 	if err != nil {
 		return daemon.Reload{Err: err}
@@ -122,15 +122,16 @@ func (r *reloader) read() daemon.Reload {
 
 func (f configFile) isEmpty() bool { return len(bytes.TrimSpace(f.content)) == 0 }
 
-// print tells contents apart, without keeping the secrets in them.
-func (f configFile) print() string {
+// digest returns a digest of the content, which unlike the content holds no
+// secrets.
+func (f configFile) digest() string {
 	sum := sha256.Sum256(f.content)
 	return string(sum[:])
 }
 
-func printOf(f configFile, err error) string {
+func digestOf(f configFile, err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	return f.print()
+	return f.digest()
 }

@@ -17,15 +17,15 @@ import (
 	"time"
 )
 
-// reloadable is a daemon in a process of its own that runs on a file.
+// reloadable is a daemon in a separate process with a configuration file.
 type reloadable struct {
 	process
 
 	file  string
-	lines int // of the log that were looked at
+	lines int // number of log lines read so far
 }
 
-// startOnFile starts one; write puts the first content into place.
+// startOnFile starts a daemon with a configuration file of this content.
 func startOnFile(t *testing.T, content string, args ...string) *reloadable {
 	t.Helper()
 	r := &reloadable{file: filepath.Join(t.TempDir(), "peald.yaml")}
@@ -50,14 +50,14 @@ func (r *reloadable) hangUp(t *testing.T) {
 	}
 }
 
-// next waits for the log's next line that matches, and returns it. What comes
-// before is taken for read.
+// next waits for the next log line that matches pattern, and returns it. It skips
+// the lines before it.
 func (r *reloadable) next(t *testing.T, pattern string) string {
 	t.Helper()
 	wanted := regexp.MustCompile(pattern)
 	var found string
 
-	err := await("a line "+pattern+" in the log", func() bool {
+	err := await("a log line that matches "+pattern, func() bool {
 		text := r.log.String()
 		lines := strings.Split(text[:strings.LastIndexByte(text, '\n')+1], "\n")
 		for i := r.lines; i < len(lines); i++ {
@@ -75,9 +75,9 @@ func (r *reloadable) next(t *testing.T, pattern string) string {
 	return found
 }
 
-// ask asks for a stream or anything else and returns the answer's status line
-// and headers. Headers are lines, each with its end.
-func ask(t *testing.T, addr, target, headers string) *http.Response {
+// get sends a GET request and returns the status and the headers of the response.
+// Headers are complete lines.
+func get(t *testing.T, addr, target, headers string) *http.Response {
 	t.Helper()
 	conn := connect(t, addr)
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", target, addr, headers); err != nil {
@@ -99,8 +99,8 @@ func wantStatus(t *testing.T, what string, resp *http.Response, want int) {
 
 const bearer = "Authorization: Bearer "
 
-// TestReloadTakesEffect looks at each change from outside, on streams and calls
-// that are under way and on new ones.
+// TestReloadTakesEffect checks the effect of each change on open streams, on calls
+// in progress and on new ones.
 func TestReloadTakesEffect(t *testing.T) {
 	t.Parallel()
 	const before = `
@@ -113,11 +113,11 @@ log: {level: info}
 	r.next(t, `msg=settings file=`+regexp.QuoteMeta(r.file))
 	conn, stream := request(t, r.SSE)
 	events := bufio.NewReader(stream.Body)
-	wantStatus(t, "the old token", ask(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusOK)
-	wantStatus(t, "the new token", ask(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n"), http.StatusUnauthorized)
+	wantStatus(t, "the old token", get(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusOK)
+	wantStatus(t, "the new token", get(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n"), http.StatusUnauthorized)
 
 	cors := func(origin string) string {
-		return ask(t, r.SSE, "/events", "Origin: "+origin+"\r\n").Header.Get("Access-Control-Allow-Origin")
+		return get(t, r.SSE, "/events", "Origin: "+origin+"\r\n").Header.Get("Access-Control-Allow-Origin")
 	}
 	if got := cors("https://old.example"); got != "https://old.example" {
 		t.Errorf("the old origin is allowed as %q", got)
@@ -133,8 +133,7 @@ log: {level: debug}
 	r.hangUp(t)
 	r.next(t, `configuration reloaded" changed="sse.heartbeat, sse.allowed_origins, sse.max_connections_per_ip, control.tokens, control.rate_limit, auth.anonymous_topics, log.level"`)
 
-	// A heartbeat comes on the stream from before, an hour early: the second
-	// block.
+	// The open stream receives a heartbeat an hour early, as its second block.
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -142,20 +141,20 @@ log: {level: debug}
 	for blocks := 0; blocks < 2; {
 		line, err := events.ReadString('\n')
 		if err != nil {
-			t.Fatalf("the stream from before: %v", err)
+			t.Fatalf("the open stream: %v", err)
 		}
 		if line == "\n" {
 			blocks++
 		}
 	}
 
-	wantStatus(t, "the old token", ask(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusUnauthorized)
-	wantStatus(t, "the new token", ask(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n"), http.StatusOK)
+	wantStatus(t, "the old token", get(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusUnauthorized)
+	wantStatus(t, "the new token", get(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n"), http.StatusOK)
 
 	limited := func() bool {
-		return ask(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n").StatusCode == http.StatusTooManyRequests
+		return get(t, r.REST, "/v1/stats", bearer+"new-token-long-enough\r\n").StatusCode == http.StatusTooManyRequests
 	}
-	if err := await("a call past the rate", limited); err != nil {
+	if err := await("a call beyond the rate limit", limited); err != nil {
 		t.Error(err)
 	}
 	if got := cors("https://new.example"); got != "https://new.example" {
@@ -165,10 +164,10 @@ log: {level: debug}
 		t.Errorf("the old origin is allowed as %q", got)
 	}
 
-	wantStatus(t, "a stream of a topic that is allowed now", ask(t, r.SSE, "/events?topic=news", ""), http.StatusTooManyRequests)
+	wantStatus(t, "a stream with the topic that is now allowed", get(t, r.SSE, "/events?topic=news", ""), http.StatusTooManyRequests)
 	r.next(t, `level=DEBUG|level=WARN msg="control call rejected"`)
 
-	// Less to say is said once more.
+	// A reload that raises the log level is still logged; later ones aren't.
 	overwrite(t, r.file, before+"# again\nhistory: {max_events: 5}\n")
 	r.hangUp(t)
 	r.next(t, `configuration reloaded`)
@@ -186,7 +185,7 @@ log: {level: debug}
 	}
 }
 
-// metric is a figure as it stands at /metrics.
+// metric returns the text of a value at /metrics.
 func (r *reloadable) metric(t *testing.T, name string) string {
 	t.Helper()
 	resp, err := http.Get("http://" + r.REST + "/metrics")
@@ -203,7 +202,7 @@ func (r *reloadable) metric(t *testing.T, name string) string {
 	return string(value)
 }
 
-func TestReloadOnChangeOfTheFile(t *testing.T) {
+func TestReloadOnFileChange(t *testing.T) {
 	t.Parallel()
 	content := func(n int) string { return fmt.Sprintf("sse: {max_connections: %d}\n", n) }
 
@@ -221,15 +220,15 @@ func TestReloadOnChangeOfTheFile(t *testing.T) {
 			}
 		},
 
-		"moved away and written anew": func(t *testing.T, folder string) (string, func(int)) {
+		"moved and rewritten": func(t *testing.T, folder string) (string, func(int)) {
 			file := filepath.Join(folder, "peald.yaml")
 			return file, func(n int) {
-				_ = os.Rename(file, file+"~") // there is none at first
+				_ = os.Rename(file, file+"~") // the first file doesn't exist yet
 				overwrite(t, file, content(n))
 			}
 		},
 
-		"behind links, as a ConfigMap": func(t *testing.T, folder string) (string, func(int)) {
+		"behind links like a ConfigMap": func(t *testing.T, folder string) (string, func(int)) {
 			file := filepath.Join(folder, "peald.yaml")
 			link(t, "..data/peald.yaml", file)
 
@@ -244,7 +243,7 @@ func TestReloadOnChangeOfTheFile(t *testing.T) {
 			}
 		},
 
-		"behind a link into another folder": func(t *testing.T, folder string) (string, func(int)) {
+		"behind a link to another directory": func(t *testing.T, folder string) (string, func(int)) {
 			elsewhere := filepath.Join(t.TempDir(), "real.yaml")
 			file := filepath.Join(folder, "peald.yaml")
 			link(t, elsewhere, file)
@@ -260,11 +259,11 @@ func TestReloadOnChangeOfTheFile(t *testing.T) {
 				write(n)
 				r.next(t, `configuration reloaded" changed=sse.max_connections$`)
 				if got := r.metric(t, "peald_max_connections"); got != fmt.Sprint(n) {
-					t.Errorf("%s streams may be open, want %d", got, n)
+					t.Errorf("the limit is %s streams, want %d", got, n)
 				}
 			}
 			if text := r.log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, "configuration reloaded") != 2 {
-				t.Error("the daemon has read it more often than it changed")
+				t.Error("the daemon reloaded more often than the file changed")
 			}
 		})
 	}
@@ -284,7 +283,7 @@ func link(t *testing.T, to, name string) {
 	}
 }
 
-func TestBadFileChangesNothing(t *testing.T) {
+func TestInvalidFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	const good = "sse: {max_connections: 5}\ncontrol: {tokens: [\"a:token-that-is-long-enough\"]}\n"
 	r := startOnFile(t, good)
@@ -292,18 +291,18 @@ func TestBadFileChangesNothing(t *testing.T) {
 	check := func() {
 		t.Helper()
 		if got := r.metric(t, "peald_max_connections"); got != "5" {
-			t.Errorf("%s streams may be open, want 5", got)
+			t.Errorf("the limit is %s streams, want 5", got)
 		}
-		wantStatus(t, "no token", ask(t, r.REST, "/v1/stats", ""), http.StatusUnauthorized)
+		wantStatus(t, "no token", get(t, r.REST, "/v1/stats", ""), http.StatusUnauthorized)
 	}
 	for i, bad := range []struct{ content, says string }{
-		{"sse: {max_connections: 7, hartbeat: 1s}\n", `error="sse.hartbeat: given an entry of .*peald.yaml that is no setting, accepted: the nearest is sse.heartbeat"`},
+		{"sse: {max_connections: 7, hartbeat: 1s}\n", `error="sse.hartbeat: unknown setting in .*peald.yaml; did you mean sse.heartbeat[?]"`},
 		{"sse: {max_connections: 7}\nlog: {level: loud}\n", `error="log.level: given \\"loud\\", accepted: debug, info, warn, error"`},
 		{"sse: {max_connections: 7}\nauth: {jwt: {public_key_file: /nonexistent}}\n", `error="subscriber tokens: auth.jwt.public_key_file: open /nonexistent: no such file or directory"`},
 		{"sse: {max_connections: 1000000000}\n", `error="sse.max_connections: given 1000000000, accepted: at most `},
 		{"sse: {max_connections: 7\n", `error="configuration file .*peald.yaml: `},
-		{"", `error="configuration file .*peald.yaml: it is empty"`},
-		{"sse: {max_connections: 7}\nSSE: {retry: 5s}\n", `error="sse: given twice in .*peald.yaml, as sse at line 1, and SSE at line 2, accepted: each entry once"`},
+		{"", `error="configuration file .*peald.yaml: file is empty"`},
+		{"sse: {max_connections: 7}\nSSE: {retry: 5s}\n", `error="sse: set twice in .*peald.yaml, as sse at line 1 and SSE at line 2; want each key once"`},
 	} {
 		overwrite(t, r.file, bad.content)
 		if i%2 == 0 {
@@ -311,7 +310,7 @@ func TestBadFileChangesNothing(t *testing.T) {
 		}
 		line := r.next(t, `level=ERROR`)
 		if !regexp.MustCompile(bad.says).MatchString(line) || !strings.Contains(line, `msg="the configuration can't be reloaded; what runs stays as it is"`) {
-			t.Errorf("of %q the log says\n%s\nwant %s", bad.content, line, bad.says)
+			t.Errorf("after %q the log has\n%s\nwant %s", bad.content, line, bad.says)
 		}
 		check()
 	}
@@ -327,7 +326,7 @@ func TestBadFileChangesNothing(t *testing.T) {
 		t.Errorf("the last reload counts as successful: %s", got)
 	}
 
-	overwrite(t, r.file, good+"# mended\n")
+	overwrite(t, r.file, good+"# fixed\n")
 	r.next(t, `configuration reloaded" changed=nothing`)
 
 	if got := r.metric(t, "peald_config_last_reload_successful"); got != "1" {
@@ -338,7 +337,7 @@ func TestBadFileChangesNothing(t *testing.T) {
 	}
 }
 
-func TestReloadOfWhatTakesARestart(t *testing.T) {
+func TestReloadOfRestartSettings(t *testing.T) {
 	t.Parallel()
 	r := startOnFile(t, "broker: {shards: 1}\nlog: {format: text}\n", "--log.level=warn")
 	overwrite(t, r.file, "sse: {path: /other}\nbroker: {shards: 2, queue_bytes: 64KiB}\nlog: {format: json, level: info}\n")
@@ -347,28 +346,28 @@ func TestReloadOfWhatTakesARestart(t *testing.T) {
 
 	const want = `msg="settings that changed take a restart" sse.path="runs on \"/events\", given \"/other\"" broker.shards="runs on 1, given 2" log.format="runs on \"text\", given \"json\""`
 	if !strings.HasSuffix(line, want) {
-		t.Errorf("the log says\n%s\nwant\n%s", line, want)
+		t.Errorf("the log has\n%s\nwant\n%s", line, want)
 	}
-	// The flag beats the file.
+	// The flag takes precedence over the file.
 	if strings.Contains(r.log.String(), "level=INFO") {
-		t.Error("the file's log.level has beaten the flag's")
+		t.Error("log.level of the file overrides the flag")
 	}
 
-	wantStatus(t, "the old path", ask(t, r.SSE, "/events", ""), http.StatusOK)
+	wantStatus(t, "the old path", get(t, r.SSE, "/events", ""), http.StatusOK)
 }
 
-func TestHangUpWithoutAFile(t *testing.T) {
+func TestHangUpWithoutFile(t *testing.T) {
 	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.pem")
 	overwrite(t, keys, publicKeys)
 	r := &reloadable{process: startProcess(t, ":", "--auth.jwt.public_key_file", keys)}
-	overwrite(t, keys, "nothing of use")
+	overwrite(t, keys, "no keys")
 	r.hangUp(t)
 	r.next(t, `keys for tokens can't be read`)
 	r.next(t, `configuration reloaded" changed=nothing`)
 }
 
-func TestHangUpThatIsIgnored(t *testing.T) {
+func TestIgnoredHangUp(t *testing.T) {
 	t.Parallel()
 	r := &reloadable{process: startProcess(t, "trap '' HUP")}
 	r.hangUp(t)
@@ -376,10 +375,10 @@ func TestHangUpThatIsIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.cmd.Wait(); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("exit: %v", err)
 	}
 	if strings.Contains(r.log.String(), "reloaded") {
-		t.Error("the daemon has taken a signal that was to be ignored")
+		t.Error("the daemon reloaded on an ignored signal")
 	}
 }
 

@@ -12,13 +12,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain puts the command that is under test into the path, as peald, and one
-// that logs as libraries do.
+// TestMain makes the command under test available to scripts as peald, and a
+// command that logs as libraries do.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"peald": main, "library-logs": libraryLogs})
 }
 
-// patience bounds what takes milliseconds when all is well.
+// patience is the time limit for operations that usually take milliseconds.
 const patience = 90 * time.Second
 
 func TestScripts(t *testing.T) {
@@ -34,8 +34,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// occupy VARIABLE listens on a free address, puts it into the variable, and
-// keeps it to the end of the script.
+// occupy VARIABLE listens on a free address until the end of the script, and sets
+// the variable to the address.
 func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: occupy VARIABLE")
@@ -46,8 +46,8 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], listener.Addr().String())
 }
 
-// terminate sends SIGTERM, "terminate hangup" SIGHUP to the commands in the
-// background.
+// terminate sends SIGTERM to the background commands; "terminate hangup" sends
+// SIGHUP.
 func terminate(ts *testscript.TestScript, neg bool, args []string) {
 	signal := syscall.SIGTERM
 	switch {
@@ -62,7 +62,7 @@ func terminate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitfile FILE waits until there is such a file.
+// waitfile FILE waits until FILE exists.
 func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitfile FILE")
@@ -72,13 +72,13 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitfresh FILE OLD waits until FILE holds something else than OLD.
+// waitfresh FILE OLD waits until the content of FILE differs from that of OLD.
 func waitFresh(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: waitfresh FILE OLD")
 	}
 	old := ts.ReadFile(args[1])
-	if err := await("anything new in "+args[0], func() bool { return ts.ReadFile(args[0]) != old }); err != nil {
+	if err := await("new content of "+args[0], func() bool { return ts.ReadFile(args[0]) != old }); err != nil {
 		ts.Fatalf("%v", err)
 	}
 }
@@ -102,7 +102,7 @@ func await(what string, cond func() bool) error {
 		select {
 		case <-tick.C:
 		case <-late:
-			return errors.New("there is still not " + what)
+			return errors.New("timeout waiting for " + what)
 		}
 	}
 }

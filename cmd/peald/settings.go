@@ -16,26 +16,27 @@ import (
 	"github.com/peald/peald/internal/nearest"
 )
 
-const sourcesHelp = `Every setting is a flag (--sse.addr), a variable (PEALD_SSE_ADDR) and an entry of a
-configuration file (sse: {addr: …}; YAML, TOML or JSON). Flags beat variables, variables beat
-the file, the file beats the default. Without --config the file is ./peald.yaml or
-/etc/peald/peald.yaml, if there is one. In a flag or variable, lists are separated by commas;
-a token is name:token or name:token:scope+scope. An empty variable counts as not set.`
+const sourcesHelp = `Every setting can be set by a flag (--sse.addr), an environment variable (PEALD_SSE_ADDR)
+or a configuration file in YAML, TOML or JSON (sse: {addr: …}). Flags take precedence over
+variables, and variables over the file. Without --config the daemon reads ./peald.yaml or
+/etc/peald/peald.yaml, if it exists. In flags and variables, separate list entries with
+commas; write a token as name:token or name:token:scope+scope. An empty variable counts as
+not set.`
 
 const variablePrefix = "PEALD_"
 
-// variable is the name of a setting in the environment.
+// variable returns the name of a setting's environment variable.
 func variable(key string) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
-// settingsFlags are the command line's share of the settings.
+// settingsFlags holds the settings on the command line.
 type settingsFlags struct {
 	set        *pflag.FlagSet
 	configFile *string
 }
 
-// settingFlags gives set a flag for every setting, and --config.
+// settingFlags defines --config and a flag for every setting on set.
 func settingFlags(set *pflag.FlagSet) settingsFlags {
 	set.SortFlags = false
 	configFile := set.String("config", "", "configuration `FILE`: .yaml, .yml, .toml or .json")
@@ -50,7 +51,7 @@ func settingFlags(set *pflag.FlagSet) settingsFlags {
 	return settingsFlags{set, configFile}
 }
 
-// completeSettings tells shells what can follow the flags of cmd.
+// completeSettings defines the shell completions for the flags of cmd.
 func completeSettings(cmd *cobra.Command) {
 	err := cmd.MarkPersistentFlagFilename("config", "yaml", "yml", "toml", "json")
 	for _, s := range daemon.Defaults().Settings() {
@@ -59,18 +60,18 @@ func completeSettings(cmd *cobra.Command) {
 			values = []string{"true", "false"}
 		}
 		if strings.HasSuffix(s.Key, "_file") {
-			continue // a shell's own way is to name files
+			continue // shells complete file names by default
 		}
 		err = errors.Join(err, cmd.RegisterFlagCompletionFunc(s.Key, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 	}
 
 	if err != nil {
-		panic(err) // a flag of this program's own is missing
+		panic(err) // a flag isn't defined, which is a bug
 	}
 }
 
-// rawValue keeps a flag's text as it was given, so that flags, variables and
-// files are read by the same rules and refused in the same words.
+// rawValue holds the unparsed text of a flag, so that flags, variables and files
+// are parsed by the same rules and with the same errors.
 type rawValue struct {
 	kind string
 	text string
@@ -83,7 +84,7 @@ func (v *rawValue) Type() string   { return v.kind }
 // Repeatable reports whether the flag may be given several times.
 func (v *rawValue) Repeatable() bool { return v.kind == kindList || v.kind == kindTokens }
 
-// Set makes one list of a list's flag that is given several times.
+// Set sets the text. The texts of a repeated list flag are joined with commas.
 func (v *rawValue) Set(text string) error {
 	if v.set && v.Repeatable() {
 		text = v.text + "," + text
@@ -92,11 +93,11 @@ func (v *rawValue) Set(text string) error {
 	return nil
 }
 
-// demoAddr is where browsers find the demo unless sse.addr is set. Whoever
-// reaches it can take any name, which is nothing for a network.
+// demoAddr is the default of sse.addr in a demo. Anyone who can connect can act as
+// any user, so the demo must not be exposed to a network by default.
 const demoAddr = "127.0.0.1:8080"
 
-// load reads the settings from where they may be set, and checks them.
+// load reads the settings from all sources and validates them.
 func (f settingsFlags) load(env []string, demo bool) (daemon.Config, error) {
 	file, err := findFile(*f.configFile)
 	if err != nil {
@@ -105,10 +106,10 @@ func (f settingsFlags) load(env []string, demo bool) (daemon.Config, error) {
 	return f.loadFrom(file, env, demo)
 }
 
-// loadFrom is load with this file, which may be none.
+// loadFrom is load with this file instead of the one of --config.
 func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemon.Config, error) {
 	v := viper.New()
-	origin := map[string]string{} // key → where its value was given
+	origin := map[string]string{} // key → source of its value
 	settings := daemon.Defaults().Settings()
 	keys := make([]string, 0, len(settings))
 
@@ -152,10 +153,10 @@ func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemo
 		return daemon.Config{}, err
 	}
 
-	return cfg, cfg.Validate() //nolint:wrapcheck // it names the setting, and is what the user reads
+	return cfg, cfg.Validate() //nolint:wrapcheck // the error names the setting
 }
 
-// layer is what one source sets, by key.
+// layer holds the settings of one source, by key.
 type layer map[string]given
 
 type given struct {
@@ -163,7 +164,7 @@ type given struct {
 	origin string
 }
 
-// nested is the map of maps in which viper finds value at key.
+// nested returns nested maps in which viper finds value at key.
 func nested(key string, value any) map[string]any {
 	section, rest, found := strings.Cut(key, ".")
 	if !found {
@@ -172,7 +173,8 @@ func nested(key string, value any) map[string]any {
 	return map[string]any{section: nested(rest, value)}
 }
 
-// readVariables reads the variables with peald's prefix.
+// readVariables reads the settings from the environment. It returns an error for
+// an unknown variable with the prefix.
 func readVariables(env, keys []string) (layer, error) {
 	known := make(map[string]string, len(keys)) // variable → key
 	for _, key := range keys {
@@ -193,23 +195,24 @@ func readVariables(env, keys []string) (layer, error) {
 		case ok:
 			values[key] = given{text, name}
 		case name == variablePrefix+"CONFIG":
-			return nil, &daemon.SettingError{Key: name, Given: "an environment variable that is no setting", Accepted: "--config FILE, ./peald.yaml or /etc/peald/peald.yaml"}
+			return nil, fmt.Errorf("%s: unknown environment variable; want --config FILE, ./peald.yaml or /etc/peald/peald.yaml", name)
 		case !serviceLink.MatchString(name):
-			return nil, unknown(name, "an environment variable", slices.Collect(maps.Keys(known)))
+			return nil, unknown(name, "environment variable", slices.Collect(maps.Keys(known)))
 		}
 	}
 
 	return values, nil
 }
 
-// serviceLinkPattern matches the variables that Kubernetes gives to every
-// container beside a service named peald, or peald-something.
+// serviceLinkPattern matches the variables that Kubernetes sets in every container
+// for a service named peald or peald-something.
 const serviceLinkPattern = `^PEALD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`
 
-func unknown(name, where string, known []string) error {
-	accepted := "those that peald config --defaults shows"
-	if meant, ok := nearest.To(name, known); ok {
-		accepted = "the nearest is " + meant
+// unknown returns the error for an unknown setting. Kind names what it is, such as
+// a setting in a file.
+func unknown(name, kind string, known []string) error {
+	if suggestion, ok := nearest.To(name, known); ok {
+		return fmt.Errorf("%s: unknown %s; did you mean %s?", name, kind, suggestion)
 	}
-	return &daemon.SettingError{Key: name, Given: where + " that is no setting", Accepted: accepted}
+	return fmt.Errorf("%s: unknown %s; peald config --defaults lists all settings", name, kind)
 }

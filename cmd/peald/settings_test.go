@@ -14,8 +14,8 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// load reads settings as the command does: from flags, the environment, and a
-// file with this content, whose name tells its format.
+// load reads settings as the command does: from flags, the environment, and a file
+// with this content, whose name determines the format.
 func load(t *testing.T, args, env []string, fileName, content string) (daemon.Config, error) {
 	t.Helper()
 	if fileName != "" {
@@ -37,8 +37,8 @@ func load(t *testing.T, args, env []string, fileName, content string) (daemon.Co
 	return flags.load(env, false)
 }
 
-// TestDemoStaysOnThisMachine: unless somebody says that it is not to.
-func TestDemoStaysOnThisMachine(t *testing.T) {
+// TestDemoAddr checks that the demo listens on loopback unless sse.addr is set.
+func TestDemoAddr(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		args, env []string
@@ -59,11 +59,11 @@ func TestDemoStaysOnThisMachine(t *testing.T) {
 	}
 }
 
-func TestFlagsBeatVariablesBeatFileBeatsDefault(t *testing.T) {
+func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		key                   string
-		file                  string // as YAML
+		file                  string // in YAML
 		variable, flag        string
 		def                   any
 		byFile, byVar, byFlag any
@@ -144,11 +144,11 @@ func valueOf(t *testing.T, cfg daemon.Config, key string) any {
 			return s.Value
 		}
 	}
-	t.Fatalf("there is no setting %s", key)
+	t.Fatalf("unknown setting %s", key)
 	return nil
 }
 
-func TestEverySettingHasAFlagAndAVariableOfItsOwn(t *testing.T) {
+func TestFlagsAndVariablesOfSettings(t *testing.T) {
 	t.Parallel()
 	set := pflag.NewFlagSet("peald", pflag.ContinueOnError)
 	settingFlags(set)
@@ -156,7 +156,7 @@ func TestEverySettingHasAFlagAndAVariableOfItsOwn(t *testing.T) {
 
 	for _, s := range daemon.Defaults().Settings() {
 		if flag := set.Lookup(s.Key); flag == nil || flag.Usage == "" {
-			t.Errorf("%s has no flag with a text", s.Key)
+			t.Errorf("%s has no flag with a usage text", s.Key)
 		}
 		name := variable(s.Key)
 		if other, ok := variables[name]; ok {
@@ -166,7 +166,7 @@ func TestEverySettingHasAFlagAndAVariableOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestNothingGivenIsTheDefaults(t *testing.T) {
+func TestEmptyValuesAreDefaults(t *testing.T) {
 	t.Parallel()
 	env := []string{"PEALD_SSE_ADDR=", "PEALDSSE=x"}
 	for name, content := range map[string]string{
@@ -181,9 +181,9 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	}
 }
 
-// TestEmptyCookieInAFile: an empty auth.cookie reads no cookie, and must not
-// become the default, which does.
-func TestEmptyCookieInAFile(t *testing.T) {
+// TestEmptyCookieInFile checks that an empty auth.cookie, which disables the
+// cookie, isn't replaced by the default.
+func TestEmptyCookieInFile(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{
 		"peald.yaml": "auth: {cookie: ''}\n",
@@ -196,7 +196,7 @@ func TestEmptyCookieInAFile(t *testing.T) {
 	}
 }
 
-func TestMergesInYAML(t *testing.T) {
+func TestYAMLMerge(t *testing.T) {
 	t.Parallel()
 	const content = "grpc:\n  tls: &tls {cert_file: a.pem, key_file: a.key}\nsse:\n  tls: {<<: *tls, key_file: b.key}\n"
 	cfg, err := load(t, nil, nil, "peald.yaml", content)
@@ -205,7 +205,7 @@ func TestMergesInYAML(t *testing.T) {
 	}
 }
 
-func TestFormatsOfFiles(t *testing.T) {
+func TestFileFormats(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{
 		"peald.yaml": "sse:\n  max_connections: 7\n  heartbeat: 5s\ncontrol:\n  tokens:\n    - {name: a, token: t, scopes: [read]}\n",
@@ -223,7 +223,7 @@ func TestFormatsOfFiles(t *testing.T) {
 	}
 }
 
-func TestListFlagGivenSeveralTimes(t *testing.T) {
+func TestRepeatedListFlag(t *testing.T) {
 	t.Parallel()
 	cfg, err := load(t, []string{"--sse.allowed_origins", "http://a.example", "--sse.allowed_origins", "http://b.example"}, nil, "", "")
 	if want := []string{"http://a.example", "http://b.example"}; err != nil || !reflect.DeepEqual(cfg.SSE.AllowedOrigins, want) {
@@ -231,7 +231,7 @@ func TestListFlagGivenSeveralTimes(t *testing.T) {
 	}
 }
 
-func TestKubernetesVariablesAreLeftAlone(t *testing.T) {
+func TestKubernetesVariablesAreIgnored(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, nil, []string{
 		"PEALD_SERVICE_HOST=10.0.0.1", "PEALD_SERVICE_PORT=9090", "PEALD_SERVICE_PORT_GRPC=9090",
@@ -244,51 +244,51 @@ func TestKubernetesVariablesAreLeftAlone(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		args, env     []string
 		file, content string
-		says          []string
+		want          []string
 	}{
-		"unknown entry":             {nil, nil, "p.yaml", "sse:\n  adr: x\n", []string{"sse.adr: given an entry of ", "p.yaml that is no setting", "nearest is sse.addr"}},
-		"unknown entry in TOML":     {nil, nil, "p.toml", "[brokers]\nshards = 3\n", []string{"brokers.shards: ", "nearest is broker.shards"}},
-		"unknown entry in JSON":     {nil, nil, "p.json", `{"log": {"levels": "info"}}`, []string{"log.levels: ", "nearest is log.level"}},
-		"empty unknown entry":       {nil, nil, "p.yaml", "hisstory:\n", []string{"hisstory: "}},
-		"value for a section":       {nil, nil, "p.yaml", "sse: 8080\n", []string{"sse: given an entry"}},
-		"section for a value":       {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
-		"unknown entry of a token":  {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "accepted: an entry with name, token and scopes"}},
-		"misspelled part of token":  {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2, scope: [read]}\n", []string{`control.tokens[0]: given "scope" in `, "accepted: an entry with name, token and scopes; the nearest is scopes"}},
-		"far-fetched variable":      {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: given an environment variable that is no setting", "accepted: those that peald config --defaults shows"}},
-		"unknown variable":          {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: given an environment variable that is no setting", "nearest is PEALD_SSE_ADDR"}},
-		"number for a text":         {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml, accepted: a text"}},
-		"number for a time":         {nil, nil, "p.yaml", "sse:\n  heartbeat: 15\n", []string{"sse.heartbeat: given 15 in ", "accepted: a duration such as"}},
-		"text for a time":           {nil, []string{"PEALD_DRAIN_TIMEOUT=soon"}, "", "", []string{`drain.timeout: given "soon" in PEALD_DRAIN_TIMEOUT, accepted: a duration`}},
-		"text for a number":         {[]string{"--broker.shards=many"}, nil, "", "", []string{`broker.shards: given "many" in --broker.shards, accepted: a whole number`}},
-		"fraction for a number":     {nil, nil, "p.json", `{"broker": {"shards": 1.5}}`, []string{"broker.shards: given 1.5 in "}},
-		"text for a switch":         {[]string{"--auth.anonymous=maybe"}, nil, "", "", []string{`auth.anonymous: given "maybe" in --auth.anonymous, accepted: true or false`}},
-		"number for a switch":       {nil, nil, "p.yaml", "auth:\n  anonymous: 1\n", []string{"auth.anonymous: given 1 in "}},
-		"text for a size":           {nil, []string{"PEALD_BROKER_QUEUE_BYTES=lots"}, "", "", []string{`broker.queue_bytes: given "lots" in PEALD_BROKER_QUEUE_BYTES, accepted: a size such as`}},
-		"number in a list":          {nil, nil, "p.yaml", "sse:\n  allowed_origins: [1]\n", []string{"sse.allowed_origins[0]: given 1 in "}},
-		"section for a list":        {nil, nil, "p.yaml", "sse:\n  allowed_origins: 5\n", []string{"sse.allowed_origins: given 5 in ", "accepted: a list of texts"}},
-		"malformed token":           {nil, []string{"PEALD_CONTROL_TOKENS=hunter2"}, "", "", []string{"control.tokens: given a value (not shown, for it may be a secret) in PEALD_CONTROL_TOKENS, accepted: name:token"}},
-		"secret that is a number":   {nil, nil, "p.yaml", "auth:\n  jwt:\n    hmac_secret: 12345678\n", []string{"auth.jwt.hmac_secret: given a value (not shown"}},
-		"bad value":                 {[]string{"--sse.path=events"}, nil, "", "", []string{`sse.path: given "events", accepted: a path`}},
-		"contradiction":             {[]string{"--grpc.addr=:9090"}, nil, "", "", []string{"grpc.addr: ", "control.tokens"}},
-		"broken YAML":               {nil, nil, "p.yaml", "sse:\n\t- x\n", []string{"configuration file ", "p.yaml: line 2: "}},
-		"broken TOML":               {nil, nil, "p.toml", "[sse\n", []string{"configuration file ", "p.toml: line 1: "}},
-		"broken JSON":               {nil, nil, "p.json", `{"sse": `, []string{"configuration file ", "p.json: line 1: "}},
-		"one entry twice":           {nil, nil, "p.yaml", "log: {level: info}\nlog: {level: warn}\n", []string{"log: given twice in ", "p.yaml, as log at line 1, and log at line 2, accepted: each entry once"}},
-		"one entry in two cases":    {nil, nil, "p.json", "{\"auth\": {\"anonymous\": false},\n\"Auth\": {\"cookie\": \"c\"}}", []string{"auth: given twice in ", "p.json, as auth at line 1, and Auth at line 2"}},
-		"one entry with dots":       {nil, nil, "p.toml", "sse.addr = ':1'\n\"sse.addr\" = ':2'\n", []string{"sse.addr: given twice in ", "p.toml, as sse.addr at line 1, and sse.addr at line 2"}},
-		"part of a token twice":     {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2,\n       Token: hunter2}\n", []string{"control.tokens[0].token: given twice in ", "as token at line 3, and Token at line 4"}},
-		"a second document":         {nil, nil, "p.yaml", "log: {level: info}\n---\nauth: {anonymous: false}\n", []string{"p.yaml: line 2: a second document"}},
-		"empty section for a value": {nil, nil, "p.yaml", "sse: {addr: {}}\n", []string{"sse.addr: given a section in ", "accepted: a text"}},
-		"empty unknown section":     {nil, nil, "p.json", `{"hisstory": {}}`, []string{"hisstory: "}},
-		"empty text of no setting":  {nil, nil, "p.toml", "sse.adr = ''\n", []string{"sse.adr: "}},
-		"format that is not known":  {nil, nil, "p.ini", "x=y", []string{"--config: given ", ".yaml, .yml, .toml or .json"}},
-		"file that does not exist":  {[]string{"--config=/nonexistent/peald.yaml"}, nil, "", "", []string{"configuration file /nonexistent/peald.yaml: ", "no such file"}},
-		"list instead of a section": {nil, nil, "p.yaml", "- sse\n", []string{"configuration file "}},
+		"unknown entry":              {nil, nil, "p.yaml", "sse:\n  adr: x\n", []string{"sse.adr: unknown setting in ", "p.yaml; did you mean sse.addr?"}},
+		"unknown entry in TOML":      {nil, nil, "p.toml", "[brokers]\nshards = 3\n", []string{"brokers.shards: ", "did you mean broker.shards?"}},
+		"unknown entry in JSON":      {nil, nil, "p.json", `{"log": {"levels": "info"}}`, []string{"log.levels: ", "did you mean log.level?"}},
+		"empty unknown entry":        {nil, nil, "p.yaml", "hisstory:\n", []string{"hisstory: "}},
+		"value for a section":        {nil, nil, "p.yaml", "sse: 8080\n", []string{"sse: unknown setting in "}},
+		"section for a value":        {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
+		"unknown entry of a token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "accepted: an entry with name, token and scopes"}},
+		"misspelled part of token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2, scope: [read]}\n", []string{`control.tokens[0]: given "scope" in `, "accepted: an entry with name, token and scopes; did you mean scopes?"}},
+		"unlike any variable":        {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: unknown environment variable; peald config --defaults lists all settings"}},
+		"unknown variable":           {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: unknown environment variable; did you mean PEALD_SSE_ADDR?"}},
+		"number for a text":          {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml, accepted: a text"}},
+		"number for a time":          {nil, nil, "p.yaml", "sse:\n  heartbeat: 15\n", []string{"sse.heartbeat: given 15 in ", "accepted: a duration such as"}},
+		"text for a time":            {nil, []string{"PEALD_DRAIN_TIMEOUT=soon"}, "", "", []string{`drain.timeout: given "soon" in PEALD_DRAIN_TIMEOUT, accepted: a duration`}},
+		"text for a number":          {[]string{"--broker.shards=many"}, nil, "", "", []string{`broker.shards: given "many" in --broker.shards, accepted: a whole number`}},
+		"fraction for a number":      {nil, nil, "p.json", `{"broker": {"shards": 1.5}}`, []string{"broker.shards: given 1.5 in "}},
+		"text for a switch":          {[]string{"--auth.anonymous=maybe"}, nil, "", "", []string{`auth.anonymous: given "maybe" in --auth.anonymous, accepted: true or false`}},
+		"number for a switch":        {nil, nil, "p.yaml", "auth:\n  anonymous: 1\n", []string{"auth.anonymous: given 1 in "}},
+		"text for a size":            {nil, []string{"PEALD_BROKER_QUEUE_BYTES=lots"}, "", "", []string{`broker.queue_bytes: given "lots" in PEALD_BROKER_QUEUE_BYTES, accepted: a size such as`}},
+		"number in a list":           {nil, nil, "p.yaml", "sse:\n  allowed_origins: [1]\n", []string{"sse.allowed_origins[0]: given 1 in "}},
+		"section for a list":         {nil, nil, "p.yaml", "sse:\n  allowed_origins: 5\n", []string{"sse.allowed_origins: given 5 in ", "accepted: a list of texts"}},
+		"malformed token":            {nil, []string{"PEALD_CONTROL_TOKENS=hunter2"}, "", "", []string{"control.tokens: given a value (hidden because it may be a secret) in PEALD_CONTROL_TOKENS, accepted: name:token"}},
+		"secret that is a number":    {nil, nil, "p.yaml", "auth:\n  jwt:\n    hmac_secret: 12345678\n", []string{"auth.jwt.hmac_secret: given a value (hidden"}},
+		"bad value":                  {[]string{"--sse.path=events"}, nil, "", "", []string{`sse.path: given "events", accepted: a path`}},
+		"contradiction":              {[]string{"--grpc.addr=:9090"}, nil, "", "", []string{"grpc.addr: ", "control.tokens"}},
+		"broken YAML":                {nil, nil, "p.yaml", "sse:\n\t- x\n", []string{"configuration file ", "p.yaml: line 2: "}},
+		"broken TOML":                {nil, nil, "p.toml", "[sse\n", []string{"configuration file ", "p.toml: line 1: "}},
+		"broken JSON":                {nil, nil, "p.json", `{"sse": `, []string{"configuration file ", "p.json: line 1: "}},
+		"duplicate key":              {nil, nil, "p.yaml", "log: {level: info}\nlog: {level: warn}\n", []string{"log: set twice in ", "p.yaml, as log at line 1 and log at line 2; want each key once"}},
+		"duplicate key in two cases": {nil, nil, "p.json", "{\"auth\": {\"anonymous\": false},\n\"Auth\": {\"cookie\": \"c\"}}", []string{"auth: set twice in ", "p.json, as auth at line 1 and Auth at line 2"}},
+		"duplicate key with dots":    {nil, nil, "p.toml", "sse.addr = ':1'\n\"sse.addr\" = ':2'\n", []string{"sse.addr: set twice in ", "p.toml, as sse.addr at line 1 and sse.addr at line 2"}},
+		"duplicate part of a token":  {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2,\n       Token: hunter2}\n", []string{"control.tokens[0].token: set twice in ", "as token at line 3 and Token at line 4"}},
+		"a second document":          {nil, nil, "p.yaml", "log: {level: info}\n---\nauth: {anonymous: false}\n", []string{"p.yaml: line 2: a second document"}},
+		"empty section for a value":  {nil, nil, "p.yaml", "sse: {addr: {}}\n", []string{"sse.addr: given a section in ", "accepted: a text"}},
+		"empty unknown section":      {nil, nil, "p.json", `{"hisstory": {}}`, []string{"hisstory: "}},
+		"empty unknown text":         {nil, nil, "p.toml", "sse.adr = ''\n", []string{"sse.adr: "}},
+		"unknown format":             {nil, nil, "p.ini", "x=y", []string{"--config: given ", ".yaml, .yml, .toml or .json"}},
+		"missing file":               {[]string{"--config=/nonexistent/peald.yaml"}, nil, "", "", []string{"configuration file /nonexistent/peald.yaml: ", "no such file"}},
+		"list instead of a section":  {nil, nil, "p.yaml", "- sse\n", []string{"configuration file "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -296,19 +296,19 @@ func TestRefusals(t *testing.T) {
 			if err == nil {
 				t.Fatal("accepted")
 			}
-			for _, says := range test.says {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("error is %q, want %q in it", err, says)
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error is %q, want %q in it", err, want)
 				}
 			}
 			if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "12345678") {
-				t.Errorf("error tells a secret: %v", err)
+				t.Errorf("the error contains a secret: %v", err)
 			}
 		})
 	}
 }
 
-func TestPrintedConfigHoldsNoSecret(t *testing.T) {
+func TestPrintedConfigMasksSecrets(t *testing.T) {
 	t.Parallel()
 	cfg := daemon.Defaults()
 	cfg.Auth.JWT.HMACSecret = strings.Repeat("hunter2", 5)
@@ -322,7 +322,7 @@ func TestPrintedConfigHoldsNoSecret(t *testing.T) {
 		t.Errorf("printed:\n%s", text)
 	}
 	if _, err := load(t, nil, nil, "peald.yaml", out.String()); err == nil {
-		t.Error("a masked secret is taken for one")
+		t.Error("a masked secret is accepted")
 	}
 }
 
@@ -350,7 +350,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
 
-		back.Control.Tokens = cfg.Control.Tokens // [] or nil
+		back.Control.Tokens = cfg.Control.Tokens // [] instead of nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())
 		}

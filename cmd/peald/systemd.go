@@ -18,12 +18,12 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// inheritedSockets are those that systemd, or whoever does as it does, has
-// opened (sd_listen_fds(3)): by their names sse, grpc and rest, or in this
-// order if they have none of their own.
+// inheritedSockets returns the sockets passed by systemd or a compatible parent
+// process (sd_listen_fds(3)). They are identified by the names sse, grpc and rest,
+// or without such names by their order.
 func inheritedSockets() (sockets daemon.Inherited, err error) {
 	files := activation.Files(true)
-	places, err := placesOf(files)
+	order, err := socketOrder(files)
 	if err != nil {
 		return sockets, err
 	}
@@ -32,16 +32,17 @@ func inheritedSockets() (sockets daemon.Inherited, err error) {
 	for i, f := range files {
 		listener, err := net.FileListener(f)
 		if err := errors.Join(err, f.Close()); err != nil {
-			return sockets, fmt.Errorf("the socket %s that was inherited: %w", f.Name(), err)
+			return sockets, fmt.Errorf("inherited socket %s: %w", f.Name(), err)
 		}
-		*listeners[places[i]] = listener
+		*listeners[order[i]] = listener
 	}
 
 	return sockets, nil
 }
 
-// placesOf says of each file which of the three sockets it is.
-func placesOf(files []*os.File) ([]int, error) {
+// socketOrder returns for each file whether it is the socket for sse (0), grpc (1)
+// or rest (2).
+func socketOrder(files []*os.File) ([]int, error) {
 	known := []string{"sse", "grpc", "rest"}
 	var names []string
 
@@ -50,45 +51,45 @@ func placesOf(files []*os.File) ([]int, error) {
 	}
 
 	named := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(known, name) })
-	var places []int
+	var order []int
 
 	for i, name := range names {
-		place := i
+		index := i
 		if named {
-			place = slices.Index(known, name)
+			index = slices.Index(known, name)
 		}
 		unnamed := name == names[0] || strings.HasPrefix(name, "LISTEN_FD_")
-		if place < 0 || place >= len(known) || slices.Contains(places, place) || !named && !unnamed {
-			return nil, fmt.Errorf("sockets that were inherited are called %s, accepted: sse, grpc and rest, each once, or up to three of one other name, in this order", strings.Join(names, ", "))
+		if index < 0 || index >= len(known) || slices.Contains(order, index) || !named && !unnamed {
+			return nil, fmt.Errorf("invalid names of inherited sockets: %s; want sse, grpc and rest, each at most once, or up to three sockets with one other name, in this order", strings.Join(names, ", "))
 		}
-		places = append(places, place)
+		order = append(order, index)
 	}
 
-	return places, nil
+	return order, nil
 }
 
-// notify tells systemd how the daemon is, if it asked for that (sd_notify(3)).
+// notify sends status lines to systemd, if it asked for them (sd_notify(3)).
 func notify(log *slog.Logger, lines ...string) {
 	if _, err := sd.SdNotify(false, strings.Join(lines, "\n")); err != nil {
-		log.Warn("systemd can't be told", "error", err)
+		log.Warn("systemd notification failed", "error", err)
 	}
 }
 
-// startWatchdog keeps systemd's watchdog fed until stop is called, if it watches
-// this process (sd_watchdog_enabled(3)).
+// startWatchdog resets the watchdog of systemd until stop is called, if systemd
+// watches this process (sd_watchdog_enabled(3)).
 func startWatchdog(ctx context.Context, log *slog.Logger) (stop func()) {
-	within, err := sd.SdWatchdogEnabled(false)
+	timeout, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("invalid WATCHDOG_USEC or WATCHDOG_PID", "error", err)
 	}
-	if within <= 0 {
+	if timeout <= 0 {
 		return func() {}
 	}
 
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the shutdown
-	var feeding sync.WaitGroup
-	feeding.Go(func() {
-		ticks := time.NewTicker(max(within/2, time.Millisecond))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // continues during shutdown
+	var running sync.WaitGroup
+	running.Go(func() {
+		ticks := time.NewTicker(max(timeout/2, time.Millisecond))
 		defer ticks.Stop()
 
 		for {
@@ -103,20 +104,20 @@ func startWatchdog(ctx context.Context, log *slog.Logger) (stop func()) {
 
 	return func() {
 		cancel()
-		feeding.Wait()
+		running.Wait()
 	}
 }
 
-// statusOnceSettled is what systemd is told when a start is over.
-func statusOnceSettled(serving bool) string {
+// settledStatus returns the status for systemd at the end of the start.
+func settledStatus(serving bool) string {
 	if serving {
 		return "STATUS=serving"
 	}
-	return "STATUS=accepting, and not serving yet: /readyz says why"
+	return "STATUS=accepting, not ready yet (see /readyz)"
 }
 
-// stopping is what systemd is told when the daemon begins to end: also that it
-// may take its time, which the unit need not know.
-func stopping(timeout time.Duration) []string {
+// stoppingStatus returns the status for systemd at the beginning of a shutdown. It
+// extends the stop timeout, so that the unit doesn't have to.
+func stoppingStatus(timeout time.Duration) []string {
 	return []string{sd.SdNotifyStopping, "STATUS=draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", timeout.Microseconds())}
 }

@@ -21,21 +21,22 @@ import (
 	"github.com/peald/peald/internal/buildinfo"
 )
 
-// flushTimeout is what the last spans get to leave, once the daemon has ended.
+// flushTimeout is the time limit for exporting the last spans after the daemon has
+// shut down.
 const flushTimeout = 5 * time.Second
 
-// tracing returns where spans go by the OTEL_ variables, and what sends the
-// last of them; it is nil unless the variables name a place. Which way they go
-// is looked up in env; all else OpenTelemetry's own code reads from the
-// process's environment, of which env is a copy.
+// tracing returns a tracer provider that is configured by the OTEL_ variables, and
+// a function that exports the last spans. The provider is nil if the variables
+// configure no exporter. The protocol is looked up in env; OpenTelemetry reads
+// everything else from the environment of the process, of which env is a copy.
 func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.TracerProvider, flush func(), _ error) {
 	protocol, err := tracingProtocol(env)
 	if err != nil || protocol == "" {
 		return nil, func() {}, err
 	}
 
-	// There is no other way to hear of spans that cannot be sent.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "error", err) }))
+	// Export errors are reported in no other way.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing failed", "error", err) }))
 	client := otlptracehttp.NewClient()
 
 	if protocol == "grpc" {
@@ -47,36 +48,37 @@ func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.Trace
 		return nil, func() {}, fmt.Errorf("tracing: %w", err)
 	}
 
-	about, err := resource.New(ctx,
+	attributes, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithHost(),
 		resource.WithAttributes(attribute.String("service.name", "peald"), attribute.String("service.version", buildinfo.Version())),
 		resource.WithFromEnv(),
 	)
 	if err != nil {
-		log.Warn("tracing", "error", err)
+		log.Warn("tracing failed", "error", err)
 	}
 
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
-	log.Info("tracing control calls", "protocol", protocol)
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(attributes))
+	log.Info("tracing enabled", "protocol", protocol)
 
 	return provider, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
 		if err := provider.Shutdown(ctx); err != nil {
-			log.Warn("spans were lost", "error", err)
+			log.Warn("spans lost", "error", err)
 		}
 	}, nil
 }
 
-// tracingProtocol is how spans are to be sent, or empty where they are not.
+// tracingProtocol returns the protocol for exporting spans, or "" if tracing is
+// disabled.
 func tracingProtocol(env []string) (string, error) {
 	disabled, _ := strconv.ParseBool(lookup(env, "OTEL_SDK_DISABLED"))
 	exporter := lookup(env, "OTEL_TRACES_EXPORTER")
-	somewhere := lookup(env, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT") != ""
+	hasEndpoint := lookup(env, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT") != ""
 
 	switch {
-	case disabled, exporter == "none", exporter == "" && !somewhere:
+	case disabled, exporter == "none", exporter == "" && !hasEndpoint:
 		return "", nil
 	case exporter != "" && exporter != "otlp":
 		return "", &daemon.SettingError{Key: "OTEL_TRACES_EXPORTER", Given: strconv.Quote(exporter), Accepted: "otlp, none"}
@@ -97,7 +99,7 @@ func tracingProtocol(env []string) (string, error) {
 	}
 }
 
-// lookup is the value of the first of names that has one.
+// lookup returns the value of the first of names that is set and not empty.
 func lookup(env []string, names ...string) string {
 	for _, name := range names {
 		for _, v := range env {

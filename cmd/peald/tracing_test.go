@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// collectorServer is where spans are sent: OpenTelemetry's own protocol over gRPC and
-// over HTTP.
+// collectorServer is an OpenTelemetry collector that receives OTLP over gRPC and
+// HTTP.
 type collectorServer struct {
 	collectorv1.UnimplementedTraceServiceServer
 
@@ -28,7 +28,7 @@ type collectorServer struct {
 	spans []span
 }
 
-// span is what the tests look at of one.
+// span holds the parts of a span that the tests check.
 type span struct {
 	service, name, trace, parent string
 	attributes                   map[string]string
@@ -61,13 +61,13 @@ func (c *collectorServer) Export(_ context.Context, req *collectorv1.ExportTrace
 	return &collectorv1.ExportTraceServiceResponse{}, nil
 }
 
-func (c *collectorServer) got() []span {
+func (c *collectorServer) received() []span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.spans
 }
 
-// ServeHTTP takes spans over HTTP.
+// ServeHTTP implements the receiving side of OTLP over HTTP.
 func (c *collectorServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	var req collectorv1.ExportTraceServiceRequest
@@ -76,12 +76,12 @@ func (c *collectorServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	resp, _ := c.Export(r.Context(), &req)
-	answer, _ := proto.Marshal(resp)
+	reply, _ := proto.Marshal(resp)
 	w.Header().Set("Content-Type", "application/x-protobuf")
-	_, _ = w.Write(answer)
+	_, _ = w.Write(reply)
 }
 
-// overGRPC serves c until the test ends, and returns its URL.
+// overGRPC serves c over gRPC until the test ends, and returns its URL.
 func (c *collectorServer) overGRPC(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -103,17 +103,17 @@ func (c *collectorServer) overHTTP(t *testing.T) string {
 	return server.URL
 }
 
-func TestSpansAreSent(t *testing.T) {
+func TestTracing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		to    func(*collectorServer, *testing.T) string
 		setup string
-		want  string // the service's name; none where no spans are to come
+		want  string // service name; empty if no spans are expected
 	}{
 		"over gRPC":      {(*collectorServer).overGRPC, "export OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_ENDPOINT=URL", "peald"},
 		"over HTTP":      {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=URL/v1/traces OTEL_SERVICE_NAME=push", "push"},
 		"not sampled":    {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_ENDPOINT=URL OTEL_TRACES_SAMPLER=always_off", ""},
-		"switched off":   {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_ENDPOINT=URL OTEL_TRACES_EXPORTER=none", ""},
+		"disabled":       {(*collectorServer).overHTTP, "export OTEL_EXPORTER_OTLP_ENDPOINT=URL OTEL_TRACES_EXPORTER=none", ""},
 		"not configured": {(*collectorServer).overHTTP, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,34 +134,34 @@ func TestSpansAreSent(t *testing.T) {
 			if resp.StatusCode != http.StatusOK {
 				t.Fatal(resp.Status)
 			}
-			// What is left to send is sent at the end.
+			// The daemon exports the remaining spans when it shuts down.
 			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			if err := p.cmd.Wait(); err != nil {
 				t.Fatal(err)
 			}
-			got := receiver.got()
+			got := receiver.received()
 			if test.want == "" {
 				if len(got) > 0 {
-					t.Errorf("spans came: %+v", got)
+					t.Errorf("received spans %+v, want none", got)
 				}
 				return
 			}
 			if len(got) != 1 {
-				t.Fatalf("the spans are %+v, want one", got)
+				t.Fatalf("received spans %+v, want one", got)
 			}
 			s := got[0]
 			if s.service != test.want || s.name != "peal.v1.ControlService/SendToUser" || s.trace != trace || s.parent != parent ||
 				s.attributes["peald.audience"] != "user" || s.attributes["peald.transport"] != "rest" {
-				t.Errorf("the span is %+v", s)
+				t.Errorf("received span %+v", s)
 			}
 		})
 	}
 }
 
-// A collector that is down costs spans and nothing else.
-func TestDeadCollector(t *testing.T) {
+// TestTracingWithoutCollector checks that an unreachable collector only loses spans.
+func TestTracingWithoutCollector(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,9 +181,9 @@ func TestDeadCollector(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.cmd.Wait(); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("%s, and the end is %v", resp.Status, err)
+		t.Errorf("call: %s, exit: %v", resp.Status, err)
 	}
-	if !strings.Contains(p.log.String(), "level=WARN msg=tracing") && !strings.Contains(p.log.String(), "spans were lost") {
-		t.Errorf("the log doesn't say that spans were lost:\n%s", p.log)
+	if !strings.Contains(p.log.String(), "level=WARN msg=\"tracing failed\"") && !strings.Contains(p.log.String(), "spans lost") {
+		t.Errorf("the log doesn't report lost spans:\n%s", p.log)
 	}
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// TestVariablesOfOthersHaveNoPrefixOfOurs: a variable that begins with PEALD_
-// and is no setting stops the start, so nothing around the daemon may use one.
-func TestVariablesOfOthersHaveNoPrefixOfOurs(t *testing.T) {
+// TestVariablesInDocsAndDeploymentsAreSettings checks every PEALD_ variable in the
+// documentation and the deployment files. The daemon doesn't start with an unknown
+// one.
+func TestVariablesInDocsAndDeploymentsAreSettings(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
 
@@ -30,7 +31,7 @@ func TestVariablesOfOthersHaveNoPrefixOfOurs(t *testing.T) {
 			content, err := os.ReadFile(path)
 			for _, name := range names.FindAllString(string(content), -1) {
 				if !known[name] {
-					t.Errorf("%s: %s is no setting", path, name)
+					t.Errorf("%s: %s is not a setting", path, name)
 				}
 			}
 

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// TestWatchdog lets the daemon take the test for systemd.
+// TestWatchdog plays the part of systemd.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		setup string
-		isFed bool
+		want  bool // watchdog notifications
 	}{
-		"of this process":    {"export WATCHDOG_USEC=20000 WATCHDOG_PID=$$", true},
-		"of any process":     {"export WATCHDOG_USEC=20000", true},
-		"of another process": {"export WATCHDOG_USEC=20000 WATCHDOG_PID=1", false},
-		"none":               {":", false},
+		"this process":    {"export WATCHDOG_USEC=20000 WATCHDOG_PID=$$", true},
+		"any process":     {"export WATCHDOG_USEC=20000", true},
+		"another process": {"export WATCHDOG_USEC=20000 WATCHDOG_PID=1", false},
+		"none":            {":", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -34,23 +34,23 @@ func TestWatchdog(t *testing.T) {
 			}
 			p := startProcess(t, "export NOTIFY_SOCKET="+path+"; "+test.setup)
 
-			feeds, stopping := 0, false
+			count, stopping := 0, false
 			for buffer := make([]byte, 1<<10); !stopping; {
 				n, err := socket.Read(buffer)
 				if err != nil {
-					t.Fatalf("%v, after %d signs of life", err, feeds)
+					t.Fatalf("%v, after %d watchdog notifications", err, count)
 				}
-				said := string(buffer[:n])
-				stopping = strings.Contains(said, "STOPPING=1")
-				if strings.Contains(said, "WATCHDOG=1") {
-					feeds++
+				message := string(buffer[:n])
+				stopping = strings.Contains(message, "STOPPING=1")
+				if strings.Contains(message, "WATCHDOG=1") {
+					count++
 				}
-				if feeds == 5 && test.isFed || strings.Contains(said, "READY=1") && !test.isFed {
+				if count == 5 && test.want || strings.Contains(message, "READY=1") && !test.want {
 					terminateProcess(t, p)
 				}
 			}
-			if (feeds > 0) != test.isFed {
-				t.Errorf("%d signs of life", feeds)
+			if (count > 0) != test.want {
+				t.Errorf("%d watchdog notifications", count)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
-// Package buildinfo tells which peald this is. The go command writes it into
-// each program that it builds, out of git: nothing has to be passed to it.
+// Package buildinfo returns the version of the running program. The go command
+// records it in each program from the state of the Git repository.
 package buildinfo
 
 import (
@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// Unknown stands where nothing was recorded.
+// Unknown is returned if nothing was recorded.
 const Unknown = "unknown"
 
-// Version is a release's tag such as "v1.2.3", a pseudo-version that names the
-// commit, or "(devel)"; with "+dirty" at its end if files had been changed.
+// Version returns the tag of a release such as "v1.2.3", a pseudo-version that
+// contains the commit, or "(devel)". It ends with "+dirty" if files were modified.
 func Version() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
-		return of(info)
+		return version(info)
 	}
 
 	return Unknown
 }
 
-// Line is the version, and in brackets from which commit and by which Go, in
-// one line.
+// Line returns the version, followed in parentheses by the commit, its time, the Go
+// version and the platform, in one line.
 func Line() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -31,7 +31,7 @@ func Line() string {
 	return line(info)
 }
 
-// Revision is the commit, with "+dirty" at its end if files had been changed.
+// Revision returns the commit. It ends with "+dirty" if files were modified.
 func Revision() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return revision(info)
@@ -41,21 +41,21 @@ func Revision() string {
 }
 
 func revision(info *debug.BuildInfo) string {
-	found, changed := Unknown, ""
+	commit, suffix := Unknown, ""
 
 	for _, setting := range info.Settings {
 		switch {
 		case setting.Key == "vcs.revision":
-			found = setting.Value
+			commit = setting.Value
 		case setting.Key == "vcs.modified" && setting.Value == "true":
-			changed = "+dirty"
+			suffix = "+dirty"
 		}
 	}
 
-	return found + changed
+	return commit + suffix
 }
 
-func of(info *debug.BuildInfo) string {
+func version(info *debug.BuildInfo) string {
 	if info.Main.Version == "" {
 		return Unknown
 	}
@@ -69,20 +69,20 @@ func line(info *debug.BuildInfo) string {
 		settings[setting.Key] = setting.Value
 	}
 
-	var from []string
+	var details []string
 
 	if revision := settings["vcs.revision"]; revision != "" {
-		from = append(from, "revision "+revision)
+		details = append(details, "revision "+revision)
 	}
 
 	if time := settings["vcs.time"]; time != "" {
-		from = append(from, time)
+		details = append(details, time)
 	}
 
-	from = append(from, info.GoVersion)
+	details = append(details, info.GoVersion)
 	if settings["GOOS"] != "" {
-		from = append(from, settings["GOOS"]+"/"+settings["GOARCH"])
+		details = append(details, settings["GOOS"]+"/"+settings["GOARCH"])
 	}
 
-	return of(info) + " (" + strings.Join(from, ", ") + ")"
+	return version(info) + " (" + strings.Join(details, ", ") + ")"
 }

@@ -22,12 +22,12 @@ func TestLine(t *testing.T) {
 			},
 		},
 
-		// As go install builds it, out of a module.
+		// As built by go install.
 		"v1.2.3 (go1.26.8)":  {GoVersion: "go1.26.8", Main: debug.Module{Version: "v1.2.3"}},
 		"unknown (go1.26.8)": {GoVersion: "go1.26.8"},
 	} {
 		if got := buildinfo.LineOf(&info); got != want {
-			t.Errorf("the line is %q, want %q", got, want)
+			t.Errorf("line is %q, want %q", got, want)
 		}
 	}
 }
@@ -39,7 +39,7 @@ func TestRevision(t *testing.T) {
 		"unknown":       {{Key: "GOOS", Value: "linux"}},
 	} {
 		if got := buildinfo.RevisionOf(&debug.BuildInfo{Settings: settings}); got != want {
-			t.Errorf("the revision is %q, want %q", got, want)
+			t.Errorf("revision is %q, want %q", got, want)
 		}
 	}
 }
@@ -47,6 +47,6 @@ func TestRevision(t *testing.T) {
 func TestLineOfThisProgram(t *testing.T) {
 	line := buildinfo.Line()
 	if !strings.HasPrefix(line, buildinfo.Version()+" (") || !strings.Contains(line, runtime.Version()) || strings.Contains(line, "\n") {
-		t.Errorf("the line is %q", line)
+		t.Errorf("line is %q", line)
 	}
 }

@@ -1,6 +1,6 @@
 package buildinfo
 
-//nolint:gochecknoglobals // Only tests see it.
+//nolint:gochecknoglobals // exported for tests only
 var (
 	LineOf     = line
 	RevisionOf = revision

@@ -1,10 +1,9 @@
-// Package configfile reads configuration files in YAML, TOML and JSON, and
-// drops nothing of them: a file that sets one key twice is an error.
+// Package configfile reads configuration files in YAML, TOML and JSON. It never
+// drops a value: a file that sets a key twice is an error.
 //
-// Keys are compared as the daemon looks them up: in lower case, with sections
-// and names joined by dots. So auth next to Auth, and sse.addr next to addr in
-// the section sse, are the same key twice, whichever of them a parser would
-// have kept.
+// Keys are compared as the daemon looks them up: in lower case, with sections and
+// names joined by dots. So auth and Auth are the same key, and so are sse.addr and
+// addr in the section sse.
 package configfile
 
 import (
@@ -24,12 +23,12 @@ const (
 	JSON Format = "json"
 )
 
-// Entry is a value of a file.
+// Entry is a value in a file.
 type Entry struct {
 	// Key is the path of the value, in lower case and joined by dots.
 	Key string
 
-	// Value is nil, a scalar of the type that the format gives it, a []any, or
+	// Value is nil, a scalar of the type that it has in the format, a []any, or
 	// an empty map[string]any for a section without entries. Sections within a
 	// list are of type map[string]any, with keys in lower case.
 	Value any
@@ -38,7 +37,7 @@ type Entry struct {
 	Line int
 }
 
-// Read returns the entries of a file in the order of their keys. The error is a
+// Read returns the entries of a file, sorted by key. The error is a
 // [*SyntaxError] or a [*DuplicateError].
 func Read(format Format, content []byte) ([]Entry, error) {
 	content = bytes.TrimPrefix(content, []byte("\uFEFF"))
@@ -69,7 +68,7 @@ func Read(format Format, content []byte) ([]Entry, error) {
 		return nil, err
 	}
 
-	// After flatten, which names both places where a key is set twice.
+	// After flatten, which reports both positions of a duplicate key.
 	if format == TOML {
 		if err := verifyTOML(content); err != nil {
 			return nil, err
@@ -79,9 +78,9 @@ func Read(format Format, content []byte) ([]Entry, error) {
 	return entries, nil
 }
 
-// SyntaxError is the error of a file that can't be parsed.
+// SyntaxError reports a file that can't be parsed.
 type SyntaxError struct {
-	Line    int // from 1; 0 if it is unknown
+	Line    int // from 1; 0 if unknown
 	Message string
 }
 
@@ -93,31 +92,31 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.Message)
 }
 
-// DuplicateError is the error of a file that sets a key twice, or that gives a
-// value to a section.
+// DuplicateError reports a file that sets a key twice, or that sets a section to a
+// value.
 type DuplicateError struct {
 	Key           string // as in [Entry]
 	First, Second Mention
 }
 
 func (e *DuplicateError) Error() string {
-	return e.Key + " is set twice: " + e.Places()
+	return e.Key + " is set twice: " + e.Positions()
 }
 
-// Places names both places in the file.
-func (e *DuplicateError) Places() string {
+// Positions returns both positions in the file as text.
+func (e *DuplicateError) Positions() string {
 	if e.First.Line == e.Second.Line {
-		return fmt.Sprintf("%s at line %d, column %d, and %s at column %d",
+		return fmt.Sprintf("%s at line %d, column %d and %s at column %d",
 			e.First.Key, e.First.Line, e.First.Column, e.Second.Key, e.Second.Column)
 	}
 
-	return fmt.Sprintf("%s at line %d, and %s at line %d",
+	return fmt.Sprintf("%s at line %d and %s at line %d",
 		e.First.Key, e.First.Line, e.Second.Key, e.Second.Line)
 }
 
 // Mention is a key as it is written in a file.
 type Mention struct {
-	Key          string // with the sections around it
+	Key          string // including the sections around it
 	Line, Column int    // from 1
 }
 
@@ -125,7 +124,7 @@ func (m Mention) before(other Mention) bool {
 	return m.Line < other.Line || m.Line == other.Line && m.Column < other.Column
 }
 
-// checkUTF8 rejects what parsers would replace.
+// checkUTF8 rejects invalid bytes, which parsers would replace.
 func checkUTF8(content []byte) error {
 	for i := 0; i < len(content); {
 		r, size := utf8.DecodeRune(content[i:])
@@ -138,10 +137,10 @@ func checkUTF8(content []byte) error {
 	return nil
 }
 
-// position is a place in a file, from 1 both ways.
+// position is a position in a file. Lines and columns count from 1.
 type position struct{ line, column int }
 
-// positionOf converts an offset in content.
+// positionOf converts an offset in content to a position.
 func positionOf(content []byte, offset int) position {
 	before := content[:min(max(offset, 0), len(content))]
 

@@ -9,97 +9,97 @@ import (
 	"github.com/peald/peald/internal/configfile"
 )
 
-// document is a file as a test has it.
+// document is the content of a file and its format.
 type document struct {
 	format  configfile.Format
 	content string
 }
 
-func TestWhatIsSetTwiceIsRejected(t *testing.T) {
+func TestDuplicates(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		document
-		key, places string
+		key, positions string
 	}{
 		"a section under two spellings": {
 			document{configfile.YAML, "auth: {anonymous: false}\nAuth: {cookie: session}\n"},
-			"auth", "auth at line 1, and Auth at line 2",
+			"auth", "auth at line 1 and Auth at line 2",
 		},
 		"a section twice": {
 			document{configfile.YAML, "auth: {anonymous: false}\nauth: {cookie: session}\n"},
-			"auth", "auth at line 1, and auth at line 2",
+			"auth", "auth at line 1 and auth at line 2",
 		},
 		"a section under two spellings in JSON": {
 			document{configfile.JSON, "{\n\"sse\": {\"addr\": \"a\"},\n\"SSE\": {\"retry\": \"5s\"}}"},
-			"sse", "sse at line 2, and SSE at line 3",
+			"sse", "sse at line 2 and SSE at line 3",
 		},
 		"a section under two spellings in TOML": {
 			document{configfile.TOML, "[sse]\naddr = 'a'\n[SSE]\nretry = '5s'\n"},
-			"sse", "sse at line 1, and SSE at line 3",
+			"sse", "sse at line 1 and SSE at line 3",
 		},
 		"a key under two spellings": {
 			document{configfile.YAML, "sse: {addr: a, Addr: b}\n"},
-			"sse.addr", "sse.addr at line 1, column 7, and sse.Addr at column 16",
+			"sse.addr", "sse.addr at line 1, column 7 and sse.Addr at column 16",
 		},
 		"a key under two spellings in TOML": {
 			document{configfile.TOML, "[sse]\naddr = 'a'\nADDR = 'b'\n"},
-			"sse.addr", "sse.addr at line 2, and sse.ADDR at line 3",
+			"sse.addr", "sse.addr at line 2 and sse.ADDR at line 3",
 		},
-		"a key with a letter that is another's lower case": {
+		"a key with a letter that folds to ASCII": {
 			document{configfile.JSON, `{"log": 1, "` + "\u212A" + `ey": 1, "key": 2}`},
-			"key", "\u212Aey at line 1, column 12, and key at column 22",
+			"key", "\u212Aey at line 1, column 12 and key at column 22",
 		},
 		"a dotted key and a section": {
 			document{configfile.YAML, "sse.addr: a\nsse: {addr: b}\n"},
-			"sse.addr", "sse.addr at line 1, and sse.addr at line 2",
+			"sse.addr", "sse.addr at line 1 and sse.addr at line 2",
 		},
 		"a dotted key in a section": {
 			document{configfile.JSON, "{\"auth\": {\"jwt.issuer\": \"a\",\n\"JWT\": {\"issuer\": \"b\"}}}"},
-			"auth.jwt.issuer", "auth.jwt.issuer at line 1, and auth.JWT.issuer at line 2",
+			"auth.jwt.issuer", "auth.jwt.issuer at line 1 and auth.JWT.issuer at line 2",
 		},
 		"a quoted dotted key in TOML": {
 			document{configfile.TOML, "\"sse.addr\" = 'a'\n[sse]\naddr = 'b'\n"},
-			"sse.addr", "sse.addr at line 1, and sse.addr at line 3",
+			"sse.addr", "sse.addr at line 1 and sse.addr at line 3",
 		},
 		"a key twice in JSON": {
 			document{configfile.JSON, `{"auth":{"anonymous":false,"anonymous":true}}`},
-			"auth.anonymous", "auth.anonymous at line 1, column 10, and auth.anonymous at column 28",
+			"auth.anonymous", "auth.anonymous at line 1, column 10 and auth.anonymous at column 28",
 		},
 		"a key twice in TOML": {
 			document{configfile.TOML, "[auth]\nanonymous = false\nanonymous = true\n"},
-			"auth.anonymous", "auth.anonymous at line 2, and auth.anonymous at line 3",
+			"auth.anonymous", "auth.anonymous at line 2 and auth.anonymous at line 3",
 		},
 		"a table twice in TOML": {
 			document{configfile.TOML, "[auth]\nanonymous = false\n[log]\n[auth]\ncookie = ''\n"},
-			"auth", "auth at line 1, and auth at line 4",
+			"auth", "auth at line 1 and auth at line 4",
 		},
 		"a value and a section": {
 			document{configfile.YAML, "sse: 8080\nsse.addr: a\n"},
-			"sse", "sse at line 1, and sse.addr at line 2",
+			"sse", "sse at line 1 and sse.addr at line 2",
 		},
 		"a list and a section": {
 			document{configfile.TOML, "control.tokens = []\n[control.tokens.a]\nb = 1\n"},
-			"control.tokens", "control.tokens at line 1, and control.tokens.a at line 2",
+			"control.tokens", "control.tokens at line 1 and control.tokens.a at line 2",
 		},
 		"a key twice in a list": {
 			document{configfile.YAML, "control:\n  tokens:\n  - {name: a}\n  - name: b\n    Name: c\n"},
-			"control.tokens[1].name", "name at line 4, and Name at line 5",
+			"control.tokens[1].name", "name at line 4 and Name at line 5",
 		},
 		"a key twice in an array of tables": {
 			document{configfile.TOML, "[[control.tokens]]\nname = 'a'\n[[control.tokens]]\nname = 'b'\nName = 'c'\n"},
-			"control.tokens[1].name", "name at line 4, and Name at line 5",
+			"control.tokens[1].name", "name at line 4 and Name at line 5",
 		},
 		"an array of tables under two spellings": {
 			document{configfile.TOML, "[[control.tokens]]\nname = 'a'\n[[Control.tokens]]\nname = 'b'\n"},
-			"control.tokens", "control.tokens at line 1, and Control.tokens at line 3",
+			"control.tokens", "control.tokens at line 1 and Control.tokens at line 3",
 		},
 		"a merged key under another spelling": {
 			document{configfile.YAML, "grpc: {tls: &t {cert_file: a}}\nsse:\n  tls:\n    <<: *t\n    Cert_file: b\n"},
-			"sse.tls.cert_file", "sse.tls.cert_file at line 1, and sse.tls.Cert_file at line 5",
+			"sse.tls.cert_file", "sse.tls.cert_file at line 1 and sse.tls.Cert_file at line 5",
 		},
 		"an alias under two spellings": {
 			document{configfile.YAML, "auth: &a {anonymous: false}\nAUTH: *a\n"},
-			"auth", "auth at line 1, and AUTH at line 2",
+			"auth", "auth at line 1 and AUTH at line 2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,14 +109,14 @@ func TestWhatIsSetTwiceIsRejected(t *testing.T) {
 			if !ok {
 				t.Fatalf("read %v, %v", entries, err)
 			}
-			if duplicate.Key != test.key || duplicate.Places() != test.places {
-				t.Errorf("error is %q, want %s: %s", err, test.key, test.places)
+			if duplicate.Key != test.key || duplicate.Positions() != test.positions {
+				t.Errorf("error is %q, want %s: %s", err, test.key, test.positions)
 			}
 		})
 	}
 }
 
-func TestWhatIsNotSetTwiceIsRead(t *testing.T) {
+func TestRead(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		document
@@ -141,11 +141,11 @@ func TestWhatIsNotSetTwiceIsRead(t *testing.T) {
 			document{configfile.TOML, "[sse.tls]\ncert_file = 'a'\n[sse]\naddr = 'b'\n"},
 			[]configfile.Entry{{"sse.addr", "b", 4}, {"sse.tls.cert_file", "a", 2}},
 		},
-		"empty ones": {
+		"empty entries": {
 			document{configfile.YAML, "a:\nb: {}\nc: ''\nd: {e: ~}\nf:\nf.g: 1\n"},
 			[]configfile.Entry{{"a", nil, 1}, {"b", map[string]any{}, 2}, {"c", "", 3}, {"d.e", nil, 4}, {"f.g", 1, 6}},
 		},
-		"a merge, and what replaces a part of it": {
+		"a merge with replaced entries": {
 			document{configfile.YAML, "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: [*a, *b], x: 5}\n"},
 			[]configfile.Entry{{"a.x", 1, 1}, {"a.y", 2, 1}, {"b.y", 3, 2}, {"b.z", 4, 2}, {"c.x", 5, 3}, {"c.y", 2, 1}, {"c.z", 4, 2}},
 		},
@@ -182,12 +182,12 @@ func TestWhatIsNotSetTwiceIsRead(t *testing.T) {
 	}
 }
 
-func TestSyntaxErrorsHaveALine(t *testing.T) {
+func TestSyntaxErrors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		document
 		line int
-		says string
+		want string
 	}{
 		"broken YAML":                 {document{configfile.YAML, "log: {}\nsse:\n\t- x\n"}, 3, "cannot start any token"},
 		"broken YAML in line 1":       {document{configfile.YAML, "sse: ]\n"}, 1, "did not find expected"},
@@ -200,13 +200,13 @@ func TestSyntaxErrorsHaveALine(t *testing.T) {
 		"a list for a key":            {document{configfile.YAML, "a: 1\n[b]: c\n"}, 2, "not a text"},
 		"a merge of a text":           {document{configfile.YAML, "a:\n  <<: b\n"}, 2, "not a section"},
 		"two merges":                  {document{configfile.YAML, "a: &a {x: 1}\nb:\n  <<: *a\n  <<: {x: 2}\n"}, 4, "second <<"},
-		"an alias of what it is in":   {document{configfile.YAML, "a: 1\nb: &b\n  c: *b\n"}, 2, "alias of itself"},
-		"aliases without end":         {document{configfile.YAML, bomb()}, 0, "more than 100000 entries"},
-		"no number":                   {document{configfile.YAML, "a: 1\nb: !!int c\n"}, 2, "cannot decode"},
+		"a recursive alias":           {document{configfile.YAML, "a: 1\nb: &b\n  c: *b\n"}, 2, "alias of itself"},
+		"exponential aliases":         {document{configfile.YAML, bomb()}, 0, "more than 100000 entries"},
+		"an invalid number":           {document{configfile.YAML, "a: 1\nb: !!int c\n"}, 2, "cannot decode"},
 		"broken JSON":                 {document{configfile.JSON, "{\n\"a\": 1,\n}"}, 3, "invalid character"},
-		"JSON cut off":                {document{configfile.JSON, "{\n\"a\":\n"}, 2, "unexpected end"},
-		"nothing in JSON":             {document{configfile.JSON, ""}, 1, "unexpected end"},
-		"more after the JSON":         {document{configfile.JSON, "{}\n{}"}, 2, "after top-level value"},
+		"truncated JSON":              {document{configfile.JSON, "{\n\"a\":\n"}, 2, "unexpected end"},
+		"empty JSON":                  {document{configfile.JSON, ""}, 1, "unexpected end"},
+		"trailing JSON":               {document{configfile.JSON, "{}\n{}"}, 2, "after top-level value"},
 		"a number out of range":       {document{configfile.JSON, "{\"a\":\n1e999}"}, 2, "out of range"},
 		"a list for the root in JSON": {document{configfile.JSON, "[]"}, 1, "not an object"},
 		"half a surrogate pair":       {document{configfile.JSON, "{\"a\":\n\"\\ud800x\"}"}, 2, "surrogate"},
@@ -226,14 +226,14 @@ func TestSyntaxErrorsHaveALine(t *testing.T) {
 			if !ok {
 				t.Fatalf("read %v, %v", entries, err)
 			}
-			if syntax.Line != test.line || !strings.Contains(syntax.Message, test.says) {
-				t.Errorf("error is %q, want line %d: …%s…", err, test.line, test.says)
+			if syntax.Line != test.line || !strings.Contains(syntax.Message, test.want) {
+				t.Errorf("error is %q, want line %d: …%s…", err, test.line, test.want)
 			}
 		})
 	}
 }
 
-// bomb returns YAML with aliases of aliases, which stand for a million entries.
+// bomb returns YAML whose nested aliases expand to a million entries.
 func bomb() string {
 	text := "a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n"
 	for i, line := range strings.Split("a1 a2 a3 a4 a5 a6", " ") {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// section is a mapping as a file has it, with the pairs in their order. A key
-// may be there more than once.
+// section is a mapping in a file, with its pairs in their order. It may contain a
+// key more than once.
 type section []pair
 
 // list is a sequence. Its items are sections, lists and scalars.
@@ -21,10 +21,9 @@ type pair struct {
 	value any // a section, a list or a scalar
 }
 
-// flatten returns the entries of root. Place is what the keys of errors begin
-// with.
-func flatten(place string, root section) ([]Entry, error) {
-	f := flattener{place: place, mentions: map[string]Mention{}}
+// flatten returns the entries of root. The keys in errors start with prefix.
+func flatten(prefix string, root section) ([]Entry, error) {
+	f := flattener{prefix: prefix, mentions: map[string]Mention{}}
 	if err := f.add("", "", root); err != nil {
 		return nil, err
 	}
@@ -39,12 +38,12 @@ func flatten(place string, root section) ([]Entry, error) {
 
 // flattener collects the entries of a file, or of one section within a list.
 type flattener struct {
-	place    string
-	mentions map[string]Mention // of values and sections, by key
+	prefix   string             // of keys in errors
+	mentions map[string]Mention // values and sections, by key
 	entries  []Entry
 }
 
-// add adds the pairs of s, whose keys follow prefix, which is written as
+// add adds the pairs of s. Their keys follow prefix, which the file spells as
 // written.
 func (f *flattener) add(prefix, written string, s section) error {
 	for _, p := range s {
@@ -65,7 +64,7 @@ func (f *flattener) add(prefix, written string, s section) error {
 			continue
 		}
 
-		value, err := plain(f.place+key, p.value)
+		value, err := plain(f.prefix+key, p.value)
 		if err != nil {
 			return err
 		}
@@ -76,11 +75,10 @@ func (f *flattener) add(prefix, written string, s section) error {
 	return nil
 }
 
-// checkSections rejects a key that is both a value and a section, and removes
-// the entries of sections that were left empty in one place and are filled in
-// another.
+// checkSections rejects a key that is both a value and a section. It removes the
+// entries of empty sections that have entries elsewhere in the file.
 func (f *flattener) checkSections() error {
-	values := make(map[string]bool, len(f.entries)) // key → it isn't empty
+	values := make(map[string]bool, len(f.entries)) // key → whether it isn't empty
 	for _, entry := range f.entries {
 		values[entry.Key] = !isEmpty(entry.Value)
 	}
@@ -110,21 +108,21 @@ func (f *flattener) duplicate(key string, a, b Mention) error {
 		a, b = b, a
 	}
 
-	return &DuplicateError{f.place + key, a, b}
+	return &DuplicateError{f.prefix + key, a, b}
 }
 
-// isEmpty reports whether value is that of an entry or section left empty.
+// isEmpty reports whether value is the value of an empty entry or section.
 func isEmpty(value any) bool {
 	inner, isSection := value.(map[string]any)
 
 	return value == nil || isSection && len(inner) == 0
 }
 
-// plain converts the sections within value to maps. Place is the key of value.
-func plain(place string, value any) (any, error) {
+// plain converts the sections within value to maps. Key is the key of value.
+func plain(key string, value any) (any, error) {
 	switch value := value.(type) {
 	case section:
-		entries, err := flatten(place+".", value)
+		entries, err := flatten(key+".", value)
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +131,7 @@ func plain(place string, value any) (any, error) {
 	case list:
 		items := make([]any, 0, len(value))
 		for i, item := range value {
-			item, err := plain(place+"["+strconv.Itoa(i)+"]", item)
+			item, err := plain(key+"["+strconv.Itoa(i)+"]", item)
 			if err != nil {
 				return nil, err
 			}
@@ -146,7 +144,7 @@ func plain(place string, value any) (any, error) {
 	}
 }
 
-// nest is the reverse of flatten.
+// nest reverses flatten.
 func nest(entries []Entry) map[string]any {
 	root := map[string]any{}
 	for _, entry := range entries {

@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/configfile"
 )
 
-// These compare what is accepted with what another parser reads, or, of YAML,
-// the same parser in another way.
+// These tests compare accepted documents with the result of another parser, or for
+// YAML with another interface of the same parser.
 
 func FuzzYAML(f *testing.F) {
 	for _, content := range []string{
@@ -78,7 +78,7 @@ func FuzzTOML(f *testing.F) {
 
 func withoutBOM(content string) string { return strings.TrimPrefix(content, "\uFEFF") }
 
-// compare fails the test if the content is accepted and read differently.
+// compare fails the test if the content is accepted but read differently.
 func compare(t *testing.T, format configfile.Format, content string, read func(into *map[string]any) error) {
 	t.Helper()
 	entries, err := configfile.Read(format, []byte(content))
@@ -105,15 +105,15 @@ func compare(t *testing.T, format configfile.Format, content string, read func(i
 
 	var root map[string]any
 	if err := read(&root); err != nil {
-		t.Fatalf("read %v, and another reader fails: %v", entries, err)
+		t.Fatalf("read %v, but the other parser fails: %v", entries, err)
 	}
 	if want := flat(t, root); !reflect.DeepEqual(got, want) {
-		t.Errorf("read %#v, another reader %#v", got, want)
+		t.Errorf("read %#v, the other parser %#v", got, want)
 	}
 }
 
-// flat flattens a section as another reader has it, and fails the test where
-// that loses anything.
+// flat flattens a section of the other parser. It fails the test if that loses a
+// value.
 func flat(t *testing.T, section map[string]any) map[string]any {
 	t.Helper()
 	values := map[string]any{}
@@ -152,7 +152,7 @@ func flat(t *testing.T, section map[string]any) map[string]any {
 	return values
 }
 
-// common converts value to what all readers have in common.
+// common converts value to the types that all parsers have in common.
 func common(t *testing.T, value any) any {
 	t.Helper()
 	switch value := value.(type) {
@@ -165,7 +165,7 @@ func common(t *testing.T, value any) any {
 		}
 
 		return list
-	case []map[string]any: // BurntSushi's arrays of tables
+	case []map[string]any: // arrays of tables in BurntSushi's parser
 		list := []any{}
 		for _, item := range value {
 			list = append(list, common(t, item))
@@ -185,7 +185,7 @@ func common(t *testing.T, value any) any {
 	case kind >= reflect.Int && kind <= reflect.Float64:
 		return fmt.Sprint(value)
 	case reflect.TypeOf(value).PkgPath() == "time", strings.HasPrefix(reflect.TypeOf(value).Name(), "Local"):
-		return time.Time{} // each has types of its own, and no setting is one
+		return time.Time{} // each parser has its own types, and no setting uses them
 	default:
 		t.Fatalf("a value of type %T", value)
 

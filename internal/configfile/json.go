@@ -9,7 +9,7 @@ import (
 )
 
 func readJSON(content []byte) (section, error) {
-	// All errors of syntax are found here, with their offsets.
+	// This finds all syntax errors, with their offsets.
 	if err := json.Unmarshal(content, new(any)); err != nil {
 		return nil, jsonError(content, err)
 	}
@@ -54,7 +54,7 @@ func (r *jsonReader) value() (any, error) {
 				return nil, err
 			}
 
-			name, _ := key.(string) // a key is nothing else
+			name, _ := key.(string) // a key is always a string
 			s = append(s, pair{name, at, value})
 		}
 
@@ -79,8 +79,7 @@ func (r *jsonReader) value() (any, error) {
 	}
 }
 
-// next returns the next token, and the place at which it begins if it is a
-// string.
+// next returns the next token and, if it is a string, its position.
 func (r *jsonReader) next() (json.Token, position, error) {
 	begin := int(r.tokens.InputOffset())
 	token, err := r.tokens.Token()
@@ -106,7 +105,7 @@ func (r *jsonReader) next() (json.Token, position, error) {
 // a surrogate pair, which the decoder would replace.
 func hasLoneSurrogate(literal []byte) bool {
 	const escapeLength = len(`\u0000`)
-	high := rune(0) // a first half that still lacks its second one
+	high := rune(0) // a high surrogate without its low surrogate so far
 
 	for i := 0; i < len(literal); {
 		unit, size := rune(0), 1

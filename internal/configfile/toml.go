@@ -33,14 +33,15 @@ func readTOML(content []byte) (section, error) {
 	}
 
 	if err := r.parser.Error(); err != nil {
-		// The same error, with its line.
+		// verifyTOML returns the same error with its line.
 		return nil, cmp.Or(verifyTOML(content), err)
 	}
 
 	return r.root.section(), nil
 }
 
-// verifyTOML rejects what the grammar allows and the specification doesn't.
+// verifyTOML rejects documents that match the grammar but violate the
+// specification in another way.
 func verifyTOML(content []byte) error {
 	err := toml.Unmarshal(content, &map[string]any{})
 	if err == nil {
@@ -55,8 +56,8 @@ func verifyTOML(content []byte) error {
 	return &SyntaxError{line, strings.TrimPrefix(err.Error(), "toml: ")}
 }
 
-// tomlTable is the root, or an element of an array of tables. Tables below it
-// are pairs of it, with dots in their keys.
+// tomlTable is the root or an element of an array of tables. Its nested tables are
+// pairs with dots in their keys.
 type tomlTable struct {
 	pairs  section
 	arrays map[string]*tomlArray // by path
@@ -65,7 +66,7 @@ type tomlTable struct {
 // tomlArray is an array of tables.
 type tomlArray struct{ tables []*tomlTable }
 
-// section converts t and what is in it.
+// section converts t and its elements.
 func (t *tomlTable) section() section {
 	for i, p := range t.pairs {
 		array, ok := p.value.(*tomlArray)
@@ -89,8 +90,8 @@ type tomlReader struct {
 	content []byte
 	parser  unstable.Parser
 	root    *tomlTable
-	table   *tomlTable // that the current header is of
-	prefix  string     // of the keys that follow, in table
+	table   *tomlTable // table of the current header
+	prefix  string     // prefix of the following keys in table
 }
 
 // header starts a table, or the next element of an array of tables.
@@ -120,8 +121,8 @@ func (r *tomlReader) header(expression *unstable.Node) {
 	array.tables = append(array.tables, r.table)
 }
 
-// innermost returns the table of which path is a part, and the rest of path:
-// where path leads through arrays of tables, it is their last element.
+// innermost returns the table that contains path, and the path within it. If path
+// leads through arrays of tables, it is the last element of the last of them.
 func (t *tomlTable) innermost(path []string) (*tomlTable, []string) {
 	for i := 1; i < len(path); i++ {
 		if array, ok := t.arrays[pathID(path[:i])]; ok {
@@ -132,7 +133,7 @@ func (t *tomlTable) innermost(path []string) (*tomlTable, []string) {
 	return t, path
 }
 
-// pathID identifies a path, also if its names contain dots.
+// pathID returns a unique text for a path, whose names may contain dots.
 func pathID(path []string) string { return strings.Join(path, "\x00") }
 
 func (r *tomlReader) keyValue(expression *unstable.Node) error {
@@ -150,7 +151,7 @@ func (r *tomlReader) pair(keyValue *unstable.Node) (pair, error) {
 	return pair{strings.Join(path, "."), at, value}, err
 }
 
-// key returns the names of a key, and where it begins.
+// key returns the names of a key and its position.
 func (r *tomlReader) key(names unstable.Iterator) (path []string, at position) {
 	for names.Next() {
 		node := names.Node()
@@ -163,7 +164,7 @@ func (r *tomlReader) key(names unstable.Iterator) (path []string, at position) {
 	return path, at
 }
 
-// value converts the value of the key at the given place.
+// value converts the value of the key at the given position.
 func (r *tomlReader) value(n *unstable.Node, at position) (any, error) {
 	switch n.Kind {
 	case unstable.InlineTable:
@@ -191,7 +192,7 @@ func (r *tomlReader) value(n *unstable.Node, at position) (any, error) {
 	case unstable.String:
 		return string(n.Data), nil
 	default:
-		// Numbers and dates are converted by the parser's own rules.
+		// Let the parser convert numbers and dates.
 		var alone struct{ V any }
 		if err := toml.Unmarshal(append([]byte("V = "), n.Data...), &alone); err != nil {
 			return nil, &SyntaxError{at.line, strings.TrimPrefix(err.Error(), "toml: ")}

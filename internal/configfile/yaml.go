@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes bounds what aliases may expand to.
+// maxNodes is the limit for a document with all aliases expanded.
 const maxNodes = 100_000
 
 func readYAML(content []byte) (section, error) {
@@ -48,13 +48,13 @@ func readYAML(content []byte) (section, error) {
 
 // yamlReader converts a tree of nodes.
 type yamlReader struct {
-	open map[*yaml.Node]bool // the mappings and sequences around the current node
-	seen int                 // nodes converted so far
+	open map[*yaml.Node]bool // mappings and sequences around the current node
+	seen int                 // number of nodes converted so far
 }
 
 func (r *yamlReader) value(n *yaml.Node) (any, error) {
 	if r.seen++; r.seen > maxNodes {
-		return nil, &SyntaxError{0, fmt.Sprintf("more than %d entries, aliases expanded", maxNodes)}
+		return nil, &SyntaxError{0, fmt.Sprintf("more than %d entries after the expansion of aliases", maxNodes)}
 	}
 
 	switch n.Kind {
@@ -94,10 +94,9 @@ func (r *yamlReader) value(n *yaml.Node) (any, error) {
 	return items, nil
 }
 
-// mapping returns the pairs of n, followed by those of what is merged into it
-// by "<<". Pairs of n replace merged ones of exactly the same key, and what is
-// merged first replaces what is merged later. A key that is spelled in another
-// way replaces nothing, and becomes a duplicate.
+// mapping returns the pairs of n, followed by those merged by "<<". Pairs of n
+// replace merged pairs with exactly the same key, and earlier merges replace later
+// ones. A key with another spelling replaces nothing and becomes a duplicate.
 func (r *yamlReader) mapping(n *yaml.Node) (section, error) {
 	var own section
 	var merged []*yaml.Node
@@ -156,7 +155,7 @@ func (r *yamlReader) merge(own section, source *yaml.Node) (section, error) {
 
 		pairs, ok := value.(section)
 		if !ok {
-			return nil, &SyntaxError{source.Line, "<< of what is not a section; want the alias of one, or a list of such aliases"}
+			return nil, &SyntaxError{source.Line, "<< with a value that is not a section; want the alias of one, or a list of such aliases"}
 		}
 
 		for _, p := range pairs {
@@ -180,12 +179,12 @@ func yamlError(content []byte, err error) error {
 
 	const atLine = `^line (\d+): (?s)(.*)$`
 	if found := regexp.MustCompile(atLine).FindStringSubmatch(text); found != nil {
-		line, _ := strconv.Atoi(found[1]) // it is digits
+		line, _ := strconv.Atoi(found[1]) // it consists of digits
 
 		return &SyntaxError{line, found[2]}
 	}
 
-	// The parser names no line for its first one, nor for these two errors.
+	// The parser reports no line for errors in line 1, nor for these two errors.
 	line := 1
 	const unknownAnchor = `^unknown anchor '(.*)' referenced$`
 
@@ -198,7 +197,7 @@ func yamlError(content []byte, err error) error {
 	return &SyntaxError{line, text}
 }
 
-// isControl reports whether YAML accepts r nowhere, not even in quotes.
+// isControl reports whether YAML rejects r everywhere, even in quotes.
 func isControl(r rune) bool {
 	switch {
 	case r == '\t', r == '\n', r == '\r', r == 0x85:

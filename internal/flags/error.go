@@ -11,9 +11,9 @@ import (
 	"github.com/peald/peald/internal/nearest"
 )
 
-// Error returns err, an error of parsing a command line with set, as the user
-// should read it: an unknown flag with the nearest known one, and a repeated
-// flag without its value, which may be a secret.
+// Error improves an error of parsing a command line with set. The error for an
+// unknown flag suggests a similar one. The error for a repeated flag omits the
+// value, which may be a secret.
 func Error(set *pflag.FlagSet, err error) error {
 	if repeated, ok := errors.AsType[*repeatedError](err); ok {
 		return repeated
@@ -36,5 +36,5 @@ func Error(set *pflag.FlagSet, err error) error {
 		return err
 	}
 
-	return fmt.Errorf("%w; the nearest is --%s", err, name)
+	return fmt.Errorf("%w; did you mean --%s?", err, name)
 }

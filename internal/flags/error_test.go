@@ -11,9 +11,9 @@ import (
 func TestError(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
-		"--sse.adr=:1":   "unknown flag: --sse.adr; the nearest is --sse.addr",
-		"--ca-fil=x":     "unknown flag: --ca-fil; the nearest is --ca-file",
-		"--ca_file=x":    "unknown flag: --ca_file; the nearest is --ca-file",
+		"--sse.adr=:1":   "unknown flag: --sse.adr; did you mean --sse.addr?",
+		"--ca-fil=x":     "unknown flag: --ca-fil; did you mean --ca-file?",
+		"--ca_file=x":    "unknown flag: --ca_file; did you mean --ca-file?",
 		"--nonsense=1":   "unknown flag: --nonsense",
 		"-x":             "unknown shorthand flag: 'x' in -x",
 		"--sse.addr":     "flag needs an argument: --sse.addr",

@@ -7,19 +7,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Repeatable is a [pflag.Value] of a type of its own that may be set several
-// times.
+// Repeatable is a custom [pflag.Value] that may be set several times.
 type Repeatable interface {
 	pflag.Value
 
-	// Repeatable reports whether the value collects what it is set to.
+	// Repeatable reports whether the value collects everything it is set to.
 	Repeatable() bool
 }
 
-// Once makes every flag of cmd and its subcommands fail if a command line has it
-// twice, where pflag would use the last value silently. Flags that collect
-// values, which are those with a [pflag.SliceValue] or a [Repeatable], may still
-// be repeated. It must be called once all flags are defined.
+// Once makes every flag of cmd and its subcommands return an error if it is set
+// twice. By default pflag silently uses the last value. Flags that collect values,
+// which are those with a [pflag.SliceValue] or a [Repeatable], may still be
+// repeated. Once must be called after all flags are defined.
 func Once(cmd *cobra.Command) {
 	for _, set := range []*pflag.FlagSet{cmd.PersistentFlags(), cmd.Flags()} {
 		set.VisitAll(func(f *pflag.Flag) {
@@ -34,8 +33,8 @@ func Once(cmd *cobra.Command) {
 	}
 }
 
-// collects reports whether a flag with this value may be repeated, or already
-// fails when it is.
+// collects reports whether a flag with this value may be repeated or already
+// returns an error.
 func collects(value pflag.Value) bool {
 	switch value := value.(type) {
 	case *onceValue, pflag.SliceValue:
@@ -47,7 +46,7 @@ func collects(value pflag.Value) bool {
 	return false
 }
 
-// onceValue is a value that can be set once.
+// onceValue is a value that can be set only once.
 type onceValue struct {
 	pflag.Value
 
@@ -66,16 +65,16 @@ func (v *onceValue) Set(text string) error {
 	return v.Value.Set(text)
 }
 
-// IsBoolFlag reports whether the flag is a switch. pflag asks for it.
+// IsBoolFlag reports whether the flag is a boolean flag. It is called by pflag.
 func (v *onceValue) IsBoolFlag() bool {
 	b, ok := v.Value.(interface{ IsBoolFlag() bool })
 
 	return ok && b.IsBoolFlag()
 }
 
-// repeatedError is a flag that was given twice.
+// repeatedError reports a flag that was set twice.
 type repeatedError struct{ name string }
 
 func (e *repeatedError) Error() string {
-	return fmt.Sprintf("--%s: given twice; want it at most once", e.name)
+	return fmt.Sprintf("--%s: set twice; want it at most once", e.name)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/internal/flags"
 )
 
-// list is a value that collects texts.
+// list is a value that collects strings.
 type list struct{ texts []string }
 
 func (l *list) String() string   { return strings.Join(l.texts, "+") }
@@ -30,21 +30,21 @@ func TestOnce(t *testing.T) {
 
 	for name, test := range map[string]struct {
 		line string
-		want string // the error, or what the command has got
+		want string // the error, or the values of the flags
 	}{
-		"each once":              {"sub --secret a --addr b --wait 2s --fast", "a b 2s true"},
-		"nothing":                {"sub", "  1s false"},
-		"a text twice":           {"sub --secret a --secret hunter2", "--secret: given twice; want it at most once"},
-		"the same twice":         {"sub --secret a --secret=a", "--secret: given twice; want it at most once"},
-		"by its short name":      {"sub -s a --secret hunter2", "--secret: given twice; want it at most once"},
-		"a duration":             {"sub --wait 1s --wait 1s", "--wait: given twice; want it at most once"},
-		"a switch":               {"sub --fast --fast=false", "--fast: given twice; want it at most once"},
-		"of all commands":        {"--addr a sub --addr b", "--addr: given twice; want it at most once"},
-		"a list":                 {"sub --topic a --topic b,c", "  1s false a b,c"},
-		"a list with commas":     {"sub --names a --names b,c", "  1s false a b c"},
-		"a list of its own kind": {"sub --mine a --mine b", "  1s false a b"},
-		"misspelled":             {"sub --secrat a", "unknown flag: --secrat; the nearest is --secret"},
-		"wrong":                  {"sub --wait soon", `invalid argument "soon" for "--wait" flag: must be a duration like "30s" or "5m"`},
+		"each once":        {"sub --secret a --addr b --wait 2s --fast", "a b 2s true"},
+		"nothing":          {"sub", "  1s false"},
+		"text twice":       {"sub --secret a --secret hunter2", "--secret: set twice; want it at most once"},
+		"same text twice":  {"sub --secret a --secret=a", "--secret: set twice; want it at most once"},
+		"by short name":    {"sub -s a --secret hunter2", "--secret: set twice; want it at most once"},
+		"duration":         {"sub --wait 1s --wait 1s", "--wait: set twice; want it at most once"},
+		"boolean":          {"sub --fast --fast=false", "--fast: set twice; want it at most once"},
+		"persistent flag":  {"--addr a sub --addr b", "--addr: set twice; want it at most once"},
+		"list":             {"sub --topic a --topic b,c", "  1s false a b,c"},
+		"list with commas": {"sub --names a --names b,c", "  1s false a b c"},
+		"custom list":      {"sub --mine a --mine b", "  1s false a b"},
+		"misspelled":       {"sub --secrat a", "unknown flag: --secrat; did you mean --secret?"},
+		"invalid value":    {"sub --wait soon", `invalid argument "soon" for "--wait" flag: must be a duration like "30s" or "5m"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +61,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// run runs a command that returns what its flags are set to.
+// run runs a command that returns the values of its flags.
 func run(args []string) (got string, err error) {
 	root := &cobra.Command{Use: "root", SilenceErrors: true, SilenceUsage: true}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flags.Error(cmd.Flags(), err) })

@@ -1,15 +1,14 @@
-// Package logqueue puts a bounded queue between a program that logs and the
-// terminal, pipe or file that its log goes to. Whoever logs never waits for the
-// reader of the log: a pipe whose reader stalls fills the queue, and lines that
-// find it full are lost, as are lines whose write fails because the reader is
-// gone or the disk is full. Lost lines are counted, and reported in the log as
-// soon as it takes lines again.
+// Package logqueue puts a bounded queue between a program and the terminal, pipe
+// or file that it logs to, so that logging never blocks. If the reader of a pipe
+// stalls, the queue fills up and further lines are lost. Lines are also lost if a
+// write fails because the reader has closed the pipe or the disk is full. Lost
+// lines are counted, and reported in the log as soon as writes succeed again.
 //
-// When the queue is full the newest lines are lost: the oldest ones are usually
-// those that show what went wrong first.
+// When the queue is full, the newest lines are lost. The oldest ones usually show
+// the cause of a problem.
 //
-// A process that is killed, or ends in a panic, loses what is still queued. As
-// long as the log takes lines that is what was logged in the last microseconds.
+// A process that is killed or panics loses the queued lines. Unless the log is
+// blocked, those are the lines of the last microseconds.
 package logqueue
 
 import (
@@ -19,44 +18,44 @@ import (
 	"time"
 )
 
-// What a queue holds at most, the lines being written included. The memory is
-// allocated only while lines wait.
+// Limits of a queue, including the lines being written. Memory is allocated only
+// while lines are queued.
 const (
 	MaxLines = 16 << 10
 	MaxBytes = 4 << 20
 )
 
-// reportEvery is the time between two reports of lost lines to a log that doesn't
-// take lines, while there is nothing else to write to it.
+// reportEvery is the interval between attempts to report lost lines while writes
+// fail and nothing else is queued.
 const reportEvery = time.Second
 
-// keptBytes is the largest buffer that is kept for the next lines.
+// keptBytes is the size up to which a buffer is reused.
 const keptBytes = 64 << 10
 
-// Queue is an [io.Writer] whose Write never waits. Its methods may be called
-// concurrently.
+// Queue is an [io.Writer] whose Write never blocks. Its methods are safe for
+// concurrent use.
 type Queue struct {
 	out    output
 	report atomic.Pointer[func(lost int64) []byte]
 	lost   atomic.Int64
-	wake   chan struct{} // has a token when pending, dropped or closed was set
-	done   chan struct{} // closed when the goroutine has ended
+	wake   chan struct{} // holds a token after a change of pending, dropped or closed
+	done   chan struct{} // closed when the goroutine has returned
 
 	mu      sync.Mutex
 	pending lines
-	writing lines // taken by the goroutine and not yet written
-	dropped int64 // lines after those pending that found the queue full
+	writing lines // taken by the goroutine, but not written yet
+	dropped int64 // lines dropped after the pending ones
 	closed  bool
 }
 
-// lines is a text of whole lines.
+// lines holds complete lines.
 type lines struct {
 	text  []byte
 	count int
 }
 
-// New returns a queue in front of w and starts the goroutine that writes to w.
-// Close must be called.
+// New returns a queue for w and starts the goroutine that writes to w. The caller
+// must call Close.
 func New(w io.Writer) *Queue {
 	q := &Queue{
 		out:  output{w: w},
@@ -69,15 +68,15 @@ func New(w io.Writer) *Queue {
 	return q
 }
 
-// Report sets how the loss of lines is reported: by what line returns, which is
-// called by the queue's own goroutine. Without it the loss is only counted.
+// Report sets the function that formats the log line about lost lines. It is called
+// by the goroutine of the queue. Without it lost lines are only counted.
 func (q *Queue) Report(line func(lost int64) []byte) { q.report.Store(&line) }
 
 // Lost returns how many lines have been lost so far.
 func (q *Queue) Lost() int64 { return q.lost.Load() }
 
-// Write queues p, which is one or more whole lines, or drops it. It always
-// succeeds.
+// Write queues p, which must consist of one or more complete lines, or drops it.
+// It never returns an error.
 func (q *Queue) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -91,9 +90,9 @@ func (q *Queue) Write(p []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	// Once a line was dropped, so are all others until the goroutine has taken
-	// those before it: the report then stands where the lost lines would.
-	if q.closed || q.dropped > 0 || !q.hasRoom(len(p)+1, count) {
+	// After a dropped line, drop all others until the goroutine has taken the
+	// pending ones. The report then appears in the place of the lost lines.
+	if q.closed || q.dropped > 0 || !q.fits(len(p)+1, count) {
 		q.lost.Add(int64(count))
 		q.dropped += int64(count)
 	} else {
@@ -110,8 +109,8 @@ func (q *Queue) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hasRoom reports whether that much more can be queued. The caller has q.mu.
-func (q *Queue) hasRoom(size, count int) bool {
+// fits reports whether that much more can be queued. The caller must hold q.mu.
+func (q *Queue) fits(size, count int) bool {
 	return len(q.pending.text)+len(q.writing.text)+size <= MaxBytes && q.pending.count+q.writing.count+count <= MaxLines
 }
 
@@ -122,29 +121,29 @@ func (q *Queue) signal() {
 	}
 }
 
-// Close writes what is queued, waits for that at most the given time, and
-// reports whether everything is written. Lines that come later are lost.
+// Close waits until all queued lines are written, at most for timeout, and reports
+// whether they are. Lines written after Close are lost.
 //
-// A write that the reader of the log blocks can't be interrupted: then the
-// queue's goroutine outlives Close, and ends with the process.
-func (q *Queue) Close(within time.Duration) bool {
+// A blocked write can't be interrupted. In that case the goroutine of the queue
+// outlives Close.
+func (q *Queue) Close(timeout time.Duration) bool {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
 	q.signal()
 
-	timeout := time.NewTimer(within)
-	defer timeout.Stop()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 
 	select {
 	case <-q.done:
 		return true
-	case <-timeout.C:
+	case <-timer.C:
 		return false
 	}
 }
 
-// run writes what is queued until the queue is closed and empty.
+// run writes queued lines until the queue is closed and empty.
 func (q *Queue) run() {
 	defer close(q.done)
 
@@ -173,7 +172,7 @@ func (q *Queue) run() {
 		}
 
 		if len(text) > 0 {
-			continue // more may have come since
+			continue // more lines may be queued by now
 		}
 
 		if unreported == 0 {
@@ -189,7 +188,7 @@ func (q *Queue) run() {
 }
 
 // take returns the lines to write next, how many lines after them were dropped,
-// and whether none come later. The lines taken before count as written.
+// and whether the queue is closed. Lines returned before count as written.
 func (q *Queue) take() (text []byte, dropped int64, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -205,7 +204,7 @@ func (q *Queue) take() (text []byte, dropped int64, closed bool) {
 	return q.writing.text, dropped, q.closed
 }
 
-// reportLoss reports whether the line about lost lines could be written.
+// reportLoss writes the line about lost lines and reports whether that succeeded.
 func (q *Queue) reportLoss(lost int64) bool {
 	line := q.report.Load()
 

@@ -17,12 +17,12 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// patience bounds what takes milliseconds when all is well.
+// patience is the time limit for operations that usually take milliseconds.
 const patience = 30 * time.Second
 
 func lossLine(lost int64) []byte { return fmt.Appendf(nil, "lost %d\n", lost) }
 
-// start returns a queue that reports losses, and is closed with the test.
+// start returns a queue that reports lost lines. It is closed after the test.
 func start(t *testing.T, w io.Writer) *logqueue.Queue {
 	t.Helper()
 
@@ -37,20 +37,20 @@ func await(t *testing.T, what string, is func() bool) {
 	t.Helper()
 
 	if !pealdtest.Eventually(patience, is) {
-		t.Fatalf("still not: %s", what)
+		t.Fatalf("timeout waiting for %s", what)
 	}
 }
 
-// valve is a file that blocks while it is shut, and fails with err.
+// valve is a file whose writes block while it is shut, and fail with err if set.
 type valve struct {
 	pealdtest.Log
 
 	mu       sync.Mutex
-	blocked  bool // a Write waits
+	blocked  bool // a Write is blocked
 	shut     *sync.Cond
 	isShut   bool
 	err      error
-	partOnly int // bytes of a failing Write that are written nevertheless
+	partOnly int // number of bytes that a failing Write writes
 }
 
 func newValve() *valve {
@@ -131,7 +131,7 @@ func TestLinesAreWrittenInOrder(t *testing.T) {
 	}
 }
 
-// TestStalledReader: lines are lost, and reported where they would stand.
+// TestStalledReader checks that lost lines are reported in their place.
 func TestStalledReader(t *testing.T) {
 	t.Parallel()
 
@@ -141,16 +141,16 @@ func TestStalledReader(t *testing.T) {
 	q := start(t, out)
 	_, _ = q.Write([]byte("first\n"))
 
-	await(t, "a write that waits", out.isBlocked)
+	await(t, "a blocked write", out.isBlocked)
 
 	const lines = 3 * logqueue.MaxLines
 	for i := range lines {
 		fmt.Fprintf(q, "line %d\n", i)
 	}
 
-	const kept = logqueue.MaxLines - 1 // and the first
+	const kept = logqueue.MaxLines - 1 // in addition to the first
 	if n := q.Lost(); n != lines-kept {
-		t.Errorf("%d lines are lost, want %d", n, lines-kept)
+		t.Errorf("%d lines were lost, want %d", n, lines-kept)
 	}
 
 	out.set(false, nil)
@@ -186,16 +186,16 @@ func TestBytesAreBounded(t *testing.T) {
 		_, _ = q.Write(line)
 	}
 
-	if n := q.Lost(); n != 13 { // room is kept for a missing newline
-		t.Errorf("%d lines are lost", n)
+	if n := q.Lost(); n != 13 { // a missing newline is counted in
+		t.Errorf("%d lines were lost, want 13", n)
 	}
 }
 
-// TestReaderComesBack: a report needs no further line.
-func TestReaderComesBack(t *testing.T) {
+// TestWritesSucceedAgain checks that lost lines are reported without a further line.
+func TestWritesSucceedAgain(t *testing.T) {
 	t.Parallel()
 
-	for name, failure := range map[string]error{"gone": syscall.EPIPE, "disk full": syscall.ENOSPC} {
+	for name, failure := range map[string]error{"closed": syscall.EPIPE, "disk full": syscall.ENOSPC} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
@@ -217,7 +217,8 @@ func TestReaderComesBack(t *testing.T) {
 	}
 }
 
-// TestTornLine: what follows a line that was written in part is on a new line.
+// TestTornLine checks that the line after a partially written one starts on a new
+// line.
 func TestTornLine(t *testing.T) {
 	t.Parallel()
 
@@ -237,8 +238,8 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
-// TestNonBlockingPipe: a full descriptor that another process has made
-// non-blocking loses nothing.
+// TestNonBlockingPipe checks that nothing is lost on a full descriptor that another
+// process has made non-blocking.
 func TestNonBlockingPipe(t *testing.T) {
 	t.Parallel()
 
@@ -249,7 +250,7 @@ func TestNonBlockingPipe(t *testing.T) {
 	q := logqueue.New(out)
 	_, _ = q.Write([]byte("a long line\n"))
 
-	await(t, "a part", func() bool { return len(out.String()) >= 4 })
+	await(t, "a partial write", func() bool { return len(out.String()) >= 4 })
 	out.set(false, nil)
 
 	if !q.Close(patience) || out.String() != "a long line\n" || q.Lost() != 0 {
@@ -257,7 +258,7 @@ func TestNonBlockingPipe(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsOnlySoLong(t *testing.T) {
+func TestCloseTimeout(t *testing.T) {
 	t.Parallel()
 
 	out := newValve()
@@ -266,14 +267,14 @@ func TestCloseWaitsOnlySoLong(t *testing.T) {
 	q := logqueue.New(out)
 	_, _ = q.Write([]byte("a line\n"))
 
-	await(t, "a write that waits", out.isBlocked)
+	await(t, "a blocked write", out.isBlocked)
 
 	if q.Close(time.Millisecond) {
-		t.Error("Close reports that everything is written, and nothing is")
+		t.Error("Close reports that everything is written, but nothing is")
 	}
 
 	if _, err := q.Write([]byte("late\n")); err != nil || q.Lost() != 1 {
-		t.Errorf("a line after Close gives %v, %d lost", err, q.Lost())
+		t.Errorf("Write after Close: %v, %d lost", err, q.Lost())
 	}
 
 	out.set(false, nil)
@@ -283,8 +284,8 @@ func TestCloseWaitsOnlySoLong(t *testing.T) {
 	}
 }
 
-// TestEveryLineIsWrittenOrCounted lets the writes of many goroutines fail now
-// and then.
+// TestEveryLineIsWrittenOrCounted writes from many goroutines while some writes
+// fail.
 func TestEveryLineIsWrittenOrCounted(t *testing.T) {
 	t.Parallel()
 
@@ -315,15 +316,15 @@ func TestEveryLineIsWrittenOrCounted(t *testing.T) {
 	}
 
 	if got := out.lines + q.Lost(); got != writers*lines {
-		t.Errorf("%d lines are written, %d lost, want %d together", out.lines, q.Lost(), writers*lines)
+		t.Errorf("%d lines were written and %d lost, want %d in total", out.lines, q.Lost(), writers*lines)
 	}
 
 	if out.reported > q.Lost() {
-		t.Errorf("%d lines are reported as lost, %d are", out.reported, q.Lost())
+		t.Errorf("%d lines were reported as lost, want %d", out.reported, q.Lost())
 	}
 }
 
-// flaky fails at every third Write. It is used by one goroutine.
+// flaky fails every third Write. It must be used by one goroutine at a time.
 type flaky struct {
 	writes                  int
 	lines, report, reported int64

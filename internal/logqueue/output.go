@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// pieceBytes bounds one write, in whole lines: a pipe takes that
-// as a whole, without another process's lines in between (PIPE_BUF on Linux).
+// pieceBytes limits the size of one write of several lines. Writes to a pipe up to
+// this size are atomic (PIPE_BUF on Linux).
 const pieceBytes = 4096
 
-// againAfter is the pause before the next write to a full descriptor that another
+// retryDelay is the pause before the next write to a full descriptor that another
 // process has made non-blocking.
-const againAfter = 10 * time.Millisecond
+const retryDelay = 10 * time.Millisecond
 
-// output writes whole lines.
+// output writes complete lines.
 type output struct {
 	w    io.Writer
-	torn bool // the last line was written in part
+	torn bool // the last line was written partially
 }
 
-// write writes text, and returns how many of its lines were lost.
+// write writes text and returns how many of its lines were lost.
 func (o *output) write(text []byte) (lost int64) {
 	for len(text) > 0 {
 		size := len(text)
@@ -41,8 +41,8 @@ func (o *output) write(text []byte) (lost int64) {
 	return lost
 }
 
-// writePiece writes whole lines and returns how many were lost. A line that
-// was written in part is lost.
+// writePiece writes complete lines and returns how many were lost. A partially
+// written line counts as lost.
 func (o *output) writePiece(piece []byte) int64 {
 	if o.torn {
 		if _, err := o.writeAll([]byte{'\n'}); err != nil {
@@ -62,8 +62,7 @@ func (o *output) writePiece(piece []byte) int64 {
 	return int64(countLines(piece[n:]))
 }
 
-// writeAll writes p as [io.Writer] does, and waits for a descriptor that is
-// full.
+// writeAll writes p like [io.Writer], but retries while a descriptor is full.
 func (o *output) writeAll(p []byte) (n int, err error) {
 	for {
 		var m int
@@ -74,7 +73,7 @@ func (o *output) writeAll(p []byte) (n int, err error) {
 			return n, err
 		}
 
-		time.Sleep(againAfter)
+		time.Sleep(retryDelay)
 	}
 }
 

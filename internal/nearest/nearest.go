@@ -1,4 +1,4 @@
-// Package nearest finds the name that a misspelled one stands for.
+// Package nearest suggests the name that a misspelled one may stand for.
 package nearest
 
 import (
@@ -7,11 +7,11 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// farFetched is the number of letters of a name for each that may be wrong.
-const farFetched = 4
+// lettersPerTypo is the number of letters in a name per accepted typo.
+const lettersPerTypo = 4
 
-// To returns the one of known that is most like name, and reports whether it is
-// like enough to be meant.
+// To returns the name in known that is most similar to name, and reports whether
+// it is similar enough for a suggestion.
 func To(name string, known []string) (nearest string, ok bool) {
 	if len(known) == 0 {
 		return "", false
@@ -21,5 +21,5 @@ func To(name string, known []string) (nearest string, ok bool) {
 		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
 	})
 
-	return nearest, levenshtein.ComputeDistance(name, nearest) <= len(name)/farFetched
+	return nearest, levenshtein.ComputeDistance(name, nearest) <= len(name)/lettersPerTypo
 }

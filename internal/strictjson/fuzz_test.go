@@ -14,9 +14,9 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// FuzzRead compares accepted objects with what the tokens of encoding/json
-// say, which is lax: it replaces invalid UTF-8 and lone surrogates with U+FFFD,
-// and leaves duplicates to its caller.
+// FuzzRead compares accepted objects with the tokens of encoding/json. That package
+// is lax: it replaces invalid UTF-8 and lone surrogates with U+FFFD, and leaves
+// duplicates to its caller.
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{
 		`{"user_id":"alice","topics":["a","b"]}`, `{"user_id":null,"topics":null}`, `{"x":{"user_id":1},"user_id":2}`,
@@ -45,7 +45,7 @@ func FuzzRead(f *testing.F) {
 			}
 			for _, member := range open.Members {
 				if name != member && strings.EqualFold(strings.ReplaceAll(name, "_", ""), strings.ReplaceAll(member, "_", "")) {
-					t.Errorf("%q is accepted, which resembles %q", name, member)
+					t.Errorf("accepted %q, which resembles %q", name, member)
 				}
 			}
 		}
@@ -70,21 +70,21 @@ func checkMember[T any](t *testing.T, object strictjson.Object, name string, mem
 
 var replacement = regexp.MustCompile(`(?i:\\ufffd)|\x{FFFD}`)
 
-// members reads an object that was accepted, token by token.
+// members reads an accepted object token by token.
 func members(t *testing.T, data []byte) map[string]json.RawMessage {
 	t.Helper()
 	if !utf8.Valid(data) {
-		t.Fatalf("%q is accepted, which is not UTF-8", data)
+		t.Fatalf("accepted %q, which is not UTF-8", data)
 	}
 
 	replaced := checkTokens(t, json.NewDecoder(bytes.NewReader(data)))
 	if written := len(replacement.FindAll(data, -1)); replaced > written {
-		t.Errorf("%q has U+FFFD %d times in strings, %d times written", data, replaced, written)
+		t.Errorf("%q has U+FFFD %d times in strings, but %d times in the text", data, replaced, written)
 	}
 
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if opening, err := dec.Token(); err != nil || opening != json.Delim('{') {
-		t.Fatalf("%q is accepted, which is no object: %v", data, err)
+		t.Fatalf("accepted %q, which is not an object: %v", data, err)
 	}
 
 	found := map[string]json.RawMessage{}
@@ -103,19 +103,19 @@ func members(t *testing.T, data []byte) map[string]json.RawMessage {
 	return found
 }
 
-// checkTokens looks for duplicates in all objects, and returns how often
-// strings have U+FFFD.
+// checkTokens checks that no object has duplicates, and returns how often U+FFFD
+// occurs in strings.
 func checkTokens(t *testing.T, dec *json.Decoder) (replaced int) {
 	t.Helper()
 	dec.UseNumber()
 
 	type level struct {
 		names map[string]bool // nil for a list
-		value bool            // a value follows, and not a name
+		value bool            // a value follows, not a name
 	}
 
 	var levels []level
-	ended := func() {
+	valueEnded := func() {
 		if n := len(levels); n > 0 && levels[n-1].names != nil {
 			levels[n-1].value = false
 		}
@@ -140,15 +140,15 @@ func checkTokens(t *testing.T, dec *json.Decoder) (replaced int) {
 			levels = append(levels, level{})
 		case token == json.Delim('}') || token == json.Delim(']'):
 			levels = levels[:n-1]
-			ended()
+			valueEnded()
 		case isString && n > 0 && levels[n-1].names != nil && !levels[n-1].value:
 			if levels[n-1].names[text] {
-				t.Errorf("%q is accepted twice in one object", text)
+				t.Errorf("accepted %q twice in one object", text)
 			}
 			levels[n-1].names[text] = true
 			levels[n-1].value = true
 		default:
-			ended()
+			valueEnded()
 		}
 	}
 }

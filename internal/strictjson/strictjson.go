@@ -1,9 +1,9 @@
-// Package strictjson reads JSON objects that name a user or a key, where two
-// readers must never disagree about what an object says.
+// Package strictjson reads JSON objects that identify a user or a key, which all
+// parsers must interpret in the same way.
 //
-// It accepts I-JSON (RFC 7493) only: UTF-8, no lone surrogates, and no member
-// twice in any object, however deep. Names of members are compared byte for
-// byte, and a name that merely resembles an expected one is an error.
+// It accepts I-JSON (RFC 7493) only: UTF-8, no lone surrogates, and no duplicate
+// members at any depth. Member names are compared byte for byte. A name that only
+// resembles an expected one is an error.
 package strictjson
 
 import (
@@ -24,22 +24,22 @@ type Schema struct {
 	// Members are the names of the members that are read.
 	Members []string
 
-	// Closed rejects all other members. Otherwise they are ignored, unless a
-	// name differs from one of Members in nothing but case, "_" and "-".
+	// Closed rejects all other members. Otherwise they are ignored, unless a name
+	// differs from one of Members only in case, "_" and "-".
 	Closed bool
 }
 
-// Object holds those members of a JSON object that its Schema lists.
+// Object holds the members of a JSON object that are listed in its Schema.
 type Object struct {
 	members map[string]jsontext.Value
 }
 
-// Read returns the object that data consists of, or an *Error.
+// Read parses data as one object. The error is an *Error.
 func (s Schema) Read(data []byte) (Object, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
 	object, err := s.read(dec)
 	if err == nil {
-		_, err = dec.ReadToken() // whatever follows the object
+		_, err = dec.ReadToken() // nothing may follow the object
 		if errors.Is(err, io.EOF) {
 			return object, nil
 		}
@@ -76,7 +76,7 @@ func (s Schema) read(dec *jsontext.Decoder) (Object, error) {
 
 		name := token.String()
 		if !slices.Contains(s.Members, name) {
-			if err := s.judge(name); err != nil {
+			if err := s.checkOther(name); err != nil {
 				return Object{}, err
 			}
 			if err := dec.SkipValue(); err != nil {
@@ -94,9 +94,9 @@ func (s Schema) read(dec *jsontext.Decoder) (Object, error) {
 	}
 }
 
-// judge returns an error if a member that isn't one of s.Members is not
-// accepted.
-func (s Schema) judge(name string) error {
+// checkOther returns an error if the schema rejects a member that isn't in
+// s.Members.
+func (s Schema) checkOther(name string) error {
 	for _, member := range s.Members {
 		if strings.EqualFold(plain(member), plain(name)) {
 			return &Error{Problem: Misspelled, Member: member, Name: printable(name)}
@@ -182,11 +182,11 @@ const (
 type Error struct {
 	Problem Problem
 
-	// Member is the member of the schema that is concerned, if it is known.
+	// Member is the member of the schema that the problem concerns, if known.
 	Member string
 
-	// Name is the name that is duplicate, misspelled or unknown. It is the only
-	// part of an Error that comes from the object.
+	// Name is the duplicate, misspelled or unknown name. It is the only part of
+	// an Error that comes from the object.
 	Name string
 }
 
@@ -205,11 +205,11 @@ func (e *Error) Error() string {
 	return string(e.Problem)
 }
 
-// printable shortens a name for an error.
+// printable shortens a name for an error message.
 func printable(name string) string {
-	const most = 64
-	if len(name) > most {
-		name = strings.ToValidUTF8(name[:most], "") + "…"
+	const limit = 64
+	if len(name) > limit {
+		name = strings.ToValidUTF8(name[:limit], "") + "…"
 	}
 	return name
 }

@@ -14,7 +14,7 @@ var (
 	closed = strictjson.Schema{Members: open.Members, Closed: true}
 )
 
-func TestObjectsThatAreRejected(t *testing.T) {
+func TestRejectedObjects(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string
 		want strictjson.Error
@@ -23,7 +23,7 @@ func TestObjectsThatAreRejected(t *testing.T) {
 		"half an object":                {`{"user_id":"a"`, strictjson.Error{Problem: strictjson.NotJSON}},
 		"two objects":                   {`{} {}`, strictjson.Error{Problem: strictjson.NotJSON}},
 		"garbage after the object":      {`{}x`, strictjson.Error{Problem: strictjson.NotJSON}},
-		"a comma too many":              {`{"user_id":"a",}`, strictjson.Error{Problem: strictjson.NotJSON}},
+		"a trailing comma":              {`{"user_id":"a",}`, strictjson.Error{Problem: strictjson.NotJSON}},
 		"a name without quotes":         {`{user_id:"a"}`, strictjson.Error{Problem: strictjson.NotJSON}},
 		"a bad escape":                  {`{"user_id":"\x61"}`, strictjson.Error{Problem: strictjson.NotJSON, Member: "user_id"}},
 		"a line break in a string":      {"{\"user_id\":\"a\nb\"}", strictjson.Error{Problem: strictjson.NotJSON, Member: "user_id"}},
@@ -48,7 +48,7 @@ func TestObjectsThatAreRejected(t *testing.T) {
 		"a hyphen":                      {`{"user-id":"a"}`, strictjson.Error{Problem: strictjson.Misspelled, Member: "user_id", Name: "user-id"}},
 		"a letter that folds to s":      {`{"topicſ":[]}`, strictjson.Error{Problem: strictjson.Misspelled, Member: "topics", Name: "topicſ"}},
 		"beside the right name":         {`{"user_id":"a","USER_ID":"a"}`, strictjson.Error{Problem: strictjson.Misspelled, Member: "user_id", Name: "USER_ID"}},
-		"endless nesting":               {`{"x":` + strings.Repeat("[", 100_000), strictjson.Error{Problem: strictjson.NotJSON}},
+		"deep nesting":                  {`{"x":` + strings.Repeat("[", 100_000), strictjson.Error{Problem: strictjson.NotJSON}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := open.Read([]byte(test.text))
@@ -75,7 +75,7 @@ func TestClosedSchemaRejectsUnknownMembers(t *testing.T) {
 	}
 }
 
-func TestMembersAreDecoded(t *testing.T) {
+func TestDecode(t *testing.T) {
 	object, err := open.Read([]byte(` { "x" : {"user_id":[]} , "user\u005fid" : "m\u00fcller 🦊 \ud83e\udd8a \ufffd", "topics":["a","b"] } `))
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestMembersAreDecoded(t *testing.T) {
 	}
 }
 
-func TestMissingMembersChangeNothing(t *testing.T) {
+func TestDecodeMissingMember(t *testing.T) {
 	object, err := open.Read([]byte(`{}`))
 	if err != nil || object.Has("user_id") {
 		t.Fatalf("Read: %v", err)
