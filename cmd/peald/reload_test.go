@@ -363,7 +363,7 @@ func TestHangUpWithoutFile(t *testing.T) {
 	r := &reloadable{process: startProcess(t, ":", "--auth.jwt.public_key_file", keys)}
 	overwrite(t, keys, "no keys")
 	r.hangUp(t)
-	r.next(t, `keys for tokens can't be read`)
+	r.next(t, `reading token keys failed`)
 	r.next(t, `configuration reloaded" changed=nothing`)
 }
 

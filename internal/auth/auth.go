@@ -1,9 +1,10 @@
-// Package auth signs and checks subscriber tokens: JSON Web Tokens whose "sub"
-// is the user that a stream belongs to.
+// Package auth authenticates streams. It signs and verifies subscriber tokens, which
+// are JSON Web Tokens whose "sub" is the user of a stream, or asks the application
+// by a callback.
 //
-// A token is a stranger's input. The algorithm is the daemon's choice and
-// never the token's, claims count only under their exact names, and no error
-// repeats anything that the token says.
+// A token is untrusted input. The keys determine the algorithm, not the token.
+// Claims are read under their exact names only, and no error repeats anything from
+// the token.
 package auth
 
 import (
@@ -20,65 +21,64 @@ import (
 )
 
 const (
-	// MaxToken is the longest token in bytes that Verify looks at.
+	// MaxToken is the maximum length of a token, in bytes.
 	MaxToken = 8 << 10
 
-	// MinSecret is the shortest secret in bytes: RFC 7518 §3.2 wants a key
-	// no shorter than the output of HS256's hash.
+	// MinSecret is the minimum length of a secret, in bytes. RFC 7518 §3.2
+	// requires a key that is at least as long as the output of the hash.
 	MinSecret = 32
 
-	// Leeway is how far the clock of whoever signs tokens may be off.
+	// Leeway is the accepted clock difference to the signer of a token.
 	Leeway = 5 * time.Second
 )
 
-// Identity is what a good token says.
+// Identity is an authenticated user and what the user may subscribe to.
 type Identity struct {
-	// User is the token's subject.
+	// User is the user ID; empty for an anonymous stream.
 	User string
 
-	// Topics are the topics and patterns that the token's bearer may subscribe
-	// to: its "topics".
+	// Topics are the topics and patterns that the user may subscribe to.
 	Topics []string
 
-	// Expires is when Verify begins to refuse the token: its "exp" and the
-	// leeway. It is zero for a token that never ends.
+	// Expires is the time from which Verify rejects the token: its "exp" plus
+	// Leeway. It is zero for a token that never expires.
 	Expires time.Time
 }
 
-// Config says which tokens are good: those that are signed by one of the keys.
-// At least one is needed. Each is good for the algorithms of its kind alone.
+// Config configures Tokens. At least one source of keys is required. A token must
+// be signed by one of the keys, with an algorithm of that kind of key.
 type Config struct {
-	// HMACSecret is the key of HS256, at least MinSecret bytes; from 48 and 64
-	// bytes on also that of HS384 and HS512. Mint signs with it.
+	// HMACSecret is the key for HS256, of at least MinSecret bytes. From 48 bytes
+	// it is also used for HS384, and from 64 bytes for HS512. Mint signs with it.
 	HMACSecret string
 
-	// PublicKeyFile names a PEM file of public keys or certificates, which is
-	// read again when it changes.
+	// PublicKeyFile is the name of a PEM file of public keys or certificates. It
+	// is read again when it changes.
 	PublicKeyFile string
 
-	// JWKSURL is where a JSON Web Key Set is: a URL, or a file.
+	// JWKSURL is the URL or the file name of a JSON Web Key Set.
 	JWKSURL string
 
-	// Issuer, where not empty, has to be the token's "iss".
+	// Issuer, if not empty, must be the "iss" of a token.
 	Issuer string
 
-	// Audience, where not empty, has to be among the token's "aud".
+	// Audience, if not empty, must be in the "aud" of a token.
 	Audience string
 
-	// Proxy is for requests to JWKSURL.
+	// Proxy selects the proxy for requests to JWKSURL.
 	Proxy Proxy
 
-	// Logger gets what an operator should know; nothing where nil.
+	// Logger is used for warnings; nil disables logging.
 	Logger *slog.Logger
 
-	// Replacing says that streams are served already. A key set at a URL that
-	// doesn't answer is then an error, and not waited for; unless it is one
-	// that Before, which may be nil, has: then its keys stay good.
+	// Replacing is set during a reload. A key set that can't be fetched is then an
+	// error, unless Before, which may be nil, has the same URL; in that case its
+	// keys are kept. Otherwise New succeeds and the fetch is retried.
 	Replacing bool
 	Before    *Tokens
 }
 
-// Tokens signs and checks tokens. Its methods may run at the same time.
+// Tokens signs and verifies tokens. Its methods are safe for concurrent use.
 type Tokens struct {
 	secret   []byte
 	keys     []key     // the secret
@@ -89,13 +89,13 @@ type Tokens struct {
 	parser   *jwt.Parser
 	log      *rejectionLog
 
-	running context.Context //nolint:containedctx // ends with Close
+	running context.Context //nolint:containedctx // canceled by Close
 	end     context.CancelFunc
 	ended   sync.WaitGroup
 }
 
-// New returns the Tokens of cfg, whose Close must be called, or an error that
-// names the setting at fault.
+// New returns Tokens for cfg. The caller must call Close. An error names the
+// setting that caused it.
 func New(cfg Config) (*Tokens, error) {
 	log := cfg.Logger
 	if log == nil {
@@ -107,7 +107,7 @@ func New(cfg Config) (*Tokens, error) {
 
 	if cfg.HMACSecret != "" || cfg.PublicKeyFile == "" && cfg.JWKSURL == "" {
 		if n := len(cfg.HMACSecret); n < MinSecret {
-			return nil, fmt.Errorf("auth.jwt.hmac_secret has %d bytes, at least %d are needed (`openssl rand -hex 32` makes some)", n, MinSecret)
+			return nil, fmt.Errorf("auth.jwt.hmac_secret: %d bytes; want at least %d, such as from openssl rand -hex 32", n, MinSecret)
 		}
 		t.secret = []byte(cfg.HMACSecret)
 		k := secretKey(t.secret)
@@ -165,22 +165,22 @@ func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
 	return nil
 }
 
-// Reread has keys of files and URLs read again now, and returns when they have
-// been, or could not be.
+// Reread reads the keys of files and URLs again, and returns after it has succeeded
+// or failed.
 func (t *Tokens) Reread() {
 	for _, s := range t.sources {
 		s.reread(t.running)
 	}
 }
 
-// Close ends the goroutines that read keys again.
+// Close stops the goroutines that read keys.
 func (t *Tokens) Close() {
 	t.end()
 	t.ended.Wait()
 }
 
-// Reads returns how often public keys were read since the start, and how often
-// they could not be.
+// Reads returns how often reading public keys has succeeded and failed since the
+// start.
 func (t *Tokens) Reads() (good, failed int64) {
 	for _, s := range t.sources {
 		good += s.reads.good.Load()
@@ -189,20 +189,20 @@ func (t *Tokens) Reads() (good, failed int64) {
 	return good, failed
 }
 
-// Verify checks token and returns what it says. Its error is a *RefusedError,
-// whose text may be shown to whoever sent the token, or ErrUnavailable.
+// Verify verifies token and returns its identity. The error is ErrUnavailable or a
+// *RefusedError, whose text may be shown to the sender of the token.
 func (t *Tokens) Verify(token string) (Identity, error) {
 	if len(token) > MaxToken {
 		return Identity{}, refuse(TooLong)
 	}
-	// The base64 decoder skips line breaks, so that one token would have many
+	// The base64 decoder ignores line breaks, so a token would have several
 	// spellings.
 	if token == "" || strings.ContainsAny(token, "\r\n") {
 		return Identity{}, refuse(Malformed)
 	}
 
 	if err := checkHeader(token); err != nil {
-		t.log.warn("malformed header of a token", err)
+		t.log.warn("malformed token header", err)
 		return Identity{}, err
 	}
 
@@ -228,18 +228,18 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	return id, nil
 }
 
-// Mint signs a token for user that allows topics, which may be patterns, and is
-// good for ttl, counted up to the next full second because "exp" has no
-// fractions. It also returns that "exp".
+// Mint signs a token for user that allows topics, which may be patterns. The token
+// is valid for ttl, rounded up to the next full second because "exp" has no
+// fractions. Mint also returns the time of "exp".
 func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error) {
 	if t.secret == nil {
-		return "", time.Time{}, errors.New("signing a token: there is no auth.jwt.hmac_secret to sign with")
+		return "", time.Time{}, errors.New("sign a token: auth.jwt.hmac_secret is not set")
 	}
 	if !validSubject(user) {
-		return "", time.Time{}, errors.New("signing a token: the user id has to be 1 to 255 bytes of UTF-8 without control characters")
+		return "", time.Time{}, errors.New("sign a token: invalid user id; want 1 to 255 bytes of UTF-8 without control characters")
 	}
 	if ttl <= 0 {
-		return "", time.Time{}, fmt.Errorf("signing a token: a lifetime of %s is none", ttl)
+		return "", time.Time{}, fmt.Errorf("sign a token: invalid lifetime %s; want a positive duration", ttl)
 	}
 
 	now := time.Now()
@@ -257,23 +257,23 @@ func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token st
 
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(t.secret)
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("signing a token: %w", err)
+		return "", time.Time{}, fmt.Errorf("sign a token: %w", err)
 	}
 
 	return token, expires, nil
 }
 
-// minted are the claims of a token that Mint signs.
+// minted holds the claims of a token signed by Mint.
 type minted struct {
 	jwt.RegisteredClaims
 
 	Topics []string `json:"topics,omitempty"`
 }
 
-// key finds the keys that may have signed token.
+// key returns the keys that may have signed token.
 func (t *Tokens) key(token *jwt.Token) (any, error) {
-	// RFC 7515 §4.1.11 forbids to accept a token that names extensions which
-	// the reader does not understand, and the library ignores it.
+	// RFC 7515 §4.1.11 forbids accepting a token with extensions that the reader
+	// doesn't understand. The library ignores "crit".
 	if _, ok := token.Header["crit"]; ok {
 		return nil, errCritical
 	}
@@ -283,7 +283,7 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 		return nil, jwt.ErrTokenMalformed
 	}
 
-	found, forAlgorithm := fitting(t.keys, token.Method.Alg(), id)
+	found, forAlgorithm := candidates(t.keys, token.Method.Alg(), id)
 	for _, s := range t.sources {
 		more, ok, err := s.find(t.running, token.Method.Alg(), id)
 		if err != nil && len(found) == 0 {
@@ -303,26 +303,25 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 	return jwt.VerificationKeySet{Keys: found}, nil
 }
 
-// find returns the keys that may have signed a token, and whether any is for
-// its algorithm. For a key that is not known it looks whether there is a new
-// one; if that can't be told now, it is ErrUnavailable and no refusal, which
-// would be for good.
+// find returns the keys that may have signed a token, and reports whether any key is
+// for its algorithm. For an unknown key ID it reads the keys again. If that isn't
+// possible now, it returns ErrUnavailable, because a rejection would be permanent.
 func (s *source) find(ctx context.Context, alg, id string) (found []jwt.VerificationKey, forAlgorithm bool, _ error) {
 	if !slices.Contains(asymmetric(), alg) {
 		return nil, false, nil
 	}
 
 	if keys := s.keys.Load(); keys != nil {
-		found, forAlgorithm = fitting(*keys, alg, id)
+		found, forAlgorithm = candidates(*keys, alg, id)
 		if len(found) > 0 || s.unknown == nil || id == "" {
 			return found, forAlgorithm, nil
 		}
 	}
 
-	if !s.renew(ctx) {
+	if !s.refresh(ctx) {
 		return nil, forAlgorithm, ErrUnavailable
 	}
 
-	found, forAlgorithm = fitting(*s.keys.Load(), alg, id)
+	found, forAlgorithm = candidates(*s.keys.Load(), alg, id)
 	return found, forAlgorithm, nil
 }

@@ -25,7 +25,7 @@ func newTokens(tb testing.TB, cfg auth.Config) *auth.Tokens {
 	return tokens
 }
 
-func TestMintedTokenIsGood(t *testing.T) {
+func TestMint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(t, auth.Config{Issuer: "shop", Audience: "browsers"})
 		for _, user := range []string{"alice", "Zoë Ångström", "a/b:c?d", "🦊", strings.Repeat("x", 255), `"`, " "} {
@@ -34,7 +34,7 @@ func TestMintedTokenIsGood(t *testing.T) {
 				t.Fatalf("Mint(%q): %v", user, err)
 			}
 			if left := time.Until(expires); left < time.Hour || left >= time.Hour+time.Second {
-				t.Errorf("Mint(%q, 1h) ends in %s", user, left)
+				t.Errorf("Mint(%q, 1h) expires in %s", user, left)
 			}
 			id, err := tokens.Verify(token)
 			if err != nil {
@@ -47,7 +47,7 @@ func TestMintedTokenIsGood(t *testing.T) {
 	})
 }
 
-func TestTokenEndsWhenIdentitySays(t *testing.T) {
+func TestTokenExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(t, auth.Config{})
 		token, _, err := tokens.Mint("alice", nil, 1500*time.Millisecond)
@@ -60,25 +60,25 @@ func TestTokenEndsWhenIdentitySays(t *testing.T) {
 		}
 		time.Sleep(time.Until(id.Expires) - time.Nanosecond)
 		if _, err := tokens.Verify(token); err != nil {
-			t.Errorf("just before its end: %v", err)
+			t.Errorf("just before the expiry: %v", err)
 		}
 		time.Sleep(time.Nanosecond)
 		if _, err := tokens.Verify(token); err == nil {
-			t.Error("at its end the token is still good")
+			t.Error("the token is still accepted at its expiry")
 		}
 	})
 }
 
-func TestTokenWithoutEnd(t *testing.T) {
+func TestTokenWithoutExpiry(t *testing.T) {
 	id, err := newTokens(t, auth.Config{}).Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), nil, `{"sub":"alice"}`))
 	if err != nil || id.User != "alice" || !id.Expires.IsZero() {
 		t.Errorf("Verify = %+v, %v", id, err)
 	}
 }
 
-// A shop that signs for several audiences, a clock that is a little off, and
-// claims that mean nothing here.
-func TestTokensOfOthersAreGood(t *testing.T) {
+// TestTokensOfOtherSigners verifies tokens with several audiences, with times within
+// the leeway and with unknown claims.
+func TestTokensOfOtherSigners(t *testing.T) {
 	now := time.Now().Unix()
 	tokens := newTokens(t, auth.Config{Issuer: "shop", Audience: "browsers"})
 	for name, claims := range map[string]string{
@@ -96,7 +96,7 @@ func TestTokensOfOthersAreGood(t *testing.T) {
 	}
 }
 
-func TestMintRefuses(t *testing.T) {
+func TestMintRejectsInvalidArguments(t *testing.T) {
 	tokens := newTokens(t, auth.Config{})
 	for _, c := range []struct {
 		user string
@@ -116,17 +116,17 @@ func TestMintRefuses(t *testing.T) {
 	}
 }
 
-func TestShortSecretIsRefused(t *testing.T) {
+func TestShortSecret(t *testing.T) {
 	for _, s := range []string{"", "hunter2", secret[:31]} {
 		_, err := auth.New(auth.Config{HMACSecret: s})
 		if err == nil {
 			t.Fatalf("a secret of %d bytes is accepted", len(s))
 		}
 		if !strings.Contains(err.Error(), "auth.jwt.hmac_secret") || !strings.Contains(err.Error(), "32") {
-			t.Errorf("%q names neither the key nor what is needed", err)
+			t.Errorf("%q lacks the key or the minimum length", err)
 		}
 		if s != "" && strings.Contains(err.Error(), s) {
-			t.Errorf("%q shows the secret", err)
+			t.Errorf("%q contains the secret", err)
 		}
 	}
 }

@@ -25,102 +25,103 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// CallbackConfig says how the application is asked. Every field is required
-// but Headers, CacheFor, Proxy and Logger.
+// CallbackConfig configures a Callback. All fields except Headers, CacheFor, Proxy and
+// Logger are required.
 type CallbackConfig struct {
-	// URL is where the application answers.
+	// URL is the callback URL of the application.
 	URL string
 
-	// Headers are the names of the request's headers that it is shown, beside
-	// the cookies.
+	// Headers are the names of the request headers that are sent to the application,
+	// in addition to the cookies.
 	Headers []string
 
-	// Timeout bounds the waiting for an answer, and for a turn to ask.
+	// Timeout is the time limit for a callback, including the wait for a free slot.
 	Timeout time.Duration
 
-	// CacheFor is how long an answer counts for requests that are the same to
-	// the application; 0 asks for each.
+	// CacheFor is the time for which a response is reused for requests that look the same to the
+	// application; 0 disables the cache.
 	CacheFor time.Duration
 
-	// Concurrency is how many questions may be open at once.
+	// Concurrency is the maximum number of concurrent callbacks.
 	Concurrency int
 
-	// Proxy is for requests to URL.
+	// Proxy selects the proxy for requests to URL.
 	Proxy Proxy
 
-	// Logger gets what an operator should know; nothing where nil.
+	// Logger is used for warnings; nil disables logging.
 	Logger *slog.Logger
 }
 
-// Callback asks an application who wants to connect. Its methods may run at the
-// same time.
+// Callback authenticates requests by asking the application. Its methods are safe for
+// concurrent use.
 type Callback struct {
 	cfg    CallbackConfig
 	log    *slog.Logger
 	client *http.Client
-	turns  *semaphore.Weighted
+	slots  *semaphore.Weighted
 	flight singleflight.Group
-	cache  *lru.Cache[question, answer]
-	news   rate.Sometimes // failures, which come in crowds
-	broken *rejectionLog  // answers that are rejected
+	cache  *lru.Cache[requestHash, result]
 
-	running context.Context //nolint:containedctx // ends with Close
+	failures rate.Sometimes // limits log lines about failures
+	invalid  *rejectionLog  // invalid responses
+
+	running context.Context //nolint:containedctx // canceled by Close
 	end     context.CancelFunc
 
-	mu     sync.Mutex // held to begin a question, so that none begins once closed
-	closed bool
-	asking sync.WaitGroup
+	mu      sync.Mutex // protects closed, so that no callback starts after Close
+	closed  bool
+	pending sync.WaitGroup
 }
 
-// question is a hash of what the application was asked.
-type question [sha256.Size]byte
+// requestHash is the hash of a callback request.
+type requestHash [sha256.Size]byte
 
-// answer is what it said, and until when that counts.
-type answer struct {
+// result is the result of a callback and the end of its validity.
+type result struct {
 	id    Identity
 	err   error
 	until time.Time
 }
 
-// DeniedError says that the application refuses a connection.
+// DeniedError reports that the application rejected a connection.
 type DeniedError struct {
-	// Status is 401 or 403, as it said.
+	// Status is the status code of the response: 401 or 403.
 	Status int
 }
 
-// Error is a sentence for the client.
-func (e *DeniedError) Error() string { return "the application refuses this connection" }
+// Error returns a message for the client.
+func (e *DeniedError) Error() string { return "the application rejected this connection" }
 
-// QuestionError is a request that the application can't be asked about, because
-// a part of it is not UTF-8. In JSON such parts of different requests would look
-// the same, and one user would get the answer about another.
+// QuestionError reports a request that can't be sent to the application, because a
+// part of it is not UTF-8. In JSON such parts of different requests would look the
+// same, and one user would be taken for another.
 type QuestionError struct {
-	// Part names what is not UTF-8, such as "the header X-Session".
+	// Part describes the part that is not UTF-8, such as "the header X-Session".
 	Part string
 }
 
-// Error is a sentence for the client.
+// Error returns a message for the client.
 func (e *QuestionError) Error() string { return e.Part + " is not valid UTF-8" }
 
 const (
-	maxAnswers    = 10_000
-	maxAnswerSize = 64 << 10
-	newsEvery     = 10 * time.Second
+	maxCached       = 10_000
+	maxResponseSize = 64 << 10 // bytes
+	logFailureEvery = 10 * time.Second
 )
 
-// NewCallback returns a Callback, whose Close must be called.
+// NewCallback returns a Callback. The caller must call Close.
 func NewCallback(cfg CallbackConfig) (*Callback, error) {
-	cache, err := lru.New[question, answer](maxAnswers)
+	cache, err := lru.New[requestHash, result](maxCached)
 	if err != nil {
 		return nil, fmt.Errorf("auth.callback_cache: %w", err)
 	}
 
 	c := &Callback{
-		cfg:   cfg,
-		log:   cfg.Logger,
-		turns: semaphore.NewWeighted(int64(cfg.Concurrency)),
-		cache: cache,
-		news:  rate.Sometimes{Interval: newsEvery},
+		cfg:      cfg,
+		log:      cfg.Logger,
+		slots:    semaphore.NewWeighted(int64(cfg.Concurrency)),
+		cache:    cache,
+		failures: rate.Sometimes{Interval: logFailureEvery},
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:               cfg.Proxy,
@@ -129,7 +130,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 				IdleConnTimeout:     30 * time.Second,
 				ForceAttemptHTTP2:   true,
 			},
-			// A redirect is no answer, and would carry cookies elsewhere.
+			// Following a redirect could send cookies to another server.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -137,23 +138,23 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 
-	c.broken = newRejectionLog(c.log)
+	c.invalid = newRejectionLog(c.log)
 	c.running, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
 
-// Close ends what is being asked.
+// Close cancels pending callbacks and waits for them.
 func (c *Callback) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.end()
-	c.asking.Wait()
+	c.pending.Wait()
 	c.client.CloseIdleConnections()
 }
 
-// asked is what the application is posted.
-type asked struct {
+// callbackRequest is the body of a request to the application.
+type callbackRequest struct {
 	Cookies map[string]string `json:"cookies"`
 	Headers map[string]string `json:"headers"`
 	Query   neturl.Values     `json:"query"`
@@ -161,10 +162,10 @@ type asked struct {
 	Origin  string            `json:"origin"`
 }
 
-// Authorize asks the application who r comes from. The error is a
-// *DeniedError, a *QuestionError, ErrUnavailable, or that of r's context.
+// Authorize asks the application for the identity of the sender of r. The error is a
+// *DeniedError, a *QuestionError, ErrUnavailable, or the error of the context of r.
 func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.Addr) (Identity, error) {
-	q := c.ask(r, query, client)
+	q := c.newRequest(r, query, client)
 	if err := q.check(); err != nil {
 		return Identity{}, err
 	}
@@ -174,7 +175,7 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 		return Identity{}, ErrUnavailable
 	}
 
-	key := question(sha256.Sum256(body))
+	key := requestHash(sha256.Sum256(body))
 	if a, ok := c.cached(key); ok {
 		return a.id, a.err
 	}
@@ -185,42 +186,42 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 		return Identity{}, ErrUnavailable
 	}
 
-	c.asking.Add(1)
+	c.pending.Add(1)
 	c.mu.Unlock()
 
-	// Whoever asks the same gets the same answer, so it is not the first one's
-	// to give up.
-	result := c.flight.DoChan(string(key[:]), func() (any, error) {
-		// Another flight may have landed since the cache was read.
+	// Concurrent requests with the same hash share one callback, which therefore
+	// doesn't depend on the context of the first of them.
+	done := c.flight.DoChan(string(key[:]), func() (any, error) {
+		// Another callback may have finished since the cache was read.
 		if a, ok := c.cached(key); ok {
 			return a.id, a.err
 		}
 
-		return c.answer(key, body)
+		return c.call(key, body)
 	})
-	defer c.asking.Done()
+	defer c.pending.Done()
 
 	select {
-	case got := <-result:
+	case got := <-done:
 		id, _ := got.Val.(Identity)
 		return id, got.Err
 	case <-r.Context().Done():
-		c.asking.Go(func() { <-result })
+		c.pending.Go(func() { <-done })
 		return Identity{}, r.Context().Err()
 	}
 }
 
-// cached returns the answer to a question while it may be used.
-func (c *Callback) cached(key question) (answer, bool) {
+// cached returns the cached result for a request and reports whether it is valid.
+func (c *Callback) cached(key requestHash) (result, bool) {
 	a, ok := c.cache.Get(key)
 
 	return a, ok && time.Now().Before(a.until)
 }
 
-// ask leaves out of the query what tells one connection of a page from its
-// next, so that these are one question.
-func (c *Callback) ask(r *http.Request, query neturl.Values, client netip.Addr) asked {
-	q := asked{
+// newRequest returns the callback request for r. It omits last_event_id from the query,
+// so that reconnects of a page have the same hash.
+func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip.Addr) callbackRequest {
+	q := callbackRequest{
 		Cookies: map[string]string{},
 		Headers: map[string]string{},
 		Query:   neturl.Values{},
@@ -231,7 +232,7 @@ func (c *Callback) ask(r *http.Request, query neturl.Values, client netip.Addr) 
 	}
 
 	for _, cookie := range r.Cookies() {
-		// Browsers send the one of the longest path first.
+		// Browsers send the cookie with the longest path first.
 		if _, ok := q.Cookies[cookie.Name]; !ok {
 			q.Cookies[cookie.Name] = cookie.Value
 		}
@@ -253,7 +254,7 @@ func (c *Callback) ask(r *http.Request, query neturl.Values, client netip.Addr) 
 }
 
 // check returns a *QuestionError if a part of q is not UTF-8.
-func (q asked) check() error {
+func (q callbackRequest) check() error {
 	if !utf8.ValidString(q.Origin) {
 		return &QuestionError{"the header Origin"}
 	}
@@ -279,22 +280,23 @@ func (q asked) check() error {
 	return nil
 }
 
-// answer asks, and keeps what was said. No failure is kept.
-func (c *Callback) answer(key question, body []byte) (Identity, error) {
+// call sends a request to the application and caches the result. It doesn't cache
+// failures.
+func (c *Callback) call(key requestHash, body []byte) (Identity, error) {
 	ctx, cancel := context.WithTimeout(c.running, c.cfg.Timeout)
 	defer cancel()
 
 	id, err := c.post(ctx, body)
 	_, denied := errors.AsType[*DeniedError](err)
-	broken, isBroken := errors.AsType[*answerError](err)
+	invalid, isInvalid := errors.AsType[*responseError](err)
 
 	switch {
-	case isBroken:
-		c.broken.warn("answer of auth.callback_url rejected", broken)
+	case isInvalid:
+		c.invalid.warn("invalid response from auth.callback_url", invalid)
 		return Identity{}, ErrUnavailable
 	case err != nil && !denied:
 		if c.running.Err() == nil {
-			c.news.Do(func() { c.log.Warn("auth.callback_url gives no answer; browsers are told to come back", "error", err) })
+			c.failures.Do(func() { c.log.Warn("request to auth.callback_url failed", "error", err) })
 		}
 		return Identity{}, ErrUnavailable
 	case c.cfg.CacheFor > 0:
@@ -302,17 +304,17 @@ func (c *Callback) answer(key question, body []byte) (Identity, error) {
 		if !id.Expires.IsZero() && id.Expires.Before(until) {
 			until = id.Expires
 		}
-		c.cache.Add(key, answer{id, err, until})
+		c.cache.Add(key, result{id, err, until})
 	}
 
 	return id, err
 }
 
 func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error) {
-	if err := c.turns.Acquire(ctx, 1); err != nil {
-		return id, fmt.Errorf("%d questions are open: %w", c.cfg.Concurrency, err)
+	if err := c.slots.Acquire(ctx, 1); err != nil {
+		return id, fmt.Errorf("waiting for one of %d concurrent requests: %w", c.cfg.Concurrency, err)
 	}
-	defer c.turns.Release(1)
+	defer c.slots.Release(1)
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(body))
 	if err != nil {
@@ -322,9 +324,9 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 
-	resp, err := c.client.Do(req) //nolint:gosec // the URL is the operator's
+	resp, err := c.client.Do(req) //nolint:gosec // the operator chooses the URL
 	if err != nil {
-		// The URL may hold a secret.
+		// The URL in the error may contain a secret.
 		if outer, ok := errors.AsType[*neturl.Error](err); ok {
 			err = outer.Err
 		}
@@ -332,47 +334,46 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 	}
 	defer resp.Body.Close()
 
-	said, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize+1))
+	content, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseSize+1))
 	switch {
 	case err != nil:
 		return id, err
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return id, &DeniedError{resp.StatusCode}
 	case resp.StatusCode != http.StatusOK:
-		return id, fmt.Errorf("the answer is %s", resp.Status)
-	case len(said) > maxAnswerSize:
-		return id, fmt.Errorf("the answer is longer than %d bytes", maxAnswerSize)
+		return id, fmt.Errorf("status %s; want 200, 401 or 403", resp.Status)
+	case len(content) > maxResponseSize:
+		return id, fmt.Errorf("response longer than %d bytes", maxResponseSize)
 	}
 
-	return parseAnswer(said)
+	return parseResponse(content)
 }
 
-// answerError reports an answer that can't be used. It has no values from the
-// answer.
-type answerError struct{ problem string }
+// responseError reports an invalid response of the application. It contains no values
+// from the response.
+type responseError struct{ problem string }
 
-func (e *answerError) Error() string { return e.problem }
+func (e *responseError) Error() string { return e.problem }
 
-// parseAnswer reads an answer. One that it rejects is a mistake of the
-// application, which somebody may correct, so it isn't a permanent rejection of
-// the client.
-func parseAnswer(said []byte) (Identity, error) {
+// parseResponse parses a response of the application. An invalid response is a mistake
+// of the application that can be fixed, so it isn't a permanent rejection of the client.
+func parseResponse(content []byte) (Identity, error) {
 	known := strictjson.Schema{Members: []string{"user_id", "topics", "expires_at"}, Closed: true}
-	// RFC 8259 §8.1 lets readers ignore a byte order mark, which some editors
-	// put in front of what a script prints.
-	answer, err := known.Read(bytes.TrimPrefix(said, []byte("\ufeff")))
+	// RFC 8259 §8.1 allows parsers to ignore a byte order mark. Some editors put one
+	// at the start of a script, from where it gets into the output.
+	object, err := known.Read(bytes.TrimPrefix(content, []byte("\ufeff")))
 	if err != nil {
-		return Identity{}, &answerError{fmt.Sprintf("%v; want JSON of the form {user_id, topics, expires_at}", err)}
+		return Identity{}, &responseError{fmt.Sprintf("%v; want JSON of the form {user_id, topics, expires_at}", err)}
 	}
 
 	var id Identity
 	switch {
-	case answer.Decode("user_id", &id.User) != nil, id.User != "" && !validSubject(id.User):
-		return Identity{}, &answerError{"user_id: want 1 to 255 bytes of UTF-8 without control characters"}
-	case answer.Decode("topics", &id.Topics) != nil:
-		return Identity{}, &answerError{"topics: want a list of strings"}
-	case answer.Decode("expires_at", &id.Expires) != nil:
-		return Identity{}, &answerError{"expires_at: want a time such as 2026-11-24T09:00:00Z"}
+	case object.Decode("user_id", &id.User) != nil, id.User != "" && !validSubject(id.User):
+		return Identity{}, &responseError{"user_id: want 1 to 255 bytes of UTF-8 without control characters"}
+	case object.Decode("topics", &id.Topics) != nil:
+		return Identity{}, &responseError{"topics: want a list of strings"}
+	case object.Decode("expires_at", &id.Expires) != nil:
+		return Identity{}, &responseError{"expires_at: want a time such as 2026-11-24T09:00:00Z"}
 	case !id.Expires.IsZero() && !id.Expires.After(time.Now()):
 		return Identity{}, &DeniedError{http.StatusUnauthorized}
 	}

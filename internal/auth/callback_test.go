@@ -20,7 +20,7 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// newCallback asks a server that answers by handler.
+// newCallback returns a Callback to a server with this handler.
 func newCallback(t *testing.T, change func(*auth.CallbackConfig), handler http.HandlerFunc) *auth.Callback {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -37,22 +37,22 @@ func newCallback(t *testing.T, change func(*auth.CallbackConfig), handler http.H
 	return c
 }
 
-// browser is a request with a session cookie.
+// browser returns a request with a session cookie and the other arguments of Authorize.
 func browser(t *testing.T, session, query string) (*http.Request, url.Values, netip.Addr) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/events?"+query, http.NoBody)
 	r.AddCookie(&http.Cookie{Name: "session", Value: session})
 	r.Header.Set("X-Session", "h-"+session)
-	r.Header.Set("X-Other", "not shown")
+	r.Header.Set("X-Other", "not sent")
 	r.Header.Set("Origin", "https://app.example")
 	return r, r.URL.Query(), netip.MustParseAddr("192.0.2.7")
 }
 
-func says(text string) http.HandlerFunc {
+func respond(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }
 }
 
-func TestCallbackIsAskedWithWhatIsNeeded(t *testing.T) {
+func TestCallbackRequest(t *testing.T) {
 	var got json.RawMessage
 	c := newCallback(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || r.Method != http.MethodPost {
@@ -62,7 +62,7 @@ func TestCallbackIsAskedWithWhatIsNeeded(t *testing.T) {
 	})
 
 	r, query, client := browser(t, "s1", "topic=orders.1&topic=b&last_event_id=x-1")
-	r.AddCookie(&http.Cookie{Name: "session", Value: "of a shorter path"})
+	r.AddCookie(&http.Cookie{Name: "session", Value: "with a shorter path"})
 
 	id, err := c.Authorize(r, query, client)
 	if err != nil || id.User != "alice" || !slices.Equal(id.Topics, []string{"orders.*"}) || id.Expires.Year() != 2999 {
@@ -71,33 +71,33 @@ func TestCallbackIsAskedWithWhatIsNeeded(t *testing.T) {
 
 	const want = `{"cookies":{"session":"s1"},"headers":{"X-Session":"h-s1"},"query":{"topic":["orders.1","b"]},"address":"192.0.2.7","origin":"https://app.example"}`
 	if string(got) != want {
-		t.Errorf("it was asked\n%s, want\n%s", got, want)
+		t.Errorf("the request is\n%s, want\n%s", got, want)
 	}
 }
 
-func TestAnswersOfCallbacks(t *testing.T) {
+func TestCallbackResponses(t *testing.T) {
 	for name, test := range map[string]struct {
-		answer http.HandlerFunc
-		user   string
-		denied int // the status of a *DeniedError; -1 for ErrUnavailable
+		handler http.HandlerFunc
+		user    string
+		denied  int // the status of a *DeniedError; -1 for ErrUnavailable
 	}{
-		"a user":             {says(`{"user_id":"alice"}`), "alice", 0},
-		"nobody":             {says(`{}`), "", 0},
+		"a user":             {respond(`{"user_id":"alice"}`), "alice", 0},
+		"anonymous":          {respond(`{}`), "", 0},
 		"401":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, "", 401},
 		"403":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "", 403},
 		"404":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "", -1},
 		"500":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "", -1},
 		"204":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "", -1},
 		"redirect":           {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, "", -1},
-		"no JSON":            {says(`<p>hello`), "", -1},
-		"control characters": {says(`{"user_id":"a\nb"}`), "", -1},
-		"too long":           {says(`{"user_id":"alice","pad":"` + strings.Repeat("x", 64<<10) + `"}`), "", -1},
-		"ended":              {says(`{"user_id":"alice","expires_at":"1999-01-01T00:00:00Z"}`), "", 401},
-		"no date":            {says(`{"user_id":"alice","expires_at":"soon"}`), "", -1},
-		"hangs up":           {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", -1},
+		"not JSON":           {respond(`<p>hello`), "", -1},
+		"control characters": {respond(`{"user_id":"a\nb"}`), "", -1},
+		"too long":           {respond(`{"user_id":"alice","pad":"` + strings.Repeat("x", 64<<10) + `"}`), "", -1},
+		"expired":            {respond(`{"user_id":"alice","expires_at":"1999-01-01T00:00:00Z"}`), "", 401},
+		"invalid date":       {respond(`{"user_id":"alice","expires_at":"soon"}`), "", -1},
+		"aborted":            {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			id, err := newCallback(t, nil, test.answer).Authorize(browser(t, "s", ""))
+			id, err := newCallback(t, nil, test.handler).Authorize(browser(t, "s", ""))
 			denied, isDenied := errors.AsType[*auth.DeniedError](err)
 			switch {
 			case test.denied == -1 && !errors.Is(err, auth.ErrUnavailable),
@@ -110,10 +110,10 @@ func TestAnswersOfCallbacks(t *testing.T) {
 	}
 }
 
-func TestAnswersAreKeptByWhatWasAsked(t *testing.T) {
-	var asked atomic.Int64
+func TestCallbackCache(t *testing.T) {
+	var requests atomic.Int64
 	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, `{"user_id":"user`+strconv.FormatInt(asked.Add(1), 10)+`"}`)
+		io.WriteString(w, `{"user_id":"user`+strconv.FormatInt(requests.Add(1), 10)+`"}`)
 	})
 
 	ask := func(session, query string) string {
@@ -128,24 +128,24 @@ func TestAnswersAreKeptByWhatWasAsked(t *testing.T) {
 	first := ask("a", "topic=x")
 	for _, same := range []string{ask("a", "topic=x"), ask("a", "topic=x&last_event_id=e-7")} {
 		if same != first {
-			t.Errorf("the same question has the answer %s, then %s", first, same)
+			t.Errorf("the same request has the users %s and %s", first, same)
 		}
 	}
 
 	for _, other := range []string{ask("b", "topic=x"), ask("a", "topic=y"), ask("a", "topic=x&access_token=t")} {
 		if other == first {
-			t.Error("another question has the same answer")
+			t.Error("a different request has the same user")
 		}
 	}
 }
 
-func TestSameQuestionsAreAskedOnce(t *testing.T) {
-	var asked atomic.Int64
-	began, gate := make(chan struct{}, 50), make(chan struct{})
+func TestConcurrentCallbacksAreShared(t *testing.T) {
+	var requests atomic.Int64
+	started, gate := make(chan struct{}, 50), make(chan struct{})
 
 	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		began <- struct{}{}
+		requests.Add(1)
+		started <- struct{}{}
 		<-gate
 		io.WriteString(w, `{"user_id":"alice"}`)
 	})
@@ -159,18 +159,18 @@ func TestSameQuestionsAreAskedOnce(t *testing.T) {
 		})
 	}
 
-	<-began
+	<-started
 	close(gate)
 	all.Wait()
 
-	if n := asked.Load(); n != 1 {
-		t.Errorf("%d questions, want 1", n)
+	if n := requests.Load(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
 	}
 }
 
-// An application that hangs costs nobody more than the time-out, and has no
-// more than so many questions to answer at once.
-func TestCallbackThatHangs(t *testing.T) {
+// TestCallbackTimeout checks the time limit and the maximum number of concurrent
+// requests with an application that doesn't reply.
+func TestCallbackTimeout(t *testing.T) {
 	var open, most atomic.Int64
 	c := newCallback(t, func(cfg *auth.CallbackConfig) { cfg.Timeout = 200 * time.Millisecond }, func(_ http.ResponseWriter, r *http.Request) {
 		n := open.Add(1)
@@ -197,8 +197,8 @@ func TestCallbackThatHangs(t *testing.T) {
 	if took := time.Since(start); took > time.Minute {
 		t.Errorf("it took %s", took)
 	}
-	if n := most.Load(); n > 8 { // those that timed out may not have gone yet
-		t.Errorf("%d questions at once, 4 are allowed", n)
+	if n := most.Load(); n > 8 { // requests that timed out may still be counted
+		t.Errorf("%d concurrent requests, want at most 4", n)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,34 +206,34 @@ func TestCallbackThatHangs(t *testing.T) {
 
 	r, query, client := browser(t, "gone", "")
 	if _, err := c.Authorize(r.WithContext(ctx), query, client); !errors.Is(err, context.Canceled) {
-		t.Errorf("of a client that is gone: %v", err)
+		t.Errorf("canceled request: %v", err)
 	}
 }
 
-// Parts that are not UTF-8 look the same in JSON, and so would the users that
-// are known by them.
-func TestCallbackIsNotAskedWithoutUTF8(t *testing.T) {
-	var asked atomic.Int64
+// TestCallbackRequiresUTF8 checks that a request with invalid UTF-8 isn't sent, because
+// its JSON would be ambiguous.
+func TestCallbackRequiresUTF8(t *testing.T) {
+	var requests atomic.Int64
 	c := newCallback(t, nil, func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		io.WriteString(w, `{"user_id":"somebody"}`)
+		requests.Add(1)
+		io.WriteString(w, `{"user_id":"alice"}`)
 	})
-	for name, spoil := range map[string]func(r *http.Request){
+	for name, corrupt := range map[string]func(r *http.Request){
 		"the header X-Session":       func(r *http.Request) { r.Header.Set("X-Session", "m\xfcller") },
 		"the header Origin":          func(r *http.Request) { r.Header.Set("Origin", "https://m\xfcller.example") },
 		`the query parameter "name"`: func(r *http.Request) { r.URL.RawQuery = "name=m%FCller" },
 		`the query parameter "\xfc"`: func(r *http.Request) { r.URL.RawQuery = "%FC=x" },
 	} {
 		r, _, client := browser(t, "1", "")
-		spoil(r)
+		corrupt(r)
 		_, err := c.Authorize(r, r.URL.Query(), client)
-		unclear, ok := errors.AsType[*auth.QuestionError](err)
-		if !ok || unclear.Part != name {
+		invalid, ok := errors.AsType[*auth.QuestionError](err)
+		if !ok || invalid.Part != name {
 			t.Errorf("with %s not UTF-8: %v, want a QuestionError that names it", name, err)
 		}
 	}
 
-	if n := asked.Load(); n > 0 {
-		t.Errorf("the application was asked %d times", n)
+	if n := requests.Load(); n > 0 {
+		t.Errorf("the application received %d requests", n)
 	}
 }

@@ -10,25 +10,25 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// maxSubject is the longest user id in bytes.
+// maxSubject is the maximum length of a user ID, in bytes.
 const maxSubject = 255
 
-// lastSecond is the end of the year 9999: what lies behind it is no date that
-// somebody meant, and overflows time arithmetic.
+// lastSecond is the end of the year 9999. Later dates are mistakes and would
+// overflow time arithmetic.
 const lastSecond = 253402300799
 
-// claimError reports a claim of a type or a value that it can't have. It
-// doesn't have that value, which would be a part of the token.
+// claimError reports a claim with an invalid type or value. It doesn't contain the
+// value, which comes from the token.
 type claimError struct{ claim string }
 
-func (e *claimError) Error() string { return "the claim " + e.claim + " is of the wrong type" }
+func (e *claimError) Error() string { return "claim " + e.claim + " has the wrong type" }
 
-// claims are those that matter here. It is a jwt.Claims of its own because
-// encoding/json matches the fields of a struct without regard to case, so that
-// a claim "Sub", which an identity provider may let people choose, would
-// override "sub"; and because jwt.MapClaims takes an "exp" of 0 for none.
+// claims holds the claims that are read. It is a custom jwt.Claims for two reasons:
+// encoding/json ignores the case of names, so that a claim "Sub", which users of an
+// identity provider may be able to set, would override "sub". And jwt.MapClaims
+// treats an "exp" of 0 as missing.
 type claims struct {
-	invalid error // why the claims could not be read; all others are then zero
+	invalid error // error of reading the claims; all other fields are then zero
 
 	subject   string
 	issuer    string
@@ -38,9 +38,9 @@ type claims struct {
 	topics    []string
 }
 
-// UnmarshalJSON reads the claims. It keeps an error for Validate, which runs
-// once the signature has been verified: before that, anybody may have written
-// the claims.
+// UnmarshalJSON reads the claims. It keeps an error for Validate, which is called
+// after the signature has been verified. Before that, the claims may come from
+// anyone.
 func (c *claims) UnmarshalJSON(data []byte) error {
 	read := claims{}
 	if err := read.read(data); err != nil {
@@ -50,9 +50,9 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// read takes each claim under its exact name. Other claims are ignored, as RFC
-// 7519 §4 requires, unless they resemble one that is read: an identity provider
-// may let people choose them.
+// read reads each claim under its exact name. It ignores other claims, as RFC 7519
+// §4 requires, unless they resemble a known one: users of an identity provider may
+// be able to set them.
 func (c *claims) read(data []byte) error {
 	known := strictjson.Schema{Members: []string{"sub", "iss", "aud", "exp", "nbf", "topics"}}
 	object, err := known.Read(data)
@@ -80,12 +80,12 @@ func (c *claims) read(data []byte) error {
 	return err
 }
 
-// date returns a claim that is a date, or nil if it is missing.
+// date returns the value of a date claim, or nil if the claim is missing.
 func date(object strictjson.Object, name string) (*jwt.NumericDate, error) {
 	if !object.Has(name) {
-		return nil, nil //nolint:nilnil // means: has none
+		return nil, nil //nolint:nilnil // the claim is missing
 	}
-	// A null must not make a token eternal.
+	// A null must not make a token valid forever.
 	var seconds *float64
 	if object.Decode(name, &seconds) != nil || seconds == nil || !(*seconds >= 0 && *seconds <= lastSecond) {
 		return nil, &claimError{name}
@@ -93,7 +93,7 @@ func date(object strictjson.Object, name string) (*jwt.NumericDate, error) {
 	return jwt.NewNumericDate(time.Unix(int64(*seconds), 0)), nil
 }
 
-// Validate is called by the parser once signature and times are good.
+// Validate is called by the parser after it has checked the signature and the times.
 func (c *claims) Validate() error {
 	if c.invalid != nil {
 		return c.invalid
@@ -106,7 +106,7 @@ func (c *claims) Validate() error {
 
 func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.expires, nil }
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.notBefore, nil }
-func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return nil, nil } //nolint:nilnil // means: has none
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return nil, nil } //nolint:nilnil // the claim is missing
 func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }
 func (c *claims) GetIssuer() (string, error)                   { return c.issuer, nil }
 func (c *claims) GetSubject() (string, error)                  { return c.subject, nil }

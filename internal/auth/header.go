@@ -10,14 +10,14 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// checkHeader returns a *RefusedError if the members of a token's header that
-// are read later are ambiguous. Other members are ignored (RFC 7515 §4). A
-// header that can't be decoded is left to the parser.
+// checkHeader returns a *RefusedError if the relevant members of a token's header are
+// ambiguous. It ignores other members (RFC 7515 §4), and leaves a header that can't be
+// decoded to the parser.
 func checkHeader(token string) error {
 	encoded, _, _ := strings.Cut(token, ".")
 	header, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil {
-		return nil //nolint:nilerr // the parser returns it
+		return nil //nolint:nilerr // the parser returns the error
 	}
 	known := strictjson.Schema{Members: []string{"alg", "kid", "crit"}}
 	_, err = known.Read(header)
@@ -28,8 +28,8 @@ func checkHeader(token string) error {
 	return &RefusedError{Reason: Malformed, malformation: malformation("header is", wrong)}
 }
 
-// registerEd25519 lets the parser find the algorithm "Ed25519" (RFC 9864 §2.2),
-// which is "EdDSA" with a key on that curve. Repeated calls change nothing.
+// registerEd25519 makes the algorithm "Ed25519" (RFC 9864 §2.2) known to the parser.
+// It is "EdDSA" with a key on that curve. Repeated calls have no effect.
 func registerEd25519() {
 	jwt.RegisterSigningMethod(ed25519Name, func() jwt.SigningMethod { return jwt.SigningMethodEdDSA })
 }
@@ -37,7 +37,7 @@ func registerEd25519() {
 // ed25519Name is the other name of EdDSA.
 const ed25519Name = "Ed25519"
 
-// canonical returns the one name of an algorithm that may have two.
+// canonical returns the canonical name of an algorithm that may have two names.
 func canonical(alg string) string {
 	if alg == ed25519Name {
 		return jwt.SigningMethodEdDSA.Alg()

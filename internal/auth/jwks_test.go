@@ -18,7 +18,7 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// jwk is a key's entry in a set.
+// jwk returns the entry of a key in a set.
 func jwk(tb testing.TB, p pair, id string, change func(*jwkset.JWKMarshal)) json.RawMessage {
 	tb.Helper()
 	made, err := jwkset.NewJWKFromKey(p.private.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: id}})
@@ -48,11 +48,11 @@ func jwks(tb testing.TB, keys ...json.RawMessage) []byte {
 	return text
 }
 
-// keyServer answers with a key set that can change; without one it is 500.
+// keyServer serves a key set that can be replaced. Without one it replies 500.
 type keyServer struct {
 	*httptest.Server
-	set   atomic.Pointer[[]byte]
-	asked atomic.Int64
+	set      atomic.Pointer[[]byte]
+	requests atomic.Int64
 }
 
 func newKeyServer(tb testing.TB, set []byte) *keyServer {
@@ -60,7 +60,7 @@ func newKeyServer(tb testing.TB, set []byte) *keyServer {
 	s := &keyServer{}
 	s.set.Store(&set)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		s.asked.Add(1)
+		s.requests.Add(1)
 		if set := *s.set.Load(); set != nil {
 			w.Write(set)
 			return
@@ -73,7 +73,7 @@ func newKeyServer(tb testing.TB, set []byte) *keyServer {
 
 func named(id string) map[string]any { return map[string]any{"kid": id} }
 
-func TestKeySetThatRotatesAndDies(t *testing.T) {
+func TestKeySetRotation(t *testing.T) {
 	first, second, third := newRSA(t, 2048), newEC(t, elliptic.P256()), newEd25519(t)
 	server := newKeyServer(t, jwks(t, jwk(t, first, "1", nil)))
 	tokens := tokensOf(t, auth.Config{JWKSURL: server.URL})
@@ -88,26 +88,25 @@ func TestKeySetThatRotatesAndDies(t *testing.T) {
 	}
 
 	good(byFirst)
-	good(sign(t, jwt.SigningMethodRS256, first.private, nil, aliceClaims)) // the only key there is
+	good(sign(t, jwt.SigningMethodRS256, first.private, nil, aliceClaims)) // the only key
 	wantReason(t, tokens, sign(t, jwt.SigningMethodRS256, first.private, named("9"), aliceClaims), auth.Key)
 	wantReason(t, tokens, sign(t, jwt.SigningMethodRS256, newRSA(t, 2048).private, named("1"), aliceClaims), auth.Signature)
 	wantReason(t, tokens, sign(t, jwt.SigningMethodHS256, first.public, named("1"), aliceClaims), auth.Algorithm)
 	wantReason(t, tokens, sign(t, jwt.SigningMethodRS256, first.private, map[string]any{"kid": 1}, aliceClaims), auth.Malformed)
 
-	// A new key is fetched when the first token of it comes, and the old one
-	// is out.
+	// The first token with a new key causes a fetch, which also removes the old key.
 	rotated := jwks(t, jwk(t, second, "2", nil))
 	server.set.Store(&rotated)
 	good(bySecond)
 	wantReason(t, tokens, byFirst, auth.Algorithm)
 
-	// What the server says last is what counts while it says nothing.
+	// While the server fails, the last key set is used.
 	none := []byte(nil)
 	server.set.Store(&none)
 
 	byThird := sign(t, jwt.SigningMethodEdDSA, third.private, named("3"), aliceClaims)
 	if _, err := tokens.Verify(byThird); !errors.Is(err, auth.ErrUnavailable) {
-		t.Errorf("a key that nobody can ask for: %v", err)
+		t.Errorf("a key that can't be fetched: %v", err)
 	}
 
 	server.Close()
@@ -115,28 +114,28 @@ func TestKeySetThatRotatesAndDies(t *testing.T) {
 
 	for range 100 {
 		if _, err := tokens.Verify(byThird); !errors.Is(err, auth.ErrUnavailable) {
-			t.Errorf("a key that nobody can ask for: %v", err)
+			t.Errorf("a key that can't be fetched: %v", err)
 		}
 	}
 }
 
-// Strangers may make up ids of keys as they like.
-func TestUnknownKeysCauseFewFetches(t *testing.T) {
+// TestUnknownKeyIDs checks that arbitrary key IDs cause few fetches.
+func TestUnknownKeyIDs(t *testing.T) {
 	key := newEC(t, elliptic.P256())
 	server := newKeyServer(t, jwks(t, jwk(t, key, "1", nil)))
 	tokens := tokensOf(t, auth.Config{JWKSURL: server.URL})
 	for i := range 200 {
 		if _, err := tokens.Verify(sign(t, jwt.SigningMethodES256, key.private, named("x"+itoa(int64(i))), aliceClaims)); err == nil {
-			t.Fatal("a token of an unknown key is good")
+			t.Fatal("a token with an unknown key is accepted")
 		}
 	}
-	if n := server.asked.Load(); n > 10 {
-		t.Errorf("%d fetches for 200 made-up keys", n)
+	if n := server.requests.Load(); n > 10 {
+		t.Errorf("%d fetches for 200 unknown keys", n)
 	}
 }
 
-// An endpoint that is not there yet must not keep the daemon from starting.
-func TestKeySetThatIsNotThereYet(t *testing.T) {
+// TestUnreachableKeyServer checks that a key server may be unreachable at the start.
+func TestUnreachableKeyServer(t *testing.T) {
 	key := newEd25519(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -149,10 +148,10 @@ func TestKeySetThatIsNotThereYet(t *testing.T) {
 
 	token := sign(t, jwt.SigningMethodEdDSA, key.private, named("1"), aliceClaims)
 	if _, err := tokens.Verify(token); !errors.Is(err, auth.ErrUnavailable) {
-		t.Errorf("with no keys yet: %v", err)
+		t.Errorf("without keys: %v", err)
 	}
 	if listener, err = net.Listen("tcp", addr); err != nil {
-		t.Skip("the port has been taken")
+		t.Skip("the port is in use")
 	}
 
 	set := jwks(t, jwk(t, key, "1", nil))
@@ -165,7 +164,7 @@ func TestKeySetThatIsNotThereYet(t *testing.T) {
 	}
 }
 
-func TestKeySetInAFile(t *testing.T) {
+func TestKeySetInFile(t *testing.T) {
 	ec, other := newEC(t, elliptic.P384()), newEC(t, elliptic.P384())
 	file := filepath.Join(t.TempDir(), "jwks.json")
 
@@ -198,7 +197,7 @@ func TestKeySetInAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := auth.New(auth.Config{JWKSURL: file}); err == nil {
-			t.Errorf("%s is accepted as a key set", bad)
+			t.Errorf("the key set %s is accepted", bad)
 		}
 	}
 }

@@ -14,19 +14,19 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// minRSA is the shortest RSA key in bits (RFC 7518 §3.3).
+// minRSA is the minimum size of an RSA key, in bits (RFC 7518 §3.3).
 const minRSA = 2048
 
-// key can check signatures. Which algorithms it is for is a matter of what it
-// is: a public key is none of HMAC's, whatever a token says.
+// key verifies signatures. Its type determines the algorithms: a public key is never
+// used for HMAC, even if a token asks for it.
 type key struct {
-	id         string // its "kid"; empty for one that has none
+	id         string // its "kid"; empty if it has none
 	algorithms []string
 	material   jwt.VerificationKey
 }
 
-// secretKey is the key of an HMAC: RFC 7518 §3.2 wants it no shorter than the
-// output of the hash.
+// secretKey returns the key for an HMAC secret. RFC 7518 §3.2 requires a key that is
+// at least as long as the output of the hash.
 func secretKey(secret []byte) key {
 	k := key{material: secret}
 	for _, m := range []*jwt.SigningMethodHMAC{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
@@ -37,39 +37,39 @@ func secretKey(secret []byte) key {
 	return k
 }
 
-// publicKey is the key of what signs with the private half.
+// publicKey returns the key for a public key.
 func publicKey(material crypto.PublicKey) (key, error) {
 	k := key{material: material}
 	switch m := material.(type) {
 	case *rsa.PublicKey:
 		if n := m.N.BitLen(); n < minRSA {
-			return key{}, fmt.Errorf("an RSA key of %d bits, at least %d are needed", n, minRSA)
+			return key{}, fmt.Errorf("an RSA key of %d bits; want at least %d", n, minRSA)
 		}
 		k.algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 	case *ecdsa.PublicKey:
 		alg, ok := map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}[m.Curve.Params().Name]
 		if !ok {
-			return key{}, fmt.Errorf("an elliptic curve key on %s, accepted are P-256, P-384 and P-521", m.Curve.Params().Name)
+			return key{}, fmt.Errorf("an elliptic curve key on %s; want P-256, P-384 or P-521", m.Curve.Params().Name)
 		}
 		k.algorithms = []string{alg}
 	case ed25519.PublicKey:
 		k.algorithms = []string{"EdDSA"}
 	default:
-		return key{}, fmt.Errorf("a %T, accepted are RSA, ECDSA and Ed25519 public keys", material)
+		return key{}, fmt.Errorf("a %T; want an RSA, ECDSA or Ed25519 public key", material)
 	}
 
 	return k, nil
 }
 
-// asymmetric are the algorithms of all public keys.
+// asymmetric returns the algorithms for public keys.
 func asymmetric() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 }
 
-// fitting returns those of keys that may have signed a token of this algorithm
-// and key id, and whether any is for the algorithm. A token that names no key
-// may be of the only one there is.
-func fitting(keys []key, alg, id string) (found []jwt.VerificationKey, known bool) {
+// candidates returns the keys that may have signed a token with this algorithm and
+// key ID, and reports whether any key is for the algorithm. A token without a key ID
+// matches a key only if it is the only one for the algorithm.
+func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known bool) {
 	sameAlgorithm := 0
 	for _, k := range keys {
 		if !slices.Contains(k.algorithms, alg) {
@@ -82,7 +82,7 @@ func fitting(keys []key, alg, id string) (found []jwt.VerificationKey, known boo
 	}
 
 	if id == "" && sameAlgorithm > 1 {
-		// Trying all of them would be work that a stranger could ask for.
+		// Trying all keys would let anyone cause that work.
 		found = nil
 	}
 
@@ -112,7 +112,7 @@ func parsePEM(data []byte) ([]key, []skippedKey, error) {
 	}
 
 	if len(keys) == 0 {
-		return nil, nil, errors.New("there is no PEM block")
+		return nil, nil, errors.New("no PEM block found")
 	}
 
 	return keys, nil, nil
@@ -131,5 +131,5 @@ func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 		}
 		return certificate.PublicKey, nil
 	}
-	return nil, fmt.Errorf("a PEM block %q, accepted are PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE", block.Type)
+	return nil, fmt.Errorf("a PEM block of type %q; want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE", block.Type)
 }

@@ -22,7 +22,7 @@ import (
 
 const aliceClaims = `{"sub":"alice"}`
 
-// pair is a private key, and its public half in PEM.
+// pair is a private key with its public key in PEM.
 type pair struct {
 	private crypto.Signer
 	public  []byte
@@ -67,7 +67,7 @@ func (p pair) file(tb testing.TB) string {
 	return name
 }
 
-// tokensOf have no secret unless cfg has.
+// tokensOf returns Tokens for cfg. Unlike newTokens it doesn't add a secret.
 func tokensOf(tb testing.TB, cfg auth.Config) *auth.Tokens {
 	tb.Helper()
 	tokens, err := auth.New(cfg)
@@ -82,12 +82,12 @@ func wantReason(tb testing.TB, tokens *auth.Tokens, token string, want auth.Reas
 	tb.Helper()
 	id, err := tokens.Verify(token)
 	if refused, ok := errors.AsType[*auth.RefusedError](err); !ok || refused.Reason != want {
-		tb.Errorf("Verify = %+v, %v; want a refusal for %s", id, err, want)
+		tb.Errorf("Verify = %+v, %v; want a rejection for %s", id, err, want)
 	}
 }
 
-// A key is good for the algorithms of its kind, and for no other.
-func TestEveryAlgorithm(t *testing.T) {
+// TestAlgorithms checks that a key is used for the algorithms of its kind only.
+func TestAlgorithms(t *testing.T) {
 	keys := map[string]pair{
 		"RSA": newRSA(t, 2048), "P-256": newEC(t, elliptic.P256()), "P-384": newEC(t, elliptic.P384()),
 		"P-521": newEC(t, elliptic.P521()), "Ed25519": newEd25519(t),
@@ -114,7 +114,7 @@ func TestEveryAlgorithm(t *testing.T) {
 			}
 		}
 
-		// What everybody knows must not do for a secret.
+		// A public key must not be accepted as a secret.
 		for _, m := range []jwt.SigningMethod{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
 			wantReason(t, tokens, sign(t, m, key.public, nil, aliceClaims), auth.Algorithm)
 			wantReason(t, tokens, sign(t, m, []byte(strings.TrimSpace(string(key.public))), nil, aliceClaims), auth.Algorithm)
@@ -127,7 +127,7 @@ func TestEveryAlgorithm(t *testing.T) {
 	}
 }
 
-func TestSecretsOfEachLength(t *testing.T) {
+func TestSecretLengths(t *testing.T) {
 	for length, good := range map[int]int{32: 1, 47: 1, 48: 2, 63: 2, 64: 3, 99: 3} {
 		secret := strings.Repeat("k", length)
 		tokens := tokensOf(t, auth.Config{HMACSecret: secret})
@@ -143,8 +143,8 @@ func TestSecretsOfEachLength(t *testing.T) {
 	}
 }
 
-// A secret of the daemon's own and the public key of another signer.
-func TestSecretBesideAPublicKey(t *testing.T) {
+// TestSecretAndPublicKey uses a secret together with the public key of another signer.
+func TestSecretAndPublicKey(t *testing.T) {
 	other := newRSA(t, 2048)
 	tokens := tokensOf(t, auth.Config{HMACSecret: secret, PublicKeyFile: other.file(t)})
 	own, _, err := tokens.Mint("alice", nil, 1)
@@ -159,7 +159,7 @@ func TestSecretBesideAPublicKey(t *testing.T) {
 	wantReason(t, tokens, sign(t, jwt.SigningMethodHS256, other.public, nil, aliceClaims), auth.Signature)
 }
 
-func TestKeyFilesThatAreRefused(t *testing.T) {
+func TestInvalidKeyFiles(t *testing.T) {
 	dir := t.TempDir()
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	private, marshalErr := x509.MarshalPKCS8PrivateKey(newEd25519(t).private)
@@ -182,10 +182,10 @@ func TestKeyFilesThatAreRefused(t *testing.T) {
 	}
 
 	if _, err := auth.New(auth.Config{PublicKeyFile: filepath.Join(dir, "none")}); err == nil {
-		t.Error("a file that is not there is accepted")
+		t.Error("a missing file is accepted")
 	}
 	if _, err := auth.New(auth.Config{JWKSURL: "file:" + filepath.Join(dir, "none")}); err == nil || !strings.Contains(err.Error(), "auth.jwt.jwks_url") {
-		t.Errorf("a key set that is not there: %v", err)
+		t.Errorf("a missing key set: %v", err)
 	}
 }
 

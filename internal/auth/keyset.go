@@ -12,28 +12,27 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// maxKeys bounds a JSON Web Key Set.
+// maxKeys is the maximum number of keys in a JSON Web Key Set.
 const maxKeys = 1000
 
-// skippedKey is a key of a set that is not used, and why.
+// skippedKey is a key in a set that isn't used.
 type skippedKey struct{ id, reason string }
 
-// parseJWKS reads a JSON Web Key Set (RFC 7517). It skips keys that it can't
-// use, as §5 recommends. A set that is ambiguous anywhere is an error as a
-// whole.
+// parseJWKS parses a JSON Web Key Set (RFC 7517). It skips keys that it can't use, as
+// §5 recommends. It rejects the whole set if any part of it is ambiguous.
 func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
-	const unreadable = "it is no JSON Web Key Set: %w"
+	const invalid = "not a JSON Web Key Set: %w"
 	set, err := strictjson.Schema{Members: []string{"keys"}}.Read(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err != nil {
-		return nil, nil, fmt.Errorf(unreadable, err)
+		return nil, nil, fmt.Errorf(invalid, err)
 	}
 
 	var all []json.RawMessage
 	if err := set.Decode("keys", &all); err != nil {
-		return nil, nil, fmt.Errorf(unreadable, err)
+		return nil, nil, fmt.Errorf(invalid, err)
 	}
 	if len(all) > maxKeys {
-		return nil, nil, fmt.Errorf("it has %d keys, at most %d are accepted", len(all), maxKeys)
+		return nil, nil, fmt.Errorf("%d keys; want at most %d", len(all), maxKeys)
 	}
 
 	for _, raw := range all {
@@ -47,22 +46,22 @@ func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
 
 	if len(keys) == 0 && len(skipped) > 0 {
 		first := skipped[0]
-		return nil, nil, fmt.Errorf("none of its %d keys is a public key for signatures; the first has the kid %q and is skipped: %s", len(all), first.id, first.reason)
+		return nil, nil, fmt.Errorf("none of %d keys is a public key for signatures; the first, with kid %q, is skipped: %s", len(all), first.id, first.reason)
 	}
 
 	if len(keys) == 0 {
-		return nil, nil, errors.New("it has no keys")
+		return nil, nil, errors.New("no keys")
 	}
 
 	return keys, skipped, nil
 }
 
-// parseJWK reads one key. With an error the key has only its id, if even that
-// could be read.
+// parseJWK parses one key. If it returns an error, the key has only its ID, provided
+// that could be read.
 //
-// The members that are read are passed on to the library, and no others: it
-// would reject a key for a certificate that it can't decode, such as x5c, which
-// is only another way to write the same key (RFC 7517 §4.7).
+// Only the known members are passed to the library. It would reject a key because of
+// a certificate that it can't decode, such as x5c, which only represents the same key
+// in another way (RFC 7517 §4.7).
 func parseJWK(raw []byte) (k key, _ error) {
 	known := strictjson.Schema{Members: []string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}}
 	object, err := known.Read(raw)
@@ -86,11 +85,11 @@ func parseJWK(raw []byte) (k key, _ error) {
 
 	switch {
 	case !slices.Contains([]string{"RSA", "EC", "OKP"}, kind):
-		return k, fmt.Errorf("its kty is %q; want RSA, EC or OKP", short(kind))
+		return k, fmt.Errorf("kty is %q; want RSA, EC or OKP", short(kind))
 	case use != "" && use != string(jwkset.UseSig):
-		return k, fmt.Errorf("its use is %q; want sig, or none", short(use))
+		return k, fmt.Errorf("use is %q; want sig or none", short(use))
 	case len(operations) > 0 && !slices.Contains(operations, string(jwkset.KeyOpsVerify)):
-		return k, errors.New("its key_ops lack verify")
+		return k, errors.New("key_ops lacks verify")
 	}
 
 	parameters, err := object.MarshalJSON()
@@ -108,7 +107,7 @@ func parseJWK(raw []byte) (k key, _ error) {
 		return k, err
 	}
 	if alg != "" && !slices.Contains(public.algorithms, canonical(alg)) {
-		return k, fmt.Errorf("its alg is %q; want one of %v", short(alg), public.algorithms)
+		return k, fmt.Errorf("alg is %q; want one of %v", short(alg), public.algorithms)
 	}
 	if alg != "" {
 		public.algorithms = []string{canonical(alg)}
@@ -118,11 +117,11 @@ func parseJWK(raw []byte) (k key, _ error) {
 	return public, nil
 }
 
-// short returns a text of a key set, fit for a log line.
+// short truncates a text of a key set for a log line.
 func short(text string) string {
-	const most = 80
-	if len(text) > most {
-		return string(bytes.ToValidUTF8([]byte(text[:most]), nil)) + "…"
+	const limit = 80
+	if len(text) > limit {
+		return string(bytes.ToValidUTF8([]byte(text[:limit]), nil)) + "…"
 	}
 	return text
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// keySetFile returns a file that has set.
+// keySetFile returns the name of a file that contains set.
 func keySetFile(tb testing.TB, set []byte) string {
 	tb.Helper()
 	file := filepath.Join(tb.TempDir(), "keys.json")
@@ -24,20 +24,20 @@ func keySetFile(tb testing.TB, set []byte) string {
 	return file
 }
 
-// with returns a key of a set with another member.
+// with returns key with an additional member.
 func with(key json.RawMessage, member string) json.RawMessage {
 	return json.RawMessage(strings.TrimSuffix(string(key), "}") + "," + member + "}")
 }
 
-// RFC 9864 has "Ed25519" for what is "EdDSA" with a key on that curve. Keys and
-// tokens may use either.
-func TestEd25519HasTwoNames(t *testing.T) {
+// TestEd25519Names checks that keys and tokens may use "Ed25519" (RFC 9864) as well as
+// "EdDSA".
+func TestEd25519Names(t *testing.T) {
 	pair, other := newEd25519(t), newEd25519(t)
 	sources := map[string]auth.Config{"a PEM file": {PublicKeyFile: pair.file(t)}}
 
 	for _, alg := range []jwkset.ALG{"", "EdDSA", "Ed25519"} {
 		key := jwk(t, pair, "1", func(m *jwkset.JWKMarshal) { m.ALG = alg })
-		sources["a key of the alg "+string(alg)] = auth.Config{JWKSURL: keySetFile(t, jwks(t, key))}
+		sources["a key with alg "+string(alg)] = auth.Config{JWKSURL: keySetFile(t, jwks(t, key))}
 	}
 
 	for name, cfg := range sources {
@@ -46,7 +46,7 @@ func TestEd25519HasTwoNames(t *testing.T) {
 			header := map[string]any{"alg": alg, "kid": "1"}
 			id, err := tokens.Verify(sign(t, jwt.SigningMethodEdDSA, pair.private, header, aliceClaims))
 			if err != nil || id.User != "alice" {
-				t.Errorf("%s, a token of the alg %s: %+v, %v", name, alg, id, err)
+				t.Errorf("%s, a token with alg %s: %+v, %v", name, alg, id, err)
 			}
 			wantReason(t, tokens, sign(t, jwt.SigningMethodEdDSA, other.private, header, aliceClaims), auth.Signature)
 		}
@@ -57,8 +57,9 @@ func TestEd25519HasTwoNames(t *testing.T) {
 	wantReason(t, newTokens(t, auth.Config{}), sign(t, jwt.SigningMethodEdDSA, pair.private, map[string]any{"alg": "Ed25519"}, aliceClaims), auth.Algorithm)
 }
 
-// A certificate is only another way to write a key that its parameters give.
-func TestKeyWithAnUndecodableCertificate(t *testing.T) {
+// TestKeyWithInvalidCertificate checks that a key is used despite a certificate that
+// can't be decoded.
+func TestKeyWithInvalidCertificate(t *testing.T) {
 	pair := newEC(t, elliptic.P256())
 	for _, member := range []string{
 		`"x5c":["not base64!"]`, `"x5c":["MIIB"]`, `"x5c":[]`, `"x5c":"MIIB"`, `"x5c":[7]`, `"x5t":"short"`, `"x5t#S256":7`,
@@ -95,18 +96,18 @@ func TestSkippedKeysAreLoggedOncePerSet(t *testing.T) {
 	tokens := tokensOf(t, auth.Config{JWKSURL: file, Logger: log})
 
 	for _, line := range []struct{ kid, reason string }{
-		{"kid=secret", `its kty is \"oct\"; want RSA, EC or OKP`},
+		{"kid=secret", `kty is \"oct\"; want RSA, EC or OKP`},
 		{`kid="no modulus"`, `requires parameters`},
 		{`kid=""`, `wrong type in \"kid\"`},
 		{`kid=""`, `not a JSON object`},
 		{"kid=short", "an RSA key of 1024 bits"},
-		{"kid=encryption", `its use is \"enc\"; want sig, or none`},
-		{`kid="signing only"`, "its key_ops lack verify"},
-		{"kid=odd", `its alg is \"HS256\"; want one of [ES384]`},
+		{"kid=encryption", `use is \"enc\"; want sig or none`},
+		{`kid="signing only"`, "key_ops lacks verify"},
+		{"kid=odd", `alg is \"HS256\"; want one of [ES384]`},
 		{`kid=""`, `misspelled member \"ALG\"; want \"alg\"`},
 	} {
-		if len(logged.With("level=WARN", `msg="key of a key set skipped"`, line.kid, line.reason)) != 1 {
-			t.Errorf("%s %s isn't logged once:\n%s", line.kid, line.reason, logged)
+		if len(logged.With("level=WARN", `msg="JWKS key skipped"`, line.kid, line.reason)) != 1 {
+			t.Errorf("%s %s is not logged exactly once:\n%s", line.kid, line.reason, logged)
 		}
 	}
 
@@ -114,7 +115,7 @@ func TestSkippedKeysAreLoggedOncePerSet(t *testing.T) {
 	tokens.Reread()
 
 	if text := logged.Take(); text != "" {
-		t.Errorf("the same set again is logged:\n%s", text)
+		t.Errorf("an unchanged set is logged again:\n%s", text)
 	}
 	if err := os.WriteFile(file, jwks(t, set[0], set[1]), 0o600); err != nil {
 		t.Fatal(err)
@@ -122,7 +123,7 @@ func TestSkippedKeysAreLoggedOncePerSet(t *testing.T) {
 
 	tokens.Reread()
 	if lines := logged.With("level=WARN"); len(lines) != 1 || !strings.Contains(lines[0], "kid=secret") {
-		t.Errorf("another set is logged as %q", lines)
+		t.Errorf("a changed set is logged as %q", lines)
 	}
 }
 
@@ -138,17 +139,17 @@ func TestManySkippedKeys(t *testing.T) {
 	}
 }
 
-// A set that two readers could understand in two ways is rejected as a whole.
+// TestAmbiguousKeySets checks that an ambiguous set is rejected as a whole.
 func TestAmbiguousKeySets(t *testing.T) {
 	first, second := jwk(t, newEd25519(t), "1", nil), jwk(t, newEd25519(t), "2", nil)
 	for name, set := range map[string]string{
-		"two lists of keys":   `{"keys":[` + string(first) + `],"keys":[` + string(second) + `]}`,
-		"a member twice":      `{"keys":[` + string(with(first, `"kid":"2"`)) + `]}`,
-		"Latin-1":             "{\"keys\":[" + string(with(first, "\"comment\":\"\xfc\"")) + "]}",
-		"a lone surrogate":    `{"keys":[{"kty":"OKP","kid":"\ud83d"},` + string(first) + `]}`,
-		"Keys":                `{"Keys":[` + string(first) + `]}`,
-		"something behind it": `{"keys":[` + string(first) + `]}{}`,
-		"a list":              `[` + string(first) + `]`,
+		"two lists of keys": `{"keys":[` + string(first) + `],"keys":[` + string(second) + `]}`,
+		"a member twice":    `{"keys":[` + string(with(first, `"kid":"2"`)) + `]}`,
+		"Latin-1":           "{\"keys\":[" + string(with(first, "\"comment\":\"\xfc\"")) + "]}",
+		"a lone surrogate":  `{"keys":[{"kty":"OKP","kid":"\ud83d"},` + string(first) + `]}`,
+		"Keys":              `{"Keys":[` + string(first) + `]}`,
+		"trailing data":     `{"keys":[` + string(first) + `]}{}`,
+		"a list":            `[` + string(first) + `]`,
 	} {
 		if _, err := auth.New(auth.Config{JWKSURL: keySetFile(t, []byte(set))}); err == nil || !strings.Contains(err.Error(), "auth.jwt.jwks_url") {
 			t.Errorf("%s: %v", name, err)
@@ -158,7 +159,7 @@ func TestAmbiguousKeySets(t *testing.T) {
 	tokensOf(t, auth.Config{JWKSURL: keySetFile(t, []byte("\ufeff"+`{"keys":[`+string(first)+`],"version":2}`))})
 
 	_, err := auth.New(auth.Config{JWKSURL: keySetFile(t, []byte(`{"keys":[{"kty":"oct","kid":"7"}]}`))})
-	if err == nil || !strings.Contains(err.Error(), `the first has the kid "7" and is skipped: its kty is "oct"`) {
-		t.Errorf("no key that is used: %v", err)
+	if err == nil || !strings.Contains(err.Error(), `the first, with kid "7", is skipped: kty is "oct"`) {
+		t.Errorf("no usable key: %v", err)
 	}
 }

@@ -8,21 +8,20 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// ProxyFromEnvironment is the text that ParseProxy takes for the proxies in
-// HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+// ProxyFromEnvironment is the text that selects the proxies in HTTP_PROXY,
+// HTTPS_PROXY and NO_PROXY.
 const ProxyFromEnvironment = "environment"
 
-// Proxy chooses the proxy for a request to the application or to a key server.
-// A nil Proxy chooses none.
+// Proxy selects the proxy for a request to the application or to a key server. A nil
+// Proxy selects none.
 type Proxy func(*http.Request) (*neturl.URL, error)
 
 // ParseProxy returns the Proxy for text: empty for none, the URL of a proxy, or
-// ProxyFromEnvironment. Its error doesn't have the text, which may hold a
-// password.
+// ProxyFromEnvironment. The error doesn't contain text, which may hold a password.
 func ParseProxy(text string) (Proxy, error) {
 	switch text {
 	case "":
-		return nil, nil //nolint:nilnil // means: no proxy
+		return nil, nil //nolint:nilnil // no proxy
 	case ProxyFromEnvironment:
 		choose := httpproxy.FromEnvironment().ProxyFunc()
 		return func(r *http.Request) (*neturl.URL, error) { return choose(r.URL) }, nil
@@ -38,5 +37,5 @@ func ParseProxy(text string) (Proxy, error) {
 		return http.ProxyURL(proxy), nil
 	}
 
-	return nil, errors.New("a proxy of an unknown scheme")
+	return nil, errors.New("unknown proxy scheme")
 }

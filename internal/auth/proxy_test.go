@@ -16,19 +16,19 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// webProxy counts requests, and answers them itself.
+// webProxy is a proxy that counts requests and replies to them itself.
 type webProxy struct {
 	*httptest.Server
 
 	requests atomic.Int64
 }
 
-func newWebProxy(tb testing.TB, answer string) *webProxy {
+func newWebProxy(tb testing.TB, response string) *webProxy {
 	tb.Helper()
 	p := &webProxy{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		p.requests.Add(1)
-		io.WriteString(w, answer)
+		io.WriteString(w, response)
 	}))
 	tb.Cleanup(p.Close)
 	return p
@@ -43,8 +43,8 @@ func parseProxy(tb testing.TB, text string) auth.Proxy {
 	return proxy
 }
 
-// elsewhere is the URL of a local server under an address that Go does not
-// exempt from proxies, as it does loopback addresses.
+// elsewhere returns the URL of a local server with an address that isn't a loopback
+// address, because Go doesn't use proxies for those.
 func elsewhere(tb testing.TB, server *httptest.Server) string {
 	tb.Helper()
 	u, err := url.Parse(server.URL)
@@ -54,7 +54,7 @@ func elsewhere(tb testing.TB, server *httptest.Server) string {
 	return "http://0.0.0.0:" + u.Port() + "/"
 }
 
-func TestRequestsTakeTheProxyThatIsSet(t *testing.T) {
+func TestProxy(t *testing.T) {
 	pair := newEd25519(t)
 	set := jwks(t, jwk(t, pair, "1", nil))
 	token := sign(t, jwt.SigningMethodEdDSA, pair.private, named("1"), aliceClaims)
@@ -71,7 +71,7 @@ func TestRequestsTakeTheProxyThatIsSet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			callbacks, keys := newWebProxy(t, `{"user_id":"proxied"}`), newWebProxy(t, string(set))
 
-			// The variables are set in any case, and count with one setting only.
+			// The variables are always set, but only one setting uses them.
 			t.Setenv("NO_PROXY", "")
 			t.Setenv("HTTP_PROXY", callbacks.URL)
 			c, err := auth.NewCallback(auth.CallbackConfig{
@@ -92,13 +92,13 @@ func TestRequestsTakeTheProxyThatIsSet(t *testing.T) {
 				t.Errorf("Verify = %+v, %v", id, err)
 			}
 			if n := keys.requests.Load(); (n > 0) != test.proxied {
-				t.Errorf("the proxy got %d requests for keys", n)
+				t.Errorf("the proxy received %d requests for keys", n)
 			}
 		})
 	}
 }
 
-func TestProxiesThatAreRefused(t *testing.T) {
+func TestParseProxy(t *testing.T) {
 	for _, text := range []string{"proxy:3128", "proxy", "ftp://proxy", "http://", "http://:3128", "http://proxy/path", "http://proxy?x", "Environment", "http://user:pa ss@proxy", "://"} {
 		if _, err := auth.ParseProxy(text); err == nil || strings.Contains(err.Error(), "pa ss") {
 			t.Errorf("%q: %v", text, err)
@@ -112,16 +112,15 @@ func TestProxiesThatAreRefused(t *testing.T) {
 	}
 }
 
-// A proxy that is down is a failure like any other, and its password is logged
-// by nobody.
-func TestProxyThatIsDown(t *testing.T) {
+// TestUnreachableProxy checks that the password of a proxy isn't logged.
+func TestUnreachableProxy(t *testing.T) {
 	down := httptest.NewServer(http.NotFoundHandler())
 	down.Close()
 	log, logged := logger()
 	c := newCallback(t, func(cfg *auth.CallbackConfig) {
 		cfg.Logger = log
 		cfg.Proxy = parseProxy(t, strings.Replace(down.URL, "http://", "http://user:hunter2@", 1))
-	}, says(`{"user_id":"alice"}`))
+	}, respond(`{"user_id":"alice"}`))
 	if id, err := c.Authorize(browser(t, "s", "")); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("Authorize = %+v, %v", id, err)
 	}

@@ -12,10 +12,9 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// TestTokensThatReplaceOthers holds that keys which are in use stay so where
-// their server is down, and that a server which was never seen to answer is not
-// gone over to.
-func TestTokensThatReplaceOthers(t *testing.T) {
+// TestReplaceTokens checks that a reload keeps keys whose server is down, and fails for
+// a server that has never replied.
+func TestReplaceTokens(t *testing.T) {
 	key := newEC(t, elliptic.P256())
 	server := newKeyServer(t, jwks(t, jwk(t, key, "1", nil)))
 	before := tokensOf(t, auth.Config{JWKSURL: server.URL})
@@ -25,14 +24,14 @@ func TestTokensThatReplaceOthers(t *testing.T) {
 
 	after := tokensOf(t, auth.Config{JWKSURL: server.URL, HMACSecret: secret, Replacing: true, Before: before})
 	if id, err := after.Verify(token); err != nil || id.User != "alice" {
-		t.Errorf("with the key set's server down: %+v, %v", id, err)
+		t.Errorf("with the key server down: %+v, %v", id, err)
 	}
 
 	for _, replaced := range []*auth.Tokens{nil, before} {
 		other := newKeyServer(t, nil)
 		_, err := auth.New(auth.Config{JWKSURL: other.URL, Replacing: true, Before: replaced})
 		if err == nil || !strings.Contains(err.Error(), "auth.jwt.jwks_url") {
-			t.Errorf("a server that doesn't answer: %v", err)
+			t.Errorf("a server that doesn't reply: %v", err)
 		}
 	}
 }
@@ -60,9 +59,9 @@ func TestReread(t *testing.T) {
 		wantReason(t, tokens, bySecond, auth.Signature)
 		tokens.Reread()
 		if _, err := tokens.Verify(bySecond); err != nil {
-			t.Errorf("%s: after keys were read again: %v", name, err)
+			t.Errorf("%s: after Reread: %v", name, err)
 		}
 		tokens.Close()
-		tokens.Reread() // does nothing any more
+		tokens.Reread() // has no effect after Close
 	}
 }

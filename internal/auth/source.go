@@ -14,30 +14,34 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/time/rate"
 )
 
 const (
-	// fetchTimeout bounds the reading of keys.
+	// fetchTimeout is the time limit for reading keys.
 	fetchTimeout = 5 * time.Second
 
-	// retryEvery is when keys that could not be read are tried again, and when
-	// files are read again.
-	retryEvery = 5 * time.Second
+	// rereadEvery is the interval at which key files are read again.
+	rereadEvery = 5 * time.Second
 
-	// refreshEvery is when keys are fetched again from a URL.
+	// refreshEvery is the interval at which keys are fetched again from a URL.
 	refreshEvery = 5 * time.Minute
 
-	// Fetches that tokens of unknown keys may cause: a few at once, since keys
-	// rotate for several tokens at a time, and then one every so long.
+	// Delays between attempts to fetch keys while that fails.
+	firstRetry = 5 * time.Second
+	maxRetry   = 30 * time.Second
+
+	// Limits for fetches because of unknown key IDs. The burst allows for several
+	// tokens that arrive after a rotation.
 	unknownBurst = 5
 	unknownEvery = 10 * time.Second
 
-	maxKeySet = 1 << 20
+	maxKeySet = 1 << 20 // bytes
 )
 
-// source is where keys are read from, again and again. When that fails, those
-// that were read last stay good.
+// source reads keys from a file or a URL periodically. If that fails, it keeps the
+// keys that were read last.
 type source struct {
 	name    string
 	url     string // empty for a file
@@ -45,27 +49,29 @@ type source struct {
 	read    func(context.Context) ([]byte, error)
 	parse   func([]byte) ([]key, []skippedKey, error)
 	log     *slog.Logger
-	unknown *rate.Limiter // fetches for keys that are not there; nil where those are of no use
+	unknown *rate.Limiter // limits fetches because of unknown key IDs; nil for a file
 
-	keys   atomic.Pointer[[]key] // nil until they were read once
-	asks   chan chan bool        // answered with whether the keys are those of now
-	wishes chan chan struct{}    // to read them now; closed when that is done
-	failed bool                  // the last try; the goroutine's alone
+	keys      atomic.Pointer[[]key] // nil until they were read once
+	refreshes chan chan bool        // requests to read the keys; the reply is whether they were read
+	rereads   chan chan struct{}    // requests to read the keys; closed when done
 
-	skipped []skippedKey // keys of the last set that aren't used; the goroutine's alone
+	// Owned by the goroutine of run once it has started.
+	failed  bool         // whether the last attempt failed
+	skipped []skippedKey // keys of the last set that aren't used
+	retry   backoff.ExponentialBackOff
 
 	reads reads
 }
 
-// reads counts how often keys were read.
+// reads counts attempts to read keys.
 type reads struct{ good, failed atomic.Int64 }
 
-// fileSource reads keys from a file, which has to be there.
+// fileSource returns a source for a file, which must exist.
 func fileSource(setting, name string, parse func([]byte) ([]key, []skippedKey, error), log *slog.Logger) (*source, error) {
 	s := &source{
-		name: name, every: retryEvery, parse: parse, log: log,
-		read: func(context.Context) ([]byte, error) { return os.ReadFile(name) }, //nolint:gosec // the operator names it
-		asks: make(chan chan bool), wishes: make(chan chan struct{}),
+		name: name, every: rereadEvery, parse: parse, log: log,
+		read:      func(context.Context) ([]byte, error) { return os.ReadFile(name) }, //nolint:gosec // the operator chooses the file
+		refreshes: make(chan chan bool), rereads: make(chan chan struct{}),
 	}
 	if err := s.load(context.Background()); err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
@@ -73,8 +79,8 @@ func fileSource(setting, name string, parse func([]byte) ([]key, []skippedKey, e
 	return s, nil
 }
 
-// jwksSource reads a JSON Web Key Set from a URL, which may be out of reach for
-// a while, or from a file, which has to be there.
+// jwksSource returns a source for a JSON Web Key Set at a URL, which may be unreachable
+// for a while, or in a file, which must exist.
 func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, error) {
 	const setting = "auth.jwt.jwks_url"
 	location := cfg.JWKSURL
@@ -83,16 +89,20 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 	}
 
 	client := &http.Client{
-		CheckRedirect: neverToPlainText,
+		CheckRedirect: checkRedirect,
 		Transport:     &http.Transport{Proxy: cfg.Proxy, ForceAttemptHTTP2: true},
 	}
 
 	s := &source{
 		name: "the JSON Web Key Set", url: location, every: refreshEvery, parse: parseJWKS, log: log,
-		read:    func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, location) },
-		unknown: rate.NewLimiter(rate.Every(unknownEvery), unknownBurst),
-		asks:    make(chan chan bool),
-		wishes:  make(chan chan struct{}),
+		read:      func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, location) },
+		unknown:   rate.NewLimiter(rate.Every(unknownEvery), unknownBurst),
+		refreshes: make(chan chan bool),
+		rereads:   make(chan chan struct{}),
+		retry: backoff.ExponentialBackOff{
+			InitialInterval: firstRetry, MaxInterval: maxRetry,
+			Multiplier: backoff.DefaultMultiplier, RandomizationFactor: backoff.DefaultRandomizationFactor,
+		},
 	}
 
 	known, same := cfg.Before.keysOf(location)
@@ -101,13 +111,14 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 			return nil, fmt.Errorf("%s: %w", setting, err)
 		}
 		s.keys.Store(known)
-		s.tell(err)
+		s.logResult(err)
 	}
 
 	return s, nil
 }
 
-// keysOf are the keys that were read from url last, if t has that source.
+// keysOf returns the keys that were last read from url, and reports whether t has that
+// source.
 func (t *Tokens) keysOf(url string) (keys *[]key, ok bool) {
 	if t == nil {
 		return nil, false
@@ -120,11 +131,11 @@ func (t *Tokens) keysOf(url string) (keys *[]key, ok bool) {
 	return nil, false
 }
 
-// neverToPlainText follows redirects, but none that would let anybody on the
-// way choose the keys.
-func neverToPlainText(req *http.Request, via []*http.Request) error {
+// checkRedirect allows redirects, except those from https to http, which would let an
+// attacker on the network path choose the keys.
+func checkRedirect(req *http.Request, via []*http.Request) error {
 	if req.URL.Scheme != "https" && via[0].URL.Scheme == "https" {
-		return errors.New("a redirect from https to " + req.URL.Scheme)
+		return errors.New("redirect from https to " + req.URL.Scheme)
 	}
 	if len(via) >= 5 {
 		return errors.New("too many redirects")
@@ -139,11 +150,11 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	}
 
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// Fetches are minutes apart: a connection kept for the next is of no use.
+	// Fetches are minutes apart, so keeping the connection is useless.
 	req.Close = true
 	resp, err := client.Do(req)
 	if err != nil {
-		// The URL may hold a secret of its own.
+		// The URL in the error may contain a secret.
 		if outer, ok := errors.AsType[*neturl.Error](err); ok {
 			err = outer.Err
 		}
@@ -152,18 +163,18 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	defer resp.Body.Close()
 
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %s", resp.Status)
+		return nil, fmt.Errorf("status %s; want 200 OK", resp.Status)
 	}
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
 	if err == nil && len(body) > maxKeySet {
-		err = fmt.Errorf("the answer is longer than %d bytes", maxKeySet)
+		err = fmt.Errorf("response longer than %d bytes", maxKeySet)
 	}
 
 	return body, err
 }
 
-// load reads the keys once.
+// load reads the keys.
 func (s *source) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -174,7 +185,7 @@ func (s *source) load(ctx context.Context) error {
 	}
 	s.reads.good.Add(1)
 	s.keys.Store(&keys)
-	s.warnOfSkipped(skipped)
+	s.warnSkipped(skipped)
 	return nil
 }
 
@@ -190,48 +201,47 @@ func (s *source) readKeys(ctx context.Context) ([]key, []skippedKey, error) {
 	return keys, skipped, nil
 }
 
-// maxSkipped bounds how many skipped keys are logged one by one.
+// maxSkipped is the number of skipped keys that are logged individually.
 const maxSkipped = 10
 
-// warnOfSkipped logs the keys that are skipped, if they are not those of the
-// last set.
-func (s *source) warnOfSkipped(skipped []skippedKey) {
+// warnSkipped logs the skipped keys, unless they are the same as in the last set.
+func (s *source) warnSkipped(skipped []skippedKey) {
 	if slices.Equal(s.skipped, skipped) {
 		return
 	}
 	s.skipped = skipped
 	for _, k := range skipped[:min(len(skipped), maxSkipped)] {
-		s.log.Warn("key of a key set skipped", "kid", k.id, "reason", k.reason)
+		s.log.Warn("JWKS key skipped", "kid", k.id, "reason", k.reason)
 	}
 	if more := len(skipped) - maxSkipped; more > 0 {
-		s.log.Warn("more keys of a key set skipped", "keys", more)
+		s.log.Warn("more JWKS keys skipped", "keys", more)
 	}
 }
 
-// try is load that tells of failures.
+// try reads the keys, logs the result and reports whether it succeeded.
 func (s *source) try(ctx context.Context) bool {
 	err := s.load(ctx)
 	if ctx.Err() != nil {
 		return false
 	}
-	s.tell(err)
+	s.logResult(err)
 	return err == nil
 }
 
-// tell tells the log how a try went, where that is news.
-func (s *source) tell(err error) {
+// logResult logs the result of an attempt if it differs from the previous one.
+func (s *source) logResult(err error) {
 	switch {
 	case err != nil && !s.failed:
-		s.log.Warn("keys for tokens can't be read; the last ones stay good", "error", err)
+		s.log.Warn("reading token keys failed, keeping the previous keys", "error", err)
 	case err == nil && s.failed:
-		s.log.Info("keys for tokens can be read again")
+		s.log.Info("reading token keys succeeded again")
 	}
 	s.failed = err != nil
 }
 
-// run reads the keys again until ctx ends.
+// run reads the keys periodically and on request until ctx is done.
 func (s *source) run(ctx context.Context) {
-	timer := time.NewTimer(s.every)
+	timer := time.NewTimer(s.nextDelay())
 	defer timer.Stop()
 
 	for {
@@ -240,40 +250,48 @@ func (s *source) run(ctx context.Context) {
 			return
 		case <-timer.C:
 			s.try(ctx)
-		case done := <-s.wishes:
+		case done := <-s.rereads:
 			s.try(ctx)
 			close(done)
-		case answer := <-s.asks:
+		case reply := <-s.refreshes:
 			current := s.unknown != nil && s.unknown.Allow() && s.try(ctx)
-			answer <- current
+			reply <- current
 			if !current {
 				continue
 			}
 		}
-		if s.failed {
-			timer.Reset(retryEvery)
-		} else {
-			timer.Reset(s.every)
-		}
+
+		timer.Reset(s.nextDelay())
 	}
 }
 
-// reread has the keys read now, whether that is due or not.
+// nextDelay returns the time until the next attempt to read the keys. While a URL
+// can't be fetched, the delay grows and has jitter.
+func (s *source) nextDelay() time.Duration {
+	if !s.failed || s.url == "" {
+		s.retry.Reset()
+		return s.every
+	}
+	return s.retry.NextBackOff()
+}
+
+// reread reads the keys now and waits for the result.
 func (s *source) reread(ctx context.Context) {
 	done := make(chan struct{})
 	select {
-	case s.wishes <- done:
+	case s.rereads <- done:
 		<-done
 	case <-ctx.Done():
 	}
 }
 
-// renew has the keys read now, if they may be, and says whether they were.
-func (s *source) renew(ctx context.Context) bool {
-	answer := make(chan bool, 1)
+// refresh reads the keys now, unless the rate limit forbids it, and reports whether
+// they were read.
+func (s *source) refresh(ctx context.Context) bool {
+	reply := make(chan bool, 1)
 	select {
-	case s.asks <- answer:
-		return <-answer
+	case s.refreshes <- reply:
+		return <-reply
 	case <-ctx.Done():
 		return false
 	}

@@ -12,53 +12,53 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// logger returns a logger, and what it has logged.
+// logger returns a logger and its log.
 func logger() (*slog.Logger, *pealdtest.Log) {
 	log := &pealdtest.Log{}
 	return slog.New(slog.NewTextHandler(log, nil)), log
 }
 
-// Answers of one application to several users: none of them may make two users
-// one, or a user nobody.
-func TestAmbiguousAnswersAreRejected(t *testing.T) {
-	answers := map[string]struct{ answer, want string }{
-		"Latin-1":                   {"{\"user_id\":\"m\xfcller\"}", `not UTF-8 in "user_id"`},
-		"Latin-1 again":             {"{\"user_id\":\"m\xf6ller\"}", `not UTF-8 in "user_id"`},
-		"Latin-1 topics":            {"{\"user_id\":\"a\",\"topics\":[\"b\xfccher\"]}", `not UTF-8 in "topics"`},
-		"half an emoji":             {`{"user_id":"x\ud83d"}`, `lone surrogate in "user_id"`},
-		"the other half":            {`{"user_id":"\udd8ax"}`, `lone surrogate in "user_id"`},
-		"half an emoji in topics":   {`{"user_id":"a","topics":["\ud83d"]}`, `lone surrogate in "topics"`},
-		"user_id twice":             {`{"user_id":"a","user_id":"b"}`, `duplicate member "user_id"`},
-		"user_id twice, escaped":    {`{"user_id":"a","user\u005fid":"b"}`, `duplicate member "user_id"`},
-		"camel case":                {`{"userId":"alice"}`, `misspelled member "userId"; want "user_id"`},
-		"capitals":                  {`{"USER_ID":"alice"}`, `misspelled member "USER_ID"; want "user_id"`},
-		"expiresAt":                 {`{"user_id":"alice","expiresAt":"2999-01-01T00:00:00Z"}`, `misspelled member "expiresAt"; want "expires_at"`},
-		"another member":            {`{"user":"alice"}`, `unknown member "user"`},
-		"a token's member":          {`{"sub":"alice"}`, `unknown member "sub"`},
-		"null":                      {`null`, `not a JSON object`},
-		"a list":                    {`[{"user_id":"alice"}]`, `not a JSON object`},
-		"a string":                  {`"alice"`, `not a JSON object`},
-		"nothing":                   {``, `not JSON`},
-		"two objects":               {`{"user_id":"a"}{"user_id":"b"}`, `not JSON`},
-		"a number for a user":       {`{"user_id":7}`, `user_id: want 1 to 255 bytes`},
-		"a line break in a user":    {`{"user_id":"a\nb"}`, `user_id: want 1 to 255 bytes`},
-		"a string for topics":       {`{"user_id":"alice","topics":"news"}`, `topics: want a list of strings`},
-		"a number for an expiry":    {`{"user_id":"alice","expires_at":1764000000}`, `expires_at: want a time`},
-		"a date without time":       {`{"user_id":"alice","expires_at":"2999-01-01"}`, `expires_at: want a time`},
-		"UTF-16, as a mark says":    {"\xff\xfe{\x00}\x00", `not UTF-8`},
-		"a byte order mark, inside": {"{\ufeff}", `not JSON`},
+// TestInvalidResponses checks that an ambiguous response neither merges two users nor
+// makes a user anonymous.
+func TestInvalidResponses(t *testing.T) {
+	responses := map[string]struct{ response, want string }{
+		"Latin-1":                 {"{\"user_id\":\"m\xfcller\"}", `not UTF-8 in "user_id"`},
+		"Latin-1 again":           {"{\"user_id\":\"m\xf6ller\"}", `not UTF-8 in "user_id"`},
+		"Latin-1 topics":          {"{\"user_id\":\"a\",\"topics\":[\"b\xfccher\"]}", `not UTF-8 in "topics"`},
+		"half an emoji":           {`{"user_id":"x\ud83d"}`, `lone surrogate in "user_id"`},
+		"the other half":          {`{"user_id":"\udd8ax"}`, `lone surrogate in "user_id"`},
+		"half an emoji in topics": {`{"user_id":"a","topics":["\ud83d"]}`, `lone surrogate in "topics"`},
+		"user_id twice":           {`{"user_id":"a","user_id":"b"}`, `duplicate member "user_id"`},
+		"user_id twice, escaped":  {`{"user_id":"a","user\u005fid":"b"}`, `duplicate member "user_id"`},
+		"camel case":              {`{"userId":"alice"}`, `misspelled member "userId"; want "user_id"`},
+		"capitals":                {`{"USER_ID":"alice"}`, `misspelled member "USER_ID"; want "user_id"`},
+		"expiresAt":               {`{"user_id":"alice","expiresAt":"2999-01-01T00:00:00Z"}`, `misspelled member "expiresAt"; want "expires_at"`},
+		"another member":          {`{"user":"alice"}`, `unknown member "user"`},
+		"a token's member":        {`{"sub":"alice"}`, `unknown member "sub"`},
+		"null":                    {`null`, `not a JSON object`},
+		"a list":                  {`[{"user_id":"alice"}]`, `not a JSON object`},
+		"a string":                {`"alice"`, `not a JSON object`},
+		"nothing":                 {``, `not JSON`},
+		"two objects":             {`{"user_id":"a"}{"user_id":"b"}`, `not JSON`},
+		"a number for a user":     {`{"user_id":7}`, `user_id: want 1 to 255 bytes`},
+		"a line break in a user":  {`{"user_id":"a\nb"}`, `user_id: want 1 to 255 bytes`},
+		"a string for topics":     {`{"user_id":"alice","topics":"news"}`, `topics: want a list of strings`},
+		"a number for an expiry":  {`{"user_id":"alice","expires_at":1764000000}`, `expires_at: want a time`},
+		"a date without time":     {`{"user_id":"alice","expires_at":"2999-01-01"}`, `expires_at: want a time`},
+		"UTF-16":                  {"\xff\xfe{\x00}\x00", `not UTF-8`},
+		"byte order mark inside":  {"{\ufeff}", `not JSON`},
 	}
 
 	log, logged := logger()
-	for name, test := range answers {
-		c := newCallback(t, func(cfg *auth.CallbackConfig) { cfg.Logger = log }, says(test.answer))
+	for name, test := range responses {
+		c := newCallback(t, func(cfg *auth.CallbackConfig) { cfg.Logger = log }, respond(test.response))
 		for range 3 {
 			if id, err := c.Authorize(browser(t, "s", "")); !errors.Is(err, auth.ErrUnavailable) || id.User != "" || id.Topics != nil {
 				t.Errorf("%s: Authorize = %+v, %v", name, id, err)
 			}
 		}
 
-		lines := logged.With("level=WARN", "answer of auth.callback_url rejected")
+		lines := logged.With("level=WARN", "invalid response from auth.callback_url")
 		if len(lines) != 1 || !strings.Contains(strings.ReplaceAll(lines[0], `\"`, `"`), test.want) {
 			t.Errorf("%s: logged %q, want %s once", name, lines, test.want)
 		}
@@ -67,14 +67,14 @@ func TestAmbiguousAnswersAreRejected(t *testing.T) {
 	}
 }
 
-func TestAnswerWithAByteOrderMark(t *testing.T) {
-	id, err := newCallback(t, nil, says("\ufeff"+`{"user_id":"m\u00fcller \ud83e\udd8a"}`)).Authorize(browser(t, "s", ""))
+func TestResponseWithByteOrderMark(t *testing.T) {
+	id, err := newCallback(t, nil, respond("\ufeff"+`{"user_id":"m\u00fcller \ud83e\udd8a"}`)).Authorize(browser(t, "s", ""))
 	if err != nil || id.User != "müller 🦊" {
 		t.Errorf("Authorize = %+v, %v", id, err)
 	}
 }
 
-func TestAmbiguousTokensAreRejected(t *testing.T) {
+func TestAmbiguousTokens(t *testing.T) {
 	log, logged := logger()
 	tokens := newTokens(t, auth.Config{Logger: log})
 
@@ -97,17 +97,18 @@ func TestAmbiguousTokensAreRejected(t *testing.T) {
 				t.Errorf("%s: %v, want %s", claims, err, want)
 			}
 		}
-		// Strangers can write claims, but neither sign them nor fill the log.
+		// Attackers can forge claims without a valid signature, which must not be
+		// logged.
 		forged := sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("k", 32)), nil, claims)
 		wantReason(t, tokens, forged, auth.Signature)
 	}
 
 	if lines := logged.With("level=WARN", "malformed claims in a signed token"); len(lines) != 9 {
-		t.Errorf("%d warnings, want one for each text:\n%s", len(lines), logged)
+		t.Errorf("%d warnings, want one per error text:\n%s", len(lines), logged)
 	}
 }
 
-func TestAmbiguousHeadersAreRejected(t *testing.T) {
+func TestAmbiguousHeaders(t *testing.T) {
 	log, logged := logger()
 	tokens := newTokens(t, auth.Config{Logger: log})
 
@@ -132,12 +133,12 @@ func TestAmbiguousHeadersAreRejected(t *testing.T) {
 		}
 	}
 
-	if lines := logged.With("level=WARN", "malformed header of a token"); len(lines) != 6 {
-		t.Errorf("%d warnings, want one for each text:\n%s", len(lines), logged)
+	if lines := logged.With("level=WARN", "malformed token header"); len(lines) != 6 {
+		t.Errorf("%d warnings, want one per error text:\n%s", len(lines), logged)
 	}
 
 	id, err := tokens.Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), map[string]any{"x5t": "abc", "ver": 2}, aliceClaims))
 	if err != nil || id.User != "alice" {
-		t.Errorf("with members that aren't read: %+v, %v", id, err)
+		t.Errorf("with unknown members: %+v, %v", id, err)
 	}
 }

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// repeatAfter is the shortest time between two log lines for the same rejection.
+	// repeatAfter is the minimum time between two log lines for the same rejection.
 	repeatAfter = 10 * time.Minute
 
-	// maxRejections bounds how many rejections are told apart. Beyond it the
-	// one that was logged longest ago is forgotten.
+	// maxRejections is the number of rejections that are remembered. Beyond it, the
+	// one logged longest ago is forgotten.
 	maxRejections = 64
 )
 
-// rejectionLog logs each rejection once in a while, since broken tokens and
-// answers come in crowds. Its methods are safe for concurrent use.
+// rejectionLog limits how often a rejection is logged, because invalid tokens and
+// responses occur in bursts. Its methods are safe for concurrent use.
 type rejectionLog struct {
 	log *slog.Logger
 
@@ -29,12 +29,12 @@ type rejectionLog struct {
 func newRejectionLog(log *slog.Logger) *rejectionLog {
 	logged, err := lru.New[string, time.Time](maxRejections)
 	if err != nil {
-		panic(err) // only for a size below 1
+		panic(err) // the size is invalid, which is a bug
 	}
 	return &rejectionLog{log: log, logged: logged}
 }
 
-// warn logs a rejection, unless it did so less than repeatAfter ago.
+// warn logs a rejection, unless it was logged less than repeatAfter ago.
 func (r *rejectionLog) warn(message string, err error) {
 	key := message + ": " + err.Error()
 	now := time.Now()

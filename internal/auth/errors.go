@@ -10,20 +10,20 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// ErrUnavailable says that nobody can tell now whether a token is good: its key
-// may be one that could not be fetched yet.
-var ErrUnavailable = errors.New("who is asking can't be told at the moment")
+// ErrUnavailable is returned if the user can't be determined at the moment, for
+// example because the key of a token couldn't be fetched.
+var ErrUnavailable = errors.New("authentication is temporarily unavailable")
 
 var (
 	errCritical  = errors.New("token has critical extensions")
-	errAlgorithm = errors.New("no key is for the token's algorithm")
-	errNoKey     = errors.New("no key has the token's id")
+	errAlgorithm = errors.New("no key for the algorithm of the token")
+	errNoKey     = errors.New("no key with the ID in the token")
 )
 
-// Reason is why a token was refused, in a word that suits a metric's label.
+// Reason is the reason why a token was rejected. It is used as a metric label.
 type Reason string
 
-// The reasons there are.
+// Reasons for rejecting a token.
 const (
 	TooLong     Reason = "too_long"
 	Malformed   Reason = "malformed"
@@ -38,20 +38,19 @@ const (
 	Subject     Reason = "subject"
 )
 
-// RefusedError says that a token is not good, and why. Nothing of the token is
-// in it.
+// RefusedError reports a rejected token. It contains nothing from the token.
 type RefusedError struct {
 	Reason Reason
 
-	// Claim is the one that is of the wrong type, where the token is Malformed
-	// for that: sub, iss, aud, exp, nbf or topics.
+	// Claim is the claim of the wrong type, if that is why the token is
+	// Malformed: sub, iss, aud, exp, nbf or topics.
 	Claim string
 
-	// malformation is the text of a token whose JSON is ambiguous.
+	// malformation is the error text for a token with ambiguous JSON.
 	malformation string
 }
 
-// Error is a sentence for whoever sent the token.
+// Error returns a message for the sender of the token.
 func (e *RefusedError) Error() string {
 	switch e.Reason {
 	case TooLong:
@@ -60,16 +59,16 @@ func (e *RefusedError) Error() string {
 		if e.malformation != "" {
 			return e.malformation
 		}
-		if wanted, ok := wantedOf(e.Claim); ok {
-			return fmt.Sprintf("the token's %q has to be %s", e.Claim, wanted)
+		if want, ok := claimType(e.Claim); ok {
+			return fmt.Sprintf("the token's %q must be %s", e.Claim, want)
 		}
 		return "the token is not a well-formed JSON Web Token"
 	case Algorithm:
-		return "the token's algorithm is none that a key here is for"
+		return "no key is configured for the token's algorithm"
 	case Extension:
-		return `the token's header has "crit", and no extension is understood`
+		return `the token's header has "crit"; no extensions are supported`
 	case Key:
-		return `the token's "kid" is that of no key here, or it has none and needs one`
+		return `the token's "kid" matches no key, or is required but missing`
 	case Signature:
 		return "the token's signature does not match the key"
 	case Expired:
@@ -77,34 +76,33 @@ func (e *RefusedError) Error() string {
 	case NotYetValid:
 		return "the token is not valid yet"
 	case Issuer:
-		return `the token's "iss" is not the issuer that is accepted`
+		return `the token's "iss" is not the configured issuer`
 	case Audience:
-		return `the token's "aud" does not have the audience that is accepted`
+		return `the token's "aud" does not include the configured audience`
 	case Subject:
-		return `the token's "sub" has to be a user id: 1 to 255 bytes of UTF-8 without control characters`
+		return `the token's "sub" must be a user id: 1 to 255 bytes of UTF-8 without control characters`
 	}
 	return "the token is not accepted"
 }
 
 func refuse(r Reason) error { return &RefusedError{Reason: r} }
 
-// wantedOf says in words what a claim has to be.
-func wantedOf(claim string) (wanted string, ok bool) {
+// claimType describes the type that a claim must have.
+func claimType(claim string) (want string, ok bool) {
 	switch claim {
 	case "sub", "iss":
-		return "a text", true
+		return "a string", true
 	case "aud":
-		return "a text or a list of texts", true
+		return "a string or a list of strings", true
 	case "topics":
-		return "a list of texts", true
+		return "a list of strings", true
 	case "exp", "nbf":
 		return "a number of seconds since 1970, up to the year 9999", true
 	}
 	return "", false
 }
 
-// refusal converts an error of the parser. The token is nil, or as far as it
-// was read.
+// refusal converts an error of the parser. Token is nil or partially parsed.
 func (t *Tokens) refusal(token *jwt.Token, err error) *RefusedError {
 	refused := &RefusedError{Reason: t.reasonOf(token, err)}
 	if wrong, ok := errors.AsType[*claimError](err); ok && refused.Reason == Malformed {
@@ -116,19 +114,19 @@ func (t *Tokens) refusal(token *jwt.Token, err error) *RefusedError {
 	return refused
 }
 
-// malformation describes what is wrong with a part of a token, such as "claims
-// are". It names members that are read, and nothing else that is in the token.
+// malformation describes a problem in a part of a token, such as "claims are". It
+// contains names of known members, and nothing else from the token.
 func malformation(part string, wrong *strictjson.Error) string {
 	if wrong.Problem == strictjson.NotJSON || wrong.Problem == strictjson.NotObject {
-		return "" // there is no token at all
+		return "" // not a token at all
 	}
 	nameless := *wrong
 	nameless.Name = ""
 	return fmt.Sprintf("the token's %s malformed: %v", part, &nameless)
 }
 
-// reasonOf finds the reason in what the parser says. The token is nil, or as
-// far as it was read.
+// reasonOf derives the reason from an error of the parser. Token is nil or partially
+// parsed.
 func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	if _, ok := errors.AsType[*strictjson.Error](err); ok {
 		return Malformed
@@ -147,8 +145,8 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	case errors.Is(err, errNoKey):
 		return Key
 
-	// The library reports an algorithm that is not among the valid ones as a
-	// bad signature.
+	// The library reports an algorithm that isn't accepted as an invalid
+	// signature.
 	case token != nil && !t.accepts(token.Header["alg"]):
 		return Algorithm
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
@@ -164,8 +162,8 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		return Issuer
 
-	// Issuer and audience are required where configured, and the library says
-	// of a missing one only that something is missing.
+	// Issuer and audience are required if configured. If one is missing, the
+	// library doesn't report which.
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		if c, ok := token.Claims.(*claims); ok && c.issuer == "" && t.issuer != "" {
 			return Issuer
