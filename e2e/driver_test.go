@@ -20,8 +20,8 @@ const formPage = `<!doctype html><meta charset="utf-8"><title>A form</title>
 	});
 </script>`
 
-// serve returns the address of a page whose policy forbids eval, as those of
-// the daemon do.
+// serveForm returns the URL of a page whose policy forbids eval, as the pages of the
+// daemon do.
 func serveForm(t *testing.T, page string) string {
 	t.Helper()
 
@@ -77,7 +77,7 @@ func TestBrowserValues(t *testing.T) {
 		tab.Eval(t, `document.visibilityState`, &visible)
 
 		if visible != "visible" {
-			t.Errorf("the page is %s", visible)
+			t.Errorf("visibilityState is %s", visible)
 		}
 	})
 }
@@ -100,7 +100,7 @@ func TestBrowserTabs(t *testing.T) {
 			one.WaitFor(t, fmt.Sprintf(`innerWidth === %d`, width))
 		}
 
-		// Another browser of the same kind knows nothing of it.
+		// Another browser of the same kind has its own storage.
 		stranger := browsertest.Start(t, b.Kind).Open(t, address)
 		stranger.WaitFor(t, `document.cookie === "" && localStorage.getItem("shared") === null`)
 

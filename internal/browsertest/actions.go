@@ -1,10 +1,10 @@
 package browsertest
 
-// Sources of input as WebDriver and WebDriver BiDi both describe them.
+// Input sources in the format of WebDriver and WebDriver BiDi.
 
 type object = map[string]any
 
-// clickActions presses and releases the mouse at a point of the viewport.
+// clickActions returns the actions for a mouse click at a point of the viewport.
 func clickActions(x, y int) []object {
 	return []object{{
 		"type": "pointer", "id": "mouse", "parameters": object{"pointerType": "mouse"},
@@ -16,7 +16,7 @@ func clickActions(x, y int) []object {
 	}}
 }
 
-// keyActions presses and releases keys one after the other.
+// keyActions returns the actions for pressing keys one after the other.
 func keyActions(keys string) []object {
 	var actions []object
 

@@ -10,18 +10,17 @@ import (
 	"github.com/coder/websocket"
 )
 
-// bidi is a connection that speaks WebDriver BiDi. It is safe for concurrent
-// use.
+// bidi is a WebDriver BiDi connection. It is safe for concurrent use.
 type bidi struct {
 	conn *websocket.Conn
 
-	// handle receives each event. It must not call the connection.
+	// handle is called for each event. It must not use the connection.
 	handle func(method string, params json.RawMessage)
 
 	mu      sync.Mutex
-	last    int                      // id of the latest command
-	waiting map[int]chan bidiMessage // by the id of a command
-	closed  bool                     // no reply comes any more
+	last    int                      // ID of the latest command
+	waiting map[int]chan bidiMessage // by command ID
+	closed  bool                     // no further replies
 }
 
 // bidiMessage is a reply or an event.
@@ -35,13 +34,13 @@ type bidiMessage struct {
 	Params  json.RawMessage `json:"params"`
 }
 
-var errBiDiClosed = errors.New("the connection to the browser is closed")
+var errBiDiClosed = errors.New("connection to the browser closed")
 
 func dialBiDi(url string, handle func(method string, params json.RawMessage)) (*bidi, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 
-	conn, _, err := websocket.Dial(ctx, url, nil) //nolint:bodyclose // The library closes it.
+	conn, _, err := websocket.Dial(ctx, url, nil) //nolint:bodyclose // closed by the library
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +54,7 @@ func dialBiDi(url string, handle func(method string, params json.RawMessage)) (*
 	return b, nil
 }
 
-// read dispatches messages until the connection ends.
+// read dispatches messages until the connection is closed.
 func (b *bidi) read() {
 	for {
 		_, data, err := b.conn.Read(context.Background())
@@ -67,7 +66,7 @@ func (b *bidi) read() {
 		}
 
 		if err != nil {
-			b.end()
+			b.fail()
 
 			return
 		}
@@ -90,8 +89,8 @@ func (b *bidi) read() {
 	}
 }
 
-// end fails the commands that wait for a reply.
-func (b *bidi) end() {
+// fail fails the commands that wait for a reply.
+func (b *bidi) fail() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
@@ -104,8 +103,8 @@ func (b *bidi) end() {
 	clear(b.waiting)
 }
 
-// call sends a command, waits for its reply, and stores the result in the value
-// pointed to by result unless that is nil.
+// call sends a command, waits for its reply, and stores the result in the variable
+// that result points to, unless result is nil.
 func (b *bidi) call(method string, params object, result any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -1,4 +1,4 @@
-// Package browsertest drives real browsers in tests: Chromium over its DevTools
+// Package browsertest controls real browsers in tests: Chromium over its DevTools
 // protocol, Firefox over WebDriver BiDi, and WebKitGTK over WebDriver.
 //
 // A package that uses it runs its tests with [Main]:
@@ -16,7 +16,7 @@ import (
 // Kind is a kind of browser.
 type Kind string
 
-// The browsers that tests run in.
+// The supported browsers.
 const (
 	Chromium Kind = "Chromium"
 	Firefox  Kind = "Firefox"
@@ -26,11 +26,11 @@ const (
 // Kinds returns all kinds of browsers.
 func Kinds() []Kind { return []Kind{Chromium, Firefox, WebKit} }
 
-// patience bounds each wait. It is long because machines that run tests are
-// busy: a browser can take seconds for what otherwise takes milliseconds.
+// patience is the time limit for each operation. It is long because on a busy machine
+// a browser can take seconds for what otherwise takes milliseconds.
 const patience = 3 * time.Minute
 
-// Browser is a browser with cookies and storage of its own.
+// Browser is a browser with its own cookies and storage.
 type Browser struct {
 	Kind Kind
 
@@ -55,12 +55,12 @@ func Each(t *testing.T, test func(t *testing.T, b *Browser)) {
 	}
 }
 
-// Start returns a browser that is closed when the test ends. It accepts every
-// TLS certificate. Where the browser isn't installed, the test is skipped, or
-// with CI set it fails.
+// Start returns a browser that is closed after the test. It accepts every TLS
+// certificate. If the browser isn't installed, the test is skipped, or fails if CI is
+// set.
 //
-// The tests of a process share one Chromium and one Firefox, in which each
-// Browser is a profile. A WebKit is a process of its own.
+// The tests of a process share one Chromium and one Firefox, in which each Browser is
+// a profile. Each WebKit is a separate process.
 func Start(tb testing.TB, kind Kind) *Browser {
 	tb.Helper()
 
@@ -88,25 +88,25 @@ func Start(tb testing.TB, kind Kind) *Browser {
 	}
 
 	if err != nil {
-		tb.Fatalf("starting %s: %v", kind, err)
+		tb.Fatalf("start %s: %v", kind, err)
 	}
 
 	tb.Cleanup(func() {
 		if err := opened.close(); err != nil {
-			tb.Errorf("closing %s: %v", kind, err)
+			tb.Errorf("close %s: %v", kind, err)
 		}
 	})
 
 	return &Browser{Kind: kind, profile: opened}
 }
 
-// NewTab opens an empty tab. It is closed with the browser.
+// NewTab opens an empty tab, which is closed with the browser.
 func (b *Browser) NewTab(tb testing.TB) *Tab {
 	tb.Helper()
 
 	opened, err := b.profile.open()
 	if err != nil {
-		tb.Fatalf("%s: opening a tab: %v", b.Kind, err)
+		tb.Fatalf("%s: open a tab: %v", b.Kind, err)
 	}
 
 	return &Tab{kind: b.Kind, page: opened}

@@ -12,15 +12,15 @@ import (
 
 // chromium is a running Chromium.
 type chromium struct {
-	ctx    context.Context //nolint:containedctx // chromedp keeps its state in contexts.
+	ctx    context.Context //nolint:containedctx // chromedp keeps its state in contexts
 	cancel context.CancelFunc
 }
 
 func startChromium(program string) (*chromium, error) {
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(program),
-		// Its sandbox refuses to run as root, as which CI runs; the pages
-		// are the test's own.
+		// The sandbox doesn't work as root, which CI runs as. The pages come from
+		// the test.
 		chromedp.NoSandbox,
 		chromedp.DisableGPU,
 		chromedp.IgnoreCertErrors,
@@ -52,7 +52,7 @@ func (c *chromium) stop() {
 // chromiumProfile is a browser context of a Chromium.
 type chromiumProfile struct {
 	chromium *chromium
-	first    context.Context //nolint:containedctx // As above.
+	first    context.Context //nolint:containedctx // as above
 	pages    []*chromiumPage
 }
 
@@ -74,7 +74,7 @@ func (c *chromiumProfile) open() (page, error) {
 	ctx, cancel := chromedp.NewContext(parent, options...)
 	opened := &chromiumPage{ctx: ctx, cancel: cancel}
 
-	// Without a timeout, since the tab ends with the context of its first action.
+	// No timeout, because the tab is closed with the context of its first action.
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 1024)); err != nil {
 		cancel()
 
@@ -93,7 +93,7 @@ func (c *chromiumProfile) open() (page, error) {
 
 func (c *chromiumProfile) close() error {
 	for _, opened := range slices.Backward(c.pages) {
-		_ = opened.close() // It may have been closed before.
+		_ = opened.close() // it may already be closed
 	}
 
 	return nil
@@ -101,11 +101,11 @@ func (c *chromiumProfile) close() error {
 
 // chromiumPage is a tab of a Chromium.
 type chromiumPage struct {
-	ctx    context.Context //nolint:containedctx // As above.
+	ctx    context.Context //nolint:containedctx // as above
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	lines []string // of the console
+	lines []string // console messages
 
 	collecting sync.WaitGroup
 }
@@ -173,8 +173,8 @@ func (p *chromiumPage) close() error {
 	return err
 }
 
-// Chromium returns the context of a Chromium's tab, for what chromedp can do
-// and WebDriver can't. In other browsers it is nil.
+// Chromium returns the chromedp context of a tab in Chromium, for operations that
+// WebDriver doesn't support. For other browsers it returns nil.
 func (p *Tab) Chromium() context.Context {
 	if opened, ok := p.page.(*chromiumPage); ok {
 		return opened.ctx

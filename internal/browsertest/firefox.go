@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// firefox is a running Firefox. It needs no driver, since it speaks WebDriver
+// firefox is a running Firefox. It needs no driver, because it implements WebDriver
 // BiDi itself.
 type firefox struct {
 	*process
@@ -20,8 +20,8 @@ type firefox struct {
 	console map[string][]string // by browsing context
 }
 
-// firefoxPreferences keep the browser from talking to anyone but loopback, and
-// save processes: the pages are the test's own.
+// firefoxPreferences restricts the browser to loopback connections and reduces the
+// number of processes, because the pages come from the test.
 const firefoxPreferences = `
 user_pref("network.proxy.type", 1);
 user_pref("network.proxy.http", "127.0.0.1");
@@ -29,7 +29,7 @@ user_pref("network.proxy.http_port", 9);
 user_pref("network.proxy.ssl", "127.0.0.1");
 user_pref("network.proxy.ssl_port", 9);
 user_pref("dom.ipc.processCount", 1);
-user_pref("layout.frame_rate", 20); // there is nobody to see more
+user_pref("layout.frame_rate", 20); // nobody watches
 user_pref("dom.ipc.processPrelaunch.enabled", false);
 user_pref("fission.autostart", false);
 user_pref("dom.min_background_timeout_value", 10);
@@ -80,7 +80,7 @@ func (f *firefox) connect() error {
 	return f.call("session.subscribe", object{"events": []string{"log.entryAdded"}}, nil)
 }
 
-// logged keeps an entry of the console.
+// logged records an entry of the console.
 func (f *firefox) logged(_ string, params json.RawMessage) {
 	var entry struct {
 		Level  string `json:"level"`
@@ -129,7 +129,7 @@ func (p *processes) newFirefoxProfile(program string) (profile, error) {
 func (f *firefoxProfile) open() (page, error) {
 	var made struct{ Context string }
 
-	// A page in a window of its own is visible, so its timers keep their pace.
+	// A page in its own window is visible, so its timers aren't throttled.
 	err := f.firefox.call("browsingContext.create", object{"type": "window", "userContext": f.context}, &made)
 	if err != nil {
 		return nil, err

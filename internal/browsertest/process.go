@@ -11,18 +11,17 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// process is a program that was started and has to be stopped.
+// process is a running program. The caller must stop it.
 type process struct {
 	log pealdtest.Log // its standard output and standard error
 
-	cmd   *exec.Cmd
-	ended chan struct{}
+	cmd    *exec.Cmd
+	exited chan struct{}
 }
 
-// startProcess starts a program. On Linux it doesn't outlive this process,
-// however this one ends.
+// startProcess starts a program. On Linux the program never outlives this process.
 func startProcess(env []string, program string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})} //nolint:gosec,noctx // A test names it, and it lives until stop.
+	p := &process{cmd: exec.Command(program, args...), exited: make(chan struct{})} //nolint:gosec,noctx // chosen by a test; runs until stop
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	bindLife(p.cmd)
@@ -30,10 +29,10 @@ func startProcess(env []string, program string, args ...string) (*process, error
 	started := make(chan error)
 
 	go func() {
-		// The kernel takes the end of the thread for that of the parent.
+		// The kernel kills the program when this thread exits.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		defer close(p.ended)
+		defer close(p.exited)
 
 		err := p.cmd.Start()
 		started <- err
@@ -50,37 +49,37 @@ func startProcess(env []string, program string, args ...string) (*process, error
 	return p, nil
 }
 
-// waitForOutput returns what the first group of a pattern matched in the
-// program's output, once it is there.
+// waitForOutput waits until the output matches pattern, and returns the text of the
+// first group.
 func (p *process) waitForOutput(pattern *regexp.Regexp) (string, error) {
 	var match []string
 
 	if pealdtest.Eventually(patience, func() bool {
 		match = pattern.FindStringSubmatch(p.log.String())
 
-		return match != nil || p.hasEnded()
+		return match != nil || p.hasExited()
 	}) && match != nil {
 		return match[1], nil
 	}
 
-	return "", fmt.Errorf("%s wrote nothing that matches %s, but:\n%s", p.cmd.Path, pattern, &p.log)
+	return "", fmt.Errorf("the output of %s doesn't match %s:\n%s", p.cmd.Path, pattern, &p.log)
 }
 
-func (p *process) hasEnded() bool {
+func (p *process) hasExited() bool {
 	select {
-	case <-p.ended:
+	case <-p.exited:
 		return true
 	default:
 		return false
 	}
 }
 
-// stop kills the program and those that it started, and waits for its end.
+// stop kills the program and its child processes, and waits until it has exited.
 func (p *process) stop() {
 	killAll(p.cmd.Process)
 
 	select {
-	case <-p.ended:
-	case <-time.After(patience): // Something else holds its output open.
+	case <-p.exited:
+	case <-time.After(patience): // another process keeps the output open
 	}
 }

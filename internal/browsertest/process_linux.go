@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// bindLife makes a command end with its parent, and the leader of a process
-// group.
+// bindLife makes the kernel kill a command when its parent thread exits, and makes the
+// command the leader of a process group.
 func bindLife(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }

@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// running holds what the tests of this process share.
+// running holds the browsers that the tests of this process share.
 //
-//nolint:gochecknoglobals // Tests share nothing but their process.
+//nolint:gochecknoglobals // tests have nothing else in common
 var running processes
 
-// Main runs the tests and then ends the browsers that they started. It returns
-// the exit code.
+// Main runs the tests and then stops the browsers that they started. It returns the
+// exit code.
 func Main(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "browsertest-")
 	if err != nil {
@@ -30,9 +30,9 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// processes starts each shared process when it is first needed.
+// processes holds the shared processes, which are started on first use.
 type processes struct {
-	dir string // for profiles; empty outside Main
+	dir string // directory for profiles; empty outside Main
 
 	chromium once[*chromium]
 	firefox  once[*firefox]
@@ -45,7 +45,7 @@ func (p *processes) stop() {
 	p.display.stop()
 }
 
-// once holds something that is started at most once.
+// once holds a process that is started at most once.
 type once[T interface{ stop() }] struct {
 	mu      sync.Mutex
 	tried   bool
@@ -55,7 +55,7 @@ type once[T interface{ stop() }] struct {
 
 var errNoMain = errors.New("the package's TestMain must call browsertest.Main")
 
-// get returns what start returned on the first call.
+// get returns the results of the first call of start.
 func (o *once[T]) get(start func(dir string) (T, error)) (T, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Keys that have no character, for [Tab.Press].
+// Keys without a character, for [Tab.Press].
 const (
 	KeyBackspace = "\uE003"
 	KeyTab       = "\uE004"
@@ -24,10 +24,10 @@ type Tab struct {
 	page page
 }
 
-// page is the part of a Tab that depends on the kind of browser. Each call returns within
-// patience.
+// page is the part of a Tab that depends on the kind of browser. Each call returns
+// within patience.
 type page interface {
-	// open returns once the page is loaded.
+	// open opens a URL and returns after the page is loaded.
 	open(url string) error
 
 	// eval evaluates an expression whose value is a string.
@@ -39,8 +39,8 @@ type page interface {
 	// press presses and releases keys.
 	press(keys string) error
 
-	// resize gives the viewport a size in CSS pixels. A width that is too small
-	// for a window becomes the smallest possible one.
+	// resize sets the size of the viewport in CSS pixels. A width below the minimum
+	// of the window is raised to it.
 	resize(width, height int) error
 
 	// console returns the warnings and errors in the browser's console.
@@ -49,13 +49,13 @@ type page interface {
 	close() error
 }
 
-// Open opens a page and returns once it is loaded.
+// Open opens a page and returns after it is loaded.
 func (p *Tab) Open(tb testing.TB, url string) {
 	tb.Helper()
 	p.check(tb, p.page.open(url), "opening "+url)
 }
 
-// Reload loads the page again and returns once it is loaded.
+// Reload reloads the page and returns after it is loaded.
 func (p *Tab) Reload(tb testing.TB) {
 	tb.Helper()
 	p.Eval(tb, `(window.beforeReload = true, location.reload())`, nil)
@@ -68,9 +68,9 @@ func (p *Tab) Close(tb testing.TB) {
 	p.check(tb, p.page.close(), "closing a tab")
 }
 
-// Eval evaluates a JavaScript expression in the page and stores its value in
-// the value pointed to by v, as encoding/json does. If v is nil, the value is
-// ignored. A promise isn't waited for; see [Tab.Await].
+// Eval evaluates a JavaScript expression in the page and stores its value in the
+// variable that v points to, as encoding/json does. If v is nil, it ignores the value.
+// It doesn't wait for a promise; see [Tab.Await].
 func (p *Tab) Eval(tb testing.TB, expression string, v any) {
 	tb.Helper()
 
@@ -82,9 +82,9 @@ func (p *Tab) Eval(tb testing.TB, expression string, v any) {
 	p.check(tb, err, "evaluating "+expression)
 }
 
-// Await evaluates a JavaScript expression in the page, waits for the promise
-// that is its value, and stores the promise's value as [Tab.Eval] does. An
-// async expression has to be wrapped in a function.
+// Await evaluates a JavaScript expression in the page, waits for the resulting promise,
+// and stores the value of the promise as [Tab.Eval] does. An async expression must be
+// wrapped in a function.
 func (p *Tab) Await(tb testing.TB, promise string, v any) {
 	tb.Helper()
 
@@ -114,26 +114,26 @@ func (p *Tab) Await(tb testing.TB, promise string, v any) {
 	}
 }
 
-// WaitFor returns once a JavaScript condition holds in the page. A condition
-// that throws doesn't hold yet.
+// WaitFor waits until a JavaScript condition is true in the page. A condition that
+// throws counts as false.
 func (p *Tab) WaitFor(tb testing.TB, condition string) {
 	tb.Helper()
 
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 
-	again := time.NewTicker(25 * time.Millisecond)
-	defer again.Stop()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
 
 	for {
-		// Pages change under the eyes of a test, so an error is no verdict.
+		// The page may be changing, so an error isn't final.
 		holds, err := p.page.eval(`String(Boolean(` + condition + `))`)
 		if holds == "true" {
 			return
 		}
 
 		select {
-		case <-again.C:
+		case <-tick.C:
 		case <-ctx.Done():
 			if err == nil {
 				err = ctx.Err()
@@ -144,8 +144,8 @@ func (p *Tab) WaitFor(tb testing.TB, condition string) {
 	}
 }
 
-// Click clicks the first element that a CSS selector finds, once it is visible
-// and nothing covers it. Where the page moves under the mouse, it clicks again.
+// Click clicks the first element that matches a CSS selector, as soon as it is visible
+// and not covered. If the page moves under the mouse, it clicks again.
 func (p *Tab) Click(tb testing.TB, selector string) {
 	tb.Helper()
 
@@ -160,7 +160,7 @@ func (p *Tab) Click(tb testing.TB, selector string) {
 			return [x, y];
 		};
 		let found = point();
-		if (!found) { // Scrolling is slow where a processor draws the page.
+		if (!found) { // Scrolling is slow if the CPU renders the page.
 			element.scrollIntoView({ block: "center", inline: "nearest", behavior: "instant" });
 			found = point();
 		}
@@ -181,22 +181,22 @@ func (p *Tab) Click(tb testing.TB, selector string) {
 		p.Eval(tb, at, &point)
 		p.check(tb, p.page.click(point[0], point[1]), "clicking "+selector)
 
-		// A click that opened another page left nothing to see.
+		// If the click opened another page, the variable is undefined.
 		p.Eval(tb, `window.clicked === false`, &missed)
 		p.check(tb, ctx.Err(), "clicking "+selector)
 	}
 }
 
-// Type focuses the first element that a CSS selector finds, once there is one,
-// and presses keys.
+// Type focuses the first element that matches a CSS selector, as soon as it exists, and
+// presses keys.
 func (p *Tab) Type(tb testing.TB, selector, keys string) {
 	tb.Helper()
 	p.WaitFor(tb, `((element) => (element.focus(), document.activeElement === element))(document.querySelector(`+strconv.Quote(selector)+`))`)
 	p.Press(tb, keys)
 }
 
-// Fill replaces the text of the field that a CSS selector finds, as pasting
-// does. It costs less than pressing the keys.
+// Fill replaces the text of the field that matches a CSS selector, as pasting does. It
+// is faster than pressing the keys.
 func (p *Tab) Fill(tb testing.TB, selector, text string) {
 	tb.Helper()
 
@@ -217,41 +217,41 @@ func (p *Tab) Fill(tb testing.TB, selector, text string) {
 	})(document.querySelector(`+strconv.Quote(selector)+`))`)
 }
 
-// Press presses keys one after the other, in the element that has the focus.
+// Press presses keys one after the other in the focused element.
 func (p *Tab) Press(tb testing.TB, keys string) {
 	tb.Helper()
 	p.check(tb, p.page.press(keys), fmt.Sprintf("pressing %q", keys))
 }
 
-// Resize gives the page a size in CSS pixels. WebKit's windows have a smallest
-// width of about 450 pixels.
+// Resize sets the size of the page in CSS pixels. In WebKit the minimum width is about
+// 450 pixels.
 func (p *Tab) Resize(tb testing.TB, width, height int) {
 	tb.Helper()
 	p.check(tb, p.page.resize(width, height), "resizing a tab")
 }
 
-// Console returns the warnings and errors that the browser's console has of the
-// page since it was opened. WebKit's driver reports none.
+// Console returns the warnings and errors in the browser's console since the page was
+// opened. The driver of WebKit reports none.
 func (p *Tab) Console() []string { return p.page.console() }
 
-// check fails the test if what was done failed with err.
-func (p *Tab) check(tb testing.TB, err error, what string) {
+// check fails the test if err is not nil. Action describes what failed.
+func (p *Tab) check(tb testing.TB, err error, action string) {
 	tb.Helper()
 
 	if err != nil {
-		tb.Fatalf("%s: %s: %v%s", p.kind, what, err, p.describe())
+		tb.Fatalf("%s: %s: %v%s", p.kind, action, err, p.describe())
 	}
 }
 
-// describe returns what a failed test logs of the page.
+// describe returns a description of the page for the log of a failed test.
 func (p *Tab) describe() string {
-	shown, err := p.page.eval(`location.href + " shows:\n" + document.body.innerText`)
+	text, err := p.page.eval(`location.href + " shows:\n" + document.body.innerText`)
 	if err != nil {
-		shown = err.Error()
+		text = err.Error()
 	}
 
-	return "\n" + strings.Join(append([]string{shown}, p.page.console()...), "\nconsole: ")
+	return "\n" + strings.Join(append([]string{text}, p.page.console()...), "\nconsole: ")
 }
 
-// asJSON returns an expression for the JSON of another one's value.
+// asJSON returns an expression for the JSON of the value of expression.
 func asJSON(expression string) string { return `JSON.stringify((` + expression + `) ?? null)` }

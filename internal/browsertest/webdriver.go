@@ -9,11 +9,11 @@ import (
 	"net/http"
 )
 
-// webdriver is a client of a WebDriver's HTTP interface.
+// webdriver is a client for the HTTP interface of a WebDriver.
 type webdriver struct{ base string }
 
-// call sends a command and stores its value in the value pointed to by value
-// unless that is nil.
+// call sends a command and stores the result in the variable that value points to,
+// unless value is nil.
 func (w webdriver) call(method, path string, params object, value any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -45,7 +45,7 @@ func (w webdriver) call(method, path string, params object, value any) error {
 	}
 
 	if err := json.Unmarshal(text, &reply); err != nil {
-		return fmt.Errorf("%s %s: %s: %q is no reply of a WebDriver", method, path, response.Status, text)
+		return fmt.Errorf("%s %s: %s: %q is not a WebDriver reply", method, path, response.Status, text)
 	}
 
 	if response.StatusCode != http.StatusOK {

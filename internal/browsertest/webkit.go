@@ -13,23 +13,22 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// webkitPrograms holds the paths of the programs that a WebKit needs.
+// webkitPrograms holds the paths of the programs that WebKit requires.
 type webkitPrograms struct{ driver, browser, display string }
 
-// miniBrowser returns the path of WebKitGTK's own browser.
+// miniBrowser returns the path of the browser included in WebKitGTK.
 func miniBrowser(tb testing.TB) string {
 	tb.Helper()
 
 	found, err := filepath.Glob("/usr/lib/*/webkit2gtk-4.*/MiniBrowser")
 	if err != nil || len(found) == 0 {
-		pealdtest.Missingf(tb, "WebKitGTK's MiniBrowser is not installed (Debian has it in webkit2gtk-driver)")
+		pealdtest.Missingf(tb, "MiniBrowser of WebKitGTK is not installed (Debian package webkit2gtk-driver)")
 	}
 
 	return found[len(found)-1]
 }
 
-// display is an X server without a screen, since WebKitGTK has no headless
-// mode.
+// display is an X server without a screen. WebKitGTK has no headless mode.
 type display struct {
 	*process
 
@@ -37,7 +36,7 @@ type display struct {
 }
 
 func startDisplay(program string) (*display, error) {
-	// It picks a free number, which it writes to its standard output.
+	// It chooses an unused number and writes it to standard output.
 	started, err := startProcess(nil, program, "-displayfd", "1", "-screen", "0", "1600x1400x24", "-nolisten", "tcp")
 	if err != nil {
 		return nil, err
@@ -59,8 +58,8 @@ type webkit struct {
 
 	driver *process
 
-	// mu guards the driver's choice of a window: a command is for the window
-	// that was switched to last.
+	// mu protects the current window of the driver. Commands apply to the window
+	// that was selected last.
 	mu      sync.Mutex
 	current string // handle of the window
 	unused  string // handle of the window that the browser started with
@@ -87,9 +86,9 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 		"DISPLAY=" + screen.name,
 		"GDK_BACKEND=x11",
 		"HOME=" + p.dir,
-		"LC_ALL=C", // in C.UTF-8, WebKit's language is "C", which Intl rejects
-		// Without a graphics card, drawing on the processor takes half the time
-		// of emulating one.
+		"LC_ALL=C", // with C.UTF-8, the language of WebKit is "C", which Intl rejects
+		// Without a GPU, rendering on the CPU takes half the time of emulating a
+		// GPU.
 		"WEBKIT_SKIA_ENABLE_CPU_RENDERING=1",
 		"WEBKIT_DISABLE_DMABUF_RENDERER=1",
 		"WEBKIT_DISABLE_COMPOSITING_MODE=1",
@@ -108,19 +107,18 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 	return w, nil
 }
 
-// disableAnimations sets GTK's option for a home directory, which pages see as
-// prefers-reduced-motion. An animation without end keeps a processor busy that
-// has no graphics card to draw for it.
+// disableAnimations disables GTK animations for a home directory, which pages see as
+// prefers-reduced-motion. Without a GPU, an endless animation keeps a CPU busy.
 func disableAnimations(home string) error {
 	for _, version := range []string{"gtk-3.0", "gtk-4.0"} {
 		dir := filepath.Join(home, ".config", version)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("GTK's settings: %w", err)
+			return fmt.Errorf("write GTK settings: %w", err)
 		}
 
 		const settings = "[Settings]\ngtk-enable-animations=0\n"
 		if err := os.WriteFile(filepath.Join(dir, "settings.ini"), []byte(settings), 0o600); err != nil {
-			return fmt.Errorf("GTK's settings: %w", err)
+			return fmt.Errorf("write GTK settings: %w", err)
 		}
 	}
 
@@ -129,9 +127,9 @@ func disableAnimations(home string) error {
 
 func (w *webkit) connect(browser string) error {
 	if !pealdtest.Eventually(patience, func() bool {
-		return w.driver.hasEnded() || w.call(http.MethodGet, "/status", nil, nil) == nil
+		return w.driver.hasExited() || w.call(http.MethodGet, "/status", nil, nil) == nil
 	}) {
-		return fmt.Errorf("%s doesn't answer", w.base)
+		return fmt.Errorf("%s doesn't reply", w.base)
 	}
 
 	var made struct{ SessionID string }
@@ -155,9 +153,9 @@ func (w *webkit) connect(browser string) error {
 	return nil
 }
 
-// freeAddr returns an address on loopback that nobody listens on.
+// freeAddr returns an unused loopback address.
 func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It ends at once.
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // returns at once
 	if err != nil {
 		return "", err
 	}
@@ -215,8 +213,8 @@ func (p *webkitPage) call(method, path string, params object, value any) error {
 	return p.webkit.call(method, path, params, value)
 }
 
-// open also removes the page's shadows: without a graphics card, drawing them
-// takes five times as long as everything else.
+// open also removes shadows from the page. Without a GPU, drawing them takes five times
+// as long as everything else.
 func (p *webkitPage) open(url string) error {
 	if err := p.call(http.MethodPost, "/url", object{"url": url}, nil); err != nil {
 		return err

@@ -17,15 +17,15 @@ import (
 	"time"
 )
 
-// Certificate is a certificate that is its own authority, in files.
+// Certificate is a self-signed certificate in files.
 type Certificate struct {
 	CertFile, KeyFile string
 
 	pool *x509.CertPool
 }
 
-// NewCertificate makes a certificate for 127.0.0.1 and the other addresses. It
-// is valid for an hour.
+// NewCertificate creates a certificate for 127.0.0.1 and the other addresses. It is
+// valid for an hour.
 func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 	tb.Helper()
 
@@ -34,7 +34,7 @@ func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 		tb.Fatal(err)
 	}
 
-	// Firefox rejects certificates of one authority with the same number.
+	// Firefox rejects certificates of the same issuer with the same serial number.
 	serial, err := rand.Int(rand.Reader, big.NewInt(math.MaxInt64))
 	if err != nil {
 		tb.Fatal(err)
@@ -42,7 +42,7 @@ func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 
 	template := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "peald's test"},
+		Subject:               pkix.Name{CommonName: "peald test"},
 		NotBefore:             time.Now().Add(-time.Minute),
 		NotAfter:              time.Now().Add(time.Hour),
 		IPAddresses:           append([]net.IP{net.IPv4(127, 0, 0, 1)}, others...),
@@ -86,8 +86,8 @@ func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 	return c
 }
 
-// Client is how a client connects that believes the certificate and speaks
-// these protocols.
+// Client returns the configuration of a client that trusts the certificate and
+// supports these protocols.
 func (c Certificate) Client(protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: c.pool, NextProtos: protocols, MinVersion: tls.VersionTLS12}
 }

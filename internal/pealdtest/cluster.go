@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// FreeAddrs returns addresses on loopback that nobody listens at.
+// FreeAddrs returns n unused loopback addresses.
 func FreeAddrs(tb testing.TB, n int) []string {
 	tb.Helper()
 
@@ -31,8 +31,8 @@ func FreeAddrs(tb testing.TB, n int) []string {
 	return addrs
 }
 
-// InCluster returns changes that make n daemons a cluster, one for each. What
-// they write is gone with the test.
+// InCluster returns configuration changes that make n daemons a cluster, one for each
+// daemon. Their directories are removed after the test.
 func InCluster(tb testing.TB, n int) []func(*daemon.Config) {
 	tb.Helper()
 
@@ -52,8 +52,7 @@ func InCluster(tb testing.TB, n int) []func(*daemon.Config) {
 	return changes
 }
 
-// StartCluster starts n daemons that are a cluster, and returns once all are
-// ready.
+// StartCluster starts a cluster of n daemons and waits until all are ready.
 func StartCluster(tb testing.TB, n int, changes ...func(*daemon.Config)) []*Daemon {
 	tb.Helper()
 
@@ -69,12 +68,11 @@ func StartCluster(tb testing.TB, n int, changes ...func(*daemon.Config)) []*Daem
 	return daemons
 }
 
-// LeftByNATS ignores the goroutines that embedded NATS servers leave: one that
-// waits for the port of clients, which is never opened, before it would start
-// with routes, which were started without it; and, where a server ends before it
-// has met another, those of the store of a group that never came to run.
-// A client that is closed right after its first publish may leave one that waits
-// for a channel.
+// LeftByNATS returns options that ignore goroutines leaked by embedded NATS servers.
+// One waits for the client port, which is never opened, before it starts routing. If
+// a server shuts down before it has met another one, the store of a group that never
+// ran leaks goroutines, too. A client that is closed right after its first publish may
+// leak one that waits on a channel.
 func LeftByNATS() []goleak.Option {
 	const server = "github.com/nats-io/nats-server/v2/server"
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// SmallDisk returns a directory that holds few bytes: size is as tmpfs has it,
-// such as "1m". It needs root.
+// SmallDisk mounts a tmpfs of this size, such as "1m", and returns its directory. It
+// requires root.
 func SmallDisk(tb testing.TB, size string) (dir string) {
 	tb.Helper()
 
@@ -14,7 +14,7 @@ func SmallDisk(tb testing.TB, size string) (dir string) {
 
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size)
 	if err != nil {
-		Missingf(tb, "a small disk can't be mounted: %v", err)
+		Missingf(tb, "mount a small disk: %v", err)
 	}
 
 	tb.Cleanup(func() {
@@ -27,12 +27,12 @@ func SmallDisk(tb testing.TB, size string) (dir string) {
 	return dir
 }
 
-// ResizeDisk changes how much a small disk holds.
+// ResizeDisk changes the size of a small disk.
 func ResizeDisk(tb testing.TB, dir, size string) {
 	tb.Helper()
 
 	err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size="+size)
 	if err != nil {
-		tb.Fatalf("change the size of a disk: %v", err)
+		tb.Fatalf("resize a disk: %v", err)
 	}
 }

@@ -2,13 +2,13 @@ package pealdtest
 
 import "time"
 
-// Eventually looks every few milliseconds whether something is so, and reports
-// whether it has come to be within a time.
-func Eventually(within time.Duration, is func() bool) bool {
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
+// Eventually polls cond every few milliseconds and reports whether it has become true
+// within timeout.
+func Eventually(timeout time.Duration, cond func() bool) bool {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 
-	for deadline := time.Now().Add(within); !is(); <-again.C {
+	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
 			return false
 		}

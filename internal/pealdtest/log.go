@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Log is what a daemon or a process writes, to be read meanwhile. The zero value
-// is empty.
+// Log collects the output of a daemon or a process, and can be read at any time. It is
+// safe for concurrent use. The zero value is empty.
 type Log struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -20,7 +20,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String is all that was written.
+// String returns everything that was written since the last call of Take.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,7 +28,7 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// Take returns what was written since the last call.
+// Take returns and clears what was written since the last call.
 func (l *Log) Take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +37,7 @@ func (l *Log) Take() string {
 	return l.text.String()
 }
 
-// With returns the lines that hold all parts.
+// With returns the lines that contain all parts.
 func (l *Log) With(parts ...string) (found []string) {
 	for line := range strings.Lines(l.String()) {
 		all := true

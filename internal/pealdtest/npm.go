@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// NodeModules returns the path of a node_modules folder with the npm packages
-// that the lock file in dir names. npm installs them once for each state of the
-// lock file, into the user's cache. Where npm is missing or can't install them,
-// the test is skipped, or with CI set failed.
+// NodeModules returns the path of a node_modules directory with the npm packages of
+// the lock file in dir. They are installed once per state of the lock file, into the
+// cache of the user. If npm is missing or fails, the test is skipped, or fails if CI
+// is set.
 func NodeModules(tb testing.TB, dir string) string {
 	tb.Helper()
 
@@ -36,8 +36,8 @@ func NodeModules(tb testing.TB, dir string) string {
 	return filepath.Join(packages, "node_modules")
 }
 
-// installPackages installs the packages in a new folder and renames it to
-// packages, so that packages is complete once it exists.
+// installPackages installs the packages in a new directory and renames it to packages,
+// so that packages is never incomplete.
 func installPackages(tb testing.TB, dir, packages string) {
 	tb.Helper()
 
@@ -47,7 +47,7 @@ func installPackages(tb testing.TB, dir, packages string) {
 		tb.Fatal(err)
 	}
 
-	//nolint:usetesting // A folder can't be renamed to another file system.
+	//nolint:usetesting // a directory can't be renamed to another file system
 	fresh, err := os.MkdirTemp(filepath.Dir(packages), "new-")
 	if err != nil {
 		tb.Fatal(err)
@@ -63,7 +63,7 @@ func installPackages(tb testing.TB, dir, packages string) {
 	command.Dir = fresh
 
 	if out, err := command.CombinedOutput(); err != nil {
-		Missingf(tb, "npm cannot install the packages of %s: %v\n%s", dir, err, out)
+		Missingf(tb, "install the npm packages of %s: %v\n%s", dir, err, out)
 	}
 
 	if err := os.Rename(fresh, packages); err != nil {
@@ -74,7 +74,7 @@ func installPackages(tb testing.TB, dir, packages string) {
 	}
 }
 
-// CopyFile copies the file at path into the folder dir.
+// CopyFile copies the file at path into the directory dir.
 func CopyFile(tb testing.TB, path, dir string) {
 	tb.Helper()
 

@@ -1,5 +1,5 @@
-// Package pealdtest runs whole daemons for tests: in process, on loopback
-// addresses of their own, ended with the test.
+// Package pealdtest runs complete daemons for tests. They run in the process of the
+// test on unused loopback addresses, and are stopped after the test.
 package pealdtest
 
 import (
@@ -18,31 +18,32 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// Secret is what the daemons sign and check subscriber tokens with.
+// Secret is the auth.jwt.hmac_secret of the daemons.
 const Secret = "only for tests, thirty-two bytes or more"
 
-// patience bounds the wait for what takes milliseconds on a quiet machine.
+// patience is the time limit for operations that take milliseconds on an idle machine.
 const patience = 3 * time.Minute
 
-// Daemon is one that runs.
+// Daemon is a running daemon.
 type Daemon struct {
 	daemon.Addresses
 
 	tokens []daemon.Token
 	stop   context.CancelFunc
 	done   chan struct{}
-	err    error // of Run; to be read after done
+	err    error // error of Run; must be read after done is closed only
 }
 
-// Start runs a daemon on the defaults, free ports and Secret, as each change
-// has it, and returns once it accepts. It ends with the test at the latest.
+// Start runs a daemon with the default configuration, unused ports and Secret, after
+// applying the changes. It returns once the daemon accepts connections. The daemon is
+// stopped after the test.
 func Start(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
 	tb.Helper()
 
 	return start(tb, daemon.Options{}, changes)
 }
 
-// StartDemo is Start with the demo's page and its made-up events.
+// StartDemo is Start with the demo page and its events.
 func StartDemo(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
 	tb.Helper()
 
@@ -55,7 +56,7 @@ func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)
 	cfg := daemon.Defaults()
 	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Auth.JWT.HMACSecret = Secret
-	cfg.Drain.Timeout = 2 * time.Second // which no test has to wait out
+	cfg.Drain.Timeout = 2 * time.Second // tests don't need to wait longer
 
 	for _, change := range changes {
 		change(&cfg)
@@ -83,7 +84,7 @@ func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)
 	select {
 	case d.Addresses = <-ready:
 	case <-d.done:
-		tb.Fatalf("the daemon doesn't start: %v", d.err)
+		tb.Fatalf("start the daemon: %v", d.err)
 	case <-time.After(patience):
 		tb.Fatalf("the daemon is not ready after %s", patience)
 	}
@@ -91,33 +92,32 @@ func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)
 	return d
 }
 
-// Stop ends the daemon as a signal would, and waits for its end. To stop it
-// again does nothing.
+// Stop shuts the daemon down as a signal would, and waits until it has. Further calls
+// have no effect.
 func (d *Daemon) Stop(tb testing.TB) {
 	tb.Helper()
 	d.stop()
 	d.WaitForEnd(tb)
 }
 
-// WaitForEnd returns once the daemon has ended, as something else than the test
-// told it to.
+// WaitForEnd waits until the daemon has shut down for a reason outside the test.
 func (d *Daemon) WaitForEnd(tb testing.TB) {
 	tb.Helper()
 
 	select {
 	case <-d.done:
 	case <-time.After(patience):
-		tb.Fatalf("the daemon has not ended after %s", patience)
+		tb.Fatalf("the daemon has not shut down after %s", patience)
 	}
 
 	if d.err != nil {
-		tb.Errorf("the daemon ended with an error: %v", d.err)
+		tb.Errorf("the daemon failed: %v", d.err)
 		d.err = nil
 	}
 }
 
-// Control returns a client of the daemon's control plane, which shows the first
-// of its control tokens if it has any.
+// Control returns a client for the control plane. It uses the first control token of
+// the daemon, if there is one.
 func (d *Daemon) Control(tb testing.TB) pealv1.ControlServiceClient {
 	tb.Helper()
 
@@ -129,7 +129,7 @@ func (d *Daemon) Control(tb testing.TB) pealv1.ControlServiceClient {
 
 	conn, err := grpc.NewClient(d.GRPC, options...)
 	if err != nil {
-		tb.Fatalf("the control plane's address: %v", err)
+		tb.Fatalf("connect to the control plane: %v", err)
 	}
 
 	tb.Cleanup(func() { _ = conn.Close() })
@@ -137,8 +137,8 @@ func (d *Daemon) Control(tb testing.TB) pealv1.ControlServiceClient {
 	return pealv1.NewControlServiceClient(conn)
 }
 
-// Events returns the URL of a stream: that of user, or an anonymous one where
-// user is empty.
+// Events returns the URL of a stream for user, or of an anonymous stream if user is
+// empty.
 func (d *Daemon) Events(tb testing.TB, user string) string {
 	tb.Helper()
 
@@ -147,7 +147,7 @@ func (d *Daemon) Events(tb testing.TB, user string) string {
 	if user != "" {
 		reply, err := d.Control(tb).CreateToken(tb.Context(), &pealv1.CreateTokenRequest{UserId: user})
 		if err != nil {
-			tb.Fatalf("a token for %s: %v", user, err)
+			tb.Fatalf("create a token for %s: %v", user, err)
 		}
 
 		events.RawQuery = url.Values{"access_token": {reply.GetToken()}}.Encode()
@@ -156,16 +156,16 @@ func (d *Daemon) Events(tb testing.TB, user string) string {
 	return events.String()
 }
 
-// URL returns the URL of a path of the REST listener.
+// URL returns the URL of a path on the REST listener.
 func (d *Daemon) URL(path string) string { return "http://" + d.REST + path }
 
-// WaitForStreams returns once the daemon holds n streams.
+// WaitForStreams waits until n streams are open.
 func (d *Daemon) WaitForStreams(tb testing.TB, n int32) {
 	tb.Helper()
 
 	control := d.Control(tb)
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 
 	deadline := time.After(patience)
 
@@ -180,14 +180,14 @@ func (d *Daemon) WaitForStreams(tb testing.TB, n int32) {
 		}
 
 		select {
-		case <-again.C:
+		case <-tick.C:
 		case <-deadline:
-			tb.Fatalf("the daemon holds %d streams after %s, want %d", stats.GetTotal().GetConnections(), patience, n)
+			tb.Fatalf("%d streams are open after %s, want %d", stats.GetTotal().GetConnections(), patience, n)
 		}
 	}
 }
 
-// WaitUntilReady returns once the daemon says that it is.
+// WaitUntilReady waits until /readyz succeeds.
 func (d *Daemon) WaitUntilReady(tb testing.TB) {
 	tb.Helper()
 
@@ -196,8 +196,8 @@ func (d *Daemon) WaitUntilReady(tb testing.TB) {
 		tb.Fatal(err)
 	}
 
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 
 	for deadline := time.After(patience); ; {
 		resp, err := http.DefaultClient.Do(request)
@@ -210,14 +210,15 @@ func (d *Daemon) WaitUntilReady(tb testing.TB) {
 		}
 
 		select {
-		case <-again.C:
+		case <-tick.C:
 		case <-deadline:
 			tb.Fatalf("the daemon is not ready after %s", patience)
 		}
 	}
 }
 
-// bearer is a control token. It goes over loopback, so without TLS too.
+// bearer is a control token. It may be sent without TLS, because it is only sent over
+// loopback.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -226,21 +227,20 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// OnSocketFile puts a daemon's gRPC listener on a socket file, at a path that
-// should be short.
+// OnSocketFile returns a change that makes the gRPC listener use a socket file. The
+// path should be short.
 func OnSocketFile(path string) func(*daemon.Config) {
 	return func(cfg *daemon.Config) { cfg.GRPC.Addr = "unix:" + path }
 }
 
-// OnEachEngine runs a test on each way in which bytes get onto sockets, with a
-// change that makes a daemon take it.
+// OnEachEngine runs a test for each value of sse.engine, with a change that sets it.
 func OnEachEngine(t *testing.T, test func(t *testing.T, engine func(*daemon.Config))) {
 	t.Helper()
 
 	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {
 		t.Run(engine, func(t *testing.T) {
 			if engine == daemon.EngineEpoll && runtime.GOOS != "linux" {
-				t.Skip("epoll is Linux's own")
+				t.Skip("epoll requires Linux")
 			}
 
 			test(t, func(cfg *daemon.Config) { cfg.SSE.Engine = engine })

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Program returns the path of the first of names that is installed. Where none
-// is, the test is skipped, but with CI set it fails: a test that CI never runs
-// shows nothing.
+// Program returns the path of the first of names that is installed. If none is, the
+// test is skipped. It fails if CI is set, because a test that CI never runs is
+// useless.
 func Program(tb testing.TB, names ...string) string {
 	tb.Helper()
 
@@ -24,8 +24,8 @@ func Program(tb testing.TB, names ...string) string {
 	return ""
 }
 
-// Missingf ends a test that lacks something of this machine: as skipped, or with
-// CI set as failed.
+// Missingf skips a test because the machine lacks something. If CI is set, it fails
+// the test instead.
 func Missingf(tb testing.TB, format string, args ...any) {
 	tb.Helper()
 

@@ -23,35 +23,35 @@ const (
 	otel   = "go.opentelemetry.io/otel/sdk"
 )
 
-// rooms is the plan of the house:
+// rules returns the rules for all packages:
 //
 //	cmd → daemon → {control, ssehttp, internal/cluster} → internal/broker → internal/eventstream
-func rooms() []archtest.Room {
-	return []archtest.Room{
+func rules() []archtest.Rule {
+	return []archtest.Rule{
 		{
 			Path: "cmd/peald",
 			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/flags", "internal/logqueue", "internal/nearest"},
-			Why:  "the command reads flags, environment and files, and leaves the rest to daemon",
+			Why:  "the command only reads flags, environment and files; everything else belongs into daemon",
 		},
 		{
 			Path:     "cmd/pealctl",
 			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/flags"},
-			TestsMay: []string{"daemon"}, // to configure the daemon that they start
+			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Never:    []string{viper},
-			Why:      "a client knows the daemon by its replies over the network",
+			Why:      "a client depends on the network API of the daemon only",
 		},
 		{
 			Path:     "daemon",
 			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/presence"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
-			Why:      "daemon builds the parts from a plain struct, and is what commands and tests start",
+			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
 		},
 		{
 			Path:  "control",
 			May:   []string{"control/apierror", "control/rest", "gen/peal/v1", "internal/auth", "internal/broker"},
 			Never: []string{viper, otel},
-			Why:   "the control plane and the streams meet in the broker alone: neither knows the other",
+			Why:   "the control plane and the streams share the broker only, and don't know each other",
 		},
 		{
 			Path:     "control/rest",
@@ -70,20 +70,20 @@ func rooms() []archtest.Room {
 			Path:  "ssehttp",
 			May:   []string{"internal/auth", "internal/broker", "internal/eventstream"},
 			Never: []string{viper, grpc},
-			Why:   "the control plane and the streams meet in the broker alone: neither knows the other",
+			Why:   "the control plane and the streams share the broker only, and don't know each other",
 		},
 		{
 			Path:  "internal/broker",
 			May:   []string{"internal/eventstream"},
 			Never: []string{viper, grpc, "net/http", "google.golang.org/protobuf"},
-			Why:   "the broker is the core: it knows no protocol but the frames of an event stream",
+			Why:   "the broker is the core; the only protocol it knows is the event stream format",
 		},
 		{
 			Path:     "internal/cluster",
 			May:      []string{"gen/peal/cluster/v1", "internal/broker", "internal/node"},
 			TestsMay: []string{"internal/eventstream"},
 			Never:    []string{viper, grpc},
-			Why:      "a cluster is many brokers over one log: what serves browsers and backends doesn't know of it",
+			Why:      "a cluster is several brokers with one event log, independent of how browsers and backends are served",
 		},
 		{
 			Path:  "internal/node",
@@ -95,93 +95,93 @@ func rooms() []archtest.Room {
 			May:      []string{"gen/peal/presence/v1", "gen/peal/v1", "internal/broker", "internal/node"},
 			TestsMay: []string{"control"},
 			Never:    []string{viper},
-			Why:      "what nodes know of each other's streams depends neither on their log nor on what is asked",
+			Why:      "the exchange of presence between nodes is independent of the event log and of the control plane",
 		},
 		{
 			Path:  "internal/configfile",
 			Never: []string{viper, grpc, "net"},
-			Why:   "what a file says depends neither on the settings there are nor on where else they are given",
+			Why:   "parsing a file is independent of the settings and of their other sources",
 		},
 		{
 			Path:  "internal/flags",
 			May:   []string{"internal/nearest"},
 			Never: []string{viper, grpc},
-			Why:   "a mistake on a command line is one whatever the command does",
+			Why:   "checking a command line is independent of what the command does",
 		},
 		{
 			Path:  "internal/nearest",
 			Never: []string{viper, grpc},
-			Why:   "what was meant by a misspelled name depends on the names alone",
+			Why:   "a suggestion depends on the names only",
 		},
 		{
 			Path:  "internal/eventstream",
 			Never: []string{viper, grpc, "net"},
-			Why:   "the encoding of frames stands alone",
+			Why:   "the encoding of frames is self-contained",
 		},
 		{
 			Path:  "internal/auth",
 			May:   []string{"internal/strictjson"},
 			Never: []string{viper, grpc},
-			Why:   "what a token says depends on nobody who asks",
+			Why:   "verifying a token is independent of its use",
 		},
 		{
 			Path:  "internal/strictjson",
 			Never: []string{viper, grpc, "net/http"},
-			Why:   "how JSON is read doesn't depend on what it means",
+			Why:   "parsing JSON is independent of its meaning",
 		},
 		{
 			Path:  "internal/bench",
 			May:   []string{"internal/eventstream"},
 			Never: []string{viper, grpc},
-			Why:   "a load generator that shared code with the server would share its mistakes",
+			Why:   "a load generator that shares code with the server also shares its bugs",
 		},
 		{
 			Path:  "internal/demo",
 			May:   []string{"internal/broker", "internal/strictjson", "internal/webpage"},
 			Never: []string{viper, grpc},
-			Why:   "the demo is a publisher like any other, in process",
+			Why:   "the demo is an ordinary publisher that runs in the process of the daemon",
 		},
 		{
 			Path:  "internal/console",
 			May:   []string{"internal/webpage"},
 			Never: []string{viper, grpc},
-			Why:   "the console is files, and knows the daemon by its REST calls alone",
+			Why:   "the console consists of files and uses only the REST API of the daemon",
 		},
 		{
 			Path:  "internal/webpage",
 			Never: []string{viper, grpc},
-			Why:   "how pages are served depends on none of them",
+			Why:   "serving pages is independent of their content",
 		},
 		{
 			Path:  "gen/peal/v1",
 			Never: []string{viper},
-			Why:   "stubs are for everybody, so they stand on nobody",
+			Why:   "generated code must not depend on the code that uses it",
 		},
 		{
 			Path:  "internal/buildinfo",
 			Never: []string{viper, grpc},
-			Why:   "what the go command recorded is nobody's but the program's",
+			Why:   "the build information depends on the go command only",
 		},
 		{
 			Path:  "internal/logqueue",
 			Never: []string{viper, grpc},
-			Why:   "a queue of lines depends neither on who logs nor on what is logged",
+			Why:   "a queue of lines is independent of their content",
 		},
 		{
 			Path:  "gen/peal/cluster/v1",
 			Never: []string{viper, grpc},
-			Why:   "what nodes write into their log is messages, and no service",
+			Why:   "the entries of the event log are messages without a service",
 		},
 		{
 			Path:  "gen/peal/presence/v1",
 			May:   []string{"gen/peal/v1"},
 			Never: []string{viper},
-			Why:   "what nodes tell each other is in the control plane's words where it has them",
+			Why:   "nodes exchange messages of the control plane where it defines them",
 		},
 		{
 			Path: "examples/go",
 			May:  []string{"gen/peal/v1"},
-			Why:  "an example shows what a backend outside this module can do",
+			Why:  "an example must work outside this module",
 		},
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
@@ -195,37 +195,36 @@ func rooms() []archtest.Room {
 	}
 }
 
-// TestImportsFollowThePlan looks at the code of every system that peald
-// runs on, since files differ.
-func TestImportsFollowThePlan(t *testing.T) {
-	read(t, "../..")
+// TestImports checks the code for every operating system that peald supports, because
+// their files differ.
+func TestImports(t *testing.T) {
+	readModule(t, "../..")
 
 	for _, goos := range []string{"linux", "darwin", "windows"} {
 		t.Run(goos, func(t *testing.T) {
-			for _, violation := range archtest.Violations(module, rooms(), list(t, goos)) {
+			for _, violation := range archtest.Violations(module, rules(), list(t, goos)) {
 				t.Error(violation)
 			}
 		})
 	}
 }
 
-// TestAnAddedArrowIsFound adds made-up imports to packages that are in
-// order.
-func TestAnAddedArrowIsFound(t *testing.T) {
+// TestViolations checks packages with additional imports.
+func TestViolations(t *testing.T) {
 	for name, test := range map[string]struct {
 		added archtest.Package
-		want  []string // in the one violation; none where the import is in order
+		want  []string // parts of the only violation; nil if there is none
 	}{
 		"downwards": {
 			added: archtest.Package{ImportPath: "control", Imports: []string{module + "/internal/broker"}},
 		},
 		"sideways": {
 			added: archtest.Package{ImportPath: "control", Imports: []string{module + "/ssehttp"}},
-			want:  []string{"control imports ssehttp: ", "may import control/apierror, control/rest, gen/peal/v1, internal/auth, internal/broker", "neither knows the other"},
+			want:  []string{"control imports ssehttp: ", "may import control/apierror, control/rest, gen/peal/v1, internal/auth, internal/broker", "don't know each other"},
 		},
 		"sideways, the other way": {
 			added: archtest.Package{ImportPath: "ssehttp", Imports: []string{module + "/control"}},
-			want:  []string{"ssehttp imports control: ", "neither knows the other"},
+			want:  []string{"ssehttp imports control: ", "don't know each other"},
 		},
 		"sideways in a test": {
 			added: archtest.Package{ImportPath: "ssehttp", XTestImports: []string{module + "/control"}},
@@ -233,42 +232,42 @@ func TestAnAddedArrowIsFound(t *testing.T) {
 		},
 		"upwards": {
 			added: archtest.Package{ImportPath: "internal/eventstream", Imports: []string{module + "/internal/broker"}},
-			want:  []string{"internal/eventstream imports internal/broker: ", "may import nothing", "stands alone"},
+			want:  []string{"internal/eventstream imports internal/broker: ", "may import nothing", "is self-contained"},
 		},
-		"past a floor": {
+		"skipping a layer": {
 			added: archtest.Package{ImportPath: "cmd/peald", Imports: []string{module + "/internal/broker"}},
 			want:  []string{"cmd/peald imports internal/broker: "},
 		},
-		"a test's helper in a test": {
+		"test helper in a test": {
 			added: archtest.Package{ImportPath: "cmd/pealctl", XTestImports: []string{module + "/internal/pealdtest"}},
 		},
-		"a test's helper in the code": {
+		"test helper in the code": {
 			added: archtest.Package{ImportPath: "cmd/pealctl", Imports: []string{module + "/internal/pealdtest"}},
 			want:  []string{"cmd/pealctl imports internal/pealdtest: "},
 		},
-		"a library through another": {
+		"indirect dependency": {
 			added: archtest.Package{ImportPath: "internal/broker", Deps: []string{"net", "net/http/httptrace"}},
 			want:  []string{"internal/broker depends on net/http/httptrace", "the broker is the core"},
 		},
-		"a name that only begins alike": {
+		"name with the same prefix": {
 			added: archtest.Package{ImportPath: "daemon", Deps: []string{viper + "extras"}},
 		},
 		"configuration outside the command": {
 			added: archtest.Package{ImportPath: "daemon", Deps: []string{viper}},
 			want:  []string{"daemon depends on " + viper},
 		},
-		"a package without a place": {
+		"package without a rule": {
 			added: archtest.Package{ImportPath: "internal/util"},
-			want:  []string{"internal/util has no place"},
+			want:  []string{"internal/util has no rule"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.added.ImportPath = module + "/" + test.added.ImportPath
-			got := archtest.Violations(module, rooms(), []archtest.Package{test.added})
+			got := archtest.Violations(module, rules(), []archtest.Package{test.added})
 
 			if len(test.want) == 0 {
 				if len(got) > 0 {
-					t.Errorf("an import that is in order is refused: %q", got)
+					t.Errorf("violations of an allowed import: %q", got)
 				}
 
 				return
@@ -280,17 +279,16 @@ func TestAnAddedArrowIsFound(t *testing.T) {
 
 			for _, want := range test.want {
 				if !strings.Contains(got[0], want) {
-					t.Errorf("%q doesn't say %q", got[0], want)
+					t.Errorf("%q lacks %q", got[0], want)
 				}
 			}
 		})
 	}
 }
 
-// read walks the folders of the module. The go command, which does the listing,
-// is another process: without this, go test would take an old result from its
-// cache after an import was added.
-func read(t *testing.T, root string) {
+// readModule walks the directories of the module. The go command lists them in another
+// process, so without this go test would reuse a cached result after a change.
+func readModule(t *testing.T, root string) {
 	t.Helper()
 
 	err := filepath.WalkDir(root, func(_ string, entry fs.DirEntry, err error) error {
@@ -301,11 +299,11 @@ func read(t *testing.T, root string) {
 		return err
 	})
 	if err != nil {
-		t.Fatalf("walking the module: %v", err)
+		t.Fatalf("walk the module: %v", err)
 	}
 }
 
-// list is the packages of the module as the go command sees them for goos.
+// list returns the packages of the module for goos, as listed by the go command.
 func list(t *testing.T, goos string) []archtest.Package {
 	t.Helper()
 
@@ -330,14 +328,14 @@ func list(t *testing.T, goos string) []archtest.Package {
 		}
 
 		if err != nil {
-			t.Fatalf("what go list prints: %v", err)
+			t.Fatalf("parse the output of go list: %v", err)
 		}
 
 		packages = append(packages, p)
 	}
 
 	if !slices.ContainsFunc(packages, func(p archtest.Package) bool { return p.ImportPath == module+"/daemon" }) {
-		t.Fatalf("go list knows no daemon among %d packages: is this the module?", len(packages))
+		t.Fatalf("go list returned %d packages without daemon; want the whole module", len(packages))
 	}
 
 	return packages
