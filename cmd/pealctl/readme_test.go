@@ -11,24 +11,24 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestBenchmarksOfTheREADME runs the benchmarks of the README, with fewer
-// streams and messages, on a daemon with the settings that the README gives it.
-func TestBenchmarksOfTheREADME(t *testing.T) {
+// TestDocumentedBenchmarks runs the benchmarks in docs/sizing.md with fewer
+// streams and messages, on a daemon with the settings given there.
+func TestDocumentedBenchmarks(t *testing.T) {
 	t.Parallel()
 
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../docs/sizing.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	_, section, found := strings.Cut(string(text), "\n## What it holds\n")
+	_, section, found := strings.Cut(string(text), "\n## Measure your machine\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 
 	commands := regexp.MustCompile(`(?m)^\$ bin/pealctl (bench.*)$`).FindAllStringSubmatch(section, -1)
 	start := regexp.MustCompile(`(?m)^\$ (.*)bin/peald$`).FindStringSubmatch(section)
 
 	if !found || len(commands) < 3 || start == nil {
-		t.Fatalf("the README has %d benchmarks and starts the daemon by %q", len(commands), start)
+		t.Fatalf("docs/sizing.md has %d benchmarks and starts the daemon with %q", len(commands), start)
 	}
 
 	d := pealdtest.Start(t, func(cfg *peald.Config) {
