@@ -186,6 +186,7 @@ func rules() []archtest.Rule {
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "e2e/load", TestOnly: true},
+		{Path: "e2e/docs", TestOnly: true},
 		{Path: "e2e/proxies", TestOnly: true},
 		{Path: "e2e/clients", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},

@@ -1,0 +1,88 @@
+package docs_test
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestLinks follows the links between documents: files exist, and anchors are
+// headings.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+
+	code := regexp.MustCompile("`[^`\n]*`")
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`)
+
+	for _, name := range append(pages(t), "CHANGELOG.md", "SECURITY.md", "examples/README.md") {
+		text := code.ReplaceAllString(withoutBlocks(read(t, name)), "")
+
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			target := m[1] + m[2]
+			if strings.Contains(target, "://") {
+				continue
+			}
+
+			file, anchor, _ := strings.Cut(target, "#")
+
+			to := name
+			if file != "" {
+				to = path.Join(path.Dir(name), file)
+			}
+
+			if _, err := os.Stat(filepath.Join(root, to)); err != nil {
+				t.Errorf("%s: link to %s: %v", name, target, err)
+
+				continue
+			}
+
+			if anchor != "" && !slices.Contains(anchorsOf(read(t, to)), anchor) {
+				t.Errorf("%s: link to %s: no such heading", name, target)
+			}
+		}
+	}
+}
+
+// anchorsOf returns the anchors of a document's headings, as GitHub makes them.
+func anchorsOf(text string) []string {
+	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+
+	var anchors []string
+
+	for _, m := range heading.FindAllStringSubmatch(withoutBlocks(text), -1) {
+		anchor := dropped.ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
+	}
+
+	return anchors
+}
+
+func withoutBlocks(text string) string {
+	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
+}
+
+// TestGoExample checks that the README shows lines of the example that it
+// links to. Tests of the examples run that one.
+func TestGoExample(t *testing.T) {
+	t.Parallel()
+
+	_, block, found := strings.Cut(read(t, "README.md"), "```go\n")
+	block, _, _ = strings.Cut(block, "```")
+
+	if !found {
+		t.Fatal("README.md has no block in Go")
+	}
+
+	example := read(t, "examples/go/main.go")
+
+	for line := range strings.Lines(block) {
+		if line = strings.TrimSpace(line); !strings.Contains(example, line) {
+			t.Errorf("README.md shows %q, which isn't in examples/go/main.go", line)
+		}
+	}
+}
