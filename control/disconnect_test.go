@@ -52,8 +52,8 @@ func TestDisconnectEndsAUsersStreams(t *testing.T) {
 	bob := stream(t, b, "bob")
 
 	reply, err := p.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Minute)})
-	if err != nil || reply.GetConnections() != 2 || !b.Barred("alice") || b.Barred("bob") {
-		t.Errorf("%v, %v; alice is barred: %v, bob: %v", reply, err, b.Barred("alice"), b.Barred("bob"))
+	if err != nil || reply.GetConnections() != 2 || !b.Banned("alice") || b.Banned("bob") {
+		t.Errorf("%v, %v; alice is barred: %v, bob: %v", reply, err, b.Banned("alice"), b.Banned("bob"))
 	}
 	if _, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "bob", Data: "still here"}); err != nil {
 		t.Fatal(err)

@@ -197,7 +197,7 @@ func (p *parts) close() {
 
 // refused is how many requests of browsers were refused, by cause.
 func (p *parts) refused() map[string]int64 {
-	found := p.streams.Refused()
+	found := p.streams.Rejected()
 	found[tooManyRequests] = p.floods.cut.Load()
 	found[noRequest] = p.floods.mute.Load()
 	return found

@@ -235,8 +235,8 @@ func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broke
 		return sub, nil, why
 	}
 	sub.User, sub.Expires = who.User, who.Expires
-	if who.User != "" && h.broker.Barred(who.User) {
-		return sub, nil, &refusal{cause: StayAway, status: http.StatusNoContent}
+	if who.User != "" && h.broker.Banned(who.User) {
+		return sub, nil, &refusal{cause: Banned, status: http.StatusNoContent}
 	}
 	if sub.Topics, why = topics(query["topic"], who.Topics); why != nil {
 		return sub, nil, why

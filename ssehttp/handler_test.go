@@ -295,7 +295,7 @@ func TestClientThatIsAhead(t *testing.T) {
 		if body := resp.Body.String(); resp.Code != http.StatusOK || !regexp.MustCompile(`^retry: [3-6]\d{3}\nid: abc-9\n\n$`).MatchString(body) {
 			t.Errorf("it gets status %d and %q, want 200, a reconnection time and the id", resp.Code, body)
 		}
-		if n := h.Refused()["suspended"]; n != 1 || h.Open() != 0 {
+		if n := h.Rejected()["suspended"]; n != 1 || h.Open() != 0 {
 			t.Errorf("%d refusals are counted and %d streams, want 1 and none", n, h.Open())
 		}
 	})

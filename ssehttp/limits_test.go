@@ -45,7 +45,7 @@ func testStreamsOfOneUser(t *testing.T, engine ssehttp.Engine) {
 	for range 3 {
 		s.open(t, "/events")
 	}
-	if n := s.handler.Refused()["max_connections_per_user"]; n != 1 {
+	if n := s.handler.Rejected()["max_connections_per_user"]; n != 1 {
 		t.Errorf("%d refused for it, want 1", n)
 	}
 	end()
@@ -108,7 +108,7 @@ func testStreamsOfOneAddress(t *testing.T, engine ssehttp.Engine) {
 	end()
 	waitFor(t, "the stream to end", func() bool { return s.broker.Stats().Total.Connections == 5 })
 	s.open(t, "/events", one)
-	if n := s.handler.Refused()["max_connections_per_ip"]; n != 3 {
+	if n := s.handler.Rejected()["max_connections_per_ip"]; n != 3 {
 		t.Errorf("%d refused for it, want 3", n)
 	}
 }
@@ -120,7 +120,7 @@ func TestConnectsPerSecond(t *testing.T) {
 	}
 	s.wantStatus(t, http.StatusServiceUnavailable, "/events")
 	s.wantStatus(t, http.StatusOK, "/events", "Accept: text/event-stream") // and a retry
-	if n := s.handler.Refused()["max_connects_per_second"]; n < 20 {
+	if n := s.handler.Rejected()["max_connects_per_second"]; n < 20 {
 		t.Errorf("%d of 52 refused for it", n)
 	}
 }
@@ -175,7 +175,7 @@ func TestApplicationDecides(t *testing.T) {
 		c.server.wantStatus(t, c.status, "/events", c.headers...)
 	}
 	for cause, want := range map[string]int64{"denied": 1, "unavailable": 2, "origin": 3} {
-		if n := s.handler.Refused()[cause]; n != want {
+		if n := s.handler.Rejected()[cause]; n != want {
 			t.Errorf("%d refused for %s, want %d", n, cause, want)
 		}
 	}
@@ -194,7 +194,7 @@ func TestTokensThatCannotBeJudgedNow(t *testing.T) {
 	}
 	s := serveFor(t, h, b)
 	s.wantStatus(t, http.StatusServiceUnavailable, "/events", "Authorization: Bearer x")
-	if n := s.handler.Refused()["unavailable"]; n != 1 {
+	if n := s.handler.Rejected()["unavailable"]; n != 1 {
 		t.Errorf("%d are counted, want 1", n)
 	}
 }

@@ -130,7 +130,7 @@ func (l *streamLog) Write(pieces [][]byte) (int, error) {
 func (l *streamLog) Close(why broker.Reason) {
 	l.logOpening()
 	l.logLine("stream closed",
-		slog.String("reason", l.stream.CountedAs(why).String()),
+		slog.String("reason", l.stream.CloseReason(why).String()),
 		slog.Duration("duration", time.Since(l.began).Round(time.Millisecond)),
 		slog.Int64("bytes", l.bytes),
 	)

@@ -99,7 +99,7 @@ func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
 
 			awaitLine(t, &log, `level=DEBUG msg="stream rejected"`, "cause="+c.cause, "address=127.0.0.1", "origin=https://app.example.com", c.more)
 
-			if n := s.handler.Refused()[c.cause]; n != 1 {
+			if n := s.handler.Rejected()[c.cause]; n != 1 {
 				t.Errorf("%d rejections are counted, want 1", n)
 			}
 

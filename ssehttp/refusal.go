@@ -30,8 +30,8 @@ const (
 	BadTopic
 	// Denied: the application refused it.
 	Denied
-	// StayAway: its user was told to.
-	StayAway
+	// Banned: its user is banned for a while.
+	Banned
 	// UserLimit: the user has as many streams as a user may have.
 	UserLimit
 	// AddressLimit: the address has as many streams as an address may have.
@@ -111,9 +111,9 @@ func notStarted(err error) *refusal {
 // refusals counts refusals by their causes.
 type refusals [causes]atomic.Int64
 
-// Refused returns how many requests were refused since the start, by the names
+// Rejected returns how many requests were refused since the start, by the names
 // of the causes.
-func (h *Handler) Refused() map[string]int64 {
+func (h *Handler) Rejected() map[string]int64 {
 	found := make(map[string]int64, causes)
 	for c := range causes {
 		found[c.String()] = h.refused[c].Load()

@@ -131,7 +131,7 @@ func TestRateStaysUsedUp(t *testing.T) {
 		c.MaxConnectsPerSecond = 1000
 		cfg = *c
 	})
-	refused := func() int64 { return s.handler.Refused()["max_connects_per_second"] }
+	refused := func() int64 { return s.handler.Rejected()["max_connects_per_second"] }
 	cfg.MaxConnectsPerSecond = 1
 	s.handler.Reconfigure(cfg, verifier{})
 	began := time.Now()

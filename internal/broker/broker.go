@@ -87,7 +87,7 @@ type Broker struct {
 	history   history
 	replies   replies
 	clock     logClock           // of a replica's log
-	barred    *btree.BTreeG[Bar] // users who are to stay away
+	barred    *btree.BTreeG[Ban] // users who are to stay away
 	watches   map[*Watch]struct{}
 	taps      map[*Tap]struct{}
 	changes   *Changes   // nil where nobody asks
@@ -123,7 +123,7 @@ func New(cfg Config) *Broker {
 		topics:   newTopics(),
 		history:  newHistory(cfg.History),
 		replies:  newReplies(cfg.IdempotencyWindow),
-		barred:   btree.NewG(32, func(a, b Bar) bool { return a.User < b.User }),
+		barred:   btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),
 		taps:     make(map[*Tap]struct{}),
 		open:     make([]int, cfg.Shards),
@@ -353,7 +353,7 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 }
 
 // Disconnect ends all streams of a user, and returns how many. For as long as
-// stayAway the user is Barred; 0 is no time at all.
+// stayAway the user is banned; 0 is no time at all.
 func (b *Broker) Disconnect(user string, stayAway time.Duration) (int, error) {
 	if err := ValidUserID(user); err != nil {
 		return 0, err
@@ -365,7 +365,7 @@ func (b *Broker) Disconnect(user string, stayAway time.Duration) (int, error) {
 	}
 	if stayAway > 0 {
 		now := time.Now()
-		b.barred.ReplaceOrInsert(Bar{user, now, now.Add(stayAway)})
+		b.barred.ReplaceOrInsert(Ban{user, now, now.Add(stayAway)})
 		if b.changes != nil {
 			b.changes.bars = append(b.changes.bars, user)
 		}
@@ -373,11 +373,11 @@ func (b *Broker) Disconnect(user string, stayAway time.Duration) (int, error) {
 	return b.disconnect(user), nil
 }
 
-// Barred says whether a user was told to stay away.
-func (b *Broker) Barred(user string) bool {
+// Banned reports whether a user is banned.
+func (b *Broker) Banned(user string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	bar, ok := b.barred.Get(Bar{User: user})
+	bar, ok := b.barred.Get(Ban{User: user})
 	return ok && time.Now().Before(bar.Until)
 }
 

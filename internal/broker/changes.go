@@ -18,8 +18,8 @@ type Changes struct {
 	lost          bool // there were more than maxChanges
 }
 
-// Bar is a user who is to stay away.
-type Bar struct {
+// Ban is a user who is to stay away.
+type Ban struct {
 	User string
 	// Set is when the user was told so, and Until how long it holds.
 	Set, Until time.Time
@@ -67,7 +67,7 @@ func (c *Changes) note(st *Stream) {
 // Take returns the users and topics that have changed since the last time, each
 // once, and as they are now: those of whom there are none any more have a count
 // of 0. Complete is false where others have changed besides.
-func (c *Changes) Take() (users []User, topics []Topic, bars []Bar, complete bool) {
+func (c *Changes) Take() (users []User, topics []Topic, bars []Ban, complete bool) {
 	b := c.broker
 	b.mu.Lock()
 	changedUsers, changedTopics, changedBars := c.users, c.topics, c.bars
@@ -100,7 +100,7 @@ func (c *Changes) Take() (users []User, topics []Topic, bars []Bar, complete boo
 	for turn := range slices.Chunk(once(changedBars), countTurn) {
 		b.mu.Lock()
 		for _, user := range turn {
-			if bar, ok := b.barred.Get(Bar{User: user}); ok {
+			if bar, ok := b.barred.Get(Ban{User: user}); ok {
 				bars = append(bars, bar)
 			}
 		}
@@ -121,17 +121,17 @@ func (b *Broker) Tally() Tally {
 	return Tally{b.total, b.anonymous, b.accounts.Len()}
 }
 
-// Bars returns up to limit users who are to stay away, of ids greater than
+// Bans returns up to limit users who are to stay away, of ids greater than
 // after, in ascending order of id (by byte).
-func (b *Broker) Bars(after string, limit int) []Bar {
+func (b *Broker) Bans(after string, limit int) []Ban {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return page(b.barred, Bar{User: after}, "", after, limit, func(bar Bar) (string, Bar) { return bar.User, bar })
+	return page(b.barred, Ban{User: after}, "", after, limit, func(bar Ban) (string, Ban) { return bar.User, bar })
 }
 
-// Adopt takes over a bar that another daemon has set, unless the one that the
+// AdoptBan takes over a ban that another daemon has set, unless the one that the
 // user has is as new. The user's streams here are ended.
-func (b *Broker) Adopt(bar Bar) error {
+func (b *Broker) AdoptBan(bar Ban) error {
 	if err := ValidUserID(bar.User); err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (b *Broker) Adopt(bar Bar) error {
 	if b.closed {
 		return ErrClosed
 	}
-	if has, ok := b.barred.Get(Bar{User: bar.User}); ok && !bar.Set.After(has.Set) {
+	if has, ok := b.barred.Get(Ban{User: bar.User}); ok && !bar.Set.After(has.Set) {
 		return nil
 	}
 	b.barred.ReplaceOrInsert(bar)
@@ -160,8 +160,8 @@ func (b *Broker) disconnect(user string) int {
 
 // forgive forgets the bars that are over. The caller has b.mu.
 func (b *Broker) forgive(now time.Time) {
-	var over []Bar
-	b.barred.Ascend(func(bar Bar) bool {
+	var over []Ban
+	b.barred.Ascend(func(bar Ban) bool {
 		if !now.Before(bar.Until) {
 			over = append(over, bar)
 		}

@@ -68,23 +68,23 @@ func TestTheLaterBarHolds(t *testing.T) {
 		now := time.Now()
 		adopt := func(set, until time.Duration) {
 			t.Helper()
-			if err := b.Adopt(broker.Bar{User: "mallory", Set: now.Add(set), Until: now.Add(until)}); err != nil {
+			if err := b.AdoptBan(broker.Ban{User: "mallory", Set: now.Add(set), Until: now.Add(until)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		adopt(-time.Minute, time.Hour)
 		adopt(-2*time.Minute, 2*time.Hour) // told later, and set before
-		if bars := b.Bars("", 10); len(bars) != 1 || !bars[0].Until.Equal(now.Add(time.Hour)) {
+		if bars := b.Bans("", 10); len(bars) != 1 || !bars[0].Until.Equal(now.Add(time.Hour)) {
 			t.Errorf("bars are %v", bars)
 		}
 		adopt(0, time.Minute)
 		time.Sleep(59 * time.Second)
-		if !b.Barred("mallory") {
+		if !b.Banned("mallory") {
 			t.Error("the bar is over too soon")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if b.Barred("mallory") || len(b.Bars("", 10)) > 0 {
+		if b.Banned("mallory") || len(b.Bans("", 10)) > 0 {
 			t.Error("the bar is not over")
 		}
 		for _, user := range []string{"a", "c", "b"} {
@@ -94,7 +94,7 @@ func TestTheLaterBarHolds(t *testing.T) {
 		}
 		var paged []string
 		for after := ""; ; {
-			page := b.Bars(after, 2)
+			page := b.Bans(after, 2)
 			if len(page) == 0 {
 				break
 			}
@@ -106,7 +106,7 @@ func TestTheLaterBarHolds(t *testing.T) {
 		if !slices.Equal(paged, []string{"a", "b", "c"}) {
 			t.Errorf("bars come in the order %q", paged)
 		}
-		if err := b.Adopt(broker.Bar{User: "\n"}); err == nil {
+		if err := b.AdoptBan(broker.Ban{User: "\n"}); err == nil {
 			t.Error("a user who can't be is barred")
 		}
 	})

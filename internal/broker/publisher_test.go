@@ -106,11 +106,11 @@ func TestDisconnect(t *testing.T) {
 		if ended, _ := bob.end(); ended {
 			t.Error("bob was disconnected as well")
 		}
-		if !b.Barred("alice") || b.Barred("bob") {
-			t.Errorf("barred: alice %v, bob %v", b.Barred("alice"), b.Barred("bob"))
+		if !b.Banned("alice") || b.Banned("bob") {
+			t.Errorf("barred: alice %v, bob %v", b.Banned("alice"), b.Banned("bob"))
 		}
 		time.Sleep(time.Minute)
-		if b.Barred("alice") {
+		if b.Banned("alice") {
 			t.Error("alice is still barred")
 		}
 		if n, err := b.Disconnect("nobody", 0); n != 0 || err != nil {

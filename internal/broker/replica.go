@@ -92,9 +92,9 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	return receipt, err
 }
 
-// Judge says what this replica knows now of the idempotency keys of messages, for
+// Verdicts returns what this replica knows now of the idempotency keys of messages, for
 // the entries that they are to become in the log of epoch.
-func (b *Broker) Judge(messages []*Message) (epoch string, verdicts []Verdict) {
+func (b *Broker) Verdicts(messages []*Message) (epoch string, verdicts []Verdict) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.logNow()

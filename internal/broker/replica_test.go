@@ -266,7 +266,7 @@ func TestAReplicaGoesByTheClockOfItsLog(t *testing.T) {
 				first := apply(t, b, 1, logs, toAll("zero"))
 				apply(t, b, 2, logs, keyed)
 				judged := func() uint64 {
-					_, verdicts := b.Judge([]*broker.Message{&keyed})
+					_, verdicts := b.Verdicts([]*broker.Message{&keyed})
 					return verdicts[0].Repeats
 				}
 				resumes := func() bool {

@@ -302,7 +302,7 @@ func (s *shard) drop(st *Stream, why Reason) {
 	st.closed = true
 	st.sink.Close(why)
 	st.sink = nil
-	why = st.CountedAs(why)
+	why = st.CloseReason(why)
 	s.figures.disconnected[why].Add(1)
 	if lost := st.queue.waiting(); lost > 0 {
 		s.figures.dropped[why].Add(int64(lost))

@@ -138,9 +138,9 @@ func (b *Broker) NewStream(sub Subscription) *Stream {
 	return st
 }
 
-// CountedAs returns the reason under which the end of a stream is counted that
+// CloseReason returns the reason under which the end of a stream is counted that
 // Sink.Close is called for with why. Only Sink.Close may call it.
-func (st *Stream) CountedAs(why Reason) Reason {
+func (st *Stream) CloseReason(why Reason) Reason {
 	if st.left {
 		return st.why // as watches were told
 	}

@@ -69,7 +69,7 @@ func TestReplicasThatReadTheLogFromOtherPlacesAnswerAlike(t *testing.T) {
 			default:
 				m := toAll(fmt.Sprint("data ", rapid.IntRange(0, 1).Draw(rt, "data")))
 				m.IdempotencyKey = fmt.Sprint("key ", rapid.IntRange(0, 2).Draw(rt, "key"))
-				_, verdicts := f.Judge([]*broker.Message{&m})
+				_, verdicts := f.Verdicts([]*broker.Message{&m})
 				log = append(log, broker.Entry{Seq: uint64(len(log) + 1), At: now, Message: m, Verdict: verdicts[0]})
 			}
 		}

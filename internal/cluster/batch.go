@@ -61,7 +61,7 @@ func (n *Node) stamp(batch *clusterv1.Batch, of []*submission) {
 			keyed, messages = append(keyed, s.message), append(messages, s.from)
 		}
 	}
-	epoch, verdicts := n.broker.Judge(messages)
+	epoch, verdicts := n.broker.Verdicts(messages)
 	batch.Epoch = epoch
 	for i, v := range verdicts {
 		batch.AsOf = v.AsOf

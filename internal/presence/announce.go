@@ -36,7 +36,7 @@ func (d *Directory) announce(now time.Time) {
 		names := namesPerMessage
 		users = take(users, &names, func(u broker.User) { a.Changed.Users = append(a.Changed.Users, countOf(u.ID, u.Connections)) })
 		topics = take(topics, &names, func(t broker.Topic) { a.Changed.Topics = append(a.Changed.Topics, countOf(t.Name, t.Subscribers)) })
-		bans = take(bans, &names, func(b broker.Bar) { a.Changed.Bans = append(a.Changed.Bans, encodeBan(b, now)) })
+		bans = take(bans, &names, func(b broker.Ban) { a.Changed.Bans = append(a.Changed.Bans, encodeBan(b, now)) })
 		d.publish(a)
 		if status != nil {
 			d.lastStatus, d.announced, status = status, now, nil
@@ -62,7 +62,7 @@ func countOf(name string, streams int) *presencev1.Count {
 	return &presencev1.Count{Name: name, Streams: uint32(streams)}
 }
 
-func encodeBan(b broker.Bar, now time.Time) *presencev1.Ban {
+func encodeBan(b broker.Ban, now time.Time) *presencev1.Ban {
 	return &presencev1.Ban{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
 }
 

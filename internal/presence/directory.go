@@ -337,7 +337,7 @@ func isRemoved(name string, members []string) bool {
 // adoptBans applies bans of other nodes to this node.
 func (d *Directory) adoptBans(bans []*presencev1.Ban, now time.Time) {
 	for _, ban := range bans {
-		err := d.cfg.Broker.Adopt(broker.Bar{
+		err := d.cfg.Broker.AdoptBan(broker.Ban{
 			User:  ban.GetUser(),
 			Set:   now.Add(-ban.GetAgo().AsDuration()),
 			Until: now.Add(ban.GetRemaining().AsDuration()),

@@ -84,10 +84,10 @@ func TestANewNodeRequestsAllCounts(t *testing.T) {
 	if n := b.Recipients(broker.ToTopic("all")); n != users {
 		t.Errorf("the topic has %d recipients, want %d", n, users)
 	}
-	if !b.broker.Barred("mallory") {
+	if !b.broker.Banned("mallory") {
 		t.Error("the banned user is not banned on the new node")
 	}
-	if b.broker.Barred("user1") {
+	if b.broker.Banned("user1") {
 		t.Error("a user who is not banned is banned on the new node")
 	}
 }
@@ -100,7 +100,7 @@ func TestBansAreAnnounced(t *testing.T) {
 	if _, err := a.broker.Disconnect("mallory", time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return b.broker.Barred("mallory") }, "the ban is unknown to the other node")
+	eventually(t, func() bool { return b.broker.Banned("mallory") }, "the ban is unknown to the other node")
 	eventually(t, func() bool { return b.broker.Tally().Streams == 0 }, "the banned user's stream stays open")
 
 	// The later ban applies, even if it is shorter.
@@ -108,7 +108,7 @@ func TestBansAreAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []*member{a, b} {
-		eventually(t, func() bool { return !m.broker.Barred("mallory") }, "the first ban still applies on %s", m.name)
+		eventually(t, func() bool { return !m.broker.Banned("mallory") }, "the first ban still applies on %s", m.name)
 	}
 }
 

@@ -180,7 +180,7 @@ func TestDisconnectReachesAllNodes(t *testing.T) {
 		t.Errorf("%v, %v", reply, err)
 	}
 	for _, p := range all {
-		if !p.broker.Barred("mallory") {
+		if !p.broker.Banned("mallory") {
 			t.Errorf("mallory is not banned on %s", p.name)
 		}
 		eventually(t, func() bool { return p.broker.Tally().Streams == 1 }, "mallory's streams on %s stay open", p.name)

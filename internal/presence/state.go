@@ -103,7 +103,7 @@ func (d *Directory) countsAfter(after *presencev1.Position) (counts *presencev1.
 		}
 		n = len(topics)
 	case presencev1.Position_PART_BANS:
-		bans, now := b.Bars(after.GetName(), namesPerMessage), time.Now()
+		bans, now := b.Bans(after.GetName(), namesPerMessage), time.Now()
 		for _, ban := range bans {
 			counts.Bans, last = append(counts.GetBans(), encodeBan(ban, now)), ban.User
 		}
