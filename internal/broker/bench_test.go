@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// sponge is a sink that takes everything and counts the pieces: an event is one.
+// sponge is a sink that accepts everything and counts the pieces, one per event.
 type sponge struct{ pieces *atomic.Int64 }
 
 func (s sponge) Write(pieces [][]byte) (n int, _ error) {
@@ -23,8 +23,9 @@ func (s sponge) Write(pieces [][]byte) (n int, _ error) {
 
 func (sponge) Close(broker.Reason) {}
 
-// crowd opens n streams of as many users, and returns how many pieces they got.
-func crowd(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
+// openStreams opens n streams of n users, and returns a counter of the pieces that
+// they got.
+func openStreams(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
 	b.Helper()
 	var pieces atomic.Int64
 	for i := range n {
@@ -32,20 +33,20 @@ func crowd(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
 			b.Fatal(err)
 		}
 	}
-	for pieces.Load() < int64(n) { // the first blocks
+	for pieces.Load() < int64(n) { // until all have their first block
 		runtime.Gosched()
 	}
 	return &pieces
 }
 
-// BenchmarkSendToUser shows that the cost of an event for one user doesn't
-// depend on how many others hold streams.
+// BenchmarkSendToUser shows that the cost of an event for one user doesn't depend
+// on the number of other users.
 func BenchmarkSendToUser(b *testing.B) {
 	for _, n := range []int{100, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			bk := broker.New(config())
 			defer bk.Close()
-			crowd(b, bk, n)
+			openStreams(b, bk, n)
 			m := broker.Message{Audience: broker.ToUser("user7"), Data: strings.Repeat("x", 100)}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -57,8 +58,8 @@ func BenchmarkSendToUser(b *testing.B) {
 	}
 }
 
-// BenchmarkPublishToTopic shows that the cost of an event for a topic depends on
-// its subscribers alone, of whom there are ten, half of them by a pattern.
+// BenchmarkPublishToTopic shows that the cost of an event for a topic depends only
+// on its subscribers. There are ten, half of them with a pattern.
 func BenchmarkPublishToTopic(b *testing.B) {
 	for _, n := range []int{100, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -89,8 +90,8 @@ func BenchmarkPublishToTopic(b *testing.B) {
 	}
 }
 
-// BenchmarkResume shows that a resume costs what it replays, 20 events here,
-// and not what the log holds.
+// BenchmarkResume shows that the cost of a resume depends on the number of events
+// it replays, which is 20 here, and not on the size of the history.
 func BenchmarkResume(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -128,29 +129,28 @@ func BenchmarkResume(b *testing.B) {
 	}
 }
 
-// BenchmarkDelivery is what one delivery of a broadcast costs up to its sink:
-// an operation is a delivery, so allocations that are a message's and not a
-// delivery's come out as 0.
+// BenchmarkDelivery measures the delivery of a broadcast to a sink. One operation
+// is one delivery, so allocations per message are reported as 0.
 func BenchmarkDelivery(b *testing.B) {
 	const streams = 10_000
 	bk := broker.New(config())
 	defer bk.Close()
-	taken := crowd(b, bk, streams)
+	pieces := openStreams(b, bk, streams)
 	m := broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", 100)}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n := 0; n < b.N; n += streams {
-		before := taken.Load()
+		before := pieces.Load()
 		if _, err := bk.Publish(b.Context(), m); err != nil {
 			b.Fatal(err)
 		}
-		for taken.Load() < before+streams {
+		for pieces.Load() < before+streams {
 			runtime.Gosched()
 		}
 	}
 }
 
-// BenchmarkPublishToNobody is the publisher's side alone.
+// BenchmarkPublishToNobody measures publishing without recipients.
 func BenchmarkPublishToNobody(b *testing.B) {
 	bk := broker.New(config())
 	defer bk.Close()
@@ -163,13 +163,13 @@ func BenchmarkPublishToNobody(b *testing.B) {
 	}
 }
 
-// BenchmarkPublishTapped is the same with taps that nobody reads, of other
-// audiences but one.
+// BenchmarkPublishTapped measures publishing with three unread taps, of which one
+// observes the published messages.
 func BenchmarkPublishTapped(b *testing.B) {
 	bk := broker.New(config())
 	defer bk.Close()
-	for _, of := range []broker.Audience{broker.Everyone(), broker.ToUser("alice"), broker.ToTopic("prices.*")} {
-		tap, err := bk.Tap(of, "")
+	for _, audience := range []broker.Audience{broker.Everyone(), broker.ToUser("alice"), broker.ToTopic("prices.*")} {
+		tap, err := bk.Tap(audience, "")
 		if err != nil {
 			b.Fatal(err)
 		}

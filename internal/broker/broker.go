@@ -13,104 +13,104 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// SlowPolicy is what becomes of a stream whose queue is full.
+// SlowPolicy determines what happens to a stream whose queue is full.
 type SlowPolicy string
 
 // The policies for slow consumers.
 const (
-	// Disconnect ends the stream; the client comes back by itself.
+	// Disconnect closes the stream. The client reconnects by itself.
 	Disconnect SlowPolicy = "disconnect"
-	// DropOldest drops the oldest events that wait, and tells the client so
-	// with a peald.reset event in their place.
+	// DropOldest drops the oldest queued events and sends a peald.reset event
+	// in their place.
 	DropOldest SlowPolicy = "drop-oldest"
-	// Conflate keeps, of the events that wait and have a conflate key, the
-	// newest of each key. A stream whose queue is full all the same is ended.
+	// Conflate keeps only the newest queued event of each conflate key. If the
+	// queue is still full, the stream is closed.
 	Conflate SlowPolicy = "conflate"
 )
 
-// Config is how a broker is set up. Every field is required.
+// Config configures a Broker. Every field except Replica is required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
-	// QueueBytes bounds what waits for one stream. A single event may be
-	// larger: an empty queue takes any.
+	// QueueBytes limits the bytes queued for one stream. A single event may be
+	// larger: an empty queue accepts any event.
 	QueueBytes int
-	// SlowConsumer is what becomes of a stream whose queue is full.
+	// SlowConsumer determines what happens to a stream whose queue is full.
 	SlowConsumer SlowPolicy
-	// Heartbeat is the time between two signs of life on an idle stream.
+	// Heartbeat is the time between two heartbeats on an idle stream.
 	Heartbeat time.Duration
-	// Retry is what clients are told to wait before they reconnect; each
-	// stream is told up to a quarter more or less, so that they don't all
-	// come back at once.
+	// Retry is the time that clients wait before they reconnect. Each stream
+	// gets up to a quarter more or less, so that clients don't all reconnect
+	// at once.
 	Retry time.Duration
-	// WriteTimeout is how long a connection may take no byte of what waits
-	// for it.
+	// WriteTimeout is the time for which a connection may accept no byte while
+	// bytes are queued for it.
 	WriteTimeout time.Duration
-	// History bounds the log.
+	// History limits the event history.
 	History History
-	// IdempotencyWindow is how long idempotency keys are remembered.
+	// IdempotencyWindow is the time for which idempotency keys are remembered.
 	IdempotencyWindow time.Duration
-	// Replica says that the order is made elsewhere: the broker follows a log
-	// by Begin and Apply, and gives out no ids itself. Until the log begins
-	// it is suspended.
+	// Replica means that the order of events is defined elsewhere. The broker
+	// then follows an event log, through Begin and Apply, and assigns no ids
+	// itself. It is suspended until the log begins.
 	Replica bool
 }
 
-// Broker takes messages and queues them to the streams of their audience. Its
-// methods may be called concurrently.
+// Broker accepts messages and queues them for the streams of their audience.
+// Its methods are safe for concurrent use.
 type Broker struct {
-	cfg      atomic.Pointer[Config] // stored under mu
-	log      atomic.Pointer[logName]
+	cfg      atomic.Pointer[Config]   // stored under mu
+	ids      atomic.Pointer[idFormat] // stored under mu
 	replica  bool
 	started  time.Time
 	shards   []*shard
 	hashSeed maphash.Seed
-	turn     atomic.Uint32 // the shard whose turn it is to take an anonymous stream
+	turn     atomic.Uint32 // assigns anonymous streams to shards round-robin
 	running  sync.WaitGroup
 	stop     chan struct{} // closed when the broker closes
 
-	// backlog bounds the bytes of events that shards have not yet taken into
-	// their queues, so that publishers can't run ahead of them.
+	// backlog limits the bytes of events that shards have not yet moved to
+	// their queues, so that publishers can't outrun the shards.
 	backlog *semaphore.Weighted
 
-	mu        sync.Mutex
-	closed    bool
-	suspended bool             // no stream may join
-	leaving   *drain           // of the streams that a suspension ends; nil for none
-	begun     int              // logs that have begun
-	seq       uint64           // the last sequence that was given
-	ahead     []*arrival       // clients that wait for a replica to catch up
-	end       logEnd           // how far a replica's log is known to go
-	published [audiences]int64 // messages accepted
-	accounts  *btree.BTreeG[*account]
-	topics    topics
-	history   history
-	replies   replies
-	clock     logClock           // of a replica's log
-	barred    *btree.BTreeG[Ban] // users who are to stay away
-	watches   map[*Watch]struct{}
-	taps      map[*Tap]struct{}
-	changes   *Changes   // nil where nobody asks
-	mail      []delivery // scratch of fanOut
-	open      []int      // streams by shard
-	total     int        // streams in all
-	anonymous int        // streams that belong to nobody
-	resumes   Resumes
-	replays   histogram
+	mu         sync.Mutex
+	closed     bool
+	suspended  bool             // no stream may join
+	suspension *drain           // closes the streams that a suspension affects; nil for none
+	generation int              // number of event logs that have begun
+	seq        uint64           // the last assigned sequence number
+	waiters    []*waiter        // clients that wait for a replica to catch up
+	end        logEnd           // the last known end of a replica's log
+	published  [audiences]int64 // messages accepted
+	accounts   *btree.BTreeG[*account]
+	topics     topics
+	history    history
+	replies    replies
+	clock      logClock // of a replica's log
+	bans       *btree.BTreeG[Ban]
+	watches    map[*Watch]struct{}
+	taps       map[*Tap]struct{}
+	changes    *Changes   // nil until Changes is called
+	mail       []delivery // scratch space of fanOut
+	open       []int      // number of streams by shard
+	total      int        // number of streams
+	anonymous  int        // number of anonymous streams
+	resumes    Resumes
+	replays    histogram
 }
 
-// account is a user who holds at least one stream. It is guarded by Broker.mu.
+// account is a user who has at least one stream. It is guarded by Broker.mu.
 type account struct {
 	id          string
 	connections int
 	since       time.Time
-	group       group // the shard's
+	group       group // owned by the shard
 }
 
-// maxBacklog is the bytes of events that may wait for their shards.
+// maxBacklog is the maximum of Broker.backlog.
 const maxBacklog = 64 << 20
 
-// New starts a broker. Its Close must be called.
+// New starts a broker. The caller must call Close.
 func New(cfg Config) *Broker {
 	now := time.Now()
 	b := &Broker{
@@ -123,7 +123,7 @@ func New(cfg Config) *Broker {
 		topics:   newTopics(),
 		history:  newHistory(cfg.History),
 		replies:  newReplies(cfg.IdempotencyWindow),
-		barred:   btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
+		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),
 		taps:     make(map[*Tap]struct{}),
 		open:     make([]int, cfg.Shards),
@@ -131,24 +131,26 @@ func New(cfg Config) *Broker {
 		stop:     make(chan struct{}),
 	}
 	b.cfg.Store(&cfg)
-	b.log.Store(newLogName(NewEpoch()))
+	b.ids.Store(newIDFormat(NewEpoch()))
 	b.suspended = cfg.Replica
+
 	bounds := latencyBounds()
 	for i := range cfg.Shards {
 		b.shards = append(b.shards, newShard(b, i, bounds))
 	}
-	b.running.Go(b.keepBounds)
+
+	b.running.Go(b.removeExpired)
 	for _, s := range b.shards {
 		b.running.Go(s.run)
 	}
 	return b
 }
 
-// id is the id of a position on the wire, "<epoch>-<sequence>".
-func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.log.Load().epoch, seq)) }
+// id returns the id of a position on the wire, "<epoch>-<sequence>".
+func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.ids.Load().epoch, seq)) }
 
-// steady returns nanoseconds since the broker started. Unlike the time of day, it
-// never goes back and never leaps: what is measured and waited for uses it.
+// steady returns the nanoseconds since the broker started, plus 1. Unlike the
+// time of day, it never jumps, so durations and timeouts are measured with it.
 func (b *Broker) steady() int64 { return int64(time.Since(b.started)) + 1 }
 
 // head returns the sequence of the last event.
@@ -158,8 +160,9 @@ func (b *Broker) head() uint64 {
 	return b.seq
 }
 
-// keepBounds lets go what has grown too old, also when nothing is published.
-func (b *Broker) keepBounds() {
+// removeExpired removes expired events, idempotency keys and bans once a second
+// until the broker closes, even if nothing is published.
+func (b *Broker) removeExpired() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -169,73 +172,79 @@ func (b *Broker) keepBounds() {
 		case now := <-tick.C:
 			b.mu.Lock()
 			b.history.evict(b.logNow())
-			if !b.replica { // whose clock is the log's
+			if !b.replica { // a replica's keys expire by the log's clock
 				b.replies.forget(now.UnixNano())
 			}
-			b.forgive(now)
+			b.removeExpiredBans(now)
 			b.mu.Unlock()
 		}
 	}
 }
 
-// Publish validates m, gives it the next id and queues it to its audience's
-// streams. It returns an *InvalidError for a message that can't be an event,
-// ErrKeyUsed for one whose idempotency key is another's, ErrClosed once the
-// broker is closing, and ctx's error if ctx ends while it waits for shards
-// that have fallen behind.
+// Publish validates m, assigns it the next id and queues it for the streams of
+// its audience. It returns an *InvalidError for a message that can't be an
+// event, ErrKeyUsed if its idempotency key belongs to another message, ErrClosed
+// once the broker is closing, and ctx's error if ctx ends while Publish waits
+// for shards to catch up.
 func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := m.Validate(); err != nil {
 		return Receipt{}, err
 	}
-	log := b.log.Load()
-	buf := encodeFields(&m, log.room)
-	e := &event{audience: m.Audience, conflate: m.ConflateKey, cost: int64(min(len(buf), maxBacklog))}
+
+	ids := b.ids.Load()
+	buf := encodeFields(&m, ids.room)
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, cost: int64(min(len(buf), maxBacklog))}
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
-	receipt, posted, err := b.order(&m, e, log, buf, false, Verdict{})
+
+	receipt, posted, err := b.order(&m, e, ids, buf, false, Verdict{})
 	if !posted {
 		b.backlog.Release(e.cost)
 	}
 	return receipt, err
 }
 
-// order gives e its place, unless it has one, appends it to the log and posts
-// it to the shards of its audience. One that is foreign was accepted elsewhere.
-func (b *Broker) order(m *Message, e *event, log *logName, buf []byte, foreign bool, v Verdict) (r Receipt, posted bool, err error) {
+// order assigns e a sequence number, unless it has one, appends it to the
+// history and posts it to the shards of its audience. It reports whether any
+// shard got it. A foreign event was accepted by another node and isn't counted
+// as published here.
+func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, foreign bool, v Verdict) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return r, false, ErrClosed
 	}
+
 	if e.seq == 0 {
 		e.seq, e.at = b.seq+1, time.Now().UnixNano()
 	}
 	if m.TTL > 0 {
-		e.ends = e.at + int64(m.TTL)
+		e.expires = e.at + int64(m.TTL)
 	}
 	if earlier, event, err := b.replies.find(m, e.at, v); event > 0 || err != nil {
 		if earlier.ID == "" && err == nil {
-			earlier.ID = b.id(event) // which this replica has never seen
+			earlier.ID = b.id(event) // this replica never applied that event
 		}
 		return earlier, false, err
 	}
+
 	b.seq = e.seq
 	if !foreign {
 		b.published[e.audience.kind]++
 	}
-	e.frame, r.ID = seal(buf, log.room, log.epoch, e.seq)
+	e.frame, r.ID = seal(buf, ids.room, ids.epoch, e.seq)
 	b.history.append(e)
 	r.Recipients, posted = b.fanOut(e)
 	b.replies.remember(m, e.seq, r, e.at)
-	if len(b.ahead) > 0 {
-		b.letArrive()
+	if len(b.waiters) > 0 {
+		b.releaseWaiters()
 	}
 	return r, posted, nil
 }
 
-// fanOut posts e to the shards that hold streams of its audience, and returns
-// how many streams these are. The caller has b.mu.
+// fanOut posts e to the shards that hold streams of its audience. It returns the
+// number of those streams and whether any shard got e. The caller holds b.mu.
 func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
 	mail := b.mail[:0]
 	switch e.audience.kind {
@@ -255,21 +264,23 @@ func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
 		recipients, mail = b.topics.subscribers(e, b.shards, mail)
 	case nobody:
 	}
-	e.left.Store(int32(len(mail)))
+
+	e.pending.Store(int32(len(mail)))
 	for _, d := range mail {
 		d.shard.post(item{kind: deliver, event: e, group: d.group})
 	}
 	clear(mail)
 	b.mail = mail
+
 	e.recipients = int32(min(recipients, math.MaxInt32))
 	if len(b.taps) > 0 {
-		b.tapped(e)
+		b.feedTaps(e)
 	}
 	return recipients, len(mail) > 0
 }
 
-// delivery is where an event is to go: to a group of a shard's streams, or to
-// all of them where group is nil.
+// delivery is the destination of an event: a group of a shard's streams, or all
+// of the shard's streams if group is nil.
 type delivery struct {
 	shard *shard
 	group *group
@@ -277,7 +288,7 @@ type delivery struct {
 
 // taken is called by each shard that has taken e out of its mailbox.
 func (b *Broker) taken(e *event) {
-	if e.left.Add(-1) == 0 {
+	if e.pending.Add(-1) == 0 {
 		b.backlog.Release(e.cost)
 	}
 }
@@ -293,94 +304,6 @@ func (b *Broker) shardFor(user string) *shard {
 	return b.shards[maphash.String(b.hashSeed, user)%n]
 }
 
-// join counts st, finds the position that it starts from and posts it to its
-// shard, as one step of the order.
-func (b *Broker) join(st *Stream, preamble *event) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return ErrClosed
-	}
-	if b.suspended {
-		return ErrSuspended
-	}
-	if st.account == nil {
-		b.anonymous++
-	} else {
-		if a, ok := b.accounts.Get(st.account); ok {
-			st.account = a
-		} else {
-			st.account.since = time.Now()
-			b.accounts.ReplaceOrInsert(st.account)
-		}
-		st.account.connections++
-	}
-	if st.topics != nil {
-		b.topics.join(st, len(b.shards))
-	}
-	b.open[st.shard.number]++
-	b.total++
-	b.resume(st)
-	b.tell(st, true, 0)
-	st.shard.post(item{kind: join, stream: st, event: preamble})
-	return nil
-}
-
-// leave takes back what join counted.
-func (b *Broker) leave(st *Stream, why Reason) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.uncount(st, why)
-}
-
-// uncount is leave for whoever has b.mu.
-func (b *Broker) uncount(st *Stream, why Reason) {
-	b.open[st.shard.number]--
-	b.total--
-	if a := st.account; a == nil {
-		b.anonymous--
-	} else if a.connections--; a.connections == 0 {
-		b.accounts.Delete(a)
-	}
-	if st.topics != nil {
-		b.topics.leave(st)
-	}
-	if st.behind {
-		b.resumes.Ended++
-		b.replays.observe(int64(st.replayed), 1)
-	}
-	b.tell(st, false, why)
-}
-
-// Disconnect ends all streams of a user, and returns how many. For as long as
-// stayAway the user is banned; 0 is no time at all.
-func (b *Broker) Disconnect(user string, stayAway time.Duration) (int, error) {
-	if err := ValidUserID(user); err != nil {
-		return 0, err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return 0, ErrClosed
-	}
-	if stayAway > 0 {
-		now := time.Now()
-		b.barred.ReplaceOrInsert(Ban{user, now, now.Add(stayAway)})
-		if b.changes != nil {
-			b.changes.bars = append(b.changes.bars, user)
-		}
-	}
-	return b.disconnect(user), nil
-}
-
-// Banned reports whether a user is banned.
-func (b *Broker) Banned(user string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	bar, ok := b.barred.Get(Ban{User: user})
-	return ok && time.Now().Before(bar.Until)
-}
-
 // Closed reports whether the broker is closing or has closed.
 func (b *Broker) Closed() bool {
 	b.mu.Lock()
@@ -388,9 +311,9 @@ func (b *Broker) Closed() bool {
 	return b.closed
 }
 
-// Close ends all streams, with what their connections take at once of what
-// waits for them, and returns when the broker's goroutines are gone. From its
-// beginning on Publish and Start answer ErrClosed.
+// Close closes all streams and returns when the broker's goroutines have
+// finished. Each connection still gets as many of its queued bytes as it accepts
+// immediately. As soon as Close is called, Publish and Start return ErrClosed.
 func (b *Broker) Close() {
 	b.mu.Lock()
 	if !b.closed {

@@ -48,7 +48,7 @@ func TestAudiences(t *testing.T) {
 	})
 }
 
-func TestIdsGrowByOrderOfPublication(t *testing.T) {
+func TestIDsAreSequential(t *testing.T) {
 	b := broker.New(config())
 	defer b.Close()
 	first := publish(t, b, toAll("x"))
@@ -59,7 +59,7 @@ func TestIdsGrowByOrderOfPublication(t *testing.T) {
 	}
 }
 
-func TestStreamBeginsAtOnce(t *testing.T) {
+func TestStreamStartsWithPreambleAndRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
@@ -71,37 +71,37 @@ func TestStreamBeginsAtOnce(t *testing.T) {
 		rest, ok := strings.CutPrefix(c.text(), "HTTP/1.1 200 OK\r\n\r\nretry: ")
 		var retry int
 		if n, _ := fmt.Sscanf(rest, "%d\n:", &retry); !ok || n != 1 || !strings.HasSuffix(rest, "\n\n") || retry < 2250 || retry >= 3750 {
-			t.Errorf("the stream begins with %q, want the preamble and a block with retry: 2250 to 3750", c.text())
+			t.Errorf("the stream starts with %q, want the preamble and a block with retry: 2250 to 3750", c.text())
 		}
 	})
 }
 
-func TestLeaving(t *testing.T) {
+func TestClosedStreamsLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
 		gone := connect(t, b, broker.Subscription{User: "alice"}, -1)
-		stays := connect(t, b, broker.Subscription{User: "alice"}, -1)
+		remaining := connect(t, b, broker.Subscription{User: "alice"}, -1)
 		broken := connect(t, b, broker.Subscription{User: "bob"}, -1)
 		synctest.Wait()
 		gone.stream.HangUp()
 		gone.stream.HangUp()
 		broken.fail()
 		synctest.Wait()
-		if ended, why := gone.end(); !ended || why != broker.HungUp {
-			t.Errorf("the stream that hung up: ended %v, because %v", ended, why)
+		if closed, why := gone.closed(); !closed || why != broker.HungUp {
+			t.Errorf("stream that hung up: closed %v, reason %v", closed, why)
 		}
 		publish(t, b, toAll("x"))
 		synctest.Wait()
-		if ended, why := broken.end(); !ended || why != broker.WriteFailed {
-			t.Errorf("the broken stream: ended %v, because %v", ended, why)
+		if closed, why := broken.closed(); !closed || why != broker.WriteFailed {
+			t.Errorf("broken stream: closed %v, reason %v", closed, why)
 		}
 		if got := publish(t, b, toUser("alice", "y")).Recipients; got != 1 {
 			t.Errorf("alice has %d recipients, want 1", got)
 		}
 		synctest.Wait()
-		if got := stays.data(); !slices.Equal(got, []string{"x", "y"}) {
-			t.Errorf("the stream that stays got %q", got)
+		if got := remaining.data(); !slices.Equal(got, []string{"x", "y"}) {
+			t.Errorf("the remaining stream got %q", got)
 		}
 		if users := b.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" || users[0].Connections != 1 {
 			t.Errorf("users %+v, want alice with one stream", users)
@@ -113,7 +113,7 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-func TestUsersPageInOrder(t *testing.T) {
+func TestUsersArePaged(t *testing.T) {
 	b := broker.New(config())
 	defer b.Close()
 	for _, u := range []string{"b2", "a", "b1", "ç", "b3", "c", "b2"} {
@@ -158,153 +158,12 @@ func TestInvalidMessages(t *testing.T) {
 	} {
 		_, err := b.Publish(t.Context(), c.m)
 		if invalid, ok := errors.AsType[*broker.InvalidError](err); !ok || invalid.Field != c.field {
-			t.Errorf("%s: error %v, want one of field %s", name, err, c.field)
+			t.Errorf("%s: error %v, want one for field %s", name, err, c.field)
 		}
 	}
 	if got := b.Stats().Published; got != 0 {
 		t.Errorf("%d events were published", got)
 	}
-}
-
-func TestOneSlowClientHoldsUpNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := config()
-		cfg.Shards, cfg.QueueBytes = 1, 2000
-		b := broker.New(cfg)
-		defer b.Close()
-		slow := connect(t, b, broker.Subscription{}, 10)
-		fast := connect(t, b, broker.Subscription{}, -1)
-		for i := range 100 {
-			publish(t, b, toAll(fmt.Sprint(i)))
-			synctest.Wait()
-		}
-		if got := len(fast.data()); got != 100 {
-			t.Errorf("the fast client got %d events, want 100", got)
-		}
-		if ended, why := slow.end(); !ended || why != broker.SlowConsumer {
-			t.Errorf("the slow client: ended %v, because %v", ended, why)
-		}
-		s := b.Stats().Total
-		if s.Disconnected["slow_consumer"] != 1 || s.Dropped["slow_consumer"] == 0 || s.QueuedBytes != 0 {
-			t.Errorf("stats %+v", s)
-		}
-	})
-}
-
-func TestDropOldestTellsOfTheHole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := config()
-		cfg.Shards, cfg.QueueBytes, cfg.SlowConsumer = 1, 500, broker.DropOldest
-		b := broker.New(cfg)
-		defer b.Close()
-		c := connect(t, b, broker.Subscription{}, -1)
-		first := publish(t, b, toAll("first"))
-		synctest.Wait()
-		c.mu.Lock()
-		c.room = 20 // the next frame is cut in its middle
-		c.mu.Unlock()
-		var ids []string
-		for i := range 50 {
-			ids = append(ids, publish(t, b, toAll(fmt.Sprintf("number %d", i))).ID)
-			if i == 0 {
-				synctest.Wait()
-			}
-		}
-		synctest.Wait()
-		if q := b.Stats().Total.QueuedBytes; q == 0 || q > 700 {
-			t.Errorf("%d bytes are queued, want about the bound", q)
-		}
-		c.drain(-1)
-		synctest.Wait()
-		events := c.events()
-		if events[0].id != first.ID || events[1].data != "number 0" {
-			t.Fatalf("the stream begins with %q", events[:2])
-		}
-		if want := (received{"peald.reset", fmt.Sprintf(`{"reason":"overflow","last_event_id":%q}`, ids[0]), ids[0]}); events[2] != want {
-			t.Errorf("the hole is marked by %q, want %q", events[2], want)
-		}
-		rest := events[3:]
-		for i, e := range rest {
-			if want := ids[len(ids)-len(rest)+i]; e.id != want {
-				t.Errorf("after the hole comes %q, want %s", e, want)
-			}
-		}
-		if dropped := b.Stats().Total.Dropped["slow_consumer"]; int(dropped) != 49-len(rest) {
-			t.Errorf("%d events counted as dropped, want %d", dropped, 49-len(rest))
-		}
-		publish(t, b, toAll("last"))
-		synctest.Wait()
-		if data := c.data(); data[len(data)-1] != "last" {
-			t.Errorf("after the hole the stream doesn't go on: %q", data)
-		}
-	})
-}
-
-func TestFramesGoOnWhereTheyStopped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(config())
-		defer b.Close()
-		c := connect(t, b, broker.Subscription{}, 0)
-		var want []string
-		for i := range 20 {
-			want = append(want, strings.Repeat("x", i*7%13)+fmt.Sprint(i))
-			publish(t, b, toAll(want[i]))
-		}
-		for range 400 {
-			c.drain(3)
-			synctest.Wait()
-		}
-		if got := c.data(); !slices.Equal(got, want) {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	})
-}
-
-// TestFastPublisherIsNoSlowClient holds that a publisher that is faster than the
-// shard doesn't make clients look slow that take all they are given.
-func TestFastPublisherIsNoSlowClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := config()
-		cfg.Shards, cfg.QueueBytes = 1, 4096
-		b := broker.New(cfg)
-		defer b.Close()
-		clients := []*client{
-			connect(t, b, broker.Subscription{User: "alice"}, -1),
-			connect(t, b, broker.Subscription{}, -1),
-		}
-		want := make([]string, 20_000)
-		for i := range want {
-			want[i] = fmt.Sprint("number ", i)
-			publish(t, b, toAll(want[i]))
-		}
-		synctest.Wait()
-		for i, c := range clients {
-			if ended, why := c.end(); ended {
-				t.Errorf("client %d was ended, because %v", i, why)
-			}
-			if got := c.data(); !slices.Equal(got, want) {
-				t.Errorf("client %d got %d events of %d", i, len(got), len(want))
-			}
-		}
-	})
-}
-
-func TestBurstIsCoalesced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(config())
-		defer b.Close()
-		c := connect(t, b, broker.Subscription{}, 0)
-		for i := range 200 {
-			publish(t, b, toAll(fmt.Sprint(i)))
-		}
-		synctest.Wait()
-		before := c.writes
-		c.drain(-1)
-		synctest.Wait()
-		if got := len(c.data()); got != 200 || c.writes != before+1 {
-			t.Errorf("%d events came in %d writes, want 200 in one", got, c.writes-before)
-		}
-	})
 }
 
 func TestHeartbeats(t *testing.T) {
@@ -315,7 +174,8 @@ func TestHeartbeats(t *testing.T) {
 		for range 100 {
 			clients = append(clients, connect(t, b, broker.Subscription{}, -1))
 		}
-		// Without a history marks have no id. The first follows the retry field.
+		// Without a history, marks have no id. The first mark follows the retry
+		// field and isn't counted.
 		const beat = "\n\nevent: peald.mark\ndata:"
 		perSecond := make([]int, 0, 60)
 		seen := 0
@@ -335,31 +195,31 @@ func TestHeartbeats(t *testing.T) {
 			}
 		}
 		if most := slices.Max(perSecond[15:]); most > 30 {
-			t.Errorf("heartbeats by the second %v: not spread over the period", perSecond)
+			t.Errorf("heartbeats per second %v, want them spread over the period", perSecond)
 		}
 	})
 }
 
-func TestTokenEnds(t *testing.T) {
+func TestStreamIsClosedWhenItsTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
 		c := connect(t, b, broker.Subscription{User: "alice", Expires: time.Now().Add(40 * time.Second)}, -1)
 		time.Sleep(39 * time.Second)
 		synctest.Wait()
-		if ended, _ := c.end(); ended {
-			t.Error("the stream ended before its token")
+		if closed, _ := c.closed(); closed {
+			t.Error("the stream was closed before its token expired")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if ended, why := c.end(); !ended || why != broker.Expired {
-			t.Errorf("after the token's end: ended %v, because %v", ended, why)
+		if closed, why := c.closed(); !closed || why != broker.Expired {
+			t.Errorf("after the expiry: closed %v, reason %v", closed, why)
 		}
 	})
 }
 
-// TestShortTokenAndLongHeartbeat holds that a stream ends with its token, however
-// seldom heartbeats come.
+// TestShortTokenAndLongHeartbeat checks that a stream is closed when its token
+// expires, however long the heartbeat interval is.
 func TestShortTokenAndLongHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := config()
@@ -372,13 +232,13 @@ func TestShortTokenAndLongHeartbeat(t *testing.T) {
 		expired := connect(t, b, broker.Subscription{User: "bob", Expires: time.Now().Add(-time.Second)}, -1)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if ended, why := expired.end(); !ended || why != broker.Expired {
-			t.Errorf("a stream whose token had ended before: ended %v, because %v", ended, why)
+		if closed, why := expired.closed(); !closed || why != broker.Expired {
+			t.Errorf("stream whose token had expired already: closed %v, reason %v", closed, why)
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if n := b.Stats().Total.Connections; n != 0 {
-			t.Errorf("%d streams have outlived their token", n)
+			t.Errorf("%d streams are still open after their tokens expired", n)
 		}
 	})
 }
@@ -388,18 +248,18 @@ func TestWriteTimeout(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
 		dead := connect(t, b, broker.Subscription{}, 0)
-		drips := connect(t, b, broker.Subscription{}, 0)
+		slow := connect(t, b, broker.Subscription{}, 0)
 		publish(t, b, toAll(strings.Repeat("x", 100)))
 		for range 4 {
 			time.Sleep(10 * time.Second)
-			drips.drain(1)
+			slow.drain(1)
 			synctest.Wait()
 		}
-		if ended, why := dead.end(); !ended || why != broker.WriteTimeout {
-			t.Errorf("the dead connection: ended %v, because %v", ended, why)
+		if closed, why := dead.closed(); !closed || why != broker.WriteTimeout {
+			t.Errorf("dead connection: closed %v, reason %v", closed, why)
 		}
-		if ended, why := drips.end(); ended {
-			t.Errorf("the connection that still takes bytes was ended, because %v", why)
+		if closed, why := slow.closed(); closed {
+			t.Errorf("the connection that still accepts bytes was closed, reason %v", why)
 		}
 	})
 }
@@ -408,24 +268,24 @@ func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		c := connect(t, b, broker.Subscription{User: "alice"}, -1)
-		publish(t, b, toAll("last words"))
+		publish(t, b, toAll("last message"))
 		b.Close()
 		b.Close()
-		if ended, why := c.end(); !ended || why != broker.Shutdown {
-			t.Errorf("ended %v, because %v", ended, why)
+		if closed, why := c.closed(); !closed || why != broker.Shutdown {
+			t.Errorf("closed %v, reason %v", closed, why)
 		}
-		if got := c.data(); !slices.Equal(got, []string{"last words"}) {
+		if got := c.data(); !slices.Equal(got, []string{"last message"}) {
 			t.Errorf("got %q before the end", got)
 		}
 		if _, err := b.Publish(t.Context(), toAll("x")); !errors.Is(err, broker.ErrClosed) {
-			t.Errorf("publishing to a closed broker: %v", err)
+			t.Errorf("publish to a closed broker: %v", err)
 		}
 		late := &client{room: -1, stream: b.NewStream(broker.Subscription{})}
 		if err := late.stream.Start(late, broker.Opening{}); !errors.Is(err, broker.ErrClosed) {
-			t.Errorf("joining a closed broker: %v", err)
+			t.Errorf("join a closed broker: %v", err)
 		}
 		if n := b.Stats().Total.Connections; n != 0 {
-			t.Errorf("%d streams are left", n)
+			t.Errorf("%d streams are still open", n)
 		}
 	})
 }

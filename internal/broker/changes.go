@@ -1,44 +1,34 @@
 package broker
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
-// Changes are the users and topics whose streams were counted anew. They are
-// gathered from when they are asked for until they are taken.
+// Changes collects the users and topics whose stream counts have changed, and
+// the users who have been banned. It collects from the time it is created until
+// the broker closes.
 type Changes struct {
 	broker *Broker
 
-	// What follows is guarded by Broker.mu. Names may stand there more than
-	// once: to look would cost more than to note.
+	// The fields below are guarded by Broker.mu. A name may be listed more
+	// than once: checking for duplicates would cost more than appending.
 
 	users, topics []string
-	bars          []string
+	bans          []string
 	lost          bool // there were more than maxChanges
 }
 
-// Ban is a user who is to stay away.
-type Ban struct {
-	User string
-	// Set is when the user was told so, and Until how long it holds.
-	Set, Until time.Time
-}
-
-// Tally is what a broker holds: all streams, those of them that belong to
-// nobody, and the users whom the others belong to.
+// Tally counts the open streams, the anonymous ones among them, and the users
+// who have the others.
 type Tally struct{ Streams, Anonymous, Users int }
 
 const (
-	// maxChanges bounds the names that wait to be taken.
+	// maxChanges limits the names that wait to be taken.
 	maxChanges = 1 << 20
-	// countTurn bounds how many names are counted in one go, since publishers
-	// wait for it.
-	countTurn = 256
+	// countBatch limits how many names are counted under one lock, since
+	// publishers wait for it.
+	countBatch = 256
 )
 
-// Changes begins to gather changes. A broker has one such gathering at a time,
-// which lasts as long as the broker.
+// Changes starts to collect changes. Call it at most once per broker.
 func (b *Broker) Changes() *Changes {
 	c := &Changes{broker: b}
 	b.mu.Lock()
@@ -47,8 +37,8 @@ func (b *Broker) Changes() *Changes {
 	return c
 }
 
-// note notes whose counts a stream's coming or going has changed. The caller
-// has Broker.mu.
+// note records the names whose counts a stream has changed by joining or
+// leaving. c may be nil. The caller holds Broker.mu.
 func (c *Changes) note(st *Stream) {
 	if c == nil {
 		return
@@ -64,20 +54,20 @@ func (c *Changes) note(st *Stream) {
 	}
 }
 
-// Take returns the users and topics that have changed since the last time, each
-// once, and as they are now: those of whom there are none any more have a count
-// of 0. Complete is false where others have changed besides.
-func (c *Changes) Take() (users []User, topics []Topic, bars []Ban, complete bool) {
+// Take returns the users, topics and bans that have changed since the last call,
+// each once and in its current state. A user or topic without streams has a
+// count of 0. Take reports complete as false if further changes were lost.
+func (c *Changes) Take() (users []User, topics []Topic, bans []Ban, complete bool) {
 	b := c.broker
 	b.mu.Lock()
-	changedUsers, changedTopics, changedBars := c.users, c.topics, c.bars
+	changedUsers, changedTopics, changedBans := c.users, c.topics, c.bans
 	complete = !c.lost
-	c.users, c.topics, c.bars, c.lost = nil, nil, nil, false
+	c.users, c.topics, c.bans, c.lost = nil, nil, nil, false
 	b.mu.Unlock()
 
-	for turn := range slices.Chunk(once(changedUsers), countTurn) {
+	for batch := range slices.Chunk(unique(changedUsers), countBatch) {
 		b.mu.Lock()
-		for _, id := range turn {
+		for _, id := range batch {
 			u := User{ID: id}
 			if a, ok := b.accounts.Get(&account{id: id}); ok {
 				u.Connections, u.Since = a.connections, a.since
@@ -86,9 +76,10 @@ func (c *Changes) Take() (users []User, topics []Topic, bars []Ban, complete boo
 		}
 		b.mu.Unlock()
 	}
-	for turn := range slices.Chunk(once(changedTopics), countTurn) {
+
+	for batch := range slices.Chunk(unique(changedTopics), countBatch) {
 		b.mu.Lock()
-		for _, name := range turn {
+		for _, name := range batch {
 			t := Topic{Name: name}
 			if entry, ok := b.topics.byName.Get(&topic{name: name}); ok {
 				t.Subscribers = entry.subscribers
@@ -97,19 +88,21 @@ func (c *Changes) Take() (users []User, topics []Topic, bars []Ban, complete boo
 		}
 		b.mu.Unlock()
 	}
-	for turn := range slices.Chunk(once(changedBars), countTurn) {
+
+	for batch := range slices.Chunk(unique(changedBans), countBatch) {
 		b.mu.Lock()
-		for _, user := range turn {
-			if bar, ok := b.barred.Get(Ban{User: user}); ok {
-				bars = append(bars, bar)
+		for _, user := range batch {
+			if ban, ok := b.bans.Get(Ban{User: user}); ok {
+				bans = append(bans, ban)
 			}
 		}
 		b.mu.Unlock()
 	}
-	return users, topics, bars, complete
+	return users, topics, bans, complete
 }
 
-func once(names []string) []string {
+// unique sorts names and removes duplicates.
+func unique(names []string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
@@ -120,57 +113,3 @@ func (b *Broker) Tally() Tally {
 	defer b.mu.Unlock()
 	return Tally{b.total, b.anonymous, b.accounts.Len()}
 }
-
-// Bans returns up to limit users who are to stay away, of ids greater than
-// after, in ascending order of id (by byte).
-func (b *Broker) Bans(after string, limit int) []Ban {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return page(b.barred, Ban{User: after}, "", after, limit, func(bar Ban) (string, Ban) { return bar.User, bar })
-}
-
-// AdoptBan takes over a ban that another daemon has set, unless the one that the
-// user has is as new. The user's streams here are ended.
-func (b *Broker) AdoptBan(bar Ban) error {
-	if err := ValidUserID(bar.User); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return ErrClosed
-	}
-	if has, ok := b.barred.Get(Ban{User: bar.User}); ok && !bar.Set.After(has.Set) {
-		return nil
-	}
-	b.barred.ReplaceOrInsert(bar)
-	b.disconnect(bar.User)
-	return nil
-}
-
-// disconnect ends all streams of a user. The caller has b.mu.
-func (b *Broker) disconnect(user string) int {
-	a, ok := b.accounts.Get(&account{id: user})
-	if !ok {
-		return 0
-	}
-	b.shardFor(user).post(item{kind: disconnect, group: &a.group})
-	return a.connections
-}
-
-// forgive forgets the bars that are over. The caller has b.mu.
-func (b *Broker) forgive(now time.Time) {
-	var over []Ban
-	b.barred.Ascend(func(bar Ban) bool {
-		if !now.Before(bar.Until) {
-			over = append(over, bar)
-		}
-		return true
-	})
-	for _, bar := range over {
-		b.barred.Delete(bar)
-	}
-}
-
-// IsPattern says whether a topic is a pattern.
-func (t Topic) IsPattern() bool { return isPattern(t.Name) }

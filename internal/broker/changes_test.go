@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-func TestChangesHaveEachNameOnceAndAsItIsNow(t *testing.T) {
+func TestChangesListEachNameOnceWithItsCurrentCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
@@ -24,10 +24,10 @@ func TestChangesHaveEachNameOnceAndAsItIsNow(t *testing.T) {
 		}
 		before := open("before")
 		changes := b.Changes()
-		take := func(wantUsers, wantTopics, wantBars string) {
+		take := func(wantUsers, wantTopics, wantBans string) {
 			t.Helper()
 			synctest.Wait()
-			users, topics, bars, complete := changes.Take()
+			users, topics, bans, complete := changes.Take()
 			var u, n, r []string
 			for _, user := range users {
 				u = append(u, fmt.Sprint(user.ID, user.Connections))
@@ -35,11 +35,11 @@ func TestChangesHaveEachNameOnceAndAsItIsNow(t *testing.T) {
 			for _, topic := range topics {
 				n = append(n, fmt.Sprint(topic.Name, topic.Subscribers))
 			}
-			for _, bar := range bars {
-				r = append(r, fmt.Sprint(bar.User, bar.Until.Sub(bar.Set)))
+			for _, ban := range bans {
+				r = append(r, fmt.Sprint(ban.User, ban.Until.Sub(ban.Set)))
 			}
-			if fmt.Sprint(u) != wantUsers || fmt.Sprint(n) != wantTopics || fmt.Sprint(r) != wantBars || !complete {
-				t.Errorf("users %v, topics %v, bars %v, want %s, %s, %s", u, n, r, wantUsers, wantTopics, wantBars)
+			if fmt.Sprint(u) != wantUsers || fmt.Sprint(n) != wantTopics || fmt.Sprint(r) != wantBans || !complete {
+				t.Errorf("users %v, topics %v, bans %v, want %s, %s, %s", u, n, r, wantUsers, wantTopics, wantBans)
 			}
 		}
 		take("[]", "[]", "[]")
@@ -56,12 +56,12 @@ func TestChangesHaveEachNameOnceAndAsItIsNow(t *testing.T) {
 		}
 		take("[alice1 bob0]", "[orders0 stock.*1]", "[bob1h0m0s]")
 		if got := b.Tally(); got != (broker.Tally{Streams: 2, Anonymous: 1, Users: 1}) {
-			t.Errorf("the broker holds %+v", got)
+			t.Errorf("tally %+v", got)
 		}
 	})
 }
 
-func TestTheLaterBarHolds(t *testing.T) {
+func TestTheLaterBanApplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
@@ -73,19 +73,19 @@ func TestTheLaterBarHolds(t *testing.T) {
 			}
 		}
 		adopt(-time.Minute, time.Hour)
-		adopt(-2*time.Minute, 2*time.Hour) // told later, and set before
-		if bars := b.Bans("", 10); len(bars) != 1 || !bars[0].Until.Equal(now.Add(time.Hour)) {
-			t.Errorf("bars are %v", bars)
+		adopt(-2*time.Minute, 2*time.Hour) // received later but set earlier
+		if bans := b.Bans("", 10); len(bans) != 1 || !bans[0].Until.Equal(now.Add(time.Hour)) {
+			t.Errorf("bans %v, want the one that was set last", bans)
 		}
 		adopt(0, time.Minute)
 		time.Sleep(59 * time.Second)
 		if !b.Banned("mallory") {
-			t.Error("the bar is over too soon")
+			t.Error("the ban ended too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if b.Banned("mallory") || len(b.Bans("", 10)) > 0 {
-			t.Error("the bar is not over")
+			t.Error("the ban has not ended")
 		}
 		for _, user := range []string{"a", "c", "b"} {
 			if _, err := b.Disconnect(user, time.Hour); err != nil {
@@ -98,29 +98,29 @@ func TestTheLaterBarHolds(t *testing.T) {
 			if len(page) == 0 {
 				break
 			}
-			for _, bar := range page {
-				paged = append(paged, bar.User)
+			for _, ban := range page {
+				paged = append(paged, ban.User)
 			}
 			after = page[len(page)-1].User
 		}
 		if !slices.Equal(paged, []string{"a", "b", "c"}) {
-			t.Errorf("bars come in the order %q", paged)
+			t.Errorf("bans are paged in the order %q", paged)
 		}
 		if err := b.AdoptBan(broker.Ban{User: "\n"}); err == nil {
-			t.Error("a user who can't be is barred")
+			t.Error("a ban of an invalid user is accepted")
 		}
 	})
 }
 
-// BenchmarkConnect shows what gathering changes adds to a stream's coming and
-// going.
+// BenchmarkConnect shows the overhead of collecting changes when streams are
+// opened and closed.
 func BenchmarkConnect(b *testing.B) {
-	for _, gathered := range []bool{false, true} {
-		b.Run(map[bool]string{false: "alone", true: "changes gathered"}[gathered], func(b *testing.B) {
+	for _, collected := range []bool{false, true} {
+		b.Run(map[bool]string{false: "alone", true: "changes collected"}[collected], func(b *testing.B) {
 			bk := broker.New(config())
 			defer bk.Close()
 			take := func() {}
-			if gathered {
+			if collected {
 				changes := bk.Changes()
 				take = func() { changes.Take() }
 			}
@@ -137,7 +137,7 @@ func BenchmarkConnect(b *testing.B) {
 					b.Fatal(err)
 				}
 				st.HangUp()
-				if n++; n%250 == 0 { // as much as comes in a quarter of a second at 1,000 a second
+				if n++; n%250 == 0 { // a quarter of a second at 1,000 connects per second
 					take()
 				}
 			}

@@ -10,11 +10,11 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// TestChunkedStreams compares what a stream sends in the chunked coding with
-// what another of the same user sends without.
+// TestChunkedStreams compares the body of a chunked stream with that of a bare
+// stream of the same user.
 func TestChunkedStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.QueueBytes = 16 << 20
 		b := broker.New(cfg)
 		defer b.Close()
@@ -28,32 +28,32 @@ func TestChunkedStreams(t *testing.T) {
 			publish(t, b, toUser("alice", strings.Repeat("a\n", size/4)+"b"))
 		}
 
-		for range 3000 { // a connection that takes little at a time
+		for range 3000 { // a connection that accepts little at a time
 			slow.drain(3001)
 			synctest.Wait()
 		}
 
 		slow.drain(-1)
-		time.Sleep(16 * time.Second) // for one heartbeat, of which the first comes within 15 s
+		time.Sleep(16 * time.Second) // one heartbeat; the first is due within 15 s
 		synctest.Wait()
 
-		// What follows the reconnection time, which is each stream's own.
+		// after skips the reconnection time, which is random.
 		after := func(c *client) string {
 			_, text, _ := strings.Cut(c.text(), "\n")
 			return text
 		}
 
 		if after(chunked) != after(bare) || after(slow) != after(bare) {
-			t.Errorf("chunked streams carry %d and %d bytes, a bare one %d: want the same text",
+			t.Errorf("bodies of chunked streams have %d and %d bytes, of a bare stream %d; want the same text",
 				len(after(chunked)), len(after(slow)), len(after(bare)))
 		}
 	})
 }
 
-// TestEndOfBody closes streams for each reason that leaves the connection
-// whole, and wants the end of the body after what was published before.
-func TestEndOfBody(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, b *broker.Broker){
+// TestGracefulEndOfBody closes streams for each reason that leaves the connection
+// intact. The body must be complete, with everything that was published before.
+func TestGracefulEndOfBody(t *testing.T) {
+	for name, closeStreams := range map[string]func(t *testing.T, b *broker.Broker){
 		"disconnected": func(t *testing.T, b *broker.Broker) {
 			t.Helper()
 			if _, err := b.Disconnect("alice", 0); err != nil {
@@ -71,7 +71,7 @@ func TestEndOfBody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := broker.New(logged())
+				b := broker.New(withHistory())
 				defer b.Close()
 
 				sub := broker.Subscription{User: "alice", Expires: time.Now().Add(30 * time.Second)}
@@ -79,28 +79,29 @@ func TestEndOfBody(t *testing.T) {
 				full := connectChunked(t, b, sub, 50)
 
 				synctest.Wait()
-				publish(t, b, toUser("alice", "last words"))
-				end(t, b)
+				publish(t, b, toUser("alice", "last message"))
+				closeStreams(t, b)
 				synctest.Wait()
 
 				if _, err := c.body(); !errors.Is(err, errBodyEnd) {
-					t.Errorf("the body ends with %v, want its last chunk: %q", err, c.text())
+					t.Errorf("reading the body: %v, want its last chunk: %q", err, c.text())
 				}
 
-				if got := c.data(); len(got) != 1 || got[0] != "last words" {
-					t.Errorf("the stream got %q, want what was published before its end", got)
+				if got := c.data(); len(got) != 1 || got[0] != "last message" {
+					t.Errorf("the stream got %q, want the message published before", got)
 				}
 
 				if _, err := full.body(); errors.Is(err, errBodyEnd) {
-					t.Error("the body of a full connection has an end after half a block")
+					t.Error("the body of a full connection is complete after half a block")
 				}
 			})
 		})
 	}
 }
 
-// TestEndOfSlowStreams wants no end of the body where events are missing.
-func TestEndOfSlowStreams(t *testing.T) {
+// TestSlowConsumerHasNoEndOfBody checks that a body with missing events isn't
+// completed.
+func TestSlowConsumerHasNoEndOfBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
@@ -112,12 +113,12 @@ func TestEndOfSlowStreams(t *testing.T) {
 
 		synctest.Wait()
 
-		if ended, why := c.end(); !ended || why != broker.SlowConsumer {
-			t.Fatalf("ended %v because %v, want a slow consumer", ended, why)
+		if closed, why := c.closed(); !closed || why != broker.SlowConsumer {
+			t.Fatalf("closed %v, reason %v, want a slow consumer", closed, why)
 		}
 
 		if _, err := c.body(); errors.Is(err, errBodyEnd) {
-			t.Error("the body has an end")
+			t.Error("the body is complete")
 		}
 	})
 }

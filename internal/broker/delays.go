@@ -1,58 +1,59 @@
 package broker
 
-// delays measures how long events take from their publication until they are
-// handed to sinks. The clock is not looked at for each of them: a shard notes
-// what a turn has written, and measures it all by the turn's end.
+// delays measures the time from the publication of an event until a sink
+// accepts it. Reading the clock for each event would be too slow: a shard
+// records what it writes during a turn, and measures all of it at the end.
 type delays struct {
 	written []written
-	next    int // of written: what the stream that is written will have got if it gets what the one before got
-	spent   histogram
+	next    int // index in written of the entry that the next event probably belongs to
+	latency histogram
 }
 
-// written is how many streams were written an event that was published at a
-// time, in Unix nanoseconds.
+// written is the number of streams that were sent an event published at a time,
+// in Unix nanoseconds.
 type written struct{ at, streams int64 }
 
-// maxWritten bounds what a turn notes: so much is measured in its midst.
+// maxWritten limits the entries of one turn. If there are more, the shard
+// measures them in the middle of the turn.
 const maxWritten = 1024
 
-// begin says that what is added next is another stream's.
+// begin must be called before the events of another stream are added.
 func (d *delays) begin() { d.next = 0 }
 
-// add notes that an event was written to the stream. Streams mostly get the
-// same events in the same order, so that the place of the next event is known.
+// add records that an event was sent to the current stream. Most streams get the
+// same events in the same order, so the next entry is usually the right one.
 func (d *delays) add(at int64) {
 	if d.next < len(d.written) && d.written[d.next].at == at {
 		d.written[d.next].streams++
 		d.next++
 	} else {
-		d.begun(at)
+		d.addEntry(at)
 	}
 }
 
-// begun is add for an event that no stream has been written yet. It stands
-// apart so that add is inlined.
-func (d *delays) begun(at int64) {
+// addEntry adds an entry for an event. It is separate so that add can be
+// inlined.
+func (d *delays) addEntry(at int64) {
 	d.written = append(d.written, written{at, 1})
 	d.next = len(d.written)
 }
 
-// full says that what was noted should be measured soon.
+// full reports whether the entries should be measured soon.
 func (d *delays) full() bool { return len(d.written) >= maxWritten }
 
-// measure counts what was noted as written now, in Unix nanoseconds. What was
-// published at about the same time comes into the same bucket, which then is
-// looked for once.
+// measure observes all entries as sent at now, in Unix nanoseconds. Events that
+// were published at about the same time fall into the same bucket, which is then
+// looked up only once.
 func (d *delays) measure(now int64) {
-	var like bucket
+	var current bucket
 	for _, w := range d.written {
 		took := max(now-w.at, 0) // the clock may have been set back
-		if !like.holds(took) {
-			d.spent.add(like)
-			like = d.spent.bucketOf(took)
+		if !current.holds(took) {
+			d.latency.add(current)
+			current = d.latency.bucketOf(took)
 		}
-		like.observe(took, w.streams)
+		current.observe(took, w.streams)
 	}
-	d.spent.add(like)
+	d.latency.add(current)
 	d.written = d.written[:0]
 }

@@ -1,30 +1,32 @@
 package broker
 
-// deliver queues an event of the order to st, unless the log brings it.
+// deliver queues an event for st, unless st gets it from the history.
 func (s *shard) deliver(st *Stream, e *event) {
-	if e.seq > st.cursor && !st.behind {
+	if e.seq > st.cursor && !st.catchingUp {
 		s.enqueue(st, e)
 	}
 }
 
-// enqueue queues e to st, or lets the policy decide if the queue is full.
+// enqueue queues e for st. If the queue is full, it applies the policy for slow
+// consumers.
 func (s *shard) enqueue(st *Stream, e *event) {
 	q := &st.queue
 	size := q.size(e)
 	full := q.bytes+size > s.cfg.QueueBytes && q.len() > 0
 	if full && e.seq != 0 && !s.makeRoom(st, e) {
-		s.drop(st, SlowConsumer)
+		s.close(st, SlowConsumer)
 		return
 	}
+
 	q.push(e, &s.spare)
-	s.figures.queuedBytes.Add(int64(size))
-	if !st.blocked {
+	s.counters.queuedBytes.Add(int64(size))
+	if !st.writeBlocked {
 		s.markDirty(st)
 	}
 }
 
-// makeRoom makes room for e in a queue that is full, as the policy has it, or
-// returns false if the stream is to end.
+// makeRoom makes room for e in a full queue, according to the policy. It
+// returns false if the stream must be closed.
 func (s *shard) makeRoom(st *Stream, e *event) bool {
 	switch s.cfg.SlowConsumer {
 	case DropOldest:
@@ -37,8 +39,8 @@ func (s *shard) makeRoom(st *Stream, e *event) bool {
 	return false
 }
 
-// dropOldest drops the oldest events that wait for st until n bytes fit, and
-// leaves a peald.reset in their place.
+// dropOldest drops the oldest events queued for st until n bytes fit, and puts a
+// peald.reset in their place.
 func (s *shard) dropOldest(st *Stream, n int) {
 	q := &st.queue
 	before := q.bytes
@@ -46,49 +48,52 @@ func (s *shard) dropOldest(st *Stream, n int) {
 	for q.bytes+n > s.cfg.QueueBytes && q.dropOldest() != nil {
 		dropped++
 	}
-	s.figures.dropped[SlowConsumer].Add(int64(dropped))
+	s.counters.dropped[SlowConsumer].Add(int64(dropped))
+
 	if dropped > 0 {
 		last := st.sent
 		if e := q.events[q.head]; q.offset > 0 && e.seq != 0 {
 			last = e.seq
 		}
-		q.markHole(resetEvent(newBlock(), "", "overflow", s.broker.id(last)), &s.spare)
+		q.markGap(resetEvent(newBlock(), "", "overflow", s.broker.id(last)), &s.spare)
 	}
-	s.figures.queuedBytes.Add(int64(q.bytes - before))
+	s.counters.queuedBytes.Add(int64(q.bytes - before))
 }
 
-// conflate makes room for e by dropping, of the events that wait for st and
-// have a conflate key, all but the newest of each. It returns false if that
-// doesn't make enough.
+// conflate makes room for e by dropping all but the newest event of each
+// conflate key from the queue of st. It returns false if there is still not
+// enough room.
 func (s *shard) conflate(st *Stream, e *event) bool {
 	q := &st.queue
 	before := q.bytes
-	dropped := q.conflate(e.conflate)
-	s.figures.dropped[SlowConsumer].Add(int64(dropped))
-	s.figures.queuedBytes.Add(int64(q.bytes - before))
+	dropped := q.conflate(e.conflateKey)
+	s.counters.dropped[SlowConsumer].Add(int64(dropped))
+	s.counters.queuedBytes.Add(int64(q.bytes - before))
 	return q.bytes+q.size(e) <= s.cfg.QueueBytes || q.len() == 0
 }
 
+// markDirty schedules a write to st if there is anything to write.
 func (s *shard) markDirty(st *Stream) {
-	if !st.dirty && (st.queue.len() > 0 || st.behind) {
+	if !st.dirty && (st.queue.len() > 0 || st.catchingUp) {
 		st.dirty = true
-		s.marks++
+		s.dirtied++
 		s.dirty = append(s.dirty, st)
 	}
 }
 
-// flushSome writes to the streams whose turn it is.
+// flushSome writes to the next dirty streams, at most flushTurn.
 func (s *shard) flushSome() {
 	end := min(s.nextDirty+flushTurn, len(s.dirty))
 	for ; s.nextDirty < end; s.nextDirty++ {
 		st := s.dirty[s.nextDirty]
-		s.flushes++
+		s.flushed++
 		s.dirty[s.nextDirty] = nil
 		st.dirty = false
-		if !st.closed {
+		if st.phase != phaseClosed {
 			s.flush(st)
 		}
 	}
+
 	if s.nextDirty == len(s.dirty) {
 		s.dirty, s.nextDirty = s.dirty[:0], 0
 	} else if s.nextDirty >= cap(s.dirty)/2 {
@@ -98,36 +103,39 @@ func (s *shard) flushSome() {
 	}
 }
 
-// catchUp queues the next events for st out of the log.
+// catchUp queues the next events from the history for st.
 func (s *shard) catchUp(st *Stream) {
 	before := st.queue.bytes
 	events, cursor, live, lost := s.broker.replay(st, s.replayed[:0])
 	if lost {
-		// The client took its time, and the log didn't wait.
+		// The client was slow, and its next events have left the history.
 		reset := resetEvent(newBlock(), s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
 		st.queue.push(reset, &s.spare)
 	}
 	for _, e := range events {
 		st.queue.push(e, &s.spare)
 	}
-	st.cursor, st.behind = cursor, !live
-	s.figures.queuedBytes.Add(int64(st.queue.bytes - before))
+	st.cursor, st.catchingUp = cursor, !live
+	s.counters.queuedBytes.Add(int64(st.queue.bytes - before))
+
 	clear(events)
 	s.replayed = events
-	if st.leaving && live {
-		s.sayFarewell(st)
+	if live && st.phase.closing() {
+		s.queueLastBlock(st)
 	}
 }
 
-// flush hands what waits for st to its sink, in one write.
+// flush hands the queue of st, or the part of it that fits into one write, to
+// its sink.
 func (s *shard) flush(st *Stream) {
 	q := &st.queue
-	if st.behind && q.len() == 0 {
+	if st.catchingUp && q.len() == 0 {
 		if s.catchUp(st); q.len() == 0 {
 			s.markDirty(st)
 			return
 		}
 	}
+
 	pieces, total := s.pieces[:0], 0
 	for i, e := range q.events[q.head:] {
 		if len(pieces) == maxPieces || total >= maxWrite {
@@ -144,9 +152,10 @@ func (s *shard) flush(st *Stream) {
 	clear(pieces)
 	s.pieces = pieces
 	if err != nil {
-		s.drop(st, WriteFailed)
+		s.close(st, WriteFailed)
 		return
 	}
+
 	if n > 0 {
 		events, last := q.advance(n, st.cursor, &s.delays, &s.spare)
 		if s.delays.full() {
@@ -154,20 +163,20 @@ func (s *shard) flush(st *Stream) {
 		}
 		if events > 0 {
 			st.sent = last
-			s.figures.delivered.Add(int64(events))
+			s.counters.delivered.Add(int64(events))
 		}
 		st.lastSent = s.now
-		s.figures.bytes.Add(int64(n))
-		s.figures.queuedBytes.Add(int64(-n))
+		s.counters.bytes.Add(int64(n))
+		s.counters.queuedBytes.Add(int64(-n))
 	}
 	if n < total {
-		st.blocked = true
-		s.stuck = append(s.stuck, stuckSince{st, s.now})
-		st.stuck = s.now
+		st.writeBlocked = true
+		s.blocked = append(s.blocked, blockedWrite{st, s.now})
+		st.blockedSince = s.now
 		return
 	}
-	if st.leaving && q.len() == 0 && !st.behind {
-		s.drop(st, st.why)
+	if st.phase.closing() && q.len() == 0 && !st.catchingUp {
+		s.close(st, st.closeReason)
 		return
 	}
 	s.markDirty(st)

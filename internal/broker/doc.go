@@ -1,28 +1,29 @@
-// Package broker is the heart of peald: it takes messages, gives each its
-// place in one order, and queues it to the streams of its audience. It knows
-// no HTTP, no gRPC and no files.
+// Package broker accepts messages, assigns each a position in a single order,
+// and queues it for the streams of its audience. It has no knowledge of HTTP,
+// gRPC or files.
 //
 // # Order
 //
-// One lock, [Broker].mu, makes the order of the whole daemon. Whoever holds it
-// gives a message its sequence, counts its recipients and posts it to the
-// shards that have any; a stream that joins or leaves is counted under the
-// same lock. So a stream gets exactly the events that follow its joining, and
-// a receipt's recipients are exactly the streams that the event was queued to.
-// Nothing that can block happens under the lock.
+// One lock, [Broker].mu, defines the order of events in the daemon. The holder
+// of the lock assigns a message its sequence number, counts its recipients and
+// posts it to the shards that have any. Streams are counted under the same lock
+// when they join and leave. Therefore a stream gets exactly the events that
+// follow its join, and the recipients on a receipt are exactly the streams that
+// the event was queued for. No blocking operation happens under the lock.
 //
 // # Shards
 //
-// A stream belongs to one shard: a user's streams by a hash of the user's id,
-// anonymous ones by turns. One goroutine owns all that belongs to the shard,
-// its streams, their queues and timers, and is the only one that calls their
-// sinks; the others post to its mailbox. The goroutine first takes all of its
-// mailbox into the streams' queues, then writes to a few streams, and looks
-// again: so a burst gathers in the queues while sockets are written, and goes
-// out in few large writes, while a lone event goes out at once.
+// Each stream belongs to one shard. A user's streams are assigned by a hash of
+// the user id, anonymous streams round-robin. One goroutine owns everything in
+// the shard (its streams, their queues and timers) and is the only one that
+// calls their sinks; other goroutines post items to its mailbox. The goroutine
+// first moves the contents of its mailbox to the streams' queues, then writes to
+// a few streams, then checks the mailbox again. During a burst, events
+// accumulate in the queues while sockets are written, and go out in few large
+// writes. A single event goes out immediately.
 //
 // # Ownership of bytes
 //
-// An event is encoded once. Its bytes are never changed from then on and are
-// shared by every queue and every sink that still has it.
+// An event is encoded once. Its bytes never change afterwards, and all queues
+// and sinks that hold the event share them.
 package broker

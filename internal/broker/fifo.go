@@ -1,6 +1,6 @@
 package broker
 
-// fifo is a queue in one slice. The zero value is empty.
+// fifo is a first-in, first-out queue in one slice. The zero value is empty.
 type fifo[T any] struct {
 	items []T
 	head  int // items before it have been popped
@@ -11,7 +11,7 @@ func (f *fifo[T]) len() int { return len(f.items) - f.head }
 // at returns the i-th item from the front.
 func (f *fifo[T]) at(i int) T { return f.items[f.head+i] }
 
-// all returns the items, oldest first; they are the queue's own.
+// all returns the items, oldest first. The slice shares the queue's memory.
 func (f *fifo[T]) all() []T { return f.items[f.head:] }
 
 func (f *fifo[T]) push(item T) {
@@ -31,7 +31,7 @@ func (f *fifo[T]) pop() T {
 	if f.len() == 0 {
 		f.items, f.head = f.items[:0], 0
 		if cap(f.items) > 64 {
-			f.items = nil // what a busy hour needed, a quiet one gives back
+			f.items = nil // don't keep the memory of a burst
 		}
 	}
 	return item

@@ -2,10 +2,9 @@ package broker
 
 import "strconv"
 
-// frame is one block of a stream in the bytes that all streams share. It is
-// laid out as a chunk of HTTP/1.1's chunked transfer coding (RFC 9112 §7.1),
-// of which the block itself is a part: a stream sends either form, and neither
-// is copied for it.
+// frame holds one block of a stream as bytes that all streams share. The bytes
+// are a chunk of HTTP/1.1's chunked transfer coding (RFC 9112 §7.1) that
+// contains the block, so a stream can send either form without a copy.
 type frame struct {
 	chunk []byte
 	lead  uint8 // bytes of chunk before the block
@@ -22,12 +21,12 @@ const (
 	lastChunk = "0\r\n\r\n"
 )
 
-// newBlock returns a buffer to append a block to, with room for its frame.
-// [sealFrame] makes the frame.
+// newBlock returns a buffer to append a block to, with room for its frame. Pass
+// the result to [sealFrame].
 func newBlock() []byte { return make([]byte, chunkRoom, 128) }
 
-// sealFrame makes a frame of the block at buf[start:], where start is at least
-// chunkRoom. It writes to the bytes right before the block, and appends to it.
+// sealFrame returns a frame of the block at buf[start:], where start is at least
+// chunkRoom. It overwrites the bytes right before the block, and appends to it.
 func sealFrame(buf []byte, start int) frame {
 	var scratch [chunkRoom]byte
 	line := strconv.AppendInt(scratch[:0], int64(len(buf)-start), 16)
@@ -37,21 +36,21 @@ func sealFrame(buf []byte, start int) frame {
 	return frame{chunk: buf[start-len(line):], lead: uint8(len(line)), tail: uint8(len(chunkEnd))}
 }
 
-// last returns the frame with the end of the body behind it.
+// last returns the frame followed by the end of the body.
 func (f frame) last() frame {
 	f.chunk = append(f.chunk, lastChunk...)
 	f.tail += uint8(len(lastChunk))
 	return f
 }
 
-// rawFrame returns a frame of bytes that are the same in both forms, such as
-// the head of a response.
+// rawFrame returns a frame of bytes that are the same in both forms, such as the
+// head of a response.
 func rawFrame(p []byte) frame { return frame{chunk: p} }
 
-// block returns the block without its framing.
+// block returns the block without its chunk framing.
 func (f frame) block() []byte { return f.chunk[f.lead : len(f.chunk)-int(f.tail)] }
 
-// bytes returns what a stream sends.
+// bytes returns the form that a stream sends.
 func (f frame) bytes(chunked bool) []byte {
 	if chunked {
 		return f.chunk

@@ -12,8 +12,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// An id is valid if it has the one form that the broker gives ids, whose
-// numbers have one spelling.
+// FuzzEventIDs checks that only ids in the broker's own format are valid, and that
+// each number has only one valid spelling.
 func FuzzEventIDs(f *testing.F) {
 	form := regexp.MustCompile(`^([0-9a-z]+)-(0|[1-9][0-9]*)$`)
 	for _, id := range []string{
@@ -31,7 +31,7 @@ func FuzzEventIDs(f *testing.F) {
 		}
 		err := broker.ValidEventID(id)
 		if (err == nil) != want {
-			t.Errorf("ValidEventID(%q) = %v, want it valid: %t", id, err, want)
+			t.Errorf("ValidEventID(%q) = %v, want valid %t", id, err, want)
 		}
 		if invalid, ok := errors.AsType[*broker.InvalidError](err); err != nil && (!ok || !utf8.ValidString(invalid.Reason) || len(invalid.Reason) > 1000) {
 			t.Errorf("ValidEventID(%q) = %v", id, err)
@@ -39,7 +39,8 @@ func FuzzEventIDs(f *testing.F) {
 	})
 }
 
-// A pattern that is allowed must give nobody a topic that is not.
+// FuzzPatterns checks that an allowed pattern never gives access to a topic that
+// isn't allowed.
 func FuzzPatterns(f *testing.F) {
 	for _, c := range [][3]string{
 		{"orders.>", "orders.*.eu", "orders.1.eu"},
@@ -67,20 +68,19 @@ func FuzzPatterns(f *testing.F) {
 			return
 		}
 		if broker.ValidPattern(topic) != nil {
-			t.Errorf("the topic %q is no pattern", topic)
+			t.Errorf("the topic %q is not a valid pattern", topic)
 		}
-		if got, want := broker.Covers(asked, topic), standsFor(asked, topic); got != want {
+		if got, want := broker.Covers(asked, topic), matches(asked, topic); got != want {
 			t.Errorf("Covers(%q, %q) = %t, want %t", asked, topic, got, want)
 		}
-		if broker.Covers(allowed, asked) && standsFor(asked, topic) && !standsFor(allowed, topic) {
-			t.Errorf("%q covers %q, which stands for %q, which it doesn't itself", allowed, asked, topic)
+		if broker.Covers(allowed, asked) && matches(asked, topic) && !matches(allowed, topic) {
+			t.Errorf("%q covers %q, but only the latter matches %q", allowed, asked, topic)
 		}
 	})
 }
 
-// standsFor says whether a topic is one of a pattern's, by the words of the
-// documentation.
-func standsFor(pattern, topic string) bool {
+// matches reports whether a pattern matches a topic, as documented.
+func matches(pattern, topic string) bool {
 	if pattern == topic {
 		return true
 	}

@@ -2,36 +2,37 @@ package broker
 
 import "slices"
 
-// group is the streams of one shard that an audience has there. It belongs to
-// the shard's goroutine.
+// group holds the streams of one shard that belong to one audience. It is owned
+// by the shard's goroutine.
 type group struct {
 	members []*Stream
-	ended   int // members that have ended; they are skipped, and weeded out when they are many
+	closed  int // closed members; they are skipped, and removed when there are many
 }
 
-// each calls f for every member that has not ended. f may end members, but not
-// add any.
+// each calls f for every member that is not closed. f may close members, but
+// must not add any.
 func (g *group) each(f func(*Stream)) {
-	g.weed()
+	g.compact()
 	for _, st := range g.members {
-		if !st.closed {
+		if st.phase != phaseClosed {
 			f(st)
 		}
 	}
 }
 
 func (g *group) add(st *Stream) {
-	g.weed()
+	g.compact()
 	g.members = append(g.members, st)
 }
 
-// oneEnded notes that one of the members has ended. It stays where it is for
-// now, so that leaving costs the same however large the group is.
-func (g *group) oneEnded() { g.ended++ }
+// memberClosed records that a member has been closed. The member stays in the
+// list for now, so that the cost of leaving doesn't depend on the group's size.
+func (g *group) memberClosed() { g.closed++ }
 
-func (g *group) weed() {
-	if 2*g.ended > len(g.members) {
-		g.members = slices.DeleteFunc(g.members, func(st *Stream) bool { return st.closed })
-		g.ended = 0
+// compact removes the closed members if they are more than half.
+func (g *group) compact() {
+	if 2*g.closed > len(g.members) {
+		g.members = slices.DeleteFunc(g.members, func(st *Stream) bool { return st.phase == phaseClosed })
+		g.closed = 0
 	}
 }

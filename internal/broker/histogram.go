@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// Histogram says how many observations there were of which size.
+// Histogram is a distribution of observations by size.
 type Histogram struct {
 	// Bounds are the upper bounds of the buckets, inclusive and ascending.
 	Bounds []float64
-	// Counts are the observations of each bucket, that is above the bound
-	// before it; there is one more than Bounds, for those above all.
+	// Counts are the numbers of observations in each bucket, that is above the
+	// previous bound. The last one, beyond Bounds, counts those above all
+	// bounds.
 	Counts []int64
-	// Sum is that of all observations.
+	// Sum is the sum of all observations.
 	Sum float64
 }
 
@@ -26,7 +27,7 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// AtMost returns the number of observations up to bound, which is one of
+// AtMost returns the number of observations up to bound, which must be one of
 // Bounds.
 func (h *Histogram) AtMost(bound float64) (n int64) {
 	for i, b := range h.Bounds {
@@ -38,12 +39,12 @@ func (h *Histogram) AtMost(bound float64) (n int64) {
 	return n
 }
 
-// histogram counts observations, which are whole numbers of some unit. Of those
-// who observe, one may do so at a time; anyone may read meanwhile.
+// histogram counts observations, which are whole numbers of some unit. Only one
+// goroutine at a time may add observations; reads may be concurrent.
 type histogram struct {
 	bounds []int64
 	counts []atomic.Int64
-	sum    atomic.Uint64 // the bits of a float64, which no number of observations makes run over
+	sum    atomic.Uint64 // the bits of a float64, which can't overflow
 }
 
 func newHistogram(bounds []int64) histogram {
@@ -52,13 +53,13 @@ func newHistogram(bounds []int64) histogram {
 
 // observe counts n observations of size v.
 func (h *histogram) observe(v, n int64) {
-	one := h.bucketOf(v)
-	one.observe(v, n)
-	h.add(one)
+	b := h.bucketOf(v)
+	b.observe(v, n)
+	h.add(b)
 }
 
-// bucket is what is to be counted in one of the buckets. The zero value is of
-// none.
+// bucket accumulates observations for one bucket of a histogram. The zero value
+// belongs to no bucket.
 type bucket struct {
 	index       int
 	above, upTo int64
@@ -66,7 +67,7 @@ type bucket struct {
 	sum         float64
 }
 
-// bucketOf is the bucket of observations of size v.
+// bucketOf returns an empty bucket for observations of size v.
 func (h *histogram) bucketOf(v int64) bucket {
 	i, _ := slices.BinarySearch(h.bounds, v)
 	b := bucket{index: i, above: math.MinInt64, upTo: math.MaxInt64}
@@ -79,6 +80,7 @@ func (h *histogram) bucketOf(v int64) bucket {
 	return b
 }
 
+// holds reports whether observations of size v belong to the bucket.
 func (b *bucket) holds(v int64) bool { return v > b.above && v <= b.upTo }
 
 func (b *bucket) observe(v, n int64) {
@@ -86,7 +88,7 @@ func (b *bucket) observe(v, n int64) {
 	b.sum += float64(v) * float64(n)
 }
 
-// add counts all of b.
+// add adds the observations in b to the histogram.
 func (h *histogram) add(b bucket) {
 	if b.count > 0 {
 		h.counts[b.index].Add(b.count)
@@ -94,23 +96,23 @@ func (h *histogram) add(b bucket) {
 	}
 }
 
-// addTo adds what h has counted to sum, which is empty or of the same bounds.
-// One is the observation that is 1 there.
-func (h *histogram) addTo(sum *Histogram, one float64) {
+// addTo adds the observations of h to sum, which must be empty or have the same
+// bounds. Observations are divided by unit.
+func (h *histogram) addTo(sum *Histogram, unit float64) {
 	if sum.Counts == nil {
 		sum.Counts = make([]int64, len(h.counts))
 		for _, b := range h.bounds {
-			sum.Bounds = append(sum.Bounds, float64(b)/one)
+			sum.Bounds = append(sum.Bounds, float64(b)/unit)
 		}
 	}
 	for i := range h.counts {
 		sum.Counts[i] += h.counts[i].Load()
 	}
-	sum.Sum += math.Float64frombits(h.sum.Load()) / one
+	sum.Sum += math.Float64frombits(h.sum.Load()) / unit
 }
 
-// LatencyBuckets returns those bounds of Latency, in seconds, that are round
-// numbers.
+// LatencyBuckets returns the bounds of Latency that are round numbers, in
+// seconds.
 func LatencyBuckets() []float64 {
 	var buckets []float64
 	for _, d := range roundLatencies() {
@@ -127,14 +129,16 @@ func roundLatencies() []time.Duration {
 	}
 }
 
-// LatencySchema is the resolution of Latency in the terms of Prometheus' native
-// histograms: besides LatencyBuckets, its bounds are the powers of 2 to the
-// power of 2^-LatencySchema.
+// LatencySchema is the resolution of Latency, as a schema of Prometheus native
+// histograms: besides LatencyBuckets, its bounds are the powers of
+// 2^(2^-LatencySchema).
 const LatencySchema = 3
 
-// latencyBounds are in nanoseconds, from some 8 µs to some 9 minutes.
+// latencyBounds returns bounds in nanoseconds, from about 8 µs to about 9
+// minutes.
 func latencyBounds() []int64 {
 	const perOctave, lowest, highest = 1 << LatencySchema, -17, 9
+
 	var bounds []int64
 	for _, d := range roundLatencies() {
 		bounds = append(bounds, d.Nanoseconds())
@@ -146,7 +150,7 @@ func latencyBounds() []int64 {
 	return slices.Compact(bounds)
 }
 
-// replayBounds are in events.
+// replayBounds returns bounds in events.
 func replayBounds() []int64 {
 	return []int64{0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000}
 }

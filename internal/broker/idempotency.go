@@ -9,16 +9,16 @@ import (
 // MaxKey is the length of the longest idempotency or conflate key, in bytes.
 const MaxKey = 128
 
-// maxKeys bounds the idempotency keys that are remembered; past it, the oldest
-// are forgotten before their time.
+// maxKeys limits the idempotency keys that are remembered. Beyond it, the oldest
+// are forgotten early.
 const maxKeys = 1 << 16
 
-// ErrKeyUsed is what the broker answers to a message whose idempotency key
-// came with another message before.
+// ErrKeyUsed is returned for a message whose idempotency key was used for
+// another message.
 var ErrKeyUsed = errors.New("idempotency_key was used for another message")
 
-// replies remembers what was answered to messages with an idempotency key. It
-// is guarded by Broker.mu.
+// replies remembers the receipts of messages with an idempotency key. It is
+// guarded by Broker.mu.
 type replies struct {
 	window time.Duration
 	seed   maphash.Seed
@@ -29,36 +29,38 @@ type replies struct {
 type reply struct {
 	key     string
 	seq     uint64 // of the event
-	message uint64 // a hash of all else that the message says
+	message uint64 // a hash of the rest of the message
 	receipt Receipt
-	at      int64
+	at      int64 // Unix nanoseconds, by the log's clock
 }
 
 func newReplies(window time.Duration) replies {
 	return replies{window: window, seed: maphash.MakeSeed(), byKey: make(map[string]*reply)}
 }
 
-// Verdict is what one replica knew of a message's idempotency key when it handed
-// the message in. It stands in the log with the message, so that all replicas
-// answer alike, also those that know fewer keys, since they have not read the
-// log from where these are, or more.
+// Verdict records what one replica knew about a message's idempotency key when
+// it submitted the message. It is stored in the event log with the message, so
+// that all replicas give the same reply, even if they have read a longer or
+// shorter part of the log and remember more or fewer keys.
 type Verdict struct {
-	// AsOf is the last event of the log that the replica had applied. What
-	// has come since, every replica sees for itself.
+	// AsOf is the last event of the log that the replica had applied. Every
+	// replica checks later events itself.
 	AsOf uint64
-	// Repeats is the event that had the same message under the key; 0 for none.
+	// Repeats is the event with the same message and key; 0 for none.
 	Repeats uint64
-	// Used says that another message had the key.
+	// Used means that the key was used for another message.
 	Used bool
 }
 
-// find returns what was answered to an earlier message with m's key, if there
-// was one. The verdict decides but for what has come behind it; the zero
-// Verdict decides nothing.
+// find looks for an earlier message with m's key and returns its receipt and
+// event; event is 0 if there is none. It returns ErrKeyUsed if the key was used
+// for another message. The verdict takes precedence for events up to v.AsOf. The
+// zero Verdict has no effect.
 func (r *replies) find(m *Message, now int64, v Verdict) (earlier Receipt, event uint64, err error) {
 	if m.IdempotencyKey == "" {
 		return earlier, 0, nil
 	}
+
 	r.forget(now)
 	old, known := r.byKey[m.IdempotencyKey]
 	switch {
@@ -75,8 +77,8 @@ func (r *replies) find(m *Message, now int64, v Verdict) (earlier Receipt, event
 	return earlier, v.Repeats, nil
 }
 
-// judge is the verdict on m by what is known now, but for AsOf.
-func (r *replies) judge(m *Message, now int64) (v Verdict) {
+// verdict returns the verdict on m from what is known now, without AsOf.
+func (r *replies) verdict(m *Message, now int64) (v Verdict) {
 	old, known := r.byKey[m.IdempotencyKey]
 	switch {
 	case !known || now-old.at >= int64(r.window):
@@ -88,6 +90,7 @@ func (r *replies) judge(m *Message, now int64) (v Verdict) {
 	return v
 }
 
+// remember stores the receipt of m, if m has an idempotency key.
 func (r *replies) remember(m *Message, event uint64, receipt Receipt, now int64) {
 	if m.IdempotencyKey == "" {
 		return
@@ -95,12 +98,12 @@ func (r *replies) remember(m *Message, event uint64, receipt Receipt, now int64)
 	if r.order.len() == maxKeys {
 		r.forgetOldest()
 	}
-	made := &reply{m.IdempotencyKey, event, m.hash(r.seed), receipt, now}
-	r.byKey[made.key] = made
-	r.order.push(made)
+	added := &reply{m.IdempotencyKey, event, m.hash(r.seed), receipt, now}
+	r.byKey[added.key] = added
+	r.order.push(added)
 }
 
-// forget lets go the replies whose window has passed.
+// forget removes the replies whose window has passed.
 func (r *replies) forget(now int64) {
 	for r.order.len() > 0 && now-r.order.at(0).at >= int64(r.window) {
 		r.forgetOldest()
@@ -108,12 +111,13 @@ func (r *replies) forget(now int64) {
 }
 
 func (r *replies) forgetOldest() {
-	// By a verdict a key may have got another message since.
+	// Because of a verdict, the key may belong to a later message now.
 	if old := r.order.pop(); r.byKey[old.key] == old {
 		delete(r.byKey, old.key)
 	}
 }
 
+// hash returns a hash of everything in m but the idempotency key.
 func (m *Message) hash(seed maphash.Seed) uint64 {
 	return maphash.Comparable(seed, struct {
 		audience              Audience

@@ -2,17 +2,17 @@ package broker
 
 import "time"
 
-// logClock is the clock by which a replica's log stamps its entries, as far as it
-// is known. That clock may be another machine's, and far from this one's: the
-// ages of events and idempotency keys are judged by it. Between readings it goes
-// on as this process's monotonic clock does. It is guarded by Broker.mu.
+// logClock estimates the clock that stamps the entries of a replica's event log.
+// The clock may belong to another machine and differ widely from the local one,
+// so it determines the age of events and idempotency keys. Between readings, the
+// estimate advances with the monotonic clock. It is guarded by Broker.mu.
 type logClock struct {
-	stamp int64 // what it was, in Unix nanoseconds; 0 where it is not known
-	read  int64 // when, as Broker.steady has it
+	stamp int64 // the last reading, in Unix nanoseconds; 0 if unknown
+	read  int64 // when it was read, by Broker.steady
 }
 
-// SetClock sets the clock of a replica's log to what it was just now; the zero
-// time is ignored.
+// SetClock records that the clock of a replica's log shows the given time now.
+// It ignores the zero time.
 func (b *Broker) SetClock(at time.Time) {
 	if at.IsZero() {
 		return
@@ -22,8 +22,9 @@ func (b *Broker) SetClock(at time.Time) {
 	b.clock = logClock{at.UnixNano(), b.steady()}
 }
 
-// logNow returns what time it is by the log's clock, in Unix nanoseconds: the
-// time of day, unless the log is a replica. The caller has b.mu.
+// logNow returns the current time by the log's clock, in Unix nanoseconds. That
+// is the time of day unless the clock of a replica's log is known. The caller
+// holds b.mu.
 func (b *Broker) logNow() int64 {
 	if b.clock.stamp == 0 {
 		return time.Now().UnixNano()

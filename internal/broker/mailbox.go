@@ -2,22 +2,22 @@ package broker
 
 import "sync"
 
-// mailbox is how the others tell a shard what happens. Only post may be called
-// by others than the shard's goroutine.
+// mailbox carries items to a shard. Any goroutine may call post and stats; the
+// other methods are for the shard's goroutine only.
 type mailbox struct {
-	wake chan struct{} // has a token when the mailbox was given its first item
+	wake chan struct{} // gets a token when an item is posted to an empty mailbox
 
 	mu     sync.Mutex
 	posted []item
-	events int64 // posted since the start
+	events int64 // events posted since the start
 
-	read []item // the other half, whose items are being handled
-	next int    // of read
+	read []item // the items being handled, swapped with posted
+	next int    // index of the next item in read
 }
 
 func newMailbox() mailbox { return mailbox{wake: make(chan struct{}, 1)} }
 
-// post puts it into the mailbox. It never blocks.
+// post adds an item to the mailbox. It never blocks.
 func (m *mailbox) post(it item) {
 	m.mu.Lock()
 	first := len(m.posted) == 0
@@ -26,6 +26,7 @@ func (m *mailbox) post(it item) {
 		m.events++
 	}
 	m.mu.Unlock()
+
 	if first {
 		select {
 		case m.wake <- struct{}{}:
@@ -39,10 +40,11 @@ func (m *mailbox) post(it item) {
 func (m *mailbox) take() (*item, bool) {
 	if m.next == len(m.read) {
 		clear(m.read)
-		const keep = 4096 // what a storm needed is not worth keeping
+		const keep = 4096 // a larger slice comes from a rare burst and isn't worth keeping
 		if cap(m.read) > keep {
 			m.read = nil
 		}
+
 		m.mu.Lock()
 		m.posted, m.read = m.read[:0], m.posted
 		m.mu.Unlock()
@@ -55,10 +57,10 @@ func (m *mailbox) take() (*item, bool) {
 	return &m.read[m.next-1], true
 }
 
-// waiting returns how many events have been posted since the start, and when
-// the oldest of those that nobody has begun to handle was published, in Unix
-// nanoseconds; 0 if there is none.
-func (m *mailbox) waiting() (events, oldest int64) {
+// stats returns how many events have been posted since the start, and when the
+// oldest event among the posted items was published, in Unix nanoseconds; 0 if
+// there is none. Items in read don't count.
+func (m *mailbox) stats() (events, oldest int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.posted {
@@ -69,5 +71,5 @@ func (m *mailbox) waiting() (events, oldest int64) {
 	return m.events, 0
 }
 
-// leftover says whether items are being handled and wait for their turn.
-func (m *mailbox) leftover() bool { return m.next < len(m.read) }
+// hasUnread reports whether read still holds items to handle.
+func (m *mailbox) hasUnread() bool { return m.next < len(m.read) }

@@ -6,9 +6,9 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// greeting returns a stream's first block: the reconnection time, and the
-// position mark that the stream starts from, or a reset with the reason why the
-// stream can't resume.
+// greeting returns a stream's first block. It holds the reconnection time and
+// the position mark that the stream starts from, or a reset with the reason why
+// the stream can't resume.
 func (s *shard) greeting(cursor uint64, from *resumption) *event {
 	block := s.appendRetry(newBlock())
 	if from != nil && from.reset != "" {
@@ -17,14 +17,14 @@ func (s *shard) greeting(cursor uint64, from *resumption) *event {
 	return &event{frame: sealFrame(eventstream.AppendMark(block, s.position(cursor)), chunkRoom)}
 }
 
-// appendRetry appends what EventSource is to wait before it reconnects, up to a
-// quarter more or less than configured.
+// appendRetry appends the reconnection time, randomized by up to a quarter of
+// the configured one in either direction.
 func (s *shard) appendRetry(dst []byte) []byte {
 	return eventstream.AppendRetry(dst, s.cfg.Retry-s.cfg.Retry/4+rand.N(s.cfg.Retry/2+1))
 }
 
-// position returns the id of a position mark, or none where there is no history
-// that a client could resume from.
+// position returns the id for a position mark. It is empty if there is no
+// history that a client could resume from.
 func (s *shard) position(cursor uint64) string {
 	if s.cfg.History.MaxEvents == 0 {
 		return ""

@@ -13,30 +13,30 @@ import (
 )
 
 const (
-	// MaxData is the length of the longest data of a message, in bytes.
+	// MaxData is the maximum length of a message's data, in bytes.
 	MaxData = 1 << 20
-	// MaxUserID is the length of the longest user id, in bytes.
+	// MaxUserID is the maximum length of a user id, in bytes.
 	MaxUserID = 255
-	// MaxTTL is the longest that a message's own end may be away.
+	// MaxTTL is the maximum time to live of a message.
 	MaxTTL = 365 * 24 * time.Hour
-	// ReservedTypes is how the types of the daemon's own events begin.
+	// ReservedTypes is the prefix of event types that only the daemon uses.
 	ReservedTypes = "peald."
 )
 
-// ErrClosed is what the broker answers once it is closing.
-var ErrClosed = errors.New("the broker is closing")
+// ErrClosed is returned once the broker is closing.
+var ErrClosed = errors.New("broker is closing")
 
-// InvalidError says what is wrong with one field of a request.
+// InvalidError describes an invalid field of a request.
 type InvalidError struct {
-	// Field is the field's name in the control plane's contract: "data".
+	// Field is the field's name in the control API, such as "data".
 	Field string
-	// Reason completes the sentence that begins with the field's name.
+	// Reason completes a sentence that starts with the field's name.
 	Reason string
 }
 
 func (e *InvalidError) Error() string { return e.Field + " " + e.Reason }
 
-// Audience is whom a message is for. The zero value is nobody.
+// Audience is the set of streams that a message is for. The zero value is empty.
 type Audience struct {
 	kind audienceKind
 	name string
@@ -51,29 +51,29 @@ const (
 	oneTopic
 )
 
-// audiences is how many kinds there are.
+// audiences is the number of audience kinds.
 const audiences = int(oneTopic) + 1
 
-// Everyone is every open stream, authenticated or not.
+// Everyone returns the audience of all open streams, authenticated or not.
 func Everyone() Audience { return Audience{kind: everyone} }
 
-// ToUser is every open stream of one user.
+// ToUser returns the audience of all open streams of one user.
 func ToUser(id string) Audience { return Audience{kind: oneUser, name: id} }
 
-// ToTopic is every open stream that subscribes to a topic, by its name or by a
-// pattern.
+// ToTopic returns the audience of all open streams that subscribe to a topic, by
+// its name or by a pattern.
 func ToTopic(name string) Audience { return Audience{kind: oneTopic, name: name} }
 
-// IsEveryone says whether it is [Everyone].
+// IsEveryone reports whether a was returned by [Everyone].
 func (a Audience) IsEveryone() bool { return a.kind == everyone }
 
-// User is the user of [ToUser], or false for another audience.
+// User returns the user of [ToUser], or false for another audience.
 func (a Audience) User() (id string, ok bool) { return a.name, a.kind == oneUser }
 
-// Topic is the topic of [ToTopic], or false for another audience.
+// Topic returns the topic of [ToTopic], or false for another audience.
 func (a Audience) Topic() (name string, ok bool) { return a.name, a.kind == oneTopic }
 
-// defaultType is the type of an event whose publisher names none.
+// defaultType returns the event type to use if the publisher gave none.
 func (a Audience) defaultType() string {
 	switch a.kind {
 	case oneUser:
@@ -85,35 +85,35 @@ func (a Audience) defaultType() string {
 	}
 }
 
-// Message is an event as a publisher hands it in.
+// Message is an event as submitted by a publisher.
 type Message struct {
 	Audience Audience
-	// Event is the event's type; empty means the audience's own, "broadcast",
-	// "individual" or "topic".
+	// Event is the event's type. If it is empty, the audience determines the
+	// type: "broadcast", "individual" or "topic".
 	Event string
-	// Data is what receivers get: UTF-8, not empty, at most MaxData bytes.
+	// Data is the payload: UTF-8, not empty, at most MaxData bytes.
 	Data string
-	// IdempotencyKey, if not empty, makes a repetition of the message within
-	// Config.IdempotencyWindow return the first one's receipt and send
-	// nothing.
+	// IdempotencyKey makes retries safe. If it is not empty and the same
+	// message is published again within Config.IdempotencyWindow, Publish sends
+	// nothing and returns the first receipt.
 	IdempotencyKey string
-	// ConflateKey names what the event is the newest state of: under the
-	// policy Conflate, a full queue keeps only the newest of each key.
+	// ConflateKey identifies the state that the event updates. With the policy
+	// Conflate, a full queue keeps only the newest event of each key.
 	ConflateKey string
-	// TTL is how long the event may be replayed, if that is less than the
-	// log's bounds; 0 for no end of its own.
+	// TTL limits the time for which the event may be replayed, in addition to
+	// the limits of the history; 0 for no limit of its own.
 	TTL time.Duration
 }
 
-// Receipt says what became of a message that was accepted.
+// Receipt describes an accepted message.
 type Receipt struct {
 	// ID is the event's id on the wire, "<epoch>-<sequence>".
 	ID string
-	// Recipients counts the streams that the event was queued to.
+	// Recipients is the number of streams that the event was queued for.
 	Recipients int
 }
 
-// Validate returns nil if m can be an event, else an *InvalidError.
+// Validate returns nil if m can be published, or an *InvalidError.
 func (m *Message) Validate() error {
 	switch m.Audience.kind {
 	case everyone:
@@ -135,26 +135,26 @@ func (m *Message) Validate() error {
 		return err
 	}
 	if m.TTL < 0 || m.TTL > MaxTTL {
-		return &InvalidError{"ttl", fmt.Sprintf("is %v, more than 0 and at most %v is accepted", m.TTL, MaxTTL)}
+		return &InvalidError{"ttl", fmt.Sprintf("is %v; want more than 0 and at most %v", m.TTL, MaxTTL)}
 	}
 	if err := eventstream.ValidType(m.Event); err != nil {
 		return &InvalidError{"event", err.Error()}
 	}
 	if strings.HasPrefix(m.Event, ReservedTypes) {
-		return &InvalidError{"event", fmt.Sprintf("is %q, and types that begin with %q are the daemon's own", m.Event, ReservedTypes)}
+		return &InvalidError{"event", fmt.Sprintf("is %q; types that start with %q are reserved", m.Event, ReservedTypes)}
 	}
 	switch {
 	case m.Data == "":
-		return &InvalidError{"data", fmt.Sprintf("is empty, 1 to %d bytes are accepted", MaxData)}
+		return &InvalidError{"data", fmt.Sprintf("is empty; want 1 to %d bytes", MaxData)}
 	case len(m.Data) > MaxData:
-		return &InvalidError{"data", fmt.Sprintf("is %d bytes long, at most %d are accepted", len(m.Data), MaxData)}
+		return &InvalidError{"data", fmt.Sprintf("is %d bytes long; want at most %d", len(m.Data), MaxData)}
 	case !utf8.ValidString(m.Data):
 		return &InvalidError{"data", "is not valid UTF-8"}
 	}
 	return nil
 }
 
-// ValidUserID returns nil if id can be a user's, else an *InvalidError.
+// ValidUserID returns nil if id is a valid user id, or an *InvalidError.
 func ValidUserID(id string) error { return validName("user_id", id, MaxUserID) }
 
 func validKey(field, key string) error {
@@ -167,9 +167,9 @@ func validKey(field, key string) error {
 func validName(field, name string, most int) error {
 	switch {
 	case name == "":
-		return &InvalidError{field, fmt.Sprintf("is empty, 1 to %d bytes are accepted", most)}
+		return &InvalidError{field, fmt.Sprintf("is empty; want 1 to %d bytes", most)}
 	case len(name) > most:
-		return &InvalidError{field, fmt.Sprintf("is %d bytes long, 1 to %d are accepted", len(name), most)}
+		return &InvalidError{field, fmt.Sprintf("is %d bytes long; want 1 to %d", len(name), most)}
 	case !utf8.ValidString(name):
 		return &InvalidError{field, "is not valid UTF-8"}
 	}
@@ -181,26 +181,26 @@ func validName(field, name string, most int) error {
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
-// event is a message that has been given its place in the order, as the bytes
-// of its frame.
+// event is an encoded message with its sequence number.
 type event struct {
-	seq   uint64 // 0: not of the order but the daemon's own, such as a heartbeat
+	seq   uint64 // 0 for an event of the daemon itself, such as a heartbeat
 	frame frame
-	hole  bool // a peald.reset of events that were dropped here
+	gap   bool // a peald.reset for events that were dropped from a queue
 
-	audience Audience
-	conflate string
-	at, ends int64 // when published, and when no longer to be replayed or 0, Unix nanoseconds
+	audience    Audience
+	conflateKey string
+	at          int64 // when it was published, in Unix nanoseconds
+	expires     int64 // when it may no longer be replayed, in Unix nanoseconds; 0 for never
 
-	cost   int64        // what the event took of Broker.backlog
-	ending int          // the event's place in history.ending
-	left   atomic.Int32 // shards that have yet to take it out of their mailbox
+	cost      int64        // what it acquired of Broker.backlog
+	heapIndex int          // its index in history.expiring
+	pending   atomic.Int32 // shards that have not taken it out of their mailbox yet
 
-	recipients int32 // the streams that it was queued to; for taps
+	recipients int32 // streams that it was queued for; for taps
 }
 
-// encodeFields encodes all of m that doesn't depend on its id, after room bytes
-// that seal fills.
+// encodeFields encodes the fields of m that don't depend on its id. It leaves
+// room bytes in front of them, for seal.
 func encodeFields(m *Message, room int) []byte {
 	typ := m.Event
 	if typ == "" {
@@ -221,24 +221,23 @@ func seal(buf []byte, room int, epoch string, seq uint64) (f frame, id string) {
 	return sealFrame(buf, start), id
 }
 
-// appendID appends an id as it stands on the wire, "<epoch>-<sequence>".
+// appendID appends an id in its wire format, "<epoch>-<sequence>".
 func appendID(dst []byte, epoch string, seq uint64) []byte {
 	dst = append(dst, epoch...)
 	dst = append(dst, '-')
 	return strconv.AppendUint(dst, seq, 10)
 }
 
-// MaxEventID is the length of the longest event id, in bytes.
+// MaxEventID is the maximum length of an event id, in bytes.
 const MaxEventID = 64
 
-// ValidEventID returns nil if id has the form of an event's, else an
-// *InvalidError.
+// ValidEventID returns nil if id is a well-formed event id, or an *InvalidError.
 func ValidEventID(id string) error {
 	_, _, err := parseID(id)
 	return err
 }
 
-// parseID takes an id apart. It takes no form but the one that appendID makes.
+// parseID parses an id. It accepts only the format that appendID writes.
 func parseID(id string) (epoch string, seq uint64, err error) {
 	epoch, digits, ok := strings.Cut(id, "-")
 	seq, numErr := strconv.ParseUint(digits, 10, 64)
@@ -247,17 +246,17 @@ func parseID(id string) (epoch string, seq uint64, err error) {
 		(digits == "0" || digits[0] != '0')
 	if !valid {
 		shown := strings.ToValidUTF8(id[:min(len(id), MaxEventID)], "\uFFFD")
-		return "", 0, &InvalidError{"last_event_id", fmt.Sprintf("is %q, an id of the form EPOCH-SEQUENCE is accepted", shown)}
+		return "", 0, &InvalidError{"last_event_id", fmt.Sprintf("is %q; want an id of the form EPOCH-SEQUENCE", shown)}
 	}
 	return epoch, seq, nil
 }
 
-// logName is what ids say of their log.
-type logName struct {
+// idFormat is the format of the ids of one event log.
+type idFormat struct {
 	epoch string
-	room  int // that the framing and any id field of the epoch fit in
+	room  int // bytes that fit the framing and any id field with the epoch
 }
 
-func newLogName(epoch string) *logName {
-	return &logName{epoch, chunkRoom + len("id: -\n") + len(epoch) + len("18446744073709551615")}
+func newIDFormat(epoch string) *idFormat {
+	return &idFormat{epoch, chunkRoom + len("id: -\n") + len(epoch) + len("18446744073709551615")}
 }

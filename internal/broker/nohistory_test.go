@@ -8,15 +8,15 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// TestGapsOfSmallHistories disconnects clients before and after their first
+// TestGapsWithSmallHistories disconnects clients before and after their first
 // event. Without a history, marks have no id, so a client has none before its
-// first event and isn't told what it missed. With the smallest history, every
-// client is told.
-func TestGapsOfSmallHistories(t *testing.T) {
+// first event and gets no reset for the events it missed. With the smallest
+// history, every client gets one.
+func TestGapsWithSmallHistories(t *testing.T) {
 	for name, test := range map[string]struct {
 		maxEvents int
-		before    bool     // whether the client is disconnected before its first event
-		want      []string // types of what it gets when it has missed two events
+		before    bool     // disconnect the client before its first event
+		want      []string // types of the events it gets after missing two
 	}{
 		"no history, before":    {0, true, nil},
 		"no history, after":     {0, false, []string{"peald.reset"}},
@@ -26,7 +26,7 @@ func TestGapsOfSmallHistories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				cfg := logged()
+				cfg := withHistory()
 				cfg.History.MaxEvents = test.maxEvents
 				b := broker.New(cfg)
 				defer b.Close()
@@ -39,7 +39,7 @@ func TestGapsOfSmallHistories(t *testing.T) {
 				synctest.Wait()
 
 				if hasID := c.lastID() != ""; hasID != (test.maxEvents > 0 || !test.before) {
-					t.Errorf("last event id %q", c.lastID())
+					t.Errorf("last event id is %q", c.lastID())
 				}
 
 				c.stream.HangUp()
@@ -55,7 +55,7 @@ func TestGapsOfSmallHistories(t *testing.T) {
 				}
 
 				if !slices.Equal(got, test.want) {
-					t.Errorf("the client gets %q, want %q", got, test.want)
+					t.Errorf("the client got %q, want %q", got, test.want)
 				}
 			})
 		})

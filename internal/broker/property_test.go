@@ -15,13 +15,12 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// TestEveryStreamGetsWhatIsItsOwn runs any interleaving of publishes, connects,
-// cuts at any byte, resumes and expiries, and holds that what each client
-// received is exactly what it was entitled to, or that a reset stands where
-// the hole is.
-func TestEveryStreamGetsWhatIsItsOwn(t *testing.T) {
+// TestEveryStreamGetsItsEvents runs random interleavings of publishes, connects,
+// cuts at any byte, resumes and expiries. It checks that each client receives
+// exactly the events it is entitled to, or a reset in place of a gap.
+func TestEveryStreamGetsItsEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // not *testing.T, whose deadline is in real time
+		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // hides *testing.T, whose deadline is in real time
 			w := newWorld(rt)
 			defer w.broker.Close()
 			rt.Repeat(map[string]func(*rapid.T){
@@ -41,21 +40,21 @@ func TestEveryStreamGetsWhatIsItsOwn(t *testing.T) {
 	})
 }
 
-// published is an event as the publisher remembers it.
+// published is an event from the publisher's point of view.
 type published struct {
 	seq      uint64
 	audience string // "", "user:alice", "topic:a.b"
-	ends     time.Time
+	expires  time.Time
 }
 
-// world is a broker, its publisher's memory and its clients.
+// world is a broker with its published events and its clients.
 type world struct {
 	broker  *broker.Broker
 	sent    []published
 	clients []*reader
 }
 
-// reader is a client that checks what it receives as it comes.
+// reader is a client that checks what it receives.
 type reader struct {
 	name    string
 	user    string
@@ -65,11 +64,11 @@ type reader struct {
 	seen    int     // bytes of sink.got that have been decoded
 	decoder eventstream.Decoder
 	lastID  string
-	// dispatched makes the client keep the ids of dispatched events only, as
-	// Firefox and WebKitGTK do.
+	// dispatched makes the client keep only the ids of dispatched events, like
+	// Firefox and WebKitGTK.
 	dispatched bool
-	pos        uint64 // all it was entitled to up to here has been received, or a reset was
-	hole       bool   // a reset told that events are missing before the next one
+	pos        uint64 // up to here, the client has received all its events or a reset
+	gap        bool   // a reset reported that events are missing before the next one
 	failure    string
 }
 
@@ -99,7 +98,7 @@ func (w *world) publish(rt *rapid.T) {
 	}
 	if rapid.IntRange(0, 5).Draw(rt, "ttl") == 0 {
 		m.TTL = 20 * time.Second
-		p.ends = time.Now().Add(m.TTL)
+		p.expires = time.Now().Add(m.TTL)
 	}
 	receipt, err := w.broker.Publish(rt.Context(), m)
 	if err != nil {
@@ -131,7 +130,7 @@ func (w *world) connect(rt *rapid.T) {
 	}
 }
 
-// any returns one of the clients that are connected, or nil.
+// any returns one of the connected clients, or nil.
 func (w *world) any(rt *rapid.T) *reader {
 	connected := slices.DeleteFunc(slices.Clone(w.clients), func(r *reader) bool { return r.sink == nil })
 	if len(connected) == 0 {
@@ -148,7 +147,7 @@ func (w *world) read(rt *rapid.T) {
 	}
 }
 
-// cut breaks a connection after any byte of what the client has not read yet.
+// cut breaks a connection after any byte that the client has not read yet.
 func (w *world) cut(rt *rapid.T) {
 	if r := w.any(rt); r != nil {
 		synctest.Wait()
@@ -167,8 +166,8 @@ func (w *world) wait(rt *rapid.T) {
 	}
 }
 
-// finish lets every client read all there is, and holds that nothing is
-// missing at the end.
+// finish lets every client read everything, and checks that nothing is missing at
+// the end.
 func (w *world) finish(rt *rapid.T) {
 	for _, r := range w.clients {
 		for range 100 {
@@ -182,17 +181,17 @@ func (w *world) finish(rt *rapid.T) {
 				break
 			}
 		}
-		if missing := w.missing(r, r.pos, 1<<63); len(missing) > 0 && !r.hole {
+		if missing := w.missing(r, r.pos, 1<<63); len(missing) > 0 && !r.gap {
 			rt.Fatalf("client %s (user %q, topics %q) never got %v, nor a reset", r.name, r.user, r.topics, missing)
 		}
 	}
 }
 
-// missing returns the events after one position and up to another that the
-// client is entitled to and that had no end of their own.
+// missing returns the events after one position and up to another that the client
+// is entitled to and that never expire.
 func (w *world) missing(r *reader, after, upTo uint64) (seqs []uint64) {
 	for _, p := range w.sent {
-		if p.seq > after && p.seq <= upTo && r.entitled(p) && p.ends.IsZero() {
+		if p.seq > after && p.seq <= upTo && r.entitled(p) && p.expires.IsZero() {
 			seqs = append(seqs, p.seq)
 		}
 	}
@@ -210,7 +209,7 @@ func (r *reader) entitled(p published) bool {
 	return true
 }
 
-// connect opens a stream from where the client was.
+// connect opens a stream from the client's position.
 func (r *reader) connect(rt *rapid.T, room int) {
 	if r.lastID == "" && len(r.world.sent) > 0 {
 		r.pos = r.world.sent[len(r.world.sent)-1].seq // a new stream starts at the end
@@ -224,7 +223,8 @@ func (r *reader) connect(rt *rapid.T, room int) {
 	}
 }
 
-// decode takes in what has arrived, and notices if the broker ended the stream.
+// decode decodes what has arrived, and checks whether the broker has closed the
+// stream.
 func (r *reader) decode(rt *rapid.T) {
 	if r.sink == nil {
 		return
@@ -232,7 +232,7 @@ func (r *reader) decode(rt *rapid.T) {
 	text := r.sink.text()
 	_, _ = r.decoder.Write([]byte(text[r.seen:]))
 	r.seen = len(text)
-	if ended, _ := r.sink.end(); ended {
+	if closed, _ := r.sink.closed(); closed {
 		r.disconnected(rt)
 	}
 	r.check(rt)
@@ -242,14 +242,14 @@ func (r *reader) disconnected(rt *rapid.T) {
 	if !r.dispatched {
 		r.lastID = r.decoder.LastEventID()
 	}
-	if ended, _ := r.sink.end(); !ended {
+	if closed, _ := r.sink.closed(); !closed {
 		r.sink.stream.HangUp()
 		synctest.Wait()
 	}
 	r.sink = nil
-	// What was missing before a reset that has no id of its own is asked for
-	// anew.
-	r.hole = false
+	// The client requests the events again that were missing before a reset
+	// without an id.
+	r.gap = false
 	r.check(rt)
 }
 
@@ -258,10 +258,10 @@ func (r *reader) check(rt *rapid.T) {
 		rt.Fatalf("client %s (user %q, topics %q): %s", r.name, r.user, r.topics, r.failure)
 	}
 	if r.sink != nil && r.decoder.LastEventID() != "" {
-		// A mark promises that all up to it has come.
-		if at := sequence(r.decoder.LastEventID()); at > r.pos && !r.hole {
+		// A mark means that all events up to it have been sent.
+		if at := sequence(r.decoder.LastEventID()); at > r.pos && !r.gap {
 			if missing := r.world.missing(r, r.pos, at); len(missing) > 0 {
-				rt.Fatalf("client %s (user %q, topics %q): the mark %d runs ahead of %v", r.name, r.user, r.topics, at, missing)
+				rt.Fatalf("client %s (user %q, topics %q): the mark %d precedes %v", r.name, r.user, r.topics, at, missing)
 			}
 			r.pos = at
 		}
@@ -274,11 +274,11 @@ func (r *reader) onEvent(e eventstream.Event) {
 		r.lastID = string(e.ID)
 	}
 	if string(e.Type) == eventstream.MarkType {
-		return // check looks at its position
+		return // check reads its position
 	}
 	if string(e.Type) == "peald.reset" {
 		if strings.Contains(string(e.Data), "overflow") {
-			r.hole = true
+			r.gap = true
 		} else {
 			r.pos = max(r.pos, at)
 		}
@@ -287,18 +287,18 @@ func (r *reader) onEvent(e eventstream.Event) {
 	i := slices.IndexFunc(r.world.sent, func(p published) bool { return p.seq == at })
 	switch {
 	case at <= r.pos:
-		r.failure = fmt.Sprintf("event %d came again, or out of order after %d", at, r.pos)
+		r.failure = fmt.Sprintf("event %d is a duplicate or out of order after %d", at, r.pos)
 	case i < 0 || !r.entitled(r.world.sent[i]):
-		r.failure = fmt.Sprintf("event %d was not for it", at)
-	case !r.hole:
+		r.failure = fmt.Sprintf("event %d is for another audience", at)
+	case !r.gap:
 		if missing := r.world.missing(r, r.pos, at-1); len(missing) > 0 {
-			r.failure = fmt.Sprintf("event %d came without %v before it", at, missing)
+			r.failure = fmt.Sprintf("event %d arrived without %v before it", at, missing)
 		}
 	}
-	r.pos, r.hole = at, false
+	r.pos, r.gap = at, false
 }
 
-// sequence is the number in an id.
+// sequence returns the number in an id.
 func sequence(id string) uint64 {
 	_, digits, _ := strings.Cut(id, "-")
 	n, _ := strconv.ParseUint(digits, 10, 64)

@@ -14,7 +14,7 @@ import (
 
 func TestIdempotency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(logged())
+		b := broker.New(withHistory())
 		defer b.Close()
 		c := connect(t, b, broker.Subscription{}, -1)
 		m := broker.Message{Audience: broker.Everyone(), Data: "once", IdempotencyKey: "k"}
@@ -26,28 +26,28 @@ func TestIdempotency(t *testing.T) {
 		calls.Wait()
 		for _, r := range receipts {
 			if r != receipts[0] || r.ID == "" {
-				t.Errorf("receipts %v and %v for one key", r, receipts[0])
+				t.Errorf("one key has the receipts %v and %v", r, receipts[0])
 			}
 		}
 		other := m
 		other.Data = "other"
 		if _, err := b.Publish(t.Context(), other); !errors.Is(err, broker.ErrKeyUsed) {
-			t.Errorf("another message with the key: %v", err)
+			t.Errorf("another message with the key: error %v", err)
 		}
 		time.Sleep(6 * time.Minute)
 		if r := publish(t, b, other); r.ID == receipts[0].ID {
-			t.Errorf("after the window the key still gives %v", r)
+			t.Errorf("after the window the key still returns %v", r)
 		}
 		synctest.Wait()
 		if got := c.data(); !slices.Equal(got, []string{"once", "other"}) {
-			t.Errorf("sent: %q", got)
+			t.Errorf("the stream got %q", got)
 		}
 	})
 }
 
 func TestConflation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.SlowConsumer, cfg.QueueBytes, cfg.Shards = broker.Conflate, 1000, 1
 		b := broker.New(cfg)
 		defer b.Close()
@@ -60,7 +60,7 @@ func TestConflation(t *testing.T) {
 			publish(t, b, broker.Message{Audience: broker.Everyone(), Data: fmt.Sprint(key, n), ConflateKey: key})
 			synctest.Wait()
 		}
-		publish(t, b, toAll("cut in its middle"))
+		publish(t, b, toAll("cut in the middle"))
 		synctest.Wait()
 		publish(t, b, toAll("has no key"))
 		for i := range 100 {
@@ -70,8 +70,8 @@ func TestConflation(t *testing.T) {
 		c.drain(-1)
 		synctest.Wait()
 		got := c.data()
-		if len(got) < 4 || !slices.Equal(got[:2], []string{"cut in its middle", "has no key"}) || !slices.Equal(got[len(got)-2:], []string{"a99", "b99"}) || len(got) > 30 {
-			t.Errorf("got %q, want the first two, and the newest of each key", got)
+		if len(got) < 4 || !slices.Equal(got[:2], []string{"cut in the middle", "has no key"}) || !slices.Equal(got[len(got)-2:], []string{"a99", "b99"}) || len(got) > 30 {
+			t.Errorf("got %q, want the first two and the newest of each key", got)
 		}
 		if !slices.IsSortedFunc(c.events(), func(x, y received) int { return len(x.id) - len(y.id) }) {
 			t.Errorf("out of order: %q", c.events())
@@ -81,40 +81,40 @@ func TestConflation(t *testing.T) {
 			publish(t, b, toAll(fmt.Sprint("no key ", i)))
 			synctest.Wait()
 		}
-		if ended, why := c.end(); !ended || why != broker.SlowConsumer {
-			t.Errorf("full of events without a key: ended %v, because %v", ended, why)
+		if closed, why := c.closed(); !closed || why != broker.SlowConsumer {
+			t.Errorf("full queue of events without a key: closed %v, reason %v", closed, why)
 		}
 	})
 }
 
 func TestDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(logged())
+		b := broker.New(withHistory())
 		defer b.Close()
 		a1 := connect(t, b, broker.Subscription{User: "alice"}, -1)
 		a2 := connect(t, b, broker.Subscription{User: "alice"}, -1)
 		bob := connect(t, b, broker.Subscription{User: "bob"}, -1)
 		if n, err := b.Disconnect("alice", time.Minute); n != 2 || err != nil {
-			t.Errorf("disconnected %d (%v), want 2", n, err)
+			t.Errorf("disconnected %d streams (%v), want 2", n, err)
 		}
 		synctest.Wait()
 		for _, c := range []*client{a1, a2} {
-			if ended, why := c.end(); !ended || why != broker.Disconnected {
-				t.Errorf("ended %v, because %v", ended, why)
+			if closed, why := c.closed(); !closed || why != broker.Disconnected {
+				t.Errorf("closed %v, reason %v", closed, why)
 			}
 		}
-		if ended, _ := bob.end(); ended {
+		if closed, _ := bob.closed(); closed {
 			t.Error("bob was disconnected as well")
 		}
 		if !b.Banned("alice") || b.Banned("bob") {
-			t.Errorf("barred: alice %v, bob %v", b.Banned("alice"), b.Banned("bob"))
+			t.Errorf("banned: alice %v, bob %v", b.Banned("alice"), b.Banned("bob"))
 		}
 		time.Sleep(time.Minute)
 		if b.Banned("alice") {
-			t.Error("alice is still barred")
+			t.Error("alice is still banned")
 		}
 		if n, err := b.Disconnect("nobody", 0); n != 0 || err != nil {
-			t.Errorf("disconnected %d of nobody (%v)", n, err)
+			t.Errorf("disconnected %d streams of an unknown user (%v)", n, err)
 		}
 		if _, err := b.Disconnect("", 0); err == nil {
 			t.Error("an empty user is accepted")
@@ -124,7 +124,7 @@ func TestDisconnect(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(logged())
+		b := broker.New(withHistory())
 		first := connect(t, b, broker.Subscription{User: "alice"}, -1)
 		w, err := b.Watch()
 		if err != nil {
@@ -148,14 +148,14 @@ func TestWatch(t *testing.T) {
 		}
 		want := []string{"alice true hung_up 2", "alice false hung_up 1", "alice false write_failed 0", " true hung_up 1"}
 		if !slices.Equal(got, want) {
-			t.Errorf("told %q, want %q", got, want)
+			t.Errorf("reported %q, want %q", got, want)
 		}
 		if err := w.Err(); !errors.Is(err, broker.ErrClosed) {
-			t.Errorf("the watch ended with %v", err)
+			t.Errorf("the watch ended with error %v", err)
 		}
 		w.Close()
 		if _, err := b.Watch(); !errors.Is(err, broker.ErrClosed) {
-			t.Errorf("watching a closed broker: %v", err)
+			t.Errorf("watch on a closed broker: %v", err)
 		}
 	})
 }

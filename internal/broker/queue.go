@@ -1,19 +1,19 @@
 package broker
 
-// queue is what waits for one sink, oldest first. Its memory is borrowed from
-// the shard while there is anything in it, so that an idle stream holds none.
+// queue holds the events that wait for one sink, oldest first. It borrows its
+// memory from the shard while it is not empty, so an idle stream holds none.
 type queue struct {
 	events []*event
-	head   int32 // events before it are out
-	offset int32 // bytes of events[head] that are out
-	bytes  int   // bytes of all events that wait, less offset
+	head   int32 // events before it have been written
+	offset int32 // bytes of events[head] that have been written
+	bytes  int   // bytes of all queued events, less offset
 
 	chunked bool // the stream sends frames as chunks
 }
 
 func (q *queue) len() int { return len(q.events) - int(q.head) }
 
-// size returns the bytes that e takes on the connection.
+// size returns the number of bytes that e takes on the connection.
 func (q *queue) size(e *event) int { return e.frame.size(q.chunked) }
 
 // push appends e, borrowing memory from spare if the queue has none.
@@ -30,9 +30,9 @@ func (q *queue) push(e *event, spare *spareQueues) {
 	q.bytes += q.size(e)
 }
 
-// advance takes n written bytes off the front, and returns how many events of
-// the order they completed and the sequence of the last of them. Delays notes
-// those past live: what precedes it is no news but a replay.
+// advance removes n written bytes from the front. It returns how many published
+// events were completed and the sequence of the last one. Events after the
+// sequence live are recorded in delays; earlier ones are replays.
 func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) (events int, last uint64) {
 	q.bytes -= n
 	delays.begin()
@@ -43,6 +43,7 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 			q.offset += int32(n)
 			return events, last
 		}
+
 		n -= left
 		q.events[q.head] = nil
 		q.head++
@@ -55,19 +56,21 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 			delays.add(e.at)
 		}
 	}
+
 	if q.len() == 0 {
 		q.release(spare)
 	}
 	return events, last
 }
 
-// dropOldest takes the oldest event of the order off that no byte of is out,
-// and returns it, or nil if there is none.
+// dropOldest removes and returns the oldest published event of which no byte
+// has been written, or nil if there is none.
 func (q *queue) dropOldest() *event {
 	i := q.oldest()
 	if i >= len(q.events) || i == int(q.head) && q.offset > 0 || q.events[i].seq == 0 {
 		return nil
 	}
+
 	e := q.events[i]
 	head := int(q.head)
 	copy(q.events[head+1:i+1], q.events[head:i])
@@ -77,12 +80,12 @@ func (q *queue) dropOldest() *event {
 	return e
 }
 
-// markHole puts reset before the oldest event of the order that no byte of is
-// out, unless one stands there already.
-func (q *queue) markHole(reset *event, spare *spareQueues) {
+// markGap inserts reset before the oldest published event of which no byte has
+// been written, unless there is a reset already.
+func (q *queue) markGap(reset *event, spare *spareQueues) {
 	q.push(reset, spare)
 	i := q.oldest()
-	if i > int(q.head) && q.events[i-1].hole {
+	if i > int(q.head) && q.events[i-1].gap {
 		q.events = q.events[:len(q.events)-1]
 		q.bytes -= q.size(reset)
 		return
@@ -91,8 +94,8 @@ func (q *queue) markHole(reset *event, spare *spareQueues) {
 	q.events[i] = reset
 }
 
-// oldest is the index of the oldest event of the order that no byte of is out,
-// or that of the last event if there is none.
+// oldest returns the index of the oldest published event of which no byte has
+// been written, or of the last event if there is none.
 func (q *queue) oldest() int {
 	i := int(q.head)
 	if q.offset > 0 {
@@ -104,25 +107,26 @@ func (q *queue) oldest() int {
 	return i
 }
 
-// conflate drops the events that no byte of is out and whose conflate key is
-// that of a later one, or next, the key of the event to come; and returns how
-// many.
+// conflate drops every event of which no byte has been written and whose
+// conflate key equals next, the key of the event to be queued, or the key of a
+// later event in the queue. It returns the number of dropped events.
 func (q *queue) conflate(next string) (dropped int) {
 	first := int(q.head)
 	if q.offset > 0 {
 		first++
 	}
+
 	newer := map[string]bool{next: true}
 	keep := len(q.events)
 	for i := len(q.events) - 1; i >= first; i-- {
 		e := q.events[i]
-		if e.conflate != "" {
-			if newer[e.conflate] {
+		if e.conflateKey != "" {
+			if newer[e.conflateKey] {
 				q.bytes -= q.size(e)
 				dropped++
 				continue
 			}
-			newer[e.conflate] = true
+			newer[e.conflateKey] = true
 		}
 		keep--
 		q.events[keep] = e
@@ -136,8 +140,8 @@ func (q *queue) conflate(next string) (dropped int) {
 	return dropped
 }
 
-// waiting counts the events of the order that wait.
-func (q *queue) waiting() int {
+// countEvents returns the number of published events in the queue.
+func (q *queue) countEvents() int {
 	n := 0
 	for _, e := range q.events[q.head:] {
 		if e.seq != 0 {
@@ -147,7 +151,7 @@ func (q *queue) waiting() int {
 	return n
 }
 
-// release empties the queue and gives its memory back.
+// release empties the queue and returns its memory.
 func (q *queue) release(spare *spareQueues) {
 	if q.events != nil {
 		clear(q.events)
@@ -156,7 +160,7 @@ func (q *queue) release(spare *spareQueues) {
 	*q = queue{chunked: q.chunked}
 }
 
-// spareQueues are the shard's slices for queues that hold something.
+// spareQueues holds slices that the shard lends to queues that are not empty.
 type spareQueues struct {
 	free [][]*event
 	used bool // since the last trim
@@ -173,13 +177,13 @@ func (s *spareQueues) take() []*event {
 }
 
 func (s *spareQueues) give(q []*event) {
-	const most = 64 // larger ones come of a rare burst and are not worth keeping
+	const most = 64 // larger slices come from rare bursts and aren't worth keeping
 	if cap(q) <= most {
 		s.free = append(s.free, q)
 	}
 }
 
-// trim lets all go that has not been asked for since the last call.
+// trim releases all slices if none was needed since the last call.
 func (s *spareQueues) trim() {
 	if !s.used {
 		s.free = nil

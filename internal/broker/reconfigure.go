@@ -2,22 +2,23 @@ package broker
 
 import "math/rand/v2"
 
-// Reconfigure has the broker go on by cfg, of which Shards counts for nothing:
-// there are as many as there were. Streams stay as they are. What waits for one
-// of them is held against the new QueueBytes with the next event for it, and
-// the log lets go at once what is past its new bounds.
+// Reconfigure makes the broker use cfg, except for Shards: the number of shards
+// doesn't change. Streams stay open. A queue is checked against a new QueueBytes
+// when the next event is queued, and the history drops immediately what exceeds
+// its new limits.
 //
-// Publishers and streams follow each in their own time, within what is in a
-// shard's mailbox. Once the broker is closing nothing changes.
+// Shards apply the change in order with the other items in their mailboxes. Once
+// the broker is closing, Reconfigure does nothing.
 func (b *Broker) Reconfigure(cfg Config) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return
 	}
+
 	cfg.Shards = len(b.shards)
 	b.cfg.Store(&cfg)
-	b.history.bounds = cfg.History
+	b.history.limits = cfg.History
 	b.replies.window = cfg.IdempotencyWindow
 	b.history.evict(b.logNow())
 	if !b.replica {
@@ -28,20 +29,20 @@ func (b *Broker) Reconfigure(cfg Config) {
 	}
 }
 
-// reconfigure takes over what the broker was last told.
+// reconfigure applies the broker's current configuration.
 func (s *shard) reconfigure() {
 	before := s.cfg.Heartbeat
 	s.cfg = s.broker.cfg.Load()
-	s.maxTaken = maxTaken(s.cfg)
+	s.maxTakenBytes = maxTakenBytes(s.cfg)
 	if s.cfg.Heartbeat != before {
 		s.rewind(int64(before))
 	}
 }
 
-// rewind puts all streams onto a wheel for the new time between heartbeats. No
-// stream waits longer for its next turn than it would have by the old one: what
-// is in front of it may be about to give it up. Those that wait for the same
-// are spread.
+// rewind moves all streams to a wheel for the new heartbeat interval. No stream
+// waits longer for its next heartbeat than it would have with the old interval
+// before: the proxy in front of it may be about to give it up. Streams with the
+// same wait are spread.
 func (s *shard) rewind(before int64) {
 	s.wheel = newWheel(s.cfg.Heartbeat)
 	s.ticker.Reset(s.wheel.tick)

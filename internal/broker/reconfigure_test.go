@@ -12,9 +12,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// TestHeartbeatChanges holds that streams which are open follow a new time
-// between heartbeats, and that none is silent for longer on the way there than
-// it would have been.
+// TestHeartbeatChanges checks that open streams follow a new heartbeat interval,
+// and that no stream is silent for longer during the change than it would have
+// been without.
 func TestHeartbeatChanges(t *testing.T) {
 	for name, change := range map[string]struct{ from, to time.Duration }{
 		"sooner": {15 * time.Second, 2 * time.Second},
@@ -31,7 +31,8 @@ func TestHeartbeatChanges(t *testing.T) {
 					clients = append(clients, connect(t, b, broker.Subscription{}, -1))
 				}
 				expiring := connect(t, b, broker.Subscription{User: "alice", Expires: time.Now().Add(50 * time.Second)}, -1)
-				// beats is how many heartbeats each has got since the last call.
+				// beats waits, and returns how many heartbeats each client has got
+				// since the last call.
 				seen := make([]int, len(clients))
 				beats := func(wait time.Duration) []int {
 					time.Sleep(wait)
@@ -48,7 +49,7 @@ func TestHeartbeatChanges(t *testing.T) {
 				b.Reconfigure(cfg)
 				if change.to < change.from {
 					if few := slices.Min(beats(change.to + change.to/2)); few < 1 {
-						t.Error("a stream has got no heartbeat within the new time")
+						t.Error("a stream got no heartbeat within the new interval")
 					}
 				} else {
 					beats(change.to + change.from)
@@ -56,12 +57,12 @@ func TestHeartbeatChanges(t *testing.T) {
 				const periods = 4
 				got := beats(periods * change.to)
 				if slices.Min(got) < periods-1 || slices.Max(got) > periods+2 {
-					t.Errorf("in %d periods of %v streams got %v heartbeats", periods, change.to, got)
+					t.Errorf("in %d intervals of %v, streams got %v heartbeats", periods, change.to, got)
 				}
 				time.Sleep(50 * time.Second)
 				synctest.Wait()
-				if ended, why := expiring.end(); !ended || why != broker.Expired {
-					t.Errorf("the stream whose token has ended: ended %v, because %v", ended, why)
+				if closed, why := expiring.closed(); !closed || why != broker.Expired {
+					t.Errorf("stream with an expired token: closed %v, reason %v", closed, why)
 				}
 			})
 		})
@@ -84,12 +85,12 @@ func TestQueueAndPolicyChange(t *testing.T) {
 		cfg.QueueBytes, cfg.SlowConsumer = 5000, broker.DropOldest
 		b.Reconfigure(cfg)
 		synctest.Wait()
-		if ended, why := slow.end(); ended {
-			t.Fatalf("the change by itself has ended a stream, because %v", why)
+		if closed, why := slow.closed(); closed {
+			t.Fatalf("the change closed a stream, reason %v", why)
 		}
 		send(1)
 		if waits := b.Stats().Total.QueuedBytes; waits > 6000 {
-			t.Errorf("%d bytes wait for a stream, of which 5000 may", waits)
+			t.Errorf("%d bytes are queued for a stream, want at most about 5000", waits)
 		}
 		if dropped := b.Stats().Total.Dropped["slow_consumer"]; dropped < 15 {
 			t.Errorf("%d events were dropped, want most of 20", dropped)
@@ -97,8 +98,8 @@ func TestQueueAndPolicyChange(t *testing.T) {
 		cfg.SlowConsumer = broker.Disconnect
 		b.Reconfigure(cfg)
 		send(5)
-		if ended, why := slow.end(); !ended || why != broker.SlowConsumer {
-			t.Errorf("by the new policy: ended %v, because %v", ended, why)
+		if closed, why := slow.closed(); !closed || why != broker.SlowConsumer {
+			t.Errorf("with the new policy: closed %v, reason %v", closed, why)
 		}
 	})
 }
@@ -115,19 +116,19 @@ func TestRetryAndWriteTimeoutChange(t *testing.T) {
 		c := connect(t, b, broker.Subscription{}, -1)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if ended, why := dead.end(); !ended || why != broker.WriteTimeout {
-			t.Errorf("the socket that has taken nothing for 21s: ended %v, because %v", ended, why)
+		if closed, why := dead.closed(); !closed || why != broker.WriteTimeout {
+			t.Errorf("connection that accepted nothing for 21 s: closed %v, reason %v", closed, why)
 		}
 		var retry int
 		if _, err := fmt.Sscanf(c.text(), "retry: %d", &retry); err != nil || retry < 45_000 || retry > 75_000 {
-			t.Errorf("a new stream begins with %.40q, want retry: to be about a minute", c.text())
+			t.Errorf("a new stream starts with %.40q, want a retry of about a minute", c.text())
 		}
 	})
 }
 
-func TestLogBoundsChange(t *testing.T) {
+func TestHistoryLimitsChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		b := broker.New(cfg)
 		defer b.Close()
 		var ids []string
@@ -136,7 +137,8 @@ func TestLogBoundsChange(t *testing.T) {
 				ids = append(ids, publish(t, b, toAll(fmt.Sprint(len(ids)))).ID)
 			}
 		}
-		// resumed is what a stream that comes back gets, or why it is reset.
+		// resumed returns the number of events that a resumed stream gets, or
+		// "reset".
 		resumed := func(lastID string) string {
 			c := connect(t, b, broker.Subscription{LastEventID: lastID}, -1)
 			defer c.stream.HangUp()
@@ -150,61 +152,61 @@ func TestLogBoundsChange(t *testing.T) {
 		check := func(what, lastID, want string) {
 			t.Helper()
 			if got := resumed(lastID); got != want {
-				t.Errorf("%s: a resume gets %s, want %s", what, got, want)
+				t.Errorf("%s: the resumed stream got %s, want %s", what, got, want)
 			}
 		}
 		send(50)
-		check("at the beginning", ids[0], "49")
+		check("before the change", ids[0], "49")
 		cfg.History.MaxEvents = 10
 		b.Reconfigure(cfg)
-		check("past the lower bound", ids[0], "reset")
-		check("within it", ids[39], "10")
+		check("beyond the lower limit", ids[0], "reset")
+		check("within the lower limit", ids[39], "10")
 		if held := b.Stats().LogEvents; held != 10 {
-			t.Errorf("the log holds %d events, want 10", held)
+			t.Errorf("the history holds %d events, want 10", held)
 		}
 		cfg.History.MaxEvents = 0
 		b.Reconfigure(cfg)
 		send(1)
-		check("without a log", ids[49], "reset")
+		check("without a history", ids[49], "reset")
 		if st := b.Stats(); st.LogEvents != 0 || st.LogBytes != 0 {
-			t.Errorf("no log holds %d events in %d bytes", st.LogEvents, st.LogBytes)
+			t.Errorf("the disabled history holds %d events in %d bytes", st.LogEvents, st.LogBytes)
 		}
 		cfg.History.MaxEvents = 10
 		b.Reconfigure(cfg)
 		send(5)
-		check("with a log again", ids[50], "5")
-		check("from before it", ids[49], "reset")
+		check("with a history again", ids[50], "5")
+		check("from before the history", ids[49], "reset")
 		cfg.History.MaxAge = time.Second
 		b.Reconfigure(cfg)
 		time.Sleep(2 * time.Second)
-		check("past the age", ids[50], "reset")
+		check("beyond the maximum age", ids[50], "reset")
 	})
 }
 
 func TestIdempotencyWindowChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		b := broker.New(cfg)
 		defer b.Close()
 		m := broker.Message{Audience: broker.Everyone(), Data: "x", IdempotencyKey: "k"}
 		first := publish(t, b, m)
 		time.Sleep(time.Minute)
 		if again := publish(t, b, m); again != first {
-			t.Fatalf("within the window the key gives %v, want %v", again, first)
+			t.Fatalf("within the window the key returns %v, want %v", again, first)
 		}
 		cfg.IdempotencyWindow = time.Second
 		b.Reconfigure(cfg)
 		if again := publish(t, b, m); again == first {
-			t.Error("past the new window the key still gives the first receipt")
+			t.Error("after the new window the key still returns the first receipt")
 		}
 	})
 }
 
-// TestChangesUnderLoad has the race detector look.
+// TestChangesUnderLoad reconfigures under load, for the race detector.
 func TestChangesUnderLoad(t *testing.T) {
-	cfg := logged()
+	cfg := withHistory()
 	b := broker.New(cfg)
-	ended := t.Context()
+	ctx := t.Context()
 	var clients []*client
 	for i := range 50 {
 		clients = append(clients, connect(t, b, broker.Subscription{User: fmt.Sprint(i % 7)}, -1))
@@ -214,7 +216,7 @@ func TestChangesUnderLoad(t *testing.T) {
 	for range 2 {
 		running.Go(func() {
 			for i := range events {
-				if _, err := b.Publish(ended, toAll(fmt.Sprint(i))); err != nil {
+				if _, err := b.Publish(ctx, toAll(fmt.Sprint(i))); err != nil {
 					t.Error(err)
 				}
 			}

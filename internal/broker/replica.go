@@ -8,59 +8,58 @@ import (
 	"time"
 )
 
-// ErrSuspended is what a broker answers that takes no streams for now.
-var ErrSuspended = errors.New("the broker is suspended")
+// ErrSuspended is returned while the broker accepts no streams.
+var ErrSuspended = errors.New("broker is suspended")
 
-// ErrBehind is what a replica answers a client that has seen more of the log
-// than it has.
-var ErrBehind = errors.New("the replica is behind what the client has seen")
+// ErrBehind is returned if a client has seen a later event than this replica.
+var ErrBehind = errors.New("replica is behind the client")
 
-// UnavailableError says why a message could not be published, for a reason
-// that may pass. It may have been published all the same, if it got as far as
-// that before.
+// UnavailableError is a temporary error of publishing a message. The message may
+// have been published nevertheless, if the failure came late.
 type UnavailableError struct {
-	// Reason is a sentence for the publisher.
+	// Reason describes the error to the publisher.
 	Reason string
 }
 
 func (e *UnavailableError) Error() string { return e.Reason }
 
-// Entry is a message with the place that the log of a replica has given it.
+// Entry is a message with its position in a replica's event log.
 type Entry struct {
-	// Seq is greater than those of all entries before. It need not be the
-	// next.
+	// Seq must be greater than the sequence of every earlier entry. It need
+	// not be the next number.
 	Seq uint64
-	// At is when the log took the message in, by the log's clock.
+	// At is the time at which the log accepted the message, by the log's clock.
 	At time.Time
-	// Own says that it was published here, and is to be counted as such.
+	// Own means that the message was published here and is counted here.
 	Own bool
-	// Verdict is what the replica that published it knew of its idempotency
-	// key.
+	// Verdict records what the replica that published the message knew about
+	// its idempotency key.
 	Verdict Verdict
 	// Message must be valid.
 	Message Message
 }
 
-// Begin begins the log of a replica at first, the sequence of the first event
-// that it may be given; what it held before is gone. Epochs are of digits and
-// small letters, and tell logs apart: no two events have the same epoch and
-// sequence. Entries are not applied at the same time.
+// Begin starts a new event log on a replica and discards the previous one. first
+// is the smallest sequence that an entry of the new log may have. An epoch
+// consists of digits and lowercase letters and identifies a log: no two events
+// may have the same epoch and sequence. Apply must not be called concurrently.
 //
-// The broker is suspended from then on, so that nobody joins before it has
-// caught up, and streams that are still open are cut: of what they have yet to
-// get nothing is left.
+// Begin suspends the broker, so that no stream joins before the replica has
+// caught up. It closes the streams that are still open, because the events that
+// they have not got yet are gone.
 func (b *Broker) Begin(epoch string, first uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
 		b.suspended = true
-		b.goOn()
-		b.begun++
+		b.endSuspension()
+		b.generation++
 		for _, s := range b.shards {
-			s.post(item{kind: cutAll})
+			s.post(item{kind: closeAll})
 		}
 	}
-	b.log.Store(newLogName(epoch))
+
+	b.ids.Store(newIDFormat(epoch))
 	b.seq = first - 1
 	b.history = newHistory(b.cfg.Load().History)
 	b.history.first = first
@@ -68,48 +67,50 @@ func (b *Broker) Begin(epoch string, first uint64) {
 	b.clock = logClock{}
 }
 
-// Apply gives a replica the next entry of its log, and queues it to its
-// audience's streams here. It answers as Publish would have: with the first
-// one's receipt where the message repeats one, and with ErrKeyUsed where it may
-// not have its idempotency key. As these depend on nothing but the log, all
-// replicas answer alike, but for Recipients, which counts streams here.
+// Apply applies the next entry of a replica's log and queues it for the local
+// streams of its audience. It returns what Publish would: the first receipt if
+// the message is a repetition, and ErrKeyUsed if its idempotency key was used
+// for another message. These results depend on the log alone, so all replicas
+// return the same, except that Recipients counts local streams.
 //
-// It waits for shards that have fallen behind, until ctx ends. Calls are in
-// order, one at a time.
+// Apply waits for shards to catch up, until ctx ends. Calls must be in order, one
+// at a time.
 func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
-	log := b.log.Load()
-	buf := encodeFields(m, log.room)
-	e := &event{audience: m.Audience, conflate: m.ConflateKey, seq: entry.Seq, at: entry.At.UnixNano()}
+	ids := b.ids.Load()
+	buf := encodeFields(m, ids.room)
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, seq: entry.Seq, at: entry.At.UnixNano()}
 	e.cost = int64(min(len(buf), maxBacklog))
 	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
-	receipt, posted, err := b.order(m, e, log, buf, !entry.Own, entry.Verdict)
+
+	receipt, posted, err := b.order(m, e, ids, buf, !entry.Own, entry.Verdict)
 	if !posted {
 		b.backlog.Release(e.cost)
 	}
 	return receipt, err
 }
 
-// Verdicts returns what this replica knows now of the idempotency keys of messages, for
-// the entries that they are to become in the log of epoch.
+// Verdicts returns what this replica knows now about the idempotency keys of
+// messages, and the epoch of its log. The verdicts must be stored with the
+// messages in that log.
 func (b *Broker) Verdicts(messages []*Message) (epoch string, verdicts []Verdict) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.logNow()
 	verdicts = make([]Verdict, len(messages))
 	for i, m := range messages {
-		verdicts[i] = b.replies.judge(m, now)
+		verdicts[i] = b.replies.verdict(m, now)
 		verdicts[i].AsOf = b.seq
 	}
-	return b.log.Load().epoch, verdicts
+	return b.ids.Load().epoch, verdicts
 }
 
-// Suspend makes Start answer ErrSuspended until Resume, and begins to end all
-// streams, to come back elsewhere: spread over a time, as by [Broker.Drain], so
-// that elsewhere they are no crowd. Those that are left get what is applied
-// meanwhile.
+// Suspend makes Start return ErrSuspended until Resume is called, and begins to
+// close all streams, so that clients reconnect to other nodes. It spreads them
+// over a time as [Broker.Drain] does, to avoid a burst of connects there. The
+// streams that are still open get the events applied meanwhile.
 func (b *Broker) Suspend(over time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -117,25 +118,25 @@ func (b *Broker) Suspend(over time.Duration) {
 		return
 	}
 	b.suspended = true
-	b.leaving = b.sendAway(over, Suspended)
+	b.suspension = b.startDrain(over, Suspended)
 }
 
-// Resume lets streams join again, and those go on that Suspend has not ended
-// yet: they have been given everything, for entries are applied in order and
-// without a hole, unless another log begins.
+// Resume lets streams join again, and keeps the streams open that Suspend has
+// not closed yet. They have missed nothing: entries are applied in order and
+// without gaps unless another log begins.
 func (b *Broker) Resume() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.suspended = false
-	b.goOn()
+	b.endSuspension()
 }
 
-// goOn ends what Suspend began. The caller has b.mu.
-func (b *Broker) goOn() {
-	if b.leaving != nil && !b.closed {
-		b.stay(b.leaving)
+// endSuspension cancels the drain that Suspend started. The caller holds b.mu.
+func (b *Broker) endSuspension() {
+	if b.suspension != nil && !b.closed {
+		b.cancelDrain(b.suspension)
 	}
-	b.leaving = nil
+	b.suspension = nil
 }
 
 // Suspended reports whether the broker is suspended.
@@ -145,84 +146,87 @@ func (b *Broker) Suspended() bool {
 	return b.suspended
 }
 
-// arrival waits for a replica to come to a position.
-type arrival struct {
+// waiter waits until a replica has applied a position.
+type waiter struct {
 	seq  uint64
 	done chan struct{}
 }
 
 const (
-	// maxAhead is how long a replica lets a client wait whose last event it
-	// has yet to see. Replicas are milliseconds apart, or one is cut off.
-	maxAhead = 3 * time.Second
-	// settles is how long after a client came the log must have been looked at
-	// for it to be known that it doesn't go as far as the client has seen: a
-	// log that has just got another leader may be said to be shorter.
-	settles = time.Second
+	// awaitTimeout limits the wait for an event that the client has seen and
+	// this replica has not. Replicas are milliseconds apart, unless one is
+	// partitioned.
+	awaitTimeout = 3 * time.Second
+	// settleTime is the minimum time between the start of Await and a reading
+	// of the log's end that proves that the client's position is beyond it.
+	// Right after a leader change, a log may appear shorter than it is.
+	settleTime = time.Second
 )
 
-// Await returns once a replica's log has come to the event with an id, which a
-// client may have got from a replica that is ahead of this one. It returns at
-// once where the id can't be one of those, and after a few seconds where by
-// Confirm it is not. As long as it may be, it returns ErrBehind: to begin the
-// client's stream at what is there would tell it of a hole that is none.
+// Await waits until this replica has applied the event with the given id, which
+// the client may have got from a replica that is ahead. It returns nil at once if
+// the id can't be from this log, and after a few seconds if Confirm has shown
+// that the log doesn't extend that far. If that remains unknown, Await returns
+// ErrBehind: starting the stream would report a gap that may not exist.
 func (b *Broker) Await(ctx context.Context, id string) error {
 	if !b.replica || id == "" {
 		return nil
 	}
 	epoch, seq, err := parseID(id)
 	if err != nil {
-		return nil // it is nobody's, as the stream's start finds
+		return nil // the start of the stream handles invalid ids
 	}
+
 	b.mu.Lock()
-	if epoch != b.log.Load().epoch || seq <= b.seq {
+	if epoch != b.ids.Load().epoch || seq <= b.seq {
 		b.mu.Unlock()
 		return nil
 	}
-	a := &arrival{seq, make(chan struct{})}
-	b.ahead = append(b.ahead, a)
+	w := &waiter{seq, make(chan struct{})}
+	b.waiters = append(b.waiters, w)
 	b.mu.Unlock()
 
 	since := time.Now()
-	timeout := time.NewTimer(maxAhead)
+	timeout := time.NewTimer(awaitTimeout)
 	defer timeout.Stop()
 	select {
-	case <-a.done:
+	case <-w.done:
 		return nil
 	case <-timeout.C:
 	case <-ctx.Done():
 	case <-b.stop:
 	}
+
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ahead = slices.DeleteFunc(b.ahead, func(other *arrival) bool { return other == a })
-	if seq > b.seq && (seq <= b.end.seq || b.end.at.Before(since.Add(settles))) {
+	b.waiters = slices.DeleteFunc(b.waiters, func(other *waiter) bool { return other == w })
+	if seq > b.seq && (seq <= b.end.seq || b.end.at.Before(since.Add(settleTime))) {
 		return ErrBehind
 	}
 	return nil
 }
 
-// logEnd is how far the log went at some time.
+// logEnd is the last sequence of the log at some time.
 type logEnd struct {
 	seq uint64
 	at  time.Time
 }
 
-// Confirm tells a replica that the log had no event past seq at a time.
+// Confirm records that the log had no event after seq at the given time.
 func (b *Broker) Confirm(seq uint64, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.end = logEnd{seq, at}
 }
 
-// letArrive lets those go on who waited for what has been applied. The caller
-// has b.mu.
-func (b *Broker) letArrive() {
-	b.ahead = slices.DeleteFunc(b.ahead, func(a *arrival) bool {
-		if a.seq > b.seq {
+// releaseWaiters wakes the waiters whose event has been applied. The caller
+// holds b.mu.
+func (b *Broker) releaseWaiters() {
+	b.waiters = slices.DeleteFunc(b.waiters, func(w *waiter) bool {
+		if w.seq > b.seq {
 			return false
 		}
-		close(a.done)
+		close(w.done)
 		return true
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// replica is a broker that follows a log, whose clock is its own.
+// replica returns a broker that follows an event log.
 func replica() *broker.Broker {
 	cfg := config()
 	cfg.Replica = true
@@ -29,7 +29,7 @@ func apply(t *testing.T, b *broker.Broker, seq uint64, at time.Time, m broker.Me
 	return r
 }
 
-func TestAReplicaGivesOutTheLogsIDs(t *testing.T) {
+func TestReplicaUsesTheLogsIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
@@ -56,26 +56,26 @@ func TestAReplicaGivesOutTheLogsIDs(t *testing.T) {
 	})
 }
 
-func TestKeysAreForgottenByTheLogsClock(t *testing.T) {
+func TestKeysExpireByTheLogsClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
 		b.Begin("abc", 1)
 		m := toAll("x")
 		m.IdempotencyKey = "key"
-		then := time.Now().Add(-time.Hour) // as when a node reads its log anew
+		then := time.Now().Add(-time.Hour) // as if a node reread its log
 		first := apply(t, b, 1, then, m)
 		time.Sleep(time.Hour)
 		if again := apply(t, b, 2, then.Add(59*time.Second), m); again.ID != first.ID {
-			t.Errorf("within the window the repetition is %q, want %q", again.ID, first.ID)
+			t.Errorf("within the window the repetition has id %q, want %q", again.ID, first.ID)
 		}
 		if later := apply(t, b, 3, then.Add(time.Minute), m); later.ID != "abc-3" {
-			t.Errorf("after the window the message is %q, want a new one", later.ID)
+			t.Errorf("after the window the message has id %q, want a new one", later.ID)
 		}
 	})
 }
 
-func TestASuspendedReplicaEndsItsStreamsAndTakesNone(t *testing.T) {
+func TestSuspendedReplicaClosesItsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
@@ -93,13 +93,13 @@ func TestASuspendedReplicaEndsItsStreamsAndTakesNone(t *testing.T) {
 		time.Sleep(over / 2)
 		synctest.Wait()
 		if left := b.Stats().Total.Connections; left < streams*9/20 || left > streams*11/20 {
-			t.Errorf("after half of the time %d streams of %d are left", left, streams)
+			t.Errorf("after half of the time %d of %d streams are open", left, streams)
 		}
 		time.Sleep(over/2 + 100*time.Millisecond)
 		synctest.Wait()
 		for _, c := range clients {
-			if ended, why := c.end(); !ended || why != broker.Suspended || !farewell.MatchString(c.text()) {
-				t.Fatalf("a stream has ended: %t, %s, with %q", ended, why, c.text())
+			if closed, why := c.closed(); !closed || why != broker.Suspended || !lastBlock.MatchString(c.text()) {
+				t.Fatalf("closed %t, reason %s, body %q", closed, why, c.text())
 			}
 		}
 		if s := b.Stats().Total; s.Disconnected["suspended"] != streams || s.Connections != 0 {
@@ -110,9 +110,10 @@ func TestASuspendedReplicaEndsItsStreamsAndTakesNone(t *testing.T) {
 	})
 }
 
-// A replica that is back before all its streams have ended goes on with those
-// that are left: each client has every event, on its stream or when it resumes.
-func TestStreamsThatASuspensionHasLeftGoOn(t *testing.T) {
+// TestStreamsThatOutliveASuspension resumes a replica before all its streams have
+// been closed. The others must stay open, and each client must get every event,
+// on its stream or when it resumes.
+func TestStreamsThatOutliveASuspension(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
@@ -140,17 +141,17 @@ func TestStreamsThatASuspensionHasLeftGoOn(t *testing.T) {
 		time.Sleep(2 * over)
 		publish()
 		synctest.Wait()
-		left := 0
+		open := 0
 		for i, c := range clients {
-			ended, _ := c.end()
-			if !ended {
-				left++
+			closed, _ := c.closed()
+			if !closed {
+				open++
 			} else {
 				events := c.events()
 				c = connect(t, b, broker.Subscription{LastEventID: events[len(events)-1].id}, -1)
 				synctest.Wait()
 				if got := append(clients[i].data(), c.data()...); len(got) != int(seq) || got[len(got)-1] != fmt.Sprint(seq) {
-					t.Fatalf("client %d got %q before and behind its end", i, got)
+					t.Fatalf("client %d got %q on both streams", i, got)
 				}
 				continue
 			}
@@ -158,15 +159,15 @@ func TestStreamsThatASuspensionHasLeftGoOn(t *testing.T) {
 				t.Fatalf("client %d got %q", i, got)
 			}
 		}
-		if left < streams*9/20 || left > streams*11/20 {
-			t.Errorf("%d streams of %d go on", left, streams)
+		if open < streams*9/20 || open > streams*11/20 {
+			t.Errorf("%d of %d streams are still open", open, streams)
 		}
 	})
 }
 
-// Another log begins: nobody gets anything of it on a stream that was open, not
-// even one that a suspension has yet to end, or that is still at what it missed.
-func TestAnotherLogCutsAllStreams(t *testing.T) {
+// TestAnotherLogClosesAllStreams begins another log. No open stream may get any
+// event of it, even if the stream is being drained or is catching up.
+func TestAnotherLogClosesAllStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
@@ -187,68 +188,68 @@ func TestAnotherLogCutsAllStreams(t *testing.T) {
 		clients[1].drain(1 << 20)
 		synctest.Wait()
 		for i, c := range clients {
-			if ended, _ := c.end(); !ended || strings.Contains(c.text(), "def-") || strings.Contains(c.text(), "new") {
-				t.Errorf("client %d: ended %t, with %q", i, ended, c.text())
+			if closed, _ := c.closed(); !closed || strings.Contains(c.text(), "def-") || strings.Contains(c.text(), "new") {
+				t.Errorf("client %d: closed %t, body %q", i, closed, c.text())
 			}
 		}
 		b.Resume()
 		again := connect(t, b, broker.Subscription{}, -1)
 		time.Sleep(2 * time.Minute)
-		if ended, why := again.end(); ended {
-			t.Errorf("a stream of the new log was ended: %s", why)
+		if closed, why := again.closed(); closed {
+			t.Errorf("a stream of the new log was closed, reason %s", why)
 		}
 	})
 }
 
-func TestAClientThatIsAheadWaitsForTheReplica(t *testing.T) {
+func TestClientAheadOfTheReplicaWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
 		defer b.Close()
 		b.Begin("abc", 1)
 		b.Resume()
-		arrived := make(chan error, 1)
+		done := make(chan struct{}, 1)
 		await := func(id string, lasts time.Duration, want error) {
 			t.Helper()
 			start := time.Now()
 			if err := b.Await(t.Context(), id); !errors.Is(err, want) {
-				t.Errorf("for %s it gets %v, want %v", id, err, want)
+				t.Errorf("Await(%s) = %v, want %v", id, err, want)
 			}
 			if waited := time.Since(start); waited != lasts {
-				t.Errorf("for %s it waited %s, want %s", id, waited, lasts)
+				t.Errorf("Await(%s) took %s, want %s", id, waited, lasts)
 			}
-			arrived <- nil
+			done <- struct{}{}
 		}
 		go await("abc-2", 2*time.Second, nil)
 		time.Sleep(time.Second)
 		apply(t, b, 1, time.Now(), toAll("x"))
 		time.Sleep(time.Second)
 		apply(t, b, 2, time.Now(), toAll("y"))
-		<-arrived
+		<-done
 
-		// Nobody knows whether the log goes so far.
+		// It is unknown whether the log extends that far.
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
-		<-arrived
-		// It does.
+		<-done
+		// The log does.
 		b.Confirm(99, time.Now())
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
-		<-arrived
-		// It did not, when the client had yet to come.
+		<-done
+		// The log did not, but that was before Await.
 		b.Confirm(98, time.Now())
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
-		<-arrived
-		// It does not.
+		<-done
+		// The log does not.
 		go await("abc-99", 3*time.Second, nil)
 		time.Sleep(2 * time.Second)
 		b.Confirm(98, time.Now())
-		<-arrived
+		<-done
 		go await("other-99", 0, nil)
-		<-arrived
+		<-done
 	})
 }
 
-// A replica judges the ages of keys and events by the clock of its log, whatever
-// its own says.
-func TestAReplicaGoesByTheClockOfItsLog(t *testing.T) {
+// TestAgesFollowTheLogsClock checks that a replica measures the age of keys and
+// events by the clock of its log and not by its own.
+func TestAgesFollowTheLogsClock(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -259,13 +260,13 @@ func TestAReplicaGoesByTheClockOfItsLog(t *testing.T) {
 				defer b.Close()
 				b.Begin("abc", 1)
 				b.Resume()
-				logs := time.Now().Add(-ahead) // the replica's own is ahead of it
-				b.SetClock(logs)
+				logTime := time.Now().Add(-ahead) // the replica's clock is ahead of the log's
+				b.SetClock(logTime)
 				keyed := toAll("one")
 				keyed.IdempotencyKey = "key"
-				first := apply(t, b, 1, logs, toAll("zero"))
-				apply(t, b, 2, logs, keyed)
-				judged := func() uint64 {
+				first := apply(t, b, 1, logTime, toAll("zero"))
+				apply(t, b, 2, logTime, keyed)
+				known := func() uint64 {
 					_, verdicts := b.Verdicts([]*broker.Message{&keyed})
 					return verdicts[0].Repeats
 				}
@@ -276,16 +277,16 @@ func TestAReplicaGoesByTheClockOfItsLog(t *testing.T) {
 				}
 
 				time.Sleep(50 * time.Second)
-				if judged() != 2 || !resumes() {
-					t.Errorf("after 50 s the key is of event %d, want 2, and a client resumes: %t", judged(), resumes())
+				if known() != 2 || !resumes() {
+					t.Errorf("after 50 s the key belongs to event %d, want 2; a client can resume: %t, want true", known(), resumes())
 				}
 				time.Sleep(20 * time.Second)
-				if judged() != 0 || !resumes() {
-					t.Errorf("after 70 s the key is of event %d, want none, and a client resumes: %t", judged(), resumes())
+				if known() != 0 || !resumes() {
+					t.Errorf("after 70 s the key belongs to event %d, want none; a client can resume: %t, want true", known(), resumes())
 				}
 				time.Sleep(time.Minute)
 				if resumes() {
-					t.Error("after 130 s a client resumes, want no event older than 2 m")
+					t.Error("after 130 s a client can resume, want no event older than 2 m")
 				}
 			})
 		})

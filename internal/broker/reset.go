@@ -6,21 +6,21 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// resetEvent tells a client that events are missing in its stream from here
-// on, and why.
+// resetEvent returns an event that informs a client of a gap in its stream at
+// this point, and of the reason.
 //
-// Where the hole can't be filled any more, the reset carries the position that
-// the stream goes on from: in one block, since a client that has the position
-// without the reset would believe that it missed nothing. Where events were
-// dropped and are still in the log, id is empty, so that a client that
-// reconnects right after the reset asks for them.
+// If the gap can't be filled any more, the reset also carries the id from which
+// the stream continues. Both must be in one block: a client that got the id
+// without the reset would assume that it missed nothing. If the dropped events
+// are still in the history, id is empty, so that a client that reconnects right
+// after the reset requests them again.
 func resetEvent(block []byte, id, reason, lastID string) *event {
 	data, err := json.Marshal(struct {
 		Reason      string `json:"reason"`
 		LastEventID string `json:"last_event_id"`
 	}{reason, lastID})
 	if err != nil {
-		panic(err) // two strings can always be marshalled
+		panic(err) // two strings can always be marshaled
 	}
-	return &event{hole: id == "", frame: sealFrame(eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data)), chunkRoom)}
+	return &event{gap: id == "", frame: sealFrame(eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data)), chunkRoom)}
 }

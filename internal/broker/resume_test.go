@@ -13,15 +13,15 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// logged is a set-up with a log.
-func logged() broker.Config {
+// withHistory returns a configuration with a history.
+func withHistory() broker.Config {
 	cfg := config()
 	cfg.History = broker.History{MaxEvents: 1000, MaxBytes: 1 << 20, MaxAge: 10 * time.Minute}
 	cfg.IdempotencyWindow = 5 * time.Minute
 	return cfg
 }
 
-// lastID is what the client would send as Last-Event-ID.
+// lastID returns what the client would send as Last-Event-ID.
 func (c *client) lastID() string {
 	var d eventstream.Decoder
 	_, _ = d.Write([]byte(c.text()))
@@ -30,9 +30,9 @@ func (c *client) lastID() string {
 
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(logged())
+		b := broker.New(withHistory())
 		defer b.Close()
-		publish(t, b, toAll("before all"))
+		publish(t, b, toAll("before the stream"))
 		c := connect(t, b, broker.Subscription{User: "alice", Topics: []string{"a", "b.*"}}, -1)
 		seen := publish(t, b, toAll("seen"))
 		synctest.Wait()
@@ -53,26 +53,26 @@ func TestResume(t *testing.T) {
 			resumed := connect(t, b, again, -1)
 			synctest.Wait()
 			if got := strings.Join(resumed.data(), " "); got != "1 2 3 4 5" {
-				t.Errorf("%s: resumed with %q, want 1 to 5", name, got)
+				t.Errorf("%s: the resumed stream got %q, want 1 to 5", name, got)
 			}
 			if !strings.Contains(resumed.text(), "\nevent: peald.mark\nid: "+seen.ID+"\ndata:\n\n") {
-				t.Errorf("%s: the stream begins with %.60q, want a mark of the position it resumes from", name, resumed.text())
+				t.Errorf("%s: the stream starts with %.60q, want a mark with the position it resumes from", name, resumed.text())
 			}
 		}
 		other := connect(t, b, broker.Subscription{LastEventID: c.lastID()}, -1)
 		synctest.Wait()
 		if got := strings.Join(other.data(), " "); got != "1 5" {
-			t.Errorf("an anonymous stream resumed with %q, want 1 and 5", got)
+			t.Errorf("the resumed anonymous stream got %q, want 1 and 5", got)
 		}
 		if got := b.Stats().Resumes.Replayed; got != 3 {
-			t.Errorf("%d resumes counted, want 3", got)
+			t.Errorf("%d resumes are counted, want 3", got)
 		}
 	})
 }
 
 func TestResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.History.MaxEvents = 10
 		b := broker.New(cfg)
 		defer b.Close()
@@ -101,12 +101,12 @@ func TestResets(t *testing.T) {
 			c.stream.HangUp()
 		}
 		if resets := b.Stats().Resumes.Resets; resets["expired"] != 2 || resets["unknown"] != 6 {
-			t.Errorf("resets counted: %v", resets)
+			t.Errorf("resets %v", resets)
 		}
 	})
 }
 
-func TestLogBounds(t *testing.T) {
+func TestHistoryLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		history broker.History
 		wait    time.Duration
@@ -141,18 +141,18 @@ func TestLogBounds(t *testing.T) {
 				events := r.events()
 				reset := len(events) == 1 && strings.Contains(events[0].data, `"expired"`)
 				if len(events) != c.want && (c.want != 0 || !reset) {
-					t.Errorf("%d events came back, want %d (0: a reset); reset: %v", len(events), c.want, reset)
+					t.Errorf("got %d events, want %d (0: a reset); got a reset: %v", len(events), c.want, reset)
 				}
 			})
 		})
 	}
 }
 
-// TestLargeReplay holds that a client that missed much gets all of it through
-// its bounded queue, however slowly it reads, with no cut.
+// TestLargeReplay checks that a client that missed many events gets all of them
+// through its limited queue on one stream, however slowly it reads.
 func TestLargeReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.History = broker.History{MaxEvents: 10_000, MaxBytes: 64 << 20}
 		cfg.QueueBytes = 64 << 10
 		b := broker.New(cfg)
@@ -179,17 +179,18 @@ func TestLargeReplay(t *testing.T) {
 			c.drain(-1)
 			synctest.Wait()
 			if got := c.data(); !slices.Equal(got, want) {
-				t.Errorf("topics %v: %d events came, want %d in order", topics, len(got), len(want))
+				t.Errorf("topics %v: got %d events, want %d in order", topics, len(got), len(want))
 			}
 			c.stream.HangUp()
 		}
 	})
 }
 
-// TestReplayThatTheLogOutruns holds that a client too slow for the log is told.
-func TestReplayThatTheLogOutruns(t *testing.T) {
+// TestEventsExpireDuringReplay checks that a client gets a reset if its next events
+// leave the history during its replay.
+func TestEventsExpireDuringReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.History.MaxEvents = 600
 		b := broker.New(cfg)
 		defer b.Close()
@@ -213,27 +214,27 @@ func TestReplayThatTheLogOutruns(t *testing.T) {
 			t.Errorf("got %d events that end with %q, want a reset and the last event", n, events[max(0, n-2):])
 		}
 		if want := fmt.Sprintf(`"last_event_id":%q`, events[n-3].id); n >= 3 && !strings.Contains(events[n-2].data, want) {
-			t.Errorf("the reset is %q, want it to name %s", events[n-2].data, want)
+			t.Errorf("the reset is %q, want %s in it", events[n-2].data, want)
 		}
 	})
 }
 
 func TestMarks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := broker.New(logged())
+		b := broker.New(withHistory())
 		defer b.Close()
 		c := connect(t, b, broker.Subscription{}, -1)
 		full := connect(t, b, broker.Subscription{User: "alice"}, 0)
 		synctest.Wait()
 		if c.lastID() == "" || len(c.events()) != 0 {
-			t.Errorf("a new stream has last event id %q and events %q, want an id and none", c.lastID(), c.events())
+			t.Errorf("a new stream has last event id %q and events %q, want an id and no events", c.lastID(), c.events())
 		}
-		r := publish(t, b, toUser("bob", "not for these"))
+		r := publish(t, b, toUser("bob", "not for these streams"))
 		publish(t, b, toUser("alice", "waits"))
 		time.Sleep(16 * time.Second)
 		synctest.Wait()
 		if c.lastID() <= r.ID {
-			t.Errorf("after a heartbeat the last event id is %q, want that of the last event of all", c.lastID())
+			t.Errorf("after a heartbeat the last event id is %q, want that of the last published event", c.lastID())
 		}
 		full.drain(-1)
 		synctest.Wait()
@@ -243,18 +244,19 @@ func TestMarks(t *testing.T) {
 		resumed := connect(t, b, broker.Subscription{User: "alice", LastEventID: c.lastID()}, -1)
 		synctest.Wait()
 		if len(resumed.events()) != 0 {
-			t.Errorf("resuming from a mark brought %q", resumed.events())
+			t.Errorf("a stream resumed from a mark got %q", resumed.events())
 		}
 	})
 }
 
-// TestLogMemory holds that the log takes the memory that its bounds say.
-func TestLogMemory(t *testing.T) {
+// TestHistoryMemory checks that the history uses about as much memory as its limit
+// allows.
+func TestHistoryMemory(t *testing.T) {
 	for name, message := range map[string]func(i int) broker.Message{
 		"small, one audience":   func(int) broker.Message { return toAll("x") },
 		"small, many audiences": func(i int) broker.Message { return toUser(fmt.Sprint("user", i), "x") },
 		"large":                 func(i int) broker.Message { return toUser(fmt.Sprint("user", i%100), strings.Repeat("x", 4000)) },
-		"with an end":           func(int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
+		"with a TTL":            func(int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const bound = 8 << 20
@@ -266,19 +268,20 @@ func TestLogMemory(t *testing.T) {
 			for i := 0; b.Stats().LogBytes < bound*9/10 || i < 10_000; i++ {
 				publish(t, b, message(i))
 			}
-			// Twice as many, so that what was let go shows if it is still held.
+			// Publish twice as many more: evicted events that are still referenced
+			// would show in the heap.
 			for i := range 2 * b.Stats().LogEvents {
 				publish(t, b, message(i))
 			}
 			used := int(heap() - before)
 			if s := b.Stats(); s.LogBytes > bound || used > bound*5/4 || used < bound/2 {
-				t.Errorf("%d events: %d bytes by the log's own count and %d by the runtime's, the bound is %d", s.LogEvents, s.LogBytes, used, bound)
+				t.Errorf("%d events: counted %d bytes and the heap grew by %d, want about %d", s.LogEvents, s.LogBytes, used, bound)
 			}
 		})
 	}
 }
 
-// heap is the memory of what is alive.
+// heap returns the memory of live objects.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()

@@ -1,47 +1,46 @@
 package broker
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// shard owns streams. Everything in it but the mailbox and the figures belongs
+// shard owns streams. All its fields except the mailbox and the counters belong
 // to the goroutine that runs it.
 type shard struct {
 	broker *Broker
 	number int
-	cfg    *Config // what it works by, until it is told to take the broker's new one
+	cfg    *Config // replaced by a reconfigure item
 
 	mail mailbox
 
-	// What has been taken out of the mailbox since all streams that had
-	// something to write then had their turn.
+	// The fields below limit how much is taken out of the mailbox before every
+	// dirty stream has been written once: see takeMail.
 	takenEvents, takenBytes int
-	maxTaken                int
-	marks, flushes          uint64 // how often streams became dirty, and were written
-	marked                  uint64 // marks, when too much had been taken
+	maxTakenBytes           int
+	dirtied, flushed        uint64 // how often streams became dirty and were written
+	resumeAt                uint64 // the value of flushed from which mail is taken again
 
-	streams   []*Stream
-	dirty     []*Stream // have something to write and a sink that can take it
-	nextDirty int
-	wheel     wheel
-	ticker    *time.Ticker // of the wheel
-	stuck     []stuckSince // sinks that take nothing, the longest first
-	spare     spareQueues
-	pieces    [][]byte // scratch of flush
-	replayed  []*event // scratch of catchUp
-	now       int64    // Unix nanoseconds, as of this turn
-	heartbeat *event   // of this tick
-	closing   bool
-	drains    drains
-	begun     int // as Broker.begun, once what was posted then was taken
+	streams    []*Stream
+	dirty      []*Stream // have something to write and a sink that can accept it
+	nextDirty  int       // index of the next stream to write
+	wheel      wheel
+	ticker     *time.Ticker   // of the wheel
+	blocked    []blockedWrite // longest-blocked first
+	spare      spareQueues
+	pieces     [][]byte // scratch space of flush
+	replayed   []*event // scratch space of catchUp
+	now        int64    // time of this turn, by Broker.steady
+	heartbeat  *event   // of this tick
+	closing    bool
+	drains     drains
+	generation int // Broker.generation as of the last item taken
 
-	taken   int64 // events taken out of the mailbox since the start
-	delays  delays
-	figures figures
+	taken    int64 // events taken out of the mailbox since the start
+	delays   delays
+	counters counters
 }
 
 type itemKind uint8
@@ -55,52 +54,52 @@ const (
 	reconfigure
 	beginDrain
 	endDrain
-	farewell
-	cutAll
+	drained
+	closeAll
 	shutdown
 )
 
-// item is what the others tell a shard.
+// item is a message to a shard.
 type item struct {
 	kind   itemKind
 	event  *event  // deliver; join: the stream's preamble
-	group  *group  // deliver, disconnect: whose streams; nil for all of the shard
-	stream *Stream // join, ready, hangUp, farewell
+	group  *group  // deliver, disconnect: the streams; nil for all of the shard
+	stream *Stream // join, ready, hangUp, drained
 	drain  *drain  // beginDrain, endDrain
 }
 
-// stuckSince says since when a stream's sink has taken nothing.
-type stuckSince struct {
+// blockedWrite records when a stream's sink stopped accepting bytes.
+type blockedWrite struct {
 	stream *Stream
-	since  int64
+	since  int64 // by Broker.steady
 }
 
 const (
-	// flushTurn is how many streams are written before the mailbox is looked
-	// at again: few enough that publishers wait for a fraction of a
-	// millisecond, many enough that looking costs nothing.
+	// flushTurn is the number of streams written between two checks of the
+	// mailbox. It is small enough that publishers wait for a fraction of a
+	// millisecond, and large enough that the checks cost nothing.
 	flushTurn = 64
-	// maxPieces and maxWrite bound one write, so that one stream's large
-	// queue doesn't hold up the others.
-	maxPieces = 1024 // IOV_MAX of Linux
+	// maxPieces and maxWrite limit one write, so that one stream's large queue
+	// doesn't delay the other streams.
+	maxPieces = 1024 // IOV_MAX on Linux
 	maxWrite  = 256 << 10
 )
 
 func newShard(b *Broker, number int, latencies []int64) *shard {
 	cfg := b.cfg.Load()
 	return &shard{
-		broker:   b,
-		number:   number,
-		cfg:      cfg,
-		mail:     newMailbox(),
-		maxTaken: maxTaken(cfg),
-		wheel:    newWheel(cfg.Heartbeat),
-		now:      b.steady(),
-		delays:   delays{spent: newHistogram(latencies)},
+		broker:        b,
+		number:        number,
+		cfg:           cfg,
+		mail:          newMailbox(),
+		maxTakenBytes: maxTakenBytes(cfg),
+		wheel:         newWheel(cfg.Heartbeat),
+		now:           b.steady(),
+		delays:        delays{latency: newHistogram(latencies)},
 	}
 }
 
-func maxTaken(cfg *Config) int { return min(cfg.QueueBytes/8, maxWrite/2) }
+func maxTakenBytes(cfg *Config) int { return min(cfg.QueueBytes/8, maxWrite/2) }
 
 func (s *shard) post(it item) { s.mail.post(it) }
 
@@ -108,13 +107,14 @@ func (s *shard) post(it item) { s.mail.post(it) }
 func (s *shard) run() {
 	s.ticker = time.NewTicker(s.wheel.tick)
 	defer s.ticker.Stop()
+
 	for !s.closing {
-		if s.nextDirty < len(s.dirty) || s.mail.leftover() {
+		if s.nextDirty < len(s.dirty) || s.mail.hasUnread() {
 			select {
 			case <-s.ticker.C:
 				s.onTick()
 			case <-s.drains.due():
-				s.cutLeaving()
+				s.closeStuck()
 			default:
 			}
 		} else {
@@ -122,42 +122,45 @@ func (s *shard) run() {
 			select {
 			case <-s.mail.wake:
 			case <-s.drains.due():
-				s.cutLeaving()
+				s.closeStuck()
 			case <-s.ticker.C:
 				s.onTick()
 			}
 		}
+
 		s.now = s.broker.steady()
 		s.delays.measure(time.Now().UnixNano())
 		s.takeMail()
-		s.shed()
+		s.advanceDrains()
 		s.flushSome()
 	}
-	s.end()
+	s.shutDown()
 }
 
-// measure looks at the clock for what has been written, if anything has.
+// measure records the delays of the events written since the last call, if any.
 func (s *shard) measure() {
 	if len(s.delays.written) > 0 {
 		s.delays.measure(time.Now().UnixNano())
 	}
 }
 
-// takeMail handles what is in the mailbox, and returns whether that was all.
+// takeMail handles the items in the mailbox and reports whether it handled all
+// of them.
 //
-// It takes in no more than every stream can be rid of in one write, and goes on
-// when each has had its turn: what a publisher is faster at than the shard waits
-// in the mailbox, where it holds up publishers, and not in the queues, where it
-// would look as if the clients were slow.
+// It takes no more events than a stream can send in one write, and takes more
+// once every dirty stream has been written. If a publisher is faster than the
+// shard, its events wait in the mailbox, where they slow down publishers. In the
+// queues, they would make clients look slow.
 func (s *shard) takeMail() (all bool) {
-	defer s.tellLag()
+	defer s.reportLag()
 	for {
-		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
-			if s.flushes < s.marked {
+		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTakenBytes {
+			if s.flushed < s.resumeAt {
 				return false
 			}
 			s.takenEvents, s.takenBytes = 0, 0
 		}
+
 		it, ok := s.mail.take()
 		if !ok {
 			return true
@@ -168,26 +171,29 @@ func (s *shard) takeMail() (all bool) {
 			s.takenBytes += len(it.event.frame.chunk)
 		}
 		s.handle(it)
-		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTaken {
-			s.marked = s.marks
+
+		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTakenBytes {
+			s.resumeAt = s.dirtied
 		}
 	}
 }
 
-// tellLag puts into the figures how far behind its mailbox the shard is.
-func (s *shard) tellLag() {
-	if s.figures.taken.Load() != s.taken {
-		s.figures.taken.Store(s.taken)
+// reportLag updates the counters that show how far the shard is behind its
+// mailbox.
+func (s *shard) reportLag() {
+	if s.counters.taken.Load() != s.taken {
+		s.counters.taken.Store(s.taken)
 	}
+
 	oldest := int64(0)
-	if s.mail.leftover() {
-		// Only what is for streams is late; the rest waits for it.
-		if oldest = s.figures.oldest.Load(); s.mail.read[s.mail.next].kind == deliver {
+	if s.mail.hasUnread() {
+		// Only events have an age. Before any other item, the last one stays.
+		if oldest = s.counters.oldest.Load(); s.mail.read[s.mail.next].kind == deliver {
 			oldest = s.mail.read[s.mail.next].event.at
 		}
 	}
-	if s.figures.oldest.Load() != oldest {
-		s.figures.oldest.Store(oldest)
+	if s.counters.oldest.Load() != oldest {
+		s.counters.oldest.Store(oldest)
 	}
 }
 
@@ -197,8 +203,8 @@ func (s *shard) handle(it *item) {
 		if it.group != nil {
 			it.group.each(func(st *Stream) { s.deliver(st, it.event) })
 		} else {
-			// Backwards, since a full queue may take its stream out of the
-			// slice, and put the last into its place.
+			// Backwards, since a full queue may remove its stream from the
+			// slice and move the last stream to its index.
 			for _, st := range slices.Backward(s.streams) {
 				s.deliver(st, it.event)
 			}
@@ -207,134 +213,46 @@ func (s *shard) handle(it *item) {
 	case join:
 		s.open(it.stream, it.event)
 	case ready:
-		if st := it.stream; st.blocked && !st.closed {
-			st.blocked = false
+		if st := it.stream; st.writeBlocked && st.phase != phaseClosed {
+			st.writeBlocked = false
 			s.markDirty(st)
 		}
 	case hangUp:
-		if st := it.stream; st.index < 0 {
-			st.gone = true // it has yet to join, or has ended
-		} else {
-			s.drop(st, HungUp)
-		}
+		s.hangUp(it.stream)
 	case disconnect:
-		it.group.each(func(st *Stream) { s.finish(st, Disconnected) })
+		it.group.each(func(st *Stream) { s.flushAndClose(st, Disconnected) })
 	case reconfigure:
 		s.reconfigure()
 	case beginDrain:
 		s.beginDrain(it.drain)
 	case endDrain:
 		s.endDrain(it.drain)
-	case farewell:
-		s.drains.called--
-		if !it.stream.closed {
-			s.part(it.stream, it.stream.why)
+	case drained:
+		s.drains.draining--
+		if it.stream.phase == phaseDraining {
+			s.beginClosing(it.stream, phaseDrained)
 		}
-	case cutAll:
-		s.begun++
+	case closeAll:
+		s.generation++
 		for _, st := range slices.Backward(s.streams) {
-			s.finish(st, Suspended)
+			s.flushAndClose(st, Suspended)
 		}
-		for _, st := range slices.Backward(s.drains.leaving) {
-			s.drop(st, Suspended)
+		for _, st := range slices.Backward(s.drains.closing) {
+			s.close(st, Suspended)
 		}
 	case shutdown:
 		s.closing = true
 	}
 }
 
-// open takes in a stream that has joined.
-func (s *shard) open(st *Stream, preamble *event) {
-	st.index = int32(len(s.streams))
-	s.streams = append(s.streams, st)
-	if st.account != nil {
-		st.account.group.add(st)
-		s.figures.authenticated.Add(1)
-	}
-	s.figures.connections.Add(1)
-	s.figures.connected.Add(1)
-	if len(preamble.frame.chunk) > 0 {
-		s.enqueue(st, preamble)
-	}
-	s.enqueue(st, s.greeting(st.cursor, st.resume))
-	st.resume = nil
-	if st.behind {
-		s.catchUp(st)
-	}
-	if st.topics != nil {
-		for _, g := range st.topics.groups {
-			if g != nil {
-				g.add(st)
-			}
-		}
-	}
-	if st.gone {
-		s.drop(st, HungUp)
-		return
-	}
-	// A random phase spreads the heartbeats of streams that came together.
-	beat := int64(s.cfg.Heartbeat)
-	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
-}
-
-// finish closes a stream in good order: what waits for it goes out as far as
-// its connection takes it at once, and then the end of the body. Whatever it
-// doesn't take, the client misses and resumes.
-func (s *shard) finish(st *Stream, why Reason) {
-	if !st.closed && !st.blocked && !st.leaving {
-		if st.queue.len() > 0 {
-			s.flush(st)
-		}
-		// Where the queue is larger than one write, the body ends between two
-		// events all the same.
-		if q := &st.queue; !st.closed && !st.blocked && q.chunked && q.offset == 0 {
-			_, _ = st.sink.Write([][]byte{[]byte(lastChunk)})
-		}
-	}
-	s.drop(st, why)
-}
-
-// drop ends a stream. It does nothing to one that has ended.
-func (s *shard) drop(st *Stream, why Reason) {
-	if st.closed {
-		return
-	}
-	st.closed = true
-	st.sink.Close(why)
-	st.sink = nil
-	why = st.CloseReason(why)
-	s.figures.disconnected[why].Add(1)
-	if lost := st.queue.waiting(); lost > 0 {
-		s.figures.dropped[why].Add(int64(lost))
-	}
-	s.figures.queuedBytes.Add(int64(-st.queue.bytes))
-	st.queue.release(&s.spare)
-
-	s.unlist(st)
-	s.figures.connections.Add(-1)
-	if st.account != nil {
-		s.figures.authenticated.Add(-1)
-		st.account.group.oneEnded()
-	}
-	if st.topics != nil {
-		for _, g := range st.topics.groups {
-			if g != nil {
-				g.oneEnded()
-			}
-		}
-	}
-	if !st.left {
-		s.broker.leave(st, why)
-	}
-}
-
-// onTick does what is due: heartbeats, ends of tokens, and sinks that have
-// taken nothing for too long.
+// onTick does what is due at a tick of the wheel: heartbeats, the expiry of
+// tokens, and timeouts of blocked writes.
 func (s *shard) onTick() {
 	s.now = s.broker.steady()
-	// What is at or before the head has been posted, and is in the queues once
-	// the mail is taken: so the mark is ahead of nothing for a stream whose
-	// queue is empty.
+
+	// Everything up to the head has been posted, and is in the queues once the
+	// mail is taken. So for a stream with an empty queue, the mark skips
+	// nothing.
 	head := s.broker.head()
 	id := ""
 	if s.takeMail() {
@@ -342,39 +260,40 @@ func (s *shard) onTick() {
 	}
 	s.heartbeat = &event{frame: sealFrame(eventstream.AppendMark(newBlock(), id), chunkRoom)}
 	s.wheel.advance(s.now, s.onDue)
+
 	oldest := s.now - int64(s.cfg.WriteTimeout)
 	n := 0
-	for n < len(s.stuck) && s.stuck[n].since <= oldest {
-		// A later entry stands for a stream that has taken something since.
-		if st := s.stuck[n].stream; st.blocked && st.stuck == s.stuck[n].since {
-			s.drop(st, WriteTimeout)
+	for n < len(s.blocked) && s.blocked[n].since <= oldest {
+		// If the stream's time is later, its sink has accepted bytes since.
+		if st := s.blocked[n].stream; st.writeBlocked && st.blockedSince == s.blocked[n].since {
+			s.close(st, WriteTimeout)
 		}
 		n++
 	}
 	if n > 0 {
-		s.stuck = slices.Delete(s.stuck, 0, n)
+		s.blocked = slices.Delete(s.blocked, 0, n)
 	}
 	s.spare.trim()
 }
 
-// onDue is called when a stream's turn on the wheel comes, and returns the
-// time until its next turn, or 0 if it has ended.
+// onDue handles a stream's turn on the wheel, and returns the time until its
+// next turn, or 0 if the stream is closed.
 func (s *shard) onDue(st *Stream) int64 {
 	beat := int64(s.cfg.Heartbeat)
 	switch {
-	case st.closed:
+	case st.phase == phaseClosed:
 		return 0
 	case st.expires != 0 && st.expires <= time.Now().UnixNano():
-		s.finish(st, Expired)
+		s.flushAndClose(st, Expired)
 		return 0
-	case st.queue.len() == 0 && !st.behind && s.now-st.lastSent > beat/4:
+	case st.queue.len() == 0 && !st.catchingUp && s.now-st.lastSent > beat/4:
 		s.enqueue(st, s.heartbeat)
 	}
 	return s.untilDue(st, beat)
 }
 
-// untilDue is the time until a stream's next turn on the wheel, which is no
-// later than the end of its token.
+// untilDue returns the time until a stream's next turn on the wheel: wait
+// nanoseconds, or less if its token expires earlier.
 func (s *shard) untilDue(st *Stream, wait int64) int64 {
 	if st.expires != 0 {
 		wait = min(wait, st.expires-time.Now().UnixNano())

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// config is a broker's for tests; change what matters.
+// config returns a configuration for tests.
 func config() broker.Config {
 	return broker.Config{
 		Shards: 3, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect,
@@ -25,25 +25,24 @@ func config() broker.Config {
 	}
 }
 
-// client is a sink and the client at its other end in one. Room is what its
-// connection takes before it is full.
+// client is both a sink and the client at the other end of its connection.
 type client struct {
-	mu      sync.Mutex
-	chunked bool
-	stream  *broker.Stream
-	got     bytes.Buffer
-	room    int // -1: without end
-	writes  int
-	ended   bool
-	reason  broker.Reason
-	err     error
+	mu       sync.Mutex
+	chunked  bool
+	stream   *broker.Stream
+	got      bytes.Buffer
+	room     int // bytes that the connection accepts before it is full; -1 for no limit
+	writes   int
+	isClosed bool
+	reason   broker.Reason
+	err      error
 }
 
 func (c *client) Write(pieces [][]byte) (n int, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
-		panic("written after Close")
+	if c.isClosed {
+		panic("Write after Close")
 	}
 	if c.err != nil {
 		return 0, c.err
@@ -64,13 +63,13 @@ func (c *client) Write(pieces [][]byte) (n int, _ error) {
 func (c *client) Close(r broker.Reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
-		panic("closed twice")
+	if c.isClosed {
+		panic("second Close")
 	}
-	c.ended, c.reason = true, r
+	c.isClosed, c.reason = true, r
 }
 
-// drain makes room for n more bytes and says so.
+// drain makes room for n more bytes and notifies the stream.
 func (c *client) drain(n int) {
 	c.mu.Lock()
 	c.room = n
@@ -78,26 +77,27 @@ func (c *client) drain(n int) {
 	c.stream.Ready()
 }
 
+// fail breaks the connection.
 func (c *client) fail() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err = errors.New("broken")
 }
 
-// end returns whether and why the stream has ended.
-func (c *client) end() (bool, broker.Reason) {
+// closed reports whether the stream has been closed, and why.
+func (c *client) closed() (bool, broker.Reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ended, c.reason
+	return c.isClosed, c.reason
 }
 
-// text returns the body as far as it has arrived, without the chunked coding.
+// text returns the part of the body that has arrived, without the chunked coding.
 func (c *client) text() string {
 	body, _ := c.body()
 	return body
 }
 
-// body returns what text does, and errBodyEnd if the body has come to its end.
+// body returns what text does, and errBodyEnd if the body is complete.
 func (c *client) body() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,10 +109,10 @@ func (c *client) body() (string, error) {
 	return body.String(), err
 }
 
-// eofReader makes the end of a chunked body an error that ReadFrom returns.
+// eofReader replaces io.EOF with an error that ReadFrom returns.
 type eofReader struct{ io.Reader }
 
-var errBodyEnd = errors.New("the body has ended")
+var errBodyEnd = errors.New("the body is complete")
 
 func (r eofReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
@@ -124,8 +124,8 @@ func (r eofReader) Read(p []byte) (int, error) {
 
 type received struct{ typ, data, id string }
 
-// events returns what an EventSource would have dispatched, but for position
-// marks, which no page listens for.
+// events returns what an EventSource would have dispatched, except for position
+// marks, which have no listeners.
 func (c *client) events() (events []received) {
 	d := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
 		if string(e.Type) == eventstream.MarkType {
@@ -144,7 +144,8 @@ func (c *client) data() (data []string) {
 	return data
 }
 
-// connect opens a stream with room bytes of room, -1 for no bound.
+// connect opens a stream over a connection with room for that many bytes, or any
+// number if room is -1.
 func connect(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
 	t.Helper()
 	c := &client{room: room, stream: b.NewStream(sub)}
@@ -152,7 +153,7 @@ func connect(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) 
 	return c
 }
 
-// connectChunked is connect over a connection with the chunked coding.
+// connectChunked is like connect, with the chunked coding.
 func connectChunked(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
 	t.Helper()
 	c := &client{room: room, chunked: true, stream: b.NewStream(sub)}

@@ -6,94 +6,96 @@ import (
 	"time"
 )
 
-// Stats are a broker's figures.
+// Stats are a broker's statistics.
 type Stats struct {
-	// Total is the sum of all shards; its Shard is 0.
+	// Total is the sum over all shards; its Shard is 0.
 	Total ShardStats
-	// Shards has a row a shard, by number.
+	// Shards has one entry per shard, by number.
 	Shards []ShardStats
-	// Users counts the users who hold a stream.
+	// Users counts the users with at least one stream.
 	Users int
 	// Topics counts the topics and patterns that streams subscribe to.
 	Topics int
-	// Published counts the messages accepted.
+	// Published counts the accepted messages.
 	Published int64
-	// ByAudience are the messages accepted by the kind of their audience.
+	// ByAudience counts the accepted messages by kind of audience.
 	ByAudience ByAudience
-	// Resumes counts the streams that came with a last event id.
+	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
-	// LogEvents and LogBytes are what the log holds: events, and the memory of
-	// events and index that History.MaxBytes bounds.
+	// LogEvents and LogBytes are the number of events in the history, and the
+	// memory of events and index that History.MaxBytes limits.
 	LogEvents, LogBytes int
-	// LogSince is when the oldest event in the log was published; zero where
-	// there is none.
+	// LogSince is the time at which the oldest event in the history was
+	// published; zero if the history is empty.
 	LogSince time.Time
-	// StartedAt is when the broker started.
+	// StartedAt is the time at which the broker started.
 	StartedAt time.Time
 }
 
-// ByAudience counts messages by whom they are for.
+// ByAudience counts messages by kind of audience.
 type ByAudience struct {
-	// Broadcast counts those to everyone, User those to one user, and Topic
-	// those to the subscribers of a topic.
+	// Broadcast counts messages to everyone, User to one user, and Topic to
+	// the subscribers of a topic.
 	Broadcast, User, Topic int64
 }
 
-// ShardStats are the figures of one shard.
+// ShardStats are the statistics of one shard.
 type ShardStats struct {
 	// Shard is the shard's number.
 	Shard int
-	// Connections and Authenticated count open streams, and those of users.
+	// Connections counts the open streams, Authenticated those with a user.
 	Connections, Authenticated int
 	// Connected counts the streams opened since the start.
 	Connected int64
-	// Disconnected counts the streams ended since the start, by reason.
+	// Disconnected counts the streams closed since the start, by reason.
 	Disconnected map[string]int64
-	// Delivered counts the events handed to sinks.
+	// Delivered counts the events that sinks accepted.
 	Delivered int64
-	// Dropped counts the events that were queued and not handed to their
-	// sink, by reason.
+	// Dropped counts the events that were queued but not accepted by a sink,
+	// by reason.
 	Dropped map[string]int64
-	// Bytes counts the bytes handed to sinks.
+	// Bytes counts the bytes that sinks accepted.
 	Bytes int64
-	// QueuedBytes are the bytes that wait for sinks now.
+	// QueuedBytes is the number of bytes in queues now.
 	QueuedBytes int64
-	// WaitingEvents counts the events that the shard has yet to put into its
-	// streams' queues, and Lag is how long ago the oldest of them was
-	// published; in the total, that of all shards.
+	// WaitingEvents counts the events that the shard has not moved to its
+	// streams' queues yet. Lag is how long ago the oldest of them was
+	// published; in the total, the maximum over all shards.
 	WaitingEvents int64
 	Lag           time.Duration
 }
 
-// figures are counted by a shard's goroutine and read by anyone.
-type figures struct {
+// counters are updated by a shard's goroutine. Any goroutine may read them.
+type counters struct {
 	connections, authenticated, connected atomic.Int64
 	delivered, bytes, queuedBytes         atomic.Int64
 	disconnected, dropped                 [reasons]atomic.Int64
 
-	// taken counts the events out of the mailbox since the start, and oldest is
-	// when the oldest was published that is in the shard's half of it.
+	// taken counts the events taken out of the mailbox since the start. oldest
+	// is when the oldest event in mailbox.read was published, in Unix
+	// nanoseconds; 0 if there is none.
 	taken, oldest atomic.Int64
 }
 
 func (s *shard) stats(now int64) ShardStats {
-	f := &s.figures
-	// In the order in which events go, so that none is missed.
-	posted, oldest := s.mail.waiting()
-	if handled := f.oldest.Load(); handled != 0 {
+	c := &s.counters
+
+	// Read in the order in which events move, so that none is missed.
+	posted, oldest := s.mail.stats()
+	if handled := c.oldest.Load(); handled != 0 {
 		oldest = handled
 	}
 	row := ShardStats{
 		Shard:         s.number,
-		Connections:   int(f.connections.Load()),
-		Authenticated: int(f.authenticated.Load()),
-		Connected:     f.connected.Load(),
-		Disconnected:  byReason(&f.disconnected),
-		Delivered:     f.delivered.Load(),
-		Dropped:       byReason(&f.dropped),
-		Bytes:         f.bytes.Load(),
-		QueuedBytes:   f.queuedBytes.Load(),
-		WaitingEvents: max(posted-f.taken.Load(), 0),
+		Connections:   int(c.connections.Load()),
+		Authenticated: int(c.authenticated.Load()),
+		Connected:     c.connected.Load(),
+		Disconnected:  byReason(&c.disconnected),
+		Delivered:     c.delivered.Load(),
+		Dropped:       byReason(&c.dropped),
+		Bytes:         c.bytes.Load(),
+		QueuedBytes:   c.queuedBytes.Load(),
+		WaitingEvents: max(posted-c.taken.Load(), 0),
 	}
 	if oldest != 0 {
 		row.Lag = time.Duration(max(now-oldest, 0))
@@ -128,8 +130,8 @@ func (t *ShardStats) add(o ShardStats) {
 	}
 }
 
-// Stats returns the broker's figures as of now. Streams that have joined and
-// that their shard has not yet seen are not among them.
+// Stats returns the current statistics. Streams that have joined but that their
+// shard has not opened yet aren't counted.
 func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Topics: b.topics.byName.Len(), StartedAt: b.started,
@@ -140,8 +142,10 @@ func (b *Broker) Stats() Stats {
 	}
 	published := b.published
 	b.mu.Unlock()
+
 	st.ByAudience = ByAudience{published[everyone], published[oneUser], published[oneTopic]}
 	st.Published = published[everyone] + published[oneUser] + published[oneTopic]
+
 	now := time.Now().UnixNano()
 	st.Total.Disconnected = make(map[string]int64)
 	st.Total.Dropped = make(map[string]int64)
@@ -153,31 +157,32 @@ func (b *Broker) Stats() Stats {
 	return st
 }
 
-// Latency returns how long events took, in seconds, from their publication
-// until they were handed to sinks, once for each stream that got one live. What
-// came out of the log is no part of it, nor are heartbeats.
+// Latency returns the distribution of the time from the publication of an event
+// until a sink accepted it, in seconds, with one observation per event and
+// stream. It excludes replayed events and heartbeats.
 func (b *Broker) Latency() Histogram {
 	var sum Histogram
 	for _, s := range b.shards {
-		s.delays.spent.addTo(&sum, float64(time.Second))
+		s.delays.latency.addTo(&sum, float64(time.Second))
 	}
 	return sum
 }
 
-// Replays returns how many events came out of the log for each stream that
-// resumed, whether it then got all or not.
+// Replays returns the distribution of the number of events replayed, with one
+// observation for each stream that resumed, whether it caught up or not.
 func (b *Broker) Replays() Histogram {
 	var sum Histogram
 	b.replays.addTo(&sum, 1)
 	return sum
 }
 
-// User is somebody who holds at least one stream.
+// User is a user who has at least one stream.
 type User struct {
 	ID string
 	// Connections counts the user's streams.
 	Connections int
-	// Since is when the user came to hold a stream, without a break since.
+	// Since is the time from which the user has had a stream without
+	// interruption.
 	Since time.Time
 }
 

@@ -6,71 +6,71 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// Tap sees messages as they are published. It is no stream: it counts among no
-// recipients, and what it is too slow for it misses.
+// Tap observes messages as they are published. A tap isn't a stream: it doesn't
+// count as a recipient, and it misses messages if it is read too slowly.
 type Tap struct {
-	// C has a token when there is something to take, or the broker is closing.
+	// C has a token when there is something to take or the broker is closing.
 	C <-chan struct{}
 	c chan struct{}
 
-	broker *Broker
-	of     Audience // nobody: all messages
+	broker   *Broker
+	audience Audience // the zero Audience for all messages
 
-	// What follows is guarded by Broker.mu.
+	// The fields below are guarded by Broker.mu.
 
-	waiting []*event
-	bytes   int    // of waiting
-	cursor  uint64 // a tap that is behind has seen the log up to here
-	behind  bool   // what follows cursor comes from the log
-	gap     Gap
+	waiting    []*event
+	bytes      int    // of waiting
+	cursor     uint64 // while catching up, the last event read from the history
+	catchingUp bool   // events after cursor come from the history
+	gap        Gap
 }
 
 // Tapped is a message that was published.
 type Tapped struct {
 	ID       string
 	Audience Audience
-	// Event and Data are what receivers get, with LF for each line break.
+	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
-	// Recipients counts the streams that it was queued to.
+	// Recipients is the number of streams that it was queued for.
 	Recipients int
 	At         time.Time
 }
 
-// Gap says that a tap has missed messages.
+// Gap reports that a tap has missed messages.
 type Gap struct {
 	// Reason is "overflow", "expired" or "unknown", as in a peald.reset; empty
-	// where nothing is missing.
+	// if nothing is missing.
 	Reason string
-	// Messages counts those that are missing, 0 where that can't be known.
+	// Messages is the number of missing messages; 0 if it is unknown.
 	Messages int
 }
 
-// TapBatch is what a tap has seen since it was last asked.
+// TapBatch holds the messages that a tap has observed since the last batch.
 type TapBatch struct {
 	// Gap precedes the messages.
 	Gap      Gap
 	Messages []Tapped
-	// Position is the id up to which the tap has told all.
+	// Position is the id up to which the tap has returned all messages.
 	Position string
 }
 
 const (
-	// tapEvents and tapBytes bound what waits for a tap.
+	// tapEvents and tapBytes limit the messages that wait for a tap.
 	tapEvents = 4096
 	tapBytes  = 4 << 20
 )
 
-// Tap begins a tap, whose Close must be called, of the messages for one
-// audience, where the topic may be a pattern; or of all messages, for the zero
-// Audience. It begins behind the event with the id lastID, as far as the log
-// goes back, or now where that is empty.
-func (b *Broker) Tap(of Audience, lastID string) (*Tap, error) {
+// Tap starts a tap for the messages to one audience, or for all messages if
+// audience is the zero Audience. The audience's topic may be a pattern. The tap
+// starts after the event with the id lastID, as far as the history goes back, or
+// now if lastID is empty. The caller must call Close on the tap.
+func (b *Broker) Tap(audience Audience, lastID string) (*Tap, error) {
 	var err error
-	switch of.kind {
+	switch audience.kind {
 	case oneUser:
-		err = ValidUserID(of.name)
+		err = ValidUserID(audience.name)
 	case oneTopic:
-		err = ValidPattern(of.name)
+		err = ValidPattern(audience.name)
 	default:
 	}
 	if err == nil && lastID != "" {
@@ -79,8 +79,9 @@ func (b *Broker) Tap(of Audience, lastID string) (*Tap, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	c := make(chan struct{}, 1)
-	t := &Tap{C: c, c: c, broker: b, of: of}
+	t := &Tap{C: c, c: c, broker: b, audience: audience}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -93,13 +94,13 @@ func (b *Broker) Tap(of Audience, lastID string) (*Tap, error) {
 	return t, nil
 }
 
-// begin sets the position that t starts from. The caller has Broker.mu.
+// begin sets the position that t starts from. The caller holds Broker.mu.
 func (t *Tap) begin(lastID string) {
 	switch seq, reset := t.broker.find(lastID); reset {
 	case "":
-		t.cursor, t.behind = seq, true
+		t.cursor, t.catchingUp = seq, true
 	case ResetExpired:
-		t.behind = true // from the log's beginning on, as catchUp finds
+		t.catchingUp = true // from the start of the history, see catchUp
 	default:
 		t.gap.Reason = reset
 	}
@@ -113,14 +114,14 @@ func (t *Tap) Close() {
 	delete(t.broker.taps, t)
 }
 
-// Take returns what the tap has seen since the last call, or ErrClosed once the
-// broker is closing and all has been taken.
+// Take returns the messages since the last call, or ErrClosed once the broker is
+// closing and all messages have been taken.
 func (t *Tap) Take() (TapBatch, error) {
 	events, batch, err := t.take()
 	if len(events) > 0 {
 		batch.Messages = make([]Tapped, 0, len(events))
 		for _, e := range events {
-			batch.Messages = append(batch.Messages, e.tapped())
+			batch.Messages = append(batch.Messages, e.decode())
 		}
 	}
 	return batch, err
@@ -130,14 +131,16 @@ func (t *Tap) take() (events []*event, batch TapBatch, err error) {
 	b := t.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	position := b.seq
-	if t.behind {
+	if t.catchingUp {
 		t.catchUp()
-		if t.behind {
+		if t.catchingUp {
 			position = t.cursor
 			t.wake()
 		}
 	}
+
 	events, t.waiting, t.bytes = t.waiting, nil, 0
 	batch = TapBatch{Gap: t.gap, Position: b.id(position)}
 	t.gap = Gap{}
@@ -149,8 +152,8 @@ func (t *Tap) take() (events []*event, batch TapBatch, err error) {
 	return events, batch, err
 }
 
-// catchUp takes the next messages out of the log, as much as one look into it
-// may. The caller has Broker.mu.
+// catchUp reads the next messages from the history, as many as may be read under
+// one lock. The caller holds Broker.mu.
 func (t *Tap) catchUp() {
 	h := &t.broker.history
 	if t.cursor+1 < h.first {
@@ -159,7 +162,7 @@ func (t *Tap) catchUp() {
 	}
 	all := h.all.all()[h.all.after(t.cursor):]
 	for i, e := range all {
-		if i == replayWalk || t.bytes >= replayBytes || len(t.waiting) == replayEvents {
+		if i == replayScan || t.bytes >= replayBytes || len(t.waiting) == replayEvents {
 			return
 		}
 		t.cursor = e.seq
@@ -168,14 +171,15 @@ func (t *Tap) catchUp() {
 			t.bytes += len(e.frame.chunk)
 		}
 	}
-	t.behind = false
+	t.catchingUp = false
 }
 
+// wants reports whether the tap observes messages to the audience.
 func (t *Tap) wants(a Audience) bool {
-	if t.of.kind == oneTopic && a.kind == oneTopic {
-		return Covers(t.of.name, a.name)
+	if t.audience.kind == oneTopic && a.kind == oneTopic {
+		return Covers(t.audience.name, a.name)
 	}
-	return t.of.kind == nobody || t.of == a
+	return t.audience.kind == nobody || t.audience == a
 }
 
 func (t *Tap) wake() {
@@ -185,13 +189,14 @@ func (t *Tap) wake() {
 	}
 }
 
-// tapped tells the taps of e. The caller has b.mu.
-func (b *Broker) tapped(e *event) {
+// feedTaps adds e to the taps that observe its audience. The caller holds b.mu.
+func (b *Broker) feedTaps(e *event) {
 	for t := range b.taps {
-		if t.behind || !t.wants(e.audience) {
+		if t.catchingUp || !t.wants(e.audience) {
 			continue
 		}
-		// Who reads too slowly gets what is newest.
+
+		// A slow reader gets the newest messages.
 		if len(t.waiting) == tapEvents || t.bytes+len(e.frame.chunk) > tapBytes && len(t.waiting) > 0 {
 			t.gap.Reason = "overflow"
 			t.gap.Messages += len(t.waiting)
@@ -206,8 +211,8 @@ func (b *Broker) tapped(e *event) {
 	}
 }
 
-// tapped is the message again that e was made of.
-func (e *event) tapped() Tapped {
+// decode returns the message that e was encoded from.
+func (e *event) decode() Tapped {
 	m := Tapped{Audience: e.audience, Recipients: int(e.recipients), At: time.Unix(0, e.at)}
 	decoder := eventstream.Decoder{OnEvent: func(d eventstream.Event) {
 		m.ID, m.Event, m.Data = string(d.ID), string(d.Type), string(d.Data)

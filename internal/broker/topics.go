@@ -10,29 +10,29 @@ import (
 )
 
 const (
-	// MaxTopic is the length of the longest topic or pattern, in bytes.
+	// MaxTopic is the maximum length of a topic or pattern, in bytes.
 	MaxTopic = 255
-	// MaxTopics is the most topics and patterns that one stream may name.
+	// MaxTopics is the maximum number of topics and patterns of one stream.
 	MaxTopics = 100
 )
 
-// ValidTopic returns nil if name can be published to, else an *InvalidError.
-// A topic is 1 to 255 bytes of UTF-8 without control characters; its tokens,
-// between dots, may be anything but the wildcards "*" and ">" of patterns.
+// ValidTopic returns nil if name can be published to, or an *InvalidError. A
+// topic is 1 to 255 bytes of UTF-8 without control characters. Its tokens are
+// separated by dots, and must not be the wildcards "*" and ">" of patterns.
 func ValidTopic(name string) error {
 	if err := validName("topic", name, MaxTopic); err != nil {
 		return err
 	}
 	if isPattern(name) {
-		return &InvalidError{"topic", fmt.Sprintf("is the pattern %q; events are published to one topic", name)}
+		return &InvalidError{"topic", fmt.Sprintf("is the pattern %q; want a topic without wildcards", name)}
 	}
 	return nil
 }
 
-// ValidPattern returns nil if a stream can subscribe to pattern, else an
-// *InvalidError. A pattern is a topic, some of whose tokens may be "*", which
-// stands for any one token, and the last of them ">", which stands for one or
-// more: the wildcards of NATS subjects.
+// ValidPattern returns nil if a stream can subscribe to pattern, or an
+// *InvalidError. A pattern is a topic that may contain wildcards, which are those
+// of NATS subjects: a token "*" matches any one token, and ">" as the last token
+// matches one or more tokens.
 func ValidPattern(pattern string) error {
 	if err := validName("topic", pattern, MaxTopic); err != nil {
 		return err
@@ -54,7 +54,7 @@ func ValidPattern(pattern string) error {
 	return nil
 }
 
-// isPattern says whether one of the tokens of name is a wildcard.
+// isPattern reports whether one of the tokens of name is a wildcard.
 func isPattern(name string) bool {
 	if !strings.ContainsAny(name, "*>") {
 		return false
@@ -67,8 +67,8 @@ func isPattern(name string) bool {
 	return false
 }
 
-// Covers says whether every topic that pattern stands for is also one that
-// allowed stands for. Both may be topics themselves.
+// Covers reports whether allowed matches every topic that pattern matches. Both
+// may be topics themselves.
 func Covers(allowed, pattern string) bool {
 	if allowed == pattern {
 		return true
@@ -78,7 +78,7 @@ func Covers(allowed, pattern string) bool {
 		p, pRest, pMore := strings.Cut(pattern, ".")
 		switch {
 		case p == "" || a == "":
-			return false // no wildcard stands for an empty token
+			return false // no wildcard matches an empty token
 		case a == ">":
 			return !hasEmptyToken(pattern)
 		case p == ">":
@@ -96,21 +96,21 @@ func hasEmptyToken(name string) bool {
 	return name == "" || name[0] == '.' || name[len(name)-1] == '.' || strings.Contains(name, "..")
 }
 
-// topics is who subscribes to what. It is guarded by Broker.mu, but for the
-// groups, which are their shards'.
+// topics holds the subscriptions of all streams. It is guarded by Broker.mu,
+// except for the groups, which their shards own.
 type topics struct {
 	byName *btree.BTreeG[*topic]
-	// patterns has all topics of the streams that subscribe to any pattern,
-	// so that a stream stands either here or in topics' groups, and is
-	// counted once.
+	// patterns holds all topics of the streams that subscribe to any pattern.
+	// Therefore a stream is either here or in the topics' groups, and counted
+	// once.
 	patterns *gsl.GenericSublist[*Stream]
 }
 
-// topic is a topic or pattern that somebody subscribes to.
+// topic is a topic or pattern with at least one subscriber.
 type topic struct {
 	name        string
 	subscribers int
-	groups      []topicGroup // by shard; the streams that subscribe to no pattern
+	groups      []topicGroup // by shard; the streams that subscribe to no pattern at all
 }
 
 type topicGroup struct {
@@ -135,8 +135,8 @@ func (t *topics) join(st *Stream, shards int) {
 		}
 		entry.subscribers++
 		if st.topics.patterns {
-			// Names have been validated, and gsl takes all that are valid
-			// but those with empty tokens, which no wildcard stands for.
+			// Names have been validated. The only valid names that gsl rejects
+			// have empty tokens, which no wildcard matches.
 			if err := t.patterns.Insert(name, st); err == nil {
 				continue
 			}
@@ -150,7 +150,7 @@ func (t *topics) join(st *Stream, shards int) {
 	}
 }
 
-// leave takes back what join did.
+// leave undoes join.
 func (t *topics) leave(st *Stream) {
 	for i, name := range st.topics.names {
 		entry, ok := t.byName.Get(&topic{name: name})
@@ -171,12 +171,13 @@ func (t *topics) leave(st *Stream) {
 // Topic is a topic or pattern that streams subscribe to.
 type Topic struct {
 	Name string
-	// Subscribers counts the streams that name it.
+	// Subscribers is the number of streams that subscribe to exactly this
+	// name.
 	Subscribers int
 }
 
 // Topics returns up to limit topics and patterns that streams subscribe to,
-// whose names begin with prefix and are greater than after, in ascending order
+// whose names start with prefix and are greater than after, in ascending order
 // (by byte).
 func (b *Broker) Topics(prefix, after string, limit int) []Topic {
 	b.mu.Lock()
@@ -185,8 +186,8 @@ func (b *Broker) Topics(prefix, after string, limit int) []Topic {
 		func(t *topic) (string, Topic) { return t.name, Topic{t.name, t.subscribers} })
 }
 
-// page collects up to limit entries of a tree from the pivot on, whose names
-// begin with prefix and are greater than after.
+// page collects up to limit entries of a tree, starting at the pivot, whose
+// names start with prefix and are greater than after.
 func page[E, R any](tree *btree.BTreeG[E], pivot E, prefix, after string, limit int, row func(E) (string, R)) []R {
 	var rows []R
 	tree.AscendGreaterOrEqual(pivot, func(e E) bool {
@@ -202,8 +203,8 @@ func page[E, R any](tree *btree.BTreeG[E], pivot E, prefix, after string, limit 
 	return rows
 }
 
-// subscribers appends to mail where an event for a topic is to go, and returns
-// how many streams that are.
+// subscribers appends the destinations of an event for a topic to mail, and
+// returns the number of streams.
 func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipients int, _ []delivery) {
 	if entry, ok := t.byName.Get(&topic{name: e.audience.name}); ok {
 		for i := range entry.groups {
@@ -213,10 +214,11 @@ func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipi
 			}
 		}
 	}
+
 	byNames := len(mail)
 	t.patterns.Match(e.audience.name, func(st *Stream) {
 		if st.matched == e.seq {
-			return // by another of its patterns
+			return // another of its patterns matched
 		}
 		st.matched = e.seq
 		recipients++
@@ -229,3 +231,6 @@ func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipi
 	})
 	return recipients, mail
 }
+
+// IsPattern reports whether the topic is a pattern.
+func (t Topic) IsPattern() bool { return isPattern(t.Name) }

@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// follower is a replica of a test's log, from some entry on.
+// follower is a replica that reads a test's log from some entry on.
 type follower struct {
 	*broker.Broker
 
@@ -35,12 +35,11 @@ func (f *follower) apply(t *rapid.T, log []broker.Entry, upTo int) {
 	}
 }
 
-// TestReplicasThatReadTheLogFromOtherPlacesAnswerAlike has replicas hand in
-// messages under few keys, as far as each has read, and others come later that
-// never see the beginning of the log: about every entry whose verdict is of
-// what they have read, and of no entry that hangs on what they have not, all
-// say the same.
-func TestReplicasThatReadTheLogFromOtherPlacesAnswerAlike(t *testing.T) {
+// TestReplicasAgreeFromAnyStart lets replicas that have read different parts of
+// the log submit messages with a few keys. Other replicas start later and never
+// read the beginning of the log. All must give the same reply to every entry,
+// unless its verdict depends on an entry that a replica has not read.
+func TestReplicasAgreeFromAnyStart(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var log []broker.Entry
 		now := time.Now()
@@ -56,7 +55,7 @@ func TestReplicasThatReadTheLogFromOtherPlacesAnswerAlike(t *testing.T) {
 			}
 		}()
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-			// The log's clock, whose window is a minute, is ahead of the replicas'.
+			// The log's clock runs ahead of the replicas'. The window is a minute.
 			now = now.Add(time.Duration(rapid.IntRange(0, 30).Draw(rt, "seconds")) * time.Second)
 			f := rapid.SampledFrom(all).Draw(rt, "replica")
 			switch rapid.IntRange(0, 5).Draw(rt, "step") {
@@ -77,14 +76,14 @@ func TestReplicasThatReadTheLogFromOtherPlacesAnswerAlike(t *testing.T) {
 			f.apply(rt, log, len(log))
 		}
 		for _, f := range all[1:] {
-			unsure := uint64(f.from) // the last entry that hangs on one that it has not read
+			unsure := uint64(f.from) // the last entry that depends on one that f has not read
 			for i := f.from; i < len(log); i++ {
 				if log[i].Verdict.AsOf < unsure {
 					unsure = log[i].Seq
 					continue
 				}
 				if a, b := all[0].answers[i], f.answers[i]; a != b {
-					rt.Fatalf("entry %d, %+v, is %q for who has read all, and %q for who has from %d on", i+1, log[i], a, b, f.from)
+					rt.Fatalf("entry %d, %+v: the reply is %q for the replica that has read everything, and %q for the one that started at %d", i+1, log[i], a, b, f.from)
 				}
 			}
 		}

@@ -5,42 +5,42 @@ import (
 	"time"
 )
 
-// ErrWatchOverflow ends a watch whose reader is too slow to be told all.
-var ErrWatchOverflow = errors.New("the watch fell behind and has missed connections")
+// ErrWatchOverflow ends a watch whose reader is too slow.
+var ErrWatchOverflow = errors.New("watch fell behind and missed connections")
 
-// Connection is a stream that was opened or has ended.
+// Connection reports that a stream was opened or closed.
 type Connection struct {
-	// User is whose stream it is; empty for an anonymous one.
+	// User is the stream's user; empty for an anonymous stream.
 	User string
-	// Open is true for a stream that was opened.
+	// Open is true if the stream was opened, and false if it was closed.
 	Open bool
-	// Reason is why the stream ended.
+	// Reason is the close reason.
 	Reason Reason
-	// Connections counts the user's streams, or the anonymous ones, after the
-	// change.
+	// Connections is the number of the user's streams, or of anonymous streams,
+	// after the change.
 	Connections int
 	At          time.Time
 }
 
-// Watch tells of streams as they are opened and end, in their order.
+// Watch reports streams in the order in which they are opened and closed.
 type Watch struct {
 	broker *Broker
-	// Present are the users who held streams when the watch began, in
+	// Present are the users who had streams when the watch started, in
 	// ascending order of id (by byte).
 	Present []User
-	// Anonymous is how many streams of nobody's were open then.
+	// Anonymous is the number of anonymous streams at that time.
 	Anonymous int
-	// C gives the changes since. It is closed when the watch ends; Err then
-	// says why.
+	// C delivers the changes since then. It is closed when the watch ends; Err
+	// then returns the reason.
 	C   <-chan Connection
 	c   chan Connection
 	err error // guarded by Broker.mu
 }
 
-// watchBuffer is how far a watch's reader may fall behind, in changes.
+// watchBuffer is the number of changes that a watch's reader may fall behind.
 const watchBuffer = 16 << 10
 
-// Watch begins a watch, whose Close must be called.
+// Watch starts a watch. The caller must call Close on it.
 func (b *Broker) Watch() (*Watch, error) {
 	c := make(chan Connection, watchBuffer)
 	w := &Watch{broker: b, c: c, C: c}
@@ -58,7 +58,7 @@ func (b *Broker) Watch() (*Watch, error) {
 	return w, nil
 }
 
-// Err returns why the watch ended by itself: ErrWatchOverflow or ErrClosed.
+// Err returns ErrWatchOverflow or ErrClosed if the watch has ended by itself.
 func (w *Watch) Err() error {
 	w.broker.mu.Lock()
 	defer w.broker.mu.Unlock()
@@ -72,7 +72,7 @@ func (w *Watch) Close() {
 	w.broker.endWatch(w, nil)
 }
 
-// endWatch ends w unless it has ended. The caller has b.mu.
+// endWatch ends w unless it has ended already. The caller holds b.mu.
 func (b *Broker) endWatch(w *Watch, why error) {
 	if _, ok := b.watches[w]; ok {
 		delete(b.watches, w)
@@ -81,9 +81,9 @@ func (b *Broker) endWatch(w *Watch, why error) {
 	}
 }
 
-// tell tells those who want to know of a change to a stream. The caller has
-// b.mu.
-func (b *Broker) tell(st *Stream, open bool, why Reason) {
+// notify reports to changes and watches that a stream was opened or closed. The
+// caller holds b.mu.
+func (b *Broker) notify(st *Stream, open bool, why Reason) {
 	b.changes.note(st)
 	if len(b.watches) == 0 {
 		return

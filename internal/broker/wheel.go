@@ -2,24 +2,24 @@ package broker
 
 import "time"
 
-// wheel is a coarse timer wheel: it holds each stream once, in the slot of its
-// next turn, so that a turn costs nothing until it comes. A stream that has
-// ended is let go at its turn.
+// wheel is a coarse timer wheel. It holds each stream once, in the slot of its
+// next turn, so that a waiting stream costs nothing. A closed stream is removed
+// when its turn comes.
 type wheel struct {
 	tick  time.Duration
 	slots [][]*Stream
-	at    int   // the slot that comes next
-	next  int64 // when it comes, by Broker.steady
+	at    int   // index of the next slot
+	next  int64 // when the next slot is due, by Broker.steady; 0 before the first add
 }
 
-// newWheel returns a wheel whose turns are up to horizon ahead.
+// newWheel returns a wheel for turns up to horizon ahead.
 func newWheel(horizon time.Duration) wheel {
 	tick := min(max(horizon/64, 10*time.Millisecond), 250*time.Millisecond)
 	return wheel{tick: tick, slots: make([][]*Stream, int(horizon/tick)+4)}
 }
 
-// add puts st into the slot that comes after wait nanoseconds, or into the
-// last one if that is beyond the horizon.
+// add puts st into the slot that is due after wait nanoseconds, or into the last
+// slot if that is beyond the horizon.
 func (w *wheel) add(st *Stream, now, wait int64) {
 	if w.next == 0 {
 		w.next = now + int64(w.tick)
@@ -30,13 +30,14 @@ func (w *wheel) add(st *Stream, now, wait int64) {
 	w.slots[i] = append(w.slots[i], st)
 }
 
-// advance gives every stream its turn whose time has come. due returns the
-// time until the next one, or 0 to let the stream go.
+// advance calls due for every stream whose turn has come. due returns the time
+// until the stream's next turn in nanoseconds, or 0 to remove the stream.
 func (w *wheel) advance(now int64, due func(*Stream) int64) {
 	for w.next != 0 && w.next <= now {
 		slot := w.at
 		w.at = (w.at + 1) % len(w.slots)
 		w.next += int64(w.tick)
+
 		for i, st := range w.slots[slot] {
 			w.slots[slot][i] = nil
 			if wait := due(st); wait > 0 {

@@ -5,26 +5,25 @@ import (
 	"time"
 )
 
-// Event is what a decoder dispatches. Its bytes are valid until the call that
-// was given it returns.
+// Event is an event that a decoder dispatches. Its bytes are only valid during
+// the call of Decoder.OnEvent.
 type Event struct {
-	// Type is the event's type, "message" where the stream names none.
+	// Type is the event's type, "message" if the stream has none.
 	Type []byte
 	// Data has LF between its lines.
 	Data []byte
-	// ID is the last event id as of this event, which an earlier block may
-	// have set.
+	// ID is the last event id at this event. An earlier block may have set it.
 	ID []byte
 }
 
-// Decoder interprets a stream piece by piece, wherever the pieces are cut, by
-// the rules of §9.2.6. The zero value is ready. A decoder keeps memory only
-// for a block that is still incomplete, so that thousands can be held.
+// Decoder interprets a stream according to §9.2.6. The stream may be cut into
+// pieces at any byte. The zero value is ready to use. A decoder only holds memory
+// for an incomplete block, so a program can have thousands of them.
 type Decoder struct {
 	// OnEvent is called for each event that is dispatched.
 	OnEvent func(Event)
 
-	line    []byte // a line whose end has not arrived
+	line    []byte // a line whose end has not arrived yet
 	event   []byte
 	data    []byte
 	id      []byte // the id field of the block being read
@@ -32,15 +31,15 @@ type Decoder struct {
 	retry   time.Duration
 	hasData bool
 	hasID   bool
-	sawCR   bool // the last byte was CR: a LF that follows belongs to it
-	started bool // the stream's leading byte order mark has been dealt with
+	sawCR   bool // the last byte was CR; an LF right after it belongs to it
+	started bool // a leading byte order mark has been removed or ruled out
 }
 
 // LastEventID returns what a client would send as Last-Event-ID now.
 func (d *Decoder) LastEventID() string { return string(d.lastID) }
 
-// Retry returns the reconnection time that the stream asked for, zero if it
-// named none.
+// Retry returns the reconnection time that the stream has set, or zero if it has
+// set none.
 func (d *Decoder) Retry() time.Duration { return d.retry }
 
 // Write decodes p and never fails.
@@ -92,8 +91,8 @@ func endOfLine(p []byte) int {
 	return i
 }
 
-// stripBOM takes a byte order mark off the stream's very beginning (UTF-8
-// decode, WHATWG Encoding §6), even if it arrives a byte at a time.
+// stripBOM removes a byte order mark from the start of the stream (UTF-8 decode,
+// WHATWG Encoding §6), even if it arrives one byte at a time.
 func (d *Decoder) stripBOM(p []byte) []byte {
 	bom := []byte("\uFEFF")
 	d.line = append(d.line, p...)
@@ -156,6 +155,7 @@ func (d *Decoder) dispatch() {
 		}
 		d.OnEvent(e)
 	}
+
 	d.hasData = false
 	d.event, d.data = d.event[:0], d.data[:0]
 	const keep = 4 << 10

@@ -1,6 +1,6 @@
-// Package eventstream encodes and decodes text/event-stream, the wire format
-// of server-sent events: WHATWG HTML Living Standard §9.2.5 (parsing) and
-// §9.2.6 (interpreting). It knows frames and nothing of who gets them.
+// Package eventstream encodes and decodes text/event-stream, the wire format of
+// server-sent events: WHATWG HTML Living Standard §9.2.5 (parsing) and §9.2.6
+// (interpreting).
 package eventstream
 
 import (
@@ -12,17 +12,18 @@ import (
 	"unicode/utf8"
 )
 
-// MaxType is the length of the longest event type, in bytes.
+// MaxType is the maximum length of an event type, in bytes.
 const MaxType = 255
 
-// ValidType reports why event can't be the type of an event, or nil. The
-// empty type is valid: EventSource dispatches it as "message".
+// ValidType returns nil if event is a valid event type, or an error that
+// completes a sentence starting with the name of the field. The empty type is
+// valid: EventSource dispatches it as "message".
 func ValidType(event string) error {
 	if len(event) > MaxType {
-		return fmt.Errorf("is %d bytes long, at most %d are accepted", len(event), MaxType)
+		return fmt.Errorf("is %d bytes long; want at most %d", len(event), MaxType)
 	}
 	if i := strings.IndexAny(event, "\r\n\x00"); i >= 0 {
-		return fmt.Errorf("has %q at byte %d, and CR, LF and NUL can't be in an event type", event[i], i)
+		return fmt.Errorf("has %q at byte %d; CR, LF and NUL are not allowed in an event type", event[i], i)
 	}
 	if !utf8.ValidString(event) {
 		return errors.New("is not valid UTF-8")
@@ -30,10 +31,10 @@ func ValidType(event string) error {
 	return nil
 }
 
-// AppendEvent appends one whole frame: id, type and data, and the empty line
-// that dispatches it. An empty id or event leaves its field out. The id must
-// be free of CR, LF and NUL, and event valid by [ValidType]; data may be any
-// UTF-8.
+// AppendEvent appends a whole event: id, type, data, and the empty line that
+// dispatches it. It omits the field of an empty id or event. The id must not
+// contain CR, LF or NUL, and event must be valid according to [ValidType]. data
+// may be any UTF-8.
 func AppendEvent(dst []byte, id, event, data string) []byte {
 	if id != "" {
 		dst = AppendID(dst, id)
@@ -44,13 +45,13 @@ func AppendEvent(dst []byte, id, event, data string) []byte {
 // MarkType is the event type of position marks.
 const MarkType = "peald.mark"
 
-// AppendMark appends a position mark: a whole block that carries an id and no
-// data. Without an id it is a mere sign of life.
+// AppendMark appends a position mark: a whole block with an id and no data.
+// Without an id it is just a heartbeat.
 //
-// The mark has a type and an empty data field, so that clients dispatch it as
-// an event nobody listens for. By the standard an id alone would do (§9.2.6
-// sets the last event id before it looks at the data), but Firefox, WebKitGTK
-// and several libraries keep the id of dispatched events only.
+// The mark has a type and an empty data field, so that clients dispatch it as an
+// event without listeners. According to the standard an id alone would suffice
+// (§9.2.6 sets the last event id before it checks the data), but Firefox,
+// WebKitGTK and several libraries only keep the ids of dispatched events.
 func AppendMark(dst []byte, id string) []byte {
 	dst = append(dst, "event: "+MarkType+"\n"...)
 	if id != "" {
@@ -59,25 +60,26 @@ func AppendMark(dst []byte, id string) []byte {
 	return append(dst, "data:\n\n"...)
 }
 
-// AppendID appends the id field alone, without the end of a block.
+// AppendID appends an id field, without the end of the block.
 func AppendID(dst []byte, id string) []byte {
 	dst = append(dst, "id: "...)
 	dst = append(dst, id...)
 	return append(dst, '\n')
 }
 
-// AppendFields appends what [AppendEvent] does after the id: a publisher can
-// so encode an event before its id is known.
+// AppendFields appends what [AppendEvent] appends after the id, so that an event
+// can be encoded before its id is known.
 //
-// CR, LF and CRLF in data each become a line break, which EventSource gives
-// back as LF. Each line gets a space after its colon, since a decoder takes
-// one away and data may begin with a space of its own.
+// CR, LF and CRLF in data each become a line break, which EventSource returns as
+// LF. Each line has a space after its colon, because decoders remove one space
+// and data may start with one.
 func AppendFields(dst []byte, event, data string) []byte {
 	if event != "" {
 		dst = append(dst, "event: "...)
 		dst = append(dst, event...)
 		dst = append(dst, '\n')
 	}
+
 	hasCR := strings.IndexByte(data, '\r') >= 0
 	for {
 		dst = append(dst, "data: "...)
@@ -101,14 +103,14 @@ func AppendFields(dst []byte, event, data string) []byte {
 	return append(dst, '\n', '\n')
 }
 
-// FieldsSize returns a size that [AppendFields] needs for data without line
-// breaks; each break adds six bytes or fewer.
+// FieldsSize returns the number of bytes that [AppendFields] appends for data
+// without line breaks, or a few more. Each line break adds at most six bytes.
 func FieldsSize(event, data string) int {
 	return len("event: \ndata: \n\n") + len(event) + len(data)
 }
 
-// AppendRetry appends a reconnection time, in whole milliseconds, without the
-// end of a block.
+// AppendRetry appends a reconnection time in whole milliseconds, without the end
+// of the block.
 func AppendRetry(dst []byte, d time.Duration) []byte {
 	dst = append(dst, "retry: "...)
 	dst = strconv.AppendInt(dst, d.Milliseconds(), 10)

@@ -12,15 +12,15 @@ import (
 
 type event struct{ typ, data, id string }
 
-// whatwg is a decoder of its own, written from the standard's text and as
-// plain as can be: it sees the whole stream at once and shares nothing with
+// whatwg is an independent decoder, written from the text of the standard and as
+// simple as possible. It reads the whole stream at once and shares no code with
 // the package.
 func whatwg(stream string) (events []event, lastID string) {
 	stream = strings.TrimPrefix(stream, "\uFEFF")
 	stream = strings.ReplaceAll(stream, "\r\n", "\n")
 	stream = strings.ReplaceAll(stream, "\r", "\n")
 	lines := strings.Split(stream, "\n")
-	lines = lines[:len(lines)-1] // what follows the last line end is incomplete
+	lines = lines[:len(lines)-1] // the rest after the last line end is incomplete
 	var typ, data, id string
 	for _, line := range lines {
 		if line == "" {
@@ -50,7 +50,7 @@ func whatwg(stream string) (events []event, lastID string) {
 	return events, lastID
 }
 
-// decode runs the package's decoder over stream, cut into pieces of size n.
+// decode feeds stream to the package's decoder in pieces of n bytes.
 func decode(stream string, n int) (events []event, lastID string) {
 	d := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
 		events = append(events, event{string(e.Type), string(e.Data), string(e.ID)})
@@ -63,7 +63,7 @@ func decode(stream string, n int) (events []event, lastID string) {
 	return events, d.LastEventID()
 }
 
-// asReceived is what EventSource makes of a publisher's data.
+// asReceived returns a publisher's data as EventSource delivers it.
 func asReceived(data string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(data, "\r\n", "\n"), "\r", "\n")
 }
@@ -80,7 +80,8 @@ func equal(a, b []event) bool {
 	return true
 }
 
-func FuzzEncodedEventComesOut(f *testing.F) {
+// FuzzRoundTrip encodes an event and decodes it again, with both decoders.
+func FuzzRoundTrip(f *testing.F) {
 	for _, data := range []string{
 		"x", " leading space", ": colon", "a\nb", "a\r\nb", "a\rb", "trailing\n", "\n", "\r\r\n\n",
 		"data: x\n\nid: forged", "\uFEFFbom", "nul\x00inside", "emoji 🎉\u2028", "event: forged\r\rdata: x",
@@ -106,15 +107,16 @@ func FuzzEncodedEventComesOut(f *testing.F) {
 		want := []event{{wantType, asReceived(data), "e-1"}}
 		got, lastID := whatwg(string(stream))
 		if !equal(got, want) || lastID != "e-2" {
-			t.Errorf("by the standard, type %q and data %q come out as %q with last id %q", typ, data, got, lastID)
+			t.Errorf("whatwg: type %q and data %q are decoded as %q with last id %q", typ, data, got, lastID)
 		}
 		got, lastID = decode(string(stream), cut)
 		if !equal(got, want) || lastID != "e-2" {
-			t.Errorf("by Decoder, type %q and data %q come out as %q with last id %q", typ, data, got, lastID)
+			t.Errorf("Decoder: type %q and data %q are decoded as %q with last id %q", typ, data, got, lastID)
 		}
 	})
 }
 
+// FuzzDecoderFollowsTheStandard compares both decoders on any input.
 func FuzzDecoderFollowsTheStandard(f *testing.F) {
 	for _, s := range []string{
 		"data: a\n\n", "data\n\ndata\ndata\n\ndata:\n\n", ":c\n\n", "id: 1\r\rid\n\ndata:x\r\n\r\n", "\uFEFFdata: x\n\n",

@@ -8,13 +8,13 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// within returns the observations above one bound and up to another, in
-// seconds.
+// within returns the number of observations above one bound and up to another,
+// in seconds.
 func within(h broker.Histogram, above, upTo float64) int64 { return h.AtMost(upTo) - h.AtMost(above) }
 
-func TestLatencyIsOfLiveEvents(t *testing.T) {
+func TestLatencyExcludesReplays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		b := broker.New(cfg)
 		defer b.Close()
 		fast := connect(t, b, broker.Subscription{User: "alice"}, -1)
@@ -22,34 +22,33 @@ func TestLatencyIsOfLiveEvents(t *testing.T) {
 		synctest.Wait()
 		slow.drain(0)
 		for range 3 {
-			publish(t, b, toAll("at once, and after 7 s"))
+			publish(t, b, toAll("immediately and after 7 s"))
 		}
 		synctest.Wait()
 		h := b.Latency()
 		if h.Count() != 3 || h.AtMost(0.0001) != 3 {
-			t.Errorf("%d events were written, %d within 0.1 ms; want all 3", h.Count(), h.AtMost(0.0001))
+			t.Errorf("%d events were measured, %d within 0.1 ms; want all 3", h.Count(), h.AtMost(0.0001))
 		}
 		time.Sleep(7 * time.Second)
 		slow.drain(-1)
 		synctest.Wait()
 		if h = b.Latency(); h.Count() != 6 || within(h, 5, 10) != 3 || h.Sum < 21 || h.Sum > 21.001 {
-			t.Errorf("%d events were written, %d of them after 5 to 10 s, %v s in all; want 6, 3 and 21 s", h.Count(), within(h, 5, 10), h.Sum)
+			t.Errorf("%d events were measured, %d of them at 5 to 10 s, with a sum of %v s; want 6, 3 and 21 s", h.Count(), within(h, 5, 10), h.Sum)
 		}
 
-		// What comes out of the log is as old as it is, and a heartbeat is
-		// nobody's news.
-		behind := connect(t, b, broker.Subscription{LastEventID: fast.lastID()}, -1)
+		// Replayed events and heartbeats aren't measured.
+		resumed := connect(t, b, broker.Subscription{LastEventID: fast.lastID()}, -1)
 		synctest.Wait()
 		publish(t, b, toAll("live"))
 		synctest.Wait()
-		behind.stream.HangUp()
+		resumed.stream.HangUp()
 		publish(t, b, toAll("missed"))
 		time.Sleep(time.Minute)
-		again := connect(t, b, broker.Subscription{LastEventID: behind.lastID()}, -1)
+		again := connect(t, b, broker.Subscription{LastEventID: resumed.lastID()}, -1)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := again.data(); len(got) != 1 {
-			t.Fatalf("the stream that came back got %q, want what it missed", got)
+			t.Fatalf("the resumed stream got %q, want the missed event", got)
 		}
 		publish(t, b, toAll("live again"))
 		synctest.Wait()
@@ -57,15 +56,15 @@ func TestLatencyIsOfLiveEvents(t *testing.T) {
 			t.Errorf("%d events were measured, %d above 0.1 ms; want 14 and 3", h.Count(), within(h, 0.0001, 600))
 		}
 		if got := b.Stats().Total.Delivered; got != h.Count()+1 {
-			t.Errorf("%d events were delivered, want one more than were measured, the one from the log", got)
+			t.Errorf("%d events were delivered, want one more than were measured, the replayed one", got)
 		}
 	})
 }
 
-// TestLatencyOfABurst has more events in one turn than the shard notes.
+// TestLatencyOfABurst writes more events in one turn than a shard records.
 func TestLatencyOfABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.Shards = 1
 		b := broker.New(cfg)
 		defer b.Close()
@@ -79,7 +78,7 @@ func TestLatencyOfABurst(t *testing.T) {
 			c.drain(0)
 		}
 		for i := range events {
-			for u := range streams { // so that no two streams get the same
+			for u := range streams { // so that no two streams get the same event
 				publish(t, b, toUser(string(rune('a'+u)), "x"))
 			}
 			if i%100 == 0 {
@@ -93,14 +92,14 @@ func TestLatencyOfABurst(t *testing.T) {
 		synctest.Wait()
 		h := b.Latency()
 		if h.Count() != streams*events || within(h, 0.5, 2.5) != streams*events {
-			t.Errorf("%d events were measured, %d of them about 1 s; want %d", h.Count(), within(h, 0.5, 2.5), streams*events)
+			t.Errorf("%d events were measured, %d of them at about 1 s; want %d", h.Count(), within(h, 0.5, 2.5), streams*events)
 		}
 	})
 }
 
-func TestReplaysAreCountedByTheirEnd(t *testing.T) {
+func TestReplaysAreCountedByOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := logged()
+		cfg := withHistory()
 		cfg.History.MaxEvents = 1000
 		b := broker.New(cfg)
 		defer b.Close()
@@ -114,45 +113,45 @@ func TestReplaysAreCountedByTheirEnd(t *testing.T) {
 			synctest.Wait()
 			r, sizes := b.Stats().Resumes, b.Replays()
 			if r.Replayed != replayed || r.Ended != ended || r.Resets[broker.ResetExpired] != expired {
-				t.Errorf("%s: resumes are %+v, want %d replayed, %d ended, %d expired", what, r, replayed, ended, expired)
+				t.Errorf("%s: resumes %+v, want %d replayed, %d ended, %d expired", what, r, replayed, ended, expired)
 			}
 			if n := within(sizes, 500, 1000); n != most || sizes.Count() != replayed+ended+expired {
-				t.Errorf("%s: %d replays, %d of more than 500 events; want %d and %d", what, sizes.Count(), n, replayed+ended+expired, most)
+				t.Errorf("%s: %d replays, %d of them above 500 events; want %d and %d", what, sizes.Count(), n, replayed+ended+expired, most)
 			}
 		}
 		connect(t, b, broker.Subscription{LastEventID: last.ID}, -1)
 		expect("nothing missed", 1, 0, 0, 0)
 		connect(t, b, broker.Subscription{LastEventID: first.ID}, -1)
 		expect("601 missed", 2, 0, 0, 1)
-		gone := connect(t, b, broker.Subscription{LastEventID: first.ID}, 0)
-		expect("a replay that waits for its client", 2, 0, 0, 1)
-		gone.stream.HangUp()
-		expect("a client that went", 2, 1, 0, 1)
+		quitter := connect(t, b, broker.Subscription{LastEventID: first.ID}, 0)
+		expect("a replay in progress", 2, 0, 0, 1)
+		quitter.stream.HangUp()
+		expect("a client that hung up", 2, 1, 0, 1)
 		late := connect(t, b, broker.Subscription{LastEventID: first.ID}, 0)
 		synctest.Wait()
 		for range 1000 {
 			publish(t, b, toAll("y"))
 		}
 		late.drain(-1)
-		expect("a log that let go meanwhile", 2, 1, 1, 1)
+		expect("events that expired during the replay", 2, 1, 1, 1)
 	})
 }
 
-// stalled is a sink that holds its shard up until it is let go.
-type stalled struct{ held, letGo chan struct{} }
+// stalled is a sink that blocks its shard in every Write until it is released.
+type stalled struct{ blocked, release chan struct{} }
 
 func (s stalled) Write(pieces [][]byte) (n int, _ error) {
 	for _, p := range pieces {
 		n += len(p)
 	}
-	s.held <- struct{}{}
-	<-s.letGo
+	s.blocked <- struct{}{}
+	<-s.release
 	return n, nil
 }
 
 func (stalled) Close(broker.Reason) {}
 
-func TestLagIsOfTheOldestEventThatWaits(t *testing.T) {
+func TestLagIsTheAgeOfTheOldestWaitingEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := config()
 		cfg.Shards = 2
@@ -162,7 +161,7 @@ func TestLagIsOfTheOldestEventThatWaits(t *testing.T) {
 		if err := b.NewStream(broker.Subscription{User: "alice"}).Start(sink, broker.Opening{}); err != nil {
 			t.Fatal(err)
 		}
-		<-sink.held
+		<-sink.blocked
 		publish(t, b, toAll("one"))
 		time.Sleep(2 * time.Second)
 		publish(t, b, toAll("two"))
@@ -176,48 +175,48 @@ func TestLagIsOfTheOldestEventThatWaits(t *testing.T) {
 				t.Errorf("shard %d has %d streams and lags by %v", row.Shard, row.Connections, row.Lag)
 			}
 		}
-		sink.letGo <- struct{}{} // the first block
-		<-sink.held              // both events
+		sink.release <- struct{}{} // the first block
+		<-sink.blocked             // both events
 		if st = b.Stats(); st.Total.WaitingEvents != 0 || st.Total.Lag != 0 {
 			t.Errorf("%d events wait, the oldest for %v; want none", st.Total.WaitingEvents, st.Total.Lag)
 		}
-		sink.letGo <- struct{}{}
+		sink.release <- struct{}{}
 
-		// More than a shard takes at once: the rest waits in its own half of
-		// the mailbox.
+		// These are more than a shard takes at once. The rest waits in the part
+		// of the mailbox that the shard is reading.
 		for range 1200 {
 			publish(t, b, toUser("alice", "x"))
 		}
-		<-sink.held
+		<-sink.blocked
 		for range 1200 {
 			publish(t, b, toUser("alice", "x"))
 		}
-		sink.letGo <- struct{}{}
-		<-sink.held
+		sink.release <- struct{}{}
+		<-sink.blocked
 		time.Sleep(time.Second)
 		if st = b.Stats(); st.Total.WaitingEvents < 1000 || st.Total.Lag != time.Second {
 			t.Errorf("%d events wait, the oldest for %v; want more than 1000 and 1 s", st.Total.WaitingEvents, st.Total.Lag)
 		}
 		go func() {
-			for range sink.held {
-				sink.letGo <- struct{}{}
+			for range sink.blocked {
+				sink.release <- struct{}{}
 			}
 		}()
-		sink.letGo <- struct{}{}
+		sink.release <- struct{}{}
 		synctest.Wait()
 		if st = b.Stats(); st.Total.WaitingEvents != 0 || st.Total.Lag != 0 || st.Total.Delivered != 2402 {
-			t.Errorf("%d events wait, the oldest for %v, %d were delivered; want none, and 2402", st.Total.WaitingEvents, st.Total.Lag, st.Total.Delivered)
+			t.Errorf("%d events wait, the oldest for %v, and %d were delivered; want none waiting and 2402 delivered", st.Total.WaitingEvents, st.Total.Lag, st.Total.Delivered)
 		}
 		b.Close()
-		close(sink.held)
+		close(sink.blocked)
 	})
 }
 
 func TestPublishedByAudience(t *testing.T) {
-	b := broker.New(logged())
+	b := broker.New(withHistory())
 	defer b.Close()
 	if s := b.Stats(); !s.LogSince.IsZero() {
-		t.Errorf("an empty log begins at %v", s.LogSince)
+		t.Errorf("an empty history starts at %v", s.LogSince)
 	}
 	start := time.Now()
 	for range 3 {
@@ -233,16 +232,16 @@ func TestPublishedByAudience(t *testing.T) {
 	connect(t, b, broker.Subscription{Topics: []string{"a"}}, -1)
 	s := b.Stats()
 	if want := (broker.ByAudience{Broadcast: 1, User: 2, Topic: 3}); s.ByAudience != want || s.Published != 6 || s.Topics != 2 {
-		t.Errorf("published %+v, %d in all, %d topics; want %+v, 6 and 2", s.ByAudience, s.Published, s.Topics, want)
+		t.Errorf("published %+v, %d in total, %d topics; want %+v, 6 and 2", s.ByAudience, s.Published, s.Topics, want)
 	}
 	if s.LogSince.Before(start) || s.LogSince.After(time.Now()) || s.LogEvents != 6 {
-		t.Errorf("the log has %d events since %v", s.LogEvents, s.LogSince)
+		t.Errorf("the history has %d events since %v", s.LogEvents, s.LogSince)
 	}
 }
 
-// TestBoundsOfLatency holds that all round bounds are there, and that from one
-// bound to the next it is no more than a native histogram's step.
-func TestBoundsOfLatency(t *testing.T) {
+// TestLatencyBounds checks that the bounds include all round ones, and that no
+// step between two bounds is larger than that of a native histogram.
+func TestLatencyBounds(t *testing.T) {
 	b := broker.New(config())
 	defer b.Close()
 	h := b.Latency()
@@ -250,12 +249,12 @@ func TestBoundsOfLatency(t *testing.T) {
 	for i, bound := range h.Bounds {
 		at[bound] = true
 		if i > 0 && (bound <= h.Bounds[i-1] || bound > 1.0906*h.Bounds[i-1]) {
-			t.Errorf("after %v comes %v", h.Bounds[i-1], bound)
+			t.Errorf("%v is followed by %v", h.Bounds[i-1], bound)
 		}
 	}
 	for _, bound := range broker.LatencyBuckets() {
 		if !at[bound] {
-			t.Errorf("%v is no bound", bound)
+			t.Errorf("%v is not a bound", bound)
 		}
 	}
 }

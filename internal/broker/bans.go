@@ -1,0 +1,84 @@
+package broker
+
+import "time"
+
+// Ban records that a user may not open streams for a while.
+type Ban struct {
+	User string
+	// Set is when the user was banned, and Until when the ban ends.
+	Set, Until time.Time
+}
+
+// Disconnect closes all streams of a user and returns their number. If ban is
+// positive, it also bans the user for that time.
+func (b *Broker) Disconnect(user string, ban time.Duration) (int, error) {
+	if err := ValidUserID(user); err != nil {
+		return 0, err
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, ErrClosed
+	}
+
+	if ban > 0 {
+		now := time.Now()
+		b.bans.ReplaceOrInsert(Ban{user, now, now.Add(ban)})
+		if b.changes != nil {
+			b.changes.bans = append(b.changes.bans, user)
+		}
+	}
+	return b.disconnect(user), nil
+}
+
+// Banned reports whether a user is banned.
+func (b *Broker) Banned(user string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ban, ok := b.bans.Get(Ban{User: user})
+	return ok && time.Now().Before(ban.Until)
+}
+
+// Bans returns up to limit bans whose user ids are greater than after, in
+// ascending order of id (by byte).
+func (b *Broker) Bans(after string, limit int) []Ban {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return page(b.bans, Ban{User: after}, "", after, limit, func(ban Ban) (string, Ban) { return ban.User, ban })
+}
+
+// AdoptBan applies a ban that another daemon has set, and closes the user's
+// streams here. It does nothing if the user already has a ban that was set at
+// the same time or later.
+func (b *Broker) AdoptBan(ban Ban) error {
+	if err := ValidUserID(ban.User); err != nil {
+		return err
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	if old, ok := b.bans.Get(Ban{User: ban.User}); ok && !ban.Set.After(old.Set) {
+		return nil
+	}
+	b.bans.ReplaceOrInsert(ban)
+	b.disconnect(ban.User)
+	return nil
+}
+
+// removeExpiredBans removes the bans that have ended. The caller holds b.mu.
+func (b *Broker) removeExpiredBans(now time.Time) {
+	var expired []Ban
+	b.bans.Ascend(func(ban Ban) bool {
+		if !now.Before(ban.Until) {
+			expired = append(expired, ban)
+		}
+		return true
+	})
+	for _, ban := range expired {
+		b.bans.Delete(ban)
+	}
+}

@@ -1,0 +1,170 @@
+package broker
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/peald/peald/internal/eventstream"
+)
+
+// open starts to serve a stream that has joined.
+func (s *shard) open(st *Stream, preamble *event) {
+	st.index = int32(len(s.streams))
+	s.streams = append(s.streams, st)
+	if st.account != nil {
+		st.account.group.add(st)
+		s.counters.authenticated.Add(1)
+	}
+	s.counters.connections.Add(1)
+	s.counters.connected.Add(1)
+
+	if len(preamble.frame.chunk) > 0 {
+		s.enqueue(st, preamble)
+	}
+	s.enqueue(st, s.greeting(st.cursor, st.resume))
+	st.resume = nil
+	if st.catchingUp {
+		s.catchUp(st)
+	}
+	if st.topics != nil {
+		for _, g := range st.topics.groups {
+			if g != nil {
+				g.add(st)
+			}
+		}
+	}
+
+	if st.phase == phaseAbandoned {
+		s.close(st, HungUp)
+		return
+	}
+	st.enter(phaseOpen)
+	// A random first wait spreads the heartbeats of streams that were opened
+	// together.
+	beat := int64(s.cfg.Heartbeat)
+	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
+}
+
+// hangUp closes a stream whose client is gone. A stream that the shard has not
+// opened yet is closed when it should be opened.
+func (s *shard) hangUp(st *Stream) {
+	switch st.phase {
+	case phaseNew:
+		st.enter(phaseAbandoned)
+	case phaseAbandoned:
+	default:
+		s.close(st, HungUp)
+	}
+}
+
+// flushAndClose closes a stream gracefully: its connection gets as much of the
+// queue as it accepts immediately, and then the end of the body. The client
+// gets the rest when it resumes.
+func (s *shard) flushAndClose(st *Stream, why Reason) {
+	if st.phase != phaseClosed && !st.writeBlocked && !st.phase.closing() {
+		if st.queue.len() > 0 {
+			s.flush(st)
+		}
+		// A queue that is larger than one write is cut, but the body may still
+		// end between two events.
+		if q := &st.queue; st.phase != phaseClosed && !st.writeBlocked && q.chunked && q.offset == 0 {
+			_, _ = st.sink.Write([][]byte{[]byte(lastChunk)})
+		}
+	}
+	s.close(st, why)
+}
+
+// beginClosing enters a closing phase: the stream gets no new events, and is
+// closed when its queue and its last block have been written.
+func (s *shard) beginClosing(st *Stream, next phase) {
+	s.unlist(st)
+	st.enter(next)
+	st.blockedSince = s.now // closingTimeout starts now
+	st.index = int32(len(s.drains.closing))
+	s.drains.closing = append(s.drains.closing, st)
+	if !st.catchingUp {
+		s.queueLastBlock(st)
+	}
+}
+
+// queueLastBlock queues a reconnection time as the last block of a stream.
+func (s *shard) queueLastBlock(st *Stream) {
+	st.cursor = math.MaxUint64
+	s.enqueue(st, &event{frame: sealFrame(eventstream.AppendEnd(s.appendRetry(newBlock())), chunkRoom).last()})
+}
+
+// unlist removes a stream from the list that its index refers to.
+func (s *shard) unlist(st *Stream) {
+	list := &s.streams
+	if st.phase.closing() {
+		list = &s.drains.closing
+	}
+
+	last := len(*list) - 1
+	(*list)[st.index] = (*list)[last]
+	(*list)[st.index].index = st.index
+	(*list)[last] = nil
+	*list = (*list)[:last]
+	st.index = -1
+}
+
+// close closes a stream. It does nothing if the stream is closed already.
+func (s *shard) close(st *Stream, why Reason) {
+	if st.phase == phaseClosed {
+		return
+	}
+	st.sink.Close(why)
+	st.sink = nil
+
+	why = st.CloseReason(why)
+	s.counters.disconnected[why].Add(1)
+	if lost := st.queue.countEvents(); lost > 0 {
+		s.counters.dropped[why].Add(int64(lost))
+	}
+	s.counters.queuedBytes.Add(int64(-st.queue.bytes))
+	st.queue.release(&s.spare)
+
+	s.unlist(st)
+	s.counters.connections.Add(-1)
+	counted := st.phase.counted()
+	st.enter(phaseClosed)
+	if st.account != nil {
+		s.counters.authenticated.Add(-1)
+		st.account.group.memberClosed()
+	}
+	if st.topics != nil {
+		for _, g := range st.topics.groups {
+			if g != nil {
+				g.memberClosed()
+			}
+		}
+	}
+	if counted {
+		s.broker.leave(st, why)
+	}
+}
+
+// shutDown writes what the sinks accept immediately and closes all streams.
+func (s *shard) shutDown() {
+	for _, st := range slices.Backward(s.streams) {
+		if st.phase == phaseDraining {
+			s.beginClosing(st, phaseDrained)
+			continue
+		}
+		st.closeReason = Shutdown
+		s.beginClosing(st, phaseStopping)
+	}
+	for s.nextDirty < len(s.dirty) {
+		s.flushSome()
+	}
+	s.measure()
+	for _, st := range slices.Backward(s.drains.closing) {
+		s.close(st, Shutdown)
+	}
+
+	// Only sinks still post items, for streams that are closed.
+	s.takeMail()
+	s.finishDrains(true)
+	s.stopDrainTick()
+}

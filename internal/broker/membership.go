@@ -1,0 +1,90 @@
+package broker
+
+import "time"
+
+// join counts st, determines the position that it starts from and posts it to
+// its shard, as one step of the order.
+func (b *Broker) join(st *Stream, preamble *event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	if b.suspended {
+		return ErrSuspended
+	}
+
+	if st.account == nil {
+		b.anonymous++
+	} else {
+		if a, ok := b.accounts.Get(st.account); ok {
+			st.account = a
+		} else {
+			st.account.since = time.Now()
+			b.accounts.ReplaceOrInsert(st.account)
+		}
+		st.account.connections++
+	}
+	if st.topics != nil {
+		b.topics.join(st, len(b.shards))
+	}
+	b.open[st.shard.number]++
+	b.total++
+
+	b.resume(st)
+	b.notify(st, true, 0)
+	st.shard.post(item{kind: join, stream: st, event: preamble})
+	return nil
+}
+
+// leave undoes the counting of join.
+func (b *Broker) leave(st *Stream, why Reason) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uncount(st, why)
+}
+
+// uncount is leave for a caller that holds b.mu.
+func (b *Broker) uncount(st *Stream, why Reason) {
+	b.open[st.shard.number]--
+	b.total--
+	if a := st.account; a == nil {
+		b.anonymous--
+	} else if a.connections--; a.connections == 0 {
+		b.accounts.Delete(a)
+	}
+	if st.topics != nil {
+		b.topics.leave(st)
+	}
+
+	if st.catchingUp {
+		b.resumes.Ended++
+		b.replays.observe(int64(st.replayed), 1)
+	}
+	b.notify(st, false, why)
+}
+
+// startDraining removes streams of one shard from the order, as one step of it.
+// Their shard gets a drained item for each, after all events published before,
+// so that the streams get every event that they were counted for.
+func (b *Broker) startDraining(streams []*Stream, why Reason) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, st := range streams {
+		st.enter(phaseDraining)
+		st.closeReason = why
+		b.uncount(st, why)
+		st.shard.post(item{kind: drained, stream: st})
+	}
+}
+
+// disconnect closes all streams of a user and returns their number. The caller
+// holds b.mu.
+func (b *Broker) disconnect(user string) int {
+	a, ok := b.accounts.Get(&account{id: user})
+	if !ok {
+		return 0
+	}
+	b.shardFor(user).post(item{kind: disconnect, group: &a.group})
+	return a.connections
+}

@@ -1,0 +1,75 @@
+package broker
+
+import "fmt"
+
+// phase is the stage of a stream's life. The legal transitions are:
+//
+//	new       → open, abandoned
+//	abandoned → closed
+//	open      → draining, stopping, closed
+//	draining  → drained, closed
+//	drained   → closed
+//	stopping  → closed
+//
+// The stream's shard makes all of them, by calling [Stream.enter].
+type phase uint8
+
+const (
+	// phaseNew is a stream that its shard has not opened yet.
+	phaseNew phase = iota
+	// phaseAbandoned is a stream whose client hung up before the shard opened
+	// it. The shard closes it instead of opening it.
+	phaseAbandoned
+	// phaseOpen is a stream that gets new events.
+	phaseOpen
+	// phaseDraining is a stream that a drain closes. The broker no longer
+	// counts it, but events that were published while it was counted are still
+	// in the shard's mailbox.
+	phaseDraining
+	// phaseDrained is a stream that a drain closes and that has all its events
+	// in its queue or in the history. It is closed when they and its last block
+	// have been written.
+	phaseDrained
+	// phaseStopping is like phaseDrained, for a stream that is closed because
+	// the broker is closing. The broker counts it until it is closed.
+	phaseStopping
+	// phaseClosed is a stream whose sink has been closed.
+	phaseClosed
+)
+
+// canEnter reports whether a transition from p to next is legal.
+func (p phase) canEnter(next phase) bool {
+	switch p {
+	case phaseNew:
+		return next == phaseOpen || next == phaseAbandoned
+	case phaseOpen:
+		return next == phaseDraining || next == phaseStopping || next == phaseClosed
+	case phaseDraining:
+		return next == phaseDrained || next == phaseClosed
+	case phaseAbandoned, phaseDrained, phaseStopping:
+		return next == phaseClosed
+	case phaseClosed:
+	}
+	return false
+}
+
+// counted reports whether the broker counts a stream that has joined and is not
+// closed.
+func (p phase) counted() bool { return p != phaseDraining && p != phaseDrained }
+
+// closing reports whether a stream gets no new events and is closed when its
+// queue has been written.
+func (p phase) closing() bool { return p == phaseDrained || p == phaseStopping }
+
+// String returns the phase's name.
+func (p phase) String() string {
+	return [...]string{"new", "abandoned", "open", "draining", "drained", "stopping", "closed"}[p]
+}
+
+// enter changes the stream's phase. It panics if the transition is not legal.
+func (st *Stream) enter(next phase) {
+	if !st.phase.canEnter(next) {
+		panic(fmt.Sprintf("broker: stream can't change from %v to %v", st.phase, next))
+	}
+	st.phase = next
+}

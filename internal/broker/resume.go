@@ -1,0 +1,170 @@
+package broker
+
+import "slices"
+
+// The reasons why a stream can't resume from its last event id.
+const (
+	// ResetExpired means that events after the id have left the history.
+	ResetExpired = "expired"
+	// ResetUnknown means that the id isn't from this event log.
+	ResetUnknown = "unknown"
+)
+
+// Resumes counts the streams that had a last event id.
+type Resumes struct {
+	// Replayed counts the streams that resumed without a gap.
+	Replayed int64
+	// Ended counts the streams that were closed before they had caught up.
+	Ended int64
+	// Resets counts the streams that got a peald.reset, by reason.
+	Resets map[string]int64
+}
+
+// resume sets the position that st starts from: its last event id, or the
+// current end if it has none or can't resume. The caller holds b.mu.
+func (b *Broker) resume(st *Stream) {
+	st.cursor = b.seq
+	if st.resume == nil {
+		return
+	}
+
+	seq, reset := b.find(st.resume.lastID)
+	switch {
+	case reset != "":
+		st.resume.reset = reset
+		b.resumes.Resets[reset]++
+	case seq == b.seq:
+		b.resumes.Replayed++
+		b.replays.observe(0, 1)
+	default:
+		st.cursor, st.catchingUp = seq, true // replay counts it
+	}
+}
+
+// find returns the sequence of an event id, or the reason why a stream can't
+// resume from it. The caller holds b.mu.
+func (b *Broker) find(id string) (seq uint64, reset string) {
+	b.history.evict(b.logNow())
+	epoch, seq, err := parseID(id)
+	switch {
+	case err != nil || epoch != b.ids.Load().epoch || seq > b.seq:
+		return 0, ResetUnknown
+	case seq+1 < b.history.first:
+		return 0, ResetExpired
+	}
+	return seq, ""
+}
+
+const (
+	// replayEvents and replayBytes limit what is read from the history under
+	// one lock, since publishers wait for it.
+	replayEvents = 256
+	replayBytes  = 128 << 10
+	// replayScan limits the events that are checked for a stream with
+	// patterns.
+	replayScan = 4096
+)
+
+// replay appends to dst the next events for a stream that is catching up, and
+// returns the new cursor. live means that the stream has caught up: later events
+// come through the shard's mailbox. lost means that the history no longer holds
+// all events after the cursor.
+func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if st.shard.generation != b.generation {
+		return dst, st.cursor, false, false // another log has begun, and the stream is about to be closed
+	}
+
+	before := len(dst)
+	events, cursor, live, lost = b.nextEvents(st, dst)
+	st.replayed += int32(len(events) - before)
+	switch {
+	case lost:
+		b.resumes.Resets[ResetExpired]++
+	case live:
+		b.resumes.Replayed++
+	}
+	if live {
+		b.replays.observe(int64(st.replayed), 1)
+	}
+	return events, cursor, live, lost
+}
+
+// nextEvents reads the history for replay, by merging the lanes of the stream's
+// audiences. The caller holds b.mu.
+func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	h := &b.history
+	if st.cursor+1 < h.first {
+		return dst, b.seq, true, true
+	}
+	if st.topics != nil && st.topics.patterns {
+		return b.scan(st, dst)
+	}
+
+	lanes := make([][]*event, 0, 4)
+	add := func(a Audience) {
+		if l := h.lanes[a]; l != nil {
+			lanes = append(lanes, l.all()[l.after(st.cursor):])
+		}
+	}
+	add(Everyone())
+	if st.account != nil {
+		add(ToUser(st.account.id))
+	}
+	if st.topics != nil {
+		for _, name := range st.topics.names {
+			add(ToTopic(name))
+		}
+	}
+
+	size := 0
+	for size < replayBytes && len(dst) < replayEvents {
+		next := -1
+		for i, l := range lanes {
+			if len(l) > 0 && (next < 0 || l[0].seq < lanes[next][0].seq) {
+				next = i
+			}
+		}
+		if next < 0 {
+			return dst, b.seq, true, false
+		}
+		e := lanes[next][0]
+		lanes[next] = lanes[next][1:]
+		dst = append(dst, e)
+		size += len(e.frame.chunk)
+	}
+	return dst, dst[len(dst)-1].seq, false, false
+}
+
+// scan is nextEvents for a stream with patterns. It checks every event after the
+// stream's cursor. The caller holds b.mu.
+func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	log := &b.history.all
+	all := log.all()[log.after(st.cursor):]
+	size := 0
+	for i, e := range all {
+		if i == replayScan || size >= replayBytes || len(dst) == replayEvents {
+			return dst, e.seq - 1, false, false
+		}
+		if st.wants(e.audience) {
+			dst = append(dst, e)
+			size += len(e.frame.chunk)
+		}
+	}
+	return dst, b.seq, true, false
+}
+
+// wants reports whether the stream belongs to the audience.
+func (st *Stream) wants(a Audience) bool {
+	switch a.kind {
+	case everyone:
+		return true
+	case oneUser:
+		return st.account != nil && st.account.id == a.name
+	case oneTopic:
+		return st.topics != nil && slices.ContainsFunc(st.topics.names, func(p string) bool { return Covers(p, a.name) })
+	case nobody:
+	}
+	return false
+}
