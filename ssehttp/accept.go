@@ -8,14 +8,14 @@ import (
 )
 
 // acceptsStreams reports whether the client accepts text/event-stream (RFC 9110
-// §12.5.1). An Accept header that is missing, or lists nothing, accepts
-// everything.
+// §12.5.1). A missing or empty Accept header accepts everything.
 func acceptsStreams(header http.Header) bool {
 	listed := slices.ContainsFunc(header["Accept"], func(line string) bool { return strings.Trim(line, ", \t") != "" })
 	return !listed || accepts(header, "text/event-stream", "text/*", "*/*")
 }
 
-// acceptsStreamsByName says whether the client asks for streams outright.
+// acceptsStreamsByName reports whether the client lists text/event-stream itself,
+// not just a wildcard.
 func acceptsStreamsByName(header http.Header) bool { return accepts(header, "text/event-stream") }
 
 func accepts(header http.Header, ranges ...string) bool {
@@ -24,7 +24,7 @@ func accepts(header http.Header, ranges ...string) bool {
 			media, params, _ := strings.Cut(part, ";")
 			media = strings.TrimSpace(media)
 			for _, want := range ranges {
-				if strings.EqualFold(media, want) && !refusesByWeight(params) {
+				if strings.EqualFold(media, want) && !hasZeroWeight(params) {
 					return true
 				}
 			}
@@ -33,8 +33,8 @@ func accepts(header http.Header, ranges ...string) bool {
 	return false
 }
 
-// refusesByWeight says whether a media range's parameters have a weight of 0.
-func refusesByWeight(params string) bool {
+// hasZeroWeight reports whether a media range's parameters have a weight of 0.
+func hasZeroWeight(params string) bool {
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
 		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q == 0 {

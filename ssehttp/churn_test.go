@@ -18,17 +18,17 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// TestChurn opens and closes streams at random while events are published. With
-// numbers of descriptors that are given anew all the time, one used after its
-// end would show as an event in another's stream, as a stream that breaks, or
-// to the race detector.
+// TestChurn opens and closes streams at random while events are published.
+// Descriptor numbers are reused all the time, so using one after it was closed
+// would show as an event in the wrong stream, as a broken stream, or in the race
+// detector.
 func TestChurn(t *testing.T) { onBoth(t, testChurn) }
 
 func testChurn(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) {
 		b.QueueBytes = 64 << 20
-		// net/http doesn't see that a client is gone which has sent more after
-		// its request; the next heartbeats do.
+		// If a client has sent more than its request, net/http doesn't notice
+		// that the client is gone. The next heartbeats do.
 		b.Heartbeat = 300 * time.Millisecond
 	})
 	before := descriptors(t)
@@ -59,21 +59,21 @@ func testChurn(t *testing.T, engine ssehttp.Engine) {
 		})
 	}
 	clients.Wait()
-	// That a client which sent more than its request has left shows when it is
-	// written to.
-	waitFor(t, "the end of all streams", func() bool {
+	// If a client has sent more than its request, only a write shows that it has
+	// left.
+	waitFor(t, "all streams to be closed", func() bool {
 		return s.broker.Stats().Total.Connections == 0 && s.handler.Open() == 0
 	})
 	close(done)
 	publishing.Wait()
 	waitFor(t, "all descriptors to be closed", func() bool { return descriptors(t) <= before })
 	if stats := s.broker.Stats().Total; stats.Connected != 600 || stats.QueuedBytes != 0 {
-		t.Errorf("at the end: %+v", stats)
+		t.Errorf("final stats %+v", stats)
 	}
 }
 
-// visit opens a stream, reads some of it or none, and leaves in one of the ways
-// in which clients leave. It returns an error if it got what isn't its own.
+// visit opens a stream, reads some of it or nothing, and leaves in one of several
+// ways. It returns an error if it got an event for another user.
 func visit(addr, user string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -88,14 +88,14 @@ func visit(addr, user string) error {
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		return fmt.Errorf("the stream of %s: %w", user, err)
+		return fmt.Errorf("stream of %s: %w", user, err)
 	}
-	r := bufio.NewReader(resp.Body) // a line may stand in two chunks
+	r := bufio.NewReader(resp.Body) // a line may be split into two chunks
 	individual := false
 	for range rand.IntN(60) {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("the stream of %s: %w", user, err)
+			return fmt.Errorf("stream of %s: %w", user, err)
 		}
 		switch {
 		case line == "event: individual\n":
@@ -103,7 +103,7 @@ func visit(addr, user string) error {
 		case individual && strings.HasPrefix(line, "data: "):
 			individual = false
 			if got := strings.TrimSpace(line[len("data: "):]); got != user {
-				return fmt.Errorf("%s got what is for %s", user, got)
+				return fmt.Errorf("%s got an event for %s", user, got)
 			}
 		}
 	}
@@ -113,13 +113,13 @@ func visit(addr, user string) error {
 	case 1:
 		return tcp.CloseWrite()
 	case 2:
-		_, err = io.WriteString(conn, "GET /events HTTP/1.1\r\n\r\n") // after the request: thrown away
+		_, err = io.WriteString(conn, "GET /events HTTP/1.1\r\n\r\n") // discarded
 		return err
 	}
 	return nil
 }
 
-// descriptors counts this process's.
+// descriptors returns the number of open descriptors of this process.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	if runtime.GOOS != "linux" {

@@ -6,22 +6,22 @@ import (
 	"strings"
 )
 
-// The headers in which a proxy may say whom it speaks for.
+// The headers in which a proxy may pass the client's address.
 const (
-	// ForwardedFor is what most proxies write.
+	// ForwardedFor is the header that most proxies write.
 	ForwardedFor = "X-Forwarded-For"
-	// Forwarded is that of RFC 7239.
+	// Forwarded is the header of RFC 7239.
 	Forwarded = "Forwarded"
 )
 
-// clients finds out where requests come from.
+// clients determines the client addresses of requests.
 type clients struct {
 	trusted []netip.Prefix
 	header  string
 }
 
-// addr is the address of the client: the nearest hop that is no trusted proxy.
-// What such a hop itself says of those behind it is worth nothing, and so is a
+// addr returns the address of the client: the nearest hop that is not a trusted
+// proxy. It ignores the hops behind that one, which anyone can forge, and any
 // header that the proxies don't write.
 func (c clients) addr(r *http.Request) netip.Addr {
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -31,7 +31,7 @@ func (c clients) addr(r *http.Request) netip.Addr {
 	addr := remote.Addr().Unmap().WithZone("")
 	hops := strings.Join(r.Header.Values(c.header), ",")
 	for c.trusts(addr) {
-		// Empty elements of a list are to be ignored (RFC 9110 §5.6.1.2).
+		// Empty elements of a list must be ignored (RFC 9110 §5.6.1.2).
 		if hops = strings.TrimRight(hops, ", \t"); hops == "" {
 			break
 		}
@@ -39,7 +39,7 @@ func (c clients) addr(r *http.Request) netip.Addr {
 		hop, hops = c.lastHop(hops)
 		before, ok := hopAddr(hop)
 		if !ok {
-			break // hidden, or nonsense
+			break // hidden or malformed
 		}
 		addr = before
 	}
@@ -55,7 +55,7 @@ func (c clients) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// lastHop takes the hop off the end of a list that was added last.
+// lastHop removes the last hop from a list.
 func (c clients) lastHop(hops string) (hop, rest string) {
 	if c.header == Forwarded {
 		return lastForwarded(hops)
@@ -64,9 +64,9 @@ func (c clients) lastHop(hops string) (hop, rest string) {
 	return strings.TrimSpace(hops[cut+1:]), hops[:max(cut, 0)]
 }
 
-// lastForwarded takes the last element off a Forwarded header, and returns its
-// "for" (RFC 7239 §4). It reads from the end, where trusted proxies write: a
-// quote that a client opens at the beginning must not swallow what they say.
+// lastForwarded removes the last element from a Forwarded header and returns its
+// "for" parameter (RFC 7239 §4). It reads from the end, where trusted proxies
+// write, so that a quote opened by a client can't hide what they wrote.
 func lastForwarded(hops string) (hop, rest string) {
 	end, quoted := len(hops), false
 	for i := len(hops) - 1; ; i-- {
@@ -87,8 +87,8 @@ func lastForwarded(hops string) (hop, rest string) {
 	}
 }
 
-// hopAddr reads an address as proxies write it: with or without a port, IPv6
-// with or without brackets.
+// hopAddr parses an address in the formats that proxies write: with or without a
+// port, and for IPv6 with or without brackets.
 func hopAddr(text string) (netip.Addr, bool) {
 	if with, err := netip.ParseAddrPort(text); err == nil {
 		return with.Addr().Unmap().WithZone(""), true

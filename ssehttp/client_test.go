@@ -18,36 +18,36 @@ func TestClientBehindProxies(t *testing.T) {
 		values         []string
 		want           string
 	}{
-		"no proxy":                    {ssehttp.ForwardedFor, "192.0.2.1:80", nil, "192.0.2.1"},
-		"a stranger's word":           {ssehttp.ForwardedFor, "192.0.2.1:80", []string{"198.51.100.1"}, "192.0.2.1"},
-		"a proxy's word":              {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1"}, "198.51.100.1"},
-		"a proxy that says nothing":   {ssehttp.ForwardedFor, "10.1.1.1:80", nil, "10.1.1.1"},
-		"two proxies":                 {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1, 10.2.2.2"}, "198.51.100.1"},
-		"what the client made up":     {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, 198.51.100.1, 10.2.2.2"}, "198.51.100.1"},
-		"several lines":               {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9", "198.51.100.1", "10.2.2.2"}, "198.51.100.1"},
-		"only proxies":                {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"10.3.3.3,10.2.2.2"}, "10.3.3.3"},
-		"nonsense":                    {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, unknown, 10.2.2.2"}, "10.2.2.2"},
-		"nothing between commas":      {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9,,"}, "203.0.113.9"},
-		"a comma at the end":          {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1,"}, "198.51.100.1"},
-		"empty elements":              {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, 198.51.100.1, ,\t", "", " ,10.2.2.2, "}, "198.51.100.1"},
-		"only empty elements":         {ssehttp.ForwardedFor, "10.1.1.1:80", []string{", ,", ""}, "10.1.1.1"},
-		"with ports":                  {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1:4711"}, "198.51.100.1"},
-		"IPv6":                        {ssehttp.ForwardedFor, "[2001:db8:aa::1]:80", []string{"2001:db8:bb::7"}, "2001:db8:bb::7"},
-		"IPv6 in brackets":            {ssehttp.ForwardedFor, "[2001:db8:aa::1]:80", []string{"[2001:db8:bb::7]:99"}, "2001:db8:bb::7"},
-		"IPv4 in IPv6":                {ssehttp.ForwardedFor, "[::ffff:10.1.1.1]:80", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
-		"a zone":                      {ssehttp.ForwardedFor, "[2001:db8:aa::1%eth0]:80", []string{"fe80::1%eth0"}, "fe80::1"},
-		"the header of other proxies": {ssehttp.Forwarded, "10.1.1.1:80", nil, "10.1.1.1"},
+		"no proxy":               {ssehttp.ForwardedFor, "192.0.2.1:80", nil, "192.0.2.1"},
+		"header of a stranger":   {ssehttp.ForwardedFor, "192.0.2.1:80", []string{"198.51.100.1"}, "192.0.2.1"},
+		"header of a proxy":      {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1"}, "198.51.100.1"},
+		"proxy without a header": {ssehttp.ForwardedFor, "10.1.1.1:80", nil, "10.1.1.1"},
+		"two proxies":            {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1, 10.2.2.2"}, "198.51.100.1"},
+		"forged by the client":   {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, 198.51.100.1, 10.2.2.2"}, "198.51.100.1"},
+		"several lines":          {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9", "198.51.100.1", "10.2.2.2"}, "198.51.100.1"},
+		"only proxies":           {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"10.3.3.3,10.2.2.2"}, "10.3.3.3"},
+		"malformed hop":          {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, unknown, 10.2.2.2"}, "10.2.2.2"},
+		"trailing commas":        {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9,,"}, "203.0.113.9"},
+		"trailing comma":         {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1,"}, "198.51.100.1"},
+		"empty elements":         {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"203.0.113.9, 198.51.100.1, ,\t", "", " ,10.2.2.2, "}, "198.51.100.1"},
+		"only empty elements":    {ssehttp.ForwardedFor, "10.1.1.1:80", []string{", ,", ""}, "10.1.1.1"},
+		"with ports":             {ssehttp.ForwardedFor, "10.1.1.1:80", []string{"198.51.100.1:4711"}, "198.51.100.1"},
+		"IPv6":                   {ssehttp.ForwardedFor, "[2001:db8:aa::1]:80", []string{"2001:db8:bb::7"}, "2001:db8:bb::7"},
+		"IPv6 in brackets":       {ssehttp.ForwardedFor, "[2001:db8:aa::1]:80", []string{"[2001:db8:bb::7]:99"}, "2001:db8:bb::7"},
+		"IPv4 in IPv6":           {ssehttp.ForwardedFor, "[::ffff:10.1.1.1]:80", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		"zone":                   {ssehttp.ForwardedFor, "[2001:db8:aa::1%eth0]:80", []string{"fe80::1%eth0"}, "fe80::1"},
+		"header is missing":      {ssehttp.Forwarded, "10.1.1.1:80", nil, "10.1.1.1"},
 
-		"Forwarded":                      {ssehttp.Forwarded, "10.1.1.1:80", []string{"for=198.51.100.1"}, "198.51.100.1"},
-		"Forwarded, a comma at the end":  {ssehttp.Forwarded, "10.1.1.1:80", []string{"for=198.51.100.1,, for=10.2.2.2 , "}, "198.51.100.1"},
-		"Forwarded with more":            {ssehttp.Forwarded, "10.1.1.1:80", []string{`proto=https; For="198.51.100.1:47";by=10.1.1.1`}, "198.51.100.1"},
-		"Forwarded, IPv6":                {ssehttp.Forwarded, "10.1.1.1:80", []string{`For="[2001:db8:bb::7]:4711"`}, "2001:db8:bb::7"},
-		"Forwarded, two proxies":         {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, for=198.51.100.1`, `for=10.2.2.2;proto=http`}, "198.51.100.1"},
-		"Forwarded, hidden":              {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, for=_secret`}, "10.1.1.1"},
-		"Forwarded, quotes with commas":  {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9;host="a,b;for=203.0.113.8", for=198.51.100.1;host="a,b"`}, "198.51.100.1"},
-		"Forwarded, a quote left open":   {ssehttp.Forwarded, "10.1.1.1:80", []string{`for="203.0.113.9, for=198.51.100.1`}, "198.51.100.1"},
-		"Forwarded without for":          {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, proto=https`}, "10.1.1.1"},
-		"Forwarded, a name that ends so": {ssehttp.Forwarded, "10.1.1.1:80", []string{`xfor=203.0.113.9`}, "10.1.1.1"},
+		"Forwarded":                                   {ssehttp.Forwarded, "10.1.1.1:80", []string{"for=198.51.100.1"}, "198.51.100.1"},
+		"Forwarded, trailing comma":                   {ssehttp.Forwarded, "10.1.1.1:80", []string{"for=198.51.100.1,, for=10.2.2.2 , "}, "198.51.100.1"},
+		"Forwarded with other parameters":             {ssehttp.Forwarded, "10.1.1.1:80", []string{`proto=https; For="198.51.100.1:47";by=10.1.1.1`}, "198.51.100.1"},
+		"Forwarded, IPv6":                             {ssehttp.Forwarded, "10.1.1.1:80", []string{`For="[2001:db8:bb::7]:4711"`}, "2001:db8:bb::7"},
+		"Forwarded, two proxies":                      {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, for=198.51.100.1`, `for=10.2.2.2;proto=http`}, "198.51.100.1"},
+		"Forwarded, hidden":                           {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, for=_secret`}, "10.1.1.1"},
+		"Forwarded, quotes with commas":               {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9;host="a,b;for=203.0.113.8", for=198.51.100.1;host="a,b"`}, "198.51.100.1"},
+		"Forwarded, unterminated quote":               {ssehttp.Forwarded, "10.1.1.1:80", []string{`for="203.0.113.9, for=198.51.100.1`}, "198.51.100.1"},
+		"Forwarded without for":                       {ssehttp.Forwarded, "10.1.1.1:80", []string{`for=203.0.113.9, proto=https`}, "10.1.1.1"},
+		"Forwarded, other parameter that ends in for": {ssehttp.Forwarded, "10.1.1.1:80", []string{`xfor=203.0.113.9`}, "10.1.1.1"},
 	} {
 		if got := ssehttp.ClientOf(proxies(), c.header, c.remote, c.values...); got != netip.MustParseAddr(c.want) {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
@@ -55,34 +55,34 @@ func TestClientBehindProxies(t *testing.T) {
 	}
 }
 
-// Whatever a client writes ahead of what its proxy adds, it counts for the
-// address that the proxy saw.
+// FuzzClientBehindProxies checks that whatever a client puts in the header, it
+// counts for the address that its proxy adds.
 func FuzzClientBehindProxies(f *testing.F) {
 	f.Add("203.0.113.9")
 	f.Add(`for=203.0.113.9, for="`)
 	f.Add(`for="\"203.0.113.9;by=`)
 	f.Add(`"`)
 	f.Add(`for="[2001:db8:bb::7]:4711";,;=`)
-	f.Fuzz(func(t *testing.T, said string) {
+	f.Fuzz(func(t *testing.T, forged string) {
 		const seen = "198.51.100.1"
 		for header, added := range map[string]string{
 			ssehttp.ForwardedFor: seen,
 			ssehttp.Forwarded:    "for=" + seen,
 		} {
-			for _, values := range [][]string{{said + ", " + added}, {said, added}} {
+			for _, values := range [][]string{{forged + ", " + added}, {forged, added}} {
 				if got := ssehttp.ClientOf(proxies(), header, "10.1.1.1:80", values...); got.String() != seen {
-					t.Errorf("%s: %q makes it %s", header, values, got)
+					t.Errorf("%s: the client of %q is %s", header, values, got)
 				}
 			}
-			got := ssehttp.ClientOf(proxies(), header, "10.1.1.1:80", said)
+			got := ssehttp.ClientOf(proxies(), header, "10.1.1.1:80", forged)
 			if !got.IsValid() || got.Zone() != "" || got.Is4In6() {
-				t.Errorf("%s: %q makes it %s", header, said, got)
+				t.Errorf("%s: the client of %q is %s", header, forged, got)
 			}
 		}
 	})
 }
 
-func TestOriginsThatMatch(t *testing.T) {
+func TestMatchingOrigins(t *testing.T) {
 	for origin, want := range map[string]bool{
 		"https://a.example.com":                  true,
 		"https://a.b.example.com":                true,
@@ -110,8 +110,9 @@ func TestOriginsThatMatch(t *testing.T) {
 	}
 }
 
-// Browsers send internationalized hosts in punycode.
-func TestInternationalizedOriginsMatch(t *testing.T) {
+// TestInternationalizedOrigins checks that configured hosts match the punycode
+// that browsers send.
+func TestInternationalizedOrigins(t *testing.T) {
 	for origin, want := range map[string]bool{
 		"https://xn--bcher-kva.example":             true,
 		"https://xn--strae-oqa.example:8443":        true,

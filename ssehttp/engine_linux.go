@@ -16,34 +16,35 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// engine holds streams on plain HTTP/1.1 as bare descriptors: net/http parses
-// the request, then the connection is hijacked, its descriptor duplicated and
-// all the rest of it let go. A shard writes to the descriptor itself, without
-// blocking, and an epoll set a shard tells of clients that hang up and of
-// sockets that can be written again. An idle stream costs no goroutine, no
-// timer and no buffer.
+// engine holds streams over plain HTTP/1.1 as bare descriptors. net/http parses
+// the request; then the engine hijacks the connection, duplicates its descriptor
+// and releases everything else. A shard writes to the descriptor directly,
+// without blocking. One epoll set per shard reports clients that hang up and
+// sockets that can be written again. An idle stream costs no goroutine, no timer
+// and no buffer.
 //
-// # Who owns a descriptor
+// # Ownership of descriptors
 //
-// From adopt on a descriptor belongs to its socket, and the socket to the
-// stream's shard, whose goroutine alone writes and closes it, once: the broker
-// calls nothing after Sink.Close. The set's own goroutine, which reads what
-// clients send, may not hold on to a number that is closed and given anew
-// behind its back: it touches a descriptor only under pollSet.mu, under which
-// descriptors are also closed, and only after it has found that the number's
-// socket is of the generation that the event in hand names.
+// After adopt, the descriptor belongs to its socket and the socket to the
+// stream's shard. Only the shard's goroutine writes to the descriptor and closes
+// it, once: the broker calls no method after Sink.Close. The set's own goroutine
+// reads what clients send. It must not use a number that has been closed and
+// reused meanwhile. So it uses a descriptor only under pollSet.mu, under which
+// descriptors are also closed, and only if the socket with that number has the
+// generation that the epoll event carries.
 type engine struct {
 	sets   []*pollSet
 	opened func(delta int64)
 }
 
-// taker is a connection that something else counts, until it is closed or
-// taken over; in that case until the function is called that TakeOver returns.
-type taker interface {
+// countedConn is a connection that its listener counts until it is closed. If it
+// is taken over, it is counted until the function that TakeOver returned is
+// called.
+type countedConn interface {
 	TakeOver() (release func())
 }
 
-// newEngine starts an engine of one epoll set a shard. It calls opened when
+// newEngine starts an engine with one epoll set per shard. It calls opened when
 // the number of streams changes.
 func newEngine(shards int, opened func(delta int64)) (*engine, error) {
 	e := &engine{opened: opened}
@@ -57,7 +58,7 @@ func newEngine(shards int, opened func(delta int64)) (*engine, error) {
 	return e, nil
 }
 
-// close ends the engine's goroutines. All streams must have ended.
+// close stops the engine's goroutines. All streams must have been closed.
 func (e *engine) close() error {
 	var errs []error
 	for _, set := range e.sets {
@@ -66,74 +67,76 @@ func (e *engine) close() error {
 	return errors.Join(errs...)
 }
 
-// serve opens st on the request's connection and returns at once; held is then
-// the stream's to leave. It returns false, and has done nothing, if it can't
-// hold the connection. The stream's lines in the log may be nil.
-func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, held *place, retry time.Duration, lines *streamLog) (bool, error) {
+// serve opens st on the request's connection and returns immediately. It then
+// owns the reservation. If it can't hold the connection, it does nothing and
+// returns false. lines may be nil.
+func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, res *reservation, retry time.Duration, lines *streamLog) (bool, error) {
 	if r.ProtoMajor != 1 || r.TLS != nil {
 		return false, nil
 	}
+
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
 		return false, nil
 	}
 	if err != nil {
-		held.leave()
-		return true, fmt.Errorf("hijack the connection: %w", err)
+		res.release()
+		return true, fmt.Errorf("hijack connection: %w", err)
 	}
 	fd, err := duplicate(conn)
 	if err != nil {
-		held.leave()
+		res.release()
 		return true, errors.Join(err, conn.Close())
 	}
+
 	var release func()
-	if t, ok := conn.(taker); ok {
-		release = t.TakeOver()
+	if c, ok := conn.(countedConn); ok {
+		release = c.TakeOver()
 	}
 	e.opened(1)
-	sock := &socket{set: e.sets[st.Shard()], stream: st, fd: int32(fd), release: release, held: held}
+	sock := &socket{set: e.sets[st.Shard()], stream: st, fd: int32(fd), release: release, reservation: res}
 	// The duplicate keeps the connection open.
 	if err := errors.Join(conn.Close(), sock.set.adopt(sock)); err != nil {
 		sock.Close(broker.WriteFailed)
-		return true, fmt.Errorf("take over the connection: %w", err)
+		return true, fmt.Errorf("take over connection: %w", err)
 	}
 	if err := st.Start(lines.around(sock, byEpoll), open); err != nil {
-		// Too late for a status of its own: the client is asked to retry.
-		_, _ = sock.Write([][]byte{open.Head, lateRefusal(r, retry, open.Chunked)})
+		// It is too late for another status, so ask the client to retry.
+		_, _ = sock.Write([][]byte{open.Head, retryBody(r, retry, open.Chunked)})
 		sock.Close(broker.Shutdown)
 		return true, err
 	}
 	return true, nil
 }
 
-// duplicate returns a second descriptor of conn's socket.
+// duplicate returns a second descriptor for conn's socket.
 func duplicate(conn net.Conn) (fd int, err error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return -1, fmt.Errorf("a %T has no descriptor", conn)
+		return -1, fmt.Errorf("connection of type %T has no descriptor", conn)
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return -1, fmt.Errorf("reach the descriptor: %w", err)
+		return -1, fmt.Errorf("get descriptor: %w", err)
 	}
 	if ctlErr := raw.Control(func(original uintptr) {
-		// It never blocks, so the runtime need not be told.
+		// The call never blocks, so the scheduler need not know.
 		n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, original, unix.F_DUPFD_CLOEXEC, 0)
 		if fd = int(n); errno != 0 {
 			err = errno
 		}
 	}); ctlErr != nil {
-		return -1, fmt.Errorf("reach the descriptor: %w", ctlErr)
+		return -1, fmt.Errorf("get descriptor: %w", ctlErr)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("duplicate the descriptor: %w", err)
+		return -1, fmt.Errorf("duplicate descriptor: %w", err)
 	}
 	return fd, nil
 }
 
-// pollSet is one epoll set and the goroutine that waits for its events.
+// pollSet is an epoll set with a goroutine that waits for its events.
 type pollSet struct {
-	epoll  *os.File // on Go's own poller, so that waiting takes no thread
+	epoll  *os.File // registered with Go's poller, so that waiting uses no thread
 	raw    syscall.RawConn
 	fd     int
 	opened func(int64)
@@ -141,26 +144,27 @@ type pollSet struct {
 
 	mu         sync.Mutex
 	sockets    map[int32]*socket // by descriptor
-	generation uint32            // of the socket that came last
+	generation uint32            // of the last adopted socket
 
-	vector []unix.Iovec // scratch of the shard's goroutine
+	vector []unix.Iovec // scratch space of the shard's goroutine
 }
 
-// maxDiscarded is how many bytes a client may send after its request before
-// it is taken for one that does no good.
+// maxDiscarded is the number of bytes that a client may send after its request
+// before it is disconnected.
 const maxDiscarded = 64 << 10
 
 func newPollSet(opened func(int64)) (*pollSet, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("create an epoll set: %w", err)
+		return nil, fmt.Errorf("create epoll set: %w", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, errors.Join(fmt.Errorf("make an epoll set non-blocking: %w", err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("make epoll set non-blocking: %w", err), unix.Close(fd))
 	}
+
 	set := &pollSet{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, opened: opened, sockets: make(map[int32]*socket)}
 	if set.raw, err = set.epoll.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("poll an epoll set: %w", err), set.epoll.Close())
+		return nil, errors.Join(fmt.Errorf("poll epoll set: %w", err), set.epoll.Close())
 	}
 	set.ended.Go(set.run)
 	return set, nil
@@ -172,7 +176,7 @@ func (s *pollSet) close() error {
 	return err
 }
 
-// adopt takes a socket into the set.
+// adopt adds a socket to the set.
 func (s *pollSet) adopt(sock *socket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,13 +184,13 @@ func (s *pollSet) adopt(sock *socket) error {
 	sock.generation = s.generation
 	s.sockets[sock.fd] = sock
 	if err := s.control(unix.EPOLL_CTL_ADD, sock, unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
-		return fmt.Errorf("watch a socket: %w", err)
+		return fmt.Errorf("watch socket: %w", err)
 	}
 	return nil
 }
 
-// control sets what the set watches a socket for. Events are edge-triggered:
-// one that was seen is not told again.
+// control sets the events for which the set watches a socket. Events are
+// edge-triggered: each is reported once.
 func (s *pollSet) control(op int, sock *socket, events uint32) error {
 	return unix.EpollCtl(s.fd, op, int(sock.fd), &unix.EpollEvent{
 		Events: events | unix.EPOLLET, Fd: sock.fd, Pad: int32(sock.generation),
@@ -212,19 +216,21 @@ func (s *pollSet) run() {
 	}
 }
 
-// on handles an event of the set.
+// on handles an event.
 func (s *pollSet) on(ev unix.EpollEvent) {
 	s.mu.Lock()
 	sock := s.sockets[ev.Fd]
 	if sock == nil || sock.generation != uint32(ev.Pad) {
 		s.mu.Unlock()
-		return // of a descriptor that has been closed since
+		return // the descriptor has been closed meanwhile
 	}
+
 	gone := ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 	if !gone && ev.Events&unix.EPOLLIN != 0 {
 		gone = !sock.discard()
 	}
 	s.mu.Unlock()
+
 	switch {
 	case gone:
 		sock.stream.HangUp()
@@ -233,8 +239,8 @@ func (s *pollSet) on(ev unix.EpollEvent) {
 	}
 }
 
-// discard throws away what the client has sent. It returns false if the
-// client has closed, or sends too much. The caller has pollSet.mu.
+// discard reads and discards what the client has sent. It returns false if the
+// client has closed the connection or sent too much. The caller holds pollSet.mu.
 func (s *socket) discard() bool {
 	var none [1]byte
 	for s.discarded < maxDiscarded {
@@ -254,20 +260,20 @@ func (s *socket) discard() bool {
 	return false
 }
 
-// socket is the sink of a stream that is a bare descriptor. What is not said to
-// be the set's is its shard's goroutine's alone, or never changes.
+// socket is the sink of a stream on a bare descriptor. Unless noted, its fields
+// never change or belong to the shard's goroutine.
 type socket struct {
-	set        *pollSet
-	stream     *broker.Stream
-	release    func() // gives back the connection's place among those accepted; may be nil
-	held       *place // may be nil
-	fd         int32
-	generation uint32
-	discarded  int32 // bytes sent by the client after its request; the set's
-	watched    bool  // for being writable again
+	set         *pollSet
+	stream      *broker.Stream
+	release     func()       // releases the connection's slot at the listener; may be nil
+	reservation *reservation // may be nil
+	fd          int32
+	generation  uint32
+	discarded   int32 // bytes sent by the client after its request; belongs to the set
+	watched     bool  // the set reports when the socket can be written
 }
 
-// Write implements [broker.Sink] by one write or writev.
+// Write implements [broker.Sink] with one write or writev.
 func (s *socket) Write(pieces [][]byte) (int, error) {
 	for {
 		n, errno := s.write(pieces)
@@ -280,13 +286,14 @@ func (s *socket) Write(pieces [][]byte) (int, error) {
 		default:
 			return 0, errno
 		}
+
 		total := 0
 		for _, p := range pieces {
 			total += len(p)
 		}
 		if n < total && !s.watched {
 			if err := s.set.control(unix.EPOLL_CTL_MOD, s, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLOUT); err != nil {
-				return n, fmt.Errorf("watch a full socket: %w", err)
+				return n, fmt.Errorf("watch full socket: %w", err)
 			}
 			s.watched = true
 		}
@@ -294,14 +301,15 @@ func (s *socket) Write(pieces [][]byte) (int, error) {
 	}
 }
 
-// write makes the system call. It never blocks, so that the runtime need not
-// be told of it: that saves a delivery a tenth of its cost.
+// write makes the system call. It never blocks, so the scheduler need not know
+// about it. That saves a tenth of the cost of a delivery.
 func (s *socket) write(pieces [][]byte) (int, unix.Errno) {
 	if len(pieces) == 1 {
 		p := pieces[0]
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		return int(n), errno
 	}
+
 	vector := s.set.vector[:0]
 	for _, p := range pieces {
 		vector = append(vector, unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))})
@@ -318,11 +326,13 @@ func (s *socket) Close(broker.Reason) {
 	if s.set.sockets[s.fd] == s {
 		delete(s.set.sockets, s.fd)
 	}
-	// What waits in the socket goes out; closing takes it out of the set.
+	// The kernel still sends what the socket holds. Closing also removes it
+	// from the set.
 	_ = unix.Close(int(s.fd))
 	s.set.mu.Unlock()
+
 	s.set.opened(-1)
-	s.held.leave()
+	s.reservation.release()
 	if s.release != nil {
 		s.release()
 	}

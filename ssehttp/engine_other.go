@@ -10,14 +10,14 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// engine is Linux's own; elsewhere every stream takes net/http's path.
+// engine exists on Linux only. On other systems all streams use net/http.
 type engine struct{}
 
 func newEngine(int, func(int64)) (*engine, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, broker.Opening, *place, time.Duration, *streamLog) (bool, error) {
+func (*engine) serve(http.ResponseWriter, *http.Request, *broker.Stream, broker.Opening, *reservation, time.Duration, *streamLog) (bool, error) {
 	return false, nil
 }
 

@@ -5,12 +5,12 @@ import (
 	"net/netip"
 )
 
-// ClientOf gives tests the address that a request of remote with the values of
-// a header counts for.
+// ClientOf returns the client address of a request from remote with the given
+// values of a header.
 func ClientOf(trusted []netip.Prefix, header, remote string, values ...string) netip.Addr {
 	r := &http.Request{RemoteAddr: remote, Header: http.Header{header: values}}
 	return clients{trusted, header}.addr(r)
 }
 
-// Allows says whether an origin matches one of those that are allowed.
+// Allows reports whether an origin matches one of the allowed origins.
 func Allows(origin string, allowed ...string) bool { return newOrigins(allowed).allows(origin) }

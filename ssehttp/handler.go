@@ -1,10 +1,12 @@
-// Package ssehttp is the browsers' side of peald: it turns a GET of the events
-// path into a subscription, and puts a stream's bytes onto its connection.
+// Package ssehttp is the HTTP interface for browsers: it turns a GET of the
+// events path into a subscription, and writes the stream's bytes to its
+// connection.
 //
-// What a status does to a browser decides how requests are refused. Anything
-// but 200 makes an EventSource give up for good (WHATWG HTML §9.2.3), so a
-// refusal that should last is a status, and one that should pass is a 200 that
-// holds a reconnection time and ends, after which EventSource comes back.
+// The effect of a status on browsers determines how requests are rejected. After
+// any status other than 200, an EventSource gives up permanently (WHATWG HTML
+// §9.2.3). Therefore a permanent rejection is a status. A client that should
+// retry gets a 200 with a reconnection time and no events, after which
+// EventSource reconnects.
 package ssehttp
 
 import (
@@ -24,85 +26,85 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Config is how a Handler is set up, and what it can be told to go over to:
-// see [Handler.Reconfigure].
+// Config configures a Handler. [Handler.Reconfigure] can change it later, with
+// some exceptions.
 type Config struct {
-	// Path is where streams are served.
+	// Path is the path of streams.
 	Path string
 	// Cookie is the name of the cookie that may hold a token.
 	Cookie string
-	// Anonymous says whether a stream needs no token.
+	// Anonymous allows streams without a token.
 	Anonymous bool
-	// AnonymousTopics are the topics and patterns that a stream without token
-	// may subscribe to.
+	// AnonymousTopics are the topics and patterns that a stream without a
+	// token may subscribe to.
 	AnonymousTopics []string
-	// AllowedOrigins are the origins, besides the listener's own, whose pages
-	// may read streams, such as "https://app.example.com"; "*" is any.
+	// AllowedOrigins are the origins whose pages may read streams, in addition
+	// to the listener's own, such as "https://app.example.com". "*" allows any
+	// origin.
 	AllowedOrigins []string
-	// AllowedHeaders are the request headers, besides those that are always
-	// allowed, that pages of AllowedOrigins may send.
+	// AllowedHeaders are the request headers that pages of AllowedOrigins may
+	// send, in addition to those that are always allowed.
 	AllowedHeaders []string
-	// MaxConnections is the most streams that may be open at once; 0 for no
-	// bound.
+	// MaxConnections is the maximum number of open streams; 0 for no limit.
 	MaxConnections int
-	// QueryToken says whether a token may stand in the query, as access_token.
+	// QueryToken allows a token in the query, as access_token.
 	QueryToken bool
-	// Application, where there is one, says who a request is from; tokens are
-	// then nothing to the handler.
+	// Application authenticates requests if it is not nil. The handler then
+	// ignores tokens.
 	Application Application
-	// MaxConnectionsPerUser and MaxConnectionsPerAddress are the most streams
-	// that one user and one address may hold; 0 for no bound.
+	// MaxConnectionsPerUser and MaxConnectionsPerAddress are the maximum
+	// number of streams of one user and of one address; 0 for no limit.
 	MaxConnectionsPerUser    int
 	MaxConnectionsPerAddress int
-	// Elsewhere says how many streams a user has on other daemons, which count
-	// for MaxConnectionsPerUser too; nil where there are none. It can't be
-	// changed.
+	// Elsewhere returns how many streams a user has on other daemons, which
+	// also count towards MaxConnectionsPerUser. It is nil if there are no other
+	// daemons. Reconfigure doesn't change it.
 	Elsewhere func(user string) int
-	// MaxConnectsPerSecond is how many streams may be opened in a second; 0
-	// for no bound.
+	// MaxConnectsPerSecond is the maximum number of streams opened per second;
+	// 0 for no limit.
 	MaxConnectsPerSecond int
-	// TrustedProxies are the addresses of which ProxyHeader is believed.
+	// TrustedProxies are the addresses from which ProxyHeader is trusted.
 	TrustedProxies []netip.Prefix
-	// ProxyHeader is the one header in which those proxies say whom they
-	// speak for: ForwardedFor, or Forwarded.
+	// ProxyHeader is the header in which those proxies pass the client's
+	// address: ForwardedFor or Forwarded.
 	ProxyHeader string
-	// Retry is what a client that is refused for the moment waits at least
-	// before it comes back, and at most twice as long.
+	// Retry is the minimum time that a client waits when it is asked to retry.
+	// The maximum is twice as long.
 	Retry time.Duration
-	// WriteTimeout is how long a connection may take no byte.
+	// WriteTimeout is the time for which a connection may accept no byte.
 	WriteTimeout time.Duration
-	// Engine chooses how bytes get onto sockets.
+	// Engine selects how bytes are written to sockets.
 	Engine Engine
-	// Logger gets what an operator should know; nothing where nil.
+	// Logger gets messages for operators; nil for none.
 	Logger *slog.Logger
 }
 
-// Engine is a way to put bytes onto sockets.
+// Engine is a way of writing bytes to sockets.
 type Engine string
 
 const (
-	// Auto takes Epoll where there is one, and NetHTTP for the rest.
+	// Auto uses Epoll where it is available, and NetHTTP otherwise.
 	Auto Engine = ""
-	// Epoll holds streams on plain HTTP/1.1 as bare descriptors. Linux only;
-	// streams over TLS and HTTP/2 take NetHTTP all the same.
+	// Epoll holds streams over plain HTTP/1.1 as bare descriptors. It requires
+	// Linux. Streams over TLS or HTTP/2 still use NetHTTP.
 	Epoll Engine = "epoll"
-	// NetHTTP has a goroutine a stream.
+	// NetHTTP uses one goroutine per stream.
 	NetHTTP Engine = "nethttp"
 )
 
-// Verifier tells who the bearer of a token is. The text of its errors is shown
-// to the client.
+// Verifier verifies tokens and returns the identity of their bearer. Clients see
+// the text of its errors.
 type Verifier interface {
 	Verify(token string) (auth.Identity, error)
 }
 
-// Application authenticates a request. The error is an *auth.DeniedError, an
-// *auth.QuestionError, or one that passes.
+// Application authenticates requests. Authorize returns an *auth.DeniedError, an
+// *auth.QuestionError, or any other error if the failure is temporary.
 type Application interface {
 	Authorize(r *http.Request, query url.Values, client netip.Addr) (auth.Identity, error)
 }
 
-// Handler serves streams. Its methods may be called concurrently.
+// Handler serves streams. Its methods are safe for concurrent use.
 type Handler struct {
 	path     string
 	broker   *broker.Broker
@@ -110,22 +112,23 @@ type Handler struct {
 	limits   limits
 	log      *slog.Logger
 	heads    heads
-	engine   *engine // nil where every stream takes net/http's way
+	engine   *engine // nil if all streams use net/http
 	open     atomic.Int64
 	openBy   openBy
-	refused  refusals
-	failures rate.Sometimes // warnings
+	rejected rejections
+	failures rate.Sometimes // limits warnings
 	draining atomic.Bool
 }
 
-// New returns a handler that opens streams on b, whose Close must be called.
-// Without a verifier every token is refused.
+// New returns a handler that opens streams on b. The caller must call Close.
+// Without a verifier, every token is rejected.
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger, failures: rate.Sometimes{Interval: failuresEvery}}
 	h.Reconfigure(cfg, v)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+
 	if cfg.Engine != NetHTTP {
 		engine, err := newEngine(b.Shards(), func(delta int64) {
 			h.open.Add(delta)
@@ -139,8 +142,7 @@ func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	return h, nil
 }
 
-// Close ends the handler's goroutines. The broker must have been closed
-// before.
+// Close stops the handler's goroutines. The broker must have been closed before.
 func (h *Handler) Close() error {
 	if h.engine == nil {
 		return nil
@@ -148,24 +150,24 @@ func (h *Handler) Close() error {
 	return h.engine.close()
 }
 
-// Open returns the number of streams that are open.
+// Open returns the number of open streams.
 func (h *Handler) Open() int { return int(h.open.Load()) }
 
-// Drain makes the handler refuse new streams, in a way that lets browsers try
-// again.
+// Drain makes the handler ask clients of new streams to retry.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// Draining says whether Drain was called.
+// Draining reports whether Drain was called.
 func (h *Handler) Draining() bool { return h.draining.Load() }
 
-// ServeHTTP serves the events path; anything else is 404.
+// ServeHTTP serves the events path, and responds with 404 to any other path.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rules := h.rules.Load()
 	originOK := rules.origins.admit(w, r)
 	if r.URL.Path != h.path {
-		h.refuse(w, r, rules, "", quoting(BadRequest, http.StatusNotFound, "there is nothing at %q; streams are at %q", r.URL.Path, h.path))
+		h.reject(w, r, rules, "", rejectQuoting(BadRequest, http.StatusNotFound, "nothing found at %q; streams are at %q", r.URL.Path, h.path))
 		return
 	}
+
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
@@ -173,125 +175,131 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", allowedMethods)
-		h.refuse(w, r, rules, "", refuse(BadRequest, http.StatusMethodNotAllowed, "the method is %s; %s are accepted", r.Method, allowedMethods))
+		h.reject(w, r, rules, "", reject(BadRequest, http.StatusMethodNotAllowed, "method %s is not allowed; want one of %s", r.Method, allowedMethods))
 		return
 	}
-	sub, held, why := h.admit(r, rules, originOK)
-	if why == nil && r.Method == http.MethodHead {
-		held.leave()
+
+	sub, res, rej := h.admit(r, rules, originOK)
+	if rej == nil && r.Method == http.MethodHead {
+		res.release()
 		streamHeaders(w.Header())
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	if why == nil {
-		why = h.stream(w, r, rules, sub, held)
+	if rej == nil {
+		rej = h.stream(w, r, rules, sub, res)
 	}
-	if why != nil {
-		h.refuse(w, r, rules, sub.User, why)
+	if rej != nil {
+		h.reject(w, r, rules, sub.User, rej)
 	}
 }
 
-// maxParameters is the most parameters of a query that are looked at.
+// maxParameters is the maximum number of query parameters.
 const maxParameters = 10 * broker.MaxTopics
 
-// admit reads from a request what its stream is to be, and takes a place for
-// it, which the caller has to leave. What costs least is checked first.
-func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broker.Subscription, held *place, why *refusal) {
+// admit reads the subscription from a request and makes a reservation for it,
+// which the caller must release. Cheap checks come first.
+func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broker.Subscription, res *reservation, rej *rejection) {
 	if !acceptsStreams(r.Header) {
-		return sub, nil, quoting(BadRequest, http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
+		return sub, nil, rejectQuoting(BadRequest, http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
 	}
 	if n := strings.Count(r.URL.RawQuery, "&") + 1; n > maxParameters {
-		return sub, nil, refuse(BadRequest, http.StatusBadRequest, "the query has %d parameters; topic is accepted 1 to %d times", n, broker.MaxTopics)
+		return sub, nil, reject(BadRequest, http.StatusBadRequest, "the query has %d parameters; want at most %d topics", n, broker.MaxTopics)
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return sub, nil, refuse(BadRequest, http.StatusBadRequest, "the query can't be read: percent-encoded name=value pairs, joined by &, are accepted")
+		return sub, nil, reject(BadRequest, http.StatusBadRequest, "malformed query; want percent-encoded name=value pairs joined by &")
 	}
-	if sub.LastEventID, why = lastEventID(r.Header, query); why != nil {
-		return sub, nil, why
+
+	if sub.LastEventID, rej = lastEventID(r.Header, query); rej != nil {
+		return sub, nil, rej
 	}
-	token, why := rules.token(r, query)
-	if why != nil {
-		return sub, nil, why
+	token, rej := rules.token(r, query)
+	if rej != nil {
+		return sub, nil, rej
 	}
-	if !originOK && sentUnasked(r.Header) {
-		return sub, nil, refuse(BadOrigin, http.StatusForbidden, "the origin %q may not open streams with cookies", r.Header.Get("Origin"))
+	if !originOK && hasAmbientCredentials(r.Header) {
+		return sub, nil, reject(BadOrigin, http.StatusForbidden, "origin %q may not open streams with cookies", r.Header.Get("Origin"))
 	}
-	if why := h.room(rules); why != nil {
-		return sub, nil, why
+
+	if rej := h.checkCapacity(rules); rej != nil {
+		return sub, nil, rej
 	}
 	client := rules.clients.addr(r)
-	taken, why := h.limits.enter(client, rules)
-	if why != nil {
-		return sub, nil, why
+	made, rej := h.limits.reserve(client, rules)
+	if rej != nil {
+		return sub, nil, rej
 	}
 	defer func() {
-		if why != nil {
-			taken.leave()
+		if rej != nil {
+			made.release()
 		}
 	}()
-	who, why := rules.identify(r, query, client, token)
-	if why != nil {
-		return sub, nil, why
+
+	who, rej := rules.identify(r, query, client, token)
+	if rej != nil {
+		return sub, nil, rej
 	}
 	sub.User, sub.Expires = who.User, who.Expires
 	if who.User != "" && h.broker.Banned(who.User) {
-		return sub, nil, &refusal{cause: Banned, status: http.StatusNoContent}
+		return sub, nil, &rejection{cause: Banned, status: http.StatusNoContent}
 	}
-	if sub.Topics, why = topics(query["topic"], who.Topics); why != nil {
-		return sub, nil, why
+	if sub.Topics, rej = topics(query["topic"], who.Topics); rej != nil {
+		return sub, nil, rej
 	}
-	return sub, taken, taken.seat(who.User, rules)
+	return sub, made, made.addUser(who.User, rules)
 }
 
-// room says whether there is any for one more stream, before anything is done
-// for it.
-func (h *Handler) room(rules *rules) *refusal {
+// checkCapacity returns a rejection if no further stream can be opened now.
+func (h *Handler) checkCapacity(rules *rules) *rejection {
 	switch {
 	case h.draining.Load() || h.broker.Closed():
-		return later(Draining)
+		return askToRetry(Draining)
 	case h.broker.Suspended():
-		return later(Suspended)
+		return askToRetry(Suspended)
 	case rules.cfg.MaxConnections > 0 && h.Open() >= rules.cfg.MaxConnections:
-		return later(Full)
+		return askToRetry(Full)
 	}
 	return nil
 }
 
-// stream opens a stream on the request's connection and returns when it has
-// ended, or is the engine's, which then has held too. With a refusal nothing
-// was written yet.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, held *place) *refusal {
-	// The count is the stream's as long as this function runs, and the
-	// engine's own from then on.
+// stream opens a stream on the request's connection. It returns when the stream
+// is closed or the engine has taken over the stream and its reservation. If it
+// returns a rejection, it has not written anything.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
+	// This function counts the stream while it runs. After that, the engine
+	// counts it.
 	defer h.open.Add(-1)
 	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
-		held.leave()
-		return later(Full)
+		res.release()
+		return askToRetry(Full)
 	}
 	if err := h.broker.Await(r.Context(), sub.LastEventID); err != nil {
-		held.leave()
-		return later(Suspended)
+		res.release()
+		return askToRetry(Suspended)
 	}
+
 	streamHeaders(w.Header())
 	st := h.broker.NewStream(sub)
 	lines := h.logStream(r, rules, &sub, st)
+
 	if h.engine != nil {
 		open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
 		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
-		if taken, err := h.engine.serve(w, r, st, open, held, rules.cfg.Retry, lines); taken {
+		if taken, err := h.engine.serve(w, r, st, open, res, rules.cfg.Retry, lines); taken {
 			if err != nil {
-				h.note(r, rules, sub.User, notStarted(err))
+				h.record(r, rules, sub.User, startFailed(err))
 			}
 			return nil
 		}
 	}
-	defer held.leave()
+
+	defer res.release()
 	open := &h.openBy[transportOf(r)]
 	open.Add(1)
 	defer open.Add(-1)
 	if err := serve(w, r, st, rules.cfg.WriteTimeout, lines); err != nil {
-		return notStarted(err)
+		return startFailed(err)
 	}
 	return nil
 }

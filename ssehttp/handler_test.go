@@ -24,14 +24,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// verifier knows two tokens.
+// verifier accepts tokens that start with "good-", followed by the user.
 type verifier struct{}
 
 func (verifier) Verify(token string) (auth.Identity, error) {
 	if user, ok := strings.CutPrefix(token, "good-"); ok {
 		return auth.Identity{User: user, Topics: []string{"orders.*", "news", "logs.>"}}, nil
 	}
-	return auth.Identity{}, errors.New("it is forged")
+	return auth.Identity{}, errors.New("forged token")
 }
 
 // onBoth runs a test on each engine.
@@ -40,7 +40,7 @@ func onBoth(t *testing.T, test func(t *testing.T, engine ssehttp.Engine)) {
 	for _, engine := range []ssehttp.Engine{ssehttp.NetHTTP, ssehttp.Epoll} {
 		t.Run(string(engine), func(t *testing.T) {
 			if engine == ssehttp.Epoll && runtime.GOOS != "linux" {
-				t.Skip("epoll is Linux's own")
+				t.Skip("epoll requires Linux")
 			}
 			test(t, engine)
 		})
@@ -53,7 +53,7 @@ type server struct {
 	handler *ssehttp.Handler
 }
 
-// start serves a handler over a real socket; change alters its set-up.
+// start serves a handler over a real socket. change may modify its configuration.
 func start(t *testing.T, engine ssehttp.Engine, change func(*ssehttp.Config, *broker.Config)) *server {
 	t.Helper()
 	cfg := ssehttp.Config{
@@ -90,7 +90,7 @@ func serveFor(t *testing.T, h *ssehttp.Handler, b *broker.Broker) *server {
 	return s
 }
 
-// request sends one request; a header given as "Name: value".
+// request sends a request with headers of the form "Name: value".
 func (s *server) request(t *testing.T, method, target string, headers ...string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+target, nil)
@@ -117,7 +117,7 @@ func block(t *testing.T, r *bufio.Reader) string {
 		line, err := r.ReadString('\n')
 		text.WriteString(line)
 		if err != nil {
-			t.Fatalf("the stream ends after %q: %v", text.String(), err)
+			t.Fatalf("the stream ended after %q: %v", text.String(), err)
 		}
 		if line == "\n" {
 			return text.String()
@@ -174,13 +174,13 @@ func testRequests(t *testing.T, engine ssehttp.Engine) {
 		target  string
 		headers []string
 		status  int
-		says    string // part of the body, or "Name: value" of a header
+		want    string // part of the body, or "Name: value" of a header
 	}{
 		"anonymous":               {s, "GET", "/events", nil, 200, ""},
-		"browser's Accept":        {s, "GET", "/events", []string{"Accept: text/event-stream"}, 200, ""},
-		"any Accept":              {s, "GET", "/events", []string{"Accept: text/html, */*;q=0.1"}, 200, ""},
-		"Accept that is empty":    {s, "GET", "/events", []string{"Accept: "}, 200, ""},
-		"Accept of nothing":       {s, "GET", "/events", []string{"Accept: , ,"}, 200, ""},
+		"Accept of a browser":     {s, "GET", "/events", []string{"Accept: text/event-stream"}, 200, ""},
+		"wildcard in Accept":      {s, "GET", "/events", []string{"Accept: text/html, */*;q=0.1"}, 200, ""},
+		"empty Accept":            {s, "GET", "/events", []string{"Accept: "}, 200, ""},
+		"empty list in Accept":    {s, "GET", "/events", []string{"Accept: , ,"}, 200, ""},
 		"allowed origin on a 404": {s, "GET", "/event", []string{"Origin: https://app.example.com"}, 404, "Access-Control-Allow-Origin: https://app.example.com"},
 		"other Accept":            {s, "GET", "/events", []string{"Accept: application/json"}, 406, "application/json"},
 		"Accept with weight 0":    {s, "GET", "/events", []string{"Accept: text/event-stream;q=0"}, 406, ""},
@@ -188,7 +188,7 @@ func testRequests(t *testing.T, engine ssehttp.Engine) {
 		"HEAD with bad token":     {s, "HEAD", "/events?access_token=bad", nil, 401, ""},
 		"OPTIONS":                 {s, "OPTIONS", "/events", nil, 204, "Allow: GET, HEAD, OPTIONS"},
 		"POST":                    {s, "POST", "/events", nil, 405, "Allow: GET, HEAD, OPTIONS"},
-		"POST says why":           {s, "POST", "/events", nil, 405, "POST"},
+		"POST gets a reason":      {s, "POST", "/events", nil, 405, "POST"},
 		"other path":              {s, "GET", "/v1/broadcast", nil, 404, "/events"},
 		"token in header":         {s, "GET", "/events", []string{"Authorization: bearer good-a"}, 200, ""},
 		"token in cookie":         {s, "GET", "/events", []string{"Cookie: peald_token=good-a"}, 200, ""},
@@ -202,46 +202,46 @@ func testRequests(t *testing.T, engine ssehttp.Engine) {
 		"empty query token":       {s, "GET", "/events?access_token=", nil, 401, "access_token"},
 		"empty cookie":            {s, "GET", "/events", []string{"Cookie: peald_token="}, 200, ""},
 		"Basic":                   {s, "GET", "/events", []string{"Authorization: Basic YTpi"}, 401, "Bearer TOKEN"},
-		"no token where needed":   {closed, "GET", "/events", nil, 401, "peald_token"},
-		"token where needed":      {closed, "GET", "/events?access_token=good-a", nil, 200, ""},
+		"no token but required":   {closed, "GET", "/events", nil, 401, "peald_token"},
+		"token if required":       {closed, "GET", "/events?access_token=good-a", nil, 200, ""},
 
 		"allowed origin": {
 			s, "GET", "/events",
 			[]string{"Origin: https://app.example.com", "Cookie: peald_token=good-a"}, 200, "Access-Control-Allow-Origin: https://app.example.com",
 		},
-		"allowed origin may send cookies":   {s, "GET", "/events", []string{"Origin: https://app.example.com"}, 200, "Access-Control-Allow-Credentials: true"},
-		"allowed origin on a refusal":       {s, "GET", "/events?access_token=x", []string{"Origin: https://app.example.com"}, 401, "Access-Control-Allow-Origin: https://app.example.com"},
-		"foreign origin":                    {s, "GET", "/events", []string{"Origin: https://evil.example"}, 200, "Access-Control-Allow-Origin: "},
-		"foreign origin with cookie":        {s, "GET", "/events", []string{"Origin: https://evil.example", "Cookie: a=b"}, 403, "https://evil.example"},
-		"preflight of an allowed origin":    {s, "OPTIONS", "/events", []string{"Origin: https://app.example.com", "Access-Control-Request-Method: GET"}, 204, "Access-Control-Allow-Headers: Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage, sentry-trace"},
-		"preflight of a foreign origin":     {s, "OPTIONS", "/events", []string{"Origin: https://evil.example", "Access-Control-Request-Method: GET"}, 204, "Access-Control-Allow-Headers: "},
-		"a cache keeps the origins' apart":  {s, "GET", "/events", nil, 200, "Vary: Origin"},
-		"an origin that is the listener's":  {s, "GET", "/events", []string{"Origin: " + s.URL, "Cookie: a=b"}, 200, ""},
-		"an origin that is not one at all":  {s, "GET", "/events", []string{"Origin: null", "Cookie: a=b"}, 403, "null"},
-		"an origin that only looks similar": {s, "GET", "/events", []string{"Origin: https://app.example.com.evil.example", "Cookie: a=b"}, 403, ""},
+		"allowed origin may send cookies": {s, "GET", "/events", []string{"Origin: https://app.example.com"}, 200, "Access-Control-Allow-Credentials: true"},
+		"allowed origin on a rejection":   {s, "GET", "/events?access_token=x", []string{"Origin: https://app.example.com"}, 401, "Access-Control-Allow-Origin: https://app.example.com"},
+		"foreign origin":                  {s, "GET", "/events", []string{"Origin: https://evil.example"}, 200, "Access-Control-Allow-Origin: "},
+		"foreign origin with cookie":      {s, "GET", "/events", []string{"Origin: https://evil.example", "Cookie: a=b"}, 403, "https://evil.example"},
+		"preflight of an allowed origin":  {s, "OPTIONS", "/events", []string{"Origin: https://app.example.com", "Access-Control-Request-Method: GET"}, 204, "Access-Control-Allow-Headers: Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage, sentry-trace"},
+		"preflight of a foreign origin":   {s, "OPTIONS", "/events", []string{"Origin: https://evil.example", "Access-Control-Request-Method: GET"}, 204, "Access-Control-Allow-Headers: "},
+		"caches separate origins":         {s, "GET", "/events", nil, 200, "Vary: Origin"},
+		"same origin":                     {s, "GET", "/events", []string{"Origin: " + s.URL, "Cookie: a=b"}, 200, ""},
+		"opaque origin":                   {s, "GET", "/events", []string{"Origin: null", "Cookie: a=b"}, 403, "null"},
+		"similar origin":                  {s, "GET", "/events", []string{"Origin: https://app.example.com.evil.example", "Cookie: a=b"}, 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := c.server.request(t, c.method, c.target, c.headers...)
 			if resp.StatusCode != c.status {
 				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
 			}
-			if header, value, ok := strings.Cut(c.says, ": "); ok {
+			if header, value, ok := strings.Cut(c.want, ": "); ok {
 				if got := resp.Header.Get(header); got != value {
 					t.Errorf("%s: %q, want %q", header, got, value)
 				}
-			} else if c.says != "" {
+			} else if c.want != "" {
 				body, err := io.ReadAll(resp.Body)
-				if err != nil || !strings.Contains(string(body), c.says) || strings.Count(string(body), "\n") != 1 {
-					t.Errorf("body %q (%v), want one line with %q", body, err, c.says)
+				if err != nil || !strings.Contains(string(body), c.want) || strings.Count(string(body), "\n") != 1 {
+					t.Errorf("body %q (%v), want one line with %q", body, err, c.want)
 				}
 			}
 		})
 	}
 }
 
-func TestRefusalsThatPass(t *testing.T) { onBoth(t, testRefusalsThatPass) }
+func TestAskToRetry(t *testing.T) { onBoth(t, testAskToRetry) }
 
-func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
+func testAskToRetry(t *testing.T, engine ssehttp.Engine) {
 	full := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnections = 1 })
 	held := full.request(t, "GET", "/events")
 	block(t, bufio.NewReader(held.Body))
@@ -254,27 +254,27 @@ func testRefusalsThatPass(t *testing.T, engine ssehttp.Engine) {
 		resp := s.request(t, "GET", "/events", "Accept: text/event-stream")
 		body, err := io.ReadAll(resp.Body)
 		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).Match(body) {
-			t.Errorf("%s: a browser gets status %d and %q (%v), want 200 and a reconnection time", name, resp.StatusCode, body, err)
+			t.Errorf("%s: a browser got status %d and %q (%v), want 200 and a reconnection time", name, resp.StatusCode, body, err)
 		}
 		resp = s.request(t, "GET", "/events")
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-			t.Errorf("%s: others get status %d with Retry-After %q, want 503", name, resp.StatusCode, resp.Header.Get("Retry-After"))
+			t.Errorf("%s: another client got status %d with Retry-After %q, want 503 and a time", name, resp.StatusCode, resp.Header.Get("Retry-After"))
 		}
-		says := map[string]string{"full": "no more streams", "draining": "is stopping", "closed": "is stopping", "suspended": "its cluster"}[name]
-		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), says) {
-			t.Errorf("%s: others are told %q (%v), want %q in it", name, body, err, says)
+		want := map[string]string{"full": "no more streams", "draining": "is shutting down", "closed": "is shutting down", "suspended": "its cluster"}[name]
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s: another client got %q (%v), want %q in it", name, body, err, want)
 		}
 	}
 	held.Body.Close()
-	waitFor(t, "room", func() bool { return full.handler.Open() == 0 })
+	waitFor(t, "the stream to be closed", func() bool { return full.handler.Open() == 0 })
 	if resp := full.request(t, "GET", "/events"); resp.StatusCode != 200 {
-		t.Errorf("with room again: status %d, want 200", resp.StatusCode)
+		t.Errorf("below the limit: status %d, want 200", resp.StatusCode)
 	}
 }
 
-// TestClientThatIsAhead sends a client to another daemon that has seen more of the
-// cluster's log than this one.
-func TestClientThatIsAhead(t *testing.T) {
+// TestClientAheadOfTheDaemon checks that a client that has seen a later event of
+// the cluster than this daemon is asked to retry, at another daemon.
+func TestClientAheadOfTheDaemon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: time.Minute, Retry: 3 * time.Second, WriteTimeout: time.Minute, Replica: true})
 		defer b.Close()
@@ -293,10 +293,10 @@ func TestClientThatIsAhead(t *testing.T) {
 		resp := httptest.NewRecorder()
 		h.ServeHTTP(resp, req)
 		if body := resp.Body.String(); resp.Code != http.StatusOK || !regexp.MustCompile(`^retry: [3-6]\d{3}\nid: abc-9\n\n$`).MatchString(body) {
-			t.Errorf("it gets status %d and %q, want 200, a reconnection time and the id", resp.Code, body)
+			t.Errorf("got status %d and %q, want 200, a reconnection time and the id", resp.Code, body)
 		}
 		if n := h.Rejected()["suspended"]; n != 1 || h.Open() != 0 {
-			t.Errorf("%d refusals are counted and %d streams, want 1 and none", n, h.Open())
+			t.Errorf("%d rejections and %d streams are counted, want 1 and none", n, h.Open())
 		}
 	})
 }
@@ -313,23 +313,24 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func TestClientThatHangsUp(t *testing.T) { onBoth(t, testClientThatHangsUp) }
+func TestHangUp(t *testing.T) { onBoth(t, testHangUp) }
 
-func testClientThatHangsUp(t *testing.T, engine ssehttp.Engine) {
+func testHangUp(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, nil)
 	resp := s.request(t, "GET", "/events?access_token=good-alice")
 	block(t, bufio.NewReader(resp.Body))
 	resp.Body.Close()
 	waitFor(t, "no streams", func() bool { return s.broker.Stats().Total.Connections == 0 })
-	// The shard counts its stream first, and the broker its user a moment later.
+	// The broker updates its count of users shortly after the shard its count of
+	// streams.
 	waitFor(t, "no users", func() bool { return s.broker.Stats().Users == 0 })
 }
 
-// TestClientThatNeverReads holds that a stuck client is ended, and that the
-// others get all meanwhile.
-func TestClientThatNeverReads(t *testing.T) { onBoth(t, testClientThatNeverReads) }
+// TestClientThatDoesNotRead checks that a stuck client is disconnected and that
+// another client gets all events meanwhile.
+func TestClientThatDoesNotRead(t *testing.T) { onBoth(t, testClientThatDoesNotRead) }
 
-func testClientThatNeverReads(t *testing.T, engine ssehttp.Engine) {
+func testClientThatDoesNotRead(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) { b.QueueBytes = 256 << 10 })
 	stuck, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
@@ -350,7 +351,7 @@ func testClientThatNeverReads(t *testing.T, engine ssehttp.Engine) {
 			t.Fatalf("the reader got %.40q, want %s", got, r.ID)
 		}
 		if n > 1000 {
-			t.Fatal("the client that reads nothing is still connected after 64 MB")
+			t.Fatal("the client that doesn't read is still connected after 64 MB")
 		}
 	}
 }

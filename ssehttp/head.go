@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// heads makes the heads of responses. Streams that are opened in the same second
-// share one where it is the same, as almost all are.
+// heads makes response heads. Streams that are opened in the same second share
+// one, unless they need special headers.
 type heads struct {
 	last atomic.Pointer[head]
 }
@@ -18,8 +18,9 @@ type head struct {
 	bytes  []byte
 }
 
-// of returns the head of a stream's response with these headers. A body that
-// isn't chunked has no length: it ends with the connection (RFC 9112 §6.3).
+// of returns the response head of a stream with the given headers. A body that
+// isn't chunked has no length: it ends when the connection is closed (RFC 9112
+// §6.3).
 func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
 	header.Del("Connection") // written below
 	_, special := header["Access-Control-Allow-Origin"]
@@ -28,6 +29,7 @@ func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
 	if last := h.last.Load(); !special && last != nil && last.second == second {
 		return last.bytes
 	}
+
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 200 OK\r\nDate: ")
 	b.WriteString(now.UTC().Format(http.TimeFormat))
@@ -35,11 +37,12 @@ func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
 	if chunked {
 		b.WriteString("Transfer-Encoding: chunked\r\n")
 	}
-	_ = header.Write(&b) // a buffer takes everything
+	_ = header.Write(&b) // writing to a buffer can't fail
 	b.WriteString("\r\n")
-	made := &head{second: second, bytes: b.Bytes()}
+
+	added := &head{second: second, bytes: b.Bytes()}
 	if !special {
-		h.last.Store(made)
+		h.last.Store(added)
 	}
-	return made.bytes
+	return added.bytes
 }

@@ -6,78 +6,82 @@ import (
 	"sync"
 )
 
-// limits count what users and addresses hold, of the streams that were opened
-// while there was a bound to it. They outlast the rules, as streams do.
+// limits count the streams of users and addresses that were opened while a limit
+// was configured. They outlive the rules, as streams do.
 type limits struct {
-	users     *tally[string]
-	addresses *tally[netip.Addr]
-	elsewhere func(user string) int // nil where there is nowhere else
+	users     *usage[string]
+	addresses *usage[netip.Addr]
+	elsewhere func(user string) int // nil if there are no other daemons
 }
 
 func newLimits(elsewhere func(user string) int) limits {
-	return limits{newTally[string](), newTally[netip.Addr](), elsewhere}
+	return limits{newUsage[string](), newUsage[netip.Addr](), elsewhere}
 }
 
-// place is what a stream has of the limits. It is nil where the rules have
-// none, so that streams don't pay for what is not used.
-type place struct {
+// reservation holds a stream's share of the connection limits. It is nil if the
+// rules have no limits, so that streams don't pay for what isn't used.
+type reservation struct {
 	limits *limits
 	user   string
 	addr   netip.Addr
 }
 
-// enter takes a place for a request of an address. The caller has to leave it.
-func (l *limits) enter(client netip.Addr, rules *rules) (*place, *refusal) {
+// reserve makes a reservation for a request from an address. The caller must
+// release it.
+func (l *limits) reserve(client netip.Addr, rules *rules) (*reservation, *rejection) {
 	if rules.rate != nil && !rules.rate.Allow() {
-		return nil, later(Rate)
+		return nil, askToRetry(Rate)
 	}
+
 	most := rules.cfg.MaxConnectionsPerAddress
 	if most == 0 && rules.cfg.MaxConnectionsPerUser == 0 {
 		return nil, nil
 	}
-	p := &place{limits: l}
+
+	res := &reservation{limits: l}
 	if most > 0 && client.IsValid() {
 		addr := network(client)
-		if !l.addresses.take(addr, most) {
-			return nil, refuse(AddressLimit, http.StatusTooManyRequests, "your address has as many streams open as one may have, which is %d", most)
+		if !l.addresses.acquire(addr, most) {
+			return nil, reject(AddressLimit, http.StatusTooManyRequests, "too many streams from your address; the limit is %d", most)
 		}
-		p.addr = addr
+		res.addr = addr
 	}
-	return p, nil
+	return res, nil
 }
 
-// seat counts the place for its user too.
-func (p *place) seat(user string, rules *rules) *refusal {
+// addUser extends the reservation to the limit of a user.
+func (res *reservation) addUser(user string, rules *rules) *rejection {
 	most := rules.cfg.MaxConnectionsPerUser
-	if p == nil || most == 0 || user == "" {
+	if res == nil || most == 0 || user == "" {
 		return nil
 	}
+
 	here := most
-	if p.limits.elsewhere != nil {
-		here -= p.limits.elsewhere(user)
+	if res.limits.elsewhere != nil {
+		here -= res.limits.elsewhere(user)
 	}
-	if !p.limits.users.take(user, here) {
-		return refuse(UserLimit, http.StatusTooManyRequests, "this user has as many streams open as one may have, which is %d", most)
+	if !res.limits.users.acquire(user, here) {
+		return reject(UserLimit, http.StatusTooManyRequests, "too many streams for this user; the limit is %d", most)
 	}
-	p.user = user
+	res.user = user
 	return nil
 }
 
-// leave gives the place back.
-func (p *place) leave() {
-	if p == nil {
+// release ends the reservation.
+func (res *reservation) release() {
+	if res == nil {
 		return
 	}
-	if p.user != "" {
-		p.limits.users.give(p.user)
+	if res.user != "" {
+		res.limits.users.release(res.user)
 	}
-	if p.addr.IsValid() {
-		p.limits.addresses.give(p.addr)
+	if res.addr.IsValid() {
+		res.limits.addresses.release(res.addr)
 	}
 }
 
-// network is what counts as one address: of IPv6 the half that a site has as
-// its own, all of which may be one machine's.
+// network returns the address under which a client is counted. For IPv6 that is
+// the first half of the address, since one machine may have all of the second.
 func network(addr netip.Addr) netip.Addr {
 	const site = 64
 	if addr.Is4() {
@@ -90,31 +94,31 @@ func network(addr netip.Addr) netip.Addr {
 	return prefix.Addr()
 }
 
-// tally counts what each key holds.
-type tally[K comparable] struct {
-	mu   sync.Mutex
-	held map[K]int
+// usage counts the streams of each key.
+type usage[K comparable] struct {
+	mu    sync.Mutex
+	count map[K]int
 }
 
-func newTally[K comparable]() *tally[K] {
-	return &tally[K]{held: make(map[K]int)}
+func newUsage[K comparable]() *usage[K] {
+	return &usage[K]{count: make(map[K]int)}
 }
 
-// take counts one more, unless there are as many as there may be.
-func (t *tally[K]) take(key K, most int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.held[key] >= most {
+// acquire adds one stream to key, or returns false if it has most already.
+func (u *usage[K]) acquire(key K, most int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.count[key] >= most {
 		return false
 	}
-	t.held[key]++
+	u.count[key]++
 	return true
 }
 
-func (t *tally[K]) give(key K) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.held[key]--; t.held[key] <= 0 {
-		delete(t.held, key)
+func (u *usage[K]) release(key K) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.count[key]--; u.count[key] <= 0 {
+		delete(u.count, key)
 	}
 }

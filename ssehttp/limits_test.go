@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// open opens a stream and returns its end.
-func (s *server) open(t *testing.T, target string, headers ...string) (end func()) {
+// open opens a stream and returns a function that closes it.
+func (s *server) open(t *testing.T, target string, headers ...string) (closeStream func()) {
 	t.Helper()
 	resp := s.request(t, "GET", target, headers...)
 	if resp.StatusCode != http.StatusOK {
@@ -33,12 +33,12 @@ func (s *server) wantStatus(t *testing.T, want int, target string, headers ...st
 	}
 }
 
-func TestStreamsOfOneUser(t *testing.T) { onBoth(t, testStreamsOfOneUser) }
+func TestUserLimit(t *testing.T) { onBoth(t, testUserLimit) }
 
-func testStreamsOfOneUser(t *testing.T, engine ssehttp.Engine) {
+func testUserLimit(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnectionsPerUser = 2 })
 	const alice = "/events?access_token=good-alice"
-	end := s.open(t, alice)
+	closeStream := s.open(t, alice)
 	s.open(t, alice)
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
 	s.open(t, "/events?access_token=good-bob")
@@ -46,15 +46,15 @@ func testStreamsOfOneUser(t *testing.T, engine ssehttp.Engine) {
 		s.open(t, "/events")
 	}
 	if n := s.handler.Rejected()["max_connections_per_user"]; n != 1 {
-		t.Errorf("%d refused for it, want 1", n)
+		t.Errorf("%d requests are counted as rejected, want 1", n)
 	}
-	end()
-	waitFor(t, "alice's stream to end", func() bool { return s.broker.Stats().Total.Connections == 5 })
-	end = s.open(t, alice)
+	closeStream()
+	waitFor(t, "alice's stream to be closed", func() bool { return s.broker.Stats().Total.Connections == 5 })
+	closeStream = s.open(t, alice)
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
-	// What is refused for another reason takes no place.
-	end()
-	waitFor(t, "alice's stream to end", func() bool { return s.broker.Stats().Total.Connections == 5 })
+	// A rejection for another reason takes no reservation.
+	closeStream()
+	waitFor(t, "alice's stream to be closed", func() bool { return s.broker.Stats().Total.Connections == 5 })
 	for range 3 {
 		s.wantStatus(t, http.StatusForbidden, alice+"&topic=secret")
 		s.request(t, "HEAD", alice)
@@ -62,41 +62,42 @@ func testStreamsOfOneUser(t *testing.T, engine ssehttp.Engine) {
 	s.open(t, alice)
 }
 
-// Two that come at once must not both take the last place.
-func TestLimitsHoldWhenAllComeAtOnce(t *testing.T) { onBoth(t, testLimitsHoldWhenAllComeAtOnce) }
+// TestLimitsUnderConcurrency checks that two concurrent requests can't both get
+// the last reservation.
+func TestLimitsUnderConcurrency(t *testing.T) { onBoth(t, testLimitsUnderConcurrency) }
 
-func testLimitsHoldWhenAllComeAtOnce(t *testing.T, engine ssehttp.Engine) {
+func testLimitsUnderConcurrency(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) {
 		c.MaxConnectionsPerUser, c.MaxConnectionsPerAddress = 7, 100
 	})
 	var all sync.WaitGroup
-	var opened, refused atomic.Int64
+	var opened, rejected atomic.Int64
 	for range 50 {
 		all.Go(func() {
 			switch resp := s.request(t, "GET", "/events?access_token=good-alice"); resp.StatusCode {
 			case http.StatusOK:
 				opened.Add(1)
 			case http.StatusTooManyRequests:
-				refused.Add(1)
+				rejected.Add(1)
 			}
 		})
 	}
 	all.Wait()
-	if opened.Load() != 7 || refused.Load() != 43 {
-		t.Errorf("%d opened and %d refused, want 7 and 43", opened.Load(), refused.Load())
+	if opened.Load() != 7 || rejected.Load() != 43 {
+		t.Errorf("%d streams opened and %d rejected, want 7 and 43", opened.Load(), rejected.Load())
 	}
 }
 
-func TestStreamsOfOneAddress(t *testing.T) { onBoth(t, testStreamsOfOneAddress) }
+func TestAddressLimit(t *testing.T) { onBoth(t, testAddressLimit) }
 
-func testStreamsOfOneAddress(t *testing.T, engine ssehttp.Engine) {
+func testAddressLimit(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) {
 		c.MaxConnectionsPerAddress = 2
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		c.ProxyHeader = ssehttp.ForwardedFor
 	})
 	one, two := "X-Forwarded-For: 203.0.113.9, 198.51.100.1", "X-Forwarded-For: 198.51.100.2"
-	end := s.open(t, "/events", one)
+	closeStream := s.open(t, "/events", one)
 	s.open(t, "/events?access_token=good-alice", one)
 	s.wantStatus(t, http.StatusTooManyRequests, "/events", one)
 	s.wantStatus(t, http.StatusTooManyRequests, "/events?access_token=good-bob", one)
@@ -105,11 +106,11 @@ func testStreamsOfOneAddress(t *testing.T, engine ssehttp.Engine) {
 	s.open(t, "/events", "X-Forwarded-For: 2001:db8::2")
 	s.wantStatus(t, http.StatusTooManyRequests, "/events", "X-Forwarded-For: 2001:db8::3")
 	s.open(t, "/events", "X-Forwarded-For: 2001:db8:0:1::3")
-	end()
-	waitFor(t, "the stream to end", func() bool { return s.broker.Stats().Total.Connections == 5 })
+	closeStream()
+	waitFor(t, "the stream to be closed", func() bool { return s.broker.Stats().Total.Connections == 5 })
 	s.open(t, "/events", one)
 	if n := s.handler.Rejected()["max_connections_per_ip"]; n != 3 {
-		t.Errorf("%d refused for it, want 3", n)
+		t.Errorf("%d requests are counted as rejected, want 3", n)
 	}
 }
 
@@ -119,19 +120,19 @@ func TestConnectsPerSecond(t *testing.T) {
 		s.request(t, "GET", "/events")
 	}
 	s.wantStatus(t, http.StatusServiceUnavailable, "/events")
-	s.wantStatus(t, http.StatusOK, "/events", "Accept: text/event-stream") // and a retry
+	s.wantStatus(t, http.StatusOK, "/events", "Accept: text/event-stream") // with a retry
 	if n := s.handler.Rejected()["max_connects_per_second"]; n < 20 {
-		t.Errorf("%d of 52 refused for it", n)
+		t.Errorf("%d of 52 requests were asked to retry, want at least 20", n)
 	}
 }
 
-func TestQueryTokenSwitchedOff(t *testing.T) {
+func TestDisabledQueryToken(t *testing.T) {
 	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) { c.QueryToken = false })
 	s.wantStatus(t, http.StatusUnauthorized, "/events?access_token=good-alice")
 	s.wantStatus(t, http.StatusOK, "/events", "Authorization: Bearer good-alice")
 }
 
-// application knows sessions.
+// application authenticates a session cookie.
 type application struct{}
 
 func (application) Authorize(r *http.Request, query url.Values, client netip.Addr) (auth.Identity, error) {
@@ -148,7 +149,7 @@ func (application) Authorize(r *http.Request, query url.Values, client netip.Add
 	return auth.Identity{User: session.Value, Topics: []string{query.Get("topic")}}, nil
 }
 
-func TestApplicationDecides(t *testing.T) {
+func TestApplication(t *testing.T) {
 	change := func(c *ssehttp.Config, _ *broker.Config) { c.Application = application{} }
 	s := start(t, ssehttp.NetHTTP, change)
 	named := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, b *broker.Config) { change(c, b); c.Anonymous = false })
@@ -176,17 +177,17 @@ func TestApplicationDecides(t *testing.T) {
 	}
 	for cause, want := range map[string]int64{"denied": 1, "unavailable": 2, "origin": 3} {
 		if n := s.handler.Rejected()[cause]; n != want {
-			t.Errorf("%d refused for %s, want %d", n, cause, want)
+			t.Errorf("%d rejections for %s, want %d", n, cause, want)
 		}
 	}
 }
 
-// keysDown is a Verifier whose keys can't be had.
+// keysDown is a Verifier whose keys are unavailable.
 type keysDown struct{}
 
 func (keysDown) Verify(string) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnavailable }
 
-func TestTokensThatCannotBeJudgedNow(t *testing.T) {
+func TestUnavailableKeys(t *testing.T) {
 	b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: 1e9, Retry: 1e9, WriteTimeout: 1e9})
 	h, err := ssehttp.New(ssehttp.Config{Engine: ssehttp.NetHTTP, Path: "/events", Retry: 1e9}, b, keysDown{})
 	if err != nil {
@@ -195,6 +196,6 @@ func TestTokensThatCannotBeJudgedNow(t *testing.T) {
 	s := serveFor(t, h, b)
 	s.wantStatus(t, http.StatusServiceUnavailable, "/events", "Authorization: Bearer x")
 	if n := s.handler.Rejected()["unavailable"]; n != 1 {
-		t.Errorf("%d are counted, want 1", n)
+		t.Errorf("%d rejections are counted, want 1", n)
 	}
 }

@@ -13,40 +13,39 @@ import (
 )
 
 const (
-	// maxLogged bounds in bytes what a log line takes from a request.
+	// maxLogged limits the bytes that a log line quotes from a request.
 	maxLogged = 256
 
-	// failuresEvery is the shortest time between two warnings of streams that
-	// could not be opened, which come in crowds.
+	// failuresEvery is the minimum time between two warnings about streams that
+	// could not be opened, which often come in bursts.
 	failuresEvery = 10 * time.Second
 )
 
-// logRejection logs a rejected request at debug. Of the request the line has
-// the client's address and the origin only, and a status only where the
-// rejection is permanent. The user is empty where it isn't known.
-func (h *Handler) logRejection(r *http.Request, rules *rules, user string, why *refusal) {
+// logRejection logs a rejection at debug level. The line contains nothing of the
+// request but the client's address and the origin. It contains a status only if
+// the rejection is permanent. The user is empty if it is unknown.
+func (h *Handler) logRejection(r *http.Request, rules *rules, user string, rej *rejection) {
 	ctx := r.Context()
 	if !h.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
 
 	attrs := make([]slog.Attr, 0, 6)
-	attrs = append(attrs, slog.String("cause", why.cause.String()))
-	if why.status != 0 {
-		attrs = append(attrs, slog.Int("status", why.status))
+	attrs = append(attrs, slog.String("cause", rej.cause.String()))
+	if rej.status != 0 {
+		attrs = append(attrs, slog.Int("status", rej.status))
 	}
 	attrs = append(attrs, requestAttrs(r, rules.clients.addr(r))...)
 	if user != "" {
 		attrs = append(attrs, slog.String("user", user))
 	}
-	if why.reason != "" && !why.quotes {
-		attrs = append(attrs, slog.String("reason", shortened(why.reason)))
+	if rej.reason != "" && !rej.quotes {
+		attrs = append(attrs, slog.String("reason", shortened(rej.reason)))
 	}
 	h.log.LogAttrs(ctx, slog.LevelDebug, "stream rejected", attrs...)
 }
 
-// requestAttrs returns the address of a request's client, and the origin of the
-// page that it is from, if any.
+// requestAttrs returns the client's address and the request's origin, if any.
 func requestAttrs(r *http.Request, client netip.Addr) []slog.Attr {
 	attrs := []slog.Attr{slog.String("address", addressText(client))}
 	if origin := r.Header.Get("Origin"); origin != "" {
@@ -64,9 +63,9 @@ func addressText(addr netip.Addr) string {
 
 func shortened(text string) string { return text[:min(len(text), maxLogged)] }
 
-// streamLog is a sink that logs at debug when its stream is opened and closed.
-// The stream's shard writes both lines, so that they are in order. It holds
-// nothing of the request.
+// streamLog is a sink that logs at debug level when its stream is opened and
+// closed. The stream's shard writes both lines, so they are in order. A streamLog
+// doesn't keep the request alive.
 type streamLog struct {
 	broker.Sink
 
@@ -74,17 +73,17 @@ type streamLog struct {
 	stream *broker.Stream
 	attrs  []slog.Attr // of both lines
 	topics int
-	lastID string    // empty where it can't be one of peald's
+	lastID string    // empty if it isn't a well-formed event id
 	began  time.Time // when the request was admitted
 
-	// What follows belongs to the shard's goroutine.
+	// The fields below belong to the shard's goroutine.
 
 	opened bool
 	bytes  int64
 }
 
-// logStream returns a log of a stream that is about to be opened, or nil where
-// debug is off.
+// logStream returns the log of a stream that is about to be opened, or nil if
+// debug messages are off.
 func (h *Handler) logStream(r *http.Request, rules *rules, sub *broker.Subscription, st *broker.Stream) *streamLog {
 	if !h.log.Enabled(r.Context(), slog.LevelDebug) {
 		return nil
@@ -104,7 +103,8 @@ func (h *Handler) logStream(r *http.Request, rules *rules, sub *broker.Subscript
 	return lines
 }
 
-// around returns sink with the log around it, or sink itself where l is nil.
+// around returns a sink that logs and passes calls to sink. It returns sink
+// itself if l is nil.
 func (l *streamLog) around(sink broker.Sink, by transport) broker.Sink {
 	if l == nil {
 		return sink
@@ -116,8 +116,8 @@ func (l *streamLog) around(sink broker.Sink, by transport) broker.Sink {
 	return l
 }
 
-// Write implements [broker.Sink]. A sink that is used is that of a stream which
-// has joined.
+// Write implements [broker.Sink]. The first call logs the opening: only a stream
+// that has joined uses its sink.
 func (l *streamLog) Write(pieces [][]byte) (int, error) {
 	l.logOpening()
 	n, err := l.Sink.Write(pieces)

@@ -20,10 +20,11 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// asked is an application that knows alice alone, unless it returns an error.
-type asked func() error
+// onAuthorize is an application that calls a function and, unless that returns an
+// error, identifies every client as alice.
+type onAuthorize func() error
 
-func (a asked) Authorize(*http.Request, url.Values, netip.Addr) (auth.Identity, error) {
+func (a onAuthorize) Authorize(*http.Request, url.Values, netip.Addr) (auth.Identity, error) {
 	return auth.Identity{User: "alice", Topics: []string{"news"}}, a()
 }
 
@@ -31,7 +32,7 @@ func logger(log *pealdtest.Log, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
 }
 
-// awaitLine returns the only line of log that holds all parts.
+// awaitLine waits for a line with all parts, and fails if there are several.
 func awaitLine(t *testing.T, log *pealdtest.Log, parts ...string) string {
 	t.Helper()
 
@@ -47,27 +48,27 @@ func awaitLine(t *testing.T, log *pealdtest.Log, parts ...string) string {
 	return found[0]
 }
 
-// TestRejectionsAreLogged has the causes that are hard to bring about in a whole
-// daemon, whose own test has the others.
+// TestRejectionsAreLogged covers the causes that are hard to produce in a whole
+// daemon. The daemon's test covers the others.
 func TestRejectionsAreLogged(t *testing.T) { onBoth(t, testRejectionsAreLogged) }
 
 func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
 	drain := func(s *server) error { s.handler.Drain(); return nil }
 	suspend := func(s *server) error { s.broker.Suspend(0); return nil }
-	end := func(s *server) error { s.broker.Close(); return nil }
+	shutDown := func(s *server) error { s.broker.Close(); return nil }
 
 	for name, c := range map[string]struct {
-		before, during func(s *server) error // the request is made, or the application is asked
+		before, during func(s *server) error // called before the request and by the application
 		status         int
 		cause          string
-		more           string // in the line
+		more           string // also in the line
 	}{
-		"draining":                     {drain, nil, 200, "draining", ""},
-		"closed while it is opened":    {nil, end, 200, "draining", "user=alice"},
-		"suspended":                    {suspend, nil, 200, "suspended", ""},
-		"suspended while it is opened": {nil, suspend, 200, "suspended", "user=alice"},
-		"denied":                       {nil, func(*server) error { return &auth.DeniedError{Status: 403} }, 403, "denied", "status=403"},
-		"application without a reply":  {nil, func(*server) error { return errors.New("no reply") }, 200, "unavailable", ""},
+		"draining":                   {drain, nil, 200, "draining", ""},
+		"closed during Authorize":    {nil, shutDown, 200, "draining", "user=alice"},
+		"suspended":                  {suspend, nil, 200, "suspended", ""},
+		"suspended during Authorize": {nil, suspend, 200, "suspended", "user=alice"},
+		"denied":                     {nil, func(*server) error { return &auth.DeniedError{Status: 403} }, 403, "denied", "status=403"},
+		"application unavailable":    {nil, func(*server) error { return errors.New("no reply") }, 200, "unavailable", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +78,7 @@ func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
 
 			s = start(t, engine, func(cfg *ssehttp.Config, _ *broker.Config) {
 				cfg.Logger = logger(&log, slog.LevelDebug)
-				cfg.Application = asked(func() error {
+				cfg.Application = onAuthorize(func() error {
 					if c.during == nil {
 						return nil
 					}
@@ -110,7 +111,7 @@ func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-// bare hides that a connection has a descriptor.
+// bare hides the descriptors of connections.
 type bare struct{ net.Listener }
 
 func (l bare) Accept() (net.Conn, error) {
@@ -119,9 +120,9 @@ func (l bare) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{conn}, err
 }
 
-func TestConnectionsThatCannotBeTakenOverAreLogged(t *testing.T) {
+func TestFailedTakeOverIsLogged(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("epoll is Linux's own")
+		t.Skip("epoll requires Linux")
 	}
 
 	var log pealdtest.Log
@@ -147,12 +148,12 @@ func TestConnectionsThatCannotBeTakenOverAreLogged(t *testing.T) {
 	for range n {
 		if resp, err := http.Get(web.URL + "/events"); err == nil {
 			resp.Body.Close()
-			t.Errorf("a stream is opened: %s", resp.Status)
+			t.Errorf("a stream was opened: %s", resp.Status)
 		}
 	}
 
-	// The connection is closed before that is logged. A request may be made
-	// twice, since nothing came back.
+	// The connection is closed before the rejection is logged. The client may
+	// repeat a request without a response.
 	if !pealdtest.Eventually(time.Minute, func() bool {
 		return len(log.With(`level=DEBUG msg="stream rejected"`, "cause=failed", "address=127.0.0.1", "has no descriptor")) >= n
 	}) {
@@ -191,7 +192,7 @@ func testOpenedAndClosedStreamsAreLogged(t *testing.T, engine ssehttp.Engine) {
 	awaitLine(t, &log, `level=DEBUG msg="stream closed"`, "user=alice", "address=127.0.0.1", transport, "reason=hung_up", "duration=", "bytes=")
 
 	if strings.Contains(log.String(), "good-alice") {
-		t.Errorf("the log has the token:\n%s", &log)
+		t.Errorf("the log contains the token:\n%s", &log)
 	}
 
 	log.Take()
@@ -207,7 +208,7 @@ func testOpenedAndClosedStreamsAreLogged(t *testing.T, engine ssehttp.Engine) {
 	hangUp = open("/events")
 	awaitLine(t, &log, `msg="stream opened"`, `user=""`, "topics=0")
 
-	// The level counts for streams that are opened from then on.
+	// The level applies to streams that are opened from then on.
 	level.Set(slog.LevelInfo)
 	hangUp()
 	open("/events", "Authorization: Bearer good-carol")

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// origins are those whose pages may read streams (Fetch §3.2, CORS).
+// origins are the origins whose pages may read streams (Fetch §3.2, CORS).
 type origins struct {
 	any      bool
 	opaque   bool
@@ -19,7 +19,7 @@ type origins struct {
 	patterns []originPattern
 }
 
-// originPattern is an origin of which the host's beginning is left open.
+// originPattern is an origin with a wildcard for the first labels of its host.
 type originPattern struct{ scheme, domain string }
 
 func newOrigins(allowed []string) origins {
@@ -43,8 +43,8 @@ func newOrigins(allowed []string) origins {
 	return o
 }
 
-// ASCIIOrigin returns an origin, or a pattern of origins, as browsers send it:
-// with the punycode of an internationalized host (UTS #46).
+// ASCIIOrigin returns an origin, or a pattern of origins, in the form that
+// browsers send: an internationalized host is converted to punycode (UTS #46).
 func ASCIIOrigin(origin string) (string, error) {
 	if !strings.ContainsFunc(origin, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return origin, nil
@@ -56,7 +56,7 @@ func ASCIIOrigin(origin string) (string, error) {
 	profile := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.CheckJoiners(true), idna.Transitional(false), idna.StrictDomainName(false), idna.VerifyDNSLength(true))
 	ascii, err := profile.ToASCII(host)
 	if err != nil {
-		return "", fmt.Errorf("the host of %q: %w", origin, err)
+		return "", fmt.Errorf("invalid host in %q: %w", origin, err)
 	}
 	if isPattern {
 		ascii = "*." + ascii
@@ -67,14 +67,14 @@ func ASCIIOrigin(origin string) (string, error) {
 	return scheme + "://" + ascii, nil
 }
 
-// allows says whether an origin is among those that were named.
+// allows reports whether an origin is listed or matches a pattern.
 func (o origins) allows(origin string) bool {
 	return slices.ContainsFunc(o.exact, func(a string) bool { return strings.EqualFold(a, origin) }) ||
 		slices.ContainsFunc(o.patterns, func(p originPattern) bool { return p.matches(strings.ToLower(origin)) })
 }
 
-// matches asks for at least one label before the domain, and for nothing but
-// labels.
+// matches reports whether an origin's host has at least one label before the
+// pattern's domain, and nothing but labels.
 func (p originPattern) matches(origin string) bool {
 	host, ok := strings.CutPrefix(origin, p.scheme)
 	if !ok {
@@ -86,18 +86,20 @@ func (p originPattern) matches(origin string) bool {
 	})
 }
 
-// admit sets the CORS headers of a response, refusals included, and says
-// whether the request is from a page that may act as its user.
+// admit sets the CORS headers of a response, including rejections, and reports
+// whether the request comes from a page that may act for its user.
 func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	header := w.Header()
 	header.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		// A page can also ask without CORS, as for an image, and is then told
-		// nothing; but the stream would be there, and counted to the user.
+		// A page can also send a request without CORS, as for an image. It
+		// can't read the response then, but the stream would still be opened
+		// and counted for the user.
 		site := r.Header.Get("Sec-Fetch-Site")
 		return site != "cross-site" && site != "same-site"
 	}
+
 	if sameOrigin(origin, r) {
 		return true
 	}
@@ -108,23 +110,23 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	}
 	switch {
 	case o.any:
-		// Without credentials: "*" is no leave to act as the page's user.
+		// No credentials: "*" doesn't allow a page to act for its user.
 		header.Set("Access-Control-Allow-Origin", "*")
 	case o.opaque && origin == "null":
-		// The same, since any page can take this origin.
+		// No credentials either, since any page can have this origin.
 		header.Set("Access-Control-Allow-Origin", "null")
 	}
 	return false
 }
 
-// sameOrigin compares by host and port: the scheme is not known behind a proxy
-// that ends TLS.
+// sameOrigin compares host and port only: behind a proxy that terminates TLS, the
+// scheme is unknown.
 func sameOrigin(origin string, r *http.Request) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
-// preflight answers OPTIONS, be it CORS's or not.
+// preflight responds to OPTIONS, whether it is a CORS preflight or not.
 func preflight(w http.ResponseWriter, r *http.Request, originOK bool, allowedHeaders string) {
 	header := w.Header()
 	header.Set("Allow", allowedMethods)

@@ -15,44 +15,46 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// Cause is why a request was refused.
+// Cause is the reason why a request was rejected or asked to retry.
 type Cause uint8
 
-// The causes for which requests are refused.
+// The causes of rejections.
 const (
-	// BadRequest: it is none for a stream, or can't be understood.
+	// BadRequest means that the request isn't for a stream or is malformed.
 	BadRequest Cause = iota
-	// BadToken: its token is not good, or it has none and needs one.
+	// BadToken means that the token is invalid, or missing and required.
 	BadToken
-	// BadOrigin: it is from a page that may not act as its user.
+	// BadOrigin means that the request comes from a page that may not act for
+	// its user.
 	BadOrigin
-	// BadTopic: it asks for a topic that is not allowed.
+	// BadTopic means that a topic isn't allowed.
 	BadTopic
-	// Denied: the application refused it.
+	// Denied means that the application denied the request.
 	Denied
-	// Banned: its user is banned for a while.
+	// Banned means that the user is banned for a while.
 	Banned
-	// UserLimit: the user has as many streams as a user may have.
+	// UserLimit means that the user has reached the limit of streams per user.
 	UserLimit
-	// AddressLimit: the address has as many streams as an address may have.
+	// AddressLimit means that the address has reached the limit of streams per
+	// address.
 	AddressLimit
-	// Full: there are as many streams as there may be.
+	// Full means that the daemon has reached the limit of streams.
 	Full
-	// Rate: too many connect at once.
+	// Rate means that too many streams are being opened per second.
 	Rate
-	// Draining: the daemon is stopping.
+	// Draining means that the daemon is shutting down.
 	Draining
-	// Unavailable: nobody can tell now who it is from.
+	// Unavailable means that the request can't be authenticated at the moment.
 	Unavailable
-	// Suspended: the daemon has to catch up with others before it can go on.
+	// Suspended means that the daemon must catch up with its cluster first.
 	Suspended
-	// Failed: the connection could not be taken over from net/http.
+	// Failed means that the connection could not be taken over from net/http.
 	Failed
 
 	causes
 )
 
-// String returns the cause's name in figures.
+// String returns the cause's name in metrics and logs.
 func (c Cause) String() string {
 	return [...]string{
 		"bad_request", "token", "origin", "topic", "denied", "stay_away", "max_connections_per_user", "max_connections_per_ip",
@@ -60,112 +62,113 @@ func (c Cause) String() string {
 	}[c]
 }
 
-// refusal is an error that ends a request: with a status of its own, or, for
-// those that pass, without.
-type refusal struct {
+// rejection is the error of a request that gets no stream. A permanent rejection
+// has a status; with status 0 the client is asked to retry.
+type rejection struct {
 	cause  Cause
 	status int
 	reason string
-	quotes bool // reason has a part of the request's URL or a header, and isn't logged
+	quotes bool // reason quotes the request's URL or a header, and isn't logged
 }
 
-func (r *refusal) Error() string { return r.reason }
+func (rej *rejection) Error() string { return rej.reason }
 
-func refuse(cause Cause, status int, format string, args ...any) *refusal {
-	return &refusal{cause: cause, status: status, reason: fmt.Sprintf(format, args...)}
+// reject returns a permanent rejection.
+func reject(cause Cause, status int, format string, args ...any) *rejection {
+	return &rejection{cause: cause, status: status, reason: fmt.Sprintf(format, args...)}
 }
 
-// quoting is refuse for a reason that has a part of the request's URL or a
-// header.
-func quoting(cause Cause, status int, format string, args ...any) *refusal {
-	why := refuse(cause, status, format, args...)
-	why.quotes = true
-	return why
+// rejectQuoting is reject for a reason that quotes the request's URL or a header.
+func rejectQuoting(cause Cause, status int, format string, args ...any) *rejection {
+	rej := reject(cause, status, format, args...)
+	rej.quotes = true
+	return rej
 }
 
-// later refuses a request for the moment.
-func later(cause Cause) *refusal {
+// askToRetry returns a rejection that asks the client to retry.
+func askToRetry(cause Cause) *rejection {
 	var reason string
 	switch cause {
 	case Draining:
-		reason = "the daemon is stopping"
+		reason = "the daemon is shutting down"
 	case Suspended:
-		reason = "the daemon has to catch up with its cluster first, or is cut off from it"
+		reason = "the daemon is catching up with its cluster or is partitioned from it"
 	default:
 		reason = "no more streams can be opened at the moment"
 	}
-	return &refusal{cause: cause, reason: reason}
+	return &rejection{cause: cause, reason: reason}
 }
 
-// notStarted returns the refusal of a stream that a broker didn't start.
-func notStarted(err error) *refusal {
+// startFailed returns the rejection of a stream whose start failed with err.
+func startFailed(err error) *rejection {
 	switch {
 	case errors.Is(err, broker.ErrSuspended):
-		return later(Suspended)
+		return askToRetry(Suspended)
 	case errors.Is(err, broker.ErrClosed):
-		return later(Draining)
+		return askToRetry(Draining)
 	}
-	return &refusal{cause: Failed, reason: err.Error()}
+	return &rejection{cause: Failed, reason: err.Error()}
 }
 
-// refusals counts refusals by their causes.
-type refusals [causes]atomic.Int64
+// rejections counts rejections by cause.
+type rejections [causes]atomic.Int64
 
-// Rejected returns how many requests were refused since the start, by the names
-// of the causes.
+// Rejected returns how many requests got no stream since the start, by the name
+// of the cause.
 func (h *Handler) Rejected() map[string]int64 {
 	found := make(map[string]int64, causes)
 	for c := range causes {
-		found[c.String()] = h.refused[c].Load()
+		found[c.String()] = h.rejected[c].Load()
 	}
 	return found
 }
 
-// note counts a request that gets no stream, and logs it at debug.
-func (h *Handler) note(r *http.Request, rules *rules, user string, why *refusal) {
-	h.refused[why.cause].Add(1)
-	h.logRejection(r, rules, user, why)
-	if why.cause == Failed {
-		h.failures.Do(func() { h.log.Warn("stream not opened", "error", why.reason) })
+// record counts a rejection and logs it at debug level. The user is empty if it
+// is unknown.
+func (h *Handler) record(r *http.Request, rules *rules, user string, rej *rejection) {
+	h.rejected[rej.cause].Add(1)
+	h.logRejection(r, rules, user, rej)
+	if rej.cause == Failed {
+		h.failures.Do(func() { h.log.Warn("stream not opened", "error", rej.reason) })
 	}
 }
 
-// refuse answers a request that gets no stream. The user is empty where it
-// isn't known.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rules *rules, user string, why *refusal) {
-	h.note(r, rules, user, why)
-	if why.status == 0 {
-		refuseForNow(w, r, rules.cfg.Retry, why)
+// reject records a rejection and writes the response. The user is empty if it is
+// unknown.
+func (h *Handler) reject(w http.ResponseWriter, r *http.Request, rules *rules, user string, rej *rejection) {
+	h.record(r, rules, user, rej)
+	if rej.status == 0 {
+		writeRetry(w, r, rules.cfg.Retry, rej)
 		return
 	}
-	writeRefusal(w, why)
+	writeRejection(w, rej)
 }
 
-// writeRefusal writes a refusal that lasts: a status and one line.
-func writeRefusal(w http.ResponseWriter, r *refusal) {
+// writeRejection writes a permanent rejection: a status and one line.
+func writeRejection(w http.ResponseWriter, rej *rejection) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	if r.status == http.StatusUnauthorized {
+	if rej.status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", "Bearer")
 	}
-	w.WriteHeader(r.status)
-	if r.reason != "" {
-		fmt.Fprintln(w, r.reason)
+	w.WriteHeader(rej.status)
+	if rej.reason != "" {
+		fmt.Fprintln(w, rej.reason)
 	}
 }
 
-// refuseForNow asks a client to retry: by an event stream that only has a
-// reconnection time if the client asks for one by name, otherwise by a 503.
-func refuseForNow(w http.ResponseWriter, r *http.Request, retry time.Duration, why *refusal) {
+// writeRetry asks a client to retry. A client that accepts event streams by name
+// gets a stream with nothing but a reconnection time, any other client a 503.
+func writeRetry(w http.ResponseWriter, r *http.Request, retry time.Duration, rej *rejection) {
 	wait := retryAfter(retry)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
 	if !acceptsStreamsByName(r.Header) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-		writeRefusal(w, refuse(why.cause, http.StatusServiceUnavailable, "%s", why.reason))
+		writeRejection(w, reject(rej.cause, http.StatusServiceUnavailable, "%s", rej.reason))
 		return
 	}
 	streamHeaders(w.Header())
@@ -173,8 +176,8 @@ func refuseForNow(w http.ResponseWriter, r *http.Request, retry time.Duration, w
 	_, _ = w.Write(retryBlock(r, wait))
 }
 
-// retryAfter returns a reconnection time between retry and twice as long, so
-// that clients that are refused together don't reconnect together.
+// retryAfter returns a random reconnection time between retry and twice as long,
+// so that clients that are asked to retry together don't reconnect together.
 func retryAfter(retry time.Duration) time.Duration { return retry + rand.N(retry+1) }
 
 // retryBlock returns the only block of a stream that asks the client of r to
@@ -182,23 +185,24 @@ func retryAfter(retry time.Duration) time.Duration { return retry + rand.N(retry
 // httpx-sse, take their position from the last block they read.
 func retryBlock(r *http.Request, wait time.Duration) []byte {
 	block := eventstream.AppendRetry(nil, wait)
-	if id, why := lastEventID(r.Header, r.URL.Query()); why == nil && broker.ValidEventID(id) == nil {
+	if id, rej := lastEventID(r.Header, r.URL.Query()); rej == nil && broker.ValidEventID(id) == nil {
 		block = eventstream.AppendID(block, id)
 	}
 	return eventstream.AppendEnd(block)
 }
 
-// lateRefusal returns the whole body of a refusal on a connection that has left
-// net/http.
-func lateRefusal(r *http.Request, retry time.Duration, chunked bool) []byte {
+// retryBody returns a whole response body that asks the client of r to retry,
+// for a connection that has been taken over from net/http.
+func retryBody(r *http.Request, retry time.Duration, chunked bool) []byte {
 	block := retryBlock(r, retryAfter(retry))
 	if !chunked {
 		return block
 	}
+
 	var body bytes.Buffer
 	coding := httputil.NewChunkedWriter(&body)
-	_, _ = coding.Write(block)
-	_ = coding.Close() // a buffer takes everything
+	_, _ = coding.Write(block) // writing to a buffer can't fail
+	_ = coding.Close()
 	body.WriteString("\r\n")
 	return body.Bytes()
 }

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// rules are what requests are admitted by. They are replaced, and never
-// changed: a request goes by those that it finds, from its beginning to its
-// end.
+// rules determine which requests are admitted. They are replaced as a whole and
+// never changed: each request uses the rules in effect when it started.
 type rules struct {
 	cfg      Config
 	verifier Verifier
@@ -18,15 +17,15 @@ type rules struct {
 	allowedHeaders string // the value of Access-Control-Allow-Headers
 
 	clients clients
-	rate    *rate.Limiter // of connects; nil for no bound
+	rate    *rate.Limiter // of connects; nil for no limit
 }
 
-// Reconfigure has requests that come from now on admitted by cfg and v. Path,
-// Engine and Logger count for nothing there: they stay what they were.
+// Reconfigure applies cfg and v to new requests. It ignores Path, Elsewhere,
+// Engine and Logger.
 //
-// Streams that are open stay, even where there are more of them than a new
-// limit allows. A limit on users or addresses where there was none counts the
-// streams that are opened from now on.
+// Streams stay open even if there are more than a new limit allows. If there was
+// no limit per user or address before, only streams that are opened from now on
+// count.
 func (h *Handler) Reconfigure(cfg Config, v Verifier) {
 	next := &rules{
 		cfg:      cfg,
@@ -35,17 +34,18 @@ func (h *Handler) Reconfigure(cfg Config, v Verifier) {
 
 		allowedHeaders: strings.Join(slices.Concat([]string{
 			"Last-Event-ID", "Authorization", "Cache-Control",
-			// Tracing libraries add these to requests by themselves.
+			// Tracing libraries add these to requests on their own.
 			"traceparent", "tracestate", "baggage", "sentry-trace",
 		}, cfg.AllowedHeaders), ", "),
 
 		clients: clients{cfg.TrustedProxies, cfg.ProxyHeader},
 	}
+
 	before := h.rules.Load()
 	switch n := cfg.MaxConnectsPerSecond; {
 	case n == 0:
 	case before != nil && before.cfg.MaxConnectsPerSecond == n:
-		next.rate = before.rate // with what it has left
+		next.rate = before.rate // keep its remaining tokens
 	default:
 		next.rate = rate.NewLimiter(rate.Limit(n), n)
 	}

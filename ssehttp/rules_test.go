@@ -13,14 +13,14 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// otherKey verifies tokens of another kind than verifier does.
+// otherKey is a Verifier with another key than verifier.
 type otherKey struct{}
 
 func (otherKey) Verify(token string) (auth.Identity, error) {
 	if user, ok := strings.CutPrefix(token, "new-"); ok {
 		return auth.Identity{User: user}, nil
 	}
-	return auth.Identity{}, errors.New("it is of the old key")
+	return auth.Identity{}, errors.New("signed with the old key")
 }
 
 func TestRulesChange(t *testing.T) { onBoth(t, testRulesChange) }
@@ -35,7 +35,7 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 	s.open(t, "/events?topic=news")
 
 	next := cfg
-	next.Path = "/elsewhere" // counts for nothing
+	next.Path = "/elsewhere" // ignored
 	next.Anonymous, next.QueryToken, next.Cookie = false, false, "session"
 	next.AllowedOrigins = []string{"https://other.example.com"}
 	next.AllowedHeaders = []string{"X-Request-ID"}
@@ -60,11 +60,11 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 	}
 	resp.Body.Close()
 	if allowed := resp.Header.Get("Access-Control-Allow-Headers"); !strings.HasSuffix(allowed, ", sentry-trace, X-Request-ID") {
-		t.Errorf("a preflight allows the headers %q", allowed)
+		t.Errorf("the preflight allows the headers %q", allowed)
 	}
 
 	if n := s.broker.Stats().Total.Connections; n != 4 {
-		t.Errorf("%d streams are open, want 4: those from before stay", n)
+		t.Errorf("%d streams are open, want 4, including those from before", n)
 	}
 }
 
@@ -79,25 +79,25 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 		next.MaxConnections, next.MaxConnectionsPerUser, next.MaxConnectionsPerAddress = all, user, address
 		s.handler.Reconfigure(next, verifier{})
 	}
-	var ends []func()
-	open := func() { ends = append(ends, s.open(t, alice)) }
-	end := func(n int) {
+	var streams []func() // that close them
+	open := func() { streams = append(streams, s.open(t, alice)) }
+	closeStreams := func(n int) {
 		for range n {
-			ends[len(ends)-1]()
-			ends = ends[:len(ends)-1]
+			streams[len(streams)-1]()
+			streams = streams[:len(streams)-1]
 		}
-		waitFor(t, "streams to end", func() bool { return s.broker.Stats().Total.Connections == len(ends) })
+		waitFor(t, "streams to be closed", func() bool { return s.broker.Stats().Total.Connections == len(streams) })
 	}
-	open() // not counted: there is no limit
+	open() // not counted, since there is no limit
 	limit(0, 3, 0)
 	open()
 	open()
 	open()
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
-	// What is past a lower limit stays, and goes on to count.
+	// Streams beyond a lower limit stay open and still count.
 	limit(0, 1, 0)
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
-	end(2)
+	closeStreams(2)
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
 	limit(0, 2, 0)
 	open()
@@ -106,46 +106,46 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 	open()
 	limit(0, 0, 0)
 	open()
-	// Those that were counted are counted off, whatever the limits are by then.
-	end(5)
+	// Counted streams are uncounted when they close, whatever the limits are then.
+	closeStreams(5)
 	limit(0, 1, 1)
 	open()
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
-	end(1)
+	closeStreams(1)
 	limit(2, 0, 0)
 	open()
 	open()
 	resp := s.request(t, "GET", alice)
 	if resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("past max_connections: status %d, want 503", resp.StatusCode)
+		t.Errorf("beyond max_connections: status %d, want 503", resp.StatusCode)
 	}
 	limit(3, 0, 0)
 	open()
 }
 
-// TestRateStaysUsedUp holds that another setting's change is no way to more
-// connects.
-func TestRateStaysUsedUp(t *testing.T) {
+// TestRateSurvivesReconfigure checks that changing another setting doesn't allow
+// more connects.
+func TestRateSurvivesReconfigure(t *testing.T) {
 	var cfg ssehttp.Config
 	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) {
 		c.MaxConnectsPerSecond = 1000
 		cfg = *c
 	})
-	refused := func() int64 { return s.handler.Rejected()["max_connects_per_second"] }
+	rejected := func() int64 { return s.handler.Rejected()["max_connects_per_second"] }
 	cfg.MaxConnectsPerSecond = 1
 	s.handler.Reconfigure(cfg, verifier{})
 	began := time.Now()
-	for n := 1; refused() == 0; n++ {
+	for n := 1; rejected() == 0; n++ {
 		s.request(t, "GET", "/events")
 		if n > 2+int(time.Since(began)/time.Second) {
-			t.Fatalf("%d connects in %v, of which there may be one a second", n, time.Since(began))
+			t.Fatalf("%d connects in %v, want at most one per second", n, time.Since(began))
 		}
 		cfg.Retry++
 		s.handler.Reconfigure(cfg, verifier{})
 	}
 }
 
-// TestRulesChangeUnderLoad has the race detector look.
+// TestRulesChangeUnderLoad reconfigures under load, for the race detector.
 func TestRulesChangeUnderLoad(t *testing.T) { onBoth(t, testRulesChangeUnderLoad) }
 
 func testRulesChangeUnderLoad(t *testing.T, engine ssehttp.Engine) {

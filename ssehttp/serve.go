@@ -8,9 +8,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// serve runs a stream on net/http's own path, with the request's goroutine as
-// the one that writes. It returns when the stream has ended. The stream's lines
-// in the log may be nil.
+// serve serves a stream through net/http. The request's goroutine writes, and
+// returns when the stream is closed. lines may be nil.
 func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, writeTimeout time.Duration, lines *streamLog) error {
 	sink := &responseSink{
 		stream: st,
@@ -25,22 +24,22 @@ func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, writeTimeo
 	return nil
 }
 
-// maxBatch bounds what a responseSink takes at once, so that what waits is in
-// the stream's queue, where the policy for slow consumers sees it.
+// maxBatch limits the bytes that a responseSink accepts at once, so that the
+// rest stays in the stream's queue, where the policy for slow consumers applies.
 const maxBatch = 64 << 10
 
-// responseSink is the sink of a stream that has a goroutine of its own: the
-// shard hands it a batch, and the goroutine writes it.
+// responseSink is the sink of a stream with its own goroutine. The shard hands
+// over a batch, and the goroutine writes it.
 type responseSink struct {
 	stream *broker.Stream
 	rc     *http.ResponseController
 	work   chan struct{} // has a token when batch or closed was set
 
-	mu      sync.Mutex
-	batch   [][]byte // what is handed over and not yet out
-	refused bool     // the shard waits for Ready
-	closed  bool     // no more batches come
-	gone    bool     // the goroutine has left; rc must not be used any more
+	mu     sync.Mutex
+	batch  [][]byte // handed over and not yet written
+	full   bool     // the shard waits for Ready
+	closed bool     // no more batches will come
+	exited bool     // the goroutine has returned; rc must not be used any more
 }
 
 // Write implements [broker.Sink].
@@ -48,12 +47,12 @@ func (s *responseSink) Write(pieces [][]byte) (n int, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.batch) > 0 {
-		s.refused = true
+		s.full = true
 		return 0, nil
 	}
 	for _, piece := range pieces {
 		if n >= maxBatch {
-			s.refused = true
+			s.full = true
 			break
 		}
 		s.batch = append(s.batch, piece)
@@ -63,22 +62,22 @@ func (s *responseSink) Write(pieces [][]byte) (n int, _ error) {
 	return n, nil
 }
 
-// lastBatch is how long a connection may take for the last batch of a stream
-// that the daemon ends.
-const lastBatch = 2 * time.Second
+// lastBatchTimeout limits the time that a connection takes to accept the last
+// batch of a stream that the daemon closes.
+const lastBatchTimeout = 2 * time.Second
 
-// Close implements [broker.Sink]. A stream that is ended for its slowness
-// ends at once; any other after its last batch.
+// Close implements [broker.Sink]. The connection of a slow client is closed
+// immediately, any other after its last batch.
 func (s *responseSink) Close(why broker.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	if !s.gone {
+	if !s.exited {
 		switch why {
 		case broker.SlowConsumer, broker.WriteTimeout:
 			_ = s.rc.SetWriteDeadline(time.Unix(1, 0))
 		case broker.Drained, broker.Shutdown:
-			_ = s.rc.SetWriteDeadline(time.Now().Add(lastBatch))
+			_ = s.rc.SetWriteDeadline(time.Now().Add(lastBatchTimeout))
 		default:
 		}
 	}
@@ -92,8 +91,8 @@ func (s *responseSink) signal() {
 	}
 }
 
-// run writes batches until the stream is closed. Only the shard closes a
-// stream, so a client that hangs up is reported and then waited for.
+// run writes batches until the stream is closed. Only the shard closes a stream,
+// so when the client hangs up, run reports it and waits for the shard.
 func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout time.Duration) {
 	hungUp := r.Context().Done()
 	failed := false
@@ -105,6 +104,7 @@ func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout 
 			failed = true
 		case <-s.work:
 		}
+
 		s.mu.Lock()
 		batch, closed := s.batch, s.closed
 		s.mu.Unlock()
@@ -113,24 +113,25 @@ func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout 
 				s.stream.HangUp()
 			}
 		}
+
 		s.mu.Lock()
-		refused := s.refused
+		full := s.full
 		if len(batch) > 0 {
 			clear(s.batch)
-			s.batch, s.refused = s.batch[:0], false
+			s.batch, s.full = s.batch[:0], false
 		}
-		s.gone = closed
+		s.exited = closed
 		s.mu.Unlock()
 		if closed {
 			return
 		}
-		if refused && len(batch) > 0 {
+		if full && len(batch) > 0 {
 			s.stream.Ready()
 		}
 	}
 }
 
-// write writes a batch and flushes once.
+// write writes a batch and then flushes once. It reports whether both succeeded.
 func (s *responseSink) write(w http.ResponseWriter, batch [][]byte, timeout time.Duration) bool {
 	for _, piece := range batch {
 		s.extend(timeout)
@@ -142,8 +143,8 @@ func (s *responseSink) write(w http.ResponseWriter, batch [][]byte, timeout time
 	return s.rc.Flush() == nil
 }
 
-// extend gives the connection another while to take bytes, unless the stream
-// has been closed in the meantime.
+// extend renews the connection's write deadline, unless the stream has been
+// closed meanwhile.
 func (s *responseSink) extend(timeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,10 +7,10 @@ import (
 	"unsafe"
 )
 
-// TestSizeOfASocket keeps the memory of a stream from growing unnoticed: 48
-// bytes are a size class of the allocator, whose next is 64.
-func TestSizeOfASocket(t *testing.T) {
+// TestSocketSize keeps the memory of a stream from growing unnoticed: 48 bytes are
+// an allocator size class, and the next one is 64.
+func TestSocketSize(t *testing.T) {
 	if size := unsafe.Sizeof(socket{}); size > 48 {
-		t.Errorf("a socket takes %d bytes, want 48 at most", size)
+		t.Errorf("a socket takes %d bytes, want at most 48", size)
 	}
 }

@@ -11,73 +11,75 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// identify tells who a request is from.
-func (rules *rules) identify(r *http.Request, query url.Values, client netip.Addr, token string) (auth.Identity, *refusal) {
+// identify authenticates a request.
+func (rules *rules) identify(r *http.Request, query url.Values, client netip.Addr, token string) (auth.Identity, *rejection) {
 	switch {
 	case rules.cfg.Application != nil:
 		who, err := rules.cfg.Application.Authorize(r, query, client)
 		if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
-			return auth.Identity{}, refuse(Denied, denied.Status, "%v", denied)
+			return auth.Identity{}, reject(Denied, denied.Status, "%v", denied)
 		}
 		if unclear, ok := errors.AsType[*auth.QuestionError](err); ok {
-			return auth.Identity{}, refuse(BadRequest, http.StatusBadRequest, "%v", unclear)
+			return auth.Identity{}, reject(BadRequest, http.StatusBadRequest, "%v", unclear)
 		}
 		if err != nil {
-			return auth.Identity{}, later(Unavailable)
+			return auth.Identity{}, askToRetry(Unavailable)
 		}
 		if who.User == "" && !rules.cfg.Anonymous {
-			return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "the application knows no user for this connection")
+			return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "the application did not identify a user")
 		}
 		return who, nil
 	case token == "" && !rules.cfg.Anonymous:
-		return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "a token is needed: as %s", rules.accepted())
+		return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "a token is required: as %s", rules.tokenSources())
 	case token == "":
 		return auth.Identity{Topics: rules.cfg.AnonymousTopics}, nil
 	case rules.verifier == nil:
-		return auth.Identity{}, refuse(BadToken, http.StatusUnauthorized, "this daemon has no key to check tokens with")
+		return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "this daemon has no key to verify tokens")
 	}
+
 	who, err := rules.verifier.Verify(token)
 	if errors.Is(err, auth.ErrUnavailable) {
-		return who, later(Unavailable)
+		return who, askToRetry(Unavailable)
 	}
 	if err != nil {
-		return who, refuse(BadToken, http.StatusUnauthorized, "the token is refused: %v", err)
+		return who, reject(BadToken, http.StatusUnauthorized, "token rejected: %v", err)
 	}
 	return who, nil
 }
 
-// accepted says in words where a token may stand.
-func (rules *rules) accepted() string {
-	ways := []string{"Authorization: Bearer"}
+// tokenSources describes where a request may have its token.
+func (rules *rules) tokenSources() string {
+	sources := []string{"Authorization: Bearer"}
 	if rules.cfg.Cookie != "" {
-		ways = append(ways, "cookie "+rules.cfg.Cookie)
+		sources = append(sources, "cookie "+rules.cfg.Cookie)
 	}
 	if rules.cfg.QueryToken {
-		ways = append(ways, "access_token in the query")
+		sources = append(sources, "access_token in the query")
 	}
-	return strings.Join(ways, " or ")
+	return strings.Join(sources, " or ")
 }
 
-// sentUnasked says whether a request has what browsers send by themselves,
-// whichever page asks: cookies, and passwords that they know. A bearer's token
-// is only ever sent by whoever has it.
-func sentUnasked(header http.Header) bool {
+// hasAmbientCredentials reports whether a request has credentials that browsers
+// add on their own for any page: cookies and stored passwords. A bearer token, in
+// contrast, is only sent by a page that has it.
+func hasAmbientCredentials(header http.Header) bool {
 	return len(header["Cookie"]) > 0 || slices.ContainsFunc(header["Authorization"], func(value string) bool {
 		scheme, _, _ := strings.Cut(value, " ")
 		return !strings.EqualFold(scheme, "Bearer")
 	})
 }
 
-// token finds the request's token: in the Authorization header, the cookie or
-// the query. The same token may stand in several of them.
-func (rules *rules) token(r *http.Request, query url.Values) (string, *refusal) {
+// token returns the request's token from the Authorization header, the cookie or
+// the query; empty for none. Several of them may have the same token.
+func (rules *rules) token(r *http.Request, query url.Values) (string, *rejection) {
 	if rules.cfg.Application != nil {
 		return "", nil
 	}
+
 	var found string
-	add := func(token string) *refusal {
+	add := func(token string) *rejection {
 		if found != "" && token != found {
-			return refuse(BadToken, http.StatusBadRequest, "the request has two different tokens; one is accepted")
+			return reject(BadToken, http.StatusBadRequest, "the request has two different tokens; want one")
 		}
 		found = token
 		return nil
@@ -86,29 +88,29 @@ func (rules *rules) token(r *http.Request, query url.Values) (string, *refusal) 
 		scheme, token, _ := strings.Cut(value, " ")
 		token = strings.TrimSpace(token)
 		if !strings.EqualFold(scheme, "Bearer") || token == "" {
-			return "", refuse(BadToken, http.StatusUnauthorized, "the Authorization header is not of the form: Bearer TOKEN")
+			return "", reject(BadToken, http.StatusUnauthorized, "invalid Authorization header; want Bearer TOKEN")
 		}
-		if why := add(token); why != nil {
-			return "", why
+		if rej := add(token); rej != nil {
+			return "", rej
 		}
 	}
 	for _, cookie := range r.CookiesNamed(rules.cfg.Cookie) {
 		if cookie.Value == "" {
-			continue // how applications log out
+			continue // applications log out by emptying the cookie
 		}
-		if why := add(cookie.Value); why != nil {
-			return "", why
+		if rej := add(cookie.Value); rej != nil {
+			return "", rej
 		}
 	}
 	if len(query["access_token"]) > 0 && !rules.cfg.QueryToken {
-		return "", refuse(BadToken, http.StatusUnauthorized, "access_token in the query is switched off; a token is accepted as %s", rules.accepted())
+		return "", reject(BadToken, http.StatusUnauthorized, "access_token in the query is disabled; send the token as %s", rules.tokenSources())
 	}
 	for _, token := range query["access_token"] {
 		if token == "" {
-			return "", refuse(BadToken, http.StatusUnauthorized, "access_token in the query is empty")
+			return "", reject(BadToken, http.StatusUnauthorized, "access_token in the query is empty")
 		}
-		if why := add(token); why != nil {
-			return "", why
+		if rej := add(token); rej != nil {
+			return "", rej
 		}
 	}
 	return found, nil

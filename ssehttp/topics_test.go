@@ -14,8 +14,8 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// withLog lets streams resume.
-func withLog(_ *ssehttp.Config, b *broker.Config) {
+// withHistory configures a history of 5 events.
+func withHistory(_ *ssehttp.Config, b *broker.Config) {
 	b.History = broker.History{MaxEvents: 5, MaxBytes: 1 << 20, MaxAge: time.Minute}
 }
 
@@ -39,9 +39,9 @@ func testTopics(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-func TestTopicsThatAreRefused(t *testing.T) { onBoth(t, testTopicsThatAreRefused) }
+func TestRejectedTopics(t *testing.T) { onBoth(t, testRejectedTopics) }
 
-func testTopicsThatAreRefused(t *testing.T, engine ssehttp.Engine) {
+func testRejectedTopics(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.AnonymousTopics = []string{"news", "prices.*"} })
 	many := func(n int) string {
 		q := url.Values{"access_token": {"good-alice"}}
@@ -53,46 +53,46 @@ func testTopicsThatAreRefused(t *testing.T, engine ssehttp.Engine) {
 	for name, c := range map[string]struct {
 		query  string
 		status int
-		says   string
+		want   string // part of the body
 	}{
-		"allowed to alice":          {"topic=news&topic=orders.7&topic=logs.a.b&access_token=good-alice", 200, ""},
-		"a pattern as it is":        {"topic=orders.*&topic=logs.%3E&access_token=good-alice", 200, ""},
+		"allowed for alice":         {"topic=news&topic=orders.7&topic=logs.a.b&access_token=good-alice", 200, ""},
+		"the allowed pattern":       {"topic=orders.*&topic=logs.%3E&access_token=good-alice", 200, ""},
 		"a narrower pattern":        {"topic=logs.*.x&topic=logs.eu.%3E&access_token=good-alice", 200, ""},
-		"not allowed to alice":      {"topic=news&topic=prices.eur&access_token=good-alice", 403, `"prices.eur"`},
+		"not allowed for alice":     {"topic=news&topic=prices.eur&access_token=good-alice", 403, `"prices.eur"`},
 		"a wider pattern":           {"topic=orders.%3E&access_token=good-alice", 403, `"orders.>"`},
 		"everything":                {"topic=%3E&access_token=good-alice", 403, `">"`},
-		"beside the pattern":        {"topic=orders.a.b&access_token=good-alice", 403, `"orders.a.b"`},
-		"allowed to anybody":        {"topic=news&topic=prices.eur", 200, ""},
-		"not allowed to anybody":    {"topic=orders.new", 403, `"orders.new"`},
+		"outside the pattern":       {"topic=orders.a.b&access_token=good-alice", 403, `"orders.a.b"`},
+		"allowed for anonymous":     {"topic=news&topic=prices.eur", 200, ""},
+		"not allowed for anonymous": {"topic=orders.new", 403, `"orders.new"`},
 		"an empty topic":            {"topic=&access_token=good-alice", 400, "topic is empty"},
 		"a long topic":              {"topic=" + strings.Repeat("x", 256), 400, "topic is 256 bytes long"},
 		"a control character":       {"topic=a%0Ab", 400, "topic has the control character"},
-		"a pattern with one":        {"topic=a.%00.*", 400, "topic has the control character"},
+		"a NUL in a pattern":        {"topic=a.%00.*", 400, "topic has the control character"},
 		"not UTF-8":                 {"topic=a%FF", 400, "topic is not valid UTF-8"},
-		"overlong":                  {"topic=a%C0%AF", 400, "topic is not valid UTF-8"},
+		"overlong UTF-8":            {"topic=a%C0%AF", 400, "topic is not valid UTF-8"},
 		"a lone surrogate":          {"topic=%ED%A0%BD", 400, "topic is not valid UTF-8"},
 		"a surrogate pair":          {"topic=%ED%A0%BD%ED%B8%80", 400, "topic is not valid UTF-8"},
-		"cut off":                   {"topic=%F0%9F%98", 400, "topic is not valid UTF-8"},
+		"truncated UTF-8":           {"topic=%F0%9F%98", 400, "topic is not valid UTF-8"},
 		"beyond Unicode":            {"topic=%F4%90%80%80", 400, "topic is not valid UTF-8"},
-		"two halves":                {"topic=%C3&topic=%A9", 400, "topic is not valid UTF-8"},
+		"split character":           {"topic=%C3&topic=%A9", 400, "topic is not valid UTF-8"},
 		"a pattern not UTF-8":       {"topic=%FF.*", 400, "topic is not valid UTF-8"},
 		"an id not UTF-8":           {"last_event_id=e%FF-1", 400, "last_event_id is"},
 		"two tokens":                {"access_token=good-alice&access_token=good-bob", 400, "two different tokens"},
 		"an empty token beside one": {"access_token=good-alice&access_token=", 401, "access_token in the query is empty"},
 		"> before the end":          {"topic=a.%3E.b", 400, "not the last token"},
 		"a hundred":                 {many(100), 200, ""},
-		"a hundred and one":         {many(101), 400, "topic is given 101 times, 1 to 100 are accepted"},
-		"ten thousand":              {many(10_000), 400, "the query has 10001 parameters; topic is accepted 1 to 100 times"},
+		"a hundred and one":         {many(101), 400, "topic is given 101 times; want at most 100"},
+		"ten thousand":              {many(10_000), 400, "the query has 10001 parameters; want at most 100 topics"},
 		"a thousand":                {many(999), 400, "topic is given 999 times"},
 		"the same thousand":         {"topic=news" + strings.Repeat("&topic=news", 999), 200, ""},
-		"a query that is none":      {"topic=%zz", 400, "query"},
-		"an id that is none":        {"last_event_id=nonsense", 400, `last_event_id is "nonsense"`},
+		"a malformed query":         {"topic=%zz", 400, "query"},
+		"a malformed id":            {"last_event_id=nonsense", 400, `last_event_id is "nonsense"`},
 		"a negative id":             {"last_event_id=e--1", 400, "last_event_id is"},
 		"an id with a leading zero": {"last_event_id=e-01", 400, "last_event_id is"},
-		"an id beyond all":          {"last_event_id=e-18446744073709551616", 400, "last_event_id is"},
+		"an id that is too large":   {"last_event_id=e-18446744073709551616", 400, "last_event_id is"},
 		"a very long id":            {"last_event_id=" + strings.Repeat("x", 5000) + "-1", 400, "last_event_id is"},
 		"an id with LF":             {"last_event_id=e%0A-1", 400, "last_event_id is"},
-		"no id at all":              {"last_event_id=", 200, ""},
+		"an empty id":               {"last_event_id=", 200, ""},
 		"two different ids":         {"last_event_id=e-1&last_event_id=e-2", 400, "two different values of last_event_id"},
 		"one id twice":              {"last_event_id=e-1&last_event_id=e-1&last_event_id=", 200, ""},
 	} {
@@ -101,12 +101,12 @@ func testTopicsThatAreRefused(t *testing.T, engine ssehttp.Engine) {
 			if resp.StatusCode != c.status {
 				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
 			}
-			if c.says == "" {
+			if c.want == "" {
 				return
 			}
 			body, err := io.ReadAll(resp.Body)
-			if err != nil || !strings.Contains(string(body), c.says) || strings.Count(string(body), "\n") != 1 || len(body) > 300 {
-				t.Errorf("body %q (%v), want one line with %q", body, err, c.says)
+			if err != nil || !strings.Contains(string(body), c.want) || strings.Count(string(body), "\n") != 1 || len(body) > 300 {
+				t.Errorf("body %q (%v), want one line with %q", body, err, c.want)
 			}
 		})
 	}
@@ -118,31 +118,31 @@ func testResume(t *testing.T, engine ssehttp.Engine) {
 	for name, c := range map[string]struct {
 		query   string
 		headers []string
-		replay  string // the data that come again
+		replay  string // the data of the replayed events
 		reset   string // the reason of a reset
 	}{
-		"by header":              {"", []string{"Last-Event-ID: EPOCH-1"}, "two six", ""},
-		"by query":               {"last_event_id=EPOCH-1", nil, "two six", ""},
-		"the header wins":        {"last_event_id=EPOCH-1", []string{"Last-Event-ID: EPOCH-6"}, "", ""},
-		"even over a bad one":    {"last_event_id=nonsense", []string{"Last-Event-ID: EPOCH-5"}, "six", ""},
-		"a user's":               {"access_token=good-alice", []string{"Last-Event-ID: EPOCH-1"}, "two three six", ""},
-		"a user's topics":        {"access_token=good-alice&topic=news&topic=orders.*", []string{"Last-Event-ID: EPOCH-1"}, "two three four five six", ""},
-		"nothing missed":         {"", []string{"Last-Event-ID: EPOCH-6"}, "", ""},
-		"a new page":             {"", nil, "", ""},
-		"too old":                {"", []string{"Last-Event-ID: EPOCH-0"}, "", "expired"},
-		"of another epoch":       {"", []string{"Last-Event-ID: other-3"}, "", "unknown"},
-		"not yet given":          {"last_event_id=EPOCH-7", nil, "", "unknown"},
-		"a header that is none":  {"", []string{"Last-Event-ID: nonsense"}, "", "unknown"},
-		"a header twice":         {"", []string{"Last-Event-ID: EPOCH-5", "Last-Event-ID: EPOCH-5"}, "six", ""},
-		"two headers":            {"", []string{"Last-Event-ID: EPOCH-5", "Last-Event-ID: EPOCH-1"}, "", "unknown"},
-		"two headers, one empty": {"", []string{"Last-Event-ID: ", "Last-Event-ID: EPOCH-5"}, "six", ""},
-		"a list in a header":     {"", []string{"Last-Event-ID: EPOCH-5, EPOCH-1"}, "", "unknown"},
-		"a header not UTF-8":     {"", []string{"Last-Event-ID: \xff"}, "", "unknown"},
-		"a header of very much":  {"", []string{"Last-Event-ID: " + strings.Repeat("x", 10_000)}, "", "unknown"},
-		"a header in JSON's way": {"", []string{`Last-Event-ID: "}`}, "", "unknown"},
+		"by header":                        {"", []string{"Last-Event-ID: EPOCH-1"}, "two six", ""},
+		"by query":                         {"last_event_id=EPOCH-1", nil, "two six", ""},
+		"the header wins":                  {"last_event_id=EPOCH-1", []string{"Last-Event-ID: EPOCH-6"}, "", ""},
+		"the header wins over a bad query": {"last_event_id=nonsense", []string{"Last-Event-ID: EPOCH-5"}, "six", ""},
+		"with a user":                      {"access_token=good-alice", []string{"Last-Event-ID: EPOCH-1"}, "two three six", ""},
+		"with topics":                      {"access_token=good-alice&topic=news&topic=orders.*", []string{"Last-Event-ID: EPOCH-1"}, "two three four five six", ""},
+		"nothing missed":                   {"", []string{"Last-Event-ID: EPOCH-6"}, "", ""},
+		"a new page":                       {"", nil, "", ""},
+		"too old":                          {"", []string{"Last-Event-ID: EPOCH-0"}, "", "expired"},
+		"of another epoch":                 {"", []string{"Last-Event-ID: other-3"}, "", "unknown"},
+		"not yet assigned":                 {"last_event_id=EPOCH-7", nil, "", "unknown"},
+		"a malformed header":               {"", []string{"Last-Event-ID: nonsense"}, "", "unknown"},
+		"a header twice":                   {"", []string{"Last-Event-ID: EPOCH-5", "Last-Event-ID: EPOCH-5"}, "six", ""},
+		"two headers":                      {"", []string{"Last-Event-ID: EPOCH-5", "Last-Event-ID: EPOCH-1"}, "", "unknown"},
+		"two headers, one empty":           {"", []string{"Last-Event-ID: ", "Last-Event-ID: EPOCH-5"}, "six", ""},
+		"a list in a header":               {"", []string{"Last-Event-ID: EPOCH-5, EPOCH-1"}, "", "unknown"},
+		"a header not UTF-8":               {"", []string{"Last-Event-ID: \xff"}, "", "unknown"},
+		"a very long header":               {"", []string{"Last-Event-ID: " + strings.Repeat("x", 10_000)}, "", "unknown"},
+		"JSON in a header":                 {"", []string{`Last-Event-ID: "}`}, "", "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, engine, withLog)
+			s := start(t, engine, withHistory)
 			first := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "one"})
 			for _, m := range []broker.Message{
 				{Audience: broker.Everyone(), Data: "two"},
@@ -183,33 +183,33 @@ func testResume(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-func TestUserWhoIsToStayAway(t *testing.T) { onBoth(t, testUserWhoIsToStayAway) }
+func TestBannedUser(t *testing.T) { onBoth(t, testBannedUser) }
 
-func testUserWhoIsToStayAway(t *testing.T, engine ssehttp.Engine) {
+func testBannedUser(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, nil)
 	resp := s.request(t, "GET", "/events?access_token=good-alice")
 	block(t, bufio.NewReader(resp.Body))
-	const away = 300 * time.Millisecond
+	const ban = 300 * time.Millisecond
 	begun := time.Now()
-	if n, err := s.broker.Disconnect("alice", away); n != 1 || err != nil {
-		t.Fatalf("%d streams ended, %v", n, err)
+	if n, err := s.broker.Disconnect("alice", ban); n != 1 || err != nil {
+		t.Fatalf("disconnected %d streams, error %v", n, err)
 	}
 	if rest, err := io.ReadAll(resp.Body); err != nil || strings.Contains(string(rest), "data:") {
-		t.Errorf("the stream ends with %q, %v", rest, err)
+		t.Errorf("the stream ends with %q and error %v", rest, err)
 	}
 	for _, headers := range [][]string{{"Authorization: Bearer good-alice"}, {"Authorization: Bearer good-alice", "Accept: text/event-stream"}} {
 		resp := s.request(t, "GET", "/events", headers...)
-		if body, err := io.ReadAll(resp.Body); time.Since(begun) < away && (resp.StatusCode != http.StatusNoContent || len(body) > 0 || err != nil) {
-			t.Errorf("alice gets %s, %q, %v", resp.Status, body, err)
+		if body, err := io.ReadAll(resp.Body); time.Since(begun) < ban && (resp.StatusCode != http.StatusNoContent || len(body) > 0 || err != nil) {
+			t.Errorf("alice got %s and %q (%v), want 204 and no body", resp.Status, body, err)
 		}
 	}
 	if resp := s.request(t, "GET", "/events?access_token=good-bob"); resp.StatusCode != http.StatusOK {
-		t.Errorf("bob gets %s", resp.Status)
+		t.Errorf("bob got %s, want 200", resp.Status)
 	}
-	waitFor(t, "alice to be let in again", func() bool {
+	waitFor(t, "the end of the ban", func() bool {
 		return s.request(t, "GET", "/events?access_token=good-alice").StatusCode == http.StatusOK
 	})
-	if passed := time.Since(begun); passed < away {
-		t.Errorf("alice was let in after %s", passed)
+	if passed := time.Since(begun); passed < ban {
+		t.Errorf("alice got a stream after %s, want none for %s", passed, ban)
 	}
 }

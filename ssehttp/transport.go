@@ -5,22 +5,22 @@ import (
 	"sync/atomic"
 )
 
-// transport is how a stream's bytes get to its client.
+// transport is the way in which a stream's bytes reach its client.
 type transport uint8
 
 const (
 	byEpoll transport = iota // HTTP/1.1 without TLS, as a bare descriptor
-	byHTTP1                  // the same with a goroutine of net/http
+	byHTTP1                  // HTTP/1.1 without TLS, through net/http
 	byTLS                    // HTTP/1.1 over TLS
 	byHTTP2                  // with TLS or without
 
 	transports
 )
 
-// String returns the transport's name in figures.
+// String returns the transport's name in metrics and logs.
 func (t transport) String() string { return [...]string{"epoll", "http1", "tls", "http2"}[t] }
 
-// transportOf is that of a stream on net/http's own path.
+// transportOf returns the transport of a stream that uses net/http.
 func transportOf(r *http.Request) transport {
 	switch {
 	case r.ProtoMajor > 1:
@@ -31,11 +31,11 @@ func transportOf(r *http.Request) transport {
 	return byHTTP1
 }
 
-// openBy counts the streams that are open, by their transports.
+// openBy counts the open streams by transport.
 type openBy [transports]atomic.Int64
 
-// Transports returns how many streams are open, by the names of the ways that
-// their bytes get to clients: "epoll", "http1", "tls" and "http2".
+// Transports returns the number of open streams by transport: "epoll", "http1",
+// "tls" and "http2".
 func (h *Handler) Transports() map[string]int64 {
 	found := make(map[string]int64, transports)
 	for t := range transports {

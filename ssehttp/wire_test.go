@@ -17,8 +17,8 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// dial sends a request over a connection of its own, and returns what comes
-// back as it is on the wire.
+// dial sends a request over a new connection, and returns a reader of the raw
+// response.
 func (s *server) dial(t *testing.T, request string) *bufio.Reader {
 	t.Helper()
 
@@ -45,7 +45,7 @@ func head(t *testing.T, r *bufio.Reader) string {
 	for !strings.HasSuffix(text.String(), "\r\n\r\n") {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			t.Fatalf("the head ends after %q: %v", text.String(), err)
+			t.Fatalf("the head ended after %q: %v", text.String(), err)
 		}
 
 		text.WriteString(line)
@@ -54,24 +54,24 @@ func head(t *testing.T, r *bufio.Reader) string {
 	return text.String()
 }
 
-// TestBodyOnTheWire reads streams byte by byte: chunked over HTTP/1.1, one
-// chunk a block, with an end; and bare over HTTP/1.0.
+// TestBodyOnTheWire reads raw bodies: over HTTP/1.1 with one chunk per block and a
+// last chunk, over HTTP/1.0 without chunks.
 func TestBodyOnTheWire(t *testing.T) { onBoth(t, testBodyOnTheWire) }
 
 func testBodyOnTheWire(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, withLog)
+	s := start(t, engine, withHistory)
 	const request = "GET /events HTTP/%s\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer good-alice\r\n\r\n"
 	chunked, bare := s.dial(t, fmt.Sprintf(request, "1.1")), s.dial(t, fmt.Sprintf(request, "1.0"))
 
 	if got := head(t, chunked); strings.Count(got, "Transfer-Encoding: chunked\r\n") != 1 || strings.Contains(got, "Content-Length") {
-		t.Errorf("the head over HTTP/1.1 is %q, want it to announce chunks", got)
+		t.Errorf("the head over HTTP/1.1 is %q, want the chunked transfer coding", got)
 	}
 
 	if got := head(t, bare); strings.Contains(got, "Transfer-Encoding") || strings.Contains(got, "Content-Length") {
-		t.Errorf("the head over HTTP/1.0 is %q, want a body that ends with the connection", got)
+		t.Errorf("the head over HTTP/1.0 is %q, want neither a length nor a transfer coding", got)
 	}
 
-	// Each block is there before the next one is published.
+	// Each block arrives before the next event is published.
 	body := bufio.NewReader(httputil.NewChunkedReader(chunked))
 
 	for _, r := range []*bufio.Reader{body, bare} {
@@ -96,16 +96,16 @@ func testBodyOnTheWire(t *testing.T, engine ssehttp.Engine) {
 	}
 
 	if rest, err := io.ReadAll(body); err != nil || len(rest) > 0 {
-		t.Errorf("after the user was disconnected the body goes on with %q and %v, want its end", rest, err)
+		t.Errorf("after the disconnect the body continues with %q (%v), want its end", rest, err)
 	}
 
 	if rest, err := io.ReadAll(bare); err != nil || len(rest) > 0 {
-		t.Errorf("over HTTP/1.0 the body goes on with %q and %v, want its end", rest, err)
+		t.Errorf("over HTTP/1.0 the body continues with %q (%v), want its end", rest, err)
 	}
 }
 
-// TestBrokenBody wants a body without an end where the daemon cuts a stream off
-// in the middle of an event.
+// TestBrokenBody checks that the body has no last chunk if the daemon closes a
+// stream in the middle of an event.
 func TestBrokenBody(t *testing.T) { onBoth(t, testBrokenBody) }
 
 func testBrokenBody(t *testing.T, engine ssehttp.Engine) {
@@ -113,13 +113,13 @@ func testBrokenBody(t *testing.T, engine ssehttp.Engine) {
 	r := s.dial(t, "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
 	head(t, r)
 
-	// More than the sockets and the queue hold together.
+	// This is more than the sockets and the queue can hold.
 	for range 40 {
 		s.publish(t, broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", broker.MaxData)})
 	}
 
 	if _, err := io.Copy(io.Discard, httputil.NewChunkedReader(r)); !errors.Is(err, io.ErrUnexpectedEOF) && !isReset(err) {
-		t.Errorf("the body of a slow consumer ends with %v, want it broken off", err)
+		t.Errorf("the body of a slow consumer ends with %v, want an incomplete body", err)
 	}
 }
 
@@ -129,8 +129,8 @@ func isReset(err error) bool {
 	return ok
 }
 
-// TestRetryRepeatsTheID asks clients to retry while the broker takes no
-// streams, and wants their position back if it has the form of one.
+// TestRetryRepeatsTheID checks that a client that is asked to retry gets its last
+// event id back if that is well-formed.
 func TestRetryRepeatsTheID(t *testing.T) {
 	for name, c := range map[string]struct {
 		target, header string
@@ -140,7 +140,7 @@ func TestRetryRepeatsTheID(t *testing.T) {
 		"in the header":    {"/events", "abc-7", "abc-7"},
 		"in the query":     {"/events?last_event_id=abc-8", "", "abc-8"},
 		"the header wins":  {"/events?last_event_id=abc-8", "abc-9", "abc-9"},
-		"nonsense":         {"/events", "nonsense", ""},
+		"malformed":        {"/events", "nonsense", ""},
 		"an injected line": {"/events", "abc-9\ndata: x", ""},
 		"a NUL":            {"/events", "abc-9\x00", ""},
 	} {
