@@ -27,10 +27,12 @@ func TestChurn(t *testing.T) { onBoth(t, testChurn) }
 func testChurn(t *testing.T, engine ssehttp.Engine) {
 	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) {
 		b.QueueBytes = 64 << 20
+
 		// If a client has sent more than its request, net/http doesn't notice
 		// that the client is gone. The next heartbeats do.
 		b.Heartbeat = 300 * time.Millisecond
 	})
+
 	before := descriptors(t)
 	done := make(chan struct{})
 	var publishing, clients sync.WaitGroup
@@ -48,6 +50,7 @@ func testChurn(t *testing.T, engine ssehttp.Engine) {
 			_, _ = s.broker.Publish(t.Context(), broker.Message{Audience: broker.ToUser(user), Data: user})
 		}
 	})
+
 	for i := range 20 {
 		clients.Go(func() {
 			for range 30 {
@@ -58,12 +61,15 @@ func testChurn(t *testing.T, engine ssehttp.Engine) {
 			}
 		})
 	}
+
 	clients.Wait()
+
 	// If a client has sent more than its request, only a write shows that it has
 	// left.
 	waitFor(t, "all streams to be closed", func() bool {
 		return s.broker.Stats().Total.Connections == 0 && s.handler.Open() == 0
 	})
+
 	close(done)
 	publishing.Wait()
 	waitFor(t, "all descriptors to be closed", func() bool { return descriptors(t) <= before })
@@ -79,17 +85,21 @@ func visit(addr, user string) error {
 	if err != nil {
 		return err
 	}
+
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return err
 	}
+
 	if _, err := io.WriteString(conn, "GET /events?access_token=good-"+user+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return err
 	}
+
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return fmt.Errorf("stream of %s: %w", user, err)
 	}
+
 	r := bufio.NewReader(resp.Body) // a line may be split into two chunks
 	individual := false
 	for range rand.IntN(60) {
@@ -97,6 +107,7 @@ func visit(addr, user string) error {
 		if err != nil {
 			return fmt.Errorf("stream of %s: %w", user, err)
 		}
+
 		switch {
 		case line == "event: individual\n":
 			individual = true
@@ -107,6 +118,7 @@ func visit(addr, user string) error {
 			}
 		}
 	}
+
 	switch tcp := conn.(*net.TCPConn); rand.IntN(4) {
 	case 0:
 		return tcp.SetLinger(0) // so that closing resets the connection
@@ -116,6 +128,7 @@ func visit(addr, user string) error {
 		_, err = io.WriteString(conn, "GET /events HTTP/1.1\r\n\r\n") // discarded
 		return err
 	}
+
 	return nil
 }
 

@@ -146,18 +146,22 @@ func testStream(t *testing.T, engine ssehttp.Engine) {
 			t.Errorf("status %d, %s: %q, want 200 and %q", resp.StatusCode, name, got, want)
 		}
 	}
+
 	body := bufio.NewReader(resp.Body)
 	if first := block(t, body); !regexp.MustCompile(`^retry: \d{4}\nevent: peald\.mark\ndata:\n\n$`).MatchString(first) {
 		t.Errorf("the first block is %q", first)
 	}
+
 	all := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "one\ntwo"})
 	one := s.publish(t, broker.Message{Audience: broker.ToUser("alice"), Data: "for you"})
 	if got, want := block(t, body), "id: "+all.ID+"\nevent: broadcast\ndata: one\ndata: two\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+
 	if got, want := block(t, body), "id: "+one.ID+"\nevent: individual\ndata: for you\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+
 	if users := s.broker.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" {
 		t.Errorf("users %+v", users)
 	}
@@ -256,15 +260,18 @@ func testAskToRetry(t *testing.T, engine ssehttp.Engine) {
 		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !regexp.MustCompile(`^retry: [3-6]\d{3}\n\n$`).Match(body) {
 			t.Errorf("%s: a browser got status %d and %q (%v), want 200 and a reconnection time", name, resp.StatusCode, body, err)
 		}
+
 		resp = s.request(t, "GET", "/events")
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: another client got status %d with Retry-After %q, want 503 and a time", name, resp.StatusCode, resp.Header.Get("Retry-After"))
 		}
+
 		want := map[string]string{"full": "no more streams", "draining": "is shutting down", "closed": "is shutting down", "suspended": "its cluster"}[name]
 		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), want) {
 			t.Errorf("%s: another client got %q (%v), want %q in it", name, body, err, want)
 		}
 	}
+
 	held.Body.Close()
 	waitFor(t, "the stream to be closed", func() bool { return full.handler.Open() == 0 })
 	if resp := full.request(t, "GET", "/events"); resp.StatusCode != 200 {
@@ -282,6 +289,7 @@ func TestClientAheadOfTheDaemon(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		defer func() { _ = h.Close() }()
 		b.Begin("abc", 1)
 		b.Resume()
@@ -295,6 +303,7 @@ func TestClientAheadOfTheDaemon(t *testing.T) {
 		if body := resp.Body.String(); resp.Code != http.StatusOK || !regexp.MustCompile(`^retry: [3-6]\d{3}\nid: abc-9\n\n$`).MatchString(body) {
 			t.Errorf("got status %d and %q, want 200, a reconnection time and the id", resp.Code, body)
 		}
+
 		if n := h.Rejected()["suspended"]; n != 1 || h.Open() != 0 {
 			t.Errorf("%d rejections and %d streams are counted, want 1 and none", n, h.Open())
 		}

@@ -45,13 +45,16 @@ func testUserLimit(t *testing.T, engine ssehttp.Engine) {
 	for range 3 {
 		s.open(t, "/events")
 	}
+
 	if n := s.handler.Rejected()["max_connections_per_user"]; n != 1 {
 		t.Errorf("%d requests are counted as rejected, want 1", n)
 	}
+
 	closeStream()
 	waitFor(t, "alice's stream to be closed", func() bool { return s.broker.Stats().Total.Connections == 5 })
 	closeStream = s.open(t, alice)
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
+
 	// A rejection for another reason takes no reservation.
 	closeStream()
 	waitFor(t, "alice's stream to be closed", func() bool { return s.broker.Stats().Total.Connections == 5 })
@@ -59,6 +62,7 @@ func testUserLimit(t *testing.T, engine ssehttp.Engine) {
 		s.wantStatus(t, http.StatusForbidden, alice+"&topic=secret")
 		s.request(t, "HEAD", alice)
 	}
+
 	s.open(t, alice)
 }
 
@@ -157,6 +161,7 @@ func TestApplication(t *testing.T) {
 	if users := s.broker.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" {
 		t.Errorf("users %+v", users)
 	}
+
 	for _, c := range []struct {
 		server  *server
 		status  int
@@ -175,6 +180,7 @@ func TestApplication(t *testing.T) {
 	} {
 		c.server.wantStatus(t, c.status, "/events", c.headers...)
 	}
+
 	for cause, want := range map[string]int64{"denied": 1, "unavailable": 2, "origin": 3} {
 		if n := s.handler.Rejected()[cause]; n != want {
 			t.Errorf("%d rejections for %s, want %d", n, cause, want)

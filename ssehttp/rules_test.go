@@ -79,6 +79,7 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 		next.MaxConnections, next.MaxConnectionsPerUser, next.MaxConnectionsPerAddress = all, user, address
 		s.handler.Reconfigure(next, verifier{})
 	}
+
 	var streams []func() // that close them
 	open := func() { streams = append(streams, s.open(t, alice)) }
 	closeStreams := func(n int) {
@@ -86,14 +87,17 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 			streams[len(streams)-1]()
 			streams = streams[:len(streams)-1]
 		}
+
 		waitFor(t, "streams to be closed", func() bool { return s.broker.Stats().Total.Connections == len(streams) })
 	}
+
 	open() // not counted, since there is no limit
 	limit(0, 3, 0)
 	open()
 	open()
 	open()
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
+
 	// Streams beyond a lower limit stay open and still count.
 	limit(0, 1, 0)
 	s.wantStatus(t, http.StatusTooManyRequests, alice)
@@ -106,6 +110,7 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 	open()
 	limit(0, 0, 0)
 	open()
+
 	// Counted streams are uncounted when they close, whatever the limits are then.
 	closeStreams(5)
 	limit(0, 1, 1)
@@ -119,6 +124,7 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("beyond max_connections: status %d, want 503", resp.StatusCode)
 	}
+
 	limit(3, 0, 0)
 	open()
 }

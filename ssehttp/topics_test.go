@@ -48,8 +48,10 @@ func testRejectedTopics(t *testing.T, engine ssehttp.Engine) {
 		for i := range n {
 			q.Add("topic", fmt.Sprintf("logs.%d", i))
 		}
+
 		return q.Encode()
 	}
+
 	for name, c := range map[string]struct {
 		query  string
 		status int
@@ -194,21 +196,26 @@ func testBannedUser(t *testing.T, engine ssehttp.Engine) {
 	if n, err := s.broker.Disconnect("alice", ban); n != 1 || err != nil {
 		t.Fatalf("disconnected %d streams, error %v", n, err)
 	}
+
 	if rest, err := io.ReadAll(resp.Body); err != nil || strings.Contains(string(rest), "data:") {
 		t.Errorf("the stream ends with %q and error %v", rest, err)
 	}
+
 	for _, headers := range [][]string{{"Authorization: Bearer good-alice"}, {"Authorization: Bearer good-alice", "Accept: text/event-stream"}} {
 		resp := s.request(t, "GET", "/events", headers...)
 		if body, err := io.ReadAll(resp.Body); time.Since(begun) < ban && (resp.StatusCode != http.StatusNoContent || len(body) > 0 || err != nil) {
 			t.Errorf("alice got %s and %q (%v), want 204 and no body", resp.Status, body, err)
 		}
 	}
+
 	if resp := s.request(t, "GET", "/events?access_token=good-bob"); resp.StatusCode != http.StatusOK {
 		t.Errorf("bob got %s, want 200", resp.Status)
 	}
+
 	waitFor(t, "the end of the ban", func() bool {
 		return s.request(t, "GET", "/events?access_token=good-alice").StatusCode == http.StatusOK
 	})
+
 	if passed := time.Since(begun); passed < ban {
 		t.Errorf("alice got a stream after %s, want none for %s", passed, ban)
 	}

@@ -35,6 +35,7 @@ func TestAudiences(t *testing.T) {
 				t.Errorf("event %s has %d recipients, want %d", r.receipt.ID, r.receipt.Recipients, r.want)
 			}
 		}
+
 		everyones := []received{{"broadcast", "for all", all.ID}, {"price", "a\nb", typed.ID}}
 		alices := []received{everyones[0], {"individual", "for alice", one.ID}, everyones[1]}
 		for name, c := range map[string]struct {
@@ -91,21 +92,26 @@ func TestClosedStreamsLeave(t *testing.T) {
 		if closed, why := gone.closed(); !closed || why != broker.HungUp {
 			t.Errorf("stream that hung up: closed %v, reason %v", closed, why)
 		}
+
 		publish(t, b, toAll("x"))
 		synctest.Wait()
 		if closed, why := broken.closed(); !closed || why != broker.WriteFailed {
 			t.Errorf("broken stream: closed %v, reason %v", closed, why)
 		}
+
 		if got := publish(t, b, toUser("alice", "y")).Recipients; got != 1 {
 			t.Errorf("alice has %d recipients, want 1", got)
 		}
+
 		synctest.Wait()
 		if got := remaining.data(); !slices.Equal(got, []string{"x", "y"}) {
 			t.Errorf("the remaining stream got %q", got)
 		}
+
 		if users := b.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" || users[0].Connections != 1 {
 			t.Errorf("users %+v, want alice with one stream", users)
 		}
+
 		s := b.Stats().Total
 		if s.Connections != 1 || s.Connected != 3 || s.Disconnected["hung_up"] != 1 || s.Disconnected["write_failed"] != 1 {
 			t.Errorf("stats %+v", s)
@@ -161,6 +167,7 @@ func TestInvalidMessages(t *testing.T) {
 			t.Errorf("%s: error %v, want one for field %s", name, err, c.field)
 		}
 	}
+
 	if got := b.Stats().Published; got != 0 {
 		t.Errorf("%d events were published", got)
 	}
@@ -174,6 +181,7 @@ func TestHeartbeats(t *testing.T) {
 		for range 100 {
 			clients = append(clients, connect(t, b, broker.Subscription{}, -1))
 		}
+
 		// Without a history, marks have no id. The first mark follows the retry
 		// field and isn't counted.
 		const beat = "\n\nevent: peald.mark\ndata:"
@@ -189,11 +197,13 @@ func TestHeartbeats(t *testing.T) {
 			perSecond = append(perSecond, total-seen)
 			seen = total
 		}
+
 		for i, c := range clients {
 			if n := strings.Count(c.text(), beat); n < 3 || n > 5 {
 				t.Errorf("client %d got %d heartbeats in a minute, want about 4", i, n)
 			}
 		}
+
 		if most := slices.Max(perSecond[15:]); most > 30 {
 			t.Errorf("heartbeats per second %v, want them spread over the period", perSecond)
 		}

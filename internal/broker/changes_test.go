@@ -22,6 +22,7 @@ func TestChangesListEachNameOnceWithItsCurrentCount(t *testing.T) {
 			}
 			return st
 		}
+
 		before := open("before")
 		changes := b.Changes()
 		take := func(wantUsers, wantTopics, wantBans string) {
@@ -42,6 +43,7 @@ func TestChangesListEachNameOnceWithItsCurrentCount(t *testing.T) {
 				t.Errorf("users %v, topics %v, bans %v, want %s, %s, %s", u, n, r, wantUsers, wantTopics, wantBans)
 			}
 		}
+
 		take("[]", "[]", "[]")
 		open("bob", "orders", "stock.*")
 		alice := open("alice", "orders")
@@ -54,6 +56,7 @@ func TestChangesListEachNameOnceWithItsCurrentCount(t *testing.T) {
 		if _, err := b.Disconnect("bob", time.Hour); err != nil {
 			t.Fatal(err)
 		}
+
 		take("[alice1 bob0]", "[orders0 stock.*1]", "[bob1h0m0s]")
 		if got := b.Tally(); got != (broker.Tally{Streams: 2, Anonymous: 1, Users: 1}) {
 			t.Errorf("tally %+v", got)
@@ -72,26 +75,31 @@ func TestTheLaterBanApplies(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		adopt(-time.Minute, time.Hour)
 		adopt(-2*time.Minute, 2*time.Hour) // received later but set earlier
 		if bans := b.Bans("", 10); len(bans) != 1 || !bans[0].Until.Equal(now.Add(time.Hour)) {
 			t.Errorf("bans %v, want the one that was set last", bans)
 		}
+
 		adopt(0, time.Minute)
 		time.Sleep(59 * time.Second)
 		if !b.Banned("mallory") {
 			t.Error("the ban ended too early")
 		}
+
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if b.Banned("mallory") || len(b.Bans("", 10)) > 0 {
 			t.Error("the ban has not ended")
 		}
+
 		for _, user := range []string{"a", "c", "b"} {
 			if _, err := b.Disconnect(user, time.Hour); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		var paged []string
 		for after := ""; ; {
 			page := b.Bans(after, 2)
@@ -103,9 +111,11 @@ func TestTheLaterBanApplies(t *testing.T) {
 			}
 			after = page[len(page)-1].User
 		}
+
 		if !slices.Equal(paged, []string{"a", "b", "c"}) {
 			t.Errorf("bans are paged in the order %q", paged)
 		}
+
 		if err := b.AdoptBan(broker.Ban{User: "\n"}); err == nil {
 			t.Error("a ban of an invalid user is accepted")
 		}

@@ -33,6 +33,7 @@ func TestDrainIsSpread(t *testing.T) {
 		for i := range clients {
 			clients[i] = connect(t, b, broker.Subscription{User: fmt.Sprint("user", i%3000)}, -1)
 		}
+
 		begun := time.Now()
 		done := startDrain(t.Context(), b, over)
 		left := streams
@@ -45,9 +46,11 @@ func TestDrainIsSpread(t *testing.T) {
 			}
 			left = now
 		}
+
 		if err := <-done; err != nil || time.Since(begun) > over+100*time.Millisecond {
 			t.Errorf("the drain took %s and returned %v", time.Since(begun), err)
 		}
+
 		waits := make(map[string]int)
 		for i, c := range clients {
 			if closed, why := c.closed(); !closed || why != broker.Drained {
@@ -59,11 +62,13 @@ func TestDrainIsSpread(t *testing.T) {
 			}
 			waits[last[1]]++
 		}
+
 		for wait, n := range waits {
 			if len(wait) != 4 || wait < "2250" || wait > "3750" || n > 40 {
 				t.Errorf("%d streams have a reconnection time of %s ms", n, wait)
 			}
 		}
+
 		// The broker still accepts streams.
 		again := connect(t, b, broker.Subscription{User: "user1"}, -1)
 		publish(t, b, toUser("user1", "welcome"))
@@ -71,6 +76,7 @@ func TestDrainIsSpread(t *testing.T) {
 		if got := again.data(); !slices.Equal(got, []string{"welcome"}) {
 			t.Errorf("a stream opened after the drain got %q", got)
 		}
+
 		if got := b.Stats().Total; got.Disconnected["drained"] != streams || got.Connections != 1 || got.QueuedBytes != 0 {
 			t.Errorf("stats %+v", got)
 		}
@@ -105,6 +111,7 @@ func TestDrainLosesNothing(t *testing.T) {
 			sub := broker.Subscription{User: fmt.Sprint("user", i%7), Topics: []string{"news", "orders.*"}[i%2 : i%2+1]}
 			clients[i] = connect(t, b, sub, -1)
 		}
+
 		done := startDrain(t.Context(), b, 2*time.Second)
 		recipients := make(map[string]int)
 		send := func(m broker.Message) { recipients[m.Data] = publish(t, b, m).Recipients }
@@ -117,9 +124,11 @@ func TestDrainLosesNothing(t *testing.T) {
 			send(broker.Message{Audience: broker.ToTopic("orders.new"), Data: fmt.Sprint("order ", i)})
 			time.Sleep(40 * time.Millisecond)
 		}
+
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+
 		for _, c := range clients {
 			for _, data := range c.data() {
 				recipients[data]--
@@ -128,11 +137,13 @@ func TestDrainLosesNothing(t *testing.T) {
 				t.Errorf("a stream ends with %q", c.text()[max(0, len(c.text())-100):])
 			}
 		}
+
 		for data, missed := range recipients {
 			if missed != 0 {
 				t.Errorf("%q reached %d streams fewer than its receipt counts", data, missed)
 			}
 		}
+
 		if dropped := b.Stats().Total.Dropped; len(dropped) > 0 {
 			t.Errorf("dropped events: %v", dropped)
 		}
@@ -148,6 +159,7 @@ func TestDrainOfSlowClients(t *testing.T) {
 		for i := range 10 {
 			publish(t, b, toAll(fmt.Sprint(i)))
 		}
+
 		synctest.Wait()
 		begun := time.Now()
 		done := startDrain(t.Context(), b, time.Minute)
@@ -156,15 +168,19 @@ func TestDrainOfSlowClients(t *testing.T) {
 			slow.drain(50)
 			synctest.Wait()
 		}
+
 		if got := slow.data(); len(got) != 10 || !lastBlock.MatchString(slow.text()) {
 			t.Errorf("the slow client got %q; its body is %q", got, slow.text())
 		}
+
 		if err := <-done; err != nil || time.Since(begun) > 12*time.Second {
 			t.Errorf("the drain took %s and returned %v", time.Since(begun), err)
 		}
+
 		if closed, why := stuck.closed(); !closed || why != broker.WriteTimeout {
 			t.Errorf("stuck client: closed %t, reason %v", closed, why)
 		}
+
 		if s := b.Stats().Total; s.Disconnected["drained"] != 2 || s.Dropped["drained"] == 0 || s.QueuedBytes != 0 {
 			t.Errorf("stats %+v", s)
 		}
@@ -245,20 +261,24 @@ func TestCloseDuringDrain(t *testing.T) {
 		for range 4000 {
 			clients = append(clients, connect(t, b, broker.Subscription{}, -1))
 		}
+
 		done := startDrain(t.Context(), b, 10*time.Second)
 		time.Sleep(5 * time.Second)
 		b.Close()
 		if err := <-done; !errors.Is(err, broker.ErrClosed) {
 			t.Errorf("the drain returned %v", err)
 		}
+
 		if err := b.Drain(t.Context(), time.Second); !errors.Is(err, broker.ErrClosed) {
 			t.Errorf("draining a closed broker returned %v", err)
 		}
+
 		for _, c := range clients {
 			if closed, _ := c.closed(); !closed || !lastBlock.MatchString(c.text()) {
 				t.Fatalf("a stream ends with %q", c.text())
 			}
 		}
+
 		if s := b.Stats().Total.Disconnected; s["drained"] < 1900 || s["shutdown"] < 1900 || s["drained"]+s["shutdown"] != 4000 {
 			t.Errorf("close reasons %v", s)
 		}

@@ -55,24 +55,30 @@ func FuzzPatterns(f *testing.F) {
 	} {
 		f.Add(c[0], c[1], c[2])
 	}
+
 	f.Fuzz(func(t *testing.T, allowed, asked, topic string) {
 		if broker.ValidPattern(allowed) != nil || broker.ValidPattern(asked) != nil {
 			return
 		}
+
 		for _, p := range []string{allowed, asked} {
 			if !broker.Covers(p, p) {
 				t.Errorf("%q does not cover itself", p)
 			}
 		}
+
 		if broker.ValidTopic(topic) != nil {
 			return
 		}
+
 		if broker.ValidPattern(topic) != nil {
 			t.Errorf("the topic %q is not a valid pattern", topic)
 		}
+
 		if got, want := broker.Covers(asked, topic), matches(asked, topic); got != want {
 			t.Errorf("Covers(%q, %q) = %t, want %t", asked, topic, got, want)
 		}
+
 		if broker.Covers(allowed, asked) && matches(asked, topic) && !matches(allowed, topic) {
 			t.Errorf("%q covers %q, but only the latter matches %q", allowed, asked, topic)
 		}

@@ -273,17 +273,21 @@ func (r *reader) onEvent(e eventstream.Event) {
 	if r.dispatched {
 		r.lastID = string(e.ID)
 	}
+
 	if string(e.Type) == eventstream.MarkType {
 		return // check reads its position
 	}
+
 	if string(e.Type) == "peald.reset" {
 		if strings.Contains(string(e.Data), "overflow") {
 			r.gap = true
 		} else {
 			r.pos = max(r.pos, at)
 		}
+
 		return
 	}
+
 	i := slices.IndexFunc(r.world.sent, func(p published) bool { return p.seq == at })
 	switch {
 	case at <= r.pos:
@@ -295,6 +299,7 @@ func (r *reader) onEvent(e eventstream.Event) {
 			r.failure = fmt.Sprintf("event %d arrived without %v before it", at, missing)
 		}
 	}
+
 	r.pos, r.gap = at, false
 }
 

@@ -81,6 +81,7 @@ func TestQueueAndPolicyChange(t *testing.T) {
 			}
 			synctest.Wait()
 		}
+
 		send(20)
 		cfg.QueueBytes, cfg.SlowConsumer = 5000, broker.DropOldest
 		b.Reconfigure(cfg)
@@ -88,13 +89,16 @@ func TestQueueAndPolicyChange(t *testing.T) {
 		if closed, why := slow.closed(); closed {
 			t.Fatalf("the change closed a stream, reason %v", why)
 		}
+
 		send(1)
 		if waits := b.Stats().Total.QueuedBytes; waits > 6000 {
 			t.Errorf("%d bytes are queued for a stream, want at most about 5000", waits)
 		}
+
 		if dropped := b.Stats().Total.Dropped["slow_consumer"]; dropped < 15 {
 			t.Errorf("%d events were dropped, want most of 20", dropped)
 		}
+
 		cfg.SlowConsumer = broker.Disconnect
 		b.Reconfigure(cfg)
 		send(5)
@@ -137,6 +141,7 @@ func TestHistoryLimitsChange(t *testing.T) {
 				ids = append(ids, publish(t, b, toAll(fmt.Sprint(len(ids)))).ID)
 			}
 		}
+
 		// resumed returns the number of events that a resumed stream gets, or
 		// "reset".
 		resumed := func(lastID string) string {
@@ -149,12 +154,14 @@ func TestHistoryLimitsChange(t *testing.T) {
 			}
 			return fmt.Sprint(len(events))
 		}
+
 		check := func(what, lastID, want string) {
 			t.Helper()
 			if got := resumed(lastID); got != want {
 				t.Errorf("%s: the resumed stream got %s, want %s", what, got, want)
 			}
 		}
+
 		send(50)
 		check("before the change", ids[0], "49")
 		cfg.History.MaxEvents = 10
@@ -164,6 +171,7 @@ func TestHistoryLimitsChange(t *testing.T) {
 		if held := b.Stats().LogEvents; held != 10 {
 			t.Errorf("the history holds %d events, want 10", held)
 		}
+
 		cfg.History.MaxEvents = 0
 		b.Reconfigure(cfg)
 		send(1)
@@ -171,6 +179,7 @@ func TestHistoryLimitsChange(t *testing.T) {
 		if st := b.Stats(); st.LogEvents != 0 || st.LogBytes != 0 {
 			t.Errorf("the disabled history holds %d events in %d bytes", st.LogEvents, st.LogBytes)
 		}
+
 		cfg.History.MaxEvents = 10
 		b.Reconfigure(cfg)
 		send(5)
@@ -211,6 +220,7 @@ func TestChangesUnderLoad(t *testing.T) {
 	for i := range 50 {
 		clients = append(clients, connect(t, b, broker.Subscription{User: fmt.Sprint(i % 7)}, -1))
 	}
+
 	var running sync.WaitGroup
 	const events = 400
 	for range 2 {
@@ -222,6 +232,7 @@ func TestChangesUnderLoad(t *testing.T) {
 			}
 		})
 	}
+
 	running.Go(func() {
 		for i := range 100 {
 			next := cfg
@@ -232,6 +243,7 @@ func TestChangesUnderLoad(t *testing.T) {
 			connect(t, b, broker.Subscription{LastEventID: "x-1"}, -1)
 		}
 	})
+
 	running.Wait()
 	b.Close()
 	b.Reconfigure(cfg) // does nothing any more

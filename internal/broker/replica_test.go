@@ -36,6 +36,7 @@ func TestReplicaUsesTheLogsIDs(t *testing.T) {
 		if err := b.NewStream(broker.Subscription{}).Start(&client{}, broker.Opening{}); !errors.Is(err, broker.ErrSuspended) {
 			t.Errorf("a stream joined before the log began: %v", err)
 		}
+
 		b.Begin("abc", 1024)
 		b.Resume()
 		c := connect(t, b, broker.Subscription{}, -1)
@@ -43,11 +44,13 @@ func TestReplicaUsesTheLogsIDs(t *testing.T) {
 		for _, seq := range []uint64{1024, 1025, 5000} { // with gaps
 			apply(t, b, seq, now, toAll("x"))
 		}
+
 		synctest.Wait()
 		events := c.events()
 		if len(events) != 3 || events[0].id != "abc-1024" || events[2].id != "abc-5000" {
 			t.Errorf("got %v", events)
 		}
+
 		resumed := connect(t, b, broker.Subscription{LastEventID: "abc-1025"}, -1)
 		synctest.Wait()
 		if events := resumed.events(); len(events) != 1 || events[0].id != "abc-5000" {
@@ -86,15 +89,18 @@ func TestSuspendedReplicaClosesItsStreams(t *testing.T) {
 		for i := range clients {
 			clients[i] = connect(t, b, broker.Subscription{}, -1)
 		}
+
 		b.Suspend(over)
 		if err := b.NewStream(broker.Subscription{}).Start(&client{}, broker.Opening{}); !errors.Is(err, broker.ErrSuspended) {
 			t.Errorf("a stream joined: %v", err)
 		}
+
 		time.Sleep(over / 2)
 		synctest.Wait()
 		if left := b.Stats().Total.Connections; left < streams*9/20 || left > streams*11/20 {
 			t.Errorf("after half of the time %d of %d streams are open", left, streams)
 		}
+
 		time.Sleep(over/2 + 100*time.Millisecond)
 		synctest.Wait()
 		for _, c := range clients {
@@ -102,9 +108,11 @@ func TestSuspendedReplicaClosesItsStreams(t *testing.T) {
 				t.Fatalf("closed %t, reason %s, body %q", closed, why, c.text())
 			}
 		}
+
 		if s := b.Stats().Total; s.Disconnected["suspended"] != streams || s.Connections != 0 {
 			t.Errorf("stats %+v", s)
 		}
+
 		b.Resume()
 		connect(t, b, broker.Subscription{}, -1)
 	})
@@ -124,17 +132,20 @@ func TestStreamsThatOutliveASuspension(t *testing.T) {
 		for i := range clients {
 			clients[i] = connect(t, b, broker.Subscription{}, -1)
 		}
+
 		seq := uint64(0)
 		publish := func() {
 			seq++
 			apply(t, b, seq, time.Now(), toAll(fmt.Sprint(seq)))
 		}
+
 		publish()
 		b.Suspend(over)
 		for range 10 {
 			time.Sleep(over / 20)
 			publish()
 		}
+
 		b.Resume()
 		b.Resume() // changes nothing
 		publish()
@@ -159,6 +170,7 @@ func TestStreamsThatOutliveASuspension(t *testing.T) {
 				t.Fatalf("client %d got %q", i, got)
 			}
 		}
+
 		if open < streams*9/20 || open > streams*11/20 {
 			t.Errorf("%d of %d streams are still open", open, streams)
 		}
@@ -176,10 +188,12 @@ func TestAnotherLogClosesAllStreams(t *testing.T) {
 		for seq := range uint64(50) {
 			apply(t, b, seq+1, time.Now(), toAll("old"))
 		}
+
 		clients := []*client{connect(t, b, broker.Subscription{}, -1), connect(t, b, broker.Subscription{LastEventID: "abc-1"}, 60)}
 		for range 500 {
 			clients = append(clients, connect(t, b, broker.Subscription{}, -1))
 		}
+
 		synctest.Wait()
 		b.Suspend(time.Minute)
 		time.Sleep(100 * time.Millisecond)
@@ -192,6 +206,7 @@ func TestAnotherLogClosesAllStreams(t *testing.T) {
 				t.Errorf("client %d: closed %t, body %q", i, closed, c.text())
 			}
 		}
+
 		b.Resume()
 		again := connect(t, b, broker.Subscription{}, -1)
 		time.Sleep(2 * time.Minute)
@@ -219,6 +234,7 @@ func TestClientAheadOfTheReplicaWaits(t *testing.T) {
 			}
 			done <- struct{}{}
 		}
+
 		go await("abc-2", 2*time.Second, nil)
 		time.Sleep(time.Second)
 		apply(t, b, 1, time.Now(), toAll("x"))
@@ -229,14 +245,17 @@ func TestClientAheadOfTheReplicaWaits(t *testing.T) {
 		// It is unknown whether the log extends that far.
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
 		<-done
+
 		// The log does.
 		b.Confirm(99, time.Now())
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
 		<-done
+
 		// The log did not, but that was before Await.
 		b.Confirm(98, time.Now())
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
 		<-done
+
 		// The log does not.
 		go await("abc-99", 3*time.Second, nil)
 		time.Sleep(2 * time.Second)

@@ -41,11 +41,13 @@ func TestResume(t *testing.T) {
 		if c.lastID() != seen.ID {
 			t.Fatalf("last event id %q, want %q", c.lastID(), seen.ID)
 		}
+
 		for _, m := range []broker.Message{
 			toAll("1"), toUser("alice", "2"), toUser("bob", "no"), toTopic("a", "3"), toTopic("b.x", "4"), toTopic("b.x.y", "no"), toAll("5"),
 		} {
 			publish(t, b, m)
 		}
+
 		for name, again := range map[string]broker.Subscription{
 			"patterns": {User: "alice", Topics: []string{"a", "b.*"}, LastEventID: c.lastID()},
 			"topics":   {User: "alice", Topics: []string{"a", "b.x"}, LastEventID: c.lastID()},
@@ -59,11 +61,13 @@ func TestResume(t *testing.T) {
 				t.Errorf("%s: the stream starts with %.60q, want a mark with the position it resumes from", name, resumed.text())
 			}
 		}
+
 		other := connect(t, b, broker.Subscription{LastEventID: c.lastID()}, -1)
 		synctest.Wait()
 		if got := strings.Join(other.data(), " "); got != "1 5" {
 			t.Errorf("the resumed anonymous stream got %q, want 1 and 5", got)
 		}
+
 		if got := b.Stats().Resumes.Replayed; got != 3 {
 			t.Errorf("%d resumes are counted, want 3", got)
 		}
@@ -80,6 +84,7 @@ func TestResets(t *testing.T) {
 		for i := range 30 {
 			ids = append(ids, publish(t, b, toAll(fmt.Sprint(i))).ID)
 		}
+
 		epoch, _, _ := strings.Cut(ids[0], "-")
 		for lastID, reason := range map[string]string{
 			ids[5]: "expired", ids[18]: "expired", ids[19]: "", ids[29]: "", epoch + "-99": "unknown", "other-3": "unknown",
@@ -100,6 +105,7 @@ func TestResets(t *testing.T) {
 			}
 			c.stream.HangUp()
 		}
+
 		if resets := b.Stats().Resumes.Resets; resets["expired"] != 2 || resets["unknown"] != 6 {
 			t.Errorf("resets %v", resets)
 		}
@@ -163,6 +169,7 @@ func TestLargeReplay(t *testing.T) {
 			want = append(want, fmt.Sprintf("number %d", i))
 			publish(t, b, toAll(want[i]))
 		}
+
 		for _, topics := range [][]string{nil, {">"}} {
 			c := connect(t, b, broker.Subscription{LastEventID: first.ID, Topics: topics}, 0)
 			for i := range 100 {
@@ -198,11 +205,13 @@ func TestEventsExpireDuringReplay(t *testing.T) {
 		for i := range 599 {
 			publish(t, b, toAll(fmt.Sprint(i)))
 		}
+
 		c := connect(t, b, broker.Subscription{LastEventID: first.ID}, 0)
 		synctest.Wait()
 		for i := range 600 {
 			publish(t, b, toAll(fmt.Sprint("late ", i)))
 		}
+
 		synctest.Wait()
 		c.drain(-1)
 		synctest.Wait()
@@ -213,6 +222,7 @@ func TestEventsExpireDuringReplay(t *testing.T) {
 		if n < 3 || events[n-2].typ != "peald.reset" || !strings.Contains(events[n-2].data, `"reason":"expired"`) || events[n-1].id != last.ID {
 			t.Errorf("got %d events that end with %q, want a reset and the last event", n, events[max(0, n-2):])
 		}
+
 		if want := fmt.Sprintf(`"last_event_id":%q`, events[n-3].id); n >= 3 && !strings.Contains(events[n-2].data, want) {
 			t.Errorf("the reset is %q, want %s in it", events[n-2].data, want)
 		}
@@ -229,6 +239,7 @@ func TestMarks(t *testing.T) {
 		if c.lastID() == "" || len(c.events()) != 0 {
 			t.Errorf("a new stream has last event id %q and events %q, want an id and no events", c.lastID(), c.events())
 		}
+
 		r := publish(t, b, toUser("bob", "not for these streams"))
 		publish(t, b, toUser("alice", "waits"))
 		time.Sleep(16 * time.Second)
@@ -236,11 +247,13 @@ func TestMarks(t *testing.T) {
 		if c.lastID() <= r.ID {
 			t.Errorf("after a heartbeat the last event id is %q, want that of the last published event", c.lastID())
 		}
+
 		full.drain(-1)
 		synctest.Wait()
 		if got := full.data(); !slices.Equal(got, []string{"waits"}) {
 			t.Errorf("the full stream got %q", got)
 		}
+
 		resumed := connect(t, b, broker.Subscription{User: "alice", LastEventID: c.lastID()}, -1)
 		synctest.Wait()
 		if len(resumed.events()) != 0 {

@@ -54,28 +54,34 @@ func TestDropOldestMarksTheGap(t *testing.T) {
 				synctest.Wait()
 			}
 		}
+
 		synctest.Wait()
 		if q := b.Stats().Total.QueuedBytes; q == 0 || q > 700 {
 			t.Errorf("%d bytes are queued, want about 500", q)
 		}
+
 		c.drain(-1)
 		synctest.Wait()
 		events := c.events()
 		if events[0].id != first.ID || events[1].data != "number 0" {
 			t.Fatalf("the stream starts with %q", events[:2])
 		}
+
 		if want := (received{"peald.reset", fmt.Sprintf(`{"reason":"overflow","last_event_id":%q}`, ids[0]), ids[0]}); events[2] != want {
 			t.Errorf("the gap is marked by %q, want %q", events[2], want)
 		}
+
 		rest := events[3:]
 		for i, e := range rest {
 			if want := ids[len(ids)-len(rest)+i]; e.id != want {
 				t.Errorf("after the gap: got %q, want %s", e, want)
 			}
 		}
+
 		if dropped := b.Stats().Total.Dropped["slow_consumer"]; int(dropped) != 49-len(rest) {
 			t.Errorf("%d events are counted as dropped, want %d", dropped, 49-len(rest))
 		}
+
 		publish(t, b, toAll("last"))
 		synctest.Wait()
 		if data := c.data(); data[len(data)-1] != "last" {
@@ -116,11 +122,13 @@ func TestFastPublisherDoesNotMakeClientsSlow(t *testing.T) {
 			connect(t, b, broker.Subscription{User: "alice"}, -1),
 			connect(t, b, broker.Subscription{}, -1),
 		}
+
 		want := make([]string, 20_000)
 		for i := range want {
 			want[i] = fmt.Sprint("number ", i)
 			publish(t, b, toAll(want[i]))
 		}
+
 		synctest.Wait()
 		for i, c := range clients {
 			if closed, why := c.closed(); closed {

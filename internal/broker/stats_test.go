@@ -24,11 +24,13 @@ func TestLatencyExcludesReplays(t *testing.T) {
 		for range 3 {
 			publish(t, b, toAll("immediately and after 7 s"))
 		}
+
 		synctest.Wait()
 		h := b.Latency()
 		if h.Count() != 3 || h.AtMost(0.0001) != 3 {
 			t.Errorf("%d events were measured, %d within 0.1 ms; want all 3", h.Count(), h.AtMost(0.0001))
 		}
+
 		time.Sleep(7 * time.Second)
 		slow.drain(-1)
 		synctest.Wait()
@@ -50,11 +52,13 @@ func TestLatencyExcludesReplays(t *testing.T) {
 		if got := again.data(); len(got) != 1 {
 			t.Fatalf("the resumed stream got %q, want the missed event", got)
 		}
+
 		publish(t, b, toAll("live again"))
 		synctest.Wait()
 		if h = b.Latency(); h.Count() != 6+3+2+3 || within(h, 0.0001, 600) != 3 {
 			t.Errorf("%d events were measured, %d above 0.1 ms; want 14 and 3", h.Count(), within(h, 0.0001, 600))
 		}
+
 		if got := b.Stats().Total.Delivered; got != h.Count()+1 {
 			t.Errorf("%d events were delivered, want one more than were measured, the replayed one", got)
 		}
@@ -73,10 +77,12 @@ func TestLatencyOfABurst(t *testing.T) {
 		for i := range streams {
 			slow = append(slow, connect(t, b, broker.Subscription{User: string(rune('a' + i))}, -1))
 		}
+
 		synctest.Wait()
 		for _, c := range slow {
 			c.drain(0)
 		}
+
 		for i := range events {
 			for u := range streams { // so that no two streams get the same event
 				publish(t, b, toUser(string(rune('a'+u)), "x"))
@@ -85,10 +91,12 @@ func TestLatencyOfABurst(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}
+
 		time.Sleep(time.Second)
 		for _, c := range slow {
 			c.drain(-1)
 		}
+
 		synctest.Wait()
 		h := b.Latency()
 		if h.Count() != streams*events || within(h, 0.5, 2.5) != streams*events {
@@ -107,6 +115,7 @@ func TestReplaysAreCountedByOutcome(t *testing.T) {
 		for range 600 {
 			publish(t, b, toAll("x"))
 		}
+
 		last := publish(t, b, toAll("last"))
 		expect := func(what string, replayed, ended, expired, most int64) {
 			t.Helper()
@@ -119,6 +128,7 @@ func TestReplaysAreCountedByOutcome(t *testing.T) {
 				t.Errorf("%s: %d replays, %d of them above 500 events; want %d and %d", what, sizes.Count(), n, replayed+ended+expired, most)
 			}
 		}
+
 		connect(t, b, broker.Subscription{LastEventID: last.ID}, -1)
 		expect("nothing missed", 1, 0, 0, 0)
 		connect(t, b, broker.Subscription{LastEventID: first.ID}, -1)
@@ -132,6 +142,7 @@ func TestReplaysAreCountedByOutcome(t *testing.T) {
 		for range 1000 {
 			publish(t, b, toAll("y"))
 		}
+
 		late.drain(-1)
 		expect("events that expired during the replay", 2, 1, 1, 1)
 	})
@@ -161,6 +172,7 @@ func TestLagIsTheAgeOfTheOldestWaitingEvent(t *testing.T) {
 		if err := b.NewStream(broker.Subscription{User: "alice"}).Start(sink, broker.Opening{}); err != nil {
 			t.Fatal(err)
 		}
+
 		<-sink.blocked
 		publish(t, b, toAll("one"))
 		time.Sleep(2 * time.Second)
@@ -170,16 +182,19 @@ func TestLagIsTheAgeOfTheOldestWaitingEvent(t *testing.T) {
 		if st.Total.WaitingEvents != 2 || st.Total.Lag != 3*time.Second {
 			t.Errorf("%d events wait, the oldest for %v; want 2 and 3 s", st.Total.WaitingEvents, st.Total.Lag)
 		}
+
 		for _, row := range st.Shards {
 			if (row.Lag != 0) != (row.Connections > 0) {
 				t.Errorf("shard %d has %d streams and lags by %v", row.Shard, row.Connections, row.Lag)
 			}
 		}
+
 		sink.release <- struct{}{} // the first block
 		<-sink.blocked             // both events
 		if st = b.Stats(); st.Total.WaitingEvents != 0 || st.Total.Lag != 0 {
 			t.Errorf("%d events wait, the oldest for %v; want none", st.Total.WaitingEvents, st.Total.Lag)
 		}
+
 		sink.release <- struct{}{}
 
 		// These are more than a shard takes at once. The rest waits in the part
@@ -187,26 +202,31 @@ func TestLagIsTheAgeOfTheOldestWaitingEvent(t *testing.T) {
 		for range 1200 {
 			publish(t, b, toUser("alice", "x"))
 		}
+
 		<-sink.blocked
 		for range 1200 {
 			publish(t, b, toUser("alice", "x"))
 		}
+
 		sink.release <- struct{}{}
 		<-sink.blocked
 		time.Sleep(time.Second)
 		if st = b.Stats(); st.Total.WaitingEvents < 1000 || st.Total.Lag != time.Second {
 			t.Errorf("%d events wait, the oldest for %v; want more than 1000 and 1 s", st.Total.WaitingEvents, st.Total.Lag)
 		}
+
 		go func() {
 			for range sink.blocked {
 				sink.release <- struct{}{}
 			}
 		}()
+
 		sink.release <- struct{}{}
 		synctest.Wait()
 		if st = b.Stats(); st.Total.WaitingEvents != 0 || st.Total.Lag != 0 || st.Total.Delivered != 2402 {
 			t.Errorf("%d events wait, the oldest for %v, and %d were delivered; want none waiting and 2402 delivered", st.Total.WaitingEvents, st.Total.Lag, st.Total.Delivered)
 		}
+
 		b.Close()
 		close(sink.blocked)
 	})
@@ -218,10 +238,12 @@ func TestPublishedByAudience(t *testing.T) {
 	if s := b.Stats(); !s.LogSince.IsZero() {
 		t.Errorf("an empty history starts at %v", s.LogSince)
 	}
+
 	start := time.Now()
 	for range 3 {
 		publish(t, b, toTopic("prices", "x"))
 	}
+
 	publish(t, b, toUser("alice", "x"))
 	publish(t, b, toUser("alice", "x"))
 	m := toAll("x")
@@ -234,6 +256,7 @@ func TestPublishedByAudience(t *testing.T) {
 	if want := (broker.ByAudience{Broadcast: 1, User: 2, Topic: 3}); s.ByAudience != want || s.Published != 6 || s.Topics != 2 {
 		t.Errorf("published %+v, %d in total, %d topics; want %+v, 6 and 2", s.ByAudience, s.Published, s.Topics, want)
 	}
+
 	if s.LogSince.Before(start) || s.LogSince.After(time.Now()) || s.LogEvents != 6 {
 		t.Errorf("the history has %d events since %v", s.LogEvents, s.LogSince)
 	}

@@ -69,6 +69,7 @@ func TestTapsObserveTheirAudience(t *testing.T) {
 		"her.own":                         newTap(t, b, broker.ToTopic("alice"), ""),
 		"paid due":                        newTap(t, b, broker.ToTopic("orders.*.state"), ""),
 	}
+
 	publishTapped(t, b, broker.Everyone(), "all")
 	publishTapped(t, b, broker.ToUser("alice"), "hers")
 	publishTapped(t, b, broker.ToUser("bob"), "hello")
@@ -79,6 +80,7 @@ func TestTapsObserveTheirAudience(t *testing.T) {
 		if batch := take(t, tap); summary(batch) != want || batch.Position != last {
 			t.Errorf("%q at %s, want %q at %s", summary(batch), batch.Position, want, last)
 		}
+
 		select {
 		case <-tap.C:
 			t.Errorf("the tap has more messages after %q", want)
@@ -97,6 +99,7 @@ func TestTapStartsInTheHistory(t *testing.T) {
 	for i := range n {
 		publishTapped(t, b, broker.ToUser("other"), fmt.Sprint(i))
 	}
+
 	publishTapped(t, b, broker.ToTopic("news"), "old")
 	tap := newTap(t, b, broker.ToTopic("news"), first)
 	publishTapped(t, b, broker.ToTopic("news"), "new")
@@ -106,6 +109,7 @@ func TestTapStartsInTheHistory(t *testing.T) {
 			got = append(got, strings.Fields(words)...)
 		}
 	}
+
 	publishTapped(t, b, broker.ToTopic("news"), "live")
 	if got = append(got, summary(take(t, tap))); strings.Join(got, " ") != "old new live" {
 		t.Errorf("got %q", got)
@@ -115,6 +119,7 @@ func TestTapStartsInTheHistory(t *testing.T) {
 		for range 1000 {
 			publishTapped(t, b, broker.ToUser("other"), "x")
 		}
+
 		if got := summary(take(t, newTap(t, b, broker.ToTopic("news"), first))); got != "[expired 0] old new live" {
 			t.Errorf("got %q, want a gap and the rest", got)
 		}

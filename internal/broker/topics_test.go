@@ -24,6 +24,7 @@ func TestTopics(t *testing.T) {
 		} {
 			clients[name] = connect(t, b, broker.Subscription{Topics: topics}, -1)
 		}
+
 		for topic, want := range map[string]string{
 			"orders.new": "all one overlapping rest star two", "orders.new.eu": "all overlapping rest", "orders": "all overlapping", "alerts": "all overlapping two",
 			"a..b": "odd", "*x": "all odd overlapping", "ünï cödé": "all overlapping",
@@ -43,20 +44,25 @@ func TestTopics(t *testing.T) {
 				t.Errorf("%q reached %q with %d recipients, want %q", topic, got, r.Recipients, want)
 			}
 		}
+
 		if got := clients["star"].events(); len(got) == 0 || got[0].typ != "topic" {
 			t.Errorf("the event is %q, want type topic", got)
 		}
+
 		topics := b.Topics("orders", "", 10)
 		if want := []broker.Topic{{"orders.*", 2}, {"orders.>", 1}, {"orders.new", 3}}; !slices.Equal(topics, want) {
 			t.Errorf("topics %v, want %v", topics, want)
 		}
+
 		for _, c := range clients {
 			c.stream.HangUp()
 		}
+
 		synctest.Wait()
 		if got := b.Topics("", "", 10); len(got) != 0 {
 			t.Errorf("topics %v remain", got)
 		}
+
 		if r := publish(t, b, toTopic("orders.new", "x")); r.Recipients != 0 {
 			t.Errorf("%d recipients remain", r.Recipients)
 		}
@@ -73,11 +79,13 @@ func TestTopicNames(t *testing.T) {
 			t.Errorf("pattern %q: error %v, want valid %v", pattern, err, ok)
 		}
 	}
+
 	for topic, ok := range map[string]bool{"a.b": true, "a*": true, "a.*": false, ">": false, "": false, "a\x00": false} {
 		if err := broker.ValidTopic(topic); (err == nil) != ok {
 			t.Errorf("topic %q: error %v, want valid %v", topic, err, ok)
 		}
 	}
+
 	for _, c := range []struct {
 		allowed, pattern string
 		want             bool

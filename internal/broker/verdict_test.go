@@ -48,12 +48,14 @@ func TestReplicasAgreeFromAnyStart(t *testing.T) {
 			f.Begin("abc", uint64(from+1))
 			return f
 		}
+
 		all := []*follower{begin(0), begin(0)}
 		defer func() {
 			for _, f := range all {
 				f.Close()
 			}
 		}()
+
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			// The log's clock runs ahead of the replicas'. The window is a minute.
 			now = now.Add(time.Duration(rapid.IntRange(0, 30).Draw(rt, "seconds")) * time.Second)
@@ -72,9 +74,11 @@ func TestReplicasAgreeFromAnyStart(t *testing.T) {
 				log = append(log, broker.Entry{Seq: uint64(len(log) + 1), At: now, Message: m, Verdict: verdicts[0]})
 			}
 		}
+
 		for _, f := range all {
 			f.apply(rt, log, len(log))
 		}
+
 		for _, f := range all[1:] {
 			unsure := uint64(f.from) // the last entry that depends on one that f has not read
 			for i := f.from; i < len(log); i++ {

@@ -34,6 +34,7 @@ func whatwg(stream string) (events []event, lastID string) {
 			typ, data = "", ""
 			continue
 		}
+
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch name {
@@ -47,6 +48,7 @@ func whatwg(stream string) (events []event, lastID string) {
 			}
 		}
 	}
+
 	return events, lastID
 }
 
@@ -89,10 +91,12 @@ func FuzzRoundTrip(f *testing.F) {
 		f.Add("", data, 1)
 		f.Add("price", data, 7)
 	}
+
 	f.Fuzz(func(t *testing.T, typ, data string, cut int) {
 		if eventstream.ValidType(typ) != nil || data == "" || !utf8.ValidString(data) {
 			t.Skip()
 		}
+
 		cut = 1 + abs(cut)%64
 		stream := eventstream.AppendRetry(nil, time.Second)
 		stream = append(stream, ": hello\n"...)
@@ -104,11 +108,13 @@ func FuzzRoundTrip(f *testing.F) {
 		if wantType == "" {
 			wantType = "message"
 		}
+
 		want := []event{{wantType, asReceived(data), "e-1"}}
 		got, lastID := whatwg(string(stream))
 		if !equal(got, want) || lastID != "e-2" {
 			t.Errorf("whatwg: type %q and data %q are decoded as %q with last id %q", typ, data, got, lastID)
 		}
+
 		got, lastID = decode(string(stream), cut)
 		if !equal(got, want) || lastID != "e-2" {
 			t.Errorf("Decoder: type %q and data %q are decoded as %q with last id %q", typ, data, got, lastID)
