@@ -103,11 +103,13 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	if sameOrigin(origin, r) {
 		return true
 	}
+
 	if o.allows(origin) {
 		header.Set("Access-Control-Allow-Origin", origin)
 		header.Set("Access-Control-Allow-Credentials", "true")
 		return true
 	}
+
 	switch {
 	case o.any:
 		// No credentials: "*" doesn't allow a page to act for its user.

@@ -19,15 +19,19 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 		if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
 			return auth.Identity{}, reject(Denied, denied.Status, "%v", denied)
 		}
+
 		if unclear, ok := errors.AsType[*auth.QuestionError](err); ok {
 			return auth.Identity{}, reject(BadRequest, http.StatusBadRequest, "%v", unclear)
 		}
+
 		if err != nil {
 			return auth.Identity{}, askToRetry(Unavailable)
 		}
+
 		if who.User == "" && !rules.cfg.Anonymous {
 			return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "the application did not identify a user")
 		}
+
 		return who, nil
 	case token == "" && !rules.cfg.Anonymous:
 		return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "a token is required: as %s", rules.tokenSources())
@@ -41,9 +45,11 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 	if errors.Is(err, auth.ErrUnavailable) {
 		return who, askToRetry(Unavailable)
 	}
+
 	if err != nil {
 		return who, reject(BadToken, http.StatusUnauthorized, "token rejected: %v", err)
 	}
+
 	return who, nil
 }
 
@@ -81,37 +87,46 @@ func (rules *rules) token(r *http.Request, query url.Values) (string, *rejection
 		if found != "" && token != found {
 			return reject(BadToken, http.StatusBadRequest, "the request has two different tokens; want one")
 		}
+
 		found = token
 		return nil
 	}
+
 	for _, value := range r.Header.Values("Authorization") {
 		scheme, token, _ := strings.Cut(value, " ")
 		token = strings.TrimSpace(token)
 		if !strings.EqualFold(scheme, "Bearer") || token == "" {
 			return "", reject(BadToken, http.StatusUnauthorized, "invalid Authorization header; want Bearer TOKEN")
 		}
+
 		if rej := add(token); rej != nil {
 			return "", rej
 		}
 	}
+
 	for _, cookie := range r.CookiesNamed(rules.cfg.Cookie) {
 		if cookie.Value == "" {
 			continue // applications log out by emptying the cookie
 		}
+
 		if rej := add(cookie.Value); rej != nil {
 			return "", rej
 		}
 	}
+
 	if len(query["access_token"]) > 0 && !rules.cfg.QueryToken {
 		return "", reject(BadToken, http.StatusUnauthorized, "access_token in the query is disabled; send the token as %s", rules.tokenSources())
 	}
+
 	for _, token := range query["access_token"] {
 		if token == "" {
 			return "", reject(BadToken, http.StatusUnauthorized, "access_token in the query is empty")
 		}
+
 		if rej := add(token); rej != nil {
 			return "", rej
 		}
 	}
+
 	return found, nil
 }

@@ -148,6 +148,7 @@ func (s *shard) flush(st *Stream) {
 		pieces = append(pieces, piece)
 		total += len(piece)
 	}
+
 	n, err := st.sink.Write(pieces)
 	clear(pieces)
 	s.pieces = pieces
@@ -169,6 +170,7 @@ func (s *shard) flush(st *Stream) {
 		s.counters.bytes.Add(int64(n))
 		s.counters.queuedBytes.Add(int64(-n))
 	}
+
 	if n < total {
 		st.writeBlocked = true
 		s.blocked = append(s.blocked, blockedWrite{st, s.now})

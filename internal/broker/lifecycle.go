@@ -40,6 +40,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 		return
 	}
 	st.enter(phaseOpen)
+
 	// A random first wait spreads the heartbeats of streams that were opened
 	// together.
 	beat := int64(s.cfg.Heartbeat)

@@ -128,21 +128,27 @@ func (m *Message) Validate() error {
 	default:
 		return &InvalidError{"audience", "is missing"}
 	}
+
 	if err := validKey("idempotency_key", m.IdempotencyKey); err != nil {
 		return err
 	}
+
 	if err := validKey("conflate_key", m.ConflateKey); err != nil {
 		return err
 	}
+
 	if m.TTL < 0 || m.TTL > MaxTTL {
 		return &InvalidError{"ttl", fmt.Sprintf("is %v; want more than 0 and at most %v", m.TTL, MaxTTL)}
 	}
+
 	if err := eventstream.ValidType(m.Event); err != nil {
 		return &InvalidError{"event", err.Error()}
 	}
+
 	if strings.HasPrefix(m.Event, ReservedTypes) {
 		return &InvalidError{"event", fmt.Sprintf("is %q; types that start with %q are reserved", m.Event, ReservedTypes)}
 	}
+
 	switch {
 	case m.Data == "":
 		return &InvalidError{"data", fmt.Sprintf("is empty; want 1 to %d bytes", MaxData)}
@@ -151,6 +157,7 @@ func (m *Message) Validate() error {
 	case !utf8.ValidString(m.Data):
 		return &InvalidError{"data", "is not valid UTF-8"}
 	}
+
 	return nil
 }
 

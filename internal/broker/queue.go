@@ -131,6 +131,7 @@ func (q *queue) conflate(next string) (dropped int) {
 		keep--
 		q.events[keep] = e
 	}
+
 	if q.offset > 0 {
 		keep--
 		q.events[keep] = q.events[q.head]

@@ -129,6 +129,7 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 		if next < 0 {
 			return dst, b.seq, true, false
 		}
+
 		e := lanes[next][0]
 		lanes[next] = lanes[next][1:]
 		dst = append(dst, e)

@@ -50,6 +50,7 @@ func (d *Decoder) Write(p []byte) (int, error) {
 			return n, nil
 		}
 	}
+
 	for len(p) > 0 {
 		if d.sawCR {
 			d.sawCR = false
@@ -58,11 +59,13 @@ func (d *Decoder) Write(p []byte) (int, error) {
 				continue
 			}
 		}
+
 		i := endOfLine(p)
 		if i < 0 {
 			d.line = append(d.line, p...)
 			break
 		}
+
 		line := p[:i]
 		if len(d.line) > 0 {
 			d.line = append(d.line, line...)
@@ -73,6 +76,7 @@ func (d *Decoder) Write(p []byte) (int, error) {
 		d.field(line)
 		d.line = d.line[:0]
 	}
+
 	if len(p) == 0 && len(d.line) == 0 {
 		d.line = nil
 	}

@@ -93,6 +93,7 @@ func AppendFields(dst []byte, event, data string) []byte {
 			dst = append(dst, data...)
 			break
 		}
+
 		dst = append(dst, data[:i]...)
 		dst = append(dst, '\n')
 		if data[i] == '\r' && i+1 < len(data) && data[i+1] == '\n' {
