@@ -80,15 +80,15 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 		s.handler.Reconfigure(next, verifier{})
 	}
 
-	var streams []func() // that close them
-	open := func() { streams = append(streams, s.open(t, alice)) }
+	var closers []func() // one per open stream
+	open := func() { closers = append(closers, s.open(t, alice)) }
 	closeStreams := func(n int) {
 		for range n {
-			streams[len(streams)-1]()
-			streams = streams[:len(streams)-1]
+			closers[len(closers)-1]()
+			closers = closers[:len(closers)-1]
 		}
 
-		waitFor(t, "streams to be closed", func() bool { return s.broker.Stats().Total.Connections == len(streams) })
+		waitFor(t, "streams to be closed", func() bool { return s.broker.Stats().Total.Connections == len(closers) })
 	}
 
 	open() // not counted, since there is no limit

@@ -261,7 +261,7 @@ func (r *reader) check(rt *rapid.T) {
 		// A mark means that all events up to it have been sent.
 		if at := sequence(r.decoder.LastEventID()); at > r.pos && !r.gap {
 			if missing := r.world.missing(r, r.pos, at); len(missing) > 0 {
-				rt.Fatalf("client %s (user %q, topics %q): the mark %d precedes %v", r.name, r.user, r.topics, at, missing)
+				rt.Fatalf("client %s (user %q, topics %q): the mark %d was sent before %v", r.name, r.user, r.topics, at, missing)
 			}
 			r.pos = at
 		}
