@@ -5,11 +5,11 @@ import "fmt"
 // phase is the stage of a stream's life. The legal transitions are:
 //
 //	new       → open, abandoned
-//	abandoned → closed
 //	open      → draining, stopping, closed
 //	draining  → drained, closed
 //	drained   → closed
 //	stopping  → closed
+//	abandoned → closed
 //
 // The stream's shard makes all of them, by calling [Stream.enter].
 type phase uint8
