@@ -210,7 +210,7 @@ func (h *recorder) add(call string) {
 	h.calls = append(h.calls, call)
 }
 
-func (h *hearing) String() string {
+func (h *recorder) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return fmt.Sprintf("%q", h.calls)
