@@ -3,7 +3,6 @@ package clients_test
 import (
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	w.daemon = pealdtest.Start(t, w.app.configure, func(cfg *daemon.Config) { cfg.SSE.Heartbeat = 10 * time.Minute })
 	w.drained = pealdtest.Start(t, w.app.configure)
 	w.successor = pealdtest.Start(t, w.app.configure)
-	w.killed = startProcess(t, build(t, "peald", "../..", "./cmd/peald", race()...), w.app)
+	w.killed = startProcess(t, pealdtest.BuildDaemon(t), w.app)
 
 	w.control = control(t, w.daemon.GRPC)
 	w.drainedControl, w.drainingTo = control(t, w.drained.GRPC), control(t, w.successor.GRPC)
@@ -121,28 +120,15 @@ func (w *world) upstream(column string) string {
 }
 
 // build builds a program of the module in dir and returns its path.
-func build(t *testing.T, name, dir, pkg string, flags ...string) string {
+func build(t *testing.T, name, dir, pkg string) string {
 	t.Helper()
 
 	path := filepath.Join(t.TempDir(), name)
-	args := append([]string{"-C", dir, "build", "-o", path}, append(flags, pkg)...)
 
-	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), "-C", dir, "build", "-o", path, pkg).CombinedOutput()
 	if err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
 
 	return path
-}
-
-// race returns the flags that enable the race detector if this test has it.
-func race() []string {
-	info, _ := debug.ReadBuildInfo()
-	for _, s := range info.Settings {
-		if s.Key == "-race" && s.Value == "true" {
-			return []string{"-race"}
-		}
-	}
-
-	return nil
 }

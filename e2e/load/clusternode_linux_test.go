@@ -29,7 +29,7 @@ type clusterNode struct {
 
 func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 	tb.Helper()
-	path := buildDaemon(tb)
+	path := pealdtest.BuildDaemon(tb)
 	addrs := pealdtest.FreeAddrs(tb, 4*n)
 	peers := strings.Join(addrs[3*n:], ",")
 

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // TestDrain shuts down a daemon with many streams while messages are published.
@@ -32,7 +33,7 @@ func TestDrain(t *testing.T) {
 		streams, over, share = n, 5*time.Second, 0.25
 	}
 
-	program := buildDaemon(t)
+	program := pealdtest.BuildDaemon(t)
 	d := startDaemon(t, program, "--drain.timeout="+over.String())
 	readers := openStreams(t, d.SSE, streams)
 

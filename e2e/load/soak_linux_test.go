@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // soakPlan configures a daemon and the durations of its load.
@@ -38,7 +40,7 @@ func TestSoak(t *testing.T) {
 		plan = soakPlan{warmUp: each / 5, load: each * 4 / 5, settle: 3 * time.Minute, slack: 24 << 20}
 	}
 
-	program := buildDaemon(t)
+	program := pealdtest.BuildDaemon(t)
 
 	for _, engine := range []string{"epoll", "nethttp"} {
 		for _, policy := range []string{"disconnect", "drop-oldest"} {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,37 +18,6 @@ import (
 
 	"github.com/peald/peald/internal/pealdtest"
 )
-
-// buildDaemon builds the daemon and returns its path. The daemon has the race
-// detector enabled if this test has.
-func buildDaemon(tb testing.TB) string {
-	tb.Helper()
-
-	path := filepath.Join(tb.TempDir(), "peald")
-	args := []string{"build", "-o", path}
-
-	if raceEnabled() {
-		args = append(args, "-race")
-	}
-
-	build := exec.CommandContext(tb.Context(), pealdtest.Program(tb, "go"), append(args, "github.com/peald/peald/cmd/peald")...)
-	if output, err := build.CombinedOutput(); err != nil {
-		tb.Fatalf("build the daemon: %v\n%s", err, output)
-	}
-
-	return path
-}
-
-func raceEnabled() bool {
-	info, _ := debug.ReadBuildInfo()
-	for _, s := range info.Settings {
-		if s.Key == "-race" {
-			return s.Value == "true"
-		}
-	}
-
-	return false
-}
 
 // daemonProcess is a daemon that runs in a separate process.
 type daemonProcess struct {

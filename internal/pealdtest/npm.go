@@ -21,19 +21,24 @@ func NodeModules(tb testing.TB, dir string) string {
 		tb.Fatal(err)
 	}
 
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-
 	sum := sha256.Sum256(lock)
-	packages := filepath.Join(cache, "peald-tests", "npm-"+hex.EncodeToString(sum[:8]))
+	packages := filepath.Join(cacheDir(), "npm-"+hex.EncodeToString(sum[:8]))
 
 	if _, err := os.Stat(packages); err != nil {
 		installPackages(tb, dir, packages)
 	}
 
 	return filepath.Join(packages, "node_modules")
+}
+
+// cacheDir returns the directory for files that tests keep for later runs.
+func cacheDir() string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+
+	return filepath.Join(cache, "peald-tests")
 }
 
 // installPackages installs the packages in a new directory and renames it to packages,

@@ -1,0 +1,109 @@
+package pealdtest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"testing"
+)
+
+// BuildDaemon builds peald and returns its path. The program has the race
+// detector enabled if the test has.
+//
+// It stays in the user's cache, where go links it again only after a change, so
+// that tests of several packages share one build.
+func BuildDaemon(tb testing.TB) string {
+	tb.Helper()
+
+	module := moduleDir(tb)
+	args := []string{"-C", module, "build", "-ldflags=-s -w"}
+	name := "peald"
+
+	if raceEnabled() {
+		args, name = append(args, "-race"), "peald-race"
+	}
+
+	sum := sha256.Sum256([]byte(module))
+	dir := filepath.Join(cacheDir(), "build-"+hex.EncodeToString(sum[:8]))
+
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+
+	unlock := lock(tb, filepath.Join(dir, name+".lock"))
+	defer unlock()
+
+	path := filepath.Join(dir, name)
+
+	build := exec.CommandContext(tb.Context(), Program(tb, "go"), append(args, "-o", path, "./cmd/peald")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		tb.Fatalf("build peald: %v\n%s", err, out)
+	}
+
+	return path
+}
+
+// moduleDir returns the root directory of the module that contains the test's
+// working directory.
+func moduleDir(tb testing.TB) string {
+	tb.Helper()
+
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+
+		if dir == filepath.Dir(dir) {
+			tb.Fatal("the test doesn't run in a module")
+		}
+	}
+}
+
+// raceEnabled reports whether the test has the race detector enabled.
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return false
+	}
+
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			return s.Value == "true"
+		}
+	}
+
+	return false
+}
+
+// lock locks the file at path, also against other processes, until the returned
+// function is called.
+func lock(tb testing.TB, path string) (unlock func()) {
+	tb.Helper()
+
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	}
+
+	if err != nil {
+		_ = file.Close()
+
+		tb.Fatal(err)
+	}
+
+	return func() { _ = file.Close() }
+}
