@@ -57,7 +57,7 @@ test: ## Run all tests, with the race detector if there is a C compiler
 ifeq ($(RACE),)
 	@echo 'make test: no C compiler (gcc or clang) found, so the tests run without the race detector'
 endif
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-module test-deploy test-openapi
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-module test-deploy test-openapi test-tools
 
 .PHONY: test-module
 test-module:
@@ -73,6 +73,10 @@ test-deploy:
 .PHONY: test-openapi
 test-openapi:
 	$(GO) -C e2e/openapi test $(RACE) -shuffle=on -timeout=15m $(TESTFLAGS) ./...
+
+.PHONY: test-tools
+test-tools:
+	$(GO) -C tools test -shuffle=on $(TESTFLAGS) ./...
 
 # The duration of soak tests: the sum over both engines and both slow-consumer
 # policies.
