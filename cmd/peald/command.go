@@ -54,9 +54,6 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 
 // rootCommand returns the peald command. Its log is written to queue.
 func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
-	var readyPath string
-	var demo bool
-
 	root := &cobra.Command{
 		Use:           "peald",
 		Short:         "Push server-sent events to browsers",
@@ -66,113 +63,127 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flags.Error(cmd.Flags(), err)} })
+
 	settings := settingFlags(root.PersistentFlags())
 	completeSettings(root)
 
-	root.RunE = func(cmd *cobra.Command, _ []string) error {
-		surviveBrokenPipes()
+	d := &daemonCommand{settings: settings, env: env, queue: queue}
+	root.Flags().StringVar(&d.readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept connections")
+	root.Flags().BoolVar(&d.demo, "demo", false, "serve a demo page at / of the SSE listener and publish events for it; sse.addr then defaults to "+demoAddr)
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) }
 
-		ctx, release := untilSignal(cmd.Context())
-		defer release()
-
-		hangUps, stop := reloadSignals()
-		defer stop()
-
-		file, err := findFile(*settings.configFile)
-		if err != nil {
-			return err
-		}
-
-		cfg, err := settings.loadFrom(file, env, demo)
-		if err != nil {
-			return err
-		}
-
-		ready := &readyFile{path: readyPath}
-		if err := ready.check(); err != nil {
-			return err
-		}
-
-		// Remove the file before a second signal can kill the process, so that it
-		// doesn't outlast the process.
-		context.AfterFunc(ctx, func() {
-			ready.remove()
-			release()
-		})
-		defer ready.remove()
-
-		tuneCollector(env)
-		cfg.Broker.Shards = tuneProcessors(cfg.Broker.Shards, env)
-		level := new(slog.LevelVar)
-		log := newLogger(queue, cfg.Log, level)
-		adoptLibraryLogs(log)
-
-		tracer, flush, err := tracing(ctx, env, log)
-		if err != nil {
-			return err
-		}
-		defer flush()
-
-		inherited, err := inheritedSockets()
-		if err != nil {
-			return err
-		}
-
-		stopWatchdog := startWatchdog(ctx, log)
-		defer stopWatchdog()
-
-		reload := make(chan daemon.Reload)
-		reloading := startReloader(ctx, file, reload, hangUps, func(file configFile) (daemon.Config, error) {
-			next, err := settings.loadFrom(file, env, demo)
-			if next.Broker.Shards == 0 {
-				next.Broker.Shards = cfg.Broker.Shards
-			}
-			return next, err
-		})
-		defer reloading.stop()
-
-		screen := logqueue.New(cmd.OutOrStdout())
-		defer screen.Close(logFlushTimeout)
-
-		return daemon.Run(ctx, cfg, daemon.Options{
-			Tracer:     tracer,
-			TuneMemory: !isSet(env, "GOGC"),
-			Logger:     log,
-			LogLevel:   level,
-			LostLines:  queue.Lost,
-			Reload:     reload,
-			Version:    buildinfo.Version(),
-			Demo:       demo,
-			Inherited:  inherited,
-			Ready: func(bound daemon.Addresses) error {
-				log.Info("settings", "file", cmp.Or(file.name, "none"))
-				if demo {
-					printWelcome(screen, cfg, bound)
-				}
-				if err := ready.write(bound); err != nil {
-					return err
-				}
-				notify(log, "STATUS=accepting")
-				return nil
-			},
-			Settled: func(serving bool) {
-				notify(log, sd.SdNotifyReady, settledStatus(serving))
-			},
-			Ending: func() {
-				ready.remove()
-				notify(log, stoppingStatus(cfg.Drain.Timeout)...)
-			},
-		})
-	}
-
-	root.Flags().StringVar(&readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept connections")
-	root.Flags().BoolVar(&demo, "demo", false, "serve a demo page at / of the SSE listener and publish events for it; sse.addr then defaults to "+demoAddr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flags.Error(cmd.Flags(), err)} })
 	root.AddCommand(configCommand(settings, env), versionCommand())
 	flags.Once(root)
 	return root
+}
+
+// daemonCommand holds the arguments of the command that runs the daemon.
+type daemonCommand struct {
+	settings  settingsFlags
+	env       []string
+	queue     *logqueue.Queue
+	readyPath string
+	demo      bool
+}
+
+// run runs the daemon until ctx is done or a signal arrives.
+func (d *daemonCommand) run(ctx context.Context, stdout io.Writer) error {
+	surviveBrokenPipes()
+
+	ctx, release := untilSignal(ctx)
+	defer release()
+
+	hangUps, stop := reloadSignals()
+	defer stop()
+
+	file, err := findFile(*d.settings.configFile)
+	if err != nil {
+		return err
+	}
+
+	cfg, err := d.settings.loadFrom(file, d.env, d.demo)
+	if err != nil {
+		return err
+	}
+
+	ready := &readyFile{path: d.readyPath}
+	if err := ready.check(); err != nil {
+		return err
+	}
+
+	// Remove the file before a second signal can kill the process, so that it
+	// doesn't outlast the process.
+	context.AfterFunc(ctx, func() {
+		ready.remove()
+		release()
+	})
+	defer ready.remove()
+
+	tuneCollector(d.env)
+	cfg.Broker.Shards = tuneProcessors(cfg.Broker.Shards, d.env)
+
+	level := new(slog.LevelVar)
+	log := newLogger(d.queue, cfg.Log, level)
+	adoptLibraryLogs(log)
+
+	tracer, flush, err := tracing(ctx, d.env, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+
+	inherited, err := inheritedSockets()
+	if err != nil {
+		return err
+	}
+
+	stopWatchdog := startWatchdog(ctx, log)
+	defer stopWatchdog()
+
+	reload := make(chan daemon.Reload)
+	reloading := startReloader(ctx, file, reload, hangUps, func(file configFile) (daemon.Config, error) {
+		next, err := d.settings.loadFrom(file, d.env, d.demo)
+		if next.Broker.Shards == 0 {
+			next.Broker.Shards = cfg.Broker.Shards
+		}
+		return next, err
+	})
+	defer reloading.stop()
+
+	screen := logqueue.New(stdout)
+	defer screen.Close(logFlushTimeout)
+
+	return daemon.Run(ctx, cfg, daemon.Options{
+		Tracer:     tracer,
+		TuneMemory: !isSet(d.env, "GOGC"),
+		Logger:     log,
+		LogLevel:   level,
+		LostLines:  d.queue.Lost,
+		Reload:     reload,
+		Version:    buildinfo.Version(),
+		Demo:       d.demo,
+		Inherited:  inherited,
+		Ready: func(bound daemon.Addresses) error {
+			log.Info("settings", "file", cmp.Or(file.name, "none"))
+			if d.demo {
+				printWelcome(screen, cfg, bound)
+			}
+			if err := ready.write(bound); err != nil {
+				return err
+			}
+			notify(log, "STATUS=accepting")
+			return nil
+		},
+		Settled: func(serving bool) {
+			notify(log, sd.SdNotifyReady, settledStatus(serving))
+		},
+		Ending: func() {
+			ready.remove()
+			notify(log, stoppingStatus(cfg.Drain.Timeout)...)
+		},
+	})
 }
 
 func versionCommand() *cobra.Command {

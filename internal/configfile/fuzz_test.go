@@ -173,12 +173,7 @@ func common(t *testing.T, value any) any {
 
 		return list
 	case map[string]any:
-		section := map[string]any{}
-		for key, inner := range flat(t, value) {
-			section[key] = inner
-		}
-
-		return section
+		return flat(t, value)
 	}
 
 	switch kind := reflect.TypeOf(value).Kind(); {

@@ -25,6 +25,7 @@ func readTOML(content []byte) (section, error) {
 			r.header(expression)
 		case unstable.KeyValue:
 			err = r.keyValue(expression)
+		default: // a comment
 		}
 
 		if err != nil {

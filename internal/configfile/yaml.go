@@ -69,6 +69,7 @@ func (r *yamlReader) value(n *yaml.Node) (any, error) {
 		}
 
 		return value, nil
+	default: // a mapping or a sequence
 	}
 
 	if r.open[n] {

@@ -108,9 +108,15 @@ func (s Schema) checkOther(name string) error {
 	return nil
 }
 
-var separators = strings.NewReplacer("_", "", "-", "")
-
-func plain(name string) string { return separators.Replace(name) }
+// plain returns name without "_" and "-".
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' {
+			return -1
+		}
+		return r
+	}, name)
+}
 
 // explain converts an error of the decoder.
 func (s Schema) explain(data []byte, err error) *Error {

@@ -9,10 +9,15 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-var (
-	open   = strictjson.Schema{Members: []string{"user_id", "topics"}}
-	closed = strictjson.Schema{Members: open.Members, Closed: true}
-)
+func openSchema() strictjson.Schema {
+	return strictjson.Schema{Members: []string{"user_id", "topics"}}
+}
+
+func closedSchema() strictjson.Schema {
+	schema := openSchema()
+	schema.Closed = true
+	return schema
+}
 
 func TestRejectedObjects(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -51,12 +56,12 @@ func TestRejectedObjects(t *testing.T) {
 		"deep nesting":                  {`{"x":` + strings.Repeat("[", 100_000), strictjson.Error{Problem: strictjson.NotJSON}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := open.Read([]byte(test.text))
+			_, err := openSchema().Read([]byte(test.text))
 			if got, ok := errors.AsType[*strictjson.Error](err); !ok || *got != test.want {
 				t.Errorf("Read: %+v, want %+v", err, test.want)
 			}
 			closedErr := &strictjson.Error{}
-			if _, err := closed.Read([]byte(test.text)); !errors.As(err, &closedErr) {
+			if _, err := closedSchema().Read([]byte(test.text)); !errors.As(err, &closedErr) {
 				t.Errorf("Read of a closed schema: %v", err)
 			}
 		})
@@ -66,17 +71,17 @@ func TestRejectedObjects(t *testing.T) {
 func TestClosedSchemaRejectsUnknownMembers(t *testing.T) {
 	const text = `{"user_id":"a","user":"b"}`
 	want := strictjson.Error{Problem: strictjson.Unknown, Name: "user"}
-	_, err := closed.Read([]byte(text))
+	_, err := closedSchema().Read([]byte(text))
 	if got, ok := errors.AsType[*strictjson.Error](err); !ok || *got != want {
 		t.Errorf("Read: %v, want %v", err, &want)
 	}
-	if _, err := open.Read([]byte(text)); err != nil {
+	if _, err := openSchema().Read([]byte(text)); err != nil {
 		t.Errorf("an open schema: %v", err)
 	}
 }
 
 func TestDecode(t *testing.T) {
-	object, err := open.Read([]byte(` { "x" : {"user_id":[]} , "user\u005fid" : "m\u00fcller 🦊 \ud83e\udd8a \ufffd", "topics":["a","b"] } `))
+	object, err := openSchema().Read([]byte(` { "x" : {"user_id":[]} , "user\u005fid" : "m\u00fcller 🦊 \ud83e\udd8a \ufffd", "topics":["a","b"] } `))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +106,7 @@ func TestDecode(t *testing.T) {
 }
 
 func TestDecodeMissingMember(t *testing.T) {
-	object, err := open.Read([]byte(`{}`))
+	object, err := openSchema().Read([]byte(`{}`))
 	if err != nil || object.Has("user_id") {
 		t.Fatalf("Read: %v", err)
 	}
@@ -117,11 +122,11 @@ func TestErrorsAreShort(t *testing.T) {
 		"userId":                 `misspelled member "userId"; want "user_id"`,
 		strings.Repeat("ü", 500): `unknown member "` + strings.Repeat("ü", 32) + `…"`,
 	} {
-		if _, err := closed.Read([]byte(`{"` + name + `":1}`)); err == nil || err.Error() != want {
+		if _, err := closedSchema().Read([]byte(`{"` + name + `":1}`)); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if _, err := closed.Read([]byte(`{"user_id":"\ud800"}`)); err == nil || err.Error() != `lone surrogate in "user_id"` {
+	if _, err := closedSchema().Read([]byte(`{"user_id":"\ud800"}`)); err == nil || err.Error() != `lone surrogate in "user_id"` {
 		t.Error(err)
 	}
 }
