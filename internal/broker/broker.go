@@ -286,7 +286,7 @@ type delivery struct {
 	group *group
 }
 
-// taken is called by each shard that has taken e out of its mailbox.
+// taken records that a shard has taken e out of its mailbox.
 func (b *Broker) taken(e *event) {
 	if e.pending.Add(-1) == 0 {
 		b.backlog.Release(e.cost)

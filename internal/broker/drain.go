@@ -19,8 +19,7 @@ const (
 	// closes next.
 	drainTick = 10 * time.Millisecond
 
-	// drainStride limits how much time of a drain a delayed shard catches up
-	// with at once.
+	// drainStride limits how far a delayed shard advances a drain at once.
 	drainStride = 50 * time.Millisecond
 
 	// drainBatch limits how many streams leave the order under one lock, since
@@ -33,7 +32,8 @@ const (
 )
 
 // Drain closes all streams that are open, and those that are opened meanwhile.
-// It spreads them evenly over a time, or closes 200 a second if that is faster.
+// It spreads them evenly over the given time, or closes 200 a second if that is
+// faster.
 // Each stream still gets everything that was published before its turn, as far
 // as its connection accepts it, and then a last block with a randomized
 // reconnection time. Events continue to go to the remaining streams.
@@ -100,8 +100,8 @@ type drainShare struct {
 }
 
 // keep returns how many streams the shard may still have. The random phase
-// prevents shards from closing streams at the same moments. A shard that was
-// delayed catches up at one and a half times the normal pace, not all at once.
+// keeps shards from closing streams in lockstep. A shard that was delayed catches
+// up at one and a half times the normal pace, not all at once.
 func (d *drainShare) keep(now int64) int {
 	d.passed = min(now-d.begun, d.passed+min(now-d.last, int64(drainStride))*3/2)
 	d.last = now
@@ -111,7 +111,7 @@ func (d *drainShare) keep(now int64) int {
 	return int(float64(d.streams)*(1-float64(d.passed)/float64(d.drain.over)) + d.phase)
 }
 
-// drains are the drains in progress on a shard.
+// drains holds the drains in progress on a shard.
 type drains struct {
 	shares   []drainShare
 	tick     *time.Ticker // nil while there are no drains

@@ -47,8 +47,8 @@ func (s *shard) open(st *Stream, preamble *event) {
 	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
 }
 
-// hangUp closes a stream whose client is gone. A stream that the shard has not
-// opened yet is closed when it should be opened.
+// hangUp closes a stream whose client is gone. If the shard has not opened the
+// stream yet, open closes it.
 func (s *shard) hangUp(st *Stream) {
 	switch st.phase {
 	case phaseNew:

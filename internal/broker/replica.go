@@ -109,8 +109,8 @@ func (b *Broker) Verdicts(messages []*Message) (epoch string, verdicts []Verdict
 
 // Suspend makes Start return ErrSuspended until Resume is called, and begins to
 // close all streams, so that clients reconnect to other nodes. It spreads them
-// over a time as [Broker.Drain] does, to avoid a burst of connects there. The
-// streams that are still open get the events applied meanwhile.
+// over the given time as [Broker.Drain] does, to avoid a burst of connects there.
+// The streams that are still open get the events applied meanwhile.
 func (b *Broker) Suspend(over time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
