@@ -11,9 +11,9 @@ import (
 type Histogram struct {
 	// Bounds are the upper bounds of the buckets, inclusive and ascending.
 	Bounds []float64
-	// Counts are the numbers of observations in each bucket, that is above the
-	// previous bound. The last one, beyond Bounds, counts those above all
-	// bounds.
+	// Counts[i] is the number of observations above Bounds[i-1] and up to
+	// Bounds[i]. Counts has one more element than Bounds, for the observations
+	// above all bounds.
 	Counts []int64
 	// Sum is the sum of all observations.
 	Sum float64

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// MaxKey is the length of the longest idempotency or conflate key, in bytes.
+// MaxKey is the maximum length of an idempotency or conflate key, in bytes.
 const MaxKey = 128
 
 // maxKeys limits the idempotency keys that are remembered. Beyond it, the oldest

@@ -147,10 +147,10 @@ func (s *shard) measure() {
 // takeMail handles the items in the mailbox and reports whether it handled all
 // of them.
 //
-// It takes no more events than a stream can send in one write, and takes more
-// once every dirty stream has been written. If a publisher is faster than the
-// shard, its events wait in the mailbox, where they slow down publishers. In the
-// queues, they would make clients look slow.
+// It takes at most as many events as a stream can send in one write, and the next
+// ones only when every dirty stream has been written. If a publisher is faster
+// than the shard, its events wait in the mailbox, where they slow down publishers.
+// In the queues, they would make clients look slow.
 func (s *shard) takeMail() (all bool) {
 	defer s.reportLag()
 	for {
@@ -187,7 +187,8 @@ func (s *shard) reportLag() {
 
 	oldest := int64(0)
 	if s.mail.hasUnread() {
-		// Only events have an age. Before any other item, the last one stays.
+		// Only events have an age. If the next item is not an event, keep the
+		// last age.
 		if oldest = s.counters.oldest.Load(); s.mail.read[s.mail.next].kind == deliver {
 			oldest = s.mail.read[s.mail.next].event.at
 		}

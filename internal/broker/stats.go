@@ -186,7 +186,7 @@ type User struct {
 	Since time.Time
 }
 
-// Users returns up to limit users whose ids begin with prefix and are greater
+// Users returns up to limit users whose ids start with prefix and are greater
 // than after, in ascending order of id (by byte).
 func (b *Broker) Users(prefix, after string, limit int) []User {
 	b.mu.Lock()

@@ -101,8 +101,8 @@ func hasEmptyToken(name string) bool {
 type topics struct {
 	byName *btree.BTreeG[*topic]
 	// patterns holds all topics of the streams that subscribe to any pattern.
-	// Therefore a stream is either here or in the topics' groups, and counted
-	// once.
+	// Therefore a stream is either here or in the topics' groups, and is
+	// counted once.
 	patterns *gsl.GenericSublist[*Stream]
 }
 
