@@ -53,7 +53,7 @@ func TestNodesCheckEachOthersCertificates(t *testing.T) {
 		}
 	}
 	// By then it has tried several times, each second.
-	awaitReason(t, stranger, "it has not found its cluster")
+	awaitReason(t, stranger, "event log not found")
 	stats, err := nodes[0].Control(t).Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil || len(stats.GetNodes()) != 2 {
 		t.Errorf("there are %v, %v, want two nodes", stats.GetNodes(), err)

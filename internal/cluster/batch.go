@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// encode is a message as it stands in a batch.
+// encode returns m as it is stored in a batch.
 func encode(m *broker.Message) *clusterv1.Message {
 	out := &clusterv1.Message{
 		Data:           m.Data,
@@ -29,7 +29,8 @@ func encode(m *broker.Message) *clusterv1.Message {
 	return out
 }
 
-// decode is the message that stands in a batch.
+// decode returns a message of a batch. It returns an error if the message is
+// invalid.
 func decode(in *clusterv1.Message) (broker.Message, error) {
 	m := broker.Message{
 		Data:           in.GetData(),
@@ -46,19 +47,19 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 	case *clusterv1.Message_Topic:
 		m.Audience = broker.ToTopic(to.Topic)
 	}
-	// Somebody else may have written it, and a frame must not hold more than
-	// one event.
+	// Another program may have written it, and a frame must not contain more
+	// than one event.
 	return m, m.Validate()
 }
 
-// stamp notes in a batch the log that it is for, and what this node knows of its
-// messages' idempotency keys.
-func (n *Node) stamp(batch *clusterv1.Batch, of []*submission) {
+// stamp records in a batch which event log it is for, and what this node knows of
+// the idempotency keys of its messages.
+func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message
-	for _, s := range of {
-		if s.from.IdempotencyKey != "" {
-			keyed, messages = append(keyed, s.message), append(messages, s.from)
+	for _, s := range submissions {
+		if s.original.IdempotencyKey != "" {
+			keyed, messages = append(keyed, s.message), append(messages, s.original)
 		}
 	}
 	epoch, verdicts := n.broker.Verdicts(messages)
@@ -69,8 +70,8 @@ func (n *Node) stamp(batch *clusterv1.Batch, of []*submission) {
 	}
 }
 
-// verdict is what the node that appended a batch knew of a message's idempotency
-// key, if that was in the log of epoch.
+// verdict returns what the node that appended a batch knew of the idempotency key
+// of a message. It is empty if the batch was made in another epoch.
 func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v broker.Verdict) {
 	if batch.GetEpoch() == epoch {
 		v = broker.Verdict{AsOf: batch.GetAsOf(), Repeats: in.GetRepeats(), Used: in.GetKeyUsed()}
@@ -78,14 +79,14 @@ func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v bro
 	return v
 }
 
-// decodeBatch is the batch in a message of the stream.
+// decodeBatch decodes the batch in a message of the stream.
 func decodeBatch(data []byte) (*clusterv1.Batch, error) {
 	batch := new(clusterv1.Batch)
 	if err := proto.Unmarshal(data, batch); err != nil {
-		return nil, fmt.Errorf("no batch: %w", err)
+		return nil, fmt.Errorf("not a batch: %w", err)
 	}
 	if n := len(batch.GetMessages()); n > eventsPerEntry {
-		return nil, fmt.Errorf("a batch of %d messages, at most %d are accepted", n, eventsPerEntry)
+		return nil, fmt.Errorf("batch of %d messages; the maximum is %d", n, eventsPerEntry)
 	}
 	return batch, nil
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// sponge is a sink that takes everything and counts the pieces: an event is one.
-type sponge struct{ pieces *atomic.Int64 }
+// countingSink discards everything, and counts the pieces. An event is one piece.
+type countingSink struct{ pieces *atomic.Int64 }
 
-func (s sponge) Write(pieces [][]byte) (n int, _ error) {
+func (s countingSink) Write(pieces [][]byte) (n int, _ error) {
 	for _, p := range pieces {
 		n += len(p)
 	}
@@ -23,29 +23,28 @@ func (s sponge) Write(pieces [][]byte) (n int, _ error) {
 	return n, nil
 }
 
-func (sponge) Close(broker.Reason) {}
+func (countingSink) Close(broker.Reason) {}
 
-// BenchmarkBroadcast is what one delivery of a broadcast costs up to its sink,
-// by a broker of its own and through a cluster of one: an operation is a
-// delivery.
+// BenchmarkBroadcast measures one delivery of a broadcast to its sink, by a broker
+// alone and through a standalone node. An operation is a delivery.
 func BenchmarkBroadcast(b *testing.B) {
 	const streams = 10_000
 	measure := func(b *testing.B, bk *broker.Broker, publish func(context.Context, broker.Message) (broker.Receipt, error)) {
 		b.Helper()
 		var pieces atomic.Int64
 		for i := range streams {
-			if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, broker.Opening{}); err != nil {
+			if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(countingSink{&pieces}, broker.Opening{}); err != nil {
 				b.Fatal(err)
 			}
 		}
 		await := func(n int64) {
 			for start := time.Now(); pieces.Load() < n; runtime.Gosched() {
 				if time.Since(start) > patience {
-					b.Fatalf("%d of %d pieces have come", pieces.Load(), n)
+					b.Fatalf("%d of %d pieces delivered", pieces.Load(), n)
 				}
 			}
 		}
-		await(streams) // the first blocks
+		await(streams) // the position marks
 		m := toAll(strings.Repeat("x", 100))
 		b.ReportAllocs()
 		b.ResetTimer()
@@ -57,6 +56,7 @@ func BenchmarkBroadcast(b *testing.B) {
 			await(before + streams)
 		}
 	}
+
 	b.Run("off", func(b *testing.B) {
 		cfg := brokerConfig()
 		cfg.Replica = false
@@ -64,15 +64,16 @@ func BenchmarkBroadcast(b *testing.B) {
 		defer bk.Close()
 		measure(b, bk, bk.Publish)
 	})
+
 	b.Run("one", func(b *testing.B) {
 		m := startAll(b, 1)[0]
 		measure(b, m.broker, m.Publish)
 	})
 }
 
-// BenchmarkApplyForNobody is what a batch costs a node per message for users
-// whom it doesn't hold, from its bytes on: an operation is a message.
-func BenchmarkApplyForNobody(b *testing.B) {
+// BenchmarkApplyWithoutRecipients measures decoding and applying messages for users
+// who have no stream on the node. An operation is a message.
+func BenchmarkApplyWithoutRecipients(b *testing.B) {
 	node := startAll(b, 1)[0]
 	const batch = 512
 	data := node.EncodeBatch(b, "", batch, func(i int) broker.Message {
@@ -87,9 +88,8 @@ func BenchmarkApplyForNobody(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish is how fast messages are acknowledged by clusters of one and
-// of three, all in this process, with the log written through to the disk and
-// without.
+// BenchmarkPublish measures how fast messages are acknowledged by clusters of one and
+// three nodes in this process, with and without syncing the event log.
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{1, 3} {
 		for _, sync := range []bool{false, true} {
@@ -102,7 +102,7 @@ func BenchmarkPublish(b *testing.B) {
 				serving(b, members...)
 				m := toAll(strings.Repeat("x", 100))
 				type wait = func(context.Context) (broker.Receipt, error)
-				waits := make(chan wait, 256) // as PublishStream has at once
+				waits := make(chan wait, 256) // the maximum in flight of PublishStream
 				done := make(chan error, 1)
 				go func() {
 					for wait := range waits {

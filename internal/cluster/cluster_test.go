@@ -7,7 +7,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-func TestANodeAloneKeepsItsLogOverARestart(t *testing.T) {
+func TestStandaloneNodeKeepsItsEventLog(t *testing.T) {
 	t.Parallel()
 	cfg := configs(t, 1)[0]
 	m := start(t, cfg)
@@ -23,7 +23,7 @@ func TestANodeAloneKeepsItsLogOverARestart(t *testing.T) {
 	c.gets(t, "two", "three")
 }
 
-func TestWhatIsPublishedOnOneNodeGoesOutOnAll(t *testing.T) {
+func TestAllNodesDeliver(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
 	var clients []*client
@@ -37,12 +37,12 @@ func TestWhatIsPublishedOnOneNodeGoesOutOnAll(t *testing.T) {
 	for _, c := range clients {
 		c.gets(t, "a", "b", "c")
 		if got := c.lastID(); got != last.ID {
-			t.Errorf("the last id is %q, want that of the receipt, %q", got, last.ID)
+			t.Errorf("the last id is %q, want the receipt's id %q", got, last.ID)
 		}
 	}
 }
 
-func TestAClientResumesOnAnyNode(t *testing.T) {
+func TestClientsResumeOnAnyNode(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
 	first := members[0].publish(t, toAll("one"))
@@ -50,7 +50,7 @@ func TestAClientResumesOnAnyNode(t *testing.T) {
 	for _, m := range members {
 		m.connect(t, broker.Subscription{LastEventID: first.ID}).gets(t, "two")
 	}
-	// The publisher's node is the first that has it; others may lag.
+	// The publisher's node has an event first; other nodes may lag.
 	for range 50 {
 		id := last.ID
 		last = members[1].publish(t, toAll("more"))
@@ -59,7 +59,7 @@ func TestAClientResumesOnAnyNode(t *testing.T) {
 	}
 }
 
-func TestARepetitionIsKnownOnEveryNode(t *testing.T) {
+func TestAllNodesKnowIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
 	m := toAll("one")
@@ -69,10 +69,10 @@ func TestARepetitionIsKnownOnEveryNode(t *testing.T) {
 	other.Data = "another"
 	for i, node := range members {
 		if again := node.publish(t, m); again.ID != first.ID {
-			t.Errorf("node %d: the repetition got the id %q, want that of the first, %q", i, again.ID, first.ID)
+			t.Errorf("node %d: the repetition got the id %q, want %q", i, again.ID, first.ID)
 		}
 		if _, err := node.Publish(t.Context(), other); !errors.Is(err, broker.ErrKeyUsed) {
-			t.Errorf("node %d: another message with the key got %v, want %v", i, err, broker.ErrKeyUsed)
+			t.Errorf("node %d: another message with the key: error %v, want %v", i, err, broker.ErrKeyUsed)
 		}
 	}
 }

@@ -5,100 +5,115 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 )
 
-// Config is how a node is set up.
+// Config configures a [Node].
 type Config struct {
-	// Name is the cluster's: that of the stream, and of subjects.
+	// Name is the name of the cluster and its stream, and the prefix of its
+	// subjects.
 	Name string
-	// Replicas is how many nodes hold the stream, 1 to 5; 0 is 3 where there
-	// are that many nodes, else 1.
+	// Replicas is the number of nodes that store the event log, 1 to 5. If 0, it
+	// is 3 in a cluster of at least 3 nodes, and 1 otherwise.
 	Replicas int
-	// MaxAge and MaxBytes bound the stream; 0 is no bound.
+	// MaxAge and MaxBytes limit the event log. 0 means no limit.
 	MaxAge   time.Duration
 	MaxBytes int64
-	// Embedded runs a NATS server in this process. Where it is nil, External
-	// is used.
+	// Embedded configures a NATS server in this process. If nil, External is
+	// used.
 	Embedded *Embedded
-	// External are servers of somebody else's.
+	// External configures the connection to external NATS servers.
 	External *External
-	// Logger gets what an operator should know; nothing where nil.
+	// Logger receives messages for the operator. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 
-// Embedded is a NATS server inside the daemon.
+// Embedded configures a NATS server in this process.
 type Embedded struct {
-	// Dir is where the stream and the node's name are kept.
+	// Dir is the directory of the event log and the node's name.
 	Dir string
-	// Addr is where other nodes connect to, HOST:PORT.
+	// Addr is the address that other nodes connect to, HOST:PORT.
 	Addr string
-	// Advertise is what nodes tell each other of this one, HOST:PORT; empty for
-	// the address that its connections come from, and Addr's port.
+	// Advertise is the address that nodes announce for this one, HOST:PORT. If
+	// empty, it is the source address of its connections with Addr's port.
 	Advertise string
-	// Peers are addresses of other nodes, HOST:PORT, where a name may stand
-	// for many; this node's own may be among them. Without any the node is
-	// alone and listens to nobody.
+	// Peers are the addresses of other nodes, HOST:PORT. A name may resolve to
+	// several nodes, and this node may be among them. Without peers the node is
+	// standalone and doesn't listen.
 	Peers []string
-	// Resolver resolves names of peers; nil for the system's.
+	// Resolver resolves the names of peers. If nil, the system's is used.
 	Resolver *net.Resolver
-	// Secret is what nodes know each other by; empty for none.
+	// Secret authenticates nodes to each other. If empty, any node may join.
 	Secret string
-	// TLS is for connections between nodes, both ways; nil for plain text.
+	// TLS is used for connections between nodes, in both directions. If nil,
+	// they are in plain text.
 	TLS *tls.Config
-	// Sync has each node write the log through to its disk before it is
-	// acknowledged.
+	// Sync makes each replica write the event log to stable storage before it
+	// acknowledges an append.
 	Sync bool
 }
 
-// External says how to reach NATS servers.
+// External configures the connection to external NATS servers.
 type External struct {
-	// URL is one or more of them, parted by commas.
+	// URL is the URL of a server, or several separated by commas.
 	URL string
-	// CredentialsFile is a .creds file; empty for none.
+	// CredentialsFile is the path of a .creds file; empty for none.
 	CredentialsFile string
-	// TLS is for the connection; nil for what the URL says.
+	// TLS is used for the connection. If nil, the URL decides.
 	TLS *tls.Config
 }
 
 const (
-	// probeEvery is how often the stream's leader is asked.
-	probeEvery = time.Second
-	// probeTimeout is how long it may take to answer.
+	// probeInterval is the time between requests to the event log's leader.
+	probeInterval = time.Second
+	// probeTimeout limits how long the leader may take to reply.
 	probeTimeout = 2 * time.Second
-	// replicaSilence is after how long a replica doesn't count as one that
-	// follows; they are heard of every second.
+	// replicaSilence limits how long a replica may be silent and still count as a
+	// follower. Each contacts the leader once a second.
 	replicaSilence = 5 * time.Second
-	// loyalFor is how long replicas that were heard of can't have elected
-	// another leader since: their elections begin after 4 s of silence.
-	loyalFor = 3 * time.Second
-	// cutOffAfter is how long a node goes on without a leader that has a
-	// quorum. Elections of NATS take 4 to 9 s, and all nodes see them: that
-	// must not make all streams of a cluster come back at once.
-	cutOffAfter = 15 * time.Second
-	// spreadOver is the time over which a node that is cut off ends its
-	// streams, since they all come to the others.
-	spreadOver = 5 * time.Second
-	// behindAfter is how long a node may take to get to where the stream was.
+	// noElectionFor is the time after a contact with the leader in which replicas
+	// can't have elected another one: they wait for 4 s of silence.
+	noElectionFor = 3 * time.Second
+	// partitionedAfter limits how long a node continues without a leader that has
+	// a quorum. An election of NATS takes 4 to 9 s, and all nodes see it: it must
+	// not make all streams of a cluster reconnect at once.
+	partitionedAfter = 15 * time.Second
+	// closeOver is the time over which a partitioned node closes its streams,
+	// because they all reconnect to the other nodes.
+	closeOver = 5 * time.Second
+	// behindAfter limits how long a node or replica may take to reach an entry
+	// that the event log had.
 	behindAfter = 15 * time.Second
-	// appendFor is how long an append is tried: long enough for an election.
-	appendFor = 10 * time.Second
-	// attemptFor is how long one attempt of it may take.
-	attemptFor = 2 * time.Second
-	// retryAfter is the time between attempts that fail at once.
-	retryAfter = 100 * time.Millisecond
+	// appendTimeout limits how long an append is retried. It is long enough for
+	// an election.
+	appendTimeout = 10 * time.Second
+	// attemptTimeout is the timeout of one attempt.
+	attemptTimeout = 2 * time.Second
+	// firstRetryDelay and maxRetryDelay bound the delays between attempts that
+	// fail at once, before jitter. The latter is small, since publishers wait.
+	firstRetryDelay = 50 * time.Millisecond
+	maxRetryDelay   = 400 * time.Millisecond
 
-	// eventsPerEntry is the room for places in a batch.
+	// eventsPerEntry is the number of positions in an entry of the event log.
 	eventsPerEntry = 1 << 10
-	// maxBatch and maxBatchBytes bound a batch, but for one that holds a
-	// single message.
+	// maxBatch and maxBatchBytes limit a batch of more than one message.
 	maxBatch      = eventsPerEntry / 2
 	maxBatchBytes = 512 << 10
-	// maxQueued are the bytes that may wait to be appended; publishers wait.
+	// maxQueued is the number of bytes that may wait to be appended. Further
+	// publishers block.
 	maxQueued = 32 << 20
-	// entryOverhead is more than an entry has besides its messages: headers, a
-	// few bytes for each message, and for its key's verdict.
+	// entryOverhead is an upper bound of the bytes of an entry besides its
+	// messages: headers, and a few bytes per message and verdict.
 	entryOverhead = 16 << 10
-	// maxPayload is what embedded servers take: a message of 1 MiB of data,
-	// and the rest of it, fits well.
+	// maxPayload is the max_payload of embedded servers. A message with 1 MiB of
+	// data fits easily.
 	maxPayload = 4 << 20
 )
+
+// newBackOff returns the delays between attempts that fail at once.
+func newBackOff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = firstRetryDelay, maxRetryDelay
+	return b
+}

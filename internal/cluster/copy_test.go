@@ -6,9 +6,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestACopyOfANodeIsReported runs two nodes on copies of one directory, as on a
-// virtual machine that was cloned.
-func TestACopyOfANodeIsReported(t *testing.T) {
+// TestNodesOnCopiesAreReported runs two nodes on copies of one directory, as on a
+// cloned virtual machine.
+func TestNodesOnCopiesAreReported(t *testing.T) {
 	t.Parallel()
 	cfgs, log := configs(t, 3), new(pealdtest.Log)
 	var members []*member
@@ -29,6 +29,6 @@ func TestACopyOfANodeIsReported(t *testing.T) {
 	start(t, members[2].cfg)
 	start(t, copied)
 	eventually(t, func() bool { return len(log.With("level=ERROR", "has this node's name", "cluster.dir")) > 0 }, func() string {
-		return "the copy isn't reported in:\n" + log.String()
+		return "the copy is not reported:\n" + log.String()
 	})
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// damages returns what happens to a file while its node is down. Each reports
-// false where it can't happen to the file.
+// damages returns ways to damage a file while its node is down, by name. Each
+// reports false if it isn't possible for the file.
 func damages() map[string]func(t *testing.T, file damaged) bool {
 	return map[string]func(t *testing.T, file damaged) bool{
 		"removed": func(t *testing.T, file damaged) bool { t.Helper(); must(t, os.Remove(file.path)); return true },
@@ -41,25 +41,25 @@ func damages() map[string]func(t *testing.T, file damaged) bool {
 			must(t, os.WriteFile(file.path, data, 0o600))
 			return true
 		},
-		"of an older backup": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.older) },
-		"of another cluster": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.another) },
+		"older backup":    func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.older) },
+		"another cluster": func(t *testing.T, file damaged) bool { t.Helper(); return replace(t, file, file.another) },
 	}
 }
 
-// damaged is a file that something happens to.
+// damaged is a file to damage.
 type damaged struct {
 	path string
-	// older and another are directories that have such a file: of an older
-	// backup of the node, and of a node of another cluster.
+	// older and another are directories with a file of the same kind: an older
+	// backup of the node, and the directory of a node of another cluster.
 	older, another string
-	kind           string // the file's name in any such directory, as kindOf has it
+	kind           string // see kindOf
 }
 
-// varying matches what differs between nodes and runs in a file's name.
+// varying matches the parts of a file's name that differ between nodes and runs.
 var varying = regexp.MustCompile(`snap\.\d+\.\d+|\d+\.blk|S-R\dF-\w+`)
 
-// kindOf is the name of a file, from the node's directory, without what differs
-// between nodes and runs.
+// kindOf returns the name of a file relative to the node's directory, without the
+// parts that differ between nodes and runs.
 func kindOf(file string) string {
 	return varying.ReplaceAllStringFunc(file, func(part string) string {
 		switch {
@@ -73,7 +73,8 @@ func kindOf(file string) string {
 	})
 }
 
-// ofKind returns the first file of a kind in a directory; empty if there is none.
+// ofKind returns the path of the first file of a kind in a directory, or an empty
+// string.
 func ofKind(t *testing.T, dir, kind string) string {
 	t.Helper()
 	files := filesOf(t, dir)
@@ -84,8 +85,8 @@ func ofKind(t *testing.T, dir, kind string) string {
 	return filepath.Join(dir, files[i])
 }
 
-// replace puts a file of the same kind out of another directory in the place of
-// one. It reports whether there is one with other content.
+// replace replaces a file with one of the same kind from another directory. It
+// reports whether there is one with other content.
 func replace(t *testing.T, file damaged, dir string) bool {
 	t.Helper()
 	other := ofKind(t, dir, file.kind)
@@ -103,15 +104,16 @@ func replace(t *testing.T, file damaged, dir string) bool {
 	return true
 }
 
-// namesFile holds that a node refuses to start with one line that names a file.
+// namesFile checks that the error of a node that doesn't start is one line that
+// names a file.
 func namesFile(t *testing.T, err error, path string) {
 	t.Helper()
 	if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("the node refuses to start with %q, want one line that names %s", err, path)
+		t.Errorf("the node fails with %q, want one line that names %s", err, path)
 	}
 }
 
-// filesOf are the files under a directory, from there.
+// filesOf returns the paths of the files below a directory, relative to it.
 func filesOf(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -124,10 +126,10 @@ func filesOf(t *testing.T, dir string) (files []string) {
 	return files
 }
 
-// TestADamagedFile damages each file of a node alone: it serves then, gives no id
-// twice and leaves out no event without a reset, or it refuses to start with one
-// line that names the file.
-func TestADamagedFile(t *testing.T) {
+// TestDamagedFiles damages each file of a standalone node in each way. The node must
+// either fail to start with one line that names the file, or serve, without using
+// an id twice or missing an event without a reset.
+func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
 	filled := func(t *testing.T) (cfg cluster.Config, ids map[string]string) {
 		t.Helper()
@@ -146,6 +148,7 @@ func TestADamagedFile(t *testing.T) {
 		}
 		return cfg, ids
 	}
+
 	another, _ := filled(t)
 	files := filesOf(t, another.Embedded.Dir)
 	for _, need := range []string{"name", "mark", "1.blk", "meta.inf"} {
@@ -160,7 +163,7 @@ func TestADamagedFile(t *testing.T) {
 				cfg, ids := filled(t)
 				path := ofKind(t, cfg.Embedded.Dir, kindOf(file))
 				if !do(t, damaged{path, cfg.Embedded.Dir + ".older", another.Embedded.Dir, kindOf(file)}) {
-					t.Skip("it is the same file")
+					t.Skip("the damage isn't possible for this file")
 				}
 				m, err := tryStart(t, cfg, brokerConfig())
 				if err != nil {
@@ -171,20 +174,20 @@ func TestADamagedFile(t *testing.T) {
 				for i := range 2 * published {
 					data := fmt.Sprint("new ", i)
 					if id := m.publish(t, toAll(data)).ID; ids[id] != "" {
-						t.Errorf("the id %s is given twice", id)
+						t.Errorf("the id %s is used twice", id)
 					}
 				}
 				for id, data := range ids {
-					var place int
-					_, _ = fmt.Sscanf(data, "old %d", &place)
-					want := 2*published - 1 - place + 2*published
+					var index int
+					_, _ = fmt.Sscanf(data, "old %d", &index)
+					want := 2*published - 1 - index + 2*published
 					c := m.connect(t, broker.Subscription{LastEventID: id})
-					eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client gets nothing" })
+					eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client receives nothing" })
 					if strings.Contains(c.data()[0], `"reason":`) {
 						continue
 					}
 					eventually(t, func() bool { return len(c.data()) >= want }, func() string {
-						return fmt.Sprintf("a client gets %d events and no reset, want %d", len(c.data()), want)
+						return fmt.Sprintf("a client receives %d events and no reset, want %d", len(c.data()), want)
 					})
 				}
 			})
@@ -192,8 +195,8 @@ func TestADamagedFile(t *testing.T) {
 	}
 }
 
-// TestAnEntryThatWasRemoved has an administrator remove an entry from the log.
-func TestAnEntryThatWasRemoved(t *testing.T) {
+// TestRemovedEntry removes an entry from the event log, as an administrator might.
+func TestRemovedEntry(t *testing.T) {
 	t.Parallel()
 	cfg := configs(t, 1)[0]
 	m := start(t, cfg)
@@ -212,14 +215,14 @@ func TestAnEntryThatWasRemoved(t *testing.T) {
 	m = start(t, cfg)
 	serving(t, m)
 	if reason := m.reset(t, ids[0]); reason != "expired" {
-		t.Errorf("a client from before the gap gets a reset for %s, want expired", reason)
+		t.Errorf("a client from before the gap gets a reset with reason %s, want expired", reason)
 	}
 	m.connect(t, broker.Subscription{LastEventID: ids[3]}).gets(t, "4")
 }
 
-// TestEntriesOfAnotherLogAreRejected appends a batch of another log, and
-// publishes one as if it came live.
-func TestEntriesOfAnotherLogAreRejected(t *testing.T) {
+// TestForeignEntriesAreRejected appends a batch of another event log, and publishes
+// one on the subject of live entries.
+func TestForeignEntriesAreRejected(t *testing.T) {
 	t.Parallel()
 	m := start(t, configs(t, 1)[0])
 	serving(t, m)
@@ -236,9 +239,9 @@ func TestEntriesOfAnotherLogAreRejected(t *testing.T) {
 	c.gets(t, "one", "two")
 }
 
-// TestWhatNodesNeedOfTheStreamIsRestored has an administrator turn off what the log
-// is read by.
-func TestWhatNodesNeedOfTheStreamIsRestored(t *testing.T) {
+// TestRequiredStreamSettingsAreRestored turns off the settings of the stream that
+// reading depends on, as an administrator might.
+func TestRequiredStreamSettingsAreRestored(t *testing.T) {
 	t.Parallel()
 	cfg := configs(t, 1)[0]
 	m := start(t, cfg)

@@ -10,10 +10,11 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestAFullDisk fills the disk of one node of three: what was acknowledged stays,
-// the other two go on, and the streams of the one find all that is theirs there.
-// The node's operator is told of the disk, and to restart the node.
-func TestAFullDisk(t *testing.T) {
+// TestFullDiskOfOneNode fills the disk of one node of three. Acknowledged messages
+// are kept, the other two nodes continue, and streams of the full node find all
+// their events there. The node logs that its disk is full, and later that it must
+// be restarted.
+func TestFullDiskOfOneNode(t *testing.T) {
 	t.Parallel()
 	cfgs := configs(t, 3)
 	cfgs[0].Embedded.Dir = pealdtest.SmallDisk(t, "24m")
@@ -33,8 +34,9 @@ func TestAFullDisk(t *testing.T) {
 			defer cancel()
 			_, err := members[1].Publish(ctx, m)
 			return err == nil
-		}, func() string { return "two nodes of three don't publish" })
+		}, func() string { return "two nodes of three can't publish" })
 	}
+
 	for i := range messages {
 		m := toAll(large)
 		m.IdempotencyKey = fmt.Sprint(i)
@@ -44,17 +46,17 @@ func TestAFullDisk(t *testing.T) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.ended || len(c.events) == messages
-	}, func() string { return "the full node's stream neither has all events nor has it ended" })
-	c.mu.Lock() // it may go on, but that is all it is asked for
+	}, func() string { return "the full node's stream lacks events and stays open" })
+	c.mu.Lock() // later events on this stream are ignored
 	got, id := len(c.events), c.decoder.LastEventID()
 	c.mu.Unlock()
 	elsewhere := members[2].connect(t, broker.Subscription{LastEventID: id})
 	publish(toAll("last"))
 	eventually(t, func() bool { return got+len(elsewhere.data()) >= messages+1 }, func() string {
-		return fmt.Sprintf("the stream got %d events there and %d elsewhere, of %d", got, len(elsewhere.data()), messages+1)
+		return fmt.Sprintf("the stream received %d events on the full node and %d on another, of %d", got, len(elsewhere.data()), messages+1)
 	})
 	if data := elsewhere.data(); got+len(data) != messages+1 || data[len(data)-1] != "last" {
-		t.Errorf("the stream got %d events there and %d elsewhere, of %d", got, len(data), messages+1)
+		t.Errorf("the stream received %d events on the full node and %d on another, of %d", got, len(data), messages+1)
 	}
 
 	eventually(t, func() bool {
@@ -62,6 +64,6 @@ func TestAFullDisk(t *testing.T) {
 	}, func() string { return "the full disk is not logged:\n" + log.String() })
 	pealdtest.ResizeDisk(t, cfgs[0].Embedded.Dir, "256m")
 	eventually(t, func() bool { return len(log.With("level=WARN", "after a restart of the node")) == 1 }, func() string {
-		return "that there is room again is not logged:\n" + log.String()
+		return "the advice to restart is not logged:\n" + log.String()
 	})
 }

@@ -1,83 +1,83 @@
-// Package cluster makes several daemons one: what is published on any of them
-// goes out on all, under the same ids and in the same order, so that a client
-// may resume on any. The engine is NATS JetStream, run inside each daemon or by
-// somebody else.
+// Package cluster turns several daemons into one: a message that is published on
+// any node is delivered by all, with the same id and in the same order, so that
+// clients may resume on any node. It is built on NATS JetStream, which runs
+// inside each daemon or on external servers.
 //
-// # The stream is the log
+// # The event log
 //
-// One JetStream stream holds the messages of all audiences. Users and topics
-// are data in it, never subjects: a subject has to be free of spaces and
-// wildcards, ids of users are whatever an application has, and one order for
-// all is what makes an event's id a position for every stream.
+// One JetStream stream holds the messages for all audiences. Users and topics
+// are data in it, never subjects: a subject must not contain spaces or
+// wildcards, while applications choose their user ids freely. And only one
+// order for all messages makes an event's id a position for every stream.
 //
-// A [Node] appends what its publishers hand it, and reads all of the stream,
-// in its order, into its [broker.Broker], which fills its own log and delivers
-// to the streams that it holds. So resuming is the broker's own code, on
-// whatever node a client comes to.
+// A [Node] appends the messages of its publishers, and reads the whole stream in
+// order into its [broker.Broker]. The broker fills its own history and delivers
+// to its streams, so resuming is the broker's code on every node.
 //
 // # Appending
 //
-// A node has one append in flight. What its publishers hand it meanwhile goes
-// together into the next message of the stream, a batch: under load a disk that
-// is waited for and a round to the other nodes serve hundreds of messages, and
-// a single one waits for nothing. An event's sequence is that of its batch in
-// the stream, times [eventsPerEntry], plus its place in the batch.
+// A node has one append in flight. Messages published in the meantime form the
+// next batch, which is one message of the stream: under load a disk sync
+// and a round trip to the other nodes serve hundreds of messages, and without
+// load a message waits for nothing. An event's sequence number is that of its
+// batch in the stream, times [eventsPerEntry], plus its index in the batch.
 //
-// It also keeps order where things fail. An append whose answer is lost is
-// repeated until it is known to be in the stream or given up, and only then
-// comes the next. The stream drops a repetition by its Nats-Msg-Id; and as each
-// batch has its node's incarnation and a number that grows, readers drop one
-// that comes after a later one, as when it was given up and was still on its
-// way. With a message of the stream for each event and many of them in flight,
-// one that fails in the middle would be behind those that followed it.
+// One append at a time also preserves the order when something fails. An append
+// without an acknowledgment is retried until it is known to be in the stream, or
+// given up, and only then the next one starts. The stream drops repetitions by
+// their Nats-Msg-Id. Each batch also has its node's incarnation and an
+// increasing number, and readers drop a batch that arrives after a later one,
+// such as one that was given up while still on its way. With several appends in
+// flight, one that fails would end up behind those that followed it.
 //
 // # Idempotency keys
 //
-// They are not the stream's Nats-Msg-Id, which would bind a key to the window
-// of the stream's memory and to a batch, and could not tell a repetition from
-// another message under the same key. Each node decides for itself, in the
-// broker, and all have to decide alike: an event that is one on some nodes only
-// would be a hole on the others.
+// Idempotency keys are not used as the stream's Nats-Msg-Id: that would limit
+// them to the stream's deduplication window and to whole batches, and couldn't
+// distinguish a repetition from another message with the same key. Each node decides
+// for itself, in the broker, and all nodes must reach the same decision: an event
+// that only some nodes have would be a gap on the others.
 //
-// Nodes don't know the same keys. One that starts reads them out of the stream,
-// which lets entries go by age, and when it has grown too large, perhaps before
-// their keys' window has passed; and broker.Broker forgets keys where they are
-// too many. So what is known of a key stands in the log too: the node that
-// appends a batch writes down up to which event it has applied the log, and for
-// each message whether its key was known by then, and for which event
-// (broker.Verdict). Readers take its word for what is up to that event, whatever
-// they know themselves, and judge what came behind it, which is as much as was
-// in flight, by what they have read. All who have read that far back, some
-// milliseconds as a rule, decide alike; for others these are the first entries
-// that they read of the stream, which is kept longer than the broker's own log.
+// But nodes don't know the same keys. A node that starts reads them from the
+// stream, which drops entries by age, and by size perhaps before the window of
+// their keys has passed. And broker.Broker forgets keys when there are too many.
+// So the event log also records what is known of a key. The node that appends a
+// batch records up to which event it has applied the log, and for each message
+// whether its key was known by then, and for which event (broker.Verdict).
+// Readers trust that verdict for everything up to that event, whatever they know
+// themselves. They decide about later events, which were in flight, by what they
+// have read. All nodes that have read that far back, usually some milliseconds,
+// reach the same decision. For other nodes these are the first entries that
+// they read of the stream, which is kept longer than the broker's history.
 //
-// The promise has a limit, then: a key is known for its window by nodes that ran
-// all that time, and by one that started meanwhile as far as the stream went
-// back. The stream has room for eight times history.max_bytes, at least 1 GiB.
+// So the guarantee has a limit: a key is known for its window by nodes that ran
+// all that time. A node that started since then knows keys as far back as the
+// stream went. The stream may use eight times history.max_bytes, and at least 1 GiB.
 //
 // # Reading
 //
-// The stream republishes each message that it has taken in, to which every node
-// subscribes; what a node lacks, when it starts or finds a gap in the
-// sequences, it asks a replica of the stream for. A consumer, JetStream's own
-// way to read, would live on some node and end with it, and be made anew by
-// another that has to be elected first.
+// The stream republishes each message that it stores, and every node subscribes
+// to that. When a node starts, or finds a gap in the sequence, it requests the
+// missing entries from a replica of the stream. A consumer, JetStream's own way
+// to read, would run on one node, end with it, and be recreated by another node
+// that must be elected first.
 //
-// # Being cut off
+// # Partitions
 //
-// Once a second a node asks the stream's leader how far the stream is, and how
-// many replicas follow it. While it gets no answer, or too few follow, nothing
-// can be published; and when that lasts longer than it takes to elect a leader,
-// the node suspends its broker: no stream is taken until it has caught up, and
-// those that are open are ended over some seconds, to come back elsewhere. If the
-// leader is back before the last of them has ended, the rest goes on.
+// Once a second a node asks the stream's leader for the stream's state and its
+// followers. Nothing can be published while the leader doesn't reply, or has no
+// quorum. If that lasts longer than an election, the node suspends its broker:
+// new streams are asked to retry until the node has caught up, and open ones are
+// closed over some seconds, so that they reconnect to other nodes. If the leader
+// returns before the last of them is closed, the rest stays open.
 //
-// # A disk that fails
+// # Disk failures
 //
-// JetStream appends nothing more to a stream once a write has failed, and doesn't
-// answer who appends. The node finds that in the server's log, or that JetStream
-// has stopped. Where only this node has the log, nothing is published meanwhile,
-// here or elsewhere: it doesn't serve, and streams lose nothing by staying. A node
-// alone tries the disk until it takes writes; then it restarts JetStream in the
-// running server, and checks that the log has what was read of it.
+// JetStream stops appending to a stream once a write has failed, and doesn't
+// reply to publishers then. The node detects that in the server's log, or by
+// JetStream being stopped. If only this node has the event log, nothing
+// can be published on any node until it recovers. It isn't ready then, but keeps its
+// streams open, since they miss nothing. A standalone node retries until the disk accepts
+// writes. Then it restarts JetStream in the running server, and checks that the
+// event log still has everything that was read of it.
 package cluster

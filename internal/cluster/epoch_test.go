@@ -12,13 +12,13 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// epochOf is the epoch in an id.
+// epochOf returns the epoch of an id.
 func epochOf(id string) string {
 	epoch, _, _ := strings.Cut(id, "-")
 	return epoch
 }
 
-// copyDir copies a directory as an operator does.
+// copyDir copies a directory as an operator would.
 func copyDir(t *testing.T, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
@@ -26,16 +26,16 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// eventLog is the directory of the log of a node alone.
+// eventLog returns the directory of the event log of a standalone node.
 func eventLog(dir string) string {
 	return filepath.Join(dir, "alone", "jetstream", "$G", "streams", "test")
 }
 
-// reset is the reason of the first event, a reset, that a client with an id gets.
+// reset returns the reason of the reset that a client with an id gets first.
 func (m *member) reset(t *testing.T, id string) string {
 	t.Helper()
 	c := m.connect(t, broker.Subscription{LastEventID: id})
-	eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client with the id " + id + " gets nothing" })
+	eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client with the id " + id + " receives nothing" })
 	data := c.data()[0]
 	for _, reason := range []string{"unknown", "expired"} {
 		if strings.Contains(data, `"reason":"`+reason+`"`) {
@@ -45,26 +45,27 @@ func (m *member) reset(t *testing.T, id string) string {
 	return "none: " + data
 }
 
-// published holds the messages that a node had acknowledged before something happened to its
-// directory.
+// published is the number of messages that a node acknowledges before its directory
+// is changed.
 const published = 5
 
-// TestAnEpochLastsAsLongAsItsLog lets something happen to the directory of a node
-// alone while it is down: where all of its log is left, it goes on under the same
-// epoch, and else no id is given twice, and clients get a reset.
-func TestAnEpochLastsAsLongAsItsLog(t *testing.T) {
+// TestEpochs changes the directory of a standalone node while it is down. If the
+// whole event log is left, the node must keep its epoch. Otherwise it must use no
+// id twice, and clients must get a reset.
+func TestEpochs(t *testing.T) {
 	t.Parallel()
 	blocks := func(t *testing.T, cfg cluster.Config) string {
 		t.Helper()
 		return filepath.Join(eventLog(cfg.Embedded.Dir), "msgs", "1.blk")
 	}
 	for name, test := range map[string]struct {
-		// midway gets the directory of the node, which is shut down.
+		// midway is called with the directory of the node while it is down, after
+		// half of the messages.
 		midway func(t *testing.T, dir string)
 		while  func(t *testing.T, cfg cluster.Config)
-		killed bool // the node is not shut down in order
-		same   bool // whether the epoch remains
-		gap    bool // whether entries are missing in it
+		killed bool // whether the node is killed instead of shut down
+		same   bool // whether the node keeps its epoch
+		gap    bool // whether the event log has a gap
 	}{
 		"nothing": {same: true},
 		"killed":  {killed: true, same: true},
@@ -86,23 +87,23 @@ func TestAnEpochLastsAsLongAsItsLog(t *testing.T) {
 			must(t, err)
 			must(t, os.Truncate(blocks(t, cfg), info.Size()/2))
 		}},
-		"log removed":  {while: func(t *testing.T, cfg cluster.Config) { must(t, os.RemoveAll(eventLog(cfg.Embedded.Dir))) }},
-		"mark removed": {while: func(t *testing.T, cfg cluster.Config) { must(t, os.Remove(filepath.Join(cfg.Embedded.Dir, "mark"))) }},
+		"event log removed": {while: func(t *testing.T, cfg cluster.Config) { must(t, os.RemoveAll(eventLog(cfg.Embedded.Dir))) }},
+		"mark removed":      {while: func(t *testing.T, cfg cluster.Config) { must(t, os.Remove(filepath.Join(cfg.Embedded.Dir, "mark"))) }},
 		"mark emptied": {while: func(t *testing.T, cfg cluster.Config) {
 			must(t, os.Truncate(filepath.Join(cfg.Embedded.Dir, "mark"), 0))
 		}},
-		"older copy put in its place": {
+		"replaced with an older copy": {
 			midway: func(t *testing.T, dir string) { copyDir(t, dir, dir+".backup") },
 			while: func(t *testing.T, cfg cluster.Config) {
 				must(t, os.RemoveAll(cfg.Embedded.Dir))
 				copyDir(t, cfg.Embedded.Dir+".backup", cfg.Embedded.Dir)
 			},
 		},
-		"older copy written over it": {
+		"older copy copied over it": {
 			midway: func(t *testing.T, dir string) { copyDir(t, dir, dir+".backup") },
 			while:  func(t *testing.T, cfg cluster.Config) { copyDir(t, cfg.Embedded.Dir+".backup/.", cfg.Embedded.Dir) },
 		},
-		"older copy of the log alone": {
+		"older copy of the event log only": {
 			midway: func(t *testing.T, dir string) { copyDir(t, filepath.Join(dir, "alone"), dir+".backup") },
 			while: func(t *testing.T, cfg cluster.Config) {
 				must(t, os.RemoveAll(filepath.Join(cfg.Embedded.Dir, "alone")))
@@ -148,14 +149,14 @@ func TestAnEpochLastsAsLongAsItsLog(t *testing.T) {
 			serving(t, m)
 			for i := range 2 * published {
 				if id := m.publish(t, toAll(fmt.Sprint("new ", i))).ID; given[id] {
-					t.Errorf("the id %s is given twice", id)
+					t.Errorf("the id %s is used twice", id)
 				} else if same := epochOf(id) == epochOf(last); same != test.same {
-					t.Fatalf("the epoch was %s and is %s", epochOf(last), epochOf(id))
+					t.Fatalf("the epoch went from %s to %s", epochOf(last), epochOf(id))
 				}
 			}
 			if test.gap {
 				if reason := m.reset(t, first); reason != "expired" {
-					t.Errorf("a client with the id %s gets a reset for %s, want expired", first, reason)
+					t.Errorf("a client with the id %s gets a reset with reason %s, want expired", first, reason)
 				}
 				return
 			}
@@ -166,7 +167,7 @@ func TestAnEpochLastsAsLongAsItsLog(t *testing.T) {
 			}
 			for _, id := range []string{first, last} {
 				if reason := m.reset(t, id); reason != "unknown" {
-					t.Errorf("a client with the id %s gets a reset for %s, want unknown", id, reason)
+					t.Errorf("a client with the id %s gets a reset with reason %s, want unknown", id, reason)
 				}
 			}
 		})

@@ -11,7 +11,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// EncodeBatch is an entry with messages, of another node, for the log of an epoch.
+// EncodeBatch returns an entry with messages of another node, for the event log with
+// an epoch.
 func (n *Node) EncodeBatch(tb testing.TB, epoch string, messages int, message func(i int) broker.Message) []byte {
 	tb.Helper()
 	batch := &clusterv1.Batch{Incarnation: 1, Number: 1, Epoch: epoch}
@@ -26,10 +27,10 @@ func (n *Node) EncodeBatch(tb testing.TB, epoch string, messages int, message fu
 	return data
 }
 
-// ApplyEntry applies an entry whatever came before it.
+// ApplyEntry applies an entry regardless of the previous one.
 func (n *Node) ApplyEntry(tb testing.TB, seq uint64, at time.Time, data []byte) {
 	tb.Helper()
-	r := &reader{node: n, next: seq, last: make(map[uint64]uint64)}
+	r := &reader{node: n, next: seq, lastBatch: make(map[uint64]uint64)}
 	if err := r.apply(tb.Context(), seq, at, data); err != nil {
 		tb.Fatal(err)
 	}
@@ -43,39 +44,43 @@ func (n *Node) DeleteLog(tb testing.TB) {
 	}
 }
 
-// LogMembers are the replicas of the log, as its leader says.
+// LogMembers returns the replicas of the event log, as its leader reports them.
 func (n *Node) LogMembers() []Member {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.state.members
 }
 
-// Found has the node believe that the log's leader said so at a moment, and tell
-// its operator at another.
-func (n *Node) Found(at, now time.Time, trouble string, replicas int, members []Member, counted ...string) {
+// SetProbed sets the result of a probe, and warns about it. The event log last had a
+// quorum at a time.
+func (n *Node) SetProbed(at, now time.Time, trouble string, replicas int, members []Member, clusterMembers ...string) {
 	n.mu.Lock()
-	n.state.epoch, n.state.trouble, n.state.quorum = "epoch", trouble, at
-	n.state.replicas, n.state.members, n.state.counted = replicas, members, counted
+	n.state.epoch, n.state.trouble, n.state.quorumAt = "epoch", trouble, at
+	n.state.replicas, n.state.members, n.state.clusterMembers = replicas, members, clusterMembers
 	n.mu.Unlock()
-	n.worry(now)
+	n.prober.warn(now)
 }
 
-// Idle is a node that does nothing.
-func Idle(cfg Config) *Node { return &Node{cfg: cfg, log: cfg.Logger} }
+// Idle returns a node that does nothing.
+func Idle(cfg Config) *Node {
+	n := &Node{cfg: cfg, log: cfg.Logger}
+	n.prober = newProber(n)
+	return n
+}
 
-// NumRoutes is how many connections to other nodes there are.
+// NumRoutes returns the number of connections to other nodes.
 func (n *Node) NumRoutes() int { return n.server.NumRoutes() }
 
-// ForgetEnd has the node not record that it is shut down, as if it were killed.
-func (n *Node) ForgetEnd() {
+// SkipCleanMark makes the node record no clean shutdown, as if it were killed.
+func (n *Node) SkipCleanMark() {
 	n.marks.mu.Lock()
 	defer n.marks.mu.Unlock()
 	_ = n.marks.file.Close()
 	n.marks.file = nil
 }
 
-// CloseMark closes the file that records the position in the log, so that writes
-// to it fail.
+// CloseMark closes the file that records the position in the event log, so that
+// writes to it fail.
 func (n *Node) CloseMark(tb testing.TB) {
 	tb.Helper()
 	n.marks.mu.Lock()
@@ -85,8 +90,8 @@ func (n *Node) CloseMark(tb testing.TB) {
 	}
 }
 
-// StopJetStream stops the JetStream of the node's own server, as that does itself
-// after some errors.
+// StopJetStream shuts down JetStream, as the embedded server does itself after some
+// errors.
 func (n *Node) StopJetStream(tb testing.TB) {
 	tb.Helper()
 	if err := n.server.ShutdownJetStream(); err != nil {
@@ -94,16 +99,16 @@ func (n *Node) StopJetStream(tb testing.TB) {
 	}
 }
 
-// Replica describes the node's own replica of the log.
+// Replica describes the node's own replica of the event log.
 func (n *Node) Replica(tb testing.TB) string {
 	tb.Helper()
-	if has := n.server.holds(n.cfg.Name); has != nil {
+	if has := n.server.extentOf(n.cfg.Name); has != nil {
 		return fmt.Sprintf("%d to %d, %d entries", has.first, has.last, has.entries)
 	}
 	return "nothing"
 }
 
-// StopReplica has the node's server stop its JetStream.
+// StopReplica disables JetStream in the embedded server.
 func (n *Node) StopReplica(tb testing.TB) {
 	tb.Helper()
 	if err := n.server.DisableJetStream(); err != nil {

@@ -4,11 +4,11 @@ import (
 	"testing"
 )
 
-// TestTwoOfFiveNodesDie has the leader and another node of five die at the same
-// moment, and start again later.
+// TestTwoOfFiveNodesDie kills the leader and another node of five at the same
+// moment, and restarts them later.
 func TestTwoOfFiveNodesDie(t *testing.T) {
 	t.Parallel()
-	cfgs, ways := linkedConfigs(t, 5)
+	cfgs, network := linkedConfigs(t, 5)
 	var members []*member
 	for i := range cfgs {
 		cfgs[i].Replicas = 5
@@ -21,20 +21,20 @@ func TestTwoOfFiveNodesDie(t *testing.T) {
 	dead := []int{leader, (leader + 1) % 5}
 	tr.pauses()
 
-	// To the others a node whose packets end is one that has died.
+	// To the others, a node whose packets stop is dead.
 	for _, node := range dead {
-		ways.part(node)
+		network.partition(node)
 	}
 	for _, node := range dead {
 		members[node].end(t)
 	}
 	tr.flows(100)
 	if pause := tr.pauses(); pause > electedWithin {
-		t.Errorf("nothing was published for %s", pause)
+		t.Errorf("publishing paused for %s", pause)
 	} else {
-		t.Logf("nothing was published for %s", pause)
+		t.Logf("publishing paused for %s", pause)
 	}
-	ways.heal()
+	network.heal()
 	for _, node := range dead {
 		tr.replace(node, start(t, cfgs[node]))
 	}

@@ -11,23 +11,23 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// follower is a client that goes from node to node, and what has come to it. It
-// belongs to one goroutine.
+// follower is a client that moves from node to node, and the events that it has
+// received. It is owned by one goroutine.
 type follower struct {
 	name    string
 	user    string
 	topics  []string
 	lastID  string
-	start   uint64 // its position when it came without one
+	start   uint64 // its first position
 	node    int
 	stream  *broker.Stream // nil while it is not connected
 	wire    *wire
 	decoder *eventstream.Decoder
-	got     []arrived
+	got     []received
 }
 
-// arrived is an event that came to a client.
-type arrived struct {
+// received is an event that a client has received.
+type received struct {
 	seq   uint64
 	data  string
 	reset bool
@@ -35,11 +35,11 @@ type arrived struct {
 }
 
 func (f *follower) String() string {
-	return fmt.Sprintf("client %s (user %q, topics %q, last on node %d, from %d on)", f.name, f.user, f.topics, f.node, f.start)
+	return fmt.Sprintf("client %s (user %q, topics %q, last on node %d, started at %d)", f.name, f.user, f.topics, f.node, f.start)
 }
 
-// open opens a stream on a node, from where the client was. One who was nowhere
-// yet begins anew.
+// open opens a stream on a node, and resumes from the client's last id. A client
+// without one starts over.
 func (f *follower) open(ctx context.Context, m *member, node int) error {
 	if f.lastID == "" {
 		f.got, f.start = nil, 0
@@ -57,12 +57,12 @@ func (f *follower) open(ctx context.Context, m *member, node int) error {
 		if string(e.Type) == eventstream.MarkType {
 			return
 		}
-		f.got = append(f.got, arrived{sequence(string(e.ID)), string(e.Data), string(e.Type) == "peald.reset", node})
+		f.got = append(f.got, received{sequence(string(e.ID)), string(e.Data), string(e.Type) == "peald.reset", node})
 	}}
 	return nil
 }
 
-// read takes in what has come, and notices if the stream ended.
+// read decodes what has arrived, and notices if the stream was closed.
 func (f *follower) read() {
 	if f.stream == nil {
 		return
@@ -86,8 +86,7 @@ func (f *follower) decode(text []byte) {
 	}
 }
 
-// hangUp breaks the connection; what has come and was not read is lost on the
-// way.
+// hangUp closes the connection. What has arrived and was not read is lost.
 func (f *follower) hangUp() {
 	if f.stream != nil {
 		f.stream.HangUp()
@@ -105,7 +104,8 @@ func (f *follower) wants(a broker.Audience) bool {
 	return true
 }
 
-// last is the last of a log's messages that the client is to get, 0 for none.
+// last returns the sequence of the last message of log that the client must
+// receive, 0 for none.
 func (f *follower) last(log []broker.Tapped) (seq uint64) {
 	for _, m := range log {
 		if f.wants(m.Audience) {
@@ -115,10 +115,10 @@ func (f *follower) last(log []broker.Tapped) (seq uint64) {
 	return seq
 }
 
-// check holds that the client has what is its own of a log that it has come to
-// the end of, once and in the log's order, but for where it was told a reset that
-// may be.
-func (f *follower) check(tb tester, log []broker.Tapped, mayReset func(arrived) bool) {
+// check checks that a client that has reached the end of log has received its
+// messages, once and in order, except where it got a reset for which mayReset
+// reports true.
+func (f *follower) check(tb tester, log []broker.Tapped, mayReset func(received) bool) {
 	tb.Helper()
 	at, rest := f.start, log
 	skip := func(to uint64) {
@@ -131,30 +131,30 @@ func (f *follower) check(tb tester, log []broker.Tapped, mayReset func(arrived) 
 		switch {
 		case e.reset:
 			if !mayReset(e) {
-				tb.Fatalf("%s was told a reset by node %d after %d: %s", f, e.node, at, e.data)
+				tb.Fatalf("%s got a reset from node %d after %d: %s", f, e.node, at, e.data)
 			}
 		case len(rest) == 0, sequence(rest[0].ID) != e.seq, rest[0].Data != e.data:
-			tb.Fatalf("%s got %d, %q, from node %d after %d, where it lacks %v", f, e.seq, e.data, e.node, at, rest[:min(len(rest), 3)])
+			tb.Fatalf("%s received %d, %q, from node %d after %d, want %v", f, e.seq, e.data, e.node, at, rest[:min(len(rest), 3)])
 		}
 		at = e.seq
 	}
 	if skip(at); len(rest) > 0 {
-		tb.Fatalf("%s never got %v", f, rest[:min(len(rest), 3)])
+		tb.Fatalf("%s lacks %v", f, rest[:min(len(rest), 3)])
 	}
 }
 
-// same says whether two nodes have the same message at the same place.
+// same reports whether two messages of two nodes are the same.
 func same(a, b broker.Tapped) bool {
 	return a.ID == b.ID && a.Audience == b.Audience && a.Event == b.Event && a.Data == b.Data && a.At.Equal(b.At)
 }
 
-// tester is a test, also one of rapid's.
+// tester is a test of the package testing or rapid.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// wire takes everything and keeps it.
+// wire is a sink that buffers everything.
 type wire struct {
 	more chan struct{} // has a token when there is something to read
 
@@ -188,7 +188,7 @@ func (w *wire) wake() {
 	}
 }
 
-// next returns what has come and not been read, and whether more may come.
+// next returns what has arrived and was not read, and whether more may arrive.
 func (w *wire) next() (unread []byte, open bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

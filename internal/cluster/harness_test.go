@@ -22,13 +22,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
 
-// patience bounds the wait for what should come soon: an election of NATS takes
-// up to 9 s, and longer on a busy machine.
+// patience is the timeout for conditions that should be met soon. An election of
+// NATS takes up to 9 s, and longer on a busy machine.
 const patience = 2 * time.Minute
 
-// electedWithin is how long publishing may pause when a leader is gone: an
-// election, and more of them where the first ends in a draw or the machine is
-// too busy to vote. The soak test, which has the machine to itself, holds 10 s.
+// electedWithin limits how long publishing may pause when a leader is gone: for an
+// election, or several if the first is a draw or the machine is too busy to vote.
+// The soak test, which has the machine to itself, allows 10 s.
 const electedWithin = time.Minute
 
 // member is a node of a test's cluster.
@@ -51,7 +51,7 @@ func brokerConfig() broker.Config {
 	}
 }
 
-// configs are those of a cluster of n nodes.
+// configs returns the configurations of a cluster of n nodes.
 func configs(tb testing.TB, n int) (cfgs []cluster.Config) {
 	tb.Helper()
 	dir, addrs := tb.TempDir(), pealdtest.FreeAddrs(tb, n)
@@ -88,20 +88,20 @@ func start(tb testing.TB, cfg cluster.Config) *member {
 	return startOn(tb, cfg, brokerConfig())
 }
 
-// startOn starts a node over a broker that is configured so.
-func startOn(tb testing.TB, cfg cluster.Config, of broker.Config) *member {
+// startOn starts a node with a broker.
+func startOn(tb testing.TB, cfg cluster.Config, brokerCfg broker.Config) *member {
 	tb.Helper()
-	m, err := tryStart(tb, cfg, of)
+	m, err := tryStart(tb, cfg, brokerCfg)
 	if err != nil {
 		tb.Fatalf("start a node: %v", err)
 	}
 	return m
 }
 
-// tryStart starts a node that may refuse to start.
-func tryStart(tb testing.TB, cfg cluster.Config, of broker.Config) (*member, error) {
+// tryStart starts a node that may fail to start.
+func tryStart(tb testing.TB, cfg cluster.Config, brokerCfg broker.Config) (*member, error) {
 	tb.Helper()
-	m := &member{cfg: cfg, broker: broker.New(of), done: make(chan struct{})}
+	m := &member{cfg: cfg, broker: broker.New(brokerCfg), done: make(chan struct{})}
 	var err error
 	if m.Node, err = cluster.Start(cfg, m.broker); err != nil {
 		m.broker.Close()
@@ -117,13 +117,13 @@ func tryStart(tb testing.TB, cfg cluster.Config, of broker.Config) (*member, err
 	return m, nil
 }
 
-// end has a node leave its cluster. To end it again does nothing.
+// end shuts a node down. It does nothing if the node is down.
 func (m *member) end(tb testing.TB) {
 	tb.Helper()
 	m.stop()
 	<-m.done
 	if m.err != nil {
-		tb.Errorf("a node ended with an error: %v", m.err)
+		tb.Errorf("a node failed: %v", m.err)
 		m.err = nil
 	}
 	m.Close()
@@ -176,14 +176,14 @@ func toUser(user, data string) broker.Message {
 	return broker.Message{Audience: broker.ToUser(user), Data: data}
 }
 
-// sequence is the number in an id.
+// sequence returns the sequence number of an id.
 func sequence(id string) uint64 {
 	_, digits, _ := strings.Cut(id, "-")
 	n, _ := strconv.ParseUint(digits, 10, 64)
 	return n
 }
 
-// client is a sink that takes everything, and what reads from it.
+// client is a sink that decodes events.
 type client struct {
 	mu      sync.Mutex
 	decoder eventstream.Decoder
@@ -244,7 +244,7 @@ func (c *client) lastID() string {
 	return c.decoder.LastEventID()
 }
 
-// gets waits for the data of exactly these events.
+// gets waits for events, and checks that their data is want.
 func (c *client) gets(tb testing.TB, want ...string) {
 	tb.Helper()
 	eventually(tb, func() bool { return len(c.data()) >= len(want) }, func() string {
@@ -255,10 +255,9 @@ func (c *client) gets(tb testing.TB, want ...string) {
 	}
 }
 
-// kill leaves a node's directory as if its process had been killed: nothing is
-// recorded of its end.
+// kill leaves a node's directory as if its process had been killed.
 func (m *member) kill(tb testing.TB) {
 	tb.Helper()
-	m.ForgetEnd()
+	m.SkipCleanMark()
 	m.end(tb)
 }

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identity returns what tells a file from its copies: its inode, and when that
-// was made, where the filesystem knows it.
+// identity returns what distinguishes a file from its copies: its inode, and the
+// inode's creation time if the filesystem records it.
 func identity(path string) (inode uint64, born int64) {
 	var stat unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &stat); err != nil {
@@ -20,7 +20,7 @@ func identity(path string) (inode uint64, born int64) {
 	return stat.Ino, born
 }
 
-// bootID identifies the time from the machine's last start on.
+// bootID returns an id that changes with each boot of the machine.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -2,9 +2,8 @@
 
 package cluster
 
-// identity returns what tells a file from its copies: nothing here.
+// identity returns zeros: files can't be distinguished from their copies.
 func identity(string) (inode uint64, born int64) { return 0, 0 }
 
-// bootID identifies the time from the machine's last start on: it is not known
-// here.
+// bootID returns an empty string: the boot is unknown.
 func bootID() string { return "" }

@@ -11,18 +11,18 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// links are the ways by which the nodes of a cluster reach each other. Each node
-// has a link of its own to each other one, so that a link is known by its two
-// ends; and what nodes tell each other of their addresses leads nowhere.
+// links is the network of a cluster. Each node has its own link to each other node,
+// so that a link is identified by its two ends. The addresses that nodes advertise
+// to each other are unreachable.
 type links struct {
 	all []*link
 }
 
-// nowhere is an address that nobody listens at.
-const nowhere = "127.0.0.1:1"
+// unreachable is an address that nothing listens on.
+const unreachable = "127.0.0.1:1"
 
-// linkedConfigs are those of a cluster of n nodes, which reach each other by
-// links.
+// linkedConfigs returns the configurations of a cluster of n nodes that are
+// connected by links.
 func linkedConfigs(tb testing.TB, n int) ([]cluster.Config, *links) {
 	tb.Helper()
 	cfgs, l := configs(tb, n), new(links)
@@ -34,7 +34,7 @@ func linkedConfigs(tb testing.TB, n int) ([]cluster.Config, *links) {
 				peers = append(peers, l.add(tb, from, to, cfgs[to].Embedded.Addr).Addr().String())
 			}
 		}
-		own.Peers, own.Advertise = peers, nowhere
+		own.Peers, own.Advertise = peers, unreachable
 	}
 	return cfgs, l
 }
@@ -45,38 +45,38 @@ func (l *links) add(tb testing.TB, from, to int, addr string) *link {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	way := &link{Listener: listener, from: from, to: to, addr: addr, open: make(chan struct{}), ended: make(chan struct{})}
-	close(way.open)
-	l.all = append(l.all, way)
-	way.running.Go(way.accept)
-	tb.Cleanup(way.end)
-	return way
+	added := &link{Listener: listener, from: from, to: to, addr: addr, open: make(chan struct{}), ended: make(chan struct{})}
+	close(added.open)
+	l.all = append(l.all, added)
+	added.running.Go(added.accept)
+	tb.Cleanup(added.end)
+	return added
 }
 
-// part has nothing go between some nodes and all others, from now on. What is on
-// its way waits, as it does in TCP, and so do new connections.
-func (l *links) part(nodes ...int) {
-	for _, way := range l.all {
-		if slices.Contains(nodes, way.from) != slices.Contains(nodes, way.to) {
-			way.hold()
+// partition stops all traffic between nodes and all others. Data in flight and new
+// connections are delayed, as in TCP.
+func (l *links) partition(nodes ...int) {
+	for _, l := range l.all {
+		if slices.Contains(nodes, l.from) != slices.Contains(nodes, l.to) {
+			l.hold()
 		}
 	}
 }
 
-// heal ends all partings.
+// heal ends all partitions.
 func (l *links) heal() {
-	for _, way := range l.all {
-		way.release()
+	for _, l := range l.all {
+		l.release()
 	}
 }
 
-// slow has what goes to and from a node take longer, and share a bandwidth of
-// some bytes a second each way with all else on its link.
+// slow delays traffic to and from a node, and limits the bandwidth of its links, in
+// bytes per second and direction.
 func (l *links) slow(node int, delay time.Duration, bandwidth int64) {
-	for _, way := range l.all {
-		if way.from == node || way.to == node {
-			way.delay.Store(int64(delay))
-			way.bandwidth.Store(bandwidth)
+	for _, l := range l.all {
+		if l.from == node || l.to == node {
+			l.delay.Store(int64(delay))
+			l.bandwidth.Store(bandwidth)
 		}
 	}
 }
@@ -88,13 +88,13 @@ type link struct {
 	from, to  int
 	addr      string
 	delay     atomic.Int64
-	bandwidth atomic.Int64 // bytes a second; 0 for no bound
+	bandwidth atomic.Int64 // bytes per second; 0 for no limit
 	carried   atomic.Int64 // bytes
 	ended     chan struct{}
 	running   sync.WaitGroup
 
 	mu    sync.Mutex
-	open  chan struct{} // closed while something may pass
+	open  chan struct{} // closed while traffic may pass
 	conns []net.Conn
 }
 
@@ -118,7 +118,7 @@ func (l *link) release() {
 	}
 }
 
-// pass waits until something may pass, and says whether it ever will.
+// pass waits until traffic may pass. It reports false if the link was closed.
 func (l *link) pass() bool {
 	l.mu.Lock()
 	open := l.open
@@ -152,7 +152,7 @@ func (l *link) accept() {
 	}
 }
 
-// carry joins a connection to the node that it is for.
+// carry connects a connection to the node that it is for.
 func (l *link) carry(near net.Conn) {
 	if !l.keep(near) || !l.pass() {
 		return
@@ -166,7 +166,7 @@ func (l *link) carry(near net.Conn) {
 	l.pump(far, near)
 }
 
-// keep notes a connection, to be closed at the end.
+// keep registers a connection to be closed with the link.
 func (l *link) keep(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,20 +180,20 @@ func (l *link) keep(conn net.Conn) bool {
 	}
 }
 
-// piece is bytes on their way.
+// piece is data in flight.
 type piece struct {
 	bytes []byte
 	read  time.Time
 }
 
-// pump carries what comes from one end to the other.
+// pump copies data from one end to the other.
 func (l *link) pump(to, from net.Conn) {
-	const atOnce, underway = 32 << 10, 256
-	pieces := make(chan piece, underway)
+	const size, inFlight = 32 << 10, 256
+	pieces := make(chan piece, inFlight)
 	l.running.Go(func() {
 		defer close(pieces)
 		for {
-			buf := make([]byte, atOnce)
+			buf := make([]byte, size)
 			n, err := from.Read(buf)
 			if n > 0 {
 				select {
@@ -208,7 +208,7 @@ func (l *link) pump(to, from net.Conn) {
 		}
 	})
 	defer func() { _, _ = to.Close(), from.Close() }()
-	var free time.Time // when the bandwidth has room for more
+	var free time.Time // when the bandwidth allows more
 	for p := range pieces {
 		due := p.read.Add(time.Duration(l.delay.Load()))
 		if bandwidth := l.bandwidth.Load(); bandwidth > 0 {
@@ -235,16 +235,16 @@ func (l *link) pump(to, from net.Conn) {
 	}
 }
 
-// TestANodeIsReachedAtWhatItAdvertises has nodes know one of three beforehand,
-// and hear from it where the others are.
-func TestANodeIsReachedAtWhatItAdvertises(t *testing.T) {
+// TestAdvertisedAddresses starts three nodes that know the address of one of them,
+// which announces the advertised addresses of the others.
+func TestAdvertisedAddresses(t *testing.T) {
 	t.Parallel()
 	cfgs, l := configs(t, 3), new(links)
-	var front []*link
+	var fronts []*link
 	for to, cfg := range cfgs {
-		way := l.add(t, -1, to, cfg.Embedded.Addr)
-		front = append(front, way)
-		cfg.Embedded.Advertise = way.Addr().String()
+		front := l.add(t, -1, to, cfg.Embedded.Addr)
+		fronts = append(fronts, front)
+		cfg.Embedded.Advertise = front.Addr().String()
 		cfg.Embedded.Peers = []string{cfgs[0].Embedded.Addr}
 	}
 	var members []*member
@@ -253,10 +253,10 @@ func TestANodeIsReachedAtWhatItAdvertises(t *testing.T) {
 	}
 	serving(t, members...)
 	members[1].publish(t, toAll("one"))
-	eventually(t, func() bool { return front[1].carried.Load()+front[2].carried.Load() > 0 }, func() string {
-		return "nodes 1 and 2 don't reach each other by what node 0 has told them"
+	eventually(t, func() bool { return fronts[1].carried.Load()+fronts[2].carried.Load() > 0 }, func() string {
+		return "nodes 1 and 2 don't connect by their advertised addresses"
 	})
-	if n := front[0].carried.Load(); n > 0 {
-		t.Errorf("%d bytes went to node 0 by what it advertises, though its address was known", n)
+	if n := fronts[0].carried.Load(); n > 0 {
+		t.Errorf("%d bytes went to the advertised address of node 0, want 0 since its address was known", n)
 	}
 }

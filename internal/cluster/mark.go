@@ -14,80 +14,79 @@ import (
 	"time"
 )
 
-// markName is the file in a node's directory that records what the node has
-// used of its logs.
+// markName is the name of the file in a node's directory that records how far the
+// node has used its event logs.
 const markName = "mark"
 
-// marks is a node's memory of its logs, outside of the logs' own files: which
-// log it used last, and how far it has applied it. With it a node finds at its
-// start that a log has lost its end, was replaced by an older copy, or was set
-// aside while the node used another one.
+// marks is a node's record of its event logs, kept outside of their own files:
+// which one it used last, and up to which entry it has applied it. From the record
+// a node detects at its start that an event log has lost its last entries, was
+// replaced by an older copy, or was unused while the node used another one.
 //
-// Each start writes the file anew, under another inode, and records the inode in
-// it: a file that is a copy, as after a backup was restored, shows it. Each
-// entry is written into the file before its events are delivered. That costs a
-// system call and no wait for the disk: it outlives the process, and for a
-// failure of the machine the record has the id of the machine's boot.
+// Each start creates a new file, with a new inode, and records the inode in it.
+// So a copy of the file is detected, such as one from a restored backup. Each
+// entry is recorded before its events are delivered. That takes a system call and
+// no disk sync: the record survives the process. To detect a machine that
+// crashed, the record contains the id of the machine's boot.
 //
-// The methods of a nil *marks do nothing. They may be called concurrently.
+// The methods of a nil *marks do nothing. They are safe for concurrent use.
 type marks struct {
 	path    string
-	storage *storage // is told of what can't be written
+	storage *storage // gets write errors
 	log     *slog.Logger
 
 	mu     sync.Mutex
-	file   *os.File // nil until a log is opened
+	file   *os.File // nil until an event log is opened
 	record record
-	key    string // of the log that is open
-	failed bool   // the last write has failed
+	key    string // of the open event log
+	failed bool   // whether the last write failed
 
-	// doubt is why the record of the earlier run can't be relied on; empty if
-	// it can, and once the first log has been opened.
-	doubt string
-	// absent reports whether there was no record, as in the directory of a
-	// version that kept none.
+	// unreliable explains why the record of the last run can't be relied on. It
+	// is empty if it can, and once an event log has been opened.
+	unreliable string
+	// absent reports whether there was no record. Earlier versions kept none.
 	absent bool
 }
 
-// record is the content of the file, as JSON after a checksum.
+// record is the content of the file: JSON that follows a checksum.
 type record struct {
-	// Node is the node's name; empty in records of versions that left it out.
+	// Node is the node's name. It is empty in records of earlier versions.
 	Node string `json:"node,omitempty"`
-	// Last is the key of the log that was used last.
+	// Last is the key of the event log that was used last.
 	Last string `json:"last"`
-	// Logs are the logs that were used, by key.
-	Logs map[string]marked `json:"logs"`
-	// Boot is the id of the machine's boot; empty where there is none.
+	// Logs are the event logs that were used, by key.
+	Logs map[string]logMark `json:"logs"`
+	// Boot is the id of the machine's boot; empty if unknown.
 	Boot string `json:"boot,omitempty"`
-	// Clean reports whether the node was shut down in order.
+	// Clean reports whether the node was shut down cleanly.
 	Clean bool `json:"clean"`
-	// Inode and Born identify the file itself; 0 where they are not known.
+	// Inode and Born identify the file itself. They are 0 if unknown.
 	Inode uint64 `json:"inode,omitempty"`
 	Born  int64  `json:"born,omitempty"`
 }
 
-// marked holds the position up to which a log was used.
-type marked struct {
+// logMark is the position up to which an event log was used.
+type logMark struct {
 	Epoch string `json:"epoch"`
-	// Entry is the last entry that was applied, and At when the log took it in,
-	// in Unix nanoseconds; 0 where that is not known.
+	// Entry is the last entry that was applied. At is the time when the event
+	// log stored it, in Unix nanoseconds; 0 if unknown.
 	Entry uint64 `json:"entry"`
 	At    int64  `json:"at,omitempty"`
 }
 
-// readMarks reads what earlier runs have recorded in dir. Records of logs that
-// were not written through to the disk don't outlive a failure of the machine.
+// readMarks reads the record of earlier runs in dir. If the event log isn't synced,
+// the record is unreliable after the machine crashed.
 func readMarks(dir string, synced bool, storage *storage, log *slog.Logger) *marks {
 	m := &marks{path: filepath.Join(dir, markName), storage: storage, log: log}
-	m.doubt = m.read(synced)
+	m.unreliable = m.read(synced)
 	if m.record.Logs == nil {
-		m.record.Logs = make(map[string]marked)
+		m.record.Logs = make(map[string]logMark)
 	}
 	return m
 }
 
-// read returns why the record can't be relied on.
-func (m *marks) read(synced bool) (doubt string) {
+// read reads the record, and returns why it can't be relied on.
+func (m *marks) read(synced bool) (unreliable string) {
 	data, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		m.absent = true
@@ -105,22 +104,21 @@ func (m *marks) read(synced bool) (doubt string) {
 	inode, born := identity(m.path)
 	switch {
 	case r.Inode != inode || r.Born != born:
-		return "the directory is a copy: " + m.path + " is not the file that the node wrote"
+		return "the directory is a copy: " + m.path + " has another inode"
 	case !r.Clean && !synced && (r.Boot == "" || r.Boot != bootID()):
-		return "the machine has failed, and with cluster.sync off the disk may lack what was acknowledged last"
+		return "the machine crashed with cluster.sync off: the disk may lack acknowledged entries"
 	}
 	return ""
 }
 
-// nodeName returns the node's name of the earlier run; empty where it is not
-// known.
+// nodeName returns the node's name in the last run; empty if unknown.
 func (m *marks) nodeName() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.record.Node
 }
 
-// setNodeName has the node's name recorded with the log that is opened next.
+// setNodeName sets the node's name, to be recorded when an event log is opened.
 func (m *marks) setNodeName(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,13 +127,13 @@ func (m *marks) setNodeName(name string) {
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
-// suspect returns why the log with a key must not go on as it is: it is not the
-// one that the node has used last, or not all of it. alone is whether nobody but
-// this node has the log and decides on it; single whether it has one replica.
+// check returns why the event log with a key needs a new epoch: it isn't the one
+// that the node used last, or not all of it. It is empty if it doesn't. standalone
+// is whether only this node has the event log.
 //
-// unsure is an entry that the log should have, and doesn't: a leader that was
-// just elected may have yet to take it in.
-func (m *marks) suspect(key string, l log, alone, single bool) (why string, unsure *position) {
+// doubt is an entry that the event log should have and doesn't. A leader that was
+// just elected may have yet to apply it.
+func (m *marks) check(key string, l eventLog, standalone bool) (reason string, doubt *position) {
 	if m == nil {
 		return "", nil
 	}
@@ -144,26 +142,26 @@ func (m *marks) suspect(key string, l log, alone, single bool) (why string, unsu
 	known, ok := m.record.Logs[key]
 	short := ok && known.Epoch == l.epoch && l.last < known.Entry
 	switch {
-	case alone && m.absent && !l.marked:
-		return "", nil // the log is of a version that recorded nothing
-	case alone && m.doubt != "":
-		return m.doubt, nil
-	case alone && (!ok || known.Epoch != l.epoch):
-		return "it is not the log that the node has used", nil
-	case alone && m.record.Last != key:
-		return fmt.Sprintf("it was set aside while the node used %s", m.record.Last), nil
-	case short && (alone || single):
-		return fmt.Sprintf("it has lost its end: it has %d entries, and had %d", l.last, known.Entry), nil
+	case standalone && m.absent && !l.hasBase:
+		return "", nil // an earlier version created the event log
+	case standalone && m.unreliable != "":
+		return m.unreliable, nil
+	case standalone && (!ok || known.Epoch != l.epoch):
+		return "not the event log that the node used last", nil
+	case standalone && m.record.Last != key:
+		return fmt.Sprintf("unused while the node used %s", m.record.Last), nil
+	case short && (standalone || l.replicas == 1):
+		return fmt.Sprintf("the last entries are lost: it ends at %d, expected %d", l.last, known.Entry), nil
 	case short:
 		return "", &position{known.Entry, time.Unix(0, known.At)}
-	case ok && m.doubt == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && l.last == known.Entry:
-		// All nodes have set it aside, or it would have gone on.
-		return fmt.Sprintf("it was set aside while the node used %s", m.record.Last), nil
+	case ok && m.unreliable == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && l.last == known.Entry:
+		// No other node has used it either, or it would have more entries.
+		return fmt.Sprintf("unused while the node used %s", m.record.Last), nil
 	}
 	return "", nil
 }
 
-// used reports whether the log with a key was used in an earlier run.
+// used reports whether the event log with a key was used in an earlier run.
 func (m *marks) used(key string) bool {
 	if m == nil {
 		return false
@@ -174,8 +172,8 @@ func (m *marks) used(key string) bool {
 	return ok
 }
 
-// open records that the log with a key is used from here on.
-func (m *marks) open(key string, l log) (err error) {
+// open records that the event log with a key is used from now on.
+func (m *marks) open(key string, l eventLog) (err error) {
 	if m == nil {
 		return nil
 	}
@@ -186,10 +184,11 @@ func (m *marks) open(key string, l log) (err error) {
 	}()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// Ids of positions up to the log's first entry may be handed out at once.
+
+	// Clients may get ids of positions up to the first entry at once.
 	known := m.record.Logs[key]
 	if known.Epoch != l.epoch {
-		known = marked{Epoch: l.epoch}
+		known = logMark{Epoch: l.epoch}
 	}
 	if known.Entry < l.first-1 {
 		known.Entry, known.At = l.first-1, 0
@@ -199,20 +198,20 @@ func (m *marks) open(key string, l log) (err error) {
 	m.record.Clean, m.record.Boot = false, bootID()
 	if m.file == nil {
 		if err := m.create(); err != nil {
-			return fmt.Errorf("recording the use of the log: %w", err)
+			return fmt.Errorf("recording the use of the event log: %w", err)
 		}
 	} else if err := m.write(); err != nil {
-		return fmt.Errorf("recording the use of the log: %w", err)
+		return fmt.Errorf("recording the use of the event log: %w", err)
 	}
-	m.doubt, m.absent = "", false
+	m.unreliable, m.absent = "", false
 	return nil
 }
 
-// create puts a new file in the place of the old one. The caller has m.mu.
+// create replaces the file with a new one. The caller must hold m.mu.
 func (m *marks) create() (err error) {
 	const private = 0o600
-	made := m.path + ".new"
-	file, err := os.OpenFile(made, os.O_RDWR|os.O_CREATE|os.O_TRUNC, private)
+	path := m.path + ".new"
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, private)
 	if err != nil {
 		return err
 	}
@@ -223,17 +222,17 @@ func (m *marks) create() (err error) {
 			m.file = nil
 		}
 	}()
-	m.record.Inode, m.record.Born = identity(made)
+	m.record.Inode, m.record.Born = identity(path)
 	if err := m.write(); err != nil {
 		return err
 	}
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	return os.Rename(made, m.path)
+	return os.Rename(path, m.path)
 }
 
-// note records that an entry of the open log is about to be delivered.
+// note records that an entry of the open event log is about to be delivered.
 func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	if m == nil {
 		return
@@ -244,19 +243,18 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	if known.Epoch != epoch || entry <= known.Entry {
 		return
 	}
-	m.record.Logs[m.key] = marked{epoch, entry, at.UnixNano()}
+	m.record.Logs[m.key] = logMark{epoch, entry, at.UnixNano()}
 	if m.file == nil {
 		return
 	}
 	err := m.write()
 	if m.failed = err != nil; m.failed {
-		m.storage.report(fmt.Sprintf("recording the position in the log: %v", err), false)
+		m.storage.report(fmt.Sprintf("recording the position in the event log: %v", err), false)
 	}
 }
 
-// again writes the record to a new file if the last attempt has failed, and
-// returns why it fails now.
-func (m *marks) again() error {
+// retry writes the record to a new file if the last attempt has failed.
+func (m *marks) retry() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.failed {
@@ -270,11 +268,11 @@ func (m *marks) again() error {
 	return err
 }
 
-// markBlock divides the length of the file, so that a record
-// overwrites the one before in place.
+// markBlock divides the length of the file, so that a record overwrites the last
+// one in place.
 const markBlock = 4096
 
-// write writes the record. The caller has m.mu.
+// write writes the record. The caller must hold m.mu.
 func (m *marks) write() error {
 	text, err := json.Marshal(&m.record)
 	if err != nil {
@@ -289,7 +287,7 @@ func (m *marks) write() error {
 	return err
 }
 
-// close records that the node is shut down in order: its logs are on the disk.
+// close records that the node was shut down cleanly, with its event logs on disk.
 func (m *marks) close() {
 	if m == nil {
 		return
@@ -305,7 +303,7 @@ func (m *marks) close() {
 		err = m.file.Sync()
 	}
 	if err != nil {
-		m.log.Warn("cannot record that the node was shut down", "error", err)
+		m.log.Warn("cannot record the shutdown", "error", err)
 	}
 	_ = m.file.Close()
 	m.file = nil

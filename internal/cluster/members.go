@@ -17,62 +17,62 @@ import (
 )
 
 const (
-	// systemUser is who a node is to its own server where it speaks for the
-	// cluster. The server listens to nobody outside the process.
+	// systemUser is the user name for the system account of the node's own
+	// server, which accepts connections from this process only.
 	systemUser = "system"
-	// rollCall is what all servers answer with how their JetStream is.
-	rollCall = "$SYS.REQ.SERVER.PING.JSZ"
-	// namesEvery is how often the leader is asked for names at most.
-	namesEvery = 10 * time.Second
-	// rollCallFor is how long members have to say that they are there.
-	rollCallFor = time.Second
-	// heardWithin is how lately the leader has heard of a member that counts as
-	// there; it hears of each every second.
-	heardWithin = 5 * time.Second
-	// removeFor is how long it may take until most members know that one is
-	// removed.
-	removeFor = 5 * time.Second
+	// jszSubject is a subject on which all servers reply with the state of their
+	// JetStream.
+	jszSubject = "$SYS.REQ.SERVER.PING.JSZ"
+	// namesInterval is the minimum time between requests for names to the leader.
+	namesInterval = 10 * time.Second
+	// surveyTimeout limits how long members may take to reply.
+	surveyTimeout = time.Second
+	// contactWithin is the time after the leader's last contact with a member in
+	// which the member counts as running. They have contact once a second.
+	contactWithin = 5 * time.Second
+	// removeTimeout limits how long a removal may take.
+	removeTimeout = 5 * time.Second
 )
 
-// What keeps a node from being removed.
+// Reasons why a node can't be removed.
 var (
-	// ErrNoSuchMember is of a name that no member has.
-	ErrNoSuchMember = errors.New("no member of the cluster")
-	// ErrNotRemovable is of a member that can't be removed, or not from here.
-	ErrNotRemovable = errors.New("not to be removed")
+	// ErrNoSuchMember means that no member has the name.
+	ErrNoSuchMember = errors.New("no such member of the cluster")
+	// ErrNotRemovable means that the member can't be removed, or not by this node.
+	ErrNotRemovable = errors.New("member can't be removed")
 )
 
-// RemoveError says why a node was not removed. It wraps ErrNoSuchMember or
+// RemoveError is the error if a node can't be removed. It wraps ErrNoSuchMember or
 // ErrNotRemovable.
 type RemoveError struct {
-	// Reason is a sentence for the operator.
+	// Reason explains the error to the operator.
 	Reason string
 	kind   error
 }
 
 func (e *RemoveError) Error() string { return e.Reason }
 
-// Unwrap is the kind of the error.
+// Unwrap returns ErrNoSuchMember or ErrNotRemovable.
 func (e *RemoveError) Unwrap() error { return e.kind }
 
-// inside says who the connections from inside the process are to the server. It
-// implements [server.Authentication].
-type inside struct{ server *embeddedServer }
+// inProcessAuth assigns accounts to connections from this process. It implements
+// [server.Authentication].
+type inProcessAuth struct{ server *embeddedServer }
 
 // Check implements [server.Authentication].
-func (i inside) Check(c server.ClientAuthentication) bool {
-	account := i.server.GlobalAccount()
+func (a inProcessAuth) Check(c server.ClientAuthentication) bool {
+	account := a.server.GlobalAccount()
 	if c.GetOpts().Username == systemUser {
-		account = i.server.SystemAccount()
+		account = a.server.SystemAccount()
 	}
 	c.RegisterUser(&server.User{Account: account})
 	return true
 }
 
-// members are the nodes that the cluster counts, whether they are there or not,
-// by their ids inside NATS, as this server has them; nil where it is alone.
+// members returns the names of the cluster's members by their NATS ids, running or
+// not. It returns nil on a standalone node, and while JetStream isn't running.
 func (s *embeddedServer) members() map[string]string {
-	if s.alone {
+	if s.standalone {
 		return nil
 	}
 	info, err := s.Jsz(nil)
@@ -86,28 +86,29 @@ func (s *embeddedServer) members() map[string]string {
 	return names
 }
 
-// memberName is what a member is called: by its id where its name is not known,
-// as it has not been there since the server started that is asked.
+// memberName returns the name of a member. It returns the id if the server doesn't
+// know the name, because the member hasn't run since the server started.
 func memberName(p *server.PeerInfo) string {
-	if strings.ContainsAny(p.Name, " ") { // a sentence that it is not known
+	if strings.ContainsAny(p.Name, " ") { // the server's text for an unknown name
 		return p.Peer
 	}
 	return p.Name
 }
 
-// count notes which nodes the cluster counts.
-func (n *Node) count(ctx context.Context) {
+// updateMembers updates the names of the cluster's members.
+func (p *prober) updateMembers(ctx context.Context) {
+	n := p.node
 	if n.server == nil {
 		return
 	}
 	members := n.server.members()
 	if members == nil {
-		return // it is alone, or its JetStream has stopped; what was known holds
+		return // keep what is known
 	}
 	var names []string
 	for id, name := range members {
 		if name == id {
-			name = n.nameOf(ctx, id)
+			name = p.nameOf(ctx, id)
 		}
 		names = append(names, name)
 	}
@@ -115,100 +116,102 @@ func (n *Node) count(ctx context.Context) {
 	names = slices.Compact(names)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.state.counted = names
+	n.state.clusterMembers = names
 }
 
-// nameOf is the name of a member that this node has not heard of: the cluster's
-// leader may have. It is the member's id if not.
-func (n *Node) nameOf(ctx context.Context, id string) string {
-	if name, ok := n.memberNames[id]; ok {
+// nameOf returns the name of a member that only the cluster's leader may know. It
+// returns the id if the leader doesn't know the name either.
+func (p *prober) nameOf(ctx context.Context, id string) string {
+	if name, ok := p.memberNames[id]; ok {
 		return name
 	}
-	if time.Since(n.askedNames) < namesEvery {
+	if time.Since(p.namesAsked) < namesInterval {
 		return id
 	}
-	n.askedNames = time.Now()
-	found, err := n.askLeader(ctx)
+	p.namesAsked = time.Now()
+	found, err := p.node.leaderInfo(ctx)
 	if err != nil {
-		n.log.Debug("the cluster's leader doesn't tell its members", "error", err)
+		p.node.log.Debug("cannot get member names from the leader", "error", err)
 		return id
 	}
-	for _, p := range found.Replicas {
-		if name := memberName(p); name != p.Peer {
-			if n.memberNames == nil {
-				n.memberNames = make(map[string]string)
+	for _, peer := range found.Replicas {
+		if name := memberName(peer); name != peer.Peer {
+			if p.memberNames == nil {
+				p.memberNames = make(map[string]string)
 			}
-			n.memberNames[p.Peer] = name
+			p.memberNames[peer.Peer] = name
 		}
 	}
-	return cmp.Or(n.memberNames[id], id)
+	return cmp.Or(p.memberNames[id], id)
 }
 
-// askLeader returns what the cluster's leader says of its members.
-func (n *Node) askLeader(ctx context.Context) (*server.MetaClusterInfo, error) {
-	conn, err := n.speakForCluster()
+// leaderInfo requests the cluster's members from its leader.
+func (n *Node) leaderInfo(ctx context.Context) (*server.MetaClusterInfo, error) {
+	conn, err := n.connectAsSystem()
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, rollCallFor)
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
-	msg, err := conn.RequestWithContext(ctx, rollCall, []byte(`{"leader_only":true}`))
+	msg, err := conn.RequestWithContext(ctx, jszSubject, []byte(`{"leader_only":true}`))
 	if err != nil {
-		return nil, fmt.Errorf("asking the leader for its members: %w", err)
+		return nil, fmt.Errorf("requesting members from the leader: %w", err)
 	}
-	var answer server.ServerAPIJszResponse
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return nil, fmt.Errorf("asking the leader for its members: %w", err)
+	var reply server.ServerAPIJszResponse
+	if err := json.Unmarshal(msg.Data, &reply); err != nil {
+		return nil, fmt.Errorf("requesting members from the leader: %w", err)
 	}
-	if answer.Data == nil || answer.Data.Meta == nil {
+	if reply.Data == nil || reply.Data.Meta == nil {
 		return nil, errors.New("the leader has no members")
 	}
-	return answer.Data.Meta, nil
+	return reply.Data.Meta, nil
 }
 
-// speakForCluster connects to the node's own server as the cluster itself.
-func (n *Node) speakForCluster() (*nats.Conn, error) {
-	conn, err := nats.Connect("", nats.InProcessServer(n.server), nats.UserInfo(systemUser, ""), nats.Name(n.name+", for its cluster"), nats.NoReconnect())
+// connectAsSystem connects to the system account of the node's own server.
+func (n *Node) connectAsSystem() (*nats.Conn, error) {
+	conn, err := nats.Connect("", nats.InProcessServer(n.server), nats.UserInfo(systemUser, ""), nats.Name(n.name+" (system)"), nats.NoReconnect())
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
 	return conn, nil
 }
 
-// Remove has the cluster no longer count a member that is gone for good: neither
-// for what most members are, nor as a holder of the log, whose replica another
-// node takes over. It returns who is left, in order of name.
+// Remove removes a member that is gone for good from the cluster. It no longer
+// counts towards the quorum, and another node gets its replica of the event log.
+// Remove returns the sorted names of the remaining members.
 //
-// It returns a *[RemoveError] where that can't be done, and a
-// *[broker.UnavailableError] while it can't be done for want of most members.
+// It returns a *[RemoveError] if the node can't be removed, and a
+// *[broker.UnavailableError] while the cluster has no quorum.
 func (n *Node) Remove(ctx context.Context, name string) (left []string, err error) {
 	switch {
 	case n.server == nil:
-		return nil, &RemoveError{"the daemon's cluster.mode is nats: its nodes are no members of anything, and one that is gone needs no removal; " +
-			"a NATS server that is gone is removed by `nats server cluster peer-remove`", ErrNotRemovable}
-	case n.server.alone:
-		return nil, &RemoveError{"the daemon is of no other nodes' cluster: it has no cluster.peers", ErrNotRemovable}
+		return nil, &RemoveError{"with cluster.mode nats, nodes aren't members of the cluster and needn't be removed; " +
+			"use `nats server cluster peer-remove` for a NATS server that is gone", ErrNotRemovable}
+	case n.server.standalone:
+		return nil, &RemoveError{"the node is standalone: cluster.peers is empty", ErrNotRemovable}
 	case name == n.name:
-		return nil, &RemoveError{name + " is the node that was asked; end it, and ask another one", ErrNotRemovable}
+		return nil, &RemoveError{name + " is the node that received this request; stop it, and ask another one", ErrNotRemovable}
 	}
-	conn, err := n.speakForCluster()
+
+	conn, err := n.connectAsSystem()
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	found, err := callRoll(ctx, conn, name)
+	found, err := surveyMembers(ctx, conn, name)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case found.heard, slices.Contains(found.present, name), slices.Contains(found.present, found.name):
-		return nil, &RemoveError{name + " is there: end it first, and remove it if it is not to come back", ErrNotRemovable}
+	case found.contact, slices.Contains(found.running, name), slices.Contains(found.running, found.name):
+		return nil, &RemoveError{name + " is running; stop it first", ErrNotRemovable}
 	case len(found.members) == 0:
-		return nil, &broker.UnavailableError{Reason: "the cluster has no leader: most of its members have to be there to remove one"}
+		return nil, &broker.UnavailableError{Reason: "the cluster has no leader: most members must be running to remove one"}
 	case found.id == "":
-		return nil, &RemoveError{fmt.Sprintf("%q is no member of the cluster; its members are %s", name, strings.Join(found.members, ", ")), ErrNoSuchMember}
+		return nil, &RemoveError{fmt.Sprintf("%q is not a member of the cluster; its members are %s", name, strings.Join(found.members, ", ")), ErrNoSuchMember}
 	}
+
 	if err := proposeRemoval(ctx, conn, found.id); err != nil {
 		return nil, err
 	}
@@ -216,85 +219,89 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	return slices.DeleteFunc(found.members, func(m string) bool { return m == found.name }), nil
 }
 
-// roll is what all answer when one of them is to be removed.
-type roll struct {
-	present  []string // who has answered
-	members  []string // whom the leader counts; none where there is no leader
-	name, id string   // the member's that is to be removed; empty for no member
-	heard    bool     // whether the leader has heard of it lately
+// survey holds the replies of all servers before one of them is removed.
+type survey struct {
+	running  []string // the servers that replied
+	members  []string // according to the leader; empty if there is no leader
+	name, id string   // of the member to remove; empty if there is no such member
+	contact  bool     // whether the leader has been in contact with that member lately
 }
 
-// callRoll asks all servers for themselves, and the leader for its members.
-func callRoll(ctx context.Context, conn *nats.Conn, name string) (found roll, err error) {
-	ctx, cancel := context.WithTimeout(ctx, rollCallFor)
+// surveyMembers asks all servers to reply, and the leader for its members.
+func surveyMembers(ctx context.Context, conn *nats.Conn, name string) (found survey, err error) {
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	inbox := conn.NewInbox()
-	answers, err := conn.SubscribeSync(inbox)
+	replies, err := conn.SubscribeSync(inbox)
 	if err != nil {
-		return found, fmt.Errorf("asking all members: %w", err)
+		return found, fmt.Errorf("querying all members: %w", err)
 	}
-	if err := conn.PublishRequest(rollCall, inbox, nil); err != nil {
-		return found, fmt.Errorf("asking all members: %w", err)
+	if err := conn.PublishRequest(jszSubject, inbox, nil); err != nil {
+		return found, fmt.Errorf("querying all members: %w", err)
 	}
+
 	for {
-		msg, err := answers.NextMsgWithContext(ctx)
+		msg, err := replies.NextMsgWithContext(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
-			return found, nil // whoever is there has answered by now
+			return found, nil // all running members have replied by now
 		}
 		if err != nil {
-			return found, fmt.Errorf("asking all members: %w", err)
+			return found, fmt.Errorf("querying all members: %w", err)
 		}
-		var answer server.ServerAPIJszResponse
-		if err := json.Unmarshal(msg.Data, &answer); err != nil || answer.Server == nil {
+		var reply server.ServerAPIJszResponse
+		if err := json.Unmarshal(msg.Data, &reply); err != nil || reply.Server == nil {
 			continue
 		}
-		found.present = append(found.present, answer.Server.Name)
-		if answer.Data == nil || answer.Data.Meta == nil || answer.Data.Meta.Leader != answer.Server.Name {
+		found.running = append(found.running, reply.Server.Name)
+		if reply.Data == nil || reply.Data.Meta == nil || reply.Data.Meta.Leader != reply.Server.Name {
 			continue
 		}
-		found.members = []string{answer.Server.Name}
-		for _, p := range answer.Data.Meta.Replicas {
+
+		found.members = []string{reply.Server.Name}
+		for _, p := range reply.Data.Meta.Replicas {
 			member := memberName(p)
 			found.members = append(found.members, member)
 			if member == name || p.Peer == name {
 				found.name, found.id = member, p.Peer
-				found.heard = !p.Offline && p.Active > 0 && p.Active < heardWithin
+				found.contact = !p.Offline && p.Active > 0 && p.Active < contactWithin
 			}
 		}
 		slices.Sort(found.members)
 	}
 }
 
-// proposeRemoval returns once most members know that one is removed.
+// proposeRemoval removes a member. It returns once a quorum has agreed.
 func proposeRemoval(ctx context.Context, conn *nats.Conn, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, removeFor)
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	request, err := json.Marshal(server.JSApiMetaServerRemoveRequest{Peer: id})
 	if err != nil {
 		return fmt.Errorf("removing a member: %w", err)
 	}
-	for {
+
+	for delays := newBackOff(); ; {
 		msg, err := conn.RequestWithContext(ctx, server.JSApiRemoveServer, request)
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) {
-			return &broker.UnavailableError{Reason: "the cluster's leader has not answered in time; see whether the node is still among the cluster's, and try again"}
+			return &broker.UnavailableError{Reason: "the cluster's leader has not replied in time; check whether the node is still a member, and try again"}
 		}
 		if err != nil {
 			return fmt.Errorf("removing a member: %w", err)
 		}
-		var answer server.JSApiMetaServerRemoveResponse
-		if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		var reply server.JSApiMetaServerRemoveResponse
+		if err := json.Unmarshal(msg.Data, &reply); err != nil {
 			return fmt.Errorf("removing a member: %w", err)
 		}
-		if answer.Error == nil {
+		if reply.Error == nil {
 			return nil
 		}
-		// As when a node joins at the same time.
-		if wait := answer.Error.ErrCode == uint16(server.JSClusterServerMemberChangeInflightErr); !wait || ctx.Err() != nil {
-			return &broker.UnavailableError{Reason: "the cluster's leader did not remove the node: " + answer.Error.Description}
+		// Another change of the membership may be in progress, such as a node
+		// that joins.
+		if busy := reply.Error.ErrCode == uint16(server.JSClusterServerMemberChangeInflightErr); !busy || ctx.Err() != nil {
+			return &broker.UnavailableError{Reason: "the cluster's leader has not removed the node: " + reply.Error.Description}
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(retryAfter):
+		case <-time.After(delays.NextBackOff()):
 		}
 	}
 }

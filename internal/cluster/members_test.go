@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// joining is the configuration of a node that joins a cluster with a directory
-// of its own.
+// joining returns the configuration of a node that joins a cluster with a new
+// directory.
 func joining(tb testing.TB, cfg cluster.Config) cluster.Config {
 	tb.Helper()
 	embedded := *cfg.Embedded
@@ -25,24 +25,23 @@ func joining(tb testing.TB, cfg cluster.Config) cluster.Config {
 	return cfg
 }
 
-// replicated waits until the log has three replicas that follow, and none of
-// them is on a node called gone.
+// replicated waits until the event log has three current replicas, and none on the
+// node called gone.
 func (m *member) replicated(tb testing.TB, gone string) {
 	tb.Helper()
 	eventually(tb, func() bool {
 		replicas := m.LogMembers()
 		return len(replicas) == 3 && !slices.ContainsFunc(replicas, func(r cluster.Member) bool { return r.Name == gone || !r.Current })
-	}, func() string { return fmt.Sprintf("the log's replicas are %+v", m.LogMembers()) })
+	}, func() string { return fmt.Sprintf("the replicas of the event log are %+v", m.LogMembers()) })
 }
 
-// TestANodeIsReplaced loses a node and its disk, and has another come in its
-// place; and then loses one more. If the first counted on, two of four would be
-// missing.
-func TestANodeIsReplaced(t *testing.T) {
+// TestReplaceNode loses a node with its disk, replaces it, and then loses another
+// one. If the first still counted as a member, two of four would be missing.
+func TestReplaceNode(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
 	first := members[0].publish(t, toAll("one"))
-	refusesToRemove(t, members)
+	checkRemoveErrors(t, members)
 	name := members[2].Name()
 	members[2].end(t)
 	if err := os.RemoveAll(members[2].cfg.Embedded.Dir); err != nil {
@@ -50,11 +49,13 @@ func TestANodeIsReplaced(t *testing.T) {
 	}
 	next := start(t, joining(t, members[0].cfg))
 	serving(t, next)
-	// It has never heard of the one that is gone, and knows its name from others.
+
+	// The new node can only know the name from the leader.
 	eventually(t, func() bool { return slices.Contains(next.Status().Members, name) }, func() string {
-		return fmt.Sprintf("a new node counts %q, and not %s", next.Status().Members, name)
+		return fmt.Sprintf("the new node lists the members %q, want %s among them", next.Status().Members, name)
 	})
-	// Whoever is asked can do it.
+
+	// Any node can remove it.
 	left, err := next.Remove(t.Context(), name)
 	want := []string{members[0].Name(), members[1].Name(), next.Name()}
 	slices.Sort(want)
@@ -68,33 +69,33 @@ func TestANodeIsReplaced(t *testing.T) {
 	members[2].end(t)
 	last := members[1].publish(t, toAll("two"))
 	if last.ID == first.ID {
-		t.Error("two events have one id")
+		t.Error("two events have the same id")
 	}
 	members[1].connect(t, broker.Subscription{LastEventID: first.ID}).gets(t, "two")
 
-	// Of three members one is not enough to agree on anything.
+	// One of three members is no quorum.
 	members[1].end(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	_, err = members[0].Remove(ctx, members[2].Name())
 	if _, ok := errors.AsType[*broker.UnavailableError](err); !ok {
-		t.Errorf("without most members: %v", err)
+		t.Errorf("without a quorum: error %v, want unavailable", err)
 	}
 }
 
-func refusesToRemove(t *testing.T, members []*member) {
+func checkRemoveErrors(t *testing.T, members []*member) {
 	t.Helper()
 	for name, c := range map[string]struct {
 		remove string
 		kind   error
-		says   string
+		reason string // part of it
 	}{
-		"a node that is there": {members[1].Name(), cluster.ErrNotRemovable, "is there"},
-		"the node itself":      {members[0].Name(), cluster.ErrNotRemovable, "ask another one"},
-		"nobody":               {"nobody", cluster.ErrNoSuchMember, members[2].Name()},
+		"a running node":  {members[1].Name(), cluster.ErrNotRemovable, "is running"},
+		"the node itself": {members[0].Name(), cluster.ErrNotRemovable, "ask another one"},
+		"an unknown node": {"nobody", cluster.ErrNoSuchMember, members[2].Name()},
 	} {
 		_, err := members[0].Remove(t.Context(), c.remove)
-		if refused, ok := errors.AsType[*cluster.RemoveError](err); !ok || !errors.Is(err, c.kind) || !strings.Contains(refused.Reason, c.says) {
+		if failure, ok := errors.AsType[*cluster.RemoveError](err); !ok || !errors.Is(err, c.kind) || !strings.Contains(failure.Reason, c.reason) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -6,10 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// figures are what a node counts.
-type figures struct {
-	node *Node
-
+// metrics holds the counters of a node, and the descriptions of its gauges.
+type metrics struct {
 	appends        prometheus.Histogram
 	batches        prometheus.Histogram
 	appendRetries  prometheus.Counter
@@ -19,91 +17,96 @@ type figures struct {
 	serving, quorum, leads, entries, applied, lag, behind, members *prometheus.Desc
 }
 
-func newFigures(n *Node) *figures {
+func newMetrics(n *Node) *metrics {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("peald_cluster_"+name, help, nil, nil)
 	}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "peald_cluster_" + name, Help: help})
 	}
-	return &figures{
-		node: n,
+	return &metrics{
 		appends: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "peald_cluster_append_seconds",
-			Help:    "Time until the cluster's log had a batch of messages.",
+			Help:    "Time until the event log has stored a batch of messages.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "peald_cluster_append_messages",
-			Help:    "Messages in a batch.",
+			Help:    "Messages per batch.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
-		appendRetries:  counter("append_retries_total", "Attempts to append to the cluster's log that failed and were repeated."),
-		appendsGivenUp: counter("appends_given_up_total", "Batches that the cluster's log has not taken in time."),
+		appendRetries:  counter("append_retries_total", "Failed attempts to append a batch to the event log."),
+		appendsGivenUp: counter("appends_given_up_total", "Batches that the event log has not stored in time."),
 		gapFills: prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "peald_cluster_gap_fills_total", Help: "Times that entries of the cluster's log were read again, since they did not come by themselves.",
+			Name: "peald_cluster_gap_fills_total", Help: "Requests for entries of the event log that the node wasn't sent.",
 		}, func() float64 { return float64(n.gapFills.Load()) }),
-		serving: desc("serving", "Whether the node has its cluster's log, up to now, and can publish."),
-		quorum:  desc("quorum", "Whether the log's leader has answered lately, and enough replicas follow it."),
-		leads:   desc("leads", "Whether the node leads the cluster's log."),
-		entries: desc("log_entry", "The last entry that the cluster's log is known to have."),
-		applied: desc("applied_entry", "The last entry of the cluster's log that the node has taken in."),
-		lag:     desc("lag_entries", "Entries of the cluster's log that the node has yet to take in."),
-		behind:  desc("replica_lag_entries", "Entries that the slowest replica that follows has yet to get, on the node that leads the cluster's log; else 0."),
-		members: desc("log_replicas", "Replicas of the cluster's log that follow, its leader among them."),
+		serving: desc("serving", "Whether the node has read the event log up to now, and can publish."),
+		quorum:  desc("quorum", "Whether the event log's leader has replied lately, and has a quorum of followers."),
+		leads:   desc("leads", "Whether the node leads the event log."),
+		entries: desc("log_entry", "The last entry that the event log is known to have."),
+		applied: desc("applied_entry", "The last entry of the event log that the node has applied."),
+		lag:     desc("lag_entries", "Entries of the event log that the node has yet to apply."),
+		behind:  desc("replica_lag_entries", "Entries that the slowest follower lacks, on the leader of the event log; 0 on other nodes."),
+		members: desc("log_replicas", "Replicas of the event log that are in contact with its leader, including the leader."),
 	}
 }
 
-func (f *figures) appended(took time.Duration, messages int) {
-	f.appends.Observe(took.Seconds())
-	f.batches.Observe(float64(messages))
+func (m *metrics) appended(took time.Duration, messages int) {
+	m.appends.Observe(took.Seconds())
+	m.batches.Observe(float64(messages))
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.appends, m.batches, m.appendRetries, m.appendsGivenUp, m.gapFills}
 }
 
 // Describe implements [prometheus.Collector].
 func (n *Node) Describe(ch chan<- *prometheus.Desc) {
-	f := n.figures
-	for _, c := range []prometheus.Collector{f.appends, f.batches, f.appendRetries, f.appendsGivenUp, f.gapFills} {
+	m := n.metrics
+	for _, c := range m.collectors() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{f.serving, f.quorum, f.leads, f.entries, f.applied, f.lag, f.behind, f.members} {
+	for _, d := range []*prometheus.Desc{m.serving, m.quorum, m.leads, m.entries, m.applied, m.lag, m.behind, m.members} {
 		ch <- d
 	}
 }
 
 // Collect implements [prometheus.Collector].
 func (n *Node) Collect(ch chan<- prometheus.Metric) {
-	f := n.figures
-	for _, c := range []prometheus.Collector{f.appends, f.batches, f.appendRetries, f.appendsGivenUp, f.gapFills} {
+	m := n.metrics
+	for _, c := range m.collectors() {
 		c.Collect(ch)
 	}
 	gauge := func(d *prometheus.Desc, value float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
 	}
-	yes := map[bool]float64{true: 1}
+	number := map[bool]float64{true: 1}
+
 	n.mu.Lock()
 	s := n.state
 	n.mu.Unlock()
 	applied := n.applied.Load()
-	following := follow(s.members)
-	if time.Since(s.quorum) >= replicaSilence {
-		following = 0 // as far as is known
+	following := countFollowing(s.members)
+	if time.Since(s.quorumAt) >= replicaSilence {
+		following = 0 // unknown
 	}
-	gauge(f.serving, yes[s.serving])
-	gauge(f.quorum, yes[time.Since(s.quorum) < replicaSilence])
-	gauge(f.leads, yes[s.leader == n.name])
-	gauge(f.entries, float64(max(s.known, applied)))
-	gauge(f.applied, float64(applied))
-	gauge(f.lag, float64(max(s.known, applied)-applied))
+
+	gauge(m.serving, number[s.serving])
+	gauge(m.quorum, number[time.Since(s.quorumAt) < replicaSilence])
+	gauge(m.leads, number[s.leader == n.name])
+	gauge(m.entries, float64(max(s.known, applied)))
+	gauge(m.applied, float64(applied))
+	gauge(m.lag, float64(max(s.known, applied)-applied))
 	behind := uint64(0)
 	if s.leader == n.name {
-		behind = slowest(s.members)
+		behind = maxLag(s.members)
 	}
-	gauge(f.behind, float64(behind))
-	gauge(f.members, float64(following))
+	gauge(m.behind, float64(behind))
+	gauge(m.members, float64(following))
 }
 
-// slowest is what the one lacks most of the replicas that follow.
-func slowest(members []Member) (lag uint64) {
+// maxLag returns the greatest lag of the replicas in contact with the leader.
+func maxLag(members []Member) (lag uint64) {
 	for _, m := range members {
 		if m.Silent < replicaSilence {
 			lag = max(lag, m.Lag)

@@ -13,19 +13,20 @@ import (
 	"unicode/utf8"
 )
 
-// nodeName returns the name that a node has in its directory, made when it is
-// first asked for: other nodes know it by that, and what is on its disk is its
-// own. The name is in a file, and recorded elsewhere in the directory: a file
-// that is damaged is written again, so that the node doesn't become another one.
+// nodeName returns the name of the node that dir belongs to. Other nodes know the
+// node by it, and the data in dir is that of this name. The first call for a
+// directory generates the name. It is stored in a file, and a second time in the
+// node's marks: a damaged file is restored from them, so that the node doesn't
+// become another one.
 func nodeName(dir string, marks *marks, log *slog.Logger) (string, error) {
 	const mode = 0o700
 	if err := os.MkdirAll(dir, mode); err != nil {
-		return "", fmt.Errorf("the directory of the cluster's log: %w", err)
+		return "", fmt.Errorf("cluster.dir: %w", err)
 	}
 	file, recorded := filepath.Join(dir, "name"), marks.nodeName()
 	data, err := os.ReadFile(file) //nolint:gosec // the operator names its directory
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("the node's name: %w", err)
+		return "", fmt.Errorf("reading the node's name: %w", err)
 	}
 	missing, name := err != nil, strings.TrimSpace(string(data))
 
@@ -33,33 +34,33 @@ func nodeName(dir string, marks *marks, log *slog.Logger) (string, error) {
 	case !missing && isNodeName(name) && (recorded == "" || name == recorded):
 		return name, nil
 	case !missing && isNodeName(name):
-		return "", fmt.Errorf("%s: the name is %q, but %q in %s; remove the wrong file of the two", file, name, recorded, marks.path)
+		return "", fmt.Errorf("%s: the name is %q, but %q in %s; remove the file with the wrong name", file, name, recorded, marks.path)
 	case recorded != "":
 		log.Error("restored the node's name", "file", file, "node", recorded)
 		name = recorded
 	case !missing:
-		return "", fmt.Errorf("%s: %q is no name of a node; restore the file, or empty the directory to make this another node", file, data)
+		return "", fmt.Errorf("%s: invalid node name %q; restore the file, or empty the directory to start as a new node", file, data)
 	default:
 		name = newNodeName()
 	}
 	const private = 0o600
 	if err := os.WriteFile(file, []byte(name+"\n"), private); err != nil {
-		return "", fmt.Errorf("the node's name: %w", err)
+		return "", fmt.Errorf("writing the node's name: %w", err)
 	}
 	return name, nil
 }
 
-// notInNames are the characters that NATS doesn't take in a name, or that would
-// be part of a subject or path.
+// notInNames are the characters that NATS rejects in a name, or that have a meaning
+// in a subject or path.
 const notInNames = " \t\n.*>/\\"
 
-// isNodeName reports whether a node can have a name.
+// isNodeName reports whether name is a valid name of a node.
 func isNodeName(name string) bool {
 	return name != "" && utf8.ValidString(name) && !strings.ContainsAny(name, notInNames) &&
 		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// newNodeName returns a name after the host's that no other node has.
+// newNodeName returns a unique name that starts with the host's.
 func newNodeName() string {
 	const random = 6
 	host, err := os.Hostname()

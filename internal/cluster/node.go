@@ -25,81 +25,74 @@ type Node struct {
 	broker   *broker.Broker
 	name     string
 	subjects subjects
-	server   *embeddedServer // nil where the servers are somebody else's
-	marks    *marks          // nil where the servers are somebody else's
-	storage  *storage        // nil where the servers are somebody else's
+	server   *embeddedServer // nil with external servers
+	marks    *marks          // nil with external servers
+	storage  *storage        // nil with external servers
 	conn     *nats.Conn
 	js       jetstream.JetStream
-	figures  *figures
+	metrics  *metrics
 	appender *appender
+	prober   *prober
+	denials  rejections // permissions that the servers denied
 
-	tail    chan struct{} // has a token when there may be more to read
-	nudge   chan struct{} // has a token when it is time to probe
-	applied atomic.Uint64 // the last entry of the stream that was applied
-	newest  atomic.Pointer[position]
+	readWake  chan struct{} // has a token when there may be more to read
+	probeWake chan struct{} // has a token when it is time to probe
 
-	skipped skipped // the reader's own
+	applied     atomic.Uint64            // the last entry that was applied
+	lastApplied atomic.Pointer[position] // the same, with its time
+	gapFills    atomic.Int64
 
-	// The prober's own.
+	elsewhere func(broker.Audience) int // counts the recipients on other nodes; nil if unknown
 
-	worries worries
-	replica replicaCheck
-
-	memberNames map[string]string // names of members that were not heard of, by id
-	askedNames  time.Time         // when they were asked for last
-
-	adjusted bool      // the stream is as configured, or was
-	doubt    *position // an entry that the stream's leader didn't have
-	doubted  time.Time // since when
-
-	denials   refusals // what the servers don't permit
-	gapFills  atomic.Int64
-	elsewhere func(broker.Audience) int // how many streams others have; nil where unknown
+	skip skipped // owned by the reader
 
 	mu       sync.Mutex
 	state    state
-	onChange func(serving bool) // called under mu
+	onChange func(serving bool) // called with mu held
 }
 
-// position is where the reader is, and what tells the entry there from another
-// in its place: when the stream took it in.
+// position is an entry of the event log, and the time when the stream stored it.
+// The time distinguishes the entry from another one with its number.
 type position struct {
 	entry uint64
 	at    time.Time
 }
 
-// subjects are what the cluster uses of NATS besides JetStream's own.
+// subjects are the NATS subjects of the event log.
 type subjects struct {
-	entries string // what is to be appended
-	live    string // what has been
+	entries string // for entries to append
+	live    string // for entries that were appended
 }
 
-// Start starts a node that fills b, a broker that is a replica; b is suspended
-// until the node serves. Run must be called, and Close.
+// Start starts a node that fills b, which must be a replica. The node suspends b
+// until it serves. The caller must call Run and Close.
 //
-// An error is one of the configuration or of this machine. That other nodes
-// can't be reached is none.
+// An error means that the configuration or this machine is at fault. It is no
+// error if other nodes are unreachable.
 func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	n := &Node{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		broker:   b,
-		subjects: subjects{entries: cfg.Name + ".entries", live: cfg.Name + ".live"},
-		tail:     make(chan struct{}, 1),
-		nudge:    make(chan struct{}, 1),
-		appender: newAppender(rand.Uint64()),
+		cfg:       cfg,
+		log:       cfg.Logger,
+		broker:    b,
+		subjects:  subjects{entries: cfg.Name + ".entries", live: cfg.Name + ".live"},
+		readWake:  make(chan struct{}, 1),
+		probeWake: make(chan struct{}, 1),
+		appender:  newAppender(rand.Uint64()),
 	}
+
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
-	n.figures = newFigures(n)
-	n.state.reason = "it has not found its cluster yet"
+	n.metrics = newMetrics(n)
+	n.prober = newProber(n)
+	n.state.reason = "not connected to the cluster yet"
 	defer func() {
 		if err != nil {
 			n.Close()
 		}
 	}()
-	options, err := n.reach()
+
+	options, err := n.setUp()
 	if err != nil {
 		return nil, err
 	}
@@ -107,33 +100,34 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
-	// What is not answered is tried anew.
-	n.js, err = jetstream.New(n.conn, jetstream.WithPublishAsyncTimeout(attemptFor))
+	n.js, err = jetstream.New(n.conn, jetstream.WithPublishAsyncTimeout(attemptTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("using JetStream: %w", err)
 	}
 	return n, nil
 }
 
-// reach gives the node its name, starts the server inside if there is to be one,
-// and returns how to connect.
-func (n *Node) reach() (options []nats.Option, err error) {
-	if own := n.cfg.Embedded; own != nil {
-		n.storage = newStorage(own.Dir)
-		n.marks = readMarks(own.Dir, own.Sync, n.storage, n.log)
-		if n.name, err = nodeName(own.Dir, n.marks, n.log); err != nil {
+// setUp sets the node's name, starts the embedded server if there is one, and
+// returns the options for connecting.
+func (n *Node) setUp() (options []nats.Option, err error) {
+	if embedded := n.cfg.Embedded; embedded != nil {
+		n.storage = newStorage(embedded.Dir)
+		n.marks = readMarks(embedded.Dir, embedded.Sync, n.storage, n.log)
+		if n.name, err = nodeName(embedded.Dir, n.marks, n.log); err != nil {
 			return nil, err
 		}
-		if err := n.storage.try(storageRoom); err != nil {
-			// JetStream may recover nothing; of several nodes, it can from others.
-			n.storage.report(err.Error(), len(own.Peers) == 0)
+		if err := n.storage.try(storageMinFree); err != nil {
+			// JetStream may fail to recover the log. A standalone node must
+			// restart it later; others recover from the other nodes.
+			n.storage.report(err.Error(), len(embedded.Peers) == 0)
 		}
 		n.marks.setNodeName(n.name)
-		if n.server, err = startServer(n.cfg.Name, n.name, *own, n.storage, n.log); err != nil {
+		if n.server, err = startServer(n.cfg.Name, n.name, *embedded, n.storage, n.log); err != nil {
 			return nil, err
 		}
 		return []nats.Option{nats.InProcessServer(n.server)}, nil
 	}
+
 	host, _ := os.Hostname()
 	n.name = fmt.Sprintf("%s-%x", host, rand.Uint32())
 	options = append(options, nats.RetryOnFailedConnect(true))
@@ -143,6 +137,7 @@ func (n *Node) reach() (options []nats.Option, err error) {
 		}
 		options = append(options, nats.UserCredentials(file))
 	}
+
 	if encryption := n.cfg.External.TLS; encryption != nil {
 		options = append(options, nats.Secure(encryption))
 	}
@@ -157,48 +152,50 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect(url, append(options,
 		nats.Name(n.name),
 		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // credentials may be made good, in their file or at the servers
-		nats.ReconnectBufSize(-1),   // an append that can't be sent is to fail, and be tried anew
+		nats.IgnoreAuthErrorAbort(), // credentials may be corrected, in their file or on the servers
+		nats.ReconnectBufSize(-1),   // without a connection, an append fails at once and is retried
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				n.log.Warn("the connection to NATS is lost", "error", err)
+				n.log.Warn("disconnected from NATS", "error", err)
 			}
 		}),
 		nats.ConnectHandler(func(c *nats.Conn) {
 			if c.MaxPayload() < broker.MaxData+2*entryOverhead {
-				n.log.Warn("the NATS servers don't take messages as large as the daemon would: larger ones are refused", "max_payload", c.MaxPayload())
+				n.log.Warn("NATS max_payload too small for the largest messages", "max_payload", c.MaxPayload(), "want", broker.MaxData+2*entryOverhead)
 			}
 		}),
 		nats.ReconnectHandler(func(c *nats.Conn) {
-			n.log.Info("connected to NATS again", "server", c.ConnectedServerName())
+			n.log.Info("reconnected to NATS", "server", c.ConnectedServerName())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
-			case errors.Is(err, nats.ErrSlowConsumer): // what was not applied is read again
+			case errors.Is(err, nats.ErrSlowConsumer): // dropped entries are read again
 			case errors.Is(err, nats.ErrPermissionViolation):
-				n.denied(err, time.Now())
+				n.noteDenial(err, time.Now())
 			default:
-				n.log.Warn("NATS", "error", err)
+				n.log.Warn("NATS error", "error", err)
 			}
 		}),
 	)...)
 }
 
-// Name is the node's own, by which its cluster knows it.
+// Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
 
-// Run has the node read, append and look after itself until ctx ends. Then it
-// leaves the cluster in good order. An error is why it can't go on.
+// Run runs the node until ctx is done, and then leaves the cluster. It calls
+// onChange when the node starts or stops serving. It returns an error if the node
+// can't continue.
 func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 	n.mu.Lock()
 	n.onChange = onChange
 	n.mu.Unlock()
+
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var running sync.WaitGroup
 	running.Go(func() { n.appendAll(ctx) })
 	running.Go(func() { n.readAll(ctx) })
-	running.Go(func() { n.probeAll(ctx) })
+	running.Go(func() { n.prober.run(ctx) })
 	if n.server != nil {
 		running.Go(func() { n.server.followPeers(ctx) })
 		running.Go(func() { n.watchStorage(ctx) })
@@ -208,6 +205,7 @@ func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 			fail(err)
 		}
 	}
+
 	<-ctx.Done()
 	running.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
@@ -219,7 +217,7 @@ func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 	return nil
 }
 
-// Close ends what Start began. Run must have returned.
+// Close releases what Start acquired. Run must have returned.
 func (n *Node) Close() {
 	if n.js != nil {
 		n.js.CleanupPublisher()
@@ -233,12 +231,12 @@ func (n *Node) Close() {
 	n.marks.close()
 }
 
-// Publish has m published on all nodes. It returns once a quorum of the
-// stream's replicas have it and it has come back to this node.
+// Publish publishes m on all nodes. It returns once a quorum of the event log's
+// replicas has stored m, and this node has applied it.
 //
-// Besides those of [broker.Broker.Publish] it returns a
-// *[broker.UnavailableError] while that can't be had, after some seconds, or at
-// once while the node knows.
+// In addition to the errors of [broker.Broker.Publish] it returns a
+// *[broker.UnavailableError] if the event log doesn't store m within 10 s, or at
+// once if the node isn't serving.
 func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	wait, err := n.Submit(ctx, m)
 	if err != nil {
@@ -247,17 +245,17 @@ func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, e
 	return wait(ctx)
 }
 
-// Submit is Publish in two steps: messages that one goroutine submits are
-// published in that order, and it may submit the next before it waits for what
-// became of the one before.
+// Submit is Publish in two steps. Messages that one goroutine submits are published
+// in that order, and it may submit the next one before it waits for the result
+// of the last one.
 func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
 	if serving, reason := n.Serving(); !serving {
-		return nil, &broker.UnavailableError{Reason: "the daemon can't publish: " + reason}
+		return nil, notPublishing(reason)
 	}
-	s, err := n.appender.submit(ctx, &m, n.largestEntry())
+	s, err := n.appender.submit(ctx, &m, n.maxEntry())
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +268,13 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	}, nil
 }
 
-// largestEntry is the largest batch that the servers take, in bytes.
-func (n *Node) largestEntry() int {
+// notPublishing returns the error for messages while the node isn't serving.
+func notPublishing(reason string) *broker.UnavailableError {
+	return &broker.UnavailableError{Reason: "cannot publish: " + reason}
+}
+
+// maxEntry returns the size of the largest batch that the servers accept, in
+// bytes.
+func (n *Node) maxEntry() int {
 	return int(n.conn.MaxPayload()) - entryOverhead
 }

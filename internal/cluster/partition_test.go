@@ -7,20 +7,21 @@ import (
 	"time"
 )
 
-func TestALeaderThatIsPartedFromTheOthers(t *testing.T) {
+func TestPartitionedLeader(t *testing.T) {
 	t.Parallel()
-	parted(t, true)
+	testPartition(t, true)
 }
 
-func TestAFollowerThatIsPartedFromTheOthers(t *testing.T) {
+func TestPartitionedFollower(t *testing.T) {
 	t.Parallel()
-	parted(t, false)
+	testPartition(t, false)
 }
 
-// parted parts one node of three from the others, which go on within 10 s. The
-// one doesn't take what it can't publish, gives up its streams, and comes back.
-func parted(t *testing.T, leads bool) {
-	cfgs, ways := linkedConfigs(t, 3)
+// testPartition partitions one node of three. The others must continue within
+// electedWithin. The partitioned node must reject messages, close its streams, and
+// recover.
+func testPartition(t *testing.T, leads bool) {
+	cfgs, network := linkedConfigs(t, 3)
 	var members []*member
 	for _, cfg := range cfgs {
 		members = append(members, start(t, cfg))
@@ -43,33 +44,33 @@ func parted(t *testing.T, leads bool) {
 	tr.pauses()
 
 	at := time.Now()
-	ways.part(one)
+	network.partition(one)
 	tr.flows(100)
 	pause := tr.pauses()
 	if pause > electedWithin {
-		t.Errorf("nothing was published for %s", pause)
+		t.Errorf("publishing paused for %s", pause)
 	}
-	eventually(t, func() bool { serving, _ := members[one].Serving(); return !serving }, func() string { return "the parted node serves" })
+	eventually(t, func() bool { serving, _ := members[one].Serving(); return !serving }, func() string { return "the partitioned node still serves" })
 	took := time.Since(at)
 	if took < 12*time.Second || took > 90*time.Second {
-		t.Errorf("the parted node stopped serving after %s", took)
+		t.Errorf("the partitioned node stopped serving after %s", took)
 	}
-	eventually(t, func() bool { return members[one].broker.Tally().Streams == 0 }, func() string { return "the parted node keeps streams" })
-	refused := tr.refused()
-	for _, told := range refused {
-		if !unavailable(told.err) || told.took > time.Minute {
-			t.Errorf("the parted node answered a publisher after %s: %v", told.took, told.err)
+	eventually(t, func() bool { return members[one].broker.Tally().Streams == 0 }, func() string { return "the partitioned node keeps streams open" })
+	rejected := tr.rejected()
+	for _, p := range rejected {
+		if !unavailable(p.err) || p.took > time.Minute {
+			t.Errorf("the partitioned node replied to a publisher after %s: %v", p.took, p.err)
 		}
 	}
-	if len(refused) < 3 {
-		t.Errorf("the parted node has refused %d messages, want those of 3 publishers", len(refused))
+	if len(rejected) < 3 {
+		t.Errorf("the partitioned node has rejected %d messages, want those of 3 publishers", len(rejected))
 	}
 	tr.flows(50)
 
-	ways.heal()
+	network.heal()
 	healed := time.Now()
 	serving(t, members[one])
-	t.Logf("nothing was published for %s, the node served for %s, and again after %s", pause, took, time.Since(healed))
+	t.Logf("publishing paused for %s, the node stopped serving after %s, and served again after %s", pause, took, time.Since(healed))
 	tr.flows(100)
 	stop()
 	insist.Wait()

@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// resolveEvery is how often names of peers are resolved anew.
-const resolveEvery = 5 * time.Second
+// resolveInterval is the time between resolutions of the names of peers.
+const resolveInterval = 5 * time.Second
 
-// resolve returns the addresses that peers stand for, in order. A name that
-// can't be resolved stands for itself, so that it is tried later.
-func resolve(ctx context.Context, by *net.Resolver, peers []string, log *slog.Logger) []string {
+// resolve returns the sorted addresses of peers. A name that can't be resolved is
+// returned as it is, so that it is resolved later.
+func resolve(ctx context.Context, resolver *net.Resolver, peers []string, log *slog.Logger) []string {
 	var addrs []string
 	for _, peer := range peers {
 		host, port, err := net.SplitHostPort(peer)
 		if err != nil {
-			continue // it was checked
+			continue // the configuration was validated
 		}
 		if _, err := netip.ParseAddr(host); err == nil {
 			addrs = append(addrs, peer)
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, resolveEvery)
-		found, err := by.LookupHost(ctx, host)
+		ctx, cancel := context.WithTimeout(ctx, resolveInterval)
+		found, err := resolver.LookupHost(ctx, host)
 		cancel()
 		if err != nil {
-			log.Debug("a peer's name can't be resolved", "peer", peer, "error", err)
+			log.Debug("cannot resolve a peer", "peer", peer, "error", err)
 			addrs = append(addrs, peer)
 			continue
 		}
@@ -41,13 +41,13 @@ func resolve(ctx context.Context, by *net.Resolver, peers []string, log *slog.Lo
 	return slices.Compact(addrs)
 }
 
-// followPeers has the server connect to what the names of peers come to stand
-// for, until ctx ends.
+// followPeers resolves the names of peers regularly, and has the server connect to
+// their new addresses, until ctx is done.
 func (s *embeddedServer) followPeers(ctx context.Context) {
-	if s.alone || !slices.ContainsFunc(s.cfg.Peers, isName) {
+	if s.standalone || !slices.ContainsFunc(s.cfg.Peers, isName) {
 		return
 	}
-	tick := time.NewTicker(resolveEvery)
+	tick := time.NewTicker(resolveInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -62,15 +62,15 @@ func (s *embeddedServer) followPeers(ctx context.Context) {
 		options := s.options.Clone()
 		options.Routes = s.routeURLs(found)
 		if err := s.ReloadOptions(options); err != nil {
-			s.log.Warn("other nodes' new addresses can't be used", "addresses", found, "error", err)
+			s.log.Warn("cannot use new peer addresses", "addresses", found, "error", err)
 			continue
 		}
-		s.log.Info("other nodes have other addresses", "addresses", found)
+		s.log.Info("peer addresses changed", "addresses", found)
 		s.routes = found
 	}
 }
 
-// isName says whether the host of a peer is to be resolved.
+// isName reports whether the host of a peer is a name.
 func isName(peer string) bool {
 	host, _, err := net.SplitHostPort(peer)
 	if err != nil {

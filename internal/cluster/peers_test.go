@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// nameServer answers questions for one name, in UDP.
+// nameServer is a DNS server for one name over UDP.
 type nameServer struct {
 	conn net.PacketConn
 	name string
@@ -23,7 +23,7 @@ type nameServer struct {
 	addrs []netip.Addr
 }
 
-// newNameServer starts one that knows no address yet.
+// newNameServer starts a server whose name has no addresses yet.
 func newNameServer(t *testing.T, name string) *nameServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -40,7 +40,7 @@ func newNameServer(t *testing.T, name string) *nameServer {
 	return s
 }
 
-// resolver is one that asks the server.
+// resolver returns a resolver that uses the server.
 func (s *nameServer) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", s.conn.LocalAddr().String())
@@ -93,11 +93,11 @@ func (s *nameServer) answer(id uint16, q dnsmessage.Question) dnsmessage.Message
 	return m
 }
 
-// TestANameStandsForAllNodes has three nodes know each other by a name alone,
-// which stands for nobody when they start, as that of a headless service.
-func TestANameStandsForAllNodes(t *testing.T) {
+// TestPeersByName starts three nodes that know each other by one name, like that of a
+// headless service. The name has no addresses when they start.
+func TestPeersByName(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere than on Linux not all of 127.0.0.0/8 is there")
+		t.Skip("needs all of 127.0.0.0/8")
 	}
 	t.Parallel()
 	const name = "peers.peald.test"
@@ -116,6 +116,7 @@ func TestANameStandsForAllNodes(t *testing.T) {
 		cfg.Embedded.Peers, cfg.Embedded.Resolver = []string{net.JoinHostPort(name, port)}, names.resolver()
 		members = append(members, start(t, cfg))
 	}
+
 	names.set(addrs...)
 	serving(t, members...)
 	c := members[2].connect(t, broker.Subscription{})

@@ -13,37 +13,39 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// shortLog is how many events the last node of the property's cluster keeps, so
-// that some clients come too late for what they lack.
-const shortLog = 30
+// shortHistory is the number of events that the last node of the cluster keeps, so
+// that some clients reconnect too late to resume.
+const shortHistory = 30
 
-// TestEveryStreamOfAClusterGetsWhatIsItsOwn runs any interleaving of publishes,
-// connects, cuts at any byte and resumes over the nodes of one cluster. It holds
-// that all nodes have the same log, in which stands what was acknowledged, once
-// and in each publisher's order; and that each client received just what of that
-// was its own since its position, or a reset where the hole is. With SOAK_CLUSTER
-// nodes are restarted as well, and it goes on for as long.
-func TestEveryStreamOfAClusterGetsWhatIsItsOwn(t *testing.T) {
+// TestClusterProperties runs random interleavings of publishes, connects, cuts at any
+// byte and resumes on the nodes of a cluster. It checks that all nodes have the same
+// events: each acknowledged message once, in its publisher's order. It also checks
+// that each client received exactly its own events since its position, or a reset
+// where there is a gap. With SOAK_CLUSTER, a duration, the test runs that long, and
+// also restarts nodes.
+func TestClusterProperties(t *testing.T) {
 	t.Parallel()
-	lasts := 6 * time.Second
+	duration := 6 * time.Second
 	restarts := false
 	if text := os.Getenv("SOAK_CLUSTER"); text != "" {
 		var err error
-		if lasts, err = time.ParseDuration(text); err != nil {
+		if duration, err = time.ParseDuration(text); err != nil {
 			t.Fatalf("SOAK_CLUSTER: %v", err)
 		}
 		restarts = true
 	}
+
 	var members []*member
 	for i, cfg := range configs(t, 3) {
-		of := brokerConfig()
+		brokerCfg := brokerConfig()
 		if i == 2 {
-			of.History.MaxEvents = shortLog
+			brokerCfg.History.MaxEvents = shortHistory
 		}
-		members = append(members, startOn(t, cfg, of))
+		members = append(members, startOn(t, cfg, brokerCfg))
 	}
+
 	serving(t, members...)
-	runs, ends := 0, time.Now().Add(lasts)
+	runs, ends := 0, time.Now().Add(duration)
 	for time.Now().Before(ends) && !t.Failed() {
 		rapid.Check(t, func(rt *rapid.T) {
 			if time.Now().After(ends) {
@@ -71,6 +73,7 @@ func TestEveryStreamOfAClusterGetsWhatIsItsOwn(t *testing.T) {
 			w.finish(rt)
 		})
 	}
+
 	t.Logf("%d interleavings", runs)
 }
 
@@ -96,6 +99,7 @@ func (w *world) publish(rt *rapid.T) {
 			s.Audience = broker.Everyone()
 		}
 	}
+
 	w.submit(rt, s)
 	if rapid.Bool().Draw(rt, "wait") {
 		s.settle(rt, w)
@@ -144,7 +148,7 @@ func (w *world) open(rt *rapid.T, c *reader, node int) {
 	}
 }
 
-// connected is one of the clients that have a stream, or nil.
+// connected returns a random client that has a stream, or nil.
 func (w *world) connected(rt *rapid.T) *reader {
 	all := slices.DeleteFunc(slices.Clone(w.readers), func(f *reader) bool { return f.stream == nil })
 	if len(all) == 0 {
@@ -153,7 +157,7 @@ func (w *world) connected(rt *rapid.T) *reader {
 	return all[rapid.IntRange(0, len(all)-1).Draw(rt, "client")]
 }
 
-// cut breaks a connection after any byte of what the client has not read yet.
+// cut breaks a connection at a random byte that the client has not read yet.
 func (w *world) cut(rt *rapid.T) {
 	f := w.connected(rt)
 	if f == nil {
@@ -164,7 +168,7 @@ func (w *world) cut(rt *rapid.T) {
 	f.hangUp()
 }
 
-// hop has a client come to another node with an event that this one may not have
+// hop reconnects a client to another node, with an id that this node may not have
 // yet.
 func (w *world) hop(rt *rapid.T) {
 	f := w.connected(rt)
@@ -178,19 +182,19 @@ func (w *world) hop(rt *rapid.T) {
 		return
 	}
 	eventually(w.t, func() bool { f.read(); return sequence(f.lastID) >= sequence(s.receipt.ID) }, func() string {
-		return "client " + f.name + " never gets " + s.receipt.ID
+		return "client " + f.name + " doesn't receive " + s.receipt.ID
 	})
 	f.hangUp()
 	w.open(rt, f, (f.node+rapid.IntRange(1, len(w.members)-1).Draw(rt, "further"))%len(w.members))
 }
 
-// restart restarts a node in order. What it had yet to acknowledge may be in the
-// log or not.
+// restart restarts a node. Messages that it had yet to acknowledge may be in the
+// event log or not.
 func (w *world) restart(rt *rapid.T) {
 	if rapid.IntRange(0, 9).Draw(rt, "now") > 0 {
 		return
 	}
-	node := rapid.IntRange(0, 1).Draw(rt, "node") // the last one has too short a log to be followed over it
+	node := rapid.IntRange(0, 1).Draw(rt, "node") // the last node's history is too short to continue the tap
 	for _, s := range w.sent {
 		s.unsure = s.unsure || s.node == node && s.wait != nil
 	}

@@ -14,30 +14,30 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// The server refuses to start on a damaged Raft snapshot of its cluster's
-// metadata, and holds no replica of the log on one of the log's group. The
-// other nodes have both, so that a node is better off without the file.
+// The server doesn't start with a damaged Raft snapshot of the cluster's metadata,
+// and has no replica of the event log with a damaged one of the event log's group.
+// The other nodes have both, so a node is better off without the file.
 
 const (
-	// raftGroups is the directory of the Raft groups in the server's store.
+	// raftGroups is the directory of the Raft groups below the server's store.
 	raftGroups = "jetstream/$SYS/_js_"
-	// setAside is the prefix of the names that damaged files get.
-	setAside = "damaged-"
-	// snapshotHeader is the length of what precedes the peers in a snapshot:
-	// term, index, and the length of the peers.
+	// damagedPrefix is the prefix of the names that damaged files get.
+	damagedPrefix = "damaged-"
+	// snapshotHeader is the length of a snapshot's header: the term, the index,
+	// and the length of the peers.
 	snapshotHeader = 8 + 8 + 4
-	// peersHeader is the length of what precedes the names of the peers.
+	// peersHeader is the length of the header of the peers.
 	peersHeader = 4 + 4
-	// peerName is the length of a name.
+	// peerName is the length of a peer's name.
 	peerName = 8
-	// plausibleTerms bounds the terms that a group can have had: an election
-	// takes seconds.
+	// plausibleTerms is an upper bound of a group's term: an election takes
+	// seconds.
 	plausibleTerms = 1 << 40
 )
 
-// setDamagedAside renames files of the Raft groups in a server's store that the
-// server can't read, and logs each. The node gets from the others what it lacks
-// then. The server must not run.
+// setDamagedAside renames the files of Raft groups that the server can't read, and
+// logs each. The node gets their content from the other nodes. The server must not
+// be running.
 func setDamagedAside(store string, log *slog.Logger) error {
 	groups, err := os.ReadDir(filepath.Join(store, raftGroups))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -60,23 +60,24 @@ func setDamagedAside(store string, log *slog.Logger) error {
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("checking the files of a Raft group: %w; remove the file if it can't be read, and the node gets it from the other nodes", err)
+				return fmt.Errorf("reading a file of a Raft group: %w; if you remove the file, the node gets it from the other nodes", err)
 			}
 			damage := check(filepath.Base(group), data)
 			if damage == nil {
 				continue
 			}
-			to := filepath.Join(group, setAside+filepath.Base(file))
+			to := filepath.Join(group, damagedPrefix+filepath.Base(file))
 			if err := os.Rename(file, to); err != nil {
-				return fmt.Errorf("%s is damaged (%w): remove it, and the node gets it from the other nodes", file, err)
+				return fmt.Errorf("%s is damaged (%w); if you remove it, the node gets it from the other nodes", file, err)
 			}
 			log.Error("set a damaged file aside", "file", file, "to", to, "error", damage)
 		}
 	}
+
 	return nil
 }
 
-// checkSnapshot returns what is wrong with a snapshot of a group.
+// checkSnapshot returns an error if a snapshot of a group is damaged.
 func checkSnapshot(group string, data []byte) error {
 	if len(data) < snapshotHeader+highwayhash.Size64 {
 		return fmt.Errorf("too short: %d bytes", len(data))
@@ -87,7 +88,7 @@ func checkSnapshot(group string, data []byte) error {
 		return err
 	}
 	content, sum := data[:len(data)-highwayhash.Size64], data[len(data)-highwayhash.Size64:]
-	_, _ = hash.Write(content) // which can't fail
+	_, _ = hash.Write(content) // never fails
 	if !bytes.Equal(hash.Sum(nil), sum) {
 		return errors.New("wrong checksum")
 	}
@@ -95,7 +96,7 @@ func checkSnapshot(group string, data []byte) error {
 	peers := content[snapshotHeader:]
 	length := binary.LittleEndian.Uint32(content[snapshotHeader-4:])
 	if uint64(length) > uint64(len(peers)) || length < peersHeader {
-		return fmt.Errorf("%d bytes of peers, of %d", length, len(peers))
+		return fmt.Errorf("peers of %d bytes; %d are left", length, len(peers))
 	}
 	peers = peers[:length]
 	if want := binary.LittleEndian.Uint32(peers[4:]); uint64(want)*peerName > uint64(len(peers)-peersHeader) {
@@ -104,8 +105,8 @@ func checkSnapshot(group string, data []byte) error {
 	return nil
 }
 
-// checkTerm returns what is wrong with the file that holds a group's term, and
-// for whom the node has voted in it.
+// checkTerm returns an error if a group's file of the current term and vote is
+// damaged.
 func checkTerm(_ string, data []byte) error {
 	if len(data) < 8 {
 		return fmt.Errorf("too short: %d bytes", len(data))

@@ -14,58 +14,64 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// errOtherLog ends the reading of a log that is not the cluster's any more, or
-// of which entries are gone that had to be read.
-var errOtherLog = errors.New("the log has to be read anew")
+// errReopen means that the open event log was replaced, or that entries that were
+// yet to be read are gone.
+var errReopen = errors.New("the event log must be reopened")
 
 const (
-	// liveBuffer is how many entries may wait to be applied; those beyond
-	// are read again.
+	// liveBuffer is the number of live entries that may be queued. Further ones
+	// are dropped, and read again.
 	liveBuffer = 4096
-	// fillEntries and fillBytes bound what is asked of a replica at once.
+	// fillEntries and fillBytes limit one request to a replica.
 	fillEntries = 512
 	fillBytes   = 8 << 20
-	fillFor     = 5 * time.Second
+	fillTimeout = 5 * time.Second
 )
 
-// reader applies entries in their order.
+// reader applies the entries of one event log in order. It is owned by the
+// goroutine that calls readAll.
 type reader struct {
 	node     *Node
-	log      log
-	next     uint64            // the entry that comes next
-	last     map[uint64]uint64 // the number of the last batch, by incarnation
-	old      []uint64          // incarnations, the longest known first
-	hole     hole              // at next, if it can't be read
-	follows  uint64            // what a replica has in its place; 0 if unknown
-	rejected string            // the epoch of the last batch that is of another log
+	eventLog eventLog
+	next     uint64 // the next entry
+
+	lastBatch    map[uint64]uint64 // the number of the last batch, by incarnation
+	incarnations []uint64          // the keys of lastBatch, oldest first
+
+	gap           gap    // at next, if it can't be read
+	gapEnd        uint64 // the entry that a replica has instead of next; 0 if unknown
+	rejectedEpoch string // of the last batch of another event log
 }
 
-// readAll reads the log, from its beginning again where it has to, until ctx
-// ends.
+// readAll reads the event log, and reopens it whenever necessary, until ctx is done.
 func (n *Node) readAll(ctx context.Context) {
-	again := time.NewTimer(0)
-	defer again.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	delays := newBackOff()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-again.C:
+		case <-next.C:
 		}
 		err := n.readLog(ctx)
 		if errors.Is(err, broker.ErrClosed) {
-			// What is appended from here on has nobody to read it back.
+			// Nothing would read what is appended from here on.
 			n.appender.close(broker.ErrClosed)
 			return
 		}
-		if err != nil && ctx.Err() == nil {
-			n.troubled(n.explain(err))
-			n.log.Debug("the log can't be read", "error", err)
+		if errors.Is(err, errReopen) {
+			delays.Reset()
 		}
-		again.Reset(retryAfter)
+		if err != nil && ctx.Err() == nil {
+			n.setTrouble(n.explain(err))
+			n.log.Debug("cannot read the event log", "error", err)
+		}
+		next.Reset(delays.NextBackOff())
 	}
 }
 
-// readLog reads one log from its beginning.
+// readLog opens the event log and reads it from its first entry.
 func (n *Node) readLog(ctx context.Context) error {
 	opening, cancel := context.WithTimeout(ctx, probeTimeout)
 	l, err := n.openLog(opening)
@@ -73,16 +79,18 @@ func (n *Node) readLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// First of all, so that nothing is missing behind what is filled in.
+
+	// Subscribe before filling, so that no entry is missed in between.
 	live := make(chan *nats.Msg, liveBuffer)
 	sub, err := n.conn.ChanSubscribe(n.subjects.live, live)
 	if err != nil {
-		return fmt.Errorf("subscribing to the log: %w", err)
+		return fmt.Errorf("subscribing to the event log: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	l.first = n.skipped.from(l)
+
+	l.first = n.skip.firstOf(l)
 	n.begin(l)
-	r := &reader{node: n, log: l, next: l.first, last: make(map[uint64]uint64)}
+	r := &reader{node: n, eventLog: l, next: l.first, lastBatch: make(map[uint64]uint64)}
 	if err := r.fill(ctx, l.last); err != nil {
 		return err
 	}
@@ -90,22 +98,22 @@ func (n *Node) readLog(ctx context.Context) error {
 	return r.follow(ctx, live)
 }
 
-// follow applies what comes live, and fills in what doesn't.
+// follow applies live entries, and fills gaps between them.
 func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 	n := r.node
-	var missing uint64 // the next entry, when it was first found to be there and not to come
+	var missing uint64 // the value of next when that entry was first found to be missing
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case msg := <-live:
-			if err := r.take(ctx, msg); err != nil {
+			if err := r.applyLive(ctx, msg); err != nil {
 				return err
 			}
-		case <-n.tail:
+		case <-n.readWake:
 			known, ok := n.readable(r.next)
 			if !ok {
-				return errOtherLog
+				return errReopen
 			}
 			if known < r.next || len(live) > 0 || missing != r.next {
 				missing = r.next // it may be on its way
@@ -118,16 +126,15 @@ func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 	}
 }
 
-// take applies an entry that came live, behind those that it shows to be
-// missing.
-func (r *reader) take(ctx context.Context, msg *nats.Msg) error {
-	seq, at, err := place(msg)
+// applyLive applies a live entry, after any missing entries before it.
+func (r *reader) applyLive(ctx context.Context, msg *nats.Msg) error {
+	seq, at, err := livePosition(msg)
 	if err != nil {
-		r.node.log.Warn("something else is published where the log's entries are", "subject", msg.Subject, "error", err)
+		r.node.log.Warn("malformed message on event log subject", "subject", msg.Subject, "error", err)
 		return nil
 	}
-	if r.foreign(seq, msg.Data) {
-		r.reject(seq, msg.Data) // it may not even be in this log
+	if r.isForeign(seq, msg.Data) {
+		r.reject(seq, msg.Data) // its sequence may be that of another stream
 		return nil
 	}
 	if seq > r.next {
@@ -141,42 +148,50 @@ func (r *reader) take(ctx context.Context, msg *nats.Msg) error {
 	return r.apply(ctx, seq, at, msg.Data)
 }
 
-// fill reads entries from a replica, up to one that the stream is known to
-// have.
+// fill reads entries from replicas, up to one that the event log is known to have.
 func (r *reader) fill(ctx context.Context, upTo uint64) error {
 	n := r.node
+	delays := newBackOff()
 	for r.next <= upTo {
 		n.gapFills.Add(1)
+		before := r.next
 		err := r.fillSome(ctx)
-		if errors.Is(err, errOtherLog) || errors.Is(err, broker.ErrClosed) || ctx.Err() != nil {
+		if errors.Is(err, errReopen) || errors.Is(err, broker.ErrClosed) || ctx.Err() != nil {
 			return err
 		}
-		if err != nil {
-			// The replica that answered doesn't have it yet, or none does.
-			n.log.Debug("a gap in the log can't be filled yet", "entry", r.next, "error", err)
-			n.reading(err.Error())
-			if errors.Is(err, errNotThere) {
-				if err := r.missing(ctx); err != nil {
-					return err
-				}
-			}
-			if _, ok := n.readable(r.next); !ok {
-				return errOtherLog
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(retryAfter):
+		if r.next > before {
+			delays.Reset()
+		}
+		if err == nil {
+			continue
+		}
+
+		// The replica that replied may lag, or all replicas lack the entry.
+		n.log.Debug("cannot fill a gap in the event log yet", "entry", r.next, "error", err)
+		n.setReadError(err.Error())
+		if errors.Is(err, errNoEntry) {
+			if err := r.resolveGap(ctx); err != nil {
+				return err
 			}
 		}
+		if _, ok := n.readable(r.next); !ok {
+			return errReopen
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delays.NextBackOff()):
+		}
 	}
-	n.reading("")
+
+	n.setReadError("")
 	return nil
 }
 
+// fillSome requests the next entries from a replica.
 func (r *reader) fillSome(ctx context.Context) error {
-	r.follows = 0
-	asking, cancel := context.WithTimeout(ctx, fillFor)
+	r.gapEnd = 0
+	asking, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
 	entries, err := jetstreamext.GetBatch(asking, r.node.js, r.node.cfg.Name, fillEntries,
 		jetstreamext.GetBatchSeq(r.next), jetstreamext.GetBatchMaxBytes(fillBytes))
@@ -185,7 +200,7 @@ func (r *reader) fillSome(ctx context.Context) error {
 	}
 	for entry, err := range entries {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return errNotThere
+			return errNoEntry
 		}
 		if err != nil {
 			return err
@@ -194,12 +209,12 @@ func (r *reader) fillSome(ctx context.Context) error {
 			continue
 		}
 		if entry.Sequence > r.next {
-			// The stream has let go what comes next, or has lost it.
-			r.follows = entry.Sequence
-			return errNotThere
+			// The next entry has expired, or is lost.
+			r.gapEnd = entry.Sequence
+			return errNoEntry
 		}
-		if r.foreign(entry.Sequence, entry.Data) {
-			if err := r.replaced(asking, entry); err != nil {
+		if r.isForeign(entry.Sequence, entry.Data) {
+			if err := r.replaceForeign(asking, entry); err != nil {
 				return err
 			}
 			continue
@@ -208,125 +223,131 @@ func (r *reader) fillSome(ctx context.Context) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// place is where a live message stands in the stream.
-func place(msg *nats.Msg) (seq uint64, at time.Time, err error) {
+// livePosition returns the sequence and time of a live message.
+func livePosition(msg *nats.Msg) (seq uint64, at time.Time, err error) {
 	if seq, err = strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64); err != nil {
-		return 0, at, fmt.Errorf("its sequence: %w", err)
+		return 0, at, fmt.Errorf("header %s: %w", jetstream.SequenceHeader, err)
 	}
 	at, err = time.Parse(time.RFC3339Nano, msg.Header.Get(jetstream.TimeStampHeaer))
 	return seq, at, err
 }
 
-// apply applies the entry that comes next.
+// apply applies the next entry.
 func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byte) error {
 	n := r.node
 	batch, err := decodeBatch(data)
 	if err != nil {
-		n.log.Error("an entry of the log can't be read, and is left out", "entry", seq, "error", err)
-		r.done(seq, at)
+		n.log.Error("skipped a malformed entry of the event log", "entry", seq, "error", err)
+		r.advance(seq, at)
 		return nil
 	}
 	own := batch.GetIncarnation() == n.appender.incarnation
-	if !r.log.accepts(batch.GetEpoch(), seq) {
+	if !r.eventLog.accepts(batch.GetEpoch(), seq) {
 		r.reject(seq, data)
 		if own {
-			n.appender.giveUp(batch.GetNumber(), &broker.UnavailableError{Reason: "the event log has begun a new epoch meanwhile; the message was not published"})
+			n.appender.giveUp(batch.GetNumber(), &broker.UnavailableError{Reason: "the event log has started a new epoch; the message was not published"})
 		}
-		r.done(seq, at)
+		r.advance(seq, at)
 		return nil
 	}
+
 	if !r.isNext(batch.GetIncarnation(), batch.GetNumber()) {
-		r.done(seq, at)
+		r.advance(seq, at)
 		return nil
 	}
-	n.marks.note(r.log.epoch, seq, at)
-	var outcomes []outcome
+
+	n.marks.note(r.eventLog.epoch, seq, at)
+	var results []result
 	for i, in := range batch.GetMessages() {
-		var o outcome
+		var res result
 		m, err := decode(in)
 		if err != nil {
-			n.log.Error("a message of the log is not valid, and is left out", "entry", seq, "error", err)
-			o.err = err
+			n.log.Error("skipped an invalid message of the event log", "entry", seq, "error", err)
+			res.err = err
 		} else {
-			o.receipt, o.err = n.broker.Apply(ctx, &broker.Entry{Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Verdict: verdict(batch, in, r.log.epoch), Message: m})
-			if errors.Is(o.err, broker.ErrClosed) || ctx.Err() != nil {
-				return o.err
+			res.receipt, res.err = n.broker.Apply(ctx, &broker.Entry{
+				Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Verdict: verdict(batch, in, r.eventLog.epoch), Message: m,
+			})
+			if errors.Is(res.err, broker.ErrClosed) || ctx.Err() != nil {
+				return res.err
 			}
 		}
 		if own {
-			outcomes = append(outcomes, o)
+			results = append(results, res)
 		}
 	}
+
 	if own {
-		n.appender.read(batch.GetNumber(), outcomes)
+		n.appender.acknowledge(batch.GetNumber(), results)
 	}
-	r.done(seq, at)
+	r.advance(seq, at)
 	return nil
 }
 
-// foreign reports whether an entry is of another log.
-func (r *reader) foreign(seq uint64, data []byte) bool {
+// isForeign reports whether an entry belongs to another event log.
+func (r *reader) isForeign(seq uint64, data []byte) bool {
 	batch, err := decodeBatch(data)
-	return err == nil && !r.log.accepts(batch.GetEpoch(), seq)
+	return err == nil && !r.eventLog.accepts(batch.GetEpoch(), seq)
 }
 
-// replaced is called with a foreign entry that is read from a replica. Its files
-// may be another log's: others have the entry then that belongs there, and a node
-// alone has lost it, since nobody else appends to its log.
-func (r *reader) replaced(ctx context.Context, is *jetstream.RawStreamMsg) error {
+// replaceForeign handles a foreign entry from a replica, whose files may be those
+// of another event log. The leader may have the right entry. A standalone node has
+// lost it, since no other node appends to its event log.
+func (r *reader) replaceForeign(ctx context.Context, foreign *jetstream.RawStreamMsg) error {
 	n := r.node
-	if n.alone() && is.Sequence <= r.log.last {
-		return errNotThere
+	if n.standalone() && foreign.Sequence <= r.eventLog.last {
+		return errNoEntry
 	}
-	if r.log.replicas > 1 {
-		entry, err := n.askForEntry(ctx, is.Sequence)
+	if r.eventLog.replicas > 1 {
+		entry, err := n.entryFromLeader(ctx, foreign.Sequence)
 		if err != nil {
 			return err
 		}
 		return r.apply(ctx, entry.seq, entry.at, entry.data)
 	}
-	return r.apply(ctx, is.Sequence, is.Time, is.Data)
+	return r.apply(ctx, foreign.Sequence, foreign.Time, foreign.Data)
 }
 
-// reject leaves out a batch of another log: one that a cluster of the same name
-// has appended or published here.
+// reject logs a batch of another event log, once per epoch. A cluster of the same
+// name has appended or published it here.
 func (r *reader) reject(seq uint64, data []byte) {
 	batch, err := decodeBatch(data)
-	if err != nil || r.rejected == batch.GetEpoch() {
+	if err != nil || r.rejectedEpoch == batch.GetEpoch() {
 		return
 	}
-	r.rejected = batch.GetEpoch()
-	r.node.log.Error("rejected entries of another event log: another cluster has the same cluster.name and reaches this one",
-		"entry", seq, "epoch", r.rejected, "want", r.log.epoch)
+	r.rejectedEpoch = batch.GetEpoch()
+	r.node.log.Error("rejected entries of another event log", "entry", seq, "epoch", r.rejectedEpoch, "want", r.eventLog.epoch)
 }
 
-func (r *reader) done(seq uint64, at time.Time) {
+// advance moves the reader past an entry.
+func (r *reader) advance(seq uint64, at time.Time) {
 	r.next = seq + 1
-	r.node.newest.Store(&position{seq, at})
+	r.node.lastApplied.Store(&position{seq, at})
 	r.node.applied.Store(seq)
 }
 
-// maxIncarnations is how many of them are remembered. A batch that was given
-// up is late by seconds, in which not many nodes start.
+// maxIncarnations is the number of incarnations that are remembered. A batch that
+// was given up arrives within seconds, in which few nodes start.
 const maxIncarnations = 4096
 
-// isNext says whether a batch follows those of its incarnation, and is not one
-// that comes again or was given up before a later one.
+// isNext reports whether a batch follows the last one of its incarnation. It
+// doesn't if it is repeated, or was given up before a later one.
 func (r *reader) isNext(incarnation, number uint64) bool {
-	last, known := r.last[incarnation]
+	last, known := r.lastBatch[incarnation]
 	if number <= last {
 		return false
 	}
 	if !known {
-		if len(r.old) == maxIncarnations {
-			delete(r.last, r.old[0])
-			r.old = r.old[1:]
+		if len(r.incarnations) == maxIncarnations {
+			delete(r.lastBatch, r.incarnations[0])
+			r.incarnations = r.incarnations[1:]
 		}
-		r.old = append(r.old, incarnation)
+		r.incarnations = append(r.incarnations, incarnation)
 	}
-	r.last[incarnation] = number
+	r.lastBatch[incarnation] = number
 	return true
 }

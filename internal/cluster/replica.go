@@ -9,95 +9,99 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// extent describes which entries a replica holds.
+// extent is the range of entries that a replica has, and their number.
 type extent struct{ first, last, entries uint64 }
 
-// replicaCheck judges a node's replica of the log. The log's leader reports a
-// replica as current as soon as it follows, whether it has the entries or not, so
-// that the node looks into its own store.
+// replicaCheck checks a node's own replica of the event log. The leader reports a
+// replica as current as soon as it follows, even if it lacks entries. So the node
+// looks into its own store.
 type replicaCheck struct {
-	target uint64    // an entry that the replica must get to
-	since  time.Time // since when
-	whole  bool      // it has once had all that there was
-	last   uint64    // the last entry that it held
-	moved  time.Time // when it got that
+	target      uint64    // an entry that the replica must reach
+	targetSince time.Time // when target was set
+	whole       bool      // the replica once had all entries
+	last        uint64    // the last entry that it had
+	progressAt  time.Time // when it got that entry
 }
 
-// judge returns whether the replica is sound, and what is wrong with it if that
-// has lasted too long. The log's leader reports the replica as reported. What it
-// holds is local, which is nil for nothing, and the leader held as much as leader
-// a moment before.
-func (c *replicaCheck) judge(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
-	if c.since.IsZero() {
-		c.target, c.since, c.moved = leader.last, now, now
+// update returns whether the replica is sound, and what is wrong with it if that has
+// lasted too long. reported is the replica as the leader reports it. local is what
+// the replica has, nil for nothing, and leader is what the leader had a moment
+// before.
+func (c *replicaCheck) update(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
+	if c.targetSince.IsZero() {
+		c.target, c.targetSince, c.progressAt = leader.last, now, now
 	}
 	if local != nil && local.last > c.last {
-		c.last, c.moved = local.last, now
+		c.last, c.progressAt = local.last, now
 	}
-	stuck := now.Sub(c.moved) > behindAfter
+	stuck := now.Sub(c.progressAt) > behindAfter
+
 	switch {
 	case local == nil:
 		c.whole = false
 		if stuck {
-			trouble = "it holds nothing of the log"
+			trouble = "it has no entries"
 		}
 	case local.last < c.target:
-		c.whole = c.whole && now.Sub(c.since) <= behindAfter
+		c.whole = c.whole && now.Sub(c.targetSince) <= behindAfter
 		if stuck {
-			trouble = fmt.Sprintf("it stays at entry %d of %d", local.last, leader.last)
+			trouble = fmt.Sprintf("stuck at entry %d of %d", local.last, leader.last)
 		}
 	case local.first == leader.first && local.last == leader.last && local.entries != leader.entries:
 		c.whole = false
-		trouble = fmt.Sprintf("it holds %d entries, and the log has %d", local.entries, leader.entries)
+		trouble = fmt.Sprintf("it has %d entries of %d", local.entries, leader.entries)
 	case reported.Silent >= replicaSilence:
-		trouble = "the log's leader doesn't hear of it"
+		trouble = "the event log's leader can't reach it"
 	default:
-		c.whole, c.target, c.since, c.moved = true, leader.last, now, now
+		c.whole, c.target, c.targetSince, c.progressAt = true, leader.last, now, now
 	}
 	return c.whole && trouble == "", trouble
 }
 
-// checkReplica notes how the node's replica of the log is, if it holds one.
-func (n *Node) checkReplica(info *jetstream.StreamInfo, now time.Time) {
+// checkReplica checks the node's replica of the event log, if it has one.
+func (p *prober) checkReplica(info *jetstream.StreamInfo, now time.Time) {
+	n := p.node
 	if n.server == nil {
-		return // replicas are the servers'
+		return // the external servers have the replicas
 	}
 	n.mu.Lock()
 	members := n.state.members
 	n.mu.Unlock()
+
 	i := slices.IndexFunc(members, func(m Member) bool { return m.Name == n.name })
 	sound, trouble := false, ""
 	switch {
 	case i < 0:
-		n.replica = replicaCheck{}
+		p.replica = replicaCheck{}
 	case members[i].Leader:
-		n.replica, sound = replicaCheck{}, true
+		p.replica, sound = replicaCheck{}, true
 	default:
 		leader := extent{info.State.FirstSeq, info.State.LastSeq, info.State.Msgs}
-		sound, trouble = n.replica.judge(now, members[i], n.server.holds(n.cfg.Name), leader)
+		sound, trouble = p.replica.update(now, members[i], n.server.extentOf(n.cfg.Name), leader)
 	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	had := n.state.replica
-	n.state.sound, n.state.replica = sound, trouble
+	last := n.state.replicaTrouble
+	n.state.replicaSound, n.state.replicaTrouble = sound, trouble
 	switch {
-	case trouble != "" && had == "":
+	case trouble != "" && last == "":
 		n.log.Error("broken replica of the event log", "reason", trouble)
-	case trouble == "" && had != "":
+	case trouble == "" && last != "":
 		n.log.Info("replica of the event log is sound again")
 	}
 }
 
-// holds returns what the server holds of a stream, nil for nothing.
-func (s *embeddedServer) holds(stream string) *extent {
+// extentOf returns what the server has of a stream, nil for nothing.
+func (s *embeddedServer) extentOf(stream string) *extent {
 	info, err := s.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {
 		return nil
 	}
 	for _, account := range info.AccountDetails {
 		for i := range account.Streams {
-			if is := &account.Streams[i]; is.Name == stream && account.Name == server.DEFAULT_GLOBAL_ACCOUNT {
-				return &extent{is.State.FirstSeq, is.State.LastSeq, is.State.Msgs}
+			if detail := &account.Streams[i]; detail.Name == stream && account.Name == server.DEFAULT_GLOBAL_ACCOUNT {
+				return &extent{detail.State.FirstSeq, detail.State.LastSeq, detail.State.Msgs}
 			}
 		}
 	}

@@ -12,16 +12,16 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// TestADamagedFileOfAReplica damages each file of one node of three while it is
-// down: it serves then, and its replica gets what it lacks from the others; or it
-// refuses to start with one line that names the file. A client misses nothing, or
-// gets a reset.
+// TestDamagedFilesOfReplica damages each file of one node of three while it is down.
+// The node must either fail to start with one line that names the file, or serve,
+// and restore its replica from the others. A client must miss nothing, or get a
+// reset.
 //
-// Each file is damaged in one way, and flipped too where the server can't check
-// it; with SOAK_CLUSTER each is damaged in all ways.
+// Each file is damaged in one way, and also flipped if the server can't check it.
+// With SOAK_CLUSTER, each is damaged in all ways.
 //
-//nolint:tparallel // it is one cluster, whose files are damaged in turn
-func TestADamagedFileOfAReplica(t *testing.T) {
+//nolint:tparallel // the subtests damage the files of one cluster in turn
+func TestDamagedFilesOfReplica(t *testing.T) {
 	t.Parallel()
 	another := newVictim(t)
 	another.publish(t, 2*published)
@@ -30,7 +30,7 @@ func TestADamagedFileOfAReplica(t *testing.T) {
 	}
 	v := newVictim(t)
 	v.publish(t, published)
-	v.restart(t) // which makes the snapshots
+	v.restart(t) // creates the snapshots
 	v.victim().end(t)
 	older := v.dir() + ".older"
 	copyDir(t, v.dir(), older)
@@ -61,20 +61,20 @@ func TestADamagedFileOfAReplica(t *testing.T) {
 			t.Run(kind+"/"+damage, func(t *testing.T) {
 				path := ofKind(t, v.dir(), kind)
 				if path == "" {
-					t.Skip("the node has no such file at the moment")
+					t.Skip("the node has no such file now")
 				}
 				v.damage(t, damaged{path, older, another.dir(), kind}, damages()[damage])
 			})
 			if t.Failed() {
-				return // the cluster may be of no use any more
+				return // the cluster may be unusable
 			}
 		}
 	}
 }
 
-// victim is a cluster of three whose last node has its files damaged.
+// victim is a cluster of three nodes. The files of the last one get damaged.
 type victim struct {
-	t       *testing.T // of the cluster, which outlives those of files
+	t       *testing.T // the parent test, which the nodes belong to
 	members []*member
 	ids     []string
 }
@@ -87,7 +87,7 @@ func newVictim(t *testing.T) *victim {
 func (v *victim) victim() *member { return v.members[2] }
 func (v *victim) dir() string     { return v.victim().cfg.Embedded.Dir }
 
-// publish publishes on another node.
+// publish publishes messages on another node.
 func (v *victim) publish(t *testing.T, messages int) {
 	t.Helper()
 	for range messages {
@@ -104,14 +104,15 @@ func (v *victim) restart(t *testing.T) {
 	v.same(t)
 }
 
-// damage does something to a file of the node, which is down, before and after.
+// damage damages a file of the node, which is down, and checks what happens when
+// the node starts. The node is down afterwards.
 func (v *victim) damage(t *testing.T, file damaged, do func(*testing.T, damaged) bool) {
 	t.Helper()
 	sound := v.dir() + ".sound"
 	must(t, os.RemoveAll(sound))
 	copyDir(t, v.dir(), sound)
 	if !do(t, file) {
-		t.Skip("it is the same file")
+		t.Skip("the damage isn't possible for this file")
 	}
 	v.publish(t, 1)
 	m, err := tryStart(v.t, v.victim().cfg, brokerConfig())
@@ -121,6 +122,7 @@ func (v *victim) damage(t *testing.T, file damaged, do func(*testing.T, damaged)
 		must(t, os.Rename(sound, v.dir()))
 		return
 	}
+
 	v.members[2] = m
 	defer m.end(t)
 	serving(t, m)
@@ -129,12 +131,13 @@ func (v *victim) damage(t *testing.T, file damaged, do func(*testing.T, damaged)
 		got := c.data()
 		return len(got) >= len(v.ids)-1 || len(got) > 0 && strings.Contains(got[0], `"reason":`)
 	}, func() string {
-		return fmt.Sprintf("a client gets %d events and no reset, want %d", len(c.data()), len(v.ids)-1)
+		return fmt.Sprintf("a client receives %d events and no reset, want %d", len(c.data()), len(v.ids)-1)
 	})
 	v.same(t)
 }
 
-// same waits until the node's replica of the log is what the first node's is.
+// same waits until the node's replica of the event log equals that of the first
+// node.
 func (v *victim) same(t *testing.T) {
 	t.Helper()
 	var have, want string

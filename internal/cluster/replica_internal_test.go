@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-func TestAReplicaIsJudgedByWhatItHolds(t *testing.T) {
+func TestReplicaCheck(t *testing.T) {
 	t.Parallel()
 	follows := Member{Name: "a", Current: true, Silent: time.Second}
 	type moment struct {
 		after  time.Duration
-		is     Member
+		member Member
 		local  *extent
 		leader extent
 	}
+
 	whole := moment{0, follows, &extent{1, 10, 10}, extent{1, 10, 10}}
 	for name, test := range map[string]struct {
 		moments []moment
@@ -25,23 +26,23 @@ func TestAReplicaIsJudgedByWhatItHolds(t *testing.T) {
 		"a bit behind": {moments: []moment{whole, {time.Second, follows, &extent{1, 9, 9}, extent{1, 12, 12}}}, sound: true},
 		"being filled": {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {5 * time.Second, follows, &extent{1, 5, 5}, extent{1, 10, 10}}}},
 		"filled":       {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {5 * time.Second, follows, &extent{1, 11, 11}, extent{1, 11, 11}}}, sound: true},
-		"never filled": {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {20 * time.Second, follows, nil, extent{1, 11, 11}}}, trouble: "nothing"},
+		"never filled": {moments: []moment{{0, follows, nil, extent{1, 10, 10}}, {20 * time.Second, follows, nil, extent{1, 11, 11}}}, trouble: "no entries"},
 		"stuck":        {moments: []moment{whole, {time.Second, follows, &extent{1, 10, 10}, extent{1, 12, 12}}, {20 * time.Second, follows, &extent{1, 10, 10}, extent{1, 12, 12}}}, trouble: "entry 10 of 12"},
-		"far behind and at it": {moments: []moment{
+		"far behind with progress": {moments: []moment{
 			whole,
 			{time.Second, follows, &extent{1, 10, 10}, extent{1, 1000, 1000}},
 			{10 * time.Second, follows, &extent{1, 1000, 1000}, extent{1, 2000, 2000}},
 			{20 * time.Second, follows, &extent{1, 1500, 1500}, extent{1, 3000, 3000}},
 		}, sound: true},
-		"being filled for long": {moments: []moment{
+		"slowly filled": {moments: []moment{
 			{0, follows, nil, extent{1, 1000, 1000}},
 			{10 * time.Second, follows, &extent{1, 200, 200}, extent{1, 1000, 1000}},
 			{20 * time.Second, follows, &extent{1, 400, 400}, extent{1, 1000, 1000}},
 		}},
-		"with a hole":    {moments: []moment{{0, follows, &extent{1, 10, 9}, extent{1, 10, 10}}}, trouble: "9 entries"},
-		"other bounds":   {moments: []moment{whole, {time.Second, follows, &extent{2, 10, 9}, extent{1, 10, 10}}}, sound: true},
-		"not heard of":   {moments: []moment{whole, {time.Second, Member{Name: "a", Silent: time.Minute}, &extent{1, 10, 10}, extent{1, 10, 10}}}, trouble: "hear"},
-		"heard of again": {moments: []moment{whole, {time.Second, Member{Name: "a", Silent: time.Minute}, &extent{1, 10, 10}, extent{1, 10, 10}}, whole}, sound: true},
+		"with a gap":      {moments: []moment{{0, follows, &extent{1, 10, 9}, extent{1, 10, 10}}}, trouble: "9 entries of 10"},
+		"other range":     {moments: []moment{whole, {time.Second, follows, &extent{2, 10, 9}, extent{1, 10, 10}}}, sound: true},
+		"unreachable":     {moments: []moment{whole, {time.Second, Member{Name: "a", Silent: time.Minute}, &extent{1, 10, 10}, extent{1, 10, 10}}}, trouble: "can't reach it"},
+		"reachable again": {moments: []moment{whole, {time.Second, Member{Name: "a", Silent: time.Minute}, &extent{1, 10, 10}, extent{1, 10, 10}}, whole}, sound: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,10 +51,10 @@ func TestAReplicaIsJudgedByWhatItHolds(t *testing.T) {
 			var sound bool
 			var trouble string
 			for _, m := range test.moments {
-				sound, trouble = check.judge(start.Add(m.after), m.is, m.local, m.leader)
+				sound, trouble = check.update(start.Add(m.after), m.member, m.local, m.leader)
 			}
 			if sound != test.sound || (trouble == "") != (test.trouble == "") || !strings.Contains(trouble, test.trouble) {
-				t.Errorf("the replica is sound: %t, with the trouble %q; want %t and %q", sound, trouble, test.sound, test.trouble)
+				t.Errorf("sound: %t, trouble %q; want %t and %q", sound, trouble, test.sound, test.trouble)
 			}
 		})
 	}

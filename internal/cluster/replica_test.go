@@ -5,10 +5,9 @@ import (
 	"testing"
 )
 
-// TestABrokenReplicaIsReported has the server inside one node stop its JetStream,
-// as it does on a disk that fails: the node goes on to serve, and no longer
-// reports a replica.
-func TestABrokenReplicaIsReported(t *testing.T) {
+// TestBrokenReplicaIsReported stops JetStream in one node, as the server does when a
+// disk fails. The node must still serve, and report a broken replica.
+func TestBrokenReplicaIsReported(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
 	members[0].publish(t, toAll("one"))
@@ -18,12 +17,12 @@ func TestABrokenReplicaIsReported(t *testing.T) {
 	broken := members[2]
 	broken.StopReplica(t)
 	eventually(t, func() bool {
-		is := broken.Status()
-		return is.Serving && !is.Replica && is.Broken != ""
-	}, func() string { return fmt.Sprintf("the broken replica isn't reported: %+v", broken.Status()) })
+		s := broken.Status()
+		return s.Serving && !s.Replica && s.Broken != ""
+	}, func() string { return fmt.Sprintf("the broken replica is not reported: %+v", broken.Status()) })
 	for i, m := range members[:2] {
-		if is := m.Status(); !is.Replica || is.Broken != "" {
-			t.Errorf("node %d has a sound replica, and reports %+v", i, is)
+		if s := m.Status(); !s.Replica || s.Broken != "" {
+			t.Errorf("node %d with a sound replica reports %+v", i, s)
 		}
 	}
 }

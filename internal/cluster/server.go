@@ -15,53 +15,53 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// embeddedServer is the NATS server inside a daemon.
+// embeddedServer is the NATS server in this process.
 type embeddedServer struct {
 	*server.Server
 
-	cfg     Embedded
-	options *server.Options
-	log     *slog.Logger
-	alone   bool
-	routes  []string   // HOST:PORT that other nodes are looked for at
-	fatal   chan error // why the server can't go on; has room for one
-	stopped sync.Once
-
-	refusals refusals
+	cfg        Embedded
+	options    *server.Options
+	log        *slog.Logger
+	standalone bool
+	routes     []string   // the addresses of other nodes, HOST:PORT
+	fatal      chan error // has a fatal error of the server, if there was one
+	stopped    sync.Once
+	rejections rejections // of connections between nodes
 }
 
 const (
-	// routeUser is who nodes are to each other, with the secret as password.
+	// routeUser is the user name of nodes. The secret is the password.
 	routeUser = "peald"
-	// noSecret is the password where there is no secret. It keeps nobody out
-	// who means to get in.
+	// noSecret is the password if there is no secret. It protects against
+	// accidents only.
 	noSecret = "no secret"
-	// bootFor is how long a server may take to read what it has on disk.
-	bootFor = time.Minute
-	// handOverFor is how long a node waits for others to take over what it
-	// leads.
-	handOverFor = 2 * time.Second
+	// bootTimeout limits how long a server may take to recover its files.
+	bootTimeout = time.Minute
+	// handOverTimeout limits how long a node waits for another one to become the
+	// leader in its place.
+	handOverTimeout = 2 * time.Second
 )
 
-// startServer starts the node called name of a cluster.
+// startServer starts the server of the node called name.
 func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog.Logger) (_ *embeddedServer, err error) {
-	s := &embeddedServer{cfg: cfg, log: log, alone: len(cfg.Peers) == 0, fatal: make(chan error, 1)}
+	s := &embeddedServer{cfg: cfg, log: log, standalone: len(cfg.Peers) == 0, fatal: make(chan error, 1)}
 	options := &server.Options{
 		ServerName:            name,
-		DontListen:            true, // its one client is in this process
+		DontListen:            true, // all clients are in this process
 		NoSigs:                true,
 		JetStream:             true,
 		StoreDir:              filepath.Join(cfg.Dir, "alone"),
-		JetStreamMaxStore:     1 << 50, // the stream is bounded
+		JetStreamMaxStore:     1 << 50, // the stream has its own limits
 		JetStreamMaxMemory:    1 << 30,
 		SyncAlways:            cfg.Sync,
 		MaxPayload:            maxPayload,
-		ConnectErrorReports:   reportEvery,
-		ReconnectErrorReports: reportEvery,
+		ConnectErrorReports:   reportInterval,
+		ReconnectErrorReports: reportInterval,
 	}
-	if !s.alone {
-		// What a node alone has is of no cluster, and a cluster's JetStream
-		// deletes what is not the cluster's.
+
+	if !s.standalone {
+		// The store of a standalone node belongs to no cluster, and in a cluster
+		// JetStream deletes streams that don't belong to it.
 		options.StoreDir = filepath.Join(cfg.Dir, "cluster")
 		if err := s.joinCluster(cluster, options); err != nil {
 			return nil, err
@@ -70,75 +70,83 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 			return nil, err
 		}
 	}
-	options.CustomClientAuthentication = inside{s}
+
+	options.CustomClientAuthentication = inProcessAuth{s}
 	s.options = options.Clone()
 	if s.Server, err = server.NewServer(options); err != nil {
-		return nil, fmt.Errorf("preparing the NATS server: %w", err)
+		return nil, fmt.Errorf("configuring the NATS server: %w", err)
 	}
-	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, refusals: &s.refusals, storage: storage}, false, false, false)
+	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, rejections: &s.rejections, storage: storage}, false, false, false)
 	s.Start()
 	defer func() {
 		if err != nil {
 			s.stop()
 		}
 	}()
+
 	select {
 	case err := <-s.fatal:
-		// No goroutine of the server's waits for routing to start.
-		return nil, fmt.Errorf("%w; its files are in %s, without which the node starts anew", err, filepath.Join(options.StoreDir, "jetstream"))
+		// No goroutine of the server waits for routing to start yet.
+		return nil, fmt.Errorf("%w; its files are in %s, and the node starts over if you remove them", err, filepath.Join(options.StoreDir, "jetstream"))
 	default:
 	}
-	if !s.alone {
-		// A server that listens to no clients never gets as far as routes by
-		// itself: they wait for the clients' port to be known.
-		known := make(chan struct{})
-		close(known)
-		s.StartRouting(known)
+
+	if !s.standalone {
+		// A server that doesn't listen for clients never starts routing by
+		// itself, since that waits for the clients' port.
+		ready := make(chan struct{})
+		close(ready)
+		s.StartRouting(ready)
 	}
+
 	select {
 	case err := <-s.fatal:
 		return nil, fmt.Errorf("%w (in %s)", err, options.StoreDir)
 	default:
 	}
-	if !s.ReadyForConnections(bootFor) {
-		return nil, fmt.Errorf("the NATS server is not ready after %s", bootFor)
+
+	if !s.ReadyForConnections(bootTimeout) {
+		return nil, fmt.Errorf("the NATS server isn't ready after %s", bootTimeout)
 	}
 	return s, nil
 }
 
-// joinCluster sets how other nodes are found, and find this one.
+// joinCluster sets the options for connections between nodes.
 func (s *embeddedServer) joinCluster(cluster string, options *server.Options) error {
 	host, port, err := net.SplitHostPort(s.cfg.Addr)
 	if err != nil {
-		return fmt.Errorf("the address for other nodes: %w", err)
+		return fmt.Errorf("cluster.addr: %w", err)
 	}
 	number, err := strconv.Atoi(port)
 	if err != nil {
-		return fmt.Errorf("the address for other nodes: %w", err)
+		return fmt.Errorf("cluster.addr: %w", err)
 	}
 	if number == 0 {
 		number = server.RANDOM_PORT
 	}
+
 	options.Cluster = server.ClusterOpts{
 		Name:      cluster,
 		Host:      host,
 		Port:      number,
 		Advertise: s.cfg.Advertise,
-		PoolSize:  -1, // one connection to each node carries a stream's worth
+		PoolSize:  -1, // one connection per node suffices for one stream
 		TLSConfig: s.cfg.TLS,
 	}
+
 	if s.cfg.TLS != nil {
 		options.Cluster.TLSTimeout = 5
 	}
+
 	options.Cluster.Username, options.Cluster.Password = routeUser, s.password()
 	s.routes = resolve(context.Background(), s.cfg.Resolver, s.cfg.Peers, s.log)
 	options.Routes = s.routeURLs(s.routes)
 	return nil
 }
 
-// password is what other nodes have to say. It is who accepts a connection that
-// asks: a node that asks for none would be joined by those that have a secret,
-// as soon as they look for it.
+// password returns the password that other nodes must present. The accepting side
+// checks it. Without one, nodes that have a secret could join this node by
+// connecting to it.
 func (s *embeddedServer) password() string {
 	if s.cfg.Secret == "" {
 		return noSecret
@@ -154,51 +162,51 @@ func (s *embeddedServer) routeURLs(addrs []string) []*url.URL {
 	return urls
 }
 
-// replicas is how many nodes can hold the stream, at most as many as there are
-// to be by default. Only the node that leads the cluster knows.
+// replicas returns how many replicas the cluster has nodes for, up to the default
+// number. Only the cluster's leader knows.
 func (s *embeddedServer) replicas() (int, error) {
-	if s.alone {
+	if s.standalone {
 		return 1, nil
 	}
 	nodes := len(s.JetStreamClusterPeers())
 	switch {
 	case nodes == 0:
-		return 0, errors.New("another node leads the cluster, or none yet")
+		return 0, errors.New("this node doesn't lead the cluster")
 	case nodes < defaultReplicas:
 		return 1, nil
 	}
 	return defaultReplicas, nil
 }
 
-// handOver has other nodes lead what this one leads.
+// handOver makes another node the leader of the stream if this one is.
 func (s *embeddedServer) handOver(stream string) {
-	if s.alone {
+	if s.standalone {
 		return
 	}
-	led := s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream)
-	if led {
+	leads := s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream)
+	if leads {
 		if err := s.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, stream); err != nil {
-			s.log.Warn("the log's lead could not be handed over", "error", err)
+			s.log.Warn("cannot hand over the lead of the event log", "error", err)
 			return
 		}
 	}
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for deadline := time.After(handOverFor); led; {
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.After(handOverTimeout); leads; {
 		select {
-		case <-again.C:
-			led = s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream)
+		case <-poll.C:
+			leads = s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream)
 		case <-deadline:
-			s.log.Warn("no other node takes over the log's lead", "waited", handOverFor.String())
+			s.log.Warn("no other node became leader of the event log", "waited", handOverTimeout.String())
 			return
 		}
 	}
 }
 
-// startJetStream has the JetStream of a node alone recover what is on disk, after
-// ShutdownJetStream. Connections stay.
+// startJetStream starts JetStream on a standalone node after ShutdownJetStream, and
+// so recovers the event log from disk. Connections stay open.
 func (s *embeddedServer) startJetStream() error {
-	// A reload starts what should run and doesn't.
+	// A reload starts JetStream if it is configured and not running.
 	if err := s.ReloadOptions(s.options.Clone()); err != nil {
 		return fmt.Errorf("starting JetStream: %w", err)
 	}
@@ -208,7 +216,7 @@ func (s *embeddedServer) startJetStream() error {
 	return nil
 }
 
-// stop ends the server, and waits for it.
+// stop shuts the server down and waits for that.
 func (s *embeddedServer) stop() {
 	s.stopped.Do(func() {
 		s.Shutdown()

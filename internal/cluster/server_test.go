@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestAServerThatDoesNotStart puts a file where the server inside keeps its
-// directory: the node, alone or not, refuses to start with one line that names it.
-func TestAServerThatDoesNotStart(t *testing.T) {
+// TestServerDoesNotStart puts a file in the place of the embedded server's directory.
+// The node must fail to start with one line that names it.
+func TestServerDoesNotStart(t *testing.T) {
 	t.Parallel()
 	for store, nodes := range map[string]int{"alone": 1, "cluster": 3} {
 		t.Run(store, func(t *testing.T) {

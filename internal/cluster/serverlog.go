@@ -8,79 +8,81 @@ import (
 	"time"
 )
 
-// reportEvery is at how many failed attempts to reach another node one is
-// logged. They come every second.
-const reportEvery = 600
+// reportInterval is the number of failed attempts to connect to another node after
+// which the server logs one. It retries once a second.
+const reportInterval = 600
 
-// serverLog has the NATS server log to slog. It implements [server.Logger].
+// serverLog passes the log of the NATS server to slog. It implements
+// [server.Logger].
 type serverLog struct {
-	log      *slog.Logger
-	fatal    chan<- error
-	refusals *refusals
-	storage  *storage
+	log        *slog.Logger
+	fatal      chan<- error
+	rejections *rejections
+	storage    *storage
 }
 
-// Noticef is for what servers say of their start and end, pages of it.
+// Noticef logs startup and shutdown messages, of which there are many.
 func (l *serverLog) Noticef(format string, v ...any) {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.log.Debug(fmt.Sprintf(format, v...))
 	}
 }
 
-// Warnf is for what may pass.
+// Warnf logs a warning, at debug level if it is usual.
 func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelWarn
 	for _, usual := range []string{
-		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // at each start, end and election
-		"Stream state outdated", "Stream state too short", "Recovering stream state from index errored", // after a kill: it is read from its files
-		"solicited routes will not be verified", // which are, by tls.Config.VerifyConnection
+		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // at each startup, shutdown and election
+		"Stream state outdated", "Stream state too short", "Recovering stream state from index errored", // after a crash: the state is recovered from other files
+		"solicited routes will not be verified", // they are, by tls.Config.VerifyConnection
 	} {
 		if strings.Contains(text, usual) {
 			level = slog.LevelDebug
 		}
 	}
-	if cause, ok := writeError(text); ok {
+	if cause, ok := parseWriteError(text); ok {
 		level = slog.LevelDebug // the node logs it
 		l.storage.report(cause, true)
 	}
 	l.log.Log(context.Background(), level, text)
 }
 
-// Errorf is for what goes wrong. That another node is not there is no error of
-// this one's.
+// Errorf logs an error, and passes rejections and write errors to the node. Errors
+// about other nodes are logged at info level at most.
 func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelError
-	if addr, what, ok := refusal(text); ok {
+	if addr, cause, ok := parseRejection(text); ok {
 		level = slog.LevelDebug
-		l.refusals.note(what+" ("+addr+")", time.Now())
-		if l.refusals.first(addr+" "+what, time.Now()) {
+		l.rejections.note(cause+" ("+addr+")", time.Now())
+		if l.rejections.isNew(addr+" "+cause, time.Now()) {
 			report := slog.LevelWarn
-			if what == sameName {
+			if cause == sameName {
 				report = slog.LevelError // events may be lost
 			}
-			l.log.Log(context.Background(), report, what, "addr", addr)
+			l.log.Log(context.Background(), report, cause, "addr", addr)
 		}
 	}
-	if cause, ok := writeError(text); ok {
+
+	if cause, ok := parseWriteError(text); ok {
 		level = slog.LevelDebug // the node logs it
 		l.storage.report(cause, true)
 	}
-	for _, known := range []string{"failed to store a msg", "will be DISABLED"} {
-		if strings.Contains(text, known) { // which follows from it
+	for _, consequence := range []string{"failed to store a msg", "will be DISABLED"} { // of a write error
+		if strings.Contains(text, consequence) {
 			level = slog.LevelDebug
 		}
 	}
-	for _, others := range []string{"connect to route", " - rid:"} {
-		if strings.Contains(text, others) {
+	for _, remote := range []string{"connect to route", " - rid:"} {
+		if strings.Contains(text, remote) {
 			level = min(level, slog.LevelInfo)
 		}
 	}
 	l.log.Log(context.Background(), level, text)
 }
 
-// Fatalf is for what the server can't go on after.
+// Fatalf passes an error to the node after which the server can't continue.
 func (l *serverLog) Fatalf(format string, v ...any) {
 	select {
 	case l.fatal <- fmt.Errorf("the NATS server: "+format, v...):
@@ -88,8 +90,8 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	}
 }
 
-// Debugf is never called: it is not turned on.
+// Debugf does nothing: debug messages are turned off.
 func (l *serverLog) Debugf(string, ...any) {}
 
-// Tracef is never called: it is not turned on.
+// Tracef does nothing: trace messages are turned off.
 func (l *serverLog) Tracef(string, ...any) {}

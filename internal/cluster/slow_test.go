@@ -12,12 +12,12 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// TestANodeBehindASlowLink has one of three nodes reached over a link with a delay
-// and little bandwidth. It lags, and says so, while the others go on; it serves,
-// and has all there is when the burst is over.
-func TestANodeBehindASlowLink(t *testing.T) {
+// TestSlowLink connects one of three nodes by links with a delay and little
+// bandwidth. It must lag and report that, while the others continue. It must serve,
+// and catch up after the burst.
+func TestSlowLink(t *testing.T) {
 	t.Parallel()
-	cfgs, ways := linkedConfigs(t, 3)
+	cfgs, network := linkedConfigs(t, 3)
 	var members []*member
 	for _, cfg := range cfgs {
 		members = append(members, start(t, cfg))
@@ -27,7 +27,7 @@ func TestANodeBehindASlowLink(t *testing.T) {
 	leader := members[tr.leader()]
 	one := (tr.leader() + 1) % 3
 	slow, other := members[one], members[(one+1)%3]
-	ways.slow(one, 75*time.Millisecond, 256<<10)
+	network.slow(one, 75*time.Millisecond, 256<<10)
 	tr.flows(50)
 	tr.pauses()
 
@@ -40,36 +40,36 @@ func TestANodeBehindASlowLink(t *testing.T) {
 	begin, lag := time.Now(), 0.0
 	for i := range messages {
 		m := toUser("large", fmt.Sprint(data, i))
-		tr.tell(told{audience: m.Audience, data: m.Data, publisher: -1, id: other.publish(t, m).ID})
+		tr.add(publication{audience: m.Audience, data: m.Data, publisher: -1, id: other.publish(t, m).ID})
 	}
 	published := time.Since(begin)
 	eventually(t, func() bool {
 		lag = max(lag, gauge(t, leader, "peald_cluster_replica_lag_entries"))
 		return len(large()) >= messages
 	}, func() string {
-		return fmt.Sprintf("the slow node's stream has %d of %d events", len(large()), messages)
+		return fmt.Sprintf("the slow node's stream received %d of %d events", len(large()), messages)
 	})
 	took := time.Since(begin)
 	for i, got := range large() {
 		if want := fmt.Sprint(data, i); got != want {
-			t.Fatalf("event %d is the one with %s", i, got[len(data):])
+			t.Fatalf("event %d is number %s", i, got[len(data):])
 		}
 	}
 	if serving, why := slow.Serving(); !serving {
-		t.Errorf("the slow node doesn't serve: %s", why)
+		t.Errorf("the slow node isn't serving: %s", why)
 	}
 	if pause := tr.pauses(); pause > electedWithin {
-		t.Errorf("nothing was published for %s", pause)
+		t.Errorf("publishing paused for %s", pause)
 	}
-	t.Logf("published in %s, at the slow node after %s, it lagged by up to %.0f entries", published, took, lag)
+	t.Logf("published in %s, delivered by the slow node after %s, lag of up to %.0f entries", published, took, lag)
 	if lag < 5 {
-		t.Errorf("the leader says that the slow node lacked at most %.0f entries", lag)
+		t.Errorf("the leader reports a lag of at most %.0f entries, want at least 5", lag)
 	}
 	tr.flows(50)
 	tr.finish()
 }
 
-// gauge is the value of one of a node's metrics that have no labels.
+// gauge returns the value of a metric of a node that has no labels.
 func gauge(tb testing.TB, m *member, name string) float64 {
 	tb.Helper()
 	registry := prometheus.NewRegistry()
@@ -83,6 +83,6 @@ func gauge(tb testing.TB, m *member, name string) float64 {
 			return family.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	tb.Fatalf("there is no metric %s", name)
+	tb.Fatalf("no metric %s", name)
 	return 0
 }

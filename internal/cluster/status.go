@@ -20,13 +20,13 @@ func (n *Node) Status() node.Status {
 		Serving:  s.serving,
 		Reason:   s.reason,
 		Leader:   s.leader == n.name,
-		Replica:  s.sound,
-		Broken:   s.replica,
-		Quorum:   time.Since(s.quorum) < replicaSilence,
+		Replica:  s.replicaSound,
+		Broken:   s.replicaTrouble,
+		Quorum:   time.Since(s.quorumAt) < replicaSilence,
 		Applied:  applied,
 		Lag:      max(s.known, applied) - applied,
 		GapFills: n.gapFills.Load(),
-		Members:  s.counted,
+		Members:  s.clusterMembers,
 	}
 }
 

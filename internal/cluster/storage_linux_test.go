@@ -15,8 +15,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// fill takes all the room that a small disk has left, until the function that it
-// returns is called.
+// fill fills a small disk, until free is called.
 func fill(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
@@ -32,10 +31,10 @@ func fill(t *testing.T, dir string) (free func()) {
 	return func() { must(t, os.Remove(path)) }
 }
 
-// acknowledged is what a node has acknowledged.
+// acknowledged holds the messages that a node has acknowledged.
 type acknowledged struct{ ids, data []string }
 
-// publish publishes a message and remembers it.
+// publish publishes a message, and adds it if it is acknowledged.
 func (a *acknowledged) publish(t *testing.T, m *member, data string) error {
 	t.Helper()
 	r, err := m.Publish(t.Context(), toAll(data))
@@ -45,20 +44,20 @@ func (a *acknowledged) publish(t *testing.T, m *member, data string) error {
 	return err
 }
 
-// distinct checks that no id was given twice.
+// distinct checks that no id was used twice.
 func (a *acknowledged) distinct(t *testing.T) {
 	t.Helper()
 	seen := make(map[string]bool)
 	for _, id := range a.ids {
 		if seen[id] {
-			t.Errorf("the id %s was given twice", id)
+			t.Errorf("the id %s was used twice", id)
 		}
 		seen[id] = true
 	}
 }
 
-// full waits until a node says that its disk is full, and returns why it doesn't
-// serve.
+// full waits until a node isn't serving because its disk is full, and returns the
+// reason.
 func (m *member) full(t *testing.T, dir string) (reason string) {
 	t.Helper()
 	want := "the disk of its event log is full: " + dir
@@ -70,7 +69,7 @@ func (m *member) full(t *testing.T, dir string) (reason string) {
 	return reason
 }
 
-// fillUp publishes until the disk of a node alone is full, and checks that
+// fillUp publishes until the disk of a standalone node is full, and checks that
 // publishing fails with the reason then.
 func (a *acknowledged) fillUp(t *testing.T, m *member, dir string) {
 	t.Helper()
@@ -80,20 +79,20 @@ func (a *acknowledged) fillUp(t *testing.T, m *member, dir string) {
 	}
 	reason := m.full(t, dir)
 	if late := "within 10s"; strings.Contains(err.Error(), late) || !strings.Contains(err.Error(), reason) {
-		t.Errorf("the message that finds the disk full gets %q, want %q", err, reason)
+		t.Errorf("the message that fills the disk: error %q, want %q", err, reason)
 	}
 	for range 3 {
 		_, err := m.Publish(t.Context(), toAll("too much"))
 		if unavailable, ok := errors.AsType[*broker.UnavailableError](err); !ok || !strings.Contains(unavailable.Reason, reason) {
-			t.Errorf("a message gets %v, want UNAVAILABLE and %q", err, reason)
+			t.Errorf("a later message: error %v, want UNAVAILABLE and %q", err, reason)
 		}
 	}
 }
 
-// TestTheFullDiskOfANodeAlone fills the disk of a node alone, twice: it says so,
-// rejects what is published, keeps its streams, and publishes again once there is
-// room, without a restart.
-func TestTheFullDiskOfANodeAlone(t *testing.T) {
+// TestFullDisk fills the disk of a standalone node, twice. The node must report that,
+// reject messages, keep its streams open, and publish again once there is space,
+// without a restart.
+func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
 	dir := pealdtest.SmallDisk(t, "1m")
@@ -105,16 +104,17 @@ func TestTheFullDiskOfANodeAlone(t *testing.T) {
 	for round, size := range []string{"2m", "64m"} {
 		all.fillUp(t, m, dir)
 		m.connect(t, broker.Subscription{LastEventID: all.ids[0]}).gets(t, all.data[1:]...)
-		if said := log.With("level=ERROR"); len(said) != round+1 || !strings.Contains(said[round], "event log cannot be written") {
-			t.Errorf("want one error for each time that the disk is full, got\n%s", strings.Join(said, ""))
+		if lines := log.With("level=ERROR"); len(lines) != round+1 || !strings.Contains(lines[round], "event log cannot be written") {
+			t.Errorf("want one error per round, got\n%s", strings.Join(lines, ""))
 		}
 		pealdtest.ResizeDisk(t, dir, size)
 		serving(t, m)
-		must(t, all.publish(t, m, "there is room"))
-		if said := log.With("level=INFO", "event log can be written again"); len(said) != round+1 {
-			t.Errorf("want a line for each time that there is room again, got\n%s", strings.Join(said, ""))
+		must(t, all.publish(t, m, "there is space"))
+		if lines := log.With("level=INFO", "event log can be written again"); len(lines) != round+1 {
+			t.Errorf("want one recovery per round, got\n%s", strings.Join(lines, ""))
 		}
 	}
+
 	c.gets(t, all.data...)
 	m.kill(t)
 
@@ -125,13 +125,13 @@ func TestTheFullDiskOfANodeAlone(t *testing.T) {
 	all.distinct(t)
 }
 
-// TestAStartOnAFullDisk starts a node alone whose disk is full, after it has ended
-// in order and after it was killed: it waits for room, and has all of its log then.
-func TestAStartOnAFullDisk(t *testing.T) {
+// TestStartOnFullDisk starts a standalone node whose disk is full, after it was shut
+// down or killed. It must wait for space, and then have its whole event log.
+func TestStartOnFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(t *testing.T, m *member){
-		"ended":  func(t *testing.T, m *member) { t.Helper(); m.end(t) },
-		"killed": func(t *testing.T, m *member) { t.Helper(); m.kill(t) },
+		"shut down": func(t *testing.T, m *member) { t.Helper(); m.end(t) },
+		"killed":    func(t *testing.T, m *member) { t.Helper(); m.kill(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,23 +150,22 @@ func TestAStartOnAFullDisk(t *testing.T) {
 			m = start(t, cfg)
 			m.full(t, dir)
 			if _, err := m.Publish(t.Context(), toAll("too early")); err == nil {
-				t.Error("a message is taken on a full disk")
+				t.Error("a message is accepted on a full disk")
 			}
 			free()
 			serving(t, m)
-			must(t, all.publish(t, m, "there is room"))
+			must(t, all.publish(t, m, "there is space"))
 			m.connect(t, broker.Subscription{LastEventID: all.ids[0]}).gets(t, all.data[1:]...)
 			all.distinct(t)
 		})
 	}
 }
 
-// TestADiskThatTakesNoWrites starts a node on a disk that can only be read, and on
-// a full one that has no log yet: it doesn't start, with one line that names the
-// directory.
-func TestADiskThatTakesNoWrites(t *testing.T) {
+// TestUnwritableDisk starts a node on a read-only disk, and on a full one that has no
+// event log yet. The node must fail to start with one line that names the directory.
+func TestUnwritableDisk(t *testing.T) {
 	t.Parallel()
-	refuses := func(t *testing.T, cfg cluster.Config) {
+	fails := func(t *testing.T, cfg cluster.Config) {
 		t.Helper()
 		b := broker.New(brokerConfig())
 		defer b.Close()
@@ -176,9 +175,10 @@ func TestADiskThatTakesNoWrites(t *testing.T) {
 			t.Fatal("the node starts")
 		}
 		if !strings.Contains(err.Error(), cfg.Embedded.Dir) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("the node refuses to start with %q, want one line that names %s", err, cfg.Embedded.Dir)
+			t.Errorf("the node fails with %q, want one line that names %s", err, cfg.Embedded.Dir)
 		}
 	}
+
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
 		cfg := configs(t, 1)[0]
@@ -188,20 +188,21 @@ func TestADiskThatTakesNoWrites(t *testing.T) {
 		m.publish(t, toAll("one"))
 		m.end(t)
 		must(t, syscall.Mount("tmpfs", cfg.Embedded.Dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-		refuses(t, cfg)
+		fails(t, cfg)
 	})
+
 	t.Run("full", func(t *testing.T) {
 		t.Parallel()
 		cfg := configs(t, 1)[0]
 		cfg.Embedded.Dir = pealdtest.SmallDisk(t, "1m")
 		fill(t, cfg.Embedded.Dir)
-		refuses(t, cfg)
+		fails(t, cfg)
 	})
 }
 
-// TestAPositionThatIsNotRecorded has a node alone fail to record how far its log was
-// used: it takes nothing more until it can.
-func TestAPositionThatIsNotRecorded(t *testing.T) {
+// TestPositionNotRecorded has a standalone node fail to record its position in the
+// event log. It must accept nothing until it can.
+func TestPositionNotRecorded(t *testing.T) {
 	t.Parallel()
 	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
 	cfg.Logger = loggingTo(log)
@@ -214,8 +215,8 @@ func TestAPositionThatIsNotRecorded(t *testing.T) {
 	eventually(t, func() bool { return len(log.With("event log can be written again")) > 0 }, func() string {
 		return "the position is not recorded:\n" + log.String()
 	})
-	if said := log.With("level=ERROR"); len(said) != 1 || !strings.Contains(said[0], "recording the position in the log") {
-		t.Errorf("want one error, got\n%s", strings.Join(said, ""))
+	if lines := log.With("level=ERROR"); len(lines) != 1 || !strings.Contains(lines[0], "recording the position in the event log") {
+		t.Errorf("want one error, got\n%s", strings.Join(lines, ""))
 	}
 	m.kill(t)
 
@@ -226,9 +227,9 @@ func TestAPositionThatIsNotRecorded(t *testing.T) {
 	all.distinct(t)
 }
 
-// TestJetStreamThatStopsIsRestarted has the JetStream of a node alone stop, as it
-// does after some errors.
-func TestJetStreamThatStopsIsRestarted(t *testing.T) {
+// TestJetStreamIsRestarted stops JetStream on a standalone node, as the server does
+// after some errors.
+func TestJetStreamIsRestarted(t *testing.T) {
 	t.Parallel()
 	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
 	cfg.Logger = loggingTo(log)
@@ -242,14 +243,14 @@ func TestJetStreamThatStopsIsRestarted(t *testing.T) {
 	})
 	m.publish(t, toAll("two"))
 	c.gets(t, "one", "two")
-	if said := log.With("level=ERROR"); len(said) != 1 || !strings.Contains(said[0], `cause="JetStream has stopped"`) {
-		t.Errorf("want one error, got\n%s", strings.Join(said, ""))
+	if lines := log.With("level=ERROR"); len(lines) != 1 || !strings.Contains(lines[0], `cause="JetStream has stopped"`) {
+		t.Errorf("want one error, got\n%s", strings.Join(lines, ""))
 	}
 }
 
-// TestAFullDiskWhoseEventsExpire fills a disk with nothing but the log, and gives
-// it no room: what has expired makes some.
-func TestAFullDiskWhoseEventsExpire(t *testing.T) {
+// TestExpiryOnFullDisk fills a disk with nothing but the event log. The node must
+// recover when entries expire.
+func TestExpiryOnFullDisk(t *testing.T) {
 	t.Parallel()
 	cfg := configs(t, 1)[0]
 	cfg.MaxAge, cfg.Embedded.Dir = 5*time.Second, pealdtest.SmallDisk(t, "1m")
@@ -262,7 +263,7 @@ func TestAFullDiskWhoseEventsExpire(t *testing.T) {
 	}
 	eventually(t, func() bool { return all.publish(t, m, large) == nil }, func() string {
 		_, reason := m.Serving()
-		return "nothing is published any more: " + reason
+		return "nothing can be published: " + reason
 	})
 	all.distinct(t)
 }

@@ -13,11 +13,10 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// traffic is publishers and clients of a cluster, to whose nodes things happen
-// meanwhile.
+// traffic runs publishers and clients on a cluster while its nodes fail.
 type traffic struct {
 	t           *testing.T
-	begin       string // the event that it all comes behind
+	begin       string // the id of the event before all others
 	publishing  sync.WaitGroup
 	following   sync.WaitGroup
 	stopPublish context.CancelFunc
@@ -26,13 +25,13 @@ type traffic struct {
 
 	mu      sync.Mutex
 	members []*member
-	told    []told
+	sent    []publication
 	lastAck time.Time
-	pause   time.Duration // the longest between two acknowledgements, since it was last asked for
+	pause   time.Duration // the longest time between two acknowledgments since the last call of pauses
 }
 
-// told is what became of a message.
-type told struct {
+// publication is a message and its result.
+type publication struct {
 	audience  broker.Audience
 	data      string
 	publisher int
@@ -41,15 +40,15 @@ type told struct {
 	took      time.Duration
 }
 
-// trafficTopics is how many topics there are; client i has topic i modulo that.
+// trafficTopics is the number of topics. Client i subscribes to topic i modulo that.
 const trafficTopics = 3
 
-// endPublisher is who publishes the last message.
+// endPublisher is the number of the publisher of the last message.
 const endPublisher = -100
 
-// newTraffic begins with some clients, spread over the nodes, and publishers, who
-// go on to another node when one doesn't take a message: each message has a key
-// and is repeated until it is acknowledged.
+// newTraffic starts clients, spread over the nodes, and publishers. A publisher
+// repeats each message with its idempotency key until it is acknowledged, each time
+// on another node.
 func newTraffic(t *testing.T, members []*member, clients, publishers int) *traffic {
 	t.Helper()
 	tr := &traffic{t: t, members: slices.Clone(members), lastAck: time.Now()}
@@ -77,7 +76,7 @@ func newTraffic(t *testing.T, members []*member, clients, publishers int) *traff
 	return tr
 }
 
-// stop ends all publishers and clients. To stop again does nothing.
+// stop stops all publishers and clients. It may be called again.
 func (tr *traffic) stop() {
 	tr.stopPublish()
 	tr.publishing.Wait()
@@ -91,14 +90,14 @@ func (tr *traffic) member(node int) *member {
 	return tr.members[node%len(tr.members)]
 }
 
-// replace has a node that was started anew take the place of the old one.
+// replace replaces a node that was restarted.
 func (tr *traffic) replace(node int, m *member) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	tr.members[node] = m
 }
 
-// leader is the node that leads the log, as the others see it.
+// leader returns the node that leads the event log.
 func (tr *traffic) leader() int {
 	tr.t.Helper()
 	tr.mu.Lock()
@@ -112,7 +111,7 @@ func (tr *traffic) leader() int {
 	return leader
 }
 
-// publish publishes, to each audience in its turn.
+// publish publishes messages for random audiences until ctx is done.
 func (tr *traffic) publish(ctx context.Context, publisher, clients int) {
 	every := time.NewTicker(20 * time.Millisecond)
 	defer every.Stop()
@@ -136,11 +135,11 @@ func (tr *traffic) publish(ctx context.Context, publisher, clients int) {
 		for ctx.Err() == nil {
 			r, err := tr.try(tr.member(node), m)
 			if err == nil {
-				tr.tell(told{audience: m.Audience, data: m.Data, publisher: publisher, id: r.ID})
+				tr.add(publication{audience: m.Audience, data: m.Data, publisher: publisher, id: r.ID})
 				break
 			}
 			if ctx.Err() != nil {
-				tr.tell(told{audience: m.Audience, data: m.Data, publisher: publisher, err: err})
+				tr.add(publication{audience: m.Audience, data: m.Data, publisher: publisher, err: err})
 				return
 			}
 			node++
@@ -158,18 +157,18 @@ func (tr *traffic) try(m *member, msg broker.Message) (broker.Receipt, error) {
 	return m.Publish(ctx, msg)
 }
 
-func (tr *traffic) tell(what told) {
+func (tr *traffic) add(p publication) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	tr.told = append(tr.told, what)
-	if what.err == nil {
+	tr.sent = append(tr.sent, p)
+	if p.err == nil {
 		now := time.Now()
 		tr.pause, tr.lastAck = max(tr.pause, now.Sub(tr.lastAck)), now
 	}
 }
 
-// insist publishes messages without a key on one node, each once and whatever
-// becomes of it, until ctx ends.
+// insist publishes messages without a key on one node until ctx is done, each once
+// and regardless of errors.
 func (tr *traffic) insist(ctx context.Context, publisher int, m *member) {
 	every := time.NewTicker(20 * time.Millisecond)
 	defer every.Stop()
@@ -182,24 +181,24 @@ func (tr *traffic) insist(ctx context.Context, publisher int, m *member) {
 		msg := toAll(fmt.Sprint("publisher ", publisher, " insists ", i))
 		begin := time.Now()
 		r, err := m.Publish(context.Background(), msg)
-		tr.tell(told{msg.Audience, msg.Data, publisher, r.ID, err, time.Since(begin)})
+		tr.add(publication{msg.Audience, msg.Data, publisher, r.ID, err, time.Since(begin)})
 	}
 }
 
-// refused are the messages of those who insisted that were not acknowledged.
-func (tr *traffic) refused() (all []told) {
+// rejected returns the messages of insist that were not acknowledged.
+func (tr *traffic) rejected() (all []publication) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	for _, told := range tr.told {
-		if told.err != nil && told.took > 0 {
-			all = append(all, told)
+	for _, p := range tr.sent {
+		if p.err != nil && p.took > 0 {
+			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// pauses returns the longest pause between acknowledgements since the last call,
-// the one included that lasts.
+// pauses returns the longest pause between acknowledgments since the last call,
+// including the current one.
 func (tr *traffic) pauses() time.Duration {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -208,11 +207,11 @@ func (tr *traffic) pauses() time.Duration {
 	return longest
 }
 
-// acknowledged is how many messages were.
+// acknowledged returns the number of acknowledged messages.
 func (tr *traffic) acknowledged() (n int) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	for _, t := range tr.told {
+	for _, t := range tr.sent {
 		if t.err == nil {
 			n++
 		}
@@ -220,20 +219,20 @@ func (tr *traffic) acknowledged() (n int) {
 	return n
 }
 
-// flows waits until some more messages are acknowledged.
+// flows waits until a number of further messages are acknowledged.
 func (tr *traffic) flows(more int) {
 	tr.t.Helper()
 	upTo := tr.acknowledged() + more
 	eventually(tr.t, func() bool { return tr.acknowledged() >= upTo }, func() string {
-		return fmt.Sprintf("%d messages are acknowledged, and no more", tr.acknowledged())
+		return fmt.Sprintf("only %d messages are acknowledged", tr.acknowledged())
 	})
 }
 
-// follow has a client read its stream and, when that ends, and now and then
-// before, go on at another node.
+// follow has a client read its stream, and reconnect to another node when it is
+// closed, and sometimes before.
 func (tr *traffic) follow(ctx context.Context, f *follower) {
-	leaves := time.NewTicker(3*time.Second + rand.N(3*time.Second))
-	defer leaves.Stop()
+	move := time.NewTicker(3*time.Second + rand.N(3*time.Second))
+	defer move.Stop()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
 	for {
@@ -244,7 +243,7 @@ func (tr *traffic) follow(ctx context.Context, f *follower) {
 			case <-again.C:
 			}
 			node := rand.IntN(len(tr.members))
-			_ = f.open(ctx, tr.member(node), node) // else it tries another
+			_ = f.open(ctx, tr.member(node), node) // on failure it tries another
 			continue
 		}
 		select {
@@ -252,24 +251,25 @@ func (tr *traffic) follow(ctx context.Context, f *follower) {
 			return
 		case <-f.wire.more:
 			f.read()
-		case <-leaves.C:
+		case <-move.C:
 			f.hangUp()
 		}
 	}
 }
 
-// finish ends the publishers, and holds that all nodes have the same log, in which
-// stands what was acknowledged, in each publisher's order, and once; what was not,
-// at most once; and nothing else; and that each client gets what is its own of
-// that, without a reset.
+// finish stops the publishers, and checks that all nodes have the same events: each
+// acknowledged message once and in its publisher's order, each other message at
+// most once, and nothing else. It checks that each client receives its own events,
+// without a reset.
 func (tr *traffic) finish() {
 	t := tr.t
 	t.Helper()
 	tr.stop()
-	// What was not acknowledged may come yet, behind that.
+
+	// Messages that were not acknowledged may still appear, after this one.
 	end := toAll("end")
 	last := tr.members[0].publish(t, end).ID
-	tr.tell(told{audience: end.Audience, data: end.Data, publisher: endPublisher, id: last})
+	tr.add(publication{audience: end.Audience, data: end.Data, publisher: endPublisher, id: last})
 	var log []broker.Tapped
 	for i, m := range tr.members {
 		own := m.logFrom(t, tr.begin, last)
@@ -277,9 +277,10 @@ func (tr *traffic) finish() {
 			log = own
 		}
 		if !slices.EqualFunc(own, log, same) {
-			t.Fatalf("node %d has another log than node 0, of %d and %d messages", i, len(own), len(log))
+			t.Fatalf("node %d has other events than node 0: %d and %d", i, len(own), len(log))
 		}
 	}
+
 	tr.checkLog(log)
 	for _, f := range tr.followers {
 		upTo := f.last(log)
@@ -288,50 +289,53 @@ func (tr *traffic) finish() {
 				_ = f.open(t.Context(), tr.members[f.node], f.node)
 			}
 			return sequence(f.lastID) >= upTo
-		}, func() string { return fmt.Sprintf("%s never gets to %d, but to %s", f, upTo, f.lastID) })
-		f.got = slices.DeleteFunc(f.got, func(e arrived) bool { return e.seq > sequence(last) })
-		f.check(t, log, func(arrived) bool { return false })
+		}, func() string { return fmt.Sprintf("%s doesn't reach %d, but %s", f, upTo, f.lastID) })
+		f.got = slices.DeleteFunc(f.got, func(e received) bool { return e.seq > sequence(last) })
+		f.check(t, log, func(received) bool { return false })
 		f.hangUp()
 	}
-	t.Logf("%d of %d messages acknowledged", tr.acknowledged(), len(tr.told))
+
+	t.Logf("%d of %d messages acknowledged", tr.acknowledged(), len(tr.sent))
 }
 
-// checkLog holds that a log is what was published.
+// checkLog checks that log contains what was published.
 func (tr *traffic) checkLog(log []broker.Tapped) {
 	t := tr.t
 	t.Helper()
-	places := make(map[string]int) // by data, which is different for each message
+	index := make(map[string]int) // by data, which is unique
 	for i, m := range log {
-		if j, twice := places[m.Data]; twice {
-			t.Errorf("%q is in the log twice, as %s and as %s", m.Data, log[j].ID, m.ID)
+		if j, twice := index[m.Data]; twice {
+			t.Errorf("%q is in the event log twice, as %s and %s", m.Data, log[j].ID, m.ID)
 		}
-		places[m.Data] = i
+		index[m.Data] = i
 	}
+
 	found, order := 0, make(map[int]uint64)
-	for _, told := range tr.told {
-		i, ok := places[told.data]
+	for _, p := range tr.sent {
+		i, ok := index[p.data]
 		switch {
-		case told.err != nil && !ok:
+		case p.err != nil && !ok:
 			continue
-		case told.err == nil && (!ok || log[i].ID != told.id || log[i].Audience != told.audience):
-			t.Errorf("%q was acknowledged as %s and is not there", told.data, told.id)
+		case p.err == nil && (!ok || log[i].ID != p.id || log[i].Audience != p.audience):
+			t.Errorf("%q was acknowledged as %s and is missing", p.data, p.id)
 			continue
 		}
 		found++
-		if told.err != nil {
+		if p.err != nil {
 			continue
 		}
-		if at := sequence(told.id); at <= order[told.publisher] {
-			t.Errorf("%q, published later, stands at %d, before %d", told.data, at, order[told.publisher])
+		if at := sequence(p.id); at <= order[p.publisher] {
+			t.Errorf("%q was published later, but is at %d, before %d", p.data, at, order[p.publisher])
 		}
-		order[told.publisher] = sequence(told.id)
+		order[p.publisher] = sequence(p.id)
 	}
+
 	if found != len(log) {
-		t.Errorf("%d messages are in the log, and %d of them were published", len(log), found)
+		t.Errorf("the event log has %d messages, %d of which were published", len(log), found)
 	}
 }
 
-// logFrom is a node's log behind one event up to another.
+// logFrom returns a node's events after one id, up to another.
 func (m *member) logFrom(tb testing.TB, after, upTo string) (log []broker.Tapped) {
 	tb.Helper()
 	tap, err := m.broker.Tap(broker.Audience{}, after)
@@ -343,15 +347,15 @@ func (m *member) logFrom(tb testing.TB, after, upTo string) (log []broker.Tapped
 	eventually(tb, func() bool {
 		batch, err := tap.Take()
 		if err != nil || batch.Gap.Reason != "" {
-			tb.Fatalf("a node's log can't be read: %v, %v", batch.Gap, err)
+			tb.Fatalf("cannot tap a node: %v, %v", batch.Gap, err)
 		}
 		log, at = append(log, batch.Messages...), batch.Position
 		return sequence(at) >= sequence(upTo)
-	}, func() string { return fmt.Sprintf("a node is at %s, and never gets to %s", at, upTo) })
+	}, func() string { return fmt.Sprintf("a node is at %s and doesn't reach %s", at, upTo) })
 	return slices.DeleteFunc(log, func(e broker.Tapped) bool { return sequence(e.ID) > sequence(upTo) })
 }
 
-// unavailable says whether an error tells a publisher to try again.
+// unavailable reports whether err asks the publisher to retry.
 func unavailable(err error) bool {
 	_, ok := errors.AsType[*broker.UnavailableError](err)
 	return ok

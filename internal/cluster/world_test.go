@@ -13,20 +13,20 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// world is a cluster, what was published on it and its clients, from some moment
-// on at which all nodes have the same log.
+// world is the model of a cluster: its messages and clients since a moment at which
+// all nodes had the same events.
 type world struct {
 	t       *testing.T
-	number  int // of the world: keys of others mean nothing to it
+	number  int // of the world, to make its keys unique
 	members []*member
 	taps    []*broker.Tap
-	logs    [][]broker.Tapped // as each node has it
-	at      []string          // up to where
+	logs    [][]broker.Tapped // the events of each node
+	at      []string          // the position of each tap
 	sent    []*submitted
 	readers []*reader
 }
 
-// submitted is a message on its way, or what became of it.
+// submitted is a message in flight, or its result.
 type submitted struct {
 	broker.Message
 
@@ -34,14 +34,14 @@ type submitted struct {
 	wait    func(context.Context) (broker.Receipt, error)
 	receipt broker.Receipt
 	err     error
-	unsure  bool // its node was restarted before it was acknowledged
+	unsure  bool // whether its node was restarted before the acknowledgment
 }
 
-// reader is a client of the world.
+// reader is a client of a world.
 type reader struct {
 	follower
 
-	before int // messages that had been submitted when it came
+	before int // the number of messages that were submitted before it connected
 }
 
 func newWorld(t *testing.T, rt *rapid.T, members []*member, number int) *world {
@@ -72,17 +72,17 @@ func (w *world) end() {
 	}
 }
 
-// take notes what has come into a node's log.
+// take adds the new events of a node.
 func (w *world) take(rt *rapid.T, node int) {
 	batch, err := w.taps[node].Take()
 	if err != nil || batch.Gap.Reason != "" {
-		rt.Fatalf("node %d: its log has a gap, %v, or can't be read: %v", node, batch.Gap, err)
+		rt.Fatalf("node %d: gap %v in its events, or error %v", node, batch.Gap, err)
 	}
 	w.logs[node] = append(w.logs[node], batch.Messages...)
 	w.at[node] = batch.Position
 }
 
-// settle waits for what becomes of the message.
+// settle waits for the result of the message.
 func (s *submitted) settle(rt *rapid.T, w *world) {
 	if s.wait == nil {
 		return
@@ -96,8 +96,8 @@ func (s *submitted) settle(rt *rapid.T, w *world) {
 	}
 }
 
-// finish lets all messages and clients arrive, and holds that nothing is missing
-// and nothing too much.
+// finish waits for all messages and clients, and checks that no event is missing or
+// duplicated.
 func (w *world) finish(rt *rapid.T) {
 	w.settle(rt)
 	var last uint64
@@ -106,12 +106,12 @@ func (w *world) finish(rt *rapid.T) {
 	}
 	for i := range w.members {
 		eventually(w.t, func() bool { w.take(rt, i); return sequence(w.at[i]) >= last }, func() string {
-			return fmt.Sprintf("node %d is at %s, and never gets to %d", i, w.at[i], last)
+			return fmt.Sprintf("node %d is at %s and doesn't reach %d", i, w.at[i], last)
 		})
 	}
 	for i, log := range w.logs {
 		if !slices.EqualFunc(log, w.logs[0], same) {
-			rt.Fatalf("node %d has another log than node 0:\n%v\n%v", i, log, w.logs[0])
+			rt.Fatalf("node %d has other events than node 0:\n%v\n%v", i, log, w.logs[0])
 		}
 	}
 	w.checkLog(rt)
@@ -125,15 +125,16 @@ func (w *world) finish(rt *rapid.T) {
 	}
 }
 
-// checkLog holds that the log is what was published.
+// checkLog checks that the events are what was published.
 func (w *world) checkLog(rt *rapid.T) {
-	log, places := w.logs[0], make(map[string]int)
+	log, index := w.logs[0], make(map[string]int)
 	for i, m := range log {
 		if i > 0 && sequence(m.ID) <= sequence(log[i-1].ID) {
-			rt.Fatalf("%s comes behind %s", m.ID, log[i-1].ID)
+			rt.Fatalf("%s follows %s", m.ID, log[i-1].ID)
 		}
-		places[m.ID] = i
+		index[m.ID] = i
 	}
+
 	accounted := make([]bool, len(log))
 	keys := make(map[string]string) // the id of each key's message
 	order := make([]uint64, len(w.members))
@@ -141,15 +142,15 @@ func (w *world) checkLog(rt *rapid.T) {
 		if s.err != nil {
 			continue
 		}
-		i, ok := places[s.receipt.ID]
+		i, ok := index[s.receipt.ID]
 		if !ok || log[i].Audience != s.Audience || log[i].Data != s.Data {
-			rt.Fatalf("%q to %v was acknowledged as %s, which is not in the log: %v", s.Data, s.Audience, s.receipt.ID, log)
+			rt.Fatalf("%q to %v was acknowledged as %s, which is missing: %v", s.Data, s.Audience, s.receipt.ID, log)
 		}
 		if id, known := keys[s.IdempotencyKey]; known && s.IdempotencyKey != "" {
 			if id != s.receipt.ID {
-				rt.Fatalf("%q with the key %q is in the log as %s and as %s", s.Data, s.IdempotencyKey, id, s.receipt.ID)
+				rt.Fatalf("%q with the key %q was acknowledged as %s and %s", s.Data, s.IdempotencyKey, id, s.receipt.ID)
 			}
-			continue // it need not be the first one that was taken in
+			continue // another repetition may be the first in the event log
 		}
 		keys[s.IdempotencyKey] = s.receipt.ID
 		if accounted[i] {
@@ -158,19 +159,20 @@ func (w *world) checkLog(rt *rapid.T) {
 		accounted[i] = true
 		if s.IdempotencyKey == "" {
 			if at := sequence(s.receipt.ID); at <= order[s.node] {
-				rt.Fatalf("node %d: %q was submitted later than what has the place %d, and came to be %d", s.node, s.Data, order[s.node], at)
+				rt.Fatalf("node %d: %q was submitted after %d, but is at %d", s.node, s.Data, order[s.node], at)
 			}
 			order[s.node] = sequence(s.receipt.ID)
 		}
 	}
+
 	for _, s := range w.sent {
 		switch _, known := keys[s.IdempotencyKey]; {
 		case s.err == nil:
 		case errors.Is(s.err, broker.ErrKeyUsed):
-			if i := places[keys[s.IdempotencyKey]]; known && log[i].Data == s.Data {
-				rt.Fatalf("%q was refused for its key %q, which is its own", s.Data, s.IdempotencyKey)
+			if i := index[keys[s.IdempotencyKey]]; known && log[i].Data == s.Data {
+				rt.Fatalf("%q was rejected for its key %q, which is its own", s.Data, s.IdempotencyKey)
 			}
-		default: // it may be there
+		default: // it may be in the event log
 			i := slices.IndexFunc(log, func(m broker.Tapped) bool { return m.Data == s.Data && m.Audience == s.Audience })
 			for ; i >= 0 && i < len(log); i++ {
 				if log[i].Data == s.Data && !accounted[i] {
@@ -180,25 +182,26 @@ func (w *world) checkLog(rt *rapid.T) {
 			}
 		}
 	}
+
 	if i := slices.Index(accounted, false); i >= 0 {
-		rt.Fatalf("%v is in the log, and nobody published it then", log[i])
+		rt.Fatalf("%v was not published", log[i])
 	}
 }
 
-// checkReader holds that a client has what is its own of the log. Who comes late
-// to the node whose log is short is told so.
+// checkReader checks that a client has received its events. A client that reconnects
+// late to the node with the short history may get a reset instead.
 func (w *world) checkReader(rt *rapid.T, f *reader) {
 	last := f.last(w.logs[0])
 	eventually(w.t, func() bool {
 		f.read()
 		return f.lastID != "" && sequence(f.lastID) >= last
-	}, func() string { return fmt.Sprintf("%s never gets to %d, but to %s", f, last, f.lastID) })
+	}, func() string { return fmt.Sprintf("%s doesn't reach %d, but %s", f, last, f.lastID) })
 	for _, s := range w.sent[f.before:] {
 		if s.err == nil && s.IdempotencyKey == "" && sequence(s.receipt.ID) <= f.start {
-			rt.Fatalf("%s came before %q was published, as %s", f, s.Data, s.receipt.ID)
+			rt.Fatalf("%s connected before %q was published as %s", f, s.Data, s.receipt.ID)
 		}
 	}
-	f.check(rt, w.logs[0], func(reset arrived) bool {
+	f.check(rt, w.logs[0], func(reset received) bool {
 		return reset.node == len(w.members)-1 && strings.Contains(reset.data, `"expired"`)
 	})
 }

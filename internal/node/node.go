@@ -11,8 +11,8 @@ type Status struct {
 	// Leader and Replica report whether the node leads the event log, and
 	// whether it holds a sound replica of it.
 	Leader, Replica bool
-	// Broken is what is wrong with the replica. It is empty if the replica is
-	// sound, and on a node that holds none.
+	// Broken describes what is wrong with the replica. It is empty if the
+	// replica is sound, and on a node that has none.
 	Broken string
 	// Quorum reports whether the event log's leader has replied lately, and has
 	// a quorum of followers.

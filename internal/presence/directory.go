@@ -24,15 +24,15 @@ const (
 	changesInterval = 250 * time.Millisecond
 	// announceInterval is the time between announcements without changes.
 	announceInterval = time.Second
-	// countedFor is how long after its last announcement a node's counts apply
-	// to users' limits: one interval, and a late announcement. It is less than
+	// countedFor is the time after its last announcement in which a node's counts
+	// apply to users' limits: one interval, and a late announcement. It is less than
 	// the default delay after which browsers reconnect, which they all do at
 	// once when their node is killed.
 	countedFor = 2 * time.Second
-	// lostAfter is how long a node may be silent before it is lost.
+	// lostAfter is the time of silence after which a node is lost.
 	lostAfter = 5 * time.Second
-	// forgottenAfter is how long a node may be silent before it is no longer
-	// listed as lost.
+	// forgottenAfter is the time of silence after which a node is no longer listed
+	// as lost.
 	forgottenAfter = 10 * time.Minute
 	// inboxSize is the number of messages from other nodes that may be queued.
 	// Further ones are dropped, and the node requests the state again.
@@ -228,6 +228,7 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 		}
 		return
 	}
+
 	if n == nil {
 		n = d.addNode(a, now)
 	}
@@ -259,6 +260,7 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 			n.pull = nil // its pages may be older than the missed announcement
 		}
 	}
+
 	d.adoptBans(a.GetChanged().GetBans(), now)
 }
 

@@ -3,12 +3,12 @@ package presence
 import "time"
 
 const (
-	// duplicateAfter is how often two nodes of one name must have replaced each
-	// other before they count as duplicates. A restart replaces a node once, and
+	// duplicateAfter is the number of times that two nodes of one name must have
+	// replaced each other to count as duplicates. A restart replaces a node once, and
 	// a late message of the old process looks like a second time.
 	duplicateAfter = 3
-	// duplicateFor is how long a name counts as duplicated after the last
-	// replacement. Each node announces itself once a second.
+	// duplicateFor is the time after the last replacement in which a name counts as
+	// duplicated. Each node announces itself once a second.
 	duplicateFor = 10 * time.Second
 )
 

@@ -30,6 +30,7 @@ func TestTwoNodesWithTheSameName(t *testing.T) {
 		}
 		return ""
 	}
+
 	eventually(t, func() bool { return strings.Contains(reason("b"), "two nodes have this name") }, "the duplicate is not reported: %v", a.Nodes())
 	if lines := log.With("level=ERROR"); len(lines) != 1 || !strings.Contains(lines[0], "node=b") {
 		t.Errorf("logged errors: %q, want one for node b", lines)

@@ -99,6 +99,7 @@ func joinLogging(tb testing.TB, s *server.Server, name string, handler presence.
 			tb.Errorf("%s: %v", name, err)
 		}
 	}()
+
 	var once sync.Once
 	m.stop = func() {
 		once.Do(func() {
@@ -108,6 +109,7 @@ func joinLogging(tb testing.TB, s *server.Server, name string, handler presence.
 			m.broker.Close()
 		})
 	}
+
 	m.kill = func() { conn.Close() }
 	tb.Cleanup(m.stop)
 	return m

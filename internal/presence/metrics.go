@@ -94,6 +94,7 @@ func (d *Directory) Collect(ch chan<- prometheus.Metric) {
 			streams, users = streams+n.counts.streams, users+len(n.counts.users)
 		}
 	}
+
 	d.mu.RUnlock()
 	gauge(m.silence, silence.Seconds())
 	gauge(m.streams, float64(streams))

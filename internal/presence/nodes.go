@@ -36,6 +36,7 @@ func (d *Directory) Nodes() []*pealv1.Node {
 		}
 		nodes = append(nodes, is)
 	}
+
 	d.mu.RUnlock()
 
 	for _, name := range status.Members {
@@ -46,6 +47,7 @@ func (d *Directory) Nodes() []*pealv1.Node {
 			})
 		}
 	}
+
 	slices.SortFunc(nodes, func(a, b *pealv1.Node) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return nodes
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// queryTimeout is how long other nodes may take to reply.
+	// queryTimeout limits how long other nodes may take to reply.
 	queryTimeout = time.Second
 	// maxConcurrentQueries are handled at once, and up to maxQueuedQueries are
 	// queued. Further ones are dropped.
@@ -95,6 +95,7 @@ func (d *Directory) query(ctx context.Context, method string, request []byte, aw
 		}
 		receive(reply.GetNode(), reply.GetResponse())
 	}
+
 	return failed, nil
 }
 

@@ -8,12 +8,12 @@ import (
 	presencev1 "github.com/peald/peald/gen/peal/presence/v1"
 )
 
-// pageTimeout is how long a node may take to send a page.
+// pageTimeout limits how long a node may take to send a page.
 const pageTimeout = 2 * time.Second
 
 // pull is a request for the full state of another node, page by page.
 type pull struct {
-	counts    *counts           // nil until the first page arrives
+	counts    *counts              // nil until the first page arrives
 	after     *presencev1.Position // the end of the page before the requested one
 	requested time.Time
 }

@@ -17,14 +17,14 @@ const (
 	// pieceBytes is the size from which on a piece is sent at once. It exceeds
 	// that size by one response at most.
 	pieceBytes = 256 << 10
-	// gatherFor is how long a smaller piece waits for more responses.
+	// gatherFor is the time that a smaller piece waits for more responses.
 	gatherFor = 20 * time.Millisecond
 	// queuedResponses is the number of responses that wait for the next piece.
 	queuedResponses = 256
 	// heartbeatInterval is the time between messages in both directions when
 	// there are no responses.
 	heartbeatInterval = time.Second
-	// watchTimeout is how long the other side may be silent.
+	// watchTimeout limits how long the other side may be silent.
 	watchTimeout = 5 * time.Second
 )
 

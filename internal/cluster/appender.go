@@ -1,0 +1,282 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/protobuf/proto"
+
+	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// mayAppear is appended to the reason for which a message that was sent has failed.
+const mayAppear = "; the message may still appear, retry it with an idempotency_key"
+
+// submission is a message to be appended.
+type submission struct {
+	original *broker.Message
+	message  *clusterv1.Message
+	size     int       // of message, encoded
+	deadline time.Time // for the publisher's result
+	done     chan result
+
+	// Guarded by appender.mu.
+
+	sent      bool // part of a batch
+	abandoned bool // its publisher no longer waits
+}
+
+// result is the result of publishing a message.
+type result struct {
+	receipt broker.Receipt
+	err     error
+}
+
+// appender queues submissions, and tracks the batches in flight.
+type appender struct {
+	incarnation uint64
+	capacity    *semaphore.Weighted // of the queue, in bytes
+	wake        chan struct{}       // has a token when the queue isn't empty
+
+	mu        sync.Mutex
+	closed    error // rejects submissions for good
+	suspended error // rejects submissions until resume
+	lastErr   error // of the last attempt at the batch in flight
+	queue     []*submission
+	inFlight  map[uint64]*flight // by number of the batch
+}
+
+// flight is a batch in flight, until the node has read it or given it up.
+type flight struct {
+	submissions []*submission
+	seen        chan struct{} // closed when the batch was read, or given up by suspend
+
+	// Guarded by appender.mu.
+
+	givenUp bool // by suspend
+}
+
+func newAppender(incarnation uint64) *appender {
+	return &appender{
+		incarnation: incarnation,
+		capacity:    semaphore.NewWeighted(maxQueued),
+		wake:        make(chan struct{}, 1),
+		inFlight:    make(map[uint64]*flight),
+	}
+}
+
+// submit queues m behind all earlier submissions. The caller must pass the result
+// to wait.
+func (a *appender) submit(ctx context.Context, m *broker.Message, maxSize int) (*submission, error) {
+	s := &submission{original: m, message: encode(m), deadline: time.Now().Add(appendTimeout), done: make(chan result, 1)}
+	s.size = proto.Size(s.message)
+	if s.size > maxSize {
+		return nil, &broker.InvalidError{Field: "data", Reason: fmt.Sprintf(
+			"makes an entry of %d bytes; max_payload of the NATS servers allows %d", s.size, maxSize)}
+	}
+	if err := a.capacity.Acquire(ctx, int64(s.size)); err != nil {
+		return nil, fmt.Errorf("waiting for the publish queue: %w", err)
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := cmp.Or(a.closed, a.suspended); err != nil {
+		a.capacity.Release(int64(s.size))
+		return nil, err
+	}
+	a.queue = append(a.queue, s)
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return s, nil
+}
+
+// wait returns the result of s, or an error when s's deadline has passed or ctx is
+// done. In that case s is not sent if it hasn't been already.
+func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, error) {
+	select {
+	case r := <-s.done: // usual for all but the first of a batch
+		return r.receipt, r.err
+	default:
+	}
+
+	// The deadline counts from submit, so that a submission behind batches that
+	// are retried doesn't wait as long again.
+	late := time.NewTimer(time.Until(s.deadline))
+	defer late.Stop()
+	var err error
+	select {
+	case r := <-s.done:
+		return r.receipt, r.err
+	case <-late.C:
+	case <-ctx.Done():
+		err = fmt.Errorf("waiting for the event log: %w", ctx.Err())
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.abandoned = true
+	select {
+	case r := <-s.done:
+		return r.receipt, r.err
+	default:
+	}
+	if err == nil {
+		err = a.timeoutError(s.sent)
+	}
+	return broker.Receipt{}, err
+}
+
+// timeoutError returns the error for a message that the event log hasn't stored in
+// time. The caller must hold a.mu.
+func (a *appender) timeoutError(sent bool) error {
+	reason := "the event log has not stored the message within " + appendTimeout.String()
+	if a.lastErr != nil {
+		reason += fmt.Sprintf(" (%v)", a.lastErr)
+	}
+	if sent {
+		return &broker.UnavailableError{Reason: reason + mayAppear}
+	}
+	return &broker.UnavailableError{Reason: reason + "; the message was not sent"}
+}
+
+// take removes the submissions of the next batch from the queue. The batch has at
+// most maxSize bytes, and is empty if the queue is.
+func (a *appender) take(maxSize int) (batch []*submission) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bytes, n := 0, 0
+	for _, s := range a.queue {
+		if len(batch) == maxBatch || len(batch) > 0 && bytes+s.size > min(maxBatchBytes, maxSize) {
+			break
+		}
+		n++
+		a.capacity.Release(int64(s.size))
+		if !s.abandoned {
+			s.sent = true
+			batch = append(batch, s)
+			bytes += s.size
+		}
+	}
+	clear(a.queue[:n])
+	if a.queue = a.queue[n:]; len(a.queue) == 0 {
+		a.queue = nil
+	}
+	return batch
+}
+
+// launch registers a batch as in flight. While the appender is suspended, it
+// rejects the batch and returns nil.
+func (a *appender) launch(number uint64, batch []*submission) *flight {
+	f := &flight{submissions: batch, seen: make(chan struct{})}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.suspended != nil {
+		for _, s := range batch {
+			s.done <- result{err: a.suspended}
+		}
+		return nil
+	}
+	a.inFlight[number] = f
+	a.lastErr = nil
+	return f
+}
+
+// acknowledge passes the results of a batch that was read from the event log to
+// its publishers.
+func (a *appender) acknowledge(number uint64, results []result) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, ok := a.inFlight[number]
+	if !ok {
+		return
+	}
+	delete(a.inFlight, number)
+	for i, s := range f.submissions {
+		s.done <- results[i]
+	}
+	close(f.seen)
+}
+
+// setError records why the last attempt to append has failed.
+func (a *appender) setError(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lastErr = err
+}
+
+// giveUp fails a batch that may not be in the event log with err, or with a timeout
+// error if err is nil.
+func (a *appender) giveUp(number uint64, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, ok := a.inFlight[number]
+	if !ok {
+		return // it has been read since
+	}
+	if err == nil {
+		err = a.timeoutError(true)
+	}
+	delete(a.inFlight, number)
+	for _, s := range f.submissions {
+		s.done <- result{err: err}
+	}
+}
+
+// close fails all pending and future submissions with err.
+func (a *appender) close(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = err
+	for _, s := range a.queue {
+		a.capacity.Release(int64(s.size))
+		s.done <- result{err: err}
+	}
+	a.queue = nil
+	for number, f := range a.inFlight {
+		delete(a.inFlight, number)
+		for _, s := range f.submissions {
+			s.done <- result{err: err}
+		}
+	}
+}
+
+// suspend fails all pending submissions with reason, and rejects new ones until
+// resume is called. It returns the size of the largest batch in flight.
+func (a *appender) suspend(reason string) (largest int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.suspended = notPublishing(reason)
+	for _, s := range a.queue {
+		a.capacity.Release(int64(s.size))
+		s.done <- result{err: a.suspended}
+	}
+	a.queue = nil
+
+	err := notPublishing(reason + mayAppear)
+	for number, f := range a.inFlight {
+		delete(a.inFlight, number)
+		size := 0
+		for _, s := range f.submissions {
+			size += s.size
+			s.done <- result{err: err}
+		}
+		largest = max(largest, size)
+		f.givenUp = true
+		close(f.seen)
+	}
+	return largest
+}
+
+// resume accepts submissions again.
+func (a *appender) resume() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.suspended = nil
+}

@@ -1,0 +1,208 @@
+package cluster
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// errNoEntry means that the replica that was asked doesn't have an entry.
+var errNoEntry = errors.New("the replica doesn't have the entry")
+
+// gapAfter limits how long replicas may lack an entry before the leader is asked for
+// it. They lag by milliseconds.
+const gapAfter = 3 * time.Second
+
+// gap is an entry that can't be read.
+type gap struct {
+	entry uint64
+	since time.Time
+}
+
+// resolveGap handles that no replica has returned the next entry. It returns
+// errReopen if the event log must be reopened, to continue after the gap.
+//
+// A single replica is the event log. If there are several, others may have what
+// one has lost.
+func (r *reader) resolveGap(ctx context.Context) error {
+	n := r.node
+	now := time.Now()
+	if r.gap.entry != r.next {
+		r.gap = gap{r.next, now}
+	}
+	if r.eventLog.replicas > 1 && now.Sub(r.gap.since) < gapAfter {
+		return nil
+	}
+
+	asking, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	stream, err := n.js.Stream(asking, n.cfg.Name)
+	if err != nil {
+		return nil // the caller tries again
+	}
+	found, err := describe(stream.CachedInfo())
+	if err != nil || found.epoch != r.eventLog.epoch || found.first > r.next {
+		return errReopen // the entry has expired since
+	}
+	if found.replicas > 1 {
+		switch entry, err := n.entryFromLeader(asking, r.next); {
+		case err == nil:
+			return r.apply(ctx, entry.seq, entry.at, entry.data)
+		case !errors.Is(err, errNoEntry):
+			return nil
+		}
+	}
+
+	end := r.gapEnd
+	if end == 0 {
+		if end, err = r.firstReadable(ctx, r.next+1, found.last); err != nil {
+			return err
+		}
+	}
+	n.log.Error("event log has a gap, clients with earlier ids get a reset", "from", r.next, "to", end-1)
+	if found.replicas > 1 {
+		n.skip = skipped{r.eventLog.epoch, end}
+		return errReopen
+	}
+
+	// Nothing must be appended to a damaged file.
+	purging, cancel := context.WithTimeout(ctx, fillTimeout)
+	defer cancel()
+	if err := stream.Purge(purging, jetstream.WithPurgeSequence(end)); err != nil {
+		n.log.Error("cannot remove the entries before the gap", "error", err)
+		n.skip = skipped{r.eventLog.epoch, end}
+	}
+	return errReopen
+}
+
+// skipped is the first entry to read of an event log that has a gap before it.
+type skipped struct {
+	epoch string
+	first uint64
+}
+
+// firstOf returns the first entry to read of l.
+func (s *skipped) firstOf(l eventLog) uint64 {
+	if s.epoch == l.epoch {
+		return max(s.first, l.first)
+	}
+	return l.first
+}
+
+// firstReadable returns the first readable entry from first to last, or last+1 if
+// there is none.
+func (r *reader) firstReadable(ctx context.Context, first, last uint64) (uint64, error) {
+	if first > last {
+		return last + 1, nil
+	}
+
+	// Double the step until an entry is readable, then bisect.
+	bad, good, step := first-1, uint64(0), uint64(1)
+	for at := first; good == 0; at = min(bad+step, last) {
+		found, err := r.firstFrom(ctx, at)
+		switch {
+		case err == nil:
+			good = found
+		case !errors.Is(err, errNoEntry):
+			return 0, err
+		case at == last:
+			return last + 1, nil
+		default:
+			bad, step = at, 2*step
+		}
+	}
+
+	for bad+1 < good {
+		at := bad + (good-bad)/2
+		found, err := r.firstFrom(ctx, at)
+		switch {
+		case err == nil && found >= good:
+			good = at
+			if found == good {
+				return found, nil
+			}
+		case err == nil:
+			good = found
+		case errors.Is(err, errNoEntry):
+			bad = at
+		default:
+			return 0, err
+		}
+	}
+
+	return good, nil
+}
+
+// firstFrom returns the first entry from seq on that a replica has. It returns
+// errNoEntry if that is an entry of another event log.
+func (r *reader) firstFrom(ctx context.Context, seq uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
+	defer cancel()
+	entries, err := jetstreamext.GetBatch(ctx, r.node.js, r.node.cfg.Name, 1, jetstreamext.GetBatchSeq(seq))
+	if err != nil {
+		return 0, err
+	}
+	for entry, err := range entries {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return 0, errNoEntry
+		}
+		if err != nil {
+			return 0, err
+		}
+		if r.isForeign(entry.Sequence, entry.Data) {
+			return 0, errNoEntry
+		}
+		return entry.Sequence, nil
+	}
+	return 0, errNoEntry
+}
+
+// rawEntry is an entry as the leader returned it.
+type rawEntry struct {
+	seq  uint64
+	at   time.Time
+	data []byte
+}
+
+// codeNoMessage is JetStream's error code for a message that a stream doesn't have.
+const codeNoMessage = 10037
+
+// entryFromLeader requests an entry from the event log's leader. Requests to any
+// replica go to the one on this node first, which may have lost the entry.
+func (n *Node) entryFromLeader(ctx context.Context, seq uint64) (rawEntry, error) {
+	msg, err := n.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+n.cfg.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	if err != nil {
+		return rawEntry{}, err
+	}
+	var reply struct {
+		Error *struct {
+			Code        int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+		Message struct {
+			Seq  uint64    `json:"seq"`
+			Data string    `json:"data"`
+			Time time.Time `json:"time"`
+		} `json:"message"`
+	}
+
+	if err := json.Unmarshal(msg.Data, &reply); err != nil {
+		return rawEntry{}, err
+	}
+	switch {
+	case reply.Error != nil && reply.Error.Code == codeNoMessage:
+		return rawEntry{}, errNoEntry
+	case reply.Error != nil:
+		return rawEntry{}, errors.New(reply.Error.Description)
+	case reply.Message.Seq != seq:
+		return rawEntry{}, errNoEntry
+	}
+	data, err := base64.StdEncoding.DecodeString(reply.Message.Data)
+	return rawEntry{seq, reply.Message.Time, data}, err
+}

@@ -1,0 +1,273 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// prober asks the event log's leader for its state once a second, and keeps the
+// node's state and the event log's configuration up to date. Its fields are owned
+// by the goroutine that calls run.
+type prober struct {
+	node *Node
+
+	warned  warnings
+	replica replicaCheck
+
+	memberNames map[string]string // of members that this node doesn't know by name, by id
+	namesAsked  time.Time         // when the leader was last asked for names
+
+	adjusted bool // the stream had the configured limits once
+
+	doubt      *position // an applied entry that the leader didn't have
+	doubtSince time.Time
+}
+
+func newProber(n *Node) *prober { return &prober{node: n} }
+
+// run probes until ctx is done.
+func (p *prober) run(ctx context.Context) {
+	n := p.node
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+		case <-n.probeWake:
+		}
+		p.probe(ctx)
+		now := time.Now()
+		n.updateServing(now)
+		p.warn(now)
+		if serving, _ := n.Serving(); serving {
+			next.Reset(probeInterval)
+		} else {
+			next.Reset(probeInterval / 4)
+		}
+	}
+}
+
+func (p *prober) probe(ctx context.Context) {
+	n := p.node
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	p.updateMembers(ctx)
+	release, ok := n.storage.hold()
+	if !ok {
+		n.setTrouble(errRestarting.Error())
+		return
+	}
+	defer release()
+
+	// Another event log may be open by the time of the reply.
+	applied, epoch := n.applied.Load(), n.openEpoch()
+	stream, err := n.js.Stream(ctx, n.cfg.Name)
+	if err != nil {
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			n.leaveLog(epoch) // the reader sets the trouble if it can't create another
+		} else {
+			n.setTrouble(n.explain(err))
+		}
+		return
+	}
+
+	info := stream.CachedInfo()
+	found, err := describe(info)
+	if err != nil {
+		n.setTrouble(err.Error())
+		return
+	}
+
+	n.broker.SetClock(found.at)
+	silent, trouble := p.inspect(info)
+	p.checkReplica(info, time.Now())
+	n.mu.Lock()
+	same := found.epoch == n.state.epoch
+	n.state.trouble = trouble
+	if trouble == "" {
+		n.state.quorumAt = time.Now().Add(-silent)
+	}
+	if same {
+		n.state.known, n.state.first = max(n.state.known, found.last), found.first
+	}
+	n.mu.Unlock()
+
+	if !same {
+		n.leaveLog(epoch)
+	} else if found.last > applied {
+		n.wakeReader()
+	}
+	if same {
+		p.updateDoubt(applied, found.last)
+		if trouble == "" && silent < noElectionFor {
+			n.broker.Confirm((found.last+1)*eventsPerEntry-1, asked)
+		}
+	} else {
+		p.doubt = nil
+	}
+	if trouble == "" {
+		if p.hasLost(ctx, stream, found) {
+			n.log.Error("event log has lost entries and starts a new epoch, clients with earlier ids get a reset", "last", found.last, "expected", p.doubt.entry)
+			if _, err := n.renew(ctx, info, broker.NewEpoch()); err != nil {
+				n.log.Error("cannot start a new epoch", "error", err)
+			}
+		}
+		p.adjustOrWarn(ctx, info)
+	}
+}
+
+// updateDoubt notes an entry that the node has applied and the leader doesn't have.
+// A leader that was just elected may have yet to apply its own log.
+func (p *prober) updateDoubt(applied, last uint64) {
+	n := p.node
+	n.mu.Lock()
+	openDoubt := n.state.openDoubt
+	n.state.openDoubt = nil
+	n.mu.Unlock()
+	if openDoubt != nil && p.doubt == nil {
+		p.doubt, p.doubtSince = openDoubt, time.Now()
+	}
+	if last >= applied || p.doubt != nil {
+		return
+	}
+	p.doubt, p.doubtSince = n.lastApplied.Load(), time.Now()
+}
+
+// hasLost reports whether the stream has lost entries that were applied, or has
+// other entries in their place.
+func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eventLog) bool {
+	if p.doubt == nil {
+		return false
+	}
+	if found.last < p.doubt.entry {
+		// A single replica can't lag behind others.
+		return found.replicas == 1 || time.Since(p.doubtSince) > partitionedAfter
+	}
+	if found.first > p.doubt.entry {
+		p.doubt = nil // it has expired since
+		return false
+	}
+	entry, err := stream.GetMsg(ctx, p.doubt.entry)
+	if err != nil {
+		return false // a lagging replica may have replied; the next probe tries again
+	}
+	if entry.Time.Equal(p.doubt.at) {
+		p.doubt = nil
+		return false
+	}
+	return true
+}
+
+// inspect updates the state of the replicas. It returns how long the leader hasn't
+// been in contact with a quorum, and what is wrong with the replicas.
+func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trouble string) {
+	n := p.node
+	members := []Member{}
+	c := info.Cluster
+	if c == nil || c.Leader == "" && len(c.Replicas) == 0 {
+		members = append(members, Member{Name: n.name, Leader: true, Current: true})
+	} else {
+		if c.Leader != "" {
+			members = append(members, Member{Name: c.Leader, Leader: true, Current: true})
+		}
+		for _, r := range c.Replicas {
+			members = append(members, Member{r.Name, false, r.Current && !r.Offline, r.Active, r.Lag})
+		}
+	}
+
+	leader := ""
+	silence := make([]time.Duration, 0, len(members))
+	for _, m := range members {
+		if m.Leader {
+			leader = m.Name
+		}
+		silence = append(silence, m.Silent)
+	}
+
+	slices.Sort(silence)
+	following := countFollowing(members)
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.leader, n.state.members, n.state.replicas = leader, members, info.Config.Replicas
+	switch {
+	case leader == "":
+		return 0, "the event log has no leader"
+	case following < len(members)/2+1:
+		return 0, fmt.Sprintf("only %d of %d replicas of the event log are reachable", following, len(members))
+	}
+	return silence[len(members)/2], ""
+}
+
+// adjustOrWarn adjusts the stream, and logs a new error of that.
+func (p *prober) adjustOrWarn(ctx context.Context, info *jetstream.StreamInfo) {
+	n := p.node
+	err := p.adjust(ctx, info)
+	if err == nil {
+		p.warned.settings = ""
+		return
+	}
+	if reason := err.Error(); reason != p.warned.settings && ctx.Err() == nil {
+		n.log.Warn("event log not configured as wanted", "error", err)
+		p.warned.settings = reason
+	}
+}
+
+// adjust adapts an existing stream to this node's configuration. It does so once,
+// since nodes with other settings would undo it each time. The number of replicas
+// grows with the cluster, and never shrinks automatically.
+func (p *prober) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
+	n := p.node
+	have := info.Config
+	want := have
+
+	// Nodes can't read the stream without these. An administrator may have
+	// changed them.
+	required := n.streamConfig(have.Replicas)
+	want.AllowDirect, want.RePublish = required.AllowDirect, required.RePublish
+	altered := !have.AllowDirect || have.RePublish == nil || *have.RePublish != *required.RePublish
+
+	if !p.adjusted {
+		configured := n.streamConfig(max(n.cfg.Replicas, have.Replicas))
+		want.MaxAge, want.MaxBytes = configured.MaxAge, configured.MaxBytes
+		if n.cfg.Replicas > 0 {
+			want.Replicas = n.cfg.Replicas
+		}
+	}
+
+	if n.cfg.Replicas == 0 && n.server != nil {
+		if possible, err := n.server.replicas(); err == nil {
+			want.Replicas = max(have.Replicas, possible)
+		}
+	}
+	if want.MaxAge == have.MaxAge && want.MaxBytes == have.MaxBytes && want.Replicas == have.Replicas && !altered {
+		p.adjusted = true
+		return nil
+	}
+
+	if _, err := n.js.UpdateStream(ctx, want); err != nil {
+		return fmt.Errorf("changing the event log to %d replicas, %s, %d bytes: %w", want.Replicas, want.MaxAge, want.MaxBytes, err)
+	}
+	p.adjusted = true
+	if altered {
+		n.log.Warn("restored settings of the event log", "allow_direct", have.AllowDirect, "republish", have.RePublish != nil)
+	}
+	if want.MaxAge != have.MaxAge || want.MaxBytes != have.MaxBytes {
+		n.log.Warn("changed limits of the event log", "max_age", want.MaxAge.String(), "max_bytes", want.MaxBytes,
+			"old_max_age", have.MaxAge.String(), "old_max_bytes", have.MaxBytes)
+	}
+	if want.Replicas != have.Replicas {
+		n.log.Info("changed replicas of the event log", "replicas", want.Replicas)
+	}
+	return nil
+}

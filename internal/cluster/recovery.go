@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// recovery is the state of a node's recovery from storage faults. It is owned by
+// the goroutine that calls watchStorage.
+type recovery struct {
+	logged    bool          // the fault
+	advised   bool          // that the node must be restarted
+	minFree   int           // bytes that the disk must accept
+	pause     time.Duration // before the next fault is handled
+	recovered time.Time     // when the last fault was over
+	restarted time.Time     // when JetStream was last restarted
+}
+
+// watchStorage rejects messages while the event log can't be written, and tries to
+// recover it, until ctx is done.
+func (n *Node) watchStorage(ctx context.Context) {
+	r := recovery{minFree: storageMinFree, pause: storageInterval}
+	tick := time.NewTicker(storageInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.storage.wake:
+		case <-tick.C:
+			if !n.server.JetStreamEnabled() {
+				n.storage.report("JetStream has stopped", true)
+			}
+		}
+		if phase, cause, _ := n.storage.current(); phase != storageWritable {
+			n.rejectMessages(&r, cause)
+			n.recoverStorage(ctx, &r)
+		}
+	}
+}
+
+// rejectMessages rejects messages with the storage fault as the reason, if the
+// fault keeps them out of the event log.
+func (n *Node) rejectMessages(r *recovery, cause string) {
+	if !r.logged {
+		r.logged = true
+		n.log.Error("event log cannot be written", "dir", n.storage.dir, "cause", cause)
+	}
+	n.updateServing(time.Now())
+	if reason := n.fault(); reason != "" {
+		largest := n.appender.suspend(reason)
+		r.minFree = max(r.minFree, largest+entryOverhead)
+	}
+}
+
+// recoverStorage accepts messages again if the disk accepts writes, and the event
+// log has everything that it had.
+func (n *Node) recoverStorage(ctx context.Context, r *recovery) {
+	s, now := n.storage, time.Now()
+	if phase, _, _ := s.current(); phase == storageFailed && !n.tryStorage(r, now) {
+		return
+	}
+	if n.fault() != "" && !n.logIntact(ctx) || !s.move(storageChecking, storageWritable) {
+		return
+	}
+
+	r.logged, r.advised, r.minFree = false, false, storageMinFree
+	if now.Sub(r.recovered) < storageStable {
+		r.pause = min(2*r.pause, storageMaxPause)
+	} else {
+		r.pause = storageInterval
+	}
+	r.recovered = now
+	n.log.Info("event log can be written again", "dir", s.dir)
+	n.appender.resume()
+	n.updateServing(time.Now())
+	n.wakeProber()
+}
+
+// tryStorage reports whether the disk accepts writes, so that the event log can be
+// checked. On a standalone node it restarts JetStream first.
+func (n *Node) tryStorage(r *recovery, now time.Time) bool {
+	if !r.recovered.IsZero() && now.Before(r.recovered.Add(r.pause)) {
+		return false
+	}
+	err := errors.Join(n.storage.try(r.minFree), n.marks.retry())
+	expire := n.cfg.MaxAge > 0 && now.Sub(r.restarted) > storageRestartInterval
+	switch _, _, broken := n.storage.current(); {
+	case !broken:
+	case !n.standalone():
+		if err == nil && !r.advised {
+			r.advised = true
+			n.log.Warn("event log can be written again after a restart of the node", "dir", n.storage.dir)
+		}
+		return false
+	case err == nil || expire:
+		r.restarted = now
+		if !n.restartJetStream() {
+			return false
+		}
+	}
+	return err == nil && n.storage.move(storageFailed, storageChecking)
+}
+
+// restartJetStream restarts JetStream, and reports whether that has succeeded.
+func (n *Node) restartJetStream() bool {
+	s := n.storage
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	err := n.server.ShutdownJetStream()
+	s.mu.Lock()
+	s.broken = false // reports from here on are new faults
+	s.mu.Unlock()
+	if err = errors.Join(err, n.server.startJetStream()); err != nil {
+		n.log.Debug("cannot restart JetStream", "error", err)
+		s.report(err.Error(), true)
+	}
+	_, _, broken := s.current()
+	return !broken
+}
+
+// logIntact reports whether the open event log still has everything that was read
+// of it, after JetStream was restarted. If it doesn't, the reader reopens it, which
+// starts a new epoch: an id must not be used twice.
+func (n *Node) logIntact(ctx context.Context) bool {
+	epoch, applied := n.openEpoch(), n.applied.Load()
+	if epoch == "" {
+		return true // the reader will open it
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	stream, err := n.js.Stream(ctx, n.cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		n.leaveLog(epoch)
+	}
+	if err != nil {
+		return false
+	}
+	found, err := describe(stream.CachedInfo())
+	if err != nil {
+		return false
+	}
+	if found.epoch != epoch || found.last < applied {
+		n.leaveLog(epoch)
+		return false
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.quorumAt, n.state.trouble = time.Now(), ""
+	return true
+}
+
+// fault returns why a storage fault of this node prevents publishing. It is empty if
+// there is no fault, or if other nodes have the event log too.
+func (n *Node) fault() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.faultLocked()
+}
+
+// faultLocked is fault for callers that hold n.mu.
+func (n *Node) faultLocked() string {
+	s := &n.state
+	if n.standalone() || s.replicas == 1 && s.leader == n.name {
+		return n.storage.reason()
+	}
+	return ""
+}
+
+// canOpen returns an error if a standalone node must not open or create its event
+// log now. While the disk fails, JetStream may have recovered nothing, and the marks
+// can't be written.
+func (n *Node) canOpen() error {
+	if phase, _, _ := n.storage.current(); phase == storageFailed && n.standalone() {
+		return errors.New(n.storage.reason())
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package cluster
+
+import (
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// repeatAfter is how long a rejection must not have occurred before it is
+	// logged again. Connections are retried once a second.
+	repeatAfter = time.Minute
+	// recentFor is how long after a rejection it explains why a node isn't
+	// connected.
+	recentFor = 10 * time.Second
+)
+
+// rejections tracks rejected connections between nodes, or permissions that NATS
+// servers have denied. Its methods are safe for concurrent use.
+type rejections struct {
+	mu   sync.Mutex
+	seen map[string]time.Time // by kind
+
+	latest   string // for the operator
+	latestAt time.Time
+}
+
+// current describes the last rejection. It returns an empty string if there was
+// none recently.
+func (r *rejections) current(now time.Time) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.latest == "" || now.Sub(r.latestAt) > recentFor {
+		return ""
+	}
+	return r.latest
+}
+
+// note records the description of a rejection.
+func (r *rejections) note(description string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest, r.latestAt = description, now
+}
+
+// isNew reports whether a rejection is the first of its kind for repeatAfter.
+func (r *rejections) isNew(kind string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, known := r.seen[kind]
+	if r.seen == nil {
+		r.seen = make(map[string]time.Time)
+	}
+	for other, at := range r.seen {
+		if now.Sub(at) > repeatAfter {
+			delete(r.seen, other)
+		}
+	}
+	r.seen[kind] = now
+	return !known || now.Sub(last) > repeatAfter
+}
+
+// noteDenial records a permission that the servers have denied. A server doesn't
+// reply to a request that it denies.
+func (n *Node) noteDenial(err error, now time.Time) {
+	_, subject, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
+	n.denials.note("permission denied by the NATS servers: "+subject, now)
+	if n.denials.isNew(subject, now) {
+		n.log.Warn("permission denied by the NATS servers", "error", subject)
+	}
+}
+
+// sameName is the likely cause if a node that connects has this node's name.
+const sameName = "another node has this node's name: one of them runs on a copy of the other's cluster.dir"
+
+// parseRejection parses a log line of the server about a rejected connection
+// between nodes. It returns the other node's address and the likely cause. The
+// address has no port if the other node has connected, since its port is random.
+func parseRejection(line string) (addr, cause string, ok bool) {
+	addr, text, found := strings.Cut(line, " - rid:")
+	if !found {
+		return "", "", false
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", "", false
+	}
+	switch {
+	case strings.Contains(text, "duplicate name"):
+		return host, sameName, true
+	case strings.Contains(text, "Authorization Violation"):
+		return addr, "rejected by another node: its cluster.secret probably differs, or one of the two is missing", true
+	case strings.HasSuffix(text, "authentication error"): // without a user: it wasn't a node's greeting
+		return host, "rejected another node: it probably uses cluster.tls, and this node doesn't", true
+	case strings.Contains(text, "authentication error"):
+		return host, "rejected another node: its cluster.secret probably differs, or one of the two is missing", true
+	case strings.Contains(text, "cluster name"):
+		return host, "rejected another node: its cluster.name differs", true
+	case strings.Contains(text, "handshake error"):
+		return host, "TLS handshake with another node failed: its cluster.tls probably differs", true
+	}
+	return "", "", false
+}
