@@ -115,3 +115,21 @@ func (n *Node) tryAppend(ctx context.Context, data []byte, id jetstream.PublishO
 		return 0, ctx.Err()
 	}
 }
+
+// stamp records in a batch which event log it is for, and what this node knows of
+// the idempotency keys of its messages.
+func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
+	var keyed []*clusterv1.Message
+	var messages []*broker.Message
+	for _, s := range submissions {
+		if s.original.IdempotencyKey != "" {
+			keyed, messages = append(keyed, s.message), append(messages, s.original)
+		}
+	}
+	epoch, verdicts := n.broker.Verdicts(messages)
+	batch.Epoch = epoch
+	for i, v := range verdicts {
+		batch.AsOf = v.AsOf
+		keyed[i].Repeats, keyed[i].KeyUsed = v.Repeats, v.Used
+	}
+}

@@ -61,6 +61,11 @@ type flight struct {
 	givenUp bool // by suspend
 }
 
+// notPublishing returns the error for messages while the node isn't serving.
+func notPublishing(reason string) *broker.UnavailableError {
+	return &broker.UnavailableError{Reason: "cannot publish: " + reason}
+}
+
 func newAppender(incarnation uint64) *appender {
 	return &appender{
 		incarnation: incarnation,

@@ -52,24 +52,6 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 	return m, m.Validate()
 }
 
-// stamp records in a batch which event log it is for, and what this node knows of
-// the idempotency keys of its messages.
-func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
-	var keyed []*clusterv1.Message
-	var messages []*broker.Message
-	for _, s := range submissions {
-		if s.original.IdempotencyKey != "" {
-			keyed, messages = append(keyed, s.message), append(messages, s.original)
-		}
-	}
-	epoch, verdicts := n.broker.Verdicts(messages)
-	batch.Epoch = epoch
-	for i, v := range verdicts {
-		batch.AsOf = v.AsOf
-		keyed[i].Repeats, keyed[i].KeyUsed = v.Repeats, v.Used
-	}
-}
-
 // verdict returns what the node that appended a batch knew of the idempotency key
 // of a message. It is empty if the batch was made in another epoch.
 func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v broker.Verdict) {

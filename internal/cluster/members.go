@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// systemUser is the user name for the system account of the node's own
-	// server, which accepts connections from this process only.
-	systemUser = "system"
 	// jszSubject is a subject on which all servers reply with the state of their
 	// JetStream.
 	jszSubject = "$SYS.REQ.SERVER.PING.JSZ"
@@ -54,46 +51,6 @@ func (e *RemoveError) Error() string { return e.Reason }
 
 // Unwrap returns ErrNoSuchMember or ErrNotRemovable.
 func (e *RemoveError) Unwrap() error { return e.kind }
-
-// inProcessAuth assigns accounts to connections from this process. It implements
-// [server.Authentication].
-type inProcessAuth struct{ server *embeddedServer }
-
-// Check implements [server.Authentication].
-func (a inProcessAuth) Check(c server.ClientAuthentication) bool {
-	account := a.server.GlobalAccount()
-	if c.GetOpts().Username == systemUser {
-		account = a.server.SystemAccount()
-	}
-	c.RegisterUser(&server.User{Account: account})
-	return true
-}
-
-// members returns the names of the cluster's members by their NATS ids, running or
-// not. It returns nil on a standalone node, and while JetStream isn't running.
-func (s *embeddedServer) members() map[string]string {
-	if s.standalone {
-		return nil
-	}
-	info, err := s.Jsz(nil)
-	if err != nil || info.Meta == nil {
-		return nil
-	}
-	names := map[string]string{"": s.Name()}
-	for _, p := range info.Meta.Replicas {
-		names[p.Peer] = memberName(p)
-	}
-	return names
-}
-
-// memberName returns the name of a member. It returns the id if the server doesn't
-// know the name, because the member hasn't run since the server started.
-func memberName(p *server.PeerInfo) string {
-	if strings.ContainsAny(p.Name, " ") { // the server's text for an unknown name
-		return p.Peer
-	}
-	return p.Name
-}
 
 // updateMembers updates the names of the cluster's members.
 func (p *prober) updateMembers(ctx context.Context) {

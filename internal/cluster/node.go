@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,13 +50,6 @@ type Node struct {
 	mu       sync.Mutex
 	state    state
 	onChange func(serving bool) // called with mu held
-}
-
-// position is an entry of the event log, and the time when the stream stored it.
-// The time distinguishes the entry from another one with its number.
-type position struct {
-	entry uint64
-	at    time.Time
 }
 
 // subjects are the NATS subjects of the event log.
@@ -268,13 +262,21 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	}, nil
 }
 
-// notPublishing returns the error for messages while the node isn't serving.
-func notPublishing(reason string) *broker.UnavailableError {
-	return &broker.UnavailableError{Reason: "cannot publish: " + reason}
-}
-
 // maxEntry returns the size of the largest batch that the servers accept, in
 // bytes.
 func (n *Node) maxEntry() int {
 	return int(n.conn.MaxPayload()) - entryOverhead
+}
+
+// standalone reports whether the node has an event log of its own.
+func (n *Node) standalone() bool { return n.server != nil && n.server.standalone }
+
+// noteDenial records a permission that the servers have denied. A server doesn't
+// reply to a request that it denies.
+func (n *Node) noteDenial(err error, now time.Time) {
+	_, subject, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
+	n.denials.note("permission denied by the NATS servers: "+subject, now)
+	if n.denials.isNew(subject, now) {
+		n.log.Warn("permission denied by the NATS servers", "error", subject)
+	}
 }

@@ -41,35 +41,6 @@ func resolve(ctx context.Context, resolver *net.Resolver, peers []string, log *s
 	return slices.Compact(addrs)
 }
 
-// followPeers resolves the names of peers regularly, and has the server connect to
-// their new addresses, until ctx is done.
-func (s *embeddedServer) followPeers(ctx context.Context) {
-	if s.standalone || !slices.ContainsFunc(s.cfg.Peers, isName) {
-		return
-	}
-	tick := time.NewTicker(resolveInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		found := resolve(ctx, s.cfg.Resolver, s.cfg.Peers, s.log)
-		if slices.Equal(found, s.routes) || ctx.Err() != nil {
-			continue
-		}
-		options := s.options.Clone()
-		options.Routes = s.routeURLs(found)
-		if err := s.ReloadOptions(options); err != nil {
-			s.log.Warn("cannot use new peer addresses", "addresses", found, "error", err)
-			continue
-		}
-		s.log.Info("peer addresses changed", "addresses", found)
-		s.routes = found
-	}
-}
-
 // isName reports whether the host of a peer is a name.
 func isName(peer string) bool {
 	host, _, err := net.SplitHostPort(peer)

@@ -153,30 +153,3 @@ func (n *Node) logIntact(ctx context.Context) bool {
 	n.state.quorumAt, n.state.trouble = time.Now(), ""
 	return true
 }
-
-// fault returns why a storage fault of this node prevents publishing. It is empty if
-// there is no fault, or if other nodes have the event log too.
-func (n *Node) fault() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.faultLocked()
-}
-
-// faultLocked is fault for callers that hold n.mu.
-func (n *Node) faultLocked() string {
-	s := &n.state
-	if n.standalone() || s.replicas == 1 && s.leader == n.name {
-		return n.storage.reason()
-	}
-	return ""
-}
-
-// canOpen returns an error if a standalone node must not open or create its event
-// log now. While the disk fails, JetStream may have recovered nothing, and the marks
-// can't be written.
-func (n *Node) canOpen() error {
-	if phase, _, _ := n.storage.current(); phase == storageFailed && n.standalone() {
-		return errors.New(n.storage.reason())
-	}
-	return nil
-}

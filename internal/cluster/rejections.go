@@ -5,8 +5,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -61,16 +59,6 @@ func (r *rejections) isNew(kind string, now time.Time) bool {
 	}
 	r.seen[kind] = now
 	return !known || now.Sub(last) > repeatAfter
-}
-
-// noteDenial records a permission that the servers have denied. A server doesn't
-// reply to a request that it denies.
-func (n *Node) noteDenial(err error, now time.Time) {
-	_, subject, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
-	n.denials.note("permission denied by the NATS servers: "+subject, now)
-	if n.denials.isNew(subject, now) {
-		n.log.Warn("permission denied by the NATS servers", "error", subject)
-	}
 }
 
 // sameName is the likely cause if a node that connects has this node's name.

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,9 @@ type embeddedServer struct {
 }
 
 const (
+	// systemUser is the user name for the system account of the node's own
+	// server, which accepts connections from this process only.
+	systemUser = "system"
 	// routeUser is the user name of nodes. The secret is the password.
 	routeUser = "peald"
 	// noSecret is the password if there is no secret. It protects against
@@ -41,6 +46,20 @@ const (
 	// leader in its place.
 	handOverTimeout = 2 * time.Second
 )
+
+// inProcessAuth assigns accounts to connections from this process. It implements
+// [server.Authentication].
+type inProcessAuth struct{ server *embeddedServer }
+
+// Check implements [server.Authentication].
+func (a inProcessAuth) Check(c server.ClientAuthentication) bool {
+	account := a.server.GlobalAccount()
+	if c.GetOpts().Username == systemUser {
+		account = a.server.SystemAccount()
+	}
+	c.RegisterUser(&server.User{Account: account})
+	return true
+}
 
 // startServer starts the server of the node called name.
 func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog.Logger) (_ *embeddedServer, err error) {
@@ -160,6 +179,61 @@ func (s *embeddedServer) routeURLs(addrs []string) []*url.URL {
 		urls = append(urls, &url.URL{Scheme: "nats-route", Host: addr, User: url.UserPassword(routeUser, s.password())})
 	}
 	return urls
+}
+
+// followPeers resolves the names of peers regularly, and has the server connect to
+// their new addresses, until ctx is done.
+func (s *embeddedServer) followPeers(ctx context.Context) {
+	if s.standalone || !slices.ContainsFunc(s.cfg.Peers, isName) {
+		return
+	}
+	tick := time.NewTicker(resolveInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		found := resolve(ctx, s.cfg.Resolver, s.cfg.Peers, s.log)
+		if slices.Equal(found, s.routes) || ctx.Err() != nil {
+			continue
+		}
+		options := s.options.Clone()
+		options.Routes = s.routeURLs(found)
+		if err := s.ReloadOptions(options); err != nil {
+			s.log.Warn("cannot use new peer addresses", "addresses", found, "error", err)
+			continue
+		}
+		s.log.Info("peer addresses changed", "addresses", found)
+		s.routes = found
+	}
+}
+
+// members returns the names of the cluster's members by their NATS ids, running or
+// not. It returns nil on a standalone node, and while JetStream isn't running.
+func (s *embeddedServer) members() map[string]string {
+	if s.standalone {
+		return nil
+	}
+	info, err := s.Jsz(nil)
+	if err != nil || info.Meta == nil {
+		return nil
+	}
+	names := map[string]string{"": s.Name()}
+	for _, p := range info.Meta.Replicas {
+		names[p.Peer] = memberName(p)
+	}
+	return names
+}
+
+// memberName returns the name of a member. It returns the id if the server doesn't
+// know the name, because the member hasn't run since the server started.
+func memberName(p *server.PeerInfo) string {
+	if strings.ContainsAny(p.Name, " ") { // the server's text for an unknown name
+		return p.Peer
+	}
+	return p.Name
 }
 
 // replicas returns how many replicas the cluster has nodes for, up to the default

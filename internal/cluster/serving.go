@@ -202,6 +202,23 @@ func (n *Node) updateServing(now time.Time) {
 	}
 }
 
+// fault returns why a storage fault of this node prevents publishing. It is empty if
+// there is no fault, or if other nodes have the event log too.
+func (n *Node) fault() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.faultLocked()
+}
+
+// faultLocked is fault for callers that hold n.mu.
+func (n *Node) faultLocked() string {
+	s := &n.state
+	if n.standalone() || s.replicas == 1 && s.leader == n.name {
+		return n.storage.reason()
+	}
+	return ""
+}
+
 // begin notes that the reader has opened an event log, and reads it from its first
 // entry.
 func (n *Node) begin(l eventLog) {
