@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// mayAppear is appended to the reason for which a message that was sent has failed.
+// mayAppear is added to the error of a message that was sent.
 const mayAppear = "; the message may still appear, retry it with an idempotency_key"
 
 // submission is a message to be appended.

@@ -10,8 +10,8 @@ import (
 
 // Keys of the stream's metadata.
 const (
-	// metaEpoch is the epoch of event ids. It isn't the stream's creation time,
-	// because a restored stream would have that twice.
+	// metaEpoch is the epoch of event ids. It isn't derived from the stream's
+	// creation time, which a backup of the stream shares.
 	metaEpoch = "peald.epoch"
 	// metaBase is the last entry that the stream had when it got its epoch.
 	// Entries up to there have earlier epochs.

@@ -25,11 +25,12 @@ type gap struct {
 	since time.Time
 }
 
-// resolveGap handles that no replica has returned the next entry. It returns
-// errReopen if the event log must be reopened, to continue after the gap.
+// resolveGap is called when a replica doesn't have the next entry. If no other
+// replica has it either, it returns errReopen: the event log must be reopened, to
+// continue after the gap.
 //
-// A single replica is the event log. If there are several, others may have what
-// one has lost.
+// If there is only one replica, the entry is lost. If there are several, resolveGap
+// waits for gapAfter, and then requests the entry from the leader.
 func (r *reader) resolveGap(ctx context.Context) error {
 	n := r.node
 	now := time.Now()
@@ -71,7 +72,7 @@ func (r *reader) resolveGap(ctx context.Context) error {
 		return errReopen
 	}
 
-	// Nothing must be appended to a damaged file.
+	// Entries must not be appended to a damaged file.
 	purging, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
 	if err := stream.Purge(purging, jetstream.WithPurgeSequence(end)); err != nil {

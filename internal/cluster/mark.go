@@ -132,7 +132,7 @@ func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEE
 // is whether only this node has the event log.
 //
 // doubt is an entry that the event log should have and doesn't. A leader that was
-// just elected may have yet to apply it.
+// just elected may still be applying its own log.
 func (m *marks) check(key string, l eventLog, standalone bool) (reason string, doubt *position) {
 	if m == nil {
 		return "", nil

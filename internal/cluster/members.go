@@ -76,8 +76,8 @@ func (p *prober) updateMembers(ctx context.Context) {
 	n.state.clusterMembers = names
 }
 
-// nameOf returns the name of a member that only the cluster's leader may know. It
-// returns the id if the leader doesn't know the name either.
+// nameOf returns the name of a member whose name this node doesn't know. It asks the
+// cluster's leader, and returns the id if the leader doesn't know the name either.
 func (p *prober) nameOf(ctx context.Context, id string) string {
 	if name, ok := p.memberNames[id]; ok {
 		return name

@@ -126,8 +126,8 @@ func (p *prober) probe(ctx context.Context) {
 	}
 }
 
-// updateDoubt notes an entry that the node has applied and the leader doesn't have.
-// A leader that was just elected may have yet to apply its own log.
+// updateDoubt records an entry that the node has applied and the leader doesn't have.
+// A leader that was just elected may still be applying its own log.
 func (p *prober) updateDoubt(applied, last uint64) {
 	n := p.node
 	n.mu.Lock()
@@ -209,7 +209,7 @@ func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trou
 	return silence[len(members)/2], ""
 }
 
-// adjustOrWarn adjusts the stream, and logs a new error of that.
+// adjustOrWarn calls adjust, and logs its error if that is new.
 func (p *prober) adjustOrWarn(ctx context.Context, info *jetstream.StreamInfo) {
 	n := p.node
 	err := p.adjust(ctx, info)

@@ -57,7 +57,7 @@ func (n *Node) rejectMessages(r *recovery, cause string) {
 }
 
 // recoverStorage accepts messages again if the disk accepts writes, and the event
-// log has everything that it had.
+// log is intact.
 func (n *Node) recoverStorage(ctx context.Context, r *recovery) {
 	s, now := n.storage, time.Now()
 	if phase, _, _ := s.current(); phase == storageFailed && !n.tryStorage(r, now) {

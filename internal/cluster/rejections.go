@@ -8,10 +8,9 @@ import (
 )
 
 const (
-	// repeatAfter is how long a rejection must not have occurred before it is
-	// logged again. Connections are retried once a second.
+	// repeatAfter is the time without a rejection after which it is logged again. Connections are retried once a second.
 	repeatAfter = time.Minute
-	// recentFor is how long after a rejection it explains why a node isn't
+	// recentFor is the time for which a rejection explains why a node isn't
 	// connected.
 	recentFor = 10 * time.Second
 )
@@ -66,7 +65,8 @@ const sameName = "another node has this node's name: one of them runs on a copy 
 
 // parseRejection parses a log line of the server about a rejected connection
 // between nodes. It returns the other node's address and the likely cause. The
-// address has no port if the other node has connected, since its port is random.
+// address has no port if the other node opened the connection, since that port is
+// random.
 func parseRejection(line string) (addr, cause string, ok bool) {
 	addr, text, found := strings.Cut(line, " - rid:")
 	if !found {

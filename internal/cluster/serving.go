@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// state is what a node knows of itself and the event log. It is guarded by Node.mu.
+// state is a node's view of itself and the event log. It is guarded by Node.mu.
 type state struct {
 	serving bool
 	current bool   // the node has read the event log up to now; it may be unable to publish
@@ -56,7 +56,7 @@ func (n *Node) Serving() (serving bool, reason string) {
 	return n.state.serving, n.state.reason
 }
 
-// noteEntry notes that the event log has an entry.
+// noteEntry records that the event log has an entry.
 func (n *Node) noteEntry(entry uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -219,7 +219,7 @@ func (n *Node) faultLocked() string {
 	return ""
 }
 
-// begin notes that the reader has opened an event log, and reads it from its first
+// begin records that the reader has opened an event log, and starts at its first
 // entry.
 func (n *Node) begin(l eventLog) {
 	n.mu.Lock()

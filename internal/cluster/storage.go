@@ -44,7 +44,7 @@ const (
 	// since.
 	storageFailed
 	// storageChecking means that the disk accepts writes again, and that the event
-	// log is checked for what it had before.
+	// log is being checked for lost entries.
 	storageChecking
 )
 
@@ -52,17 +52,18 @@ const (
 //
 // JetStream keeps the first write error: until it is restarted, it appends nothing
 // and doesn't reply to publishers. On a standalone node, [Node.watchStorage]
-// restarts it once the disk accepts writes again. In a cluster that isn't possible:
-// a server whose JetStream starts while it is connected briefly replies as if it
-// were alone, that there is no such stream. So the operator must restart the node.
+// restarts it once the disk accepts writes again. That isn't possible in a cluster:
+// if JetStream starts while the server is connected, it briefly acts as if the
+// server were alone, and replies that there is no such stream. So the operator must
+// restart the node.
 //
 // The methods of a nil *storage do nothing. They are safe for concurrent use.
 type storage struct {
 	dir  string
 	wake chan struct{} // has a token when a fault was reported
 
-	// opening is held while JetStream restarts. It is read-locked by callers that
-	// would take a stream that is not recovered yet for one that is gone.
+	// opening is held while JetStream restarts. It is read-locked by code that
+	// would mistake a stream that isn't recovered yet for a missing one.
 	opening sync.RWMutex
 
 	mu     sync.Mutex

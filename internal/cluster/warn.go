@@ -78,8 +78,8 @@ func (p *prober) warn(now time.Time) {
 	}
 }
 
-// wantedReplicas returns how many replicas the event log should have. One is not
-// enough where there are nodes for more, even if it is configured.
+// wantedReplicas returns how many replicas the event log should have. One is too few
+// in a cluster with nodes for more, even if it is configured.
 func (n *Node) wantedReplicas(s *state) int {
 	want := max(n.cfg.Replicas, s.replicas)
 	if want <= 1 && len(s.clusterMembers) >= defaultReplicas {
