@@ -65,24 +65,3 @@ func anchorsOf(text string) []string {
 func withoutBlocks(text string) string {
 	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
 }
-
-// TestGoExample checks that the README shows lines of the example that it
-// links to. Tests of the examples run that one.
-func TestGoExample(t *testing.T) {
-	t.Parallel()
-
-	_, block, found := strings.Cut(read(t, "README.md"), "```go\n")
-	block, _, _ = strings.Cut(block, "```")
-
-	if !found {
-		t.Fatal("README.md has no block in Go")
-	}
-
-	example := read(t, "examples/go/main.go")
-
-	for line := range strings.Lines(block) {
-		if line = strings.TrimSpace(line); !strings.Contains(example, line) {
-			t.Errorf("README.md shows %q, which isn't in examples/go/main.go", line)
-		}
-	}
-}
