@@ -118,7 +118,7 @@ func build(cfg Config, opts Options, bound listeners, descriptors budget, log *s
 	}
 	var browsers http.Handler = p.streams
 	if opts.Demo {
-		page, err := demoPage(cfg, who.tokens, bound.addresses().REST, p.streams)
+		page, err := demoPage(cfg, who.tokens, p.publish, bound.addresses().REST, p.streams)
 		if err != nil {
 			return nil, err
 		}

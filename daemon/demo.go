@@ -35,16 +35,17 @@ func demoSecret() string { return rand.Text() + rand.Text() }
 
 // publishDemo makes up events until ctx ends or the broker closes.
 func (p *parts) publishDemo(ctx context.Context) error {
-	p.log.Warn("the demo lets anybody take any user's name")
+	p.log.Warn("demo accepts any user name and publishes for anyone")
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
-	if err := demo.Run(ctx, p.publish, random); err != nil {
+	traffic := demo.Traffic{Broker: p.publish, Streams: p.broker, Random: random}
+	if err := traffic.Run(ctx); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil
 }
 
 // demoPage is the demo's page, and streams for whatever is not its own.
-func demoPage(cfg Config, tokens *auth.Tokens, rest string, streams http.Handler) (http.Handler, error) {
+func demoPage(cfg Config, tokens *auth.Tokens, publish demo.Publisher, rest string, streams http.Handler) (http.Handler, error) {
 	page, err := demo.New(demo.Config{
 		Events:       cfg.SSE.Path,
 		Cookie:       cfg.Auth.Cookie,
@@ -52,6 +53,7 @@ func demoPage(cfg Config, tokens *auth.Tokens, rest string, streams http.Handler
 		Control:      CurlTarget(rest),
 		ControlToken: len(cfg.Control.Tokens) > 0,
 		Tokens:       tokens,
+		Publisher:    publish,
 		Streams:      streams,
 	})
 	if err != nil {

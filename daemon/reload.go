@@ -84,7 +84,7 @@ func (p *parts) change(given Config) (changed []string, _ error) {
 		return nil, err
 	}
 	if p.demo {
-		page, err := demoPage(next, access.tokens, p.bound.addresses().REST, p.streams)
+		page, err := demoPage(next, access.tokens, p.publish, p.bound.addresses().REST, p.streams)
 		if err != nil {
 			return nil, err
 		}

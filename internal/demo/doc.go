@@ -1,7 +1,7 @@
-// Package demo shows what the daemon does, with nobody else at hand: [Run]
-// makes up events as a backend would send them, and [New] serves a page to
-// watch them on.
+// Package demo lets people try the daemon without an application: [Traffic]
+// publishes made-up events and keeps the streams of made-up visitors, and [New]
+// serves a page that shows a stream and publishes.
 //
-// The page lets whoever opens it take any user's name. So it is for showing
-// and trying out, and never for a daemon that real users trust.
+// Whoever opens the page can take any user's name and publish to anyone. It is
+// for trying things out, never for a daemon that real users trust.
 package demo

@@ -14,79 +14,92 @@ import (
 	"github.com/peald/peald/internal/webpage"
 )
 
-// Config is how the page is set up. Every field is required but those that say
-// otherwise.
+// Config configures the page. Every field is required unless marked otherwise.
 type Config struct {
 	// Events is the path of the event stream, on the page's own origin.
 	Events string
-	// Cookie is the name of the cookie in which the stream takes a token.
+	// Cookie is the name of the cookie in which the stream accepts a token.
 	Cookie string
-	// Anonymous says whether the stream takes visitors without a token.
+	// Anonymous allows visitors without a name. The stream must allow them too.
 	Anonymous bool
-	// Control is what the page's commands tell curl before a path, to reach the
-	// control plane's REST listener: its base URL, if it has one.
+	// Control is the curl argument for the base URL of the control plane's REST
+	// listener, with the options needed to reach it. The page appends paths.
 	Control string
-	// ControlToken says whether the control plane asks for a token.
+	// ControlToken reports whether the control plane requires a token. If so,
+	// the page doesn't publish.
 	ControlToken bool
-	// Tokens mints the tokens of visitors who pick a name.
+	// Tokens signs the tokens of visitors who pick a name.
 	Tokens Minter
-	// Streams serves all that is not the page's own.
+	// Publisher publishes the visitors' messages.
+	Publisher Publisher
+	// Streams serves every path that isn't the page's own.
 	Streams http.Handler
 }
 
-// Minter signs a subscriber token for a user, which is good for ttl.
+// Minter signs a subscriber token for a user and topics, valid for ttl.
 type Minter interface {
 	Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error)
 }
 
 const (
-	pagePath  = "/"
-	filesPath = "/demo/"
-	tokenPath = "/demo/token"
+	pagePath    = "/"
+	filesPath   = "/demo/"
+	tokenPath   = "/demo/token"
+	publishPath = "/demo/publish"
 )
 
 //go:embed page
 var files embed.FS
 
-// Takes says whether the page has a path of its own to itself, so that no
-// stream can be served there.
+// Takes reports whether a path belongs to the page, so that no stream can be
+// served there.
 func Takes(urlPath string) bool {
 	return urlPath == pagePath || urlPath+"/" == filesPath || strings.HasPrefix(urlPath, filesPath)
 }
 
-// New returns a handler of the page at /, what it needs under /demo/, and of
-// cfg.Streams for the rest.
+// New returns a handler that serves the page at /, its files under /demo/, and
+// everything else by cfg.Streams.
 func New(cfg Config) (http.Handler, error) {
 	if Takes(cfg.Events) {
-		return nil, fmt.Errorf("the demo's page needs %s and %s for itself, and the stream is at %s", pagePath, filesPath, cfg.Events)
+		return nil, fmt.Errorf("the stream's path %s belongs to the demo page, which uses %s and %s", cfg.Events, pagePath, filesPath)
 	}
-	if cfg.Cookie == "" || cfg.Tokens == nil || cfg.Streams == nil {
-		return nil, errors.New("the demo's page needs a cookie, somebody who mints tokens, and streams")
+
+	if cfg.Cookie == "" || cfg.Tokens == nil || cfg.Publisher == nil || cfg.Streams == nil {
+		return nil, errors.New("the demo page requires Cookie, Tokens, Publisher and Streams")
 	}
+
 	index, err := renderIndex(cfg)
 	if err != nil {
 		return nil, err
 	}
-	own := http.NewServeMux()
-	own.Handle("GET "+pagePath+"{$}", index)
-	own.Handle("POST "+tokenPath, http.NewCrossOriginProtection().Handler(&tokenHandler{cfg}))
+
 	page, err := fs.Sub(files, "page")
 	if err != nil {
-		return nil, fmt.Errorf("the demo's files: %w", err)
+		return nil, fmt.Errorf("demo files: %w", err)
 	}
+
+	own := http.NewServeMux()
+	sameOrigin := http.NewCrossOriginProtection()
+
+	own.Handle("GET "+pagePath+"{$}", index)
+	own.Handle("POST "+tokenPath, sameOrigin.Handler(&tokenHandler{cfg}))
+	own.Handle("POST "+publishPath, sameOrigin.Handler(&publishHandler{cfg}))
+
 	isTemplate := func(name string) bool { return name == "index.html" }
 	if err := errors.Join(
 		webpage.HandleFiles(own, filesPath, page, isTemplate),
 		webpage.HandleFiles(own, filesPath, webpage.Shared(), nil),
 	); err != nil {
-		return nil, fmt.Errorf("the demo: %w", err)
+		return nil, fmt.Errorf("demo page: %w", err)
 	}
-	// A mux cleans paths, and the stream's has to be compared as it came.
+
+	// A mux cleans paths, but the stream's path must be compared unchanged.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !Takes(r.URL.Path) {
 			cfg.Streams.ServeHTTP(w, r)
 			return
 		}
+
 		webpage.Protect(w.Header())
 		own.ServeHTTP(w, r)
 	}), nil
@@ -95,11 +108,13 @@ func New(cfg Config) (http.Handler, error) {
 func renderIndex(cfg Config) (http.Handler, error) {
 	index, err := template.ParseFS(files, "page/index.html")
 	if err != nil {
-		return nil, fmt.Errorf("the demo's page: %w", err)
+		return nil, fmt.Errorf("parsing the demo page: %w", err)
 	}
+
 	var page bytes.Buffer
 	if err := index.Execute(&page, cfg); err != nil {
-		return nil, fmt.Errorf("the demo's page: %w", err)
+		return nil, fmt.Errorf("rendering the demo page: %w", err)
 	}
+
 	return webpage.NewFile("index.html", page.Bytes()), nil
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/peald/peald/internal/demo"
 )
 
-// minter is one whose tokens can be told apart.
+// minter returns tokens that name their user and topics.
 type minter struct{ fail error }
 
-func (m minter) Mint(user string, _ []string, ttl time.Duration) (string, time.Time, error) {
-	return "token-of-" + user, time.Now().Add(ttl), m.fail
+func (m minter) Mint(user string, topics []string, ttl time.Duration) (string, time.Time, error) {
+	return "token-of-" + user + "-for-" + strings.Join(topics, "-"), time.Now().Add(ttl), m.fail
 }
 
 func config() demo.Config {
@@ -29,6 +29,7 @@ func config() demo.Config {
 		Anonymous: true,
 		Control:   "http://127.0.0.1:9091",
 		Tokens:    minter{},
+		Publisher: &recorder{},
 		Streams: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "stream at "+r.URL.Path)
 		}),
@@ -50,8 +51,8 @@ func get(page http.Handler, target string) *httptest.ResponseRecorder {
 	return reply
 }
 
-// TestPageHasAllItNeeds follows what the page and its scripts load.
-func TestPageHasAllItNeeds(t *testing.T) {
+// TestPageIsComplete requests everything that the page and its scripts load.
+func TestPageIsComplete(t *testing.T) {
 	page := newPage(t, config())
 	reference := regexp.MustCompile(`(?:src|<link [^>]*href|from)(?:=| )"([^"]+)"`)
 	seen := map[string]bool{}
@@ -68,7 +69,7 @@ func TestPageHasAllItNeeds(t *testing.T) {
 		media, _, err := mime.ParseMediaType(reply.Header().Get("Content-Type"))
 		want := map[string]string{"": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}[path.Ext(target)]
 		if err != nil || media != want {
-			t.Errorf("%s is %q, want %q", target, media, want)
+			t.Errorf("GET %s: media type %q, want %q", target, media, want)
 		}
 		for header, want := range map[string]string{
 			"X-Content-Type-Options":  "nosniff",
@@ -76,13 +77,13 @@ func TestPageHasAllItNeeds(t *testing.T) {
 			"Referrer-Policy":         "no-referrer",
 		} {
 			if got := reply.Header().Get(header); !strings.HasPrefix(got, want) {
-				t.Errorf("%s has %s: %q", target, header, got)
+				t.Errorf("GET %s: %s is %q, want the prefix %q", target, header, got, want)
 			}
 		}
 		if media == "text/html" || media == "text/javascript" {
 			for _, match := range reference.FindAllStringSubmatch(reply.Body.String(), -1) {
 				if !strings.HasPrefix(match[1], "/") {
-					t.Errorf("%s loads %q", target, match[1])
+					t.Errorf("%s loads %q, want an absolute path", target, match[1])
 					continue
 				}
 				visit(match[1])
@@ -91,21 +92,21 @@ func TestPageHasAllItNeeds(t *testing.T) {
 	}
 	visit("/")
 	if len(seen) < 7 {
-		t.Errorf("the page loads only %v", seen)
+		t.Errorf("the page loads only %v, want 7 files or more", seen)
 	}
 }
 
-func TestPageKnowsItsAddresses(t *testing.T) {
+func TestPageAddresses(t *testing.T) {
 	cfg := config()
 	cfg.Events, cfg.Control, cfg.ControlToken, cfg.Anonymous = "/stream", "http://127.0.0.1:4711", true, false
 	page := get(newPage(t, cfg), "/").Body.String()
 	const want = `data-events="/stream" data-control="http://127.0.0.1:4711" data-control-token>`
 	if !strings.Contains(page, want) {
-		t.Errorf("the page has no %s", want)
+		t.Errorf("the page doesn't contain %s", want)
 	}
 }
 
-func TestOtherPathsAreTheStreams(t *testing.T) {
+func TestOtherPathsBelongToStreams(t *testing.T) {
 	page := newPage(t, config())
 	for _, target := range []string{"/events", "//events", "/demonstration", "/index.html"} {
 		if reply := get(page, target); reply.Body.String() != "stream at "+target || reply.Header().Get("Content-Security-Policy") != "" {
@@ -127,30 +128,35 @@ func TestFilesAreRevalidated(t *testing.T) {
 	again := httptest.NewRecorder()
 	page.ServeHTTP(again, r)
 	if again.Code != http.StatusNotModified || first.Header().Get("Cache-Control") != "no-cache" {
-		t.Errorf("the second time: %d, %q", again.Code, first.Header().Get("Cache-Control"))
+		t.Errorf("status %d with the same ETag and Cache-Control %q, want 304 and no-cache", again.Code, first.Header().Get("Cache-Control"))
 	}
 }
 
-func TestConfigThatNoPageCanHave(t *testing.T) {
+func TestInvalidConfig(t *testing.T) {
 	for name, change := range map[string]func(*demo.Config){
-		"the stream is where the page is":   func(c *demo.Config) { c.Events = "/" },
-		"the stream is among the files":     func(c *demo.Config) { c.Events = "/demo/events" },
-		"no cookie for names":               func(c *demo.Config) { c.Cookie = "" },
-		"nobody who signs tokens for names": func(c *demo.Config) { c.Tokens = nil },
+		"stream at the page's path": func(c *demo.Config) { c.Events = "/" },
+		"stream among the files":    func(c *demo.Config) { c.Events = "/demo/events" },
+		"no cookie":                 func(c *demo.Config) { c.Cookie = "" },
+		"no tokens":                 func(c *demo.Config) { c.Tokens = nil },
+		"no publisher":              func(c *demo.Config) { c.Publisher = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config()
 			change(&cfg)
 			if _, err := demo.New(cfg); err == nil {
-				t.Error("there is a page")
+				t.Error("New returned no error")
 			}
 		})
 	}
 }
 
-// post asks for a name.
+// post requests a name.
 func post(page http.Handler, contentType, body string, change ...func(*http.Request)) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(http.MethodPost, "/demo/token", strings.NewReader(body))
+	return postTo(page, "/demo/token", contentType, body, change...)
+}
+
+func postTo(page http.Handler, target, contentType, body string, change ...func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
 	r.Header.Set("Content-Type", contentType)
 	for _, c := range change {
 		c(r)
@@ -166,7 +172,7 @@ const (
 )
 
 func TestNamesBecomeCookies(t *testing.T) {
-	const named = "; Path=/events; Max-Age=43200; HttpOnly; SameSite=Strict"
+	const named = "-for->; Path=/events; Max-Age=43200; HttpOnly; SameSite=Strict"
 	const nobody = "peald_token=; Path=/events; Max-Age=0; HttpOnly; SameSite=Strict"
 	for name, test := range map[string]struct{ contentType, body, want string }{
 		"form":              {form, "user=alice", "peald_token=token-of-alice" + named},
@@ -200,7 +206,7 @@ func TestCookieIsSecureOverTLS(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreRefused(t *testing.T) {
+func TestInvalidNames(t *testing.T) {
 	for name, test := range map[string]struct {
 		contentType, body string
 		status            int
@@ -209,21 +215,21 @@ func TestNamesThatAreRefused(t *testing.T) {
 		"too long":         {form, "user=" + strings.Repeat("x", 256), 400, "user is 256 bytes long"},
 		"control":          {form, "user=a%00b", 400, "user has the control character"},
 		"not UTF-8":        {form, "user=%ff", 400, "user is not valid UTF-8"},
-		"broken form":      {form, "user=%zz", 400, "the form cannot be read"},
-		"broken JSON":      {plain, `{"user"`, 400, "the JSON cannot be read"},
-		"wrong type":       {plain, `{"user":7}`, 400, "the JSON cannot be read"},
-		"two objects":      {plain, `{"user":"a"}{"user":"b"}`, 400, "the JSON cannot be read"},
+		"broken form":      {form, "user=%zz", 400, "invalid form"},
+		"broken JSON":      {plain, `{"user"`, 400, "invalid JSON"},
+		"wrong type":       {plain, `{"user":7}`, 400, "invalid JSON"},
+		"two objects":      {plain, `{"user":"a"}{"user":"b"}`, 400, "invalid JSON"},
 		"twice in JSON":    {plain, `{"user":"a","user":"b"}`, 400, `duplicate member "user"`},
 		"misspelled":       {plain, `{"User":"a"}`, 400, `misspelled member "User"; want "user"`},
 		"something else":   {plain, `{"user":"a","topics":[]}`, 400, `unknown member "topics"`},
 		"JSON, not UTF-8":  {plain, "{\"user\":\"m\xfcller\"}", 400, "not UTF-8"},
 		"a lone surrogate": {plain, `{"user":"a\ud83d"}`, 400, "lone surrogate"},
-		"twice in a form":  {form, "user=a&user=b", 400, "the form has user 2 times"},
-		"misspelled form":  {form, "User=a", 400, `the form has "User"; want user`},
-		"body too large":   {plain, `{"user":"` + strings.Repeat("x", 9000) + `"}`, 413, "the JSON cannot be read"},
-		"form too large":   {form, "user=" + strings.Repeat("x", 9000), 413, "the form cannot be read"},
-		"no content type":  {"", "user=alice", 415, "the Content-Type is"},
-		"multipart, maybe": {"multipart/form-data; boundary=x", "", 415, "the Content-Type is"},
+		"twice in a form":  {form, "user=a&user=b", 400, "user is given 2 times"},
+		"misspelled form":  {form, "User=a", 400, `unknown form field "User"; want user`},
+		"body too large":   {plain, `{"user":"` + strings.Repeat("x", 9000) + `"}`, 413, "invalid JSON"},
+		"form too large":   {form, "user=" + strings.Repeat("x", 9000), 413, "invalid form"},
+		"no content type":  {"", "user=alice", 415, "invalid Content-Type"},
+		"multipart":        {"multipart/form-data; boundary=x", "", 415, "invalid Content-Type"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reply := post(newPage(t, config()), test.contentType, test.body)
@@ -232,7 +238,7 @@ func TestNamesThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-	t.Run("anonymous where nobody may be", func(t *testing.T) {
+	t.Run("anonymous visitor without anonymous streams", func(t *testing.T) {
 		cfg := config()
 		cfg.Anonymous = false
 		if reply := post(newPage(t, cfg), form, "user="); reply.Code != http.StatusForbidden {
@@ -244,7 +250,7 @@ func TestNamesThatAreRefused(t *testing.T) {
 			t.Errorf("%d, Allow: %s", reply.Code, reply.Header().Get("Allow"))
 		}
 	})
-	t.Run("a token that cannot be signed", func(t *testing.T) {
+	t.Run("signing fails", func(t *testing.T) {
 		cfg := config()
 		cfg.Tokens = minter{errors.New("the key is secret-key")}
 		if reply := post(newPage(t, cfg), form, "user=alice"); reply.Code != http.StatusInternalServerError || strings.Contains(reply.Body.String(), "key") {
@@ -253,17 +259,23 @@ func TestNamesThatAreRefused(t *testing.T) {
 	})
 }
 
-// TestOtherSitesGiveNoNames: a page elsewhere must not change whom a browser
-// streams for.
-func TestOtherSitesGiveNoNames(t *testing.T) {
+// TestCrossOriginRequests checks that other sites can neither change the name
+// of a browser's user nor publish.
+func TestCrossOriginRequests(t *testing.T) {
 	for name, header := range map[string][2]string{
-		"by Fetch Metadata": {"Sec-Fetch-Site", "cross-site"},
-		"by Origin":         {"Origin", "https://evil.example"},
+		"Fetch Metadata": {"Sec-Fetch-Site", "cross-site"},
+		"Origin":         {"Origin", "https://evil.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reply := post(newPage(t, config()), form, "user=mallory", func(r *http.Request) { r.Header.Set(header[0], header[1]) })
+			change := func(r *http.Request) { r.Header.Set(header[0], header[1]) }
+
+			reply := post(newPage(t, config()), form, "user=mallory", change)
 			if reply.Code != http.StatusForbidden || reply.Header().Get("Set-Cookie") != "" {
-				t.Errorf("%d, cookie %q", reply.Code, reply.Header().Get("Set-Cookie"))
+				t.Errorf("POST /demo/token: %d with cookie %q, want 403 without one", reply.Code, reply.Header().Get("Set-Cookie"))
+			}
+
+			if reply := postTo(newPage(t, config()), "/demo/publish", plain, `{"data":"x"}`, change); reply.Code != http.StatusForbidden {
+				t.Errorf("POST /demo/publish: %d, want 403", reply.Code)
 			}
 		})
 	}

@@ -16,31 +16,36 @@ import (
 )
 
 const (
-	// tokenLife outlasts a day of showing the page to people.
+	// tokenLife is longer than a day of showing the page to people.
 	tokenLife = 12 * time.Hour
 
-	// maxTokenRequest is room for the longest user id, however escaped.
+	// maxTokenRequest fits the longest user id, however it is escaped.
 	maxTokenRequest = 8 << 10
 )
 
-// tokenHandler gives the visitor a name by a cookie that only streams see, or
-// takes it away where the name is empty.
+// tokenHandler gives the visitor a name: it sets a cookie with a subscriber
+// token for all topics, which only streams receive. An empty name deletes the
+// cookie.
 type tokenHandler struct{ cfg Config }
 
 func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxTokenRequest)
+
 	user, status, err := requestedUser(r)
 	if err == nil && user == "" && !h.cfg.Anonymous {
-		status, err = http.StatusForbidden, errors.New("user is empty, and this daemon takes nobody without a name")
+		status, err = http.StatusForbidden, errors.New("user is empty; this daemon accepts no anonymous streams")
 	}
+
 	if invalid, ok := errors.AsType[*broker.InvalidError](broker.ValidUserID(user)); ok && err == nil && user != "" {
 		status, err = http.StatusBadRequest, fmt.Errorf("user %s", invalid.Reason)
 	}
+
 	if err != nil {
 		http.Error(w, err.Error(), status)
 		return
 	}
-	//nolint:gosec // Secure where the page itself is, or its own daemon would not get the cookie
+
+	//nolint:gosec // Secure only if the page is: otherwise its own daemon wouldn't receive the cookie
 	cookie := &http.Cookie{
 		Name:     h.cfg.Cookie,
 		Path:     h.cfg.Events,
@@ -49,55 +54,66 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Secure:   r.TLS != nil,
 		SameSite: http.SameSiteStrictMode,
 	}
+
 	if user != "" {
-		token, _, err := h.cfg.Tokens.Mint(user, nil, tokenLife)
+		token, _, err := h.cfg.Tokens.Mint(user, []string{">"}, tokenLife)
 		if err != nil {
-			http.Error(w, "no token could be signed", http.StatusInternalServerError)
+			http.Error(w, "the token could not be signed", http.StatusInternalServerError)
 			return
 		}
+
 		cookie.Value, cookie.MaxAge = token, int(tokenLife/time.Second)
 	}
+
 	w.Header().Set("Cache-Control", "no-store")
 	http.SetCookie(w, cookie)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// requestedUser reads the name from a form or from JSON. With an error comes
-// the status that fits it.
+// requestedUser reads the name from a form or from JSON. With an error it
+// returns the matching status.
 func requestedUser(r *http.Request) (user string, status int, err error) {
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	contentType := r.Header.Get("Content-Type")
+
+	media, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		media = ""
 	}
+
 	switch media {
 	case "application/x-www-form-urlencoded":
 		if err := r.ParseForm(); err != nil {
-			return "", badBody(err), fmt.Errorf("the form cannot be read: %w", err)
+			return "", bodyStatus(err), fmt.Errorf("invalid form: %w", err)
 		}
+
 		if user, err = userInForm(r.PostForm); err != nil {
 			return "", http.StatusBadRequest, err
 		}
+
 		return user, 0, nil
 	case "application/json":
 		if user, err = userInJSON(r.Body); err != nil {
-			return "", badBody(err), fmt.Errorf("the JSON cannot be read: %w", err)
+			return "", bodyStatus(err), fmt.Errorf("invalid JSON: %w", err)
 		}
+
 		return user, 0, nil
 	default:
-		return "", http.StatusUnsupportedMediaType, fmt.Errorf("the Content-Type is %q; application/json and application/x-www-form-urlencoded are accepted", r.Header.Get("Content-Type"))
+		return "", http.StatusUnsupportedMediaType, fmt.Errorf("invalid Content-Type %q; want application/json or application/x-www-form-urlencoded", contentType)
 	}
 }
 
-// userInForm returns the user that a form names, which has nothing else.
+// userInForm returns the user of a form that has no other fields.
 func userInForm(form url.Values) (string, error) {
 	for _, name := range slices.Sorted(maps.Keys(form)) {
 		if name != "user" {
-			return "", fmt.Errorf("the form has %.80q; want user, and nothing else", name)
+			return "", fmt.Errorf("unknown form field %.80q; want user", name)
 		}
 	}
+
 	if n := len(form["user"]); n > 1 {
-		return "", fmt.Errorf("the form has user %d times; want it once", n)
+		return "", fmt.Errorf("user is given %d times in the form; want it once", n)
 	}
+
 	return form.Get("user"), nil
 }
 
@@ -106,17 +122,22 @@ func userInJSON(body io.Reader) (user string, err error) {
 	if err != nil {
 		return "", err
 	}
+
 	object, err := strictjson.Schema{Members: []string{"user"}, Closed: true}.Read(data)
 	if err != nil {
 		return "", err
 	}
+
 	err = object.Decode("user", &user)
+
 	return user, err
 }
 
-func badBody(err error) int {
+// bodyStatus returns the status for an error of reading a request's body.
+func bodyStatus(err error) int {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return http.StatusRequestEntityTooLarge
 	}
+
 	return http.StatusBadRequest
 }

@@ -11,116 +11,155 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Broker is what the traffic needs of a [broker.Broker].
+// Traffic publishes made-up events, and keeps the streams of made-up visitors.
+type Traffic struct {
+	Broker Broker
+	// Streams opens the visitors' streams. If it is nil, there are no visitors.
+	Streams Streams
+	Random  *rand.Rand
+}
+
+// Broker publishes events and lists the connected users.
 type Broker interface {
-	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	Publisher
 	Users(prefix, after string, limit int) []broker.User
 }
 
 const (
 	broadcastEvery = time.Second
+	topicEvery     = time.Second / 2
 	personalEvery  = 10 * time.Second
 
-	// round is how often the traffic looks who is connected.
+	// round is the interval between two lookups of the connected users.
 	round = time.Second
 
-	// usersAtOnce keeps each look at the broker short.
+	// usersAtOnce keeps each call of Users short.
 	usersAtOnce = 200
 )
 
-// Run publishes made-up events until ctx ends or the broker closes: to
-// everybody one a second on average, and to each user who is connected one
-// every ten seconds on average, each at random times. An error is the broker's.
-func Run(ctx context.Context, b Broker, random *rand.Rand) error {
-	t := &traffic{broker: b, random: random, shop: shop{random}}
+// Run publishes until ctx is done or the broker closes. On average it broadcasts
+// one event a second, publishes two to topics, and sends one to each connected
+// user every ten seconds, all at random times. An error is the broker's.
+func (t Traffic) Run(ctx context.Context) error {
+	r := &run{Traffic: t, shop: shop{t.Random}, visitors: newVisitors(t.Streams, t.Random)}
+	defer r.visitors.leave()
+
 	for start := time.Now(); ; start = start.Add(round) {
 		if time.Since(start) > round {
-			start = time.Now() // the machine slept, and nobody wants what it missed
+			start = time.Now() // the machine was suspended; skip what was due meanwhile
 		}
-		for _, next := range t.plan(start) {
+
+		r.visitors.comeAndGo()
+
+		for _, next := range r.plan(start) {
 			if !sleepUntil(ctx, next.at) {
 				return nil
 			}
-			err := t.publish(ctx, next)
-			if _, passes := errors.AsType[*broker.UnavailableError](err); err != nil && !passes {
+
+			err := r.publish(ctx, next)
+			if _, temporary := errors.AsType[*broker.UnavailableError](err); err != nil && !temporary {
 				return failure(ctx, err)
 			}
 		}
+
 		if !sleepUntil(ctx, start.Add(round)) {
 			return nil
 		}
 	}
 }
 
-// failure is nil where err only says that it is time to end.
+// failure returns nil if err only means that the daemon is shutting down.
 func failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, broker.ErrClosed) {
-		return nil //nolint:nilerr // the end is no failure
+		return nil //nolint:nilerr // a shutdown is no failure
 	}
+
 	return fmt.Errorf("demo traffic: %w", err)
 }
 
-// traffic is the state of one Run.
-type traffic struct {
-	broker Broker
-	random *rand.Rand
-	shop   shop
+// run is the state of one call of Run.
+type run struct {
+	Traffic
+
+	shop     shop
+	visitors *visitors
 }
 
-// due is an event that is to be published.
+// due is an event to publish at a certain time.
 type due struct {
-	at   time.Time
-	user string // empty for everybody
+	at      time.Time
+	user    string // of an event for one user
+	toTopic bool
 }
 
-// plan draws what is due in the round that begins at start, in order. The gaps
-// of a Poisson process have no memory: so it does no harm to draw anew in every
-// round, for whoever is connected then.
-func (t *traffic) plan(start time.Time) []due {
-	plan := t.draw(nil, start, broadcastEvery, "")
+// plan draws the events of the round that begins at start, in order of time.
+// Gaps of a Poisson process have no memory, so each round can be drawn anew for
+// the users who are connected then.
+func (r *run) plan(start time.Time) []due {
+	plan := r.draw(nil, start, broadcastEvery, due{})
+	plan = r.draw(plan, start, topicEvery, due{toTopic: true})
+
 	for after := ""; ; {
-		users := t.broker.Users("", after, usersAtOnce)
+		users := r.Broker.Users("", after, usersAtOnce)
 		for _, user := range users {
-			plan = t.draw(plan, start, personalEvery, user.ID)
+			plan = r.draw(plan, start, personalEvery, due{user: user.ID})
 		}
+
 		if len(users) < usersAtOnce {
 			break
 		}
+
 		after = users[len(users)-1].ID
 	}
+
 	slices.SortFunc(plan, func(a, b due) int { return a.at.Compare(b.at) })
+
 	return plan
 }
 
-// draw appends one audience's share of a round.
-func (t *traffic) draw(plan []due, start time.Time, every time.Duration, user string) []due {
-	gap := func() time.Duration { return time.Duration(t.random.ExpFloat64() * float64(every)) }
+// draw appends one audience's events of a round.
+func (r *run) draw(plan []due, start time.Time, every time.Duration, event due) []due {
+	gap := func() time.Duration { return time.Duration(r.Random.ExpFloat64() * float64(every)) }
+
 	for at := gap(); at < round; at += gap() {
-		plan = append(plan, due{start.Add(at), user})
+		event.at = start.Add(at)
+		plan = append(plan, event)
 	}
+
 	return plan
 }
 
-func (t *traffic) publish(ctx context.Context, next due) error {
+func (r *run) publish(ctx context.Context, next due) error {
 	m := broker.Message{Audience: broker.Everyone()}
+
 	var err error
-	if next.user == "" {
-		m.Data, err = t.shop.news()
-	} else {
+
+	switch {
+	case next.user != "":
 		m.Audience = broker.ToUser(next.user)
-		m.Data, err = t.shop.notice(next.user)
+		m.Data, err = r.shop.notice(next.user)
+	case next.toTopic:
+		topic := r.shop.topic()
+		m.Audience = broker.ToTopic(topic)
+		m.Data, err = r.shop.update(topic)
+	default:
+		m.Data, err = r.shop.news()
 	}
+
 	if err != nil {
 		return err
 	}
-	_, err = t.broker.Publish(ctx, m)
+
+	_, err = r.Broker.Publish(ctx, m)
+
 	return err
 }
 
-// sleepUntil reports false if ctx ends first.
+// sleepUntil reports false if ctx is done first.
 func sleepUntil(ctx context.Context, at time.Time) bool {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 		return ctx.Err() == nil

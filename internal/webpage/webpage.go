@@ -1,9 +1,8 @@
-// Package webpage serves the daemon's own web pages: files that are part of the
-// program, under a policy that lets them load what lies beside them and call
-// their own origin, and do no more.
+// Package webpage serves the daemon's own web pages. Their files are embedded in
+// the program. Their content security policy permits nothing but files and calls
+// of their own origin.
 //
-// What pages have in common, their icon and the beginning of their style, is
-// here too.
+// The package also holds the files that all pages share.
 package webpage
 
 import (
@@ -22,7 +21,8 @@ import (
 //go:embed shared
 var shared embed.FS
 
-// Shared are the files that all pages have: base.css and icon.svg.
+// Shared returns the files that all pages share: their base style, scripts and
+// icon.
 func Shared() fs.FS {
 	files, err := fs.Sub(shared, "shared")
 	if err != nil {
@@ -31,7 +31,7 @@ func Shared() fs.FS {
 	return files
 }
 
-// Protect sets the headers of a page and of all that belongs to it.
+// Protect sets the security headers of a page and of its files.
 func Protect(header http.Header) {
 	header.Set("Content-Security-Policy", strings.Join([]string{
 		"default-src 'none'",
@@ -52,34 +52,39 @@ func Protect(header http.Header) {
 	header.Set("Cache-Control", "no-cache")
 }
 
-// HandleFiles has mux serve the files of a folder and those below it under
-// prefix, which ends with a slash. Files for which skip says so are left out.
+// HandleFiles registers handlers in mux for all files below the root of files.
+// Their paths begin with prefix, which must end with a slash. It leaves out files
+// for which skip returns true; a nil skip leaves out none.
 func HandleFiles(mux *http.ServeMux, prefix string, files fs.FS, skip func(name string) bool) error {
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || skip != nil && skip(name) {
 			return err
 		}
+
 		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err
 		}
+
 		mux.Handle("GET "+prefix+name, NewFile(name, content))
+
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("a page's files: %w", err)
+		return fmt.Errorf("reading a page's files: %w", err)
 	}
 	return nil
 }
 
-// file is one that never changes while the daemon runs.
+// file serves content that never changes while the daemon runs.
 type file struct {
 	name    string
 	tag     string
 	content []byte
 }
 
-// NewFile returns a handler of a file, whose name tells its type.
+// NewFile returns a handler that serves content. The extension of name determines
+// its media type.
 func NewFile(name string, content []byte) http.Handler {
 	sum := sha256.Sum256(content)
 	return &file{name, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, content}
@@ -87,7 +92,7 @@ func NewFile(name string, content []byte) http.Handler {
 
 // ServeHTTP implements [http.Handler].
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The system's own table of types is not asked: it could know better.
+	// The system's table of media types is ignored, since it may differ.
 	kind, ok := map[string]string{
 		".html": "text/html; charset=utf-8",
 		".css":  "text/css; charset=utf-8",
@@ -97,6 +102,7 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		kind = "text/plain; charset=utf-8"
 	}
+
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("ETag", f.tag)
 	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(f.content))

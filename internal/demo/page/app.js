@@ -1,44 +1,52 @@
-// Wires the page: one stream, a feed of its events, their rate, and commands.
+// Connects the parts of the page: a stream, the list of its events, their rate,
+// the form that publishes, and the commands.
 
 import { showCommands } from "/demo/commands.js";
 import { Feed } from "/demo/feed.js";
+import { suggestName } from "/demo/names.js";
+import { Publisher } from "/demo/publish.js";
 import { Rate } from "/demo/rate.js";
 import { Stream } from "/demo/stream.js";
 
 const settings = document.documentElement.dataset;
-const mayBeAnonymous = "anonymous" in settings;
+const anonymousAllowed = "anonymous" in settings;
 const element = (id) => document.getElementById(id);
+const topicBoxes = [...document.querySelectorAll("#topics input")];
 
 const stream = new Stream(settings.events);
+const publisher = new Publisher("controlToken" in settings);
 const feed = new Feed();
 const rate = new Rate(element("rate"), element("rate-text"));
-const counts = { broadcast: 0, individual: 0 };
+const counts = { broadcast: 0, individual: 0, topic: 0 };
 
 const words = {
-  closed: "Not connected",
+  closed: "Disconnected",
   connecting: "Connecting…",
   open: "Connected",
   reconnecting: "Reconnecting…",
 };
 
+const chosenTopics = () => topicBoxes.filter((box) => box.checked).map((box) => box.value);
+
 function showIdentity(user) {
   element("who").textContent = user || "Anonymous";
-  element("who-gets").textContent = user
-    ? "You get what is sent to everybody, and what is for you alone."
-    : "You get what is sent to everybody.";
+  element("who-gets").textContent = user ? "You receive events for everyone, for you and for your topics." : "You receive events for everyone.";
   element("avatar").textContent = user ? [...user][0].toUpperCase() : "?";
   element("avatar").classList.toggle("named", user !== "");
-  element("anonymous").hidden = !mayBeAnonymous || user === "";
+  element("anonymous").hidden = !anonymousAllowed || user === "";
+  element("topics").disabled = user === "";
+  element("topics-hint").hidden = user !== "";
+  publisher.user = user;
   showCommands(element("commands"), settings, user);
 }
 
 function connectAs(user) {
   element("problem").textContent = "";
-  stream.connect(user);
+  stream.connect(user, user ? chosenTopics() : []);
 }
 
 stream.addEventListener("named", () => {
-  // A name lasts as long as its tab, so that two tabs can be two users.
+  // A name is kept per tab, so that two tabs can be two users.
   sessionStorage.setItem("user", stream.user);
   showIdentity(stream.user);
 });
@@ -54,9 +62,8 @@ stream.addEventListener("state", ({ detail: { state, problem } }) => {
 });
 
 stream.addEventListener("event", ({ detail: event }) => {
-  const kind = event.forOne ? "individual" : "broadcast";
-  element("count-" + kind).textContent = ++counts[kind];
-  rate.count(kind);
+  element("count-" + event.audience).textContent = ++counts[event.audience];
+  rate.count(event.audience);
   feed.add(event, stream.user);
 });
 
@@ -66,16 +73,23 @@ element("name-form").addEventListener("submit", (submit) => {
   element("name").value = "";
 });
 element("anonymous").addEventListener("click", () => connectAs(""));
+element("topics").addEventListener("change", () => {
+  sessionStorage.setItem("topics", JSON.stringify(chosenTopics()));
+  if (stream.state !== "closed") connectAs(stream.user);
+});
 element("toggle").addEventListener("click", () => {
   if (stream.state !== "closed") stream.disconnect();
-  else if (stream.user || mayBeAnonymous) connectAs(stream.user);
+  else if (stream.user || anonymousAllowed) connectAs(stream.user);
   else element("name").focus();
 });
 
-// A page that the browser keeps for its back button must hold no stream.
+// A page in the browser's back/forward cache must not keep a stream open.
 addEventListener("pagehide", () => stream.disconnect());
 addEventListener("pageshow", (shown) => shown.persisted && connectAs(stream.user));
 
 const user = sessionStorage.getItem("user") ?? "";
+const topics = JSON.parse(sessionStorage.getItem("topics") ?? `["chat.workshop"]`);
+for (const box of topicBoxes) box.checked = topics.includes(box.value);
+if (!user) element("name").value = suggestName();
 showIdentity("");
-if (user || mayBeAnonymous) connectAs(user);
+if (user || anonymousAllowed) connectAs(user);

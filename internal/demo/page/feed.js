@@ -2,28 +2,35 @@
 
 import { Newest } from "/demo/newest.js";
 
-// plain is a value of JSON as somebody can read it.
+// plain returns a JSON value as readable text.
 const plain = (value) => (typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value));
 
-// readable takes title, text and detail from JSON that has them; any other
-// data is text.
+// readable returns the title, text, detail and topic of JSON that has a title.
+// Any other data becomes the text.
 function readable(data) {
   try {
-    const { title, text, detail } = JSON.parse(data);
-    if (typeof title === "string") return { title, text: plain(text), detail: plain(detail) };
+    const { title, text, detail, topic } = JSON.parse(data);
+    if (typeof title === "string") return { title, text: plain(text), detail: plain(detail), topic: plain(topic) };
   } catch {
     // not JSON
   }
-  return { title: "", text: data, detail: "" };
+  return { title: "", text: data, detail: "", topic: "" };
+}
+
+// label names an event's type, and its audience if that isn't everyone.
+function label({ type, audience }, topic, user) {
+  if (audience === "individual" && user) return `${type} · for ${user}`;
+  return topic ? `${type} · ${topic}` : type;
 }
 
 function render(template, event, user) {
   const item = template.content.firstElementChild.cloneNode(true);
   const part = (name) => item.querySelector("." + name);
-  const { title, text, detail } = readable(event.data);
+  const { title, text, detail, topic } = readable(event.data);
   item.dataset.type = event.type;
-  item.classList.toggle("for-one", event.forOne);
-  part("badge").textContent = event.forOne && user ? `${event.type} · for ${user}` : event.type;
+  item.classList.toggle("for-one", event.audience === "individual");
+  item.classList.toggle("for-topic", event.audience === "topic");
+  part("badge").textContent = label(event, topic, user);
   part("id").textContent = event.id;
   part("title").textContent = title;
   part("detail").textContent = detail;
@@ -55,8 +62,8 @@ export class Feed {
 
   add(event, user) {
     this.#newest.add(render(this.#template, event, user));
-    // Broadcasts are too many to be read out.
-    if (event.forOne && !this.#newest.paused) {
+    // There are too many other events for a screen reader.
+    if (event.audience === "individual" && !this.#newest.paused) {
       const { title, text } = readable(event.data);
       this.#announce.textContent = `For you: ${title} ${text}`;
     }

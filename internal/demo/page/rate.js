@@ -1,14 +1,18 @@
-// Bars of events a second, over the last minute.
+// A bar chart of events per second over the last minute.
 
 const seconds = 60;
 const width = 240;
 const height = 48;
+const kinds = ["broadcast", "individual", "topic"];
+
+const emptyColumn = () => ({ broadcast: 0, individual: 0, topic: 0 });
+const total = (column) => kinds.reduce((sum, kind) => sum + column[kind], 0);
 
 export class Rate {
   #figure;
   #text;
   #now = Math.floor(Date.now() / 1000);
-  #columns = Array.from({ length: seconds }, () => ({ broadcast: 0, individual: 0 }));
+  #columns = Array.from({ length: seconds }, emptyColumn);
 
   constructor(figure, text) {
     this.#figure = figure;
@@ -30,20 +34,19 @@ export class Rate {
     const passed = Math.min(now - this.#now, seconds);
     for (let i = 0; i < passed; i++) {
       this.#columns.shift();
-      this.#columns.push({ broadcast: 0, individual: 0 });
+      this.#columns.push(emptyColumn());
     }
     this.#now = now;
     return passed > 0;
   }
 
   #draw() {
-    const total = ({ broadcast, individual }) => broadcast + individual;
     const unit = height / Math.max(4, ...this.#columns.map(total));
     const step = width / seconds;
     const bars = [];
     this.#columns.forEach((column, i) => {
       let top = height;
-      for (const kind of ["broadcast", "individual"]) {
+      for (const kind of kinds) {
         if (column[kind] === 0) continue;
         const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
         const tall = column[kind] * unit;

@@ -1,38 +1,39 @@
-// The page's EventSource, and the cookie that says whose it is.
+// The page's EventSource, and the cookie that carries its user.
 
-// EventSource hands over only the types that somebody listens to. Greetings are
-// what the examples send to one user.
-const types = ["broadcast", "individual", "message", "greeting"];
-const ofOne = new Set(["individual", "greeting"]);
-const patience = 3000; // milliseconds, before it tries again what failed
+// EventSource dispatches only the types that have a listener. For each, the
+// audience that it stands for on this page. The project's examples send
+// greetings to one user.
+const audiences = { broadcast: "broadcast", individual: "individual", topic: "topic", message: "broadcast", greeting: "individual" };
+const retryAfter = 3000; // milliseconds
 
 const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// exclusively runs one tab's work after another's, since all share the cookie.
-// Browsers have locks on secure origins only, loopback among them.
+// exclusively runs work in one tab at a time, since all tabs share the cookie.
+// Browsers offer locks on secure origins only, which include loopback.
 const exclusively = (work) => (navigator.locks ? navigator.locks.request("peald-demo", work) : work());
 
-// Refusal is what the daemon said against a name.
-class Refusal extends Error {}
+// Rejection is the daemon's reason for rejecting a name.
+class Rejection extends Error {}
 
 async function takeName(user) {
   const reply = await fetch("/demo/token", { method: "POST", body: new URLSearchParams({ user }) });
   if (reply.ok) return;
   const reason = (await reply.text()).trim();
-  throw reply.status < 500 ? new Refusal(reason) : new Error(reason);
+  throw reply.status < 500 ? new Rejection(reason) : new Error(reason);
 }
 
-// Stream dispatches "state", "event", and "named" when the daemon has taken the
-// name: until then the stream before goes on. It leaves reconnecting to
-// EventSource wherever that does it by itself.
+// Stream dispatches "state", "event", and "named" once the daemon has accepted
+// the name; until then the previous stream stays open. It leaves reconnecting to
+// EventSource whenever EventSource does so itself.
 export class Stream extends EventTarget {
   user = "";
+  topics = [];
   state = "closed";
   #path;
   #source = null;
-  #position = ""; // id of the last event or position mark of this user
-  #attempt = 0; // the latest; earlier ones give up when they see it
-  #cookieIsForeign = false; // another tab put another name into the cookie
+  #position = ""; // ID of the last event or position mark of this user
+  #attempt = 0; // number of the latest attempt, which replaces earlier ones
+  #cookieIsForeign = false; // another tab has stored another name in the cookie
   #tabs = new BroadcastChannel("peald-demo");
 
   constructor(path) {
@@ -50,47 +51,50 @@ export class Stream extends EventTarget {
     this.#become("closed");
   }
 
-  async connect(user) {
+  async connect(user, topics = this.topics) {
     const attempt = ++this.#attempt;
     if (!this.#source) this.#become("connecting");
     while (attempt === this.#attempt) {
       try {
-        await exclusively(() => this.#open(attempt, user));
+        await exclusively(() => this.#open(attempt, user, topics));
         return;
       } catch (error) {
         if (attempt !== this.#attempt) return;
-        if (error instanceof Refusal) {
+        if (error instanceof Rejection) {
           this.#become(this.#source ? this.state : "closed", error.message);
           return;
         }
         this.#source?.close();
         this.#source = null;
         this.#become("reconnecting");
-        await later(patience * (0.5 + Math.random()));
+        await later(retryAfter * (0.5 + Math.random()));
       }
     }
   }
 
-  // #open settles once the daemon has read the cookie, or can't be reached.
-  async #open(attempt, user) {
+  // #open settles once the daemon has read the cookie or is unreachable.
+  async #open(attempt, user, topics) {
     if (attempt !== this.#attempt) return;
     await takeName(user);
     if (attempt !== this.#attempt) return;
     this.#source?.close();
     if (user !== this.user) this.#position = "";
     this.user = user;
+    this.topics = topics;
     this.dispatchEvent(new Event("named"));
     this.#become("connecting");
     this.#cookieIsForeign = false;
     this.#tabs.postMessage(user);
-    // A stream after one that EventSource gave up goes on where that one was.
-    const source = new EventSource(this.#path + (this.#position && `?last_event_id=${encodeURIComponent(this.#position)}`));
+    // A new EventSource has to resume explicitly from the previous one's position.
+    const query = new URLSearchParams(topics.map((topic) => ["topic", topic]));
+    if (this.#position) query.set("last_event_id", this.#position);
+    const source = new EventSource(query.size > 0 ? `${this.#path}?${query}` : this.#path);
     this.#source = source;
     source.addEventListener("peald.mark", ({ lastEventId }) => (this.#position = lastEventId));
-    for (const type of types) {
+    for (const [type, audience] of Object.entries(audiences)) {
       source.addEventListener(type, (event) => {
         this.#position = event.lastEventId;
-        this.dispatchEvent(new CustomEvent("event", { detail: { type, forOne: ofOne.has(type), id: event.lastEventId, data: event.data, at: new Date() } }));
+        this.dispatchEvent(new CustomEvent("event", { detail: { type, audience, id: event.lastEventId, data: event.data, at: new Date() } }));
       });
     }
     const answered = new Promise((resolve) => {
@@ -99,18 +103,18 @@ export class Stream extends EventTarget {
     });
     source.addEventListener("open", () => this.#become("open"));
     source.addEventListener("error", () => this.#failed(source));
-    await Promise.race([answered, later(patience)]);
+    await Promise.race([answered, later(retryAfter)]);
   }
 
   async #failed(source) {
     if (source !== this.#source) return;
     this.#become("reconnecting");
     if (source.readyState !== EventSource.CLOSED && !this.#cookieIsForeign) return;
-    // EventSource gave up, or would come back under another tab's name.
+    // EventSource gave up, or would reconnect with another tab's name.
     source.close();
     const attempt = this.#attempt;
-    await later(patience * (0.5 + Math.random()));
-    if (attempt === this.#attempt && source === this.#source) this.connect(this.user);
+    await later(retryAfter * (0.5 + Math.random()));
+    if (attempt === this.#attempt && source === this.#source) this.connect(this.user, this.topics);
   }
 
   #become(state, problem = "") {

@@ -1,6 +1,7 @@
-// A list that shows what is newest first, and can be paused and cleared.
+// A list with the newest items first, which can be paused and cleared.
 
-const most = 200;
+// most is the number of items that the list keeps.
+export const most = 200;
 
 export class Newest {
   #list;
@@ -8,7 +9,7 @@ export class Newest {
   #pause;
   #waiting = []; // while paused, oldest first
 
-  // empty is shown while there is nothing; pause and clear are buttons.
+  // empty is displayed while the list has no items. pause and clear are buttons.
   constructor({ list, empty, pause, clear }) {
     this.#list = list;
     this.#empty = empty;
@@ -32,7 +33,7 @@ export class Newest {
     this.#showWaiting();
   }
 
-  // add takes items, oldest first.
+  // add adds items, given oldest first.
   add(...items) {
     if (!this.paused) {
       this.#show(items);

@@ -1,4 +1,4 @@
-// Commands for a shell, to be read and copied.
+// Shell commands to read and copy.
 
 export const inShell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
@@ -7,14 +7,15 @@ async function copy(code, button) {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
   } catch {
-    // There is no clipboard on origins that are not secure.
+    // Origins that aren't secure have no clipboard.
     getSelection().selectAllChildren(code);
     button.textContent = "Selected";
   }
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }
 
-// showCommands fills a list with pairs of what a command does and its line.
+// showCommands fills a list with commands, given as pairs of a description and a
+// command line.
 export function showCommands(list, commands) {
   const template = document.getElementById("command-template");
   list.replaceChildren(
