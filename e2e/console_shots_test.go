@@ -18,19 +18,20 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-var update = flag.Bool("update", false, "take the pictures of docs/img anew, which needs two minutes")
+var update = flag.Bool("update", false, "retake the pictures in docs/img, which takes two minutes")
 
-// TestConsolePictures takes the pictures of the console that the documents
-// show, of a daemon that has something to do.
+// TestConsolePictures takes the pictures in the documents: of the console of a
+// busy daemon, and of the demo page.
 func TestConsolePictures(t *testing.T) {
 	if !*update {
 		t.Skip("pictures are taken with -update (make pictures)")
 	}
 
-	wearFonts(t)
+	setFonts(t)
 
 	d := pealdtest.StartDemo(t)
-	page := openConsole(t, browsertest.Start(t, browsertest.Chromium), d)
+	browser := browsertest.Start(t, browsertest.Chromium)
+	page := openConsole(t, browser, d)
 	stop := make(chan struct{})
 
 	var busy sync.WaitGroup
@@ -40,15 +41,29 @@ func TestConsolePictures(t *testing.T) {
 	t.Cleanup(func() { close(stop) })
 
 	page.Click(t, "#span [value='60']")
-	page.Click(t, "#tail-toggle")
-	visitors(t, d)
+	openAndCloseStreams(t, d)
 
 	page.Fill(t, "#publish-data", `{"title": "Back in stock", "text": "Brass hand bell"}`)
 	page.Click(t, "#publish-form [type=submit]")
 	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to ")`)
 
+	page.takePictures(t, "console", 1280)
+	page.takePictures(t, "console-narrow", 390)
+
+	demo := demoPage{browser.Open(t, "http://"+d.SSE+"/")}
+	demo.pick(t, "quiet-otter-42")
+	demo.waitUntil(t, `all("#count-individual")[0] > 0 && all("#count-broadcast")[0] > 12 && all("#count-topic")[0] > 2`)
+	demo.takePictures(t, "demo", 1280)
+	demo.takePictures(t, "demo-narrow", 390)
+}
+
+// takePictures writes pictures of a page of a certain width to docs/img, in light
+// and dark. WebP would be smaller, but not every viewer of documents shows it.
+func (p demoPage) takePictures(t *testing.T, name string, width int64) {
+	t.Helper()
+
 	for _, scheme := range []string{"light", "dark"} {
-		_, err := chromedp.Call(page.Chromium(), emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		_, err := chromedp.Call(p.Chromium(), emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{
 				{Name: "prefers-color-scheme", Value: scheme},
 				{Name: "prefers-reduced-motion", Value: "reduce"},
@@ -58,30 +73,38 @@ func TestConsolePictures(t *testing.T) {
 			t.Fatal(err)
 		}
 
+		p.setViewport(t, width, 900)
+
 		var height int64
 
-		page.Eval(t, `document.documentElement.scrollHeight`, &height)
+		p.Eval(t, `document.documentElement.scrollHeight`, &height)
+		p.setViewport(t, width, height)
 
-		if err := chromedp.Do(page.Chromium(), chromedp.EmulateViewport(1440, height, chromedp.EmulateScale(1.5))); err != nil {
-			t.Fatal(err)
-		}
-
-		page.Await(t, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))`, nil)
-
-		picture, err := chromedp.Run(page.Chromium(), chromedp.CaptureScreenshot())
+		picture, err := chromedp.Run(p.Chromium(), chromedp.CaptureScreenshot())
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		if err := os.WriteFile(filepath.Join("../docs/img", "console-"+scheme+".png"), picture, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("../docs/img", name+"-"+scheme+".png"), picture, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// wearFonts has the browser write in better fonts than the least that Debian
-// has, where they are installed: fonts-inter and fonts-jetbrains-mono.
-func wearFonts(t *testing.T) {
+// setViewport resizes the page, and returns once it is drawn.
+func (p demoPage) setViewport(t *testing.T, width, height int64) {
+	t.Helper()
+
+	if err := chromedp.Do(p.Chromium(), chromedp.EmulateViewport(width, height, chromedp.EmulateScale(1.5))); err != nil {
+		t.Fatal(err)
+	}
+
+	p.Await(t, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))`, nil)
+}
+
+// setFonts replaces Debian's default fonts in the browser by better ones, if they
+// are installed: the packages fonts-inter and fonts-jetbrains-mono.
+func setFonts(t *testing.T) {
 	t.Helper()
 
 	file := filepath.Join(t.TempDir(), "fonts.conf")
@@ -98,9 +121,9 @@ func wearFonts(t *testing.T) {
 	t.Setenv("FONTCONFIG_FILE", file)
 }
 
-// visitors come to the shop of the demo, most at once and the others in the
-// next minute, in which some leave.
-func visitors(t *testing.T, d *pealdtest.Daemon) {
+// openAndCloseStreams opens streams of many users, most of them at once and the
+// others over the next minute, in which it also disconnects some.
+func openAndCloseStreams(t *testing.T, d *pealdtest.Daemon) {
 	t.Helper()
 
 	names := []string{"alice", "amir", "anouk", "björn", "chiara", "dmitri", "elif", "emeka", "fatima", "greta", "hiro", "ines", "jorge", "kasia", "lena", "mara", "nadia", "olu", "priya", "quentin", "rosa", "sven", "tomás", "uma", "vera", "wei", "ximena", "yusuf", "zoë"}
@@ -125,7 +148,7 @@ func visitors(t *testing.T, d *pealdtest.Daemon) {
 		<-again.C
 
 		switch {
-		case second%23 == 22: // a train goes into a tunnel
+		case second%23 == 22: // as when a train enters a tunnel
 			for range 9 {
 				name := names[random.IntN(len(names))]
 				if _, err := d.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: name}); err != nil {
@@ -140,7 +163,7 @@ func visitors(t *testing.T, d *pealdtest.Daemon) {
 	}
 }
 
-// keepShopBusy publishes as a shop's backends would, in waves, until stop.
+// keepShopBusy publishes like a shop's backends until stop is closed.
 func keepShopBusy(t *testing.T, d *pealdtest.Daemon, stop <-chan struct{}) {
 	t.Helper()
 

@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// testConsoleAsksForAToken shows what a caller may do, and what not.
+// testConsoleAsksForAToken checks what each control token permits.
 func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
@@ -30,7 +30,7 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 		page.Press(t, browsertest.KeyEnter)
 	}
 
-	page.waitUntil(t, `document.getElementById("token-dialog").open && document.activeElement.id === "token" && all("#state")[0] === "Token needed"`)
+	page.waitUntil(t, `document.getElementById("token-dialog").open && document.activeElement.id === "token" && all("#state")[0] === "Token required"`)
 	page.Click(t, "#token-close")
 	page.waitUntil(t, `!document.getElementById("token-dialog").open`)
 	page.Click(t, "#token-button")
@@ -42,14 +42,14 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.waitUntil(t, `all("#publish .denied", "#tail .denied").every((text) => /scope (publish|admin)/.test(text)) && document.querySelector("#publish [type=submit]").disabled`)
 	page.waitUntil(t, `[...document.querySelectorAll("#users .actions button")].every((button) => getComputedStyle(button).display === "none")`)
 
-	// It lasts as long as the tab, and no longer.
+	// The tab keeps the token, and nothing else does.
 	page.Reload(t)
 	page.waitUntil(t, `all("#users tbody .key").join() === "alice" && localStorage.getItem("control-token") === null && document.cookie === ""`)
 
 	page.Click(t, "#token-button")
-	page.waitUntil(t, `all("#token-scopes")[0].includes("“reader” is good for read")`)
+	page.waitUntil(t, `all("#token-scopes")[0].includes("“reader”, with the scopes read")`)
 	use("the-shops-own-token")
-	page.waitUntil(t, `all("#state")[0] === "Not allowed" && all("#users .denied")[0].includes("scope read") && !document.querySelector("#publish [type=submit]").disabled`)
+	page.waitUntil(t, `all("#state")[0] === "Not permitted" && all("#users .denied")[0].includes("scope read") && !document.querySelector("#publish [type=submit]").disabled`)
 	page.Fill(t, "#publish-data", "from the shop")
 	page.Click(t, "#publish-form [type=submit]")
 	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ")`)
@@ -57,7 +57,6 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.Click(t, "#token-button")
 	use("the-operators-own-token")
 	page.waitUntil(t, `all("#state", "#token-button").join() === "Serving,Token: ops" && all(".denied").join("") === ""`)
-	page.Click(t, "#tail-toggle")
 	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
 	page.Click(t, "#token-button")
 	page.Click(t, "#token-forget")
@@ -65,33 +64,33 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.wantQuiet(t, "401 (Unauthorized)", "403 (Forbidden)")
 }
 
-// testConsoleComesBack leaves the page open while the daemon goes.
-func testConsoleComesBack(t *testing.T, b *browsertest.Browser) {
+// testConsoleReconnects keeps the page open across a restart of the daemon.
+func testConsoleReconnects(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
 	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.MaxConnections = 1 })
 	page := openConsole(t, b, d)
 	page.waitUntil(t, `all("#state")[0] === "Serving"`)
-	page.Click(t, "#tail-toggle")
 	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
 	listen(t, d, "alice")
-	page.waitUntil(t, `all("#state")[0] === "Full" && all("#trouble")[0].startsWith("Every stream")`)
+	page.waitUntil(t, `all("#state")[0] === "Full" && all("#trouble")[0].includes("limit of streams")`)
 	d.Stop(t)
-	page.waitUntil(t, `all("#state")[0] === "Unreachable" && all("#tail-state")[0].startsWith("cut off")`)
+	page.waitUntil(t, `all("#state")[0] === "Unreachable" && all("#tail-state")[0].startsWith("disconnected")`)
 
 	again := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.REST.Addr = d.REST })
 	page.waitUntil(t, `all("#state")[0] === "Serving" && all("#tail-state")[0] === "following"`)
 
-	if _, err := again.Control(t).Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "anew"}); err != nil {
+	if _, err := again.Control(t).Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "restarted"}); err != nil {
 		t.Fatal(err)
 	}
 
-	page.waitUntil(t, `all("#tail-list .text")[0] === "anew" && all("#tail-list .gap .text")[0].includes("started anew")`)
+	page.waitUntil(t, `all("#tail-list .text")[0] === "restarted" && all("#tail-list .gap .text")[0].includes("daemon restarted")`)
 	page.wantQuiet(t, "ERR_CONNECTION_REFUSED", "503 (Service Unavailable)", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 }
 
-// TestOtherPagesCannotUseTheConsolesCalls asks as a page of another origin.
-func TestOtherPagesCannotUseTheConsolesCalls(t *testing.T) {
+// TestConsoleCallsFromOtherOrigins calls the control plane as a page of another
+// origin.
+func TestConsoleCallsFromOtherOrigins(t *testing.T) {
 	d := pealdtest.Start(t)
 	listen(t, d, "alice")
 
@@ -110,7 +109,7 @@ func TestOtherPagesCannotUseTheConsolesCalls(t *testing.T) {
 	_ = reply.Body.Close()
 
 	if reply.StatusCode != http.StatusForbidden {
-		t.Errorf("answered %s", reply.Status)
+		t.Errorf("status %s, want 403", reply.Status)
 	}
 
 	d.WaitForStreams(t, 1)

@@ -10,10 +10,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// bright is the condition that the page is drawn on a light ground.
+// bright is a condition: the page has a light background.
 const bright = `((rgb) => rgb[0] + rgb[1] + rgb[2] > 384)(getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number))`
 
-// testColours looks at what the page and its charts are drawn in.
+// testColours switches the theme, and checks the page and its charts.
 func (p consolePage) testColours(t *testing.T) {
 	t.Helper()
 	p.Click(t, "#theme [value=light]")
@@ -30,7 +30,7 @@ func (p consolePage) testColours(t *testing.T) {
 	p.waitUntil(t, bright)
 }
 
-// testSystemColours changes what the system prefers.
+// testSystemColours switches the system's theme.
 func (p consolePage) testSystemColours(t *testing.T) {
 	t.Helper()
 
@@ -55,7 +55,7 @@ func (p consolePage) testSystemColours(t *testing.T) {
 	p.waitUntil(t, bright)
 }
 
-// testNames asks the browser what it tells a screen reader.
+// testNames checks the accessibility tree for controls without names.
 func (p consolePage) testNames(t *testing.T) {
 	t.Helper()
 	p.waitUntil(t, `all("#users tbody tr").length === 10`)
@@ -77,28 +77,13 @@ func (p consolePage) testNames(t *testing.T) {
 
 		named := node.Name != nil && strings.Trim(string(node.Name.Value), `" `) != ""
 		if slices.Contains([]string{"button", "textbox", "searchbox", "combobox", "radio", "link", "image", "img", "table", "dialog", "group", "region"}, role) && !named {
-			t.Errorf("a %s has no name: %v", role, node.Properties)
+			t.Errorf("role %s without a name: %v", role, node.Properties)
 		}
 	}
 
 	for role, least := range map[string]int{"banner": 1, "main": 1, "button": 30, "radio": 9, "searchbox": 2, "table": 3, "region": 6, "heading": 7, "status": 3} {
 		if count[role] < least {
-			t.Errorf("%d of role %s, want %d or more: %v", count[role], role, least, count)
+			t.Errorf("%d elements of role %s, want %d or more: %v", count[role], role, least, count)
 		}
 	}
-}
-
-// testWidths holds that nothing is wider than what it is in, as narrow as a
-// window may be.
-func (p consolePage) testWidths(t *testing.T) {
-	t.Helper()
-
-	for _, width := range []int{1280, 1440, 900, 390} {
-		p.Resize(t, width, 1200)
-		p.waitUntil(t, `document.documentElement.scrollWidth <= innerWidth`)
-		p.waitUntil(t, `[...document.querySelectorAll("#users .actions button")].length > 0 &&
-			[...document.querySelectorAll(".rows")].every((rows) => rows.getBoundingClientRect().right <= rows.closest(".card").getBoundingClientRect().right)`)
-	}
-
-	p.Resize(t, 1440, 1200)
 }

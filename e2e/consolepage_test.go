@@ -9,7 +9,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// consolePage is a tab that shows the console.
+// consolePage is a tab with the console.
 type consolePage struct{ demoPage }
 
 func openConsole(t *testing.T, b *browsertest.Browser, d *pealdtest.Daemon) consolePage {
@@ -17,7 +17,7 @@ func openConsole(t *testing.T, b *browsertest.Browser, d *pealdtest.Daemon) cons
 
 	page := consolePage{demoPage{b.NewTab(t)}}
 
-	// WebKit draws without a graphics card, and large windows slowly.
+	// WebKit draws large windows slowly without a graphics card.
 	if b.Kind != browsertest.WebKit {
 		page.Resize(t, 1440, 1200)
 	}
@@ -27,19 +27,19 @@ func openConsole(t *testing.T, b *browsertest.Browser, d *pealdtest.Daemon) cons
 	return page
 }
 
-// wantQuiet fails for what the page has written to the browser's console, but
-// for lines that hold one of those expected.
+// wantQuiet fails the test for each message in the browser's console that
+// contains none of the expected texts.
 func (p consolePage) wantQuiet(t *testing.T, expected ...string) {
 	t.Helper()
 
 	for _, message := range p.Console() {
 		if !slices.ContainsFunc(expected, func(part string) bool { return strings.Contains(message, part) }) {
-			t.Errorf("the browser's console has %s", message)
+			t.Errorf("message in the browser's console: %s", message)
 		}
 	}
 }
 
-// plotted is what each chart shows, as a picture.
+// plotted returns a picture of each chart.
 func (p consolePage) plotted(t *testing.T) (drawn []string) {
 	t.Helper()
 	p.Eval(t, `[...document.querySelectorAll(".plot canvas")].map((canvas) => canvas.toDataURL())`, &drawn)

@@ -132,7 +132,8 @@ func (p *chromiumPage) click(x, y int) error {
 
 func (p *chromiumPage) press(keys string) error {
 	return p.do(chromedp.KeyEvent(strings.NewReplacer(
-		KeyBackspace, kb.Backspace, KeyTab, kb.Tab, KeyEnter, kb.Enter, KeyRight, kb.ArrowRight).Replace(keys)))
+		KeyBackspace, kb.Backspace, KeyTab, kb.Tab, KeyEnter, kb.Enter,
+		KeyEscape, kb.Escape, KeyRight, kb.ArrowRight, KeyDown, kb.ArrowDown).Replace(keys)))
 }
 
 func (p *chromiumPage) resize(width, height int) error {

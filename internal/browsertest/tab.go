@@ -15,7 +15,9 @@ const (
 	KeyBackspace = "\uE003"
 	KeyTab       = "\uE004"
 	KeyEnter     = "\uE007"
+	KeyEscape    = "\uE00C"
 	KeyRight     = "\uE014"
+	KeyDown      = "\uE015"
 )
 
 // Tab is a tab of a browser. It isn't safe for concurrent use.

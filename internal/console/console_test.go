@@ -27,8 +27,8 @@ func do(page http.Handler, method, target string) *httptest.ResponseRecorder {
 	return reply
 }
 
-// TestPageHasAllItNeeds follows what the page and its scripts load.
-func TestPageHasAllItNeeds(t *testing.T) {
+// TestPageIsComplete requests everything that the page and its scripts load.
+func TestPageIsComplete(t *testing.T) {
 	page := newPage(t)
 	reference := regexp.MustCompile(`(?:src|<link [^>]*href|from)(?:=| )"([^"]+)"`)
 	seen := map[string]bool{}
@@ -39,7 +39,7 @@ func TestPageHasAllItNeeds(t *testing.T) {
 		}
 		seen[target] = true
 		if !console.Takes(target) {
-			t.Errorf("%s is not the console's", target)
+			t.Errorf("Takes(%q) = false, want true", target)
 		}
 		reply := do(page, http.MethodGet, target)
 		if reply.Code != http.StatusOK {
@@ -48,7 +48,7 @@ func TestPageHasAllItNeeds(t *testing.T) {
 		media, _, err := mime.ParseMediaType(reply.Header().Get("Content-Type"))
 		want := map[string]string{"": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}[path.Ext(target)]
 		if err != nil || media != want {
-			t.Errorf("%s is %q, want %q", target, media, want)
+			t.Errorf("GET %s: media type %q, want %q", target, media, want)
 		}
 		for header, want := range map[string]string{
 			"X-Content-Type-Options":  "nosniff",
@@ -56,16 +56,16 @@ func TestPageHasAllItNeeds(t *testing.T) {
 			"Referrer-Policy":         "no-referrer",
 		} {
 			if got := reply.Header().Get(header); !strings.HasPrefix(got, want) {
-				t.Errorf("%s has %s: %q", target, header, got)
+				t.Errorf("GET %s: %s is %q, want the prefix %q", target, header, got, want)
 			}
 		}
 		if strings.Contains(reply.Body.String(), "<style") || strings.Contains(reply.Body.String(), " style=") {
-			t.Errorf("%s has styles that the policy forbids", target)
+			t.Errorf("%s has inline styles, which its policy forbids", target)
 		}
 		if media == "text/html" || media == "text/javascript" {
 			for _, match := range reference.FindAllStringSubmatch(reply.Body.String(), -1) {
 				if !strings.HasPrefix(match[1], "/") {
-					t.Errorf("%s loads %q", target, match[1])
+					t.Errorf("%s loads %q, want an absolute path", target, match[1])
 					continue
 				}
 				visit(match[1])
@@ -74,10 +74,10 @@ func TestPageHasAllItNeeds(t *testing.T) {
 	}
 	visit("/")
 	if len(seen) < 15 {
-		t.Errorf("the page loads only %v", seen)
+		t.Errorf("the page loads only %v, want 15 files or more", seen)
 	}
 	if !strings.Contains(do(page, http.MethodGet, "/").Body.String(), `data-events="http://127.0.0.1:8080/events"`) {
-		t.Error("the page doesn't know where streams are")
+		t.Error("the page lacks the URL of the stream")
 	}
 }
 
@@ -85,23 +85,23 @@ func TestOtherPaths(t *testing.T) {
 	page := newPage(t)
 	for _, target := range []string{"/console/", "/console/index.html", "/console/uplot/", "/console/none.js", "/console/../v1/stats"} {
 		if reply := do(page, http.MethodGet, target); reply.Code == http.StatusOK {
-			t.Errorf("GET %s: %d %.80s", target, reply.Code, reply.Body)
+			t.Errorf("GET %s: %d %.80s, want an error", target, reply.Code, reply.Body)
 		}
 	}
 	if reply := do(page, http.MethodPost, "/"); reply.Code != http.StatusMethodNotAllowed {
-		t.Errorf("POST /: %d", reply.Code)
+		t.Errorf("POST /: %d, want 405", reply.Code)
 	}
 	for _, target := range []string{"/v1/stats", "/metrics", "//", "/consoles", "/console"} {
 		if console.Takes(target) {
-			t.Errorf("%s is the console's", target)
+			t.Errorf("Takes(%q) = true, want false", target)
 		}
 	}
 }
 
-// TestThirdPartyCodeHasItsLicense: what others wrote is here by their leave.
-func TestThirdPartyCodeHasItsLicense(t *testing.T) {
+// TestLicense checks that uPlot is distributed with its license.
+func TestLicense(t *testing.T) {
 	reply := do(newPage(t), http.MethodGet, "/console/uplot/LICENSE")
 	if reply.Code != http.StatusOK || !strings.Contains(reply.Body.String(), "Leon Sorokin") {
-		t.Errorf("%d %.80s", reply.Code, reply.Body)
+		t.Errorf("%d %.80s, want 200 and the license of uPlot", reply.Code, reply.Body)
 	}
 }

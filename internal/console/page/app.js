@@ -1,24 +1,23 @@
-// Wires the page: the daemon's figures and what they are shown in, lists, forms
-// and the tail.
+// Connects the parts of the page: stats and charts, lists, forms and the tail.
 
 import * as format from "/console/format.js";
 import { Charts } from "/console/charts.js";
 import { Control } from "/console/control.js";
 import { Disconnect } from "/console/disconnect.js";
-import { Figures } from "/console/figures.js";
 import { List } from "/console/list.js";
 import { Publisher } from "/console/publish.js";
 import { Session } from "/console/session.js";
-import { showTotals } from "/console/totals.js";
 import { inShell, showCommands } from "/console/shell.js";
+import { Stats } from "/console/stats.js";
 import { Tail } from "/console/tail.js";
+import { showTotals } from "/console/totals.js";
 
 const element = (id) => document.getElementById(id);
 
 const control = new Control();
 const session = new Session(control);
-const figures = new Figures(control);
-const charts = new Charts(figures);
+const stats = new Stats(control);
+const charts = new Charts(stats);
 const publisher = new Publisher(control);
 const tail = new Tail(control);
 const announce = (text) => (element("announce").textContent = text);
@@ -29,11 +28,11 @@ const users = new List(control, element("users"), element("user-template"), {
   key: ({ userId }) => userId,
   fill: (row, { connections, connectedSince }) => {
     row.querySelector(".number").textContent = format.count(connections);
-    row.querySelector(".since").textContent = format.lasting(Date.now() - Date.parse(connectedSince));
+    row.querySelector(".since").textContent = format.duration(Date.now() - Date.parse(connectedSince));
     row.querySelector(".since").title = new Date(connectedSince).toLocaleString("en-GB");
   },
   act: (act, user) => ({ send: () => publisher.to("user", user), tail: () => tail.of("user", user), disconnect: () => disconnect.ask(user) })[act](),
-  none: "No user holds a stream.",
+  none: "No users are connected.",
 });
 
 const isPattern = (topic) => topic.split(".").some((token) => token === "*" || token === ">");
@@ -45,6 +44,7 @@ const topics = new List(control, element("topics"), element("topic-template"), {
   fill: (row, { topic, subscribers }) => {
     row.querySelector(".number").textContent = format.count(subscribers);
     row.querySelector("[data-act=send]").hidden = isPattern(topic);
+    row.querySelector(".more").hidden = isPattern(topic) && !session.may("admin");
   },
   act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic) })[act](),
   none: "No stream subscribes to a topic.",
@@ -59,23 +59,23 @@ const words = {
   connecting: "Connecting…",
   open: "Serving",
   full: "Full",
-  draining: "Stopping",
+  draining: "Not ready",
   unreachable: "Unreachable",
-  unauthorized: "Token needed",
-  denied: "Not allowed",
+  unauthorized: "Token required",
+  denied: "Not permitted",
 };
 
 const troubles = {
-  full: "Every stream that this daemon may hold is taken. Browsers that come now are told to try again.",
-  draining: "The daemon is starting or stopping: it takes no new streams.",
-  unreachable: "The daemon does not answer. This page goes on by itself when it does.",
-  denied: "The control token lacks the scope read, so there are no figures to show.",
+  full: "The daemon has reached its limit of streams. It asks new clients to retry.",
+  draining: "The daemon is starting or shutting down, and accepts no new streams.",
+  unreachable: "The daemon doesn’t respond. This page reconnects on its own.",
+  denied: "The control token lacks the scope read, so there are no stats.",
 };
 
 function showState() {
-  const { stats, state: asked } = figures;
-  const full = asked === "open" && stats.maxConnections > 0 && stats.total.connections >= stats.maxConnections;
-  const state = full ? "full" : asked;
+  const { latest, state: requested } = stats;
+  const full = requested === "open" && latest.maxConnections > 0 && latest.total.connections >= latest.maxConnections;
+  const state = full ? "full" : requested;
   const pill = element("state");
   if (pill.dataset.state !== state) {
     pill.dataset.state = state;
@@ -86,38 +86,32 @@ function showState() {
   }
 }
 
-function showAbout() {
-  const { stats } = figures;
-  element("node").textContent = location.host;
-  if (!stats) return;
-  const up = format.lasting(Date.now() - Date.parse(stats.startedAt));
-  element("about").textContent = `${stats.version || "unknown version"} · up ${up} · at most ${format.streams(stats.maxConnections)}`;
+function showAbout({ version, startedAt, maxConnections }) {
+  const up = format.duration(Date.now() - Date.parse(startedAt));
+  element("about").textContent = `${version || "unknown version"} · up ${up} · limit ${format.streams(maxConnections)}`;
 }
 
-function showHint() {
-  const { stats } = figures;
-  element("hint").hidden = !stats || stats.total.connections > 0 || Number(stats.total.connected) > 0;
-}
+let reachable = true;
 
-let reached = true;
-
-figures.addEventListener("change", () => {
+stats.addEventListener("change", () => {
+  const { latest } = stats;
   showState();
-  showAbout();
-  showHint();
-  if (figures.stats) {
+  if (latest) {
+    showAbout(latest);
     charts.update();
-    showTotals(figures.stats);
+    showTotals(latest);
   }
-  // A daemon that comes back may be another, with other tokens.
-  const answers = figures.state !== "unreachable";
-  if (answers && (!reached || session.scopes === null)) session.learn();
-  reached = answers;
+  element("hint").hidden = !latest || latest.total.connections > 0 || Number(latest.total.connected) > 0;
+  // A restarted daemon may have other tokens.
+  const replied = stats.state !== "unreachable";
+  if (replied && (!reachable || session.scopes === null)) session.load();
+  reachable = replied;
 });
 
 session.addEventListener("change", () => {
-  figures.start();
+  stats.start();
   showTrials();
+  tail.permit(session.may("admin"));
   if (session.may("read")) {
     users.refresh();
     topics.refresh();
@@ -127,15 +121,15 @@ session.addEventListener("change", () => {
   }
 });
 
-// showTrials shows commands to try on a daemon that has yet to see a stream.
+// showTrials displays commands to try on a daemon without streams.
 function showTrials() {
   const token = control.token ? ' -H "Authorization: Bearer $PEALCTL_TOKEN"' : "";
   showCommands(element("commands"), [
-    ["Hold a stream", `curl -N ${inShell(document.documentElement.dataset.events)}`],
-    ["Tell everybody", `curl${token} -d ${inShell(JSON.stringify({ data: "Hello, everybody" }))} \\\n${inShell(`${location.origin}/v1/broadcast`)}`],
+    ["Open a stream", `curl -N ${inShell(document.documentElement.dataset.events)}`],
+    ["Broadcast an event", `curl${token} -d ${inShell(JSON.stringify({ data: "Hello, everyone" }))} \\\n${inShell(`${location.origin}/v1/broadcast`)}`],
   ]);
 }
 
 showTrials();
 element("node").textContent = location.host;
-figures.start();
+stats.start();

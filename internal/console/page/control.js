@@ -1,44 +1,44 @@
-// The control plane's REST calls, with the token that it may ask for.
+// Calls of the control plane's REST API, with the control token if there is one.
 
-const patience = 5000; // milliseconds that a call may take
-const kept = "control-token";
+const timeout = 5000; // milliseconds per call
+const storageKey = "control-token";
 
-// Refusal is what the control plane says against a call.
-export class Refusal extends Error {
+// Rejection is an error that the control plane returned.
+export class Rejection extends Error {
   constructor(status, { message, details = [] }) {
     super(message);
     this.status = status;
     const info = details.find((d) => d["@type"].endsWith("google.rpc.ErrorInfo"));
     this.reason = info?.reason ?? "";
     this.scope = info?.metadata?.scope ?? "";
-    // What is wrong with each field, by its name.
+    // What is wrong with each invalid field, by name.
     this.fields = Object.fromEntries(
       details.flatMap((d) => d.fieldViolations ?? []).map(({ field, description }) => [field, description]),
     );
   }
 }
 
-// Unreachable is a call that got no answer, or one that is not the daemon's.
+// Unreachable is a call without a reply, or with a reply that isn't the daemon's.
 export class Unreachable extends Error {}
 
-async function refusal(reply) {
+async function rejection(reply) {
   try {
-    return new Refusal(reply.status, await reply.json());
+    return new Rejection(reply.status, await reply.json());
   } catch {
-    return new Unreachable(`what answers here says ${reply.status} ${reply.statusText}`);
+    return new Unreachable(`unexpected reply: ${reply.status} ${reply.statusText}`);
   }
 }
 
-// Control dispatches "unauthorized", with the Refusal, when a call lacks a
-// token that is good.
+// Control dispatches "unauthorized", with the Rejection, when a call lacks a
+// valid token.
 export class Control extends EventTarget {
   get token() {
-    return sessionStorage.getItem(kept) ?? "";
+    return sessionStorage.getItem(storageKey) ?? "";
   }
 
   set token(token) {
-    if (token) sessionStorage.setItem(kept, token);
-    else sessionStorage.removeItem(kept);
+    if (token) sessionStorage.setItem(storageKey, token);
+    else sessionStorage.removeItem(storageKey);
   }
 
   get(path, query = {}) {
@@ -49,18 +49,18 @@ export class Control extends EventTarget {
     return this.#call("POST", path, {}, body);
   }
 
-  // ready says whether the daemon takes streams.
+  // ready reports whether the daemon accepts streams.
   async ready() {
     try {
-      return (await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(patience) })).ok;
+      return (await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(timeout) })).ok;
     } catch {
-      throw new Unreachable("the daemon does not answer");
+      throw new Unreachable("the daemon doesn't respond");
     }
   }
 
-  // lines calls onto with each message of a stream, and onto's own errors end
-  // it. It returns when the daemon ends it well.
-  async lines(path, query, onto, signal) {
+  // lines calls receive for each message of a streaming call. It returns once
+  // the daemon completes the call, and stops at errors that receive throws.
+  async lines(path, query, receive, signal) {
     const reply = await this.#fetch("GET", path, query, undefined, signal);
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -75,8 +75,8 @@ export class Control extends EventTarget {
         for (const line of lines) {
           if (line === "") continue;
           const { result, error } = JSON.parse(line);
-          if (error) throw new Refusal(200, error);
-          onto(result);
+          if (error) throw new Rejection(200, error);
+          receive(result);
         }
       }
     } finally {
@@ -85,11 +85,11 @@ export class Control extends EventTarget {
   }
 
   async #call(method, path, query, body) {
-    const reply = await this.#fetch(method, path, query, body, AbortSignal.timeout(patience));
+    const reply = await this.#fetch(method, path, query, body, AbortSignal.timeout(timeout));
     try {
       return await reply.json();
     } catch {
-      throw new Unreachable("what answers here is not the daemon");
+      throw new Unreachable("unexpected reply: not JSON");
     }
   }
 
@@ -101,11 +101,11 @@ export class Control extends EventTarget {
       reply = await fetch(path + (search && `?${search}`), { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit" });
     } catch (error) {
       if (signal.aborted && signal.reason?.name !== "TimeoutError") throw error;
-      throw new Unreachable("the daemon does not answer");
+      throw new Unreachable("the daemon doesn't respond");
     }
     if (reply.ok) return reply;
-    const refused = await refusal(reply);
-    if (refused.status === 401) this.dispatchEvent(new CustomEvent("unauthorized", { detail: refused }));
-    throw refused;
+    const rejected = await rejection(reply);
+    if (rejected.status === 401) this.dispatchEvent(new CustomEvent("unauthorized", { detail: rejected }));
+    throw rejected;
   }
 }

@@ -1,4 +1,4 @@
-// The dialog that asks before it ends a user's streams.
+// The dialog that confirms the disconnection of a user.
 
 import * as format from "/console/format.js";
 
@@ -10,7 +10,7 @@ export class Disconnect {
   #user = "";
   #done;
 
-  // done is called with a sentence when streams were ended.
+  // done receives a sentence for the operator after a disconnection.
   constructor(control, done) {
     this.#control = control;
     this.#done = done;
@@ -24,7 +24,6 @@ export class Disconnect {
   ask(user) {
     this.#user = user;
     element("user").textContent = user;
-    element("what").textContent = "All streams of this user end. A browser comes back by itself, unless it is told to stay away.";
     element("problem").textContent = "";
     element("for").value = "";
     this.#dialog.showModal();
@@ -32,12 +31,12 @@ export class Disconnect {
   }
 
   async #disconnect() {
-    const stayAway = element("for").value;
+    const ban = element("for").value;
     element("problem").textContent = "";
     try {
-      const { connections } = await this.#control.post(`/v1/users/${encodeURIComponent(this.#user)}:disconnect`, stayAway ? { for: stayAway } : {});
+      const { connections } = await this.#control.post(`/v1/users/${encodeURIComponent(this.#user)}:disconnect`, ban ? { for: ban } : {});
       this.#dialog.close();
-      this.#done(`${format.streams(connections)} of ${this.#user} ended.`);
+      this.#done(`Closed ${format.streams(connections)} of ${this.#user}.`);
     } catch (error) {
       element("problem").textContent = error.message;
     }

@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Formats numbers and times for people.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
@@ -34,9 +34,9 @@ export function bytes(n) {
   return `${i === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
 }
 
-// lasting is a time span in its largest units: both of "2 d 4 h", and minutes
-// and seconds alone.
-export function lasting(milliseconds) {
+// duration formats a time span in its two largest units, such as "2 d 4 h".
+// Minutes and seconds stand alone.
+export function duration(milliseconds) {
   const s = Math.max(0, Math.floor(milliseconds / 1000));
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min`;

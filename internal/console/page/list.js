@@ -1,40 +1,44 @@
-// A table of what the daemon lists, a page at a time, with a search.
+// A table that lists users or topics, page by page, filtered by prefix.
+
+import { Menu } from "/console/menu.js";
 
 const pageSize = 10;
-const every = 2000; // milliseconds between two looks
-const typing = 200; // milliseconds to wait for more letters
+const interval = 2000; // milliseconds between two requests
+const typingPause = 200; // milliseconds to wait for more letters
 
-// List keeps the rows of what is still there, so that a focus on one of their
-// buttons stays.
+// List keeps the rows of entries that remain, so that their buttons keep the
+// focus.
 export class List {
   #control;
-  #of;
+  #config;
   #root;
   #search;
   #previous;
   #next;
   #found;
-  #before = []; // the page tokens of the pages before this one
+  #menu;
+  #before = []; // the page tokens of the previous pages
   #token = "";
   #nextToken = "";
   #timer = 0;
-  #turn = 0;
-  #failed = "";
+  #turn = 0; // number of the current chain of requests
 
-  // of says what is listed: path, the reply's field of rows, key of a row, fill
-  // of a row's cells, act on a row's button, and words for what there is.
-  constructor(control, root, template, of) {
+  // config has the path of the list, the reply's field with the entries (rows),
+  // the key of an entry, a function that fills a row from an entry, the function
+  // act for a row's buttons, and the text for an empty list (none).
+  constructor(control, root, template, config) {
     this.#control = control;
-    this.#of = { ...of, template: template.content.firstElementChild };
+    this.#config = { ...config, template: template.content.firstElementChild };
     this.#root = root;
     this.#search = root.querySelector("input[type=search]");
     this.#previous = root.querySelector(".previous");
     this.#next = root.querySelector(".next");
     this.#found = root.querySelector(".found");
+    this.#menu = new Menu(root.querySelector(".menu"), config.act);
     this.#search.addEventListener("input", () => {
       this.#before = [];
       this.#token = "";
-      this.#later(typing);
+      this.#schedule(typingPause);
     });
     this.#next.addEventListener("click", () => {
       this.#before.push(this.#token);
@@ -46,14 +50,16 @@ export class List {
       this.refresh();
     });
     root.querySelector("tbody").addEventListener("click", ({ target }) => {
-      const act = target.closest("button")?.dataset.act;
-      if (act) this.#of.act(act, target.closest("tr").dataset.key);
+      const button = target.closest("button");
+      const row = target.closest("tr");
+      if (button?.matches(".more")) this.#menu.fill(button, row);
+      else if (button) this.#config.act(button.dataset.act, row.dataset.key);
     });
     document.addEventListener("visibilitychange", () => this.refresh());
   }
 
   refresh() {
-    this.#later(0);
+    this.#schedule(0);
   }
 
   stop() {
@@ -61,76 +67,79 @@ export class List {
     this.#turn++;
   }
 
-  #later(wait) {
+  #schedule(wait) {
     this.stop();
     const turn = this.#turn;
-    if (!document.hidden) this.#timer = setTimeout(() => this.#look(turn), wait);
+    if (!document.hidden) this.#timer = setTimeout(() => this.#request(turn), wait);
   }
 
-  async #look(turn) {
+  async #request(turn) {
     const prefix = this.#search.value;
     try {
-      const reply = await this.#control.get(this.#of.path, { prefix, page_size: pageSize, page_token: this.#token });
+      const reply = await this.#control.get(this.#config.path, { prefix, page_size: pageSize, page_token: this.#token });
       if (turn !== this.#turn) return;
-      this.#show(reply[this.#of.rows], reply.nextPageToken, prefix);
+      this.#show(reply[this.#config.rows], reply.nextPageToken, prefix);
     } catch (error) {
       if (turn !== this.#turn) return;
-      this.#failed = error.message;
-      if (error.status === 401 || error.status === 403) return; // the page says so, and begins again
-      this.#tell(error.message);
+      if (error.status === 401 || error.status === 403) return; // the session reports it and restarts the list
+      this.#announce(error.message);
     }
-    this.#later(every);
+    this.#schedule(interval);
   }
 
   #show(rows, nextToken, prefix) {
     if (rows.length === 0 && this.#before.length > 0) {
-      // All of this page have gone.
+      // All entries of this page are gone.
       this.#token = this.#before.pop();
       this.refresh();
       return;
     }
     this.#nextToken = nextToken;
-    this.#turnPages();
+    this.#updatePages();
     const body = this.#root.querySelector("tbody");
     const old = new Map([...body.children].map((row) => [row.dataset.key, row]));
-    const shown = rows.map((of) => {
-      const key = this.#of.key(of);
+    const shown = rows.map((entry) => {
+      const key = this.#config.key(entry);
       const row = old.get(key) ?? this.#newRow(key);
-      this.#of.fill(row, of);
+      this.#config.fill(row, entry);
       return row;
     });
-    // Rows that stay are not moved, for that would take the focus off them.
+    // Moving a row would take the focus from its buttons.
     for (const row of [...body.children]) if (!shown.includes(row)) row.remove();
     shown.forEach((row, i) => {
       if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
     });
     const empty = this.#root.querySelector(".empty");
     empty.hidden = rows.length > 0;
-    empty.textContent = prefix ? `None begins with “${prefix}”.` : this.#of.none;
+    empty.textContent = prefix ? `No match for “${prefix}”` : this.#config.none;
     this.#root.querySelector("table").hidden = rows.length === 0;
     const from = this.#before.length * pageSize;
-    this.#tell(rows.length === 0 ? "none" : `${from + 1} to ${from + rows.length}${nextToken ? ", and more" : ""}`);
+    this.#announce(rows.length === 0 ? "none" : `${from + 1} to ${from + rows.length}${nextToken ? ", more available" : ""}`);
   }
 
-  #turnPages() {
-    // A button that gets disabled loses the focus to nowhere.
-    const [previous, next] = [this.#before.length === 0, this.#nextToken === ""];
-    if (previous && document.activeElement === this.#previous) this.#search.focus();
-    if (next && document.activeElement === this.#next) (previous ? this.#search : this.#previous).focus();
-    this.#previous.disabled = previous;
-    this.#next.disabled = next;
+  #updatePages() {
+    // A button loses the focus when it is disabled.
+    const [first, last] = [this.#before.length === 0, this.#nextToken === ""];
+    if (first && document.activeElement === this.#previous) this.#search.focus();
+    if (last && document.activeElement === this.#next) (first ? this.#search : this.#previous).focus();
+    this.#previous.disabled = first;
+    this.#next.disabled = last;
   }
 
   #newRow(key) {
-    const row = this.#of.template.cloneNode(true);
+    const row = this.#config.template.cloneNode(true);
     row.dataset.key = key;
     row.querySelector(".key").textContent = key;
-    for (const button of row.querySelectorAll("button")) button.ariaLabel = `${button.textContent}: ${key}`;
+    for (const button of row.querySelectorAll("[data-act]")) button.ariaLabel = `${button.textContent}: ${key}`;
+    const more = row.querySelector(".more");
+    more.ariaLabel = `Actions: ${key}`;
+    this.#menu.attach(more);
     return row;
   }
 
-  #tell(text) {
-    // Said again, it would be read out again.
+  // announce changes the status only if the text differs, since screen readers
+  // read it again at each change.
+  #announce(text) {
     if (this.#found.textContent !== text) this.#found.textContent = text;
   }
 }

@@ -1,7 +1,7 @@
 // The form that publishes.
 
 import * as format from "/console/format.js";
-import { Refusal } from "/console/control.js";
+import { Rejection } from "/console/control.js";
 
 const element = (id) => document.getElementById(`publish-${id}`);
 
@@ -22,14 +22,14 @@ export class Publisher {
       submit.preventDefault();
       this.#publish();
     });
-    // As where people write messages: Enter begins a line, and with Ctrl it sends.
+    // As in chat editors: Enter starts a new line, Ctrl+Enter sends.
     element("data").addEventListener("keydown", (key) => {
       if (key.key === "Enter" && (key.ctrlKey || key.metaKey)) this.#form.requestSubmit();
     });
     this.#showAudience();
   }
 
-  // to readies the form for a user or a topic.
+  // to prepares the form for a user or a topic.
   to(kind, name) {
     this.#form.elements.to.value = kind;
     element("target").value = name;
@@ -53,9 +53,9 @@ export class Publisher {
     const { path, field, label } = this.#audience;
     const name = element("target").value;
     element("result").textContent = "";
-    this.#complain({});
+    this.#showProblems({});
     if (field && name === "") {
-      this.#complain({ [field]: `${label} is empty` });
+      this.#showProblems({ [field]: `Enter a ${label.toLowerCase()}` });
       return;
     }
     const button = this.#form.querySelector("[type=submit]");
@@ -64,31 +64,31 @@ export class Publisher {
       const { id, recipients } = await this.#control.post(path(name), { data: element("data").value, event: element("event").value });
       element("result").textContent = `Sent to ${format.streams(recipients)} as ${id}`;
     } catch (error) {
-      if (error instanceof Refusal && Object.keys(error.fields).length > 0) this.#complain(error.fields);
+      if (error instanceof Rejection && Object.keys(error.fields).length > 0) this.#showProblems(error.fields);
       else element("problem").textContent = error.message;
     } finally {
       button.ariaDisabled = null;
     }
   }
 
-  // complain says what is wrong with fields, where they are.
-  #complain(fields) {
-    const places = { data: "data", event: "event", [this.#audience.field]: "target" };
+  // showProblems displays what is wrong with each field below it.
+  #showProblems(fields) {
+    const inputs = { data: "data", event: "event", [this.#audience.field]: "target" };
     element("problem").textContent = "";
-    for (const place of ["data", "event", "target"]) {
-      element(place).ariaInvalid = null;
-      element(`${place}-problem`).textContent = "";
+    for (const input of ["data", "event", "target"]) {
+      element(input).ariaInvalid = null;
+      element(`${input}-problem`).textContent = "";
     }
     let first = null;
     for (const [field, description] of Object.entries(fields)) {
-      const place = places[field];
-      if (!place) {
+      const input = inputs[field];
+      if (!input) {
         element("problem").textContent = description;
         continue;
       }
-      element(place).ariaInvalid = "true";
-      element(`${place}-problem`).textContent = description;
-      first ??= element(place);
+      element(input).ariaInvalid = "true";
+      element(`${input}-problem`).textContent = description;
+      first ??= element(input);
     }
     first?.focus();
   }

@@ -1,23 +1,23 @@
-// Who calls: the control token, and what it lets the page do.
+// The control token, and what it permits on this page.
 
-import { Refusal } from "/console/control.js";
+import { Rejection } from "/console/control.js";
 
 const element = (id) => document.getElementById(`token-${id}`);
 
-const needs = {
-  publish: "Publishing needs a token with the scope publish.",
-  read: "To see this needs a token with the scope read.",
-  admin: "This needs a token with the scope admin.",
+const requirements = {
+  publish: "Publishing requires a token with the scope publish.",
+  read: "Reading requires a token with the scope read.",
+  admin: "The tail requires a token with the scope admin.",
 };
 
-// Session dispatches "change" when what the page may do has changed.
+// Session dispatches "change" when the permissions may have changed.
 export class Session extends EventTarget {
   name = "";
-  scopes = null; // null until the daemon has said
+  scopes = null; // null until the daemon has replied
   #control;
   #dialog = element("dialog");
   #input = document.getElementById("token");
-  #dismissed = false; // the dialog, without a token: it doesn't come back by itself
+  #declined = false; // closed without a token: don't open by itself again
 
   constructor(control) {
     super();
@@ -25,27 +25,27 @@ export class Session extends EventTarget {
     control.addEventListener("unauthorized", ({ detail }) => this.#ask(control.token ? detail.message : ""));
     element("button").addEventListener("click", () => this.#open(""));
     element("close").addEventListener("click", () => {
-      this.#dismissed = true;
+      this.#declined = true;
       this.#dialog.close();
     });
     // The Escape key.
-    this.#dialog.addEventListener("cancel", () => (this.#dismissed = true));
+    this.#dialog.addEventListener("cancel", () => (this.#declined = true));
     element("forget").addEventListener("click", () => {
       control.token = "";
       this.#dialog.close();
-      this.#dismissed = false;
-      this.learn();
+      this.#declined = false;
+      this.load();
     });
     element("form").addEventListener("submit", (submit) => {
       submit.preventDefault();
       const token = this.#input.value.trim();
       if (token === "") {
-        element("problem").textContent = "Token is empty";
+        element("problem").textContent = "Enter a token";
         return;
       }
       control.token = token;
-      this.#dismissed = false;
-      this.learn();
+      this.#declined = false;
+      this.load();
     });
   }
 
@@ -53,16 +53,16 @@ export class Session extends EventTarget {
     return this.scopes?.includes(scope) ?? false;
   }
 
-  // learn asks the daemon who calls. It is not told again until the token
-  // changes; the figures say when the daemon is out of reach.
-  async learn() {
+  // load requests the caller's name and scopes, which stay the same until the
+  // token changes. It ignores an unreachable daemon, which the stats report.
+  async load() {
     try {
       const { name, scopes } = await this.#control.get("/v1/whoami");
       this.name = name;
       this.scopes = scopes;
       if (this.#control.token) this.#dialog.close();
     } catch (error) {
-      if (!(error instanceof Refusal)) return;
+      if (!(error instanceof Rejection)) return;
       this.name = "";
       this.scopes = [];
     }
@@ -74,13 +74,13 @@ export class Session extends EventTarget {
     const button = element("button");
     button.hidden = this.name === "" && !this.#control.token && this.scopes.length > 0;
     button.textContent = this.name ? `Token: ${this.name}` : "Token…";
-    element("scopes").textContent = this.name ? `The token “${this.name}” is good for ${this.scopes.join(", ")}.` : "";
+    element("scopes").textContent = this.name ? `The current token is “${this.name}”, with the scopes ${this.scopes.join(", ")}.` : "";
     element("forget").hidden = !this.#control.token;
     for (const section of document.querySelectorAll("[data-needs]")) {
       const denied = !this.may(section.dataset.needs);
       const notice = section.querySelector(".denied");
       notice.hidden = !denied;
-      notice.textContent = denied ? needs[section.dataset.needs] : "";
+      notice.textContent = denied ? requirements[section.dataset.needs] : "";
       section.classList.toggle("is-denied", denied);
       for (const control of section.querySelectorAll("button, input, select, textarea")) {
         if (!control.classList.contains("previous") && !control.classList.contains("next")) control.disabled = denied;
@@ -92,7 +92,7 @@ export class Session extends EventTarget {
 
   #ask(problem) {
     element("button").hidden = false;
-    if (!this.#dialog.open && !this.#dismissed) this.#open(problem);
+    if (!this.#dialog.open && !this.#declined) this.#open(problem);
     else if (problem) element("problem").textContent = problem;
   }
 

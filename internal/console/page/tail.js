@@ -1,11 +1,11 @@
-// The live tail of what is published.
+// The live tail of published messages.
 
 import * as format from "/console/format.js";
-import { Newest } from "/console/newest.js";
-import { Refusal } from "/console/control.js";
+import { Newest, most } from "/console/newest.js";
+import { Rejection } from "/console/control.js";
 
-const patience = 2000; // milliseconds, before it goes on where it was cut off
-const longest = 2000; // characters of data that are shown
+const retryAfter = 2000; // milliseconds
+const longest = 2000; // characters of data that are displayed
 
 const element = (id) => document.getElementById(`tail-${id}`);
 
@@ -17,21 +17,21 @@ const audiences = {
 };
 
 const gaps = {
-  overflow: (n) => `${format.count(n)} ${n === 1 ? "message is" : "messages are"} missing here: this page was too slow for them.`,
-  expired: () => "Messages are missing here: the daemon’s log no longer holds them.",
-  unknown: () => "Messages may be missing here: the daemon has started anew.",
+  overflow: (n) => `Gap: ${format.count(n)} ${n === 1 ? "message" : "messages"} dropped, because this page fell behind`,
+  expired: () => "Gap: messages are missing that the history no longer holds",
+  unknown: () => "Gap: messages may be missing, because the daemon restarted",
 };
 
 function renderGap({ reason, messages }) {
   const item = document.getElementById("gap-template").content.firstElementChild.cloneNode(true);
-  item.querySelector(".text").textContent = gaps[reason]?.(Number(messages)) ?? `Messages are missing here: ${reason}.`;
+  item.querySelector(".text").textContent = gaps[reason]?.(Number(messages)) ?? `Gap: ${reason}`;
   return item;
 }
 
-function render(message) {
+function renderMessage(message) {
   const item = document.getElementById("message-template").content.firstElementChild.cloneNode(true);
   const part = (name) => item.querySelector(`.${name}`);
-  const to = message.userId !== undefined ? `user ${message.userId}` : message.topic !== undefined ? `topic ${message.topic}` : "everybody";
+  const to = message.userId !== undefined ? `user ${message.userId}` : message.topic !== undefined ? `topic ${message.topic}` : "everyone";
   item.dataset.type = message.event;
   item.classList.toggle("for-one", message.userId !== undefined);
   item.classList.toggle("for-topic", message.topic !== undefined);
@@ -45,24 +45,53 @@ function render(message) {
   return item;
 }
 
+const render = ({ message, gap }) => (gap ? renderGap(gap) : renderMessage(message));
+
+// visible settles once the page is visible.
+const visible = () =>
+  new Promise((resolve) => {
+    if (!document.hidden) resolve();
+    else document.addEventListener("visibilitychange", resolve, { once: true });
+  });
+
+const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// Tail follows all messages from the start, unless the operator stops it. While
+// the page is hidden it closes its connection, of which browsers allow few to
+// one server, and resumes from its position later.
 export class Tail {
   #control;
-  #abort = null; // while it follows
+  #permitted = false;
+  #stopped = false; // by the operator
+  #following = null; // the current query, or null
+  #abort = null; // closes the current connection
   #newest = new Newest({ list: element("list"), empty: element("empty"), pause: element("pause"), clear: element("clear") });
-  #drawn = []; // what waits for the next frame
+  #drawn = []; // waits for the next frame
 
   constructor(control) {
     this.#control = control;
     element("of").addEventListener("change", () => {
       this.#showAudience();
-      if (this.#abort) this.#stop();
+      this.#stop();
+      if (element("target").hidden) this.#follow();
+      else element("target").focus();
     });
     element("form").addEventListener("submit", (submit) => {
       submit.preventDefault();
-      if (this.#abort) this.#stop();
+      this.#stopped = this.#following !== null;
+      if (this.#stopped) this.#stop();
       else this.#follow();
     });
+    document.addEventListener("visibilitychange", () => document.hidden && this.#abort?.abort());
     this.#showAudience();
+    this.#stop();
+  }
+
+  // permit starts the tail, or stops it if the caller may not follow.
+  permit(permitted) {
+    if (permitted && !this.#permitted && !this.#stopped) this.#follow();
+    if (!permitted) this.#stop();
+    this.#permitted = permitted;
   }
 
   // of follows a user or a topic.
@@ -71,6 +100,7 @@ export class Tail {
     element("target").value = name;
     this.#showAudience();
     this.#stop();
+    this.#stopped = false;
     this.#follow();
     document.getElementById("tail").scrollIntoView({ block: "nearest" });
     element("toggle").focus();
@@ -79,16 +109,26 @@ export class Tail {
   #showAudience() {
     const { label } = audiences[element("of").value];
     element("target").hidden = !label;
-    element("target-label").textContent = label ?? "Whose";
+    element("target-label").textContent = label ?? "Name";
     element("target").placeholder = label ?? "";
   }
 
   #stop() {
+    this.#following = null;
     this.#abort?.abort();
-    this.#abort = null;
-    element("toggle").textContent = "Follow";
-    element("state").textContent = "";
-    element("state").classList.remove("live");
+    this.#showFollowing(false);
+    this.#showState("");
+  }
+
+  #showFollowing(following) {
+    element("toggle").textContent = following ? "Stop" : "Follow";
+    element("toggle").classList.toggle("primary", !following);
+    element("empty").textContent = following ? "No messages yet" : "Follow messages to see them here, newest first.";
+  }
+
+  #showState(state) {
+    element("state").textContent = state;
+    element("state").classList.toggle("live", state === "following");
   }
 
   async #follow() {
@@ -96,43 +136,51 @@ export class Tail {
     const { label, query } = audiences[element("of").value];
     element("problem").textContent = "";
     if (label && name === "") {
-      element("problem").textContent = `${label} is empty`;
+      element("problem").textContent = `Enter a ${label.toLowerCase()}`;
       element("target").focus();
       return;
     }
-    const abort = new AbortController();
-    this.#abort = abort;
-    element("toggle").textContent = "Stop";
-    element("state").textContent = "…";
-    let position = "";
-    while (!abort.signal.aborted) {
-      try {
-        await this.#control.lines("/v1/tail", { ...query(name), ...(position && { last_event_id: position }) }, (told) => {
-          position = told.position ?? told.message?.id ?? position;
-          element("state").textContent = "following";
-          element("state").classList.add("live");
-          if (told.message) this.#draw(render(told.message));
-          if (told.gap) this.#draw(renderGap(told.gap));
-        }, abort.signal);
-      } catch (error) {
-        if (abort.signal.aborted) return;
-        if (error instanceof Refusal && error.reason !== "STOPPING" && error.reason !== "RATE_LIMIT") {
-          element("problem").textContent = error.message;
-          this.#stop();
-          return;
-        }
-      }
-      if (abort.signal.aborted) return;
-      element("state").textContent = "cut off; trying again";
-      element("state").classList.remove("live");
-      await new Promise((resolve) => setTimeout(resolve, patience));
+    const following = { query: query(name), position: "" };
+    this.#following = following;
+    this.#showFollowing(true);
+    this.#showState("connecting");
+    while (following === this.#following) {
+      await visible();
+      if (following !== this.#following) return;
+      const hidden = await this.#receive(following);
+      if (following !== this.#following) return;
+      if (hidden) continue;
+      this.#showState("disconnected, reconnecting");
+      await later(retryAfter);
     }
   }
 
-  // draw shows items once a frame, however many come.
-  #draw(item) {
-    if (this.#drawn.push(item) > 1) return;
-    const show = () => this.#newest.add(...this.#drawn.splice(0));
+  // receive displays messages until the connection is closed. It returns true
+  // if this page closed it.
+  async #receive(following) {
+    const abort = new AbortController();
+    this.#abort = abort;
+    try {
+      const query = { ...following.query, ...(following.position && { last_event_id: following.position }) };
+      await this.#control.lines("/v1/tail", query, (line) => {
+        following.position = line.position ?? line.message?.id ?? following.position;
+        this.#showState("following");
+        if (line.message || line.gap) this.#draw(line);
+      }, abort.signal);
+    } catch (error) {
+      if (abort.signal.aborted) return true;
+      if (error instanceof Rejection && error.reason !== "STOPPING" && error.reason !== "RATE_LIMIT") {
+        element("problem").textContent = error.message;
+        this.#stop();
+      }
+    }
+    return abort.signal.aborted;
+  }
+
+  // draw displays lines once per frame, and of many only the newest.
+  #draw(line) {
+    if (this.#drawn.push(line) > 1) return;
+    const show = () => this.#newest.add(...this.#drawn.splice(0).slice(-most).map(render));
     if (document.hidden) setTimeout(show, 100);
     else requestAnimationFrame(show);
   }

@@ -1,5 +1,5 @@
-// Light, dark, or as the system has it. It runs before the page is drawn, so
-// that the page doesn't flash in the other's colours.
+// The theme: light, dark, or the system's. This script runs before the page is
+// drawn, so that the page never flashes in the wrong colours.
 
 (() => {
   const root = document.documentElement;
@@ -7,7 +7,7 @@
   const apply = (theme) => {
     if (theme === "auto") delete root.dataset.theme;
     else root.dataset.theme = theme;
-    // Canvases have to be drawn anew.
+    // Canvases must be redrawn.
     dispatchEvent(new Event("theme"));
   };
   apply(chosen);

@@ -1,46 +1,53 @@
-// What has happened since the daemon started, and the shards and
-// nodes.
+// Totals since the daemon started, and the tables of shards and nodes.
 
 import * as format from "/console/format.js";
 
-const reasons = {
-  hung_up: "the client left",
-  write_failed: "the connection broke",
-  slow_consumer: "too slow",
-  write_timeout: "took nothing",
-  expired: "the token ended",
-  shutdown: "the daemon stopped",
+// Why streams were closed, and why events were dropped.
+const closeReasons = {
+  hung_up: "closed by client",
+  write_failed: "write failed",
+  slow_consumer: "slow consumer",
+  write_timeout: "write timeout",
+  expired: "token expired",
+  shutdown: "shutdown",
   disconnected: "disconnected",
+  drained: "drained",
+  suspended: "no quorum",
 };
 
-const byReason = (counts) =>
+// Why streams could not resume without a gap.
+const resetReasons = {
+  expired: "history expired",
+  unknown: "unknown position",
+};
+
+const sum = (counts) => Object.values(counts ?? {}).reduce((all, n) => all + Number(n), 0);
+
+const byReason = (counts, names) =>
   Object.entries(counts ?? {})
     .filter(([, n]) => Number(n) > 0)
     .sort(([, a], [, b]) => Number(b) - Number(a))
-    .map(([reason, n]) => `${format.count(Number(n))} ${reasons[reason] ?? reason.replaceAll("_", " ")}`)
-    .join(", ") || "none";
+    .map(([reason, n]) => `${format.count(Number(n))} ${names[reason] ?? reason.replaceAll("_", " ")}`)
+    .join(", ");
+
+const byAudience = ({ broadcast, user, topic }) =>
+  `${format.count(Number(broadcast))} broadcast, ${format.count(Number(user))} to users, ${format.count(Number(topic))} to topics`;
 
 function totals({ total, published, resumes, publishedByAudience, log, descriptors }) {
-  const sum = (counts) => Object.values(counts ?? {}).reduce((all, n) => all + Number(n), 0);
   return [
     ["Streams opened", format.count(Number(total.connected)), `${format.count(total.connections)} open`],
-    ["Streams ended", format.count(sum(total.disconnected)), byReason(total.disconnected)],
-    [
-      "Events published",
-      format.count(Number(published)),
-      publishedByAudience
-        ? `${format.count(Number(publishedByAudience.broadcast))} to everybody, ${format.count(Number(publishedByAudience.user))} to users, ${format.count(Number(publishedByAudience.topic))} to topics`
-        : "",
-    ],
-    ["Deliveries", format.count(Number(total.delivered)), format.bytes(Number(total.bytes))],
-    ["Events dropped", format.count(sum(total.dropped)), byReason(total.dropped)],
-    ["Resumed", format.count(Number(resumes.replayed)), sum(resumes.resets) > 0 ? `with a hole: ${byReason(resumes.resets)}` : "none with a hole"],
-    ["Queued now", format.bytes(Number(total.queuedBytes)), "waiting for sockets"],
-    ...(log ? [["In the log", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
-    ...(descriptors ? [["Descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
+    ["Streams closed", format.count(sum(total.disconnected)), byReason(total.disconnected, closeReasons)],
+    ["Published", format.count(Number(published)), publishedByAudience ? byAudience(publishedByAudience) : ""],
+    ["Delivered", format.count(Number(total.delivered)), format.bytes(Number(total.bytes))],
+    ["Dropped", format.count(sum(total.dropped)), byReason(total.dropped, closeReasons)],
+    ["Resumed", format.count(Number(resumes.replayed)), sum(resumes.resets) > 0 ? `gaps: ${byReason(resumes.resets, resetReasons)}` : "no gaps"],
+    ["Buffered", format.bytes(Number(total.queuedBytes)), "not yet sent"],
+    ...(log ? [["History", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
+    ...(descriptors ? [["File descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
   ];
 }
 
+// update sets the texts of parent's rows, of which make creates empty ones.
 function update(parent, make, rows) {
   while (parent.children.length > rows.length) parent.lastElementChild.remove();
   while (parent.children.length < rows.length) parent.append(make());
@@ -58,8 +65,9 @@ function make(name, ...children) {
   return made;
 }
 
-// A row whose cells have these classes, the first of them its heading.
-const row = (...classes) => () => make("tr", ...classes.map((name, i) => {
+// tableRow returns a function that makes a row of cells with these classes. The
+// first cell is the row's heading.
+const tableRow = (...classes) => () => make("tr", ...classes.map((name, i) => {
   const cell = make(i === 0 ? "th" : "td");
   cell.className = name;
   if (i === 0) cell.scope = "row";
@@ -68,31 +76,31 @@ const row = (...classes) => () => make("tr", ...classes.map((name, i) => {
 
 function showNodes({ nodes = [], missingNodes = [] }) {
   document.getElementById("cluster").hidden = nodes.length === 0;
-  update(document.getElementById("nodes"), row("", "", "number", "", "", "number", "number"), nodes.map((node) => [
-    node.answering ? `${node.name} (this one)` : node.name,
-    state(node, missingNodes),
+  update(document.getElementById("nodes"), tableRow("", "", "number", "", "", "number", "number"), nodes.map((node) => [
+    node.answering ? `${node.name} (this node)` : node.name,
+    stateOf(node, missingNodes),
     format.count(node.connections),
-    node.leader ? "leads" : node.replica ? "replica" : "–",
+    node.leader ? "leader" : node.replica ? "replica" : "–",
     node.quorum ? "yes" : "no",
     format.count(Number(node.lagEntries)),
     format.count(Number(node.gapFills)),
   ]));
 }
 
-function state(node, missingNodes) {
+function stateOf(node, missingNodes) {
   const name = node.state.replace("NODE_STATE_", "").replaceAll("_", " ").toLowerCase();
   if (node.reason) return `${name}: ${node.reason}`;
-  return missingNodes.includes(node.name) ? `${name}, has not answered` : name;
+  return missingNodes.includes(node.name) ? `${name}, no reply` : name;
 }
 
 export function showTotals(stats) {
   const term = () => make("div", make("dt"), make("dd"), make("dd"));
   update(document.getElementById("totals"), term, totals(stats));
-  update(document.getElementById("shards"), row("number", "number", "number", "number", "number"), stats.shards.map((shard) => [
+  update(document.getElementById("shards"), tableRow("number", "number", "number", "number", "number"), stats.shards.map((shard) => [
     shard.node ? `${shard.node}/${shard.shard}` : String(shard.shard),
     format.count(shard.connections),
     format.count(Number(shard.delivered)),
-    format.count(Object.values(shard.dropped).reduce((all, n) => all + Number(n), 0)),
+    format.count(sum(shard.dropped)),
     format.seconds(Number.parseFloat(shard.lag ?? "0s")),
   ]));
   showNodes(stats);
