@@ -1,5 +1,5 @@
-// Package e2e_test drives whole daemons from outside: by gRPC, by REST, and
-// with streams held by a browser and by clients that others wrote.
+// Package e2e_test tests whole daemons from outside: by gRPC, by REST, and with
+// the streams of browsers and of third-party clients.
 package e2e_test
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const patience = 3 * time.Minute
 
-// inEachBrowser runs a test on each engine, in the browsers for it.
+// inEachBrowser runs a test with each engine, in the browsers for it.
 func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config))) {
 	t.Helper()
 	pealdtest.OnEachEngine(t, func(t *testing.T, engine func(*daemon.Config)) {
@@ -33,9 +33,9 @@ func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser,
 	})
 }
 
-// browsersFor returns the browsers to test an engine in: all of them, but only
-// Chromium on net/http where the same test has the other engine too. Both send
-// the same bytes, and browsers take most of the time of these tests.
+// browsersFor returns the browsers to test an engine in: only Chromium for
+// net/http if the test also runs with the other engine, otherwise all. Both
+// engines send the same bytes, and browsers take most of the time of these tests.
 func browsersFor(engine func(*daemon.Config)) []browsertest.Kind {
 	var cfg daemon.Config
 
@@ -48,8 +48,8 @@ func browsersFor(engine func(*daemon.Config)) []browsertest.Kind {
 	return browsertest.Kinds()
 }
 
-// TestBrowser watches the page of examples/html, which holds a plain
-// EventSource and is of another origin than the daemon.
+// TestBrowser tests the page of examples/html, which has a plain EventSource and
+// another origin than the daemon.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	inEachBrowser(t, testBrowser)
@@ -73,7 +73,7 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 		return listPage{b.Open(t, pages.URL+"/?types=greeting&url="+url.QueryEscape(stream))}
 	}
 
-	t.Run("an address that is none", func(t *testing.T) {
+	t.Run("invalid address", func(t *testing.T) {
 		for _, given := range []string{"localhost:8080/events", "events", "http://"} {
 			visit(given).WaitFor(t, `element("state").textContent.startsWith("invalid url ")`)
 		}
@@ -108,19 +108,19 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 		"greeting", "<b>&amp;</b>",
 	})
 
-	// Once this one is there, all that was to come before it is.
+	// Events arrive in order, so this one is the last.
 	if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "end"}); err != nil {
 		t.Fatal(err)
 	}
 
 	nobody.wantEvents(t, []string{"broadcast", toAll, "broadcast", "end"})
 
-	t.Run("a bad token is refused for good", func(t *testing.T) {
+	t.Run("invalid token is rejected permanently", func(t *testing.T) {
 		forged := visit(d.Events(t, "") + "?access_token=forged")
 		forged.WaitFor(t, `element("state").dataset.state === "closed"`)
 	})
 
-	t.Run("the browser comes back after a restart", func(t *testing.T) {
+	t.Run("browser reconnects after a restart", func(t *testing.T) {
 		d.Stop(t)
 		alice.WaitFor(t, `element("state").dataset.state === "connecting"`)
 
@@ -133,17 +133,17 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 		}
 
 		if sent.GetRecipients() != 1 {
-			t.Errorf("%d streams of alice after the restart, want the one that came back", sent.GetRecipients())
+			t.Errorf("%d streams of alice after the restart, want 1", sent.GetRecipients())
 		}
 
 		alice.WaitFor(t, `document.querySelector("li pre").textContent === "back"`)
 	})
 }
 
-// listPage is a tab that shows the page of examples/html.
+// listPage is a tab with the page of examples/html.
 type listPage struct{ *browsertest.Tab }
 
-// events waits until the page shows n events or more, and returns the type and
+// events waits until the page displays n events or more, and returns the type and
 // the data of each, oldest first.
 func (p listPage) events(t *testing.T, n int) []string {
 	t.Helper()
@@ -157,13 +157,13 @@ func (p listPage) events(t *testing.T, n int) []string {
 	return shown
 }
 
-// wantEvents waits until the page shows as many events as there are types and
-// data in want, and compares them, oldest first.
+// wantEvents waits until the page displays as many events as want has pairs of
+// type and data, and compares them, oldest first.
 func (p listPage) wantEvents(t *testing.T, want []string) {
 	t.Helper()
 
 	if shown := p.events(t, len(want)/2); !slices.Equal(shown, want) {
-		t.Errorf("the page shows\n%q, want\n%q", shown, want)
+		t.Errorf("the page displays\n%q, want\n%q", shown, want)
 	}
 }
 

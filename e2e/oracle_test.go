@@ -27,7 +27,7 @@ type frame struct {
 	ID   string `json:"id"`
 }
 
-// String is short, since data may be long.
+// String shortens data, which may be long.
 func (f frame) String() string {
 	const most = 80
 
@@ -39,12 +39,12 @@ func (f frame) String() string {
 	return fmt.Sprintf("{%q %q %s}", f.Type, data, f.ID)
 }
 
-// oracle is an implementation of EventSource that others wrote: it opens a
-// stream, and what it returns waits for n frames.
+// oracle is a third-party implementation of EventSource. It opens a stream, and
+// returns a function that waits for n frames.
 type oracle func(t *testing.T, stream string) func(n int) ([]frame, error)
 
-// TestOraclesAgree publishes awkward events, and five independent readers of
-// the event stream format have to find in the bytes of each what was put there.
+// TestOraclesAgree publishes awkward events, and checks that five independent
+// parsers of the event stream format read each of them correctly.
 func TestOraclesAgree(t *testing.T) {
 	t.Parallel()
 	pealdtest.OnEachEngine(t, testOraclesAgree)
@@ -70,7 +70,7 @@ func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 
 			d := pealdtest.Start(t, engine, func(cfg *daemon.Config) {
 				cfg.SSE.AllowedOrigins = []string{pages.URL}
-				cfg.Broker.QueueBytes = 64 << 20 // the corpus comes faster than it is read
+				cfg.Broker.QueueBytes = 64 << 20 // the corpus is published faster than it is read
 			})
 			wait := open(t, d.Events(t, "alice"))
 			d.WaitForStreams(t, 1)
@@ -84,7 +84,7 @@ func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 
 			for i, w := range want {
 				if name == string(browsertest.Firefox) {
-					w.Data = strings.ReplaceAll(w.Data, "\x00", "") // which it leaves out of data
+					w.Data = strings.ReplaceAll(w.Data, "\x00", "") // which it removes
 				}
 
 				if got[i] != w {
@@ -95,12 +95,12 @@ func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 	}
 }
 
-// publish sends all of the corpus, in turns to everybody and to alice, and
-// returns what an EventSource of alice makes of it.
+// publish sends all messages, alternately to everyone and to alice, and returns
+// the frames that an EventSource of alice must dispatch.
 func publish(t *testing.T, control pealv1.ControlServiceClient, messages []message) []frame {
 	t.Helper()
 
-	// What the control plane promises of line breaks.
+	// The control plane normalizes line breaks.
 	lineBreaks := strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 	var want []frame
@@ -153,7 +153,7 @@ func inBrowser(kind browsertest.Kind, pages string) oracle {
 	}
 }
 
-// oraclePage is a page that collects what its EventSource dispatches.
+// oraclePage serves a page that collects the events of an EventSource.
 func oraclePage(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprint(w, `<!doctype html><meta charset="utf-8"><title>Oracle</title><script>
 		const query = new URLSearchParams(location.search);
@@ -187,10 +187,10 @@ func inGoSSE(t *testing.T, stream string) func(int) ([]frame, error) {
 	}
 
 	connection := sse.NewConnection(request)
-	connection.Buffer(nil, 16<<20) // it gives up on an event that is longer
+	connection.Buffer(nil, 16<<20) // the longest event that it accepts
 	connection.SubscribeToAll(func(e sse.Event) {
-		// It hands over blocks without data too, such as the retry field that
-		// a stream begins with; by the standard nothing is dispatched there.
+		// Unlike the standard, it also dispatches blocks without data, such as
+		// the retry field at the start of a stream.
 		if e.Data == "" {
 			return
 		}
@@ -230,7 +230,7 @@ func inEventSource(t *testing.T, stream string) func(int) ([]frame, error) {
 		defer close(frames)
 
 		for e := range events.Events {
-			// As with the other: no data, no event.
+			// As above, a block without data is no event.
 			if e.Data() == "" {
 				continue
 			}
@@ -255,7 +255,7 @@ func inEventSource(t *testing.T, stream string) func(int) ([]frame, error) {
 	return receive(frames)
 }
 
-// receive waits for n of frames.
+// receive returns a function that waits for n frames.
 func receive(frames <-chan frame) func(n int) ([]frame, error) {
 	return func(n int) ([]frame, error) {
 		var got []frame
@@ -266,12 +266,12 @@ func receive(frames <-chan frame) func(n int) ([]frame, error) {
 			select {
 			case f, ok := <-frames:
 				if !ok {
-					return nil, fmt.Errorf("the stream ended after %d events of %d", len(got), n)
+					return nil, fmt.Errorf("stream closed after %d of %d events", len(got), n)
 				}
 
 				got = append(got, f)
 			case <-deadline:
-				return nil, fmt.Errorf("%d events of %d came in %s, the last %v", len(got), n, patience, got[max(0, len(got)-1):])
+				return nil, fmt.Errorf("received %d of %d events in %s, the last %v", len(got), n, patience, got[max(0, len(got)-1):])
 			}
 		}
 

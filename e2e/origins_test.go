@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// site is a web application of an origin of its own. Its cookies are the
-// daemon's too, which is on another port of the same host.
+// site is a web application with an origin of its own. It shares its cookies with
+// the daemon, which listens on another port of the same host.
 func site(t *testing.T) *httptest.Server {
 	t.Helper()
 
@@ -47,8 +47,8 @@ func site(t *testing.T) *httptest.Server {
 	return server
 }
 
-// TestOriginsInABrowser has a browser send its user's cookie from pages of two
-// origins, of which one is allowed to.
+// TestOriginsInABrowser opens streams with a user's cookie from pages of two
+// origins, one of which is allowed.
 func TestOriginsInABrowser(t *testing.T) {
 	t.Parallel()
 	inEachBrowser(t, func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {

@@ -20,14 +20,14 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestBrowserMissesNothing cuts a real EventSource off, at moments that matter,
-// and looks at the list that its page keeps.
-func TestBrowserMissesNothing(t *testing.T) {
+// TestBrowserResumes breaks the connections of an EventSource at critical moments,
+// and checks the list of events on its page for gaps.
+func TestBrowserResumes(t *testing.T) {
 	t.Parallel()
-	inEachBrowser(t, testBrowserMissesNothing)
+	inEachBrowser(t, testBrowserResumes)
 }
 
-func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {
+func testBrowserResumes(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {
 	t.Helper()
 
 	pages := httptest.NewServer(http.FileServer(http.Dir("../examples/html")))
@@ -38,12 +38,12 @@ func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(
 		cfg.SSE.Retry = 50 * time.Millisecond
 	}
 	d := pealdtest.Start(t, engine, configure)
-	way := newTunnel(t, d.SSE)
+	tunnel := newProxy(t, d.SSE)
 
 	visit := func(user string) listPage {
 		t.Helper()
 
-		stream := strings.Replace(d.Events(t, user), d.SSE, way.addr, 1)
+		stream := strings.Replace(d.Events(t, user), d.SSE, tunnel.addr, 1)
 		page := listPage{b.Open(t, pages.URL+"/?types=peald.reset&url="+url.QueryEscape(stream))}
 		page.WaitFor(t, `element("state").dataset.state === "open"`)
 
@@ -64,10 +64,9 @@ func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(
 
 	page, other := visit("alice"), visit("bob")
 
-	// Neither page has received an event yet, so all that they have to resume
-	// from is the position mark that their streams began with. One stream is
-	// closed in order, as a backend wants it.
-	way.refuse()
+	// Neither page has received an event yet, so both resume from the position
+	// mark at the start of their streams. A backend disconnects one of them.
+	tunnel.refuse()
 
 	if _, err := d.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "bob"}); err != nil {
 		t.Fatal(err)
@@ -75,30 +74,31 @@ func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(
 
 	other.WaitFor(t, `element("state").dataset.state === "connecting"`)
 	sendTo(d, "bob", "while away, before any event")
-	way.open()
+	tunnel.open()
 	other.wantEvents(t, []string{"individual", "while away, before any event"})
 	other.Close(t)
 
-	// The other one breaks.
-	way.cut()
+	// The other one's connection breaks.
+	tunnel.cut()
 	page.WaitFor(t, `element("state").dataset.state === "connecting"`)
 	send(d, "while away, before any event")
-	way.open()
+	tunnel.open()
 
 	want := []string{"individual", "while away, before any event"}
 	page.wantEvents(t, want)
 
 	for n := range 5 {
 		send(d, fmt.Sprintf("%d, there", n))
-		way.cut()
+		tunnel.cut()
 		send(d, fmt.Sprintf("%d, away", n))
-		way.open()
+		tunnel.open()
 
 		want = append(want, "individual", fmt.Sprintf("%d, there", n), "individual", fmt.Sprintf("%d, away", n))
 		page.wantEvents(t, want)
 	}
 
-	// Another process on the same port has another log: the page is told.
+	// Another process on the same port has another history, so the page gets a
+	// reset.
 	d.Stop(t)
 	page.WaitFor(t, `element("state").dataset.state === "connecting"`)
 
@@ -108,7 +108,7 @@ func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(
 
 	events := page.events(t, len(want)/2+2)
 	if got := events[:len(want)]; !slices.Equal(got, want) {
-		t.Errorf("the page's list begins with %q, want %q", got, want)
+		t.Errorf("the list on the page begins with %q, want %q", got, want)
 	}
 
 	reset, rest := events[len(want):len(want)+2], events[len(want)+2:]
@@ -121,8 +121,8 @@ func testBrowserMissesNothing(t *testing.T, b *browsertest.Browser, engine func(
 	}
 }
 
-// tunnel is a way to an address that can be cut.
-type tunnel struct {
+// proxy forwards connections to an address, and can break them.
+type proxy struct {
 	addr   string
 	target string
 
@@ -131,7 +131,7 @@ type tunnel struct {
 	conns  map[net.Conn]struct{}
 }
 
-func newTunnel(t *testing.T, target string) *tunnel {
+func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
 
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -139,7 +139,7 @@ func newTunnel(t *testing.T, target string) *tunnel {
 		t.Fatal(err)
 	}
 
-	w := &tunnel{addr: listener.Addr().String(), target: target, conns: map[net.Conn]struct{}{}}
+	p := &proxy{addr: listener.Addr().String(), target: target, conns: map[net.Conn]struct{}{}}
 
 	var running sync.WaitGroup
 
@@ -150,30 +150,30 @@ func newTunnel(t *testing.T, target string) *tunnel {
 				return
 			}
 
-			running.Go(func() { w.carry(conn) })
+			running.Go(func() { p.carry(conn) })
 		}
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
 
-		w.cut()
+		p.cut()
 		running.Wait()
 	})
 
-	return w
+	return p
 }
 
-// carry forwards both ways until either side ends.
-func (w *tunnel) carry(near net.Conn) {
+// carry forwards in both directions until either side closes.
+func (p *proxy) carry(near net.Conn) {
 	defer near.Close()
 
-	far, err := new(net.Dialer).DialContext(context.Background(), "tcp", w.target)
+	far, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.target)
 	if err != nil {
 		return
 	}
 	defer far.Close()
 
-	if !w.hold(near, far) {
+	if !p.add(near, far) {
 		return
 	}
 
@@ -190,42 +190,43 @@ func (w *tunnel) carry(near net.Conn) {
 	back.Wait()
 }
 
-func (w *tunnel) hold(conns ...net.Conn) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// add registers connections, and reports whether the proxy is open.
+func (p *proxy) add(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 
 	for _, c := range conns {
-		w.conns[c] = struct{}{}
+		p.conns[c] = struct{}{}
 	}
 
-	return !w.closed
+	return !p.closed
 }
 
-// refuse lets no new connection through until open.
-func (w *tunnel) refuse() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// refuse rejects new connections until open is called.
+func (p *proxy) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 
-	w.closed = true
+	p.closed = true
 }
 
-// cut breaks all connections, and lets none through until open.
-func (w *tunnel) cut() {
-	w.refuse()
+// cut breaks all connections, and rejects new ones until open is called.
+func (p *proxy) cut() {
+	p.refuse()
 
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 
-	for c := range w.conns {
+	for c := range p.conns {
 		_ = c.Close()
 	}
 
-	clear(w.conns)
+	clear(p.conns)
 }
 
-func (w *tunnel) open() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (p *proxy) open() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 
-	w.closed = false
+	p.closed = false
 }

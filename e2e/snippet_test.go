@@ -21,7 +21,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestPageSnippet runs the script of docs/http.md that gets new tokens, as it is
+// TestPageSnippet runs the script of docs/http.md that renews tokens, exactly as
 // printed there.
 func TestPageSnippet(t *testing.T) {
 	t.Parallel()
@@ -59,7 +59,7 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 
 	tab := browser.Open(t, "http://"+s.addr+"/")
 
-	// A slow machine may take longer to load the page than the token lasts.
+	// On a slow machine the token may expire before the page is loaded.
 	for opened := false; !opened; {
 		select {
 		case asked := <-s.refresh:
@@ -82,15 +82,15 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 		}
 	}
 
-	// The token expires before the first event: the position mark is all that
-	// the page can resume from.
+	// The token expires before the first event, so the page can resume only from
+	// the position mark.
 	asked := s.wantRefresh(t)
 	send(d, "while the token was expired")
 	asked <- tokenOf(t, d, "alice", time.Hour)
 
 	shows("while the token was expired")
 
-	// No daemon: the site's server answers 502, and then isn't there itself.
+	// Without a daemon the site's server returns 502. Then it stops too.
 	d.Stop(t)
 	s.wantRefresh(t) <- ""
 	s.close()
@@ -100,7 +100,7 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 
 	for connected := false; !connected; {
 		select {
-		case asked := <-s.refresh: // as often as the page wants
+		case asked := <-s.refresh: // any number of times
 			asked <- tokenOf(t, next, "alice", time.Hour)
 		case <-waitForStream(t, next):
 			connected = true
@@ -110,7 +110,7 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 	send(next, "from the next daemon")
 	shows("while the token was expired", `reset unknown`, "from the next daemon")
 
-	// A user who is logged out is not asked for again.
+	// A user who is logged out gets no new token.
 	if _, err := next.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
@@ -120,13 +120,13 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 	tab.WaitFor(t, "refused === 1")
 }
 
-// snippetSite is an application's own server: it has the page, gives out tokens, and
-// passes the events path on to a daemon.
+// snippetSite is an application's server. It serves the page, issues tokens, and
+// forwards the events path to a daemon.
 type snippetSite struct {
 	snippet string
 	daemon  string
-	token   string           // of the page when it is loaded
-	refresh chan chan string // takes the token for the reply, "logged out" or none for 500
+	token   string           // that the page is loaded with
+	refresh chan chan string // receives the token for the reply, "logged out", or "" for 500
 
 	addr   string
 	server *httptest.Server
@@ -155,13 +155,13 @@ func (s *snippetSite) open(t *testing.T, addr string) {
 	t.Cleanup(s.close)
 }
 
-// close ends the server, and breaks what is under way.
+// close stops the server and closes its connections.
 func (s *snippetSite) close() {
 	s.server.CloseClientConnections()
 	s.server.Close()
 }
 
-// wantRefresh waits until the page asks for a new token.
+// wantRefresh waits until the page requests a new token.
 func (s *snippetSite) wantRefresh(t *testing.T) chan<- string {
 	t.Helper()
 
@@ -169,7 +169,7 @@ func (s *snippetSite) wantRefresh(t *testing.T) chan<- string {
 	case asked := <-s.refresh:
 		return asked
 	case <-time.After(patience):
-		t.Fatal("the page doesn't ask for a new token")
+		t.Fatal("the page doesn't request a new token")
 
 		return nil
 	}
@@ -230,7 +230,7 @@ func tokenOf(t *testing.T, d *pealdtest.Daemon, user string, ttl time.Duration) 
 	return reply.GetToken()
 }
 
-// waitForStream returns a channel that is closed once a daemon holds a stream.
+// waitForStream returns a channel that is closed once a daemon has a stream.
 func waitForStream(t *testing.T, d *pealdtest.Daemon) <-chan struct{} {
 	t.Helper()
 
