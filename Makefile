@@ -22,10 +22,33 @@ BASE    := $(or $(RELEASE),HEAD)
 
 ##@ Use
 
+# COUNT replaces the output of go build -v by one line that counts downloaded
+# modules and compiled packages. Errors pass through. Without a terminal it
+# prints a line for every hundredth.
+define COUNT
+{ \
+	modules=0 packages=0 total=; \
+	count() { if [[ -t 1 ]]; then printf '\r\033[K%s' "$$1"; elif (( $$2 % 100 == 1 )); then echo "$$1"; fi; }; \
+	while IFS= read -r line; do \
+		case $$line in \
+		'go: downloading '*) \
+			count "downloading modules: $$((++modules))" "$$modules" ;; \
+		*[[:space:]:]*) \
+			if [[ -t 1 ]]; then printf '\r\033[K'; fi; echo "$$line" ;; \
+		*) \
+			total=$${total:-$$(CGO_ENABLED=0 $(GO) list -deps $(1) | wc -l)}; \
+			count "compiling packages: $$((++packages)) of at most $$total" "$$packages" ;; \
+		esac; \
+	done; \
+	if [[ -t 1 ]]; then printf '\r\033[K'; fi; \
+}
+endef
+
 .PHONY: run
-run: ## Start the daemon with made-up traffic and a page to watch it on
-	@echo 'building bin/peald; the first time modules are downloaded, and it takes a minute'
-	@$(BUILD) ./cmd/peald && exec bin/peald --demo
+run: ## Build bin/peald and start it with made-up traffic and a demo page
+	@echo 'building bin/peald; the first build downloads modules and can take two minutes'
+	@$(BUILD) -v ./cmd/peald 2>&1 | $(call COUNT,./cmd/peald)
+	@exec bin/peald --demo
 
 .PHONY: build
 build: ## Build bin/peald and bin/pealctl with their version from git
