@@ -8,11 +8,12 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Bytes is an amount of memory. As text it is a plain number or one with a unit
-// (64KiB, 1MiB).
+// Bytes is an amount of memory. As text it is a number of bytes, or a number
+// with a unit (64KiB, 1MiB).
 type Bytes int64
 
-// String gives the amount in the largest unit that says it exactly.
+// String returns the amount in the largest binary unit that represents it
+// exactly.
 func (b Bytes) String() string {
 	switch {
 	case b != 0 && b%(1<<30) == 0:
@@ -26,11 +27,11 @@ func (b Bytes) String() string {
 	}
 }
 
-// MarshalText is [Bytes.String].
+// MarshalText implements [encoding.TextMarshaler]. It returns [Bytes.String].
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// UnmarshalText accepts what String gives, and any other amount with a decimal
-// or binary unit.
+// UnmarshalText implements [encoding.TextUnmarshaler]. It accepts what String
+// returns, and any other amount with a decimal or binary unit.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil {
@@ -40,5 +41,6 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		return fmt.Errorf("parse size: %q is too large", text)
 	}
 	*b = Bytes(n)
+
 	return nil
 }

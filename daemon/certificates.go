@@ -3,6 +3,7 @@ package daemon
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,33 +13,146 @@ import (
 	"time"
 )
 
-// files are those that were read for TLS and are followed.
+// certificates holds the TLS configurations of a daemon. Each is nil for plain
+// text.
+type certificates struct{ sse, grpc, cluster *tls.Config }
+
+// files are the files that were read for TLS. They are read again when they
+// change.
 type files struct {
 	log     *slog.Logger
 	rereads []func()
 }
 
-// reread reads all of them again now. What can't be read is in the log.
+// load reads the files that cfg names.
+func (f *files) load(cfg Config) (c certificates, err error) {
+	if c.sse, err = f.serverTLS("sse.tls", cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile); err != nil {
+		return c, err
+	}
+	if c.grpc, err = f.controlTLS(cfg.GRPC.TLS); err != nil {
+		return c, err
+	}
+	if cfg.Cluster.Mode != ClusterOff {
+		c.cluster, err = f.clusterTLS(cfg.Cluster)
+	}
+	return c, err
+}
+
+// reread reads all files again now. It logs those that can't be read.
 func (f *files) reread() {
 	for _, reread := range f.rereads {
 		reread()
 	}
 }
 
-// serverTLS reads a certificate, named by settings under section. Without one
-// it returns nil, for plain text.
+// serverTLS reads a server's certificate. The section of the settings is part of
+// errors. Without a certificate it returns nil.
 func (f *files) serverTLS(section, certFile, keyFile string) (*tls.Config, error) {
 	if certFile == "" {
-		return nil, nil //nolint:nilnil // as crypto/tls: no Config is no TLS
+		return nil, nil //nolint:nilnil // As in crypto/tls, no Config means no TLS.
 	}
+
 	current, err := follow(f, func() (*tls.Certificate, error) { return readPair(section, certFile, keyFile) }, certFile, keyFile)
 	if err != nil {
 		return nil, err
 	}
+
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.get(), nil },
 	}, nil
+}
+
+// controlTLS is like serverTLS for the gRPC listener, which may also require
+// client certificates.
+func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
+	config, err := f.serverTLS("grpc.tls", cfg.CertFile, cfg.KeyFile)
+	if err != nil || cfg.ClientCAFile == "" {
+		return config, err
+	}
+
+	config.ClientAuth = tls.RequireAndVerifyClientCert
+	config.NextProtos = []string{"h2"}
+	current, err := follow(f, func() (*tls.Config, error) {
+		authorities, err := readAuthorities("grpc.tls.client_ca_file", cfg.ClientCAFile)
+		if err != nil {
+			return nil, err
+		}
+		with := config.Clone()
+		with.ClientCAs = authorities
+
+		return with, nil
+	}, cfg.ClientCAFile)
+	if err != nil {
+		return nil, err
+	}
+
+	outer := config.Clone()
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.get(), nil }
+
+	return outer, nil
+}
+
+// clusterTLS returns the configuration for connections between nodes, or to
+// NATS servers; nil for plain text.
+//
+// Nodes know each other by address, and one name may resolve to many nodes. So
+// between nodes a certificate is valid if the cluster's authority has signed it,
+// whatever name it is for.
+func (f *files) clusterTLS(cfg Cluster) (*tls.Config, error) {
+	if cfg.TLS.CertFile == "" && cfg.TLS.CAFile == "" {
+		return nil, nil //nolint:nilnil // As in crypto/tls, no Config means no TLS.
+	}
+
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.TLS.CertFile != "" {
+		pair, err := follow(f, func() (*tls.Certificate, error) {
+			return readPair("cluster.tls", cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		}, cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get(), nil }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.get(), nil }
+	}
+
+	if cfg.TLS.CAFile == "" {
+		return config, nil
+	}
+	authorities, err := follow(f, func() (*x509.CertPool, error) {
+		return readAuthorities("cluster.tls.ca_file", cfg.TLS.CAFile)
+	}, cfg.TLS.CAFile)
+	if err != nil {
+		return nil, err
+	}
+
+	if cfg.Mode != ClusterEmbedded {
+		config.RootCAs = authorities.get()
+		return config, nil
+	}
+	config.ClientAuth = tls.RequireAnyClientCert
+	config.InsecureSkipVerify = true // VerifyConnection verifies everything except the name.
+	config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, authorities.get()) }
+
+	return config, nil
+}
+
+// verifyChain returns an error unless an authority of pool has signed the peer's
+// certificate.
+func verifyChain(state tls.ConnectionState, pool *x509.CertPool) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the other node sent no certificate")
+	}
+
+	intermediates := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		intermediates.AddCert(c)
+	}
+
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: pool, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err
 }
 
 func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
@@ -52,39 +166,16 @@ func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
 	return &certificate, nil
 }
 
-// controlTLS is serverTLS for the gRPC listener, which may ask its callers for
-// a certificate too.
-func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
-	config, err := f.serverTLS("grpc.tls", cfg.CertFile, cfg.KeyFile)
-	if err != nil || cfg.ClientCAFile == "" {
-		return config, err
-	}
-	config.ClientAuth = tls.RequireAndVerifyClientCert
-	config.NextProtos = []string{"h2"}
-	current, err := follow(f, func() (*tls.Config, error) {
-		authorities, err := readAuthorities("grpc.tls.client_ca_file", cfg.ClientCAFile)
-		if err != nil {
-			return nil, err
-		}
-		with := config.Clone()
-		with.ClientCAs = authorities
-		return with, nil
-	}, cfg.ClientCAFile)
-	if err != nil {
-		return nil, err
-	}
-	outer := config.Clone()
-	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.get(), nil }
-	return outer, nil
-}
-
-// readAuthorities reads the file of authorities that a setting names.
+// readAuthorities reads the file of certificate authorities that a setting
+// names.
 func readAuthorities(key, file string) (*x509.CertPool, error) {
 	const accepted = "a readable PEM file with at least one certificate"
-	authorities, err := os.ReadFile(file) //nolint:gosec // the operator names it
+
+	authorities, err := os.ReadFile(file) //nolint:gosec // The operator names it.
 	if err != nil {
 		return nil, &SettingError{key, fmt.Sprintf("%q (%v)", file, err), accepted}
 	}
+
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(authorities) {
 		return nil, &SettingError{key, strconv.Quote(file), accepted}
@@ -92,9 +183,9 @@ func readAuthorities(key, file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// followed is what was read from files, and is read again when they change.
-// Whoever asks for it looks whether they have, so that it takes no goroutine;
-// what can't be read leaves the last that could.
+// followed is a value that was read from files, and is read again when they
+// change. Callers of get check for changes, so that it needs no goroutine. If
+// the files can't be read, the previous value stays.
 type followed[T any] struct {
 	files []string
 	read  func() (T, error)
@@ -103,11 +194,11 @@ type followed[T any] struct {
 	mu      sync.Mutex
 	value   T
 	seen    []os.FileInfo // of the files that value was read from
-	failed  []os.FileInfo // of those that could not be read last
+	failed  []os.FileInfo // of the files that couldn't be read last
 	checked time.Time
 }
 
-// checkEvery is how often files are looked at.
+// checkEvery is the interval at which files are checked for changes.
 const checkEvery = time.Second
 
 func follow[T any](all *files, read func() (T, error), names ...string) (*followed[T], error) {
@@ -116,54 +207,61 @@ func follow[T any](all *files, read func() (T, error), names ...string) (*follow
 	var err error
 	f.value, err = read()
 	all.rereads = append(all.rereads, f.reread)
+
 	return f, err
 }
 
-// reread has the files read now, whether they seem to have changed or not.
-func (f *followed[T]) reread() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.checked, f.seen, f.failed = time.Now(), nil, nil
-	f.renew()
-}
-
+// get returns the current value.
 func (f *followed[T]) get() T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if now := time.Now(); now.Sub(f.checked) >= checkEvery {
 		f.checked = now
-		f.renew()
+		f.refresh()
 	}
 	return f.value
 }
 
-// renew reads files that have changed. It looks at them before it reads them:
-// what changes in between is read again the next time.
-func (f *followed[T]) renew() {
+// reread reads the files now, whether or not they have changed.
+func (f *followed[T]) reread() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	f.checked, f.seen, f.failed = time.Now(), nil, nil
+	f.refresh()
+}
+
+// refresh reads the files if they have changed. It stats them before reading
+// them: files that change in between are read again the next time.
+func (f *followed[T]) refresh() {
 	found := f.stat()
 	if same(found, f.seen) {
 		return
 	}
+
 	value, err := f.read()
 	if err != nil {
 		if !same(found, f.failed) {
-			f.log.Error("changed files can't be used; what they held before still counts", "error", err)
+			f.log.Error("changed files not used: keeping the previous certificates", "error", err)
 		}
 		f.failed = found
 		return
 	}
+
 	f.value, f.seen, f.failed = value, found, nil
-	f.log.Info("changed files are in use", "files", f.files)
+	f.log.Info("changed files in use", "files", f.files)
 }
 
 func (f *followed[T]) stat() []os.FileInfo {
 	found := make([]os.FileInfo, len(f.files))
 	for i, name := range f.files {
-		found[i], _ = os.Stat(name) // one that is not there is nil
+		found[i], _ = os.Stat(name) // It is nil for a missing file.
 	}
 	return found
 }
 
+// same reports whether two lists describe the same unchanged files.
 func same(a, b []os.FileInfo) bool {
 	return slices.EqualFunc(a, b, func(a, b os.FileInfo) bool {
 		if a == nil || b == nil {

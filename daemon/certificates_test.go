@@ -39,10 +39,12 @@ type identity struct {
 
 func newIdentity(t *testing.T) identity {
 	t.Helper()
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "peald's test"},
@@ -53,31 +55,37 @@ func newIdentity(t *testing.T) identity {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	id := identity{
 		certFile: filepath.Join(t.TempDir(), "cert.pem"),
 		keyFile:  filepath.Join(t.TempDir(), "key.pem"),
 		pool:     x509.NewCertPool(),
 		pair:     pair,
 	}
+
 	id.pool.AppendCertsFromPEM(certPEM)
 	const private = 0o600
 	if err := errors.Join(os.WriteFile(id.certFile, certPEM, private), os.WriteFile(id.keyFile, keyPEM, private)); err != nil {
 		t.Fatal(err)
 	}
+
 	return id
 }
 
@@ -101,7 +109,7 @@ func TestStreamsOverTLS(t *testing.T) {
 	}
 	d.end()
 	if err := d.awaitEnd(t); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 }
 
@@ -110,13 +118,14 @@ func TestClientCertificates(t *testing.T) {
 	d := start(t, func(cfg *daemon.Config) {
 		cfg.GRPC.TLS = daemon.MutualTLS{CertFile: id.certFile, KeyFile: id.keyFile, ClientCAFile: id.certFile}
 	})
+
 	for name, test := range map[string]struct {
 		certificates []tls.Certificate
 		want         codes.Code
 	}{
-		"of the authority": {[]tls.Certificate{id.pair}, codes.OK},
-		"of another":       {[]tls.Certificate{stranger.pair}, codes.Unavailable},
-		"none":             {nil, codes.Unavailable},
+		"signed by the authority": {[]tls.Certificate{id.pair}, codes.OK},
+		"signed by another":       {[]tls.Certificate{stranger.pair}, codes.Unavailable},
+		"none":                    {nil, codes.Unavailable},
 	} {
 		conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 			RootCAs: id.pool, Certificates: test.certificates,
@@ -132,8 +141,8 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
-// TestCertificateOrToken is about callers who have a certificate where there
-// are tokens too.
+// TestCertificateOrToken calls with a client certificate, with and without a
+// token.
 func TestCertificateOrToken(t *testing.T) {
 	id := newIdentity(t)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -145,6 +154,7 @@ func TestCertificateOrToken(t *testing.T) {
 		cfg.GRPC.TLS = daemon.MutualTLS{CertFile: id.certFile, KeyFile: id.keyFile, ClientCAFile: id.certFile}
 		cfg.Control.Tokens = []daemon.Token{{Name: "reader", Token: "a-token-that-may-read", Scopes: []string{"read"}}}
 	})
+
 	conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		RootCAs: id.pool, Certificates: []tls.Certificate{id.pair},
 	})))
@@ -157,9 +167,9 @@ func TestCertificateOrToken(t *testing.T) {
 		token           string
 		read, broadcast codes.Code
 	}{
-		"the certificate alone":    {"", codes.OK, codes.OK},
-		"a token besides":          {"a-token-that-may-read", codes.OK, codes.PermissionDenied},
-		"an unknown token besides": {"a-token-that-is-not", codes.Unauthenticated, codes.Unauthenticated},
+		"certificate only":              {"", codes.OK, codes.OK},
+		"certificate and token":         {"a-token-that-may-read", codes.OK, codes.PermissionDenied},
+		"certificate and unknown token": {"a-token-that-is-not", codes.Unauthenticated, codes.Unauthenticated},
 	} {
 		ctx := t.Context()
 		if test.token != "" {
@@ -201,69 +211,79 @@ func TestUnreadableCertificates(t *testing.T) {
 	}
 }
 
-// TestCertificatesAreReadAgain replaces the files of a daemon that runs, by
-// ones that don't fit first.
-func TestCertificatesAreReadAgain(t *testing.T) {
+// TestCertificatesAreReloaded replaces the files of a running daemon. At first the
+// new certificate doesn't match the old key.
+func TestCertificatesAreReloaded(t *testing.T) {
 	first, second := newIdentity(t), newIdentity(t)
 	d := start(t, func(cfg *daemon.Config) {
 		cfg.SSE.TLS = daemon.TLS{CertFile: first.certFile, KeyFile: first.keyFile}
 		cfg.GRPC.TLS = daemon.MutualTLS{CertFile: first.certFile, KeyFile: first.keyFile, ClientCAFile: first.certFile}
 	})
-	// shown is the certificate that a listener shows to a client with one.
+
+	// shown returns the certificate that a listener sends to a client that has one.
 	shown := func(addr string, with identity) ([]byte, error) {
 		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{with.pair}, NextProtos: []string{"h2"}})
 		if err != nil {
 			return nil, err
 		}
 		defer conn.Close()
-		// A client of TLS 1.3 learns that it is refused when it reads.
+		// With TLS 1.3, a client learns that it was rejected when it reads.
 		if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 			return nil, err
 		}
 		if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, err
 		}
+
 		return conn.ConnectionState().PeerCertificates[0].Raw, nil
 	}
+
 	wants := func(want identity) bool {
 		for _, addr := range []string{d.SSE, d.GRPC} {
 			if raw, err := shown(addr, want); err != nil || !bytes.Equal(raw, want.pair.Certificate[0]) {
 				return false
 			}
 		}
+
 		return true
 	}
 	if !wants(first) {
-		t.Fatal("the listeners don't show the first certificate")
+		t.Fatal("the listeners don't use the first certificate")
 	}
+
 	replace := func(old, with string) {
 		t.Helper()
+
 		content, err := os.ReadFile(with)
 		if err := errors.Join(err, os.WriteFile(old+".new", content, 0o600), os.Rename(old+".new", old)); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	replace(first.certFile, second.certFile)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for range 15 { // longer than the files are left unlooked at
+	for range 15 { // longer than the interval at which files are checked
 		if raw, err := shown(d.SSE, first); err != nil || !bytes.Equal(raw, first.pair.Certificate[0]) {
-			t.Fatalf("with a certificate whose key is not there yet: %v", err)
+			t.Fatalf("before the new key is in place, the first certificate is no longer used: %v", err)
 		}
+
 		<-tick.C
 	}
+
 	replace(first.keyFile, second.keyFile)
+
 	for deadline := time.Now().Add(patience); !wants(second); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatal("the listeners don't show the second certificate")
+			t.Fatal("the listeners don't use the second certificate")
 		}
 	}
 	if _, err := shown(d.GRPC, first); err == nil {
-		t.Error("the authority that was replaced is still believed")
+		t.Error("the replaced authority is still trusted")
 	}
 }
 
-func TestOldTLSIsRefused(t *testing.T) {
+func TestOldTLSIsRejected(t *testing.T) {
 	id := newIdentity(t)
 	d := start(t, func(cfg *daemon.Config) { cfg.SSE.TLS = daemon.TLS{CertFile: id.certFile, KeyFile: id.keyFile} })
 	conn, err := tls.Dial("tcp", d.SSE, &tls.Config{RootCAs: id.pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
@@ -273,8 +293,8 @@ func TestOldTLSIsRefused(t *testing.T) {
 	}
 }
 
-// TestStreamsOfOneConnectionCount holds that HTTP/2 gets nobody past the bound
-// on streams.
+// TestStreamsOfOneConnectionCount checks that the limit on streams applies to the
+// streams of one HTTP/2 connection.
 func TestStreamsOfOneConnectionCount(t *testing.T) {
 	id := newIdentity(t)
 	d := start(t, func(cfg *daemon.Config) {

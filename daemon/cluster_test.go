@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-func TestThreeDaemonsAreOne(t *testing.T) {
+func TestCluster(t *testing.T) {
 	daemons := pealdtest.StartCluster(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
@@ -25,6 +25,7 @@ func TestThreeDaemonsAreOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	const messages = 1000
 	go func() {
 		for i := range messages {
@@ -32,6 +33,7 @@ func TestThreeDaemonsAreOne(t *testing.T) {
 				Audience: &pealv1.PublishStreamRequest_Everyone{Everyone: true}, Data: fmt.Sprint(i),
 			})
 		}
+
 		_ = publishing.CloseSend()
 	}()
 	acked, last := int64(0), ""
@@ -40,27 +42,31 @@ func TestThreeDaemonsAreOne(t *testing.T) {
 		if err != nil {
 			t.Fatalf("after %d acknowledgements: %v", acked, err)
 		}
+
 		for _, ack := range resp.GetAcks() {
 			if acked++; ack.GetNumber() != acked || ack.GetError() != nil || ack.GetId() == last {
 				t.Fatalf("acknowledgement %d is %v", acked, ack)
 			}
+
 			last = ack.GetId()
 		}
 	}
-	// Each node resumes from the last id, and goes on with what comes.
+
+	// Streams resume on each node after the last id, and then get new events.
 	reply, err := daemons[1].Control(t).Broadcast(ctx, &pealv1.BroadcastRequest{Data: "next"})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, d := range daemons {
 		lines := stream(t, client(t), d.Events(t, "")+"?last_event_id="+last)
-		awaitLine(t, lines, "id: "+last) // from here on it goes
+		awaitLine(t, lines, "id: "+last) // the starting point
 		awaitLine(t, lines, "id: "+reply.GetId())
 		awaitLine(t, lines, "data: next")
 	}
 }
 
-func TestADaemonWithoutItsClusterRefusesToPublish(t *testing.T) {
+func TestPublishingRequiresACluster(t *testing.T) {
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
 		cfg.Cluster.Addr, cfg.Cluster.Peers = "127.0.0.1:0", []string{"127.0.0.1:1", "127.0.0.1:2"}
@@ -71,25 +77,26 @@ func TestADaemonWithoutItsClusterRefusesToPublish(t *testing.T) {
 	}
 }
 
-func TestADirectoryIsOneDaemonsOwn(t *testing.T) {
+func TestClusterDirIsLocked(t *testing.T) {
 	dir := t.TempDir()
 	alone := func(cfg *daemon.Config) { cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, dir }
 	d := pealdtest.Start(t, alone)
 	cfg := daemon.Defaults()
 	cfg.SSE.Addr, cfg.GRPC.Addr, cfg.REST.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	alone(&cfg)
-	err := daemon.Run(t.Context(), cfg, daemon.Options{Ready: func(daemon.Addresses) error { return errors.New("it starts") }})
-	refused, ok := errors.AsType[*daemon.SettingError](err)
-	if !ok || refused.Key != "cluster.dir" || !strings.Contains(refused.Given, strconv.Quote(dir)) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("a second daemon on the directory gets: %v", err)
+	err := daemon.Run(t.Context(), cfg, daemon.Options{Ready: func(daemon.Addresses) error { return errors.New("started") }})
+	rejected, ok := errors.AsType[*daemon.SettingError](err)
+	if !ok || rejected.Key != "cluster.dir" || !strings.Contains(rejected.Given, strconv.Quote(dir)) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a second daemon with the directory gets %v", err)
 	}
-	d.WaitUntilReady(t) // the first one is none the worse
+	d.WaitUntilReady(t) // the first daemon isn't affected
 	d.Stop(t)
 	pealdtest.Start(t, alone).WaitUntilReady(t)
 }
 
 func TestClusterSettings(t *testing.T) {
 	t.Parallel()
+
 	alone := daemon.Cluster{Mode: "embedded", Name: "peald", Addr: ":6222", Dir: "/var/lib/peald"}
 	three := alone
 	three.Peers, three.Secret = []string{"10.0.0.1:6222", "peald.internal:6222"}, "shared"
@@ -98,47 +105,49 @@ func TestClusterSettings(t *testing.T) {
 		from   daemon.Cluster
 		change func(*daemon.Cluster)
 		key    string // of the error; empty for none
-		says   string
+		text   string // part of the error
 	}{
 		"alone":              {alone, func(*daemon.Cluster) {}, "", ""},
 		"three":              {three, func(*daemon.Cluster) {}, "", ""},
 		"nats":               {nats, func(*daemon.Cluster) {}, "", ""},
 		"unknown mode":       {alone, func(c *daemon.Cluster) { c.Mode = "raft" }, "cluster.mode", "off, embedded, nats"},
-		"peers of nobody":    {three, func(c *daemon.Cluster) { c.Mode = "off" }, "cluster.peers", "only together with"},
-		"a name of subjects": {three, func(c *daemon.Cluster) { c.Name = "a.b" }, "cluster.name", `given "a.b"`},
+		"peers without mode": {three, func(c *daemon.Cluster) { c.Mode = "off" }, "cluster.peers", "only together with"},
+		"name with a dot":    {three, func(c *daemon.Cluster) { c.Name = "a.b" }, "cluster.name", `given "a.b"`},
 		"no directory":       {three, func(c *daemon.Cluster) { c.Dir = "" }, "cluster.dir", "given nothing"},
-		"open to all":        {three, func(c *daemon.Cluster) { c.Secret = "" }, "cluster.addr", "cluster.secret or cluster.tls"},
-		"open to loopback":   {three, func(c *daemon.Cluster) { c.Secret, c.Addr = "", "127.0.0.1:6222" }, "", ""},
-		"a peer's port":      {three, func(c *daemon.Cluster) { c.Peers = []string{"10.0.0.1"} }, "cluster.peers", `given "10.0.0.1"`},
+		"exposed":            {three, func(c *daemon.Cluster) { c.Secret = "" }, "cluster.addr", "cluster.secret or cluster.tls"},
+		"loopback only":      {three, func(c *daemon.Cluster) { c.Secret, c.Addr = "", "127.0.0.1:6222" }, "", ""},
+		"peer without port":  {three, func(c *daemon.Cluster) { c.Peers = []string{"10.0.0.1"} }, "cluster.peers", `given "10.0.0.1"`},
 		"advertised":         {three, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2:6222" }, "", ""},
-		"no place":           {three, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2" }, "cluster.advertise", `given "203.0.113.2"`},
-		"every place":        {three, func(c *daemon.Cluster) { c.Advertise = ":6222" }, "cluster.advertise", `given ":6222"`},
-		"told to nobody":     {alone, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2:6222" }, "cluster.advertise", "only together with cluster.peers"},
-		"told to servers":    {nats, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2:6222" }, "cluster.advertise", "only together with cluster.mode embedded"},
+		"advertised host":    {three, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2" }, "cluster.advertise", `given "203.0.113.2"`},
+		"advertised port":    {three, func(c *daemon.Cluster) { c.Advertise = ":6222" }, "cluster.advertise", `given ":6222"`},
+		"advertised alone":   {alone, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2:6222" }, "cluster.advertise", "only together with cluster.peers"},
+		"advertised to NATS": {nats, func(c *daemon.Cluster) { c.Advertise = "203.0.113.2:6222" }, "cluster.advertise", "only together with cluster.mode embedded"},
 		"many replicas":      {three, func(c *daemon.Cluster) { c.Replicas = 6 }, "cluster.replicas", "given 6, accepted: 1 to 5"},
 		"replicas of one":    {alone, func(c *daemon.Cluster) { c.Replicas = 3 }, "cluster.replicas", "without cluster.peers"},
-		"half a certificate": {three, func(c *daemon.Cluster) { c.TLS.CertFile = "cert.pem" }, "cluster.tls.cert_file", "both, or neither"},
-		"nobody's signature": {three, func(c *daemon.Cluster) { c.TLS.CertFile, c.TLS.KeyFile = "cert.pem", "key.pem" }, "cluster.tls.ca_file", "all three"},
+		"half a certificate": {three, func(c *daemon.Cluster) { c.TLS.CertFile = "cert.pem" }, "cluster.tls.cert_file", "both or neither"},
+		"no authority":       {three, func(c *daemon.Cluster) { c.TLS.CertFile, c.TLS.KeyFile = "cert.pem", "key.pem" }, "cluster.tls.ca_file", "all three"},
 		"both engines":       {three, func(c *daemon.Cluster) { c.URL = nats.URL }, "cluster.url", "only together with cluster.mode nats"},
 		"no servers":         {nats, func(c *daemon.Cluster) { c.URL = "" }, "cluster.url", "given nothing"},
-		"servers of another": {nats, func(c *daemon.Cluster) { c.URL = "redis://10.0.0.1" }, "cluster.url", "no such URL"},
-		"a disk for nothing": {nats, func(c *daemon.Cluster) { c.Dir = "/var/lib/peald" }, "cluster.dir", "only together with cluster.mode embedded"},
+		"URL of Redis":       {nats, func(c *daemon.Cluster) { c.URL = "redis://10.0.0.1" }, "cluster.url", "an invalid URL"},
+		"directory unused":   {nats, func(c *daemon.Cluster) { c.Dir = "/var/lib/peald" }, "cluster.dir", "only together with cluster.mode embedded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			cfg := daemon.Defaults()
 			cfg.Cluster = test.from
 			test.change(&cfg.Cluster)
 			err := cfg.Validate()
 			if test.key == "" {
 				if err != nil {
-					t.Fatalf("refused: %v", err)
+					t.Fatalf("rejected: %v", err)
 				}
 				return
 			}
+
 			setting, ok := errors.AsType[*daemon.SettingError](err)
-			if !ok || setting.Key != test.key || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error is %v, want %s and %q on one line", err, test.key, test.says)
+			if !ok || setting.Key != test.key || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error is %v, want %s and %q on one line", err, test.key, test.text)
 			}
 		})
 	}

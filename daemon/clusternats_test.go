@@ -14,8 +14,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// documentedSubjects are those that docs/cluster.md says a user needs, for a
-// cluster called name.
+// documentedSubjects returns the subjects that a NATS user needs according to
+// docs/cluster.md, for a cluster with this name.
 func documentedSubjects(t *testing.T, what, name string) (subjects []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/cluster.md")
@@ -32,11 +32,11 @@ func documentedSubjects(t *testing.T, what, name string) (subjects []string) {
 	return subjects
 }
 
-// TestTheDocumentedPermissionsAreEnough runs two daemons on somebody else's NATS
-// server, as a user who may do what the documents ask for and nothing else.
-func TestTheDocumentedPermissionsAreEnough(t *testing.T) {
-	theirs, err := server.NewServer(&server.Options{
-		ServerName: "theirs", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+// TestDocumentedPermissionsSuffice runs two daemons on an external NATS server,
+// as a user that has the documented permissions and no others.
+func TestDocumentedPermissionsSuffice(t *testing.T) {
+	external, err := server.NewServer(&server.Options{
+		ServerName: "external", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
 		Users: []*server.User{{Username: "peald", Password: "secret", Permissions: &server.Permissions{
 			Publish:   &server.SubjectPermission{Allow: documentedSubjects(t, "publish", "shop")},
 			Subscribe: &server.SubjectPermission{Allow: documentedSubjects(t, "subscribe", "shop")},
@@ -45,16 +45,19 @@ func TestTheDocumentedPermissionsAreEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs.Start()
-	t.Cleanup(func() { theirs.Shutdown(); theirs.WaitForShutdown() })
-	if !theirs.ReadyForConnections(patience) {
+
+	external.Start()
+	t.Cleanup(func() { external.Shutdown(); external.WaitForShutdown() })
+	if !external.ReadyForConnections(patience) {
 		t.Fatal("the NATS server is not ready")
 	}
-	onTheirs := func(cfg *daemon.Config) {
+
+	onExternal := func(cfg *daemon.Config) {
 		cfg.Cluster.Mode, cfg.Cluster.Name, cfg.Cluster.Replicas = daemon.ClusterNATS, "shop", 1
-		cfg.Cluster.URL = strings.Replace(theirs.ClientURL(), "nats://", "nats://peald:secret@", 1)
+		cfg.Cluster.URL = strings.Replace(external.ClientURL(), "nats://", "nats://peald:secret@", 1)
 	}
-	a, b := pealdtest.Start(t, onTheirs), pealdtest.Start(t, onTheirs)
+
+	a, b := pealdtest.Start(t, onExternal), pealdtest.Start(t, onExternal)
 	a.WaitUntilReady(t)
 	b.WaitUntilReady(t)
 	asked := a.Control(t)
@@ -72,10 +75,11 @@ func TestTheDocumentedPermissionsAreEnough(t *testing.T) {
 	if present, err := watching.Recv(); err != nil || present.GetPresent().GetUserId() != "alice" {
 		t.Errorf("present are %v, %v", present, err)
 	}
+
 	until(t, func(ctx context.Context) (*pealv1.SendToUserResponse, error) {
-		return asked.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "over their servers"})
+		return asked.SendToUser(ctx, &pealv1.SendToUserRequest{UserId: "alice", Data: "over external servers"})
 	}, func(r *pealv1.SendToUserResponse) bool { return r.GetRecipients() == 1 })
-	awaitLine(t, lines, "data: over their servers")
+	awaitLine(t, lines, "data: over external servers")
 	if ended, err := asked.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice"}); err != nil || ended.GetConnections() != 1 {
 		t.Errorf("%v, %v", ended, err)
 	}

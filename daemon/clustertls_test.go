@@ -13,57 +13,65 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestNodesCheckEachOthersCertificates runs two nodes of three with certificates
-// of one authority. A third whose certificate is another's does not get in, nor
-// does a client with none.
-func TestNodesCheckEachOthersCertificates(t *testing.T) {
+// TestNodesVerifyCertificates runs two nodes with certificates of one authority.
+// They must reject a third node with a certificate of another authority, and
+// clients without a certificate.
+func TestNodesVerifyCertificates(t *testing.T) {
 	t.Parallel()
+
 	own, other := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
 	var addr string
 	with := func(c pealdtest.Certificate) func(*daemon.Config) {
 		return func(cfg *daemon.Config) {
 			cfg.Cluster.TLS = daemon.ClusterTLS{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: own.CertFile}
-			cfg.Cluster.Secret = ""                   // certificates are all there is
-			cfg.Cluster.Peers = cfg.Cluster.Peers[:2] // who are waited for at the first start
+			cfg.Cluster.Secret = ""                   // only certificates authenticate
+			cfg.Cluster.Peers = cfg.Cluster.Peers[:2] // which the first start waits for
 		}
 	}
+
 	changes := pealdtest.InCluster(t, 3)
 	nodes := []*pealdtest.Daemon{
 		pealdtest.Start(t, changes[0], with(own), func(cfg *daemon.Config) { addr = cfg.Cluster.Addr }),
 		pealdtest.Start(t, changes[1], with(own)),
 	}
+
 	stranger := pealdtest.Start(t, changes[2], with(other))
 	for _, d := range nodes {
 		d.WaitUntilReady(t)
 	}
+
 	lines := stream(t, client(t), nodes[1].Events(t, ""))
 	if _, err := nodes[0].Control(t).Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hello"}); err != nil {
 		t.Fatal(err)
 	}
+
 	awaitLine(t, lines, "data: hello")
 
-	if err := knock(t, addr, own); err != nil {
-		t.Errorf("a certificate of the authority's is refused: %v", err)
+	if err := connect(t, addr, own); err != nil {
+		t.Errorf("a certificate of the authority is rejected: %v", err)
 	}
+
 	for name, c := range map[string]pealdtest.Certificate{"another authority's": other, "no": {}} {
-		if err := knock(t, addr, c); err == nil {
+		if err := connect(t, addr, c); err == nil {
 			t.Errorf("%s certificate is accepted", name)
 		} else {
 			t.Logf("%s certificate: %v", name, err)
 		}
 	}
-	// By then it has tried several times, each second.
+
+	// It has tried several times, once a second.
 	awaitReason(t, stranger, "event log not found")
 	stats, err := nodes[0].Control(t).Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil || len(stats.GetNodes()) != 2 {
-		t.Errorf("there are %v, %v, want two nodes", stats.GetNodes(), err)
+		t.Errorf("nodes are %v, %v, want two", stats.GetNodes(), err)
 	}
 }
 
-// knock connects to where other nodes connect to, and returns nil if it gets as
-// far as that it could speak there.
-func knock(t *testing.T, addr string, c pealdtest.Certificate) error {
+// connect connects to a node as other nodes do, and returns nil if the node
+// accepts the connection.
+func connect(t *testing.T, addr string, c pealdtest.Certificate) error {
 	t.Helper()
+
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -72,14 +80,17 @@ func knock(t *testing.T, addr string, c pealdtest.Certificate) error {
 	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
+
 	config := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
 	if c.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		config.Certificates = []tls.Certificate{pair}
 	}
+
 	encrypted := tls.Client(conn, config)
 	if err := encrypted.HandshakeContext(t.Context()); err != nil {
 		return err
@@ -87,9 +98,11 @@ func knock(t *testing.T, addr string, c pealdtest.Certificate) error {
 	if _, err := encrypted.Write([]byte("PING\r\n")); err != nil {
 		return err
 	}
-	// A certificate that is refused is so after the client's handshake.
+
+	// A certificate is rejected after the client's side of the handshake.
 	if _, err := encrypted.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
+
 	return nil
 }

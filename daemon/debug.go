@@ -5,21 +5,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/pprof" // what it puts into the default mux, nobody serves
+	"net/http/pprof" // Nothing serves the default mux, to which it adds handlers.
 	"runtime/trace"
 	"strings"
 	"time"
 )
 
+// Limits of the flight recorder: it keeps about the last flightAge, or less if
+// there are more than flightBytes of events.
 const (
-	// flightAge and flightBytes are what the flight recorder keeps: about the
-	// last seconds, unless they are full of events.
 	flightAge   = 10 * time.Second
 	flightBytes = 16 << 20
 )
 
-// newFlightRecorder starts recording what the runtime does. There can be one in
-// a process.
+// newFlightRecorder starts recording runtime events. A process can have only one
+// recorder.
 func newFlightRecorder() (*trace.FlightRecorder, error) {
 	recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: flightAge, MaxBytes: flightBytes})
 	if err := recorder.Start(); err != nil {
@@ -28,8 +28,9 @@ func newFlightRecorder() (*trace.FlightRecorder, error) {
 	return recorder, nil
 }
 
-// debugPages are what is under /debug/: profiles, and the recording if there is
-// a recorder. The command line, which pprof would show too, may hold secrets.
+// debugPages serves /debug/: profiles and, if recorder isn't nil, its recording.
+// It doesn't serve the command line, as pprof would, because that may contain
+// secrets.
 func debugPages(recorder *trace.FlightRecorder) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
@@ -44,25 +45,26 @@ func debugPages(recorder *trace.FlightRecorder) http.Handler {
 		case path != "/debug/pprof/cmdline" && strings.HasPrefix(path, "/debug/pprof/"):
 			pprof.Index(w, r)
 		default:
-			http.Error(w, "there are /debug/pprof/ and /debug/flight", http.StatusNotFound)
+			http.Error(w, "not found; try /debug/pprof/ or /debug/flight", http.StatusNotFound)
 		}
 	})
 }
 
-// sendFlight answers with the last seconds, for `go tool trace`.
+// sendFlight sends the recording, for `go tool trace`.
 func sendFlight(w http.ResponseWriter, recorder *trace.FlightRecorder) {
 	if recorder == nil {
-		http.Error(w, "nothing is recorded: debug.flight_recorder is not set", http.StatusNotFound)
+		http.Error(w, "nothing is recorded: debug.flight_recorder is off", http.StatusNotFound)
 		return
 	}
-	// The recorder stands still while it writes, and clients may be slow.
+
+	// The recorder is blocked while it writes, and clients may be slow.
 	var recording bytes.Buffer
 	if _, err := recorder.WriteTo(&recording); err != nil {
-		http.Error(w, "another one is being fetched", http.StatusServiceUnavailable)
+		http.Error(w, "another client is fetching the recording; try again", http.StatusServiceUnavailable)
 		return
 	}
+
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", `attachment; filename="peald.trace"`)
-	// An error means that the client is gone.
-	_, _ = io.Copy(w, &recording)
+	_, _ = io.Copy(w, &recording) // An error means that the client is gone.
 }

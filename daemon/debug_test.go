@@ -10,8 +10,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// ask gets a path of the REST listener, with headers as pairs.
-func (r running) ask(t *testing.T, method, path string, header ...string) (status int, body string) {
+// request sends a request to the REST listener. The headers are pairs of a name
+// and a value.
+func (r running) request(t *testing.T, method, path string, header ...string) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.REST+path, http.NoBody)
 	if err != nil {
@@ -42,7 +43,7 @@ func TestDebugPages(t *testing.T) {
 		method, path string
 		header       []string
 		status       int
-		says         string
+		want         string // part of the body
 	}{
 		{"GET", "/debug/pprof/", nil, 200, "goroutine"},
 		{"GET", "/debug/pprof/heap?debug=1", nil, 200, "heap profile"},
@@ -57,36 +58,39 @@ func TestDebugPages(t *testing.T) {
 		{"GET", "/debug/pprof/heap", []string{"Host", "evil.example"}, 403, "FOREIGN_HOST"},
 		{"GET", "/debug/pprof/heap", []string{"Sec-Fetch-Site", "cross-site"}, 403, "FOREIGN_ORIGIN"},
 	} {
-		if status, body := d.ask(t, c.method, c.path, c.header...); status != c.status || !strings.Contains(body, c.says) {
-			t.Errorf("%s %s %q: %d %.200q, want %d and %q", c.method, c.path, c.header, status, body, c.status, c.says)
+		if status, body := d.request(t, c.method, c.path, c.header...); status != c.status || !strings.Contains(body, c.want) {
+			t.Errorf("%s %s %q: %d %.200q, want %d and %q", c.method, c.path, c.header, status, body, c.status, c.want)
 		}
 	}
+
 	for _, line := range []string{
 		`msg=audit caller="" method=Debug code=OK peer=127.0.0.1:`, "path=/debug/pprof/profile",
 		"method=Debug code=PERMISSION_DENIED",
 	} {
 		if !strings.Contains(log.String(), line) {
-			t.Errorf("the log lacks %q:\n%s", line, log)
+			t.Errorf("the log has no line with %q:\n%s", line, log)
 		}
 	}
 }
 
-func TestDebugPagesNeedAnAdmin(t *testing.T) {
-	for name, guarded := range map[string]bool{"metrics for all": false, "metrics for readers": true} {
+func TestDebugPagesRequireTheAdminScope(t *testing.T) {
+	for name, guarded := range map[string]bool{"open metrics": false, "guarded metrics": true} {
 		t.Run(name, func(t *testing.T) {
 			d := start(t, func(cfg *daemon.Config) {
 				cfg.Control.Tokens = []daemon.Token{
-					{Name: "boss", Token: "token-of-the-boss", Scopes: []string{"admin"}},
+					{Name: "admin", Token: "token-of-an-admin", Scopes: []string{"admin"}},
 					{Name: "prometheus", Token: "token-to-read", Scopes: []string{"read"}},
 				}
 				cfg.Control.GuardMetrics = guarded
 			})
+
 			metrics := func(status int) int {
 				if guarded {
 					return status
 				}
 				return 200
 			}
+
 			for _, c := range []struct {
 				path, token string
 				status      int
@@ -94,16 +98,16 @@ func TestDebugPagesNeedAnAdmin(t *testing.T) {
 				{"/debug/pprof/heap", "", 401},
 				{"/debug/pprof/heap", "guess", 401},
 				{"/debug/pprof/heap", "token-to-read", 403},
-				{"/debug/pprof/heap", "token-of-the-boss", 200},
+				{"/debug/pprof/heap", "token-of-an-admin", 200},
 				{"/metrics", "", metrics(401)},
-				{"/metrics", "token-of-the-boss", metrics(403)},
+				{"/metrics", "token-of-an-admin", metrics(403)},
 				{"/metrics", "token-to-read", 200},
 			} {
 				var header []string
 				if c.token != "" {
 					header = []string{"Authorization", "Bearer " + c.token}
 				}
-				if status, body := d.ask(t, "GET", c.path, header...); status != c.status {
+				if status, body := d.request(t, "GET", c.path, header...); status != c.status {
 					t.Errorf("%s with %q: %d %.200s, want %d", c.path, c.token, status, body, c.status)
 				}
 			}
@@ -112,10 +116,10 @@ func TestDebugPagesNeedAnAdmin(t *testing.T) {
 }
 
 func TestFlightRecorder(t *testing.T) {
-	// A daemon that has ended leaves the recorder to the next.
+	// A process has one recorder: the first daemon must release it.
 	for range 2 {
 		d := start(t, func(cfg *daemon.Config) { cfg.Debug.FlightRecorder = true })
-		if status, body := d.ask(t, "GET", "/debug/flight"); status != 200 || !strings.HasPrefix(body, "go 1.") {
+		if status, body := d.request(t, "GET", "/debug/flight"); status != 200 || !strings.HasPrefix(body, "go 1.") {
 			t.Errorf("%d %.100q", status, body)
 		}
 		d.end()

@@ -12,40 +12,43 @@ import (
 	"github.com/peald/peald/internal/demo"
 )
 
-// checkDemo says whether the demo can be shown on cfg.
+// checkDemo returns an error if the demo can't run with cfg.
 func checkDemo(cfg Config) error {
 	if demo.Takes(cfg.SSE.Path) {
-		return &SettingError{"sse.path", strconv.Quote(cfg.SSE.Path) + " with --demo", "a path that is not the demo page's, which is at / and under /demo/"}
+		return &SettingError{"sse.path", strconv.Quote(cfg.SSE.Path) + " with --demo", "a path other than /, and not under /demo/, where the demo page is"}
 	}
 	if cfg.Auth.Cookie == "" {
-		return &SettingError{"auth.cookie", `"" with --demo`, "the name of a cookie, which the demo's page needs for its visitors' tokens"}
+		return &SettingError{"auth.cookie", `"" with --demo`, "the name of a cookie, in which the demo page keeps its visitors' tokens"}
 	}
 	if cfg.Auth.JWT.HMACSecret != "" && !isLoopback(cfg.SSE.Addr) {
-		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, for the demo signs tokens for whoever reaches it, in any user's name"}
+		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, because the demo signs tokens for any user to whoever reaches it"}
 	}
 	if cfg.Auth.CallbackURL != "" || cfg.Auth.JWT.hasKey() && cfg.Auth.JWT.HMACSecret == "" {
-		return &SettingError{"--demo", "together with auth.callback_url, or with keys that sign nothing", "no keys at all, or auth.jwt.hmac_secret, with which the demo signs its visitors' tokens"}
+		return &SettingError{"--demo", "together with auth.callback_url or keys that can't sign", "no keys at all, or auth.jwt.hmac_secret, with which the demo signs its visitors' tokens"}
 	}
 	return nil
 }
 
-// demoSecret is what tokens are signed with where nothing is set: they are
-// good for as long as the process runs.
-func demoSecret() string { return rand.Text() + rand.Text() }
+// generateDemoSecret returns a secret that signs tokens for as long as the
+// process runs.
+func generateDemoSecret() string { return rand.Text() + rand.Text() }
 
-// publishDemo makes up events until ctx ends or the broker closes.
+// publishDemo publishes demo events until ctx ends or the broker closes.
 func (p *parts) publishDemo(ctx context.Context) error {
 	p.log.Warn("demo accepts any user name and publishes for anyone")
+
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
-	traffic := demo.Traffic{Broker: p.publish, Streams: p.broker, Random: random}
+
+	traffic := demo.Traffic{Broker: p.publisher, Streams: p.broker, Random: random}
 	if err := traffic.Run(ctx); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil
 }
 
-// demoPage is the demo's page, and streams for whatever is not its own.
-func demoPage(cfg Config, tokens *auth.Tokens, publish demo.Publisher, rest string, streams http.Handler) (http.Handler, error) {
+// newDemoPage returns a handler that serves the demo page, and passes all other
+// requests to streams.
+func newDemoPage(cfg Config, tokens *auth.Tokens, publisher demo.Publisher, rest string, streams http.Handler) (http.Handler, error) {
 	page, err := demo.New(demo.Config{
 		Events:       cfg.SSE.Path,
 		Cookie:       cfg.Auth.Cookie,
@@ -53,7 +56,7 @@ func demoPage(cfg Config, tokens *auth.Tokens, publish demo.Publisher, rest stri
 		Control:      CurlTarget(rest),
 		ControlToken: len(cfg.Control.Tokens) > 0,
 		Tokens:       tokens,
-		Publisher:    publish,
+		Publisher:    publisher,
 		Streams:      streams,
 	})
 	if err != nil {

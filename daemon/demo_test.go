@@ -17,14 +17,17 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	web.Jar = jar
 	if page := get(t, web, "http://"+d.SSE+"/"); !strings.HasPrefix(page, "200 ") || !strings.Contains(page, "http://"+d.REST) {
 		t.Errorf("the page is %s", page)
 	}
+
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.SSE+"/demo/token", strings.NewReader(`{"user":"alice"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := web.Do(req)
 	if err != nil {
@@ -32,28 +35,30 @@ func TestDemo(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusNoContent {
-		t.Fatalf("a name gets %s", resp.Status)
+		t.Fatalf("signing in gets %s", resp.Status)
 	}
+
 	lines := stream(t, web, "http://"+d.SSE+"/events")
 	if users := get(t, web, "http://"+d.REST+"/v1/users"); !strings.Contains(users, `"alice"`) {
 		t.Errorf("users are %s", users)
 	}
+
 	awaitLine(t, lines, "event: broadcast")
 	awaitLine(t, lines, "data: ")
 	d.end()
 	if err := d.awaitEnd(t); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 }
 
-func TestNoDemoUnlessAskedFor(t *testing.T) {
+func TestDemoIsOffByDefault(t *testing.T) {
 	d := start(t, nil)
 	if page := get(t, client(t), "http://"+d.SSE+"/"); !strings.HasPrefix(page, "404 ") {
 		t.Errorf("the page is %s", page)
 	}
 }
 
-func TestWhatTheDemoCannotBeShownOn(t *testing.T) {
+func TestConflictsWithTheDemo(t *testing.T) {
 	for key, change := range map[string]func(*daemon.Config){
 		"sse.path":    func(c *daemon.Config) { c.SSE.Path = "/" },
 		"auth.cookie": func(c *daemon.Config) { c.Auth.Cookie = "" },

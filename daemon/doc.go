@@ -1,4 +1,3 @@
-// Package daemon is peald as a whole: what can be set about it ([Config]), and
-// the wiring that builds its parts, runs them, and ends them in good order
-// ([Run]).
+// Package daemon assembles peald. A [Config] holds all of its settings; [Run]
+// builds the parts from it, runs them and shuts them down gracefully.
 package daemon

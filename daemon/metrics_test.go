@@ -18,13 +18,15 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// scrape reads /metrics as Prometheus does that takes native histograms.
+// scrape reads /metrics like a Prometheus server that accepts native histograms.
 func scrape(t *testing.T, d running) map[string]*dto.MetricFamily {
 	t.Helper()
+
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.REST+"/metrics", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	format := expfmt.NewFormat(expfmt.TypeProtoDelim)
 	req.Header.Set("Accept", string(format))
 	resp, err := client(t).Do(req)
@@ -36,18 +38,19 @@ func scrape(t *testing.T, d running) map[string]*dto.MetricFamily {
 	for decoder := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header)); ; {
 		var family dto.MetricFamily
 		err := decoder.Decode(&family)
-		if err == io.EOF { //nolint:errorlint // as the decoder has it
+		if err == io.EOF { //nolint:errorlint // The decoder documents this value.
 			return families
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		families[family.GetName()] = &family
 	}
 }
 
-// byLabel are a family's values by the value of its one label, "" where it has
-// none.
+// byLabel returns a family's values by the value of its label, which is "" for a
+// family without labels.
 func byLabel(family *dto.MetricFamily) map[string]float64 {
 	values := make(map[string]float64)
 	for _, m := range family.GetMetric() {
@@ -60,10 +63,10 @@ func byLabel(family *dto.MetricFamily) map[string]float64 {
 	return values
 }
 
-// TestSeriesAreThereFromTheStart holds that each counter has a series for
-// everything that its label can say, since one that appears with its first
-// event shows no increase.
-func TestSeriesAreThereFromTheStart(t *testing.T) {
+// TestSeriesExistFromTheStart checks that each counter has a series for every
+// value of its label: a series that appears with its first event shows no
+// increase.
+func TestSeriesExistFromTheStart(t *testing.T) {
 	d := start(t, func(cfg *daemon.Config) { cfg.Broker.Shards = 3 })
 	families := scrape(t, d)
 	for name, want := range map[string]string{
@@ -85,6 +88,7 @@ func TestSeriesAreThereFromTheStart(t *testing.T) {
 		if len(values) == 0 {
 			t.Errorf("%s is missing", name)
 		}
+
 		for label := range strings.SplitSeq(want, " ") {
 			if value, ok := values[label]; !ok || value != 0 {
 				t.Errorf("%s of %q is %v, %v; want 0", name, label, value, ok)
@@ -92,8 +96,9 @@ func TestSeriesAreThereFromTheStart(t *testing.T) {
 		}
 	}
 	if h := families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 0 || len(h.GetBucket()) < 10 || h.GetSchema() != 3 {
-		t.Errorf("the latency of nothing is %v", h)
+		t.Errorf("without events, the latency is %v", h)
 	}
+
 	build := families["peald_build_info"].GetMetric()[0]
 	labels := make(map[string]string)
 	for _, l := range build.GetLabel() {
@@ -104,17 +109,19 @@ func TestSeriesAreThereFromTheStart(t *testing.T) {
 	}
 }
 
-func TestFiguresOfTraffic(t *testing.T) {
+func TestTrafficMetrics(t *testing.T) {
 	d := start(t, func(cfg *daemon.Config) {
 		cfg.Auth.JWT.HMACSecret = secret
 		cfg.Auth.AnonymousTopics = []string{"prices.>"}
 	})
+
 	rpc, _ := controlClient(t, d.GRPC)
 	web := client(t)
 	token, err := rpc.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	anonymous := stream(t, web, "http://"+d.SSE+"/events?topic=prices.eur&topic=prices.*")
 	alice := stream(t, web, "http://"+d.SSE+"/events?access_token="+token.GetToken())
 	for range 3 {
@@ -122,6 +129,7 @@ func TestFiguresOfTraffic(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	sent, err := rpc.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "mine"})
 	if err != nil {
 		t.Fatal(err)
@@ -129,9 +137,11 @@ func TestFiguresOfTraffic(t *testing.T) {
 	if _, err := rpc.Publish(t.Context(), &pealv1.PublishRequest{Topic: "prices.eur", Data: "7"}); err != nil {
 		t.Fatal(err)
 	}
+
 	awaitLine(t, anonymous, "data: 7")
 	awaitLine(t, alice, "data: mine")
-	// What it missed: one broadcast, one message, and not what is live.
+
+	// The stream replays one broadcast and one message.
 	epoch, _, _ := strings.Cut(sent.GetId(), "-")
 	again := stream(t, web, "http://"+d.SSE+"/events?access_token="+token.GetToken()+"&last_event_id="+epoch+"-2")
 	awaitLine(t, again, "data: mine")
@@ -140,6 +150,7 @@ func TestFiguresOfTraffic(t *testing.T) {
 		return families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram().GetSampleCount() >= 8 &&
 			byLabel(families["peald_deliveries_total"])[""] >= 10
 	})
+
 	for name, want := range map[string]map[string]float64{
 		"authenticated_connections":   {"": 2},
 		"topics":                      {"": 2},
@@ -157,26 +168,29 @@ func TestFiguresOfTraffic(t *testing.T) {
 		}
 	}
 	if age := byLabel(families["peald_log_age_seconds"])[""]; age <= 0 || age > 60 {
-		t.Errorf("the log reaches back %v s", age)
+		t.Errorf("the oldest event is %v s old", age)
 	}
-	// A client may open connections ahead of need.
+
+	// Clients may open connections ahead of need.
 	used, allowed := byLabel(families["peald_descriptors_used"])[""], byLabel(families["peald_descriptors_allowed"])[""]
 	if used < 3 || used > 10 || allowed < 100 {
 		t.Errorf("%v descriptors are used of %v, want 3 or a few more", used, allowed)
 	}
 	if h := families["peald_replay_events"].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 2 {
-		t.Errorf("the replays are %v, want one of 2 events", h)
+		t.Errorf("replays are %v, want one with 2 events", h)
 	}
+
 	checkBothHistograms(t, families["peald_delivery_latency_seconds"].GetMetric()[0].GetHistogram(), 8)
 
 	d.end()
+
 	for _, lines := range []*bufio.Reader{anonymous, alice, again} {
 		_, _ = io.Copy(io.Discard, lines)
 	}
 }
 
-// waitForFamilies scrapes until what comes is good: a shard measures what it
-// has written once it has.
+// waitForFamilies scrapes until good returns true: a shard counts events after it
+// has written them.
 func waitForFamilies(t *testing.T, d running, good func(map[string]*dto.MetricFamily) bool) map[string]*dto.MetricFamily {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -187,18 +201,20 @@ func waitForFamilies(t *testing.T, d running, good func(map[string]*dto.MetricFa
 			return families
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the metrics stay\n%v", families)
+			t.Fatalf("metrics are still\n%v", families)
 		}
 	}
 }
 
-// checkBothHistograms holds that the native histogram and the classic one say
-// the same of n observations.
+// checkBothHistograms checks that the native and the classic histogram agree on n
+// observations.
 func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
 	t.Helper()
+
 	if h.GetSampleCount() != n || h.GetSampleSum() <= 0 || h.GetSampleSum() > 60*float64(n) || h.GetZeroThreshold() > 0.000_01 {
 		t.Errorf("the histogram is %v, want %d observations", h, n)
 	}
+
 	var (
 		all    = h.GetZeroCount()
 		index  int32
@@ -206,6 +222,7 @@ func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
 		atMost = map[float64]uint64{}
 		deltas = slices.Clone(h.GetPositiveDelta())
 	)
+
 	for _, span := range h.GetPositiveSpan() {
 		index += span.GetOffset()
 		for range span.GetLength() {
@@ -219,9 +236,10 @@ func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
 	if all != n {
 		t.Errorf("the native histogram has %d observations, want %d", all, n)
 	}
+
 	for _, bucket := range h.GetBucket() {
-		// Of the native buckets, all that end by the bound are in it, and none
-		// that begin past it.
+		// The classic bucket includes the native buckets that end at or below its
+		// bound, and none that begin above it.
 		least, most := h.GetZeroCount(), h.GetZeroCount()
 		for bound, n := range atMost {
 			if bound <= bucket.GetUpperBound()*1.0001 {
@@ -232,7 +250,7 @@ func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
 			}
 		}
 		if got := bucket.GetCumulativeCount(); got < least || got > most {
-			t.Errorf("%d observations of at most %v, by the native histogram %d to %d", got, bucket.GetUpperBound(), least, most)
+			t.Errorf("%d observations of at most %v; want %d to %d according to the native histogram", got, bucket.GetUpperBound(), least, most)
 		}
 	}
 }
@@ -267,6 +285,7 @@ func TestStreamsAreCountedByTransport(t *testing.T) {
 					t.Errorf("%v streams by %s, want one by %s", n, transport, test.transport)
 				}
 			}
+
 			transport.CloseIdleConnections()
 			d.end()
 			if err := d.awaitEnd(t); err != nil {

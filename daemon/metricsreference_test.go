@@ -14,10 +14,10 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-var update = flag.Bool("update", false, "write the table of metrics anew")
+var update = flag.Bool("update", false, "update the table of metrics")
 
-// TestMetricsAreDocumented compares the table in docs/metrics.md with what a
-// daemon shows.
+// TestMetricsAreDocumented compares the table in docs/metrics.md with the metrics
+// of a daemon.
 func TestMetricsAreDocumented(t *testing.T) {
 	const (
 		file  = "../docs/metrics.md"
@@ -28,20 +28,23 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	head, rest, ok := strings.Cut(string(content), begin)
 	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the table", file)
+		t.Fatalf("%s has no markers for the table", file)
 	}
+
 	fresh := head + begin + metricsTable(t) + end + tail
 	if *update {
 		if err := os.WriteFile(file, []byte(fresh), 0o644); err != nil {
 			t.Fatal(err)
 		}
+
 		return
 	}
 	if fresh != string(content) {
-		t.Errorf("%s is stale: go generate ./daemon", file)
+		t.Errorf("%s is outdated: run go generate ./daemon", file)
 	}
 }
 
@@ -52,7 +55,7 @@ func metricsTable(t *testing.T) string {
 		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
 	}))
 	var table strings.Builder
-	table.WriteString("| metric | kind | label: values | what it is |\n|---|---|---|---|\n")
+	table.WriteString("| metric | kind | label: values | description |\n|---|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		if !strings.HasPrefix(name, "peald_") {
 			continue
@@ -63,9 +66,9 @@ func metricsTable(t *testing.T) string {
 	return table.String()
 }
 
-// labelsOf shows the labels of a family, and the values of one that is alone
-// and has several, unless they are the methods of the control plane, which
-// docs/control.md has.
+// labelsOf returns the labels of a family. If there is one label with several
+// values, it includes the values, except for the methods of the control plane,
+// which docs/control.md lists.
 func labelsOf(family *dto.MetricFamily) string {
 	values := make(map[string][]string)
 	for _, m := range family.GetMetric() {

@@ -18,12 +18,13 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// issuer makes accounts and users of a NATS server.
+// issuer creates accounts and users of a NATS server.
 type issuer struct {
 	operator, account nkeys.KeyPair
 	resolver          *server.MemAccResolver
 }
 
+// keys creates a key pair.
 func keys(t *testing.T, create func() (nkeys.KeyPair, error)) (pair nkeys.KeyPair, public string) {
 	t.Helper()
 	pair, err := create()
@@ -36,7 +37,7 @@ func keys(t *testing.T, create func() (nkeys.KeyPair, error)) (pair nkeys.KeyPai
 	return pair, public
 }
 
-// addAccount makes an account, which may use JetStream or not.
+// addAccount creates an account with or without JetStream.
 func (c *issuer) addAccount(t *testing.T, mayStore bool) (pair nkeys.KeyPair, public string) {
 	t.Helper()
 	pair, public = keys(t, nkeys.CreateAccount)
@@ -54,9 +55,10 @@ func (c *issuer) addAccount(t *testing.T, mayStore bool) (pair nkeys.KeyPair, pu
 	return pair, public
 }
 
-// file is that of a user with these permissions.
+// file returns the credentials file of a new user with these permissions.
 func (c *issuer) file(t *testing.T, publish, subscribe []string) string {
 	t.Helper()
+
 	user, public := keys(t, nkeys.CreateUser)
 	claims := jwt.NewUserClaims(public)
 	claims.Pub.Allow.Add(publish...)
@@ -65,22 +67,26 @@ func (c *issuer) file(t *testing.T, publish, subscribe []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	seed, err := user.Seed()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	content, err := jwt.FormatUserConfig(token, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	file := filepath.Join(t.TempDir(), "peald.creds")
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	return file
 }
 
-// natsWithAccounts is a NATS server that asks for credentials.
+// natsWithAccounts starts a NATS server that requires credentials.
 func natsWithAccounts(t *testing.T) (*server.Server, *issuer) {
 	t.Helper()
 	operator, public := keys(t, nkeys.CreateOperator)
@@ -88,7 +94,7 @@ func natsWithAccounts(t *testing.T) (*server.Server, *issuer) {
 	_, system := c.addAccount(t, false)
 	c.account, _ = c.addAccount(t, true)
 	s, err := server.NewServer(&server.Options{
-		ServerName: "theirs", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 2 << 20,
+		ServerName: "external", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 2 << 20,
 		TrustedOperators: []*jwt.OperatorClaims{jwt.NewOperatorClaims(public)}, AccountResolver: c.resolver, SystemAccount: system,
 	})
 	if err != nil {
@@ -102,11 +108,12 @@ func natsWithAccounts(t *testing.T) (*server.Server, *issuer) {
 	return s, c
 }
 
-// TestNodesShowNATSTheirCredentials runs two nodes over a NATS server that gives
-// their user what docs/cluster.md says that it needs, and no more; and one with
-// credentials of nobody's.
-func TestNodesShowNATSTheirCredentials(t *testing.T) {
+// TestNATSCredentials runs two nodes over a NATS server on which their user has
+// only the permissions that docs/cluster.md requires, and a third node with
+// credentials that the server rejects.
+func TestNATSCredentials(t *testing.T) {
 	t.Parallel()
+
 	s, c := natsWithAccounts(t)
 	subscribe := []string{"peald.>", "_INBOX.>"}
 	publish := append([]string{"$JS.API.STREAM.*.peald", "$JS.API.DIRECT.GET.peald"}, subscribe...)
@@ -115,51 +122,57 @@ func TestNodesShowNATSTheirCredentials(t *testing.T) {
 			cfg.Cluster.Mode, cfg.Cluster.URL, cfg.Cluster.CredentialsFile, cfg.Cluster.Replicas = daemon.ClusterNATS, s.ClientURL(), file, 1
 		}
 	}
+
 	file := c.file(t, publish, subscribe)
 	nodes := []*pealdtest.Daemon{pealdtest.Start(t, over(file)), pealdtest.Start(t, over(file))}
 	for i, d := range nodes {
 		d.WaitUntilReady(t)
 		stream(t, client(t), d.Events(t, []string{"alice", "bob"}[i]))
 	}
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for deadline := time.After(time.Minute); ; {
 		users, err := nodes[0].Control(t).ListUsers(t.Context(), &pealv1.ListUsersRequest{})
 		if err == nil && len(users.GetUsers()) == 2 && len(users.GetMissingNodes()) == 0 {
 			break
 		}
+
 		select {
-		case <-again.C:
+		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("the first node lists %v (%v), want the users of both", users, err)
+			t.Fatalf("the first node lists %v (%v), want the users of both nodes", users, err)
 		}
 	}
+
 	lines := stream(t, client(t), nodes[1].Events(t, ""))
 	if _, err := nodes[0].Control(t).Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hello"}); err != nil {
 		t.Fatal(err)
 	}
+
 	awaitLine(t, lines, "data: hello")
 
-	// One with credentials of another's servers, until it has been given good ones.
-	_, strangers := natsWithAccounts(t)
-	file = strangers.file(t, publish, subscribe)
-	stranger := pealdtest.Start(t, over(file))
-	awaitReason(t, stranger, "no connection to NATS: nats: Authorization Violation")
-	good, err := os.ReadFile(c.file(t, publish, subscribe))
+	// The third node has credentials of another server, and later valid ones.
+	_, other := natsWithAccounts(t)
+	file = other.file(t, publish, subscribe)
+	third := pealdtest.Start(t, over(file))
+	awaitReason(t, third, "no connection to NATS: nats: Authorization Violation")
+	valid, err := os.ReadFile(c.file(t, publish, subscribe))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, good, 0o600); err != nil {
+	if err := os.WriteFile(file, valid, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stranger.WaitUntilReady(t)
+
+	third.WaitUntilReady(t)
 }
 
-// awaitReason waits until a daemon says so why it is not ready.
+// awaitReason waits until a daemon reports why it isn't ready.
 func awaitReason(t *testing.T, d *pealdtest.Daemon, want string) {
 	t.Helper()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for deadline := time.After(time.Minute); ; {
 		resp, err := http.Get(d.URL("/readyz"))
 		if err != nil {
@@ -171,9 +184,9 @@ func awaitReason(t *testing.T, d *pealdtest.Daemon, want string) {
 			return
 		}
 		select {
-		case <-again.C:
+		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("the daemon says %s, %q, want %q", resp.Status, body, want)
+			t.Fatalf("/readyz is %s, %q, want %q", resp.Status, body, want)
 		}
 	}
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// until asks again and again until good is true of the answer.
-func until[R any](t *testing.T, ask func(context.Context) (R, error), good func(R) bool) R {
+// until calls get until good returns true for the result.
+func until[R any](t *testing.T, get func(context.Context) (R, error), good func(R) bool) R {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); ; <-tick.C {
-		reply, err := ask(t.Context())
+		reply, err := get(t.Context())
 		if err == nil && good(reply) {
 			return reply
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the answer stays %v, %v", reply, err)
+			t.Fatalf("the result is still %v, %v", reply, err)
 		}
 	}
 }
@@ -47,14 +47,15 @@ func statusOf(t *testing.T, url string) int {
 	return resp.StatusCode
 }
 
-func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
+func TestPresenceInACluster(t *testing.T) {
 	daemons := pealdtest.StartCluster(t, 3, func(cfg *daemon.Config) {
 		cfg.SSE.MaxConnectionsPerUser = 2
-		cfg.Auth.JWT.HMACSecret = "a secret that all daemons of the cluster share"
+		cfg.Auth.JWT.HMACSecret = "a secret shared by all daemons of the cluster"
 	})
-	asked := daemons[0].Control(t)
+
+	control := daemons[0].Control(t)
 	until(t, func(ctx context.Context) (*pealv1.StatsResponse, error) {
-		return asked.Stats(ctx, &pealv1.StatsRequest{})
+		return control.Stats(ctx, &pealv1.StatsRequest{})
 	},
 		func(r *pealv1.StatsResponse) bool { return len(r.GetNodes()) == 3 && len(r.GetMissingNodes()) == 0 })
 
@@ -64,25 +65,28 @@ func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
 	stream(t, client(t), atSecond)
 	stream(t, client(t), bob)
 
-	// Her two streams are on two nodes, and the third is one too many on any.
+	// Her two streams are on two nodes; a third exceeds her limit on any node.
 	until(t, func(context.Context) (int, error) { return statusOf(t, atThird), nil },
 		func(got int) bool { return got == http.StatusTooManyRequests })
 	reply := until(t, func(ctx context.Context) (*pealv1.BroadcastResponse, error) {
-		return asked.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hello"})
+		return control.Broadcast(ctx, &pealv1.BroadcastRequest{Data: "hello"})
 	}, func(r *pealv1.BroadcastResponse) bool { return r.GetRecipients() == 3 })
 	if reply.GetId() == "" {
 		t.Error("a broadcast has no id")
 	}
-	users, err := asked.ListUsers(t.Context(), &pealv1.ListUsersRequest{})
+
+	users, err := control.ListUsers(t.Context(), &pealv1.ListUsersRequest{})
 	if err != nil || len(users.GetUsers()) != 2 || users.GetUsers()[0].GetConnections() != 2 || len(users.GetMissingNodes()) > 0 {
 		t.Errorf("users are %v, %v", users, err)
 	}
 
-	watching, err := asked.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{})
+	watching, err := control.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var told []string
+
+	var present []string
+
 	for {
 		e, err := watching.Recv()
 		if err != nil {
@@ -91,34 +95,38 @@ func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
 		if e.GetSnapshotComplete() != nil {
 			break
 		}
-		told = append(told, e.GetPresent().GetUserId())
+
+		present = append(present, e.GetPresent().GetUserId())
 	}
-	if !slices.Equal(told, []string{"alice", "bob"}) {
-		t.Errorf("present are %q", told)
+	if !slices.Equal(present, []string{"alice", "bob"}) {
+		t.Errorf("present are %q", present)
 	}
 
-	ended, err := asked.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Hour)})
-	if err != nil || ended.GetConnections() != 2 || len(ended.GetMissingNodes()) > 0 {
-		t.Errorf("%v, %v", ended, err)
+	closed, err := control.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Hour)})
+	if err != nil || closed.GetConnections() != 2 || len(closed.GetMissingNodes()) > 0 {
+		t.Errorf("Disconnect returned %v, %v", closed, err)
 	}
+
 	for _, url := range []string{alice, atSecond, atThird} {
 		if got := statusOf(t, url); got != http.StatusNoContent {
-			t.Errorf("whoever is to stay away gets %d", got)
+			t.Errorf("a banned user gets %d", got)
 		}
 	}
+
 	for left := int32(1); left >= 0; left-- {
 		e, err := watching.Recv()
 		if err != nil || e.GetEnded().GetUserId() != "alice" || e.GetEnded().GetConnections() != left {
-			t.Fatalf("told %v, %v", e, err)
+			t.Fatalf("the watch reports %v, %v", e, err)
 		}
 	}
 
-	figures, err := asked.Stats(t.Context(), &pealv1.StatsRequest{})
+	stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	leaders := 0
-	for _, n := range figures.GetNodes() {
+	for _, n := range stats.GetNodes() {
 		if n.GetLeader() {
 			leaders++
 		}
@@ -127,37 +135,41 @@ func TestThreeDaemonsAreSeenAsOne(t *testing.T) {
 		}
 	}
 	if leaders != 1 {
-		t.Errorf("%d nodes lead the log", leaders)
+		t.Errorf("%d nodes are leaders", leaders)
 	}
 
-	// One ends in good order: its streams are told to have ended, and it is a
-	// member that is not there, until it is removed.
+	// One node shuts down: the watch reports that its streams have closed. The node
+	// is an absent member until it is removed.
 	daemons[2].Stop(t)
 	if e, err := watching.Recv(); err != nil || e.GetEnded().GetUserId() != "bob" || e.GetEnded().GetConnections() != 0 {
-		t.Errorf("told %v, %v", e, err)
+		t.Errorf("the watch reports %v, %v", e, err)
 	}
+
 	nodes := func(ctx context.Context) (*pealv1.StatsResponse, error) {
-		return asked.Stats(ctx, &pealv1.StatsRequest{})
+		return control.Stats(ctx, &pealv1.StatsRequest{})
 	}
-	figures = until(t, nodes, func(r *pealv1.StatsResponse) bool {
+
+	stats = until(t, nodes, func(r *pealv1.StatsResponse) bool {
 		return len(r.GetNodes()) == 3 && len(r.GetMissingNodes()) == 0 && len(inState(r, pealv1.NodeState_NODE_STATE_ABSENT)) == 1
 	})
-	gone := inState(figures, pealv1.NodeState_NODE_STATE_ABSENT)[0]
-	for _, name := range inState(figures, pealv1.NodeState_NODE_STATE_SERVING) {
-		if _, err := asked.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: name}); status.Code(err) != codes.FailedPrecondition {
-			t.Errorf("removing a node that is there: %v", err)
+
+	gone := inState(stats, pealv1.NodeState_NODE_STATE_ABSENT)[0]
+	for _, name := range inState(stats, pealv1.NodeState_NODE_STATE_SERVING) {
+		if _, err := control.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: name}); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("removing a running node: %v", err)
 		}
 	}
-	if _, err := asked.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: "nobody"}); status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), gone) {
-		t.Errorf("removing a node that never was: %v", err)
+	if _, err := control.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: "nobody"}); status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), gone) {
+		t.Errorf("removing an unknown node: %v", err)
 	}
-	if left, err := asked.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: gone}); err != nil || len(left.GetMembers()) != 2 {
+	if left, err := control.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: gone}); err != nil || len(left.GetMembers()) != 2 {
 		t.Errorf("removing %s left %v, %v", gone, left, err)
 	}
+
 	until(t, nodes, func(r *pealv1.StatsResponse) bool { return len(r.GetNodes()) == 2 && len(r.GetMissingNodes()) == 0 })
 }
 
-// inState are the names of the nodes that are in a state.
+// inState returns the names of the nodes in a state.
 func inState(r *pealv1.StatsResponse, state pealv1.NodeState) (names []string) {
 	for _, n := range r.GetNodes() {
 		if n.GetState() == state {

@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestRejectedStreamsAreLogged holds that each rejection that is counted has a
-// line at debug, and is in a summary.
+// TestRejectedStreamsAreLogged checks that each counted rejection is logged at
+// debug level, and included in a summary.
 func TestRejectedStreamsAreLogged(t *testing.T) { onEachEngine(t, testRejectedStreamsAreLogged) }
 
 func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
@@ -59,7 +59,7 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 	}
 
 	web := client(t)
-	ask := func(method, target string, header ...string) *http.Response {
+	request := func(method, target string, header ...string) *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.SSE+target, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -80,14 +80,14 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 		return resp
 	}
 
-	// check holds that a request gets status, and adds one line to the log.
+	// check checks that a request gets a status and is logged once.
 	check := func(status int, line, method, target string, header ...string) {
 		t.Helper()
 
 		parts := append(strings.Fields(line), `level=DEBUG msg="stream rejected"`, "address="+address)
 		before := len(r.log.With(parts...))
 
-		if resp := ask(method, target, header...); resp.StatusCode != status {
+		if resp := request(method, target, header...); resp.StatusCode != status {
 			t.Errorf("%s %s: status %d, want %d", method, target, resp.StatusCode, status)
 		}
 
@@ -124,7 +124,7 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 	check(204, "cause=stay_away user=bob", "GET", "/events", bearer+bob)
 
 	for _, header := range []string{bearer + alice, "Accept: text/event-stream"} {
-		if resp := ask("GET", "/events", header); resp.StatusCode != 200 {
+		if resp := request("GET", "/events", header); resp.StatusCode != 200 {
 			t.Fatalf("a stream gets %s", resp.Status)
 		}
 	}
@@ -138,14 +138,14 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 	reload(func(cfg *daemon.Config) { cfg.SSE.MaxConnectsPerSecond = 1 })
 
 	for status := 0; status != http.StatusServiceUnavailable; {
-		status = ask("HEAD", "/events").StatusCode
+		status = request("HEAD", "/events").StatusCode
 	}
 
 	if found := r.log.With(`msg="stream rejected"`, "cause=max_connects_per_second"); len(found) != 1 {
 		t.Errorf("the log has %q", found)
 	}
 
-	if got := hello(t, r.SSE, "no request\r\n\r\n"); strings.HasPrefix(got, "HTTP/1.1 2") {
+	if got := firstLine(t, r.SSE, "no request\r\n\r\n"); strings.HasPrefix(got, "HTTP/1.1 2") {
 		t.Error(got)
 	}
 
@@ -162,19 +162,19 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 	each, summed := countRejections(t, r.log.String())
 
 	for cause, n := range counted {
-		// What is closed at the end has no request either.
+		// Connections closed at shutdown have no request either.
 		if each[cause] != summed[cause] || each[cause] != int(n) && cause != "no_request" {
-			t.Errorf("%s: %v rejections are counted, %d logged, and %d are in summaries", cause, n, each[cause], summed[cause])
+			t.Errorf("%s: %v rejections are counted, %d logged and %d summarized", cause, n, each[cause], summed[cause])
 		}
 	}
 
 	if text := r.log.String(); strings.Contains(text, hidden) || strings.Contains(text, alice) || strings.Contains(text, bob) {
-		t.Errorf("the log has tokens, or URLs:\n%s", text)
+		t.Errorf("the log contains tokens or URLs:\n%s", text)
 	}
 }
 
-// countRejections returns how many rejections have lines of their own, and how
-// many are in summaries, by their causes.
+// countRejections returns how many rejections are logged and how many are
+// summarized, by cause.
 func countRejections(t *testing.T, log string) (each, summed map[string]int) {
 	t.Helper()
 
@@ -197,16 +197,16 @@ func countRejections(t *testing.T, log string) (each, summed map[string]int) {
 		}
 
 		if line[1] != want {
-			t.Errorf("the level of %s is %s, want %s", line[2], line[1], want)
+			t.Errorf("summaries of %s have level %s, want %s", line[2], line[1], want)
 		}
 	}
 
 	return each, summed
 }
 
-// TestFirstSummaryComesSoon has a daemon at its default level, which shows
-// nothing but the summary.
-func TestFirstSummaryComesSoon(t *testing.T) {
+// TestFirstSummary runs a daemon at the default log level, which includes only
+// the summary.
+func TestFirstSummary(t *testing.T) {
 	t.Parallel()
 
 	var log pealdtest.Log
@@ -223,8 +223,8 @@ func TestFirstSummaryComesSoon(t *testing.T) {
 	}
 }
 
-// TestConnectionsWithoutARequestAreLogged shows who they were, also behind a
-// proxy.
+// TestConnectionsWithoutARequestAreLogged checks that the client's address is
+// logged, also behind a proxy.
 func TestConnectionsWithoutARequestAreLogged(t *testing.T) {
 	t.Parallel()
 
@@ -235,15 +235,15 @@ func TestConnectionsWithoutARequestAreLogged(t *testing.T) {
 		sent    string
 		address string
 	}{
-		"not HTTP":      {func(*daemon.Config) {}, "hello\r\n\r\n", "127.0.0.1"},
-		"no more bytes": {func(*daemon.Config) {}, "", "127.0.0.1"},
+		"not HTTP":     {func(*daemon.Config) {}, "hello\r\n\r\n", "127.0.0.1"},
+		"nothing sent": {func(*daemon.Config) {}, "", "127.0.0.1"},
 		"not TLS": {func(cfg *daemon.Config) {
 			cfg.SSE.TLS = daemon.TLS{CertFile: id.certFile, KeyFile: id.keyFile}
 		}, "GET /events HTTP/1.1\r\n\r\n", "127.0.0.1"},
 		"behind a proxy": {func(cfg *daemon.Config) {
 			cfg.SSE.TrustedProxies, cfg.SSE.ProxyProtocol = []string{"127.0.0.1"}, true
 		}, "PROXY TCP4 198.51.100.1 127.0.0.1 4711 8080\r\nhello\r\n\r\n", "198.51.100.1"},
-		"a proxy without its header": {func(cfg *daemon.Config) {
+		"proxy without its header": {func(cfg *daemon.Config) {
 			cfg.SSE.TrustedProxies, cfg.SSE.ProxyProtocol = []string{"127.0.0.1"}, true
 		}, "", "127.0.0.1"},
 	} {

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// reloadable is a daemon whose settings a test changes.
+// reloadable is a daemon whose settings a test can change.
 type reloadable struct {
 	running
 
@@ -32,64 +32,65 @@ func startReloadable(t *testing.T, opts daemon.Options, change func(*daemon.Conf
 	return r
 }
 
-// reload gives the daemon what it started on but for change, and returns what
-// the log says of it.
+// reload reloads the initial settings with a change, and returns what the daemon
+// logs until it is done.
 func (r *reloadable) reload(t *testing.T, change func(*daemon.Config)) string {
 	t.Helper()
 	next := r.cfg
 	change(&next)
 	r.log.Take()
 	r.give(t, daemon.Reload{Config: next})
-	var said strings.Builder
+	var logged strings.Builder
 	for late := time.After(patience); ; {
-		said.WriteString(r.log.Take())
-		if text := said.String(); strings.Contains(text, "reloaded") {
+		logged.WriteString(r.log.Take())
+		if text := logged.String(); strings.Contains(text, "reloaded") {
 			return text
 		}
 		select {
 		case <-time.After(time.Millisecond):
 		case <-late:
-			t.Fatalf("the log says %q", said.String())
+			t.Fatalf("the log is %q", logged.String())
 		}
 	}
 }
 
+// give passes settings to the daemon.
 func (r *reloadable) give(t *testing.T, next daemon.Reload) {
 	t.Helper()
 	select {
 	case r.given <- next:
 	case <-time.After(patience):
-		t.Fatal("the daemon takes no settings")
+		t.Fatal("the daemon doesn't read the settings")
 	}
 }
 
-// TestNoTokensOnAnOpenAddress holds that what takes a restart counts for what
-// doesn't: the file by itself would be in order.
-func TestNoTokensOnAnOpenAddress(t *testing.T) {
+// TestReloadWithoutTokensOnAnExposedAddress checks that settings that need a
+// restart are validated with those that don't. The new settings alone are valid.
+func TestReloadWithoutTokensOnAnExposedAddress(t *testing.T) {
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) {
 		cfg.REST.Addr = "0.0.0.0:0"
 		cfg.Control.Tokens = []daemon.Token{{Name: "a", Token: "token-that-is-long"}}
 	})
-	said := r.reload(t, func(cfg *daemon.Config) {
+	logged := r.reload(t, func(cfg *daemon.Config) {
 		cfg.REST.Addr = "127.0.0.1:0"
 		cfg.Control.Tokens = nil
 		cfg.SSE.MaxConnections = 7
 	})
-	const want = `error="together with what takes a restart to change: rest.addr: given \"0.0.0.0:0\" with no control.tokens, accepted: `
-	if !strings.Contains(said, want) || strings.Contains(said, `"configuration reloaded"`) {
-		t.Errorf("the log says\n%s\nwant %s", said, want)
+	const want = `error="together with settings that need a restart to change: rest.addr: given \"0.0.0.0:0\" with no control.tokens, accepted: `
+	if !strings.Contains(logged, want) || strings.Contains(logged, `"configuration reloaded"`) {
+		t.Errorf("the log is\n%s\nwant %s", logged, want)
 	}
 	web := client(t)
 	if got := get(t, web, "http://"+daemon.Reachable(r.REST)+"/v1/stats"); !strings.HasPrefix(got, "401 ") {
 		t.Errorf("a call without a token gets %s", got)
 	}
 	if metrics := get(t, web, "http://"+daemon.Reachable(r.REST)+"/metrics"); strings.Contains(metrics, "\npeald_max_connections 7\n") {
-		t.Error("a part of it was gone over to")
+		t.Error("some of the rejected settings are in effect")
 	}
 }
 
-// TestKeysChange looks at streams of users, and at who may sign.
-func TestKeysChange(t *testing.T) {
+// TestReloadKeys changes the secret while a user's stream is open.
+func TestReloadKeys(t *testing.T) {
 	const other = "fedcba9876543210fedcba9876543210"
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = secret })
 	rpc, _ := controlClient(t, r.GRPC)
@@ -98,45 +99,49 @@ func TestKeysChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		return "http://" + r.SSE + "/events?access_token=" + reply.GetToken()
 	}
+
 	web := client(t)
-	byOld := mint()
-	open := stream(t, web, byOld)
-	said := r.reload(t, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = other })
-	if !strings.Contains(said, "changed=auth.jwt.hmac_secret\n") || strings.Contains(said, other) {
-		t.Errorf("the log says\n%s", said)
+	old := mint()
+	open := stream(t, web, old)
+	logged := r.reload(t, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = other })
+	if !strings.Contains(logged, "changed=auth.jwt.hmac_secret\n") || strings.Contains(logged, other) {
+		t.Errorf("the log is\n%s", logged)
 	}
-	if got := get(t, web, byOld); !strings.HasPrefix(got, "401 ") {
-		t.Errorf("a token of the old key gets %s", got)
+	if got := get(t, web, old); !strings.HasPrefix(got, "401 ") {
+		t.Errorf("a token signed with the old secret gets %s", got)
 	}
+
 	stream(t, web, mint())
 	reply, err := rpc.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "still here"})
 	if err != nil || reply.GetRecipients() != 2 {
-		t.Errorf("alice has %v, %v", reply, err)
+		t.Errorf("SendToUser returned %v, %v", reply, err)
 	}
+
 	awaitLine(t, open, "data: still here")
-	said = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = "" })
-	if !strings.Contains(said, "all streams are anonymous") {
-		t.Errorf("the log says\n%s", said)
+	logged = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = "" })
+	if !strings.Contains(logged, "all streams are anonymous") {
+		t.Errorf("the log is\n%s", logged)
 	}
 	if _, err := rpc.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice"}); err == nil {
-		t.Error("the daemon signs with no key")
+		t.Error("the daemon signs without a secret")
 	}
 }
 
-// TestProxyForTheApplicationChanges asks the application directly, then through
-// a proxy that answers for it.
-func TestProxyForTheApplicationChanges(t *testing.T) {
+// TestReloadProxy calls the application directly, then through a proxy that
+// answers in its place.
+func TestReloadProxy(t *testing.T) {
 	t.Parallel()
 
-	says := func(status int) *httptest.Server {
+	answering := func(status int) *httptest.Server {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
 		t.Cleanup(s.Close)
 
 		return s
 	}
-	application, proxy := says(http.StatusUnauthorized), says(http.StatusForbidden)
+	application, proxy := answering(http.StatusUnauthorized), answering(http.StatusForbidden)
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) { cfg.Auth.CallbackURL = application.URL })
 	want := func(status int) {
 		t.Helper()
@@ -157,7 +162,7 @@ func TestProxyForTheApplicationChanges(t *testing.T) {
 	want(http.StatusForbidden)
 }
 
-func TestProxyProtocolChanges(t *testing.T) {
+func TestReloadProxyProtocol(t *testing.T) {
 	r := startReloadable(t, daemon.Options{}, func(*daemon.Config) {})
 	web := client(t)
 	url := "http://" + r.SSE + "/events"
@@ -168,37 +173,38 @@ func TestProxyProtocolChanges(t *testing.T) {
 	if resp, err := client(t).Get(url); err == nil {
 		_ = resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
-			t.Error("a proxy without a header gets a stream")
+			t.Error("a proxy that sends no header gets a stream")
 		}
 	}
 	r.reload(t, func(*daemon.Config) {})
 	stream(t, client(t), url)
 }
 
-func TestDemoChanges(t *testing.T) {
+func TestReloadDemo(t *testing.T) {
 	r := startReloadable(t, daemon.Options{Demo: true}, func(*daemon.Config) {})
 	page := func() string { return get(t, client(t), "http://"+r.SSE+"/") }
 	before := page()
-	said := r.reload(t, func(cfg *daemon.Config) {
+	logged := r.reload(t, func(cfg *daemon.Config) {
 		cfg.Control.Tokens = []daemon.Token{{Name: "a", Token: "token-that-is-long"}}
 	})
-	// The secret that it has made up stays, and is no news.
-	if !strings.Contains(said, "changed=control.tokens\n") {
-		t.Errorf("the log says\n%s", said)
+	// The generated secret stays, so it isn't a change.
+	if !strings.Contains(logged, "changed=control.tokens\n") {
+		t.Errorf("the log is\n%s", logged)
 	}
 	if page() == before {
-		t.Error("the page doesn't know of the control token")
+		t.Error("the demo page hasn't changed with control.tokens")
 	}
-	said = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.Cookie = "" })
-	if !strings.Contains(said, "auth.cookie: given") {
-		t.Errorf("the log says\n%s", said)
+	logged = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.Cookie = "" })
+	if !strings.Contains(logged, "auth.cookie: given") {
+		t.Errorf("the log is\n%s", logged)
 	}
 }
 
-// TestReloadsUnderLoad has the race detector look, at metrics too.
+// TestReloadsUnderLoad is for the race detector.
 func TestReloadsUnderLoad(t *testing.T) {
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = secret })
 	var running sync.WaitGroup
+
 	for range 3 {
 		running.Go(func() {
 			web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -214,6 +220,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 			}
 		})
 	}
+
 	for i := range 40 {
 		next := r.cfg
 		next.Auth.JWT.Issuer = strings.Repeat("i", i%3)
@@ -223,5 +230,6 @@ func TestReloadsUnderLoad(t *testing.T) {
 		next.History.MaxEvents = i % 3 * 10
 		r.give(t, daemon.Reload{Config: next, Reread: true})
 	}
+
 	running.Wait()
 }

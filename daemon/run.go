@@ -2,74 +2,19 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 )
 
-// Options are what the program around a daemon gives it. All may be left out.
-type Options struct {
-	// Logger gets what an operator should know; nothing where nil.
-	Logger *slog.Logger
-
-	// Version is the daemon's own, which it tells whoever asks.
-	Version string
-
-	// Demo has it serve a page at / of the SSE listener, and events for it.
-	Demo bool
-
-	// TuneMemory lets the daemon set how seldom the process collects garbage
-	// while many connect, and give memory back afterwards. It is for a process
-	// that is nothing but the daemon.
-	TuneMemory bool
-
-	// LogLevel, where there is one, is set to what log.level says, and followed
-	// by Logger.
-	LogLevel *slog.LevelVar
-
-	// LostLines returns how many lines of the log have been lost so far. None
-	// are where it is nil.
-	LostLines func() int64
-
-	// Reload gives what the settings are while the daemon runs; see
-	// [Reload]. The daemon takes one at a time, until it ends.
-	Reload <-chan Reload
-
-	// Registry is where its metrics go, and what the REST listener shows at
-	// /metrics; a new one where nil.
-	Registry *prometheus.Registry
-
-	// Tracer is where spans of control calls go; there are none where nil. It is
-	// the caller's to shut down.
-	Tracer trace.TracerProvider
-
-	// Inherited are the sockets that the process was started with.
-	Inherited Inherited
-
-	// Ready is called once all listeners accept. Its error ends the daemon.
-	Ready func(Addresses) error
-
-	// Settled is called once, behind Ready: when the daemon serves, which one of
-	// a cluster does when it has caught up with it, or has waited for that for
-	// half a minute, since the first node of a cluster waits for the others.
-	Settled func(serving bool)
-
-	// Ending is called once the daemon begins to end, for whatever reason.
-	Ending func()
-}
-
-// Run is a daemon from its start to its end. It ends when ctx does, or the
-// control plane is told so: it takes no
-// more streams, ends those that are open, spread over cfg.Drain.Timeout where
-// they are many, then the calls of the control plane, cuts what lasts longer,
-// and returns nil when none of its goroutines is left. An error is why it could
-// not start or go on.
+// Run runs a daemon until ctx ends or a call of the control plane drains it. It
+// then accepts no more streams and closes the open ones, spread over up to four
+// fifths of cfg.Drain.Timeout. After that, calls of the control plane get 2 s to
+// finish, and whatever is left is cut.
+//
+// Run returns once none of its goroutines is left. The error is nil after a
+// shutdown, or states why the daemon could not start or had to stop.
 func Run(ctx context.Context, cfg Config, opts Options) error {
-	cfg, trimmed := opts.Inherited.over(cfg).trimSecrets()
+	cfg, trimmed := opts.Inherited.override(cfg).trimSecrets()
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -78,6 +23,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 			return err
 		}
 	}
+
 	if opts.LogLevel != nil {
 		opts.LogLevel.Set(cfg.Log.Threshold())
 	}
@@ -85,103 +31,130 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	descriptors, err := shareDescriptors(cfg.SSE.MaxConnections)
+
+	descriptors, err := descriptorBudget(cfg.SSE.MaxConnections)
 	if err != nil {
 		return err
 	}
-	release, err := holdClusterDir(cfg.Cluster)
+	release, err := lockClusterDir(cfg.Cluster)
 	if err != nil {
 		return err
 	}
 	defer release()
-	bound, err := listen(ctx, cfg, opts.Inherited)
+	s, err := openSockets(ctx, cfg, opts.Inherited)
 	if err != nil {
 		return err
 	}
-	defer bound.close()
-	p, err := build(cfg, opts, bound, descriptors, log)
+	defer s.close()
+	p, err := build(cfg, opts, s, descriptors, log)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	log.Info("file descriptors", "limit", descriptors.limit, "streams", descriptors.streams)
+
+	log.Info("file descriptors", "limit", descriptors.Limit, "streams", descriptors.Streams)
 	p.warn(func(string) bool { return true })
 	p.warnOfTrimmedSecrets(trimmed, func(string) bool { return true })
-	return p.run(ctx, bound, opts)
+
+	return p.run(ctx)
 }
 
-// run serves until ctx ends or something fails, and then ends all parts.
-func (p *parts) run(ctx context.Context, bound listeners, opts Options) error {
-	healthy, fail := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer fail(nil)
-	var serving sync.WaitGroup
-	serve := func(key string, serve func() error) {
-		serving.Go(func() {
-			if err := serve(); err != nil {
-				fail(fmt.Errorf("%s: %w", key, err))
-			}
+// run serves until ctx ends, a call drains the daemon or a part fails. It then
+// shuts down all parts.
+func (p *parts) run(ctx context.Context) error {
+	// The parts outlive ctx, because they shut down in order.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+
+	g := newGroup()
+	p.serve(running, g)
+	p.announce(running, g)
+	p.startSummaries(running, g)
+	if p.opts.TuneMemory {
+		g.start(running, "memory", func(ctx context.Context) error {
+			tuneMemory(ctx, p.browsers.Accepted)
+			return nil
 		})
 	}
-	serve("sse.addr", func() error { return p.sse.serve(&p.proxies) })
-	calls := newConnections(bound.grpc)
-	serve("grpc.addr", func() error { return p.grpc.Serve(calls) })
-	serve("rest.addr", func() error { return p.rest.serve(bound.rest) })
+	stopDemo := func() {}
+	if p.opts.Demo {
+		stopDemo = g.start(running, "demo", p.publishDemo)
+	}
 
-	participating, leave := context.WithCancel(context.WithoutCancel(ctx))
-	defer leave()
+	cause := p.awaitEnd(ctx, g)
+	failure := g.err()
+	if p.opts.Ending != nil {
+		p.opts.Ending()
+	}
+
+	start := time.Now()
+	stopDemo()
+	p.shutDown(cause)
+	stop()
+	g.wait()
+	p.log.Info("stopped", "took", time.Since(start).Round(time.Millisecond).String())
+
+	return failure
+}
+
+// serve starts the servers and joins the cluster.
+func (p *parts) serve(ctx context.Context, g *group) {
+	g.start(ctx, "sse.addr", func(context.Context) error { return p.sse.Serve() })
+	g.start(ctx, "grpc.addr", func(context.Context) error { return p.grpc.Serve(p.calls) })
+	g.start(ctx, "rest.addr", func(context.Context) error { return p.rest.Serve() })
+
 	if p.member == nil {
 		p.control.SetServing(true)
-	} else {
-		serve("cluster", func() error { return p.member.run(participating, p.control) })
+		return
 	}
-	addresses := bound.addresses()
+	g.start(ctx, "cluster", func(ctx context.Context) error { return p.member.run(ctx, p.control) })
+}
+
+// announce reports to the operator and to the surrounding program that the
+// listeners accept and, later, that the daemon serves.
+func (p *parts) announce(ctx context.Context, g *group) {
+	addresses := p.sockets.addresses()
 	p.log.Info("accepting", "sse", addresses.SSE, "grpc", addresses.GRPC, "rest", addresses.REST)
-	if opts.Ready != nil {
-		if err := opts.Ready(addresses); err != nil {
-			fail(err)
+
+	if p.opts.Ready != nil {
+		if err := p.opts.Ready(addresses); err != nil {
+			g.fail(err)
 		}
 	}
-	if opts.Settled != nil {
-		if p.member == nil {
-			opts.Settled(true)
-		} else {
-			serving.Go(func() { p.member.settle(participating, opts.Settled) })
-		}
+
+	switch {
+	case p.opts.Settled == nil:
+	case p.member == nil:
+		p.opts.Settled(true)
+	default:
+		g.start(ctx, "cluster", func(ctx context.Context) error {
+			p.member.settle(ctx, p.opts.Settled)
+			return nil
+		})
 	}
-	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTending()
-	if p.tuneMemory {
-		serving.Go(func() { tuneMemory(tending, p.slots.taken.Load) })
-	}
-	serving.Go(func() { newSummaries(p.log, p.occurrences).run(tending) })
-	publishing, stopPublishing := context.WithCancel(ctx)
-	defer stopPublishing()
-	if p.demo {
-		serve("demo", func() error { return p.publishDemo(publishing) })
-	}
-	cause := ""
-	for cause == "" {
+}
+
+// startSummaries starts logging summaries of what happens to streams.
+func (p *parts) startSummaries(ctx context.Context, g *group) {
+	g.start(ctx, "summaries", func(ctx context.Context) error {
+		newSummaries(p.log, p.occurrences).run(ctx)
+		return nil
+	})
+}
+
+// awaitEnd reloads settings until the daemon must shut down, and returns the
+// cause.
+func (p *parts) awaitEnd(ctx context.Context, g *group) (cause string) {
+	for {
 		select {
-		case r := <-opts.Reload:
+		case r := <-p.opts.Reload:
 			p.reload(r)
 		case <-ctx.Done():
-			cause = context.Cause(ctx).Error()
-		case <-p.told:
-			cause = "Drain was called"
-		case <-healthy.Done():
-			cause = context.Cause(healthy).Error()
+			return context.Cause(ctx).Error()
+		case <-p.drain:
+			return "Drain was called"
+		case <-g.failed:
+			return g.err().Error()
 		}
 	}
-	failure := context.Cause(healthy)
-	if opts.Ending != nil {
-		opts.Ending()
-	}
-	stopPublishing()
-	began := time.Now()
-	p.end(calls, cause)
-	leave()
-	stopTending()
-	serving.Wait()
-	p.log.Info("ended", "took", time.Since(began).Round(time.Millisecond).String())
-	return failure
 }

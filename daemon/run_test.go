@@ -27,18 +27,18 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
 
-// patience bounds what takes milliseconds when all is well.
+// patience is a time limit for what normally takes milliseconds.
 const patience = 90 * time.Second
 
 // running is a daemon in this process.
 type running struct {
 	daemon.Addresses
 
-	end  context.CancelFunc // as a signal would
-	done <-chan error       // has what Run returned
+	end  context.CancelFunc // shuts the daemon down, like a signal
+	done <-chan error       // receives the result of Run
 }
 
-// start runs a daemon on free ports; it ends with the test at the latest.
+// start runs a daemon on free ports until the test ends, at the latest.
 func start(t *testing.T, change func(*daemon.Config)) running {
 	t.Helper()
 	return startWith(t, daemon.Options{Version: "v1.2.3"}, change)
@@ -53,7 +53,7 @@ func startWith(t *testing.T, opts daemon.Options, change func(*daemon.Config)) r
 	return startOn(t, opts, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
 
-// startLogging runs a daemon that writes all that it has to say.
+// startLogging runs a daemon that logs to log at debug level.
 func startLogging(t *testing.T, log io.Writer, change func(*daemon.Config)) running {
 	t.Helper()
 	cfg := onFreePorts()
@@ -76,7 +76,7 @@ func startOn(t *testing.T, opts daemon.Options, cfg daemon.Config, log *slog.Log
 	case addresses := <-ready:
 		return running{addresses, end, done}
 	case err := <-done:
-		t.Fatalf("the daemon does not start: %v", err)
+		t.Fatalf("the daemon doesn't start: %v", err)
 	}
 	panic("unreachable")
 }
@@ -87,19 +87,20 @@ func onFreePorts() daemon.Config {
 	return cfg
 }
 
-// awaitEnd returns what Run did.
+// awaitEnd returns the result of Run.
 func (r running) awaitEnd(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-r.done:
 		return err
 	case <-time.After(patience):
-		t.Fatalf("the daemon has not ended after %s", patience)
+		t.Fatalf("the daemon is still running after %s", patience)
 		return nil
 	}
 }
 
-// client calls over connections of its own, which end with the test.
+// client returns a client with its own connections, which it closes when the test
+// ends.
 func client(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -128,7 +129,7 @@ func stream(t *testing.T, c *http.Client, url string) *bufio.Reader {
 	return lines
 }
 
-// awaitLine reads to the first line that begins with prefix.
+// awaitLine reads until a line that begins with prefix.
 func awaitLine(t *testing.T, lines *bufio.Reader, prefix string) {
 	t.Helper()
 	for {
@@ -137,7 +138,7 @@ func awaitLine(t *testing.T, lines *bufio.Reader, prefix string) {
 			return
 		}
 		if err != nil {
-			t.Fatalf("the stream has no line %q: %v", prefix, err)
+			t.Fatalf("the stream has no line with prefix %q: %v", prefix, err)
 		}
 	}
 }
@@ -152,7 +153,7 @@ func controlClient(t *testing.T, addr string) (pealv1.ControlServiceClient, *grp
 	return pealv1.NewControlServiceClient(conn), conn
 }
 
-// call returns the status and the body of what a request gets.
+// call sends a request and returns the status and the body of the response.
 func call(t *testing.T, c *http.Client, method, url, body string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -184,6 +185,7 @@ func TestCallsReachStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	anonymous := stream(t, web, "http://"+d.SSE+"/events")
 	alice := stream(t, web, "http://"+d.SSE+"/events?access_token="+token.GetToken())
 
@@ -191,6 +193,7 @@ func TestCallsReachStreams(t *testing.T) {
 	if err != nil || reply.GetRecipients() != 2 {
 		t.Fatalf("broadcast: %v, %v", reply, err)
 	}
+
 	awaitLine(t, anonymous, "data: over gRPC")
 	awaitLine(t, alice, "data: over gRPC")
 
@@ -198,6 +201,7 @@ func TestCallsReachStreams(t *testing.T) {
 	if !strings.HasPrefix(sent, "200 ") {
 		t.Fatalf("send: %s", sent)
 	}
+
 	awaitLine(t, alice, "event: individual")
 	awaitLine(t, alice, "data: over REST")
 
@@ -205,9 +209,11 @@ func TestCallsReachStreams(t *testing.T) {
 	if err != nil || stats.GetVersion() != "v1.2.3" || stats.GetUsers() != 1 || stats.GetMaxConnections() == 0 {
 		t.Errorf("stats: %v, %v", stats, err)
 	}
+
 	waitForFamilies(t, d, func(families map[string]*dto.MetricFamily) bool {
 		return byLabel(families["peald_deliveries_total"])[""] == 3
 	})
+
 	metrics := get(t, web, "http://"+d.REST+"/metrics")
 	for _, line := range []string{
 		"\npeald_connections 2\n", "\npeald_users 1\n", "\npeald_published_total 2\n", "\npeald_deliveries_total 3\n",
@@ -221,22 +227,24 @@ func TestCallsReachStreams(t *testing.T) {
 		t.Errorf("readiness: %s", ready)
 	}
 	if page := get(t, web, "http://"+d.SSE+"/metrics"); !strings.HasPrefix(page, "404 ") {
-		t.Errorf("browsers can see metrics: %s", page)
+		t.Errorf("metrics are served to browsers: %s", page)
 	}
 
 	d.end()
+
 	for _, lines := range []*bufio.Reader{anonymous, alice} {
 		if _, err := io.Copy(io.Discard, lines); err != nil {
-			t.Errorf("a stream ends with %v", err)
+			t.Errorf("a stream fails with %v", err)
 		}
 	}
 	if err := d.awaitEnd(t); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
+
 	for _, addr := range []string{d.SSE, d.GRPC, d.REST} {
 		if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr); err == nil {
 			_ = conn.Close()
-			t.Errorf("%s is open after the end", addr)
+			t.Errorf("%s still accepts connections", addr)
 		}
 	}
 }
@@ -245,9 +253,9 @@ func TestMaxConnections(t *testing.T) {
 	d := start(t, func(cfg *daemon.Config) { cfg.SSE.MaxConnections = 1 })
 	web := client(t)
 	held := stream(t, web, "http://"+d.SSE+"/events")
-	refused := stream(t, web, "http://"+d.SSE+"/events")
-	if rest, err := io.ReadAll(refused); err != nil || strings.TrimSpace(string(rest)) != "" {
-		t.Errorf("after its retry the refused stream goes on with %q (%v)", rest, err)
+	rejected := stream(t, web, "http://"+d.SSE+"/events")
+	if rest, err := io.ReadAll(rejected); err != nil || strings.TrimSpace(string(rest)) != "" {
+		t.Errorf("after its retry a rejected stream gets %q (%v)", rest, err)
 	}
 	if metrics := get(t, web, "http://"+d.REST+"/metrics"); !strings.Contains(metrics, "\npeald_refused_total{reason=\"max_connections\"} 1\n") || !strings.Contains(metrics, "\npeald_max_connections 1\n") {
 		t.Errorf("metrics are\n%s", metrics)
@@ -297,8 +305,8 @@ func TestMoreStreamsThanDescriptors(t *testing.T) {
 	}
 }
 
-func TestErrorOfReadyEndsTheDaemon(t *testing.T) {
-	want := errors.New("no room")
+func TestErrorOfReady(t *testing.T) {
+	want := errors.New("failed")
 	err := daemon.Run(t.Context(), onFreePorts(), daemon.Options{
 		Ready: func(daemon.Addresses) error { return want },
 	})
@@ -307,7 +315,7 @@ func TestErrorOfReadyEndsTheDaemon(t *testing.T) {
 	}
 }
 
-func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
+func TestSilentConnectionsDoNotDelayShutdown(t *testing.T) {
 	d := start(t, nil)
 	for _, addr := range []string{d.SSE, d.REST, d.GRPC} {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
@@ -316,20 +324,20 @@ func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	// Each listener accepts in order: what comes later was accepted later.
+	// Listeners accept in order, so the connections above are accepted by now.
 	stream(t, client(t), "http://"+d.SSE+"/events")
 	get(t, client(t), "http://"+d.REST+"/healthz")
-	const long = 4 * time.Second // net/http by itself waits five
-	begun := time.Now()
+	const limit = 4 * time.Second // net/http alone would wait five
+	began := time.Now()
 	d.end()
-	if err := d.awaitEnd(t); err != nil || time.Since(begun) > long {
-		t.Errorf("the daemon ends after %s with %v", time.Since(begun), err)
+	if err := d.awaitEnd(t); err != nil || time.Since(began) > limit {
+		t.Errorf("Run returned after %s with %v", time.Since(began), err)
 	}
 }
 
-// A publisher's stream and a watch are open for as long as the daemon is, and
-// end with it at once, in a way that says why.
-func TestCallsThatLastEndWithTheDaemon(t *testing.T) {
+// TestLongCallsEndAtShutdown checks that a PublishStream and a watch, which would
+// stay open forever, end at once with an error that states the cause.
+func TestLongCallsEndAtShutdown(t *testing.T) {
 	d := start(t, nil)
 	rpc, _ := controlClient(t, d.GRPC)
 	watch, err := rpc.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{})
@@ -337,33 +345,37 @@ func TestCallsThatLastEndWithTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	if first, err := watch.Recv(); err != nil || first.GetSnapshotComplete() == nil {
-		t.Fatalf("the watch begins with %v, %v", first, err)
+		t.Fatalf("the first message of the watch is %v, %v", first, err)
 	}
+
 	messages, err := rpc.PublishStream(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	everyone := &pealv1.PublishStreamRequest_Everyone{Everyone: true}
 	if err := messages.Send(&pealv1.PublishStreamRequest{Audience: everyone, Data: "hi"}); err != nil {
 		t.Fatal(err)
 	}
 	if reply, err := messages.Recv(); err != nil || reply.GetAcks()[0].GetId() == "" {
-		t.Fatalf("acknowledged with %v, %v", reply, err)
+		t.Fatalf("the acknowledgement is %v, %v", reply, err)
 	}
-	const soon = time.Second // what lasts is cut after two
-	begun := time.Now()
+
+	const soon = time.Second // calls are cut after two
+	began := time.Now()
 	d.end()
+
 	for _, stream := range []interface{ RecvMsg(any) error }{watch, messages} {
 		if err := stream.RecvMsg(&pealv1.StatsResponse{}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the daemon is shutting down") {
-			t.Errorf("a call ends with %v", err)
+			t.Errorf("a call fails with %v", err)
 		}
 	}
-	if err := d.awaitEnd(t); err != nil || time.Since(begun) > soon {
-		t.Errorf("the daemon ends after %s with %v", time.Since(begun), err)
+	if err := d.awaitEnd(t); err != nil || time.Since(began) > soon {
+		t.Errorf("Run returned after %s with %v", time.Since(began), err)
 	}
 }
 
-func TestCallsThatLastAreCut(t *testing.T) {
+func TestLongCallsAreCut(t *testing.T) {
 	d := start(t, func(cfg *daemon.Config) { cfg.Drain.Timeout = 300 * time.Millisecond })
 	_, conn := controlClient(t, d.GRPC)
 	watch, err := healthv1.NewHealthClient(conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
@@ -375,9 +387,9 @@ func TestCallsThatLastAreCut(t *testing.T) {
 	}
 	d.end()
 	if seen, err := watch.Recv(); err != nil || seen.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("health at the end is %v, %v", seen, err)
+		t.Errorf("health at shutdown is %v, %v", seen, err)
 	}
 	if err := d.awaitEnd(t); err != nil {
-		t.Errorf("the daemon ends with %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 }

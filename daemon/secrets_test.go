@@ -11,9 +11,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestLineBreakAtTheEndOfASecret signs as an application does, which has the
-// secret without the line break, before and after a reload.
-func TestLineBreakAtTheEndOfASecret(t *testing.T) {
+// TestLineBreakAfterSecret signs tokens with the secret without the line break, as
+// an application does, before and after a reload.
+func TestLineBreakAfterSecret(t *testing.T) {
 	t.Parallel()
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) {
 		cfg.Auth.JWT.HMACSecret = secret + "\n"
@@ -29,28 +29,29 @@ func TestLineBreakAtTheEndOfASecret(t *testing.T) {
 	}
 
 	open(secret)
-	said := r.log.Take()
+	logged := r.log.Take()
 	for _, key := range []string{"auth.jwt.hmac_secret", "control.tokens"} {
 		want := `level=WARN msg="ignored line break at the end of a secret" setting=` + key + "\n"
-		if strings.Count(said, want) != 1 {
-			t.Errorf("the log says\n%s\nwant once %s", said, want)
+		if strings.Count(logged, want) != 1 {
+			t.Errorf("the log is\n%s\nwant %s once", logged, want)
 		}
 	}
 
-	if said := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Retry = time.Second }); strings.Contains(said, "line break") {
-		t.Errorf("after a reload that leaves secrets alone, the log says\n%s", said)
+	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Retry = time.Second }); strings.Contains(logged, "line break") {
+		t.Errorf("after a reload without changed secrets, the log is\n%s", logged)
 	}
 
 	other := strings.Repeat("fedcba98", 4)
-	said = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = other + "\r\n" })
-	if strings.Count(said, "line break") != 1 || strings.Contains(said, other) {
-		t.Errorf("the log says\n%s\nwant one warning", said)
+	logged = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.JWT.HMACSecret = other + "\r\n" })
+	if strings.Count(logged, "line break") != 1 || strings.Contains(logged, other) {
+		t.Errorf("the log is\n%s\nwant one warning", logged)
 	}
 	open(other)
 }
 
-// TestSecretThatIsLongEnoughOnlyWithItsLineBreak: what counts is the secret.
-func TestSecretThatIsLongEnoughOnlyWithItsLineBreak(t *testing.T) {
+// TestSecretTooShortWithoutLineBreak checks that the line break doesn't count as
+// part of the secret.
+func TestSecretTooShortWithoutLineBreak(t *testing.T) {
 	t.Parallel()
 	cfg := daemon.Defaults()
 	cfg.Auth.JWT.HMACSecret = secret[1:] + "\n"
@@ -59,15 +60,15 @@ func TestSecretThatIsLongEnoughOnlyWithItsLineBreak(t *testing.T) {
 	}
 }
 
-// TestLineBreakAtTheEndOfTheClusterSecret uses a setting that takes a restart.
-func TestLineBreakAtTheEndOfTheClusterSecret(t *testing.T) {
+// TestLineBreakAfterClusterSecret uses a setting that needs a restart to change.
+func TestLineBreakAfterClusterSecret(t *testing.T) {
 	t.Parallel()
 	var log pealdtest.Log
 	startLogging(t, &log, func(cfg *daemon.Config) {
 		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
 		cfg.Cluster.Secret = "cluster\n"
 	})
-	if said := log.Take(); !strings.Contains(said, `secret" setting=cluster.secret`) {
-		t.Errorf("the log says\n%s", said)
+	if logged := log.Take(); !strings.Contains(logged, `secret" setting=cluster.secret`) {
+		t.Errorf("the log is\n%s", logged)
 	}
 }

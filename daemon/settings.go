@@ -8,26 +8,27 @@ import (
 	"time"
 )
 
-// Setting is one key of a [Config], with what a Config has there.
+// Setting is a setting of a [Config] and its value.
 type Setting struct {
 	Key     string
 	Doc     string
-	Value   any      // of the field's own type
-	Choices []string // all values that it can have; none where there are many
-	Secret  bool     // Value must not be shown
-	Reload  bool     // it can change while the daemon runs
-	Empty   bool     // an empty text is a value of its own, and not the default
+	Value   any      // has the field's type
+	Choices []string // the accepted values, if they can be listed
+	Secret  bool     // Value must not be printed
+	Reload  bool     // the setting can change while the daemon runs
+	Empty   bool     // an empty string is a value, not the default
 }
 
-// Settings lists the keys of c in the order of its fields. Whatever names
-// settings to people (flags, variables, help, references) is derived from it,
-// so that a field of Config is a setting everywhere.
+// Settings returns the settings of c in the order of its fields. Flags,
+// environment variables, help and the reference are derived from it, so that
+// each field of Config is a setting everywhere.
 func (c Config) Settings() []Setting {
 	var settings []Setting
 	eachSetting("", reflect.ValueOf(c), func(s Setting, _ reflect.Value) { settings = append(settings, s) })
 	return settings
 }
 
+// eachSetting calls visit for each setting of a section and the sections in it.
 func eachSetting(prefix string, section reflect.Value, visit func(s Setting, field reflect.Value)) {
 	for field, value := range section.Fields() {
 		key := prefix + field.Tag.Get("mapstructure")
@@ -47,16 +48,17 @@ func eachSetting(prefix string, section reflect.Value, visit func(s Setting, fie
 	}
 }
 
-// difference is a setting of which a running daemon was given another value.
+// difference is a setting whose new value differs from the one in effect.
 type difference struct{ runs, given Setting }
 
-// differences lists them, in the order of the fields.
+// differences returns the settings of which given has another value than c, in
+// the order of the fields.
 func (c Config) differences(given Config) []difference {
 	var found []difference
-	is := c.Settings()
+	current := c.Settings()
 	for i, s := range given.Settings() {
-		if !s.equals(is[i]) {
-			found = append(found, difference{is[i], s})
+		if !s.equals(current[i]) {
+			found = append(found, difference{current[i], s})
 		}
 	}
 	return found
@@ -76,7 +78,8 @@ func (c Config) with(given Config) Config {
 	return c
 }
 
-// equals compares values. An empty list is one, whether it is nil or not.
+// equals reports whether two settings have the same value. An empty list equals
+// a nil one.
 func (s Setting) equals(other Setting) bool {
 	a, b := reflect.ValueOf(s.Value), reflect.ValueOf(other.Value)
 	if a.Kind() == reflect.Slice && a.Len() == 0 && b.Len() == 0 {
@@ -85,7 +88,7 @@ func (s Setting) equals(other Setting) bool {
 	return reflect.DeepEqual(s.Value, other.Value)
 }
 
-// shown is the value in words, for the log.
+// shown returns the value as text for the log, unless it is a secret.
 func (s Setting) shown() string {
 	if s.Secret {
 		return "(not shown)"
@@ -96,7 +99,8 @@ func (s Setting) shown() string {
 	return fmt.Sprint(s.Value)
 }
 
-// Accepts says in words which values the setting takes, as far as its type tells.
+// Accepts describes the values that the setting accepts, as far as its type and
+// choices determine them.
 func (s Setting) Accepts() string {
 	if last := len(s.Choices) - 1; last > 0 {
 		return strings.Join(s.Choices[:last], ", ") + " or " + s.Choices[last]
@@ -111,12 +115,12 @@ func (s Setting) Accepts() string {
 	case time.Duration:
 		return "a duration such as 500ms, 15s or 1m30s"
 	case FileMode:
-		return `octal digits as a text, such as "0660"`
+		return `octal digits as a string, such as "0660"`
 	case []string:
-		return "a list of texts"
+		return "a list of strings"
 	case []Token:
 		return "a list of tokens, each with a name, a token and scopes"
 	default:
-		return "a text"
+		return "a string"
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestSummaries counts what happens at times that no real clock keeps exactly.
+// TestSummaries counts rejections at exact times, which needs a fake clock.
 func TestSummaries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log pealdtest.Log
@@ -30,7 +30,7 @@ func TestSummaries(t *testing.T) {
 			})
 		}()
 
-		// within returns the lines of the next time, without their own.
+		// within returns the lines that are logged during d, without their times.
 		within := func(d time.Duration) string {
 			time.Sleep(d)
 			synctest.Wait()
@@ -46,10 +46,10 @@ func TestSummaries(t *testing.T) {
 
 		const (
 			token = `level=INFO msg="streams rejected" cause=token count=`
-			room  = `level=WARN msg="streams rejected" cause=max_connections count=`
+			limit = `level=WARN msg="streams rejected" cause=max_connections count=`
 		)
 
-		time.Sleep(time.Millisecond) // so that no step is at the time of a look
+		time.Sleep(time.Millisecond) // so that no step coincides with a tick
 
 		for i, step := range []struct {
 			tokens, full int64
@@ -57,12 +57,12 @@ func TestSummaries(t *testing.T) {
 			want         string
 		}{
 			{0, 0, time.Minute, ""},
-			{3, 0, time.Second, token + "3"}, // the first shows within a second
+			{3, 0, time.Second, token + "3"}, // the first is logged within a second
 			{1, 0, 8 * time.Second, ""},
 			{2, 0, 2 * time.Second, token + "3"},
-			{0, 0, time.Minute, ""}, // nothing new, and nothing twice
+			{0, 0, time.Minute, ""}, // nothing new
 			{1, 0, time.Second, token + "1"},
-			{2, 3000, time.Second, room + "3000"}, // each cause has a time of its own
+			{2, 3000, time.Second, limit + "3000"}, // each cause has its own interval
 			{0, 0, 9 * time.Second, token + "2"},
 			{5, 0, 5 * time.Second, ""},
 		} {
@@ -70,7 +70,7 @@ func TestSummaries(t *testing.T) {
 			full.Add(step.full)
 
 			if got := within(step.then); got != step.want {
-				t.Errorf("step %d: the log has %q, want %q", i, got, step.want)
+				t.Errorf("step %d: the log is %q, want %q", i, got, step.want)
 			}
 		}
 
@@ -79,7 +79,7 @@ func TestSummaries(t *testing.T) {
 		<-done
 
 		if got, want := within(0), token+"6"; got != want {
-			t.Errorf("at the end the log has %q, want %q", got, want)
+			t.Errorf("at the end the log is %q, want %q", got, want)
 		}
 	})
 }

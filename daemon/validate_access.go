@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -13,60 +12,73 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// hasKey says whether tokens can be checked.
-func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" || j.JWKSURL != "" }
+// minSecret is the minimum length of a secret in bytes. RFC 7518 §3.2 requires a
+// key as long as the hash, here that of HS256.
+const minSecret = 32
 
 func (c Config) checkAuth() *SettingError {
 	if c.Auth.Cookie != "" && !isCookieName(c.Auth.Cookie) {
-		return &SettingError{"auth.cookie", strconv.Quote(c.Auth.Cookie), "the name of a cookie, or an empty text"}
+		return &SettingError{"auth.cookie", strconv.Quote(c.Auth.Cookie), "the name of a cookie, or an empty string"}
 	}
+
 	for _, pattern := range c.Auth.AnonymousTopics {
 		if err := broker.ValidPattern(pattern); err != nil {
 			return &SettingError{"auth.anonymous_topics", strconv.Quote(pattern), `topics such as "orders", and patterns such as "orders.*" and "orders.>"`}
 		}
 	}
+
 	if len(c.Auth.AnonymousTopics) > 0 && !c.Auth.Anonymous {
-		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")), "only together with auth.anonymous, since there are no streams without a token otherwise"}
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")), "only together with auth.anonymous: otherwise there are no streams without a token"}
 	}
+
 	secret := c.Auth.JWT.HMACSecret
 	if secret != "" && len(secret) < minSecret {
 		return &SettingError{"auth.jwt.hmac_secret", fmt.Sprintf("a secret of %d bytes", len(secret)), fmt.Sprintf("at least %d bytes", minSecret)}
 	}
+
 	if location := c.Auth.JWT.JWKSURL; location != "" && !isHTTP(location) {
 		if scheme, _, ok := strings.Cut(location, "://"); ok && scheme != "file" {
-			return &SettingError{"auth.jwt.jwks_url", "a URL of the scheme " + strconv.Quote(scheme), "a URL that begins with https:// or http://, or a file"}
+			return &SettingError{"auth.jwt.jwks_url", "a URL with the scheme " + strconv.Quote(scheme), "a URL that begins with https:// or http://, or a file"}
 		}
 	}
+
 	if err := c.checkProxy(); err != nil {
 		return err
 	}
+
 	if c.Auth.CallbackURL != "" {
 		return c.checkCallback()
 	}
+
 	if c.Auth.JWT.hasKey() {
 		return nil
 	}
-	const withKey = "only together with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, since no token can be checked without"
+
+	const withKey = "only together with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, which verify tokens"
 	if c.Auth.JWT.Issuer != "" {
 		return &SettingError{"auth.jwt.issuer", strconv.Quote(c.Auth.JWT.Issuer), withKey}
 	}
+
 	if c.Auth.JWT.Audience != "" {
 		return &SettingError{"auth.jwt.audience", strconv.Quote(c.Auth.JWT.Audience), withKey}
 	}
+
 	if !c.Auth.Anonymous {
-		return &SettingError{"auth.anonymous", "false", "only together with auth.callback_url, or with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, since nobody could be known without"}
+		return &SettingError{"auth.anonymous", "false", "only together with auth.callback_url, auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url: otherwise nobody could open a stream"}
 	}
+
 	return nil
 }
 
-// checkProxy doesn't show the proxy's URL, which may hold a password.
+// checkProxy doesn't include the proxy's URL in errors, because it may contain a
+// password.
 func (c Config) checkProxy() *SettingError {
 	const key = "auth.http_proxy"
 	if _, err := auth.ParseProxy(c.Auth.HTTPProxy); err != nil {
-		return &SettingError{key, "a text that is no such URL", `a URL of a host that begins with http://, https://, socks5:// or socks5h://, or "environment"`}
+		return &SettingError{key, "an invalid URL", `a URL of a host that begins with http://, https://, socks5:// or socks5h://, or "environment"`}
 	}
 	if c.Auth.HTTPProxy != "" && c.Auth.CallbackURL == "" && !isHTTP(c.Auth.JWT.JWKSURL) {
-		return &SettingError{key, "a proxy", "only together with auth.callback_url or a URL in auth.jwt.jwks_url, since there are no other requests"}
+		return &SettingError{key, "a proxy", "only together with auth.callback_url or a URL in auth.jwt.jwks_url: there are no other requests"}
 	}
 	return nil
 }
@@ -75,32 +87,28 @@ func (c Config) checkCallback() *SettingError {
 	a := c.Auth
 	switch {
 	case !isHTTP(a.CallbackURL):
-		return &SettingError{"auth.callback_url", "a text that is no such URL", "a URL that begins with https:// or http://"}
+		return &SettingError{"auth.callback_url", "an invalid URL", "a URL that begins with https:// or http://"}
 	case len(a.AnonymousTopics) > 0:
-		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(a.AnonymousTopics, ",")), "nothing beside auth.callback_url, whose application says which topics anybody may have"}
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(a.AnonymousTopics, ",")), "nothing besides auth.callback_url: the application decides who may subscribe to which topics"}
 	case a.JWT.hasKey():
-		return &SettingError{"auth.callback_url", "a URL, beside a key for tokens", "either it or auth.jwt.*, since one has to decide"}
+		return &SettingError{"auth.callback_url", "a URL, besides a key for tokens", "either auth.callback_url or auth.jwt.*, because only one can decide"}
 	case a.CallbackTimeout <= 0:
 		return moreThanZero("auth.callback_timeout", a.CallbackTimeout)
 	case a.CallbackCache < 0:
-		return &SettingError{"auth.callback_cache", a.CallbackCache.String(), "a duration, or 0s to ask each time"}
+		return &SettingError{"auth.callback_cache", a.CallbackCache.String(), "a duration, or 0s to ask every time"}
 	case a.CallbackConcurrency < 1:
 		return &SettingError{"auth.callback_concurrency", strconv.Itoa(a.CallbackConcurrency), "at least 1"}
 	}
 	for _, name := range a.CallbackHeaders {
 		if !httpguts.ValidHeaderFieldName(name) || http.CanonicalHeaderKey(name) == "Cookie" {
-			return &SettingError{"auth.callback_headers", strconv.Quote(name), "names of headers; cookies are passed on anyway"}
+			return &SettingError{"auth.callback_headers", strconv.Quote(name), "names of headers; cookies are always passed"}
 		}
 	}
 	return nil
 }
 
-func isHTTP(location string) bool {
-	u, err := url.Parse(location)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
-}
-
-// checkLimits checks who may connect how often, and from where.
+// checkLimits checks the limits on connections and calls, and the trusted
+// proxies.
 func (c Config) checkLimits() *SettingError {
 	for _, limit := range []struct {
 		key   string
@@ -119,14 +127,7 @@ func (c Config) checkLimits() *SettingError {
 		return err
 	}
 	if c.SSE.ProxyProtocol && len(c.SSE.TrustedProxies) == 0 {
-		return &SettingError{"sse.proxy_protocol", "true with no sse.trusted_proxies", "only together with those that speak it, since it is believed of no other"}
+		return &SettingError{"sse.proxy_protocol", "true with no sse.trusted_proxies", "only together with sse.trusted_proxies: headers of other peers are not trusted"}
 	}
 	return nil
-}
-
-// isOriginPattern says whether s is an origin of which the host's beginning is
-// left open.
-func isOriginPattern(s string) bool {
-	scheme, domain, ok := strings.Cut(s, "://*.")
-	return ok && isOrigin(scheme+"://"+domain) && !strings.Contains(domain, "*")
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// TestHistoryDisabled expects a warning at startup, and at reloads only where
-// the setting changes.
+// TestHistoryDisabled expects a warning at startup, and at reloads that change the
+// setting.
 func TestHistoryDisabled(t *testing.T) {
 	t.Parallel()
 
@@ -17,19 +17,19 @@ func TestHistoryDisabled(t *testing.T) {
 	without := func(cfg *daemon.Config) { cfg.History.MaxEvents = 0 }
 
 	r := startReloadable(t, daemon.Options{}, without)
-	if said := r.log.Take(); strings.Count(said, warning) != 1 {
-		t.Errorf("the log says\n%s\nwant once %s", said, warning)
+	if logged := r.log.Take(); strings.Count(logged, warning) != 1 {
+		t.Errorf("the log is\n%s\nwant %s once", logged, warning)
 	}
 
-	if said := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Retry *= 2 }); strings.Contains(said, "history disabled") {
-		t.Errorf("after a reload of another setting, the log says\n%s", said)
+	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Retry *= 2 }); strings.Contains(logged, "history disabled") {
+		t.Errorf("after a reload of another setting, the log is\n%s", logged)
 	}
 
-	if said := r.reload(t, func(cfg *daemon.Config) { cfg.History.MaxEvents = 1 }); strings.Contains(said, "history disabled") {
-		t.Errorf("with a history, the log says\n%s", said)
+	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.History.MaxEvents = 1 }); strings.Contains(logged, "history disabled") {
+		t.Errorf("with a history, the log is\n%s", logged)
 	}
 
-	if said := r.reload(t, without); strings.Count(said, warning) != 1 {
-		t.Errorf("after a reload that disables the history, the log says\n%s", said)
+	if logged := r.reload(t, without); strings.Count(logged, warning) != 1 {
+		t.Errorf("after a reload that disables the history, the log is\n%s", logged)
 	}
 }

@@ -148,7 +148,7 @@ func TestLogReaderCloses(t *testing.T) {
 			shutDown(t, p)
 			<-done
 
-			if !strings.Contains(log.String(), "msg=ended") {
+			if !strings.Contains(log.String(), "msg=stopped") {
 				t.Errorf("the last line is missing: %s", log)
 			}
 		})

@@ -42,7 +42,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/presence"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/listen", "internal/presence"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -146,6 +146,11 @@ func rules() []archtest.Rule {
 			May:   []string{"internal/webpage"},
 			Never: []string{viper, grpc},
 			Why:   "the console consists of files and uses only the REST API of the daemon",
+		},
+		{
+			Path:  "internal/listen",
+			Never: []string{viper, grpc},
+			Why:   "sockets and their limits don't depend on what is served on them",
 		},
 		{
 			Path:  "internal/webpage",

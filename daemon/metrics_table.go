@@ -1,0 +1,141 @@
+package daemon
+
+import (
+	"runtime"
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/buildinfo"
+)
+
+// ownMetrics returns the daemon's metrics, except for those that the parts
+// register themselves.
+func ownMetrics() []metric {
+	return slices.Concat(streamMetrics(), trafficMetrics(), historyMetrics(), shardMetrics(), processMetrics())
+}
+
+func streamMetrics() []metric {
+	return []metric{
+		gauge("connections", "Open streams.", func(r *reading) int64 { return int64(r.Total.Connections) }),
+		gauge("max_connections", "Maximum number of open streams.", func(r *reading) int64 { return r.maxConnections }),
+		gauge("authenticated_connections", "Open streams that belong to a user.",
+			func(r *reading) int64 { return int64(r.Total.Authenticated) }),
+		each(prometheus.GaugeValue, "connections_by_transport", "Open streams by transport: "+
+			"\"epoll\" and \"http1\" are plain HTTP/1.1, written by peald's own engine and by net/http; \"tls\" is HTTP/1.1 over TLS; \"http2\" is HTTP/2.",
+			"transport", func(r *reading) map[string]int64 { return r.transports }),
+		gauge("users", "Users with an open stream.", func(r *reading) int64 { return int64(r.Users) }),
+		gauge("topics", "Topics and patterns that streams subscribe to.", func(r *reading) int64 { return int64(r.Topics) }),
+		counter("connects_total", "Streams opened.", func(r *reading) int64 { return r.Total.Connected }),
+		each(prometheus.CounterValue, "disconnects_total", "Streams closed, by reason.",
+			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Disconnected) }),
+		each(prometheus.CounterValue, "refused_total", "Rejected requests for streams, by reason.",
+			"reason", func(r *reading) map[string]int64 { return r.rejected }),
+	}
+}
+
+// ofEachReason returns counted with zeros for the reasons that it lacks.
+func ofEachReason(counted map[string]int64) map[string]int64 {
+	all := make(map[string]int64)
+	for _, reason := range broker.Reasons() {
+		all[reason.String()] = counted[reason.String()]
+	}
+	return all
+}
+
+func trafficMetrics() []metric {
+	return []metric{
+		counter("published_total", "Messages accepted.", func(r *reading) int64 { return r.Published }),
+		each(prometheus.CounterValue, "published_by_audience_total", "Messages accepted, by audience: all streams, a user, or the subscribers of a topic.",
+			"audience", func(r *reading) map[string]int64 {
+				return map[string]int64{"broadcast": r.ByAudience.Broadcast, "user": r.ByAudience.User, "topic": r.ByAudience.Topic}
+			}),
+		counter("deliveries_total", "Events written to sockets.", func(r *reading) int64 { return r.Total.Delivered }),
+		counter("sent_bytes_total", "Bytes written to sockets.", func(r *reading) int64 { return r.Total.Bytes }),
+		gauge("queue_bytes", "Bytes queued for sockets.", func(r *reading) int64 { return r.Total.QueuedBytes }),
+		each(prometheus.CounterValue, "dropped_total", "Queued events that were not written to their socket, by reason.",
+			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Dropped) }),
+		latencyMetric("delivery_latency_seconds", "Time from accepting a message until writing it to a socket, once for each stream that got it. "+
+			"Only live events count, not replayed ones or heartbeats. Over TLS and HTTP/2, it ends when net/http takes the event."),
+	}
+}
+
+func historyMetrics() []metric {
+	return []metric{
+		each(prometheus.CounterValue, "resumes_total", "Streams opened with a last event ID, by outcome: replayed without a gap; ended before the replay was complete; "+
+			"or reset, because the ID was unknown or the events after it had expired.",
+			"outcome", func(r *reading) map[string]int64 {
+				return map[string]int64{
+					"replayed": r.Resumes.Replayed, "ended": r.Resumes.Ended,
+					broker.ResetExpired: r.Resumes.Resets[broker.ResetExpired], broker.ResetUnknown: r.Resumes.Resets[broker.ResetUnknown],
+				}
+			}),
+		replaysMetric("replay_events", "Replayed events per resumed stream."),
+		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
+		gauge("log_bytes", "Memory of the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),
+		one(prometheus.GaugeValue, "log_age_seconds", "Age of the oldest event in the history: how long a client may be disconnected and still resume.",
+			func(r *reading) float64 {
+				if r.LogSince.IsZero() {
+					return 0
+				}
+				return r.now.Sub(r.LogSince).Seconds()
+			}),
+	}
+}
+
+func shardMetrics() []metric {
+	return []metric{
+		ofEachShard("shard_connections", "Open streams of the shard.", func(s broker.ShardStats) float64 { return float64(s.Connections) }),
+		ofEachShard("shard_waiting_events", "Events that the shard has not yet put into its streams' queues.",
+			func(s broker.ShardStats) float64 { return float64(s.WaitingEvents) }),
+		ofEachShard("shard_lag_seconds", "Age of the oldest of the shard's waiting events.",
+			func(s broker.ShardStats) float64 { return s.Lag.Seconds() }),
+	}
+}
+
+// ofEachShard returns a metric with one series per shard, because a single shard
+// may lag if a user has very many streams. There are as many shards as
+// processors by default, and at most MaxShards.
+func ofEachShard(name, help string, value func(broker.ShardStats) float64) metric {
+	return each(prometheus.GaugeValue, name, help, "shard", func(r *reading) map[string]float64 {
+		all := make(map[string]float64, len(r.Shards))
+		for _, s := range r.Shards {
+			all[strconv.Itoa(s.Shard)] = value(s)
+		}
+		return all
+	})
+}
+
+func processMetrics() []metric {
+	return []metric{
+		gauge("descriptors_used", "File descriptors used by browsers' connections, with or without a stream.",
+			func(r *reading) int64 { return int64(r.used) }),
+		gauge("descriptors_allowed", "File descriptors that browsers' connections may use. The system queues further connections.",
+			func(r *reading) int64 { return int64(r.allowed) }),
+		gauge("draining", "Whether the daemon is draining and accepts no new streams.", func(r *reading) int64 {
+			if r.draining {
+				return 1
+			}
+			return 0
+		}),
+		each(prometheus.CounterValue, "key_reads_total", "Reads of token keys from auth.jwt.jwks_url or auth.jwt.public_key_file, by outcome. "+
+			"After a failure, the keys read before stay in use.",
+			"outcome", func(r *reading) map[string]int64 {
+				return map[string]int64{"success": r.keysRead, "failure": r.keysBad}
+			}),
+		counter("log_lines_lost_total", "Lines lost from the daemon's log, because its reader was gone or too slow, or its disk was full.",
+			func(r *reading) int64 { return r.lostLines }),
+		buildInfo(),
+	}
+}
+
+// buildInfo returns a metric whose labels identify the build. Its value is 1.
+func buildInfo() metric {
+	desc := descOf("build_info", "Version of the daemon, Go version and commit that it was built from.",
+		"version", "goversion", "revision")
+	return metric{desc, func(r *reading, ch chan<- prometheus.Metric) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, 1, r.version, runtime.Version(), buildinfo.Revision())
+	}}
+}

@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Options holds what the program that runs a daemon provides. All fields are
+// optional.
+type Options struct {
+	// Logger receives messages for the operator. Nil discards them.
+	Logger *slog.Logger
+
+	// Version is the daemon's version, as reported to clients.
+	Version string
+
+	// Demo serves a demo page at / of the SSE listener and publishes events for
+	// it.
+	Demo bool
+
+	// TuneMemory lets the daemon run the garbage collector less often while many
+	// clients connect, and return memory to the system afterwards. Set it only
+	// in a process that runs nothing but the daemon.
+	TuneMemory bool
+
+	// LogLevel, if not nil, is set to the value of log.level. Logger should obey
+	// it.
+	LogLevel *slog.LevelVar
+
+	// LostLines returns how many lines of the log have been lost so far. Nil
+	// means that none are lost.
+	LostLines func() int64
+
+	// Reload delivers new settings while the daemon runs; see [Reload]. The
+	// daemon receives one at a time, until it shuts down.
+	Reload <-chan Reload
+
+	// Registry receives the daemon's metrics. The REST listener serves all
+	// metrics of the registry at /metrics. Nil means a new registry.
+	Registry *prometheus.Registry
+
+	// Tracer records spans of control calls. Nil records none. The caller shuts
+	// it down.
+	Tracer trace.TracerProvider
+
+	// Inherited holds the sockets that the process was started with.
+	Inherited Inherited
+
+	// Ready is called once all listeners accept. If it returns an error, the
+	// daemon shuts down and Run returns that error.
+	Ready func(Addresses) error
+
+	// Settled is called once, after Ready, with whether the daemon serves. In a
+	// cluster that is when it has caught up, or after half a minute without
+	// having done so: the first node of a cluster waits for the others. It isn't
+	// called if the daemon shuts down before.
+	Settled func(serving bool)
+
+	// Ending is called once the daemon starts to shut down, whatever the cause.
+	Ending func()
+}
+
+// Reload holds settings that were read again while the daemon runs.
+//
+// The daemon applies them as far as it can. Settings that need a restart keep
+// their value, and one warning names them. If any setting is invalid, nothing
+// changes and one error is logged.
+type Reload struct {
+	// Config holds the new settings.
+	Config Config
+
+	// Err is not nil if the settings couldn't be read.
+	Err error
+
+	// Reread makes the daemon read again the files that settings name, and key
+	// sets, even if the settings are the same.
+	Reread bool
+}

@@ -1,0 +1,16 @@
+package daemon
+
+import "fmt"
+
+// SettingError is the error of an invalid setting. Its text is one line and
+// contains no secret.
+type SettingError struct {
+	Key      string
+	Given    string // describes the value that was given
+	Accepted string // describes what is accepted
+}
+
+// Error implements error.
+func (e *SettingError) Error() string {
+	return fmt.Sprintf("%s: given %s, accepted: %s", e.Key, e.Given, e.Accepted)
+}

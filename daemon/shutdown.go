@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/peald/peald/internal/listen"
+)
+
+const (
+	// Calls of the control plane get callGrace to finish. They take milliseconds,
+	// except for watches of health, which would never end.
+	callGrace = 2 * time.Second
+
+	// The last tenth of drain.timeout is for cutting what hasn't ended by then.
+	// The last fifth is for everything after the last stream's turn.
+	cutShare    = 10
+	spreadShare = 5
+)
+
+// shutDown ends all parts. It closes the streams first, one after another.
+// Meanwhile the control plane publishes to those that are left, and reports the
+// progress. Then it shuts down the control plane. The cause is logged.
+func (p *parts) shutDown(cause string) {
+	start := time.Now()
+	timeout := p.cfg.Drain.Timeout
+	p.log.Info("shutting down", "cause", cause, "streams", p.streams.Open(), "timeout", timeout.String())
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/cutShare)
+	defer cancel()
+
+	p.draining.Store(true)
+	if p.member == nil {
+		p.control.SetServing(false)
+	} else {
+		p.member.leave(p.control)
+	}
+	handedOver := p.handOver(ctx)
+
+	p.streams.Drain()
+	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare-time.Since(start)); err != nil {
+		p.log.Warn("streams cut", "streams", p.streams.Open(), "reason", err)
+	}
+	p.control.EndCalls()
+	p.closeStreams(ctx)
+
+	ctx, cancel = context.WithTimeout(ctx, callGrace)
+	defer cancel()
+
+	var servers errgroup.Group
+	servers.Go(func() error { return p.rest.Shutdown(ctx) })
+	servers.Go(func() error { return p.shutDownGRPC(ctx) })
+	servers.Go(handedOver.Wait)
+	if err := servers.Wait(); err != nil {
+		p.log.Warn("calls cut", "reason", err)
+	}
+}
+
+// closeStreams shuts down the browsers' server, and the broker with the streams
+// that are left.
+func (p *parts) closeStreams(ctx context.Context) {
+	var streams errgroup.Group
+	streams.Go(func() error { return p.sse.Shutdown(ctx) })
+	streams.Go(func() error {
+		p.broker.Close()
+		return nil
+	})
+
+	if err := streams.Wait(); err != nil {
+		p.log.Warn("stream requests cut", "reason", err)
+	}
+}
+
+// handOver hands the listeners over to another daemon that accepts on the same
+// addresses, if there is one. Clients of the control plane then move to it
+// first, because the streams move there too. The returned group waits for the
+// calls of the servers that were handed over. The daemon keeps its streams.
+func (p *parts) handOver(ctx context.Context) *errgroup.Group {
+	var handedOver errgroup.Group
+
+	sse, grpc, rest := p.handOverSockets(ctx)
+	if !sse && !grpc && !rest {
+		return &handedOver
+	}
+	p.log.Info("another process is accepting connections", "sse", sse, "grpc", grpc, "rest", rest)
+	p.handedREST.Store(rest)
+
+	select {
+	case <-time.After(listen.HandOverGrace):
+	case <-ctx.Done():
+	}
+
+	if grpc {
+		p.control.EndCalls()
+		handedOver.Go(func() error { return p.shutDownGRPC(ctx) })
+	}
+	if sse {
+		handedOver.Go(func() error { return p.sse.Shutdown(ctx) })
+	}
+	if rest {
+		handedOver.Go(func() error { return p.rest.Shutdown(ctx) })
+	}
+
+	return &handedOver
+}
+
+// handOverSockets reports which sockets were handed over.
+func (p *parts) handOverSockets(ctx context.Context) (sse, grpc, rest bool) {
+	var all sync.WaitGroup
+	all.Go(func() { sse = p.sockets.sse.HandOver(ctx) })
+	all.Go(func() { grpc = p.sockets.grpc.HandOver(ctx) })
+	all.Go(func() { rest = p.sockets.rest.HandOver(ctx) })
+	all.Wait()
+
+	return sse, grpc, rest
+}
+
+// shutDownGRPC waits for the calls that are being served, or cuts them when ctx
+// ends.
+func (p *parts) shutDownGRPC(ctx context.Context) error {
+	p.calls.CloseSilent()
+
+	done := make(chan struct{})
+	stopInTime := context.AfterFunc(ctx, func() {
+		defer close(done)
+		p.calls.CloseAll()
+		p.grpc.Stop()
+	})
+
+	p.grpc.GracefulStop()
+	if stopInTime() {
+		return nil
+	}
+	<-done
+
+	return ctx.Err()
+}

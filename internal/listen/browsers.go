@@ -1,0 +1,64 @@
+package listen
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+)
+
+// Browsers limits the connections of the listener that browsers connect to, and
+// the requests on them. Its methods may be called concurrently.
+type Browsers struct {
+	log      *slog.Logger
+	slots    *slots
+	proxies  proxyListener
+	requests *requestLimits
+}
+
+// NewBrowsers returns the guard of a TCP listener, whose connections may use so
+// many file descriptors at once. The system queues further connections.
+func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Browsers {
+	b := &Browsers{log: log, slots: newSlots(descriptors), requests: newRequestLimits(log)}
+	b.proxies.Listener = newSlotListener(listener, b.slots)
+
+	return b
+}
+
+// NewServer returns a server of handler on the listener; tlsConfig is nil for
+// plain text.
+func (b *Browsers) NewServer(handler http.Handler, tlsConfig *tls.Config) *Server {
+	s := NewServer(&b.proxies, b.requests.handler(handler), tlsConfig, b.log)
+	s.http.ConnContext, s.closed = b.requests.connContext, b.requests.closed
+
+	return s
+}
+
+// Trust replaces the networks of trusted proxies. Their connections aren't
+// limited in requests. With proxyProtocol they must begin with a header of the
+// PROXY protocol, whose addresses are then the connection's.
+func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
+	b.requests.trusted.set(proxies)
+
+	if !proxyProtocol {
+		proxies = nil
+	}
+	b.proxies.proxies.set(proxies)
+}
+
+// Descriptors returns how many file descriptors connections use, with or without
+// a stream, and how many they may use.
+func (b *Browsers) Descriptors() (used, limit int) { return b.slots.inUse() }
+
+// Accepted returns how many connections were accepted since the start.
+func (b *Browsers) Accepted() int64 { return b.slots.acquired.Load() }
+
+// Rejected returns how many connections were rejected since the start, by
+// cause.
+func (b *Browsers) Rejected() map[string]int64 {
+	return map[string]int64{
+		TooManyRequests: b.requests.cut.Load(),
+		NoRequest:       b.requests.silent.Load(),
+	}
+}

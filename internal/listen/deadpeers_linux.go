@@ -1,0 +1,62 @@
+package listen
+
+import (
+	"math"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// keepAliveSeconds is the idle time after which the system probes whether the
+// peer is still there, and the time between two probes.
+const keepAliveSeconds = 15
+
+// closeDeadPeers breaks the connections that a listener of lc accepts if their
+// peer hasn't acknowledged what was sent for this long. Keep-alive doesn't do
+// that: it probes idle connections only. Heartbeats keep the connections of
+// vanished browsers from being idle for the quarter of an hour that Linux
+// retransmits.
+//
+// Accepted connections inherit the options of the listening socket. So a
+// connection costs no system calls for them; package net would make four.
+func closeDeadPeers(lc *net.ListenConfig, after time.Duration) {
+	lc.KeepAlive = -1
+	lc.Control = func(_, _ string, socket syscall.RawConn) error {
+		return socket.Control(func(fd uintptr) { setOptions(fd, after) })
+	}
+}
+
+// setPeerOptions does what closeDeadPeers does for a socket that is already
+// listening.
+func setPeerOptions(listener *net.TCPListener, after time.Duration) error {
+	return onSocket(listener, func(fd int) error {
+		setOptions(uintptr(fd), after)
+		return nil
+	})
+}
+
+// setPeerTimeout changes how long a peer may acknowledge nothing, for
+// connections that the listener accepts from now on.
+func setPeerTimeout(listener *net.TCPListener, after time.Duration) {
+	_ = onSocket(listener, func(fd int) error { // It fails only if the socket is closed.
+		setUserTimeout(uintptr(fd), after)
+		return nil
+	})
+}
+
+func setOptions(fd uintptr, after time.Duration) {
+	setUserTimeout(fd, after)
+
+	set := func(level, option, value int) { _ = unix.SetsockoptInt(int(fd), level, option, value) }
+	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
+}
+
+// setUserTimeout ignores errors: the daemon also serves on a system that
+// doesn't know the option.
+func setUserTimeout(fd uintptr, after time.Duration) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package listen
+
+// unlimitedDescriptors is the limit assumed, because the system has none.
+const unlimitedDescriptors = 1 << 20
+
+func raiseDescriptorLimit() (int, error) { return unlimitedDescriptors, nil }

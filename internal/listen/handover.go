@@ -1,0 +1,154 @@
+package listen
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	// HandOverGrace is the time that a handshake may take to complete if it had
+	// begun before [Listener.HandOver].
+	HandOverGrace = time.Second
+
+	// arrival is the time that a connection may take from its opening until it
+	// is in the queue of its socket.
+	arrival = 250 * time.Millisecond
+)
+
+// HandOver stops accepting new connections if another process accepts on the
+// same address, and reports whether one does. If none does, nothing changes.
+// Accept goes on returning the connections whose handshake had begun: with
+// SO_REUSEPORT they arrive within [HandOverGrace].
+//
+// Closing a socket resets the connections that wait in its queue (Linux moves
+// most of them to another socket only with tcp_migrate_req, which is off by
+// default). So HandOver closes nothing. With SO_REUSEPORT it has the system
+// give new connections to another process's socket, and the caller closes this
+// one after HandOverGrace. A socket that several processes share is no longer
+// read here, and stays open in the others.
+func (l *Listener) HandOver(ctx context.Context) bool {
+	switch {
+	case !l.shared:
+		return false
+	case l.reusePort:
+		return l.steerAway(ctx)
+	default:
+		return l.stopIfRead(ctx)
+	}
+}
+
+// steerAway has the system give new connections to another process's socket,
+// and reports whether there is one.
+func (l *Listener) steerAway(ctx context.Context) bool {
+	// At most one of the first two sockets on the address is this one.
+	for first := range uint32(2) {
+		if steer(l.socket, first) != nil {
+			return false
+		}
+		if own, err := l.ownsNext(ctx); err != nil {
+			break
+		} else if !own {
+			return true
+		}
+	}
+
+	unsteer(l.socket)
+
+	return false
+}
+
+// ownsNext opens a connection and reports whether this process accepts it.
+// Other connections accepted meanwhile are kept for Accept.
+func (l *Listener) ownsNext(ctx context.Context) (bool, error) {
+	l.takeTurn()
+	defer l.giveTurn()
+
+	conn, err := l.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+
+	l.setDeadline(time.Now().Add(arrival))
+
+	for {
+		accepted, err := l.socket.Accept()
+		if err != nil {
+			return false, nil // The deadline has passed.
+		}
+		if sameAddr(accepted.RemoteAddr(), conn.LocalAddr()) {
+			return true, accepted.Close()
+		}
+		l.pending = append(l.pending, accepted)
+	}
+}
+
+// stopIfRead stops accepting for good if another process accepts on the same
+// socket, and reports whether one does. One does if a connection leaves the
+// queue while this process doesn't accept.
+func (l *Listener) stopIfRead(ctx context.Context) bool {
+	l.takeTurn()
+
+	if l.isRead(ctx) {
+		return true // and keeps the turn
+	}
+
+	l.giveTurn()
+
+	return false
+}
+
+func (l *Listener) isRead(ctx context.Context) bool {
+	conn, err := l.dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+
+	tick := time.NewTicker(arrival / 50)
+	defer tick.Stop()
+
+	for start := time.Now(); time.Since(start) < arrival; <-tick.C {
+		if waiting, known := queued(l.socket); known && waiting == 0 {
+			return true
+		}
+	}
+
+	return false
+}
+
+// takeTurn keeps Accept from accepting until giveTurn is called.
+func (l *Listener) takeTurn() {
+	l.setDeadline(time.Unix(1, 0))
+	l.turn <- struct{}{}
+}
+
+func (l *Listener) giveTurn() {
+	l.setDeadline(time.Time{})
+	<-l.turn
+}
+
+func (l *Listener) setDeadline(at time.Time) {
+	if socket, ok := l.socket.(interface{ SetDeadline(at time.Time) error }); ok {
+		_ = socket.SetDeadline(at) // It fails only if the socket is closed.
+	}
+}
+
+// dial opens a connection to the listener's address.
+func (l *Listener) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, HandOverGrace)
+	defer cancel()
+
+	return new(net.Dialer).DialContext(ctx, l.Addr().Network(), Reachable(l.Addr().String()))
+}
+
+// sameAddr reports whether two addresses are the same, whether or not IPv4
+// ones are mapped to IPv6.
+func sameAddr(a, b net.Addr) bool {
+	x, errX := netip.ParseAddrPort(a.String())
+	y, errY := netip.ParseAddrPort(b.String())
+
+	return errX == nil && errY == nil && x.Port() == y.Port() && x.Addr().Unmap() == y.Addr().Unmap()
+}

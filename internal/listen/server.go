@@ -1,0 +1,143 @@
+package listen
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	stdlog "log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Server is an HTTP server that shuts down without waiting for connections that
+// never sent anything. Browsers open such connections ahead of need, and
+// [http.Server.Shutdown] alone waits five seconds for each of them.
+type Server struct {
+	http     http.Server
+	listener net.Listener
+
+	closed func(net.Conn) // called for connections that close; may be nil
+
+	mu      sync.Mutex
+	silent  map[net.Conn]struct{} // connections that haven't sent anything
+	closing bool
+}
+
+// NewServer returns a server of handler on listener, which Serve starts;
+// tlsConfig is nil for plain text. The server has no write timeout, which would
+// cut streams: handlers set deadlines.
+func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) *Server {
+	s := &Server{listener: listener, silent: map[net.Conn]struct{}{}}
+	s.http = http.Server{
+		Handler:           limitBody(handler),
+		TLSConfig:         tlsConfig,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
+		ConnState:         s.connState,
+	}
+
+	// Proxies may use HTTP/2 without TLS, to share one connection among many
+	// streams.
+	s.http.Protocols = new(http.Protocols)
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetHTTP2(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true)
+	s.http.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams:          maxHTTP2Streams,
+		MaxReceiveBufferPerConnection: 64 << 10, // the minimum; bodies are small or not read
+		MaxReceiveBufferPerStream:     64 << 10,
+		MaxDecoderHeaderTableSize:     4 << 10,
+		SendPingTimeout:               idleTimeout,
+		PingTimeout:                   pingTimeout,
+	}
+
+	return s
+}
+
+// Serve accepts connections until Shutdown. It returns nil then.
+func (s *Server) Serve() error {
+	var err error
+	if s.http.TLSConfig != nil {
+		err = s.http.ServeTLS(s.listener, "", "")
+	} else {
+		err = s.http.Serve(s.listener)
+	}
+
+	if !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops accepting and waits for the requests that are being served. It
+// cuts those that are left when ctx ends, and returns ctx's error if there were
+// any.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	for conn := range s.silent {
+		_ = conn.Close()
+	}
+	s.mu.Unlock()
+
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close()
+	}
+	return err
+}
+
+// connState is for [http.Server.ConnState].
+func (s *Server) connState(conn net.Conn, state http.ConnState) {
+	if s.closed != nil && state == http.StateClosed {
+		s.closed(conn)
+	}
+	if c, ok := underlying(conn).(*slotConn); ok {
+		c.setActive(state == http.StateActive)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	switch {
+	case state != http.StateNew:
+		delete(s.silent, conn)
+	case s.closing:
+		_ = conn.Close()
+	default:
+		s.silent[conn] = struct{}{}
+	}
+}
+
+// limitBody limits the time in which a request's body must arrive. Otherwise a
+// client that announces a body and never sends it would keep its connection
+// forever.
+func limitBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serverLog logs what net/http reports. Failed TLS handshakes are logged at debug
+// level: load balancers that check whether the port is open cause them too.
+type serverLog struct{ log *slog.Logger }
+
+// Write implements [io.Writer].
+func (l serverLog) Write(line []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.HasPrefix(line, []byte("http: TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, string(bytes.TrimSpace(line)))
+
+	return len(line), nil
+}

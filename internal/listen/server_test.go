@@ -1,0 +1,96 @@
+package listen_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peald/peald/internal/listen"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// TestLateRequestGetsNoAnswer sends part of a request. An EventSource gives up
+// when it gets an answer that isn't a stream, but reconnects when the connection
+// closes.
+func TestLateRequestGetsNoAnswer(t *testing.T) {
+	certificate := pealdtest.NewCertificate(t)
+	pair, err := tls.LoadX509KeyPair(certificate.CertFile, certificate.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, encrypted := range []bool{false, true} {
+		tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		var serverTLS *tls.Config
+		dial := func() (net.Conn, error) { return net.Dial("tcp", tcp.Addr().String()) }
+		if encrypted {
+			serverTLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			dial = func() (net.Conn, error) {
+				return tls.Dial("tcp", tcp.Addr().String(), certificate.Client("http/1.1"))
+			}
+		}
+
+		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
+		server := listen.NewServer(listen.Slotted(tcp, 1), handler, serverTLS, slog.New(slog.DiscardHandler))
+		server.SetHeaderTimeout(100 * time.Millisecond)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve() }()
+
+		for _, late := range []string{"GE", "GET /events?access_token=abc", "GET / HTTP/1.1\r\nHo"} {
+			for _, before := range []string{"", "GET / HTTP/1.1\r\nHost: peald\r\n\r\n"} {
+				if answer, err := answerTo(t, dial, before, late); len(answer) > 0 || err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Errorf("TLS %t: after %q the answer is %q, %v; want a closed connection", encrypted, before+late, strings.TrimSpace(string(answer)), err)
+				}
+			}
+		}
+
+		if err := errors.Join(server.Shutdown(t.Context()), <-served); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// answerTo sends a request, if it isn't empty, and then part of another. It
+// returns the answer to that part.
+func answerTo(t *testing.T, dial func() (net.Conn, error), request, late string) ([]byte, error) {
+	t.Helper()
+
+	conn, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+
+	// On a busy machine, the server may have closed the connection already.
+	for range 10 {
+		if _, err = io.WriteString(conn, request+late); err == nil {
+			break
+		}
+		_ = conn.Close()
+		if conn, err = dial(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	answers := bufio.NewReader(conn)
+	if request != "" {
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("the complete request gets %v, %v", resp, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}
+
+	return io.ReadAll(answers)
+}

@@ -1,0 +1,197 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// slots counts the file descriptors that browsers' connections may use. Each
+// accepted connection holds a slot until it is closed. So however many browsers
+// connect, and whether or not they send a request, the control plane keeps its
+// descriptors.
+type slots struct {
+	limit    int
+	acquired atomic.Int64 // since the start
+
+	mu     sync.Mutex
+	free   sync.Cond // signaled when used falls or closed is set
+	used   int
+	closed bool
+}
+
+func newSlots(limit int) *slots {
+	s := &slots{limit: limit}
+	s.free.L = &s.mu
+
+	return s
+}
+
+// acquire waits for a free slot. It returns false once s is closed.
+func (s *slots) acquire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	for s.used >= s.limit && !s.closed {
+		s.free.Wait()
+	}
+	if s.closed {
+		return false
+	}
+
+	s.used++
+	s.acquired.Add(1)
+
+	return true
+}
+
+func (s *slots) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.used--
+	s.free.Signal()
+}
+
+// inUse returns how many slots are used, and how many there are.
+func (s *slots) inUse() (used, limit int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.used, s.limit
+}
+
+// close makes every acquire return, now and later.
+func (s *slots) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.closed = true
+	s.free.Broadcast()
+}
+
+const (
+	// With crowd or more connections in net/http, Accept pauses now and then.
+	// Each connection costs net/http a goroutine and buffers, some 15 KB, until a
+	// stream takes it over. In a burst of connections, most memory would go
+	// there.
+	crowd = 256
+
+	// pauseEvery is the number of connections accepted between two pauses. It
+	// keeps the delay small if the crowd never sends a request, or consists of
+	// streams that aren't taken over.
+	pauseEvery = 8
+	pause      = 200 * time.Microsecond
+)
+
+// slotListener accepts a connection only when there is a slot for it. The
+// system queues the others.
+type slotListener struct {
+	net.Listener // a TCP listener
+
+	slots   *slots
+	release func()       // slots.release, created once instead of for each connection
+	serving atomic.Int64 // connections that net/http has: neither closed nor taken over
+	credit  int          // connections that may be accepted before the next pause
+}
+
+func newSlotListener(listener net.Listener, s *slots) *slotListener {
+	return &slotListener{Listener: listener, slots: s, release: s.release}
+}
+
+// pace pauses if net/http has many connections, so that it serves some of them
+// before there are more.
+func (l *slotListener) pace() {
+	if l.serving.Load() < crowd {
+		l.credit = pauseEvery
+		return
+	}
+
+	if l.credit--; l.credit <= 0 {
+		time.Sleep(pause)
+		l.credit = pauseEvery
+	}
+}
+
+// Accept waits for a slot, then for a connection.
+func (l *slotListener) Accept() (net.Conn, error) {
+	l.pace()
+
+	if !l.slots.acquire() {
+		return nil, net.ErrClosed
+	}
+
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		l.slots.release()
+		return nil, err
+	}
+
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		l.slots.release()
+		return nil, errors.Join(fmt.Errorf("unexpected connection type %T; want TCP", conn), conn.Close())
+	}
+
+	l.serving.Add(1)
+
+	return &slotConn{TCPConn: tcp, listener: l}, nil
+}
+
+// Close also makes an Accept return that waits for a slot.
+func (l *slotListener) Close() error {
+	l.slots.close()
+	return l.Listener.Close()
+}
+
+// slotConn is a connection that holds a slot.
+type slotConn struct {
+	*net.TCPConn
+
+	listener *slotListener
+	left     atomic.Bool // net/http no longer has it: it was closed, or its slot taken over
+	active   atomic.Bool // a request is being served, so reads don't wait for a header
+}
+
+// Read closes a connection whose request header arrives too late. net/http
+// would treat the part that arrived as the whole request line and answer 400.
+// An EventSource gives up on a 400, but reconnects after a closed connection.
+// The client need not have been slow: this process may have been stalled.
+func (c *slotConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if err != nil && !c.active.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.Close()
+	}
+	return n, err
+}
+
+// setActive records whether a request is being served. For HTTP/2, where
+// net/http doesn't report it, no read has a deadline.
+func (c *slotConn) setActive(active bool) { c.active.Store(active) }
+
+// Close also releases the slot, unless it was taken over.
+func (c *slotConn) Close() error {
+	err := c.TCPConn.Close()
+	if release := c.TakeOver(); release != nil {
+		release()
+	}
+	return err
+}
+
+// TakeOver detaches the slot from the connection, for a caller that has
+// duplicated its descriptor: the slot is then held until the caller calls
+// release, which it must do exactly once. All connections of a listener share
+// one release function. After Close there is no slot to take over, and release
+// is nil.
+func (c *slotConn) TakeOver() (release func()) {
+	if c.left.Swap(true) {
+		return nil
+	}
+	c.listener.serving.Add(-1)
+
+	return c.listener.release
+}
