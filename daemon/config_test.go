@@ -63,7 +63,7 @@ func TestValidate(t *testing.T) {
 		text   string // part of the error
 	}{
 		"address without port":     {func(c *daemon.Config) { c.SSE.Addr = "localhost" }, "sse.addr", `"localhost"`},
-		"empty address":            {func(c *daemon.Config) { c.REST.Addr = "" }, "rest.addr", `given "", accepted: HOST:PORT`},
+		"empty address":            {func(c *daemon.Config) { c.REST.Addr = "" }, "rest.addr", `given ""; want HOST:PORT`},
 		"named port":               {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:http" }, "grpc.addr", "HOST:PORT"},
 		"port out of range":        {func(c *daemon.Config) { c.GRPC.Addr = "127.0.0.1:65536" }, "grpc.addr", "HOST:PORT"},
 		"socket file":              {func(c *daemon.Config) { c.GRPC.Addr, c.REST.Addr = "unix:peald.sock", "unix:///run/rest.sock" }, "", ""},
@@ -80,7 +80,7 @@ func TestValidate(t *testing.T) {
 		"port 0 twice":             {func(c *daemon.Config) { c.REST.Addr, c.GRPC.Addr = "127.0.0.1:0", "127.0.0.1:0" }, "", ""},
 		"relative path":            {func(c *daemon.Config) { c.SSE.Path = "events" }, "sse.path", `"events"`},
 		"path with query":          {func(c *daemon.Config) { c.SSE.Path = "/events?a=b" }, "sse.path", `"/events?a=b"`},
-		"short heartbeat":          {func(c *daemon.Config) { c.SSE.Heartbeat = 999 * time.Millisecond }, "sse.heartbeat", "given 999ms, accepted: at least 1s"},
+		"short heartbeat":          {func(c *daemon.Config) { c.SSE.Heartbeat = 999 * time.Millisecond }, "sse.heartbeat", "given 999ms; want at least 1s"},
 		"no retry":                 {func(c *daemon.Config) { c.SSE.Retry = 0 }, "sse.retry", "given 0s"},
 		"no write timeout":         {func(c *daemon.Config) { c.SSE.WriteTimeout = 0 }, "sse.write_timeout", "given 0s"},
 		"negative write timeout":   {func(c *daemon.Config) { c.SSE.WriteTimeout = -1 }, "sse.write_timeout", "given -1ns"},
@@ -104,7 +104,7 @@ func TestValidate(t *testing.T) {
 			c.SSE.TrustedProxies = []string{"10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"}
 		}, "", ""},
 		"proxies by name":          {func(c *daemon.Config) { c.SSE.TrustedProxies = []string{"proxy.internal"} }, "sse.trusted_proxies", `"proxy.internal"`},
-		"unknown proxy header":     {func(c *daemon.Config) { c.SSE.ProxyHeader = "X-Real-IP" }, "sse.proxy_header", "X-Forwarded-For, Forwarded"},
+		"unknown proxy header":     {func(c *daemon.Config) { c.SSE.ProxyHeader = "X-Real-IP" }, "sse.proxy_header", "X-Forwarded-For or Forwarded"},
 		"PROXY without proxies":    {func(c *daemon.Config) { c.SSE.ProxyProtocol = true }, "sse.proxy_protocol", "sse.trusted_proxies"},
 		"public keys only":         {func(c *daemon.Config) { c.Auth.JWT.PublicKeyFile, c.Auth.Anonymous = "k.pem", false }, "", ""},
 		"key set only":             {func(c *daemon.Config) { c.Auth.JWT.JWKSURL, c.Auth.JWT.Issuer = "https://id.example/jwks", "x" }, "", ""},
@@ -153,7 +153,7 @@ func TestValidate(t *testing.T) {
 		}, "control.tokens", `the same token for "shop" and "till"`},
 		"unknown scope": {func(c *daemon.Config) {
 			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a", Scopes: []string{"write"}}}
-		}, "control.tokens", `the scope "write", accepted: publish, read, tokens, admin`},
+		}, "control.tokens", `the scope "write"; want publish, read, tokens or admin`},
 		"headers":             {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "b3"} }, "", ""},
 		"header with a space": {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "a b"} }, "sse.allowed_headers", `given "a b"`},
 		"wildcard header":     {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"*"} }, "sse.allowed_headers", "names of headers"},
@@ -177,33 +177,33 @@ func TestValidate(t *testing.T) {
 		"cookie with spaces":      {func(c *daemon.Config) { c.Auth.Cookie = "a b" }, "auth.cookie", `"a b"`},
 		"no cookie":               {func(c *daemon.Config) { c.Auth.Cookie = "" }, "", ""},
 		"secret":                  {func(c *daemon.Config) { c.Auth.JWT.HMACSecret = secret }, "", ""},
-		"short secret":            {func(c *daemon.Config) { c.Auth.JWT.HMACSecret = secret[1:] }, "auth.jwt.hmac_secret", "a secret of 31 bytes, accepted: at least 32 bytes"},
+		"short secret":            {func(c *daemon.Config) { c.Auth.JWT.HMACSecret = secret[1:] }, "auth.jwt.hmac_secret", "a secret of 31 bytes; want at least 32 bytes"},
 		"issuer without secret":   {func(c *daemon.Config) { c.Auth.JWT.Issuer = "me" }, "auth.jwt.issuer", "auth.jwt.hmac_secret"},
 		"audience without secret": {func(c *daemon.Config) { c.Auth.JWT.Audience = "you" }, "auth.jwt.audience", "auth.jwt.hmac_secret"},
 		"no anonymous, no keys":   {func(c *daemon.Config) { c.Auth.Anonymous = false }, "auth.anonymous", "auth.jwt.hmac_secret"},
 		"no anonymous": {func(c *daemon.Config) {
 			c.Auth.Anonymous, c.Auth.JWT = false, daemon.JWT{HMACSecret: secret, Issuer: "me", Audience: "you"}
 		}, "", ""},
-		"negative shards":     {func(c *daemon.Config) { c.Broker.Shards = -1 }, "broker.shards", "given -1, accepted: 1 to 1024"},
+		"negative shards":     {func(c *daemon.Config) { c.Broker.Shards = -1 }, "broker.shards", "given -1; want 1 to 1024"},
 		"too many shards":     {func(c *daemon.Config) { c.Broker.Shards = 1025 }, "broker.shards", "given 1025"},
-		"small queue":         {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023, accepted: at least 1KiB"},
-		"unknown slow policy": {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest, conflate"},
+		"small queue":         {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023; want at least 1KiB"},
+		"unknown slow policy": {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest or conflate"},
 		"conflation":          {func(c *daemon.Config) { c.Broker.SlowConsumer = "conflate" }, "", ""},
 		"negative events":     {func(c *daemon.Config) { c.History.MaxEvents = -1 }, "history.max_events", "given -1"},
 		"no history":          {func(c *daemon.Config) { c.History.MaxEvents = 0 }, "", ""},
-		"small history":       {func(c *daemon.Config) { c.History.MaxBytes = 1023 }, "history.max_bytes", "given 1023, accepted: at least 1KiB"},
+		"small history":       {func(c *daemon.Config) { c.History.MaxBytes = 1023 }, "history.max_bytes", "given 1023; want at least 1KiB"},
 		"negative age":        {func(c *daemon.Config) { c.History.MaxAge = -time.Second }, "history.max_age", "given -1s"},
 		"no limit of age":     {func(c *daemon.Config) { c.History.MaxAge = 0 }, "", ""},
-		"no window":           {func(c *daemon.Config) { c.History.IdempotencyWindow = 0 }, "history.idempotency_window", "given 0s, accepted: at least 1s"},
+		"no window":           {func(c *daemon.Config) { c.History.IdempotencyWindow = 0 }, "history.idempotency_window", "given 0s; want at least 1s"},
 		"anonymous topics":    {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{"news", "prices.*", "sport.>"} }, "", ""},
 		"invalid pattern":     {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{"news", "a.>.b"} }, "auth.anonymous_topics", `given "a.>.b"`},
 		"empty topic":         {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{""} }, "auth.anonymous_topics", `given ""`},
 		"topics without anonymous": {func(c *daemon.Config) {
 			c.Auth.Anonymous, c.Auth.AnonymousTopics, c.Auth.JWT.HMACSecret = false, []string{"news"}, secret
 		}, "auth.anonymous_topics", "together with auth.anonymous"},
-		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll, nethttp"},
-		"unknown level":    {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn, error"},
-		"unknown format":   {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text, json"},
+		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},
+		"unknown level":    {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn or error"},
+		"unknown format":   {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text or json"},
 		"no drain timeout": {func(c *daemon.Config) { c.Drain.Timeout = 0 }, "drain.timeout", "given 0s"},
 	} {
 		t.Run(name, func(t *testing.T) {

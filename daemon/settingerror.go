@@ -12,5 +12,5 @@ type SettingError struct {
 
 // Error implements error.
 func (e *SettingError) Error() string {
-	return fmt.Sprintf("%s: given %s, accepted: %s", e.Key, e.Given, e.Accepted)
+	return fmt.Sprintf("%s: given %s; want %s", e.Key, e.Given, e.Accepted)
 }

@@ -55,7 +55,7 @@ func (c Config) Validate() error {
 func (c Config) checkChoices() *SettingError {
 	for _, s := range c.Settings() {
 		if given, ok := s.Value.(string); ok && len(s.Choices) > 0 && !slices.Contains(s.Choices, given) {
-			return &SettingError{s.Key, strconv.Quote(given), strings.Join(s.Choices, ", ")}
+			return &SettingError{s.Key, strconv.Quote(given), s.Accepts()}
 		}
 	}
 	return nil
@@ -183,7 +183,7 @@ func (c Config) checkTokens() *SettingError {
 		tokens[t.Token] = t.Name
 		for _, scope := range t.Scopes {
 			if !slices.Contains([]string{"publish", "read", "tokens", "admin"}, scope) {
-				return &SettingError{key, fmt.Sprintf("token %q with the scope %q", t.Name, scope), "publish, read, tokens, admin"}
+				return &SettingError{key, fmt.Sprintf("token %q with the scope %q", t.Name, scope), "publish, read, tokens or admin"}
 			}
 		}
 	}

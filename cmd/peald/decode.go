@@ -72,7 +72,7 @@ type typeError struct {
 }
 
 func (e *typeError) Error() string {
-	return fmt.Sprintf("given %s, accepted: %s", e.given(), e.accepted)
+	return fmt.Sprintf("given %s; want %s", e.given(), e.accepted)
 }
 
 func (e *typeError) given() string {

@@ -297,9 +297,9 @@ func TestInvalidFileChangesNothing(t *testing.T) {
 	}
 	for i, bad := range []struct{ content, says string }{
 		{"sse: {max_connections: 7, hartbeat: 1s}\n", `error="sse.hartbeat: unknown setting in .*peald.yaml; did you mean sse.heartbeat[?]"`},
-		{"sse: {max_connections: 7}\nlog: {level: loud}\n", `error="log.level: given \\"loud\\", accepted: debug, info, warn, error"`},
+		{"sse: {max_connections: 7}\nlog: {level: loud}\n", `error="log.level: given \\"loud\\"; want debug, info, warn or error"`},
 		{"sse: {max_connections: 7}\nauth: {jwt: {public_key_file: /nonexistent}}\n", `error="subscriber tokens: auth.jwt.public_key_file: open /nonexistent: no such file or directory"`},
-		{"sse: {max_connections: 1000000000}\n", `error="sse.max_connections: given 1000000000, accepted: at most `},
+		{"sse: {max_connections: 1000000000}\n", `error="sse.max_connections: given 1000000000; want at most `},
 		{"sse: {max_connections: 7\n", `error="configuration file .*peald.yaml: `},
 		{"", `error="configuration file .*peald.yaml: file is empty"`},
 		{"sse: {max_connections: 7}\nSSE: {retry: 5s}\n", `error="sse: set twice in .*peald.yaml, as sse at line 1 and SSE at line 2; want each key once"`},

@@ -81,7 +81,7 @@ func tracingProtocol(env []string) (string, error) {
 	case disabled, exporter == "none", exporter == "" && !hasEndpoint:
 		return "", nil
 	case exporter != "" && exporter != "otlp":
-		return "", &daemon.SettingError{Key: "OTEL_TRACES_EXPORTER", Given: strconv.Quote(exporter), Accepted: "otlp, none"}
+		return "", &daemon.SettingError{Key: "OTEL_TRACES_EXPORTER", Given: strconv.Quote(exporter), Accepted: "otlp or none"}
 	}
 
 	const tracesProtocol, protocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -95,7 +95,7 @@ func tracingProtocol(env []string) (string, error) {
 		if lookup(env, tracesProtocol) != "" {
 			key = tracesProtocol
 		}
-		return "", &daemon.SettingError{Key: key, Given: strconv.Quote(given), Accepted: "grpc, http/protobuf"}
+		return "", &daemon.SettingError{Key: key, Given: strconv.Quote(given), Accepted: "grpc or http/protobuf"}
 	}
 }
 
