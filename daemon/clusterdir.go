@@ -34,7 +34,7 @@ func lockClusterDir(cfg Cluster) (release func(), err error) {
 	if !locked {
 		return nil, &SettingError{
 			"cluster.dir", strconv.Quote(cfg.Dir) + ", which another daemon uses",
-			"a directory of this node's own. A clustered daemon isn't handed over: stop the other one first",
+			"a directory that no other daemon uses; a clustered daemon can't be handed over, so stop the other one first",
 		}
 	}
 

@@ -97,7 +97,7 @@ func TestValidate(t *testing.T) {
 		"wildcard in the middle":  {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.*.example.com"} }, "sse.allowed_origins", "https://a.*"},
 		"negative limit per user": {func(c *daemon.Config) { c.SSE.MaxConnectionsPerUser = -1 }, "sse.max_connections_per_user", "given -1"},
 		"negative limit per IP":   {func(c *daemon.Config) { c.SSE.MaxConnectionsPerIP = -1 }, "sse.max_connections_per_ip", "given -1"},
-		"guard without tokens":    {func(c *daemon.Config) { c.Control.GuardMetrics = true }, "control.guard_metrics", "together with control.tokens"},
+		"guard without tokens":    {func(c *daemon.Config) { c.Control.GuardMetrics = true }, "control.guard_metrics", "control.tokens, one of which"},
 		"negative rate of calls":  {func(c *daemon.Config) { c.Control.RateLimit = -1 }, "control.rate_limit", "given -1"},
 		"negative rate":           {func(c *daemon.Config) { c.SSE.MaxConnectsPerSecond = -1 }, "sse.max_connects_per_second", "given -1"},
 		"proxies": {func(c *daemon.Config) {
@@ -200,7 +200,7 @@ func TestValidate(t *testing.T) {
 		"empty topic":         {func(c *daemon.Config) { c.Auth.AnonymousTopics = []string{""} }, "auth.anonymous_topics", `given ""`},
 		"topics without anonymous": {func(c *daemon.Config) {
 			c.Auth.Anonymous, c.Auth.AnonymousTopics, c.Auth.JWT.HMACSecret = false, []string{"news"}, secret
-		}, "auth.anonymous_topics", "together with auth.anonymous"},
+		}, "auth.anonymous_topics", "auth.anonymous too"},
 		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},
 		"unknown level":    {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn or error"},
 		"unknown format":   {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text or json"},

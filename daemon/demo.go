@@ -24,7 +24,7 @@ func checkDemo(cfg Config) error {
 		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, because the demo signs tokens for any user to whoever reaches it"}
 	}
 	if cfg.Auth.CallbackURL != "" || cfg.Auth.JWT.hasKey() && cfg.Auth.JWT.HMACSecret == "" {
-		return &SettingError{"--demo", "together with auth.callback_url or keys that can't sign", "no keys at all, or auth.jwt.hmac_secret, with which the demo signs its visitors' tokens"}
+		return &SettingError{"--demo", "auth.callback_url or keys that can't sign", "no keys at all, or auth.jwt.hmac_secret, with which the demo signs its visitors' tokens"}
 	}
 	return nil
 }

@@ -51,8 +51,8 @@ func eachSetting(prefix string, section reflect.Value, visit func(s Setting, fie
 // difference is a setting whose new value differs from the one in effect.
 type difference struct{ runs, given Setting }
 
-// differences returns the settings of which given has another value than c, in
-// the order of the fields.
+// differences returns the settings whose values in c and given differ, in the
+// order of the fields.
 func (c Config) differences(given Config) []difference {
 	var found []difference
 	current := c.Settings()

@@ -32,7 +32,7 @@ type occurrence struct {
 // attribute.
 type occurrenceKind struct{ message, key, value string }
 
-// occurrences returns the counters that summaries are logged of.
+// occurrences returns the counters that are summarized in the log.
 func (p *parts) occurrences() []occurrence {
 	var found []occurrence
 	for cause, count := range p.rejected() {

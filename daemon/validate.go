@@ -85,7 +85,7 @@ func (c Config) checkListeners() *SettingError {
 		}
 
 		if other, ok := taken[at]; ok && (isFile || n != 0) {
-			return &SettingError{key, strconv.Quote(listener.addr) + ", which is also " + other, "an address that no other listener has"}
+			return &SettingError{key, strconv.Quote(listener.addr) + ", which is also " + other, "a different address for each listener"}
 		}
 		taken[at] = key
 	}
@@ -130,7 +130,7 @@ func (c Config) checkSSE() *SettingError {
 
 	for _, name := range c.SSE.AllowedHeaders {
 		if !httpguts.ValidHeaderFieldName(name) || name == "*" {
-			return &SettingError{"sse.allowed_headers", strconv.Quote(name), "names of headers; * is not allowed"}
+			return &SettingError{"sse.allowed_headers", strconv.Quote(name), "names of headers, but not *"}
 		}
 	}
 
@@ -154,7 +154,7 @@ func (c Config) checkCertificates() *SettingError {
 		}
 	}
 	if c.GRPC.TLS.ClientCAFile != "" && c.GRPC.TLS.CertFile == "" {
-		return &SettingError{"grpc.tls.client_ca_file", strconv.Quote(c.GRPC.TLS.ClientCAFile) + " without grpc.tls.cert_file", "client certificates only if the server has one too"}
+		return &SettingError{"grpc.tls.client_ca_file", strconv.Quote(c.GRPC.TLS.ClientCAFile) + " without grpc.tls.cert_file", "a server certificate too"}
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (c Config) checkTokens() *SettingError {
 		}
 
 		if names[t.Name] {
-			return &SettingError{key, fmt.Sprintf("two tokens with the name %q", t.Name), "each name once"}
+			return &SettingError{key, fmt.Sprintf("two tokens with the name %q", t.Name), "unique names"}
 		}
 
 		names[t.Name] = true
@@ -177,7 +177,7 @@ func (c Config) checkTokens() *SettingError {
 		}
 
 		if other, ok := tokens[t.Token]; ok {
-			return &SettingError{key, fmt.Sprintf("the same token for %q and %q", other, t.Name), "each token once"}
+			return &SettingError{key, fmt.Sprintf("the same token for %q and %q", other, t.Name), "unique tokens"}
 		}
 
 		tokens[t.Token] = t.Name
@@ -194,7 +194,7 @@ func (c Config) checkTokens() *SettingError {
 // checkGuard rejects guarded metrics that no token could read.
 func (c Config) checkGuard() *SettingError {
 	if c.Control.GuardMetrics && len(c.Control.Tokens) == 0 {
-		return &SettingError{"control.guard_metrics", "true with no control.tokens", "only together with control.tokens, one of which is then required"}
+		return &SettingError{"control.guard_metrics", "true with no control.tokens", "control.tokens, one of which /metrics then requires"}
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (c Config) checkAuth() *SettingError {
 	}
 
 	if len(c.Auth.AnonymousTopics) > 0 && !c.Auth.Anonymous {
-		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")), "only together with auth.anonymous: otherwise there are no streams without a token"}
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(c.Auth.AnonymousTopics, ",")) + " without auth.anonymous", "auth.anonymous too: otherwise every stream needs a token"}
 	}
 
 	secret := c.Auth.JWT.HMACSecret
@@ -54,17 +54,17 @@ func (c Config) checkAuth() *SettingError {
 		return nil
 	}
 
-	const withKey = "only together with auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url, which verify tokens"
+	const keys = "auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url too, to verify tokens"
 	if c.Auth.JWT.Issuer != "" {
-		return &SettingError{"auth.jwt.issuer", strconv.Quote(c.Auth.JWT.Issuer), withKey}
+		return &SettingError{"auth.jwt.issuer", strconv.Quote(c.Auth.JWT.Issuer) + " without a key", keys}
 	}
 
 	if c.Auth.JWT.Audience != "" {
-		return &SettingError{"auth.jwt.audience", strconv.Quote(c.Auth.JWT.Audience), withKey}
+		return &SettingError{"auth.jwt.audience", strconv.Quote(c.Auth.JWT.Audience) + " without a key", keys}
 	}
 
 	if !c.Auth.Anonymous {
-		return &SettingError{"auth.anonymous", "false", "only together with auth.callback_url, auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url: otherwise nobody could open a stream"}
+		return &SettingError{"auth.anonymous", "false", "auth.callback_url, auth.jwt.hmac_secret, auth.jwt.public_key_file or auth.jwt.jwks_url too: otherwise nobody could open a stream"}
 	}
 
 	return nil
@@ -75,10 +75,10 @@ func (c Config) checkAuth() *SettingError {
 func (c Config) checkProxy() *SettingError {
 	const key = "auth.http_proxy"
 	if _, err := auth.ParseProxy(c.Auth.HTTPProxy); err != nil {
-		return &SettingError{key, "an invalid URL", `a URL of a host that begins with http://, https://, socks5:// or socks5h://, or "environment"`}
+		return &SettingError{key, "an invalid URL", `a URL with a host that begins with http://, https://, socks5:// or socks5h://, or "environment"`}
 	}
 	if c.Auth.HTTPProxy != "" && c.Auth.CallbackURL == "" && !isHTTP(c.Auth.JWT.JWKSURL) {
-		return &SettingError{key, "a proxy", "only together with auth.callback_url or a URL in auth.jwt.jwks_url: there are no other requests"}
+		return &SettingError{key, "a proxy that no request would use", "auth.callback_url or a URL in auth.jwt.jwks_url too"}
 	}
 	return nil
 }
@@ -89,9 +89,9 @@ func (c Config) checkCallback() *SettingError {
 	case !isHTTP(a.CallbackURL):
 		return &SettingError{"auth.callback_url", "an invalid URL", "a URL that begins with https:// or http://"}
 	case len(a.AnonymousTopics) > 0:
-		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(a.AnonymousTopics, ",")), "nothing besides auth.callback_url: the application decides who may subscribe to which topics"}
+		return &SettingError{"auth.anonymous_topics", strconv.Quote(strings.Join(a.AnonymousTopics, ",")) + " with auth.callback_url", "no topics: the application decides who may subscribe to which"}
 	case a.JWT.hasKey():
-		return &SettingError{"auth.callback_url", "a URL, besides a key for tokens", "either auth.callback_url or auth.jwt.*, because only one can decide"}
+		return &SettingError{"auth.callback_url", "a URL, although a key for tokens is set", "either auth.callback_url or auth.jwt.*, because only one can decide"}
 	case a.CallbackTimeout <= 0:
 		return moreThanZero("auth.callback_timeout", a.CallbackTimeout)
 	case a.CallbackCache < 0:
@@ -101,7 +101,7 @@ func (c Config) checkCallback() *SettingError {
 	}
 	for _, name := range a.CallbackHeaders {
 		if !httpguts.ValidHeaderFieldName(name) || http.CanonicalHeaderKey(name) == "Cookie" {
-			return &SettingError{"auth.callback_headers", strconv.Quote(name), "names of headers; cookies are always passed"}
+			return &SettingError{"auth.callback_headers", strconv.Quote(name), "names of headers other than Cookie, which is always passed"}
 		}
 	}
 	return nil
@@ -127,7 +127,7 @@ func (c Config) checkLimits() *SettingError {
 		return err
 	}
 	if c.SSE.ProxyProtocol && len(c.SSE.TrustedProxies) == 0 {
-		return &SettingError{"sse.proxy_protocol", "true with no sse.trusted_proxies", "only together with sse.trusted_proxies: headers of other peers are not trusted"}
+		return &SettingError{"sse.proxy_protocol", "true with no sse.trusted_proxies", "sse.trusted_proxies too: other peers aren't trusted"}
 	}
 	return nil
 }

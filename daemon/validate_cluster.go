@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// maxReplicas is the maximum of JetStream.
+// maxReplicas is the maximum that JetStream supports.
 const maxReplicas = 5
 
 func (c Config) checkCluster() *SettingError {
@@ -41,7 +41,7 @@ func (c Config) checkCluster() *SettingError {
 		{"cluster.credentials_file", k.CredentialsFile != ""}, {"cluster.secret", k.Secret != ""},
 	} {
 		if set.is {
-			return &SettingError{set.key, "a value, with cluster.mode off", "only together with cluster.mode embedded or nats"}
+			return &SettingError{set.key, "a value with cluster.mode off", "cluster.mode embedded or nats"}
 		}
 	}
 
@@ -52,11 +52,11 @@ func (c Config) checkEmbedded() *SettingError {
 	k := c.Cluster
 	switch {
 	case k.Dir == "":
-		return &SettingError{"cluster.dir", "nothing, with cluster.mode embedded", "a directory that only this node uses"}
+		return &SettingError{"cluster.dir", "nothing with cluster.mode embedded", "a directory that only this node uses"}
 	case k.URL != "":
-		return &SettingError{"cluster.url", "a value, with cluster.mode embedded", "only together with cluster.mode nats"}
+		return &SettingError{"cluster.url", "a value with cluster.mode embedded", "cluster.mode nats"}
 	case k.CredentialsFile != "":
-		return &SettingError{"cluster.credentials_file", strconv.Quote(k.CredentialsFile) + ", with cluster.mode embedded", "only together with cluster.mode nats"}
+		return &SettingError{"cluster.credentials_file", strconv.Quote(k.CredentialsFile) + " with cluster.mode embedded", "cluster.mode nats"}
 	case len(k.Peers) == 0 && k.Replicas > 1:
 		return &SettingError{"cluster.replicas", strconv.Itoa(k.Replicas) + " without cluster.peers", "0 or 1 for a node that is alone"}
 	case k.TLS.CertFile != "" && k.TLS.CAFile == "":
@@ -74,7 +74,7 @@ func (c Config) checkEmbedded() *SettingError {
 	}
 
 	if k.Advertise != "" && len(k.Peers) == 0 {
-		return &SettingError{"cluster.advertise", strconv.Quote(k.Advertise) + " without cluster.peers", "only together with cluster.peers: a node that is alone accepts no other nodes"}
+		return &SettingError{"cluster.advertise", strconv.Quote(k.Advertise) + " without cluster.peers", "cluster.peers too: a node that is alone accepts no other nodes"}
 	}
 
 	for _, peer := range k.Peers {
@@ -99,7 +99,7 @@ func (c Config) checkNATS() *SettingError {
 		{"cluster.peers", len(k.Peers) > 0}, {"cluster.advertise", k.Advertise != ""}, {"cluster.dir", k.Dir != ""}, {"cluster.secret", k.Secret != ""},
 	} {
 		if set.is {
-			return &SettingError{set.key, "a value, with cluster.mode nats", "only together with cluster.mode embedded"}
+			return &SettingError{set.key, "a value with cluster.mode nats", "cluster.mode embedded"}
 		}
 	}
 
