@@ -149,14 +149,14 @@ func (m *marks) check(key string, l eventLog, standalone bool) (reason string, d
 	case standalone && (!ok || known.Epoch != l.epoch):
 		return "not the event log that the node used last", nil
 	case standalone && m.record.Last != key:
-		return fmt.Sprintf("unused while the node used %s", m.record.Last), nil
+		return "unused while the node used " + m.record.Last, nil
 	case short && (standalone || l.replicas == 1):
 		return fmt.Sprintf("the last entries are lost: it ends at %d, expected %d", l.last, known.Entry), nil
 	case short:
 		return "", &position{known.Entry, time.Unix(0, known.At)}
 	case ok && m.unreliable == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && l.last == known.Entry:
 		// No other node has used it either, or it would have more entries.
-		return fmt.Sprintf("unused while the node used %s", m.record.Last), nil
+		return "unused while the node used " + m.record.Last, nil
 	}
 	return "", nil
 }
@@ -211,7 +211,7 @@ func (m *marks) open(key string, l eventLog) (err error) {
 func (m *marks) create() (err error) {
 	const private = 0o600
 	path := m.path + ".new"
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, private)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, private) //nolint:gosec // the operator names its directory
 	if err != nil {
 		return err
 	}
