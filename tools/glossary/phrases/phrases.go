@@ -44,6 +44,7 @@ func New() *Checker {
 	c.terms = append(c.terms, term{
 		phrase:  regexp.MustCompile(`^\s*// \*?[A-Za-z_][\w.]* (is|are|was) (what|who|how|whether|why|where|when)\b`),
 		instead: `what it does, holds or reports`,
+		unless:  regexp.MustCompile(` is how (long|often) `),
 	})
 
 	return c
@@ -100,14 +101,14 @@ func IsText(name string) bool {
 // A line that matches unless is not a finding.
 func glossary() []struct{ phrase, instead, unless string } {
 	return []struct{ phrase, instead, unless string }{
-		{`(say|tell)s?|told|said`, `"reports whether", "reports", "names", "announces" or the fact itself`, `apart|tell \w+ from|--tell`},
+		{`(say|tell)s?|told|said`, `"reports whether", "reports", "names", "announces" or the fact itself`, `apart|tell \w+ from|--tell|oneof told`},
 		{`com(e|es|ing) back|came back`, `"reconnect", "return" or "recover"`, ""},
 		{`turn(s|ed|ing)? (it |them |\w+ )?away`, `"reject"`, ""},
 		{`stay(s|ed|ing)? away`, `"ask to retry" or "banned"`, ""},
 		{`forgiv(e|es|en|ing)|barred`, `"ban" or "unban"`, ""},
 		{`parted|dismiss(es|ed|ing)?|sen[dt]s? (it |them )?away|farewell|shedding|sheds`, `"close", "closed", "disconnect" or "partitioned"`, `dismissible`},
 		{`ends? well`, `"shut down"`, ""},
-		{`tak(es?|en|ing) in`, `"accept", "apply" or "read"`, ""},
+		{`tak(es?|en|ing) in`, `"accept", "apply" or "read"`, `tak(es?|en|ing) in (this|that|the same|any) order`},
 		{`holes?`, `"gap"`, ""},
 		{`doubl(ed|es)|a double`, `"duplicate"`, `doubles? (the|in|each|every|its|until|up)|doubled (each|on|until|in)`},
 		{`tidings|in vain`, `"report", "query" or "failed"`, ""},

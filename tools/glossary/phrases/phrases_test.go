@@ -92,6 +92,9 @@ func TestOtherMeanings(t *testing.T) {
 		"git ls-files and git rev-parse",
 		"// IsSlow reports whether the queue is full.",
 		"// The limit is what the system allows.",
+		"// pageTimeout is how long a node may take to send a page.",
+		"  oneof told {",
+		"Sockets are taken in this order.",
 	} {
 		if got := check(t, "docs/page.md", line); len(got) > 0 {
 			t.Errorf("%q: found %q, want nothing", line, got)
