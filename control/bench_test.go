@@ -23,7 +23,7 @@ func startBench(b *testing.B) *plane {
 	return start(b, control.Config{
 		Tokens: []control.Token{{Name: "shop", Token: "s3cret", Scopes: []string{control.ScopePublish}}},
 		Logger: slog.New(slog.DiscardHandler),
-	}, &fake{}, nil)
+	}, &fakeBroker{}, nil)
 }
 
 // BenchmarkBroadcast keeps 64 calls in flight on one connection. Client and
@@ -54,8 +54,8 @@ func BenchmarkBroadcast(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
 
-// BenchmarkPublishStream publishes by unary calls, one after the other and 64
-// in flight, and by one PublishStream, each on the same one connection. Client
+// BenchmarkPublishStream publishes with sequential unary calls, with 64 unary
+// calls in flight, and with one PublishStream, all on the same connection. Client
 // and server share the machine.
 func BenchmarkPublishStream(b *testing.B) {
 	p := start(b, control.Config{
@@ -104,7 +104,8 @@ func BenchmarkPublishStream(b *testing.B) {
 	b.ReportMetric(streamed/sequential, "x-sequential")
 }
 
-// publishAll publishes on one stream and returns when all is acknowledged.
+// publishAll publishes on one stream, and returns when all messages are
+// acknowledged.
 func publishAll(ctx context.Context, b *testing.B, p *plane, messages int, data string) {
 	b.Helper()
 	stream, err := p.PublishStream(ctx)
@@ -116,7 +117,7 @@ func publishAll(ctx context.Context, b *testing.B, p *plane, messages int, data 
 		m := &pealv1.PublishStreamRequest{Audience: &pealv1.PublishStreamRequest_Topic{Topic: "orders"}, Data: data}
 		for range messages {
 			if err := stream.Send(m); err != nil {
-				break // Recv says why
+				break // Recv returns the error
 			}
 		}
 		if err := stream.CloseSend(); err != nil {
@@ -138,12 +139,12 @@ func publishAll(ctx context.Context, b *testing.B, p *plane, messages int, data 
 	}
 	sending.Wait()
 	if acknowledged != messages {
-		b.Errorf("%d of %d messages are acknowledged", acknowledged, messages)
+		b.Errorf("%d of %d messages were acknowledged", acknowledged, messages)
 	}
 	b.ReportMetric(float64(acknowledged)/float64(responses), "acks/response")
 }
 
-// BenchmarkRESTBroadcast is one call after the other.
+// BenchmarkRESTBroadcast makes sequential calls.
 func BenchmarkRESTBroadcast(b *testing.B) {
 	p := startBench(b)
 	body := `{"data":"` + strings.Repeat("x", 100) + `"}`

@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// defaultTokenTTL is how long a token is valid if its request has no ttl.
+// defaultTokenTTL is the lifetime of a token whose request has no ttl.
 const defaultTokenTTL = time.Hour
 
 // CreateToken implements pealv1.ControlServiceServer.

@@ -83,17 +83,17 @@ func tailResponses(batch broker.TapBatch, position bool) []*pealv1.TailResponse 
 	responses := make([]*pealv1.TailResponse, 0, len(batch.Messages)+1)
 
 	if gap := batch.Gap; gap.Reason != "" {
-		responses = append(responses, &pealv1.TailResponse{Told: &pealv1.TailResponse_Gap{
+		responses = append(responses, &pealv1.TailResponse{Item: &pealv1.TailResponse_Gap{
 			Gap: &pealv1.TailGap{Reason: gap.Reason, Messages: int64(gap.Messages)},
 		}})
 	}
 
 	for _, m := range batch.Messages {
-		responses = append(responses, &pealv1.TailResponse{Told: &pealv1.TailResponse_Message{Message: tailedMessage(m)}})
+		responses = append(responses, &pealv1.TailResponse{Item: &pealv1.TailResponse_Message{Message: tailedMessage(m)}})
 	}
 
 	if position {
-		responses = append(responses, &pealv1.TailResponse{Told: &pealv1.TailResponse_Position{Position: batch.Position}})
+		responses = append(responses, &pealv1.TailResponse{Item: &pealv1.TailResponse_Position{Position: batch.Position}})
 	}
 
 	return responses

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// maxHeaders is the largest metadata of a call in bytes. It only has to hold
+	// maxHeaders is the largest metadata of a call in bytes. It only contains
 	// one token.
 	maxHeaders = 64 << 10
 

@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// plane is a control plane on real sockets.
+// plane is a control plane on real sockets, with a gRPC client.
 type plane struct {
 	pealv1.ControlServiceClient
 
@@ -37,6 +37,7 @@ type plane struct {
 	url     string // of REST
 }
 
+// start serves a control plane over gRPC and REST.
 func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter) *plane {
 	tb.Helper()
 	if cfg.Logger == nil {
@@ -52,6 +53,7 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	server := p.service.GRPCServer()
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -63,6 +65,7 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 		server.Stop()
 		serving.Wait()
 	})
+
 	p.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		tb.Fatal(err)
@@ -74,18 +77,20 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	web := httptest.NewUnstartedServer(rest)
 	web.Config.Protocols = new(http.Protocols)
 	web.Config.Protocols.SetHTTP1(true)
 	web.Config.Protocols.SetUnencryptedHTTP2(true)
 	web.Start()
 	tb.Cleanup(web.Close)
+
 	p.url = web.URL
 	p.service.SetServing(true)
 	return p
 }
 
-// startBroker is a real broker.
+// startBroker returns a real broker.
 func startBroker(tb testing.TB) *broker.Broker {
 	tb.Helper()
 	b := broker.New(broker.Config{
@@ -103,7 +108,7 @@ func startBroker(tb testing.TB) *broker.Broker {
 	return b
 }
 
-// stream opens a stream for user, whose bytes end up in the returned sink.
+// stream opens a stream of user, and returns the sink that receives its bytes.
 func stream(tb testing.TB, b *broker.Broker, user string, topics ...string) *sink {
 	tb.Helper()
 	s := &sink{grown: make(chan struct{}, 1)}
@@ -138,14 +143,14 @@ func (s *sink) Write(pieces [][]byte) (n int, err error) {
 
 func (s *sink) Close(broker.Reason) {}
 
-// text is what the stream has had.
+// text returns the bytes that the stream has received.
 func (s *sink) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.bytes.String()
 }
 
-// waitFor returns once the stream has had text.
+// waitFor waits until the stream has received text.
 func (s *sink) waitFor(t *testing.T, text string) {
 	t.Helper()
 	for {
@@ -156,41 +161,41 @@ func (s *sink) waitFor(t *testing.T, text string) {
 		select {
 		case <-s.grown:
 		case <-time.After(time.Minute):
-			t.Fatalf("%q never came, only %q", text, got)
+			t.Fatalf("the stream didn't receive %q, only %q", text, got)
 		}
 	}
 }
 
-// fake is a broker that answers what a test wants.
-type fake struct {
+// fakeBroker is a broker whose results a test sets.
+type fakeBroker struct {
 	publish func(broker.Message) (broker.Receipt, error)
 	users   []broker.User
 	stats   broker.Stats
 	latency broker.Histogram
 }
 
-func (f *fake) Publish(_ context.Context, m broker.Message) (broker.Receipt, error) {
+func (f *fakeBroker) Publish(_ context.Context, m broker.Message) (broker.Receipt, error) {
 	if f.publish == nil {
 		return broker.Receipt{ID: "e-1"}, nil
 	}
 	return f.publish(m)
 }
 
-func (f *fake) Users(string, string, int) []broker.User { return f.users }
+func (f *fakeBroker) Users(string, string, int) []broker.User { return f.users }
 
-func (f *fake) Topics(string, string, int) []broker.Topic { return nil }
+func (f *fakeBroker) Topics(string, string, int) []broker.Topic { return nil }
 
-func (f *fake) Stats() broker.Stats { return f.stats }
+func (f *fakeBroker) Stats() broker.Stats { return f.stats }
 
-func (f *fake) Latency() broker.Histogram { return f.latency }
+func (f *fakeBroker) Latency() broker.Histogram { return f.latency }
 
-func (f *fake) Disconnect(string, time.Duration) (int, error) { return 0, nil }
+func (f *fakeBroker) Disconnect(string, time.Duration) (int, error) { return 0, nil }
 
-func (f *fake) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
+func (f *fakeBroker) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
 
-func (f *fake) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
+func (f *fakeBroker) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
 
-// answer is what came back from REST.
+// answer is a REST response with its body.
 type answer struct {
 	*http.Response
 
@@ -209,7 +214,7 @@ func (p *plane) do(tb testing.TB, method, path, body string, header ...string) a
 	return resp
 }
 
-// begin is do for an answer whose body has no end.
+// begin is like do for a response whose body has no end.
 func (p *plane) begin(tb testing.TB, method, path, body string, header ...string) answer {
 	tb.Helper()
 	var reader io.Reader
@@ -234,7 +239,7 @@ func (p *plane) begin(tb testing.TB, method, path, body string, header ...string
 	return answer{Response: resp}
 }
 
-// failure is an error as the caller of either way gets it.
+// failure is an error as callers receive it, over gRPC or REST.
 type failure struct {
 	code    codes.Code
 	message string
@@ -246,14 +251,14 @@ func failureOf(tb testing.TB, err error) failure {
 	tb.Helper()
 	st, ok := status.FromError(err)
 	if !ok || err == nil {
-		tb.Fatalf("%v is no gRPC status", err)
+		tb.Fatalf("%v is not a gRPC status", err)
 	}
 	f := failure{code: st.Code(), message: st.Message(), fields: map[string]string{}}
 	for _, d := range st.Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
 			if d.GetDomain() != "peald" {
-				tb.Errorf("ErrorInfo of domain %q", d.GetDomain())
+				tb.Errorf("ErrorInfo has the domain %q", d.GetDomain())
 			}
 			f.reason = d.GetReason()
 		case *errdetails.BadRequest:
@@ -265,8 +270,7 @@ func failureOf(tb testing.TB, err error) failure {
 	return f
 }
 
-// failure parses what REST says of an error, with nothing but encoding/json as
-// a caller would.
+// failure parses an error response with encoding/json, as a client would.
 func (a answer) failure(tb testing.TB) failure {
 	tb.Helper()
 	if a.StatusCode < 400 {
@@ -288,7 +292,7 @@ func (a answer) failure(tb testing.TB) failure {
 		} `json:"details"`
 	}
 	if err := json.Unmarshal([]byte(a.body), &body); err != nil || body.Code == nil {
-		tb.Fatalf("no google.rpc.Status (%v): %s", err, a.body)
+		tb.Fatalf("not a google.rpc.Status (%v): %s", err, a.body)
 	}
 	f := failure{code: *body.Code, message: body.Message, fields: map[string]string{}}
 	for _, d := range body.Details {
@@ -301,3 +305,5 @@ func (a answer) failure(tb testing.TB) failure {
 	}
 	return f
 }
+
+var _ control.Broker = (*broker.Broker)(nil)

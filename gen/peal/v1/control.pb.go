@@ -1802,12 +1802,12 @@ type TailResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The item.
 	//
-	// Types that are valid to be assigned to Told:
+	// Types that are valid to be assigned to Item:
 	//
 	//	*TailResponse_Message
 	//	*TailResponse_Gap
 	//	*TailResponse_Position
-	Told          isTailResponse_Told `protobuf_oneof:"told"`
+	Item          isTailResponse_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1842,16 +1842,16 @@ func (*TailResponse) Descriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
-func (x *TailResponse) GetTold() isTailResponse_Told {
+func (x *TailResponse) GetItem() isTailResponse_Item {
 	if x != nil {
-		return x.Told
+		return x.Item
 	}
 	return nil
 }
 
 func (x *TailResponse) GetMessage() *TailedMessage {
 	if x != nil {
-		if x, ok := x.Told.(*TailResponse_Message); ok {
+		if x, ok := x.Item.(*TailResponse_Message); ok {
 			return x.Message
 		}
 	}
@@ -1860,7 +1860,7 @@ func (x *TailResponse) GetMessage() *TailedMessage {
 
 func (x *TailResponse) GetGap() *TailGap {
 	if x != nil {
-		if x, ok := x.Told.(*TailResponse_Gap); ok {
+		if x, ok := x.Item.(*TailResponse_Gap); ok {
 			return x.Gap
 		}
 	}
@@ -1869,15 +1869,15 @@ func (x *TailResponse) GetGap() *TailGap {
 
 func (x *TailResponse) GetPosition() string {
 	if x != nil {
-		if x, ok := x.Told.(*TailResponse_Position); ok {
+		if x, ok := x.Item.(*TailResponse_Position); ok {
 			return x.Position
 		}
 	}
 	return ""
 }
 
-type isTailResponse_Told interface {
-	isTailResponse_Told()
+type isTailResponse_Item interface {
+	isTailResponse_Item()
 }
 
 type TailResponse_Message struct {
@@ -1897,11 +1897,11 @@ type TailResponse_Position struct {
 	Position string `protobuf:"bytes,3,opt,name=position,proto3,oneof"`
 }
 
-func (*TailResponse_Message) isTailResponse_Told() {}
+func (*TailResponse_Message) isTailResponse_Item() {}
 
-func (*TailResponse_Gap) isTailResponse_Told() {}
+func (*TailResponse_Gap) isTailResponse_Item() {}
 
-func (*TailResponse_Position) isTailResponse_Told() {}
+func (*TailResponse_Position) isTailResponse_Item() {}
 
 // TailedMessage is a message that was published.
 type TailedMessage struct {
@@ -3649,7 +3649,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x16.peal.v1.TailedMessageH\x00R\amessage\x12$\n" +
 	"\x03gap\x18\x02 \x01(\v2\x10.peal.v1.TailGapH\x00R\x03gap\x12\x1c\n" +
 	"\bposition\x18\x03 \x01(\tH\x00R\bpositionB\x06\n" +
-	"\x04told\"\xf6\x01\n" +
+	"\x04item\"\xf6\x01\n" +
 	"\rTailedMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\beveryone\x18\x02 \x01(\bH\x00R\beveryone\x12\x19\n" +

@@ -38,11 +38,11 @@ func TestPublishReachesSubscribers(t *testing.T) {
 	}
 	for i, s := range others {
 		if s.waitFor(t, "data: the end\n\n"); strings.Contains(s.text(), "data: one") || strings.Contains(s.text(), "data: two") {
-			t.Errorf("stream %d, of another topic, got %q", i, s.text())
+			t.Errorf("stream %d of another topic received %q", i, s.text())
 		}
 	}
 
-	reply, err = p.Publish(t.Context(), &pealv1.PublishRequest{Topic: "nobody's", Data: "hi"})
+	reply, err = p.Publish(t.Context(), &pealv1.PublishRequest{Topic: "no.subscribers", Data: "hi"})
 	if err != nil || reply.GetRecipients() != 0 || reply.GetId() == "" {
 		t.Errorf("without subscribers: %v, %v", reply, err)
 	}
@@ -50,12 +50,12 @@ func TestPublishReachesSubscribers(t *testing.T) {
 
 func TestTopicsInPaths(t *testing.T) {
 	var to broker.Audience
-	p := start(t, control.Config{}, &fake{publish: func(m broker.Message) (broker.Receipt, error) {
+	p := start(t, control.Config{}, &fakeBroker{publish: func(m broker.Message) (broker.Receipt, error) {
 		to = m.Audience
 		return broker.Receipt{ID: "e-1", Recipients: 1}, nil
 	}}, nil)
-	for _, topic := range oddNames() {
-		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(topic), ".", "%2E"), everyByte(topic)} {
+	for _, topic := range unusualNames() {
+		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(topic), ".", "%2E"), escapeAll(topic)} {
 			to = broker.Audience{}
 			got := p.do(t, "POST", "/v1/topics/"+escaped+"/messages", `{"data":"hi"}`)
 			if got.StatusCode != http.StatusOK || to != broker.ToTopic(topic) {
@@ -65,9 +65,9 @@ func TestTopicsInPaths(t *testing.T) {
 	}
 }
 
-func TestBadTopics(t *testing.T) {
+func TestInvalidTopics(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
-	for topic, says := range map[string]string{
+	for topic, want := range map[string]string{
 		"":                       "empty",
 		strings.Repeat("x", 256): "256",
 		"a\nb":                   "control",
@@ -79,7 +79,7 @@ func TestBadTopics(t *testing.T) {
 		_, err := p.Publish(t.Context(), &pealv1.PublishRequest{Topic: topic, Data: "hi"})
 		failures := []failure{failureOf(t, err), p.post(t, "/v1/topics/"+url.PathEscape(topic)+"/messages", "hi", "")}
 		for _, f := range failures {
-			if f.code != codes.InvalidArgument || f.reason != "INVALID_FIELD" || !strings.Contains(f.fields["topic"], says) {
+			if f.code != codes.InvalidArgument || f.reason != "INVALID_FIELD" || !strings.Contains(f.fields["topic"], want) {
 				t.Errorf("%.20q: %+v", topic, f)
 			}
 		}
@@ -100,7 +100,7 @@ func TestListTopics(t *testing.T) {
 			t.Errorf("pages of %d: %q", size, got)
 		}
 	}
-	// Patterns are listed as they are named, and their tokens come back.
+	// Patterns are listed unchanged, and their page tokens are accepted.
 	if got := p.topics(t, 1, ""); !slices.Equal(got, append(want, "zoë.>")) {
 		t.Errorf("all topics: %q", got)
 	}
@@ -113,7 +113,7 @@ func TestListTopics(t *testing.T) {
 	}
 	_, err := p.ListTopics(t.Context(), &pealv1.ListTopicsRequest{PageSize: -1, PageToken: "?"})
 	if f := failureOf(t, err); f.code != codes.InvalidArgument || len(f.fields) != 2 {
-		t.Errorf("both wrong: %+v", f)
+		t.Errorf("two invalid fields: %+v", f)
 	}
 }
 

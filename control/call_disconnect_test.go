@@ -14,37 +14,37 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// ender is a broker that notes who is disconnected.
-type ender struct {
-	fake
+// disconnectBroker records the arguments of Disconnect.
+type disconnectBroker struct {
+	fakeBroker
 
-	user     string
-	stayAway time.Duration
+	user string
+	ban  time.Duration
 }
 
-func (e *ender) Disconnect(user string, stayAway time.Duration) (int, error) {
-	e.user, e.stayAway = user, stayAway
+func (b *disconnectBroker) Disconnect(user string, ban time.Duration) (int, error) {
+	b.user, b.ban = user, ban
 	return 3, nil
 }
 
 func TestUserIDsBeforeAVerb(t *testing.T) {
-	b := &ender{}
+	b := &disconnectBroker{}
 	p := start(t, control.Config{}, b, nil)
-	for _, user := range oddNames() {
-		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
+	for _, user := range unusualNames() {
+		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), escapeAll(user)} {
 			b.user = ""
 			got := p.do(t, "POST", "/v1/users/"+escaped+":disconnect", `{"for":"90s"}`)
-			if got.StatusCode != http.StatusOK || b.user != user || b.stayAway != 90*time.Second || got.body != `{"connections":3,"missingNodes":[]}`+"\n" {
-				t.Errorf("%q as %s: %s, disconnected %q for %s: %s", user, escaped, got.Status, b.user, b.stayAway, got.body)
+			if got.StatusCode != http.StatusOK || b.user != user || b.ban != 90*time.Second || got.body != `{"connections":3,"missingNodes":[]}`+"\n" {
+				t.Errorf("%q as %s: %s, disconnected %q for %s: %s", user, escaped, got.Status, b.user, b.ban, got.body)
 			}
 		}
 	}
-	if got := p.do(t, "POST", "/v1/users/alice:disconnect", ""); got.StatusCode != http.StatusOK || b.user != "alice" || b.stayAway != 0 {
-		t.Errorf("without a body: %s, %q for %s", got.Status, b.user, b.stayAway)
+	if got := p.do(t, "POST", "/v1/users/alice:disconnect", ""); got.StatusCode != http.StatusOK || b.user != "alice" || b.ban != 0 {
+		t.Errorf("without a body: %s, %q for %s", got.Status, b.user, b.ban)
 	}
 }
 
-func TestDisconnectEndsAUsersStreams(t *testing.T) {
+func TestDisconnectClosesAUsersStreams(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	stream(t, b, "alice")
@@ -53,31 +53,31 @@ func TestDisconnectEndsAUsersStreams(t *testing.T) {
 
 	reply, err := p.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(time.Minute)})
 	if err != nil || reply.GetConnections() != 2 || !b.Banned("alice") || b.Banned("bob") {
-		t.Errorf("%v, %v; alice is barred: %v, bob: %v", reply, err, b.Banned("alice"), b.Banned("bob"))
+		t.Errorf("%v, %v; alice is banned: %v, bob: %v", reply, err, b.Banned("alice"), b.Banned("bob"))
 	}
 	if _, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "bob", Data: "still here"}); err != nil {
 		t.Fatal(err)
 	}
 	bob.waitFor(t, "data: still here\n\n")
 	if got := p.do(t, "POST", "/v1/users/nobody:disconnect", `{}`); got.body != `{"connections":0,"missingNodes":[]}`+"\n" {
-		t.Errorf("nobody: %s", got.body)
+		t.Errorf("user without streams: %s", got.body)
 	}
 }
 
-func TestDisconnectRefuses(t *testing.T) {
+func TestDisconnectRejects(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	for name, c := range map[string]struct {
-		req         *pealv1.DisconnectRequest
-		field, says string
+		req             *pealv1.DisconnectRequest
+		field, contains string
 	}{
-		"nobody":      {&pealv1.DisconnectRequest{}, "user_id", "empty"},
+		"empty user":  {&pealv1.DisconnectRequest{}, "user_id", "empty"},
 		"long id":     {&pealv1.DisconnectRequest{UserId: strings.Repeat("x", 256)}, "user_id", "256"},
-		"no time":     {&pealv1.DisconnectRequest{UserId: "alice", For: &durationpb.Duration{}}, "for", "0s"},
+		"zero":        {&pealv1.DisconnectRequest{UserId: "alice", For: &durationpb.Duration{}}, "for", "0s"},
 		"negative":    {&pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(-time.Second)}, "for", "-1s"},
 		"over a year": {&pealv1.DisconnectRequest{UserId: "alice", For: durationpb.New(366 * 24 * time.Hour)}, "for", "365 days"},
 	} {
 		_, err := p.Disconnect(t.Context(), c.req)
-		if f := failureOf(t, err); f.code != codes.InvalidArgument || len(f.fields) != 1 || !strings.Contains(f.fields[c.field], c.says) {
+		if f := failureOf(t, err); f.code != codes.InvalidArgument || len(f.fields) != 1 || !strings.Contains(f.fields[c.field], c.contains) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-func TestRateLimitIsOfEachName(t *testing.T) {
+func TestRateLimitPerName(t *testing.T) {
 	const limit = 2
 	p := start(t, control.Config{
 		Tokens: []control.Token{{Name: "one", Token: "token-of-one"}, {Name: "other", Token: "token-of-other"}},
@@ -38,16 +38,16 @@ func TestRateLimitIsOfEachName(t *testing.T) {
 		}
 	}
 	if status.Code(err) != codes.ResourceExhausted || retry <= 0 || retry > time.Second {
-		t.Errorf("calls without end get %v and are to wait %s", err, retry)
+		t.Errorf("unlimited calls got %v with a delay of %s, want RESOURCE_EXHAUSTED and at most 1s", err, retry)
 	}
 	for range limit {
 		if _, err := p.Stats(other, &pealv1.StatsRequest{}); err != nil {
-			t.Errorf("another name gets %v", err)
+			t.Errorf("another name got %v", err)
 		}
 	}
 	for range 10 * limit {
 		if _, err := healthv1.NewHealthClient(p.conn).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
-			t.Fatalf("health gets %v", err)
+			t.Fatalf("health got %v", err)
 		}
 	}
 	var resp *http.Response
@@ -66,11 +66,11 @@ func TestRateLimitIsOfEachName(t *testing.T) {
 		}
 	}
 	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" {
-		t.Errorf("REST answers %s with Retry-After %q, want 429 and 1", resp.Status, resp.Header.Get("Retry-After"))
+		t.Errorf("REST responded %s with Retry-After %q, want 429 and 1", resp.Status, resp.Header.Get("Retry-After"))
 	}
 }
 
-func TestRateLimitRemembersSoManyNames(t *testing.T) {
+func TestRateLimitEvictsNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := control.NewRateLimits(1)
 		if err := l.Take("busy"); err != nil {
@@ -78,20 +78,20 @@ func TestRateLimitRemembersSoManyNames(t *testing.T) {
 		}
 		for n := range 3 * control.MaxNames {
 			if err := l.Take(fmt.Sprintf("process-%d", n)); err != nil {
-				t.Fatalf("a name that never called: %v", err)
+				t.Fatalf("first call of a name: %v", err)
 			}
-			// Whoever runs wild is not forgotten for the sake of others.
+			// A busy name is not evicted for others.
 			if l.Take("busy") == nil {
-				t.Fatalf("after %d other names a caller has its calls anew", n)
+				t.Fatalf("after %d other names, a limited caller has a new limiter", n)
 			}
 		}
 		if got := l.Names(); got != control.MaxNames {
-			t.Errorf("%d names are remembered, want %d", got, control.MaxNames)
+			t.Errorf("%d names have a limiter, want %d", got, control.MaxNames)
 		}
 	})
 }
 
-func TestPublishStreamWaitsForTheRate(t *testing.T) {
+func TestPublishStreamIsDelayedToTheLimit(t *testing.T) {
 	const limit, messages = 20, 30
 	p := start(t, control.Config{RateLimit: limit}, startBroker(t), nil)
 	began := time.Now()
@@ -114,12 +114,13 @@ func TestPublishStreamWaitsForTheRate(t *testing.T) {
 		}
 		for _, ack := range resp.GetAcks() {
 			if ack.GetError() != nil {
-				t.Errorf("message %d gets %v", ack.GetNumber(), ack.GetError())
+				t.Errorf("message %d got %v", ack.GetNumber(), ack.GetError())
 			}
 			acked++
 		}
 	}
-	// The ones beyond the burst take their time; a bit less for clocks.
+	// Messages beyond the burst are delayed. The bound is lower, because clocks are
+	// inexact.
 	if took, least := time.Since(began), 400*time.Millisecond; took < least {
 		t.Errorf("%d messages at %d a second took %s, want at least %s", messages, limit, took, least)
 	}

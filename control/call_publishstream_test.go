@@ -21,11 +21,11 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// messageStream is a PublishStream as a caller has it.
+// messageStream is the client's side of a PublishStream.
 type messageStream struct {
 	grpc.BidiStreamingClient[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]
 
-	waiting []*pealv1.PublishAck // received and not yet looked at
+	waiting []*pealv1.PublishAck // received but not yet returned by ack
 }
 
 func (p *plane) messages(t *testing.T) *messageStream {
@@ -72,7 +72,7 @@ func toAll(data string) *pealv1.PublishStreamRequest {
 	return &pealv1.PublishStreamRequest{Audience: everyone(), Data: data}
 }
 
-func TestPublishStreamGoesOnAfterBadMessages(t *testing.T) {
+func TestPublishStreamContinuesAfterInvalidMessages(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	alice := stream(t, b, "alice", "orders")
@@ -91,7 +91,7 @@ func TestPublishStreamGoesOnAfterBadMessages(t *testing.T) {
 		{toAll("first"), 1, 0, "", ""},
 		{toUser("alice", "second"), 1, 0, "", ""},
 		{toTopic("orders", "third"), 1, 0, "", ""},
-		{toTopic("nobody's", "unheard"), 0, 0, "", ""},
+		{toTopic("no.subscribers", "unreceived"), 0, 0, "", ""},
 		{toAll(""), 0, codes.InvalidArgument, "INVALID_FIELD", "data"},
 		{toUser("", "x"), 0, codes.InvalidArgument, "INVALID_FIELD", "user_id"},
 		{toTopic("orders.*", "x"), 0, codes.InvalidArgument, "INVALID_FIELD", "topic"},
@@ -104,22 +104,22 @@ func TestPublishStreamGoesOnAfterBadMessages(t *testing.T) {
 		{toAll("last"), 1, 0, "", ""},
 	} {
 		m.send(t, c.request)
-		ack, err := m.ack() // without closing the stream: it comes at once
+		ack, err := m.ack() // arrives at once, without closing the stream
 		if err != nil {
 			t.Fatal(err)
 		}
-		said := ack.GetError()
-		if ack.GetNumber() != int64(i+1) || ack.GetRecipients() != c.recipients || codes.Code(said.GetCode()) != c.code || said.GetReason() != c.reason {
-			t.Errorf("%v is acknowledged with %v", c.request, ack)
+		rejected := ack.GetError()
+		if ack.GetNumber() != int64(i+1) || ack.GetRecipients() != c.recipients || codes.Code(rejected.GetCode()) != c.code || rejected.GetReason() != c.reason {
+			t.Errorf("%v was acknowledged with %v", c.request, ack)
 		}
 		switch {
-		case c.code == codes.OK && (ack.GetId() == "" || said != nil):
-			t.Errorf("%v is acknowledged with %v", c.request, ack)
-		case c.field != "" && (len(said.GetFieldViolations()) != 1 || said.GetFieldViolations()[0].GetField() != c.field ||
-			!strings.HasPrefix(said.GetFieldViolations()[0].GetDescription(), c.field+" ") || !strings.HasPrefix(said.GetMessage(), c.field+" ")):
-			t.Errorf("%v is acknowledged with %v", c.request, ack)
+		case c.code == codes.OK && (ack.GetId() == "" || rejected != nil):
+			t.Errorf("%v was acknowledged with %v", c.request, ack)
+		case c.field != "" && (len(rejected.GetFieldViolations()) != 1 || rejected.GetFieldViolations()[0].GetField() != c.field ||
+			!strings.HasPrefix(rejected.GetFieldViolations()[0].GetDescription(), c.field+" ") || !strings.HasPrefix(rejected.GetMessage(), c.field+" ")):
+			t.Errorf("%v was acknowledged with %v", c.request, ack)
 		case c.request == keyed && id != "" && ack.GetId() != id:
-			t.Errorf("the repetition has the id %s, not %s", ack.GetId(), id)
+			t.Errorf("the repetition has the id %s, want %s", ack.GetId(), id)
 		case c.request == keyed:
 			id = ack.GetId()
 		}
@@ -128,7 +128,7 @@ func TestPublishStreamGoesOnAfterBadMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ack, err := m.ack(); !errors.Is(err, io.EOF) {
-		t.Errorf("the stream ends with %v, %v", ack, err)
+		t.Errorf("the stream ended with %v, %v", ack, err)
 	}
 	alice.waitFor(t, "data: last\n\n")
 	var got []string
@@ -138,7 +138,7 @@ func TestPublishStreamGoesOnAfterBadMessages(t *testing.T) {
 		}
 	}
 	if want := "[first second third keyed last]"; fmt.Sprint(got) != want {
-		t.Errorf("alice got %v, want %s", got, want)
+		t.Errorf("alice received %v, want %s", got, want)
 	}
 }
 
@@ -159,7 +159,7 @@ func TestPublishStreamAcknowledgesInOrder(t *testing.T) {
 				return
 			}
 		}
-		_ = m.CloseSend() // Recv says why
+		_ = m.CloseSend() // Recv returns the error
 	})
 	defer sending.Wait()
 	before := ""
@@ -169,26 +169,26 @@ func TestPublishStreamAcknowledgesInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if ack.GetNumber() != int64(i+1) || (ack.GetError() != nil) != (i%7 == 0) {
-			t.Fatalf("message %d is acknowledged with %v", i+1, ack)
+			t.Fatalf("message %d was acknowledged with %v", i+1, ack)
 		}
 		if id := ack.GetId(); id != "" {
 			if len(id) < len(before) || len(id) == len(before) && id <= before {
-				t.Fatalf("%s follows %s", id, before)
+				t.Fatalf("id %s follows %s", id, before)
 			}
 			before = id
 		}
 	}
 	if _, err := m.ack(); !errors.Is(err, io.EOF) {
-		t.Errorf("the stream ends with %v", err)
+		t.Errorf("the stream ended with %v", err)
 	}
 	if n := b.Stats().Published; n != messages-(messages+6)/7 {
 		t.Errorf("%d events were published", n)
 	}
 }
 
-// The largest messages pass, and those that are too large are bad messages, up
-// to what any request may have.
-func TestPublishStreamOfLargeMessages(t *testing.T) {
+// The largest messages are accepted. Larger ones are rejected and don't end the
+// stream, up to the limit of all requests.
+func TestPublishStreamWithLargeMessages(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	m := p.messages(t)
 	largest, tooLarge := strings.Repeat("x", broker.MaxData), strings.Repeat("x", 3<<20)
@@ -204,12 +204,12 @@ func TestPublishStreamOfLargeMessages(t *testing.T) {
 	m.send(t, toAll(strings.Repeat("x", control.MaxRequest+1)))
 	_, err := m.ack()
 	if f := failureOf(t, err); f.code != codes.ResourceExhausted {
-		t.Errorf("beyond the limit: %+v", f)
+		t.Errorf("over the limit: %+v", f)
 	}
 }
 
-// A message whose bytes are no message is one bad message, as any other.
-func TestPublishStreamMessagesThatCannotBeDecoded(t *testing.T) {
+// A message that can't be decoded is rejected like any other invalid message.
+func TestPublishStreamWithInvalidEncodings(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	stream, err := p.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
 		pealv1.ControlService_PublishStream_FullMethodName, grpc.ForceCodecV2(rawCodec{}))
@@ -232,13 +232,13 @@ func TestPublishStreamMessagesThatCannotBeDecoded(t *testing.T) {
 		}
 	}
 	if _, err := m.ack(); !errors.Is(err, io.EOF) {
-		t.Errorf("the stream ends with %v", err)
+		t.Errorf("the stream ended with %v", err)
 	}
 }
 
-func TestPublishStreamAndUnplannedErrors(t *testing.T) {
+func TestPublishStreamWithUnexpectedErrors(t *testing.T) {
 	var log bytes.Buffer
-	p := start(t, control.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, &fake{publish: func(m broker.Message) (broker.Receipt, error) {
+	p := start(t, control.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, &fakeBroker{publish: func(m broker.Message) (broker.Receipt, error) {
 		switch m.Data {
 		case "error":
 			return broker.Receipt{}, errors.New("inside-91c2 broke")
@@ -257,15 +257,15 @@ func TestPublishStreamAndUnplannedErrors(t *testing.T) {
 	m.send(t, toAll("panic"))
 	_, err := m.ack()
 	if f := failureOf(t, err); f.code != codes.Internal || strings.Contains(f.message, "91c2") {
-		t.Errorf("the stream ends with %+v", f)
+		t.Errorf("the stream ended with %+v", f)
 	}
 	if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), "inside-91c2 broke") || !strings.Contains(log.String(), "inside-91c2 panicked") {
 		t.Errorf("%d lines of log: %s", lines, &log)
 	}
 }
 
-// What was published before the end is acknowledged, and the end has a code
-// that says to go on elsewhere.
+// Messages that were published before the end are acknowledged. The stream then
+// ends with a code for which clients retry elsewhere.
 func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 	for name, end := range map[string]func(*plane, *broker.Broker){
 		"drained while idle": func(p *plane, _ *broker.Broker) { p.service.EndCalls() },
@@ -284,19 +284,19 @@ func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 			_ = m.Send(toAll("too late")) // the stream may have ended
 			_, err := m.ack()
 			if f := failureOf(t, err); f.code != codes.Unavailable || f.reason != "STOPPING" {
-				t.Errorf("the stream ends with %+v", f)
+				t.Errorf("the stream ended with %+v", f)
 			}
 		})
 	}
 	p := start(t, control.Config{}, startBroker(t), nil)
 	p.service.EndCalls()
 	if _, err := p.messages(t).ack(); failureOf(t, err).reason != "STOPPING" {
-		t.Errorf("a stream after the end: %v", err)
+		t.Errorf("a new stream: %v, want STOPPING", err)
 	}
 }
 
-// A caller that reads no acknowledgements is held back, and holds nobody up.
-func TestPublishStreamOfACallerThatGoesAway(t *testing.T) {
+// Flow control blocks a caller that reads no acknowledgements, and no others.
+func TestPublishStreamWithoutReading(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -310,13 +310,13 @@ func TestPublishStreamOfACallerThatGoesAway(t *testing.T) {
 		}
 	})
 	m := p.messages(t)
-	m.send(t, toAll("of another"))
+	m.send(t, toAll("from another"))
 	if ack, err := m.ack(); err != nil || ack.GetId() == "" {
 		t.Errorf("%v, %v", ack, err)
 	}
 	cancel()
 	sending.Wait()
 	if _, err := stuck.Recv(); status.Code(err) != codes.Canceled && err != nil {
-		t.Errorf("the stream ends with %v", err)
+		t.Errorf("the stream ended with %v", err)
 	}
 }

@@ -25,18 +25,18 @@ const (
 	parent  = "00-" + traceID + "-00f067aa0ba902b7-01"
 )
 
-// startTraced is start with spans that the test can look at.
+// startTraced is like start, and also returns the exporter of the spans.
 func startTraced(t *testing.T, cfg control.Config, b control.Broker) (*plane, *tracetest.InMemoryExporter) {
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	t.Cleanup(func() { _ = provider.Shutdown(context.Background()) })
 	cfg.Tracer = provider
-	return start(t, cfg, b, stubMinter{}), spans
+	return start(t, cfg, b, fakeMinter{}), spans
 }
 
-// said is what a span says of the daemon's own.
-func said(span tracetest.SpanStub) map[string]string {
+// ownAttributes returns the attributes of a span that peald defines.
+func ownAttributes(span tracetest.SpanStub) map[string]string {
 	found := map[string]string{}
 	for _, a := range span.Attributes {
 		if strings.HasPrefix(string(a.Key), "peald.") {
@@ -46,8 +46,8 @@ func said(span tracetest.SpanStub) map[string]string {
 	return found
 }
 
-func TestSpansSayWhatACallWasAbout(t *testing.T) {
-	const secretUser, secretTopic, secretData = "user-not-to-tell", "topic-not-to-tell", "data-not-to-tell"
+func TestSpanAttributes(t *testing.T) {
+	const secretUser, secretTopic, secretData = "secret-user", "secret-topic", "secret-data"
 	b := startBroker(t)
 	stream(t, b, secretUser)
 	p, spans := startTraced(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "token-of-the-shop"}}}, b)
@@ -82,16 +82,16 @@ func TestSpansSayWhatACallWasAbout(t *testing.T) {
 			},
 			"PublishStream", map[string]string{"peald.transport": "grpc", "peald.caller": "shop", "peald.messages": "1", "peald.reason": "CANCELLED"},
 		},
-		"refused": {
+		"rejected": {
 			func() error {
 				if _, err := p.Broadcast(ctx, &pealv1.BroadcastRequest{Data: secretData, Event: "peald." + secretData}); err == nil {
-					t.Error("it is not refused")
+					t.Error("the call was not rejected")
 				}
 				return nil
 			},
 			"Broadcast", map[string]string{"peald.transport": "grpc", "peald.caller": "shop", "peald.audience": "everyone", "peald.reason": "INVALID_FIELD"},
 		},
-		"a stranger": {
+		"unauthenticated": {
 			func() error {
 				p.do(t, "POST", "/v1/tokens", `{"userId":"`+secretUser+`"}`, "Traceparent", parent)
 				return nil
@@ -104,28 +104,28 @@ func TestSpansSayWhatACallWasAbout(t *testing.T) {
 			if err := c.call(); err != nil {
 				t.Fatal(err)
 			}
-			// A span ends a moment after its caller has the answer.
-			waitUntil(t, func() bool { return len(spans.GetSpans()) > 0 })
+			// A span ends shortly after the caller has received the reply.
+			eventually(t, func() bool { return len(spans.GetSpans()) > 0 })
 			found := spans.GetSpans()
 			if len(found) != 1 || found[0].Name != "peal.v1.ControlService/"+c.span {
-				t.Fatalf("the spans are %+v, want one of %s", found, c.span)
+				t.Fatalf("spans %+v, want one of %s", found, c.span)
 			}
 			if got := found[0].SpanContext.TraceID().String(); got != traceID || !found[0].Parent.IsRemote() {
-				t.Errorf("the trace is %s, want the caller's", got)
+				t.Errorf("trace %s, want that of the caller", got)
 			}
-			got := said(found[0])
+			got := ownAttributes(found[0])
 			if got["peald.recipients"] != "" && got["peald.event_id"] == "" {
-				t.Error("the event's id is not said")
+				t.Error("the attribute peald.event_id is missing")
 			}
 			delete(got, "peald.event_id")
 			if !maps.Equal(got, c.want) {
-				t.Errorf("it says %v, want %v", got, c.want)
+				t.Errorf("attributes %v, want %v", got, c.want)
 			}
 			var all bytes.Buffer
 			slog.New(slog.NewJSONHandler(&all, nil)).Info("", "span", found[0])
 			for _, secret := range []string{secretUser, secretTopic, secretData, "token-of-the-shop"} {
 				if strings.Contains(all.String(), secret) || hasValue(found[0].Attributes, secret) {
-					t.Errorf("the span holds %q", secret)
+					t.Errorf("the span contains %q", secret)
 				}
 			}
 		})
@@ -141,7 +141,7 @@ func hasValue(attributes []attribute.KeyValue, text string) bool {
 	return false
 }
 
-func TestHealthLeavesNoSpans(t *testing.T) {
+func TestHealthHasNoSpans(t *testing.T) {
 	p, spans := startTraced(t, control.Config{}, startBroker(t))
 	if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != 200 {
 		t.Error(got.Status)
@@ -155,38 +155,38 @@ func TestHealthLeavesNoSpans(t *testing.T) {
 	}
 }
 
-// The trace of a caller is found in the log, whether or not spans go anywhere.
-func TestLogNamesTheTrace(t *testing.T) {
+// The log contains the caller's trace id, with and without tracing.
+func TestLogContainsTheTraceID(t *testing.T) {
 	for name, traced := range map[string]bool{"traced": true, "not traced": false} {
 		t.Run(name, func(t *testing.T) {
 			log := &pealdtest.Log{}
 			cfg := control.Config{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
-			broken := &fake{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, errors.New("broken") }}
+			broken := &fakeBroker{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, errors.New("broken") }}
 			var p *plane
 			if traced {
 				p, _ = startTraced(t, cfg, broken)
 			} else {
-				p = start(t, cfg, broken, stubMinter{})
+				p = start(t, cfg, broken, fakeMinter{})
 			}
 			p.do(t, "POST", "/v1/tokens", `{"userId":"alice"}`, "Traceparent", parent)
 			p.do(t, "POST", "/v1/broadcast", `{"data":"x"}`, "Traceparent", parent)
 			for _, what := range []string{"msg=audit", `msg="control call failed"`} {
 				if got := log.With(what); len(got) != 1 || !strings.Contains(got[0], "trace_id="+traceID) {
-					t.Errorf("the lines with %s are %q", what, got)
+					t.Errorf("lines with %s: %q", what, got)
 				}
 			}
-			// What is no trace is no trace.
+			// An invalid trace is ignored.
 			p.do(t, "POST", "/v1/tokens", `{"userId":"bob"}`, "Traceparent", "00-evil\t-x-01")
 			if got := log.With("user=bob"); len(got) != 1 || !traced && strings.Contains(got[0], "trace_id") || strings.Contains(got[0], "evil") {
-				t.Errorf("the lines are %q", got)
+				t.Errorf("lines %q", got)
 			}
 		})
 	}
 }
 
-// BenchmarkTracedBroadcast is one call after the other over one connection,
-// without spans, with spans that are dropped at once, and with those that a
-// sampler leaves out.
+// BenchmarkTracedBroadcast makes sequential calls over one connection: without
+// tracing, with an exporter that drops spans, and with a sampler that samples
+// none.
 func BenchmarkTracedBroadcast(b *testing.B) {
 	for name, sampler := range map[string]sdktrace.Sampler{"off": nil, "sampled": sdktrace.AlwaysSample(), "not sampled": sdktrace.NeverSample()} {
 		b.Run(name, func(b *testing.B) {
@@ -196,7 +196,7 @@ func BenchmarkTracedBroadcast(b *testing.B) {
 				defer func() { _ = provider.Shutdown(context.Background()) }()
 				cfg.Tracer = provider
 			}
-			p := start(b, cfg, &fake{}, nil)
+			p := start(b, cfg, &fakeBroker{}, nil)
 			req := &pealv1.BroadcastRequest{Data: strings.Repeat("x", 100)}
 			b.ReportAllocs()
 			for b.Loop() {

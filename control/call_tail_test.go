@@ -25,7 +25,8 @@ func (p *plane) tail(t *testing.T, req *pealv1.TailRequest) grpc.ServerStreaming
 	return tail
 }
 
-func told(t *testing.T, tail grpc.ServerStreamingClient[pealv1.TailResponse]) *pealv1.TailResponse {
+// receive returns the next item of a tail.
+func receive(t *testing.T, tail grpc.ServerStreamingClient[pealv1.TailResponse]) *pealv1.TailResponse {
 	t.Helper()
 	resp, err := tail.Recv()
 	if err != nil {
@@ -34,7 +35,7 @@ func told(t *testing.T, tail grpc.ServerStreamingClient[pealv1.TailResponse]) *p
 	return resp
 }
 
-func TestTailTellsWhatIsPublished(t *testing.T) {
+func TestTailShowsPublishedMessages(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	stream(t, b, "alice", "orders.*")
@@ -44,10 +45,10 @@ func TestTailTellsWhatIsPublished(t *testing.T) {
 	everyone := p.tail(t, &pealv1.TailRequest{Audience: &pealv1.TailRequest_Everyone{Everyone: true}})
 	alice := p.tail(t, &pealv1.TailRequest{Audience: &pealv1.TailRequest_UserId{UserId: "alice"}})
 	orders := p.tail(t, &pealv1.TailRequest{Audience: &pealv1.TailRequest_Topic{Topic: "orders.>"}})
-	var begun string
+	var first string
 	for _, tail := range []grpc.ServerStreamingClient[pealv1.TailResponse]{all, everyone, alice, orders} {
-		if begun = told(t, tail).GetPosition(); !strings.HasSuffix(begun, "-0") {
-			t.Fatalf("begins at %q", begun)
+		if first = receive(t, tail).GetPosition(); !strings.HasSuffix(first, "-0") {
+			t.Fatalf("the tail starts at %q", first)
 		}
 	}
 
@@ -66,61 +67,61 @@ func TestTailTellsWhatIsPublished(t *testing.T) {
 
 	want := func(tail grpc.ServerStreamingClient[pealv1.TailResponse], seq, event, data string, recipients int32) *pealv1.TailedMessage {
 		t.Helper()
-		m := told(t, tail).GetMessage()
+		m := receive(t, tail).GetMessage()
 		if !strings.HasSuffix(m.GetId(), seq) || m.GetEvent() != event || m.GetData() != data || m.GetRecipients() != recipients ||
 			time.Since(m.GetTime().AsTime()) > time.Minute {
-			t.Errorf("told of %v, want %s of type %s to %d", m, seq, event, recipients)
+			t.Errorf("message %v, want %s of type %s to %d", m, seq, event, recipients)
 		}
 		return m
 	}
 	for _, tail := range []grpc.ServerStreamingClient[pealv1.TailResponse]{all, everyone} {
 		if m := want(tail, "-1", "news", "an\nalle", 2); !m.GetEveryone() {
-			t.Errorf("for %v", m.GetAudience())
+			t.Errorf("audience %v", m.GetAudience())
 		}
 	}
 	for _, tail := range []grpc.ServerStreamingClient[pealv1.TailResponse]{all, alice} {
 		if m := want(tail, "-2", "individual", "hers", 1); m.GetUserId() != "alice" {
-			t.Errorf("for %v", m.GetAudience())
+			t.Errorf("audience %v", m.GetAudience())
 		}
 	}
 	want(all, "-3", "individual", "lost", 0)
 	for _, tail := range []grpc.ServerStreamingClient[pealv1.TailResponse]{all, orders} {
 		if m := want(tail, "-4", "topic", "paid", 1); m.GetTopic() != "orders.7" {
-			t.Errorf("for %v", m.GetAudience())
+			t.Errorf("audience %v", m.GetAudience())
 		}
 	}
 
 	if stats := b.Stats(); stats.Total.Connections != 2 || stats.Users != 1 {
-		t.Errorf("a tail counts among %+v", stats.Total)
+		t.Errorf("tails are counted as streams: %+v", stats.Total)
 	}
 
-	t.Run("out of the log", func(t *testing.T) {
-		tail := p.tail(t, &pealv1.TailRequest{LastEventId: begun})
+	t.Run("from the history", func(t *testing.T) {
+		tail := p.tail(t, &pealv1.TailRequest{LastEventId: first})
 		want(tail, "-1", "news", "an\nalle", 2)
 	})
-	t.Run("behind an id of another daemon", func(t *testing.T) {
+	t.Run("after an id of another daemon", func(t *testing.T) {
 		tail := p.tail(t, &pealv1.TailRequest{LastEventId: "zz-9"})
-		if gap := told(t, tail).GetGap(); gap.GetReason() != "unknown" || gap.GetMessages() != 0 {
+		if gap := receive(t, tail).GetGap(); gap.GetReason() != "unknown" || gap.GetMessages() != 0 {
 			t.Errorf("%v", gap)
 		}
-		if at := told(t, tail).GetPosition(); !strings.HasSuffix(at, "-4") {
-			t.Errorf("begins at %q", at)
+		if at := receive(t, tail).GetPosition(); !strings.HasSuffix(at, "-4") {
+			t.Errorf("the tail starts at %q", at)
 		}
 	})
 }
 
-func TestTailRefuses(t *testing.T) {
+func TestTailRejects(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	for name, c := range map[string]struct {
 		req   *pealv1.TailRequest
 		query string
 		field string
 	}{
-		"not everyone":    {&pealv1.TailRequest{Audience: &pealv1.TailRequest_Everyone{}}, "everyone=false", "everyone"},
-		"no user":         {&pealv1.TailRequest{Audience: &pealv1.TailRequest_UserId{}}, "user_id=", "user_id"},
-		"no topic":        {&pealv1.TailRequest{Audience: &pealv1.TailRequest_Topic{}}, "topic=", "topic"},
-		"a bad pattern":   {&pealv1.TailRequest{Audience: &pealv1.TailRequest_Topic{Topic: "a.>.b"}}, "topic=a.%3E.b", "topic"},
-		"an id of no log": {&pealv1.TailRequest{LastEventId: "first"}, "last_event_id=first", "last_event_id"},
+		"not everyone": {&pealv1.TailRequest{Audience: &pealv1.TailRequest_Everyone{}}, "everyone=false", "everyone"},
+		"no user":      {&pealv1.TailRequest{Audience: &pealv1.TailRequest_UserId{}}, "user_id=", "user_id"},
+		"no topic":     {&pealv1.TailRequest{Audience: &pealv1.TailRequest_Topic{}}, "topic=", "topic"},
+		"bad pattern":  {&pealv1.TailRequest{Audience: &pealv1.TailRequest_Topic{Topic: "a.>.b"}}, "topic=a.%3E.b", "topic"},
+		"invalid id":   {&pealv1.TailRequest{LastEventId: "first"}, "last_event_id=first", "last_event_id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := p.tail(t, c.req).Recv()
@@ -141,16 +142,15 @@ func TestTailRefuses(t *testing.T) {
 	})
 }
 
-// TestTailOverREST reads the lines as a page does.
 func TestTailOverREST(t *testing.T) {
 	p := start(t, control.Config{Tokens: []control.Token{
 		{Name: "ops", Token: "the operator's token", Scopes: []string{"admin", "publish"}},
 		{Name: "shop", Token: "the shop's own token", Scopes: []string{"publish"}},
 	}}, startBroker(t), nil)
 
-	refused := p.do(t, http.MethodGet, "/v1/tail", "", "Authorization", "Bearer the shop's own token")
-	if f := refused.failure(t); refused.StatusCode != http.StatusForbidden || f.reason != "CONTROL_SCOPE_MISSING" {
-		t.Errorf("%s %+v", refused.Status, f)
+	denied := p.do(t, http.MethodGet, "/v1/tail", "", "Authorization", "Bearer the shop's own token")
+	if f := denied.failure(t); denied.StatusCode != http.StatusForbidden || f.reason != "CONTROL_SCOPE_MISSING" {
+		t.Errorf("%s %+v", denied.Status, f)
 	}
 	unknown := p.do(t, http.MethodGet, "/v1/tail", "")
 	if f := unknown.failure(t); unknown.StatusCode != http.StatusUnauthorized || f.reason != "CONTROL_TOKEN_MISSING" || unknown.Header.Get("WWW-Authenticate") == "" {
@@ -183,7 +183,7 @@ func TestTailOverREST(t *testing.T) {
 	}) {
 		t.Helper()
 		if !lines.Scan() {
-			t.Fatalf("the tail ends: %v", lines.Err())
+			t.Fatalf("the tail ended: %v", lines.Err())
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			t.Fatalf("%v: %q", err, lines.Text())
@@ -191,7 +191,7 @@ func TestTailOverREST(t *testing.T) {
 		return line
 	}
 	if at := next().Result.Position; at == "" {
-		t.Error("no position at the beginning")
+		t.Error("the tail doesn't start with a position")
 	}
 	p.do(t, http.MethodPost, "/v1/topics/orders.7/messages", `{"data":"paid <&>"}`, "Authorization", "Bearer the operator's token")
 	if m := next().Result.Message; m.Topic != "orders.7" || m.Data != "paid <&>" || m.Event != "topic" {
@@ -202,7 +202,7 @@ func TestTailOverREST(t *testing.T) {
 		t.Errorf("%+v", end)
 	}
 	if lines.Scan() {
-		t.Errorf("after the end: %q", lines.Text())
+		t.Errorf("line after the end: %q", lines.Text())
 	}
 }
 
@@ -215,37 +215,12 @@ func TestTailEndsWithTheDaemon(t *testing.T) {
 			b := startBroker(t)
 			p := start(t, control.Config{}, b, nil)
 			tail := p.tail(t, &pealv1.TailRequest{})
-			told(t, tail)
+			receive(t, tail)
 			end(p, b)
 			_, err := tail.Recv()
 			if f := failureOf(t, err); f.code != codes.Unavailable || f.reason != "STOPPING" {
 				t.Errorf("%+v", f)
 			}
 		})
-	}
-}
-
-func TestWhoAmI(t *testing.T) {
-	all := []string{"publish", "read", "tokens", "admin"}
-	open := start(t, control.Config{}, &fake{}, nil)
-	reply, err := open.WhoAmI(t.Context(), &pealv1.WhoAmIRequest{})
-	if err != nil || reply.GetName() != "" || strings.Join(reply.GetScopes(), " ") != strings.Join(all, " ") {
-		t.Errorf("%v, %v", reply, err)
-	}
-
-	p := start(t, control.Config{Tokens: []control.Token{
-		{Name: "ops", Token: "the operator's token"},
-		{Name: "shop", Token: "the shop's own token", Scopes: []string{"publish"}},
-	}}, &fake{}, nil)
-	for token, want := range map[string]string{
-		"the operator's token": `{"name":"ops","scopes":["publish","read","tokens","admin"]}`,
-		"the shop's own token": `{"name":"shop","scopes":["publish"]}`,
-	} {
-		if got := p.do(t, http.MethodGet, "/v1/whoami", "", "Authorization", "Bearer "+token); strings.TrimSpace(got.body) != want {
-			t.Errorf("%s answers %s", token, got.body)
-		}
-	}
-	if got := p.do(t, http.MethodGet, "/v1/whoami", "", "Authorization", "Bearer guessed"); got.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a guessed token: %s", got.Status)
 	}
 }

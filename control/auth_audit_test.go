@@ -22,7 +22,7 @@ func TestAudit(t *testing.T) {
 		},
 		Logger:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Membership: members{},
-	}, startBroker(t), stubMinter{})
+	}, startBroker(t), fakeMinter{})
 	as := func(token string, more ...string) (ctx []string) {
 		return append([]string{"authorization", "Bearer " + token}, more...)
 	}
@@ -35,10 +35,10 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := p.Disconnect(publisher, &pealv1.DisconnectRequest{UserId: "bob"}); err == nil {
-		t.Fatal("a publisher may disconnect")
+		t.Fatal("a caller with the scope publish can disconnect")
 	}
 	if _, err := p.Disconnect(boss, &pealv1.DisconnectRequest{UserId: "bad\nid"}); err == nil {
-		t.Fatal("a user id with a line break is taken")
+		t.Fatal("a user id with a line break is accepted")
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/v1/users/carol:disconnect", http.NoBody)
 	if err != nil {
@@ -65,7 +65,7 @@ func TestAudit(t *testing.T) {
 		"level=INFO msg=audit caller=boss method=RemoveNode code=OK peer=127.0.0.1:# node=node-b",
 	}
 	if len(audit) != len(want) {
-		t.Fatalf("the log has %q, want %q", audit, want)
+		t.Fatalf("audit log %q, want %q", audit, want)
 	}
 	for i, line := range want {
 		for part := range strings.SplitSeq(line, "#") {
@@ -76,12 +76,12 @@ func TestAudit(t *testing.T) {
 	}
 	for _, secret := range []string{"token-of", "token-to", "the-data", "203.0.113.9"} {
 		if found := log.With(secret); len(found) > 0 {
-			t.Errorf("%q is in the log: %q", secret, found)
+			t.Errorf("the log contains %q: %q", secret, found)
 		}
 	}
 }
 
-func TestRefusedCallsAreLogged(t *testing.T) {
+func TestRejectedCallsAreLogged(t *testing.T) {
 	log := &pealdtest.Log{}
 	p := start(t, control.Config{
 		Tokens: []control.Token{{Name: "boss", Token: "token-of-the-boss"}},
@@ -91,19 +91,19 @@ func TestRefusedCallsAreLogged(t *testing.T) {
 	const guesses = 200
 	for range guesses {
 		if _, err := p.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}); err == nil {
-			t.Fatal("a guessed token is taken")
+			t.Fatal("a guessed token is accepted")
 		}
 	}
 	found := log.With("control call rejected")
 	if len(found) < 1 || len(found) > guesses/2 {
-		t.Errorf("%d refused calls leave %d lines, want a few", guesses, len(found))
+		t.Errorf("%d rejected calls leave %d lines, want a few", guesses, len(found))
 	}
 	for _, part := range []string{"level=WARN", "reason=CONTROL_TOKEN_UNKNOWN", "method=CreateToken", "peer=127.0.0.1:"} {
 		if !strings.Contains(found[0], part) {
-			t.Errorf("the line is %q, and lacks %q", found[0], part)
+			t.Errorf("line %q lacks %q", found[0], part)
 		}
 	}
 	if len(log.With("a-guess")) > 0 || len(log.With("msg=audit")) > 0 {
-		t.Errorf("the log has what strangers say: %q", log.With(""))
+		t.Errorf("the log contains guesses or audits them: %q", log.With(""))
 	}
 }

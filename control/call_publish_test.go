@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-func TestBroadcastReachesEverybody(t *testing.T) {
+func TestBroadcastReachesEveryStream(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	sinks := []*sink{stream(t, b, ""), stream(t, b, "alice"), stream(t, b, "alice")}
@@ -36,7 +36,7 @@ func TestBroadcastReachesEverybody(t *testing.T) {
 	}
 }
 
-func TestSendToUserReachesHerStreams(t *testing.T) {
+func TestSendToUserReachesTheUsersStreams(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	first, second := stream(t, b, "alice"), stream(t, b, "alice")
@@ -51,9 +51,9 @@ func TestSendToUserReachesHerStreams(t *testing.T) {
 
 	reply, err = p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "nobody", Data: "hi"})
 	if err != nil || reply.GetRecipients() != 0 || reply.GetId() == "" {
-		t.Errorf("to somebody without a stream: %v, %v", reply, err)
+		t.Errorf("user without a stream: %v, %v", reply, err)
 	}
-	// A zero has to be there: clients read it.
+	// Zeros must be present, because clients read them.
 	if got := p.do(t, "POST", "/v1/users/nobody/messages", `{"data":"hi"}`); !strings.Contains(got.body, `"recipients":0`) {
 		t.Errorf("REST: %s", got.body)
 	}
@@ -61,14 +61,14 @@ func TestSendToUserReachesHerStreams(t *testing.T) {
 
 func TestUserIDsInPaths(t *testing.T) {
 	var to broker.Audience
-	p := start(t, control.Config{}, &fake{publish: func(m broker.Message) (broker.Receipt, error) {
+	p := start(t, control.Config{}, &fakeBroker{publish: func(m broker.Message) (broker.Receipt, error) {
 		to = m.Audience
 		return broker.Receipt{ID: "e-1", Recipients: 1}, nil
 	}}, nil)
-	for _, user := range oddNames() {
-		// PathEscape leaves dots as they are, and clients cut "." and ".."
-		// out of paths.
-		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), everyByte(user)} {
+	for _, user := range unusualNames() {
+		// PathEscape doesn't escape dots, and clients remove "." and ".." from
+		// paths.
+		for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(user), ".", "%2E"), escapeAll(user)} {
 			to = broker.Audience{}
 			got := p.do(t, "POST", "/v1/users/"+escaped+"/messages", `{"data":"hi"}`)
 			if got.StatusCode != http.StatusOK || to != broker.ToUser(user) {
@@ -78,15 +78,17 @@ func TestUserIDsInPaths(t *testing.T) {
 	}
 }
 
-// oddNames are ids of users and topics that a path makes trouble for.
-func oddNames() []string {
+// unusualNames returns names of users and topics with characters that are special
+// in paths.
+func unusualNames() []string {
 	return []string{
 		"alice", "alice/bob", "/", "//", "a//b", "Zoë Ångström", "東京 🦊", "a:b", "x:disconnect", "a%2Fb", "100%", "%", "a+b", "a?b#c",
 		"a&b=c;d", "user@example.com", `"quoted"`, `back\slash`, "messages", "..", ".", "...", "a/../b", "~!$'()*,[]", strings.Repeat("é", 127),
 	}
 }
 
-func everyByte(s string) string {
+// escapeAll percent-encodes every byte.
+func escapeAll(s string) string {
 	const hex = "0123456789abcdef"
 	var b strings.Builder
 	for _, c := range []byte(s) {
@@ -95,27 +97,27 @@ func everyByte(s string) string {
 	return b.String()
 }
 
-// What a caller can get wrong about a message, the same over gRPC and REST.
-func TestBadMessages(t *testing.T) {
+// Invalid messages are rejected with the same errors over gRPC and REST.
+func TestInvalidMessages(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	for name, c := range map[string]struct {
 		user, event, data string
 		field             string
-		says              []string
+		contains          []string
 	}{
-		"type with LF":          {"alice", "a\nb", "hi", "event", []string{"event", "LF"}},
-		"type with CR":          {"alice", "a\rb", "hi", "event", []string{"event", "CR"}},
-		"type with CRLF":        {"alice", "a\r\ndata: x", "hi", "event", []string{"event"}},
-		"type with NUL":         {"alice", "a\x00b", "hi", "event", []string{"event", "NUL"}},
-		"type too long":         {"alice", strings.Repeat("x", 256), "hi", "event", []string{"event", "256", "255"}},
-		"reserved type":         {"alice", "peald.reset", "hi", "event", []string{"event", "peald."}},
-		"reserved type to come": {"alice", "peald.", "hi", "event", []string{"event", "peald."}},
-		"empty data":            {"alice", "", "", "data", []string{"data", "empty"}},
-		"data too long":         {"alice", "", strings.Repeat("x", 1<<20+1), "data", []string{"data", "1048577", "1048576"}},
-		"user too long":         {strings.Repeat("x", 256), "", "hi", "user_id", []string{"user_id", "256", "255"}},
-		"empty user":            {"", "", "hi", "user_id", []string{"user_id", "empty"}},
-		"user with LF":          {"a\nb", "", "hi", "user_id", []string{"user_id", "control"}},
-		"user with NUL":         {"a\x00", "", "hi", "user_id", []string{"user_id", "control"}},
+		"type with LF":    {"alice", "a\nb", "hi", "event", []string{"event", "LF"}},
+		"type with CR":    {"alice", "a\rb", "hi", "event", []string{"event", "CR"}},
+		"type with CRLF":  {"alice", "a\r\ndata: x", "hi", "event", []string{"event"}},
+		"type with NUL":   {"alice", "a\x00b", "hi", "event", []string{"event", "NUL"}},
+		"type too long":   {"alice", strings.Repeat("x", 256), "hi", "event", []string{"event", "256", "255"}},
+		"reserved type":   {"alice", "peald.reset", "hi", "event", []string{"event", "peald."}},
+		"reserved prefix": {"alice", "peald.", "hi", "event", []string{"event", "peald."}},
+		"empty data":      {"alice", "", "", "data", []string{"data", "empty"}},
+		"data too long":   {"alice", "", strings.Repeat("x", 1<<20+1), "data", []string{"data", "1048577", "1048576"}},
+		"user too long":   {strings.Repeat("x", 256), "", "hi", "user_id", []string{"user_id", "256", "255"}},
+		"empty user":      {"", "", "hi", "user_id", []string{"user_id", "empty"}},
+		"user with LF":    {"a\nb", "", "hi", "user_id", []string{"user_id", "control"}},
+		"user with NUL":   {"a\x00", "", "hi", "user_id", []string{"user_id", "control"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			check := func(f failure) {
@@ -123,9 +125,9 @@ func TestBadMessages(t *testing.T) {
 				if f.code != codes.InvalidArgument || f.reason != "INVALID_FIELD" || len(f.fields) != 1 {
 					t.Errorf("%+v", f)
 				}
-				for _, word := range c.says {
+				for _, word := range c.contains {
 					if !strings.Contains(f.message, word) || !strings.Contains(f.fields[c.field], word) {
-						t.Errorf("%q and %q don't both say %q", f.message, f.fields, word)
+						t.Errorf("message %q and fields %q don't both contain %q", f.message, f.fields, word)
 					}
 				}
 			}
@@ -142,7 +144,7 @@ func TestBadMessages(t *testing.T) {
 	}
 }
 
-// post is a message that REST is to refuse.
+// post publishes a message over REST, which must be rejected.
 func (p *plane) post(t *testing.T, path, data, event string) failure {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"data": data, "event": event})
@@ -156,7 +158,7 @@ func (p *plane) post(t *testing.T, path, data, event string) failure {
 	return got.failure(t)
 }
 
-func TestLargestMessagePasses(t *testing.T) {
+func TestLargestMessage(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	data := strings.Repeat("é", 1<<19)
 	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {

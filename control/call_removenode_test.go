@@ -14,23 +14,23 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// members are a cluster that has lost all but the node that is asked, a.
+// members is a cluster of which only node a, which handles the calls, is running.
 type members struct{}
 
 func (members) Remove(_ context.Context, name string) ([]string, error) {
 	switch {
 	case name == "a":
-		return nil, &control.MembershipError{Reason: "a is there"}
+		return nil, &control.MembershipError{Reason: "a is running"}
 	case name == "undecided":
 		return nil, &broker.UnavailableError{Reason: "the cluster has no leader"}
 	case !strings.HasPrefix(name, "node-") && name != "b":
-		return nil, &control.MembershipError{Unknown: true, Reason: name + " is no member; members are a, b"}
+		return nil, &control.MembershipError{Unknown: true, Reason: name + " is not a member; members are a, b"}
 	}
 	return []string{"a", "c"}, nil
 }
 
 func TestRemoveNode(t *testing.T) {
-	p := start(t, control.Config{Membership: members{}}, &fake{}, nil)
+	p := start(t, control.Config{Membership: members{}}, &fakeBroker{}, nil)
 	reply, err := p.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: "b"})
 	if err != nil || !slices.Equal(reply.GetMembers(), []string{"a", "c"}) {
 		t.Errorf("%v, %v", reply, err)
@@ -38,22 +38,22 @@ func TestRemoveNode(t *testing.T) {
 	if got := p.do(t, "POST", "/v1/nodes/node-b:remove", ""); got.StatusCode != http.StatusOK || got.body != `{"members":["a","c"]}`+"\n" {
 		t.Errorf("REST: %s: %s", got.Status, got.body)
 	}
-	alone := start(t, control.Config{}, &fake{}, nil)
+	alone := start(t, control.Config{}, &fakeBroker{}, nil)
 	for name, c := range map[string]struct {
-		of           *plane
-		node         string
-		code         codes.Code
-		reason, says string
+		of               *plane
+		node             string
+		code             codes.Code
+		reason, contains string
 	}{
-		"nothing":        {p, "", codes.InvalidArgument, "INVALID_FIELD", "name has 0 bytes"},
-		"a long name":    {p, strings.Repeat("x", 301), codes.InvalidArgument, "INVALID_FIELD", "301 bytes"},
-		"one that is":    {p, "a", codes.FailedPrecondition, "NOT_REMOVABLE", "a is there"},
-		"nobody":         {p, "z", codes.NotFound, "UNKNOWN_NODE", "members are a, b"},
-		"in an election": {p, "undecided", codes.Unavailable, "LOG_UNAVAILABLE", "no leader"},
-		"no cluster":     {alone, "b", codes.FailedPrecondition, "NOT_REMOVABLE", "cluster.mode is off"},
+		"empty":      {p, "", codes.InvalidArgument, "INVALID_FIELD", "name has 0 bytes"},
+		"long name":  {p, strings.Repeat("x", 301), codes.InvalidArgument, "INVALID_FIELD", "301 bytes"},
+		"running":    {p, "a", codes.FailedPrecondition, "NOT_REMOVABLE", "a is running"},
+		"unknown":    {p, "z", codes.NotFound, "UNKNOWN_NODE", "members are a, b"},
+		"no leader":  {p, "undecided", codes.Unavailable, "LOG_UNAVAILABLE", "no leader"},
+		"no cluster": {alone, "b", codes.FailedPrecondition, "NOT_REMOVABLE", "cluster.mode is off"},
 	} {
 		_, err := c.of.RemoveNode(t.Context(), &pealv1.RemoveNodeRequest{Name: c.node})
-		if f := failureOf(t, err); f.code != c.code || f.reason != c.reason || !strings.Contains(f.message, c.says) {
+		if f := failureOf(t, err); f.code != c.code || f.reason != c.reason || !strings.Contains(f.message, c.contains) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

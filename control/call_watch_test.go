@@ -31,7 +31,7 @@ func next(t *testing.T, w grpc.ServerStreamingClient[pealv1.WatchConnectionsResp
 	return resp
 }
 
-func TestWatchTellsWhoComesAndGoes(t *testing.T) {
+func TestWatchReportsChanges(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	zoe := stream(t, b, "zoë")
@@ -46,19 +46,19 @@ func TestWatchTellsWhoComesAndGoes(t *testing.T) {
 		t.Errorf("present: %v", u)
 	}
 	if marker := next(t, w); marker.GetSnapshotComplete().GetAnonymousConnections() != 1 {
-		t.Fatalf("in the place of the marker: %v", marker)
+		t.Fatalf("instead of SnapshotComplete: %v", marker)
 	}
 
 	wantOpened := func(user string, connections int32) {
 		t.Helper()
 		if o := next(t, w).GetOpened(); o == nil || o.GetUserId() != user || o.GetConnections() != connections || time.Since(o.GetTime().AsTime()) > time.Minute {
-			t.Errorf("opened: %v, want the %d. of %q", o, connections, user)
+			t.Errorf("opened: %v, want stream %d of %q", o, connections, user)
 		}
 	}
 	wantEnded := func(user string, connections int32, reason string) {
 		t.Helper()
 		if e := next(t, w).GetEnded(); e == nil || e.GetUserId() != user || e.GetConnections() != connections || e.GetReason() != reason || time.Since(e.GetTime().AsTime()) > time.Minute {
-			t.Errorf("ended: %v, want that %d are left of %q by %s", e, connections, user, reason)
+			t.Errorf("ended: %v, want %d remaining streams of %q and reason %s", e, connections, user, reason)
 		}
 	}
 	stream(t, b, "bob")
@@ -77,15 +77,15 @@ func TestWatchTellsWhoComesAndGoes(t *testing.T) {
 	}
 }
 
-func TestWatchOfNobody(t *testing.T) {
+func TestWatchWithoutUsers(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	if marker := next(t, p.watch(t)); marker.GetSnapshotComplete() == nil {
-		t.Errorf("in the place of the marker: %v", marker)
+		t.Errorf("instead of SnapshotComplete: %v", marker)
 	}
 }
 
-// Whoever reads too slowly is told so, and not just misses changes.
-func TestWatchThatIsReadTooSlowly(t *testing.T) {
+// A watch that is read too slowly ends with an error instead of a gap.
+func TestWatchReadTooSlowly(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	w := p.watch(t)
@@ -123,7 +123,7 @@ func TestWatchEndsWithTheDaemon(t *testing.T) {
 			}
 			_, err = p.watch(t).Recv()
 			if name == "a closed broker" && failureOf(t, err).code != codes.Unavailable {
-				t.Errorf("a watch after the end: %v", err)
+				t.Errorf("a new watch: %v", err)
 			}
 		})
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/peald/peald/control"
 )
 
-// A client that pings every 5 seconds keeps its connection, although pings come
-// closer together by the network's jitter and no call is open.
+// A client that pings every 5 seconds keeps its connection, even without an open
+// call and if network jitter shortens the time between pings.
 func TestKeepalivePings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		service := control.New(control.Config{Logger: slog.New(slog.DiscardHandler)}, &fake{}, nil)
+		service := control.New(control.Config{Logger: slog.New(slog.DiscardHandler)}, &fakeBroker{}, nil)
 		defer service.Close()
 
 		server := service.GRPCServer()
@@ -44,7 +44,7 @@ func TestKeepalivePings(t *testing.T) {
 		}
 
 		for n := range 50 {
-			// The bubble's clock stands still but for this.
+			// Only this advances the clock of the bubble.
 			time.Sleep(5*time.Second + time.Duration(n%3-1)*500*time.Millisecond)
 
 			if err := framer.WritePing(false, [8]byte{byte(n)}); err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// A publisher that got no answer sends its message again, over whatever way,
-// and nobody gets it twice.
+// A publisher that received no reply sends its message again, over gRPC or REST,
+// without a duplicate.
 func TestIdempotencyKey(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
@@ -29,11 +29,11 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	stream(t, b, "alice")
 	if again := p.do(t, "POST", "/v1/users/alice/messages", body); again.body != first.body {
-		t.Errorf("again: %s, at first %s", again.body, first.body)
+		t.Errorf("second reply %s, first %s", again.body, first.body)
 	}
 	reply, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "paid", IdempotencyKey: "payment-7"})
 	if err != nil || !strings.Contains(first.body, `"`+reply.GetId()+`"`) || reply.GetRecipients() != 1 {
-		t.Errorf("over gRPC: %v, %v; at first %s", reply, err, first.body)
+		t.Errorf("gRPC: %v, %v; first reply %s", reply, err, first.body)
 	}
 
 	for name, req := range map[string]*pealv1.SendToUserRequest{
@@ -50,7 +50,7 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	conflict := p.do(t, "POST", "/v1/broadcast", body)
 	if f := conflict.failure(t); conflict.StatusCode != http.StatusConflict || f.reason != "IDEMPOTENCY_KEY_USED" {
-		t.Errorf("another call: %s %+v", conflict.Status, f)
+		t.Errorf("another RPC: %s %+v", conflict.Status, f)
 	}
 
 	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "the end"}); err != nil {
@@ -58,11 +58,11 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	alice.waitFor(t, "data: the end\n\n")
 	if n := strings.Count(alice.text(), "data: paid\n"); n != 1 {
-		t.Errorf("alice got it %d times", n)
+		t.Errorf("alice received the message %d times, want once", n)
 	}
 }
 
-func TestIdempotencyKeyInARace(t *testing.T) {
+func TestConcurrentCallsWithOneKey(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	ids := make([]string, 50)
@@ -79,17 +79,17 @@ func TestIdempotencyKeyInARace(t *testing.T) {
 	callers.Wait()
 	for _, id := range ids {
 		if id != ids[0] {
-			t.Errorf("two ids, %s and %s", id, ids[0])
+			t.Errorf("ids %s and %s, want only one", id, ids[0])
 		}
 	}
 	if n := b.Stats().Published; n != 1 {
-		t.Errorf("%d events were published", n)
+		t.Errorf("%d events were published, want 1", n)
 	}
 }
 
 func TestTTLAndKeysReachTheBroker(t *testing.T) {
 	var got broker.Message
-	p := start(t, control.Config{}, &fake{publish: func(m broker.Message) (broker.Receipt, error) {
+	p := start(t, control.Config{}, &fakeBroker{publish: func(m broker.Message) (broker.Receipt, error) {
 		got = m
 		return broker.Receipt{ID: "e-1"}, nil
 	}}, nil)
@@ -106,13 +106,13 @@ func TestTTLAndKeysReachTheBroker(t *testing.T) {
 	}
 }
 
-func TestBadTTLAndKeys(t *testing.T) {
+func TestInvalidTTLAndKeys(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	for name, c := range map[string]struct {
-		json, field, says string
+		json, field, contains string
 	}{
-		"no time":            {`"ttl":"0s"`, "ttl", "0s"},
+		"zero":               {`"ttl":"0s"`, "ttl", "0s"},
 		"negative":           {`"ttl":"-1s"`, "ttl", "-1s"},
 		"over a year":        {`"ttl":"31536000.000000001s"`, "ttl", "365 days"},
 		"long key":           {`"idempotencyKey":"` + strings.Repeat("k", 129) + `"`, "idempotency_key", "129"},
@@ -123,16 +123,16 @@ func TestBadTTLAndKeys(t *testing.T) {
 		for _, path := range []string{"/v1/broadcast", "/v1/users/alice/messages", "/v1/topics/orders/messages"} {
 			got := p.do(t, "POST", path, `{"data":"hi",`+c.json+`}`)
 			f := got.failure(t)
-			if got.StatusCode != http.StatusBadRequest || f.reason != "INVALID_FIELD" || len(f.fields) != 1 || !strings.Contains(f.fields[c.field], c.says) {
+			if got.StatusCode != http.StatusBadRequest || f.reason != "INVALID_FIELD" || len(f.fields) != 1 || !strings.Contains(f.fields[c.field], c.contains) {
 				t.Errorf("%s at %s: %s %+v", name, path, got.Status, f)
 			}
 		}
 	}
 	_, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi", Ttl: &durationpb.Duration{Seconds: 1, Nanos: -1}})
 	if f := failureOf(t, err); f.code != codes.InvalidArgument || !strings.Contains(f.fields["ttl"], "not a valid duration") {
-		t.Errorf("no duration: %+v", f)
+		t.Errorf("invalid duration: %+v", f)
 	}
 	if n := b.Stats().Published; n != 0 {
-		t.Errorf("%d events were published", n)
+		t.Errorf("%d events were published, want none", n)
 	}
 }

@@ -19,13 +19,13 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// call is one RPC on both ways; path is empty for one that REST doesn't have.
+// call is an RPC over gRPC and REST; path is empty if REST doesn't have it.
 type call struct {
 	scope        string
 	grpc         func(context.Context, pealv1.ControlServiceClient) error
 	method, path string
 	body         string
-	endless      bool // what REST answers
+	endless      bool // the REST response has no end
 }
 
 func calls() map[string]call {
@@ -44,7 +44,7 @@ func calls() map[string]call {
 			if err != nil {
 				return err
 			}
-			// An error is told again, and better, by Recv.
+			// Recv returns the error too, with more detail.
 			_ = stream.Send(&pealv1.PublishStreamRequest{Audience: everyone(), Data: "hi"})
 			return errOf(stream.Recv())
 		}, "", "", "", false},
@@ -99,29 +99,29 @@ func everyone() *pealv1.PublishStreamRequest_Everyone {
 	return &pealv1.PublishStreamRequest_Everyone{Everyone: true}
 }
 
-// attempt makes the call by gRPC. A stream ends with it.
+// attempt makes the call over gRPC, and closes its stream.
 func (c call) attempt(ctx context.Context, client pealv1.ControlServiceClient) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return c.grpc(ctx, client)
 }
 
-type stubMinter struct{}
+type fakeMinter struct{}
 
-func (stubMinter) Mint(string, []string, time.Duration) (string, time.Time, error) {
+func (fakeMinter) Mint(string, []string, time.Duration) (string, time.Time, error) {
 	return "token", time.Unix(2e9, 0), nil
 }
 
-// A method that the list of calls forgets would be tested by nothing.
-func TestEveryMethodHasItsScopeTested(t *testing.T) {
+// A method that is missing in calls would not be tested.
+func TestEveryMethodIsTested(t *testing.T) {
 	for _, m := range pealv1.ControlService_ServiceDesc.Methods {
 		if _, ok := calls()[m.MethodName]; !ok {
-			t.Errorf("%s is not among the calls of this test", m.MethodName)
+			t.Errorf("%s is missing in calls", m.MethodName)
 		}
 	}
 	for _, m := range pealv1.ControlService_ServiceDesc.Streams {
 		if _, ok := calls()[m.StreamName]; !ok {
-			t.Errorf("%s is not among the calls of this test", m.StreamName)
+			t.Errorf("%s is missing in calls", m.StreamName)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestScopes(t *testing.T) {
 		{Name: "login", Token: "token-login", Scopes: []string{control.ScopeTokens}},
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}
-	p := start(t, control.Config{Tokens: tokens, Membership: members{}}, startBroker(t), stubMinter{})
+	p := start(t, control.Config{Tokens: tokens, Membership: members{}}, startBroker(t), fakeMinter{})
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestScopes(t *testing.T) {
 					c.scope == control.ScopeTokens && slices.Contains(token.Scopes, control.ScopeAdmin)
 				err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
 				if allowed && err != nil {
-					t.Errorf("gRPC: %v", err)
+					t.Errorf("gRPC: %v, want success", err)
 				} else if !allowed {
 					checkDenied(t, failureOf(t, err), name, c.scope, token)
 				}
@@ -155,7 +155,7 @@ func TestScopes(t *testing.T) {
 				}
 				rest := do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
 				if allowed && rest.StatusCode != http.StatusOK || !allowed && rest.StatusCode != http.StatusForbidden {
-					t.Errorf("REST: %s", rest.Status)
+					t.Errorf("REST: status %s, want allowed %v", rest.Status, allowed)
 				}
 				if !allowed {
 					checkDenied(t, rest.failure(t), name, c.scope, token)
@@ -168,35 +168,35 @@ func TestScopes(t *testing.T) {
 func checkDenied(t *testing.T, f failure, rpc, scope string, token control.Token) {
 	t.Helper()
 	if f.code != codes.PermissionDenied || f.reason != "CONTROL_SCOPE_MISSING" {
-		t.Errorf("%+v", f)
+		t.Errorf("error %+v, want CONTROL_SCOPE_MISSING", f)
 	}
 	for _, word := range []string{token.Name, rpc, scope} {
 		if !strings.Contains(f.message, word) {
-			t.Errorf("%q doesn't say %q", f.message, word)
+			t.Errorf("message %q doesn't contain %q", f.message, word)
 		}
 	}
 	if strings.Contains(f.message, token.Token) {
-		t.Errorf("%q tells the token", f.message)
+		t.Errorf("message %q contains the token", f.message)
 	}
 }
 
 func TestCallersWithoutToken(t *testing.T) {
-	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret"}, {Name: "empty"}}}, &fake{}, stubMinter{})
+	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret"}, {Name: "empty"}}}, &fakeBroker{}, fakeMinter{})
 	for name, c := range map[string]struct {
 		authorization []string
 		reason        string
 	}{
-		"none":           {nil, "CONTROL_TOKEN_MISSING"},
-		"empty":          {[]string{""}, "CONTROL_TOKEN_MISSING"},
-		"scheme alone":   {[]string{"Bearer"}, "CONTROL_TOKEN_MISSING"},
-		"spaces alone":   {[]string{"Bearer   "}, "CONTROL_TOKEN_MISSING"},
-		"Basic":          {[]string{"Basic czNjcmV0"}, "CONTROL_TOKEN_MISSING"},
-		"no scheme":      {[]string{"s3cret"}, "CONTROL_TOKEN_MISSING"},
-		"two":            {[]string{"Bearer s3cret", "Bearer other"}, "CONTROL_TOKEN_MISSING"},
-		"another":        {[]string{"Bearer wrong-7f3a"}, "CONTROL_TOKEN_UNKNOWN"},
-		"a beginning":    {[]string{"Bearer s3cre"}, "CONTROL_TOKEN_UNKNOWN"},
-		"another's case": {[]string{"Bearer S3CRET"}, "CONTROL_TOKEN_UNKNOWN"},
-		"more behind it": {[]string{"Bearer s3cret x"}, "CONTROL_TOKEN_UNKNOWN"},
+		"none":          {nil, "CONTROL_TOKEN_MISSING"},
+		"empty":         {[]string{""}, "CONTROL_TOKEN_MISSING"},
+		"scheme only":   {[]string{"Bearer"}, "CONTROL_TOKEN_MISSING"},
+		"spaces only":   {[]string{"Bearer   "}, "CONTROL_TOKEN_MISSING"},
+		"Basic":         {[]string{"Basic czNjcmV0"}, "CONTROL_TOKEN_MISSING"},
+		"no scheme":     {[]string{"s3cret"}, "CONTROL_TOKEN_MISSING"},
+		"two":           {[]string{"Bearer s3cret", "Bearer other"}, "CONTROL_TOKEN_MISSING"},
+		"unknown":       {[]string{"Bearer wrong-7f3a"}, "CONTROL_TOKEN_UNKNOWN"},
+		"prefix":        {[]string{"Bearer s3cre"}, "CONTROL_TOKEN_UNKNOWN"},
+		"wrong case":    {[]string{"Bearer S3CRET"}, "CONTROL_TOKEN_UNKNOWN"},
+		"trailing text": {[]string{"Bearer s3cret x"}, "CONTROL_TOKEN_UNKNOWN"},
 	} {
 		for rpc, call := range calls() {
 			t.Run(name+" "+rpc, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestCallersWithoutToken(t *testing.T) {
 				for _, f := range failures {
 					if f.code != codes.Unauthenticated || f.reason != c.reason || !strings.Contains(f.message, "control.tokens") ||
 						strings.Contains(f.message, "wrong-7f3a") {
-						t.Errorf("%+v", f)
+						t.Errorf("error %+v, want %s", f, c.reason)
 					}
 				}
 			})
@@ -220,7 +220,7 @@ func TestCallersWithoutToken(t *testing.T) {
 	}
 }
 
-// pairs is a header with several values.
+// pairs returns the name and value pairs of a header with several values.
 func pairs(name string, values []string) []string {
 	header := make([]string, 0, 2*len(values))
 	for _, v := range values {
@@ -229,9 +229,9 @@ func pairs(name string, values []string) []string {
 	return header
 }
 
-// Load balancers ask for health and have no token; reflection is for callers.
+// Load balancers check health without a token. Reflection requires one.
 func TestHealthAndReflection(t *testing.T) {
-	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret", Scopes: []string{control.ScopePublish}}}}, &fake{}, nil)
+	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret", Scopes: []string{control.ScopePublish}}}}, &fakeBroker{}, nil)
 	health := healthv1.NewHealthClient(p.conn)
 	for _, service := range []string{"", "peal.v1.ControlService"} {
 		reply, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
@@ -255,7 +255,7 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 }
 
-// services lists what reflection knows.
+// services returns the names of the services that reflection lists.
 func services(ctx context.Context, p *plane) ([]string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -263,7 +263,7 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening: %w", err)
 	}
-	// An error is told again, and better, by Recv.
+	// Recv returns the error too, with more detail.
 	_ = stream.Send(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
 	})
@@ -279,10 +279,10 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 	return names, nil
 }
 
-// Without tokens everybody may do everything, and a token that came along does
-// no harm.
+// Without control tokens, every caller may do everything, even one that sends a
+// token.
 func TestOpenControlPlane(t *testing.T) {
-	p := start(t, control.Config{Membership: members{}}, startBroker(t), stubMinter{})
+	p := start(t, control.Config{Membership: members{}}, startBroker(t), fakeMinter{})
 	for name, c := range calls() {
 		if err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
 			t.Errorf("%s: %v", name, err)

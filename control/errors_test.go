@@ -18,9 +18,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Errors that nobody planned for are the operator's to see, once, and not the
-// caller's; and neither sees what the request carried.
-func TestUnplannedErrors(t *testing.T) {
+// Unexpected errors are logged once and hidden from the caller. Neither the log
+// nor the response contains the request.
+func TestUnexpectedErrors(t *testing.T) {
 	const payload = "payload-7f3a"
 	for name, publish := range map[string]func(broker.Message) (broker.Receipt, error){
 		"an error": func(broker.Message) (broker.Receipt, error) {
@@ -33,7 +33,7 @@ func TestUnplannedErrors(t *testing.T) {
 			p := start(t, control.Config{
 				Tokens: []control.Token{{Name: "shop", Token: "token-" + payload}},
 				Logger: slog.New(slog.NewJSONHandler(&log, nil)),
-			}, &fake{publish: publish}, nil)
+			}, &fakeBroker{publish: publish}, nil)
 
 			got := p.do(t, "POST", "/v1/users/alice-"+payload+"/messages", `{"data":"`+payload+`","event":"e-`+payload+`"}`,
 				"Authorization", "Bearer token-"+payload)
@@ -43,17 +43,17 @@ func TestUnplannedErrors(t *testing.T) {
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "inside-91c2 broke") ||
 				!strings.Contains(log.String(), "SendToUser") {
-				t.Errorf("%d lines of log: %s", lines, &log)
+				t.Errorf("%d log lines, want 1: %s", lines, &log)
 			}
 			if strings.Contains(log.String(), payload) {
-				t.Errorf("the log tells what was sent: %s", &log)
+				t.Errorf("the log contains the request: %s", &log)
 			}
 		})
 	}
 }
 
-// What callers do wrong is theirs to know and would only fill the log.
-func TestRefusalsAreNotLogged(t *testing.T) {
+// Invalid requests aren't logged, because they could fill the log.
+func TestInvalidRequestsAreNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	p := start(t, control.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, startBroker(t), nil)
 	_ = p.do(t, "POST", "/v1/broadcast", `{"data":""}`)
@@ -69,9 +69,9 @@ func TestErrorsKeepTheirCode(t *testing.T) {
 		codes.Canceled:         fmt.Errorf("waiting: %w", context.Canceled),
 		codes.DeadlineExceeded: fmt.Errorf("waiting: %w", context.DeadlineExceeded),
 		codes.Unavailable:      fmt.Errorf("publishing: %w", broker.ErrClosed),
-		codes.InvalidArgument:  fmt.Errorf("publishing: %w", &broker.InvalidError{Field: "data", Reason: "is odd"}),
+		codes.InvalidArgument:  fmt.Errorf("publishing: %w", &broker.InvalidError{Field: "data", Reason: "is invalid"}),
 	} {
-		p := start(t, control.Config{}, &fake{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, err }}, nil)
+		p := start(t, control.Config{}, &fakeBroker{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, err }}, nil)
 		_, got := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"})
 		if f := failureOf(t, got); f.code != want || f.reason == "" {
 			t.Errorf("%v: %+v", err, f)
@@ -80,7 +80,7 @@ func TestErrorsKeepTheirCode(t *testing.T) {
 }
 
 func TestServing(t *testing.T) {
-	p := start(t, control.Config{Unready: func() string { return "having a rest" }}, &fake{}, nil)
+	p := start(t, control.Config{Unready: func() string { return "catching up" }}, &fakeBroker{}, nil)
 	health := healthv1.NewHealthClient(p.conn)
 	check := func(when string, want healthv1.HealthCheckResponse_ServingStatus, ready int) {
 		t.Helper()
@@ -90,8 +90,8 @@ func TestServing(t *testing.T) {
 				t.Errorf("%s: health of %q: %v, %v", when, service, reply, err)
 			}
 		}
-		says := map[int]string{200: "ok", 503: "having a rest"}[ready]
-		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready || got.body != says {
+		body := map[int]string{200: "ok", 503: "catching up"}[ready]
+		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready || got.body != body {
 			t.Errorf("%s: /readyz: %s %q", when, got.Status, got.body)
 		}
 		if got := p.do(t, "GET", "/healthz", ""); got.StatusCode != http.StatusOK || got.body != "ok" {
@@ -110,22 +110,22 @@ func TestServing(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	p := start(t, control.Config{}, &fake{}, nil)
+	p := start(t, control.Config{}, &fakeBroker{}, nil)
 	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != http.StatusOK {
 		t.Fatalf("%s", got.Status)
 	}
 	p.service.Close()
 	p.service.Close()
 	if _, err := p.service.RESTHandler(); err == nil {
-		t.Error("a handler after Close")
+		t.Error("RESTHandler succeeded after Close")
 	}
 	if got := p.do(t, "GET", "/v1/stats", ""); got.StatusCode != http.StatusServiceUnavailable || got.failure(t).reason != "STOPPING" {
-		t.Errorf("a call after Close: %s %s", got.Status, got.body)
+		t.Errorf("call after Close: %s %s", got.Status, got.body)
 	}
 }
 
 func TestNewIsNotServing(t *testing.T) {
-	service := control.New(control.Config{}, &fake{}, nil)
+	service := control.New(control.Config{}, &fakeBroker{}, nil)
 	defer service.Close()
 	rest, err := service.RESTHandler()
 	if err != nil {
@@ -151,3 +151,19 @@ type recorder struct {
 
 func (r *recorder) Header() http.Header { return r.header }
 func (r *recorder) WriteHeader(n int)   { r.status = n }
+
+func TestClosedBroker(t *testing.T) {
+	b := startBroker(t)
+	p := start(t, control.Config{}, b, nil)
+	b.Close()
+	_, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"})
+	rest := p.do(t, "POST", "/v1/broadcast", `{"data":"hi"}`)
+	if rest.StatusCode != http.StatusServiceUnavailable || rest.Header.Get("Retry-After") == "" {
+		t.Errorf("REST: %s, Retry-After %q", rest.Status, rest.Header.Get("Retry-After"))
+	}
+	for _, f := range []failure{failureOf(t, err), rest.failure(t)} {
+		if f.code != codes.Unavailable || f.reason != "STOPPING" {
+			t.Errorf("%+v", f)
+		}
+	}
+}

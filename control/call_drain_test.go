@@ -13,7 +13,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// startDraining is a control plane whose Drain ends n streams over a second.
+// startDraining returns a control plane whose Drain closes n streams within a
+// second.
 func startDraining(t *testing.T, n int) *plane {
 	t.Helper()
 	b := startBroker(t)
@@ -24,20 +25,20 @@ func startDraining(t *testing.T, n int) *plane {
 	p := start(t, control.Config{Drain: func() { go func() { done <- b.Drain(context.Background(), time.Second) }() }}, b, nil)
 	t.Cleanup(func() {
 		if err := <-done; err != nil {
-			t.Errorf("the drain ended with %v", err)
+			t.Errorf("the drain failed: %v", err)
 		}
 	})
-	waitUntil(t, func() bool { return b.Stats().Total.Connections == n })
+	eventually(t, func() bool { return b.Stats().Total.Connections == n })
 	return p
 }
 
-func TestDrainTellsHowFarItIs(t *testing.T) {
+func TestDrainReportsProgress(t *testing.T) {
 	p := startDraining(t, 200)
 	reports, err := p.Drain(t.Context(), &pealv1.DrainRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var told []int32
+	var counts []int32
 	for {
 		report, err := reports.Recv()
 		if errors.Is(err, io.EOF) {
@@ -46,10 +47,10 @@ func TestDrainTellsHowFarItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		told = append(told, report.GetConnections())
+		counts = append(counts, report.GetConnections())
 	}
-	if len(told) < 3 || told[0] == 0 || told[len(told)-1] != 0 {
-		t.Errorf("told of %v streams", told)
+	if len(counts) < 3 || counts[0] == 0 || counts[len(counts)-1] != 0 {
+		t.Errorf("reported %v open streams, want at least three counts down to 0", counts)
 	}
 }
 
@@ -61,10 +62,10 @@ func TestDrainOverREST(t *testing.T) {
 	}
 }
 
-func TestDrainOfWhatCanNotBeEnded(t *testing.T) {
-	service := control.New(control.Config{}, &fake{}, nil)
+func TestDrainIsRejectedIfDisabled(t *testing.T) {
+	service := control.New(control.Config{}, &fakeBroker{}, nil)
 	defer service.Close()
 	if err := service.Drain(&pealv1.DrainRequest{}, nil); err == nil {
-		t.Error("a daemon that can't be ended by a call is")
+		t.Error("Drain succeeded")
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-func TestStatsTellOfLogLagAndDescriptors(t *testing.T) {
+func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 	since := time.Unix(1_790_000_000, 0)
-	b := &fake{stats: broker.Stats{
+	b := &fakeBroker{stats: broker.Stats{
 		Topics: 7, ByAudience: broker.ByAudience{Broadcast: 1, User: 2, Topic: 3}, LogEvents: 5, LogBytes: 6000, LogSince: since,
 		Resumes: broker.Resumes{Ended: 4},
 		Total:   broker.ShardStats{WaitingEvents: 8, Lag: 1500 * time.Millisecond},
@@ -30,17 +30,17 @@ func TestStatsTellOfLogLagAndDescriptors(t *testing.T) {
 	}
 
 	b.stats = broker.Stats{}
-	silent := start(t, control.Config{}, b, nil)
-	reply, err = silent.Stats(t.Context(), &pealv1.StatsRequest{})
+	unknown := start(t, control.Config{}, b, nil)
+	reply, err = unknown.Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil || reply.GetLog().GetSince() != nil || reply.GetDescriptors() != nil {
-		t.Errorf("an empty log and unknown descriptors: %v, %v", reply, err)
+		t.Errorf("empty history and unknown descriptors: %v, %v", reply, err)
 	}
 }
 
-// TestLatencyInStatsIsCumulative holds that the buckets of Stats have what those
-// of the broker have, whatever is between their bounds.
+// The buckets of Stats are cumulative, although there are fewer than in the
+// broker's histogram.
 func TestLatencyInStatsIsCumulative(t *testing.T) {
-	b := &fake{latency: startBroker(t).Latency()}
+	b := &fakeBroker{latency: startBroker(t).Latency()}
 	bounds := b.latency.Bounds
 	for i := range b.latency.Counts {
 		b.latency.Counts[i] = int64(i + 1)
@@ -53,10 +53,10 @@ func TestLatencyInStatsIsCumulative(t *testing.T) {
 	}
 	h := reply.GetLatency()
 	if all := int64(len(bounds) + 1); h.GetCount() != all*(all+1)/2 || h.GetSum() != 1234.5 {
-		t.Errorf("%d observations, %v s in all", h.GetCount(), h.GetSum())
+		t.Errorf("%d observations with a sum of %v s", h.GetCount(), h.GetSum())
 	}
 	if n := len(h.GetBuckets()); n < 40 || n > 60 {
-		t.Errorf("there are %d buckets, want some 50", n)
+		t.Errorf("%d buckets, want about 50", n)
 	}
 	last := 0.0
 	for _, bucket := range h.GetBuckets() {
@@ -65,11 +65,43 @@ func TestLatencyInStatsIsCumulative(t *testing.T) {
 			t.Errorf("%d observations of at most %v, want %d", bucket.GetCount(), bound, want)
 		}
 		if last > 0 && (bound < 1.4*last || bound > 1.53*last) {
-			t.Errorf("after %v comes %v", last, bound)
+			t.Errorf("bound %v is followed by %v", last, bound)
 		}
 		last = bound
 	}
 	if last < 300 || h.GetBuckets()[0].GetUpperBound() > 0.000_01 {
-		t.Errorf("from %v to %v, want 10 µs to minutes", h.GetBuckets()[0].GetUpperBound(), last)
+		t.Errorf("bounds from %v to %v, want 10 µs to minutes", h.GetBuckets()[0].GetUpperBound(), last)
+	}
+}
+
+func TestStats(t *testing.T) {
+	b := startBroker(t)
+	p := start(t, control.Config{Version: "v1.2.3", MaxConnections: 5000}, b, nil)
+	stream(t, b, "alice").waitFor(t, "\n\n")
+	lost := &sink{grown: make(chan struct{}, 1)}
+	if err := b.NewStream(broker.Subscription{LastEventID: "other-1"}).Start(lost, broker.Opening{}); err != nil {
+		t.Fatal(err)
+	}
+	lost.waitFor(t, "\n\n")
+	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"}); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := p.Stats(t.Context(), &pealv1.StatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := reply.GetResumes().GetResets()["unknown"]; n != 1 || reply.GetResumes().GetReplayed() != 0 {
+		t.Errorf("resumes: %v", reply.GetResumes())
+	}
+	total := reply.GetTotal()
+	if total.GetConnections() != 2 || total.GetAuthenticatedConnections() != 1 || total.GetConnected() != 2 || reply.GetUsers() != 1 ||
+		reply.GetPublished() != 1 || len(reply.GetShards()) != 2 || reply.GetVersion() != "v1.2.3" || reply.GetMaxConnections() != 5000 ||
+		time.Since(reply.GetStartedAt().AsTime()) > time.Minute {
+		t.Errorf("%v", reply)
+	}
+	for i, shard := range reply.GetShards() {
+		if int(shard.GetShard()) != i {
+			t.Errorf("row %d has shard %d", i, shard.GetShard())
+		}
 	}
 }

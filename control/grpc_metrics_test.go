@@ -17,9 +17,10 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// measured is what the control plane counts: by name and labels, such as
-// peald_control_calls_total{code=OK,method=Stats}; histograms by their counts.
-func (p *plane) measured(t *testing.T) map[string]float64 {
+// metricValues returns the values of the control plane's metrics by name and
+// labels, such as peald_control_calls_total{code=OK,method=Stats}. The value of a
+// histogram is its count.
+func (p *plane) metricValues(t *testing.T) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(p.service.Metrics()); err != nil {
@@ -50,7 +51,7 @@ func TestCallsAreCounted(t *testing.T) {
 	p := start(t, control.Config{Tokens: []control.Token{
 		{Name: "shop", Token: "token-of-the-shop", Scopes: []string{control.ScopePublish}},
 	}}, startBroker(t), nil)
-	before := p.measured(t)
+	before := p.metricValues(t)
 	shop := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer token-of-the-shop")
 	if _, err := p.Broadcast(shop, &pealv1.BroadcastRequest{Data: "x"}); err != nil {
 		t.Fatal(err)
@@ -61,7 +62,7 @@ func TestCallsAreCounted(t *testing.T) {
 		func() error { return errOf(p.Stats(shop, &pealv1.StatsRequest{})) },
 	} {
 		if try() == nil {
-			t.Fatal("a call that is to be refused is not")
+			t.Fatal("a call succeeded that must be rejected")
 		}
 	}
 	stream, err := p.PublishStream(shop)
@@ -79,7 +80,7 @@ func TestCallsAreCounted(t *testing.T) {
 	for err == nil {
 		_, err = stream.Recv()
 	}
-	if err != io.EOF { //nolint:errorlint // gRPC's own
+	if err != io.EOF { //nolint:errorlint // gRPC returns it unwrapped.
 		t.Fatal(err)
 	}
 	const bearer = "Bearer token-of-the-shop"
@@ -92,7 +93,7 @@ func TestCallsAreCounted(t *testing.T) {
 	p.do(t, "GET", "/v1/nothing", "")
 	p.do(t, "GET", "/nothing", "")
 
-	after, want := p.measured(t), map[string]float64{
+	after, want := p.metricValues(t), map[string]float64{
 		"peald_control_calls_total{code=OK,method=Broadcast}":                              2,
 		"peald_control_calls_total{code=INVALID_ARGUMENT,method=Broadcast}":                2,
 		"peald_control_calls_total{code=UNAUTHENTICATED,method=Broadcast}":                 1,
@@ -114,31 +115,31 @@ func TestCallsAreCounted(t *testing.T) {
 		}
 		delete(want, series)
 		if _, ok := before[series]; !ok && strings.HasPrefix(series, "peald_control_refused") {
-			t.Errorf("%s was not there at the start", series)
+			t.Errorf("%s has no initial value", series)
 		}
 	}
 	if len(want) > 0 {
-		t.Errorf("missing: %v", want)
+		t.Errorf("missing series: %v", want)
 	}
 }
 
-// A call whose caller has left is no refusal.
-func TestCallersWhoLeaveAreNotRefused(t *testing.T) {
+// A call that its caller cancels isn't counted as rejected.
+func TestCanceledCallsAreNotRejected(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	if err := calls()["WatchConnections"].attempt(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	const left = "peald_control_calls_total{code=CANCELLED,method=WatchConnections}"
-	waitUntil(t, func() bool { return p.measured(t)[left] == 1 })
-	for series, value := range p.measured(t) {
+	eventually(t, func() bool { return p.metricValues(t)[left] == 1 })
+	for series, value := range p.metricValues(t) {
 		if strings.HasPrefix(series, "peald_control_refused") && value != 0 {
-			t.Errorf("%s is %v", series, value)
+			t.Errorf("%s is %v, want 0", series, value)
 		}
 	}
 }
 
-// The reasons that can be told apart are those that callers are told of.
-func TestEveryReasonIsInTheDocumentation(t *testing.T) {
+// The documentation lists exactly the reasons that are counted.
+func TestReasonsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/control.md")
 	if err != nil {
 		t.Fatal(err)
@@ -147,14 +148,14 @@ func TestEveryReasonIsInTheDocumentation(t *testing.T) {
 	row := regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| [^|]*\\| ([^|]*) \\|")
 	for _, match := range row.FindAllStringSubmatch(string(page), -1) {
 		if match[1] == "CANCELLED" {
-			continue // a call whose caller has left was not refused
+			continue // a canceled call isn't rejected
 		}
 		for reason := range strings.SplitSeq(match[2], ", ") {
 			documented = append(documented, "{code="+match[1]+",reason="+strings.Trim(reason, "`")+"}")
 		}
 	}
-	p := start(t, control.Config{}, &fake{}, nil)
-	for series := range p.measured(t) {
+	p := start(t, control.Config{}, &fakeBroker{}, nil)
+	for series := range p.metricValues(t) {
 		if labels, ok := strings.CutPrefix(series, "peald_control_refused_total"); ok {
 			counted = append(counted, labels)
 		}
@@ -162,11 +163,12 @@ func TestEveryReasonIsInTheDocumentation(t *testing.T) {
 	slices.Sort(documented)
 	slices.Sort(counted)
 	if !slices.Equal(documented, counted) {
-		t.Errorf("documented are\n%q, counted\n%q", documented, counted)
+		t.Errorf("documented reasons\n%q, counted\n%q", documented, counted)
 	}
 }
 
-func waitUntil(t *testing.T, condition func() bool) {
+// eventually waits until condition returns true.
+func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
@@ -175,7 +177,7 @@ func waitUntil(t *testing.T, condition func() bool) {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatal("it never came")
+			t.Fatal("the condition didn't become true within a minute")
 		}
 	}
 }
