@@ -32,7 +32,7 @@ type debugPath string
 // logs calls that require ScopeTokens at debug level, because a backend may
 // create a token for each login, unless the caller lacks the scope.
 func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
-	scope := scopeOf(method)
+	scope := s.scopes.of(method)
 	if !isControlMethod(method) || scope != ScopeAdmin && scope != ScopeTokens {
 		return
 	}

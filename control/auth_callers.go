@@ -30,6 +30,7 @@ type Token struct {
 // authorizer authenticates callers and checks their scopes. It is immutable.
 type authorizer struct {
 	tokens []tokenDigest
+	scopes scopes
 }
 
 // tokenDigest identifies a caller by the digest of its token.
@@ -44,8 +45,8 @@ type caller struct {
 	scopes []string
 }
 
-func newAuthorizer(tokens []Token) *authorizer {
-	a := &authorizer{}
+func newAuthorizer(tokens []Token, scopes scopes) *authorizer {
+	a := &authorizer{scopes: scopes}
 	for _, t := range tokens {
 		a.tokens = append(a.tokens, tokenDigest{
 			digest: sha256.Sum256([]byte(t.Token)),
@@ -68,7 +69,12 @@ func (a *authorizer) authorize(ctx context.Context, method string) (caller, erro
 		return caller{}, err
 	}
 
-	return c, c.mayCall(method)
+	// Reflection only exposes what is public, so any caller may use it.
+	if !isControlMethod(method) {
+		return c, nil
+	}
+
+	return c, c.mayCall(method, a.scopes.of(method))
 }
 
 // authenticate returns the caller. A client certificate is sufficient. A caller
@@ -94,14 +100,9 @@ func (a *authorizer) authenticate(ctx context.Context) (caller, error) {
 	return c, nil
 }
 
-// mayCall returns an error if c's scopes don't include that of method.
-func (c caller) mayCall(method string) error {
-	// Reflection only exposes what is public, so any caller may use it.
-	if !isControlMethod(method) {
-		return nil
-	}
-
-	scope := scopeOf(method)
+// mayCall returns an error if c's scopes don't include scope, which method
+// requires.
+func (c caller) mayCall(method, scope string) error {
 	if c.has(scope) {
 		return nil
 	}

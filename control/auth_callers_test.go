@@ -62,7 +62,7 @@ func calls() map[string]call {
 			}
 			return errOf(stream.Recv())
 		}, "GET", "/v1/tail", "", true},
-		"WhoAmI": {"", func(ctx context.Context, c pealv1.ControlServiceClient) error {
+		"WhoAmI": {"none", func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.WhoAmI(ctx, &pealv1.WhoAmIRequest{}))
 		}, "GET", "/v1/whoami", "", false},
 		"ListTopics": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
@@ -138,7 +138,7 @@ func TestScopes(t *testing.T) {
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
-				allowed := len(token.Scopes) == 0 || c.scope == "" || slices.Contains(token.Scopes, c.scope) ||
+				allowed := len(token.Scopes) == 0 || c.scope == "none" || slices.Contains(token.Scopes, c.scope) ||
 					c.scope == control.ScopeTokens && slices.Contains(token.Scopes, control.ScopeAdmin)
 				err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Token), p)
 				if allowed && err != nil {

@@ -1,14 +1,17 @@
 package control
 
 import (
+	"fmt"
 	"strings"
 
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The scopes of control tokens.
+// The scopes of control tokens. The option scope of a method in the proto is the
+// one that it requires.
 const (
 	// ScopePublish allows publishing events.
 	ScopePublish = "publish"
@@ -21,7 +24,7 @@ const (
 	ScopeAdmin = "admin"
 
 	// scopeNone is the scope of methods that any caller may call.
-	scopeNone = ""
+	scopeNone = "none"
 )
 
 // Handlers on the REST listener that aren't RPCs have method names too, for
@@ -31,26 +34,29 @@ const (
 	guardedDebug   = "/peal.v1.ControlService/Debug"   // requires ScopeAdmin
 )
 
-// scopeOf returns the scope that a method of the ControlService requires. Methods
-// that aren't listed require ScopeAdmin, so that a new one isn't open by
-// mistake.
-func scopeOf(method string) string {
-	switch method {
-	case pealv1.ControlService_Broadcast_FullMethodName,
-		pealv1.ControlService_SendToUser_FullMethodName,
-		pealv1.ControlService_Publish_FullMethodName,
-		pealv1.ControlService_PublishStream_FullMethodName:
-		return ScopePublish
-	case pealv1.ControlService_ListUsers_FullMethodName,
-		pealv1.ControlService_ListTopics_FullMethodName,
-		pealv1.ControlService_WatchConnections_FullMethodName,
-		pealv1.ControlService_Stats_FullMethodName,
-		guardedMetrics:
-		return ScopeRead
-	case pealv1.ControlService_CreateToken_FullMethodName:
-		return ScopeTokens
-	case pealv1.ControlService_WhoAmI_FullMethodName:
-		return scopeNone
+// scopes holds the scopes that methods require, by full name. It is immutable.
+type scopes map[string]string
+
+// newScopes returns the scopes that the options of the proto's methods define.
+func newScopes() scopes {
+	s := scopes{guardedMetrics: ScopeRead}
+	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
+
+	for i := range service.Methods().Len() {
+		method := service.Methods().Get(i)
+		if scope, ok := proto.GetExtension(method.Options(), pealv1.E_Scope).(string); ok && scope != "" {
+			s[fmt.Sprintf("/%s/%s", service.FullName(), method.Name())] = scope
+		}
+	}
+
+	return s
+}
+
+// of returns the scope that a method requires. Methods without a scope require
+// ScopeAdmin, so that a new one isn't open by mistake.
+func (s scopes) of(method string) string {
+	if scope, ok := s[method]; ok {
+		return scope
 	}
 
 	return ScopeAdmin

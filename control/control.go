@@ -41,6 +41,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		log:    log,
 		health: health.NewServer(),
 
+		scopes:      newScopes(),
 		rejections:  newRejectionLog(),
 		rateLimits:  newRateLimits(),
 		metrics:     newMetrics(),
@@ -63,7 +64,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 // new call would get. Messages that were already published are acknowledged
 // first.
 func (s *Service) Reconfigure(cfg Config, m Minter) {
-	next := &reloadable{cfg: cfg, authorizer: newAuthorizer(cfg.Tokens), minter: m}
+	next := &reloadable{cfg: cfg, authorizer: newAuthorizer(cfg.Tokens, s.scopes), minter: m}
 	s.reloadable.Store(next)
 	s.rateLimits.set(cfg.RateLimit)
 

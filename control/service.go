@@ -83,6 +83,7 @@ type Service struct {
 	log        *slog.Logger
 	health     *health.Server
 
+	scopes      scopes
 	rejections  *rejectionLog
 	rateLimits  *rateLimits
 	metrics     *metrics

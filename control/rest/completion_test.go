@@ -68,12 +68,20 @@ func (s server) halfClose(t *testing.T, request string) response {
 // sending side. A third of them would fail if that canceled calls.
 const halfClosedCalls = 40
 
-// bodies are the bodies of calls for which {} isn't valid.
-var bodies = map[string]string{
-	"ControlService_Broadcast":   `{"data":"hi"}`,
-	"ControlService_SendToUser":  `{"data":"hi"}`,
-	"ControlService_Publish":     `{"data":"hi"}`,
-	"ControlService_CreateToken": `{"userId":"alice"}`,
+// bodyOf returns a valid body for a call of an operation.
+func bodyOf(method, operation string) string {
+	switch operation {
+	case "ControlService_Broadcast", "ControlService_SendToUser", "ControlService_Publish":
+		return `{"data":"hi"}`
+	case "ControlService_CreateToken":
+		return `{"userId":"alice"}`
+	}
+
+	if method == "get" {
+		return ""
+	}
+
+	return "{}"
 }
 
 func TestHalfClosedClientsGetTheResponse(t *testing.T) {
@@ -96,15 +104,7 @@ func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 				continue // endless
 			}
 
-			body := ""
-			if method != "get" {
-				body = "{}"
-			}
-
-			if special, ok := bodies[operation.OperationID]; ok {
-				body = special
-			}
-
+			body := bodyOf(method, operation.OperationID)
 			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
 				strings.ToUpper(method), pathVariable.ReplaceAllString(path, "x"), len(body), body)
 

@@ -129,7 +129,7 @@ func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, 
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	// An error means that the client is gone.
-	_, _ = io.WriteString(w, body) //nolint:gosec // The content type isn't HTML.
+	_, _ = io.WriteString(w, body)
 }
 
 // writeError responds with err, and reports it unless it comes from Server.

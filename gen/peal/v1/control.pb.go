@@ -15,6 +15,7 @@ package pealv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	descriptorpb "google.golang.org/protobuf/types/descriptorpb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -3526,11 +3527,32 @@ func (x *DrainResponse) GetConnections() int32 {
 	return 0
 }
 
+var file_peal_v1_control_proto_extTypes = []protoimpl.ExtensionInfo{
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*string)(nil),
+		Field:         50712,
+		Name:          "peal.v1.scope",
+		Tag:           "bytes,50712,opt,name=scope",
+		Filename:      "peal/v1/control.proto",
+	},
+}
+
+// Extension fields to descriptorpb.MethodOptions.
+var (
+	// The scope that a control token must have to call the method, as in
+	// control.tokens: "publish", "read" or "tokens"; "none" if any token is
+	// sufficient. A method without this option requires "admin".
+	//
+	// optional string scope = 50712;
+	E_Scope = &file_peal_v1_control_proto_extTypes[0]
+)
+
 var File_peal_v1_control_proto protoreflect.FileDescriptor
 
 const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15peal/v1/control.proto\x12\apeal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n" +
+	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n" +
 	"\x10BroadcastRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\tR\x04data\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12'\n" +
@@ -3783,26 +3805,28 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xcf\a\n" +
-	"\x0eControlService\x12B\n" +
-	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\x12E\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xc1\b\n" +
+	"\x0eControlService\x12O\n" +
+	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
-	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\x12<\n" +
-	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\x12R\n" +
-	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse(\x010\x01\x12B\n" +
-	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\x12E\n" +
+	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\"\v\xc2\xe1\x18\apublish\x12I\n" +
+	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\"\v\xc2\xe1\x18\apublish\x12_\n" +
+	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse\"\v\xc2\xe1\x18\apublish(\x010\x01\x12L\n" +
+	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
 	"\n" +
-	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\x12Y\n" +
-	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse0\x01\x125\n" +
+	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12c\n" +
+	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse\"\b\xc2\xe1\x18\x04read0\x01\x125\n" +
 	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
 	"\n" +
-	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x126\n" +
-	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\x12E\n" +
+	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x12@\n" +
+	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\"\b\xc2\xe1\x18\x04read\x12E\n" +
 	"\n" +
-	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12H\n" +
-	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\x129\n" +
-	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\x128\n" +
-	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01B+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
+	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
+	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
+	"\xc2\xe1\x18\x06tokens\x12C\n" +
+	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\"\b\xc2\xe1\x18\x04none\x128\n" +
+	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01:6\n" +
+	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x8c\x03 \x01(\tR\x05scopeB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
 
 var (
 	file_peal_v1_control_proto_rawDescOnce sync.Once
@@ -3819,58 +3843,59 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_peal_v1_control_proto_goTypes = []any{
-	(NodeState)(0),                   // 0: peal.v1.NodeState
-	(*BroadcastRequest)(nil),         // 1: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),        // 2: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),        // 3: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),       // 4: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),           // 5: peal.v1.PublishRequest
-	(*PublishResponse)(nil),          // 6: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),     // 7: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),    // 8: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),               // 9: peal.v1.PublishAck
-	(*PublishError)(nil),             // 10: peal.v1.PublishError
-	(*FieldViolation)(nil),           // 11: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),         // 12: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 13: peal.v1.ListUsersResponse
-	(*User)(nil),                     // 14: peal.v1.User
-	(*ListTopicsRequest)(nil),        // 15: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),       // 16: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                    // 17: peal.v1.Topic
-	(*WatchConnectionsRequest)(nil),  // 18: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil), // 19: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),         // 20: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),             // 21: peal.v1.StreamOpened
-	(*StreamEnded)(nil),              // 22: peal.v1.StreamEnded
-	(*TailRequest)(nil),              // 23: peal.v1.TailRequest
-	(*TailResponse)(nil),             // 24: peal.v1.TailResponse
-	(*TailedMessage)(nil),            // 25: peal.v1.TailedMessage
-	(*TailGap)(nil),                  // 26: peal.v1.TailGap
-	(*DisconnectRequest)(nil),        // 27: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),       // 28: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),             // 29: peal.v1.StatsRequest
-	(*StatsResponse)(nil),            // 30: peal.v1.StatsResponse
-	(*Node)(nil),                     // 31: peal.v1.Node
-	(*PublishedByAudience)(nil),      // 32: peal.v1.PublishedByAudience
-	(*Log)(nil),                      // 33: peal.v1.Log
-	(*Descriptors)(nil),              // 34: peal.v1.Descriptors
-	(*Histogram)(nil),                // 35: peal.v1.Histogram
-	(*HistogramBucket)(nil),          // 36: peal.v1.HistogramBucket
-	(*Resumes)(nil),                  // 37: peal.v1.Resumes
-	(*ShardStats)(nil),               // 38: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),        // 39: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 40: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),       // 41: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 42: peal.v1.CreateTokenResponse
-	(*WhoAmIRequest)(nil),            // 43: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),           // 44: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),             // 45: peal.v1.DrainRequest
-	(*DrainResponse)(nil),            // 46: peal.v1.DrainResponse
-	nil,                              // 47: peal.v1.Resumes.ResetsEntry
-	nil,                              // 48: peal.v1.ShardStats.DisconnectedEntry
-	nil,                              // 49: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),      // 50: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 51: google.protobuf.Timestamp
+	(NodeState)(0),                     // 0: peal.v1.NodeState
+	(*BroadcastRequest)(nil),           // 1: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 2: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 3: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 4: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 5: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 6: peal.v1.PublishResponse
+	(*PublishStreamRequest)(nil),       // 7: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 8: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 9: peal.v1.PublishAck
+	(*PublishError)(nil),               // 10: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 11: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 12: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 13: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 14: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 15: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 16: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 17: peal.v1.Topic
+	(*WatchConnectionsRequest)(nil),    // 18: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 19: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 20: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 21: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 22: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 23: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 24: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 25: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 26: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 27: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 28: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 29: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 30: peal.v1.StatsResponse
+	(*Node)(nil),                       // 31: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 32: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 33: peal.v1.Log
+	(*Descriptors)(nil),                // 34: peal.v1.Descriptors
+	(*Histogram)(nil),                  // 35: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 36: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 37: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 38: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 39: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 40: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 41: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 42: peal.v1.CreateTokenResponse
+	(*WhoAmIRequest)(nil),              // 43: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 44: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 45: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 46: peal.v1.DrainResponse
+	nil,                                // 47: peal.v1.Resumes.ResetsEntry
+	nil,                                // 48: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 49: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 50: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 51: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 52: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
 	50, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
@@ -3913,38 +3938,39 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	50, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
 	50, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
 	51, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 40: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	3,  // 41: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	5,  // 42: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	7,  // 43: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	12, // 44: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	15, // 45: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	18, // 46: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	23, // 47: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	27, // 48: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	29, // 49: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	39, // 50: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	41, // 51: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	43, // 52: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	45, // 53: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 54: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 55: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 56: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 57: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 58: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 59: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 60: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	24, // 61: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	28, // 62: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	30, // 63: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	40, // 64: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	42, // 65: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	44, // 66: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	46, // 67: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	54, // [54:68] is the sub-list for method output_type
-	40, // [40:54] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
+	52, // 40: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	1,  // 41: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	3,  // 42: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	5,  // 43: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	7,  // 44: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	12, // 45: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	15, // 46: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	18, // 47: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	23, // 48: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	27, // 49: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	29, // 50: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	39, // 51: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	41, // 52: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	43, // 53: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	45, // 54: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 55: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 56: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 57: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 58: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 59: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 60: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 61: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	24, // 62: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	28, // 63: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	30, // 64: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	40, // 65: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	42, // 66: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	44, // 67: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	46, // 68: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	55, // [55:69] is the sub-list for method output_type
+	41, // [41:55] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	40, // [40:41] is the sub-list for extension extendee
 	0,  // [0:40] is the sub-list for field type_name
 }
 
@@ -3986,13 +4012,14 @@ func file_peal_v1_control_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   49,
-			NumExtensions: 0,
+			NumExtensions: 1,
 			NumServices:   1,
 		},
 		GoTypes:           file_peal_v1_control_proto_goTypes,
 		DependencyIndexes: file_peal_v1_control_proto_depIdxs,
 		EnumInfos:         file_peal_v1_control_proto_enumTypes,
 		MessageInfos:      file_peal_v1_control_proto_msgTypes,
+		ExtensionInfos:    file_peal_v1_control_proto_extTypes,
 	}.Build()
 	File_peal_v1_control_proto = out.File
 	file_peal_v1_control_proto_goTypes = nil
