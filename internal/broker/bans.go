@@ -5,7 +5,7 @@ import "time"
 // Ban records that a user may not open streams for a while.
 type Ban struct {
 	User string
-	// Set is when the user was banned, and Until when the ban ends.
+	// Set and Until are the times at which the ban starts and ends.
 	Set, Until time.Time
 }
 

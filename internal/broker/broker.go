@@ -80,7 +80,7 @@ type Broker struct {
 	generation int              // number of event logs that have begun
 	seq        uint64           // the last assigned sequence number
 	waiters    []*waiter        // clients that wait for a replica to catch up
-	end        logEnd           // the last known end of a replica's log
+	logEnd     logEnd           // the last known end of a replica's log
 	published  [audiences]int64 // messages accepted
 	accounts   *btree.BTreeG[*account]
 	topics     topics

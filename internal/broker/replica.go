@@ -200,7 +200,7 @@ func (b *Broker) Await(ctx context.Context, id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiters = slices.DeleteFunc(b.waiters, func(other *waiter) bool { return other == w })
-	if seq > b.seq && (seq <= b.end.seq || b.end.at.Before(since.Add(settleTime))) {
+	if seq > b.seq && (seq <= b.logEnd.seq || b.logEnd.at.Before(since.Add(settleTime))) {
 		return ErrBehind
 	}
 	return nil
@@ -216,7 +216,7 @@ type logEnd struct {
 func (b *Broker) Confirm(seq uint64, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.end = logEnd{seq, at}
+	b.logEnd = logEnd{seq, at}
 }
 
 // releaseWaiters wakes the waiters whose event has been applied. The caller
