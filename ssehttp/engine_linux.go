@@ -29,7 +29,7 @@ import (
 // stream's shard. Only the shard's goroutine writes to the descriptor and closes
 // it, once: the broker calls no method after Sink.Close. The set's own goroutine
 // reads what clients send. It must not use a number that has been closed and
-// reused meanwhile. So it uses a descriptor only under pollSet.mu, under which
+// reused in the meantime. So it uses a descriptor only under pollSet.mu, under which
 // descriptors are also closed, and only if the socket with that number has the
 // generation that the epoll event carries.
 type engine struct {
@@ -261,7 +261,7 @@ func (s *socket) discard() bool {
 }
 
 // socket is the sink of a stream on a bare descriptor. Unless noted, its fields
-// never change or belong to the shard's goroutine.
+// either never change or belong to the shard's goroutine.
 type socket struct {
 	set         *pollSet
 	stream      *broker.Stream
