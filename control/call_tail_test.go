@@ -145,10 +145,10 @@ func TestTailRejects(t *testing.T) {
 func TestTailOverREST(t *testing.T) {
 	p := start(t, control.Config{Tokens: []control.Token{
 		{Name: "ops", Token: "the operator's token", Scopes: []string{"admin", "publish"}},
-		{Name: "shop", Token: "the shop's own token", Scopes: []string{"publish"}},
+		{Name: "shop", Token: "the shop's token", Scopes: []string{"publish"}},
 	}}, startBroker(t), nil)
 
-	denied := p.do(t, http.MethodGet, "/v1/tail", "", "Authorization", "Bearer the shop's own token")
+	denied := p.do(t, http.MethodGet, "/v1/tail", "", "Authorization", "Bearer the shop's token")
 	if f := denied.failure(t); denied.StatusCode != http.StatusForbidden || f.reason != "CONTROL_SCOPE_MISSING" {
 		t.Errorf("%s %+v", denied.Status, f)
 	}

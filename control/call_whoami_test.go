@@ -19,11 +19,11 @@ func TestWhoAmI(t *testing.T) {
 
 	p := start(t, control.Config{Tokens: []control.Token{
 		{Name: "ops", Token: "the operator's token"},
-		{Name: "shop", Token: "the shop's own token", Scopes: []string{"publish"}},
+		{Name: "shop", Token: "the shop's token", Scopes: []string{"publish"}},
 	}}, &fakeBroker{}, nil)
 	for token, want := range map[string]string{
 		"the operator's token": `{"name":"ops","scopes":["publish","read","tokens","admin"]}`,
-		"the shop's own token": `{"name":"shop","scopes":["publish"]}`,
+		"the shop's token": `{"name":"shop","scopes":["publish"]}`,
 	} {
 		if got := p.do(t, http.MethodGet, "/v1/whoami", "", "Authorization", "Bearer "+token); strings.TrimSpace(got.body) != want {
 			t.Errorf("token %q: response %s", token, got.body)

@@ -47,7 +47,7 @@ const (
 //
 // ControlService is the control plane of one daemon.
 //
-// Calls fail with these codes:
+// Calls fail with these codes, among others:
 //   - INVALID_ARGUMENT: the request is invalid. A google.rpc.BadRequest names
 //     each invalid field.
 //   - UNAUTHENTICATED, PERMISSION_DENIED: the control token is missing, unknown
@@ -313,7 +313,7 @@ type ControlService_DrainClient = grpc.ServerStreamingClient[DrainResponse]
 //
 // ControlService is the control plane of one daemon.
 //
-// Calls fail with these codes:
+// Calls fail with these codes, among others:
 //   - INVALID_ARGUMENT: the request is invalid. A google.rpc.BadRequest names
 //     each invalid field.
 //   - UNAUTHENTICATED, PERMISSION_DENIED: the control token is missing, unknown
