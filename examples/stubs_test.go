@@ -85,8 +85,12 @@ func protoc(t *testing.T) string {
 
 	// Debian's version is old and maps the well-known types to other Go packages.
 	script := "#!/bin/sh\nexec " + python + " -m grpc_tools.protoc"
-	for _, name := range []string{"duration", "timestamp"} {
-		script += " --go_opt=Mgoogle/protobuf/" + name + ".proto=google.golang.org/protobuf/types/known/" + name + "pb"
+	for name, path := range map[string]string{
+		"descriptor": "types/descriptorpb",
+		"duration":   "types/known/durationpb",
+		"timestamp":  "types/known/timestamppb",
+	} {
+		script += " --go_opt=Mgoogle/protobuf/" + name + ".proto=google.golang.org/protobuf/" + path
 	}
 
 	script += " \"$@\"\n"
