@@ -23,7 +23,7 @@ func TestWhoAmI(t *testing.T) {
 	}}, &fakeBroker{}, nil)
 	for token, want := range map[string]string{
 		"the operator's token": `{"name":"ops","scopes":["publish","read","tokens","admin"]}`,
-		"the shop's token": `{"name":"shop","scopes":["publish"]}`,
+		"the shop's token":     `{"name":"shop","scopes":["publish"]}`,
 	} {
 		if got := p.do(t, http.MethodGet, "/v1/whoami", "", "Authorization", "Bearer "+token); strings.TrimSpace(got.body) != want {
 			t.Errorf("token %q: response %s", token, got.body)
