@@ -44,6 +44,7 @@ func calls() map[string]call {
 			if err != nil {
 				return err
 			}
+
 			// Recv returns the error too, with more detail.
 			_ = stream.Send(&pealv1.PublishStreamRequest{Audience: everyone(), Data: "hi"})
 			return errOf(stream.Recv())
@@ -53,6 +54,7 @@ func calls() map[string]call {
 			if err != nil {
 				return err
 			}
+
 			return errOf(stream.Recv())
 		}, "", "", "", false},
 		"Tail": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
@@ -60,6 +62,7 @@ func calls() map[string]call {
 			if err != nil {
 				return err
 			}
+
 			return errOf(stream.Recv())
 		}, "GET", "/v1/tail", "", true},
 		"WhoAmI": {"none", func(ctx context.Context, c pealv1.ControlServiceClient) error {
@@ -88,6 +91,7 @@ func calls() map[string]call {
 			if err != nil {
 				return err
 			}
+
 			return errOf(stream.Recv())
 		}, "POST", "/v1/drain", `{}`, false},
 	}
@@ -134,7 +138,9 @@ func TestScopes(t *testing.T) {
 		{Name: "login", Token: "token-login", Scopes: []string{control.ScopeTokens}},
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}
+
 	p := start(t, control.Config{Tokens: tokens, Membership: members{}}, startBroker(t), fakeMinter{})
+
 	for name, c := range calls() {
 		for _, token := range tokens {
 			t.Run(name+" "+token.Name, func(t *testing.T) {
@@ -146,17 +152,21 @@ func TestScopes(t *testing.T) {
 				} else if !allowed {
 					checkDenied(t, failureOf(t, err), name, c.scope, token)
 				}
+
 				if c.path == "" {
 					return
 				}
+
 				do := p.do
 				if c.endless && allowed {
 					do = p.begin
 				}
+
 				rest := do(t, c.method, c.path, c.body, "Authorization", "bearer "+token.Token)
 				if allowed && rest.StatusCode != http.StatusOK || !allowed && rest.StatusCode != http.StatusForbidden {
 					t.Errorf("REST: status %s, want allowed %v", rest.Status, allowed)
 				}
+
 				if !allowed {
 					checkDenied(t, rest.failure(t), name, c.scope, token)
 				}
@@ -182,6 +192,7 @@ func checkDenied(t *testing.T, f failure, rpc, scope string, token control.Token
 
 func TestCallersWithoutToken(t *testing.T) {
 	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret"}, {Name: "empty"}}}, &fakeBroker{}, fakeMinter{})
+
 	for name, c := range map[string]struct {
 		authorization []string
 		reason        string
@@ -209,6 +220,7 @@ func TestCallersWithoutToken(t *testing.T) {
 					}
 					failures = append(failures, rest.failure(t))
 				}
+
 				for _, f := range failures {
 					if f.code != codes.Unauthenticated || f.reason != c.reason || !strings.Contains(f.message, "control.tokens") ||
 						strings.Contains(f.message, "wrong-7f3a") {

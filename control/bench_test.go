@@ -67,11 +67,13 @@ func BenchmarkPublishStream(b *testing.B) {
 	if _, err := p.Publish(ctx, &pealv1.PublishRequest{Topic: "orders", Data: data}); err != nil {
 		b.Fatal(err)
 	}
+
 	rate := func(messages int, publish func(messages int)) float64 {
 		begun := time.Now()
 		publish(messages)
 		return float64(messages) / time.Since(begun).Seconds()
 	}
+
 	unary := func(inFlight int) func(int) {
 		return func(messages int) {
 			var left atomic.Int64
@@ -87,15 +89,19 @@ func BenchmarkPublishStream(b *testing.B) {
 					}
 				})
 			}
+
 			callers.Wait()
 		}
 	}
+
 	var sequential, concurrent, streamed float64
+
 	for b.Loop() {
 		sequential += rate(2_000, unary(1))
 		concurrent += rate(20_000, unary(64))
 		streamed += rate(200_000, func(messages int) { publishAll(ctx, b, p, messages, data) })
 	}
+
 	n := float64(b.N)
 	b.ReportMetric(sequential/n, "sequential/s")
 	b.ReportMetric(concurrent/n, "64-in-flight/s")
@@ -112,35 +118,44 @@ func publishAll(ctx context.Context, b *testing.B, p *plane, messages int, data 
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		m := &pealv1.PublishStreamRequest{Audience: &pealv1.PublishStreamRequest_Topic{Topic: "orders"}, Data: data}
+
 		for range messages {
 			if err := stream.Send(m); err != nil {
 				break // Recv returns the error
 			}
 		}
+
 		if err := stream.CloseSend(); err != nil {
 			b.Error(err)
 		}
 	})
+
 	acknowledged, responses := 0, 0
+
 	for {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
 		}
+
 		if err != nil {
 			b.Error(err)
 			break
 		}
+
 		responses++
 		acknowledged += len(resp.GetAcks())
 	}
+
 	sending.Wait()
 	if acknowledged != messages {
 		b.Errorf("%d of %d messages were acknowledged", acknowledged, messages)
 	}
+
 	b.ReportMetric(float64(acknowledged)/float64(responses), "acks/response")
 }
 

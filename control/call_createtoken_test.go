@@ -21,7 +21,9 @@ func TestCreateToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p := start(t, control.Config{}, startBroker(t), tokens)
+
 	for want, ttl := range map[time.Duration]*durationpb.Duration{
 		time.Hour:            nil,
 		time.Second:          durationpb.New(time.Second),
@@ -31,23 +33,28 @@ func TestCreateToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		left := time.Until(reply.GetExpiresAt().AsTime())
 		if left > want+time.Second || left < want-time.Minute {
 			t.Errorf("ttl %s: the token expires in %s", want, left)
 		}
+
 		id, err := tokens.Verify(reply.GetToken())
 		if err != nil || id.User != "alice" {
 			t.Errorf("ttl %s: %+v, %v", want, id, err)
 		}
 	}
+
 	topics := []string{"orders.*", "news", "zoë.>"}
 	reply, err := p.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice", Topics: topics})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if id, err := tokens.Verify(reply.GetToken()); err != nil || !slices.Equal(id.Topics, topics) {
 		t.Errorf("with topics: %+v, %v", id, err)
 	}
+
 	rest := p.do(t, "POST", "/v1/tokens", `{"userId":"alice","ttl":"90s","topics":["a","b"]}`)
 	if rest.StatusCode != http.StatusOK || !strings.Contains(rest.body, `"token":"ey`) || !strings.Contains(rest.body, `"expiresAt":"2`) {
 		t.Errorf("REST: %s %s", rest.Status, rest.body)
@@ -83,11 +90,14 @@ func TestCreateTokenRejectsTopics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p := start(t, control.Config{}, startBroker(t), tokens)
 	long := make([]string, 100)
+
 	for i := range long {
 		long[i] = fmt.Sprintf("%0255d", i)
 	}
+
 	for name, c := range map[string]struct {
 		topics   []string
 		field    string

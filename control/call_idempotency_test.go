@@ -109,6 +109,7 @@ func TestTTLAndKeysReachTheBroker(t *testing.T) {
 func TestInvalidTTLAndKeys(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
+
 	for name, c := range map[string]struct {
 		json, field, contains string
 	}{
@@ -128,10 +129,12 @@ func TestInvalidTTLAndKeys(t *testing.T) {
 			}
 		}
 	}
+
 	_, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi", Ttl: &durationpb.Duration{Seconds: 1, Nanos: -1}})
 	if f := failureOf(t, err); f.code != codes.InvalidArgument || !strings.Contains(f.fields["ttl"], "not a valid duration") {
 		t.Errorf("invalid duration: %+v", f)
 	}
+
 	if n := b.Stats().Published; n != 0 {
 		t.Errorf("%d events were published, want none", n)
 	}

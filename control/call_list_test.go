@@ -19,13 +19,16 @@ func TestListUsersPages(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	want := make([]string, 0, 25)
+
 	for i := range cap(want) {
 		user := fmt.Sprintf("user-%02d/ü", i)
 		want = append(want, user)
+
 		for range i%3 + 1 {
 			stream(t, b, user)
 		}
 	}
+
 	stream(t, b, "zoë")
 	stream(t, b, "")
 
@@ -39,6 +42,7 @@ func TestListUsersPages(t *testing.T) {
 	if !strings.Contains(rest.body, `{"users":[{"userId":"zoë","connections":1,"connectedSince":"`) || !strings.Contains(rest.body, `"nextPageToken":""`) {
 		t.Errorf("REST: %s", rest.body)
 	}
+
 	if rest := p.do(t, "GET", "/v1/users?prefix=nobody", ""); rest.body != `{"users":[],"nextPageToken":"","missingNodes":[]}`+"\n" {
 		t.Errorf("REST without users: %s", rest.body)
 	}
@@ -83,6 +87,7 @@ func TestListUsersDefaultPageSize(t *testing.T) {
 func TestListUsersRejects(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	encode := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
 	for name, c := range map[string]struct {
 		req   *pealv1.ListUsersRequest
 		field string
@@ -101,6 +106,7 @@ func TestListUsersRejects(t *testing.T) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
+
 	_, err := p.ListUsers(t.Context(), &pealv1.ListUsersRequest{PageSize: -1, PageToken: "?"})
 	if f := failureOf(t, err); len(f.fields) != 2 {
 		t.Errorf("two invalid fields: %+v", f)

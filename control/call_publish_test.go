@@ -100,6 +100,7 @@ func escapeAll(s string) string {
 // Invalid messages are rejected with the same errors over gRPC and REST.
 func TestInvalidMessages(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
+
 	for name, c := range map[string]struct {
 		user, event, data string
 		field             string
@@ -125,18 +126,21 @@ func TestInvalidMessages(t *testing.T) {
 				if f.code != codes.InvalidArgument || f.reason != "INVALID_FIELD" || len(f.fields) != 1 {
 					t.Errorf("%+v", f)
 				}
+
 				for _, word := range c.contains {
 					if !strings.Contains(f.message, word) || !strings.Contains(f.fields[c.field], word) {
 						t.Errorf("message %q and fields %q don't both contain %q", f.message, f.fields, word)
 					}
 				}
 			}
+
 			_, err := p.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: c.user, Event: c.event, Data: c.data})
 			check(failureOf(t, err))
 			check(p.post(t, "/v1/users/"+url.PathEscape(c.user)+"/messages", c.data, c.event))
 			if c.field == "user_id" {
 				return
 			}
+
 			_, err = p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Event: c.event, Data: c.data})
 			check(failureOf(t, err))
 			check(p.post(t, "/v1/broadcast", c.data, c.event))

@@ -81,6 +81,7 @@ func TestPublishStreamContinuesAfterInvalidMessages(t *testing.T) {
 	keyed.IdempotencyKey, otherKeyed.IdempotencyKey = "k", "k"
 	short.Ttl = durationpb.New(-1)
 	var id string
+
 	for i, c := range []struct {
 		request    *pealv1.PublishStreamRequest
 		recipients int32
@@ -108,10 +109,12 @@ func TestPublishStreamContinuesAfterInvalidMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		rejected := ack.GetError()
 		if ack.GetNumber() != int64(i+1) || ack.GetRecipients() != c.recipients || codes.Code(rejected.GetCode()) != c.code || rejected.GetReason() != c.reason {
 			t.Errorf("%v was acknowledged with %v", c.request, ack)
 		}
+
 		switch {
 		case c.code == codes.OK && (ack.GetId() == "" || rejected != nil):
 			t.Errorf("%v was acknowledged with %v", c.request, ack)
@@ -124,19 +127,24 @@ func TestPublishStreamContinuesAfterInvalidMessages(t *testing.T) {
 			id = ack.GetId()
 		}
 	}
+
 	if err := m.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
+
 	if ack, err := m.ack(); !errors.Is(err, io.EOF) {
 		t.Errorf("the stream ended with %v, %v", ack, err)
 	}
+
 	alice.waitFor(t, "data: last\n\n")
 	var got []string
+
 	for line := range strings.SplitSeq(alice.text(), "\n") {
 		if data, ok := strings.CutPrefix(line, "data: "); ok {
 			got = append(got, data)
 		}
 	}
+
 	if want := "[first second third keyed last]"; fmt.Sprint(got) != want {
 		t.Errorf("alice received %v, want %s", got, want)
 	}
@@ -154,33 +162,41 @@ func TestPublishStreamAcknowledgesInOrder(t *testing.T) {
 			if i%7 == 0 {
 				r.Data = ""
 			}
+
 			if err := m.Send(r); err != nil {
 				t.Error(err)
 				return
 			}
 		}
+
 		_ = m.CloseSend() // Recv returns the error
 	})
 	defer sending.Wait()
 	before := ""
+
 	for i := range messages {
 		ack, err := m.ack()
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if ack.GetNumber() != int64(i+1) || (ack.GetError() != nil) != (i%7 == 0) {
 			t.Fatalf("message %d was acknowledged with %v", i+1, ack)
 		}
+
 		if id := ack.GetId(); id != "" {
 			if len(id) < len(before) || len(id) == len(before) && id <= before {
 				t.Fatalf("id %s follows %s", id, before)
 			}
+
 			before = id
 		}
 	}
+
 	if _, err := m.ack(); !errors.Is(err, io.EOF) {
 		t.Errorf("the stream ended with %v", err)
 	}
+
 	if n := b.Stats().Published; n != messages-(messages+6)/7 {
 		t.Errorf("%d events were published", n)
 	}
@@ -216,21 +232,26 @@ func TestPublishStreamWithInvalidEncodings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, raw := range [][]byte{append(field(3, "orders"), field(4, "a\xff")...), field(2, "\xff"), {0xff}, append(field(3, "orders"), field(4, "hi")...)} {
 		if err := stream.SendMsg(raw); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if err := stream.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
+
 	m := &messageStream{BidiStreamingClient: &grpc.GenericClientStream[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]{ClientStream: stream}}
+
 	for i, want := range []string{"data is not valid UTF-8", "user_id is not valid UTF-8", "the request is not a valid peal.v1.PublishStreamRequest", ""} {
 		ack, err := m.ack()
 		if err != nil || ack.GetNumber() != int64(i+1) || ack.GetError().GetMessage() != want || (ack.GetId() == "") != (want != "") {
 			t.Errorf("message %d: %v, %v, want %q", i+1, ack, err, want)
 		}
 	}
+
 	if _, err := m.ack(); !errors.Is(err, io.EOF) {
 		t.Errorf("the stream ended with %v", err)
 	}
@@ -245,20 +266,24 @@ func TestPublishStreamWithUnexpectedErrors(t *testing.T) {
 		case "panic":
 			panic("inside-91c2 panicked")
 		}
+
 		return broker.Receipt{ID: "e-1"}, nil
 	}}, nil)
 	m := p.messages(t)
 	m.send(t, toAll("error"), toAll("fine"))
+
 	for i, want := range []codes.Code{codes.Internal, codes.OK} {
 		if ack, err := m.ack(); err != nil || codes.Code(ack.GetError().GetCode()) != want || strings.Contains(ack.GetError().GetMessage(), "91c2") {
 			t.Errorf("message %d: %v, %v", i+1, ack, err)
 		}
 	}
+
 	m.send(t, toAll("panic"))
 	_, err := m.ack()
 	if f := failureOf(t, err); f.code != codes.Internal || strings.Contains(f.message, "91c2") {
 		t.Errorf("the stream ended with %+v", f)
 	}
+
 	if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), "inside-91c2 broke") || !strings.Contains(log.String(), "inside-91c2 panicked") {
 		t.Errorf("%d lines of log: %s", lines, &log)
 	}
@@ -280,6 +305,7 @@ func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 			if ack, err := m.ack(); err != nil || ack.GetId() == "" {
 				t.Fatalf("%v, %v", ack, err)
 			}
+
 			end(p, b)
 			_ = m.Send(toAll("too late")) // the stream may have ended
 			_, err := m.ack()
@@ -288,6 +314,7 @@ func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 			}
 		})
 	}
+
 	p := start(t, control.Config{}, startBroker(t), nil)
 	p.service.EndCalls()
 	if _, err := p.messages(t).ack(); failureOf(t, err).reason != "STOPPING" {

@@ -35,10 +35,13 @@ func TestRemoveNode(t *testing.T) {
 	if err != nil || !slices.Equal(reply.GetMembers(), []string{"a", "c"}) {
 		t.Errorf("%v, %v", reply, err)
 	}
+
 	if got := p.do(t, "POST", "/v1/nodes/node-b:remove", ""); got.StatusCode != http.StatusOK || got.body != `{"members":["a","c"]}`+"\n" {
 		t.Errorf("REST: %s: %s", got.Status, got.body)
 	}
+
 	alone := start(t, control.Config{}, &fakeBroker{}, nil)
+
 	for name, c := range map[string]struct {
 		of               *plane
 		node             string

@@ -21,6 +21,7 @@ func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	by, log := reply.GetPublishedByAudience(), reply.GetLog()
 	if by.GetBroadcast() != 1 || by.GetUser() != 2 || by.GetTopic() != 3 || reply.GetTopics() != 7 ||
 		log.GetEvents() != 5 || log.GetBytes() != 6000 || !log.GetSince().AsTime().Equal(since) || reply.GetResumes().GetEnded() != 4 ||
@@ -42,33 +43,42 @@ func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 func TestLatencyInStatsIsCumulative(t *testing.T) {
 	b := &fakeBroker{latency: startBroker(t).Latency()}
 	bounds := b.latency.Bounds
+
 	for i := range b.latency.Counts {
 		b.latency.Counts[i] = int64(i + 1)
 	}
+
 	b.latency.Sum = 1234.5
 	p := start(t, control.Config{}, b, nil)
 	reply, err := p.Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	h := reply.GetLatency()
 	if all := int64(len(bounds) + 1); h.GetCount() != all*(all+1)/2 || h.GetSum() != 1234.5 {
 		t.Errorf("%d observations with a sum of %v s", h.GetCount(), h.GetSum())
 	}
+
 	if n := len(h.GetBuckets()); n < 40 || n > 60 {
 		t.Errorf("%d buckets, want about 50", n)
 	}
+
 	last := 0.0
+
 	for _, bucket := range h.GetBuckets() {
 		bound := bucket.GetUpperBound()
 		if want := b.latency.AtMost(bound); bucket.GetCount() != want {
 			t.Errorf("%d observations of at most %v, want %d", bucket.GetCount(), bound, want)
 		}
+
 		if last > 0 && (bound < 1.4*last || bound > 1.53*last) {
 			t.Errorf("bound %v is followed by %v", last, bound)
 		}
+
 		last = bound
 	}
+
 	if last < 300 || h.GetBuckets()[0].GetUpperBound() > 0.000_01 {
 		t.Errorf("bounds from %v to %v, want 10 µs to minutes", h.GetBuckets()[0].GetUpperBound(), last)
 	}
@@ -82,23 +92,28 @@ func TestStats(t *testing.T) {
 	if err := b.NewStream(broker.Subscription{LastEventID: "other-1"}).Start(lost, broker.Opening{}); err != nil {
 		t.Fatal(err)
 	}
+
 	lost.waitFor(t, "\n\n")
 	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "hi"}); err != nil {
 		t.Fatal(err)
 	}
+
 	reply, err := p.Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if n := reply.GetResumes().GetResets()["unknown"]; n != 1 || reply.GetResumes().GetReplayed() != 0 {
 		t.Errorf("resumes: %v", reply.GetResumes())
 	}
+
 	total := reply.GetTotal()
 	if total.GetConnections() != 2 || total.GetAuthenticatedConnections() != 1 || total.GetConnected() != 2 || reply.GetUsers() != 1 ||
 		reply.GetPublished() != 1 || len(reply.GetShards()) != 2 || reply.GetVersion() != "v1.2.3" || reply.GetMaxConnections() != 5000 ||
 		time.Since(reply.GetStartedAt().AsTime()) > time.Minute {
 		t.Errorf("%v", reply)
 	}
+
 	for i, shard := range reply.GetShards() {
 		if int(shard.GetShard()) != i {
 			t.Errorf("row %d has shard %d", i, shard.GetShard())

@@ -112,6 +112,7 @@ func TestTailShowsPublishedMessages(t *testing.T) {
 
 func TestTailRejects(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
+
 	for name, c := range map[string]struct {
 		req   *pealv1.TailRequest
 		query string
@@ -128,12 +129,14 @@ func TestTailRejects(t *testing.T) {
 			if f := failureOf(t, err); f.code != codes.InvalidArgument || f.fields[c.field] == "" {
 				t.Errorf("gRPC: %+v", f)
 			}
+
 			reply := p.do(t, http.MethodGet, "/v1/tail?"+c.query, "")
 			if f := reply.failure(t); reply.StatusCode != http.StatusBadRequest || f.fields[c.field] == "" {
 				t.Errorf("REST: %s %+v", reply.Status, f)
 			}
 		})
 	}
+
 	t.Run("two audiences", func(t *testing.T) {
 		reply := p.do(t, http.MethodGet, "/v1/tail?everyone=true&topic=news", "")
 		if f := reply.failure(t); reply.StatusCode != http.StatusBadRequest || f.reason != "INVALID_FIELD" || f.fields["topic"] == "" {
@@ -152,6 +155,7 @@ func TestTailOverREST(t *testing.T) {
 	if f := denied.failure(t); denied.StatusCode != http.StatusForbidden || f.reason != "CONTROL_SCOPE_MISSING" {
 		t.Errorf("%s %+v", denied.Status, f)
 	}
+
 	unknown := p.do(t, http.MethodGet, "/v1/tail", "")
 	if f := unknown.failure(t); unknown.StatusCode != http.StatusUnauthorized || f.reason != "CONTROL_TOKEN_MISSING" || unknown.Header.Get("WWW-Authenticate") == "" {
 		t.Errorf("%s %+v", unknown.Status, f)
@@ -161,6 +165,7 @@ func TestTailOverREST(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r.Header.Set("Authorization", "Bearer the operator's token")
 	reply, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
@@ -170,12 +175,14 @@ func TestTailOverREST(t *testing.T) {
 	if got := reply.Header.Get("Content-Type"); reply.StatusCode != http.StatusOK || got != "application/json" || reply.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%s, %s", reply.Status, got)
 	}
+
 	lines := bufio.NewScanner(reply.Body)
 	next := func() (line struct {
 		Result struct {
 			Position string
 			Message  struct{ Topic, Data, Event string }
 		}
+
 		Error struct {
 			Code    codes.Code
 			Message string
@@ -185,22 +192,28 @@ func TestTailOverREST(t *testing.T) {
 		if !lines.Scan() {
 			t.Fatalf("the tail ended: %v", lines.Err())
 		}
+
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			t.Fatalf("%v: %q", err, lines.Text())
 		}
+
 		return line
 	}
+
 	if at := next().Result.Position; at == "" {
 		t.Error("the tail doesn't start with a position")
 	}
+
 	p.do(t, http.MethodPost, "/v1/topics/orders.7/messages", `{"data":"paid <&>"}`, "Authorization", "Bearer the operator's token")
 	if m := next().Result.Message; m.Topic != "orders.7" || m.Data != "paid <&>" || m.Event != "topic" {
 		t.Errorf("%+v", m)
 	}
+
 	p.service.EndCalls()
 	if end := next().Error; end.Code != codes.Unavailable || !strings.Contains(end.Message, "shutting down") {
 		t.Errorf("%+v", end)
 	}
+
 	if lines.Scan() {
 		t.Errorf("line after the end: %q", lines.Text())
 	}

@@ -25,17 +25,21 @@ func TestPublishReachesSubscribers(t *testing.T) {
 	if err != nil || reply.GetRecipients() != 2 || reply.GetId() == "" {
 		t.Fatalf("%v, %v", reply, err)
 	}
+
 	rest := p.do(t, "POST", "/v1/topics/orders.new/messages", `{"data":"two","event":"order"}`)
 	if rest.StatusCode != http.StatusOK || !strings.Contains(rest.body, `"recipients":2`) {
 		t.Errorf("REST: %s %s", rest.Status, rest.body)
 	}
+
 	for _, s := range []*sink{named, patterned} {
 		s.waitFor(t, "id: "+reply.GetId()+"\nevent: topic\ndata: one\n\n")
 		s.waitFor(t, "event: order\ndata: two\n\n")
 	}
+
 	if _, err := p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "the end"}); err != nil {
 		t.Fatal(err)
 	}
+
 	for i, s := range others {
 		if s.waitFor(t, "data: the end\n\n"); strings.Contains(s.text(), "data: one") || strings.Contains(s.text(), "data: two") {
 			t.Errorf("stream %d of another topic received %q", i, s.text())
@@ -90,27 +94,33 @@ func TestListTopics(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)
 	want := make([]string, 0, 25)
+
 	for i := range cap(want) {
 		topic := fmt.Sprintf("orders.%02d", i)
 		want = append(want, topic)
 		stream(t, b, "", topic, "zoë.>")
 	}
+
 	for _, size := range []int32{1, 7, 25, 26, 1000} {
 		if got := p.topics(t, size, "orders."); !slices.Equal(got, want) {
 			t.Errorf("pages of %d: %q", size, got)
 		}
 	}
+
 	// Patterns are listed unchanged, and their page tokens are accepted.
 	if got := p.topics(t, 1, ""); !slices.Equal(got, append(want, "zoë.>")) {
 		t.Errorf("all topics: %q", got)
 	}
+
 	rest := p.do(t, "GET", "/v1/topics?pageSize=5&prefix="+url.QueryEscape("zoë"), "")
 	if want := `{"topics":[{"topic":"zoë.>","subscribers":25}],"nextPageToken":"","missingNodes":[]}` + "\n"; rest.body != want {
 		t.Errorf("REST: %s, want %s", rest.body, want)
 	}
+
 	if rest := p.do(t, "GET", "/v1/topics?prefix=nothing", ""); rest.body != `{"topics":[],"nextPageToken":"","missingNodes":[]}`+"\n" {
 		t.Errorf("REST without topics: %s", rest.body)
 	}
+
 	_, err := p.ListTopics(t.Context(), &pealv1.ListTopicsRequest{PageSize: -1, PageToken: "?"})
 	if f := failureOf(t, err); f.code != codes.InvalidArgument || len(f.fields) != 2 {
 		t.Errorf("two invalid fields: %+v", f)

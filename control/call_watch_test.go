@@ -42,9 +42,11 @@ func TestWatchReportsChanges(t *testing.T) {
 	if u := next(t, w).GetPresent(); u.GetUserId() != "alice" || u.GetConnections() != 2 || time.Since(u.GetConnectedSince().AsTime()) > time.Minute {
 		t.Errorf("present: %v", u)
 	}
+
 	if u := next(t, w).GetPresent(); u.GetUserId() != "zoë" || u.GetConnections() != 1 {
 		t.Errorf("present: %v", u)
 	}
+
 	if marker := next(t, w); marker.GetSnapshotComplete().GetAnonymousConnections() != 1 {
 		t.Fatalf("instead of SnapshotComplete: %v", marker)
 	}
@@ -55,12 +57,14 @@ func TestWatchReportsChanges(t *testing.T) {
 			t.Errorf("opened: %v, want stream %d of %q", o, connections, user)
 		}
 	}
+
 	wantEnded := func(user string, connections int32, reason string) {
 		t.Helper()
 		if e := next(t, w).GetEnded(); e == nil || e.GetUserId() != user || e.GetConnections() != connections || e.GetReason() != reason || time.Since(e.GetTime().AsTime()) > time.Minute {
 			t.Errorf("ended: %v, want %d remaining streams of %q and reason %s", e, connections, user, reason)
 		}
 	}
+
 	stream(t, b, "bob")
 	wantOpened("bob", 1)
 	stream(t, b, "alice")
@@ -72,6 +76,7 @@ func TestWatchReportsChanges(t *testing.T) {
 	if reply, err := p.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice"}); err != nil || reply.GetConnections() != 3 {
 		t.Fatalf("%v, %v", reply, err)
 	}
+
 	for left := int32(2); left >= 0; left-- {
 		wantEnded("alice", left, "disconnected")
 	}

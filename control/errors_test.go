@@ -22,6 +22,7 @@ import (
 // nor the response contains the request.
 func TestUnexpectedErrors(t *testing.T) {
 	const payload = "payload-7f3a"
+
 	for name, publish := range map[string]func(broker.Message) (broker.Receipt, error){
 		"an error": func(broker.Message) (broker.Receipt, error) {
 			return broker.Receipt{}, errors.New("inside-91c2 broke")
@@ -41,10 +42,12 @@ func TestUnexpectedErrors(t *testing.T) {
 			if got.StatusCode != http.StatusInternalServerError || f.code != codes.Internal || f.reason != "INTERNAL" || strings.Contains(got.body, "91c2") {
 				t.Errorf("%s %s", got.Status, got.body)
 			}
+
 			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "inside-91c2 broke") ||
 				!strings.Contains(log.String(), "SendToUser") {
 				t.Errorf("%d log lines, want 1: %s", lines, &log)
 			}
+
 			if strings.Contains(log.String(), payload) {
 				t.Errorf("the log contains the request: %s", &log)
 			}
@@ -90,14 +93,17 @@ func TestServing(t *testing.T) {
 				t.Errorf("%s: health of %q: %v, %v", when, service, reply, err)
 			}
 		}
+
 		body := map[int]string{200: "ok", 503: "catching up"}[ready]
 		if got := p.do(t, "GET", "/readyz", ""); got.StatusCode != ready || got.body != body {
 			t.Errorf("%s: /readyz: %s %q", when, got.Status, got.body)
 		}
+
 		if got := p.do(t, "GET", "/healthz", ""); got.StatusCode != http.StatusOK || got.body != "ok" {
 			t.Errorf("%s: /healthz: %s %q", when, got.Status, got.body)
 		}
 	}
+
 	check("serving", healthv1.HealthCheckResponse_SERVING, 200)
 	p.service.SetServing(false)
 	check("draining", healthv1.HealthCheckResponse_NOT_SERVING, 503)

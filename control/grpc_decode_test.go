@@ -47,6 +47,7 @@ func field(number protowire.Number, value string) []byte {
 func TestInvalidEncodings(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	const bad = "a\xff\xfeb"
+
 	for name, c := range map[string]struct {
 		method  string
 		request []byte
@@ -70,12 +71,15 @@ func TestInvalidEncodings(t *testing.T) {
 			if f.code != codes.InvalidArgument {
 				t.Errorf("error %+v, want INVALID_ARGUMENT", f)
 			}
+
 			if c.field == "" {
 				if f.reason != "INVALID_REQUEST" || !strings.Contains(f.message, "peal.v1.") {
 					t.Errorf("error %+v, want INVALID_REQUEST with the message type", f)
 				}
+
 				return
 			}
+
 			want := c.field + " is not valid UTF-8"
 			if f.reason != "INVALID_FIELD" || f.message != want || len(f.fields) != 1 || f.fields[c.field] != want {
 				t.Errorf("error %+v, want %q", f, want)

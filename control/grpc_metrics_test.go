@@ -26,24 +26,30 @@ func (p *plane) metricValues(t *testing.T) map[string]float64 {
 	if err := registry.Register(p.service.Metrics()); err != nil {
 		t.Fatal(err)
 	}
+
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	found := map[string]float64{}
+
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			var labels []string
 			for _, label := range m.GetLabel() {
 				labels = append(labels, label.GetName()+"="+label.GetValue())
 			}
+
 			value := m.GetCounter().GetValue()
 			if family.GetType() == dto.MetricType_HISTOGRAM {
 				value = float64(m.GetHistogram().GetSampleCount())
 			}
+
 			found[family.GetName()+"{"+strings.Join(labels, ",")+"}"] = value
 		}
 	}
+
 	return found
 }
 
@@ -56,6 +62,7 @@ func TestCallsAreCounted(t *testing.T) {
 	if _, err := p.Broadcast(shop, &pealv1.BroadcastRequest{Data: "x"}); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, try := range []func() error{
 		func() error { return errOf(p.Broadcast(shop, &pealv1.BroadcastRequest{})) },
 		func() error { return errOf(p.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "x"})) },
@@ -65,24 +72,30 @@ func TestCallsAreCounted(t *testing.T) {
 			t.Fatal("a call succeeded that must be rejected")
 		}
 	}
+
 	stream, err := p.PublishStream(shop)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, data := range []string{"x", "", "x"} {
 		if err := stream.Send(&pealv1.PublishStreamRequest{Audience: everyone(), Data: data}); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if err := stream.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
+
 	for err == nil {
 		_, err = stream.Recv()
 	}
+
 	if err != io.EOF { //nolint:errorlint // gRPC returns it unwrapped.
 		t.Fatal(err)
 	}
+
 	const bearer = "Bearer token-of-the-shop"
 	p.do(t, "POST", "/v1/broadcast", `{"data":"x"}`, "Authorization", bearer)
 	p.do(t, "POST", "/v1/broadcast", `{"data":""}`, "Authorization", bearer)
@@ -109,15 +122,18 @@ func TestCallsAreCounted(t *testing.T) {
 		"peald_control_refused_total{code=UNIMPLEMENTED,reason=METHOD_NOT_ALLOWED}":        1,
 		"peald_control_refused_total{code=NOT_FOUND,reason=UNKNOWN_PATH}":                  2,
 	}
+
 	for series, value := range after {
 		if got := value - before[series]; got != want[series] {
 			t.Errorf("%s grew by %v, want %v", series, got, want[series])
 		}
+
 		delete(want, series)
 		if _, ok := before[series]; !ok && strings.HasPrefix(series, "peald_control_refused") {
 			t.Errorf("%s has no initial value", series)
 		}
 	}
+
 	if len(want) > 0 {
 		t.Errorf("missing series: %v", want)
 	}

@@ -52,6 +52,7 @@ func TestSpanAttributes(t *testing.T) {
 	stream(t, b, secretUser)
 	p, spans := startTraced(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "token-of-the-shop"}}}, b)
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer token-of-the-shop", "traceparent", parent)
+
 	for name, c := range map[string]struct {
 		call func() error
 		span string
@@ -87,6 +88,7 @@ func TestSpanAttributes(t *testing.T) {
 				if _, err := p.Broadcast(ctx, &pealv1.BroadcastRequest{Data: secretData, Event: "peald." + secretData}); err == nil {
 					t.Error("the call was not rejected")
 				}
+
 				return nil
 			},
 			"Broadcast", map[string]string{"peald.transport": "grpc", "peald.caller": "shop", "peald.audience": "everyone", "peald.reason": "INVALID_FIELD"},
@@ -104,23 +106,28 @@ func TestSpanAttributes(t *testing.T) {
 			if err := c.call(); err != nil {
 				t.Fatal(err)
 			}
+
 			// A span ends shortly after the caller has received the reply.
 			eventually(t, func() bool { return len(spans.GetSpans()) > 0 })
 			found := spans.GetSpans()
 			if len(found) != 1 || found[0].Name != "peal.v1.ControlService/"+c.span {
 				t.Fatalf("spans %+v, want one of %s", found, c.span)
 			}
+
 			if got := found[0].SpanContext.TraceID().String(); got != traceID || !found[0].Parent.IsRemote() {
 				t.Errorf("trace %s, want that of the caller", got)
 			}
+
 			got := ownAttributes(found[0])
 			if got["peald.recipients"] != "" && got["peald.event_id"] == "" {
 				t.Error("the attribute peald.event_id is missing")
 			}
+
 			delete(got, "peald.event_id")
 			if !maps.Equal(got, c.want) {
 				t.Errorf("attributes %v, want %v", got, c.want)
 			}
+
 			var all bytes.Buffer
 			slog.New(slog.NewJSONHandler(&all, nil)).Info("", "span", found[0])
 			for _, secret := range []string{secretUser, secretTopic, secretData, "token-of-the-shop"} {
@@ -168,6 +175,7 @@ func TestLogContainsTheTraceID(t *testing.T) {
 			} else {
 				p = start(t, cfg, broken, fakeMinter{})
 			}
+
 			p.do(t, "POST", "/v1/tokens", `{"userId":"alice"}`, "Traceparent", parent)
 			p.do(t, "POST", "/v1/broadcast", `{"data":"x"}`, "Traceparent", parent)
 			for _, what := range []string{"msg=audit", `msg="control call failed"`} {
@@ -175,6 +183,7 @@ func TestLogContainsTheTraceID(t *testing.T) {
 					t.Errorf("lines with %s: %q", what, got)
 				}
 			}
+
 			// An invalid trace is ignored.
 			p.do(t, "POST", "/v1/tokens", `{"userId":"bob"}`, "Traceparent", "00-evil\t-x-01")
 			if got := log.With("user=bob"); len(got) != 1 || !traced && strings.Contains(got[0], "trace_id") || strings.Contains(got[0], "evil") {

@@ -276,9 +276,11 @@ func (a answer) failure(tb testing.TB) failure {
 	if a.StatusCode < 400 {
 		tb.Fatalf("status %s: %s", a.Status, a.body)
 	}
+
 	if got := a.Header.Get("Content-Type"); got != "application/json" {
 		tb.Errorf("Content-Type %q", got)
 	}
+
 	var body struct {
 		Code    *codes.Code `json:"code"`
 		Message string      `json:"message"`
@@ -291,18 +293,23 @@ func (a answer) failure(tb testing.TB) failure {
 			} `json:"fieldViolations"`
 		} `json:"details"`
 	}
+
 	if err := json.Unmarshal([]byte(a.body), &body); err != nil || body.Code == nil {
 		tb.Fatalf("not a google.rpc.Status (%v): %s", err, a.body)
 	}
+
 	f := failure{code: *body.Code, message: body.Message, fields: map[string]string{}}
+
 	for _, d := range body.Details {
 		if d.Type == "type.googleapis.com/google.rpc.ErrorInfo" {
 			f.reason = d.Reason
 		}
+
 		for _, v := range d.FieldViolations {
 			f.fields[v.Field] = v.Description
 		}
 	}
+
 	return f
 }
 

@@ -54,29 +54,36 @@ func TestStreamingCallsEndWithTheirToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		m := &messageStream{BidiStreamingClient: stream}
 		m.send(t, toAll("x"))
 		if _, err := m.ack(); err != nil {
 			t.Fatal(err)
 		}
+
 		return m
 	}
+
 	watch := func(token string) pealv1.ControlService_WatchConnectionsClient {
 		w, err := p.WatchConnections(withToken(t, token), &pealv1.WatchConnectionsRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if first, err := w.Recv(); err != nil || first.GetSnapshotComplete() == nil {
 			t.Fatalf("the first event of a watch is %v, %v", first, err)
 		}
+
 		return w
 	}
+
 	messagesA, messagesB, messagesC := open("token-of-a"), open("token-of-b"), open("token-of-c")
 	watchA, watchC := watch("token-of-a"), watch("token-of-c")
 	health, err := healthv1.NewHealthClient(p.conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	// A token is identified by its value, so b can be renamed.
 	p.service.Reconfigure(control.Config{Tokens: []control.Token{
 		{Name: "b2", Token: "token-of-b"},
@@ -85,20 +92,25 @@ func TestStreamingCallsEndWithTheirToken(t *testing.T) {
 	if ack, err := messagesA.ack(); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("the stream of the removed token got %v, %v", ack, err)
 	}
+
 	if _, err := watchA.Recv(); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("the watch of the removed token got %v", err)
 	}
+
 	if ack, err := messagesC.ack(); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("the stream of the token that lost publish got %v, %v", ack, err)
 	}
+
 	messagesB.send(t, toAll("y"))
 	if ack, err := messagesB.ack(); err != nil || ack.GetNumber() != 2 {
 		t.Errorf("the stream of the remaining token got %v, %v", ack, err)
 	}
+
 	stream(t, b, "alice")
 	if event, err := watchC.Recv(); err != nil || event.GetOpened().GetUserId() != "alice" {
 		t.Errorf("the watch of the remaining token got %v, %v", event, err)
 	}
+
 	if reply, err := health.Recv(); err != nil || reply.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Errorf("the watch of health got %v, %v", reply, err)
 	}
@@ -131,34 +143,44 @@ func TestReconfigureRateLimit(t *testing.T) {
 	m := p.messages(t)
 	acked := func(n int) (took time.Duration) {
 		began := time.Now()
+
 		for range n {
 			m.send(t, toAll("x"))
 			if _, err := m.ack(); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		return time.Since(began)
 	}
+
 	acked(50)
 	p.service.Reconfigure(control.Config{RateLimit: 20}, nil)
+
 	// The burst, and 10 at 20 per second. The bound is lower, because clocks are
 	// inexact.
 	if took := acked(30); took < 400*time.Millisecond {
 		t.Errorf("30 messages at 20 per second took %s, want at least 400ms", took)
 	}
+
 	p.service.Reconfigure(control.Config{RateLimit: 1_000_000}, nil)
 	if took := acked(30); took > time.Minute {
 		t.Errorf("30 messages at a million per second took %s", took)
 	}
+
 	p.service.Reconfigure(control.Config{RateLimit: 1}, nil)
 	var err error
+
 	for n := 0; err == nil && n < 5; n++ {
 		_, err = p.Stats(t.Context(), &pealv1.StatsRequest{})
 	}
+
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("calls over the new limit got %v", err)
 	}
+
 	p.service.Reconfigure(control.Config{}, nil)
+
 	for range 5 {
 		if _, err := p.Stats(t.Context(), &pealv1.StatsRequest{}); err != nil {
 			t.Errorf("without a limit: %v", err)
@@ -171,6 +193,7 @@ func TestReconfigureUnderLoad(t *testing.T) {
 	tokens := []control.Token{{Name: "a", Token: "token-of-a"}}
 	p := start(t, control.Config{Tokens: tokens}, startBroker(t), nil)
 	var running sync.WaitGroup
+
 	for range 3 {
 		running.Go(func() {
 			for range 50 {
@@ -179,6 +202,7 @@ func TestReconfigureUnderLoad(t *testing.T) {
 					t.Error(err)
 					return
 				}
+
 				_ = stream.Send(toAll("x"))
 				_ = stream.CloseSend()
 				for err == nil {
@@ -187,10 +211,12 @@ func TestReconfigureUnderLoad(t *testing.T) {
 			}
 		})
 	}
+
 	running.Go(func() {
 		for i := range 300 {
 			p.service.Reconfigure(control.Config{Tokens: tokens[:i%2], RateLimit: i % 3 * 10_000}, nil)
 		}
 	})
+
 	running.Wait()
 }

@@ -15,6 +15,7 @@ import (
 func TestInvalidRequests(t *testing.T) {
 	s := startServer(t, control.Config{}, &fakeBroker{}, stubMinter{})
 	long := strings.Repeat("x", rest.MaxBody)
+
 	for name, c := range map[string]struct {
 		method, path, body string
 		header             []string
@@ -90,14 +91,17 @@ func TestInvalidRequests(t *testing.T) {
 			if got.StatusCode != c.status || f.code != c.code || f.reason != c.reason {
 				t.Errorf("response %s %+v, want status %d, code %v and reason %s", got.Status, f, c.status, c.code, c.reason)
 			}
+
 			if c.field != "" && (len(f.fields) != 1 || f.fields[c.field] == "") {
 				t.Errorf("invalid fields %q, want only %q", f.fields, c.field)
 			}
+
 			for _, word := range c.contains {
 				if !strings.Contains(f.message, word) {
 					t.Errorf("message %q doesn't contain %q", f.message, word)
 				}
 			}
+
 			if len(f.message) > 400 {
 				t.Errorf("message of %d bytes, want at most 400: %.400s", len(f.message), f.message)
 			}
