@@ -164,17 +164,7 @@ func (w *world) reconnects(t *testing.T, to pealv1.ControlServiceClient, s *stre
 func killed(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
-	ready := s.opens() && w.delivered(t, w.killedControl, s, first)
-	n := s.number()
-
-	w.killing.arrive(s)
-	<-w.killing.done
-
-	if !ready {
-		return silent
-	}
-
-	return w.reconnects(t, w.killedControl, s, n)
+	return w.interrupt(t, s, w.killedControl, w.killing, w.killedControl)
 }
 
 // drained shuts the daemon down, while another one with another history takes
@@ -182,17 +172,26 @@ func killed(t *testing.T, w *world, s *stream) string {
 func drained(t *testing.T, w *world, s *stream) string {
 	t.Helper()
 
-	ready := s.opens() && w.delivered(t, w.drainedControl, s, first)
+	return w.interrupt(t, s, w.drainedControl, w.draining, w.drainingTo)
+}
+
+// interrupt waits with all other streams of the scenario until their daemon has
+// stopped, and returns a word for how the client reconnects. The control planes are
+// those before and after.
+func (w *world) interrupt(t *testing.T, s *stream, before pealv1.ControlServiceClient, stop *meeting, after pealv1.ControlServiceClient) string {
+	t.Helper()
+
+	ready := s.opens() && w.delivered(t, before, s, first)
 	n := s.number()
 
-	w.draining.arrive(s)
-	<-w.draining.done
+	stop.arrive(s)
+	<-stop.done
 
 	if !ready {
 		return silent
 	}
 
-	return w.reconnects(t, w.drainingTo, s, n)
+	return w.reconnects(t, after, s, n)
 }
 
 // refused asks a client that reconnects to retry.
