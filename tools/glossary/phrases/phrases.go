@@ -91,6 +91,10 @@ func IsText(name string) bool {
 		}
 	}
 
+	if strings.Contains(name, ".min.") {
+		return false
+	}
+
 	return slices.Contains([]string{
 		".go", ".md", ".proto", ".yaml", ".yml", ".toml", ".html", ".css", ".js", ".ts", ".sh",
 		".service", ".socket", ".conf", ".cfg", ".tmpl", ".json", ".py",

@@ -155,20 +155,21 @@ func TestIsText(t *testing.T) {
 	t.Parallel()
 
 	for name, want := range map[string]bool{
-		"README.md":                            true,
-		"Makefile":                             true,
-		"daemon/config.go":                     true,
-		"deploy/nginx/peald.conf":              true,
-		"internal/console/page/index.html":     true,
-		"proto/peal/v1/control.proto":          true,
-		"gen/peal/v1/control.pb.go":            false,
-		"tools/glossary/phrases/phrases.go":    false,
-		"tools/openapi3/main.go":               true,
-		"e2e/clients/testdata/node/driver.mjs": false,
-		"examples/node/package-lock.json":      false,
-		"examples/node/package.json":           true,
-		"docs/img/console.png":                 false,
-		"go.sum":                               false,
+		"README.md":                             true,
+		"Makefile":                              true,
+		"daemon/config.go":                      true,
+		"deploy/nginx/peald.conf":               true,
+		"internal/console/page/index.html":      true,
+		"proto/peal/v1/control.proto":           true,
+		"gen/peal/v1/control.pb.go":             false,
+		"tools/glossary/phrases/phrases.go":     false,
+		"tools/openapi3/main.go":                true,
+		"e2e/clients/testdata/node/driver.mjs":  false,
+		"examples/node/package-lock.json":       false,
+		"examples/node/package.json":            true,
+		"docs/img/console.png":                  false,
+		"internal/console/page/x/uPlot.min.css": false,
+		"go.sum":                                false,
 	} {
 		if got := phrases.IsText(name); got != want {
 			t.Errorf("IsText(%q) = %t, want %t", name, got, want)
