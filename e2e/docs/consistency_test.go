@@ -1,0 +1,93 @@
+package docs_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestGoExample checks that the README shows lines of the example that it
+// links to. Tests of the examples run that one.
+func TestGoExample(t *testing.T) {
+	t.Parallel()
+
+	_, block, found := strings.Cut(read(t, "README.md"), "```go\n")
+	block, _, _ = strings.Cut(block, "```")
+
+	if !found {
+		t.Fatal("README.md has no block in Go")
+	}
+
+	example := read(t, "examples/go/main.go")
+
+	for line := range strings.Lines(block) {
+		if line = strings.TrimSpace(line); !strings.Contains(example, line) {
+			t.Errorf("README.md shows %q, which isn't in examples/go/main.go", line)
+		}
+	}
+}
+
+// TestLogMessages checks that the daemon can log the messages that
+// docs/troubleshooting.md explains.
+func TestLogMessages(t *testing.T) {
+	t.Parallel()
+
+	_, table, found := strings.Cut(read(t, "docs/troubleshooting.md"), "\n## Log messages\n")
+	messages := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1)
+
+	if !found || len(messages) == 0 {
+		t.Fatal("docs/troubleshooting.md explains no log messages")
+	}
+
+	code := sources(t)
+
+	for _, m := range messages {
+		if !strings.Contains(code, m[1]) {
+			t.Errorf("docs/troubleshooting.md explains %q, which no code logs", m[1])
+		}
+	}
+}
+
+// TestPaths checks that files that docs/architecture.md names exist.
+func TestPaths(t *testing.T) {
+	t.Parallel()
+
+	paths := regexp.MustCompile("`([a-z0-9_.]+/[a-z0-9_./]+)`").FindAllStringSubmatch(read(t, "docs/architecture.md"), -1)
+	if len(paths) == 0 {
+		t.Fatal("docs/architecture.md names no files")
+	}
+
+	for _, m := range paths {
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("docs/architecture.md: %v", err)
+		}
+	}
+}
+
+// sources returns the Go code of the daemon, without its tests.
+func sources(t *testing.T) string {
+	t.Helper()
+
+	var text strings.Builder
+
+	for _, dir := range []string{"cmd/peald", "control", "daemon", "internal", "ssehttp"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+
+			code, err := os.ReadFile(path)
+			text.Write(code)
+
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	return text.String()
+}
