@@ -16,17 +16,20 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-func newBench(s *session) *cobra.Command {
-	var (
-		cfg       bench.Config
-		userToken string
-		streamCA  string
-		svg       string
-		chaos     bool
-		missed    int
-		chaosCfg  = bench.ChaosConfig{Topics: 50, Broadcasts: 0.01, ToTopics: 0.19}
-	)
+// benchFlags holds the flags of the bench command.
+type benchFlags struct {
+	cfg       bench.Config
+	userToken string
+	streamCA  string
+	svg       string
 
+	chaos    bool
+	chaosCfg bench.ChaosConfig
+	missed   int
+}
+
+func newBench(s *session) *cobra.Command {
+	f := &benchFlags{chaosCfg: bench.ChaosConfig{Topics: 50, Broadcasts: 0.01, ToTopics: 0.19}}
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure latency and throughput, and check that no message is lost",
@@ -48,61 +51,70 @@ or _ns.`,
   pealctl bench --resume 20 --clients 10000 --users 500`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if userToken != "" {
-				cfg.Header = http.Header{"Authorization": {"Bearer " + userToken}}
-			}
-			trust := s.tls
-			if streamCA != "" {
-				trust.caFile, trust.caFlag = streamCA, "--stream-ca-file"
-			}
-			var err error
-			switch {
-			case chaos:
-				chaosCfg.URL, chaosCfg.Clients, chaosCfg.Rate, chaosCfg.Duration, chaosCfg.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
-				err = s.benchChaos(cmd.Context(), chaosCfg)
-			case missed > 0:
-				err = s.benchResume(cmd.Context(), bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: missed})
-			default:
-				err = s.bench(cmd.Context(), cfg, trust, svg)
-			}
-			return withStreamURL(cmd.Flags(), err)
+			return withStreamURL(cmd.Flags(), s.runBench(cmd.Context(), f))
 		},
 	}
+	f.add(cmd)
+	return cmd
+}
 
+// add defines the flags on cmd.
+func (f *benchFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&cfg.URL, "url", defaultStream, "`URL` of the streams")
-	flags.StringVar(&streamCA, "stream-ca-file", "", "PEM `file` of CA certificates to trust for an https --url; doesn't enable TLS for the control plane (default: --ca-file)")
-	flags.IntVar(&cfg.Clients, "clients", 1000, "number of streams that read and are checked")
-	flags.IntVar(&cfg.Slow, "slow", 0, "number of additional streams that never read")
-	flags.IntVar(&cfg.Users, "users", 0, "number of users to spread the streams over; each message goes to one user, in rotation (default: broadcasts)")
-	flags.StringVar(&userToken, "user-token", "", "subscriber `token` that every stream sends")
-	flags.Float64Var(&cfg.Rate, "rate", 10, "messages per second")
-	flags.DurationVar(&cfg.Duration, "duration", 10*time.Second, "how long to publish messages")
-	flags.IntVar(&cfg.Burst, "burst", 0, "publish this many messages as fast as the daemon accepts them, instead of --rate for --duration")
-	flags.IntVar(&cfg.Size, "size", 100, fmt.Sprintf("`bytes` of data per message, at least %d", bench.MinSize))
-	flags.StringVar(&svg, "plot", "", "write a plot of the latencies to this SVG `file`")
-	flags.IntVar(&cfg.AtOnce, "at-once", 500, "number of streams to open concurrently")
-	flags.IntVar(&cfg.Sources, "sources", 0, "number of source addresses in 127.0.0.0/8 for the streams (default: as many as their ports require)")
-	flags.DurationVar(&cfg.Patience, "patience", 10*time.Second, "count missing messages as lost after this long without an arrival")
-	flags.IntVar(&cfg.Readers, "readers", 0, "number of reading goroutines (default: one per four cores)")
-	flags.BoolVar(&cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always so for https and on systems other than Linux")
-	flags.BoolVar(&chaos, "chaos", false, "cut connections at random while publishing to all kinds of audiences, resume the streams, and check that nothing is lost")
-	flags.DurationVar(&chaosCfg.Life, "life", 2*time.Second, "with --chaos: mean lifetime of a connection")
-	flags.IntVar(&missed, "resume", 0, "instead: close all streams, send this many messages to each of --users, and reconnect all streams at once")
-	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
+	flags.StringVar(&f.cfg.URL, "url", defaultStream, "`URL` of the streams")
+	flags.StringVar(&f.streamCA, "stream-ca-file", "", "PEM `file` of CA certificates to trust for an https --url; doesn't enable TLS for the control plane (default: --ca-file)")
+	flags.IntVar(&f.cfg.Clients, "clients", 1000, "number of streams that read and are checked")
+	flags.IntVar(&f.cfg.Slow, "slow", 0, "number of additional streams that never read")
+	flags.IntVar(&f.cfg.Users, "users", 0, "number of users to spread the streams over; each message goes to one user, in rotation (default: broadcasts)")
+	flags.StringVar(&f.userToken, "user-token", "", "subscriber `token` that every stream sends")
+	flags.Float64Var(&f.cfg.Rate, "rate", 10, "messages per second")
+	flags.DurationVar(&f.cfg.Duration, "duration", 10*time.Second, "how long to publish messages")
+	flags.IntVar(&f.cfg.Burst, "burst", 0, "publish this many messages as fast as the daemon accepts them, instead of --rate for --duration")
+	flags.IntVar(&f.cfg.Size, "size", 100, fmt.Sprintf("`bytes` of data per message, at least %d", bench.MinSize))
+	flags.StringVar(&f.svg, "plot", "", "write a plot of the latencies to this SVG `file`")
+	flags.IntVar(&f.cfg.AtOnce, "at-once", 500, "number of streams to open concurrently")
+	flags.IntVar(&f.cfg.Sources, "sources", 0, "number of source addresses in 127.0.0.0/8 for the streams (default: as many as their ports require)")
+	flags.DurationVar(&f.cfg.Patience, "patience", 10*time.Second, "count missing messages as lost after this long without an arrival")
+	flags.IntVar(&f.cfg.Readers, "readers", 0, "number of reading goroutines (default: one per four cores)")
+	flags.BoolVar(&f.cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always so for https and on systems other than Linux")
+	flags.BoolVar(&f.chaos, "chaos", false, "cut connections at random while publishing to all kinds of audiences, resume the streams, and check that nothing is lost")
+	flags.DurationVar(&f.chaosCfg.Life, "life", 2*time.Second, "with --chaos: mean lifetime of a connection")
+	flags.IntVar(&f.missed, "resume", 0, "instead: close all streams, send this many messages to each of --users, and reconnect all streams at once")
 
+	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
 	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
 		cmd.MarkFlagsMutuallyExclusive("chaos", other)
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
-
 	cmd.MarkFlagsMutuallyExclusive("chaos", "users") // each client has its own user
 	for _, other := range []string{"rate", "duration", "patience"} {
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
-
 	cmd.MarkFlagsMutuallyExclusive("users", "user-token") // each user has its own token
-	return cmd
+}
+
+// runBench runs the kind of benchmark that the flags select.
+func (s *session) runBench(ctx context.Context, f *benchFlags) error {
+	cfg := f.cfg
+	if f.userToken != "" {
+		cfg.Header = http.Header{"Authorization": {"Bearer " + f.userToken}}
+	}
+
+	trust := s.tls
+	if f.streamCA != "" {
+		trust.caFile, trust.caFlag = f.streamCA, "--stream-ca-file"
+	}
+
+	switch {
+	case f.chaos:
+		chaos := f.chaosCfg
+		chaos.URL, chaos.Clients, chaos.Rate, chaos.Duration, chaos.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
+		return s.benchChaos(ctx, chaos)
+	case f.missed > 0:
+		return s.benchResume(ctx, bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: f.missed})
+	default:
+		return s.bench(ctx, cfg, trust, f.svg)
+	}
 }
 
 // withStreamURL adds the URL of the streams to err if --addr is set and --url
