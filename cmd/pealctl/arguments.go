@@ -37,7 +37,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 }
 
 // trackStart makes cmd and its subcommands set *started when they run. An error
-// before that is one of the command line.
+// before that is a usage error.
 func trackStart(cmd *cobra.Command, started *bool) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -29,8 +29,9 @@ func (m *messageFlags) add(cmd *cobra.Command, defaultType string) {
 	flags.Var(&m.ttl, "ttl", "how long the event may be replayed (default: as long as the daemon keeps it)")
 }
 
-// notEmpty returns a flag setter that rejects the empty string. The daemon takes
-// an empty key for none, but it usually comes from an unset shell variable.
+// notEmpty returns a flag setter that rejects the empty string. The daemon treats
+// an empty key as no key, but on a command line it usually comes from an unset
+// shell variable.
 func notEmpty(target *string) func(string) error {
 	return func(value string) error {
 		if value == "" {
@@ -83,8 +84,8 @@ func (s *session) data(arg string) (string, error) {
 		return arg, checkUTF8("DATA", arg)
 	}
 
-	// A bound above any daemon's limit. The daemon rejects what is too long for
-	// it.
+	// This exceeds the limit of any daemon. A daemon with a lower limit rejects the
+	// message itself.
 	const limit = 4 << 20
 	text, err := io.ReadAll(io.LimitReader(s.stdin, limit+1))
 	if err != nil {

@@ -215,7 +215,8 @@ func rateRows(reply, before *pealv1.StatsResponse, elapsed time.Duration) func(t
 	}
 	return func(t table.Writer) {
 		header(t, "shard", "streams", "of users", "events/s", "sent/s", "queued", "drops/s", "opens/s", "closes/s")
-		// The total comes first, because a low terminal cuts off the last rows.
+		// The total comes first, because a terminal with few lines cuts off the last
+		// rows.
 		t.AppendRow(row("all", reply.GetTotal(), before.GetTotal()))
 		then := make(map[string]*pealv1.ShardStats)
 

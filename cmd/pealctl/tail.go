@@ -103,7 +103,7 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 		HTTPClient:        &http.Client{Transport: resuming{after: flags.lastEventID, next: transport}},
 		ResponseValidator: acceptable,
 		// Browsers wait three seconds unless the server sets another delay, and
-		// don't increase it. The library takes no zero jitter, so it is tiny.
+		// don't increase it. The library doesn't accept zero jitter.
 		Backoff: sse.Backoff{InitialInterval: 3 * time.Second, Multiplier: 1, Jitter: 1e-9},
 		OnRetry: func(err error, after time.Duration) {
 			if ctx.Err() != nil {

@@ -22,9 +22,9 @@ type readyFile struct {
 	removed bool        // no file may be written any more
 }
 
-// check returns an error if no file can be written at the path, or if something
-// else than a ready file would be overwritten. It doesn't change an existing file,
-// which may belong to a running daemon.
+// check returns an error if no file can be written at the path, or if the path is
+// taken by anything but a ready file. It doesn't change an existing file, which may
+// belong to a running daemon.
 func (f *readyFile) check() error {
 	if f.path == "" {
 		return nil
@@ -74,7 +74,7 @@ func isReadyFile(path string, size int64) bool {
 func temporaryName(path string) string { return "." + filepath.Base(path) + ".*" }
 
 // write writes the addresses to the file. It replaces an earlier file atomically,
-// so that a waiting process never reads a part of the content.
+// so that a waiting process never reads partial content.
 func (f *readyFile) write(addresses daemon.Addresses) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -21,7 +21,7 @@ const pollInterval = 500 * time.Millisecond
 // configuration file.
 //
 // It polls the content of the file because file notifications are unreliable. They
-// cover the named file or its directory only. But the file may be replaced, be
+// only cover the named file or its directory, but the file may be replaced, be
 // reached through symbolic links that change (as in Kubernetes), or be mounted on
 // its own into a container or over a network.
 type reloader struct {
@@ -103,8 +103,8 @@ func (r *reloader) read() daemon.Reload {
 	file, err := findFile(r.name)
 	r.tried = digestOf(file, err)
 
-	// The file may be empty at the start. Later an empty file is probably being
-	// written; nobody empties it to remove all tokens.
+	// The file may be empty at the start. Later, an empty file is probably still
+	// being written, and accepting it would remove all tokens.
 	if err == nil && file.isEmpty() && !r.empty {
 		err = fmt.Errorf("configuration file %s: file is empty", file.name)
 	}

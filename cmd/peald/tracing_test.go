@@ -160,7 +160,7 @@ func TestTracing(t *testing.T) {
 	}
 }
 
-// TestTracingWithoutCollector checks that an unreachable collector only loses spans.
+// TestTracingWithoutCollector checks that calls succeed while the collector is down.
 func TestTracingWithoutCollector(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -31,7 +31,7 @@ func rules() []archtest.Rule {
 		{
 			Path: "cmd/peald",
 			May:  []string{"daemon", "internal/buildinfo", "internal/configfile", "internal/flags", "internal/logqueue", "internal/nearest"},
-			Why:  "the command only reads flags, environment and files; everything else belongs into daemon",
+			Why:  "the command only reads flags, environment and files; everything else belongs in daemon",
 		},
 		{
 			Path:     "cmd/pealctl",

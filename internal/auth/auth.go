@@ -28,7 +28,8 @@ const (
 	// requires a key that is at least as long as the output of the hash.
 	MinSecret = 32
 
-	// Leeway is the accepted clock difference to the signer of a token.
+	// Leeway is the tolerated difference between the clocks of the daemon and the
+	// signer of a token.
 	Leeway = 5 * time.Second
 )
 
@@ -165,8 +166,7 @@ func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
 	return nil
 }
 
-// Reread reads the keys of files and URLs again, and returns after it has succeeded
-// or failed.
+// Reread reads the keys of files and URLs again and waits for the result.
 func (t *Tokens) Reread() {
 	for _, s := range t.sources {
 		s.reread(t.running)

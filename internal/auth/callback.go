@@ -38,8 +38,8 @@ type CallbackConfig struct {
 	// Timeout is the time limit for a callback, including the wait for a free slot.
 	Timeout time.Duration
 
-	// CacheFor is the time for which a response is reused for requests that look the same to the
-	// application; 0 disables the cache.
+	// CacheFor is the time for which a response is reused for requests that look
+	// the same to the application; 0 disables the cache.
 	CacheFor time.Duration
 
 	// Concurrency is the maximum number of concurrent callbacks.
@@ -360,7 +360,7 @@ func (e *responseError) Error() string { return e.problem }
 func parseResponse(content []byte) (Identity, error) {
 	known := strictjson.Schema{Members: []string{"user_id", "topics", "expires_at"}, Closed: true}
 	// RFC 8259 §8.1 allows parsers to ignore a byte order mark. Some editors put one
-	// at the start of a script, from where it gets into the output.
+	// at the start of a script, which then prints it.
 	object, err := known.Read(bytes.TrimPrefix(content, []byte("\ufeff")))
 	if err != nil {
 		return Identity{}, &responseError{fmt.Sprintf("%v; want JSON of the form {user_id, topics, expires_at}", err)}

@@ -36,7 +36,7 @@ func PlotLatency(w io.Writer, title string, series ...Series) error {
 	for i, s := range series {
 		points := make(plotter.XYs, len(s.Distribution.Curve))
 		for j, q := range s.Distribution.Curve {
-			points[j] = plotter.XY{X: rarity(q.Share), Y: q.Millis}
+			points[j] = plotter.XY{X: nines(q.Share), Y: q.Millis}
 			highest = max(highest, q.Millis)
 		}
 
@@ -89,13 +89,13 @@ func writeSVG(w io.Writer, p *plot.Plot) error {
 	return nil
 }
 
-// rarity returns the number of nines of a share, such as 2 for 0.99.
-func rarity(share float64) float64 { return -math.Log10(1 - share) }
+// nines returns the number of nines of a share, such as 2 for 0.99.
+func nines(share float64) float64 { return -math.Log10(1 - share) }
 
 func shareTicks() []plot.Tick {
-	ticks := []plot.Tick{{Value: 0, Label: "0%"}, {Value: rarity(0.5), Label: "50%"}}
-	for nines, label := range []string{"90%", "99%", "99.9%", "99.99%", "99.999%", "99.9999%", "99.99999%"} {
-		ticks = append(ticks, plot.Tick{Value: float64(nines + 1), Label: label})
+	ticks := []plot.Tick{{Value: 0, Label: "0%"}, {Value: nines(0.5), Label: "50%"}}
+	for i, label := range []string{"90%", "99%", "99.9%", "99.99%", "99.999%", "99.9999%", "99.99999%"} {
+		ticks = append(ticks, plot.Tick{Value: float64(i + 1), Label: label})
 	}
 	return ticks
 }
