@@ -99,7 +99,7 @@ type Verifier interface {
 }
 
 // Application authenticates requests. Authorize returns an *auth.DeniedError, an
-// *auth.QuestionError, or any other error if the failure is temporary.
+// *auth.RequestError, or any other error if the failure is temporary.
 type Application interface {
 	Authorize(r *http.Request, query url.Values, client netip.Addr) (auth.Identity, error)
 }

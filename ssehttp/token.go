@@ -20,8 +20,8 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 			return auth.Identity{}, reject(Denied, denied.Status, "%v", denied)
 		}
 
-		if unclear, ok := errors.AsType[*auth.QuestionError](err); ok {
-			return auth.Identity{}, reject(BadRequest, http.StatusBadRequest, "%v", unclear)
+		if invalid, ok := errors.AsType[*auth.RequestError](err); ok {
+			return auth.Identity{}, reject(BadRequest, http.StatusBadRequest, "%v", invalid)
 		}
 
 		if err != nil {

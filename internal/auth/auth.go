@@ -190,15 +190,15 @@ func (t *Tokens) Reads() (good, failed int64) {
 }
 
 // Verify verifies token and returns its identity. The error is ErrUnavailable or a
-// *RefusedError, whose text may be shown to the sender of the token.
+// *RejectedError, whose text may be shown to the sender of the token.
 func (t *Tokens) Verify(token string) (Identity, error) {
 	if len(token) > MaxToken {
-		return Identity{}, refuse(TooLong)
+		return Identity{}, rejectFor(TooLong)
 	}
 	// The base64 decoder ignores line breaks, so a token would have several
 	// spellings.
 	if token == "" || strings.ContainsAny(token, "\r\n") {
-		return Identity{}, refuse(Malformed)
+		return Identity{}, rejectFor(Malformed)
 	}
 
 	if err := checkHeader(token); err != nil {
@@ -213,11 +213,11 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	}
 
 	if err != nil {
-		refused := t.refusal(parsed, err)
-		if refused.Reason == Malformed && c.invalid != nil && errors.Is(err, c.invalid) {
-			t.log.warn("malformed claims in a signed token", refused)
+		rejected := t.rejection(parsed, err)
+		if rejected.Reason == Malformed && c.invalid != nil && errors.Is(err, c.invalid) {
+			t.log.warn("malformed claims in a signed token", rejected)
 		}
-		return Identity{}, refused
+		return Identity{}, rejected
 	}
 
 	id := Identity{User: c.subject, Topics: c.topics}

@@ -92,16 +92,16 @@ type DeniedError struct {
 // Error returns a message for the client.
 func (e *DeniedError) Error() string { return "the application rejected this connection" }
 
-// QuestionError reports a request that can't be sent to the application, because a
+// RequestError reports a request that can't be sent to the application, because a
 // part of it is not UTF-8. In JSON such parts of different requests would look the
 // same, and one user would be taken for another.
-type QuestionError struct {
+type RequestError struct {
 	// Part describes the part that is not UTF-8, such as "the header X-Session".
 	Part string
 }
 
 // Error returns a message for the client.
-func (e *QuestionError) Error() string { return e.Part + " is not valid UTF-8" }
+func (e *RequestError) Error() string { return e.Part + " is not valid UTF-8" }
 
 const (
 	maxCached       = 10_000
@@ -163,7 +163,7 @@ type callbackRequest struct {
 }
 
 // Authorize asks the application for the identity of the sender of r. The error is a
-// *DeniedError, a *QuestionError, ErrUnavailable, or the error of the context of r.
+// *DeniedError, a *RequestError, ErrUnavailable, or the error of the context of r.
 func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.Addr) (Identity, error) {
 	q := c.newRequest(r, query, client)
 	if err := q.check(); err != nil {
@@ -253,27 +253,27 @@ func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip
 	return q
 }
 
-// check returns a *QuestionError if a part of q is not UTF-8.
+// check returns a *RequestError if a part of q is not UTF-8.
 func (q callbackRequest) check() error {
 	if !utf8.ValidString(q.Origin) {
-		return &QuestionError{"the header Origin"}
+		return &RequestError{"the header Origin"}
 	}
 
 	for name, value := range q.Cookies {
 		if !utf8.ValidString(name + value) {
-			return &QuestionError{fmt.Sprintf("the cookie %q", name)}
+			return &RequestError{fmt.Sprintf("the cookie %q", name)}
 		}
 	}
 
 	for name, value := range q.Headers {
 		if !utf8.ValidString(value) {
-			return &QuestionError{"the header " + name}
+			return &RequestError{"the header " + name}
 		}
 	}
 
 	for name, values := range q.Query {
 		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
-			return &QuestionError{fmt.Sprintf("the query parameter %q", name)}
+			return &RequestError{fmt.Sprintf("the query parameter %q", name)}
 		}
 	}
 

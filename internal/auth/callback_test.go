@@ -227,9 +227,9 @@ func TestCallbackRequiresUTF8(t *testing.T) {
 		r, _, client := browser(t, "1", "")
 		corrupt(r)
 		_, err := c.Authorize(r, r.URL.Query(), client)
-		invalid, ok := errors.AsType[*auth.QuestionError](err)
+		invalid, ok := errors.AsType[*auth.RequestError](err)
 		if !ok || invalid.Part != name {
-			t.Errorf("with %s not UTF-8: %v, want a QuestionError that names it", name, err)
+			t.Errorf("with %s not UTF-8: %v, want a RequestError that names it", name, err)
 		}
 	}
 

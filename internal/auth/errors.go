@@ -38,8 +38,8 @@ const (
 	Subject     Reason = "subject"
 )
 
-// RefusedError reports a rejected token. It contains nothing from the token.
-type RefusedError struct {
+// RejectedError reports a rejected token. It contains nothing from the token.
+type RejectedError struct {
 	Reason Reason
 
 	// Claim is the claim of the wrong type, if that is why the token is
@@ -51,7 +51,7 @@ type RefusedError struct {
 }
 
 // Error returns a message for the sender of the token.
-func (e *RefusedError) Error() string {
+func (e *RejectedError) Error() string {
 	switch e.Reason {
 	case TooLong:
 		return fmt.Sprintf("the token is longer than %d bytes", MaxToken)
@@ -85,7 +85,7 @@ func (e *RefusedError) Error() string {
 	return "the token is not accepted"
 }
 
-func refuse(r Reason) error { return &RefusedError{Reason: r} }
+func rejectFor(r Reason) error { return &RejectedError{Reason: r} }
 
 // claimType describes the type that a claim must have.
 func claimType(claim string) (want string, ok bool) {
@@ -102,16 +102,16 @@ func claimType(claim string) (want string, ok bool) {
 	return "", false
 }
 
-// refusal converts an error of the parser. Token is nil or partially parsed.
-func (t *Tokens) refusal(token *jwt.Token, err error) *RefusedError {
-	refused := &RefusedError{Reason: t.reasonOf(token, err)}
-	if wrong, ok := errors.AsType[*claimError](err); ok && refused.Reason == Malformed {
-		refused.Claim = wrong.claim
+// rejection converts an error of the parser. Token is nil or partially parsed.
+func (t *Tokens) rejection(token *jwt.Token, err error) *RejectedError {
+	rejected := &RejectedError{Reason: t.reasonOf(token, err)}
+	if wrong, ok := errors.AsType[*claimError](err); ok && rejected.Reason == Malformed {
+		rejected.Claim = wrong.claim
 	}
-	if wrong, ok := errors.AsType[*strictjson.Error](err); ok && refused.Reason == Malformed {
-		refused.malformation = malformation("claims are", wrong)
+	if wrong, ok := errors.AsType[*strictjson.Error](err); ok && rejected.Reason == Malformed {
+		rejected.malformation = malformation("claims are", wrong)
 	}
-	return refused
+	return rejected
 }
 
 // malformation describes a problem in a part of a token, such as "claims are". It

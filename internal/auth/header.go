@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// checkHeader returns a *RefusedError if the relevant members of a token's header are
+// checkHeader returns a *RejectedError if the relevant members of a token's header are
 // ambiguous. It ignores other members (RFC 7515 §4), and leaves a header that can't be
 // decoded to the parser.
 func checkHeader(token string) error {
@@ -25,7 +25,7 @@ func checkHeader(token string) error {
 	if !ok || wrong.Problem == strictjson.NotJSON {
 		return nil
 	}
-	return &RefusedError{Reason: Malformed, malformation: malformation("header is", wrong)}
+	return &RejectedError{Reason: Malformed, malformation: malformation("header is", wrong)}
 }
 
 // registerEd25519 makes the algorithm "Ed25519" (RFC 9864 §2.2) known to the parser.

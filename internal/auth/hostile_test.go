@@ -125,12 +125,12 @@ func TestHostileTokens(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			id, err := newTokens(t, auth.Config{Issuer: "shop", Audience: "browsers"}).Verify(c.token)
-			refused, ok := errors.AsType[*auth.RefusedError](err)
+			rejected, ok := errors.AsType[*auth.RejectedError](err)
 			if !ok {
 				t.Fatalf("Verify = %+v, %v", id, err)
 			}
-			if refused.Reason != c.want {
-				t.Errorf("rejected as %s, want %s", refused.Reason, c.want)
+			if rejected.Reason != c.want {
+				t.Errorf("rejected as %s, want %s", rejected.Reason, c.want)
 			}
 			if !reflect.DeepEqual(id, auth.Identity{}) {
 				t.Errorf("an identity with an error: %+v", id)
@@ -163,7 +163,7 @@ func TestClaimOfWrongType(t *testing.T) {
 // TestMissingAudience configures only an audience, so a missing claim isn't the issuer.
 func TestMissingAudience(t *testing.T) {
 	_, err := newTokens(t, auth.Config{Audience: "browsers"}).Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), nil, `{"sub":"alice"}`))
-	if refused, ok := errors.AsType[*auth.RefusedError](err); !ok || refused.Reason != auth.Audience {
+	if rejected, ok := errors.AsType[*auth.RejectedError](err); !ok || rejected.Reason != auth.Audience {
 		t.Errorf("Verify: %v", err)
 	}
 }

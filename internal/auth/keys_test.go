@@ -81,7 +81,7 @@ func tokensOf(tb testing.TB, cfg auth.Config) *auth.Tokens {
 func wantReason(tb testing.TB, tokens *auth.Tokens, token string, want auth.Reason) {
 	tb.Helper()
 	id, err := tokens.Verify(token)
-	if refused, ok := errors.AsType[*auth.RefusedError](err); !ok || refused.Reason != want {
+	if rejected, ok := errors.AsType[*auth.RejectedError](err); !ok || rejected.Reason != want {
 		tb.Errorf("Verify = %+v, %v; want a rejection for %s", id, err, want)
 	}
 }

@@ -93,7 +93,7 @@ func TestAmbiguousTokens(t *testing.T) {
 		token := sign(t, jwt.SigningMethodHS256, []byte(secret), nil, claims)
 		for range 3 {
 			_, err := tokens.Verify(token)
-			if refused, ok := errors.AsType[*auth.RefusedError](err); !ok || refused.Reason != auth.Malformed || err.Error() != want {
+			if rejected, ok := errors.AsType[*auth.RejectedError](err); !ok || rejected.Reason != auth.Malformed || err.Error() != want {
 				t.Errorf("%s: %v, want %s", claims, err, want)
 			}
 		}
@@ -127,7 +127,7 @@ func TestAmbiguousHeaders(t *testing.T) {
 		}
 		for range 3 {
 			_, err := tokens.Verify(text + "." + segment(string(signature)))
-			if refused, ok := errors.AsType[*auth.RefusedError](err); !ok || refused.Reason != auth.Malformed || err.Error() != want {
+			if rejected, ok := errors.AsType[*auth.RejectedError](err); !ok || rejected.Reason != auth.Malformed || err.Error() != want {
 				t.Errorf("%s: %v, want %s", header, err, want)
 			}
 		}
