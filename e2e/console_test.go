@@ -73,7 +73,7 @@ func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 	t.Run("keyboard", func(t *testing.T) { page.testKeyboard(t, d, alice) })
 	t.Run("disconnect", func(t *testing.T) { page.testDisconnect(t, d) })
 	t.Run("themes", func(t *testing.T) { page.testColours(t) })
-	t.Run("layout", func(t *testing.T) { page.testLayout(t) })
+	t.Run("layout", func(t *testing.T) { page.testLayout(t, b.Kind) })
 
 	if b.Kind == browsertest.Chromium {
 		page.Resize(t, 1440, 1200)
@@ -164,7 +164,7 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	nobody.waitFor(t, "event: broadcast\ndata: "+text+"\n")
 
 	// A row's button prepares the form.
-	p.Click(t, "#users tbody tr[data-key=alice] [data-act=send]")
+	p.act(t, "#users tr[data-key=alice]", "send")
 	p.waitUntil(t, `document.activeElement.id === "publish-data" && document.getElementById("publish-target").value === "alice"`)
 	p.Fill(t, "#publish-event", "greeting")
 	p.Fill(t, "#publish-data", "for alice")
@@ -172,7 +172,7 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	p.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 2 streams as ")`)
 	alice.waitFor(t, "event: greeting\ndata: for alice\n")
 
-	p.Click(t, "#topics tbody tr[data-key=news] [data-act=send]")
+	p.act(t, "#topics tr[data-key=news]", "send")
 	p.Fill(t, "#publish-event", "")
 	p.Fill(t, "#publish-data", "the news")
 	p.Click(t, "#publish-form [type=submit]")
@@ -182,7 +182,7 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	// Errors appear below their fields, clear of the focus ring.
 	p.Fill(t, "#publish-event", "peald.reset")
 	p.Click(t, "#publish-form [type=submit]")
-	p.waitUntil(t, `all("#publish-event-problem")[0].includes("the daemon's own") && document.activeElement.ariaInvalid === "true" && all("#publish-result")[0] === ""`)
+	p.waitUntil(t, `all("#publish-event-problem")[0].includes("reserved") && document.activeElement.ariaInvalid === "true" && all("#publish-result")[0] === ""`)
 	p.waitUntil(t, `document.querySelector("#publish-event-problem").getBoundingClientRect().top - document.querySelector("#publish-event").getBoundingClientRect().bottom > 6`)
 	p.Fill(t, "#publish-event", "")
 	p.Fill(t, "#publish-data", "")
@@ -254,7 +254,7 @@ func (p consolePage) testTail(t *testing.T, d *pealdtest.Daemon) {
 	d.WaitForStreams(t, 28) // the tail doesn't count
 
 	// Following another audience.
-	p.Click(t, "#topics tbody tr[data-key='orders.*'] [data-act=tail]")
+	p.act(t, "#topics tr[data-key='orders.*']", "tail")
 	p.waitUntil(t, `all("#tail-state")[0] === "following" && document.getElementById("tail-target").value === "orders.*"`)
 
 	if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "not followed"}); err != nil {
@@ -284,13 +284,13 @@ func (p consolePage) testDisconnect(t *testing.T, d *pealdtest.Daemon) {
 	t.Helper()
 	p.Fill(t, "#users-search", "user-03")
 	p.waitUntil(t, `all("#users tbody .key").join() === "user-03"`)
-	p.Click(t, "#users tbody [data-act=disconnect]")
+	p.act(t, "#users tr[data-key=user-03]", "disconnect")
 	p.waitUntil(t, `document.getElementById("disconnect-dialog").open && all("#disconnect-user")[0] === "user-03"`)
 	// Enter cancels.
 	p.waitUntil(t, `document.activeElement.id === "disconnect-no"`)
 	p.Click(t, "#disconnect-no")
-	p.waitUntil(t, `!document.getElementById("disconnect-dialog").open && document.activeElement.dataset.act === "disconnect"`)
-	p.Click(t, "#users tbody [data-act=disconnect]")
+	p.waitUntil(t, `!document.getElementById("disconnect-dialog").open && document.activeElement.closest("#users .actions") !== null`)
+	p.act(t, "#users tr[data-key=user-03]", "disconnect")
 	p.waitUntil(t, `(document.getElementById("disconnect-for").value = "3600s", true)`)
 	p.Click(t, "#disconnect-yes")
 	p.waitUntil(t, `all("#announce")[0] === "Closed 1 stream of user-03." && all("#users tbody .key").length === 0`)

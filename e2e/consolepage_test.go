@@ -27,6 +27,28 @@ func openConsole(t *testing.T, b *browsertest.Browser, d *pealdtest.Daemon) cons
 	return page
 }
 
+// act clicks the button of an action in a row, or in the row's menu if the table
+// is too narrow for buttons.
+func (p consolePage) act(t *testing.T, row, action string) {
+	t.Helper()
+
+	button := row + " [data-act=" + action + "]"
+	p.WaitFor(t, `document.querySelector("`+button+`") !== null`)
+
+	var visible bool
+
+	p.Eval(t, `document.querySelector("`+button+`").offsetWidth > 0`, &visible)
+
+	if visible {
+		p.Click(t, button)
+
+		return
+	}
+
+	p.Click(t, row+" .more")
+	p.Click(t, ".menu:popover-open [data-act="+action+"]")
+}
+
 // wantQuiet fails the test for each message in the browser's console that
 // contains none of the expected texts.
 func (p consolePage) wantQuiet(t *testing.T, expected ...string) {
