@@ -47,19 +47,19 @@ func TestConsolePictures(t *testing.T) {
 	page.Click(t, "#publish-form [type=submit]")
 	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to ")`)
 
-	page.takePictures(t, "console", 1280)
-	page.takePictures(t, "console-narrow", 390)
+	page.takePictures(t, "console", 1280, 0)
+	page.takePictures(t, "console-narrow", 390, 0)
 
 	demo := demoPage{browser.Open(t, "http://"+d.SSE+"/")}
 	demo.pick(t, "quiet-otter-42")
 	demo.waitUntil(t, `all("#count-individual")[0] > 0 && all("#count-broadcast")[0] > 12 && all("#count-topic")[0] > 2`)
-	demo.takePictures(t, "demo", 1280)
-	demo.takePictures(t, "demo-narrow", 390)
+	demo.Eval(t, `document.activeElement.blur()`, nil)
+	demo.takePictures(t, "demo", 1280, 1120)
 }
 
-// takePictures writes pictures of a page of a certain width to docs/img, in light
-// and dark. WebP would be smaller, but not every viewer of documents shows it.
-func (p demoPage) takePictures(t *testing.T, name string, width int64) {
+// takePictures writes a light and a dark picture of a page to docs/img. A height
+// of 0 means the whole page.
+func (p demoPage) takePictures(t *testing.T, name string, width, height int64) {
 	t.Helper()
 
 	for _, scheme := range []string{"light", "dark"} {
@@ -75,10 +75,12 @@ func (p demoPage) takePictures(t *testing.T, name string, width int64) {
 
 		p.setViewport(t, width, 900)
 
-		var height int64
+		whole := height
+		if whole == 0 {
+			p.Eval(t, `document.documentElement.scrollHeight`, &whole)
+		}
 
-		p.Eval(t, `document.documentElement.scrollHeight`, &height)
-		p.setViewport(t, width, height)
+		p.setViewport(t, width, whole)
 
 		picture, err := chromedp.Run(p.Chromium(), chromedp.CaptureScreenshot())
 		if err != nil {

@@ -49,7 +49,10 @@ func (h *publishHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(map[string]any{"id": receipt.ID, "recipients": receipt.Recipients})
+	_ = json.NewEncoder(w).Encode(struct {
+		ID         string `json:"id"`
+		Recipients int    `json:"recipients"`
+	}{receipt.ID, receipt.Recipients})
 }
 
 // requestedMessage reads a message from JSON. With an error it returns the

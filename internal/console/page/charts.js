@@ -138,7 +138,7 @@ class Panel {
       },
       axes: [
         { stroke: muted, font, size: 22, gap: 3, space: 70, grid: { show: false }, ticks: { show: false }, values: timeLabels },
-        { stroke: muted, font, size: labelSize, gap: axisGap, space: 25, ...(whole && { incrs: wholeSteps }), grid: { stroke: line, width: 1 }, ticks: { show: false }, values: (_, values) => values.map(format) },
+        { stroke: muted, font, size: labelSize, gap: axisGap, space: 22, ...(whole && { incrs: wholeSteps }), grid: { stroke: line, width: 1 }, ticks: { show: false }, values: (_, values) => values.map(format) },
       ],
       series: [{}, ...series.map(({ key, label, colour: name, fill }) => {
         const stroke = colour(name, target);
