@@ -148,7 +148,7 @@ const (
 // reconnect get what they missed. An event is removed when any of the limits is
 // exceeded.
 type History struct {
-	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that reconnects before its first event isn't told that it missed any. With 1, every client is told."`
+	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that reconnects before its first event isn't notified of missed events. With 1, every client is."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
 	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"How long an event is kept at most. 0 is no limit."`
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. Beyond 65536 keys, the oldest are forgotten sooner."`
