@@ -17,7 +17,7 @@ func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 func (m FileMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. It accepts three octal
-// digits, or four of which the first is 0.
+// digits, or four that begin with 0.
 func (m *FileMode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 8, 32)
 	if err != nil || len(text) < 3 || len(text) > 4 || n > uint64(fs.ModePerm) {

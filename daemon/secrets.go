@@ -7,8 +7,8 @@ import (
 )
 
 // trimSecrets returns c without line breaks at the end of secrets, and the keys
-// of the secrets that had any. Such line breaks come from files or from echo,
-// and whoever else signs with the secret doesn't have them.
+// of the secrets that had any. Such line breaks come from files or from echo.
+// Applications that sign with the same secret don't have them.
 func (c Config) trimSecrets() (trimmed Config, keys []string) {
 	eachSetting("", reflect.ValueOf(&c).Elem(), func(s Setting, field reflect.Value) {
 		if !s.Secret {

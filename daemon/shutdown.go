@@ -22,8 +22,8 @@ const (
 )
 
 // shutDown ends all parts. It closes the streams first, one after another.
-// Meanwhile the control plane publishes to those that are left, and reports the
-// progress. Then it shuts down the control plane. The cause is logged.
+// Meanwhile the control plane still publishes to open streams and reports the
+// progress. Then shutDown shuts down the control plane. It logs the cause.
 func (p *parts) shutDown(cause string) {
 	start := time.Now()
 	timeout := p.cfg.Drain.Timeout

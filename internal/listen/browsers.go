@@ -17,8 +17,8 @@ type Browsers struct {
 	requests *requestLimits
 }
 
-// NewBrowsers returns the guard of a TCP listener, whose connections may use so
-// many file descriptors at once. The system queues further connections.
+// NewBrowsers returns a guard for a TCP listener. Its connections may use at most
+// this many file descriptors at once; the system queues further connections.
 func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Browsers {
 	b := &Browsers{log: log, slots: newSlots(descriptors), requests: newRequestLimits(log)}
 	b.proxies.Listener = newSlotListener(listener, b.slots)
@@ -35,9 +35,9 @@ func (b *Browsers) NewServer(handler http.Handler, tlsConfig *tls.Config) *Serve
 	return s
 }
 
-// Trust replaces the networks of trusted proxies. Their connections aren't
-// limited in requests. With proxyProtocol they must begin with a header of the
-// PROXY protocol, whose addresses are then the connection's.
+// Trust replaces the networks of trusted proxies. The rate of requests on their
+// connections isn't limited. With proxyProtocol, these connections must begin
+// with a header of the PROXY protocol, which determines their addresses.
 func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
 	b.requests.trusted.set(proxies)
 
