@@ -101,6 +101,7 @@ type run struct {
 	command
 
 	output, status string // files
+	readyFile      string // that the command writes; empty if it writes none
 }
 
 func runPage(t *testing.T, clone, name string, commands []command) {
@@ -186,6 +187,10 @@ func (s *shell) start(t *testing.T, c command) run {
 	}
 
 	text := strings.ReplaceAll(c.text, "/tmp/", s.dir+"/")
+	if m := regexp.MustCompile(`--ready-file (\S+)`).FindStringSubmatch(text); m != nil {
+		r.readyFile = m[1]
+	}
+
 	if s.epoch != "" {
 		text = strings.ReplaceAll(text, s.shownEpoch+"-", s.epoch+"-")
 	}
@@ -240,7 +245,7 @@ func (r run) waitForFirstOutput(t *testing.T, name string) {
 
 	first := r.want[:min(1, len(r.want))]
 
-	if !eventually(func() bool { return !r.lacks(first) && (len(first) > 0 || isReady()) }) {
+	if !eventually(func() bool { return !r.lacks(first) && (len(first) > 0 || r.isReady()) }) {
 		r.fail(t, name)
 	}
 }
@@ -282,7 +287,14 @@ func eventually(condition func() bool) bool {
 	}
 }
 
-func isReady() bool {
+// isReady reports whether a daemon that the command starts is ready.
+func (r run) isReady() bool {
+	if r.readyFile != "" {
+		if _, err := os.Stat(r.readyFile); err != nil {
+			return false
+		}
+	}
+
 	resp, err := http.Get(ready)
 	if err != nil {
 		return false
