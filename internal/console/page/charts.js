@@ -47,7 +47,7 @@ const panels = [
 ];
 
 // wholeSteps are the possible distances between labels on axes of counts.
-const wholeSteps = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** i)).flat();
+const wholeSteps = Array.from({ length: 12 }, (_, i) => [1, 2, 2.5, 5].map((n) => n * 10 ** i)).flat().filter(Number.isInteger);
 
 // colour returns a colour of the style sheet as a canvas accepts it.
 function colour(name, probe) {
