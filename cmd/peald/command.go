@@ -166,7 +166,7 @@ func (d *daemonCommand) run(ctx context.Context, stdout io.Writer) error {
 		Demo:       d.demo,
 		Inherited:  inherited,
 		Ready: func(bound daemon.Addresses) error {
-			log.Info("settings", "file", cmp.Or(file.name, "none"))
+			log.Info("configuration loaded", "file", cmp.Or(file.name, "none"))
 			if d.demo {
 				printWelcome(screen, cfg, bound)
 			}

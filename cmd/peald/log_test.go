@@ -119,7 +119,7 @@ func TestLogReaderCloses(t *testing.T) {
 			p := startProcess(t, fmt.Sprintf("%sexec 1>%[2]s 2>%[2]s", setup, path), "--demo")
 
 			log, done := follow(reader)
-			if err := await("the last log line of the start", func() bool { return strings.Contains(log.String(), "msg=settings") }); err != nil {
+			if err := await("the last log line of the start", func() bool { return strings.Contains(log.String(), `msg="configuration loaded"`) }); err != nil {
 				t.Fatal(err)
 			}
 

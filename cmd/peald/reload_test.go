@@ -110,7 +110,7 @@ log: {level: info}
 `
 
 	r := startOnFile(t, before)
-	r.next(t, `msg=settings file=`+regexp.QuoteMeta(r.file))
+	r.next(t, `msg="configuration loaded" file=`+regexp.QuoteMeta(r.file))
 	conn, stream := request(t, r.SSE)
 	events := bufio.NewReader(stream.Body)
 	wantStatus(t, "the old token", get(t, r.REST, "/v1/stats", bearer+"old-token-long-enough\r\n"), http.StatusOK)
