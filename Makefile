@@ -147,7 +147,7 @@ fmt: ## Format Go and proto files
 ##@ Check
 
 .PHONY: check
-check: check-format check-vet check-lint check-proto check-gen check-tidy check-cross check-vuln ## Run every check below
+check: check-format check-vet check-lint check-glossary check-proto check-gen check-tidy check-cross check-vuln ## Run every check below
 
 .PHONY: check-format
 check-format: ## Check that Go and proto files are formatted
