@@ -47,12 +47,18 @@ func (h *publishHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(struct {
+	reply, err := json.Marshal(struct {
 		ID         string `json:"id"`
 		Recipients int    `json:"recipients"`
 	}{receipt.ID, receipt.Recipients})
+	if err != nil {
+		http.Error(w, publishError(err), publishStatus(err))
+		return
+	}
+
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(reply)
 }
 
 // requestedMessage reads a message from JSON. With an error it returns the

@@ -23,7 +23,7 @@ func TestPublish(t *testing.T) {
 			cfg.Publisher = b
 
 			reply := postTo(newPage(t, cfg), "/demo/publish", plain, test.body)
-			if want := `{"id":"","recipients":0}` + "\n"; reply.Code != http.StatusOK || reply.Body.String() != want {
+			if want := `{"id":"","recipients":0}`; reply.Code != http.StatusOK || reply.Body.String() != want {
 				t.Errorf("%d %s, want 200 %s", reply.Code, reply.Body, want)
 			}
 
