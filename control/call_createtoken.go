@@ -48,7 +48,7 @@ func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest)
 
 	if len(token) > auth.MaxToken {
 		return nil, apierror.Invalid(apierror.Field{Name: "topics", Problem: fmt.Sprintf(
-			"result in a token of %d bytes; want at most %d, for example with a pattern for many topics", len(token), auth.MaxToken)})
+			"make the token %d bytes long; want at most %d (use patterns to cover many topics)", len(token), auth.MaxToken)})
 	}
 
 	return &pealv1.CreateTokenResponse{Token: token, ExpiresAt: timestamppb.New(expires)}, nil

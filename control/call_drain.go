@@ -17,7 +17,7 @@ const drainInterval = 100 * time.Millisecond
 // Drain implements pealv1.ControlServiceServer.
 func (s *Service) Drain(_ *pealv1.DrainRequest, stream grpc.ServerStreamingServer[pealv1.DrainResponse]) error {
 	if s.drain == nil {
-		return apierror.New(codes.FailedPrecondition, apierror.ReasonNotEndable, "this daemon can't be drained by a call")
+		return apierror.New(codes.FailedPrecondition, apierror.ReasonNotEndable, "this daemon doesn't support draining through the API")
 	}
 
 	s.drain()

@@ -38,7 +38,7 @@ const maxNodeName = 300
 func (s *Service) RemoveNode(ctx context.Context, req *pealv1.RemoveNodeRequest) (*pealv1.RemoveNodeResponse, error) {
 	if n := len(req.GetName()); n == 0 || n > maxNodeName {
 		return nil, apierror.Invalid(apierror.Field{Name: "name", Problem: fmt.Sprintf(
-			"has %d bytes; want the name of a node as in Stats, of 1 to %d bytes", n, maxNodeName)})
+			"is %d bytes long; want a node name as shown by Stats, 1 to %d bytes", n, maxNodeName)})
 	}
 
 	if s.membership == nil {

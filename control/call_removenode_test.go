@@ -48,7 +48,7 @@ func TestRemoveNode(t *testing.T) {
 		code             codes.Code
 		reason, contains string
 	}{
-		"empty":      {p, "", codes.InvalidArgument, "INVALID_FIELD", "name has 0 bytes"},
+		"empty":      {p, "", codes.InvalidArgument, "INVALID_FIELD", "name is 0 bytes long"},
 		"long name":  {p, strings.Repeat("x", 301), codes.InvalidArgument, "INVALID_FIELD", "301 bytes"},
 		"running":    {p, "a", codes.FailedPrecondition, "NOT_REMOVABLE", "a is running"},
 		"unknown":    {p, "z", codes.NotFound, "UNKNOWN_NODE", "members are a, b"},

@@ -243,14 +243,14 @@ func (f *followed[T]) refresh() {
 	value, err := f.read()
 	if err != nil {
 		if !same(found, f.failed) {
-			f.log.Error("changed files not used: keeping the previous certificates", "error", err)
+			f.log.Error("cannot load changed certificate files, keeping the previous certificates", "error", err)
 		}
 		f.failed = found
 		return
 	}
 
 	f.value, f.seen, f.failed = value, found, nil
-	f.log.Info("changed files in use", "files", f.files)
+	f.log.Info("reloaded certificate files", "files", f.files)
 }
 
 func (f *followed[T]) stat() []os.FileInfo {

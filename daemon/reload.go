@@ -52,7 +52,7 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	// Settings that change may contradict those that don't. For example, tokens
 	// may be removed while a listener is still open to the network.
 	if err := p.checkRunning(next); err != nil {
-		return nil, fmt.Errorf("together with settings that need a restart to change: %w", err)
+		return nil, fmt.Errorf("conflicts with settings that can't change without a restart: %w", err)
 	}
 
 	descriptors, err := descriptorBudget(next.SSE.MaxConnections)

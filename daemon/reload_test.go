@@ -76,7 +76,7 @@ func TestReloadWithoutTokensOnAnExposedAddress(t *testing.T) {
 		cfg.Control.Tokens = nil
 		cfg.SSE.MaxConnections = 7
 	})
-	const want = `error="together with settings that need a restart to change: rest.addr: given \"0.0.0.0:0\" with no control.tokens; want `
+	const want = `error="conflicts with settings that can't change without a restart: rest.addr: given \"0.0.0.0:0\" with no control.tokens; want `
 	if !strings.Contains(logged, want) || strings.Contains(logged, `"configuration reloaded"`) {
 		t.Errorf("the log is\n%s\nwant %s", logged, want)
 	}

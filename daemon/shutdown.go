@@ -41,7 +41,7 @@ func (p *parts) shutDown(cause string) {
 
 	p.streams.Drain()
 	if err := p.broker.Drain(ctx, timeout-timeout/spreadShare-time.Since(start)); err != nil {
-		p.log.Warn("streams cut", "streams", p.streams.Open(), "reason", err)
+		p.log.Warn("drain incomplete, closing the remaining streams", "streams", p.streams.Open(), "error", err)
 	}
 	p.control.EndCalls()
 	p.closeStreams(ctx)
@@ -54,7 +54,7 @@ func (p *parts) shutDown(cause string) {
 	servers.Go(func() error { return p.shutDownGRPC(ctx) })
 	servers.Go(handedOver.Wait)
 	if err := servers.Wait(); err != nil {
-		p.log.Warn("calls cut", "reason", err)
+		p.log.Warn("calls aborted at shutdown", "error", err)
 	}
 }
 
@@ -69,7 +69,7 @@ func (p *parts) closeStreams(ctx context.Context) {
 	})
 
 	if err := streams.Wait(); err != nil {
-		p.log.Warn("stream requests cut", "reason", err)
+		p.log.Warn("stream requests aborted at shutdown", "error", err)
 	}
 }
 

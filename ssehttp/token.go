@@ -34,7 +34,7 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 
 		return who, nil
 	case token == "" && !rules.cfg.Anonymous:
-		return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "a token is required: as %s", rules.tokenSources())
+		return auth.Identity{}, reject(BadToken, http.StatusUnauthorized, "a token is required; send it in %s", rules.tokenSources())
 	case token == "":
 		return auth.Identity{Topics: rules.cfg.AnonymousTopics}, nil
 	case rules.verifier == nil:
@@ -53,14 +53,14 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 	return who, nil
 }
 
-// tokenSources describes where a request may have its token.
+// tokenSources lists where a request may have its token.
 func (rules *rules) tokenSources() string {
-	sources := []string{"Authorization: Bearer"}
+	sources := []string{"the Authorization: Bearer header"}
 	if rules.cfg.Cookie != "" {
-		sources = append(sources, "cookie "+rules.cfg.Cookie)
+		sources = append(sources, "the cookie "+rules.cfg.Cookie)
 	}
 	if rules.cfg.QueryToken {
-		sources = append(sources, "access_token in the query")
+		sources = append(sources, "the query parameter access_token")
 	}
 	return strings.Join(sources, " or ")
 }
@@ -115,12 +115,12 @@ func (rules *rules) token(r *http.Request, query url.Values) (string, *rejection
 	}
 
 	if len(query["access_token"]) > 0 && !rules.cfg.QueryToken {
-		return "", reject(BadToken, http.StatusUnauthorized, "access_token in the query is disabled; send the token as %s", rules.tokenSources())
+		return "", reject(BadToken, http.StatusUnauthorized, "the query parameter access_token is disabled; send the token in %s", rules.tokenSources())
 	}
 
 	for _, token := range query["access_token"] {
 		if token == "" {
-			return "", reject(BadToken, http.StatusUnauthorized, "access_token in the query is empty")
+			return "", reject(BadToken, http.StatusUnauthorized, "the query parameter access_token is empty")
 		}
 
 		if rej := add(token); rej != nil {

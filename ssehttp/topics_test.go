@@ -80,7 +80,7 @@ func testRejectedTopics(t *testing.T, engine ssehttp.Engine) {
 		"a pattern not UTF-8":       {"topic=%FF.*", 400, "topic is not valid UTF-8"},
 		"an id not UTF-8":           {"last_event_id=e%FF-1", 400, "last_event_id is"},
 		"two tokens":                {"access_token=good-alice&access_token=good-bob", 400, "two different tokens"},
-		"an empty token beside one": {"access_token=good-alice&access_token=", 401, "access_token in the query is empty"},
+		"an empty token beside one": {"access_token=good-alice&access_token=", 401, "the query parameter access_token is empty"},
 		"> before the end":          {"topic=a.%3E.b", 400, "not the last token"},
 		"a hundred":                 {many(100), 200, ""},
 		"a hundred and one":         {many(101), 400, "topic is given 101 times; want at most 100"},
