@@ -28,8 +28,8 @@ type Config struct {
 	Insecure bool
 
 	// RateLimit is the number of calls that each caller name may make per
-	// second, and at once. Each message of a PublishStream counts as a call. 0
-	// means no limit.
+	// second; it is also the maximum burst. Each message of a PublishStream
+	// counts as a call. 0 means no limit.
 	RateLimit int
 
 	// Version is the daemon's version, for Stats.
@@ -90,7 +90,7 @@ type Service struct {
 	tracer      trace.TracerProvider // nil for no tracing
 	streamCalls *streamCalls
 
-	draining  chan struct{}  // closed when endless calls must end
+	draining  chan struct{}  // closed when long-lived calls must end
 	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
 
 	mu           sync.Mutex
@@ -108,7 +108,7 @@ type reloadable struct {
 }
 
 // startReceiver runs f in a goroutine, for which Close waits. It returns false
-// without running f once endless calls must end.
+// without running f once long-lived calls must end.
 func (s *Service) startReceiver(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

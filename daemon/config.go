@@ -40,7 +40,7 @@ type SSE struct {
 	Path                  string        `mapstructure:"path" doc:"Path of the event stream."`
 	Heartbeat             time.Duration `mapstructure:"heartbeat" reload:"true" doc:"How long a stream may be idle before it gets a heartbeat, which keeps proxies from closing it. At least 1s."`
 	Retry                 time.Duration `mapstructure:"retry" reload:"true" doc:"How long a browser waits before it reconnects. Each browser gets a slightly different time, so that they don't all reconnect at once."`
-	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"Close a stream whose socket takes no bytes for this long."`
+	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"Close a stream whose socket accepts no bytes for this long."`
 	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of pages on other sites that may read the stream, such as https://example.com or https://*.example.com; * is any origin, but without cookies. Pages of the listener's own origin always may."`
 	AllowedHeaders        []string      `mapstructure:"allowed_headers" reload:"true" doc:"Names of request headers that those pages may send, besides Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage and sentry-trace."`
 	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Maximum number of streams; further clients are asked to retry later. 0 is as many as the limit of file descriptors allows."`
@@ -91,7 +91,7 @@ type REST struct {
 // Control configures who may call the control plane.
 type Control struct {
 	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must send, unless they have a client certificate (grpc.tls.client_ca_file). Each has a name, which is logged, and scopes: publish, read, tokens, admin; without scopes it has all of them. If the list is empty, no token is required." secret:"true"`
-	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, and at once; callers without a name share one limit. Each message of a PublishStream counts as a call, but waits instead of being rejected. 0 is no limit."`
+	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message of a PublishStream counts as a call, but waits instead of being rejected. 0 is no limit."`
 	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Also require a token with the read scope at /metrics."`
 	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback without requiring a token or a certificate."`
 }
@@ -148,7 +148,7 @@ const (
 // reconnect get what they missed. An event is removed when any of the limits is
 // exceeded.
 type History struct {
-	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that reconnects before its first event isn't notified of missed events. With 1, every client is."`
+	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event then isn't notified of events that it missed. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
 	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"How long an event is kept at most. 0 is no limit."`
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. Beyond 65536 keys, the oldest are forgotten sooner."`

@@ -107,7 +107,7 @@ func testDrain(t *testing.T, engine string) {
 	}
 }
 
-// TestDrainOfABlockedStream checks that a connection that takes no bytes delays
+// TestDrainOfABlockedStream checks that a connection that accepts no bytes delays
 // the shutdown by two seconds, not by the whole drain.timeout.
 func TestDrainOfABlockedStream(t *testing.T) {
 	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {

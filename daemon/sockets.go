@@ -97,9 +97,10 @@ func openSockets(ctx context.Context, cfg Config, inherited Inherited) (_ socket
 	return s, err
 }
 
-// peerTimeout returns how long a browser may acknowledge nothing until its
-// connection breaks. It is longer than the broker's timeout for a socket that
-// takes no bytes, because the broker must detect a merely slow browser first.
+// peerTimeout returns how long a browser may go without acknowledging anything
+// before its connection is broken. It is longer than the broker's timeout for a
+// socket that accepts no bytes, because the broker must detect a merely slow
+// browser first.
 func peerTimeout(cfg Config) time.Duration { return cfg.SSE.WriteTimeout + cfg.SSE.Heartbeat }
 
 func (s sockets) addresses() Addresses {

@@ -71,7 +71,8 @@ type Config struct {
 	// Retry is the minimum time that a client waits when it is asked to retry.
 	// The maximum is twice as long.
 	Retry time.Duration
-	// WriteTimeout is the time for which a connection may accept no byte.
+	// WriteTimeout is how long a connection may go without accepting any bytes
+	// while bytes are queued for it.
 	WriteTimeout time.Duration
 	// Engine selects how bytes are written to sockets.
 	Engine Engine

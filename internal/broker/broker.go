@@ -43,8 +43,8 @@ type Config struct {
 	// gets up to a quarter more or less, so that clients don't all reconnect
 	// at once.
 	Retry time.Duration
-	// WriteTimeout is the time for which a connection may accept no byte while
-	// bytes are queued for it.
+	// WriteTimeout is how long a connection may go without accepting any bytes
+	// while bytes are queued for it.
 	WriteTimeout time.Duration
 	// History limits the event history.
 	History History

@@ -26,8 +26,8 @@ const (
 	// publishers wait for it.
 	drainBatch = 256
 
-	// closingTimeout is the time for which the connection of a closing stream
-	// may accept no byte while bytes are queued for it.
+	// closingTimeout is how long the connection of a closing stream may go
+	// without accepting any bytes while bytes are queued for it.
 	closingTimeout = 2 * time.Second
 )
 

@@ -10,9 +10,10 @@ import (
 // History limits the history of recent events, from which streams resume. When
 // any limit is exceeded, the oldest events are removed.
 type History struct {
-	// MaxEvents is the maximum number of events. With 0 there is no history:
-	// position marks then have no id, so a client that reconnects before its
-	// first event isn't informed of a gap. With 1, every client is.
+	// MaxEvents is the maximum number of events. 0 disables the history:
+	// position marks then have no id, so a client that loses its connection
+	// before its first event isn't notified of a gap. 1 keeps almost no history
+	// but still notifies every client.
 	MaxEvents int
 	// MaxBytes is the maximum memory of events and index, in bytes.
 	MaxBytes int

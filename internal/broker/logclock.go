@@ -3,9 +3,10 @@ package broker
 import "time"
 
 // logClock estimates the clock that stamps the entries of a replica's event log.
-// The clock may belong to another machine and differ widely from the local one,
-// so it determines the age of events and idempotency keys. Between readings, the
-// estimate advances with the monotonic clock. It is guarded by Broker.mu.
+// That clock may belong to another machine and differ widely from the local one.
+// Since entries carry its stamps, the ages of events and idempotency keys must be
+// computed with it, never with the local clock. Between readings, the estimate
+// advances with the monotonic clock. It is guarded by Broker.mu.
 type logClock struct {
 	stamp int64 // the last reading, in Unix nanoseconds; 0 if unknown
 	read  int64 // when it was read, by Broker.steady

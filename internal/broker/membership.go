@@ -3,7 +3,8 @@ package broker
 import "time"
 
 // join counts st, determines the position that it starts from and posts it to
-// its shard, as one step of the order.
+// its shard, all under one lock, so that it has a definite position among the
+// events.
 func (b *Broker) join(st *Stream, preamble *event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,9 +65,10 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 	b.notify(st, false, why)
 }
 
-// startDraining removes streams of one shard from the order, as one step of it.
-// Their shard gets a drained item for each, after all events published before,
-// so that the streams get every event that they were counted for.
+// startDraining stops counting streams of one shard. It does so under one lock,
+// so that this has a definite position among the events: their shard gets a
+// drained item for each after all events published before, and the streams get
+// every event that they were counted for.
 func (b *Broker) startDraining(streams []*Stream, why Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

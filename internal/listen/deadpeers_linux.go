@@ -37,8 +37,8 @@ func setPeerOptions(listener *net.TCPListener, after time.Duration) error {
 	})
 }
 
-// setPeerTimeout changes how long a peer may acknowledge nothing, for
-// connections that the listener accepts from now on.
+// setPeerTimeout changes how long a peer may go without acknowledging anything,
+// for connections that the listener accepts from now on.
 func setPeerTimeout(listener *net.TCPListener, after time.Duration) {
 	_ = onSocket(listener, func(fd int) error { // It fails only if the socket is closed.
 		setUserTimeout(uintptr(fd), after)
