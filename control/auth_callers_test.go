@@ -25,7 +25,7 @@ type call struct {
 	grpc         func(context.Context, pealv1.ControlServiceClient) error
 	method, path string
 	body         string
-	endless      bool // the REST response has no end
+	longLived    bool // the REST response has no end
 }
 
 func calls() map[string]call {
@@ -158,7 +158,7 @@ func TestScopes(t *testing.T) {
 				}
 
 				do := p.do
-				if c.endless && allowed {
+				if c.longLived && allowed {
 					do = p.begin
 				}
 
@@ -303,7 +303,7 @@ func TestOpenControlPlane(t *testing.T) {
 			continue
 		}
 		do := p.do
-		if c.endless {
+		if c.longLived {
 			do = p.begin
 		}
 		if got := do(t, c.method, c.path, c.body); got.StatusCode != http.StatusOK {

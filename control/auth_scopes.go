@@ -10,8 +10,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The scopes of control tokens. The option scope of a method in the proto is the
-// one that it requires.
+// The scopes of control tokens. Each method declares the scope that it requires
+// in its scope option in the proto.
 const (
 	// ScopePublish allows publishing events.
 	ScopePublish = "publish"

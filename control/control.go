@@ -87,8 +87,9 @@ func (s *Service) SetServing(serving bool) {
 	s.health.SetServingStatus(pealv1.ControlService_ServiceDesc.ServiceName, status)
 }
 
-// EndCalls ends the endless calls, PublishStream, WatchConnections and Tail, and
-// rejects new ones. Messages that were already published are acknowledged first.
+// EndCalls ends the long-lived calls (PublishStream, WatchConnections and Tail)
+// and rejects new ones. Messages that were already published are acknowledged
+// first.
 func (s *Service) EndCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,9 +24,9 @@ func newAuthenticator(cfg Auth, log *slog.Logger) (a authenticator, err error) {
 	return a, a.setCallback(cfg, log)
 }
 
-// reconfigure returns an authenticator for new settings. It takes over from a
-// what has the same settings; the rest of a is in old. The caller must close
-// old when nothing uses it any more.
+// reconfigure returns an authenticator for new settings. next reuses the parts
+// of a whose settings haven't changed. The parts that were replaced are returned
+// in old, which the caller must close once nothing uses it.
 func (a authenticator) reconfigure(before, now Auth, log *slog.Logger) (next, old authenticator, err error) {
 	next = a
 
@@ -56,8 +56,8 @@ func sameCallback(a, b Auth) bool {
 		a.CallbackTimeout == b.CallbackTimeout && a.CallbackCache == b.CallbackCache && a.CallbackConcurrency == b.CallbackConcurrency
 }
 
-// setTokens sets tokens by the settings and by cfg, which has what isn't
-// configurable.
+// setTokens creates a.tokens from the settings. cfg provides the fields that
+// aren't settings.
 func (a *authenticator) setTokens(settings Auth, cfg auth.Config) (err error) {
 	jwt := settings.JWT
 	a.tokens, a.signs = nil, jwt.HMACSecret != ""

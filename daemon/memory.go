@@ -19,8 +19,9 @@ const (
 	// a burst, in bytes.
 	burstGarbage = 32 << 20
 
-	// Every returnTick, memory is returned to the system if the process has a
-	// quarter and returnAtLeast more than after the last time.
+	// Every returnTick, memory is returned to the system if the process holds
+	// at least returnAtLeast bytes plus a quarter more than after the last
+	// return.
 	returnTick    = 8 * time.Second
 	returnAtLeast = 16 << 20
 )
@@ -86,8 +87,8 @@ func tuneMemory(ctx context.Context, accepted func() int64) {
 	}
 }
 
-// resident returns how many bytes the runtime has and hasn't returned to the
-// system.
+// resident returns the number of bytes that the runtime has obtained from the
+// system and not returned.
 func resident() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)

@@ -6,18 +6,18 @@ import (
 )
 
 // callContext returns the context in which the call of r runs, and a function
-// that releases it. Endless is true if the call lasts until its caller cancels
+// that releases it. longLived is true if the call lasts until its caller cancels
 // it.
 //
 // net/http cancels r's context when it reads the end of an HTTP/1.x connection.
 // But a client may close its sending side once it has sent its request, and wait
 // for the response. Until something is written to it, it can't be distinguished
 // from a client that is gone. So a call over HTTP/1.x runs to completion, which
-// takes a bounded time unless it is endless. HTTP/2 has frames for the end of a
+// takes a bounded time unless it is long-lived. HTTP/2 has frames for the end of a
 // request and for its cancellation, so its context is kept.
-func callContext(r *http.Request, endless bool) (context.Context, context.CancelFunc) {
+func callContext(r *http.Request, longLived bool) (context.Context, context.CancelFunc) {
 	ctx := r.Context()
-	if r.ProtoMajor > 1 || endless {
+	if r.ProtoMajor > 1 || longLived {
 		return ctx, func() {}
 	}
 

@@ -101,7 +101,7 @@ func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 	for path, operations := range document.Paths {
 		for method, operation := range operations {
 			if operation.OperationID == "ControlService_Tail" {
-				continue // endless
+				continue // long-lived
 			}
 
 			body := bodyOf(method, operation.OperationID)
@@ -250,7 +250,7 @@ func TestErrorsOfEndedContexts(t *testing.T) {
 	}
 }
 
-// A tail is endless: it ends when its client closes its sending side, which is
+// A tail is long-lived: it ends when its client closes its sending side, which is
 // all that the server notices of most clients that leave.
 func TestTailEndsWithItsClient(t *testing.T) {
 	t.Parallel()

@@ -127,7 +127,7 @@ func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 			return
 		}
 
-		ctx, release := callContext(r, call.endless)
+		ctx, release := callContext(r, call.longLived)
 		defer release()
 
 		response := &responseWriter{ResponseWriter: w}

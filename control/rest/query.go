@@ -26,8 +26,8 @@ type getCall struct {
 	// request is an empty request, whose fields are the query parameters.
 	request proto.Message
 
-	// endless is true for a call that lasts until its caller cancels it.
-	endless bool
+	// longLived is true for a call that lasts until its caller cancels it.
+	longLived bool
 }
 
 // getCalls returns the RPCs that REST maps to GET, by the routeKey of their
@@ -62,7 +62,7 @@ func getCalls(document string) (map[string]getCall, error) {
 			return nil, fmt.Errorf("finding the request of %s: %w", method.Name(), err)
 		}
 
-		calls[routeKey(path)] = getCall{request: request.New().Interface(), endless: method.IsStreamingServer()}
+		calls[routeKey(path)] = getCall{request: request.New().Interface(), longLived: method.IsStreamingServer()}
 	}
 
 	return calls, nil
