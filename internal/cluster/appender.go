@@ -14,8 +14,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// mayAppear is added to the error of a message that was sent.
-const mayAppear = "; the message may still appear, retry it with an idempotency_key"
+// mayBePublished is added to the error of a message that was sent.
+const mayBePublished = "; the message may still be published, so retry only with the same idempotency_key"
 
 // submission is a message to be appended.
 type submission struct {
@@ -141,12 +141,12 @@ func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, err
 // timeoutError returns the error for a message that the event log hasn't stored in
 // time. The caller must hold a.mu.
 func (a *appender) timeoutError(sent bool) error {
-	reason := "the event log has not stored the message within " + appendTimeout.String()
+	reason := "the event log did not store the message within " + appendTimeout.String()
 	if a.lastErr != nil {
 		reason += fmt.Sprintf(" (%v)", a.lastErr)
 	}
 	if sent {
-		return &broker.UnavailableError{Reason: reason + mayAppear}
+		return &broker.UnavailableError{Reason: reason + mayBePublished}
 	}
 	return &broker.UnavailableError{Reason: reason + "; the message was not sent"}
 }
@@ -264,7 +264,7 @@ func (a *appender) suspend(reason string) (largest int) {
 	}
 	a.queue = nil
 
-	err := notPublishing(reason + mayAppear)
+	err := notPublishing(reason + mayBePublished)
 	for number, f := range a.inFlight {
 		delete(a.inFlight, number)
 		size := 0

@@ -21,7 +21,7 @@ const markName = "mark"
 // marks is a node's record of its event logs, kept outside of their own files:
 // which one it used last, and up to which entry it has applied it. From the record
 // a node detects at its start that an event log has lost its last entries, was
-// replaced by an older copy, or was unused while the node used another one.
+// replaced by an older copy, or is stale because the node has used another one since.
 //
 // Each start creates a new file, with a new inode, and records the inode in it.
 // So a copy of the file is detected, such as one from a restored backup. Each
@@ -127,9 +127,9 @@ func (m *marks) setNodeName(name string) {
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
-// check returns why the event log with a key needs a new epoch: it isn't the one
-// that the node used last, or not all of it. It is empty if it doesn't. standalone
-// is whether only this node has the event log.
+// check returns the reason why the event log with a key needs a new epoch: it isn't
+// the one that the node used last, or not all of it. reason is empty if no new epoch
+// is needed. standalone reports whether only this node has the event log.
 //
 // doubt is an entry that the event log should have and doesn't. A leader that was
 // just elected may still be applying its own log.
@@ -149,14 +149,14 @@ func (m *marks) check(key string, l eventLog, standalone bool) (reason string, d
 	case standalone && (!ok || known.Epoch != l.epoch):
 		return "not the event log that the node used last", nil
 	case standalone && m.record.Last != key:
-		return "unused while the node used " + m.record.Last, nil
+		return "stale: the node has used the event log " + m.record.Last + " since", nil
 	case short && (standalone || l.replicas == 1):
 		return fmt.Sprintf("the last entries are lost: it ends at %d, expected %d", l.last, known.Entry), nil
 	case short:
 		return "", &position{known.Entry, time.Unix(0, known.At)}
 	case ok && m.unreliable == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && l.last == known.Entry:
 		// No other node has used it either, or it would have more entries.
-		return "unused while the node used " + m.record.Last, nil
+		return "stale: the node has used the event log " + m.record.Last + " since", nil
 	}
 	return "", nil
 }

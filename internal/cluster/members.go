@@ -239,7 +239,7 @@ func proposeRemoval(ctx context.Context, conn *nats.Conn, id string) error {
 	for delays := newBackOff(); ; {
 		msg, err := conn.RequestWithContext(ctx, server.JSApiRemoveServer, request)
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) {
-			return &broker.UnavailableError{Reason: "the cluster's leader has not replied in time; check whether the node is still a member, and try again"}
+			return &broker.UnavailableError{Reason: "the cluster's leader did not reply in time; check whether the node is still a member, and try again"}
 		}
 		if err != nil {
 			return fmt.Errorf("removing a member: %w", err)
@@ -254,7 +254,7 @@ func proposeRemoval(ctx context.Context, conn *nats.Conn, id string) error {
 		// Another change of the membership may be in progress, such as a node
 		// that joins.
 		if busy := reply.Error.ErrCode == uint16(server.JSClusterServerMemberChangeInflightErr); !busy || ctx.Err() != nil {
-			return &broker.UnavailableError{Reason: "the cluster's leader has not removed the node: " + reply.Error.Description}
+			return &broker.UnavailableError{Reason: "the cluster's leader did not remove the node: " + reply.Error.Description}
 		}
 		select {
 		case <-ctx.Done():

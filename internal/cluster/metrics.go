@@ -36,9 +36,9 @@ func newMetrics(n *Node) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
 		appendRetries:  counter("append_retries_total", "Failed attempts to append a batch to the event log."),
-		appendsGivenUp: counter("appends_given_up_total", "Batches that the event log has not stored in time."),
+		appendsGivenUp: counter("appends_given_up_total", "Batches that the event log did not store in time."),
 		gapFills: prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "peald_cluster_gap_fills_total", Help: "Requests for entries of the event log that the node wasn't sent.",
+			Name: "peald_cluster_gap_fills_total", Help: "Requests for entries of the event log that the node didn't receive live.",
 		}, func() float64 { return float64(n.gapFills.Load()) }),
 		serving: desc("serving", "Whether the node has read the event log up to now, and can publish."),
 		quorum:  desc("quorum", "Whether the event log's leader has replied lately, and has a quorum of followers."),

@@ -218,7 +218,7 @@ func (p *prober) adjustOrWarn(ctx context.Context, info *jetstream.StreamInfo) {
 		return
 	}
 	if reason := err.Error(); reason != p.warned.settings && ctx.Err() == nil {
-		n.log.Warn("event log not configured as wanted", "error", err)
+		n.log.Warn("cannot apply this node's settings to the event log", "error", err)
 		p.warned.settings = reason
 	}
 }

@@ -14,9 +14,10 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// The server doesn't start with a damaged Raft snapshot of the cluster's metadata,
-// and has no replica of the event log with a damaged one of the event log's group.
-// The other nodes have both, so a node is better off without the file.
+// If the Raft snapshot of the cluster's metadata is damaged, the server doesn't
+// start. If the snapshot of the event log's group is damaged, the node has no
+// replica of the event log. A node without the file gets its content from the other
+// nodes, so damaged files are set aside.
 
 const (
 	// raftGroups is the directory of the Raft groups below the server's store.
@@ -24,9 +25,9 @@ const (
 	// damagedPrefix is the prefix of the names that damaged files get.
 	damagedPrefix = "damaged-"
 	// snapshotHeader is the length of a snapshot's header: the term, the index,
-	// and the length of the peers.
+	// and the length of the peer list.
 	snapshotHeader = 8 + 8 + 4
-	// peersHeader is the length of the header of the peers.
+	// peersHeader is the length of the header of the peer list.
 	peersHeader = 4 + 4
 	// peerName is the length of a peer's name.
 	peerName = 8
@@ -95,12 +96,15 @@ func checkSnapshot(group string, data []byte) error {
 
 	peers := content[snapshotHeader:]
 	length := binary.LittleEndian.Uint32(content[snapshotHeader-4:])
-	if uint64(length) > uint64(len(peers)) || length < peersHeader {
-		return fmt.Errorf("peers of %d bytes; %d are left", length, len(peers))
+	if length < peersHeader {
+		return fmt.Errorf("peer list is %d bytes long; want at least %d", length, peersHeader)
+	}
+	if uint64(length) > uint64(len(peers)) {
+		return fmt.Errorf("peer list is %d bytes long, but only %d bytes remain", length, len(peers))
 	}
 	peers = peers[:length]
 	if want := binary.LittleEndian.Uint32(peers[4:]); uint64(want)*peerName > uint64(len(peers)-peersHeader) {
-		return fmt.Errorf("%d peers in %d bytes", want, len(peers))
+		return fmt.Errorf("%d peers don't fit into a peer list of %d bytes", want, len(peers))
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (n *Node) tryStorage(r *recovery, now time.Time) bool {
 	case !n.standalone():
 		if err == nil && !r.advised {
 			r.advised = true
-			n.log.Warn("event log can be written again after a restart of the node", "dir", n.storage.dir)
+			n.log.Warn("disk accepts writes again, restart needed", "dir", n.storage.dir)
 		}
 		return false
 	case err == nil || expire:

@@ -80,11 +80,11 @@ func parseRejection(line string) (addr, cause string, ok bool) {
 	case strings.Contains(text, "duplicate name"):
 		return host, sameName, true
 	case strings.Contains(text, "Authorization Violation"):
-		return addr, "rejected by another node: its cluster.secret probably differs, or one of the two is missing", true
+		return addr, "rejected by another node: its cluster.secret probably differs, or only one of the two nodes has one", true
 	case strings.HasSuffix(text, "authentication error"): // without a user: it wasn't a node's greeting
 		return host, "rejected another node: it probably uses cluster.tls, and this node doesn't", true
 	case strings.Contains(text, "authentication error"):
-		return host, "rejected another node: its cluster.secret probably differs, or one of the two is missing", true
+		return host, "rejected another node: its cluster.secret probably differs, or only one of the two nodes has one", true
 	case strings.Contains(text, "cluster name"):
 		return host, "rejected another node: its cluster.name differs", true
 	case strings.Contains(text, "handshake error"):

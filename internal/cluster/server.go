@@ -260,7 +260,7 @@ func (s *embeddedServer) handOver(stream string) {
 	leads := s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream)
 	if leads {
 		if err := s.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, stream); err != nil {
-			s.log.Warn("cannot hand over the lead of the event log", "error", err)
+			s.log.Warn("cannot hand over leadership of the event log", "error", err)
 			return
 		}
 	}
@@ -285,7 +285,7 @@ func (s *embeddedServer) startJetStream() error {
 		return fmt.Errorf("starting JetStream: %w", err)
 	}
 	if !s.JetStreamEnabled() {
-		return errors.New("JetStream doesn't start")
+		return errors.New("JetStream did not start")
 	}
 	return nil
 }

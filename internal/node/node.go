@@ -21,7 +21,7 @@ type Status struct {
 	// Lag is the number of entries that it has yet to apply.
 	Applied, Lag uint64
 	// GapFills is the number of times that the node had to request entries that
-	// it wasn't sent.
+	// it didn't receive live.
 	GapFills int64
 	// Members are the sorted names of the cluster's members, running or not. It
 	// is empty where the cluster has no membership.

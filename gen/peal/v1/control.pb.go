@@ -2473,7 +2473,7 @@ type Node struct {
 	// entries that it has yet to apply.
 	AppliedEntry int64 `protobuf:"varint,12,opt,name=applied_entry,json=appliedEntry,proto3" json:"applied_entry,omitempty"`
 	LagEntries   int64 `protobuf:"varint,13,opt,name=lag_entries,json=lagEntries,proto3" json:"lag_entries,omitempty"`
-	// How often it had to request entries of the event log that it was not sent.
+	// How often it had to request entries of the event log that it did not receive live.
 	GapFills int64 `protobuf:"varint,14,opt,name=gap_fills,json=gapFills,proto3" json:"gap_fills,omitempty"`
 	// The time of its last announcement; absent if unknown.
 	LastHeard     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
