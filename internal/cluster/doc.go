@@ -46,9 +46,10 @@
 // whether its key was known by then, and for which event (broker.Verdict).
 // Readers trust that verdict for everything up to that event, whatever they know
 // themselves. They decide about later events, which were in flight, by what they
-// have read. All nodes that have read that far back, usually some milliseconds,
-// reach the same decision. For other nodes these are the first entries that
-// they read of the stream, which is kept longer than the broker's history.
+// have read. All nodes that have read the log back to that event, which is usually
+// only milliseconds old, reach the same decision. Only a node that starts reading
+// after that event can differ, and only for the first entries that it reads. Those
+// are normally older than the broker's history, because the stream is kept longer.
 //
 // So the guarantee has a limit: a key is known for its window by nodes that ran
 // all that time. A node that started since then knows keys as far back as the

@@ -14,11 +14,11 @@ import (
 const (
 	// storageInterval is the time between attempts to write to a failed disk.
 	storageInterval = time.Second
-	// storageMaxPause is the maximum pause before a fault is handled that follows
-	// soon after the last one. The pause doubles each time.
+	// storageMaxPause is the maximum pause before handling a fault that occurs
+	// soon after the previous one. The pause doubles each time.
 	storageMaxPause = time.Minute
-	// storageStable is the time for which the event log must be writable before
-	// the next fault is handled without a pause again.
+	// storageStable is how long the event log must stay writable before the next
+	// fault is again handled without a pause.
 	storageStable = time.Minute
 	// storageRestartInterval is the time between restarts of JetStream while the
 	// disk is full. A restart removes expired entries.
@@ -76,7 +76,7 @@ func newStorage(dir string) *storage {
 	return &storage{dir: dir, wake: make(chan struct{}, 1)}
 }
 
-// report records that a write to the event log has failed. broken is whether
+// report records that a write to the event log has failed. broken reports whether
 // JetStream must be restarted. JetStream calls report with locks held, so it
 // doesn't block.
 func (s *storage) report(cause string, broken bool) {

@@ -23,12 +23,12 @@ const (
 
 // warnings tracks the problems that have been logged and are not over.
 type warnings struct {
-	searchSince   time.Time // when the node began to search its event log; zero while it can read it
+	searchSince   time.Time // when the node began to search for its event log; zero while it can read it
 	search        bool
 	quorum        bool
 	replicasSince time.Time // when the event log became under-replicated; zero while it isn't
 	replicas      bool
-	settings      string // why the event log isn't configured as wanted; empty if it is
+	settings      string // why this node's settings can't be applied to the event log; empty if they are
 }
 
 // warn logs new problems with the event log, and problems that are over.
