@@ -142,3 +142,21 @@ func TestAmbiguousHeaders(t *testing.T) {
 		t.Errorf("with unknown members: %+v, %v", id, err)
 	}
 }
+
+// TestOpaqueTokensAreRejected verifies tokens that have no header, as those of
+// other systems.
+func TestOpaqueTokensAreRejected(t *testing.T) {
+	log, logged := logger()
+	tokens := newTokens(t, auth.Config{Logger: log})
+
+	for _, token := range []string{"abc", "xx", "0123456789abcdef"} {
+		const want = "the token is not a well-formed JSON Web Token"
+		if _, err := tokens.Verify(token); err == nil || err.Error() != want {
+			t.Errorf("Verify(%q) = %v, want %s", token, err, want)
+		}
+	}
+
+	if lines := logged.With("level=WARN"); len(lines) > 0 {
+		t.Errorf("opaque tokens are logged:\n%s", logged)
+	}
+}
