@@ -63,7 +63,7 @@ func TestFullDiskOfOneNode(t *testing.T) {
 		return len(log.With("level=ERROR", "event log cannot be written", cfgs[0].Embedded.Dir)) == 1
 	}, func() string { return "the full disk is not logged:\n" + log.String() })
 	pealdtest.ResizeDisk(t, cfgs[0].Embedded.Dir, "256m")
-	eventually(t, func() bool { return len(log.With("level=WARN", "after a restart of the node")) == 1 }, func() string {
+	eventually(t, func() bool { return len(log.With("level=WARN", "disk accepts writes again, restart needed")) == 1 }, func() string {
 		return "the advice to restart is not logged:\n" + log.String()
 	})
 }

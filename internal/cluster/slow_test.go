@@ -62,7 +62,8 @@ func TestSlowLink(t *testing.T) {
 		t.Errorf("publishing paused for %s", pause)
 	}
 	t.Logf("published in %s, delivered by the slow node after %s, lag of up to %.0f entries", published, took, lag)
-	if lag < 5 {
+	// A busy machine may publish more slowly than the link takes.
+	if published < took/2 && lag < 5 {
 		t.Errorf("the leader reports a lag of at most %.0f entries, want at least 5", lag)
 	}
 	tr.flows(50)
