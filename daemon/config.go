@@ -159,7 +159,7 @@ type History struct {
 type Cluster struct {
 	Mode            string     `mapstructure:"mode" choices:"off embedded nats" doc:"Whether the daemon is part of a cluster: off; embedded, with a NATS server inside each daemon; or nats, over existing NATS servers."`
 	Name            string     `mapstructure:"name" doc:"Name of the cluster, the same on all nodes. With cluster.mode nats it is also the name of the stream and the prefix of the cluster's subjects."`
-	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. Unless it is a loopback address, it requires cluster.secret or cluster.tls."`
+	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. With cluster.peers, it requires cluster.secret or cluster.tls unless it is a loopback address. Without cluster.peers, it is not used."`
 	Advertise       string     `mapstructure:"advertise" doc:"HOST:PORT at which other nodes reach this one, with cluster.mode embedded. The default is the address that its connections come from, with the port of cluster.addr. Set it behind NAT or published container ports."`
 	Peers           []string   `mapstructure:"peers" doc:"Where to find nodes, with cluster.mode embedded: the HOST:PORT of each, with or without this one's own; or a name that resolves to all of them, which is resolved again every 5s. If it is empty, the node is alone, and its event log survives a restart."`
 	Dir             string     `mapstructure:"dir" doc:"Directory for the event log, used by this node only, with cluster.mode embedded."`
