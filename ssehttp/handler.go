@@ -71,7 +71,7 @@ type Config struct {
 	// Retry is the minimum time that a client waits when it is asked to retry.
 	// The maximum is twice as long.
 	Retry time.Duration
-	// WriteTimeout is how long a connection may go without accepting any bytes
+	// WriteTimeout limits the time that a connection may go without accepting bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
 	// Engine selects how bytes are written to sockets.

@@ -43,7 +43,7 @@ type Config struct {
 	// gets up to a quarter more or less, so that clients don't all reconnect
 	// at once.
 	Retry time.Duration
-	// WriteTimeout is how long a connection may go without accepting any bytes
+	// WriteTimeout limits the time that a connection may go without accepting bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
 	// History limits the event history.

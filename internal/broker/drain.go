@@ -26,7 +26,7 @@ const (
 	// publishers wait for it.
 	drainBatch = 256
 
-	// closingTimeout is how long the connection of a closing stream may go
+	// closingTimeout limits the time that the connection of a closing stream may go
 	// without accepting any bytes while bytes are queued for it.
 	closingTimeout = 2 * time.Second
 )

@@ -59,8 +59,8 @@ type ShardStats struct {
 	// QueuedBytes is the number of bytes in queues now.
 	QueuedBytes int64
 	// WaitingEvents counts the events that the shard has not moved to its
-	// streams' queues yet. Lag is how long ago the oldest of them was
-	// published; in the total, the maximum over all shards.
+	// streams' queues yet. Lag is the age of the oldest of them; in the
+	// total, it is the maximum over all shards.
 	WaitingEvents int64
 	Lag           time.Duration
 }

@@ -17,7 +17,7 @@ const (
 	// storageMaxPause is the maximum pause before handling a fault that occurs
 	// soon after the previous one. The pause doubles each time.
 	storageMaxPause = time.Minute
-	// storageStable is how long the event log must stay writable before the next
+	// storageStable is the time for which the event log must stay writable before the next
 	// fault is again handled without a pause.
 	storageStable = time.Minute
 	// storageRestartInterval is the time between restarts of JetStream while the
