@@ -64,7 +64,8 @@ func testDrain(t *testing.T, engine string) {
 	began := time.Now()
 	d.end()
 
-	for strings.HasPrefix(get(t, web, "http://"+d.REST+"/readyz"), "200 ") {
+	// /readyz changes first, and new streams are rejected a moment later.
+	for !strings.Contains(get(t, web, "http://"+d.REST+"/metrics"), "\npeald_draining 1\n") {
 		runtime.Gosched()
 	}
 	if ready := get(t, web, "http://"+d.REST+"/readyz"); !strings.HasSuffix(ready, "draining") {
