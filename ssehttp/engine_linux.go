@@ -33,8 +33,8 @@ import (
 // descriptors are also closed, and only if the socket with that number has the
 // generation that the epoll event carries.
 type engine struct {
-	sets   []*pollSet
-	opened func(delta int64)
+	sets  []*pollSet
+	count streamCount
 }
 
 // countedConn is a connection that its listener counts until it is closed. If it
@@ -44,12 +44,11 @@ type countedConn interface {
 	TakeOver() (release func())
 }
 
-// newEngine starts an engine with one epoll set per shard. It calls opened when
-// the number of streams changes.
-func newEngine(shards int, opened func(delta int64)) (*engine, error) {
-	e := &engine{opened: opened}
+// newEngine starts an engine with one epoll set per shard.
+func newEngine(shards int, count streamCount) (*engine, error) {
+	e := &engine{count: count}
 	for range shards {
-		set, err := newPollSet(opened)
+		set, err := newPollSet(count)
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}
@@ -68,7 +67,8 @@ func (e *engine) close() error {
 }
 
 // serve opens st on the request's connection and returns immediately. It then
-// owns the reservation. If it can't hold the connection, it does nothing and
+// owns the reservation, and counts the stream in streamCount.all, which the
+// caller has increased. If it can't hold the connection, it does nothing and
 // returns false. lines may be nil.
 func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, res *reservation, retry time.Duration, lines *streamLog) (bool, error) {
 	if r.ProtoMajor != 1 || r.TLS != nil {
@@ -80,11 +80,13 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 		return false, nil
 	}
 	if err != nil {
+		e.count.all.Add(-1)
 		res.release()
 		return true, fmt.Errorf("hijack connection: %w", err)
 	}
 	fd, err := duplicate(conn)
 	if err != nil {
+		e.count.all.Add(-1)
 		res.release()
 		return true, errors.Join(err, conn.Close())
 	}
@@ -93,7 +95,7 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request, st *broker.Stream
 	if c, ok := conn.(countedConn); ok {
 		release = c.TakeOver()
 	}
-	e.opened(1)
+	e.count.epoll.Add(1)
 	sock := &socket{set: e.sets[st.Shard()], stream: st, fd: int32(fd), release: release, reservation: res}
 	// The duplicate keeps the connection open.
 	if err := errors.Join(conn.Close(), sock.set.adopt(sock)); err != nil {
@@ -136,11 +138,11 @@ func duplicate(conn net.Conn) (fd int, err error) {
 
 // pollSet is an epoll set with a goroutine that waits for its events.
 type pollSet struct {
-	epoll  *os.File // registered with Go's poller, so that waiting uses no thread
-	raw    syscall.RawConn
-	fd     int
-	opened func(int64)
-	ended  sync.WaitGroup
+	epoll *os.File // registered with Go's poller, so that waiting uses no thread
+	raw   syscall.RawConn
+	fd    int
+	count streamCount
+	ended sync.WaitGroup
 
 	mu         sync.Mutex
 	sockets    map[int32]*socket // by descriptor
@@ -153,7 +155,7 @@ type pollSet struct {
 // before it is disconnected.
 const maxDiscarded = 64 << 10
 
-func newPollSet(opened func(int64)) (*pollSet, error) {
+func newPollSet(count streamCount) (*pollSet, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("create epoll set: %w", err)
@@ -162,7 +164,7 @@ func newPollSet(opened func(int64)) (*pollSet, error) {
 		return nil, errors.Join(fmt.Errorf("make epoll set non-blocking: %w", err), unix.Close(fd))
 	}
 
-	set := &pollSet{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, opened: opened, sockets: make(map[int32]*socket)}
+	set := &pollSet{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, count: count, sockets: make(map[int32]*socket)}
 	if set.raw, err = set.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("poll epoll set: %w", err), set.epoll.Close())
 	}
@@ -331,7 +333,8 @@ func (s *socket) Close(broker.Reason) {
 	_ = unix.Close(int(s.fd))
 	s.set.mu.Unlock()
 
-	s.set.opened(-1)
+	s.set.count.epoll.Add(-1)
+	s.set.count.all.Add(-1)
 	s.reservation.release()
 	if s.release != nil {
 		s.release()

@@ -13,7 +13,7 @@ import (
 // engine exists on Linux only. On other systems all streams use net/http.
 type engine struct{}
 
-func newEngine(int, func(int64)) (*engine, error) {
+func newEngine(int, streamCount) (*engine, error) {
 	return nil, errors.ErrUnsupported
 }
 

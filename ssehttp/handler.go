@@ -131,10 +131,7 @@ func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	}
 
 	if cfg.Engine != NetHTTP {
-		engine, err := newEngine(b.Shards(), func(delta int64) {
-			h.open.Add(delta)
-			h.openBy[byEpoll].Add(delta)
-		})
+		engine, err := newEngine(b.Shards(), streamCount{all: &h.open, epoll: &h.openBy[byEpoll]})
 		if err != nil && (cfg.Engine == Epoll || !errors.Is(err, errors.ErrUnsupported)) {
 			return nil, fmt.Errorf("start the epoll engine: %w", err)
 		}
@@ -268,9 +265,15 @@ func (h *Handler) checkCapacity(rules *rules) *rejection {
 // is closed or the engine has taken over the stream and its reservation. If it
 // returns a rejection, it has not written anything.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
-	// This function counts the stream while it runs. After that, the engine
-	// counts it.
-	defer h.open.Add(-1)
+	// The engine keeps the count of a stream that it takes over. If both counted
+	// the stream for a moment, a client that opens one stream after another could
+	// exceed the limit too early.
+	taken := false
+	defer func() {
+		if !taken {
+			h.open.Add(-1)
+		}
+	}()
 	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
 		res.release()
 		return askToRetry(Full)
@@ -287,7 +290,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	if h.engine != nil {
 		open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
 		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
-		if taken, err := h.engine.serve(w, r, st, open, res, rules.cfg.Retry, lines); taken {
+		var err error
+		if taken, err = h.engine.serve(w, r, st, open, res, rules.cfg.Retry, lines); taken {
 			if err != nil {
 				h.record(r, rules, sub.User, startFailed(err))
 			}

@@ -2,7 +2,9 @@ package ssehttp_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -30,6 +32,41 @@ func (s *server) wantStatus(t *testing.T, want int, target string, headers ...st
 	t.Helper()
 	if resp := s.request(t, "GET", target, headers...); resp.StatusCode != want {
 		t.Errorf("GET %s: status %d, want %d", target, resp.StatusCode, want)
+	}
+}
+
+// countAtOpening is the output of a log. It keeps the largest number of open
+// streams at the times when the log reported an opened one.
+type countAtOpening struct {
+	handler *ssehttp.Handler
+	most    int // shard goroutines write, one at a time
+}
+
+func (c *countAtOpening) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("stream opened")) {
+		c.most = max(c.most, c.handler.Open())
+	}
+	return len(line), nil
+}
+
+// TestStreamCountsOnce checks that a stream is not counted twice while the
+// engine takes it over, which made the daemon reject streams within the limit.
+func TestStreamCountsOnce(t *testing.T) { onBoth(t, testStreamCountsOnce) }
+
+func testStreamCountsOnce(t *testing.T, engine ssehttp.Engine) {
+	const tries = 50
+	var count countAtOpening
+	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.Logger = logger(&count, slog.LevelDebug) })
+	count.handler = s.handler
+	for range tries {
+		closeStream := s.open(t, "/events")
+		closeStream()
+		waitFor(t, "the stream to be closed", func() bool { return s.handler.Open() == 0 })
+	}
+
+	s.broker.Close() // waits for the shards
+	if count.most != 1 {
+		t.Errorf("one open stream was counted as %d", count.most)
 	}
 }
 

@@ -3,6 +3,7 @@ package ssehttp_test
 import (
 	"bufio"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ func (a onAuthorize) Authorize(*http.Request, url.Values, netip.Addr) (auth.Iden
 	return auth.Identity{User: "alice", Topics: []string{"news"}}, a()
 }
 
-func logger(log *pealdtest.Log, level slog.Leveler) *slog.Logger {
+func logger(log io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
 }
 
