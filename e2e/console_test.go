@@ -227,7 +227,9 @@ func (p consolePage) testKeyboard(t *testing.T, d *pealdtest.Daemon, alice *list
 	p.Press(t, "typed")
 	tabTo("publish-data")
 	p.Press(t, "by hand")
-	p.Press(t, browsertest.KeyTab+browsertest.KeyEnter)
+	p.Press(t, browsertest.KeyTab)
+	p.waitUntil(t, `document.activeElement.type === "submit"`)
+	p.Press(t, browsertest.KeyEnter)
 	p.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 2 streams as ")`)
 	alice.waitFor(t, "event: typed\ndata: by hand\n")
 }

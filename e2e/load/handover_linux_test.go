@@ -135,7 +135,7 @@ func testHandOver(t *testing.T, old *daemonProcess, startNext func() *daemonProc
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 
-	const holders = 300
+	const holders = 150
 
 	var opened sync.WaitGroup
 

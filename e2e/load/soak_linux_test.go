@@ -28,7 +28,7 @@ type soakPlan struct {
 func TestSoak(t *testing.T) {
 	// On a busy machine, such a short warm-up doesn't cover all that the load
 	// does, so only large leaks are distinguishable from garbage collection.
-	plan := soakPlan{warmUp: 500 * time.Millisecond, load: time.Second, settle: 90 * time.Second, slack: 96 << 20}
+	plan := soakPlan{warmUp: 400 * time.Millisecond, load: 600 * time.Millisecond, settle: 90 * time.Second, slack: 96 << 20}
 
 	if text := os.Getenv("SOAK"); text != "" {
 		total, err := time.ParseDuration(text)

@@ -28,7 +28,7 @@ func Kinds() []Kind { return []Kind{Chromium, Firefox, WebKit} }
 
 // patience is the time limit for each operation. It is long because on a busy machine
 // a browser can take seconds for what otherwise takes milliseconds.
-const patience = 3 * time.Minute
+const patience = 90 * time.Second
 
 // Browser is a browser with its own cookies and storage.
 type Browser struct {
@@ -71,7 +71,7 @@ func Start(tb testing.TB, kind Kind) *Browser {
 
 	switch kind {
 	case Chromium:
-		program := pealdtest.Program(tb, "chromium", "chromium-browser", "google-chrome")
+		program := pealdtest.Program(tb, "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 		opened, err = running.newChromiumProfile(program)
 	case Firefox:
 		program := pealdtest.Program(tb, "firefox-esr", "firefox")

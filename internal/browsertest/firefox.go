@@ -33,6 +33,16 @@ user_pref("layout.frame_rate", 20); // nobody watches
 user_pref("dom.ipc.processPrelaunch.enabled", false);
 user_pref("fission.autostart", false);
 user_pref("dom.min_background_timeout_value", 10);
+user_pref("browser.newtab.preload", false);
+user_pref("browser.newtabpage.enabled", false);
+user_pref("browser.startup.homepage", "about:blank");
+user_pref("browser.startup.page", 0);
+user_pref("browser.safebrowsing.malware.enabled", false);
+user_pref("browser.safebrowsing.phishing.enabled", false);
+user_pref("extensions.webextensions.remote", false);
+user_pref("ui.prefersReducedMotion", 1);
+user_pref("toolkit.cosmeticAnimations.enabled", false);
+user_pref("places.history.enabled", false);
 `
 
 func startFirefox(dir, program string) (*firefox, error) {

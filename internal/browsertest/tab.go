@@ -20,6 +20,13 @@ const (
 	KeyDown      = "\uE015"
 )
 
+// The wait between two looks at a page grows, because a look takes some milliseconds
+// of CPU time in the browser's processes.
+const (
+	shortestWait = 10 * time.Millisecond
+	longestWait  = 250 * time.Millisecond
+)
+
 // Tab is a tab of a browser. It isn't safe for concurrent use.
 type Tab struct {
 	kind Kind
@@ -124,8 +131,7 @@ func (p *Tab) WaitFor(tb testing.TB, condition string) {
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
+	wait := shortestWait
 
 	for {
 		// The page may be changing, so an error isn't final.
@@ -135,7 +141,8 @@ func (p *Tab) WaitFor(tb testing.TB, condition string) {
 		}
 
 		select {
-		case <-tick.C:
+		case <-time.After(wait):
+			wait = min(wait*3/2, longestWait)
 		case <-ctx.Done():
 			if err == nil {
 				err = ctx.Err()

@@ -113,7 +113,7 @@ func (tr *traffic) leader() int {
 
 // publish publishes messages for random audiences until ctx is done.
 func (tr *traffic) publish(ctx context.Context, publisher, clients int) {
-	every := time.NewTicker(20 * time.Millisecond)
+	every := time.NewTicker(60 * time.Millisecond)
 	defer every.Stop()
 	node := publisher
 	for i := 0; ; i++ {
@@ -170,7 +170,7 @@ func (tr *traffic) add(p publication) {
 // insist publishes messages without a key on one node until ctx is done, each once
 // and regardless of errors.
 func (tr *traffic) insist(ctx context.Context, publisher int, m *member) {
-	every := time.NewTicker(20 * time.Millisecond)
+	every := time.NewTicker(60 * time.Millisecond)
 	defer every.Stop()
 	for i := 0; ; i++ {
 		select {
