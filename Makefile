@@ -75,6 +75,9 @@ PACKAGES := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo 
 # use the CPUs while these wait.
 SLOW     := ./internal/cluster ./e2e ./e2e/load ./e2e/clients ./e2e/proxies ./daemon
 
+# Programs built with the race detector would sleep for a second when they exit.
+export GORACE := atexit_sleep_ms=0
+
 .PHONY: test
 test: ## Run all tests, with the race detector if there is a C compiler
 ifeq ($(RACE),)

@@ -71,7 +71,7 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 		return nil, err
 	}
 
-	addr, err := freeAddr()
+	addr, err := pealdtest.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -151,16 +151,6 @@ func (w *webkit) connect(browser string) error {
 	w.unused = w.current
 
 	return nil
-}
-
-// freeAddr returns an unused loopback address.
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // returns at once
-	if err != nil {
-		return "", err
-	}
-
-	return listener.Addr().String(), listener.Close()
 }
 
 func (w *webkit) open() (page, error) {

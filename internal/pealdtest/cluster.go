@@ -1,8 +1,10 @@
 package pealdtest
 
 import (
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -11,24 +13,43 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// FreeAddrs returns n unused loopback addresses.
+// FreeAddrs returns n different unused loopback addresses.
 func FreeAddrs(tb testing.TB, n int) []string {
 	tb.Helper()
 
 	addrs := make([]string, 0, n)
 
-	for range n {
-		listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	for len(addrs) < n {
+		addr, err := FreeAddr()
 		if err != nil {
 			tb.Fatal(err)
 		}
 
-		defer func() { _ = listener.Close() }()
-
-		addrs = append(addrs, listener.Addr().String())
+		if !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
 	}
 
 	return addrs
+}
+
+// FreeAddr returns an unused loopback address. Its port is below those that
+// systems give to outgoing connections and to port 0, so that other tests don't
+// occupy it before it is used.
+func FreeAddr() (string, error) {
+	const lowest, ports, tries = 12000, 20000, 100
+
+	for try := 0; ; try++ {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(ports)))
+		listener, err := net.Listen("tcp", addr) //nolint:noctx // returns at once
+
+		switch {
+		case err == nil:
+			return addr, listener.Close()
+		case try == tries:
+			return "", err
+		}
+	}
 }
 
 // InCluster returns configuration changes that make n daemons a cluster, one for each
