@@ -36,14 +36,13 @@ type command struct {
 	want []string
 
 	background bool // it runs while the rest of the page is tested
-	wait       bool // for its first output, if it runs in the background
 }
 
 // commandsOf returns the commands of a page in their order, without those of
 // skipped blocks.
 func commandsOf(page string) ([]command, error) {
 	setupComment := regexp.MustCompile(`^<!-- test: setup: (.+) -->$`)
-	blockComment := regexp.MustCompile(`^<!-- test: (background|background, no wait|skip: .+) -->$`)
+	blockComment := regexp.MustCompile(`^<!-- test: (background|skip: .+) -->$`)
 
 	var found []command
 
@@ -54,7 +53,7 @@ func commandsOf(page string) ([]command, error) {
 		line := lines[i]
 
 		if m := setupComment.FindStringSubmatch(line); m != nil {
-			found = append(found, command{line: i + 1, text: m[1], background: true, wait: true})
+			found = append(found, command{line: i + 1, text: m[1], background: true})
 
 			continue
 		}
@@ -85,8 +84,7 @@ func commandsOf(page string) ([]command, error) {
 		}
 
 		for _, c := range commands {
-			c.background = strings.HasPrefix(mode, "background")
-			c.wait = mode == "background"
+			c.background = mode == "background"
 
 			if !strings.HasPrefix(mode, "skip: ") {
 				found = append(found, c)

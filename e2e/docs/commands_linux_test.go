@@ -114,14 +114,11 @@ func runPage(t *testing.T, clone, name string, commands []command) {
 	for _, c := range commands {
 		r := s.start(t, c)
 
-		switch {
-		case !c.background:
-			r.wait(t, name)
-		case !c.wait:
-			background = append(background, r)
-		default:
+		if c.background {
 			background = append(background, r)
 			r.waitForFirstOutput(t, name)
+		} else {
+			r.wait(t, name)
 		}
 
 		if t.Failed() {

@@ -4,11 +4,10 @@
 //
 // A comment before a block changes how it is tested:
 //
-//	<!-- test: background -->           the command keeps running while the rest of the page is tested
-//	<!-- test: background, no wait -->  the same, without waiting for its first output
-//	<!-- test: skip: REASON -->         the block isn't run
+//	<!-- test: background -->    the command keeps running, after its first output, while the rest of the page is tested
+//	<!-- test: skip: REASON -->  the block isn't run
 //
 // Anywhere on a page, a comment starts a command that readers don't see:
 //
-//	<!-- test: setup: COMMAND -->       runs COMMAND in the background
+//	<!-- test: setup: COMMAND -->  runs COMMAND in the background
 package docs
