@@ -67,15 +67,21 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 	}
 	d := pealdtest.Start(t, engine, configure)
 
+	address := func(stream string) string {
+		return pages.URL + "/?types=greeting&url=" + url.QueryEscape(stream)
+	}
 	visit := func(stream string) listPage {
 		t.Helper()
 
-		return listPage{b.Open(t, pages.URL+"/?types=greeting&url="+url.QueryEscape(stream))}
+		return listPage{b.Open(t, address(stream))}
 	}
 
 	t.Run("invalid address", func(t *testing.T) {
+		page := listPage{b.NewTab(t)}
+
 		for _, given := range []string{"localhost:8080/events", "events", "http://"} {
-			visit(given).WaitFor(t, `element("state").textContent.startsWith("invalid url ")`)
+			page.Open(t, address(given))
+			page.WaitFor(t, `element("state").textContent.startsWith("invalid url ")`)
 		}
 	})
 

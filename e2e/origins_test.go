@@ -51,9 +51,9 @@ func site(t *testing.T) *httptest.Server {
 // origins, one of which is allowed.
 func TestOriginsInABrowser(t *testing.T) {
 	t.Parallel()
-	inEachBrowser(t, func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {
+	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
 		allowed, foreign := site(t), site(t)
-		d := pealdtest.Start(t, engine, func(cfg *daemon.Config) { cfg.SSE.AllowedOrigins = []string{allowed.URL} })
+		d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.AllowedOrigins = []string{allowed.URL} })
 		control := d.Control(t)
 
 		token, err := control.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: "alice"})
@@ -73,8 +73,11 @@ func TestOriginsInABrowser(t *testing.T) {
 
 		page.WaitFor(t, `document.body.dataset.state === "for alice"`)
 
+		stranger := b.NewTab(t)
+
 		for n, page := range []string{query, query + "&image"} {
-			b.Open(t, foreign.URL+page).WaitFor(t, `document.body.dataset.state === "closed"`)
+			stranger.Open(t, foreign.URL+page)
+			stranger.WaitFor(t, `document.body.dataset.state === "closed"`)
 
 			resp, err := http.Get(d.URL("/metrics"))
 			if err != nil {
