@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/internal/browsertest"
 )
 
-func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(browsertest.Main(m, browsertest.WholeChromium()...)) }
 
 // browser is a row of the table for a browser.
 type browser struct {

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		os.Exit(runDaemon(configuration))
 	}
 
-	os.Exit(browsertest.Main(m))
+	os.Exit(browsertest.Main(m, browsertest.WholeChromium()...))
 }
 
 // origin is the allowed origin of pages.

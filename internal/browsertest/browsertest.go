@@ -64,6 +64,10 @@ func Each(t *testing.T, test func(t *testing.T, b *Browser)) {
 func Start(tb testing.TB, kind Kind) *Browser {
 	tb.Helper()
 
+	if running.dir == "" {
+		tb.Fatal(errNoMain)
+	}
+
 	var (
 		opened profile
 		err    error
@@ -71,7 +75,7 @@ func Start(tb testing.TB, kind Kind) *Browser {
 
 	switch kind {
 	case Chromium:
-		program := pealdtest.Program(tb, "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+		program := pealdtest.Program(tb, running.chromiumPrograms...)
 		opened, err = running.newChromiumProfile(program)
 	case Firefox:
 		program := pealdtest.Program(tb, "firefox-esr", "firefox")
