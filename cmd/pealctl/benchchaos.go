@@ -47,7 +47,7 @@ func (s *session) benchChaos(ctx context.Context, cfg bench.ChaosConfig) error {
 func chaosStreams(r *bench.ChaosResult) string {
 	line := fmt.Sprintf("%d, cut %d times", r.Clients, r.Cuts)
 	if r.Rejected > 0 {
-		line += fmt.Sprintf("; rejected or closed by the server %d times", r.Rejected)
+		line += fmt.Sprintf("; rejected or closed by the server %d times, the last time: %s", r.Rejected, r.LastRejection)
 	}
 	return line
 }

@@ -69,7 +69,10 @@ type ChaosResult struct {
 	Expected  int64   `json:"expected"`
 	Received  int64   `json:"received"`
 	Resets    int64   `json:"resets"`  // streams that received a peald.reset, which announces a gap
-	Rejected  int64   `json:"refused"` // connections that the server rejected or closed
+	Rejected  int64   `json:"refused"` // connections that failed although the client didn't cut them
+
+	// LastRejection is the error of the last such connection.
+	LastRejection string `json:"last_refusal,omitempty"`
 
 	Lost        int64 `json:"lost"`
 	Duplicated  int64 `json:"doubled"`
@@ -310,6 +313,9 @@ func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 		Clients: len(c.clients), Published: c.messages, Seconds: took.Seconds(), Rate: float64(c.messages) / took.Seconds(),
 		Cuts: c.cuts.Load(), Expected: expected, Received: c.received.Load(), Resets: c.resets.Load(), Rejected: c.rejected.Load(),
 		Readers: make(map[string]ChaosReader),
+	}
+	if r.Rejected > 0 {
+		r.LastRejection = c.lastRejection().Error()
 	}
 	for i, client := range c.clients {
 		want := slices.Concat(c.toAll, c.toUser[i], c.toTopic[i%c.cfg.Topics])

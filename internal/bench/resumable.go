@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync/atomic"
 
 	"github.com/peald/peald/internal/eventstream"
@@ -133,6 +134,10 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	// A dialer has a timer of its own, which may fire before that of ctx.
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.DeadlineExceeded
 	}
 	if errors.Is(err, io.EOF) {
 		return errServerClosed
