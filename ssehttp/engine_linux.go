@@ -224,7 +224,7 @@ func (s *pollSet) on(ev unix.EpollEvent) {
 	sock := s.sockets[ev.Fd]
 	if sock == nil || sock.generation != uint32(ev.Pad) {
 		s.mu.Unlock()
-		return // the descriptor has been closed meanwhile
+		return // the descriptor was closed in the meantime
 	}
 
 	gone := ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0

@@ -4,8 +4,8 @@
 //
 // The effect of a status on browsers determines how requests are rejected. After
 // any status other than 200, an EventSource gives up permanently (WHATWG HTML
-// §9.2.3). Therefore a permanent rejection is a status. A client that should
-// retry gets a 200 with a reconnection time and no events, after which
+// §9.2.3). Therefore a permanent rejection is sent as a status other than
+// 200. A client that should retry gets a 200 with a reconnection time and no events, after which
 // EventSource reconnects.
 package ssehttp
 
@@ -42,7 +42,7 @@ type Config struct {
 	// to the listener's own, such as "https://app.example.com". "*" allows any
 	// origin.
 	AllowedOrigins []string
-	// AllowedHeaders are the request headers that pages of AllowedOrigins may
+	// AllowedHeaders are the request headers that pages from AllowedOrigins may
 	// send, in addition to those that are always allowed.
 	AllowedHeaders []string
 	// MaxConnections is the maximum number of open streams; 0 for no limit.
@@ -140,7 +140,7 @@ func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	return h, nil
 }
 
-// Close stops the handler's goroutines. The broker must have been closed before.
+// Close stops the handler's goroutines. Close the broker first.
 func (h *Handler) Close() error {
 	if h.engine == nil {
 		return nil

@@ -49,7 +49,7 @@ func (l *limits) reserve(client netip.Addr, rules *rules) (*reservation, *reject
 	return res, nil
 }
 
-// addUser extends the reservation to the limit of a user.
+// addUser also counts the reservation against the user's limit.
 func (res *reservation) addUser(user string, rules *rules) *rejection {
 	most := rules.cfg.MaxConnectionsPerUser
 	if res == nil || most == 0 || user == "" {

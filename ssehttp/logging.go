@@ -21,8 +21,8 @@ const (
 	failuresEvery = 10 * time.Second
 )
 
-// logRejection logs a rejection at debug level. The line contains nothing of the
-// request but the client's address and the origin. It contains a status only if
+// logRejection logs a rejection at debug level. The line contains nothing from
+// the request except the client's address and the origin. It contains a status only if
 // the rejection is permanent. The user is empty if it is unknown.
 func (h *Handler) logRejection(r *http.Request, rules *rules, user string, rej *rejection) {
 	ctx := r.Context()

@@ -33,12 +33,12 @@ const (
 	Denied
 	// Banned means that the user is banned for a while.
 	Banned
-	// UserLimit means that the user has reached the limit of streams per user.
+	// UserLimit means that the user has reached the limit on streams per user.
 	UserLimit
-	// AddressLimit means that the address has reached the limit of streams per
+	// AddressLimit means that the address has reached the limit on streams per
 	// address.
 	AddressLimit
-	// Full means that the daemon has reached the limit of streams.
+	// Full means that the daemon has reached the limit on streams.
 	Full
 	// Rate means that too many streams are being opened per second.
 	Rate

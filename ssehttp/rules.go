@@ -17,7 +17,7 @@ type rules struct {
 	allowedHeaders string // the value of Access-Control-Allow-Headers
 
 	clients clients
-	rate    *rate.Limiter // of connects; nil for no limit
+	rate    *rate.Limiter // of new streams; nil for no limit
 }
 
 // Reconfigure applies cfg and v to new requests. It ignores Path, Elsewhere,

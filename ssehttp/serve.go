@@ -143,8 +143,8 @@ func (s *responseSink) write(w http.ResponseWriter, batch [][]byte, timeout time
 	return s.rc.Flush() == nil
 }
 
-// extend renews the connection's write deadline, unless the stream has been
-// closed meanwhile.
+// extend renews the connection's write deadline, unless the stream was
+// closed in the meantime.
 func (s *responseSink) extend(timeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

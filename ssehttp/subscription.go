@@ -51,7 +51,7 @@ func lastEventID(header http.Header, query url.Values) (string, *rejection) {
 	}
 	id := given[0]
 	if slices.ContainsFunc(given, func(other string) bool { return other != id }) {
-		return "", reject(BadRequest, http.StatusBadRequest, "the query has two different values of last_event_id; want one")
+		return "", reject(BadRequest, http.StatusBadRequest, "the query has two different values for last_event_id; want one")
 	}
 	if err := broker.ValidEventID(id); err != nil {
 		return "", rejectQuoting(BadRequest, http.StatusBadRequest, "%v", err)

@@ -53,7 +53,7 @@ func (rules *rules) identify(r *http.Request, query url.Values, client netip.Add
 	return who, nil
 }
 
-// tokenSources lists where a request may have its token.
+// tokenSources lists where a request may carry its token.
 func (rules *rules) tokenSources() string {
 	sources := []string{"the Authorization: Bearer header"}
 	if rules.cfg.Cookie != "" {

@@ -95,7 +95,7 @@ func testRejectedTopics(t *testing.T, engine ssehttp.Engine) {
 		"a very long id":            {"last_event_id=" + strings.Repeat("x", 5000) + "-1", 400, "last_event_id is"},
 		"an id with LF":             {"last_event_id=e%0A-1", 400, "last_event_id is"},
 		"an empty id":               {"last_event_id=", 200, ""},
-		"two different ids":         {"last_event_id=e-1&last_event_id=e-2", 400, "two different values of last_event_id"},
+		"two different ids":         {"last_event_id=e-1&last_event_id=e-2", 400, "two different values for last_event_id"},
 		"one id twice":              {"last_event_id=e-1&last_event_id=e-1&last_event_id=", 200, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

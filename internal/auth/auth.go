@@ -1,6 +1,6 @@
 // Package auth authenticates streams. It signs and verifies subscriber tokens, which
 // are JSON Web Tokens whose "sub" is the user of a stream, or asks the application
-// by a callback.
+// through a callback.
 //
 // A token is untrusted input. The keys determine the algorithm, not the token.
 // Claims are read under their exact names only, and no error repeats anything from
@@ -47,10 +47,11 @@ type Identity struct {
 }
 
 // Config configures Tokens. At least one source of keys is required. A token must
-// be signed by one of the keys, with an algorithm of that kind of key.
+// be signed by one of the keys, with an algorithm for that kind of key.
 type Config struct {
-	// HMACSecret is the key for HS256, of at least MinSecret bytes. From 48 bytes
-	// it is also used for HS384, and from 64 bytes for HS512. Mint signs with it.
+	// HMACSecret is the key for HS256, of at least MinSecret bytes. If it has at
+	// least 48 bytes, it is also used for HS384; with at least 64, for HS512. Mint
+	// signs with it.
 	HMACSecret string
 
 	// PublicKeyFile is the name of a PEM file of public keys or certificates. It
@@ -229,7 +230,7 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 }
 
 // Mint signs a token for user that allows topics, which may be patterns. The token
-// is valid for ttl, rounded up to the next full second because "exp" has no
+// is valid for ttl, rounded up to the next whole second because "exp" has no
 // fractions. Mint also returns the time of "exp".
 func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error) {
 	if t.secret == nil {
@@ -303,8 +304,8 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 	return jwt.VerificationKeySet{Keys: found}, nil
 }
 
-// find returns the keys that may have signed a token, and reports whether any key is
-// for its algorithm. For an unknown key ID it reads the keys again. If that isn't
+// find returns the keys that may have signed a token, and reports whether any key
+// matches its algorithm. For an unknown key ID it reads the keys again. If that isn't
 // possible now, it returns ErrUnavailable, because a rejection would be permanent.
 func (s *source) find(ctx context.Context, alg, id string) (found []jwt.VerificationKey, forAlgorithm bool, _ error) {
 	if !slices.Contains(asymmetric(), alg) {

@@ -76,7 +76,7 @@ type Callback struct {
 // requestHash is the hash of a callback request.
 type requestHash [sha256.Size]byte
 
-// result is the result of a callback and the end of its validity.
+// result is the result of a callback and when it expires.
 type result struct {
 	id    Identity
 	err   error
@@ -219,7 +219,7 @@ func (c *Callback) cached(key requestHash) (result, bool) {
 }
 
 // newRequest returns the callback request for r. It omits last_event_id from the query,
-// so that reconnects of a page have the same hash.
+// so that a page that reconnects produces the same hash.
 func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip.Addr) callbackRequest {
 	q := callbackRequest{
 		Cookies: map[string]string{},
@@ -349,14 +349,14 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 	return parseResponse(content)
 }
 
-// responseError reports an invalid response of the application. It contains no values
-// from the response.
+// responseError reports an invalid response from the application. It contains no
+// values from the response.
 type responseError struct{ problem string }
 
 func (e *responseError) Error() string { return e.problem }
 
-// parseResponse parses a response of the application. An invalid response is a mistake
-// of the application that can be fixed, so it isn't a permanent rejection of the client.
+// parseResponse parses a response from the application. An invalid response is a mistake
+// in the application that can be fixed, so it isn't a permanent rejection of the client.
 func parseResponse(content []byte) (Identity, error) {
 	known := strictjson.Schema{Members: []string{"user_id", "topics", "expires_at"}, Closed: true}
 	// RFC 8259 §8.1 allows parsers to ignore a byte order mark. Some editors put one

@@ -67,8 +67,8 @@ func asymmetric() []string {
 }
 
 // candidates returns the keys that may have signed a token with this algorithm and
-// key ID, and reports whether any key is for the algorithm. A token without a key ID
-// matches a key only if it is the only one for the algorithm.
+// key ID, and reports whether any key matches the algorithm. A token without a key ID
+// matches a key only if no other key matches the algorithm.
 func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known bool) {
 	sameAlgorithm := 0
 	for _, k := range keys {
@@ -82,7 +82,7 @@ func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known 
 	}
 
 	if id == "" && sameAlgorithm > 1 {
-		// Trying all keys would let anyone cause that work.
+		// Trying all keys would let anyone make the daemon do that much work.
 		found = nil
 	}
 

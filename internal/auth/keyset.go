@@ -117,7 +117,7 @@ func parseJWK(raw []byte) (k key, _ error) {
 	return public, nil
 }
 
-// short truncates a text of a key set for a log line.
+// short truncates a string from a key set for a log line.
 func short(text string) string {
 	const limit = 80
 	if len(text) > limit {

@@ -32,7 +32,7 @@ const (
 	firstRetry = 5 * time.Second
 	maxRetry   = 30 * time.Second
 
-	// Limits for fetches because of unknown key IDs. The burst allows for several
+	// Limits for fetches triggered by unknown key IDs. The burst allows for several
 	// tokens that arrive after a rotation.
 	unknownBurst = 5
 	unknownEvery = 10 * time.Second
@@ -49,9 +49,9 @@ type source struct {
 	read    func(context.Context) ([]byte, error)
 	parse   func([]byte) ([]key, []skippedKey, error)
 	log     *slog.Logger
-	unknown *rate.Limiter // limits fetches because of unknown key IDs; nil for a file
+	unknown *rate.Limiter // limits fetches triggered by unknown key IDs; nil for a file
 
-	keys      atomic.Pointer[[]key] // nil until they were read once
+	keys      atomic.Pointer[[]key] // nil until they have been read once
 	refreshes chan chan bool        // requests to read the keys; the reply is whether they were read
 	rereads   chan chan struct{}    // requests to read the keys; closed when done
 
@@ -150,7 +150,7 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	}
 
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// Fetches are minutes apart, so keeping the connection is useless.
+	// Fetches are minutes apart, so keeping the connection is pointless.
 	req.Close = true
 	resp, err := client.Do(req)
 	if err != nil {
@@ -234,7 +234,7 @@ func (s *source) logResult(err error) {
 	case err != nil && !s.failed:
 		s.log.Warn("reading token keys failed, keeping the previous keys", "error", err)
 	case err == nil && s.failed:
-		s.log.Info("reading token keys succeeded again")
+		s.log.Info("token keys can be read again")
 	}
 	s.failed = err != nil
 }

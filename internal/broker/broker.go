@@ -18,7 +18,7 @@ type SlowPolicy string
 
 // The policies for slow consumers.
 const (
-	// Disconnect closes the stream. The client reconnects by itself.
+	// Disconnect closes the stream. The client reconnects on its own.
 	Disconnect SlowPolicy = "disconnect"
 	// DropOldest drops the oldest queued events and sends a peald.reset event
 	// in their place.
@@ -150,7 +150,7 @@ func New(cfg Config) *Broker {
 func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.ids.Load().epoch, seq)) }
 
 // steady returns the nanoseconds since the broker started, plus 1. Unlike the
-// time of day, it never jumps, so durations and timeouts are measured with it.
+// wall clock, it never jumps, so durations and timeouts are measured with it.
 func (b *Broker) steady() int64 { return int64(time.Since(b.started)) + 1 }
 
 // head returns the sequence of the last event.

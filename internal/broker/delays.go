@@ -9,8 +9,8 @@ type delays struct {
 	latency histogram
 }
 
-// written is the number of streams that were sent an event published at a time,
-// in Unix nanoseconds.
+// written is the number of streams that were sent an event published at a
+// given time, in Unix nanoseconds.
 type written struct{ at, streams int64 }
 
 // maxWritten limits the entries of one turn. If there are more, the shard

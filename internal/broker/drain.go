@@ -31,16 +31,15 @@ const (
 	closingTimeout = 2 * time.Second
 )
 
-// Drain closes all streams that are open, and those that are opened meanwhile.
-// It spreads them evenly over the given time, or closes 200 a second if that is
-// faster.
-// Each stream still gets everything that was published before its turn, as far
-// as its connection accepts it, and then a last block with a randomized
+// Drain closes all streams that are open, and those that are opened in the
+// meantime. It spreads them evenly over the given time, or closes 200 a second
+// if that is faster. Each stream still gets as much as its connection accepts of
+// what was published before its turn, and then a last block with a randomized
 // reconnection time. Events continue to go to the remaining streams.
 //
 // Drain returns when no stream is left. It returns ErrClosed if the broker closes
-// first, and ctx's error if ctx ends first; the streams whose turn has not come
-// then stay open. The broker continues to accept streams: the caller must reject
+// first, and ctx's error if ctx ends first. In that case, the streams whose turn
+// has not come stay open. The broker continues to accept streams: the caller must reject
 // clients that should reconnect elsewhere.
 func (b *Broker) Drain(ctx context.Context, over time.Duration) error {
 	b.mu.Lock()
@@ -73,7 +72,7 @@ func (b *Broker) startDrain(over time.Duration, why Reason) *drain {
 	return d
 }
 
-// cancelDrain keeps the streams open whose turn in d has not come.
+// cancelDrain keeps open the streams whose turn in d has not come.
 func (b *Broker) cancelDrain(d *drain) {
 	for _, s := range b.shards {
 		s.post(item{kind: endDrain, drain: d})
@@ -89,7 +88,8 @@ type drain struct {
 	done        chan struct{} // closed when no shard has streams
 }
 
-// drainShare is one shard's share of a drain. Its times are by Broker.steady.
+// drainShare is one shard's share of a drain. Its times come from
+// Broker.steady.
 type drainShare struct {
 	drain   *drain
 	streams int     // streams of the shard when the drain began

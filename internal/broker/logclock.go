@@ -23,8 +23,8 @@ func (b *Broker) SetClock(at time.Time) {
 	b.clock = logClock{at.UnixNano(), b.steady()}
 }
 
-// logNow returns the current time by the log's clock, in Unix nanoseconds. That
-// is the time of day unless the clock of a replica's log is known. The caller
+// logNow returns the current time by the log's clock, in Unix nanoseconds. It
+// is the local wall clock unless the clock of a replica's log is known. The caller
 // holds b.mu.
 func (b *Broker) logNow() int64 {
 	if b.clock.stamp == 0 {

@@ -18,7 +18,7 @@ func (s *shard) greeting(cursor uint64, from *resumption) *event {
 }
 
 // appendRetry appends the reconnection time, randomized by up to a quarter of
-// the configured one in either direction.
+// its configured value in either direction.
 func (s *shard) appendRetry(dst []byte) []byte {
 	return eventstream.AppendRetry(dst, s.cfg.Retry-s.cfg.Retry/4+rand.N(s.cfg.Retry/2+1))
 }

@@ -4,8 +4,8 @@ import "math/rand/v2"
 
 // Reconfigure makes the broker use cfg, except for Shards: the number of shards
 // doesn't change. Streams stay open. A queue is checked against a new QueueBytes
-// when the next event is queued, and the history drops immediately what exceeds
-// its new limits.
+// when the next event is queued, and the history immediately drops whatever
+// exceeds its new limits.
 //
 // Shards apply the change in order with the other items in their mailboxes. Once
 // the broker is closing, Reconfigure does nothing.
@@ -40,8 +40,8 @@ func (s *shard) reconfigure() {
 }
 
 // rewind moves all streams to a wheel for the new heartbeat interval. No stream
-// waits longer for its next heartbeat than it would have with the old interval,
-// before, because its proxy may be about to time out. Streams that are due at
+// waits longer for its next heartbeat than it would have with the old interval
+// (the parameter before), because its proxy may be about to time out. Streams that are due at
 // the same time are spread out.
 func (s *shard) rewind(before int64) {
 	s.wheel = newWheel(s.cfg.Heartbeat)

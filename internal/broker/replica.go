@@ -14,8 +14,8 @@ var ErrSuspended = errors.New("broker is suspended")
 // ErrBehind is returned if a client has seen a later event than this replica.
 var ErrBehind = errors.New("replica is behind the client")
 
-// UnavailableError is a temporary error of publishing a message. The message may
-// have been published nevertheless, if the failure came late.
+// UnavailableError is a temporary error in publishing a message. The message may
+// have been published anyway, if the failure came late.
 type UnavailableError struct {
 	// Reason describes the error to the publisher.
 	Reason string
@@ -109,8 +109,8 @@ func (b *Broker) Verdicts(messages []*Message) (epoch string, verdicts []Verdict
 
 // Suspend makes Start return ErrSuspended until Resume is called, and begins to
 // close all streams, so that clients reconnect to other nodes. It spreads them
-// over the given time as [Broker.Drain] does, to avoid a burst of connects there.
-// The streams that are still open get the events applied meanwhile.
+// over the given time as [Broker.Drain] does, to avoid a burst of connections
+// there. The streams that are still open get the events applied in the meantime.
 func (b *Broker) Suspend(over time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +121,7 @@ func (b *Broker) Suspend(over time.Duration) {
 	b.suspension = b.startDrain(over, Suspended)
 }
 
-// Resume lets streams join again, and keeps the streams open that Suspend has
+// Resume lets streams join again, and keeps open the streams that Suspend has
 // not closed yet. They have missed nothing: entries are applied in order and
 // without gaps unless another log begins.
 func (b *Broker) Resume() {

@@ -62,7 +62,7 @@ const (
 
 // Tap starts a tap for the messages to one audience, or for all messages if
 // audience is the zero Audience. The audience's topic may be a pattern. The tap
-// starts after the event with the id lastID, as far as the history goes back, or
+// starts after the event with the id lastID, as far back as the history goes, or
 // now if lastID is empty. The caller must call Close on the tap.
 func (b *Broker) Tap(audience Audience, lastID string) (*Tap, error) {
 	var err error

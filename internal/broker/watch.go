@@ -30,8 +30,8 @@ type Watch struct {
 	Present []User
 	// Anonymous is the number of anonymous streams at that time.
 	Anonymous int
-	// C delivers the changes since then. It is closed when the watch ends; Err
-	// then returns the reason.
+	// C delivers the changes after Snapshot. It is closed when the watch ends,
+	// and Err returns the reason.
 	C   <-chan Connection
 	c   chan Connection
 	err error // guarded by Broker.mu
@@ -58,7 +58,7 @@ func (b *Broker) Watch() (*Watch, error) {
 	return w, nil
 }
 
-// Err returns ErrWatchOverflow or ErrClosed if the watch has ended by itself.
+// Err returns ErrWatchOverflow or ErrClosed if the watch has ended on its own.
 func (w *Watch) Err() error {
 	w.broker.mu.Lock()
 	defer w.broker.mu.Unlock()

@@ -26,8 +26,8 @@ func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Brow
 	return b
 }
 
-// NewServer returns a server of handler on the listener; tlsConfig is nil for
-// plain text.
+// NewServer returns a server that serves handler on the listener; tlsConfig is
+// nil for plain text.
 func (b *Browsers) NewServer(handler http.Handler, tlsConfig *tls.Config) *Server {
 	s := NewServer(&b.proxies, b.requests.handler(handler), tlsConfig, b.log)
 	s.http.ConnContext, s.closed = b.requests.connContext, b.requests.closed

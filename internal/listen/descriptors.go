@@ -14,14 +14,14 @@ const (
 	maxIdle   = 1024
 )
 
-// Budget holds how a process's file descriptors are shared out.
+// Budget describes how a process's file descriptors are shared out.
 type Budget struct {
 	Limit   int // descriptors of the process
 	Streams int // connections that hold a stream
 	Idle    int // connections of browsers without a stream: not yet, or about to be rejected
 }
 
-// NewBudget raises the process's limit of file descriptors as far as the system
+// NewBudget raises the process's file descriptor limit as far as the system
 // allows and shares them out. It returns an error if none are left for streams.
 func NewBudget() (Budget, error) {
 	limit, err := raiseDescriptorLimit()

@@ -7,7 +7,7 @@
 //
 // [Browsers] guards the listener that browsers connect to. It limits
 // connections to a [Budget] of file descriptors and requests to a rate per
-// connection, reads the PROXY protocol's header of trusted proxies, and counts
+// connection, reads the PROXY protocol header from trusted proxies, and counts
 // what it rejects.
 //
 // A [Server] serves HTTP on a listener with bounded headers, bodies and idle

@@ -2,15 +2,18 @@ package listen
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 )
 
 var errInUse = errors.New("another process is listening there")
 
 // cause returns the innermost part of an error of package net or os: of
-// "listen tcp 127.0.0.1:80: bind: permission denied" only the end is news.
+// "listen tcp 127.0.0.1:80: bind: permission denied" only the end is news. For an
+// address in use, it adds what to do.
 func cause(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
@@ -20,6 +23,9 @@ func cause(err error) error {
 	}
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		err = file.Err
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w; set another one, or port 0 for any free port", err)
 	}
 	return err
 }

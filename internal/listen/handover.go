@@ -60,7 +60,7 @@ func (l *Listener) steerAway(ctx context.Context) bool {
 }
 
 // ownsNext opens a connection and reports whether this process accepts it.
-// Other connections accepted meanwhile are kept for Accept.
+// Other connections accepted in the meantime are kept for Accept.
 func (l *Listener) ownsNext(ctx context.Context) (bool, error) {
 	l.takeTurn()
 	defer l.giveTurn()

@@ -11,6 +11,6 @@ const (
 	maxHeader     = 32 << 10 // a token in the query, one in a cookie, and what browsers add
 
 	// maxHTTP2Streams limits the open requests of one connection. Each event
-	// stream among them counts like a connection.
+	// stream among them counts as a connection.
 	maxHTTP2Streams = 250
 )

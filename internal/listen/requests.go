@@ -25,7 +25,7 @@ const (
 
 // Causes for which [Browsers] rejects connections.
 const (
-	// TooManyRequests means that a connection was cut because it exceeded the
+	// TooManyRequests means that a connection was cut off because it exceeded the
 	// rate of requests.
 	TooManyRequests = "max_requests_per_connection"
 
@@ -34,7 +34,7 @@ const (
 	NoRequest = "no_request"
 )
 
-// requestLimits cuts connections that send too many requests. Trusted proxies
+// requestLimits cuts off connections that send too many requests. Trusted proxies
 // share a connection among many clients and aren't limited.
 type requestLimits struct {
 	log     *slog.Logger
@@ -87,7 +87,7 @@ func (l *requestLimits) closed(conn net.Conn) {
 	l.logRejection(context.Background(), NoRequest, func() string { return host(conn.RemoteAddr().String()) })
 }
 
-// stopWaiting reports whether conn was without a request so far.
+// stopWaiting reports whether conn had not sent a request yet.
 func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,8 +100,8 @@ func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 
 // handler limits the requests that next serves. A connection that has used half
 // of its burst is asked to close, so that the client opens a new one. Over
-// HTTP/1.1 that closes it; over HTTP/2 a client that ignores it is cut in the
-// end. A well-behaved client, such as a proxy that isn't configured as trusted,
+// HTTP/1.1 that closes it; over HTTP/2 a client that ignores the request is
+// eventually cut off. A well-behaved client, such as a proxy that isn't configured as trusted,
 // loses nothing but the connection.
 func (l *requestLimits) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -21,7 +21,7 @@ func reusePort(fd uintptr) error {
 
 // steer has the system give new connections to the index-th of the sockets
 // that listen on the address, in the order in which they were bound. If there
-// is no such socket, the system chooses any, as it does by default. steer
+// is no such socket, the system picks any one of them, as it does by default. steer
 // attaches a filter to the whole group of sockets, which needs no privilege
 // (socket(7), SO_ATTACH_REUSEPORT_CBPF).
 func steer(listener net.Listener, index uint32) error {
@@ -31,7 +31,7 @@ func steer(listener net.Listener, index uint32) error {
 	})
 }
 
-// unsteer undoes steer, also that of another process.
+// unsteer undoes steer, even if another process called it.
 func unsteer(listener net.Listener) {
 	_ = onSocket(listener, func(fd int) error { // It fails if there is nothing to undo.
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
@@ -42,7 +42,7 @@ func unsteer(listener net.Listener) {
 // property of the socket, not of the descriptor. A supervisor that passes the
 // socket on to the next process, such as systemd without NonBlocking=yes,
 // makes it blocking for this process too, until the next process corrects that.
-// A call that blocked meanwhile would notice neither a deadline nor Close.
+// A call that blocked in the meantime would notice neither a deadline nor Close.
 func boundAccept(listener net.Listener) error {
 	wait := unix.NsecToTimeval(int64(100 * time.Millisecond))
 	return onSocket(listener, func(fd int) error {

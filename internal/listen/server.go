@@ -14,7 +14,7 @@ import (
 )
 
 // Server is an HTTP server that shuts down without waiting for connections that
-// never sent anything. Browsers open such connections ahead of need, and
+// never sent anything. Browsers open such connections in advance, and
 // [http.Server.Shutdown] alone waits five seconds for each of them.
 type Server struct {
 	http     http.Server
@@ -27,9 +27,9 @@ type Server struct {
 	closing bool
 }
 
-// NewServer returns a server of handler on listener, which Serve starts;
-// tlsConfig is nil for plain text. The server has no write timeout, which would
-// cut streams: handlers set deadlines.
+// NewServer returns a server that serves handler on listener once Serve is
+// called; tlsConfig is nil for plain text. The server has no write timeout,
+// which would cut off streams: handlers set deadlines.
 func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) *Server {
 	s := &Server{listener: listener, silent: map[net.Conn]struct{}{}}
 	s.http = http.Server{
@@ -60,7 +60,7 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 	return s
 }
 
-// Serve accepts connections until Shutdown. It returns nil then.
+// Serve accepts connections until Shutdown, and then returns nil.
 func (s *Server) Serve() error {
 	var err error
 	if s.http.TLSConfig != nil {
@@ -76,8 +76,8 @@ func (s *Server) Serve() error {
 }
 
 // Shutdown stops accepting and waits for the requests that are being served. It
-// cuts those that are left when ctx ends, and returns ctx's error if there were
-// any.
+// cuts off those that are left when ctx ends, and returns ctx's error if there
+// were any.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true

@@ -142,7 +142,7 @@ func (l *slotListener) Accept() (net.Conn, error) {
 	return &slotConn{TCPConn: tcp, listener: l}, nil
 }
 
-// Close also makes an Accept return that waits for a slot.
+// Close also makes an Accept that is waiting for a slot return.
 func (l *slotListener) Close() error {
 	l.slots.close()
 	return l.Listener.Close()

@@ -153,7 +153,7 @@ type socketFile struct {
 func (s *socketFile) Close() error {
 	s.once.Do(func() {
 		if found, err := os.Lstat(s.path); err == nil && os.SameFile(found, s.created) {
-			_ = os.Remove(s.path) // A file that stays does no harm: the next start removes it.
+			_ = os.Remove(s.path) // A leftover file does no harm: the next start removes it.
 		}
 	})
 
