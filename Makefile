@@ -46,14 +46,14 @@ endef
 
 .PHONY: run
 run: ## Build bin/peald and start it with made-up traffic and a demo page
-	@echo 'building bin/peald; the first build downloads modules and can take two minutes'
+	@echo 'building bin/peald; the first build downloads modules and takes one to three minutes'
 	@$(BUILD) -v ./cmd/peald 2>&1 | $(call COUNT,./cmd/peald)
 	@exec bin/peald --demo
 
 .PHONY: build
 build: ## Build bin/peald and bin/pealctl with their version from git
-	@echo 'building bin/peald and bin/pealctl; the first time modules are downloaded, and it takes a minute'
-	$(BUILD) ./cmd/peald ./cmd/pealctl
+	@echo 'building bin/peald and bin/pealctl; the first build downloads modules and takes one to three minutes'
+	@$(BUILD) -v ./cmd/peald ./cmd/pealctl 2>&1 | $(call COUNT,./cmd/peald ./cmd/pealctl)
 
 .PHONY: manual
 manual: ## Write man pages, shell completions and a file with all settings to bin/
