@@ -103,6 +103,9 @@ func (f configFile) check(entry configfile.Entry, settings []daemon.Setting) (is
 			return !isEmpty || s.Empty && entry.Value == "", nil
 		case strings.HasPrefix(s.Key, entry.Key+".") && isEmpty:
 			return false, nil
+		case strings.HasPrefix(s.Key, entry.Key+"."):
+			accepted := "a section with settings such as " + s.Key
+			return false, &daemon.SettingError{Key: entry.Key, Given: "a value in " + f.name, Accepted: accepted}
 		}
 	}
 

@@ -255,7 +255,7 @@ func TestInvalidSettings(t *testing.T) {
 		"unknown entry in TOML":      {nil, nil, "p.toml", "[brokers]\nshards = 3\n", []string{"brokers.shards: ", "did you mean broker.shards?"}},
 		"unknown entry in JSON":      {nil, nil, "p.json", `{"log": {"levels": "info"}}`, []string{"log.levels: ", "did you mean log.level?"}},
 		"empty unknown entry":        {nil, nil, "p.yaml", "hisstory:\n", []string{"hisstory: "}},
-		"value for a section":        {nil, nil, "p.yaml", "sse: 8080\n", []string{"sse: unknown setting in "}},
+		"value for a section":        {nil, nil, "p.yaml", "sse: 8080\n", []string{"sse: given a value in ", "p.yaml; want a section with settings such as sse."}},
 		"section for a value":        {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
 		"unknown entry of a token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "want an entry with name, token and scopes"}},
 		"misspelled part of token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2, scope: [read]}\n", []string{`control.tokens[0]: given "scope" in `, "want an entry with name, token and scopes; did you mean scopes?"}},
