@@ -192,7 +192,7 @@ func TestUnresponsiveApplication(t *testing.T) {
 	for i := range 20 {
 		all.Go(func() {
 			if got := firstLine(t, d.SSE, fmt.Sprint(get, i, "\r\n\r\n")); got != "HTTP/1.1 503 Service Unavailable" {
-				t.Errorf("without an answer of the application, a client gets %s", got)
+				t.Errorf("without an answer from the application, a client gets %s", got)
 			}
 
 			answered.Add(1)

@@ -45,8 +45,8 @@ func (f *files) reread() {
 	}
 }
 
-// serverTLS reads a server's certificate. The section of the settings is part of
-// errors. Without a certificate it returns nil.
+// serverTLS reads a server's certificate. Errors name the section of the
+// settings. Without a certificate it returns nil.
 func (f *files) serverTLS(section, certFile, keyFile string) (*tls.Config, error) {
 	if certFile == "" {
 		return nil, nil //nolint:nilnil // As in crypto/tls, no Config means no TLS.

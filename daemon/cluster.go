@@ -42,7 +42,7 @@ type member struct {
 	leaving bool
 
 	serveOnce sync.Once
-	served    chan struct{} // closed when the node serves for the first time
+	served    chan struct{} // closed when the node first starts serving
 }
 
 // newMember starts the daemon's node; tlsConfig is nil for plain text.
@@ -114,7 +114,7 @@ func (b clusterBroker) Submit(ctx context.Context, m broker.Message) (func(conte
 }
 
 // run runs the node until ctx ends. It reports on the health service whether
-// the node serves.
+// the node is serving.
 func (m *member) run(ctx context.Context, service *control.Service) error {
 	both, ctx := errgroup.WithContext(ctx)
 
@@ -137,8 +137,8 @@ func (m *member) run(ctx context.Context, service *control.Service) error {
 	return both.Wait()
 }
 
-// settle calls settled when the node serves, or after settleTimeout. If ctx ends
-// before, it doesn't call it.
+// settle calls settled once the node is serving, or after settleTimeout. If ctx
+// ends first, it doesn't call settled.
 func (m *member) settle(ctx context.Context, settled func(serving bool)) {
 	timeout := time.NewTimer(settleTimeout)
 	defer timeout.Stop()

@@ -10,11 +10,11 @@ import (
 )
 
 // lockClusterDir locks cluster.dir for this daemon until release is called: two
-// daemons that wrote there at once would corrupt the event log. The kernel
+// daemons that wrote there concurrently would corrupt the event log. The kernel
 // holds the lock, so that a daemon that was killed leaves none behind.
 //
 // It must be called before anything listens. Otherwise, with sse.reuse_port, a
-// daemon that then fails to start would have accepted connections.
+// daemon could accept connections and only then fail to start.
 func lockClusterDir(cfg Cluster) (release func(), err error) {
 	if cfg.Mode != ClusterEmbedded {
 		return func() {}, nil

@@ -43,13 +43,13 @@ type SSE struct {
 	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"Close a stream whose socket accepts no bytes for this long."`
 	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of pages on other sites that may read the stream, such as https://example.com or https://*.example.com; * is any origin, but without cookies. Pages of the listener's own origin always may."`
 	AllowedHeaders        []string      `mapstructure:"allowed_headers" reload:"true" doc:"Names of request headers that those pages may send, besides Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage and sentry-trace."`
-	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Maximum number of streams; further clients are asked to retry later. 0 is as many as the limit of file descriptors allows."`
+	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Maximum number of streams; further clients are asked to retry later. 0 is as many as the file descriptor limit allows."`
 	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Maximum number of streams of one user; further ones are rejected. 0 is no limit."`
 	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Maximum number of streams from one IPv4 address or IPv6 /64 network; further ones are rejected. 0 is no limit. Behind a proxy, this requires sse.trusted_proxies."`
 	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams opened per second, by all clients together; further clients are asked to retry later. 0 is no limit."`
 	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to name their clients' addresses."`
 	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other one is ignored."`
-	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a header of the PROXY protocol, version 1 or 2."`
+	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are written: epoll keeps a stream over plain HTTP/1.1 as a bare descriptor, which needs by far the least memory and is available on Linux only; nethttp uses one goroutine per stream; auto is epoll where available."`
 	ReusePort             bool          `mapstructure:"reuse_port" doc:"Let another daemon of the same user listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
@@ -91,7 +91,7 @@ type REST struct {
 // Control configures who may call the control plane.
 type Control struct {
 	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must send, unless they have a client certificate (grpc.tls.client_ca_file). Each has a name, which is logged, and scopes: publish, read, tokens, admin; without scopes it has all of them. If the list is empty, no token is required." secret:"true"`
-	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message of a PublishStream counts as a call, but waits instead of being rejected. 0 is no limit."`
+	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message in a PublishStream counts as a call, but waits instead of being rejected. 0 is no limit."`
 	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Also require a token with the read scope at /metrics."`
 	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback without requiring a token or a certificate."`
 }
@@ -112,7 +112,7 @@ type Auth struct {
 	CallbackURL         string        `mapstructure:"callback_url" reload:"true" doc:"URL of your application, which is asked who opens a stream instead of requiring a token. Empty disables it."`
 	CallbackHeaders     []string      `mapstructure:"callback_headers" reload:"true" doc:"Names of request headers that are passed to the application, besides cookies, query, address and origin."`
 	CallbackTimeout     time.Duration `mapstructure:"callback_timeout" reload:"true" doc:"How long the application may take to answer; after that, the browser is asked to retry."`
-	CallbackCache       time.Duration `mapstructure:"callback_cache" reload:"true" doc:"How long an answer of the application is reused for identical requests. 0s asks every time."`
+	CallbackCache       time.Duration `mapstructure:"callback_cache" reload:"true" doc:"How long an answer from the application is reused for identical requests. 0s asks every time."`
 	CallbackConcurrency int           `mapstructure:"callback_concurrency" reload:"true" doc:"Maximum number of requests to the application at a time; others wait."`
 	HTTPProxy           string        `mapstructure:"http_proxy" reload:"true" doc:"Proxy for requests to auth.callback_url, cookies included, and to auth.jwt.jwks_url: a URL that begins with http://, https://, socks5:// or socks5h://, or environment to use HTTP_PROXY, HTTPS_PROXY and NO_PROXY. If it is empty, the daemon connects directly and ignores those variables." secret:"true"`
 	JWT                 JWT           `mapstructure:"jwt"`
@@ -120,7 +120,7 @@ type Auth struct {
 
 // JWT configures how subscriber tokens are signed and verified.
 type JWT struct {
-	HMACSecret    string `mapstructure:"hmac_secret" reload:"true" doc:"Secret that signs and verifies subscriber tokens (HS256; also HS384 from 48 bytes and HS512 from 64 bytes), at least 32 bytes. The daemon can sign tokens itself only with this secret." secret:"true"`
+	HMACSecret    string `mapstructure:"hmac_secret" reload:"true" doc:"Secret that signs and verifies subscriber tokens (HS256), at least 32 bytes. With at least 48 bytes, it also verifies HS384; with at least 64, HS512. The daemon can sign tokens itself only with this secret." secret:"true"`
 	PublicKeyFile string `mapstructure:"public_key_file" reload:"true" doc:"PEM file of public keys or certificates that verify subscriber tokens: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
 	JWKSURL       string `mapstructure:"jwks_url" reload:"true" doc:"URL or file of the JSON Web Key Set that verifies subscriber tokens, by their kid. It is fetched again every 5m, and when a token has an unknown kid."`
 	Issuer        string `mapstructure:"issuer" reload:"true" doc:"Required iss of subscriber tokens. Empty accepts any."`
@@ -148,7 +148,7 @@ const (
 // reconnect get what they missed. An event is removed when any of the limits is
 // exceeded.
 type History struct {
-	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event then isn't notified of events that it missed. 1 keeps almost no history but still notifies every client."`
+	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it missed. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
 	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"How long an event is kept at most. 0 is no limit."`
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. Beyond 65536 keys, the oldest are forgotten sooner."`

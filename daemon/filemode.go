@@ -7,7 +7,7 @@ import (
 )
 
 // FileMode holds a file's permission bits. As text it is three or four octal
-// digits, as for chmod(1): 0660.
+// digits, as in chmod(1): 0660.
 type FileMode fs.FileMode
 
 // String returns m as four octal digits.

@@ -121,7 +121,7 @@ func processMetrics() []metric {
 			return 0
 		}),
 		each(prometheus.CounterValue, "key_reads_total", "Reads of token keys from auth.jwt.jwks_url or auth.jwt.public_key_file, by outcome. "+
-			"After a failure, the keys read before stay in use.",
+			"After a failure, the previous keys stay in use.",
 			"outcome", func(r *reading) map[string]int64 {
 				return map[string]int64{"success": r.keysRead, "failure": r.keysBad}
 			}),

@@ -16,7 +16,7 @@ type Options struct {
 	// Version is the daemon's version, as reported to clients.
 	Version string
 
-	// Demo serves a demo page at / of the SSE listener and publishes events for
+	// Demo serves a demo page at / on the SSE listener and publishes events for
 	// it.
 	Demo bool
 
@@ -48,14 +48,15 @@ type Options struct {
 	// Inherited holds the sockets that the process was started with.
 	Inherited Inherited
 
-	// Ready is called once all listeners accept. If it returns an error, the
+	// Ready is called once all listeners accept connections. If it returns an error, the
 	// daemon shuts down and Run returns that error.
 	Ready func(Addresses) error
 
-	// Settled is called once, after Ready, with whether the daemon serves. In a
-	// cluster that is when it has caught up, or after half a minute without
-	// having done so: the first node of a cluster waits for the others. It isn't
-	// called if the daemon shuts down before.
+	// Settled is called once, after Ready. Its argument reports whether the
+	// daemon is serving. In a cluster, Settled is called when the daemon has
+	// caught up, or after half a minute if it hasn't: the first node of a
+	// cluster waits for the others. Settled isn't called if the daemon shuts
+	// down first.
 	Settled func(serving bool)
 
 	// Ending is called once the daemon starts to shut down, whatever the cause.

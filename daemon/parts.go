@@ -38,7 +38,7 @@ type parts struct {
 	calls      *listen.Tracked // connections of grpc
 	grpc       *grpc.Server
 	rest       *listen.Server
-	handedREST atomic.Bool           // REST clients must reconnect, because another process accepts
+	handedREST atomic.Bool           // REST clients must reconnect, because another process is accepting connections
 	recorder   *trace.FlightRecorder // nil if debug.flight_recorder is off
 
 	drainOnce sync.Once
@@ -82,7 +82,7 @@ func (p *parts) unready() string {
 	return "starting"
 }
 
-// rejected returns how many requests of browsers were rejected, by cause.
+// rejected returns how many requests from browsers were rejected, by cause.
 func (p *parts) rejected() map[string]int64 {
 	counts := p.streams.Rejected()
 	maps.Copy(counts, p.browsers.Rejected())

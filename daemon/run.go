@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Run runs a daemon until ctx ends or a call of the control plane drains it. It
+// Run runs a daemon until ctx ends or a call to the control plane drains it. It
 // then accepts no more streams and closes the open ones, spread over up to four
-// fifths of cfg.Drain.Timeout. After that, calls of the control plane get 2 s to
-// finish, and whatever is left is cut.
+// fifths of cfg.Drain.Timeout. After that, calls to the control plane get 2 s to
+// finish, and whatever is left is cut off.
 //
 // Run returns once none of its goroutines is left. The error is nil after a
 // shutdown, or states why the daemon could not start or had to stop.
@@ -111,7 +111,7 @@ func (p *parts) serve(ctx context.Context, g *group) {
 }
 
 // announce reports to the operator and to the surrounding program that the
-// listeners accept and, later, that the daemon serves.
+// listeners accept connections and, later, that the daemon is serving.
 func (p *parts) announce(ctx context.Context, g *group) {
 	addresses := p.sockets.addresses()
 	p.log.Info("accepting", "sse", addresses.SSE, "grpc", addresses.GRPC, "rest", addresses.REST)

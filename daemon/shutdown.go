@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// Calls of the control plane get callGrace to finish. They take milliseconds,
+	// Calls to the control plane get callGrace to finish. They take milliseconds,
 	// except for watches of health, which would never end.
 	callGrace = 2 * time.Second
 
-	// The last tenth of drain.timeout is for cutting what hasn't ended by then.
+	// The last tenth of drain.timeout is for cutting off what hasn't ended by then.
 	// The last fifth is for everything after the last stream's turn.
 	cutShare    = 10
 	spreadShare = 5
@@ -76,7 +76,7 @@ func (p *parts) closeStreams(ctx context.Context) {
 // handOver hands the listeners over to another daemon that accepts on the same
 // addresses, if there is one. Clients of the control plane then move to it
 // first, because the streams move there too. The returned group waits for the
-// calls of the servers that were handed over. The daemon keeps its streams.
+// calls to the servers that were handed over. The daemon keeps its streams.
 func (p *parts) handOver(ctx context.Context) *errgroup.Group {
 	var handedOver errgroup.Group
 
@@ -117,8 +117,8 @@ func (p *parts) handOverSockets(ctx context.Context) (sse, grpc, rest bool) {
 	return sse, grpc, rest
 }
 
-// shutDownGRPC waits for the calls that are being served, or cuts them when ctx
-// ends.
+// shutDownGRPC waits for the calls that are being served, or cuts them off when
+// ctx ends.
 func (p *parts) shutDownGRPC(ctx context.Context) error {
 	p.calls.CloseSilent()
 

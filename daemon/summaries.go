@@ -70,7 +70,7 @@ type summaries struct {
 // summary records the last summary of a cause.
 type summary struct {
 	at    time.Time
-	count int64 // from the start until then
+	count int64 // since the daemon started, at that time
 }
 
 func newSummaries(log *slog.Logger, read func() []occurrence) *summaries {

@@ -135,7 +135,7 @@ func (c Config) checkSSE() *SettingError {
 	}
 
 	if c.SSE.MaxConnections < 0 {
-		return &SettingError{"sse.max_connections", strconv.Itoa(c.SSE.MaxConnections), "a number of streams, or 0 for as many as the limit of file descriptors allows"}
+		return &SettingError{"sse.max_connections", strconv.Itoa(c.SSE.MaxConnections), "a number of streams, or 0 for as many as the file descriptor limit allows"}
 	}
 
 	return nil

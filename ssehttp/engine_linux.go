@@ -57,7 +57,7 @@ func newEngine(shards int, count streamCount) (*engine, error) {
 	return e, nil
 }
 
-// close stops the engine's goroutines. All streams must have been closed.
+// close stops the engine's goroutines. All streams must already be closed.
 func (e *engine) close() error {
 	var errs []error
 	for _, set := range e.sets {

@@ -49,8 +49,8 @@ type Config struct {
 	MaxConnections int
 	// QueryToken allows a token in the query, as access_token.
 	QueryToken bool
-	// Application authenticates requests if it is not nil. The handler then
-	// ignores tokens.
+	// Application authenticates requests if it is not nil. In that case,
+	// the handler ignores tokens.
 	Application Application
 	// MaxConnectionsPerUser and MaxConnectionsPerAddress are the maximum
 	// number of streams of one user and of one address; 0 for no limit.

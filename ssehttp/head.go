@@ -18,7 +18,7 @@ type head struct {
 	bytes  []byte
 }
 
-// of returns the response head of a stream with the given headers. A body that
+// of returns the response head for a stream with the given headers. A body that
 // isn't chunked has no length: it ends when the connection is closed (RFC 9112
 // §6.3).
 func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {

@@ -62,7 +62,7 @@ func (c Cause) String() string {
 	}[c]
 }
 
-// rejection is the error of a request that gets no stream. A permanent rejection
+// rejection is the error for a request that gets no stream. A permanent rejection
 // has a status; with status 0 the client is asked to retry.
 type rejection struct {
 	cause  Cause
@@ -99,7 +99,7 @@ func askToRetry(cause Cause) *rejection {
 	return &rejection{cause: cause, reason: reason}
 }
 
-// startFailed returns the rejection of a stream whose start failed with err.
+// startFailed returns the rejection for a stream whose start failed with err.
 func startFailed(err error) *rejection {
 	switch {
 	case errors.Is(err, broker.ErrSuspended):
@@ -180,8 +180,8 @@ func writeRetry(w http.ResponseWriter, r *http.Request, retry time.Duration, rej
 // so that clients that are asked to retry together don't reconnect together.
 func retryAfter(retry time.Duration) time.Duration { return retry + rand.N(retry+1) }
 
-// retryBlock returns the only block of a stream that asks the client of r to
-// retry. It repeats the client's last event id, since some clients, such as
+// retryBlock returns the only block of a stream that asks the client that sent r
+// to retry. It repeats the client's last event id, since some clients, such as
 // httpx-sse, take their position from the last block they read.
 func retryBlock(r *http.Request, wait time.Duration) []byte {
 	block := eventstream.AppendRetry(nil, wait)
@@ -191,8 +191,8 @@ func retryBlock(r *http.Request, wait time.Duration) []byte {
 	return eventstream.AppendEnd(block)
 }
 
-// retryBody returns a whole response body that asks the client of r to retry,
-// for a connection that has been taken over from net/http.
+// retryBody returns a whole response body that asks the client that sent r to
+// retry, for a connection that has been taken over from net/http.
 func retryBody(r *http.Request, retry time.Duration, chunked bool) []byte {
 	block := retryBlock(r, retryAfter(retry))
 	if !chunked {

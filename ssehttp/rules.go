@@ -24,8 +24,8 @@ type rules struct {
 // Engine and Logger.
 //
 // Streams stay open even if there are more than a new limit allows. If there was
-// no limit per user or address before, only streams that are opened from now on
-// count.
+// no limit per user or address until now, only streams that are opened from now
+// on count towards the new one.
 func (h *Handler) Reconfigure(cfg Config, v Verifier) {
 	next := &rules{
 		cfg:      cfg,

@@ -163,7 +163,7 @@ type callbackRequest struct {
 }
 
 // Authorize asks the application for the identity of the sender of r. The error is a
-// *DeniedError, a *RequestError, ErrUnavailable, or the error of the context of r.
+// *DeniedError, a *RequestError, ErrUnavailable, or the error from r's context.
 func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.Addr) (Identity, error) {
 	q := c.newRequest(r, query, client)
 	if err := q.check(); err != nil {

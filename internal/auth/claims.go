@@ -28,7 +28,7 @@ func (e *claimError) Error() string { return "claim " + e.claim + " has the wron
 // identity provider may be able to set, would override "sub". And jwt.MapClaims
 // treats an "exp" of 0 as missing.
 type claims struct {
-	invalid error // error of reading the claims; all other fields are then zero
+	invalid error // error in reading the claims; if it is set, all other fields are zero
 
 	subject   string
 	issuer    string

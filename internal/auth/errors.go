@@ -102,7 +102,7 @@ func claimType(claim string) (want string, ok bool) {
 	return "", false
 }
 
-// rejection converts an error of the parser. Token is nil or partially parsed.
+// rejection converts an error from the parser. Token is nil or partially parsed.
 func (t *Tokens) rejection(token *jwt.Token, err error) *RejectedError {
 	rejected := &RejectedError{Reason: t.reasonOf(token, err)}
 	if wrong, ok := errors.AsType[*claimError](err); ok && rejected.Reason == Malformed {
@@ -125,7 +125,7 @@ func malformation(part string, wrong *strictjson.Error) string {
 	return fmt.Sprintf("the token's %s malformed: %v", part, &nameless)
 }
 
-// reasonOf derives the reason from an error of the parser. Token is nil or partially
+// reasonOf derives the reason from an error from the parser. Token is nil or partially
 // parsed.
 func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	if _, ok := errors.AsType[*strictjson.Error](err); ok {

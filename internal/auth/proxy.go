@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// ProxyFromEnvironment is the text that selects the proxies in HTTP_PROXY,
+// ProxyFromEnvironment is the string that selects the proxies in HTTP_PROXY,
 // HTTPS_PROXY and NO_PROXY.
 const ProxyFromEnvironment = "environment"
 

@@ -30,7 +30,7 @@ type Watch struct {
 	Present []User
 	// Anonymous is the number of anonymous streams at that time.
 	Anonymous int
-	// C delivers the changes after Snapshot. It is closed when the watch ends,
+	// C delivers the changes after that time. It is closed when the watch ends,
 	// and Err returns the reason.
 	C   <-chan Connection
 	c   chan Connection

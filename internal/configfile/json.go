@@ -134,7 +134,7 @@ func hasLoneSurrogate(literal []byte) bool {
 	return high != 0
 }
 
-// jsonError converts an error of the decoder.
+// jsonError converts an error from the decoder.
 func jsonError(content []byte, err error) error {
 	message, offset := err.Error(), int64(len(content))
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {

@@ -134,7 +134,7 @@ func (t *tomlTable) innermost(path []string) (*tomlTable, []string) {
 	return t, path
 }
 
-// pathID returns a unique text for a path, whose names may contain dots.
+// pathID returns a unique string for a path, whose names may contain dots.
 func pathID(path []string) string { return strings.Join(path, "\x00") }
 
 func (r *tomlReader) keyValue(expression *unstable.Node) error {
@@ -193,7 +193,7 @@ func (r *tomlReader) value(n *unstable.Node, at position) (any, error) {
 	case unstable.String:
 		return string(n.Data), nil
 	default:
-		// Let the parser convert numbers and dates.
+		// Have the parser convert numbers and dates.
 		var alone struct{ V any }
 		if err := toml.Unmarshal(append([]byte("V = "), n.Data...), &alone); err != nil {
 			return nil, &SyntaxError{at.line, strings.TrimPrefix(err.Error(), "toml: ")}

@@ -54,7 +54,7 @@ type yamlReader struct {
 
 func (r *yamlReader) value(n *yaml.Node) (any, error) {
 	if r.seen++; r.seen > maxNodes {
-		return nil, &SyntaxError{0, fmt.Sprintf("more than %d entries after the expansion of aliases", maxNodes)}
+		return nil, &SyntaxError{0, fmt.Sprintf("more than %d entries after expanding aliases", maxNodes)}
 	}
 
 	switch n.Kind {
@@ -114,7 +114,7 @@ func (r *yamlReader) mapping(n *yaml.Node) (section, error) {
 			name = name.Alias
 		}
 		if name.Kind != yaml.ScalarNode || name.ShortTag() != "!!str" {
-			return nil, &SyntaxError{key.Line, fmt.Sprintf("a key that is not a text: %q; want it in quotes", name.Value)}
+			return nil, &SyntaxError{key.Line, fmt.Sprintf("a key that is not a string: %q; want it in quotes", name.Value)}
 		}
 
 		converted, err := r.value(value)
@@ -173,7 +173,7 @@ func (r *yamlReader) merge(own section, source *yaml.Node) (section, error) {
 	return own, nil
 }
 
-// yamlError converts an error of the parser.
+// yamlError converts an error from the parser.
 func yamlError(content []byte, err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	text = strings.TrimSpace(strings.TrimPrefix(text, "unmarshal errors:"))

@@ -6,7 +6,7 @@ import (
 )
 
 // Event is an event that a decoder dispatches. Its bytes are only valid during
-// the call of Decoder.OnEvent.
+// the call to Decoder.OnEvent.
 type Event struct {
 	// Type is the event's type, "message" if the stream has none.
 	Type []byte
@@ -16,7 +16,7 @@ type Event struct {
 	ID []byte
 }
 
-// Decoder interprets a stream according to §9.2.6. The stream may be cut into
+// Decoder interprets a stream according to §9.2.6. The stream may be split into
 // pieces at any byte. The zero value is ready to use. A decoder only holds memory
 // for an incomplete block, so a program can have thousands of them.
 type Decoder struct {

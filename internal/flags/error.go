@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/nearest"
 )
 
-// Error improves an error of parsing a command line with set. The error for an
+// Error improves an error from parsing a command line with set. The error for an
 // unknown flag suggests a similar one. The error for a repeated flag omits the
 // value, which may be a secret.
 func Error(set *pflag.FlagSet, err error) error {

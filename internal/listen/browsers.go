@@ -37,7 +37,7 @@ func (b *Browsers) NewServer(handler http.Handler, tlsConfig *tls.Config) *Serve
 
 // Trust replaces the networks of trusted proxies. The rate of requests on their
 // connections isn't limited. With proxyProtocol, these connections must begin
-// with a header of the PROXY protocol, which determines their addresses.
+// with a PROXY protocol header, which determines their addresses.
 func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
 	b.requests.trusted.set(proxies)
 

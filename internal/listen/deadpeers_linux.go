@@ -55,8 +55,8 @@ func setOptions(fd uintptr, after time.Duration) {
 	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
 }
 
-// setUserTimeout ignores errors: the daemon also serves on a system that
-// doesn't know the option.
+// setUserTimeout ignores errors: the daemon also runs on systems that
+// don't know the option.
 func setUserTimeout(fd uintptr, after time.Duration) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
 }

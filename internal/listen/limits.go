@@ -2,7 +2,7 @@ package listen
 
 import "time"
 
-// Limits of HTTP servers.
+// Limits for HTTP servers.
 const (
 	headerTimeout = 10 * time.Second // for a request's header, and for the TLS handshake
 	bodyTimeout   = 10 * time.Second

@@ -26,7 +26,7 @@ type Socket struct {
 	Mode fs.FileMode
 
 	// PeerTimeout, if positive, breaks accepted connections whose peer has
-	// acknowledged nothing for this long. The socket must then be a TCP one.
+	// acknowledged nothing for this long. If it is set, the socket must use TCP.
 	PeerTimeout time.Duration
 
 	// ReusePort lets other processes of the same user listen on the same
@@ -46,7 +46,7 @@ type Listener struct {
 
 	// shared is set if other processes may accept on the address: on the same
 	// socket, which was inherited, or on sockets of their own (reusePort).
-	// Accept and HandOver then take turns.
+	// In that case, Accept and HandOver take turns.
 	shared, reusePort bool
 
 	turn      chan struct{} // holds a token while a goroutine accepts

@@ -10,7 +10,7 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyListener reads the PROXY protocol's header, which holds the client's
+// proxyListener reads the PROXY protocol header, which holds the client's
 // address, on connections from trusted proxies. From other peers such a header
 // is a bad request.
 type proxyListener struct {

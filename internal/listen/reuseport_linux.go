@@ -21,9 +21,9 @@ func reusePort(fd uintptr) error {
 
 // steer has the system give new connections to the index-th of the sockets
 // that listen on the address, in the order in which they were bound. If there
-// is no such socket, the system picks any one of them, as it does by default. steer
-// attaches a filter to the whole group of sockets, which needs no privilege
-// (socket(7), SO_ATTACH_REUSEPORT_CBPF).
+// is no such socket, the system picks any one of them, as it does by default.
+// steer attaches a filter to the whole group of sockets, which needs no
+// privilege (socket(7), SO_ATTACH_REUSEPORT_CBPF).
 func steer(listener net.Listener, index uint32) error {
 	filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: index}}
 	return onSocket(listener, func(fd int) error {

@@ -17,7 +17,7 @@ type Tracked struct {
 	closing bool // Accept closes new connections
 }
 
-// Track returns a listener that keeps the connections that l accepts.
+// Track returns a listener that keeps track of the connections that l accepts.
 func Track(l net.Listener) *Tracked {
 	return &Tracked{Listener: l, open: map[*trackedConn]struct{}{}}
 }

@@ -122,9 +122,9 @@ func removeStale(ctx context.Context, path string) error {
 		return err
 	}
 
-	// If two processes start at once, both may have found the same stale socket.
-	// Remove only that one, not the socket that the other process has created
-	// since.
+	// If two processes start together, both may have found the same stale socket.
+	// Remove only that one, not the socket that the other process has since
+	// created.
 	aside := filepath.Join(filepath.Dir(path), "."+rand.Text()[:10])
 	if err := os.Rename(path, aside); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

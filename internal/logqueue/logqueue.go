@@ -8,7 +8,7 @@
 // the cause of a problem.
 //
 // A process that is killed or panics loses the queued lines. Unless the log is
-// blocked, those are the lines of the last microseconds.
+// blocked, those are the lines from the last few microseconds.
 package logqueue
 
 import (
@@ -69,7 +69,7 @@ func New(w io.Writer) *Queue {
 }
 
 // Report sets the function that formats the log line about lost lines. It is called
-// by the goroutine of the queue. Without it lost lines are only counted.
+// by the queue's goroutine. Without it, lost lines are only counted.
 func (q *Queue) Report(line func(lost int64) []byte) { q.report.Store(&line) }
 
 // Lost returns how many lines have been lost so far.
@@ -91,7 +91,7 @@ func (q *Queue) Write(p []byte) (int, error) {
 	defer q.mu.Unlock()
 
 	// After a dropped line, drop all others until the goroutine has taken the
-	// pending ones. The report then appears in the place of the lost lines.
+	// pending ones. This puts the report where the lost lines would be.
 	if q.closed || q.dropped > 0 || !q.fits(len(p)+1, count) {
 		q.lost.Add(int64(count))
 		q.dropped += int64(count)
@@ -124,7 +124,7 @@ func (q *Queue) signal() {
 // Close waits until all queued lines are written, at most for timeout, and reports
 // whether they are. Lines written after Close are lost.
 //
-// A blocked write can't be interrupted. In that case the goroutine of the queue
+// A blocked write can't be interrupted. In that case the queue's goroutine
 // outlives Close.
 func (q *Queue) Close(timeout time.Duration) bool {
 	q.mu.Lock()

@@ -118,7 +118,7 @@ func plain(name string) string {
 	}, name)
 }
 
-// explain converts an error of the decoder.
+// explain converts an error from the decoder.
 func (s Schema) explain(data []byte, err error) *Error {
 	e := &Error{Problem: NotJSON}
 	syntax, ok := errors.AsType[*jsontext.SyntacticError](err)
