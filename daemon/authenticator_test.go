@@ -74,7 +74,7 @@ func TestPROXYProtocol(t *testing.T) {
 			{"PROXY TCP4 198.51.100.1 127.0.0.1 4712 8080\r\n" + get, "HTTP/1.1 429 Too Many Requests"},
 			{v2 + get, "HTTP/1.1 200 OK"},
 			{v2 + get, "HTTP/1.1 429 Too Many Requests"},
-			// The proxy forwards the requests of another proxy.
+			// The proxy forwards the requests from another proxy.
 			{"PROXY TCP4 127.0.0.1 127.0.0.1 4713 8080\r\n" + strings.Replace(get, "\r\n\r\n", "\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n", 1), "HTTP/1.1 429 Too Many Requests"},
 			{"PROXY UNKNOWN\r\n" + get, "HTTP/1.1 200 OK"},
 		} {
@@ -202,7 +202,7 @@ func TestUnresponsiveApplication(t *testing.T) {
 		t.Errorf("alice gets %s", got)
 	}
 	if n := answered.Load(); n > 0 {
-		t.Errorf("alice waited until the requests of %d others had timed out", n)
+		t.Errorf("alice waited until the requests from %d others had timed out", n)
 	}
 
 	rpc, _ := controlClient(t, d.GRPC)

@@ -51,7 +51,7 @@ func TestRejectedNodeNamesTheSetting(t *testing.T) {
 	}
 }
 
-// awaitSetting waits until readiness, errors of publishers and stats of a daemon
+// awaitSetting waits until readiness, errors for publishers and stats of a daemon
 // name the setting.
 func awaitSetting(t *testing.T, d *pealdtest.Daemon, setting string) {
 	t.Helper()

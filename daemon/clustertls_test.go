@@ -13,9 +13,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestNodesVerifyCertificates runs two nodes with certificates of one authority.
-// They must reject a third node with a certificate of another authority, and
-// clients without a certificate.
+// TestNodesVerifyCertificates runs two nodes with certificates from one
+// authority. They must reject a third node with a certificate from another
+// authority, and clients without a certificate.
 func TestNodesVerifyCertificates(t *testing.T) {
 	t.Parallel()
 
@@ -67,7 +67,7 @@ func TestNodesVerifyCertificates(t *testing.T) {
 	}
 }
 
-// connect connects to a node as other nodes do, and returns nil if the node
+// connect connects to a node like other nodes, and returns nil if the node
 // accepts the connection.
 func connect(t *testing.T, addr string, c pealdtest.Certificate) error {
 	t.Helper()

@@ -12,8 +12,9 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestFullDisk fills the disk of a single daemon. Its readiness and the errors of
-// publishers must name the cause, and its streams go on once there is space.
+// TestFullDisk fills the disk of a single daemon. Its readiness and the errors
+// for publishers must name the cause, and its streams continue once there is
+// space.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 

@@ -171,7 +171,7 @@ func TestTrafficMetrics(t *testing.T) {
 		t.Errorf("the oldest event is %v s old", age)
 	}
 
-	// Clients may open connections ahead of need.
+	// Clients may open connections in advance.
 	used, allowed := byLabel(families["peald_descriptors_used"])[""], byLabel(families["peald_descriptors_allowed"])[""]
 	if used < 3 || used > 10 || allowed < 100 {
 		t.Errorf("%v descriptors are used of %v, want 3 or a few more", used, allowed)

@@ -152,7 +152,7 @@ func TestNATSCredentials(t *testing.T) {
 
 	awaitLine(t, lines, "data: hello")
 
-	// The third node has credentials of another server, and later valid ones.
+	// The third node has credentials for another server, and later valid ones.
 	_, other := natsWithAccounts(t)
 	file = other.file(t, publish, subscribe)
 	third := pealdtest.Start(t, over(file))

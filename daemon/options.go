@@ -48,8 +48,8 @@ type Options struct {
 	// Inherited holds the sockets that the process was started with.
 	Inherited Inherited
 
-	// Ready is called once all listeners accept connections. If it returns an error, the
-	// daemon shuts down and Run returns that error.
+	// Ready is called once all listeners accept connections. If it returns an
+	// error, the daemon shuts down and Run returns that error.
 	Ready func(Addresses) error
 
 	// Settled is called once, after Ready. Its argument reports whether the

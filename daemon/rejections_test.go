@@ -224,7 +224,7 @@ func TestFirstSummary(t *testing.T) {
 }
 
 // TestConnectionsWithoutARequestAreLogged checks that the client's address is
-// logged, also behind a proxy.
+// logged, even behind a proxy.
 func TestConnectionsWithoutARequestAreLogged(t *testing.T) {
 	t.Parallel()
 

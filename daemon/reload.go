@@ -87,8 +87,8 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	p.streams.Reconfigure(streamsConfig(next, auth, descriptors.Streams, p.log), auth.verifier())
 	p.control.Reconfigure(p.controlConfig(next, descriptors.Streams), auth.minter())
 
-	// A lower level applies immediately, so that the messages about the reload are
-	// logged. A higher one applies after them.
+	// A lower level applies immediately, so that the messages about the reload
+	// are logged. A higher one applies after them.
 	if level := next.Log.Threshold(); p.opts.LogLevel != nil && level < p.opts.LogLevel.Level() {
 		p.opts.LogLevel.Set(level)
 	}

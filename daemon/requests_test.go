@@ -32,12 +32,12 @@ func TestManyRequests(t *testing.T) {
 		}
 	}
 	if metrics := get(t, client(t), "http://"+d.REST+"/metrics"); !strings.Contains(metrics, "\npeald_refused_total{reason=\"max_requests_per_connection\"} 0\n") {
-		t.Error("a connection was cut")
+		t.Error("a connection was cut off")
 	}
 }
 
 // TestRapidReset opens and resets HTTP/2 streams, as in CVE-2023-44487, until the
-// connection is cut.
+// connection is cut off.
 func TestRapidReset(t *testing.T) {
 	var log pealdtest.Log
 

@@ -336,7 +336,7 @@ func TestSilentConnectionsDoNotDelayShutdown(t *testing.T) {
 }
 
 // TestLongCallsEndAtShutdown checks that a PublishStream and a watch, which would
-// stay open forever, end at once with an error that states the cause.
+// stay open forever, end immediately with an error that states the cause.
 func TestLongCallsEndAtShutdown(t *testing.T) {
 	d := start(t, nil)
 	rpc, _ := controlClient(t, d.GRPC)
@@ -361,7 +361,7 @@ func TestLongCallsEndAtShutdown(t *testing.T) {
 		t.Fatalf("the acknowledgement is %v, %v", reply, err)
 	}
 
-	const soon = time.Second // calls are cut after two
+	const soon = time.Second // calls are cut off after two
 	began := time.Now()
 	d.end()
 

@@ -15,8 +15,8 @@ const (
 	// except for watches of health, which would never end.
 	callGrace = 2 * time.Second
 
-	// The last tenth of drain.timeout is for cutting off what hasn't ended by then.
-	// The last fifth is for everything after the last stream's turn.
+	// The last tenth of drain.timeout is for cutting off what hasn't ended by
+	// then. The last fifth is for everything after the last stream's turn.
 	cutShare    = 10
 	spreadShare = 5
 )

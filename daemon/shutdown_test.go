@@ -102,7 +102,7 @@ func testDrain(t *testing.T, engine string, streams int) (seen bool) {
 }
 
 // lookAtDrain checks how a draining daemon responds. It returns false if the
-// daemon ended meanwhile.
+// daemon ended in the meantime.
 func lookAtDrain(t *testing.T, d running) bool {
 	t.Helper()
 	web := client(t)

@@ -22,7 +22,7 @@ func TestHistoryDisabled(t *testing.T) {
 	}
 
 	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Retry *= 2 }); strings.Contains(logged, "history disabled") {
-		t.Errorf("after a reload of another setting, the log is\n%s", logged)
+		t.Errorf("after a reload with another setting, the log is\n%s", logged)
 	}
 
 	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.History.MaxEvents = 1 }); strings.Contains(logged, "history disabled") {

@@ -56,7 +56,7 @@ func TestClientBehindProxies(t *testing.T) {
 }
 
 // FuzzClientBehindProxies checks that whatever a client puts in the header, it
-// counts for the address that its proxy adds.
+// counts towards the address that its proxy adds.
 func FuzzClientBehindProxies(f *testing.F) {
 	f.Add("203.0.113.9")
 	f.Add(`for=203.0.113.9, for="`)

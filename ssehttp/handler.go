@@ -4,9 +4,9 @@
 //
 // The effect of a status on browsers determines how requests are rejected. After
 // any status other than 200, an EventSource gives up permanently (WHATWG HTML
-// §9.2.3). Therefore a permanent rejection is sent as a status other than
-// 200. A client that should retry gets a 200 with a reconnection time and no events, after which
-// EventSource reconnects.
+// §9.2.3). Therefore a permanent rejection is sent as a status other than 200.
+// A client that should retry gets a 200 with a reconnection time and no events,
+// after which EventSource reconnects.
 package ssehttp
 
 import (

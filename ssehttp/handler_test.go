@@ -279,8 +279,8 @@ func testAskToRetry(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-// TestClientAheadOfTheDaemon checks that a client that has seen a later event of
-// the cluster than this daemon is asked to retry, at another daemon.
+// TestClientAheadOfTheDaemon checks that a client that has seen a later event
+// from the cluster than this daemon is asked to retry, at another daemon.
 func TestClientAheadOfTheDaemon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: time.Minute, Retry: 3 * time.Second, WriteTimeout: time.Minute, Replica: true})
@@ -336,7 +336,7 @@ func testHangUp(t *testing.T, engine ssehttp.Engine) {
 }
 
 // TestClientThatDoesNotRead checks that a stuck client is disconnected and that
-// another client gets all events meanwhile.
+// another client gets all events in the meantime.
 func TestClientThatDoesNotRead(t *testing.T) { onBoth(t, testClientThatDoesNotRead) }
 
 func testClientThatDoesNotRead(t *testing.T, engine ssehttp.Engine) {

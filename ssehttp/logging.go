@@ -22,8 +22,8 @@ const (
 )
 
 // logRejection logs a rejection at debug level. The line contains nothing from
-// the request except the client's address and the origin. It contains a status only if
-// the rejection is permanent. The user is empty if it is unknown.
+// the request except the client's address and the origin. It contains a status
+// only if the rejection is permanent. The user is empty if it is unknown.
 func (h *Handler) logRejection(r *http.Request, rules *rules, user string, rej *rejection) {
 	ctx := r.Context()
 	if !h.log.Enabled(ctx, slog.LevelDebug) {

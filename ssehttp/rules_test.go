@@ -13,7 +13,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// otherKey is a Verifier with another key than verifier.
+// otherKey is a Verifier with a different key from that of verifier.
 type otherKey struct{}
 
 func (otherKey) Verify(token string) (auth.Identity, error) {
@@ -64,7 +64,7 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 	}
 
 	if n := s.broker.Stats().Total.Connections; n != 4 {
-		t.Errorf("%d streams are open, want 4, including those from before", n)
+		t.Errorf("%d streams are open, want 4, including the earlier ones", n)
 	}
 }
 
@@ -111,7 +111,8 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 	limit(0, 0, 0)
 	open()
 
-	// Counted streams are uncounted when they close, whatever the limits are then.
+	// Counted streams are uncounted when they close, whatever the limits are at
+	// that time.
 	closeStreams(5)
 	limit(0, 1, 1)
 	open()
@@ -130,7 +131,7 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 }
 
 // TestRateSurvivesReconfigure checks that changing another setting doesn't allow
-// more connects.
+// more connections.
 func TestRateSurvivesReconfigure(t *testing.T) {
 	var cfg ssehttp.Config
 	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) {
@@ -144,7 +145,7 @@ func TestRateSurvivesReconfigure(t *testing.T) {
 	for n := 1; rejected() == 0; n++ {
 		s.request(t, "GET", "/events")
 		if n > 2+int(time.Since(began)/time.Second) {
-			t.Fatalf("%d connects in %v, want at most one per second", n, time.Since(began))
+			t.Fatalf("%d connections in %v, want at most one per second", n, time.Since(began))
 		}
 		cfg.Retry++
 		s.handler.Reconfigure(cfg, verifier{})

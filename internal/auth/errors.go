@@ -125,7 +125,7 @@ func malformation(part string, wrong *strictjson.Error) string {
 	return fmt.Sprintf("the token's %s malformed: %v", part, &nameless)
 }
 
-// reasonOf derives the reason from an error from the parser. Token is nil or partially
+// reasonOf derives the reason from the parser's error. Token is nil or partially
 // parsed.
 func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	if _, ok := errors.AsType[*strictjson.Error](err); ok {

@@ -134,7 +134,7 @@ func TestUnknownKeyIDs(t *testing.T) {
 	}
 }
 
-// TestUnreachableKeyServer checks that a key server may be unreachable at the start.
+// TestUnreachableKeyServer checks that a key server may be unreachable at startup.
 func TestUnreachableKeyServer(t *testing.T) {
 	key := newEd25519(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -143,8 +143,8 @@ func TestAmbiguousHeaders(t *testing.T) {
 	}
 }
 
-// TestOpaqueTokensAreRejected verifies tokens that have no header, as those of
-// other systems.
+// TestOpaqueTokensAreRejected verifies tokens that have no header, such as
+// those from other systems.
 func TestOpaqueTokensAreRejected(t *testing.T) {
 	log, logged := logger()
 	tokens := newTokens(t, auth.Config{Logger: log})

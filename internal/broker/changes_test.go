@@ -147,7 +147,7 @@ func BenchmarkConnect(b *testing.B) {
 					b.Fatal(err)
 				}
 				st.HangUp()
-				if n++; n%250 == 0 { // a quarter of a second at 1,000 connects per second
+				if n++; n%250 == 0 { // a quarter of a second at 1,000 connections per second
 					take()
 				}
 			}

@@ -51,7 +51,8 @@ func TestChunkedStreams(t *testing.T) {
 }
 
 // TestGracefulEndOfBody closes streams for each reason that leaves the connection
-// intact. The body must be complete, with everything that was published before.
+// intact. The body must be complete, with everything that was published until
+// then.
 func TestGracefulEndOfBody(t *testing.T) {
 	for name, closeStreams := range map[string]func(t *testing.T, b *broker.Broker){
 		"disconnected": func(t *testing.T, b *broker.Broker) {
@@ -88,7 +89,7 @@ func TestGracefulEndOfBody(t *testing.T) {
 				}
 
 				if got := c.data(); len(got) != 1 || got[0] != "last message" {
-					t.Errorf("the stream got %q, want the message published before", got)
+					t.Errorf("the stream got %q, want the last message", got)
 				}
 
 				if _, err := full.body(); errors.Is(err, errBodyEnd) {

@@ -38,9 +38,9 @@ const (
 // reconnection time. Events continue to go to the remaining streams.
 //
 // Drain returns when no stream is left. It returns ErrClosed if the broker closes
-// first, and ctx's error if ctx ends first. In that case, the streams whose turn
-// has not come stay open. The broker continues to accept streams: the caller must reject
-// clients that should reconnect elsewhere.
+// first, and ctx's error if ctx ends first. In that case, the streams whose
+// turn has not come stay open. The broker continues to accept streams: the
+// caller must reject clients that should reconnect elsewhere.
 func (b *Broker) Drain(ctx context.Context, over time.Duration) error {
 	b.mu.Lock()
 	if b.closed {

@@ -67,8 +67,8 @@ func (s *shard) flushAndClose(st *Stream, why Reason) {
 		if st.queue.len() > 0 {
 			s.flush(st)
 		}
-		// A queue that is larger than one write is truncated, but the body may still
-		// end between two events.
+		// A queue that is larger than one write is truncated, but the body may
+		// still end between two events.
 		if q := &st.queue; st.phase != phaseClosed && !st.writeBlocked && q.chunked && q.offset == 0 {
 			_, _ = st.sink.Write([][]byte{[]byte(lastChunk)})
 		}

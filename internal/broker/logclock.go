@@ -24,8 +24,8 @@ func (b *Broker) SetClock(at time.Time) {
 }
 
 // logNow returns the current time by the log's clock, in Unix nanoseconds. It
-// is the local wall clock unless the clock of a replica's log is known. The caller
-// holds b.mu.
+// is the local wall clock unless the clock of a replica's log is known. The
+// caller holds b.mu.
 func (b *Broker) logNow() int64 {
 	if b.clock.stamp == 0 {
 		return time.Now().UnixNano()

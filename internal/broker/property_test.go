@@ -15,9 +15,10 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// TestEveryStreamGetsItsEvents runs random interleavings of publishes, connects,
-// cuts at any byte, resumes and expiries. It checks that each client receives
-// exactly the events it is entitled to, or a reset in place of a gap.
+// TestEveryStreamGetsItsEvents runs random interleavings of publishes,
+// connections, disconnections at any byte, resumes and expiries. It checks that
+// each client receives exactly the events it is entitled to, or a reset in
+// place of a gap.
 func TestEveryStreamGetsItsEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // hides *testing.T, whose deadline is in real time
@@ -166,8 +167,8 @@ func (w *world) wait(rt *rapid.T) {
 	}
 }
 
-// finish lets every client read everything, and checks that nothing is missing at
-// the end.
+// finish makes every client read everything, and checks that nothing is missing
+// at the end.
 func (w *world) finish(rt *rapid.T) {
 	for _, r := range w.clients {
 		for range 100 {
@@ -247,7 +248,7 @@ func (r *reader) disconnected(rt *rapid.T) {
 		synctest.Wait()
 	}
 	r.sink = nil
-	// The client requests the events again that were missing before a reset
+	// The client again requests the events that were missing before a reset
 	// without an id.
 	r.gap = false
 	r.check(rt)

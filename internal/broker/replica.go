@@ -164,10 +164,11 @@ const (
 )
 
 // Await waits until this replica has applied the event with the given id, which
-// the client may have got from a replica that is ahead. It returns nil immediately if
-// the id can't be from this log, and after a few seconds if Confirm has shown
-// that the log doesn't extend that far. If that remains unknown, Await returns
-// ErrBehind: starting the stream would report a gap that may not exist.
+// the client may have got from a replica that is ahead. It returns nil
+// immediately if the id can't be from this log, and after a few seconds if
+// Confirm has shown that the log doesn't extend that far. If that remains
+// unknown, Await returns ErrBehind: starting the stream would report a gap that
+// may not exist.
 func (b *Broker) Await(ctx context.Context, id string) error {
 	if !b.replica || id == "" {
 		return nil

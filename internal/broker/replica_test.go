@@ -178,7 +178,7 @@ func TestStreamsThatOutliveASuspension(t *testing.T) {
 }
 
 // TestAnotherLogClosesAllStreams begins another log. No open stream may get any
-// event of it, even if the stream is being drained or is catching up.
+// event from it, even if the stream is being drained or is catching up.
 func TestAnotherLogClosesAllStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()

@@ -265,7 +265,8 @@ func (s *shard) onTick() {
 	oldest := s.now - int64(s.cfg.WriteTimeout)
 	n := 0
 	for n < len(s.blocked) && s.blocked[n].since <= oldest {
-		// If the stream's time is later, its sink has accepted bytes in the meantime.
+		// If the stream's time is later, its sink has accepted bytes in the
+		// meantime.
 		if st := s.blocked[n].stream; st.writeBlocked && st.blockedSince == s.blocked[n].since {
 			s.close(st, WriteTimeout)
 		}

@@ -167,8 +167,8 @@ type Opening struct {
 // Start opens the stream on sink. It writes o.Head, then the stream's first
 // block, then events. Start returns ErrClosed once the broker is closing, and
 // ErrSuspended while the broker accepts no streams. In both cases, the caller
-// must close the sink itself. After Start has succeeded, only the stream's shard closes the
-// sink.
+// must close the sink itself. After Start has succeeded, only the stream's
+// shard closes the sink.
 func (st *Stream) Start(sink Sink, o Opening) error {
 	st.sink = sink
 	st.queue.chunked = o.Chunked

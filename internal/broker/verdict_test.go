@@ -35,7 +35,7 @@ func (f *follower) apply(t *rapid.T, log []broker.Entry, upTo int) {
 	}
 }
 
-// TestReplicasAgreeFromAnyStart lets replicas that have read different parts of
+// TestReplicasAgreeFromAnyStart has replicas that have read different parts of
 // the log submit messages with a few keys. Other replicas start later and never
 // read the beginning of the log. All must give the same reply to every entry,
 // unless its verdict depends on an entry that a replica has not read.

@@ -198,7 +198,7 @@ func TestSyntaxErrors(t *testing.T) {
 		"a list for the root":         {document{configfile.YAML, "\n- sse\n"}, 2, "not a section"},
 		"a number for a key":          {document{configfile.YAML, "a: 1\n2: b\n"}, 2, "not a string"},
 		"a list for a key":            {document{configfile.YAML, "a: 1\n[b]: c\n"}, 2, "not a string"},
-		"a merge of a text":           {document{configfile.YAML, "a:\n  <<: b\n"}, 2, "not a section"},
+		"a merge of a string":         {document{configfile.YAML, "a:\n  <<: b\n"}, 2, "not a section"},
 		"two merges":                  {document{configfile.YAML, "a: &a {x: 1}\nb:\n  <<: *a\n  <<: {x: 2}\n"}, 4, "second <<"},
 		"a recursive alias":           {document{configfile.YAML, "a: 1\nb: &b\n  c: *b\n"}, 2, "alias of itself"},
 		"exponential aliases":         {document{configfile.YAML, bomb()}, 0, "more than 100000 entries"},

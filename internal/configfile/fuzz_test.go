@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/configfile"
 )
 
-// These tests compare accepted documents with the result of another parser, or for
-// YAML with another interface of the same parser.
+// These tests compare accepted documents with the result from another parser,
+// or for YAML with another interface of the same parser.
 
 func FuzzYAML(f *testing.F) {
 	for _, content := range []string{

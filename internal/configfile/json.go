@@ -95,7 +95,7 @@ func (r *jsonReader) next() (json.Token, position, error) {
 	at := positionOf(r.content, begin+quote)
 
 	if hasLoneSurrogate(raw) {
-		return nil, at, &SyntaxError{at.line, `a text with half of a surrogate pair (\ud800 to \udfff); want both halves`}
+		return nil, at, &SyntaxError{at.line, `a string with half of a surrogate pair (\ud800 to \udfff); want both halves`}
 	}
 
 	return token, at, nil

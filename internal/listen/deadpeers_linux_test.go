@@ -11,7 +11,7 @@ import (
 )
 
 // TestPeerTimeout checks the options of accepted sockets. Checking their effect
-// would take a network that loses packets.
+// would require a network that loses packets.
 func TestPeerTimeout(t *testing.T) {
 	t.Parallel()
 

@@ -8,12 +8,13 @@ import (
 // BudgetOf gives tests the budget for limit descriptors.
 func BudgetOf(limit int) Budget { return budgetOf(limit) }
 
-// Slotted returns the listener that accepts at most n connections at once.
+// Slotted returns the listener that accepts at most n connections at a time.
 func Slotted(listener *net.TCPListener, n int) net.Listener {
 	return newSlotListener(listener, newSlots(n))
 }
 
-// SetHeaderTimeout shortens the time for a request's header, before Serve.
+// SetHeaderTimeout shortens the time for a request's header. Call it before
+// Serve.
 func (s *Server) SetHeaderTimeout(timeout time.Duration) {
 	s.http.ReadHeaderTimeout, s.http.IdleTimeout = timeout, timeout
 }

@@ -6,9 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// Tracked is a listener that keeps track of its open connections, so that a server can
-// be shut down without waiting for all of them. gRPC's Stop, for one, waits for
-// connections that haven't finished their handshake, and closes none of them.
+// Tracked is a listener that keeps track of its open connections, so that a
+// server can be shut down without waiting for all of them. gRPC's Stop, for
+// one, waits for connections that haven't finished their handshake, and closes
+// none of them.
 type Tracked struct {
 	net.Listener
 

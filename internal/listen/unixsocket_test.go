@@ -123,8 +123,8 @@ func TestFilesInUseAreNotReplaced(t *testing.T) {
 	}
 }
 
-// TestSocketFileOfAnotherProcess replaces the file as a process would that
-// starts while this one shuts down.
+// TestSocketFileOfAnotherProcess replaces the file, as a process that starts
+// while this one shuts down would.
 func TestSocketFileOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 
