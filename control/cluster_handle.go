@@ -9,8 +9,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// HandleQuery handles a call of another node of the cluster. The response covers
-// this node only.
+// HandleQuery handles a call from another node of the cluster. The response
+// covers this node only.
 func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
 	case pealv1.ControlService_ListUsers_FullMethodName:
@@ -23,14 +23,14 @@ func (s *Service) HandleQuery(_ context.Context, method string, request []byte) 
 		return respond(request, func(*pealv1.StatsRequest) (*pealv1.StatsResponse, error) { return s.localStats(), nil })
 	}
 
-	return nil, fmt.Errorf("method %q has no queries between nodes", method)
+	return nil, fmt.Errorf("method %q can't be queried from another node", method)
 }
 
-// HandleWatch handles a call of another node of the cluster that keeps responding.
-// The responses cover this node only.
+// HandleWatch handles a call from another node of the cluster, and sends responses
+// until the call ends. The responses cover this node only.
 func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
 	if method != pealv1.ControlService_WatchConnections_FullMethodName {
-		return fmt.Errorf("method %q has no watches between nodes", method)
+		return fmt.Errorf("method %q can't be watched from another node", method)
 	}
 
 	return s.watchLocal(ctx, func(resp *pealv1.WatchConnectionsResponse) error {
@@ -43,7 +43,7 @@ func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send
 	})
 }
 
-// respond decodes a request, and returns the encoded response of call.
+// respond decodes a request, and returns the encoded response from call.
 func respond[Req, Resp any, Request encodable[Req], Response encodable[Resp]](request []byte, call func(Request) (Response, error)) ([]byte, error) {
 	req := Request(new(Req))
 	if err := proto.Unmarshal(request, req); err != nil {

@@ -32,7 +32,7 @@ func queryOthers[Resp any, Response encodable[Resp]](ctx context.Context, s *Ser
 	missing = s.cluster.Query(ctx, method, request, func(node string, response []byte) {
 		resp := Response(new(Resp))
 		if err := proto.Unmarshal(response, resp); err != nil {
-			s.log.Warn("malformed response of a node", "node", node, "method", method, "error", err)
+			s.log.Warn("malformed response from a node", "node", node, "method", method, "error", err)
 
 			malformed = append(malformed, node)
 

@@ -12,7 +12,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// metrics counts calls of the ControlService over gRPC and REST. It leaves out
+// metrics counts calls to the ControlService over gRPC and REST. It leaves out
 // health and reflection, which programs call on schedules of their own.
 type metrics struct {
 	calls    *prometheus.CounterVec
@@ -34,18 +34,18 @@ func newMetrics() *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "peald_control_calls_total",
-			Help: "Completed calls of the control plane, over gRPC and REST.",
+			Help: "Completed calls to the control plane, over gRPC and REST.",
 		}, []string{"method", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "peald_control_call_seconds",
-			Help: "Duration of unary calls of the control plane.",
+			Help: "Duration of unary calls to the control plane.",
 			// Most calls take about ten microseconds. One that waits for shards
 			// can take until its deadline.
 			Buckets: []float64{1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 1e-2, 2.5e-2, 0.1, 0.25, 1, 5},
 		}, []string{"method"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "peald_control_refused_total",
-			Help: "Rejected calls of the control plane, and rejected messages of a PublishStream.",
+			Help: "Rejected calls to the control plane, and rejected messages in PublishStream calls.",
 		}, []string{"code", "reason"}),
 		methods: make(map[string]methodMetrics),
 	}

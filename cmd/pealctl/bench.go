@@ -40,7 +40,7 @@ status is 1 if a message was lost, duplicated, damaged, out of order or delivere
 to the wrong user, or if the server closed a stream.
 
 Messages are broadcasts. With --users each message is sent to one user, in
-rotation. Events of other publishers are counted, but aren't errors.
+rotation. Events from other publishers are counted, but aren't errors.
 
 With --output json times are in milliseconds, unless their name ends in Seconds
 or _ns.`,
@@ -79,7 +79,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always so for https and on systems other than Linux")
 	flags.BoolVar(&f.chaos, "chaos", false, "cut connections at random while publishing to all kinds of audiences, resume the streams, and check that nothing is lost")
 	flags.DurationVar(&f.chaosCfg.Life, "life", 2*time.Second, "with --chaos: mean lifetime of a connection")
-	flags.IntVar(&f.missed, "resume", 0, "instead: close all streams, send this many messages to each of --users, and reconnect all streams at once")
+	flags.IntVar(&f.missed, "resume", 0, "instead: close all streams, send this many messages to each of --users, and reconnect all streams at the same time")
 
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
 	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
@@ -118,8 +118,8 @@ func (s *session) runBench(ctx context.Context, f *benchFlags) error {
 }
 
 // withStreamURL adds the URL of the streams to err if --addr is set and --url
-// isn't, because the streams may then belong to another daemon. It leaves errors
-// of calls alone, which already name the daemon.
+// isn't, because the streams may then belong to another daemon. It leaves alone
+// errors from calls, which already name the daemon.
 func withStreamURL(flags *pflag.FlagSet, err error) error {
 	if err == nil || !flags.Changed("addr") || flags.Changed("url") {
 		return err
@@ -188,7 +188,7 @@ func (s *session) printResult(r *bench.Result) error {
 	return err
 }
 
-// publisher publishes through unary calls of the control plane.
+// publisher publishes through unary calls to the control plane.
 type publisher struct {
 	client  pealv1.ControlServiceClient
 	timeout time.Duration

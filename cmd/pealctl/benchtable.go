@@ -32,7 +32,7 @@ func benchTable(r *bench.Result) string {
 	}
 
 	if r.Foreign > 0 {
-		t.AppendRow(table.Row{"ignored", fmt.Sprintf("%d events of other publishers", r.Foreign)})
+		t.AppendRow(table.Row{"ignored", fmt.Sprintf("%d events from other publishers", r.Foreign)})
 	}
 
 	return t.Render()

@@ -17,9 +17,9 @@ func newDrain(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drain",
 		Short: "Shut down the daemon and wait until its streams are closed",
-		Long: `Shut down the daemon gracefully, as SIGTERM does. It reports that it isn't ready
-any more, then closes its streams one after the other, spread over drain.timeout
-if there are many.
+		Long: `Shut down the daemon gracefully, as SIGTERM does. It stops reporting that it is
+ready, then closes its streams one after the other, spread over drain.timeout if
+there are many.
 
 On a terminal the command shows how many streams are left. With --output json
 each report is one line of JSON. An interrupt stops the command, but not the

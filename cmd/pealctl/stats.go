@@ -24,7 +24,7 @@ func newStats(s *session) *cobra.Command {
 
 With --watch the table is redrawn every INTERVAL (default 1s) and shows rates per
 second: events and bytes delivered, events dropped, streams opened and closed.
-The latency then covers the events delivered since the last interval. With
+In that case the latency covers the events delivered since the last interval. With
 --output json each interval prints one line of JSON.
 
 The latency of an event is the time from its acceptance until it was written to a

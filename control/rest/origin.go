@@ -13,7 +13,7 @@ import (
 
 // CheckHost rejects a request unless its host is localhost or an IP address. An
 // attacker can resolve any other name to this address, and a page under that
-// name would then be of the same origin.
+// name would then have the same origin.
 func CheckHost(r *http.Request) error {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -29,7 +29,7 @@ func CheckHost(r *http.Request) error {
 		"host %.80q is not accepted; without control.tokens or control.insecure, only localhost and IP addresses are", host))
 }
 
-// CheckSite rejects a request that a browser sends for a page of another site.
+// CheckSite rejects a request that a browser sends for a page from another site.
 // The page couldn't read the response, but handling the request has a cost.
 func CheckSite(r *http.Request) error {
 	switch r.Header.Get("Sec-Fetch-Site") {
@@ -42,5 +42,5 @@ func CheckSite(r *http.Request) error {
 
 func foreignOrigin() error {
 	return apierror.New(codes.PermissionDenied, apierror.ReasonForeignOrigin,
-		"request from a web page of another origin; only pages of the same origin may call the control plane")
+		"cross-origin request from a web page; only pages from the same origin may call the control plane")
 }

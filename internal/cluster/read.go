@@ -40,7 +40,7 @@ type reader struct {
 
 	gap           gap    // at next, if it can't be read
 	gapEnd        uint64 // the entry that a replica has instead of next; 0 if unknown
-	rejectedEpoch string // of the last batch of another event log
+	rejectedEpoch string // of the last batch from another event log
 }
 
 // readAll reads the event log, and reopens it whenever necessary, until ctx is done.
@@ -134,7 +134,7 @@ func (r *reader) applyLive(ctx context.Context, msg *nats.Msg) error {
 		return nil
 	}
 	if r.isForeign(seq, msg.Data) {
-		r.reject(seq, msg.Data) // its sequence may be that of another stream
+		r.reject(seq, msg.Data) // its sequence number may belong to another stream
 		return nil
 	}
 	if seq > r.next {
@@ -241,7 +241,7 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	n := r.node
 	batch, err := decodeBatch(data)
 	if err != nil {
-		n.log.Error("skipped a malformed entry of the event log", "entry", seq, "error", err)
+		n.log.Error("skipped a malformed entry in the event log", "entry", seq, "error", err)
 		r.advance(seq, at)
 		return nil
 	}
@@ -266,7 +266,7 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 		var res result
 		m, err := decode(in)
 		if err != nil {
-			n.log.Error("skipped an invalid message of the event log", "entry", seq, "error", err)
+			n.log.Error("skipped an invalid message in the event log", "entry", seq, "error", err)
 			res.err = err
 		} else {
 			res.receipt, res.err = n.broker.Apply(ctx, &broker.Entry{
@@ -294,8 +294,8 @@ func (r *reader) isForeign(seq uint64, data []byte) bool {
 	return err == nil && !r.eventLog.accepts(batch.GetEpoch(), seq)
 }
 
-// replaceForeign handles a foreign entry from a replica, whose files may be those
-// of another event log. The leader may have the right entry. A standalone node has
+// replaceForeign handles a foreign entry from a replica, whose files may belong
+// to another event log. The leader may have the right entry. A standalone node has
 // lost it, since no other node appends to its event log.
 func (r *reader) replaceForeign(ctx context.Context, foreign *jetstream.RawStreamMsg) error {
 	n := r.node
@@ -312,15 +312,15 @@ func (r *reader) replaceForeign(ctx context.Context, foreign *jetstream.RawStrea
 	return r.apply(ctx, foreign.Sequence, foreign.Time, foreign.Data)
 }
 
-// reject logs a batch of another event log, once per epoch. A cluster of the same
-// name has appended or published it here.
+// reject logs a batch from another event log, once per epoch. A cluster with the
+// same name has appended or published it here.
 func (r *reader) reject(seq uint64, data []byte) {
 	batch, err := decodeBatch(data)
 	if err != nil || r.rejectedEpoch == batch.GetEpoch() {
 		return
 	}
 	r.rejectedEpoch = batch.GetEpoch()
-	r.node.log.Error("rejected entries of another event log", "entry", seq, "epoch", r.rejectedEpoch, "want", r.eventLog.epoch)
+	r.node.log.Error("rejected entries from another event log", "entry", seq, "epoch", r.rejectedEpoch, "want", r.eventLog.epoch)
 }
 
 // advance moves the reader past an entry.
@@ -331,7 +331,7 @@ func (r *reader) advance(seq uint64, at time.Time) {
 }
 
 // maxIncarnations is the number of incarnations that are remembered. A batch that
-// was given up arrives within seconds, in which few nodes start.
+// was given up arrives within seconds, during which few nodes start.
 const maxIncarnations = 4096
 
 // isNext reports whether a batch follows the last one of its incarnation. It

@@ -28,11 +28,11 @@ func newMetrics() metrics {
 		sentBytes:     counter("presence_sent_bytes_total", "Bytes of announcements, queries and replies sent to other nodes."),
 		receivedBytes: counter("presence_received_bytes_total", "Bytes of announcements and state received from other nodes."),
 		pulls:         counter("state_requests_total", "Requests for the full state of another node, because it was new or an announcement was missed."),
-		unanswered:    counter("unanswered_total", "Queries that another node has not answered in time."),
+		unanswered:    counter("unanswered_total", "Queries that another node did not answer in time."),
 		nodes:         desc("nodes", "Nodes of the cluster by state, including this one.", "state"),
-		silence:       desc("silence_seconds", "Time since the last announcement of the most silent node, without lost nodes."),
-		streams:       desc("streams_elsewhere", "Streams on other nodes, as these announced."),
-		users:         desc("users_elsewhere", "Users with streams on other nodes, as these announced. A user counts once per node."),
+		silence:       desc("silence_seconds", "Time since the last announcement from the most silent node, not counting lost nodes."),
+		streams:       desc("streams_elsewhere", "Streams on other nodes, as those nodes announced them."),
+		users:         desc("users_elsewhere", "Users with streams on other nodes, as those nodes announced them. A user is counted once per node."),
 	}
 }
 
