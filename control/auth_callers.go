@@ -57,8 +57,8 @@ func newAuthorizer(tokens []Token, scopes scopes) *authorizer {
 	return a
 }
 
-// authorize returns the caller of method, or an error if it may not call it. A
-// caller with neither a token nor a certificate has no name.
+// authorize returns the caller of method, or an error if the caller may not call
+// method. A caller with neither a token nor a certificate has no name.
 func (a *authorizer) authorize(ctx context.Context, method string) (caller, error) {
 	if isHealthMethod(method) {
 		return caller{}, nil
@@ -79,7 +79,7 @@ func (a *authorizer) authorize(ctx context.Context, method string) (caller, erro
 
 // authenticate returns the caller. A client certificate is sufficient. A caller
 // that also sends a token gets the name and scopes of the token, so that the
-// holder of a certificate can grant less than all scopes.
+// holder of a certificate can limit a caller to some of the scopes.
 func (a *authorizer) authenticate(ctx context.Context) (caller, error) {
 	name := certifiedName(ctx)
 	if len(a.tokens) == 0 || name != "" && len(metadata.ValueFromIncomingContext(ctx, "authorization")) == 0 {

@@ -20,7 +20,7 @@ func (s *Service) GuardMetrics(next http.Handler) http.Handler { return s.guard(
 // admin calls.
 func (s *Service) GuardDebug(next http.Handler) http.Handler { return s.guard(guardedDebug, next) }
 
-// guard wraps next with the checks of calls of method. It accepts only GET and
+// guard wraps next with the checks for calls to method. It accepts only GET and
 // HEAD.
 func (s *Service) guard(method string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -55,8 +55,8 @@ func (s *Service) reject(w http.ResponseWriter, err error) {
 	rest.WriteError(w, err)
 }
 
-// authorizeRequest returns the caller of method, or an error if it may not call
-// it.
+// authorizeRequest returns the caller of method, or an error if the caller may
+// not call method.
 func (s *Service) authorizeRequest(ctx context.Context, r *http.Request, method string) (c caller, err error) {
 	if err = s.checkHost(r); err == nil {
 		err = rest.CheckSite(r)

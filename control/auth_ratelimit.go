@@ -17,7 +17,7 @@ import (
 // maxNames is the most caller names that have a limiter, because a certificate
 // authority may issue a new name to each process. Beyond it, the name that has
 // been idle for longest is evicted. It starts with a full burst on its next
-// call, which it would have after a second of silence anyway.
+// call, which it would have after a second without calls anyway.
 const maxNames = 10_000
 
 // rateLimits limits the calls per second of each caller name. Callers without a
@@ -38,7 +38,7 @@ func newRateLimits() *rateLimits {
 	return &rateLimits{byName: byName}
 }
 
-// set changes the limit of all callers.
+// set changes the limit for all callers.
 func (l *rateLimits) set(perSecond int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,7 +57,7 @@ func (l *rateLimits) set(perSecond int) {
 	}
 }
 
-// limiter returns the limiter of c's calls of method, or nil.
+// limiter returns the limiter for c's calls to method, or nil.
 func (l *rateLimits) limiter(c caller, method string) *rate.Limiter {
 	if l.perSecond.Load() == 0 || !isControlMethod(method) {
 		return nil
@@ -103,7 +103,7 @@ func (l *rateLimits) take(c caller, method string) error {
 	return rejected
 }
 
-// pacedStream delays the messages of a PublishStream to its caller's limit. The
+// pacedStream delays the messages in a PublishStream to its caller's limit. The
 // caller then experiences gRPC's flow control.
 type pacedStream struct {
 	grpc.ServerStream

@@ -12,7 +12,7 @@ import (
 
 const (
 	// rejectionsPerSecond is the rate at which rejected calls are logged, and
-	// rejectionBurst how many are logged at once. Guessing tokens must be
+	// rejectionBurst limits how many are logged in a burst. Guessing tokens must be
 	// visible, but must not fill the disk.
 	rejectionsPerSecond = 1
 	rejectionBurst      = 5
@@ -21,7 +21,7 @@ const (
 // rejectionLog limits the rate at which unauthenticated calls are logged.
 type rejectionLog struct {
 	limiter  *rate.Limiter
-	unlogged atomic.Int64 // calls since the last that was logged
+	unlogged atomic.Int64 // calls since the last one logged
 }
 
 func newRejectionLog() *rejectionLog {

@@ -62,13 +62,13 @@ func (s scopes) of(method string) string {
 	return ScopeAdmin
 }
 
-// isControlMethod reports whether method is one of the ControlService, and not
-// of health or reflection.
+// isControlMethod reports whether method belongs to the ControlService, and not
+// to health or reflection.
 func isControlMethod(method string) bool {
 	return strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/")
 }
 
-// isHealthMethod reports whether method is one of the health service.
+// isHealthMethod reports whether method belongs to the health service.
 func isHealthMethod(method string) bool {
 	return strings.HasPrefix(method, "/"+healthv1.Health_ServiceDesc.ServiceName+"/")
 }

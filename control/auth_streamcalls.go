@@ -31,8 +31,8 @@ type streamCall struct {
 // Context implements [grpc.ServerStream].
 func (c *streamCall) Context() context.Context { return c.ctx }
 
-// add registers a call. The caller must be authorized after add, not before.
-// Then a concurrent Reconfigure either applies to the authorization, or revokes
+// add registers a call. The caller must be authorized after add, not before,
+// so that a concurrent Reconfigure either applies to the authorization or revokes
 // the call.
 func (s *streamCalls) add(stream grpc.ServerStream, method string) *streamCall {
 	ctx, revoke := context.WithCancelCause(stream.Context())
@@ -71,7 +71,7 @@ func (s *streamCalls) revoke(a *authorizer) (revoked int) {
 	return revoked
 }
 
-// revoked returns the error for which the call was revoked, or nil if it wasn't.
+// revoked returns the error with which the call was revoked, or nil if it wasn't.
 func (c *streamCall) revoked() error {
 	if rejected, ok := errors.AsType[*apierror.Error](context.Cause(c.ctx)); ok {
 		return rejected

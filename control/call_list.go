@@ -88,9 +88,9 @@ func merge[R any](rows []R, name func(R) string, add func(row, other R)) []R {
 	return merged
 }
 
-// firstPage returns the first page of rows, which are of one or all nodes, and
-// the token of the next page. More is true if a node has more rows. Such a node
-// has returned a full page, so no row is missing from the first page.
+// firstPage returns the first page of rows, which come from one node or from all
+// nodes, and the token for the next page. More is true if a node has more rows. Such
+// a node has returned a full page, so no row is missing from the first page.
 func firstPage[R any](rows []R, size int, more bool, name func(R) string) (page []R, next string) {
 	if len(rows) > size {
 		rows, more = rows[:size], true

@@ -20,7 +20,7 @@ type publishRequest interface {
 	GetConflateKey() string
 }
 
-// message converts a request to a message of the broker.
+// message converts a request to a message for the broker.
 func message(to broker.Audience, req publishRequest) (broker.Message, error) {
 	ttl, invalid := durationOf("ttl", req.GetTtl(), 0)
 	if invalid != nil {

@@ -26,11 +26,11 @@ const (
 	maxAcks = 256
 )
 
-// received is a message of a PublishStream, or the reason there is none.
+// received is a message from a PublishStream, or the reason there is none.
 type received struct {
 	message  *pealv1.PublishStreamRequest
 	rejected *apierror.Error // the message could not be decoded
-	end      error           // the stream ended, with io.EOF or an error of gRPC
+	end      error           // the stream ended, with io.EOF or an error from gRPC
 	bytes    int64           // the message's share of receiveQueue.bytes
 }
 
@@ -63,7 +63,7 @@ func (q *receiveQueue) add(ctx context.Context, r received) bool {
 //
 // One goroutine receives and decodes messages, and this one publishes and
 // acknowledges them. It sends acknowledgements when no further message is
-// queued. A single message is therefore acknowledged at once, and many messages
+// queued. A single message is therefore acknowledged immediately, and many messages
 // are acknowledged with few responses.
 func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]) error {
 	// Some clients don't return the stream to their caller before it has headers.
@@ -112,7 +112,7 @@ func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishSt
 	}
 }
 
-// receiveMessages adds the messages of stream to queue until the stream ends.
+// receiveMessages adds the messages from stream to queue until the stream ends.
 func receiveMessages(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse], queue *receiveQueue) {
 	for {
 		var r received

@@ -105,7 +105,7 @@ func TestPublishStreamContinuesAfterInvalidMessages(t *testing.T) {
 		{toAll("last"), 1, 0, "", ""},
 	} {
 		m.send(t, c.request)
-		ack, err := m.ack() // arrives at once, without closing the stream
+		ack, err := m.ack() // arrives immediately, without closing the stream
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestPublishStreamAcknowledgesInOrder(t *testing.T) {
 }
 
 // The largest messages are accepted. Larger ones are rejected and don't end the
-// stream, up to the limit of all requests.
+// stream, up to the limit for all requests.
 func TestPublishStreamWithLargeMessages(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	m := p.messages(t)

@@ -10,7 +10,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// MembershipError is the error of a node that can't be removed.
+// MembershipError is the error for a node that can't be removed.
 type MembershipError struct {
 	// Unknown is true if there is no such node, and false if the node must not
 	// be removed.

@@ -9,7 +9,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// statsSum sums the stats of a cluster's nodes in the reply of this node.
+// statsSum sums the stats of a cluster's nodes in the reply from this node.
 type statsSum struct {
 	reply *pealv1.StatsResponse
 	nodes map[string]*pealv1.Node // by name
@@ -106,7 +106,7 @@ func addCounts(sum, other map[string]int64) map[string]int64 {
 }
 
 // addHistogram adds other to sum. It ignores a histogram with different bounds,
-// which a node of another version may have.
+// which a node that runs another version may have.
 func addHistogram(sum, other *pealv1.Histogram) {
 	same := slices.EqualFunc(sum.GetBuckets(), other.GetBuckets(), func(a, b *pealv1.HistogramBucket) bool {
 		return a.GetUpperBound() == b.GetUpperBound()

@@ -101,9 +101,9 @@ func (s *Service) EndCalls() {
 }
 
 // Close closes the REST handlers and waits for all goroutines of the Service. It
-// cancels REST calls that are in progress, so the HTTP servers should be stopped
-// before. Health checks fail from then on. The servers that GRPCServer returned
-// are stopped by the caller.
+// cancels REST calls that are in progress, so stop the HTTP servers first. Health
+// checks fail once Close is called. The caller stops the servers that GRPCServer
+// returned.
 func (s *Service) Close() {
 	s.EndCalls()
 

@@ -22,8 +22,8 @@ type Broker interface {
 }
 
 // Pipeline is a Broker whose Publish waits, for example for a quorum, and that
-// accepts further messages meanwhile. Messages that one goroutine submits are
-// published in that order.
+// accepts further messages in the meantime. Messages that one goroutine submits
+// are published in the order of submission.
 type Pipeline interface {
 	Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error)
 }
@@ -50,12 +50,12 @@ type Cluster interface {
 	Watch(ctx context.Context, method string, request []byte, receiver Receiver, started func(nodes []string))
 }
 
-// Receiver receives the responses of a watch. Its methods are called one at a
+// Receiver receives the responses to a watch. Its methods are called one at a
 // time.
 type Receiver = interface {
-	// Receive is called with the next responses of a node, in order.
+	// Receive is called with the next responses from a node, in order.
 	Receive(node string, responses [][]byte)
-	// Restart is called when responses of a node were lost, and the node is
+	// Restart is called when responses from a node were lost, and the node is
 	// about to start over.
 	Restart(node string)
 	// End is called when a node will send no more responses.
@@ -67,6 +67,6 @@ type Receiver = interface {
 type Membership interface {
 	// Remove permanently removes a node from the members, and returns the names
 	// of the remaining members in order. It returns a *MembershipError, or one
-	// of the errors of [Broker].
+	// of the errors that [Broker] returns.
 	Remove(ctx context.Context, name string) (members []string, err error)
 }

@@ -16,7 +16,7 @@ func NewRateLimits(perSecond int) RateLimits {
 	return RateLimits{l}
 }
 
-// Take counts a call of name, or rejects it.
+// Take counts a call by name, or rejects it.
 func (l RateLimits) Take(name string) error {
 	return l.limits.take(caller{name: name}, pealv1.ControlService_Stats_FullMethodName)
 }

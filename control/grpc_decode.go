@@ -23,7 +23,7 @@ import (
 // should receive INVALID_ARGUMENT with the field's name instead. So requests are
 // decoded into a *decodeTarget, which gRPC passes to the codec as the message.
 
-// decodeTarget is a message to decode into, and the error of decoding it.
+// decodeTarget is a message to decode into, and the error from decoding it.
 type decodeTarget struct {
 	message proto.Message
 	err     error
@@ -53,7 +53,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	target, ok := v.(*decodeTarget)
 	if !ok {
-		return c.CodecV2.Unmarshal(data, v) //nolint:wrapcheck // An error of gRPC, for gRPC.
+		return c.CodecV2.Unmarshal(data, v) //nolint:wrapcheck // An error from gRPC, for gRPC.
 	}
 
 	if err := c.CodecV2.Unmarshal(data, target.message); err != nil {
@@ -127,8 +127,8 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 // decodingHandler wraps handler so that a decoding error is returned after all
-// interceptors instead of before the first one. A caller that may not call the
-// method at all then only learns that.
+// interceptors instead of before the first one. So a caller that isn't allowed to
+// call the method learns only that.
 func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		var decodeErr error

@@ -17,18 +17,17 @@ import (
 )
 
 const (
-	// maxHeaders is the largest metadata of a call in bytes. It only contains
-	// one token.
+	// maxHeaders is the maximum size of a call's metadata, in bytes. The
+	// metadata only needs to hold one token.
 	maxHeaders = 64 << 10
 
-	// minPing is the shortest time between two keepalive pings of a client. Many
+	// minPing is the shortest time between two keepalive pings from a client. Many
 	// clients ping every 5 seconds, and network jitter can shorten that.
 	minPing = 2 * time.Second
 )
 
-// GRPCServer returns a server of the ControlService, of health and of
-// reflection, with all checks. The caller serves and stops it. Opts may add
-// credentials.
+// GRPCServer returns a server for the ControlService, health and reflection,
+// with all checks. The caller starts and stops it. Opts may add credentials.
 func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 	if s.tracer != nil {
 		opts = append(opts, traceCalls(s.tracer))
@@ -79,7 +78,7 @@ func (s *Service) interceptUnary(ctx context.Context, req any, info *grpc.UnaryS
 }
 
 // interceptStream does the same for streaming calls, and cancels those that are
-// revoked. A PublishStream is limited by its messages.
+// revoked. A PublishStream is rate-limited per message.
 func (s *Service) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	start := time.Now()
 

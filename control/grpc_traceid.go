@@ -11,8 +11,8 @@ import (
 // traceParent is the metadata key of W3C Trace Context's header.
 const traceParent = "traceparent"
 
-// withTrace adds the trace id of a call to args, if it has one: that of its span,
-// or that which the caller sent.
+// withTrace adds the trace id of a call to args, if it has one: its span's, or the
+// one that the caller sent.
 func withTrace(ctx context.Context, args []any) []any {
 	span := trace.SpanContextFromContext(ctx)
 	if parent := metadata.ValueFromIncomingContext(ctx, traceParent); !span.IsValid() && len(parent) == 1 {

@@ -28,7 +28,7 @@ type Config struct {
 	Insecure bool
 
 	// RateLimit is the number of calls that each caller name may make per
-	// second; it is also the maximum burst. Each message of a PublishStream
+	// second; it is also the maximum burst. Each message in a PublishStream
 	// counts as a call. 0 means no limit.
 	RateLimit int
 
@@ -45,12 +45,12 @@ type Config struct {
 	// Tracer receives the spans of calls. If nil, calls have no spans.
 	Tracer trace.TracerProvider
 
-	// Drain starts shutting the daemon down and returns at once. It may be
+	// Drain starts shutting the daemon down and returns immediately. It may be
 	// called several times. If nil, the RPC Drain is rejected.
 	Drain func()
 
 	// Cluster provides access to the other nodes; nil without a cluster. It must
-	// pass the calls of other nodes to HandleQuery and HandleWatch.
+	// pass calls from other nodes to HandleQuery and HandleWatch.
 	Cluster Cluster
 
 	// Membership removes nodes from the cluster; nil without a cluster.

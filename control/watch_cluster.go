@@ -13,7 +13,7 @@ import (
 
 const (
 	// snapshotTimeout is the time within which other nodes must send their
-	// snapshots. Streams of a later snapshot are reported as opened.
+	// snapshots. Streams in a later snapshot are reported as opened.
 	snapshotTimeout = 5 * time.Second
 	// maxNodeUpdates is the number of updates that may be queued for the caller.
 	maxNodeUpdates = 64
@@ -67,7 +67,7 @@ func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConne
 	}
 }
 
-// watchReceiver is a Receiver that passes the updates of nodes to the call's
+// watchReceiver is a Receiver that passes the updates from nodes to the call's
 // goroutine.
 type watchReceiver struct {
 	ctx     context.Context //nolint:containedctx // The call's, of which the receiver is a part.

@@ -31,7 +31,7 @@ func endedEvent(user string, connections int32, at *timestamppb.Timestamp, reaso
 	}}
 }
 
-// changeEvent returns the event of a stream that was opened or closed.
+// changeEvent returns the event for a stream that was opened or closed.
 func changeEvent(c broker.Connection) *pealv1.WatchConnectionsResponse {
 	at := timestamppb.New(c.At)
 	if c.Open {

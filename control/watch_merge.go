@@ -9,13 +9,14 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The reasons of streams on other nodes that were closed without a known reason.
+// The close reasons reported for streams on other nodes whose real reason is
+// unknown.
 const (
 	reasonNodeLost = "node_lost"
 	reasonUnknown  = "unknown"
 )
 
-// nodeUpdate is an update of a watch from one node.
+// nodeUpdate is an update from one node for a watch.
 type nodeUpdate struct {
 	node      string
 	responses []*pealv1.WatchConnectionsResponse
@@ -28,7 +29,7 @@ type nodeUpdate struct {
 // over all nodes. The call's goroutine owns it.
 //
 // It keeps each node's stream counts, because a node that restarts its watch or
-// is lost must be compared with what was sent before. The announced counts of
+// is lost must be compared with what was already sent. The announced counts of
 // package presence can't replace them: they lack the order of changes and the
 // close reasons.
 type mergedWatch struct {
@@ -126,8 +127,8 @@ func (w *mergedWatch) applyResponse(name string, n *watchedNode, resp *pealv1.Wa
 	return nil
 }
 
-// setSince records since when a user has been connected, which only the snapshot
-// needs.
+// setSince records the time since which a user has been connected, which only the
+// snapshot needs.
 func (w *mergedWatch) setSince(n *watchedNode, user string, at *timestamppb.Timestamp) {
 	if !w.snapshotSent {
 		n.since[user] = at
@@ -176,8 +177,8 @@ func (w *mergedWatch) sendSnapshotIfComplete() error {
 	return w.sendSnapshot()
 }
 
-// sendSnapshot sends the users who are known to be present, unless it did so
-// before.
+// sendSnapshot sends the users who are known to be present, unless it has already
+// done so.
 func (w *mergedWatch) sendSnapshot() error {
 	if w.snapshotSent {
 		return nil

@@ -57,7 +57,7 @@ func chaosReader(r bench.ChaosReader) string {
 }
 
 // benchResume disconnects all streams, publishes messages, and reconnects all
-// streams at once.
+// streams at the same time.
 func (s *session) benchResume(ctx context.Context, cfg bench.MassResumeConfig) error {
 	run := func(publisher *streamPublisher) (*bench.MassResumeResult, string, error) {
 		if line := statusLine(s.stderr); line != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // TestBenchConnectionRefused runs every kind of benchmark against an address
-// that nobody listens on. Each must fail at once, with an error that contains the
+// that nobody listens on. Each must fail immediately, with an error that contains the
 // address but not the token.
 func TestBenchConnectionRefused(t *testing.T) {
 	t.Parallel()

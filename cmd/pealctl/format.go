@@ -37,7 +37,7 @@ func (f *format) Set(value string) error {
 // Type implements [pflag.Value].
 func (f *format) Type() string { return "format" }
 
-// print prints a reply of the control plane, either as the JSON that the REST
+// print prints a reply from the control plane, either as the JSON that the REST
 // API returns or as the table that rows fills.
 func (s *session) print(reply proto.Message, rows func(table.Writer)) error {
 	if s.output.json {

@@ -13,7 +13,7 @@ func latencies(now, before *pealv1.Histogram) string {
 }
 
 // quantile formats the q-quantile, in seconds, of the observations since before.
-// Like histogram_quantile of Prometheus it interpolates linearly within a
+// Like histogram_quantile in Prometheus, it interpolates linearly within a
 // bucket. It returns "-" if nothing was observed.
 func quantile(now, before *pealv1.Histogram, q float64) string {
 	rank := q * float64(now.GetCount()-before.GetCount())

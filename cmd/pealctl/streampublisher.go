@@ -96,8 +96,8 @@ func (p *streamPublisher) Flush(context.Context) error {
 	return p.wait(func() bool { return p.acked >= p.sent })
 }
 
-// wait blocks until cond holds. It returns an error once cond can't become true
-// any more.
+// wait blocks until cond holds. It returns an error once cond can no longer become
+// true.
 func (p *streamPublisher) wait(cond func() bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -109,7 +109,7 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 			if ctx.Err() != nil {
 				return
 			}
-			// A browser wouldn't retry after this either, and it wouldn't help.
+			// A browser wouldn't retry after this either, and retrying wouldn't help.
 			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 				done(fmt.Errorf("%s: %w", url, reason(err)))
 				return

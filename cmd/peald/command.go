@@ -43,7 +43,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		return 0
 	}
 
-	// Errors of parsers may have several lines; a log line must be one.
+	// Errors from parsers may have several lines; a log line must be one.
 	_, _ = fmt.Fprintln(queue, "peald:", strings.Join(strings.Fields(err.Error()), " "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return statusUsage

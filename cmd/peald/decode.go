@@ -121,9 +121,9 @@ func redacted(key string, cause *typeError) string {
 	return cause.given()
 }
 
-// readValue converts a value of a file, a variable or a flag to the type of its
-// setting. Unlike the weak typing of mapstructure it is strict: 15 isn't a
-// duration, 1.5 isn't an integer, and 8080 isn't a text.
+// readValue converts a value from a file, a variable or a flag to the type of its
+// setting. Unlike the weak typing of mapstructure, it is strict: 15 isn't a
+// duration, 1.5 isn't an integer, and 8080 isn't a string.
 func readValue(from, to reflect.Value) (any, error) {
 	value := from.Interface()
 	if from.Type() == to.Type() {
@@ -153,10 +153,10 @@ func mismatch(value, target any) error {
 	return &typeError{value: value, accepted: daemon.Setting{Value: target}.Accepts()}
 }
 
-// readScalar converts a value to the type of target. It isn't called for a text
-// setting that is set to a text, which readValue returns unchanged.
+// readScalar converts a value to the type of target. It isn't called for a
+// string setting that is set to a string, which readValue returns unchanged.
 func readScalar(from reflect.Value, target any) (read any, ok bool) {
-	text, _ := reflect.TypeAssert[string](from) // empty if it isn't a text
+	text, _ := reflect.TypeAssert[string](from) // empty if it isn't a string
 	switch target := target.(type) {
 	case bool:
 		read, err := strconv.ParseBool(text)
@@ -181,7 +181,7 @@ func readScalar(from reflect.Value, target any) (read any, ok bool) {
 	}
 }
 
-// readList converts a text to a list. For any other list, mapstructure converts
+// readList converts a string to a list. For any other list, mapstructure converts
 // the entries one by one.
 func readList(from reflect.Value, target any) (any, error) {
 	value := from.Interface()
@@ -199,7 +199,7 @@ func readList(from reflect.Value, target any) (any, error) {
 	}
 }
 
-// wholeNumber converts a number or a text to an int. JSON has floating-point
+// wholeNumber converts a number or a string to an int. JSON has floating-point
 // numbers only.
 func wholeNumber(from reflect.Value) (int, bool) {
 	switch {

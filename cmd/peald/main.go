@@ -1,7 +1,7 @@
 // Command peald pushes server-sent events to browsers. Backends publish through
 // its control plane, and browsers open streams on its SSE listener.
 //
-// "peald" runs the daemon, and "peald config" prints the configuration it would
+// "peald" runs the daemon, and "peald config" prints the configuration that it would
 // run with. Every setting is a flag, an environment variable and a key of the
 // configuration file; docs/configuration.md lists them.
 //

@@ -13,7 +13,7 @@ import (
 )
 
 // TestConnectionBurst opens connections while the daemon is stopped, so that it
-// accepts all of them at once even on a slow machine.
+// accepts all of them together even on a slow machine.
 func TestConnectionBurst(t *testing.T) {
 	t.Parallel()
 

@@ -19,7 +19,7 @@ type readyFile struct {
 
 	mu      sync.Mutex
 	written fs.FileInfo // of the file that this process wrote; nil if there is none
-	removed bool        // no file may be written any more
+	removed bool        // no file may be written from now on
 }
 
 // check returns an error if no file can be written at the path, or if the path is

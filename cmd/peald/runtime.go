@@ -33,7 +33,7 @@ func tuneProcessors(shards int, env []string) int {
 
 // tuneCollector makes the garbage collector run when the heap has grown by 50 %
 // instead of 100 %. The daemon's live heap is small, and a burst of connections
-// leaves much garbage. Measured with 10,000 clients that reconnect at once: the
+// leaves much garbage. Measured with 10,000 clients that reconnect at the same time: the
 // peak is 84 MB instead of 112 MB, at the same CPU cost per connection.
 //
 // It leaves the collector alone if the environment sets GOGC.

@@ -56,7 +56,7 @@ func New(code codes.Code, reason, message string) *Error {
 	return &Error{Code: code, Reason: reason, Message: message}
 }
 
-// Invalid returns the error of a request with invalid fields, of which there
+// Invalid returns the error for a request with invalid fields, of which there
 // must be at least one.
 func Invalid(fields ...Field) *Error {
 	sentences := make([]string, len(fields))
@@ -74,12 +74,12 @@ func Invalid(fields ...Field) *Error {
 }
 
 // Internal returns the error that callers receive instead of an unexpected one,
-// whose details only the log has.
+// whose details are only in the log.
 func Internal() *Error {
 	return New(codes.Internal, ReasonInternal, "internal error; see the daemon's log")
 }
 
-// Stopping returns the error of calls to a daemon that is shutting down.
+// Stopping returns the error for calls to a daemon that is shutting down.
 func Stopping() *Error {
 	return New(codes.Unavailable, ReasonStopping, "the daemon is shutting down; retry, or call another daemon")
 }

@@ -22,8 +22,8 @@ import (
 )
 
 // requestBody is the body of a call. The generated handlers pass it to the
-// decoder, and the request with it to the error handler. So it carries the
-// decoder's error from one to the other.
+// decoder, and pass the request that holds it to the error handler. So it carries
+// the decoder's error to the error handler.
 type requestBody struct {
 	io.ReadCloser
 
@@ -207,7 +207,7 @@ func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error)
 }
 
 // problemOf returns why message rejects value for field, or "". Repeated is true
-// if the field was set before.
+// if the field is already set.
 func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, message proto.Message, repeated bool) string {
 	if repeated {
 		return apierror.MoreThanOnce

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// callContext returns the context in which the call of r runs, and a function
+// callContext returns the context in which the call for r runs, and a function
 // that releases it. longLived is true if the call lasts until its caller cancels
 // it.
 //

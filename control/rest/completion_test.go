@@ -29,7 +29,7 @@ type blockingBroker struct {
 	fakeBroker
 
 	entered  chan struct{} // closed when Publish blocks
-	finish   chan struct{} // closed to let Publish return
+	finish   chan struct{} // closed to make Publish return
 	returned chan error    // receives the context's error when Publish returns
 }
 
@@ -68,7 +68,7 @@ func (s server) halfClose(t *testing.T, request string) response {
 // sending side. A third of them would fail if that canceled calls.
 const halfClosedCalls = 40
 
-// bodyOf returns a valid body for a call of an operation.
+// bodyOf returns a valid body for a call to an operation.
 func bodyOf(method, operation string) string {
 	switch operation {
 	case "ControlService_Broadcast", "ControlService_SendToUser", "ControlService_Publish":
@@ -203,7 +203,7 @@ func TestCallerCancels(t *testing.T) {
 	}
 }
 
-// The error of a call whose context ends has the form of all errors.
+// The error for a call whose context ends has the form of all errors.
 func TestErrorsOfEndedContexts(t *testing.T) {
 	t.Parallel()
 

@@ -52,7 +52,7 @@ func WriteError(w http.ResponseWriter, err error) {
 	_, _ = w.Write(body) //nolint:gosec // The response is JSON, and must not be sniffed.
 }
 
-// MethodNotAllowed returns the error of a request whose method isn't one of
+// MethodNotAllowed returns the error for a request whose method isn't one of
 // allowed, and sets the Allow header of the response.
 func MethodNotAllowed(w http.ResponseWriter, r *http.Request, allowed ...string) error {
 	var list []string
@@ -78,7 +78,7 @@ func unknownPath() error {
 }
 
 // inProcessError returns the error that the caller receives for err, the error
-// of a call on the in-process connection. The client's end of that connection
+// from a call on the in-process connection. The client's end of that connection
 // creates statuses without details: for a caller that is gone, for a deadline
 // that has passed, and for a connection that was closed because the daemon is
 // shutting down.
@@ -99,7 +99,7 @@ func inProcessError(ctx context.Context, err error) error {
 	return err
 }
 
-// handleError responds with err, which is an error of gRPC or of the generated
+// handleError responds with err, which is an error from gRPC or from the generated
 // code.
 func (g *gateway) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	// The generated code keeps only the text of the decoder's error.

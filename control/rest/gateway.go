@@ -30,7 +30,7 @@ type gateway struct {
 	writeError func(http.ResponseWriter, error)
 }
 
-// newGateway returns a gateway to the calls of client. Document is the Swagger
+// newGateway returns a gateway that makes its calls with client. Document is the Swagger
 // document of the calls. WriteError responds with an error.
 func newGateway(client pealv1.ControlServiceClient, document string, writeError func(http.ResponseWriter, error)) (*gateway, error) {
 	calls, err := getCalls(document)

@@ -57,6 +57,6 @@ func (p *inProcess) close() {
 	<-p.served
 }
 
-// InProcess reports whether addr, the peer address of a gRPC call, is that of a
+// InProcess reports whether addr, the peer address of a gRPC call, belongs to a
 // [Handler]'s in-process connection.
 func InProcess(addr net.Addr) bool { return addr.Network() == "bufconn" }

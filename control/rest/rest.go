@@ -2,7 +2,7 @@
 // inside the process, so that both have the same checks and the same errors.
 //
 // The package adds what HTTP needs: strict JSON, queries and paths, errors as
-// google.rpc.Status, protection from web pages of other origins, health checks
+// google.rpc.Status, protection from web pages from other origins, health checks
 // and the OpenAPI documents.
 package rest
 
@@ -38,17 +38,17 @@ type Config struct {
 	Ready func(context.Context) (ready bool, reason string)
 
 	// Rejected is called with each error that the Handler itself responds with.
-	// Errors of calls that reached Server aren't included.
+	// Errors from calls that reached Server aren't included.
 	Rejected func(error)
 }
 
-// Handler is the handler of /v1/, /openapi.json, /swagger.json, /healthz and
+// Handler is the handler for /v1/, /openapi.json, /swagger.json, /healthz and
 // /readyz; any other path is 404. Paths must be passed to it unchanged: a mux
 // that cleans paths would redirect user ids that contain slashes.
 type Handler struct {
 	cfg       Config
 	inProcess *inProcess
-	calls     http.Handler // of /v1/
+	calls     http.Handler // for /v1/
 	all       http.Handler
 }
 
@@ -69,7 +69,7 @@ func New(cfg Config) (*Handler, error) {
 	}
 
 	// Browsers send forms and plain text to other origins without a preflight
-	// request. A page can also resolve its own name to this host, and is then of
+	// request. A page can also resolve its own name to this host, and then has
 	// the same origin, which CheckHost is for.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -82,7 +82,7 @@ func New(cfg Config) (*Handler, error) {
 	return h, nil
 }
 
-// Close stops the server of the calls, and cancels calls that are in progress.
+// Close stops the server for the calls, and cancels calls that are in progress.
 // Later calls fail with Unavailable.
 func (h *Handler) Close() { h.inProcess.close() }
 

@@ -20,10 +20,10 @@ func streamError(ctx context.Context, err error) *status.Status {
 	return st
 }
 
-// responseWriter is the http.ResponseWriter of a call. The gateway writes the
-// error of a stream that fails before its first message in a form of its own.
-// responseWriter captures it, so that it can be written like that of any other
-// call.
+// responseWriter is the http.ResponseWriter of a call. If a stream
+// fails before its first message, the gateway writes the error in a form of its
+// own. responseWriter captures that error, so that it can be written like the
+// error from any other call.
 type responseWriter struct {
 	http.ResponseWriter
 
@@ -34,7 +34,7 @@ type responseWriter struct {
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter]. The gateway calls it only for
-// the error of a stream that failed before its first message.
+// the error from a stream that failed before its first message.
 func (w *responseWriter) WriteHeader(int) { w.captured = new(bytes.Buffer) }
 
 // Write implements [http.ResponseWriter].

@@ -28,11 +28,11 @@ type Load struct {
 	Burst    int           // number of messages to publish without pauses, instead of Rate and Duration
 }
 
-// Config configures a measurement. Clients and URL must be set, and for
-// [Measure] also a load.
+// Config configures a measurement. Clients and URL must be set. [Measure]
+// requires a load as well.
 type Config struct {
 	URL     string
-	Header  http.Header // sent with the request of every stream
+	Header  http.Header // sent with the request for every stream
 	Clients int         // number of streams that read and are checked
 
 	// Slow is the number of additional streams that never read. The result

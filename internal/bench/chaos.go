@@ -27,8 +27,8 @@ type ChaosConfig struct {
 	// topic. All other messages go to single users.
 	Broadcasts, ToTopics float64
 
-	// Life is the mean lifetime of a connection. It is then cut, even in the
-	// middle of an event.
+	// Life is the mean lifetime of a connection. At the end of its lifetime, a
+	// connection is cut, even in the middle of an event.
 	Life time.Duration
 
 	// Patience is the time to wait for another arrival after the last message,
@@ -71,7 +71,7 @@ type ChaosResult struct {
 	Resets    int64   `json:"resets"`  // streams that received a peald.reset, which announces a gap
 	Rejected  int64   `json:"refused"` // connections that failed although the client didn't cut them
 
-	// LastRejection is the error of the last such connection.
+	// LastRejection is the error from the last such connection.
 	LastRejection string `json:"last_refusal,omitempty"`
 
 	Lost        int64 `json:"lost"`
@@ -122,9 +122,9 @@ type chaos struct {
 	messages int
 }
 
-// Chaos opens streams and publishes messages to all kinds of audiences. Meanwhile
-// it cuts connections at random and resumes the streams. It checks that each
-// client receives its messages exactly once and in order.
+// Chaos opens streams and publishes messages to all kinds of audiences. In the
+// meantime it cuts connections at random and resumes the streams. It checks that
+// each client receives its messages exactly once and in order.
 func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*ChaosResult, error) {
 	messages := int(cfg.Rate * cfg.Duration.Seconds())
 	if cfg.Clients < 1 || cfg.Topics < 1 || messages < 1 || cfg.Life <= 0 {
@@ -214,7 +214,7 @@ func (c *chaos) start(ctx context.Context, messages int) (*ChaosResult, error) {
 // openPatience is the time limit for opening all streams at the beginning.
 const openPatience = 20 * time.Second
 
-// lastRejection returns the most recent error of a stream.
+// lastRejection returns the most recent error from a stream.
 func (c *chaos) lastRejection() error {
 	if err := c.rejection.Load(); err != nil {
 		return *err

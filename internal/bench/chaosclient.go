@@ -63,7 +63,7 @@ func (cl *chaosClient) onEvent(typ, data []byte) {
 	}
 	rest, ok := strings.CutPrefix(string(data), cl.prefix)
 	if !ok {
-		return // an event of another publisher
+		return // an event from another publisher
 	}
 	number, _, _ := strings.Cut(rest, " ")
 	if n, err := strconv.Atoi(number); err == nil {

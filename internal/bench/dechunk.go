@@ -9,7 +9,7 @@ import (
 // arrives in pieces. The zero value is ready to use.
 type dechunker struct {
 	state chunkState
-	size  int // size of the chunk as far as it is parsed, then the bytes left of it
+	size  int // the part of the chunk size parsed so far, then the bytes left in the chunk
 }
 
 type chunkState uint8

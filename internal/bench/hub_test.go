@@ -26,7 +26,7 @@ type hub struct {
 	// frames returns the frames to send to the nth stream instead of frame, for
 	// the message with this number; nil means frame itself.
 	frames func(stream, number int, frame []byte) [][]byte
-	// reject replies to the request of the nth stream if it returns true.
+	// reject replies to the request for the nth stream if it returns true.
 	reject func(w http.ResponseWriter, stream int) bool
 	// write writes a frame to a stream, if not nil.
 	write func(c *client, frame []byte)

@@ -121,7 +121,7 @@ func openAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) er
 	return ctx.Err()
 }
 
-// resumeAll resumes all streams at once, and disconnects them when every one has
+// resumeAll resumes all streams at the same time, and disconnects them when every one has
 // received all it missed.
 func resumeAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (*MassResumeResult, error) {
 	r := &MassResumeResult{Clients: cfg.Clients, Logged: cfg.Users * cfg.Missed, Missed: cfg.Missed}
@@ -148,7 +148,7 @@ func resumeAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) 
 			_ = s.read(connected, 4096, func(typ, data []byte) {
 				switch {
 				case string(typ) == "peald.reset":
-					// The missed messages will not arrive any more.
+					// The missed messages will no longer arrive.
 					resets.Add(1)
 					wrong = true
 					finish()

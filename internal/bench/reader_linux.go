@@ -142,7 +142,7 @@ func (r *reader) connect(s *socket, index int) error {
 
 	if len(r.from) > 0 {
 		// Otherwise bind would choose a port that is unused for every
-		// destination, and there are too few of those.
+		// destination, and there are too few such ports.
 		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (r *reader) connect(s *socket, index int) error {
 	return r.watch(unix.EPOLL_CTL_ADD, fd, unix.EPOLLOUT, int32(index))
 }
 
-// handle processes an event of a socket.
+// handle processes an event on a socket.
 func (r *reader) handle(index int32) {
 	var err error
 	s := &r.sockets[index]

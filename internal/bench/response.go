@@ -11,7 +11,7 @@ import (
 	"net/url"
 )
 
-// requestBytes returns the encoded request of a stream.
+// requestBytes returns the encoded request for a stream.
 func requestBytes(address *url.URL, header http.Header) ([]byte, error) {
 	request := &http.Request{
 		Method: http.MethodGet, URL: address, Host: address.Host, Header: header,

@@ -36,7 +36,7 @@ type Result struct {
 	Misdirected int64          `json:"misdirected"`     // messages for another user
 	Ended       map[string]int `json:"ended,omitempty"` // streams that closed early, by reason
 
-	Foreign int64 `json:"foreign"` // events of other publishers, which aren't errors
+	Foreign int64 `json:"foreign"` // events from other publishers, which aren't errors
 
 	Slow      int  `json:"slow,omitempty"`
 	SlowEnded *int `json:"slowEnded,omitempty"` // slow streams that the server closed; nil if unknown

@@ -135,7 +135,7 @@ func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	// A dialer has a timer of its own, which may fire before that of ctx.
+	// A dialer has a timer of its own, which may fire before the timer of ctx.
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return context.DeadlineExceeded
 	}

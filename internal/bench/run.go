@@ -193,7 +193,7 @@ func (r *run) publishAndWait(ctx context.Context) error {
 	}
 }
 
-// begin prepares for a load and returns how many messages of earlier loads are
+// begin prepares for a load and returns how many messages from earlier loads are
 // missing.
 func (r *run) begin(load Load) (missing int64) {
 	r.load = load
@@ -206,7 +206,7 @@ func (r *run) begin(load Load) (missing int64) {
 	return missing
 }
 
-// missing returns how many messages have not arrived yet. All tallies must be
+// missing returns how many messages have not yet arrived. All tallies must be
 // locked.
 func (r *run) missing() int64 {
 	var n int64
@@ -225,7 +225,7 @@ func (r *run) locked(f func()) {
 	f()
 }
 
-// publish sends the messages of the load. It returns early when ctx is done.
+// publish sends the messages in the load. It returns early when ctx is done.
 func (r *run) publish(ctx context.Context) error {
 	r.publishedAt = r.payloads.now()
 	start := time.Now()

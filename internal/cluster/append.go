@@ -96,8 +96,8 @@ func (n *Node) countAppend(f *flight, took time.Duration) {
 	n.metrics.appended(took, len(f.submissions))
 }
 
-// tryAppend returns the number of the batch's entry, or 0 if the batch has been
-// read already.
+// tryAppend returns the number of the batch's entry, or 0 if the batch has already
+// been read.
 func (n *Node) tryAppend(ctx context.Context, data []byte, id jetstream.PublishOpt, seen <-chan struct{}) (entry uint64, err error) {
 	future, err := n.js.PublishMsgAsync(&nats.Msg{Subject: n.subjects.entries, Data: data}, id,
 		jetstream.WithExpectStream(n.cfg.Name), jetstream.WithRetryAttempts(0))

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// mayBePublished is added to the error of a message that was sent.
+// mayBePublished is added to the error for a message that was sent.
 const mayBePublished = "; the message may still be published, so retry only with the same idempotency_key"
 
 // submission is a message to be appended.
@@ -223,7 +223,7 @@ func (a *appender) giveUp(number uint64, err error) {
 	defer a.mu.Unlock()
 	f, ok := a.inFlight[number]
 	if !ok {
-		return // it has been read since
+		return // it has been read in the meantime
 	}
 	if err == nil {
 		err = a.timeoutError(true)

@@ -29,7 +29,7 @@ func encode(m *broker.Message) *clusterv1.Message {
 	return out
 }
 
-// decode returns a message of a batch. It returns an error if the message is
+// decode returns a message from a batch. It returns an error if the message is
 // invalid.
 func decode(in *clusterv1.Message) (broker.Message, error) {
 	m := broker.Message{
@@ -61,7 +61,7 @@ func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v bro
 	return v
 }
 
-// decodeBatch decodes the batch in a message of the stream.
+// decodeBatch decodes the batch in a message from the stream.
 func decodeBatch(data []byte) (*clusterv1.Batch, error) {
 	batch := new(clusterv1.Batch)
 	if err := proto.Unmarshal(data, batch); err != nil {

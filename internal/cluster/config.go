@@ -72,12 +72,12 @@ const (
 	// replicaSilence limits how long a replica may be silent and still count as a
 	// follower. Each contacts the leader once a second.
 	replicaSilence = 5 * time.Second
-	// noElectionFor is the time after a contact with the leader in which replicas
-	// can't have elected another one: they wait for 4 s of silence.
+	// noElectionFor is how long after contact with the leader replicas can't have
+	// elected another one: they wait for 4 s of silence.
 	noElectionFor = 3 * time.Second
 	// partitionedAfter limits how long a node continues without a leader that has
-	// a quorum. An election of NATS takes 4 to 9 s, and all nodes see it: it must
-	// not make all streams of a cluster reconnect at once.
+	// a quorum. A NATS election takes 4 to 9 s, and all nodes see it: it must not
+	// make all streams of a cluster reconnect at the same time.
 	partitionedAfter = 15 * time.Second
 	// closeOver is the time over which a partitioned node closes its streams,
 	// because they all reconnect to the other nodes.
@@ -91,7 +91,7 @@ const (
 	// attemptTimeout is the timeout of one attempt.
 	attemptTimeout = 2 * time.Second
 	// firstRetryDelay and maxRetryDelay bound the delays between attempts that
-	// fail at once, before jitter. The latter is small, since publishers wait.
+	// fail immediately, before jitter. The latter is small, since publishers wait.
 	firstRetryDelay = 50 * time.Millisecond
 	maxRetryDelay   = 400 * time.Millisecond
 
@@ -103,7 +103,7 @@ const (
 	// maxQueued is the number of bytes that may wait to be appended. Further
 	// publishers block.
 	maxQueued = 32 << 20
-	// entryOverhead is an upper bound of the bytes of an entry besides its
+	// entryOverhead is an upper bound for the bytes of an entry besides its
 	// messages: headers, and a few bytes per message and verdict.
 	entryOverhead = 16 << 10
 	// maxPayload is the max_payload of embedded servers. A message with 1 MiB of
@@ -111,7 +111,7 @@ const (
 	maxPayload = 4 << 20
 )
 
-// newBackOff returns the delays between attempts that fail at once.
+// newBackOff returns the delays between attempts that fail immediately.
 func newBackOff() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = firstRetryDelay, maxRetryDelay

@@ -50,7 +50,7 @@ func damages() map[string]func(t *testing.T, file damaged) bool {
 type damaged struct {
 	path string
 	// older and another are directories with a file of the same kind: an older
-	// backup of the node, and the directory of a node of another cluster.
+	// backup of the node, and the directory of a node from another cluster.
 	older, another string
 	kind           string // see kindOf
 }
@@ -104,7 +104,7 @@ func replace(t *testing.T, file damaged, dir string) bool {
 	return true
 }
 
-// namesFile checks that the error of a node that doesn't start is one line that
+// namesFile checks that the error from a node that doesn't start is one line that
 // names a file.
 func namesFile(t *testing.T, err error, path string) {
 	t.Helper()
@@ -220,7 +220,7 @@ func TestRemovedEntry(t *testing.T) {
 	m.connect(t, broker.Subscription{LastEventID: ids[3]}).gets(t, "4")
 }
 
-// TestForeignEntriesAreRejected appends a batch of another event log, and publishes
+// TestForeignEntriesAreRejected appends a batch from another event log, and publishes
 // one on the subject of live entries.
 func TestForeignEntriesAreRejected(t *testing.T) {
 	t.Parallel()

@@ -10,21 +10,21 @@
 // wildcards, while applications choose their user ids freely. And only one
 // order for all messages makes an event's id a position for every stream.
 //
-// A [Node] appends the messages of its publishers, and reads the whole stream in
+// A [Node] appends the messages from its publishers, and reads the whole stream in
 // order into its [broker.Broker]. The broker fills its own history and delivers
 // to its streams, so resuming is the broker's code on every node.
 //
 // # Appending
 //
 // A node has one append in flight. Messages published in the meantime form the
-// next batch, which is one message of the stream: under load a disk sync
+// next batch, which is one message in the stream: under load a disk sync
 // and a round trip to the other nodes serve hundreds of messages, and without
 // load a message waits for nothing. An event's sequence number is that of its
 // batch in the stream, times [eventsPerEntry], plus its index in the batch.
 //
 // One append at a time also preserves the order when something fails. An append
 // without an acknowledgment is retried until it is known to be in the stream, or
-// given up, and only then the next one starts. The stream drops repetitions by
+// given up, and only then does the next one start. The stream drops repetitions by
 // their Nats-Msg-Id. Each batch also has its node's incarnation and an
 // increasing number, and readers drop a batch that arrives after a later one,
 // such as one that was given up while still on its way. With several appends in
@@ -44,10 +44,10 @@
 // So the event log also records what is known of a key. The node that appends a
 // batch records up to which event it has applied the log, and for each message
 // whether its key was known by then, and for which event (broker.Verdict).
-// Readers trust that verdict for everything up to that event, whatever they know
-// themselves. They decide about later events, which were in flight, by what they
-// have read. All nodes that have read the log back to that event, which is usually
-// only milliseconds old, reach the same decision. Only a node that starts reading
+// Readers trust that verdict for everything up to that event, regardless of what
+// they know themselves. They decide about later events, which were in flight, based
+// on what they have read. All nodes that have read the log back to that event, which
+// is usually only milliseconds old, reach the same decision. Only a node that starts reading
 // after that event can differ, and only for the first entries that it reads. Those
 // are normally older than the broker's history, because the stream is kept longer.
 //
@@ -74,11 +74,12 @@
 //
 // # Disk failures
 //
-// JetStream stops appending to a stream once a write has failed, and doesn't
-// reply to publishers then. The node detects that in the server's log, or by
-// JetStream being stopped. If only this node has the event log, nothing
-// can be published on any node until it recovers. It isn't ready then, but keeps its
-// streams open, since they miss nothing. A standalone node retries until the disk accepts
-// writes. Then it restarts JetStream in the running server, and checks that the
-// event log still has everything that was read of it.
+// JetStream stops appending to a stream once a write has failed, and no
+// longer replies to publishers. The node detects this from the server's log, or
+// because JetStream has stopped. If only this node has the event log, nothing
+// can be published on any node until it recovers. In the meantime the node
+// isn't ready, but keeps its streams open, since they miss nothing. A standalone
+// node retries until the disk accepts writes. It then restarts JetStream in the
+// running server, and checks that the event log still has everything that was read
+// from it.
 package cluster

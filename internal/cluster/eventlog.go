@@ -31,7 +31,7 @@ const deduplicateFor = 2 * time.Minute
 // defaultReplicas is the number of replicas that the event log has by default.
 const defaultReplicas = 3
 
-// position is an entry of the event log, and the time when the stream stored it.
+// position is an entry in the event log, and the time when the stream stored it.
 // The time distinguishes the entry from another one with its number.
 type position struct {
 	entry uint64
@@ -47,7 +47,7 @@ type eventLog struct {
 	hasBase           bool // created or adopted by a version that keeps marks
 }
 
-// accepts reports whether a batch of an epoch belongs in the event log at an
+// accepts reports whether a batch from an epoch belongs in the event log at an
 // entry. Batches of versions that recorded no epoch are always accepted.
 func (l *eventLog) accepts(epoch string, entry uint64) bool {
 	return epoch == l.epoch || epoch == "" || epoch == l.previous || entry <= l.base

@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// EncodeBatch returns an entry with messages of another node, for the event log with
+// EncodeBatch returns an entry with messages from another node, for the event log with
 // an epoch.
 func (n *Node) EncodeBatch(tb testing.TB, epoch string, messages int, message func(i int) broker.Message) []byte {
 	tb.Helper()

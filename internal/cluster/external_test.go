@@ -124,7 +124,7 @@ func TestNodesAgreeOnIdempotencyKeys(t *testing.T) {
 }
 
 // TestMaxPayloadOfServers uses servers with a small max_payload. A message that is too
-// large for them must be rejected at once without delaying others, and a batch
+// large for them must be rejected immediately without delaying others, and a batch
 // must not exceed the limit.
 func TestMaxPayloadOfServers(t *testing.T) {
 	t.Parallel()
@@ -164,8 +164,8 @@ func limitedServer(t *testing.T, allow ...string) *cluster.External {
 	return &cluster.External{URL: strings.Replace(external.ClientURL(), "nats://", "nats://peald:peald@", 1)}
 }
 
-// TestErrorsNameMissingPermissions lets a node read the event log, but not append to
-// it.
+// TestErrorsNameMissingPermissions allows a node to read the event log, but not to
+// append to it.
 func TestErrorsNameMissingPermissions(t *testing.T) {
 	t.Parallel()
 	m := start(t, cluster.Config{

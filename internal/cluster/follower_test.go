@@ -143,7 +143,7 @@ func (f *follower) check(tb tester, log []broker.Tapped, mayReset func(received)
 	}
 }
 
-// same reports whether two messages of two nodes are the same.
+// same reports whether two messages from two nodes are the same.
 func same(a, b broker.Tapped) bool {
 	return a.ID == b.ID && a.Audience == b.Audience && a.Event == b.Event && a.Data == b.Data && a.At.Equal(b.At)
 }

@@ -49,7 +49,7 @@ func (r *reader) resolveGap(ctx context.Context) error {
 	}
 	found, err := describe(stream.CachedInfo())
 	if err != nil || found.epoch != r.eventLog.epoch || found.first > r.next {
-		return errReopen // the entry has expired since
+		return errReopen // the entry has expired in the meantime
 	}
 	if found.replicas > 1 {
 		switch entry, err := n.entryFromLeader(asking, r.next); {
@@ -141,7 +141,7 @@ func (r *reader) firstReadable(ctx context.Context, first, last uint64) (uint64,
 }
 
 // firstFrom returns the first entry from seq on that a replica has. It returns
-// errNoEntry if that is an entry of another event log.
+// errNoEntry if that entry belongs to another event log.
 func (r *reader) firstFrom(ctx context.Context, seq uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()

@@ -18,8 +18,8 @@ import (
 // node has used its event logs.
 const markName = "mark"
 
-// marks is a node's record of its event logs, kept outside of their own files:
-// which one it used last, and up to which entry it has applied it. From the record
+// marks is a node's record of its event logs, kept outside their own files:
+// which one it used last, and up to which entry it has applied it. From the record,
 // a node detects at its start that an event log has lost its last entries, was
 // replaced by an older copy, or is stale because the node has used another one since.
 //
@@ -185,7 +185,7 @@ func (m *marks) open(key string, l eventLog) (err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	// Clients may get ids of positions up to the first entry at once.
+	// Clients may get ids of positions up to the first entry immediately.
 	known := m.record.Logs[key]
 	if known.Epoch != l.epoch {
 		known = logMark{Epoch: l.epoch}
@@ -232,7 +232,7 @@ func (m *marks) create() (err error) {
 	return os.Rename(path, m.path)
 }
 
-// note records that an entry of the open event log is about to be delivered.
+// note records that an entry in the open event log is about to be delivered.
 func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	if m == nil {
 		return

@@ -24,8 +24,8 @@ const (
 	namesInterval = 10 * time.Second
 	// surveyTimeout limits how long members may take to reply.
 	surveyTimeout = time.Second
-	// contactWithin is the time after the leader's last contact with a member in
-	// which the member counts as running. They have contact once a second.
+	// contactWithin is how long after the leader's last contact with a member the
+	// member counts as running. They have contact once a second.
 	contactWithin = 5 * time.Second
 	// removeTimeout limits how long a removal may take.
 	removeTimeout = 5 * time.Second
@@ -39,7 +39,7 @@ var (
 	ErrNotRemovable = errors.New("member can't be removed")
 )
 
-// RemoveError is the error if a node can't be removed. It wraps ErrNoSuchMember or
+// RemoveError is the error for a node that can't be removed. It wraps ErrNoSuchMember or
 // ErrNotRemovable.
 type RemoveError struct {
 	// Reason explains the error to the operator.
@@ -176,7 +176,7 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	return slices.DeleteFunc(found.members, func(m string) bool { return m == found.name }), nil
 }
 
-// survey holds the replies of all servers before one of them is removed.
+// survey holds the replies from all servers before one of them is removed.
 type survey struct {
 	running  []string // the servers that replied
 	members  []string // according to the leader; empty if there is no leader

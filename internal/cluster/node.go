@@ -59,10 +59,10 @@ type subjects struct {
 }
 
 // Start starts a node that fills b, which must be a replica. The node suspends b
-// until it serves. The caller must call Run and Close.
+// until it is serving. The caller must call Run and Close.
 //
-// An error means that the configuration or this machine is at fault. It is no
-// error if other nodes are unreachable.
+// An error means that the configuration or this machine is at fault. Unreachable
+// nodes are not an error.
 func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	n := &Node{
 		cfg:       cfg,
@@ -147,7 +147,7 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 		nats.Name(n.name),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // credentials may be corrected, in their file or on the servers
-		nats.ReconnectBufSize(-1),   // without a connection, an append fails at once and is retried
+		nats.ReconnectBufSize(-1),   // without a connection, an append fails immediately and is retried
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				n.log.Warn("disconnected from NATS", "error", err)
@@ -228,9 +228,9 @@ func (n *Node) Close() {
 // Publish publishes m on all nodes. It returns once a quorum of the event log's
 // replicas has stored m, and this node has applied it.
 //
-// In addition to the errors of [broker.Broker.Publish] it returns a
-// *[broker.UnavailableError] if the event log doesn't store m within 10 s, or at
-// once if the node isn't serving.
+// In addition to the errors from [broker.Broker.Publish], it returns a
+// *[broker.UnavailableError] if the event log doesn't store m within 10 s, or
+// immediately if the node isn't serving.
 func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	wait, err := n.Submit(ctx, m)
 	if err != nil {
@@ -240,8 +240,8 @@ func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, e
 }
 
 // Submit is Publish in two steps. Messages that one goroutine submits are published
-// in that order, and it may submit the next one before it waits for the result
-// of the last one.
+// in the order of submission, and it may submit the next one before it waits for
+// the result of the previous one.
 func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error) {
 	if err := m.Validate(); err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 const resolveInterval = 5 * time.Second
 
 // resolve returns the sorted addresses of peers. A name that can't be resolved is
-// returned as it is, so that it is resolved later.
+// returned as it is, so that it can be resolved later.
 func resolve(ctx context.Context, resolver *net.Resolver, peers []string, log *slog.Logger) []string {
 	var addrs []string
 	for _, peer := range peers {

@@ -154,7 +154,7 @@ func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eve
 		return found.replicas == 1 || time.Since(p.doubtSince) > partitionedAfter
 	}
 	if found.first > p.doubt.entry {
-		p.doubt = nil // it has expired since
+		p.doubt = nil // it has expired in the meantime
 		return false
 	}
 	entry, err := stream.GetMsg(ctx, p.doubt.entry)

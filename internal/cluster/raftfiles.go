@@ -31,7 +31,7 @@ const (
 	peersHeader = 4 + 4
 	// peerName is the length of a peer's name.
 	peerName = 8
-	// plausibleTerms is an upper bound of a group's term: an election takes
+	// plausibleTerms is an upper bound for a group's term: an election takes
 	// seconds.
 	plausibleTerms = 1 << 40
 )

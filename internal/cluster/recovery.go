@@ -105,7 +105,7 @@ func (n *Node) tryStorage(r *recovery, now time.Time) bool {
 	return err == nil && n.storage.move(storageFailed, storageChecking)
 }
 
-// restartJetStream restarts JetStream, and reports whether that has succeeded.
+// restartJetStream restarts JetStream, and reports whether it succeeded.
 func (n *Node) restartJetStream() bool {
 	s := n.storage
 	s.opening.Lock()
@@ -123,7 +123,7 @@ func (n *Node) restartJetStream() bool {
 }
 
 // logIntact reports whether the open event log still has everything that was read
-// of it, after JetStream was restarted. If it doesn't, the reader reopens it, which
+// from it, after JetStream was restarted. If it doesn't, the reader reopens it, which
 // starts a new epoch: an id must not be used twice.
 func (n *Node) logIntact(ctx context.Context) bool {
 	epoch, applied := n.openEpoch(), n.applied.Load()

@@ -63,7 +63,7 @@ func (r *rejections) isNew(kind string, now time.Time) bool {
 // sameName is the likely cause if a node that connects has this node's name.
 const sameName = "another node has this node's name: one of them runs on a copy of the other's cluster.dir"
 
-// parseRejection parses a log line of the server about a rejected connection
+// parseRejection parses a log line from the server about a rejected connection
 // between nodes. It returns the other node's address and the likely cause. The
 // address has no port if the other node opened the connection, since that port is
 // random.

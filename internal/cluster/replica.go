@@ -23,10 +23,10 @@ type replicaCheck struct {
 	progressAt  time.Time // when it got that entry
 }
 
-// update returns whether the replica is sound, and what is wrong with it if that has
-// lasted too long. reported is the replica as the leader reports it. local is what
-// the replica has, nil for nothing, and leader is what the leader had a moment
-// before.
+// update returns whether the replica is sound, and what is wrong with it if it has
+// been unsound for too long. reported is the replica as the leader reports it.
+// local holds the range of entries in the replica, nil for none, and leader the
+// range that the leader had a moment earlier.
 func (c *replicaCheck) update(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
 	if c.targetSince.IsZero() {
 		c.target, c.targetSince, c.progressAt = leader.last, now, now

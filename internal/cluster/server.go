@@ -26,7 +26,7 @@ type embeddedServer struct {
 	log        *slog.Logger
 	standalone bool
 	routes     []string   // the addresses of other nodes, HOST:PORT
-	fatal      chan error // has a fatal error of the server, if there was one
+	fatal      chan error // has a fatal error from the server, if there was one
 	stopped    sync.Once
 	rejections rejections // of connections between nodes
 }
@@ -290,7 +290,7 @@ func (s *embeddedServer) startJetStream() error {
 	return nil
 }
 
-// stop shuts the server down and waits for that.
+// stop shuts the server down and waits until that is done.
 func (s *embeddedServer) stop() {
 	s.stopped.Do(func() {
 		s.Shutdown()

@@ -49,7 +49,7 @@ type Member struct {
 	Lag uint64
 }
 
-// Serving reports whether the node serves, and the reason if it doesn't.
+// Serving reports whether the node is serving, and the reason if it isn't.
 func (n *Node) Serving() (serving bool, reason string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -121,7 +121,7 @@ func (n *Node) setReadError(reason string) {
 // codeNotAvailable is JetStream's error code for a cluster without a leader.
 const codeNotAvailable = 10008
 
-// explain returns the text of an error of JetStream for the operator.
+// explain returns the text of a JetStream error for the operator.
 func (n *Node) explain(err error) string {
 	var api *jetstream.APIError
 	switch {
@@ -152,7 +152,7 @@ func (n *Node) explain(err error) string {
 	return err.Error()
 }
 
-// updateServing decides whether the node serves.
+// updateServing decides whether the node is serving.
 func (n *Node) updateServing(now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

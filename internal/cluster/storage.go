@@ -164,7 +164,7 @@ func (s *storage) try(bytes int) (err error) {
 	return file.Sync()
 }
 
-// parseWriteError parses a log line of the server about a write of JetStream that
+// parseWriteError parses a log line from the server about a JetStream write that
 // has failed.
 func parseWriteError(line string) (cause string, ok bool) {
 	for _, prefix := range []string{"ritical write error: ", "disabling JetStream: "} {

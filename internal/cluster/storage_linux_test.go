@@ -70,7 +70,7 @@ func (m *member) full(t *testing.T, dir string) (reason string) {
 }
 
 // fillUp publishes until the disk of a standalone node is full, and checks that
-// publishing fails with the reason then.
+// publishing then fails with that reason.
 func (a *acknowledged) fillUp(t *testing.T, m *member, dir string) {
 	t.Helper()
 	var err error

@@ -27,7 +27,7 @@ type traffic struct {
 	members []*member
 	sent    []publication
 	lastAck time.Time
-	pause   time.Duration // the longest time between two acknowledgments since the last call of pauses
+	pause   time.Duration // the longest time between two acknowledgments since the last call to pauses
 }
 
 // publication is a message and its result.
@@ -185,7 +185,7 @@ func (tr *traffic) insist(ctx context.Context, publisher int, m *member) {
 	}
 }
 
-// rejected returns the messages of insist that were not acknowledged.
+// rejected returns the messages from insist that were not acknowledged.
 func (tr *traffic) rejected() (all []publication) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()

@@ -20,7 +20,7 @@ type world struct {
 	number  int // of the world, to make its keys unique
 	members []*member
 	taps    []*broker.Tap
-	logs    [][]broker.Tapped // the events of each node
+	logs    [][]broker.Tapped // the events from each node
 	at      []string          // the position of each tap
 	sent    []*submitted
 	readers []*reader
@@ -72,7 +72,7 @@ func (w *world) end() {
 	}
 }
 
-// take adds the new events of a node.
+// take adds the new events from a node.
 func (w *world) take(rt *rapid.T, node int) {
 	batch, err := w.taps[node].Take()
 	if err != nil || batch.Gap.Reason != "" {

@@ -55,7 +55,7 @@ func (c *counts) add(changed *presencev1.Counts) {
 }
 
 // of estimates the number of streams of an audience. A stream with several
-// patterns that match may be counted once for each.
+// matching patterns may be counted once for each of them.
 func (c *counts) of(to broker.Audience) int {
 	if user, ok := to.User(); ok {
 		return int(c.users[user])

@@ -24,10 +24,10 @@ const (
 	changesInterval = 250 * time.Millisecond
 	// announceInterval is the time between announcements without changes.
 	announceInterval = time.Second
-	// countedFor is the time after its last announcement in which a node's counts
-	// apply to users' limits: one interval, and a late announcement. It is less than
+	// countedFor is how long after its last announcement a node's counts apply
+	// to users' limits: one interval, and a late announcement. It is less than
 	// the default delay after which browsers reconnect, which they all do at
-	// once when their node is killed.
+	// the same time when their node is killed.
 	countedFor = 2 * time.Second
 	// lostAfter is the time of silence after which a node is lost.
 	lostAfter = 5 * time.Second
@@ -59,7 +59,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Handler handles the calls of other nodes, and responds with what its own node
+// Handler handles calls from other nodes, and responds with what its own node
 // holds. Its methods must be safe for concurrent use.
 type Handler interface {
 	// HandleQuery handles a call with one response.
@@ -85,10 +85,10 @@ type Directory struct {
 	announced  time.Time
 	checked    time.Time
 	hello      bool         // ask other nodes to announce themselves
-	lastStatus *pealv1.Node // the status that was announced last
+	lastStatus *pealv1.Node // the status in the last announcement
 	inbox      chan *nats.Msg
 	pageInbox  string               // the subject of requested pages
-	replaced   map[uint64]time.Time // when a node of the same name replaced an incarnation
+	replaced   map[uint64]time.Time // when a node with the same name replaced an incarnation
 
 	mu         sync.RWMutex
 	nodes      map[uint64]*remoteNode // by incarnation
@@ -148,7 +148,7 @@ func (d *Directory) subjectOf(kind string, incarnation uint64) string {
 }
 
 // Run announces this node, tracks the others, and passes their calls to handler,
-// until ctx is done. Then it announces that this node leaves.
+// until ctx is done. Before it returns, it announces that this node leaves.
 func (d *Directory) Run(ctx context.Context, handler Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -233,7 +233,7 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 		n = d.addNode(a, now)
 	}
 	if a.GetHello() {
-		d.announced = time.Time{} // announce this node at once
+		d.announced = time.Time{} // announce this node immediately
 	}
 
 	missed := a.GetNumber() != n.next
@@ -336,7 +336,7 @@ func isRemoved(name string, members []string) bool {
 	return len(members) > 0 && !slices.Contains(members, name)
 }
 
-// adoptBans applies bans of other nodes to this node.
+// adoptBans applies bans from other nodes to this node.
 func (d *Directory) adoptBans(bans []*presencev1.Ban, now time.Time) {
 	for _, ban := range bans {
 		err := d.cfg.Broker.AdoptBan(broker.Ban{

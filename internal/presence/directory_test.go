@@ -198,7 +198,7 @@ func TestQueryNamesNodesThatDontReply(t *testing.T) {
 	}
 }
 
-// recorder records the calls of a receiver.
+// recorder records the calls to a receiver.
 type recorder struct {
 	mu    sync.Mutex
 	calls []string

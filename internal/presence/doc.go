@@ -13,8 +13,8 @@
 // Announcements are numbered. A node that joins, or that misses an announcement,
 // requests the full state of the sender, one page at a time, while announcements
 // continue. Counts are absolute, and a node sends everything from one goroutine
-// over one connection, whose order NATS preserves. So of two contradicting
-// counts the one that arrives later is right, and pages needn't be consistent
+// over one connection, whose order NATS preserves. So if two counts
+// contradict each other, the one that arrives later is right, and pages needn't be consistent
 // with each other.
 //
 // A node that has sent no announcement for 5 s is lost, and its counts are
@@ -24,8 +24,8 @@
 // # Queries
 //
 // Lists, stats and everything that must be exact is requested on demand, from
-// all nodes at once. A query holds the name of a control plane call and its
-// request. A reply holds the response of one node, and the querying node merges
+// all nodes at the same time. A query holds the name of a control plane call and its
+// request. A reply holds the response from one node, and the querying node merges
 // the replies. Nodes that don't reply in time are reported by name.
 //
 // # Watches
@@ -44,7 +44,7 @@
 //     quorum write per stream that is opened, and more permissions on external
 //     NATS servers.
 //   - The announced counts could be compared over time instead. They lack the
-//     order of a user's streams, the reasons for which streams were closed, and
+//     order of a user's streams, the reasons why streams were closed, and
 //     streams that are open for less than 250 ms.
 //   - A window of several unacknowledged pieces is faster over long round trips.
 //     It needs buffers of that size for each watch on both sides, and more state.

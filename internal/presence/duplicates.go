@@ -3,11 +3,11 @@ package presence
 import "time"
 
 const (
-	// duplicateAfter is the number of times that two nodes of one name must have
-	// replaced each other to count as duplicates. A restart replaces a node once, and
-	// a late message of the old process looks like a second time.
+	// duplicateAfter is the number of times that two nodes with the same name must
+	// replace each other to count as duplicates. A restart replaces a node once, and
+	// a late message from the old process looks like a second time.
 	duplicateAfter = 3
-	// duplicateFor is the time after the last replacement in which a name counts as
+	// duplicateFor is how long after the last replacement a name counts as
 	// duplicated. Each node announces itself once a second.
 	duplicateFor = 10 * time.Second
 )
@@ -25,8 +25,8 @@ func (t *duplicates) active(now time.Time) bool {
 	return t != nil && t.reported && now.Sub(t.last) <= duplicateFor
 }
 
-// noteDuplicate counts an announcement of a node that another one of its name had
-// replaced.
+// noteDuplicate counts an announcement from a node that another node with its name
+// had replaced.
 func (d *Directory) noteDuplicate(name string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 const (
 	// queryTimeout limits how long other nodes may take to reply.
 	queryTimeout = time.Second
-	// maxConcurrentQueries are handled at once, and up to maxQueuedQueries are
+	// maxConcurrentQueries are handled concurrently, and up to maxQueuedQueries are
 	// queued. Further ones are dropped.
 	maxConcurrentQueries = 4
 	maxQueuedQueries     = 256
@@ -56,7 +56,7 @@ func sorted(names []string) []string {
 	return slices.Compact(names)
 }
 
-// query removes the nodes that reply from awaited, and returns when it is empty or
+// query removes from awaited the nodes that reply, and returns when it is empty or
 // ctx is done. Failed are the names of the nodes that replied with an error.
 func (d *Directory) query(ctx context.Context, method string, request []byte, awaited map[uint64]string, receive func(node string, response []byte)) (failed []string, err error) {
 	query, err := proto.Marshal(&presencev1.Query{Incarnation: d.incarnation, Method: method, Request: request})
@@ -99,7 +99,7 @@ func (d *Directory) query(ctx context.Context, method string, request []byte, aw
 	return failed, nil
 }
 
-// responder handles the queries and watches of other nodes.
+// responder handles the queries and watches from other nodes.
 type responder struct {
 	directory *Directory
 	handler   Handler

@@ -46,7 +46,7 @@ func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 	d.adoptBans(page.GetCounts().GetBans(), now)
 	if n.pull.counts == nil {
 		n.pull.counts = newCounts()
-		// The pages contain what was announced before.
+		// The pages contain what was already announced.
 		n.next, n.stale = page.GetNumber()+1, false
 	}
 	n.pull.counts.add(page.GetCounts())

@@ -24,12 +24,12 @@ const (
 	queuedPieces = 64
 )
 
-// Receiver receives the responses of a watch. Its methods are called one at a
+// Receiver receives the responses to a watch. Its methods are called one at a
 // time.
 type Receiver = interface {
-	// Receive is called with the next responses of a node, in order.
+	// Receive is called with the next responses from a node, in order.
 	Receive(node string, responses [][]byte)
-	// Restart is called when responses of a node were lost, and the node is
+	// Restart is called when responses from a node were lost, and the node is
 	// about to start over.
 	Restart(node string)
 	// End is called when a node will send no more responses.

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// pieceBytes is the size from which on a piece is sent at once. It exceeds
+	// pieceBytes is the size at which a piece is sent immediately. A piece exceeds
 	// that size by one response at most.
 	pieceBytes = 256 << 10
 	// gatherFor is the time that a smaller piece waits for more responses.
@@ -28,7 +28,7 @@ const (
 	watchTimeout = 5 * time.Second
 )
 
-// errWatcherGone is the cause for canceling the call of a watcher that has ended
+// errWatcherGone is the cause for canceling the call for a watcher that has ended
 // its watch or is silent.
 var errWatcherGone = errors.New("the watcher is gone")
 
@@ -40,7 +40,7 @@ type watcher struct {
 	wake   chan struct{} // has a token after acked was set
 }
 
-// handleWatch starts or ends a watch of another node, or notes which piece that
+// handleWatch starts or ends a watch by another node, or notes which piece that
 // node acknowledges.
 func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *sync.WaitGroup) {
 	request := new(presencev1.Watch)
@@ -80,7 +80,7 @@ func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *syn
 }
 
 // serveWatch runs a call, and sends its responses to w. It returns the number of
-// pieces that were sent, and the error of the call.
+// pieces that were sent, and the error from the call.
 func (r *responder) serveWatch(ctx context.Context, w *watcher, method string, request []byte) (sent uint64, err error) {
 	responses := make(chan []byte, queuedResponses)
 	var sending sync.WaitGroup
