@@ -281,7 +281,7 @@ func TestAddressInUse(t *testing.T) {
 			cfg.REST.Addr = taken.Addr().String()
 		}
 		err := daemon.Run(t.Context(), cfg, daemon.Options{})
-		if want := key + " " + taken.Addr().String() + ": address already in use; set another one, or port 0 for any free port"; err == nil || err.Error() != want {
+		if want := key + " " + taken.Addr().String() + ": address already in use; set a different address, or port 0 for any free port"; err == nil || err.Error() != want {
 			t.Errorf("error is %v, want %s", err, want)
 		}
 	}

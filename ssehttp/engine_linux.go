@@ -20,7 +20,7 @@ import (
 // the request; then the engine hijacks the connection, duplicates its descriptor
 // and releases everything else. A shard writes to the descriptor directly,
 // without blocking. One epoll set per shard reports clients that hang up and
-// sockets that can be written again. An idle stream costs no goroutine, no timer
+// sockets that can be written to again. An idle stream costs no goroutine, no timer
 // and no buffer.
 //
 // # Ownership of descriptors
@@ -272,7 +272,7 @@ type socket struct {
 	fd          int32
 	generation  uint32
 	discarded   int32 // bytes sent by the client after its request; belongs to the set
-	watched     bool  // the set reports when the socket can be written
+	watched     bool  // the set reports when the socket can be written to
 }
 
 // Write implements [broker.Sink] with one write or writev.

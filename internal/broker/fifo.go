@@ -31,7 +31,7 @@ func (f *fifo[T]) pop() T {
 	if f.len() == 0 {
 		f.items, f.head = f.items[:0], 0
 		if cap(f.items) > 64 {
-			f.items = nil // don't keep the memory of a burst
+			f.items = nil // don't hold on to memory that was only needed for a burst
 		}
 	}
 	return item

@@ -29,7 +29,7 @@ func (g *group) add(st *Stream) {
 // list for now, so that the cost of leaving doesn't depend on the group's size.
 func (g *group) memberClosed() { g.closed++ }
 
-// compact removes the closed members if they are more than half.
+// compact removes the closed members if more than half of the members are closed.
 func (g *group) compact() {
 	if 2*g.closed > len(g.members) {
 		g.members = slices.DeleteFunc(g.members, func(st *Stream) bool { return st.phase == phaseClosed })

@@ -15,13 +15,13 @@ type History struct {
 	// before its first event isn't notified of a gap. 1 keeps almost no history
 	// but still notifies every client.
 	MaxEvents int
-	// MaxBytes is the maximum memory of events and index, in bytes.
+	// MaxBytes is the maximum memory used by the events and the index, in bytes.
 	MaxBytes int
 	// MaxAge is the maximum age of an event; 0 for no limit.
 	MaxAge time.Duration
 }
 
-// eventOverhead is the approximate memory of an event besides its frame: the
+// eventOverhead is the approximate memory that an event uses besides its frame: the
 // event itself, its entries in the history and its lane, and its share of the
 // map of lanes.
 const eventOverhead = 320

@@ -38,7 +38,7 @@ func (b *Broker) join(st *Stream, preamble *event) error {
 	return nil
 }
 
-// leave undoes the counting of join.
+// leave undoes the counting done by join.
 func (b *Broker) leave(st *Stream, why Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,8 +66,8 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 }
 
 // startDraining stops counting streams of one shard. It does so under one lock,
-// so that this has a definite position among the events: their shard gets a
-// drained item for each after all events published before, and the streams get
+// so that this has a definite position among the events: for each of them, their shard gets a
+// drained item after all events published until then, and the streams get
 // every event that they were counted for.
 func (b *Broker) startDraining(streams []*Stream, why Reason) {
 	b.mu.Lock()

@@ -22,8 +22,8 @@ type Stats struct {
 	ByAudience ByAudience
 	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
-	// LogEvents and LogBytes are the number of events in the history, and the
-	// memory of events and index that History.MaxBytes limits.
+	// LogEvents and LogBytes are the number of events in the history, and the memory used by the events
+	// and the index, which History.MaxBytes limits.
 	LogEvents, LogBytes int
 	// LogSince is the time at which the oldest event in the history was
 	// published; zero if the history is empty.
@@ -181,8 +181,8 @@ type User struct {
 	ID string
 	// Connections counts the user's streams.
 	Connections int
-	// Since is the time from which the user has had a stream without
-	// interruption.
+	// Since is the time since which the
+	// user has continuously had a stream.
 	Since time.Time
 }
 

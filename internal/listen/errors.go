@@ -26,7 +26,7 @@ func cause(err error) error {
 		err = file.Err
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w; set another one, or port 0 for any free port", err)
+		err = fmt.Errorf("%w; set a different address, or port 0 for any free port", err)
 	}
 	return err
 }

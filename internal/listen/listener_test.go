@@ -77,7 +77,7 @@ func TestAddressInUse(t *testing.T) {
 	l := open(t, listen.Socket{Key: "grpc.addr", Addr: "127.0.0.1:0"})
 	_, err := listen.Open(t.Context(), listen.Socket{Key: "grpc.addr", Addr: l.Address()})
 
-	if want := "grpc.addr " + l.Address() + ": address already in use; set another one, or port 0 for any free port"; err == nil || err.Error() != want {
+	if want := "grpc.addr " + l.Address() + ": address already in use; set a different address, or port 0 for any free port"; err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
 	}
 }

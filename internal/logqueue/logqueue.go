@@ -121,8 +121,8 @@ func (q *Queue) signal() {
 	}
 }
 
-// Close waits until all queued lines are written, at most for timeout, and reports
-// whether they are. Lines written after Close are lost.
+// Close waits for at most timeout until all queued
+// lines are written, and reports whether they were. Lines written after Close are lost.
 //
 // A blocked write can't be interrupted. In that case the queue's goroutine
 // outlives Close.
@@ -188,7 +188,7 @@ func (q *Queue) run() {
 }
 
 // take returns the lines to write next, how many lines after them were dropped,
-// and whether the queue is closed. Lines returned before count as written.
+// and whether the queue is closed. Previously returned lines count as written.
 func (q *Queue) take() (text []byte, dropped int64, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
