@@ -12,7 +12,6 @@ import (
 var errInUse = errors.New("another process is listening there")
 
 // cause returns the innermost part of an error from package net or os: in
-// cause returns the innermost part of an error from package net or os: in
 // "listen tcp 127.0.0.1:80: bind: permission denied", only the end is new information.
 // For an address in use, it adds what to do.
 func cause(err error) error {
