@@ -266,8 +266,8 @@ func (h *Handler) checkCapacity(rules *rules) *rejection {
 // returns a rejection, it has not written anything.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
 	// The engine keeps the count of a stream that it takes over. If both counted
-	// the stream for a moment, a client that opens one stream after another could hit the
-	// limit too early.
+	// the stream for a moment, a client that opens one stream after another could
+	// hit the limit too early.
 	taken := false
 	defer func() {
 		if !taken {

@@ -19,8 +19,8 @@
 // calls their sinks; other goroutines post items to its mailbox. The goroutine
 // first moves the contents of its mailbox to the streams' queues, then writes to
 // a few streams, then checks the mailbox again. During a burst, events
-// accumulate in the queues while sockets are being written to, and
-// go out in a few large writes. A single event goes out immediately.
+// accumulate in the queues while sockets are being written to, and go out in a
+// few large writes. A single event goes out immediately.
 //
 // # Ownership of bytes
 //

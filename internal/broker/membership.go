@@ -66,9 +66,9 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 }
 
 // startDraining stops counting streams of one shard. It does so under one lock,
-// so that this has a definite position among the events: for each of them, their shard gets a
-// drained item after all events published until then, and the streams get
-// every event that they were counted for.
+// so that this has a definite position among the events: for each stream, the
+// shard gets a drained item after all events published until then, and the
+// stream gets every event that it was counted for.
 func (b *Broker) startDraining(streams []*Stream, why Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -22,8 +22,8 @@ type Stats struct {
 	ByAudience ByAudience
 	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
-	// LogEvents and LogBytes are the number of events in the history, and the memory used by the events
-	// and the index, which History.MaxBytes limits.
+	// LogEvents and LogBytes are the number of events in the history, and the
+	// memory used by the events and the index, which History.MaxBytes limits.
 	LogEvents, LogBytes int
 	// LogSince is the time at which the oldest event in the history was
 	// published; zero if the history is empty.
@@ -181,8 +181,7 @@ type User struct {
 	ID string
 	// Connections counts the user's streams.
 	Connections int
-	// Since is the time since which the
-	// user has continuously had a stream.
+	// Since is the time since which the user has continuously had a stream.
 	Since time.Time
 }
 

@@ -72,7 +72,7 @@ const (
 	// replicaSilence limits how long a replica may be silent and still count as a
 	// follower. Each contacts the leader once a second.
 	replicaSilence = 5 * time.Second
-	// noElectionFor is how long after contact with the leader replicas can't have
+	// Within noElectionFor after contact with the leader, replicas can't have
 	// elected another one: they wait for 4 s of silence.
 	noElectionFor = 3 * time.Second
 	// partitionedAfter limits how long a node continues without a leader that has

@@ -24,8 +24,8 @@ const (
 	namesInterval = 10 * time.Second
 	// surveyTimeout limits how long members may take to reply.
 	surveyTimeout = time.Second
-	// contactWithin is how long after the leader's last contact with a member the
-	// member counts as running. They have contact once a second.
+	// A member counts as running until contactWithin after the leader's last
+	// contact with it. They have contact once a second.
 	contactWithin = 5 * time.Second
 	// removeTimeout limits how long a removal may take.
 	removeTimeout = 5 * time.Second

@@ -77,8 +77,8 @@ func (s *slots) close() {
 const (
 	// With crowd or more connections in net/http, Accept pauses now and then.
 	// Each connection costs net/http a goroutine and buffers, some 15 KB, until a
-	// stream takes it over. In a burst of connections, most of
-	// the memory would go to these.
+	// stream takes it over. In a burst of connections, most of the memory would
+	// go to these.
 	crowd = 256
 
 	// pauseEvery is the number of connections accepted between two pauses. It

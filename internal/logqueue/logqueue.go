@@ -121,8 +121,8 @@ func (q *Queue) signal() {
 	}
 }
 
-// Close waits for at most timeout until all queued
-// lines are written, and reports whether they were. Lines written after Close are lost.
+// Close waits for at most timeout until all queued lines are written, and reports
+// whether they were. Lines written after Close are lost.
 //
 // A blocked write can't be interrupted. In that case the queue's goroutine
 // outlives Close.

@@ -24,8 +24,8 @@ const (
 	changesInterval = 250 * time.Millisecond
 	// announceInterval is the time between announcements without changes.
 	announceInterval = time.Second
-	// countedFor is how long after its last announcement a node's counts apply
-	// to users' limits: one interval, and a late announcement. It is less than
+	// A node's counts apply to users' limits until countedFor after its last
+	// announcement: one interval, and a late announcement. It is less than
 	// the default delay after which browsers reconnect, which they all do at
 	// the same time when their node is killed.
 	countedFor = 2 * time.Second

@@ -7,8 +7,8 @@ const (
 	// replace each other to count as duplicates. A restart replaces a node once, and
 	// a late message from the old process looks like a second time.
 	duplicateAfter = 3
-	// duplicateFor is how long after the last replacement a name counts as
-	// duplicated. Each node announces itself once a second.
+	// A name counts as duplicated until duplicateFor after its last replacement.
+	// Each node announces itself once a second.
 	duplicateFor = 10 * time.Second
 )
 
