@@ -24,6 +24,7 @@ import (
 
 	"github.com/peald/peald/internal/auth"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/engine"
 )
 
 // Config configures a Handler. [Handler.Reconfigure] can change it later, with
@@ -113,12 +114,14 @@ type Handler struct {
 	limits   limits
 	log      *slog.Logger
 	heads    heads
-	engine   *engine // nil if all streams use net/http
+	engine   *engine.Engine // nil if all streams use net/http
 	open     atomic.Int64
 	openBy   openBy
 	rejected rejections
 	failures rate.Sometimes // limits warnings
 	draining atomic.Bool
+
+	epollClosed func() // counts a stream of the engine that was closed; created once instead of for each stream
 }
 
 // New returns a handler that opens streams on b. The caller must call Close.
@@ -126,12 +129,16 @@ type Handler struct {
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger, failures: rate.Sometimes{Interval: failuresEvery}}
 	h.Reconfigure(cfg, v)
+	h.epollClosed = func() {
+		h.openBy[byEpoll].Add(-1)
+		h.open.Add(-1)
+	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
 
 	if cfg.Engine != NetHTTP {
-		engine, err := newEngine(b.Shards(), streamCount{all: &h.open, epoll: &h.openBy[byEpoll]})
+		engine, err := engine.New(b.Shards())
 		if err != nil && (cfg.Engine == Epoll || !errors.Is(err, errors.ErrUnsupported)) {
 			return nil, fmt.Errorf("start the epoll engine: %w", err)
 		}
@@ -145,7 +152,7 @@ func (h *Handler) Close() error {
 	if h.engine == nil {
 		return nil
 	}
-	return h.engine.close()
+	return h.engine.Close()
 }
 
 // Open returns the number of open streams.
@@ -265,21 +272,12 @@ func (h *Handler) checkCapacity(rules *rules) *rejection {
 // is closed or the engine has taken over the stream and its reservation. If it
 // returns a rejection, it has not written anything.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
-	// The engine keeps the count of a stream that it takes over. If both counted
-	// the stream for a moment, a client that opens one stream after another could
-	// hit the limit too early.
-	taken := false
-	defer func() {
-		if !taken {
-			h.open.Add(-1)
-		}
-	}()
 	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
-		res.release()
+		h.closed(res)
 		return askToRetry(Full)
 	}
 	if err := h.broker.Await(r.Context(), sub.LastEventID); err != nil {
-		res.release()
+		h.closed(res)
 		return askToRetry(Suspended)
 	}
 
@@ -287,19 +285,20 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	st := h.broker.NewStream(sub)
 	lines := h.logStream(r, rules, &sub, st)
 
-	if h.engine != nil {
-		open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
-		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
-		var err error
-		if taken, err = h.engine.serve(w, r, st, open, res, rules.cfg.Retry, lines); taken {
-			if err != nil {
-				h.record(r, rules, sub.User, startFailed(err))
-			}
-			return nil
+	body, err := h.takeOver(w, r)
+	if err != nil {
+		h.closed(res)
+		h.record(r, rules, sub.User, startFailed(err))
+		return nil
+	}
+	if body != nil {
+		if err := h.hold(body, w, r, st, res, rules.cfg.Retry, lines); err != nil {
+			h.record(r, rules, sub.User, startFailed(err))
 		}
+		return nil
 	}
 
-	defer res.release()
+	defer h.closed(res)
 	open := &h.openBy[transportOf(r)]
 	open.Add(1)
 	defer open.Add(-1)
@@ -307,6 +306,49 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		return startFailed(err)
 	}
 	return nil
+}
+
+// closed ends a stream's reservation and count.
+func (h *Handler) closed(res *reservation) {
+	res.release()
+	h.open.Add(-1)
+}
+
+// takeOver has the engine take over the request's connection. It returns nil if
+// the stream must use net/http.
+func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (engine.Body, error) {
+	if h.engine == nil {
+		return nil, nil
+	}
+	return h.engine.TakeOver(w, r)
+}
+
+// hold starts st on a body that the engine has taken over. Whatever it returns,
+// the reservation and the count of the stream end when the body is closed. lines
+// may be nil.
+func (h *Handler) hold(body engine.Body, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
+	h.openBy[byEpoll].Add(1)
+	done := h.epollClosed
+	if res != nil {
+		done = func() {
+			res.release()
+			h.epollClosed()
+		}
+	}
+	if err := body.Attach(st, done); err != nil {
+		body.Close(broker.WriteFailed)
+		return err
+	}
+
+	open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
+	open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
+	err := st.Start(lines.around(body, byEpoll), open)
+	if err != nil {
+		// It is too late for another status, so ask the client to retry.
+		_, _ = body.Write([][]byte{open.Head, retryBody(r, retry, open.Chunked)})
+		body.Close(broker.Shutdown)
+	}
+	return err
 }
 
 const allowedMethods = "GET, HEAD, OPTIONS"

@@ -43,9 +43,3 @@ func (h *Handler) Transports() map[string]int64 {
 	}
 	return found
 }
-
-// streamCount is the part of the counts of open streams that an engine changes.
-type streamCount struct {
-	all   *atomic.Int64
-	epoll *atomic.Int64
-}

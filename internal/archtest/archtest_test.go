@@ -68,9 +68,15 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:  "ssehttp",
-			May:   []string{"internal/auth", "internal/broker", "internal/eventstream"},
+			May:   []string{"internal/auth", "internal/broker", "internal/engine", "internal/eventstream"},
 			Never: []string{viper, grpc},
 			Why:   "the control plane and the streams share the broker only, and don't know each other",
+		},
+		{
+			Path:  "internal/engine",
+			May:   []string{"internal/broker"},
+			Never: []string{viper, grpc},
+			Why:   "the engine knows connections and requests, but not which of them get a stream",
 		},
 		{
 			Path:  "internal/broker",

@@ -1,6 +1,4 @@
-//go:build linux
-
-package ssehttp
+package engine
 
 import (
 	"testing"

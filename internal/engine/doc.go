@@ -1,0 +1,38 @@
+// Package engine holds streams as bare descriptors. A stream costs no goroutine,
+// no timer and no buffer: its shard writes to the descriptor directly, without
+// blocking, and an epoll set reports clients that hang up and sockets that can
+// be written to again. It requires Linux.
+//
+// # Ownership of descriptors
+//
+// While a request is being read, its descriptor belongs to the goroutine of an
+// epoll set. A stream's descriptor belongs to its socket, and the socket to the
+// stream's shard: only the shard's goroutine writes to it and closes it, once.
+// The set's goroutine reads what clients send. It must not use a number that has
+// been closed and reused in the meantime. So it uses the descriptor of a stream
+// only under pollSet.mu, under which descriptors are also closed, and only if
+// the entry for that number has the generation that the epoll event carries.
+package engine
+
+import "github.com/peald/peald/internal/broker"
+
+// Transport is the way in which a stream's bytes reach its client.
+type Transport uint8
+
+// The transports.
+const (
+	Plain Transport = iota // HTTP/1.1 without TLS
+)
+
+// Body is the response body of a request that the engine has taken over. It is
+// the sink of one stream.
+type Body interface {
+	broker.Sink
+	// Transport returns how the body is sent.
+	Transport() Transport
+	// Attach connects the body to st, which must not have been started yet. It
+	// then reports to st when the client hangs up and when the body can accept
+	// more. done is called once, when the body is closed. If Attach returns an
+	// error, the caller must close the body.
+	Attach(st *broker.Stream, done func()) error
+}

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Engine holds connections in epoll sets.
+type Engine struct {
+	sets   []*pollSet
+	next   atomic.Uint32 // the set for the next connection, modulo their number
+	shards []scratch
+}
+
+// scratch is memory that a shard's goroutine uses while it writes.
+type scratch struct {
+	vector []unix.Iovec
+}
+
+// New starts an engine for the streams of a broker with this many shards.
+func New(shards int) (*Engine, error) {
+	e := &Engine{shards: make([]scratch, shards)}
+	for range shards {
+		set, err := newPollSet(e)
+		if err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+		e.sets = append(e.sets, set)
+	}
+	return e, nil
+}
+
+// Close stops the engine's goroutines. All streams must already be closed.
+func (e *Engine) Close() error {
+	var errs []error
+	for _, set := range e.sets {
+		errs = append(errs, set.close())
+	}
+	return errors.Join(errs...)
+}
+
+// nextSet returns the sets in turn.
+func (e *Engine) nextSet() *pollSet {
+	return e.sets[e.next.Add(1)%uint32(len(e.sets))] //nolint:gosec // There are few sets.
+}
+
+// countedConn is a connection that its listener counts until it is closed. If it
+// is taken over, it is counted until the function that TakeOver returned is
+// called.
+type countedConn interface {
+	TakeOver() (release func())
+}
+
+// TakeOver takes over the connection of r, to which w responds, before anything
+// has been written to w. It returns nil if the engine can't hold the connection;
+// nothing has changed in that case. After an error, the connection is closed.
+func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, error) {
+	if r.ProtoMajor != 1 || r.TLS != nil {
+		return nil, nil
+	}
+
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hijack connection: %w", err)
+	}
+
+	fd, err := duplicate(conn)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	var release func()
+	if c, ok := conn.(countedConn); ok {
+		release = c.TakeOver()
+	}
+	sock := &socket{set: e.nextSet(), fd: int32(fd), release: release}
+	// The duplicate keeps the connection open.
+	if err := conn.Close(); err != nil {
+		sock.abandon()
+		return nil, fmt.Errorf("take over connection: %w", err)
+	}
+	return sock, nil
+}
+
+// duplicate returns a second descriptor for conn's socket.
+func duplicate(conn net.Conn) (fd int, err error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1, fmt.Errorf("connection of type %T has no descriptor", conn)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("get descriptor: %w", err)
+	}
+	if ctlErr := raw.Control(func(original uintptr) {
+		// The call never blocks, so the scheduler need not know.
+		n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, original, unix.F_DUPFD_CLOEXEC, 0)
+		if fd = int(n); errno != 0 {
+			err = errno
+		}
+	}); ctlErr != nil {
+		return -1, fmt.Errorf("get descriptor: %w", ctlErr)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("duplicate descriptor: %w", err)
+	}
+	return fd, nil
+}

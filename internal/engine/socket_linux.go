@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// socket is the sink of a stream on a bare descriptor. Unless noted, its fields
+// either never change or belong to the shard's goroutine.
+type socket struct {
+	set        *pollSet
+	stream     *broker.Stream
+	release    func() // releases the connection's slot at the listener; may be nil
+	done       func() // called when the socket is closed
+	fd         int32
+	generation uint32
+	discarded  int32 // bytes sent by the client after its request; guarded by pollSet.mu
+	watched    bool  // the set reports when the socket can be written to
+}
+
+// maxDiscarded is the number of bytes that a client may send after its request
+// before it is disconnected.
+const maxDiscarded = 64 << 10
+
+// Transport implements [Body].
+func (s *socket) Transport() Transport { return Plain }
+
+// Attach implements [Body].
+func (s *socket) Attach(st *broker.Stream, done func()) error {
+	s.stream, s.done = st, done
+
+	s.set.mu.Lock()
+	defer s.set.mu.Unlock()
+	s.generation = s.set.newGeneration()
+	s.set.entries[s.fd] = s
+	return s.set.watch(unix.EPOLL_CTL_ADD, s.fd, s.generation, readable)
+}
+
+func (s *socket) number() uint32 { return s.generation }
+
+// ready implements [entry].
+func (s *socket) ready(events uint32) {
+	gone := events&hungUp != 0
+	if !gone && events&unix.EPOLLIN != 0 {
+		gone = !s.discard()
+	}
+	s.set.mu.Unlock()
+
+	switch {
+	case gone:
+		s.stream.HangUp()
+	case events&unix.EPOLLOUT != 0:
+		s.stream.Ready()
+	}
+}
+
+// discard reads and discards what the client has sent. It returns false if the
+// client has closed the connection or sent too much. The caller holds pollSet.mu.
+func (s *socket) discard() bool {
+	var none [1]byte
+	for s.discarded < maxDiscarded {
+		// With MSG_TRUNC, TCP drops the bytes instead of copying them.
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&none[0])),
+			maxDiscarded, unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == unix.EAGAIN:
+			return true
+		case errno == unix.EINTR:
+		case errno != 0 || n == 0:
+			return false
+		default:
+			s.discarded += int32(n) //nolint:gosec // At most maxDiscarded.
+		}
+	}
+	return false
+}
+
+// Write implements [broker.Sink] with one write or writev.
+func (s *socket) Write(pieces [][]byte) (int, error) {
+	n, err := write(s.fd, pieces, &s.set.engine.shards[s.stream.Shard()])
+	if err != nil {
+		return 0, err
+	}
+
+	total := 0
+	for _, p := range pieces {
+		total += len(p)
+	}
+	if n < total && !s.watched {
+		if err := s.set.watch(unix.EPOLL_CTL_MOD, s.fd, s.generation, readable|unix.EPOLLOUT); err != nil {
+			return n, err
+		}
+		s.watched = true
+	}
+	return n, nil
+}
+
+// write writes pieces to fd and returns how many bytes it accepted, which is 0
+// if it is full.
+func write(fd int32, pieces [][]byte, buf *scratch) (int, error) {
+	for {
+		n, errno := writeOnce(fd, pieces, buf)
+		switch errno {
+		case 0:
+			return n, nil
+		case unix.EAGAIN:
+			return 0, nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// writeOnce makes the system call. It never blocks, so the scheduler need not
+// know about it. That saves a tenth of the cost of a delivery.
+func writeOnce(fd int32, pieces [][]byte, buf *scratch) (int, unix.Errno) {
+	if len(pieces) == 1 {
+		p := pieces[0]
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		return int(n), errno //nolint:gosec // At most the length.
+	}
+
+	vector := buf.vector[:0]
+	for _, p := range pieces {
+		vector = append(vector, unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))})
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(vector))), uintptr(len(vector)))
+	clear(vector)
+	buf.vector = vector
+	return int(n), errno //nolint:gosec // At most the length.
+}
+
+// Close implements [broker.Sink].
+func (s *socket) Close(broker.Reason) {
+	s.abandon()
+	s.done()
+}
+
+// abandon closes the connection without calling done.
+func (s *socket) abandon() {
+	s.set.remove(s.fd, s)
+	if s.release != nil {
+		s.release()
+	}
+}
