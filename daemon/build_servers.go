@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/peald/peald/internal/listen"
+	"github.com/peald/peald/ssehttp"
 )
 
 // buildSSE builds the server of the listener that browsers connect to.
@@ -30,9 +32,23 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 
 	p.browsers = listen.NewBrowsers(p.sockets.sse, descriptors.Connections(), p.log)
 	p.setTrustedProxies(p.cfg.SSE)
+	if tlsConfig == nil {
+		p.browsers.Intercept(p.serveStreams)
+	}
 	p.sse = p.browsers.NewServer(handler, tlsConfig)
 
 	return nil
+}
+
+// serveStreams returns a listener for the connections of l on which something
+// other than a stream is requested.
+func (p *parts) serveStreams(l net.Listener) net.Listener {
+	return p.streams.Listen(l, ssehttp.ListenConfig{
+		HeaderTimeout: listen.HeaderTimeout,
+		IdleTimeout:   listen.IdleTimeout,
+		MaxHeader:     listen.MaxHeader,
+		Guard:         p.browsers,
+	})
 }
 
 // setTrustedProxies replaces the proxies that may set their clients' addresses.

@@ -98,6 +98,8 @@ const (
 // the text of its errors.
 type Verifier interface {
 	Verify(token string) (auth.Identity, error)
+	// Waits reports whether Verify may wait, for example for keys.
+	Waits() bool
 }
 
 // Application authenticates requests. Authorize returns an *auth.DeniedError, an
@@ -282,16 +284,19 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	}
 
 	streamHeaders(w.Header())
+	if r.ProtoMajor > 1 {
+		w.Header().Del("Connection") // it would end the whole connection
+	}
 	st := h.broker.NewStream(sub)
 	lines := h.logStream(r, rules, &sub, st)
 
-	body, err := h.takeOver(w, r)
+	body, taken, err := h.takeOver(w, r)
 	if err != nil {
 		h.closed(res)
 		h.record(r, rules, sub.User, startFailed(err))
 		return nil
 	}
-	if body != nil {
+	if taken {
 		if err := h.hold(body, w, r, st, res, rules.cfg.Retry, lines); err != nil {
 			h.record(r, rules, sub.User, startFailed(err))
 		}
@@ -314,11 +319,11 @@ func (h *Handler) closed(res *reservation) {
 	h.open.Add(-1)
 }
 
-// takeOver has the engine take over the request's connection. It returns nil if
-// the stream must use net/http.
-func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (engine.Body, error) {
+// takeOver has the engine take over the request's connection. It returns
+// false if the stream must use net/http.
+func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Body, taken bool, _ error) {
 	if h.engine == nil {
-		return nil, nil
+		return nil, false, nil
 	}
 	return h.engine.TakeOver(w, r)
 }

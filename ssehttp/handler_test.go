@@ -27,6 +27,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // verifier accepts tokens that start with "good-", followed by the user.
 type verifier struct{}
 
+func (verifier) Waits() bool { return false }
+
 func (verifier) Verify(token string) (auth.Identity, error) {
 	if user, ok := strings.CutPrefix(token, "good-"); ok {
 		return auth.Identity{User: user, Topics: []string{"orders.*", "news", "logs.>"}}, nil

@@ -228,6 +228,8 @@ func TestApplication(t *testing.T) {
 // keysDown is a Verifier whose keys are unavailable.
 type keysDown struct{}
 
+func (keysDown) Waits() bool { return true }
+
 func (keysDown) Verify(string) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnavailable }
 
 func TestUnavailableKeys(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 // otherKey is a Verifier with a different key from that of verifier.
 type otherKey struct{}
 
+func (otherKey) Waits() bool { return false }
+
 func (otherKey) Verify(token string) (auth.Identity, error) {
 	if user, ok := strings.CutPrefix(token, "new-"); ok {
 		return auth.Identity{User: user}, nil

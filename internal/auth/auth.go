@@ -190,6 +190,9 @@ func (t *Tokens) Reads() (good, failed int64) {
 	return good, failed
 }
 
+// Waits reports whether Verify may wait until keys have been read.
+func (t *Tokens) Waits() bool { return len(t.sources) > 0 }
+
 // Verify verifies token and returns its identity. The error is ErrUnavailable or a
 // *RejectedError, whose text may be shown to the sender of the token.
 func (t *Tokens) Verify(token string) (Identity, error) {

@@ -163,6 +163,9 @@ const (
 	settleTime = time.Second
 )
 
+// MayAwait reports whether Await may wait.
+func (b *Broker) MayAwait() bool { return b.replica }
+
 // Await waits until this replica has applied the event with the given id, which
 // the client may have got from a replica that is ahead. It returns nil
 // immediately if the id can't be from this log, and after a few seconds if

@@ -14,7 +14,14 @@
 // the entry for that number has the generation that the epoll event carries.
 package engine
 
-import "github.com/peald/peald/internal/broker"
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+)
 
 // Transport is the way in which a stream's bytes reach its client.
 type Transport uint8
@@ -35,4 +42,40 @@ type Body interface {
 	// more. done is called once, when the body is closed. If Attach returns an
 	// error, the caller must close the body.
 	Attach(st *broker.Stream, done func()) error
+}
+
+// ListenConfig configures [Engine.Listen].
+type ListenConfig struct {
+	// Path is the path whose requests the engine reads itself.
+	Path string
+	// Handler handles them.
+	Handler Handler
+	// HeaderTimeout limits the time until a connection has sent a complete
+	// request header.
+	HeaderTimeout time.Duration
+	// IdleTimeout limits the time between a response and the next request.
+	IdleTimeout time.Duration
+	// MaxHeader is the maximum size of a request header, in bytes.
+	MaxHeader int
+	// Guard is informed about connections that net/http never gets.
+	Guard Guard
+	// Logger gets messages about handlers that panic.
+	Logger *slog.Logger
+}
+
+// Handler handles the requests that the engine reads.
+type Handler interface {
+	http.Handler
+	// Waits reports whether ServeHTTP may wait for something other than a lock.
+	// Such a request gets a goroutine.
+	Waits(r *http.Request) bool
+}
+
+// Guard decides about connections, and counts those that send no request.
+type Guard interface {
+	// Direct reports whether the first bytes from addr come from the client. If
+	// not, they are a header with the client's address.
+	Direct(addr net.Addr) bool
+	// NoRequest is called for a connection that closes before its first request.
+	NoRequest(addr net.Addr)
 }

@@ -47,7 +47,7 @@ func (e *Engine) Close() error {
 
 // nextSet returns the sets in turn.
 func (e *Engine) nextSet() *pollSet {
-	return e.sets[e.next.Add(1)%uint32(len(e.sets))] //nolint:gosec // There are few sets.
+	return e.sets[e.next.Add(1)%uint32(len(e.sets))]
 }
 
 // countedConn is a connection that its listener counts until it is closed. If it
@@ -58,24 +58,24 @@ type countedConn interface {
 }
 
 // TakeOver takes over the connection of r, to which w responds, before anything
-// has been written to w. It returns nil if the engine can't hold the connection;
-// nothing has changed in that case. After an error, the connection is closed.
-func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, error) {
+// has been written to w. It returns false if the engine can't hold the
+// connection; nothing has changed in that case. After an error, the connection
+// is closed.
+func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, error) {
 	if r.ProtoMajor != 1 || r.TLS != nil {
-		return nil, nil
+		return nil, false, nil
 	}
 
-	conn, _, err := http.NewResponseController(w).Hijack()
+	conn, err := connOf(w)
 	if errors.Is(err, http.ErrNotSupported) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("hijack connection: %w", err)
+		return nil, true, err
 	}
-
 	fd, err := duplicate(conn)
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, true, errors.Join(err, conn.Close())
 	}
 	var release func()
 	if c, ok := conn.(countedConn); ok {
@@ -85,9 +85,30 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, error) 
 	// The duplicate keeps the connection open.
 	if err := conn.Close(); err != nil {
 		sock.abandon()
-		return nil, fmt.Errorf("take over connection: %w", err)
+		return nil, true, fmt.Errorf("take over connection: %w", err)
 	}
-	return sock, nil
+	return sock, true, nil
+}
+
+// connOf takes the connection from whoever owns it. The error is
+// [http.ErrNotSupported] if that isn't possible.
+func connOf(w http.ResponseWriter) (net.Conn, error) {
+	if w, ok := w.(*response); ok {
+		w.taken = true
+		if !w.conn.set.detach(w.conn) {
+			return nil, net.ErrClosed
+		}
+		return w.conn.conn, nil
+	}
+
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("hijack connection: %w", err)
+	}
+	if read, ok := conn.(*readConn); ok {
+		conn = read.Conn
+	}
+	return conn, nil
 }
 
 // duplicate returns a second descriptor for conn's socket.

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"errors"
+	"net"
 	"net/http"
 )
 
@@ -14,7 +15,12 @@ type Engine struct{}
 func New(int) (*Engine, error) { return nil, errors.ErrUnsupported }
 
 // TakeOver takes nothing over.
-func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, error) { return nil, nil }
+func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, bool, error) {
+	return nil, false, nil
+}
+
+// Listen returns l.
+func (*Engine) Listen(l net.Listener, _ ListenConfig) net.Listener { return l }
 
 // Close does nothing.
 func (*Engine) Close() error { return nil }

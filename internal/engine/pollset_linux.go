@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +18,21 @@ type pollSet struct {
 	raw    syscall.RawConn
 	fd     int
 	ended  sync.WaitGroup
+	input  []byte // what the set's goroutine is reading
 
 	mu         sync.Mutex
 	entries    map[int32]entry // by descriptor
 	generation uint32          // of the last entry
+	timeouts   []*timeout
+	wake       time.Time // when the first timeout runs out; zero for never
+	closing    bool      // no connection may wait for a request any more
 }
 
-// entry is what a descriptor in the set is used for.
+// inputSize is the number of bytes that are read at once. It exceeds the size of
+// a request header.
+const inputSize = 64 << 10
+
+// entry is the user of a descriptor in the set.
 type entry interface {
 	// ready handles an epoll event. The set's goroutine calls it with
 	// pollSet.mu locked, and ready unlocks it.
@@ -46,7 +55,7 @@ func newPollSet(e *Engine) (*pollSet, error) {
 		return nil, errors.Join(fmt.Errorf("make epoll set non-blocking: %w", err), unix.Close(fd))
 	}
 
-	set := &pollSet{engine: e, epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, entries: make(map[int32]entry)}
+	set := &pollSet{engine: e, epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, entries: make(map[int32]entry), input: make([]byte, inputSize)}
 	if set.raw, err = set.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("poll epoll set: %w", err), set.epoll.Close())
 	}
@@ -60,17 +69,28 @@ func (s *pollSet) close() error {
 	return err
 }
 
-// newGeneration returns a generation for an entry. The caller holds mu.
-func (s *pollSet) newGeneration() uint32 {
+// add adds a descriptor, and sets the generation of its entry. The caller holds
+// mu.
+func (s *pollSet) add(fd int32, e entry, generation *uint32) error {
 	s.generation++
-	return s.generation
+	*generation = s.generation
+	s.entries[fd] = e
+	return s.watch(unix.EPOLL_CTL_ADD, fd, s.generation, readable)
+}
+
+// drop removes a descriptor that stays open. The caller holds mu.
+func (s *pollSet) drop(fd int32, generation uint32) {
+	if e := s.entries[fd]; e != nil && e.number() == generation {
+		delete(s.entries, fd)
+		_ = unix.EpollCtl(s.fd, unix.EPOLL_CTL_DEL, int(fd), nil)
+	}
 }
 
 // watch sets the events for which the set watches a descriptor. Events are
 // edge-triggered: each is reported once.
 func (s *pollSet) watch(op int, fd int32, generation, events uint32) error {
 	err := unix.EpollCtl(s.fd, op, int(fd), &unix.EpollEvent{
-		Events: events | unix.EPOLLET, Fd: fd, Pad: int32(generation), //nolint:gosec // The same bits come back.
+		Events: events | unix.EPOLLET, Fd: fd, Pad: int32(generation),
 	})
 	if err != nil {
 		return fmt.Errorf("watch socket: %w", err)
@@ -78,12 +98,12 @@ func (s *pollSet) watch(op int, fd int32, generation, events uint32) error {
 	return nil
 }
 
-// remove removes e from the set and closes its descriptor. The kernel still
-// sends what the socket holds.
-func (s *pollSet) remove(fd int32, e entry) {
+// remove removes a descriptor and closes it. The kernel still sends what the
+// socket holds.
+func (s *pollSet) remove(fd int32, generation uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entries[fd] == e {
+	if e := s.entries[fd]; e != nil && e.number() == generation {
 		delete(s.entries, fd)
 	}
 	_ = unix.Close(int(fd)) // also removes it from the epoll set
@@ -99,6 +119,10 @@ func (s *pollSet) run() {
 			n, err = unix.EpollWait(int(fd), events, 0)
 			return err != nil && !errors.Is(err, unix.EINTR) || n > 0
 		})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.expire()
+			continue
+		}
 		if err != nil {
 			return // closed
 		}
@@ -112,7 +136,7 @@ func (s *pollSet) run() {
 func (s *pollSet) on(ev unix.EpollEvent) {
 	s.mu.Lock()
 	e := s.entries[ev.Fd]
-	if e == nil || e.number() != uint32(ev.Pad) { //nolint:gosec // As in watch.
+	if e == nil || e.number() != uint32(ev.Pad) {
 		s.mu.Unlock()
 		return // the descriptor was closed in the meantime
 	}

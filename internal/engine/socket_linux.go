@@ -34,9 +34,7 @@ func (s *socket) Attach(st *broker.Stream, done func()) error {
 
 	s.set.mu.Lock()
 	defer s.set.mu.Unlock()
-	s.generation = s.set.newGeneration()
-	s.set.entries[s.fd] = s
-	return s.set.watch(unix.EPOLL_CTL_ADD, s.fd, s.generation, readable)
+	return s.set.add(s.fd, s, &s.generation)
 }
 
 func (s *socket) number() uint32 { return s.generation }
@@ -72,7 +70,7 @@ func (s *socket) discard() bool {
 		case errno != 0 || n == 0:
 			return false
 		default:
-			s.discarded += int32(n) //nolint:gosec // At most maxDiscarded.
+			s.discarded += int32(n)
 		}
 	}
 	return false
@@ -99,7 +97,7 @@ func (s *socket) Write(pieces [][]byte) (int, error) {
 }
 
 // write writes pieces to fd and returns how many bytes it accepted, which is 0
-// if it is full.
+// if it is full. buf may be nil for a single piece.
 func write(fd int32, pieces [][]byte, buf *scratch) (int, error) {
 	for {
 		n, errno := writeOnce(fd, pieces, buf)
@@ -121,7 +119,7 @@ func writeOnce(fd int32, pieces [][]byte, buf *scratch) (int, unix.Errno) {
 	if len(pieces) == 1 {
 		p := pieces[0]
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		return int(n), errno //nolint:gosec // At most the length.
+		return int(n), errno
 	}
 
 	vector := buf.vector[:0]
@@ -131,7 +129,7 @@ func writeOnce(fd int32, pieces [][]byte, buf *scratch) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(vector))), uintptr(len(vector)))
 	clear(vector)
 	buf.vector = vector
-	return int(n), errno //nolint:gosec // At most the length.
+	return int(n), errno
 }
 
 // Close implements [broker.Sink].
@@ -142,7 +140,7 @@ func (s *socket) Close(broker.Reason) {
 
 // abandon closes the connection without calling done.
 func (s *socket) abandon() {
-	s.set.remove(s.fd, s)
+	s.set.remove(s.fd, s.generation)
 	if s.release != nil {
 		s.release()
 	}

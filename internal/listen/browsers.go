@@ -26,6 +26,20 @@ func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Brow
 	return b
 }
 
+// Intercept replaces the listener by what wrap makes of it. Call it before
+// NewServer.
+func (b *Browsers) Intercept(wrap func(net.Listener) net.Listener) {
+	b.proxies.Listener = wrap(b.proxies.Listener)
+}
+
+// Direct reports whether connections from addr begin with a request, and not
+// with a PROXY protocol header.
+func (b *Browsers) Direct(addr net.Addr) bool { return !b.proxies.proxies.contain(addr) }
+
+// NoRequest counts a connection that NewServer's server doesn't know, and that
+// closed before it sent a request.
+func (b *Browsers) NoRequest(addr net.Addr) { b.requests.countSilent(addr) }
+
 // NewServer returns a server that serves handler on the listener; tlsConfig is
 // nil for plain text.
 func (b *Browsers) NewServer(handler http.Handler, tlsConfig *tls.Config) *Server {

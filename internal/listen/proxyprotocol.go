@@ -26,7 +26,7 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 		return conn, err
 	}
 
-	withHeader := proxyproto.NewConn(conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(headerTimeout))
+	withHeader := proxyproto.NewConn(conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(HeaderTimeout))
 
 	return &proxiedConn{Conn: withHeader, raw: conn}, nil
 }

@@ -78,13 +78,16 @@ func (l *requestLimits) connContext(ctx context.Context, conn net.Conn) context.
 
 // closed must be called for each connection that closes.
 func (l *requestLimits) closed(conn net.Conn) {
-	if !l.stopWaiting(conn) {
-		return
+	if l.stopWaiting(conn) {
+		// A closed connection doesn't wait for its PROXY header.
+		l.countSilent(conn.RemoteAddr())
 	}
+}
 
+// countSilent counts a connection that closed before its first request.
+func (l *requestLimits) countSilent(addr net.Addr) {
 	l.silent.Add(1)
-	// A closed connection doesn't wait for its PROXY header.
-	l.logRejection(context.Background(), NoRequest, func() string { return host(conn.RemoteAddr().String()) })
+	l.logRejection(context.Background(), NoRequest, func() string { return host(addr.String()) })
 }
 
 // stopWaiting reports whether conn had not sent a request yet.

@@ -35,9 +35,9 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 	s.http = http.Server{
 		Handler:           limitBody(handler),
 		TLSConfig:         tlsConfig,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		ReadHeaderTimeout: HeaderTimeout,
+		IdleTimeout:       IdleTimeout,
+		MaxHeaderBytes:    MaxHeader,
 		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
 		ConnState:         s.connState,
 	}
@@ -53,7 +53,7 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 		MaxReceiveBufferPerConnection: 64 << 10, // the minimum; bodies are small or not read
 		MaxReceiveBufferPerStream:     64 << 10,
 		MaxDecoderHeaderTableSize:     4 << 10,
-		SendPingTimeout:               idleTimeout,
+		SendPingTimeout:               IdleTimeout,
 		PingTimeout:                   pingTimeout,
 	}
 

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// incoming is a connection that has no stream: its next request is being read or
+// handled. Unless noted, its fields belong to the goroutine of its set, or to
+// that of the request.
+type incoming struct {
+	listener *Listener
+	set      *pollSet
+	conn     net.Conn // owns the descriptor
+	fd       int32
+	answered int32  // requests that got a response
+	buf      []byte // of a request that isn't complete
+
+	// The fields below are guarded by pollSet.mu.
+
+	generation uint32
+	state      incomingState
+	deadline   time.Time // while it is waiting
+	timeout    *timeout  // the list that it is in while it is waiting
+	next, prev *incoming // in that list
+	cancel     func()    // of a request that has a goroutine; nil otherwise
+}
+
+// incomingState is the state of a connection without a stream.
+type incomingState uint8
+
+const (
+	waiting  incomingState = iota // for a complete request
+	handling                      // a request
+	gone                          // closed, passed on, or a stream's
+)
+
+// maxAnswered is the number of requests after which a connection is closed. A
+// client that keeps to its streams needs a few; one that is rejected again and
+// again has to connect again.
+const maxAnswered = 50
+
+func (c *incoming) number() uint32 { return c.generation }
+
+// ready implements [entry].
+func (c *incoming) ready(events uint32) {
+	if c.state == handling {
+		// Only a request with a goroutine can get here.
+		cancel := c.cancel
+		c.set.mu.Unlock()
+		if events&hungUp != 0 && cancel != nil {
+			cancel()
+		}
+		return
+	}
+	c.set.mu.Unlock()
+	c.read(events&hungUp != 0)
+}
+
+// read reads from the connection and handles what arrives. If the client has
+// hung up, read reads up to the end.
+func (c *incoming) read(toEnd bool) {
+	input := c.set.input[:copy(c.set.input, c.buf)]
+	for {
+		n, errno := receive(c.fd, input[len(input):cap(input)])
+		switch {
+		case errno == unix.EAGAIN:
+			c.buf = append(c.buf[:0], input...)
+			return
+		case errno != 0 || n == 0:
+			c.end()
+			return
+		}
+
+		emptied := len(input)+n < cap(input) && !toEnd // by a short read
+		input = input[:len(input)+n]
+		if c.receive(input) == incomplete {
+			c.buf = append(c.buf[:0], input...)
+		}
+		if emptied || !c.set.isWaiting(c) {
+			return
+		}
+		input = c.set.input[:copy(c.set.input, c.buf)]
+	}
+}
+
+// receive handles what the client has sent so far, unless that is incomplete.
+func (c *incoming) receive(input []byte) verdict {
+	cfg := &c.listener.cfg
+	size, what := classify(input, cfg.Path, cfg.MaxHeader)
+	switch what {
+	case incomplete:
+	case foreign:
+		c.passOn(input)
+	case complete:
+		c.buf = nil
+		r := parse(input[:size], cfg.Path)
+		if r == nil {
+			c.passOn(input)
+			return foreign
+		}
+		c.handle(r, input[size:])
+	}
+	return what
+}
+
+// handle handles a request. rest is what the client has sent after it.
+func (c *incoming) handle(r *http.Request, rest []byte) {
+	r.RemoteAddr = c.conn.RemoteAddr().String()
+	w := &response{conn: c, request: r, header: make(http.Header, 8)}
+	if !c.listener.cfg.Handler.Waits(r) {
+		if c.set.begin(c, nil) {
+			c.serve(w, r)
+			c.finish(w, rest)
+		}
+		return
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	if !c.set.begin(c, cancel) {
+		cancel()
+		return
+	}
+	c.listener.running.Go(func() {
+		defer cancel()
+		c.serve(w, r.WithContext(ctx))
+		w.close = true // only the set's goroutine may read the next request
+		c.finish(w, nil)
+	})
+}
+
+// serve calls the handler. If that panics, the connection is closed.
+func (c *incoming) serve(w *response, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.abort = true
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+				c.listener.cfg.Logger.Error("panic while handling a request", "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+			}
+		}
+	}()
+	c.listener.cfg.Handler.ServeHTTP(w, r)
+}
+
+// finish sends the response unless the connection has been taken over, and then
+// waits for the next request.
+func (c *incoming) finish(w *response, rest []byte) {
+	if w.taken {
+		return
+	}
+	c.answered++
+	w.close = w.close || c.answered >= maxAnswered || c.listener.isClosed()
+
+	if !w.abort {
+		out := w.bytes()
+		n, err := write(c.fd, [][]byte{out}, nil)
+		w.close = w.close || err != nil || n < len(out)
+	}
+	if w.close || w.abort {
+		c.end()
+		return
+	}
+
+	c.buf = append(c.buf[:0], rest...)
+	if !c.set.await(c, c.listener.cfg.IdleTimeout) {
+		c.end()
+		return
+	}
+	if len(rest) > 0 {
+		c.receive(bytes.Clone(rest))
+	}
+}
+
+// passOn hands the connection and what was read from it to net/http.
+func (c *incoming) passOn(input []byte) {
+	if c.set.detach(c) {
+		c.listener.pass(&readConn{Conn: c.conn, read: bytes.Clone(input)}, nil)
+	}
+}
+
+// end closes the connection.
+func (c *incoming) end() {
+	if !c.set.detach(c) {
+		return
+	}
+	if c.answered == 0 && !c.listener.isClosed() {
+		c.listener.cfg.Guard.NoRequest(c.conn.RemoteAddr())
+	}
+	_ = c.conn.Close()
+}
+
+// receive reads from a socket without blocking.
+func receive(fd int32, buf []byte) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// Listener accepts connections and serves the requests for streams on them. Its
+// Accept returns the connections with other requests, together with the bytes
+// read so far.
+type Listener struct {
+	net.Listener // accepts all connections
+
+	engine *Engine
+	cfg    ListenConfig
+	passed chan accepted
+	closed chan struct{}
+	close  sync.Once
+
+	running sync.WaitGroup // the accepting goroutine, and those of requests
+}
+
+// accepted is a result of Accept.
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// Listen returns a listener that serves the connections of l. Close it to stop
+// its goroutines.
+func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
+	cfg.MaxHeader = min(cfg.MaxHeader, inputSize/2)
+	listener := &Listener{
+		Listener: l,
+		engine:   e,
+		cfg:      cfg,
+		passed:   make(chan accepted),
+		closed:   make(chan struct{}),
+	}
+	listener.running.Go(listener.run)
+	return listener
+}
+
+// Accept implements [net.Listener].
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case a := <-l.passed:
+		return a.conn, a.err
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close stops accepting, closes the connections without a request, and cancels
+// and waits for the requests that are being handled.
+func (l *Listener) Close() error {
+	err := net.ErrClosed
+	l.close.Do(func() {
+		close(l.closed)
+		err = l.Listener.Close()
+		for _, set := range l.engine.sets {
+			set.closeIdle()
+		}
+	})
+	l.running.Wait()
+	return err
+}
+
+// isClosed reports whether Close was called.
+func (l *Listener) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// run accepts connections until the listener is closed.
+func (l *Listener) run() {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			if l.pass(nil, err); errors.Is(err, net.ErrClosed) || l.isClosed() {
+				return
+			}
+			continue // net/http has waited a moment before it accepted the error
+		}
+		if !l.cfg.Guard.Direct(conn.RemoteAddr()) || !l.watch(conn) {
+			l.pass(conn, nil)
+		}
+	}
+}
+
+// pass makes Accept return conn or err.
+func (l *Listener) pass(conn net.Conn, err error) {
+	select {
+	case l.passed <- accepted{conn, err}:
+	case <-l.closed:
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}
+}
+
+// watch adds a connection to an epoll set, which reads its requests. It returns
+// false if that isn't possible.
+func (l *Listener) watch(conn net.Conn) bool {
+	fd, err := descriptor(conn)
+	if err != nil {
+		return false
+	}
+	c := &incoming{listener: l, set: l.engine.nextSet(), conn: conn, fd: fd}
+	return c.set.await(c, l.cfg.HeaderTimeout)
+}
+
+// descriptor returns the descriptor of conn. It is valid until conn is closed.
+func descriptor(conn net.Conn) (int32, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1, errNoDescriptor
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var fd int32
+	err = raw.Control(func(number uintptr) { fd = int32(number) })
+	return fd, err
+}
+
+var errNoDescriptor = errors.New("the connection has no descriptor")

@@ -1,0 +1,52 @@
+package ssehttp
+
+import (
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/peald/peald/internal/engine"
+)
+
+// ListenConfig configures [Handler.Listen].
+type ListenConfig struct {
+	// HeaderTimeout limits the time until a connection has sent a complete
+	// request header.
+	HeaderTimeout time.Duration
+	// IdleTimeout limits the time between a response and the next request.
+	IdleTimeout time.Duration
+	// MaxHeader is the maximum size of a request header, in bytes.
+	MaxHeader int
+	// Guard is informed about connections that net/http never gets.
+	Guard engine.Guard
+}
+
+// Listen returns a listener that accepts the connections of l and serves the
+// requests for streams on them. Its Accept returns the other connections, which
+// a server for h must serve. With [NetHTTP], it returns l.
+func (h *Handler) Listen(l net.Listener, cfg ListenConfig) net.Listener {
+	if h.engine == nil {
+		return l
+	}
+	return h.engine.Listen(l, engine.ListenConfig{
+		Path:          h.path,
+		Handler:       h,
+		HeaderTimeout: cfg.HeaderTimeout,
+		IdleTimeout:   cfg.IdleTimeout,
+		MaxHeader:     cfg.MaxHeader,
+		Guard:         cfg.Guard,
+		Logger:        h.log,
+	})
+}
+
+// Waits reports whether ServeHTTP may wait for the application, for keys, or for
+// the other nodes of a cluster.
+func (h *Handler) Waits(r *http.Request) bool {
+	cfg, verifier := h.rules.Load().cfg, h.rules.Load().verifier
+	switch {
+	case cfg.Application != nil, verifier != nil && verifier.Waits():
+		return true
+	default:
+		return h.broker.MayAwait() && (r.Header.Get("Last-Event-ID") != "" || r.URL.Query().Has("last_event_id"))
+	}
+}
