@@ -55,9 +55,9 @@ func trafficMetrics() []metric {
 		counter("deliveries_total", "Events written to sockets.", func(r *reading) int64 { return r.Total.Delivered }),
 		counter("sent_bytes_total", "Bytes written to sockets.", func(r *reading) int64 { return r.Total.Bytes }),
 		gauge("queue_bytes", "Bytes queued for sockets.", func(r *reading) int64 { return r.Total.QueuedBytes }),
-		each(prometheus.CounterValue, "dropped_total", "Queued events that were not written to their socket, by reason.",
+		each(prometheus.CounterValue, "dropped_total", "Queued events that were never written to a socket, by reason.",
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Dropped) }),
-		latencyMetric("delivery_latency_seconds", "Time from accepting a message until writing it to a socket, once for each stream that got it. "+
+		latencyMetric("delivery_latency_seconds", "Time from accepting a message to writing it to a socket, once for each stream that got it. "+
 			"Only live events count, not replayed ones or heartbeats. Over TLS and HTTP/2, it ends when net/http takes the event."),
 	}
 }
@@ -74,7 +74,7 @@ func historyMetrics() []metric {
 			}),
 		replaysMetric("replay_events", "Replayed events per resumed stream."),
 		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
-		gauge("log_bytes", "Memory of the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),
+		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),
 		one(prometheus.GaugeValue, "log_age_seconds", "Age of the oldest event in the history: how long a client may be disconnected and still resume.",
 			func(r *reading) float64 {
 				if r.LogSince.IsZero() {
@@ -88,9 +88,9 @@ func historyMetrics() []metric {
 func shardMetrics() []metric {
 	return []metric{
 		ofEachShard("shard_connections", "Open streams of the shard.", func(s broker.ShardStats) float64 { return float64(s.Connections) }),
-		ofEachShard("shard_waiting_events", "Events that the shard has not yet put into its streams' queues.",
+		ofEachShard("shard_waiting_events", "Events that the shard has yet to put into its streams' queues.",
 			func(s broker.ShardStats) float64 { return float64(s.WaitingEvents) }),
-		ofEachShard("shard_lag_seconds", "Age of the oldest of the shard's waiting events.",
+		ofEachShard("shard_lag_seconds", "Age of the oldest event that the shard has yet to put into its streams' queues.",
 			func(s broker.ShardStats) float64 { return s.Lag.Seconds() }),
 	}
 }
@@ -125,7 +125,7 @@ func processMetrics() []metric {
 			"outcome", func(r *reading) map[string]int64 {
 				return map[string]int64{"success": r.keysRead, "failure": r.keysBad}
 			}),
-		counter("log_lines_lost_total", "Lines lost from the daemon's log, because its reader was gone or too slow, or its disk was full.",
+		counter("log_lines_lost_total", "Lines of the daemon's log that were lost because its reader was gone or too slow, or its disk was full.",
 			func(r *reading) int64 { return r.lostLines }),
 		buildInfo(),
 	}
@@ -133,7 +133,7 @@ func processMetrics() []metric {
 
 // buildInfo returns a metric whose labels identify the build. Its value is 1.
 func buildInfo() metric {
-	desc := descOf("build_info", "Version of the daemon, Go version and commit that it was built from.",
+	desc := descOf("build_info", "The daemon's version, and the Go version and commit that it was built from.",
 		"version", "goversion", "revision")
 	return metric{desc, func(r *reading, ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, 1, r.version, runtime.Version(), buildinfo.Revision())

@@ -41,7 +41,7 @@ func newMetrics(n *Node) *metrics {
 			Name: "peald_cluster_gap_fills_total", Help: "Requests for entries of the event log that the node didn't receive live.",
 		}, func() float64 { return float64(n.gapFills.Load()) }),
 		serving: desc("serving", "Whether the node has read the event log up to now, and can publish."),
-		quorum:  desc("quorum", "Whether the event log's leader has replied lately, and has a quorum of followers."),
+		quorum:  desc("quorum", "Whether the event log's leader has replied recently and has a quorum of followers."),
 		leads:   desc("leads", "Whether the node leads the event log."),
 		entries: desc("log_entry", "The last entry that the event log is known to have."),
 		applied: desc("applied_entry", "The last entry of the event log that the node has applied."),

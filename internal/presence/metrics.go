@@ -27,7 +27,7 @@ func newMetrics() metrics {
 		received:      counter("announcements_received_total", "Announcements received from other nodes."),
 		sentBytes:     counter("presence_sent_bytes_total", "Bytes of announcements, queries and replies sent to other nodes."),
 		receivedBytes: counter("presence_received_bytes_total", "Bytes of announcements and state received from other nodes."),
-		pulls:         counter("state_requests_total", "Requests for the full state of another node, because it was new or an announcement was missed."),
+		pulls:         counter("state_requests_total", "Requests for another node's full state, made because the node was new or an announcement was missed."),
 		unanswered:    counter("unanswered_total", "Queries that another node did not answer in time."),
 		nodes:         desc("nodes", "Nodes of the cluster by state, including this one.", "state"),
 		silence:       desc("silence_seconds", "Time since the last announcement from the most silent node, not counting lost nodes."),
