@@ -115,11 +115,11 @@ type BroadcastRequest struct {
 	// ALREADY_EXISTS. At most 128 bytes of UTF-8 without control characters;
 	// empty for no key.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// How long the event may be replayed to streams that resume later, if that is
-	// shorter than the event history keeps it. More than 0s, at most 365 days. If
-	// absent, only the limits of the history apply.
+	// How long the event may be replayed to streams that resume later. It has no
+	// effect if it is longer than the event history keeps the event. More than
+	// 0s, at most 365 days. If absent, only the history's own limits apply.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// The state that the event updates, such as a price or a progress. With
+	// The state that the event updates, such as a price or a progress bar. With
 	// broker.slow_consumer=conflate, a slow consumer receives only the newest
 	// event for each key. At most 128 bytes of UTF-8 without control characters;
 	// empty for no key.
@@ -200,8 +200,8 @@ type BroadcastResponse struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The number of streams for which the event was queued. In a cluster it is an
 	// estimate. Streams on other nodes are counted as last announced, at most a
-	// quarter of a second ago. A stream that matches a topic by several patterns
-	// may be counted once for each.
+	// quarter of a second ago. A stream that matches a topic through several
+	// patterns may be counted once for each.
 	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -549,7 +549,7 @@ func (x *PublishResponse) GetRecipients() int32 {
 	return 0
 }
 
-// PublishStreamRequest is one message of a PublishStream. Messages are numbered
+// PublishStreamRequest is one message in a PublishStream. Messages are numbered
 // from 1 in the order in which they are sent.
 type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -700,7 +700,7 @@ func (*PublishStreamRequest_UserId) isPublishStreamRequest_Audience() {}
 
 func (*PublishStreamRequest_Topic) isPublishStreamRequest_Audience() {}
 
-// PublishStreamResponse acknowledges one or more messages of a PublishStream.
+// PublishStreamResponse acknowledges one or more messages in a PublishStream.
 type PublishStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The acknowledgements of the next messages, in order. Messages that were
@@ -747,10 +747,11 @@ func (x *PublishStreamResponse) GetAcks() []*PublishAck {
 	return nil
 }
 
-// PublishAck acknowledges one message of a PublishStream.
+// PublishAck acknowledges one message in a PublishStream.
 type PublishAck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The message's number: 1 for the first of the stream, without gaps.
+	// The message's number. The first message in the stream is 1, and there are
+	// no gaps.
 	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// The event's id, as browsers see it in MessageEvent.lastEventId; empty if
 	// the message was rejected.
@@ -822,8 +823,8 @@ func (x *PublishAck) GetError() *PublishError {
 	return nil
 }
 
-// PublishError is the error of one rejected message of a PublishStream. It has
-// the contents of a call's status.
+// PublishError is the error for one rejected message in a PublishStream. It has
+// the same contents as a call's status.
 type PublishError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The google.rpc.Code, such as 3 for INVALID_ARGUMENT and 6 for
@@ -897,7 +898,7 @@ func (x *PublishError) GetFieldViolations() []*FieldViolation {
 	return nil
 }
 
-// FieldViolation describes an invalid field, like that of
+// FieldViolation describes an invalid field, like the message of that name in
 // google.rpc.BadRequest.
 type FieldViolation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1024,7 +1025,7 @@ type ListUsersResponse struct {
 	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	// The page_token of the next page; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The nodes of the cluster that did not reply in time, in order of name. Their
+	// The nodes of the cluster that did not reply in time, sorted by name. Their
 	// streams are not included.
 	MissingNodes  []string `protobuf:"bytes,3,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1280,7 +1281,8 @@ type Topic struct {
 	// The topic or pattern, as in the streams' subscriptions.
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// The number of streams that subscribe to exactly this topic or pattern. A
-	// stream that matches a topic by a pattern is counted for the pattern only.
+	// stream that matches a topic through a pattern is counted only under the
+	// pattern.
 	Subscribers   int32 `protobuf:"varint,2,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1611,7 +1613,7 @@ type StreamEnded struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// The close reason:
 	//   - "hung_up": closed by the client
-	//   - "disconnected": closed by the control plane
+	//   - "disconnected": closed by a call to Disconnect
 	//   - "expired": its token expired
 	//   - "drained": closed so that the client reconnects to another node, or
 	//     later
@@ -1619,8 +1621,8 @@ type StreamEnded struct {
 	//   - "shutdown": the daemon shut down
 	//   - "suspended": the daemon lost its cluster
 	//
-	// In a cluster also "node_lost" if the stream's node is no longer reachable,
-	// and "unknown" if the node was unreachable for a moment.
+	// In a cluster, it may also be "node_lost" if the stream's node is no longer
+	// reachable, or "unknown" if the node was unreachable for a moment.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1695,8 +1697,8 @@ type TailRequest struct {
 	//	*TailRequest_UserId
 	//	*TailRequest_Topic
 	Audience isTailRequest_Audience `protobuf_oneof:"audience"`
-	// Start after the event with this id, as far as the daemon's event history
-	// reaches back; empty to start now.
+	// Start after the event with this id, or with the oldest later event that the
+	// daemon's history still holds; empty to start now.
 	LastEventId   string `protobuf:"bytes,4,opt,name=last_event_id,json=lastEventId,proto3" json:"last_event_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1778,7 +1780,7 @@ type isTailRequest_Audience interface {
 }
 
 type TailRequest_Everyone struct {
-	// Every stream, that is broadcasts. Only true is accepted.
+	// Every stream: the tail shows broadcasts. Only true is accepted.
 	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
 }
 
@@ -2174,9 +2176,9 @@ type DisconnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of streams that were closed.
 	Connections int32 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
-	// The nodes of the cluster that did not reply in time, in order of name. The
-	// user's streams there may still be open. Such a node learns of the ban as
-	// soon as it is reachable again.
+	// The nodes of the cluster that did not reply in time, sorted by name. The
+	// user's streams on these nodes may still be open. Such a node learns of the
+	// ban as soon as it is reachable again.
 	MissingNodes  []string `protobuf:"bytes,2,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2263,19 +2265,20 @@ func (*StatsRequest) Descriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
-// StatsResponse holds the daemon's current state and its counters since the
-// start.
+// StatsResponse holds the daemon's current state and its counters since it
+// started.
 type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sum of all shards.
 	Total *ShardStats `protobuf:"bytes,1,opt,name=total,proto3" json:"total,omitempty"`
-	// One row per shard, in order of shard number. In a cluster, rows are ordered
-	// by node name first.
+	// One row per shard, sorted by shard number. In a cluster, rows are sorted by
+	// node name first.
 	Shards []*ShardStats `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`
 	// The number of users with at least one open stream; in a cluster, the sum of
 	// the nodes' counts.
 	Users int32 `protobuf:"varint,3,opt,name=users,proto3" json:"users,omitempty"`
-	// Events accepted since the start, whether or not any stream received them.
+	// Events accepted since the daemon started, whether or not any stream
+	// received them.
 	Published int64 `protobuf:"varint,4,opt,name=published,proto3" json:"published,omitempty"`
 	// The time at which the daemon started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
@@ -2283,9 +2286,10 @@ type StatsResponse struct {
 	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
 	// The most streams that this daemon accepts.
 	MaxConnections int32 `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	// The streams that resumed from a last event id, since the start.
+	// The streams that have resumed from a last event id since the daemon
+	// started.
 	Resumes *Resumes `protobuf:"bytes,8,opt,name=resumes,proto3" json:"resumes,omitempty"`
-	// The events accepted since the start, by audience.
+	// The events accepted since the daemon started, by audience.
 	PublishedByAudience *PublishedByAudience `protobuf:"bytes,9,opt,name=published_by_audience,json=publishedByAudience,proto3" json:"published_by_audience,omitempty"`
 	// The number of topics and patterns with at least one subscribed stream; in a
 	// cluster, the sum of the nodes' counts.
@@ -2298,7 +2302,7 @@ type StatsResponse struct {
 	// it to a socket, observed once for each stream that received it live.
 	// Replayed events are not included.
 	Latency *Histogram `protobuf:"bytes,13,opt,name=latency,proto3" json:"latency,omitempty"`
-	// The nodes of the cluster in order of name, including the daemon that
+	// The nodes of the cluster, sorted by name, including the daemon that
 	// replies; empty if clustering is disabled. The values above are sums over
 	// all nodes, except started_at, version and log, which are the daemon's own.
 	Nodes []*Node `protobuf:"bytes,14,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -2443,14 +2447,14 @@ func (x *StatsResponse) GetMissingNodes() []string {
 	return nil
 }
 
-// Node is a daemon of a cluster, as it last announced itself.
+// Node describes a daemon in a cluster, as of its last announcement.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The node's state.
 	State NodeState `protobuf:"varint,2,opt,name=state,proto3,enum=peal.v1.NodeState" json:"state,omitempty"`
-	// Why the node is not serving, or another problem of the node; empty if there
+	// Why the node is not serving, or another problem that it has; empty if there
 	// is none.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Reports whether this node is the daemon that sent the reply.
@@ -2473,7 +2477,8 @@ type Node struct {
 	// entries that it has yet to apply.
 	AppliedEntry int64 `protobuf:"varint,12,opt,name=applied_entry,json=appliedEntry,proto3" json:"applied_entry,omitempty"`
 	LagEntries   int64 `protobuf:"varint,13,opt,name=lag_entries,json=lagEntries,proto3" json:"lag_entries,omitempty"`
-	// How often it had to request entries of the event log that it did not receive live.
+	// How many times it requested entries of the event log that it did not
+	// receive live.
 	GapFills int64 `protobuf:"varint,14,opt,name=gap_fills,json=gapFills,proto3" json:"gap_fills,omitempty"`
 	// The time of its last announcement; absent if unknown.
 	LastHeard     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
@@ -2801,12 +2806,12 @@ func (x *Descriptors) GetAllowed() int32 {
 	return 0
 }
 
-// Histogram counts observations since the start. The observations between two
-// replies are the difference of their counts.
+// Histogram counts observations since the daemon started. To get the
+// observations between two replies, subtract their counts.
 type Histogram struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The buckets, in ascending order. Their bounds are the same in every reply of
-	// a daemon.
+	// The buckets, in ascending order. Their bounds are the same in every reply
+	// from a daemon.
 	Buckets []*HistogramBucket `protobuf:"bytes,1,rep,name=buckets,proto3" json:"buckets,omitempty"`
 	// The number of all observations, including those above the last bucket.
 	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
@@ -2988,7 +2993,7 @@ func (x *Resumes) GetEnded() int64 {
 }
 
 // ShardStats holds the current state of one shard and its counters since the
-// start.
+// daemon started.
 type ShardStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The shard's number, starting at 0; also 0 in the total.
@@ -2997,9 +3002,9 @@ type ShardStats struct {
 	Connections int32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
 	// The number of open streams that belong to a user.
 	AuthenticatedConnections int32 `protobuf:"varint,3,opt,name=authenticated_connections,json=authenticatedConnections,proto3" json:"authenticated_connections,omitempty"`
-	// Streams opened since the start.
+	// Streams opened since the daemon started.
 	Connected int64 `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
-	// Streams closed since the start, by reason.
+	// Streams closed since the daemon started, by reason.
 	Disconnected map[string]int64 `protobuf:"bytes,5,rep,name=disconnected,proto3" json:"disconnected,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Events written to sockets.
 	Delivered int64 `protobuf:"varint,6,opt,name=delivered,proto3" json:"delivered,omitempty"`
@@ -3011,8 +3016,8 @@ type ShardStats struct {
 	QueuedBytes int64 `protobuf:"varint,9,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
 	// Events that the shard has yet to add to its streams' queues.
 	WaitingEvents int64 `protobuf:"varint,10,opt,name=waiting_events,json=waitingEvents,proto3" json:"waiting_events,omitempty"`
-	// The age of the oldest of these events since it was accepted; in the total,
-	// the maximum over all shards.
+	// The time since the oldest of these events was accepted; in the total, the
+	// maximum over all shards.
 	Lag *durationpb.Duration `protobuf:"bytes,11,opt,name=lag,proto3" json:"lag,omitempty"`
 	// The node that the shard belongs to; empty if clustering is disabled, and in
 	// the total.
@@ -3184,7 +3189,7 @@ func (x *RemoveNodeRequest) GetName() string {
 // RemoveNodeResponse lists the remaining members.
 type RemoveNodeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The names of the remaining members of the cluster, in order.
+	// The names of the remaining members of the cluster, sorted.
 	Members       []string `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3235,9 +3240,10 @@ type CreateTokenRequest struct {
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// How long the token is valid: one hour if absent, at most 365 days.
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// The topics and patterns that the token's bearer may subscribe to: its
-	// "topics" claim. In a pattern, "*" matches exactly one token between dots,
-	// and ">" as the last token matches one or more. At most 100; empty for none.
+	// The topics and patterns that the token's bearer may subscribe to: the
+	// token's "topics" claim. In a pattern, "*" matches exactly one token between
+	// dots, and ">" as the last token matches one or more. At most 100; empty for
+	// none.
 	Topics        []string `protobuf:"bytes,3,rep,name=topics,proto3" json:"topics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3297,8 +3303,8 @@ func (x *CreateTokenRequest) GetTopics() []string {
 // CreateTokenResponse is a signed subscriber token.
 type CreateTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The token: a JSON Web Token, which browsers send as a cookie, in
-	// access_token or as Authorization: Bearer.
+	// The token: a JSON Web Token, which clients send in a cookie, in the query
+	// parameter access_token, or in the header Authorization: Bearer.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// The time at which the token expires.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`

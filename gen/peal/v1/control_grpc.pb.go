@@ -87,45 +87,46 @@ type ControlServiceClient interface {
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
 	// WatchConnections reports streams as they open and close, so that a backend
 	// can track presence. It first sends the users with open streams, then a
-	// SnapshotComplete marker, and then every change since, in order.
+	// SnapshotComplete marker, and then every subsequent change, in order.
 	//
-	// It ends with ABORTED if the caller reads too slowly to receive every change,
-	// and with UNAVAILABLE if the daemon is shutting down. In both cases, start a
-	// new watch. It begins with the users present at that time.
+	// It ends with ABORTED if the caller reads too slowly to receive every
+	// change, and with UNAVAILABLE if the daemon is shutting down. In both cases,
+	// start a new watch, which begins with the users present at that time.
 	//
 	// gRPC only.
 	WatchConnections(ctx context.Context, in *WatchConnectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConnectionsResponse], error)
 	// Tail shows messages, including their data, as they are published. Use it to
 	// see what a backend sends and to whom. A tail isn't counted as a stream: it
-	// is not a recipient, no limit applies to it, and it never slows down
-	// delivery.
+	// is not a recipient, counts towards no limit, and never slows down delivery.
 	//
 	// A tail that is read too slowly skips messages and reports how many. It ends
 	// with UNAVAILABLE if the daemon is shutting down.
 	//
-	// Over REST, GET responds with one line of JSON per message.
+	// Over REST, the response to GET has one line of JSON per message.
 	Tail(ctx context.Context, in *TailRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailResponse], error)
 	// Disconnect closes all streams of one user. Browsers reconnect by themselves
 	// unless the call also bans the user for a while.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
-	// Stats returns the daemon's current state and its counters since the start.
+	// Stats returns the daemon's current state and its counters since it started.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
-	// whose disk is lost. The quorum is then a majority of the remaining nodes,
-	// and another node replaces the replica of the event log that it held. A node
-	// that is running can't be removed. Any node can serve the call, not only the
-	// leader, but a majority of the members must be running.
+	// whose disk is lost. From then on, the quorum is a majority of the remaining
+	// nodes. If the removed node held a replica of the event log, another node
+	// takes it over. A node that is running can't be removed. Any node can serve
+	// the call, not only the leader, but a majority of the members must be
+	// running.
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
 	// backend needs no JWT library.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// WhoAmI returns the caller's name and scopes. It requires no scope.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
-	// Drain shuts the daemon down, as SIGTERM does. The daemon stops being ready
-	// and closes its streams one after the other. If there are many, it spreads
-	// this over drain.timeout. The call reports how many streams are left, at
-	// once and a few times per second. It ends with OK when none are left, and
-	// the daemon then exits. Canceling the call does not stop the drain.
+	// Drain shuts the daemon down, as SIGTERM does. The daemon reports that it is
+	// no longer ready, and closes its streams one after another. If there are
+	// many, it spreads this over drain.timeout. The call reports how many streams
+	// are left, first immediately and then a few times per second. It ends with
+	// OK when none are left, after which the daemon exits. Canceling the call
+	// does not stop the drain.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainResponse], error)
 }
 
@@ -353,45 +354,46 @@ type ControlServiceServer interface {
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
 	// WatchConnections reports streams as they open and close, so that a backend
 	// can track presence. It first sends the users with open streams, then a
-	// SnapshotComplete marker, and then every change since, in order.
+	// SnapshotComplete marker, and then every subsequent change, in order.
 	//
-	// It ends with ABORTED if the caller reads too slowly to receive every change,
-	// and with UNAVAILABLE if the daemon is shutting down. In both cases, start a
-	// new watch. It begins with the users present at that time.
+	// It ends with ABORTED if the caller reads too slowly to receive every
+	// change, and with UNAVAILABLE if the daemon is shutting down. In both cases,
+	// start a new watch, which begins with the users present at that time.
 	//
 	// gRPC only.
 	WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error
 	// Tail shows messages, including their data, as they are published. Use it to
 	// see what a backend sends and to whom. A tail isn't counted as a stream: it
-	// is not a recipient, no limit applies to it, and it never slows down
-	// delivery.
+	// is not a recipient, counts towards no limit, and never slows down delivery.
 	//
 	// A tail that is read too slowly skips messages and reports how many. It ends
 	// with UNAVAILABLE if the daemon is shutting down.
 	//
-	// Over REST, GET responds with one line of JSON per message.
+	// Over REST, the response to GET has one line of JSON per message.
 	Tail(*TailRequest, grpc.ServerStreamingServer[TailResponse]) error
 	// Disconnect closes all streams of one user. Browsers reconnect by themselves
 	// unless the call also bans the user for a while.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
-	// Stats returns the daemon's current state and its counters since the start.
+	// Stats returns the daemon's current state and its counters since it started.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
-	// whose disk is lost. The quorum is then a majority of the remaining nodes,
-	// and another node replaces the replica of the event log that it held. A node
-	// that is running can't be removed. Any node can serve the call, not only the
-	// leader, but a majority of the members must be running.
+	// whose disk is lost. From then on, the quorum is a majority of the remaining
+	// nodes. If the removed node held a replica of the event log, another node
+	// takes it over. A node that is running can't be removed. Any node can serve
+	// the call, not only the leader, but a majority of the members must be
+	// running.
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	// CreateToken signs a subscriber token with the daemon's own key, so that a
 	// backend needs no JWT library.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// WhoAmI returns the caller's name and scopes. It requires no scope.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
-	// Drain shuts the daemon down, as SIGTERM does. The daemon stops being ready
-	// and closes its streams one after the other. If there are many, it spreads
-	// this over drain.timeout. The call reports how many streams are left, at
-	// once and a few times per second. It ends with OK when none are left, and
-	// the daemon then exits. Canceling the call does not stop the drain.
+	// Drain shuts the daemon down, as SIGTERM does. The daemon reports that it is
+	// no longer ready, and closes its streams one after another. If there are
+	// many, it spreads this over drain.timeout. The call reports how many streams
+	// are left, first immediately and then a few times per second. It ends with
+	// OK when none are left, after which the daemon exits. Canceling the call
+	// does not stop the drain.
 	Drain(*DrainRequest, grpc.ServerStreamingServer[DrainResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
 }

@@ -33,15 +33,15 @@ type Batch struct {
 	// A random number that identifies one run of the node's daemon, from its start
 	// to its exit.
 	Incarnation uint64 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// The batch's number, which is greater than those of all batches that the node
-	// appended before. A batch that follows one with a higher number was given up
-	// by its node and must be ignored.
+	// The batch's number, which is greater than those of all batches that the
+	// node has already appended. A batch that follows one with a higher number
+	// was given up by its node and must be ignored.
 	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	// The messages, 1 to 1024.
 	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
 	// The epoch of the event log that the batch was created for. Nodes reject a
-	// batch with another epoch, because clusters with the same name may reach each
-	// other. Empty in batches of versions that wrote it only together with
+	// batch with another epoch, because clusters with the same name may reach
+	// each other. Empty in batches from versions that wrote it only together with
 	// idempotency keys.
 	Epoch string `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The last event of the log that the node had applied when it looked up its
@@ -136,14 +136,14 @@ type Message struct {
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// The conflate key; empty for none.
 	ConflateKey string `protobuf:"bytes,7,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
-	// How long the event may be replayed, in nanoseconds; 0 for no limit of its
-	// own.
+	// How long the event may be replayed, in nanoseconds; 0 if only the history's
+	// limits apply.
 	TtlNanos int64 `protobuf:"varint,8,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
 	// The sequence number of the event with the same message and idempotency key,
-	// among the events up to the batch's as_of; 0 for none.
+	// among the events up to the batch's as_of; 0 if there is none.
 	Repeats uint64 `protobuf:"varint,9,opt,name=repeats,proto3" json:"repeats,omitempty"`
-	// Reports whether a different message, among those up to the batch's as_of,
-	// has the same idempotency key.
+	// Whether a different message, among those up to the batch's as_of, has the
+	// same idempotency key.
 	KeyUsed       bool `protobuf:"varint,10,opt,name=key_used,json=keyUsed,proto3" json:"key_used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
