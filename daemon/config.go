@@ -36,22 +36,22 @@ type Config struct {
 
 // SSE configures the listener that browsers connect to, and their streams.
 type SSE struct {
-	Addr                  string        `mapstructure:"addr" doc:"Address that browsers connect to. With --demo the default is 127.0.0.1:8080."`
+	Addr                  string        `mapstructure:"addr" doc:"Address that browsers connect to. With --demo, the default is 127.0.0.1:8080."`
 	Path                  string        `mapstructure:"path" doc:"Path of the event stream."`
 	Heartbeat             time.Duration `mapstructure:"heartbeat" reload:"true" doc:"How long a stream may be idle before it gets a heartbeat, which keeps proxies from closing it. At least 1s."`
-	Retry                 time.Duration `mapstructure:"retry" reload:"true" doc:"How long a browser waits before it reconnects. Each browser gets a slightly different time, so that they don't all reconnect at once."`
-	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"Close a stream whose socket accepts no bytes for this long."`
-	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of pages on other sites that may read the stream, such as https://example.com or https://*.example.com; * is any origin, but without cookies. Pages of the listener's own origin always may."`
-	AllowedHeaders        []string      `mapstructure:"allowed_headers" reload:"true" doc:"Names of request headers that those pages may send, besides Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage and sentry-trace."`
+	Retry                 time.Duration `mapstructure:"retry" reload:"true" doc:"How long browsers wait before they reconnect. Each browser gets a slightly different time, so that they don't all reconnect at once."`
+	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"How long a socket may accept no bytes before its stream is closed."`
+	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of pages on other sites that may read the stream, such as https://example.com or https://*.example.com; * is any origin, but without cookies. Pages from the listener's own origin may always read it."`
+	AllowedHeaders        []string      `mapstructure:"allowed_headers" reload:"true" doc:"Names of request headers that pages from sse.allowed_origins may send, besides Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage and sentry-trace."`
 	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Maximum number of streams; further clients are asked to retry later. 0 is as many as the file descriptor limit allows."`
-	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Maximum number of streams of one user; further ones are rejected. 0 is no limit."`
+	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Maximum number of streams per user; further ones are rejected. 0 is no limit."`
 	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Maximum number of streams from one IPv4 address or IPv6 /64 network; further ones are rejected. 0 is no limit. Behind a proxy, this requires sse.trusted_proxies."`
-	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams opened per second, by all clients together; further clients are asked to retry later. 0 is no limit."`
+	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams that all clients together may open per second; further clients are asked to retry later. 0 is no limit."`
 	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to name their clients' addresses."`
-	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other one is ignored."`
+	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are written: epoll keeps a stream over plain HTTP/1.1 as a bare descriptor, which needs by far the least memory and is available on Linux only; nethttp uses one goroutine per stream; auto is epoll where available."`
-	ReusePort             bool          `mapstructure:"reuse_port" doc:"Let another daemon of the same user listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
+	ReusePort             bool          `mapstructure:"reuse_port" doc:"Allow another daemon run by the same user to listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
 
@@ -79,12 +79,12 @@ type GRPC struct {
 type MutualTLS struct {
 	CertFile     string `mapstructure:"cert_file" doc:"PEM file of the certificate chain. Empty means plain text."`
 	KeyFile      string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
-	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file of the certificate authorities that may sign clients' certificates. Clients must then send a certificate. Empty requires none."`
+	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file of the certificate authorities that may sign clients' certificates. If it is set, clients must send a certificate."`
 }
 
 // REST configures the REST listener of the control plane.
 type REST struct {
-	Addr       string   `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health: HOST:PORT, or unix:PATH for a socket file. It has no TLS, so tokens are sent in plain text: beyond loopback, put a TLS proxy in front of it. Unless it is a loopback address or a socket file, it requires control.tokens or control.insecure."`
+	Addr       string   `mapstructure:"addr" doc:"Address of the listener for REST, metrics and health: HOST:PORT, or unix:PATH for a socket file. The listener has no TLS, so tokens are sent in plain text: beyond loopback, put a TLS proxy in front of it. Unless it is a loopback address or a socket file, it requires control.tokens or control.insecure."`
 	SocketMode FileMode `mapstructure:"socket_mode" doc:"Permissions of the socket file, if rest.addr is one, as a string of octal digits."`
 }
 
@@ -92,8 +92,8 @@ type REST struct {
 type Control struct {
 	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must send, unless they have a client certificate (grpc.tls.client_ca_file). Each has a name, which is logged, and scopes: publish, read, tokens, admin; without scopes it has all of them. If the list is empty, no token is required." secret:"true"`
 	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message in a PublishStream counts as a call, but waits instead of being rejected. 0 is no limit."`
-	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Also require a token with the read scope at /metrics."`
-	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Let the control plane listen beyond loopback without requiring a token or a certificate."`
+	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Require a token with the read scope for /metrics too."`
+	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Allow the control plane to listen beyond loopback without requiring a token or a certificate."`
 }
 
 // Token is a credential for calling the control plane.
@@ -105,26 +105,26 @@ type Token struct {
 
 // Auth configures who may open a stream.
 type Auth struct {
-	Anonymous           bool          `mapstructure:"anonymous" reload:"true" doc:"Allow streams without a subscriber token. They get broadcasts, and those topics of auth.anonymous_topics that they subscribe to."`
+	Anonymous           bool          `mapstructure:"anonymous" reload:"true" doc:"Allow streams without a subscriber token. They get broadcasts, and the topics in auth.anonymous_topics that they subscribe to."`
 	AnonymousTopics     []string      `mapstructure:"anonymous_topics" reload:"true" doc:"Topics and patterns that streams without a subscriber token may subscribe to. In a pattern, * matches one token between dots, and > at the end matches one or more. Streams with a token may subscribe to the topics that their token lists."`
 	Cookie              string        `mapstructure:"cookie" reload:"true" empty:"true" doc:"Name of the cookie that may hold a subscriber token. If it is empty, cookies are ignored."`
 	QueryToken          bool          `mapstructure:"query_token" reload:"true" doc:"Accept a subscriber token in the query parameter access_token."`
-	CallbackURL         string        `mapstructure:"callback_url" reload:"true" doc:"URL of your application, which is asked who opens a stream instead of requiring a token. Empty disables it."`
-	CallbackHeaders     []string      `mapstructure:"callback_headers" reload:"true" doc:"Names of request headers that are passed to the application, besides cookies, query, address and origin."`
+	CallbackURL         string        `mapstructure:"callback_url" reload:"true" doc:"URL of your application, which identifies the user of each new stream in place of a token. If it is empty, tokens are used."`
+	CallbackHeaders     []string      `mapstructure:"callback_headers" reload:"true" doc:"Names of request headers that are passed to the application in addition to the cookies, query, address and origin."`
 	CallbackTimeout     time.Duration `mapstructure:"callback_timeout" reload:"true" doc:"How long the application may take to answer; after that, the browser is asked to retry."`
 	CallbackCache       time.Duration `mapstructure:"callback_cache" reload:"true" doc:"How long an answer from the application is reused for identical requests. 0s asks every time."`
-	CallbackConcurrency int           `mapstructure:"callback_concurrency" reload:"true" doc:"Maximum number of requests to the application at a time; others wait."`
+	CallbackConcurrency int           `mapstructure:"callback_concurrency" reload:"true" doc:"Maximum number of concurrent requests to the application; others wait."`
 	HTTPProxy           string        `mapstructure:"http_proxy" reload:"true" doc:"Proxy for requests to auth.callback_url, cookies included, and to auth.jwt.jwks_url: a URL that begins with http://, https://, socks5:// or socks5h://, or environment to use HTTP_PROXY, HTTPS_PROXY and NO_PROXY. If it is empty, the daemon connects directly and ignores those variables." secret:"true"`
 	JWT                 JWT           `mapstructure:"jwt"`
 }
 
 // JWT configures how subscriber tokens are signed and verified.
 type JWT struct {
-	HMACSecret    string `mapstructure:"hmac_secret" reload:"true" doc:"Secret that signs and verifies subscriber tokens (HS256), at least 32 bytes. With at least 48 bytes, it also verifies HS384; with at least 64, HS512. The daemon can sign tokens itself only with this secret." secret:"true"`
-	PublicKeyFile string `mapstructure:"public_key_file" reload:"true" doc:"PEM file of public keys or certificates that verify subscriber tokens: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
-	JWKSURL       string `mapstructure:"jwks_url" reload:"true" doc:"URL or file of the JSON Web Key Set that verifies subscriber tokens, by their kid. It is fetched again every 5m, and when a token has an unknown kid."`
-	Issuer        string `mapstructure:"issuer" reload:"true" doc:"Required iss of subscriber tokens. Empty accepts any."`
-	Audience      string `mapstructure:"audience" reload:"true" doc:"Required aud of subscriber tokens. Empty accepts any."`
+	HMACSecret    string `mapstructure:"hmac_secret" reload:"true" doc:"Secret that signs and verifies subscriber tokens (HS256), at least 32 bytes. With at least 48 bytes, it also verifies HS384; with at least 64, HS512. The daemon can sign tokens only if this is set." secret:"true"`
+	PublicKeyFile string `mapstructure:"public_key_file" reload:"true" doc:"PEM file with public keys or certificates that verify subscriber tokens: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
+	JWKSURL       string `mapstructure:"jwks_url" reload:"true" doc:"URL or file of the JSON Web Key Set that verifies subscriber tokens. The token's kid, if it has one, selects the key. It is fetched again every 5m, and when a token has an unknown kid."`
+	Issuer        string `mapstructure:"issuer" reload:"true" doc:"The iss that subscriber tokens must have. If it is empty, any is accepted."`
+	Audience      string `mapstructure:"audience" reload:"true" doc:"The aud that subscriber tokens must have. If it is empty, any is accepted."`
 }
 
 // hasKey reports whether tokens can be verified.
@@ -134,7 +134,7 @@ func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" 
 type Broker struct {
 	Shards       int    `mapstructure:"shards" doc:"Number of shards that streams are spread over, each with its own goroutine; at most 1024. 0 is one per CPU."`
 	QueueBytes   Bytes  `mapstructure:"queue_bytes" reload:"true" doc:"Bytes that may be queued for one stream."`
-	SlowConsumer string `mapstructure:"slow_consumer" reload:"true" choices:"disconnect drop-oldest conflate" doc:"What happens to a stream whose queue is full: disconnect closes it; drop-oldest drops the events that have waited longest and notifies the client; conflate keeps only the newest event of each conflate_key, and closes the stream if that isn't enough."`
+	SlowConsumer string `mapstructure:"slow_consumer" reload:"true" choices:"disconnect drop-oldest conflate" doc:"What happens to a stream whose queue is full: disconnect closes it; drop-oldest drops the events that have waited longest and notifies the client; conflate keeps only the newest event for each conflate_key, and closes the stream if that isn't enough."`
 }
 
 // Values of broker.slow_consumer.
@@ -148,24 +148,24 @@ const (
 // reconnect get what they missed. An event is removed when any of the limits is
 // exceeded.
 type History struct {
-	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it missed. 1 keeps almost no history but still notifies every client."`
+	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it misses. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
-	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"How long an event is kept at most. 0 is no limit."`
-	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. Beyond 65536 keys, the oldest are forgotten sooner."`
+	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"Maximum age of the events kept. 0 is no limit."`
+	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. If there are more than 65536 keys, the oldest are forgotten sooner."`
 }
 
 // Cluster configures whether daemons form a cluster, and how they find each
 // other.
 type Cluster struct {
-	Mode            string     `mapstructure:"mode" choices:"off embedded nats" doc:"Whether the daemon is part of a cluster: off; embedded, with a NATS server inside each daemon; or nats, over existing NATS servers."`
+	Mode            string     `mapstructure:"mode" choices:"off embedded nats" doc:"Whether the daemon is part of a cluster: off; embedded, with a NATS server inside each daemon; or nats, with existing NATS servers."`
 	Name            string     `mapstructure:"name" doc:"Name of the cluster, the same on all nodes. With cluster.mode nats it is also the name of the stream and the prefix of the cluster's subjects."`
-	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. With cluster.peers, it requires cluster.secret or cluster.tls unless it is a loopback address. Without cluster.peers, it is not used."`
-	Advertise       string     `mapstructure:"advertise" doc:"HOST:PORT at which other nodes reach this one, with cluster.mode embedded. The default is the address that its connections come from, with the port of cluster.addr. Set it behind NAT or published container ports."`
-	Peers           []string   `mapstructure:"peers" doc:"Where to find nodes, with cluster.mode embedded: the HOST:PORT of each, with or without this one's own; or a name that resolves to all of them, which is resolved again every 5s. If it is empty, the node is alone, and its event log survives a restart."`
+	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. Unless it is a loopback address, it requires cluster.secret or cluster.tls. Without cluster.peers, it is not used."`
+	Advertise       string     `mapstructure:"advertise" doc:"HOST:PORT at which other nodes reach this one, with cluster.mode embedded. The default is the address that its connections come from, with the port of cluster.addr. Set it if the node is behind NAT or uses published container ports."`
+	Peers           []string   `mapstructure:"peers" doc:"Where to find the nodes, with cluster.mode embedded: the HOST:PORT of each node, with or without this one; or HOST:PORT with a name that resolves to all nodes, which is resolved again every 5s. If it is empty, the node is alone, and its event log survives a restart."`
 	Dir             string     `mapstructure:"dir" doc:"Directory for the event log, used by this node only, with cluster.mode embedded."`
 	Replicas        int        `mapstructure:"replicas" doc:"Number of nodes that store the event log, 1 to 5; publishing requires a majority of them. 0 is 3 if there are that many nodes, otherwise 1."`
-	Sync            bool       `mapstructure:"sync" doc:"Sync the event log to disk before a message is acknowledged, with cluster.mode embedded. Without it, a node that loses power may lose the last seconds, which matters if most nodes fail at once."`
-	Secret          string     `mapstructure:"secret" doc:"Shared secret by which nodes authenticate each other, the same on all of them, with cluster.mode embedded." secret:"true"`
+	Sync            bool       `mapstructure:"sync" doc:"Sync the event log to disk before a message is acknowledged, with cluster.mode embedded. If it is off, a node that loses power may lose the last few seconds of the log, which matters if most nodes fail at once."`
+	Secret          string     `mapstructure:"secret" doc:"Secret that nodes use to authenticate each other, the same on all nodes, with cluster.mode embedded." secret:"true"`
 	TLS             ClusterTLS `mapstructure:"tls"`
 	URL             string     `mapstructure:"url" doc:"URLs of NATS servers with JetStream, separated by commas, with cluster.mode nats." secret:"true"`
 	CredentialsFile string     `mapstructure:"credentials_file" doc:"Credentials file (.creds) for the NATS servers, with cluster.mode nats."`
@@ -202,12 +202,12 @@ func (l Log) Threshold() slog.Level {
 
 // Drain configures how the daemon shuts down.
 type Drain struct {
-	Timeout time.Duration `mapstructure:"timeout" reload:"true" doc:"How long a shutdown may take at most. Streams are closed one after another over four fifths of it, or at 200 a second if that is faster; then calls get 2s to finish."`
+	Timeout time.Duration `mapstructure:"timeout" reload:"true" doc:"Maximum duration of a shutdown. Streams are closed one after another over four fifths of this time, or at 200 a second if that is faster; after that, calls get 2s to finish."`
 }
 
 // Debug configures debugging aids under /debug/ on the REST listener.
 type Debug struct {
-	FlightRecorder bool `mapstructure:"flight_recorder" doc:"Record runtime events, so that /debug/flight on the REST listener returns the last seconds for go tool trace. It costs a little CPU and up to 16MiB."`
+	FlightRecorder bool `mapstructure:"flight_recorder" doc:"Record runtime events, so that /debug/flight on the REST listener returns the last few seconds for go tool trace. It costs a little CPU and up to 16MiB."`
 }
 
 // Defaults returns the Config with the default values.
