@@ -64,8 +64,8 @@ const (
 
 // TLS configures a server's certificate.
 type TLS struct {
-	CertFile string `mapstructure:"cert_file" doc:"PEM file of the certificate chain. Empty means plain text."`
-	KeyFile  string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
+	CertFile string `mapstructure:"cert_file" doc:"PEM file with the certificate chain. Empty means plain text."`
+	KeyFile  string `mapstructure:"key_file" doc:"PEM file with the certificate's private key."`
 }
 
 // GRPC configures the gRPC listener of the control plane.
@@ -75,11 +75,11 @@ type GRPC struct {
 	TLS        MutualTLS `mapstructure:"tls"`
 }
 
-// MutualTLS configures a server's certificate, and those of its clients.
+// MutualTLS configures a server's certificate, and the certificates of its clients.
 type MutualTLS struct {
-	CertFile     string `mapstructure:"cert_file" doc:"PEM file of the certificate chain. Empty means plain text."`
-	KeyFile      string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
-	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file of the certificate authorities that may sign clients' certificates. If it is set, clients must send a certificate."`
+	CertFile     string `mapstructure:"cert_file" doc:"PEM file with the certificate chain. Empty means plain text."`
+	KeyFile      string `mapstructure:"key_file" doc:"PEM file with the certificate's private key."`
+	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file with the certificate authorities that may sign clients' certificates. If it is set, clients must send a certificate."`
 }
 
 // REST configures the REST listener of the control plane.
@@ -132,7 +132,7 @@ func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" 
 
 // Broker configures how events are delivered to streams.
 type Broker struct {
-	Shards       int    `mapstructure:"shards" doc:"Number of shards that streams are spread over, each with its own goroutine; at most 1024. 0 is one per CPU."`
+	Shards       int    `mapstructure:"shards" doc:"Number of shards that streams are spread over; each shard has its own goroutine. At most 1024. 0 is one per CPU."`
 	QueueBytes   Bytes  `mapstructure:"queue_bytes" reload:"true" doc:"Bytes that may be queued for one stream."`
 	SlowConsumer string `mapstructure:"slow_consumer" reload:"true" choices:"disconnect drop-oldest conflate" doc:"What happens to a stream whose queue is full: disconnect closes it; drop-oldest drops the events that have waited longest and notifies the client; conflate keeps only the newest event for each conflate_key, and closes the stream if that isn't enough."`
 }
@@ -171,12 +171,12 @@ type Cluster struct {
 	CredentialsFile string     `mapstructure:"credentials_file" doc:"Credentials file (.creds) for the NATS servers, with cluster.mode nats."`
 }
 
-// ClusterTLS configures a node's certificate, and the authorities that sign
-// those of other nodes.
+// ClusterTLS configures a node's certificate, and the authorities that sign the
+// other nodes' certificates.
 type ClusterTLS struct {
-	CertFile string `mapstructure:"cert_file" doc:"PEM file of the certificate chain that this node sends to other nodes, or to NATS servers. Empty means plain text between nodes."`
-	KeyFile  string `mapstructure:"key_file" doc:"PEM file of the certificate's private key."`
-	CAFile   string `mapstructure:"ca_file" doc:"PEM file of the certificate authorities, one of which must have signed the peer's certificate."`
+	CertFile string `mapstructure:"cert_file" doc:"PEM file with the certificate chain that this node sends to other nodes, or to NATS servers. Empty means plain text between nodes."`
+	KeyFile  string `mapstructure:"key_file" doc:"PEM file with the certificate's private key."`
+	CAFile   string `mapstructure:"ca_file" doc:"PEM file with the certificate authorities, one of which must have signed the peer's certificate."`
 }
 
 // Values of cluster.mode.
@@ -188,14 +188,14 @@ const (
 
 // Log configures what the daemon logs to standard error.
 type Log struct {
-	Level  string `mapstructure:"level" reload:"true" choices:"debug info warn error" doc:"Lowest level that is logged: debug, info, warn or error."`
+	Level  string `mapstructure:"level" reload:"true" choices:"debug info warn error" doc:"Minimum level that is logged: debug, info, warn or error."`
 	Format string `mapstructure:"format" choices:"text json" doc:"Format of the log: text or json."`
 }
 
-// Threshold returns the lowest level that is logged.
+// Threshold returns the minimum level that is logged.
 func (l Log) Threshold() slog.Level {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(l.Level)) // Validate has checked it.
+	_ = level.UnmarshalText([]byte(l.Level)) // Validate has already checked it.
 
 	return level
 }

@@ -40,7 +40,7 @@ func newMetrics(n *Node) *metrics {
 		gapFills: prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "peald_cluster_gap_fills_total", Help: "Requests for entries of the event log that the node didn't receive live.",
 		}, func() float64 { return float64(n.gapFills.Load()) }),
-		serving: desc("serving", "Whether the node has read the event log up to now, and can publish."),
+		serving: desc("serving", "Whether the node has caught up with the event log, and can publish."),
 		quorum:  desc("quorum", "Whether the event log's leader has replied recently and has a quorum of followers."),
 		leads:   desc("leads", "Whether the node leads the event log."),
 		entries: desc("log_entry", "The last entry that the event log is known to have."),
@@ -105,7 +105,7 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.members, float64(following))
 }
 
-// maxLag returns the greatest lag of the replicas in contact with the leader.
+// maxLag returns the greatest lag among the replicas in contact with the leader.
 func maxLag(members []Member) (lag uint64) {
 	for _, m := range members {
 		if m.Silent < replicaSilence {
