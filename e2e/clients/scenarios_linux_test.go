@@ -18,7 +18,7 @@ const (
 	resets   = "`peald.reset`"
 	stops    = "stops"
 	arrives  = "arrives"
-	promptly = "at once"
+	promptly = "immediately"
 )
 
 // The words for behavior that recommended code must not show.

@@ -70,7 +70,7 @@ func (f *front) testDisconnect(t *testing.T, d *pealdtest.Daemon, v version) str
 
 	switch want {
 	case 0:
-		return "at once"
+		return "immediately"
 	case 1:
 		return "with the next heartbeat"
 	default:
@@ -219,7 +219,7 @@ func (f *front) testAddresses(t *testing.T) {
 func (f *front) testDrain(t *testing.T, first *pealdtest.Daemon, backends []string) string {
 	t.Helper()
 
-	cell := "closed cleanly, resumes at the next daemon"
+	cell := "closed cleanly, resumes on the next daemon"
 	stream := f.open(t, f.newest())
 
 	var second *pealdtest.Daemon
