@@ -116,8 +116,8 @@ func (n *Node) tryAppend(ctx context.Context, data []byte, id jetstream.PublishO
 	}
 }
 
-// stamp records in a batch which event log it is for, and what this node knows of
-// the idempotency keys of its messages.
+// stamp records in a batch which event log it is for, and what this node knows
+// about the idempotency keys of its messages.
 func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message

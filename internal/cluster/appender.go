@@ -28,7 +28,7 @@ type submission struct {
 	// Guarded by appender.mu.
 
 	sent      bool // part of a batch
-	abandoned bool // its publisher no longer waits
+	abandoned bool // its publisher is no longer waiting
 }
 
 // result is the result of publishing a message.
@@ -46,7 +46,7 @@ type appender struct {
 	mu        sync.Mutex
 	closed    error // rejects submissions for good
 	suspended error // rejects submissions until resume
-	lastErr   error // of the last attempt at the batch in flight
+	lastErr   error // from the last attempt to append the batch in flight
 	queue     []*submission
 	inFlight  map[uint64]*flight // by number of the batch
 }
@@ -103,16 +103,16 @@ func (a *appender) submit(ctx context.Context, m *broker.Message, maxSize int) (
 }
 
 // wait returns the result of s, or an error when s's deadline has passed or ctx is
-// done. In that case s is not sent if it hasn't been already.
+// done. After an error, s isn't sent if it hasn't been already.
 func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, error) {
 	select {
-	case r := <-s.done: // usual for all but the first of a batch
+	case r := <-s.done: // the usual case for all but the first one in a batch
 		return r.receipt, r.err
 	default:
 	}
 
-	// The deadline counts from submit, so that a submission behind batches that
-	// are retried doesn't wait as long again.
+	// The deadline is measured from submit, so that a submission queued behind
+	// batches that are being retried doesn't wait the full time again.
 	late := time.NewTimer(time.Until(s.deadline))
 	defer late.Stop()
 	var err error
@@ -209,7 +209,7 @@ func (a *appender) acknowledge(number uint64, results []result) {
 	close(f.seen)
 }
 
-// setError records why the last attempt to append has failed.
+// setError records why the last attempt to append failed.
 func (a *appender) setError(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -52,8 +52,8 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 	return m, m.Validate()
 }
 
-// verdict returns what the node that appended a batch knew of the idempotency key
-// of a message. It is empty if the batch was made in another epoch.
+// verdict returns what the node that appended a batch knew about the idempotency
+// key of a message. It is empty if the batch was made in another epoch.
 func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v broker.Verdict) {
 	if batch.GetEpoch() == epoch {
 		v = broker.Verdict{AsOf: batch.GetAsOf(), Repeats: in.GetRepeats(), Used: in.GetKeyUsed()}

@@ -72,18 +72,18 @@ const (
 	// replicaSilence limits how long a replica may be silent and still count as a
 	// follower. Each contacts the leader once a second.
 	replicaSilence = 5 * time.Second
-	// Within noElectionFor after contact with the leader, replicas can't have
-	// elected another one: they wait for 4 s of silence.
+	// Replicas can't have elected another leader within noElectionFor of the last
+	// contact with the current one: they wait for 4 s of silence.
 	noElectionFor = 3 * time.Second
 	// partitionedAfter limits how long a node continues without a leader that has
-	// a quorum. A NATS election takes 4 to 9 s, and all nodes see it: it must not
-	// make all streams of a cluster reconnect at the same time.
+	// a quorum. A NATS election takes 4 to 9 s and affects all nodes: it must not
+	// make all streams in a cluster reconnect at the same time.
 	partitionedAfter = 15 * time.Second
-	// closeOver is the time over which a partitioned node closes its streams,
-	// because they all reconnect to the other nodes.
+	// closeOver is the time over which a partitioned node spreads the closing of
+	// its streams, because they all reconnect to the other nodes.
 	closeOver = 5 * time.Second
-	// behindAfter limits how long a node or replica may take to reach an entry
-	// that the event log had.
+	// behindAfter limits how long a node or replica may take to reach an entry that
+	// the event log already has.
 	behindAfter = 15 * time.Second
 	// appendTimeout limits how long an append is retried. It is long enough for
 	// an election.
@@ -91,7 +91,8 @@ const (
 	// attemptTimeout is the timeout of one attempt.
 	attemptTimeout = 2 * time.Second
 	// firstRetryDelay and maxRetryDelay bound the delays between attempts that
-	// fail immediately, before jitter. The latter is small, since publishers wait.
+	// fail immediately, before jitter. maxRetryDelay is small, since publishers are
+	// waiting.
 	firstRetryDelay = 50 * time.Millisecond
 	maxRetryDelay   = 400 * time.Millisecond
 
@@ -103,7 +104,7 @@ const (
 	// maxQueued is the number of bytes that may wait to be appended. Further
 	// publishers block.
 	maxQueued = 32 << 20
-	// entryOverhead is an upper bound for the bytes of an entry besides its
+	// entryOverhead is an upper bound on the bytes in an entry besides its
 	// messages: headers, and a few bytes per message and verdict.
 	entryOverhead = 16 << 10
 	// maxPayload is the max_payload of embedded servers. A message with 1 MiB of

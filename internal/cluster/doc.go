@@ -7,28 +7,29 @@
 //
 // One JetStream stream holds the messages for all audiences. Users and topics
 // are data in it, never subjects: a subject must not contain spaces or
-// wildcards, while applications choose their user ids freely. And only one
-// order for all messages makes an event's id a position for every stream.
+// wildcards, while applications choose their user ids freely. And an event's id can
+// only be a position for every stream if all messages share one order.
 //
 // A [Node] appends the messages from its publishers, and reads the whole stream in
-// order into its [broker.Broker]. The broker fills its own history and delivers
-// to its streams, so resuming is the broker's code on every node.
+// order into its [broker.Broker]. The broker fills its own history and delivers to
+// its streams, so on every node the broker also handles resuming.
 //
 // # Appending
 //
 // A node has one append in flight. Messages published in the meantime form the
-// next batch, which is one message in the stream: under load a disk sync
-// and a round trip to the other nodes serve hundreds of messages, and without
-// load a message waits for nothing. An event's sequence number is that of its
-// batch in the stream, times [eventsPerEntry], plus its index in the batch.
+// next batch, which is one message in the stream: under load, one disk sync and one
+// round trip to the other nodes serve hundreds of messages, and without load a
+// message doesn't wait. An event's sequence number is its batch's sequence number
+// in the stream, times [eventsPerEntry], plus its index in the batch.
 //
 // One append at a time also preserves the order when something fails. An append
 // without an acknowledgment is retried until it is known to be in the stream, or
-// given up, and only then does the next one start. The stream drops repetitions by
-// their Nats-Msg-Id. Each batch also has its node's incarnation and an
-// increasing number, and readers drop a batch that arrives after a later one,
-// such as one that was given up while still on its way. With several appends in
-// flight, one that fails would end up behind those that followed it.
+// given up, and only then does the next one start. The stream recognizes
+// repetitions by their Nats-Msg-Id and drops them. Each batch also carries its
+// node's incarnation and an increasing number, and readers drop a batch that
+// arrives after a later one, such as one that was given up while still on its way.
+// With several appends in flight, one that fails would end up behind those that
+// followed it.
 //
 // # Idempotency keys
 //
@@ -38,48 +39,49 @@
 // for itself, in the broker, and all nodes must reach the same decision: an event
 // that only some nodes have would be a gap on the others.
 //
-// But nodes don't know the same keys. A node that starts reads them from the
+// But not all nodes know the same keys. A node that starts reads them from the
 // stream, which drops entries by age, and by size perhaps before the window of
-// their keys has passed. And broker.Broker forgets keys when there are too many.
-// So the event log also records what is known of a key. The node that appends a
+// their keys has passed. And broker.Broker forgets keys when there are too many. So
+// the event log also records what is known about a key. The node that appends a
 // batch records up to which event it has applied the log, and for each message
-// whether its key was known by then, and for which event (broker.Verdict).
-// Readers trust that verdict for everything up to that event, regardless of what
-// they know themselves. They decide about later events, which were in flight, based
-// on what they have read. All nodes that have read the log back to that event, which
-// is usually only milliseconds old, reach the same decision. Only a node that starts reading
-// after that event can differ, and only for the first entries that it reads. Those
-// are normally older than the broker's history, because the stream is kept longer.
+// whether its key was known by then, and for which event (broker.Verdict). Readers
+// trust that verdict for everything up to that event, regardless of what they know
+// themselves. They decide about later events, which were in flight, based on what
+// they have read. All nodes that have read the log back to that event, which is
+// usually only milliseconds old, reach the same decision. Only a node that starts
+// reading after that event can differ, and only for the first entries that it
+// reads. Those are normally older than the broker's history, because the stream is
+// kept longer.
 //
-// So the guarantee has a limit: a key is known for its window by nodes that ran
-// all that time. A node that started since then knows keys as far back as the
-// stream went. The stream may use eight times history.max_bytes, and at least 1 GiB.
+// So the guarantee has a limit: a key is known for its whole window by nodes that
+// were running all that time. A node that started later knows keys only as far back
+// as the stream went. The stream may use eight times history.max_bytes, and at
+// least 1 GiB.
 //
 // # Reading
 //
-// The stream republishes each message that it stores, and every node subscribes
-// to that. When a node starts, or finds a gap in the sequence, it requests the
-// missing entries from a replica of the stream. A consumer, JetStream's own way
-// to read, would run on one node, end with it, and be recreated by another node
-// that must be elected first.
+// The stream republishes each message that it stores, and every node subscribes to
+// these copies. When a node starts, or finds a gap in the sequence, it requests the
+// missing entries from a replica of the stream. A consumer, JetStream's own way to
+// read, would run on one node and end with that node. Another node, which must be
+// elected first, would then recreate it.
 //
 // # Partitions
 //
-// Once a second a node asks the stream's leader for the stream's state and its
+// Once a second a node asks the stream's leader for the stream's state and
 // followers. Nothing can be published while the leader doesn't reply, or has no
-// quorum. If that lasts longer than an election, the node suspends its broker:
-// new streams are asked to retry until the node has caught up, and open ones are
-// closed over some seconds, so that they reconnect to other nodes. If the leader
-// returns before the last of them is closed, the rest stays open.
+// quorum. If that lasts longer than an election, the node suspends its broker: new
+// streams are asked to retry until the node has caught up, and open ones are closed
+// over some seconds, so that they reconnect to other nodes. If the leader returns
+// before the last of them is closed, the rest stay open.
 //
 // # Disk failures
 //
 // JetStream stops appending to a stream once a write has failed, and no
-// longer replies to publishers. The node detects this from the server's log, or
-// because JetStream has stopped. If only this node has the event log, nothing
-// can be published on any node until it recovers. In the meantime the node
-// isn't ready, but keeps its streams open, since they miss nothing. A standalone
-// node retries until the disk accepts writes. It then restarts JetStream in the
-// running server, and checks that the event log still has everything that was read
-// from it.
+// longer replies to publishers. The node detects this from the server's log, or by
+// noticing that JetStream has stopped. If only this node has the event log, nothing
+// can be published on any node until it recovers. In the meantime the node isn't
+// ready, but keeps its streams open, since they miss nothing. A standalone node
+// retries until the disk accepts writes. It then restarts JetStream in the running
+// server, and checks that the event log still has everything that was read from it.
 package cluster

@@ -24,15 +24,15 @@ const (
 	currentFormat = "1"
 )
 
-// deduplicateFor is the window in which the stream detects repeated appends. They are
-// retried for appendTimeout.
+// deduplicateFor is the window in which the stream detects repeated appends.
+// Appends are retried for appendTimeout.
 const deduplicateFor = 2 * time.Minute
 
 // defaultReplicas is the number of replicas that the event log has by default.
 const defaultReplicas = 3
 
 // position is an entry in the event log, and the time when the stream stored it.
-// The time distinguishes the entry from another one with its number.
+// The time distinguishes the entry from another one with the same number.
 type position struct {
 	entry uint64
 	at    time.Time
@@ -48,7 +48,7 @@ type eventLog struct {
 }
 
 // accepts reports whether a batch from an epoch belongs in the event log at an
-// entry. Batches of versions that recorded no epoch are always accepted.
+// entry. Batches from versions that recorded no epoch are always accepted.
 func (l *eventLog) accepts(epoch string, entry uint64) bool {
 	return epoch == l.epoch || epoch == "" || epoch == l.previous || entry <= l.base
 }
@@ -58,7 +58,7 @@ func describe(info *jetstream.StreamInfo) (eventLog, error) {
 	format := info.Config.Metadata[metaFormat]
 	epoch := info.Config.Metadata[metaEpoch]
 	if epoch == "" || format != currentFormat {
-		return eventLog{}, fmt.Errorf("stream %q: not an event log of peald, or one of another version (format %q); want format %q",
+		return eventLog{}, fmt.Errorf("stream %q: not a peald event log, or one from another version (format %q); want format %q",
 			info.Config.Name, format, currentFormat)
 	}
 	base, hasBase := info.Config.Metadata[metaBase]

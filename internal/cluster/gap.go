@@ -15,7 +15,7 @@ import (
 // errNoEntry means that the replica that was asked doesn't have an entry.
 var errNoEntry = errors.New("the replica doesn't have the entry")
 
-// gapAfter limits how long replicas may lack an entry before the leader is asked for
+// gapAfter is how long replicas may lack an entry before the leader is asked for
 // it. They lag by milliseconds.
 const gapAfter = 3 * time.Second
 
@@ -82,13 +82,14 @@ func (r *reader) resolveGap(ctx context.Context) error {
 	return errReopen
 }
 
-// skipped is the first entry to read of an event log that has a gap before it.
+// skipped is the first entry to read in an event log that has a gap before that
+// entry.
 type skipped struct {
 	epoch string
 	first uint64
 }
 
-// firstOf returns the first entry to read of l.
+// firstOf returns the first entry to read in l.
 func (s *skipped) firstOf(l eventLog) uint64 {
 	if s.epoch == l.epoch {
 		return max(s.first, l.first)
@@ -140,7 +141,7 @@ func (r *reader) firstReadable(ctx context.Context, first, last uint64) (uint64,
 	return good, nil
 }
 
-// firstFrom returns the first entry from seq on that a replica has. It returns
+// firstFrom returns the first entry at or after seq that a replica has. It returns
 // errNoEntry if that entry belongs to another event log.
 func (r *reader) firstFrom(ctx context.Context, seq uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
@@ -174,8 +175,9 @@ type rawEntry struct {
 // codeNoMessage is JetStream's error code for a message that a stream doesn't have.
 const codeNoMessage = 10037
 
-// entryFromLeader requests an entry from the event log's leader. Requests to any
-// replica go to the one on this node first, which may have lost the entry.
+// entryFromLeader requests an entry from the event log's leader. A request that any
+// replica may answer goes first to the replica on this node, which may have lost
+// the entry.
 func (n *Node) entryFromLeader(ctx context.Context, seq uint64) (rawEntry, error) {
 	msg, err := n.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+n.cfg.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
 	if err != nil {

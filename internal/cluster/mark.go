@@ -19,15 +19,16 @@ import (
 const markName = "mark"
 
 // marks is a node's record of its event logs, kept outside their own files:
-// which one it used last, and up to which entry it has applied it. From the record,
-// a node detects at its start that an event log has lost its last entries, was
-// replaced by an older copy, or is stale because the node has used another one since.
+// which one it used last, and up to which entry it has applied each. From this
+// record, a node that starts detects that an event log has lost its last entries,
+// was replaced by an older copy, or is stale because the node has used another one
+// since.
 //
 // Each start creates a new file, with a new inode, and records the inode in it.
-// So a copy of the file is detected, such as one from a restored backup. Each
+// That way, it detects a copy of the file, such as one from a restored backup. Each
 // entry is recorded before its events are delivered. That takes a system call and
-// no disk sync: the record survives the process. To detect a machine that
-// crashed, the record contains the id of the machine's boot.
+// no disk sync: the record survives the process. To detect a machine that crashed,
+// the record contains the id of the machine's boot.
 //
 // The methods of a nil *marks do nothing. They are safe for concurrent use.
 type marks struct {
@@ -48,7 +49,7 @@ type marks struct {
 	absent bool
 }
 
-// record is the content of the file: JSON that follows a checksum.
+// record is the content of the file: a checksum, followed by JSON.
 type record struct {
 	// Node is the node's name. It is empty in records of earlier versions.
 	Node string `json:"node,omitempty"`
@@ -75,7 +76,7 @@ type logMark struct {
 }
 
 // readMarks reads the record of earlier runs in dir. If the event log isn't synced,
-// the record is unreliable after the machine crashed.
+// the record is unreliable after the machine has crashed.
 func readMarks(dir string, synced bool, storage *storage, log *slog.Logger) *marks {
 	m := &marks{path: filepath.Join(dir, markName), storage: storage, log: log}
 	m.unreliable = m.read(synced)
@@ -128,8 +129,8 @@ func (m *marks) setNodeName(name string) {
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
 // check returns the reason why the event log with a key needs a new epoch: it isn't
-// the one that the node used last, or not all of it. reason is empty if no new epoch
-// is needed. standalone reports whether only this node has the event log.
+// the one that the node used last, or part of it is missing. reason is empty if no
+// new epoch is needed. standalone reports whether only this node has the event log.
 //
 // doubt is an entry that the event log should have and doesn't. A leader that was
 // just elected may still be applying its own log.
@@ -185,7 +186,7 @@ func (m *marks) open(key string, l eventLog) (err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	// Clients may get ids of positions up to the first entry immediately.
+	// Clients may immediately get ids for positions up to the first entry.
 	known := m.record.Logs[key]
 	if known.Epoch != l.epoch {
 		known = logMark{Epoch: l.epoch}
@@ -253,7 +254,7 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	}
 }
 
-// retry writes the record to a new file if the last attempt has failed.
+// retry writes the record to a new file if the last attempt failed.
 func (m *marks) retry() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -268,8 +269,8 @@ func (m *marks) retry() error {
 	return err
 }
 
-// markBlock divides the length of the file, so that a record overwrites the last
-// one in place.
+// The length of the file is a multiple of markBlock, so that a record overwrites
+// the previous one in place.
 const markBlock = 4096
 
 // write writes the record. The caller must hold m.mu.

@@ -24,8 +24,8 @@ const (
 	namesInterval = 10 * time.Second
 	// surveyTimeout limits how long members may take to reply.
 	surveyTimeout = time.Second
-	// A member counts as running until contactWithin after the leader's last
-	// contact with it. They have contact once a second.
+	// A member counts as running for contactWithin after its last contact with the
+	// leader. Members contact the leader once a second.
 	contactWithin = 5 * time.Second
 	// removeTimeout limits how long a removal may take.
 	removeTimeout = 5 * time.Second
@@ -135,8 +135,8 @@ func (n *Node) connectAsSystem() (*nats.Conn, error) {
 }
 
 // Remove removes a member that is gone for good from the cluster. It no longer
-// counts towards the quorum, and another node gets its replica of the event log.
-// Remove returns the sorted names of the remaining members.
+// counts towards the quorum, and another node takes over its replica of the event
+// log. Remove returns the sorted names of the remaining members.
 //
 // It returns a *[RemoveError] if the node can't be removed, and a
 // *[broker.UnavailableError] while the cluster has no quorum.
@@ -148,7 +148,7 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	case n.server.standalone:
 		return nil, &RemoveError{"the node is standalone: cluster.peers is empty", ErrNotRemovable}
 	case name == n.name:
-		return nil, &RemoveError{name + " is the node that received this request; stop it, and ask another one", ErrNotRemovable}
+		return nil, &RemoveError{name + " is the node that received this request; stop it, and send the request to another one", ErrNotRemovable}
 	}
 
 	conn, err := n.connectAsSystem()
@@ -184,7 +184,7 @@ type survey struct {
 	contact  bool     // whether the leader has been in contact with that member lately
 }
 
-// surveyMembers asks all servers to reply, and the leader for its members.
+// surveyMembers asks all servers to reply, and asks the leader for the members.
 func surveyMembers(ctx context.Context, conn *nats.Conn, name string) (found survey, err error) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()

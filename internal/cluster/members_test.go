@@ -91,7 +91,7 @@ func checkRemoveErrors(t *testing.T, members []*member) {
 		reason string // part of it
 	}{
 		"a running node":  {members[1].Name(), cluster.ErrNotRemovable, "is running"},
-		"the node itself": {members[0].Name(), cluster.ErrNotRemovable, "ask another one"},
+		"the node itself": {members[0].Name(), cluster.ErrNotRemovable, "send the request to another one"},
 		"an unknown node": {"nobody", cluster.ErrNoSuchMember, members[2].Name()},
 	} {
 		_, err := members[0].Remove(t.Context(), c.remove)

@@ -14,10 +14,10 @@ import (
 )
 
 // nodeName returns the name of the node that dir belongs to. Other nodes know the
-// node by it, and the data in dir belongs to it. The first call for a directory
-// generates the name. It is stored in a file, and also in the node's marks. A
-// damaged file is restored from the marks, so that the node doesn't become a different
-// node.
+// node by this name, and the data in dir belongs to it. The first call for a
+// directory generates the name, which is stored both in a file and in the node's
+// marks. A damaged file is restored from the marks, so that the node doesn't become
+// a different one.
 func nodeName(dir string, marks *marks, log *slog.Logger) (string, error) {
 	const mode = 0o700
 	if err := os.MkdirAll(dir, mode); err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Node is a node of a cluster. What is published on it is delivered by all nodes.
-// Its methods are safe for concurrent use.
+// Node is a node of a cluster. A message that is published on one node is delivered
+// by all nodes. The methods of a Node are safe for concurrent use.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
@@ -111,8 +111,9 @@ func (n *Node) setUp() (options []nats.Option, err error) {
 			return nil, err
 		}
 		if err := n.storage.try(storageMinFree); err != nil {
-			// JetStream may fail to recover the log. A standalone node must
-			// restart it later; others recover from the other nodes.
+			// JetStream may fail to recover the log. A standalone node must restart
+			// JetStream later; other nodes get the log from the rest of the
+			// cluster.
 			n.storage.report(err.Error(), len(embedded.Peers) == 0)
 		}
 		n.marks.setNodeName(n.name)
@@ -239,9 +240,9 @@ func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, e
 	return wait(ctx)
 }
 
-// Submit is Publish in two steps. Messages that one goroutine submits are published
-// in the order of submission, and it may submit the next one before it waits for
-// the result of the previous one.
+// Submit is Publish in two steps. Messages from one goroutine are published in the
+// order in which it submits them, and it may submit the next one before it waits
+// for the result of the previous one.
 func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error) {
 	if err := m.Validate(); err != nil {
 		return nil, err

@@ -58,8 +58,8 @@ func (n *Node) logKey() string {
 }
 
 // checkLog gives the event log a new epoch if it isn't the one that the node has
-// used before, or not all of it. Ids must not be used twice, and clients must
-// learn that events are missing.
+// used before, or if part of it is missing. Ids must not be used twice, and clients
+// must learn that events are missing.
 func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l eventLog) (eventLog, error) {
 	reason, doubt := n.marks.check(n.logKey(), l, n.standalone())
 	n.mu.Lock()
@@ -76,7 +76,7 @@ func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l event
 	return l, nil
 }
 
-// createLog creates the event log, unless another node was faster.
+// createLog creates the event log, unless another node has done so first.
 func (n *Node) createLog(ctx context.Context) (eventLog, error) {
 	replicas, err := n.replicas()
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// resolveInterval is the time between resolutions of the names of peers.
+// resolveInterval is how often the names of peers are resolved.
 const resolveInterval = 5 * time.Second
 
 // resolve returns the sorted addresses of peers. A name that can't be resolved is
-// returned as it is, so that it can be resolved later.
+// returned as is, so that it can be resolved later.
 func resolve(ctx context.Context, resolver *net.Resolver, peers []string, log *slog.Logger) []string {
 	var addrs []string
 	for _, peer := range peers {

@@ -21,10 +21,10 @@ type prober struct {
 	warned  warnings
 	replica replicaCheck
 
-	memberNames map[string]string // of members that this node doesn't know by name, by id
+	memberNames map[string]string // by id, for members whose names this node doesn't know
 	namesAsked  time.Time         // when the leader was last asked for names
 
-	adjusted bool // the stream had the configured limits once
+	adjusted bool // the stream has had the configured limits at least once
 
 	doubt      *position // an applied entry that the leader didn't have
 	doubtSince time.Time
@@ -69,7 +69,7 @@ func (p *prober) probe(ctx context.Context) {
 	}
 	defer release()
 
-	// Another event log may be open by the time of the reply.
+	// Another event log may be open by the time the reply arrives.
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if err != nil {
@@ -168,8 +168,8 @@ func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eve
 	return true
 }
 
-// inspect updates the state of the replicas. It returns how long the leader hasn't
-// been in contact with a quorum, and what is wrong with the replicas.
+// inspect updates the state of the replicas. It returns how long the leader has
+// been out of contact with a quorum, and what is wrong with the replicas.
 func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trouble string) {
 	n := p.node
 	members := []Member{}
@@ -209,7 +209,7 @@ func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trou
 	return silence[len(members)/2], ""
 }
 
-// adjustOrWarn calls adjust, and logs its error if that is new.
+// adjustOrWarn calls adjust, and logs its error if it is a new one.
 func (p *prober) adjustOrWarn(ctx context.Context, info *jetstream.StreamInfo) {
 	n := p.node
 	err := p.adjust(ctx, info)

@@ -31,7 +31,7 @@ const (
 	peersHeader = 4 + 4
 	// peerName is the length of a peer's name.
 	peerName = 8
-	// plausibleTerms is an upper bound for a group's term: an election takes
+	// plausibleTerms is an upper bound on a group's term: an election takes
 	// seconds.
 	plausibleTerms = 1 << 40
 )
@@ -109,7 +109,7 @@ func checkSnapshot(group string, data []byte) error {
 	return nil
 }
 
-// checkTerm returns an error if a group's file of the current term and vote is
+// checkTerm returns an error if the file with a group's current term and vote is
 // damaged.
 func checkTerm(_ string, data []byte) error {
 	if len(data) < 8 {

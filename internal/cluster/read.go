@@ -14,8 +14,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// errReopen means that the open event log was replaced, or that entries that were
-// yet to be read are gone.
+// errReopen means that the open event log was replaced, or that entries have
+// disappeared before they were read.
 var errReopen = errors.New("the event log must be reopened")
 
 const (
@@ -227,7 +227,7 @@ func (r *reader) fillSome(ctx context.Context) error {
 	return nil
 }
 
-// livePosition returns the sequence and time of a live message.
+// livePosition returns the sequence number and time of a live message.
 func livePosition(msg *nats.Msg) (seq uint64, at time.Time, err error) {
 	if seq, err = strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64); err != nil {
 		return 0, at, fmt.Errorf("header %s: %w", jetstream.SequenceHeader, err)
@@ -334,8 +334,8 @@ func (r *reader) advance(seq uint64, at time.Time) {
 // was given up arrives within seconds, during which few nodes start.
 const maxIncarnations = 4096
 
-// isNext reports whether a batch follows the last one of its incarnation. It
-// doesn't if it is repeated, or was given up before a later one.
+// isNext reports whether a batch follows the last one from its incarnation. A batch
+// doesn't if it is a repetition, or was given up before a later one.
 func (r *reader) isNext(incarnation, number uint64) bool {
 	last, known := r.lastBatch[incarnation]
 	if number <= last {

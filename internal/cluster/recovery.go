@@ -122,8 +122,8 @@ func (n *Node) restartJetStream() bool {
 	return !broken
 }
 
-// logIntact reports whether the open event log still has everything that was read
-// from it, after JetStream was restarted. If it doesn't, the reader reopens it, which
+// logIntact reports whether, after a restart of JetStream, the open event log still
+// has everything that was read from it. If it doesn't, the reader reopens it, which
 // starts a new epoch: an id must not be used twice.
 func (n *Node) logIntact(ctx context.Context) bool {
 	epoch, applied := n.openEpoch(), n.applied.Load()

@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	// repeatAfter is the time without a rejection after which it is logged again. Connections are retried once a second.
+	// repeatAfter is how long a kind of rejection must have been absent before it
+	// is logged again. Connections are retried once a second.
 	repeatAfter = time.Minute
-	// recentFor is the time for which a rejection explains why a node isn't
+	// recentFor is how long a rejection is given as the reason why a node isn't
 	// connected.
 	recentFor = 10 * time.Second
 )

@@ -13,8 +13,8 @@ import (
 type extent struct{ first, last, entries uint64 }
 
 // replicaCheck checks a node's own replica of the event log. The leader reports a
-// replica as current as soon as it follows, even if it lacks entries. So the node
-// looks into its own store.
+// replica as current as soon as the replica follows, even if it lacks entries. So
+// the node inspects its own store.
 type replicaCheck struct {
 	target      uint64    // an entry that the replica must reach
 	targetSince time.Time // when target was set
@@ -23,10 +23,10 @@ type replicaCheck struct {
 	progressAt  time.Time // when it got that entry
 }
 
-// update returns whether the replica is sound, and what is wrong with it if it has
+// update reports whether the replica is sound, and what is wrong with it if it has
 // been unsound for too long. reported is the replica as the leader reports it.
-// local holds the range of entries in the replica, nil for none, and leader the
-// range that the leader had a moment earlier.
+// local is the range of entries in the replica, or nil if there are none. leader is
+// the range that the leader had a moment earlier.
 func (c *replicaCheck) update(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
 	if c.targetSince.IsZero() {
 		c.target, c.targetSince, c.progressAt = leader.last, now, now
@@ -92,7 +92,8 @@ func (p *prober) checkReplica(info *jetstream.StreamInfo, now time.Time) {
 	}
 }
 
-// extentOf returns what the server has of a stream, nil for nothing.
+// extentOf returns the range of a stream's entries that the server has, or nil if
+// it has none.
 func (s *embeddedServer) extentOf(stream string) *extent {
 	info, err := s.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {

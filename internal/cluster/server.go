@@ -105,14 +105,14 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 
 	select {
 	case err := <-s.fatal:
-		// No goroutine of the server waits for routing to start yet.
+		// No goroutine of the server is waiting for routing to start yet.
 		return nil, fmt.Errorf("%w; its files are in %s, and the node starts over if you remove them", err, filepath.Join(options.StoreDir, "jetstream"))
 	default:
 	}
 
 	if !s.standalone {
-		// A server that doesn't listen for clients never starts routing by
-		// itself, since that waits for the clients' port.
+		// A server that doesn't listen for clients never starts routing by itself,
+		// since routing waits for the client port.
 		ready := make(chan struct{})
 		close(ready)
 		s.StartRouting(ready)
@@ -164,7 +164,7 @@ func (s *embeddedServer) joinCluster(cluster string, options *server.Options) er
 }
 
 // password returns the password that other nodes must present. The accepting side
-// checks it. Without one, nodes that have a secret could join this node by
+// checks it. Without a password, nodes that have a secret could join this node by
 // connecting to it.
 func (s *embeddedServer) password() string {
 	if s.cfg.Secret == "" {
@@ -181,7 +181,7 @@ func (s *embeddedServer) routeURLs(addrs []string) []*url.URL {
 	return urls
 }
 
-// followPeers resolves the names of peers regularly, and has the server connect to
+// followPeers regularly resolves the names of peers, and has the server connect to
 // their new addresses, until ctx is done.
 func (s *embeddedServer) followPeers(ctx context.Context) {
 	if s.standalone || !slices.ContainsFunc(s.cfg.Peers, isName) {
@@ -230,7 +230,7 @@ func (s *embeddedServer) members() map[string]string {
 // memberName returns the name of a member. It returns the id if the server doesn't
 // know the name, because the member hasn't run since the server started.
 func memberName(p *server.PeerInfo) string {
-	if strings.ContainsAny(p.Name, " ") { // the server's text for an unknown name
+	if strings.ContainsAny(p.Name, " ") { // the server's placeholder for an unknown name
 		return p.Peer
 	}
 	return p.Name
@@ -252,7 +252,7 @@ func (s *embeddedServer) replicas() (int, error) {
 	return defaultReplicas, nil
 }
 
-// handOver makes another node the leader of the stream if this one is.
+// handOver makes another node the leader of the stream if this node leads it.
 func (s *embeddedServer) handOver(stream string) {
 	if s.standalone {
 		return
@@ -277,8 +277,8 @@ func (s *embeddedServer) handOver(stream string) {
 	}
 }
 
-// startJetStream starts JetStream on a standalone node after ShutdownJetStream, and
-// so recovers the event log from disk. Connections stay open.
+// startJetStream starts JetStream on a standalone node after ShutdownJetStream,
+// which recovers the event log from disk. Connections stay open.
 func (s *embeddedServer) startJetStream() error {
 	// A reload starts JetStream if it is configured and not running.
 	if err := s.ReloadOptions(s.options.Clone()); err != nil {

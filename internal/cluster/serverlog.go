@@ -21,14 +21,15 @@ type serverLog struct {
 	storage    *storage
 }
 
-// Noticef logs startup and shutdown messages, of which there are many.
+// Noticef logs startup and shutdown messages at debug level, because there are many
+// of them.
 func (l *serverLog) Noticef(format string, v ...any) {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.log.Debug(fmt.Sprintf(format, v...))
 	}
 }
 
-// Warnf logs a warning, at debug level if it is usual.
+// Warnf logs a warning, at debug level if it is a usual one.
 func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelWarn
@@ -82,7 +83,7 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	l.log.Log(context.Background(), level, text)
 }
 
-// Fatalf passes an error to the node after which the server can't continue.
+// Fatalf passes a fatal error to the node: the server can't continue after it.
 func (l *serverLog) Fatalf(format string, v ...any) {
 	select {
 	case l.fatal <- fmt.Errorf("the NATS server: "+format, v...):

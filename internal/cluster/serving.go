@@ -13,7 +13,7 @@ import (
 // state is a node's view of itself and the event log. It is guarded by Node.mu.
 type state struct {
 	serving bool
-	current bool   // the node has read the event log up to now; it may be unable to publish
+	current bool   // the node has caught up with the event log, but may be unable to publish
 	reason  string // why the node isn't serving
 
 	epoch     string    // of the open event log; empty while none is open
@@ -28,7 +28,7 @@ type state struct {
 
 	target      uint64    // an entry to be applied soon
 	targetSince time.Time // when target was set
-	caughtUp    bool      // the node has applied everything that the open event log had at some time
+	caughtUp    bool      // the node has applied everything that the open event log had at some point
 
 	leader         string
 	replicas       int // configured
@@ -71,8 +71,9 @@ func (n *Node) openEpoch() string {
 	return n.state.epoch
 }
 
-// leaveLog makes the reader leave the event log with an epoch, because the stream
-// has another one or is gone. It does nothing if another log is open by now.
+// leaveLog makes the reader leave the event log with the given epoch, because the
+// stream has another epoch or is gone. It does nothing if another log is open by
+// now.
 func (n *Node) leaveLog(epoch string) {
 	n.mu.Lock()
 	if epoch != "" && n.state.epoch == epoch {
@@ -121,7 +122,7 @@ func (n *Node) setReadError(reason string) {
 // codeNotAvailable is JetStream's error code for a cluster without a leader.
 const codeNotAvailable = 10008
 
-// explain returns the text of a JetStream error for the operator.
+// explain describes a JetStream error to the operator.
 func (n *Node) explain(err error) string {
 	var api *jetstream.APIError
 	switch {

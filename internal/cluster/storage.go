@@ -107,8 +107,8 @@ func (s *storage) current() (phase storagePhase, cause string, broken bool) {
 	return s.phase, s.cause, s.broken
 }
 
-// move changes the phase from one to another. It reports false if the phase is a
-// different one, because another fault was reported.
+// move changes the phase from one value to another. It reports false if the phase
+// is no longer from, because another fault was reported.
 func (s *storage) move(from, to storagePhase) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *storage) hold() (release func(), ok bool) {
 	return s.opening.RUnlock, s.opening.TryRLock()
 }
 
-// try returns an error if the disk doesn't accept a number of bytes.
+// try returns an error if the disk doesn't accept the given number of bytes.
 func (s *storage) try(bytes int) (err error) {
 	const private = 0o600
 	path := filepath.Join(s.dir, trialName)
@@ -164,8 +164,7 @@ func (s *storage) try(bytes int) (err error) {
 	return file.Sync()
 }
 
-// parseWriteError parses a log line from the server about a JetStream write that
-// has failed.
+// parseWriteError parses a log line from the server about a failed JetStream write.
 func parseWriteError(line string) (cause string, ok bool) {
 	for _, prefix := range []string{"ritical write error: ", "disabling JetStream: "} {
 		if _, cause, ok = strings.Cut(line, prefix); ok {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// The prober logs a problem when it starts and when it is over, not once a second.
+// The prober logs a problem once when it starts and once when it is over, not every
+// second.
 
 const (
 	// searchWarnAfter is the time after which a node warns that it hasn't found
@@ -21,7 +22,7 @@ const (
 	replicasWarnAfter = 30 * time.Second
 )
 
-// warnings tracks the problems that have been logged and are not over.
+// warnings tracks the problems that have been logged and aren't over yet.
 type warnings struct {
 	searchSince   time.Time // when the node began to search for its event log; zero while it can read it
 	search        bool

@@ -20,7 +20,7 @@ const namesPerMessage = 2000
 func (d *Directory) announce(now time.Time) {
 	users, topics, bans, complete := d.changes.Take()
 	if !complete {
-		d.number++ // other nodes miss this number, and request the full state
+		d.number++ // other nodes notice the missing number, and request the full state
 	}
 	due := now.Sub(d.announced) >= announceInterval
 	status := d.status()
@@ -66,8 +66,8 @@ func encodeBan(b broker.Ban, now time.Time) *presencev1.Ban {
 	return &presencev1.Ban{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
 }
 
-// publish sends the next announcement. If that fails, other nodes find that they
-// miss its number.
+// publish sends the next announcement. If sending fails, other nodes notice that
+// its number is missing.
 func (d *Directory) publish(a *presencev1.Announcement) {
 	d.number++
 	tally := d.cfg.Broker.Tally()
@@ -80,7 +80,7 @@ func (d *Directory) publish(a *presencev1.Announcement) {
 	}
 }
 
-// send publishes m, and reports whether it could.
+// send publishes m, and reports whether that succeeded.
 func (d *Directory) send(subject string, m proto.Message) (ok bool) {
 	data, err := proto.Marshal(m)
 	if err == nil {
@@ -94,10 +94,10 @@ func (d *Directory) send(subject string, m proto.Message) (ok bool) {
 	return true
 }
 
-// leave announces that this node leaves the cluster.
+// leave announces that this node is leaving the cluster.
 func (d *Directory) leave() {
 	d.publish(&presencev1.Announcement{Leaving: true, Status: &pealv1.Node{}})
 	if err := d.cfg.Conn.FlushTimeout(announceInterval); err != nil {
-		d.log.Debug("cannot announce that the node leaves", "error", err)
+		d.log.Debug("cannot announce that the node is leaving", "error", err)
 	}
 }

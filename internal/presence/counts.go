@@ -54,8 +54,8 @@ func (c *counts) add(changed *presencev1.Counts) {
 	}
 }
 
-// of estimates the number of streams of an audience. A stream with several
-// matching patterns may be counted once for each of them.
+// of estimates the number of streams in an audience. A stream with several matching
+// patterns may be counted once for each of them.
 func (c *counts) of(to broker.Audience) int {
 	if user, ok := to.User(); ok {
 		return int(c.users[user])

@@ -24,10 +24,10 @@ const (
 	changesInterval = 250 * time.Millisecond
 	// announceInterval is the time between announcements without changes.
 	announceInterval = time.Second
-	// A node's counts apply to users' limits until countedFor after its last
-	// announcement: one interval, and a late announcement. It is less than
-	// the default delay after which browsers reconnect, which they all do at
-	// the same time when their node is killed.
+	// A node's counts count towards users' limits for countedFor after its last
+	// announcement: one interval, and some time for a late announcement. It is
+	// shorter than the default delay before browsers reconnect, because all
+	// browsers of a node reconnect at the same time when the node is killed.
 	countedFor = 2 * time.Second
 	// lostAfter is the time of silence after which a node is lost.
 	lostAfter = 5 * time.Second
@@ -69,8 +69,8 @@ type Handler interface {
 	HandleWatch(ctx context.Context, method string, request []byte, send func(response []byte) error) error
 }
 
-// Directory is a node's directory of the other nodes. Its methods are safe for
-// concurrent use.
+// Directory is a node's directory of the other nodes in the cluster. Its methods
+// are safe for concurrent use.
 type Directory struct {
 	cfg         Config
 	log         *slog.Logger
@@ -96,8 +96,8 @@ type Directory struct {
 	change     chan struct{}          // closed and replaced when a node joins, is lost or leaves
 }
 
-// remoteNode is another node. Run writes it, and holds Directory.mu for the fields
-// that others read.
+// remoteNode is another node. Run writes it, and holds Directory.mu when it writes
+// fields that other goroutines read.
 type remoteNode struct {
 	name        string
 	incarnation uint64
@@ -139,16 +139,16 @@ func (d *Directory) Name() string { return d.cfg.Node }
 // SetDraining sets whether this node announces that it is draining.
 func (d *Directory) SetDraining(draining bool) { d.draining.Store(draining) }
 
-// subject returns the subject of messages of a kind to all nodes of the cluster.
+// subject returns the subject for messages of a kind to all nodes in the cluster.
 func (d *Directory) subject(kind string) string { return d.cfg.Cluster + "." + kind }
 
-// subjectOf returns the subject of messages of a kind to one node.
+// subjectOf returns the subject for messages of a kind to one node.
 func (d *Directory) subjectOf(kind string, incarnation uint64) string {
 	return fmt.Sprintf("%s.%s.%016x", d.cfg.Cluster, kind, incarnation)
 }
 
 // Run announces this node, tracks the others, and passes their calls to handler,
-// until ctx is done. Before it returns, it announces that this node leaves.
+// until ctx is done. Before it returns, it announces that this node is leaving.
 func (d *Directory) Run(ctx context.Context, handler Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -264,7 +264,7 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 	d.adoptBans(a.GetChanged().GetBans(), now)
 }
 
-// addNode adds a node that was unknown.
+// addNode adds a previously unknown node.
 func (d *Directory) addNode(a *presencev1.Announcement, now time.Time) *remoteNode {
 	n := &remoteNode{name: a.GetNode(), incarnation: a.GetIncarnation(), seen: now, next: a.GetNumber(), stale: true}
 	for _, other := range d.nodes {
@@ -366,7 +366,7 @@ func (d *Directory) Elsewhere(user string) int {
 	return sum
 }
 
-// Recipients estimates the number of streams of an audience on other nodes.
+// Recipients estimates the number of streams in an audience on other nodes.
 func (d *Directory) Recipients(to broker.Audience) int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

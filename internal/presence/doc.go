@@ -3,12 +3,12 @@
 //
 // # Announcements
 //
-// A node announces itself once a second. Within 250 ms after streams were opened
-// or closed, it also announces the new stream counts of the users and topics
-// concerned. So each node knows how many streams a user has on the other nodes:
-// a user's stream limit applies to the whole cluster, and the recipients of a
-// message can be estimated. The price is memory on every node for each user and
-// topic of the cluster.
+// A node announces itself once a second. When streams are opened or closed, it also
+// announces, within 250 ms, the new stream counts of the users and topics
+// concerned. So each node knows how many streams a user has on the other nodes: a
+// user's stream limit applies to the whole cluster, and the recipients of a message
+// can be estimated. The price is memory on every node for each user and topic in
+// the cluster.
 //
 // Announcements are numbered. A node that joins, or that misses an announcement,
 // requests the full state of the sender, one page at a time, while announcements
@@ -19,21 +19,21 @@
 //
 // A node that has sent no announcement for 5 s is lost, and its counts are
 // ignored. It is listed as lost for 10 min, or until the cluster removes it from
-// its members. Members of which nothing else is known are listed as absent.
+// its members. Members about which nothing else is known are listed as absent.
 //
 // # Queries
 //
-// Lists, stats and everything that must be exact is requested on demand, from
-// all nodes at the same time. A query holds the name of a control plane call and its
-// request. A reply holds the response from one node, and the querying node merges
-// the replies. Nodes that don't reply in time are reported by name.
+// Lists, stats and everything else that must be exact are requested on demand, from
+// all nodes at the same time. A query holds the name of a control plane call and
+// its request. A reply holds the response from one node, and the querying node
+// merges the replies. Nodes that don't reply in time are reported by name.
 //
 // # Watches
 //
 // A watch is a call that keeps responding, such as WatchConnections. It runs on
 // every other node, including nodes that join later. Each node sends its
-// responses in numbered pieces, and sends the next piece when the watching node
-// has acknowledged the last one. So a slow watcher delays the call on the other
+// responses in numbered pieces, and sends the next piece when the watching node has
+// acknowledged the previous one. So a slow watcher delays the call on the other
 // nodes instead of filling queues, and a watcher that is gone stops being served
 // after 5 s. A watch that loses a piece starts over on that node.
 //

@@ -4,8 +4,8 @@ import "time"
 
 const (
 	// duplicateAfter is the number of times that two nodes with the same name must
-	// replace each other to count as duplicates. A restart replaces a node once, and
-	// a late message from the old process looks like a second time.
+	// replace each other to count as duplicates. A restart replaces a node once,
+	// and a late message from the old process looks like a second replacement.
 	duplicateAfter = 3
 	// A name counts as duplicated until duplicateFor after its last replacement.
 	// Each node announces itself once a second.

@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/internal/node"
 )
 
-// Nodes returns all nodes of the cluster in order of name: this one, the others,
+// Nodes returns all nodes of the cluster, sorted by name: this one, the others,
 // lost ones, and absent members.
 func (d *Directory) Nodes() []*pealv1.Node {
 	now := time.Now()

@@ -24,8 +24,8 @@ const (
 
 // Query calls a method on all other nodes, and passes their responses to receive,
 // one at a time. It waits for a second, or for three quarters of the time until
-// the deadline of ctx if that is shorter. It returns the sorted names of the
-// nodes that haven't responded, including lost ones.
+// ctx's deadline if that is shorter. It returns the sorted names of the nodes that
+// haven't responded, including lost ones.
 func (d *Directory) Query(ctx context.Context, method string, request []byte, receive func(node string, response []byte)) (missing []string) {
 	awaited, missing, _ := d.remoteNodes()
 	if len(awaited) == 0 {
@@ -57,7 +57,7 @@ func sorted(names []string) []string {
 }
 
 // query removes from awaited the nodes that reply, and returns when it is empty or
-// ctx is done. Failed are the names of the nodes that replied with an error.
+// ctx is done. The nodes that replied with an error are returned in failed.
 func (d *Directory) query(ctx context.Context, method string, request []byte, awaited map[uint64]string, receive func(node string, response []byte)) (failed []string, err error) {
 	query, err := proto.Marshal(&presencev1.Query{Incarnation: d.incarnation, Method: method, Request: request})
 	if err != nil {

@@ -101,7 +101,7 @@ type nodeWatch struct {
 	request     []byte
 	node        string
 	incarnation uint64
-	received    bool // responses, since the last start
+	received    bool // responses have arrived since the last start
 }
 
 // run watches the node until ctx is done.
@@ -161,7 +161,7 @@ func (w *nodeWatch) attempt(ctx context.Context) error {
 			if now.Sub(arrival) > watchTimeout {
 				return fmt.Errorf("no message for %s", watchTimeout)
 			}
-			d.send(subject, &presencev1.Watch{Inbox: inbox, Acknowledged: acked}) // the last one may be lost
+			d.send(subject, &presencev1.Watch{Inbox: inbox, Acknowledged: acked}) // the last one may have been lost
 		case msg := <-pieces:
 			piece := new(presencev1.Piece)
 			if err := proto.Unmarshal(msg.Data, piece); err != nil {

@@ -15,7 +15,7 @@ import (
 
 const (
 	// pieceBytes is the size at which a piece is sent immediately. A piece exceeds
-	// that size by one response at most.
+	// that size by at most one response.
 	pieceBytes = 256 << 10
 	// gatherFor is the time that a smaller piece waits for more responses.
 	gatherFor = 20 * time.Millisecond
@@ -28,8 +28,8 @@ const (
 	watchTimeout = 5 * time.Second
 )
 
-// errWatcherGone is the cause for canceling the call for a watcher that has ended
-// its watch or is silent.
+// errWatcherGone is the cause with which a call is canceled when its watcher has
+// ended the watch or is silent.
 var errWatcherGone = errors.New("the watcher is gone")
 
 // watcher is another node that watches this one.
