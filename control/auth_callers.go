@@ -122,7 +122,7 @@ func (c caller) has(scope string) bool {
 }
 
 // lookup returns the caller with a token. It compares the digests of all tokens,
-// each in constant time, so that its duration reveals nothing about them.
+// each in constant time, so that the time it takes reveals nothing about them.
 func (a *authorizer) lookup(token string) (found caller, ok bool) {
 	digest := sha256.Sum256([]byte(token))
 	for _, t := range a.tokens {
@@ -134,7 +134,7 @@ func (a *authorizer) lookup(token string) (found caller, ok bool) {
 	return found, ok
 }
 
-// bearerToken returns the token in a call's metadata.
+// bearerToken returns the token from a call's metadata.
 func bearerToken(ctx context.Context) (string, error) {
 	missing := func(problem string) error {
 		return apierror.New(codes.Unauthenticated, apierror.ReasonTokenMissing,

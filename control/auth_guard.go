@@ -21,7 +21,7 @@ func (s *Service) GuardMetrics(next http.Handler) http.Handler { return s.guard(
 func (s *Service) GuardDebug(next http.Handler) http.Handler { return s.guard(guardedDebug, next) }
 
 // guard wraps next with the checks for calls to method. It accepts only GET and
-// HEAD.
+// HEAD requests.
 func (s *Service) guard(method string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -73,8 +73,8 @@ func (s *Service) authorizeRequest(ctx context.Context, r *http.Request, method 
 	return c, err
 }
 
-// checkHost rejects requests to an unauthenticated control plane under a name
-// that an attacker may have resolved to this address.
+// checkHost rejects requests that reach an unauthenticated control plane under a
+// name that an attacker may have pointed at this address.
 func (s *Service) checkHost(r *http.Request) error {
 	if cfg := s.reloadable.Load().cfg; len(cfg.Tokens) > 0 || cfg.Insecure {
 		return nil

@@ -14,10 +14,11 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// maxNames is the most caller names that have a limiter, because a certificate
-// authority may issue a new name to each process. Beyond it, the name that has
-// been idle for longest is evicted. It starts with a full burst on its next
-// call, which it would have after a second without calls anyway.
+// maxNames is the maximum number of caller names that have a limiter. It is needed
+// because a certificate authority may issue a new name to each process. Beyond it,
+// the name that has been idle the longest is evicted. On its next call, that name
+// starts with a full burst, which it would have after a second without calls
+// anyway.
 const maxNames = 10_000
 
 // rateLimits limits the calls per second of each caller name. Callers without a
@@ -32,7 +33,7 @@ type rateLimits struct {
 func newRateLimits() *rateLimits {
 	byName, err := simplelru.NewLRU[string, *rate.Limiter](maxNames, nil)
 	if err != nil {
-		panic(err) // maxNames is not positive
+		panic(err) // only if maxNames isn't positive
 	}
 
 	return &rateLimits{byName: byName}
@@ -103,8 +104,8 @@ func (l *rateLimits) take(c caller, method string) error {
 	return rejected
 }
 
-// pacedStream delays the messages in a PublishStream to its caller's limit. The
-// caller then experiences gRPC's flow control.
+// pacedStream delays the messages in a PublishStream so that they stay within its
+// caller's limit. The caller is slowed down by gRPC's flow control.
 type pacedStream struct {
 	grpc.ServerStream
 

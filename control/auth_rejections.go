@@ -12,8 +12,8 @@ import (
 
 const (
 	// rejectionsPerSecond is the rate at which rejected calls are logged, and
-	// rejectionBurst limits how many are logged in a burst. Guessing tokens must be
-	// visible, but must not fill the disk.
+	// rejectionBurst limits how many are logged in a burst. Attempts to guess
+	// tokens must be visible, but must not fill the disk.
 	rejectionsPerSecond = 1
 	rejectionBurst      = 5
 )
@@ -21,14 +21,14 @@ const (
 // rejectionLog limits the rate at which unauthenticated calls are logged.
 type rejectionLog struct {
 	limiter  *rate.Limiter
-	unlogged atomic.Int64 // calls since the last one logged
+	unlogged atomic.Int64 // calls since the last one that was logged
 }
 
 func newRejectionLog() *rejectionLog {
 	return &rejectionLog{limiter: rate.NewLimiter(rejectionsPerSecond, rejectionBurst)}
 }
 
-// warn logs a call that was rejected, unless too many were.
+// warn logs a rejected call, unless there were too many of them.
 func (r *rejectionLog) warn(ctx context.Context, log *slog.Logger, method string, rejected *apierror.Error) {
 	if !r.limiter.Allow() {
 		r.unlogged.Add(1)

@@ -53,7 +53,7 @@ func newScopes() scopes {
 }
 
 // of returns the scope that a method requires. Methods without a scope require
-// ScopeAdmin, so that a new one isn't open by mistake.
+// ScopeAdmin, so that a new method isn't open to everyone by mistake.
 func (s scopes) of(method string) string {
 	if scope, ok := s[method]; ok {
 		return scope
@@ -62,7 +62,7 @@ func (s scopes) of(method string) string {
 	return ScopeAdmin
 }
 
-// isControlMethod reports whether method belongs to the ControlService, and not
+// isControlMethod reports whether method belongs to the ControlService, rather than
 // to health or reflection.
 func isControlMethod(method string) bool {
 	return strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/")

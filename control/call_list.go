@@ -89,8 +89,8 @@ func merge[R any](rows []R, name func(R) string, add func(row, other R)) []R {
 }
 
 // firstPage returns the first page of rows, which come from one node or from all
-// nodes, and the token for the next page. More is true if a node has more rows. Such
-// a node has returned a full page, so no row is missing from the first page.
+// nodes, and the token for the next page. More is true if any node has more rows.
+// Such a node has returned a full page, so no row is missing from the first page.
 func firstPage[R any](rows []R, size int, more bool, name func(R) string) (page []R, next string) {
 	if len(rows) > size {
 		rows, more = rows[:size], true
@@ -172,6 +172,6 @@ func pageOf(req interface {
 	return size, after, nil
 }
 
-// pageToken returns the page token after the last name of a page. It is encoded
-// so that clients don't depend on its contents.
+// pageToken returns the token for the page that follows the name last. It is
+// encoded so that clients don't depend on its contents.
 func pageToken(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }

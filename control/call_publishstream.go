@@ -22,15 +22,15 @@ const (
 	// advance. A single message may be larger.
 	maxReceived      = 256
 	maxReceivedBytes = 1 << 20
-	// maxAcks is the most acknowledgements in one response.
+	// maxAcks is the maximum number of acknowledgements in one response.
 	maxAcks = 256
 )
 
-// received is a message from a PublishStream, or the reason there is none.
+// received is a message from a PublishStream, or the reason why there is none.
 type received struct {
 	message  *pealv1.PublishStreamRequest
 	rejected *apierror.Error // the message could not be decoded
-	end      error           // the stream ended, with io.EOF or an error from gRPC
+	end      error           // the error with which the stream ended: io.EOF, or one from gRPC
 	bytes    int64           // the message's share of receiveQueue.bytes
 }
 
@@ -171,7 +171,7 @@ func (s *Service) publishQueued(ctx context.Context, queue *receiveQueue, r rece
 	}
 }
 
-// publishPipelined does the same for a Pipeline: it submits all messages before
+// publishPipelined is publishQueued for a Pipeline: it submits all messages before
 // it waits for their receipts.
 func (s *Service) publishPipelined(ctx context.Context, p Pipeline, queue *receiveQueue, r received, number int64) (acks []*pealv1.PublishAck, end error) {
 	var submitted []func(context.Context) (broker.Receipt, error)
@@ -222,8 +222,8 @@ func (s *Service) publishPipelined(ctx context.Context, p Pipeline, queue *recei
 }
 
 // acknowledge returns the acknowledgement of a message that was published with
-// receipt, or rejected with err. End is an error that further messages would
-// fail with too, and that ends the stream.
+// receipt, or rejected with err. End is an error that ends the stream, because
+// further messages would fail with it too.
 func (s *Service) acknowledge(ctx context.Context, number int64, receipt broker.Receipt, err error) (ack *pealv1.PublishAck, end error) {
 	switch {
 	case err == nil:

@@ -9,8 +9,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// HandleQuery handles a call from another node of the cluster. The response
-// covers this node only.
+// HandleQuery handles a call from another node in the cluster. The response covers
+// this node only.
 func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
 	case pealv1.ControlService_ListUsers_FullMethodName:
@@ -26,7 +26,7 @@ func (s *Service) HandleQuery(_ context.Context, method string, request []byte) 
 	return nil, fmt.Errorf("method %q can't be queried from another node", method)
 }
 
-// HandleWatch handles a call from another node of the cluster, and sends responses
+// HandleWatch handles a call from another node in the cluster, and sends responses
 // until the call ends. The responses cover this node only.
 func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
 	if method != pealv1.ControlService_WatchConnections_FullMethodName {

@@ -8,7 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// encodable is the constraint of the pointer type of a protobuf message M.
+// encodable constrains a type parameter to the pointer type of a protobuf message
+// M.
 type encodable[M any] interface {
 	*M
 	proto.Message

@@ -9,7 +9,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// statsSum sums the stats of a cluster's nodes in the reply from this node.
+// statsSum adds up the stats of a cluster's nodes, in this node's reply.
 type statsSum struct {
 	reply *pealv1.StatsResponse
 	nodes map[string]*pealv1.Node // by name

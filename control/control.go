@@ -59,9 +59,9 @@ func New(cfg Config, b Broker, m Minter) *Service {
 // Reconfigure applies the Tokens, Insecure, RateLimit and MaxConnections of cfg,
 // and m, to later calls. It ignores all other fields.
 //
-// A streaming call continues if its caller could make it with the new Config. If
-// its token was removed or lost the scope, the call ends with the error that a
-// new call would get. Messages that were already published are acknowledged
+// A streaming call continues if its caller could still make it with the new Config.
+// If the caller's token was removed or lost the scope, the call ends with the error
+// that a new call would get. Messages that were already published are acknowledged
 // first.
 func (s *Service) Reconfigure(cfg Config, m Minter) {
 	next := &reloadable{cfg: cfg, authorizer: newAuthorizer(cfg.Tokens, s.scopes), minter: m}
@@ -102,8 +102,8 @@ func (s *Service) EndCalls() {
 
 // Close closes the REST handlers and waits for all goroutines of the Service. It
 // cancels REST calls that are in progress, so stop the HTTP servers first. Health
-// checks fail once Close is called. The caller stops the servers that GRPCServer
-// returned.
+// checks fail once Close is called. The caller must stop the servers that
+// GRPCServer returned.
 func (s *Service) Close() {
 	s.EndCalls()
 

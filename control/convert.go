@@ -36,12 +36,12 @@ func durationOf(field string, d *durationpb.Duration, absent time.Duration) (tim
 	return duration, nil
 }
 
-// onlyTrue is the problem of a field everyone that is false.
+// onlyTrue is the problem with a field named everyone whose value is false.
 const onlyTrue = "is false; want true"
 
 func userMessage(u broker.User) *pealv1.User {
 	return &pealv1.User{UserId: u.ID, Connections: toInt32(u.Connections), ConnectedSince: timestamppb.New(u.Since)}
 }
 
-// toInt32 converts n, and limits it to the range of int32.
+// toInt32 converts n to an int32, and clamps it to that range.
 func toInt32(n int) int32 { return int32(max(math.MinInt32, min(n, math.MaxInt32))) }

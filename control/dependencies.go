@@ -22,8 +22,8 @@ type Broker interface {
 }
 
 // Pipeline is a Broker whose Publish waits, for example for a quorum, and that
-// accepts further messages in the meantime. Messages that one goroutine submits
-// are published in the order of submission.
+// accepts further messages in the meantime. Messages from one goroutine are
+// published in the order in which it submits them.
 type Pipeline interface {
 	Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error)
 }
@@ -38,7 +38,7 @@ type Minter interface {
 type Cluster interface {
 	// Name returns the name of this node.
 	Name() string
-	// Nodes returns all nodes in order of name, including this one.
+	// Nodes returns all nodes, sorted by name and including this one.
 	Nodes() []*pealv1.Node
 	// Query calls [Service.HandleQuery] on all other nodes, and passes their
 	// responses to receive, one at a time. It returns the names of the nodes
@@ -65,8 +65,8 @@ type Receiver = interface {
 // Membership removes members from a cluster. Its methods must be safe for
 // concurrent use.
 type Membership interface {
-	// Remove permanently removes a node from the members, and returns the names
-	// of the remaining members in order. It returns a *MembershipError, or one
-	// of the errors that [Broker] returns.
+	// Remove permanently removes a node from the members, and returns the sorted
+	// names of the remaining members. It returns a *MembershipError, or one of the
+	// errors that [Broker] returns.
 	Remove(ctx context.Context, name string) (members []string, err error)
 }

@@ -21,7 +21,8 @@ import (
 // gRPC responds with INTERNAL to a request that can't be decoded, such as one
 // with a string that isn't UTF-8, and protobuf doesn't name the field. Callers
 // should receive INVALID_ARGUMENT with the field's name instead. So requests are
-// decoded into a *decodeTarget, which gRPC passes to the codec as the message.
+// decoded into a *decodeTarget, which gRPC passes to the codec in place of the
+// message.
 
 // decodeTarget is a message to decode into, and the error from decoding it.
 type decodeTarget struct {
@@ -29,7 +30,7 @@ type decodeTarget struct {
 	err     error
 }
 
-// decodeWith decodes the next message into v with dec, which is gRPC's.
+// decodeWith decodes the next message into v with dec, gRPC's own decoder.
 func decodeWith(dec func(any) error, v any) error {
 	message, ok := v.(proto.Message)
 	if !ok {
@@ -53,7 +54,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	target, ok := v.(*decodeTarget)
 	if !ok {
-		return c.CodecV2.Unmarshal(data, v) //nolint:wrapcheck // An error from gRPC, for gRPC.
+		return c.CodecV2.Unmarshal(data, v) //nolint:wrapcheck // An error from gRPC, passed back to gRPC.
 	}
 
 	if err := c.CodecV2.Unmarshal(data, target.message); err != nil {
@@ -128,7 +129,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // decodingHandler wraps handler so that a decoding error is returned after all
 // interceptors instead of before the first one. So a caller that isn't allowed to
-// call the method learns only that.
+// call the method learns nothing else.
 func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		var decodeErr error

@@ -13,7 +13,7 @@ import (
 )
 
 // metrics counts calls to the ControlService over gRPC and REST. It leaves out
-// health and reflection, which programs call on schedules of their own.
+// health and reflection, which programs call on their own schedules.
 type metrics struct {
 	calls    *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
@@ -39,7 +39,7 @@ func newMetrics() *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "peald_control_call_seconds",
 			Help: "Duration of unary calls to the control plane.",
-			// Most calls take about ten microseconds. One that waits for shards
+			// Most calls take about ten microseconds. A call that waits for shards
 			// can take until its deadline.
 			Buckets: []float64{1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 1e-2, 2.5e-2, 0.1, 0.25, 1, 5},
 		}, []string{"method"}),
@@ -65,7 +65,7 @@ func newMetrics() *metrics {
 		add(method.StreamName, nil)
 	}
 
-	// Without an initial value, a counter's first increase isn't visible.
+	// Without an initial value, the first increment of a counter isn't visible.
 	for reason, code := range apierror.CodesByReason() {
 		m.rejected.WithLabelValues(codeName(code), reason)
 	}

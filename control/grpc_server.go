@@ -77,7 +77,7 @@ func (s *Service) interceptUnary(ctx context.Context, req any, info *grpc.UnaryS
 	return resp, err
 }
 
-// interceptStream does the same for streaming calls, and cancels those that are
+// interceptStream does the same for streaming calls, and cancels calls that are
 // revoked. A PublishStream is rate-limited per message.
 func (s *Service) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	start := time.Now()

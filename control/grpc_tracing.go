@@ -28,7 +28,7 @@ const (
 	attributeReason     = attribute.Key("peald.reason")   // of an error
 )
 
-// traceCalls returns an option that records each call as a span of provider.
+// traceCalls returns an option that records each call as a span with provider.
 func traceCalls(provider trace.TracerProvider) grpc.ServerOption {
 	return grpc.StatsHandler(otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(provider),
@@ -75,7 +75,7 @@ func (s *Service) annotateSpan(ctx context.Context, c caller, req, resp any) {
 	span.SetAttributes(attributes...)
 }
 
-// annotateSpanReason adds the reason of an error to the call's span.
+// annotateSpanReason adds the reason for an error to the call's span.
 func (s *Service) annotateSpanReason(ctx context.Context, err error) {
 	if rejected := apierror.From(err); s.tracer != nil && rejected != nil {
 		trace.SpanFromContext(ctx).SetAttributes(attributeReason.String(rejected.Reason))

@@ -12,7 +12,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// MaxRequest is the largest request in bytes, over both gRPC and REST.
+// MaxRequest is the maximum size of a request in bytes, over both gRPC and REST.
 const MaxRequest = rest.MaxBody
 
 // Config configures a [Service]. [Service.Reconfigure] lists the fields that can
@@ -35,7 +35,8 @@ type Config struct {
 	// Version is the daemon's version, for Stats.
 	Version string
 
-	// MaxConnections is the most streams that the daemon accepts, for Stats.
+	// MaxConnections is the maximum number of streams that the daemon accepts, for
+	// Stats.
 	MaxConnections int
 
 	// Descriptors returns the number of file descriptors that browsers'
@@ -56,8 +57,8 @@ type Config struct {
 	// Membership removes nodes from the cluster; nil without a cluster.
 	Membership Membership
 
-	// Unready returns why the daemon is not serving, which /readyz reveals to
-	// anyone while it isn't. It may be nil.
+	// Unready returns why the daemon is not serving. While it isn't, /readyz
+	// reveals the reason to anyone. Unready may be nil.
 	Unready func() string
 
 	// Logger receives messages for the operator, which never contain the
@@ -107,8 +108,8 @@ type reloadable struct {
 	minter     Minter // nil if there is no signing key
 }
 
-// startReceiver runs f in a goroutine, for which Close waits. It returns false
-// without running f once long-lived calls must end.
+// startReceiver runs f in a goroutine that Close waits for. Once long-lived calls
+// must end, it returns false without running f.
 func (s *Service) startReceiver(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

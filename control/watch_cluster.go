@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// snapshotTimeout is the time within which other nodes must send their
-	// snapshots. Streams in a later snapshot are reported as opened.
+	// snapshotTimeout limits how long other nodes may take to send their snapshots.
+	// Streams in a later snapshot are reported as opened.
 	snapshotTimeout = 5 * time.Second
 	// maxNodeUpdates is the number of updates that may be queued for the caller.
 	maxNodeUpdates = 64

@@ -35,7 +35,7 @@ type nodeUpdate struct {
 type mergedWatch struct {
 	send         func(*pealv1.WatchConnectionsResponse) error
 	nodes        map[string]*watchedNode
-	awaited      map[string]bool // the nodes whose snapshot is missing; nil until the reachable nodes are known
+	awaited      map[string]bool // the nodes whose snapshots are missing; nil until the reachable nodes are known
 	snapshotSent bool
 }
 
@@ -51,7 +51,7 @@ func newMergedWatch(send func(*pealv1.WatchConnectionsResponse) error) *mergedWa
 	return &mergedWatch{send: send, nodes: make(map[string]*watchedNode)}
 }
 
-// apply applies an update, and sends the events that follow from it.
+// apply applies an update, and sends the events that result from it.
 func (w *mergedWatch) apply(u nodeUpdate) error {
 	switch {
 	case u.started != nil:
@@ -127,8 +127,8 @@ func (w *mergedWatch) applyResponse(name string, n *watchedNode, resp *pealv1.Wa
 	return nil
 }
 
-// setSince records the time since which a user has been connected, which only the
-// snapshot needs.
+// setSince records since when a user has been connected. Only the snapshot needs
+// that time.
 func (w *mergedWatch) setSince(n *watchedNode, user string, at *timestamppb.Timestamp) {
 	if !w.snapshotSent {
 		n.since[user] = at
@@ -177,8 +177,8 @@ func (w *mergedWatch) sendSnapshotIfComplete() error {
 	return w.sendSnapshot()
 }
 
-// sendSnapshot sends the users who are known to be present, unless it has already
-// done so.
+// sendSnapshot sends the users who are known to be present, unless the snapshot has
+// already been sent.
 func (w *mergedWatch) sendSnapshot() error {
 	if w.snapshotSent {
 		return nil

@@ -23,7 +23,7 @@ import (
 // domain is the domain of every ErrorInfo, which scopes its reason.
 const domain = "peald"
 
-// MaxFields is the most fields that an error should name.
+// MaxFields is the maximum number of fields that an error should name.
 const MaxFields = 10
 
 // Error is an error as callers receive it.
@@ -74,7 +74,7 @@ func Invalid(fields ...Field) *Error {
 }
 
 // Internal returns the error that callers receive instead of an unexpected one,
-// whose details are only in the log.
+// whose details go only to the log.
 func Internal() *Error {
 	return New(codes.Internal, ReasonInternal, "internal error; see the daemon's log")
 }
@@ -116,8 +116,8 @@ func (f Field) Sentence() string {
 	return name + " " + f.Problem
 }
 
-// Convertible is implemented by error types of other packages that determine
-// their own form.
+// Convertible is implemented by error types in other packages that define how
+// callers receive them.
 type Convertible interface {
 	error
 

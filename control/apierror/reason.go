@@ -2,7 +2,7 @@ package apierror
 
 import "google.golang.org/grpc/codes"
 
-// The reasons by which programs can distinguish errors.
+// The reasons that let programs distinguish errors.
 const (
 	ReasonInvalidField     = "INVALID_FIELD"
 	ReasonInvalidRequest   = "INVALID_REQUEST"

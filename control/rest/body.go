@@ -30,7 +30,7 @@ type requestBody struct {
 	length      int64 // the announced length, or -1
 	contentType string
 	encodings   []string          // the values of Content-Encoding
-	inPath      map[string]string // fields that are set by the path
+	inPath      map[string]string // fields that the path sets
 	err         error             // the decoder's error
 }
 
@@ -94,7 +94,7 @@ func (b *requestBody) decode(message proto.Message) error {
 	}
 
 	if bytes.HasPrefix(data, []byte("\uFEFF")) {
-		// Spaces aren't part of a JSON value. They preserve the offsets in
+		// Spaces aren't part of a JSON value, and they preserve the offsets in
 		// errors.
 		copy(data, "   ")
 	}
@@ -129,8 +129,8 @@ func tooLarge() error {
 	return err
 }
 
-// diagnose returns the reason why protojson rejected data. The texts of
-// protojson's own errors differ between builds.
+// diagnose returns the reason why protojson rejected data. The wording of
+// protojson's own errors differs between builds.
 func diagnose(data []byte, message proto.Message) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(data, &object); err != nil {
@@ -222,7 +222,7 @@ func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, messag
 		return ""
 	}
 
-	// A JSON string is rejected only for half of a surrogate pair.
+	// A JSON string is only rejected because of half a surrogate pair.
 	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
 		return "has an escape that is not a valid character"
 	}

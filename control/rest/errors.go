@@ -79,9 +79,8 @@ func unknownPath() error {
 
 // inProcessError returns the error that the caller receives for err, the error
 // from a call on the in-process connection. The client's end of that connection
-// creates statuses without details: for a caller that is gone, for a deadline
-// that has passed, and for a connection that was closed because the daemon is
-// shutting down.
+// creates statuses without details when the caller is gone, when a deadline has
+// passed, and when the connection was closed because the daemon is shutting down.
 func inProcessError(ctx context.Context, err error) error {
 	st, ok := status.FromError(err)
 
@@ -102,7 +101,7 @@ func inProcessError(ctx context.Context, err error) error {
 // handleError responds with err, which is an error from gRPC or from the generated
 // code.
 func (g *gateway) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	// The generated code keeps only the text of the decoder's error.
+	// The generated code keeps only the message of the decoder's error.
 	if body, ok := r.Body.(*requestBody); ok && body.err != nil {
 		err = body.err
 	}

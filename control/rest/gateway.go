@@ -16,12 +16,12 @@ import (
 )
 
 // gateway maps REST requests to gRPC calls. It is stricter than the gateway's
-// generated handlers: it rejects everything in a request that they would ignore,
-// and names it in the error.
+// generated handlers: it rejects whatever those would ignore in a request, and
+// names it in the error.
 type gateway struct {
 	mux *runtime.ServeMux
 
-	// routes has the same routes as mux but makes no calls. It determines the
+	// routes has the same routes as mux but makes no calls. It is used to find the
 	// methods of a path, which mux doesn't expose.
 	routes *runtime.ServeMux
 
@@ -115,7 +115,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // strict rejects requests with parts that the generated handlers would ignore.
 func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
-		var call getCall // without a request for other methods
+		var call getCall // has no request for other methods
 
 		if pattern, ok := runtime.HTTPPattern(r.Context()); ok && r.Method == http.MethodGet {
 			call = g.getCalls[routeKey(pattern.String())]

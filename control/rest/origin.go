@@ -29,8 +29,9 @@ func CheckHost(r *http.Request) error {
 		"host %.80q is not accepted; without control.tokens or control.insecure, only localhost and IP addresses are", host))
 }
 
-// CheckSite rejects a request that a browser sends for a page from another site.
-// The page couldn't read the response, but handling the request has a cost.
+// CheckSite rejects a request that a browser sends on behalf of a page from another
+// site. The page couldn't read the response, but handling the request costs
+// resources.
 func CheckSite(r *http.Request) error {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":

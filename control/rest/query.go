@@ -122,7 +122,7 @@ type queryCheck struct {
 	request proto.Message // nil for a call that isn't a GET
 	params  map[string]string
 	seen    map[protoreflect.FieldNumber]bool
-	chosen  map[protoreflect.Name]string // the field that was set, by its oneof
+	chosen  map[protoreflect.Name]string // by oneof, the field that was set
 }
 
 // parameter returns the field that a query parameter sets, and what is wrong

@@ -18,7 +18,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// MaxBody is the largest request body in bytes.
+// MaxBody is the maximum size of a request body in bytes.
 const MaxBody = 4 << 20
 
 // Config configures a [Handler]. Every field is required.
@@ -30,7 +30,7 @@ type Config struct {
 	// calls.
 	OpenAPI, Swagger string
 
-	// CheckHost returns an error if calls to the host of a request must be
+	// CheckHost returns an error if requests to the given request's host must be
 	// rejected.
 	CheckHost func(*http.Request) error
 
@@ -69,8 +69,8 @@ func New(cfg Config) (*Handler, error) {
 	}
 
 	// Browsers send forms and plain text to other origins without a preflight
-	// request. A page can also resolve its own name to this host, and then has
-	// the same origin, which CheckHost is for.
+	// request. A page can also have its own name resolve to this host, which gives
+	// it the same origin. CheckHost prevents that.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h.writeError(w, foreignOrigin())

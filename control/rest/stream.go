@@ -20,10 +20,10 @@ func streamError(ctx context.Context, err error) *status.Status {
 	return st
 }
 
-// responseWriter is the http.ResponseWriter of a call. If a stream
-// fails before its first message, the gateway writes the error in a form of its
-// own. responseWriter captures that error, so that it can be written like the
-// error from any other call.
+// responseWriter is the http.ResponseWriter of a call. If a stream fails before its
+// first message, the gateway writes the error in its own form. responseWriter
+// captures that error, so that it can be written like the error from any other
+// call.
 type responseWriter struct {
 	http.ResponseWriter
 

@@ -20,9 +20,9 @@ const (
 )
 
 // drainBody wraps next for HTTP/1.x clients that write their whole request
-// before they read. Such clients then receive the response even if the body is
-// too large, or if next doesn't read it for another reason. HTTP/2 doesn't need
-// it.
+// before they read. It ensures that such clients receive the response even if the
+// body is too large, or if next doesn't read the body for another reason. HTTP/2
+// doesn't need this.
 func drainBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Body == nil {
@@ -58,7 +58,7 @@ func finish(w http.ResponseWriter, body io.Reader) {
 	_, _ = io.CopyN(io.Discard, body, maxDrain)
 }
 
-// trackedBody records how far a request's body was read.
+// trackedBody records how far a request body has been read.
 type trackedBody struct {
 	io.ReadCloser
 
