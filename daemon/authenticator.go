@@ -11,7 +11,7 @@ import (
 )
 
 // authenticator authenticates browsers, by tokens or by asking the application.
-type authenticator struct { //nolint:recvcheck // A value that its setters build in steps.
+type authenticator struct { //nolint:recvcheck // Its setters build a value step by step.
 	tokens   *auth.Tokens   // nil if no key is set
 	callback *auth.Callback // nil if no URL is set
 	signs    bool           // tokens has a secret
@@ -100,7 +100,7 @@ func (a *authenticator) setCallback(cfg Auth, log *slog.Logger) (err error) {
 	return err //nolint:wrapcheck // It names the setting.
 }
 
-// proxy returns the proxy for requests to the application and to key servers.
+// proxy returns the proxy for requests to the application and the key servers.
 func (cfg Auth) proxy() (auth.Proxy, error) {
 	proxy, err := auth.ParseProxy(cfg.HTTPProxy)
 	if err != nil {

@@ -146,7 +146,7 @@ func brokerConfig(cfg Config) broker.Config {
 }
 
 func streamsConfig(cfg Config, auth authenticator, maxStreams int, log *slog.Logger) ssehttp.Config {
-	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // Validate has checked them.
+	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // Validate has already checked them.
 	engine := ssehttp.Engine(cfg.SSE.Engine)
 	if cfg.SSE.Engine == EngineAuto {
 		engine = ssehttp.Auto

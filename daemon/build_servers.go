@@ -18,7 +18,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// buildSSE builds the server of the listener that browsers connect to.
+// buildSSE builds the server for the listener that browsers connect to.
 func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error {
 	var handler http.Handler = p.streams
 	if p.opts.Demo {
@@ -53,7 +53,7 @@ func (p *parts) serveStreams(l net.Listener) net.Listener {
 
 // setTrustedProxies replaces the proxies that may set their clients' addresses.
 func (p *parts) setTrustedProxies(cfg SSE) {
-	trusted, _ := prefixes(cfg.TrustedProxies) // Validate has checked them.
+	trusted, _ := prefixes(cfg.TrustedProxies) // Validate has already checked them.
 	p.browsers.Trust(trusted, cfg.ProxyProtocol)
 }
 
@@ -69,8 +69,8 @@ func (p *parts) buildGRPC(tlsConfig *tls.Config) {
 	p.grpc = p.control.GRPCServer(grpc.Creds(credentials.NewTLS(tlsConfig)))
 }
 
-// buildREST builds the server of the listener for REST, metrics, the console
-// and debug pages.
+// buildREST builds the server for the listener that serves REST, metrics, the
+// console and debug pages.
 func (p *parts) buildREST() error {
 	metrics, err := p.metricsHandler()
 	if err != nil {
@@ -99,7 +99,7 @@ func (p *parts) buildREST() error {
 	return nil
 }
 
-// metricsHandler registers the daemon's metrics and returns the handler of
+// metricsHandler registers the daemon's metrics and returns the handler for
 // /metrics.
 func (p *parts) metricsHandler() (http.Handler, error) {
 	registry := p.opts.Registry
@@ -143,7 +143,7 @@ func (p *parts) metricsHandler() (http.Handler, error) {
 }
 
 // restPaths routes what the REST listener serves besides calls. It isn't an
-// [http.ServeMux], which would clean paths: calls need them unchanged.
+// [http.ServeMux], because a ServeMux cleans paths and calls need them unchanged.
 type restPaths struct{ metrics, debug, calls http.Handler }
 
 // ServeHTTP implements [http.Handler].

@@ -17,7 +17,7 @@ import (
 // text.
 type certificates struct{ sse, grpc, cluster *tls.Config }
 
-// files are the files that were read for TLS. They are read again when they
+// files holds the files that were read for TLS. They are read again when they
 // change.
 type files struct {
 	log     *slog.Logger
@@ -38,7 +38,7 @@ func (f *files) load(cfg Config) (c certificates, err error) {
 	return c, err
 }
 
-// reread reads all files again now. It logs those that can't be read.
+// reread immediately reads all files again. It logs those that can't be read.
 func (f *files) reread() {
 	for _, reread := range f.rereads {
 		reread()
@@ -93,12 +93,12 @@ func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
 	return outer, nil
 }
 
-// clusterTLS returns the configuration for connections between nodes, or to
+// clusterTLS returns the TLS configuration for connections between nodes, or to
 // NATS servers; nil for plain text.
 //
 // Nodes know each other by address, and one name may resolve to many nodes. So
-// between nodes a certificate is valid if the cluster's authority has signed it,
-// whatever name it is for.
+// between nodes, a certificate is valid for any name as long as the cluster's
+// authority has signed it.
 func (f *files) clusterTLS(cfg Cluster) (*tls.Config, error) {
 	if cfg.TLS.CertFile == "" && cfg.TLS.CAFile == "" {
 		return nil, nil //nolint:nilnil // As in crypto/tls, no Config means no TLS.
@@ -137,7 +137,7 @@ func (f *files) clusterTLS(cfg Cluster) (*tls.Config, error) {
 	return config, nil
 }
 
-// verifyChain returns an error unless an authority of pool has signed the peer's
+// verifyChain returns an error unless an authority in pool has signed the peer's
 // certificate.
 func verifyChain(state tls.ConnectionState, pool *x509.CertPool) error {
 	if len(state.PeerCertificates) == 0 {
@@ -160,7 +160,7 @@ func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, &SettingError{
 			section + ".cert_file", fmt.Sprintf("%q with the key %q (%v)", certFile, keyFile, err),
-			"readable PEM files of a certificate and its private key",
+			"readable PEM files with a certificate and its private key",
 		}
 	}
 	return &certificate, nil
@@ -184,8 +184,8 @@ func readAuthorities(key, file string) (*x509.CertPool, error) {
 }
 
 // followed is a value that was read from files, and is read again when they
-// change. Callers of get check for changes, so that it needs no goroutine. If
-// the files can't be read, the previous value stays.
+// change. It needs no goroutine, because each call to get checks for changes. If
+// the files can't be read, the previous value is kept.
 type followed[T any] struct {
 	files []string
 	read  func() (T, error)
@@ -194,11 +194,11 @@ type followed[T any] struct {
 	mu      sync.Mutex
 	value   T
 	seen    []os.FileInfo // of the files that value was read from
-	failed  []os.FileInfo // of the files that couldn't be read last
+	failed  []os.FileInfo // of the files that couldn't be read in the last attempt
 	checked time.Time
 }
 
-// checkEvery is the interval at which files are checked for changes.
+// checkEvery is how often files are checked for changes.
 const checkEvery = time.Second
 
 func follow[T any](all *files, read func() (T, error), names ...string) (*followed[T], error) {
@@ -223,7 +223,7 @@ func (f *followed[T]) get() T {
 	return f.value
 }
 
-// reread reads the files now, whether or not they have changed.
+// reread immediately reads the files, whether or not they have changed.
 func (f *followed[T]) reread() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -232,8 +232,8 @@ func (f *followed[T]) reread() {
 	f.refresh()
 }
 
-// refresh reads the files if they have changed. It stats them before reading
-// them: files that change in between are read again the next time.
+// refresh reads the files if they have changed. It stats the files before reading
+// them, so that files that change in between are read again the next time.
 func (f *followed[T]) refresh() {
 	found := f.stat()
 	if same(found, f.seen) {

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// settleTimeout limits how long a start waits for the cluster: for an
-	// election, and for reading the event log.
+	// settleTimeout limits how long startup waits for the cluster: for an election,
+	// and for the node to read the event log.
 	settleTimeout = 30 * time.Second
 
 	// The event log keeps entries for retentionSlack longer than nodes need
@@ -27,7 +27,7 @@ const (
 	retentionSlack = time.Minute
 
 	// The event log may use diskFactor times history.max_bytes on disk, but at
-	// least minDisk. It also keeps events that are no longer in memory, for
+	// least minDisk. It also keeps events that are no longer in memory, because of
 	// their idempotency keys.
 	diskFactor = 8
 	minDisk    = 1 << 30
@@ -95,8 +95,8 @@ func clusterConfig(cfg Config, tlsConfig *tls.Config, log *slog.Logger) cluster.
 	return c
 }
 
-// clusterBroker is a [control.Broker] that publishes to the node's cluster. The
-// node's own broker does the rest.
+// clusterBroker is a [control.Broker] that publishes to the node's cluster and
+// leaves everything else to the node's own broker.
 type clusterBroker struct {
 	*broker.Broker
 
@@ -152,8 +152,8 @@ func (m *member) settle(ctx context.Context, settled func(serving bool)) {
 	}
 }
 
-// leave reports on the health service that the daemon isn't serving, whatever
-// state the node is in from now on.
+// leave makes the health service report from now on that the daemon isn't serving,
+// whatever state the node is in.
 func (m *member) leave(service *control.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

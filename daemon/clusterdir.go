@@ -10,8 +10,8 @@ import (
 )
 
 // lockClusterDir locks cluster.dir for this daemon until release is called: two
-// daemons that wrote there concurrently would corrupt the event log. The kernel
-// holds the lock, so that a daemon that was killed leaves none behind.
+// daemons that write there concurrently would corrupt the event log. The kernel
+// holds the lock, so a daemon that is killed leaves none behind.
 //
 // It must be called before anything listens. Otherwise, with sse.reuse_port, a
 // daemon could accept connections and only then fail to start.

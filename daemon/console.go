@@ -7,8 +7,8 @@ import (
 )
 
 // withConsole returns a handler that serves the console at its own paths, and
-// passes all other requests to next. The address sse is that of the browsers'
-// listener.
+// passes all other requests to next. sse is the address of the listener that
+// browsers connect to.
 func withConsole(cfg Config, sse string, next http.Handler) (http.Handler, error) {
 	scheme := "http"
 	if cfg.SSE.TLS.CertFile != "" {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/pprof" // Nothing serves the default mux, to which it adds handlers.
+	"net/http/pprof" // It adds handlers to the default mux, which nothing serves.
 	"runtime/trace"
 	"strings"
 	"time"
@@ -29,8 +29,7 @@ func newFlightRecorder() (*trace.FlightRecorder, error) {
 }
 
 // debugPages serves /debug/: profiles and, if recorder isn't nil, its recording.
-// It doesn't serve the command line, as pprof would, because that may contain
-// secrets.
+// Unlike pprof, it doesn't serve the command line, which may contain secrets.
 func debugPages(recorder *trace.FlightRecorder) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
@@ -57,7 +56,8 @@ func sendFlight(w http.ResponseWriter, recorder *trace.FlightRecorder) {
 		return
 	}
 
-	// The recorder is blocked while it writes, and clients may be slow.
+	// Write to a buffer first: the recorder is blocked while it writes, and clients
+	// may be slow.
 	var recording bytes.Buffer
 	if _, err := recorder.WriteTo(&recording); err != nil {
 		http.Error(w, "another client is fetching the recording; try again", http.StatusServiceUnavailable)

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// burstRate connections in a burstTick start a burst, and fewer than
+	// At least burstRate connections in a burstTick start a burst. Fewer than
 	// calmRate end it.
 	burstRate = 100
 	calmRate  = 20
@@ -32,11 +32,11 @@ const (
 // connections since the start.
 //
 // Each connection leaves net/http's buffers behind, some 12 KB, in a heap with
-// little live memory. Collections paced by live memory would follow one another
-// and cost a fifth of what a connection costs. After the burst, its memory would
-// stay with the process for minutes, although idle streams need less. The same
-// is true of the queues of many slow clients, because an idle daemon doesn't
-// collect garbage.
+// little live memory. If live memory set the pace, collections would follow in
+// quick succession and cost a fifth of what a connection costs. After the burst,
+// its memory would stay with the process for minutes, although idle streams need
+// less. The same is true of the queues of many slow clients, because an idle daemon
+// doesn't collect garbage.
 func tuneMemory(ctx context.Context, accepted func() int64) {
 	tick := time.NewTicker(burstTick)
 	defer tick.Stop()
@@ -96,8 +96,8 @@ func resident() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// burstPercent returns the garbage collector's percentage at which the heap may
-// grow by burstGarbage, given the live memory after the last collection.
+// burstPercent returns the garbage collection percentage that lets the heap grow by
+// burstGarbage, given the live memory after the last collection.
 func burstPercent() int {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)

@@ -19,7 +19,7 @@ type sources struct {
 	version        string
 }
 
-// reading holds the values of the sources at one time.
+// reading holds the values of the sources at one point in time.
 type reading struct {
 	broker.Stats
 

@@ -10,7 +10,7 @@ type reloads struct {
 }
 
 // newReloads returns the metrics of a daemon that has just read its
-// configuration. The read at startup is a success, but no reload.
+// configuration. The read at startup counts as a success, but not as a reload.
 func newReloads() *reloads {
 	r := &reloads{
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -20,12 +20,12 @@ type Options struct {
 	// it.
 	Demo bool
 
-	// TuneMemory lets the daemon run the garbage collector less often while many
-	// clients connect, and return memory to the system afterwards. Set it only
-	// in a process that runs nothing but the daemon.
+	// TuneMemory makes the daemon run the garbage collector less often while many
+	// clients connect, and return memory to the system afterwards. Set it only in a
+	// process that runs nothing but the daemon.
 	TuneMemory bool
 
-	// LogLevel, if not nil, is set to the value of log.level. Logger should obey
+	// LogLevel, if not nil, is set to the value of log.level. Logger should respect
 	// it.
 	LogLevel *slog.LevelVar
 
@@ -45,7 +45,7 @@ type Options struct {
 	// it down.
 	Tracer trace.TracerProvider
 
-	// Inherited holds the sockets that the process was started with.
+	// Inherited holds the sockets that were passed to the process.
 	Inherited Inherited
 
 	// Ready is called once all listeners accept connections. If it returns an
@@ -59,14 +59,14 @@ type Options struct {
 	// down first.
 	Settled func(serving bool)
 
-	// Ending is called once the daemon starts to shut down, whatever the cause.
+	// Ending is called when the daemon starts to shut down, whatever the cause.
 	Ending func()
 }
 
 // Reload holds settings that were read again while the daemon runs.
 //
-// The daemon applies them as far as it can. Settings that need a restart keep
-// their value, and one warning names them. If any setting is invalid, nothing
+// The daemon applies all of them that don't need a restart. Those that do keep
+// their values, and one warning names them. If any setting is invalid, nothing
 // changes and one error is logged.
 type Reload struct {
 	// Config holds the new settings.
@@ -75,7 +75,7 @@ type Reload struct {
 	// Err is not nil if the settings couldn't be read.
 	Err error
 
-	// Reread makes the daemon read again the files that settings name, and key
-	// sets, even if the settings are the same.
+	// Reread makes the daemon reread key sets and the files that settings name,
+	// even if the settings are the same.
 	Reread bool
 }

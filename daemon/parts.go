@@ -90,9 +90,9 @@ func (p *parts) rejected() map[string]int64 {
 	return counts
 }
 
-// askToReconnect makes REST clients reconnect once another process accepts
-// their connections. If the daemon closed an idle connection just when a client
-// uses it again, the call would fail.
+// askToReconnect makes REST clients reconnect once another process accepts their
+// connections. If the daemon instead closed an idle connection just as a client
+// reused it, the call would fail.
 func (p *parts) askToReconnect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.handedREST.Load() {

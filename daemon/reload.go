@@ -37,8 +37,8 @@ func (p *parts) reload(r Reload) {
 	p.warn(func(key string) bool { return slices.Contains(changed, key) })
 }
 
-// apply applies new settings: all that can change at runtime or, with an error,
-// none. It returns the keys of those that changed.
+// apply applies all new settings that can change at runtime or, if it returns an
+// error, none. It returns the keys of those that changed.
 func (p *parts) apply(given Config) (changed []string, _ error) {
 	given, trimmed := p.opts.Inherited.override(given).trimSecrets()
 	if err := given.Validate(); err != nil {
@@ -87,8 +87,8 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	p.streams.Reconfigure(streamsConfig(next, auth, descriptors.Streams, p.log), auth.verifier())
 	p.control.Reconfigure(p.controlConfig(next, descriptors.Streams), auth.minter())
 
-	// A lower level applies immediately, so that the messages about the reload
-	// are logged. A higher one applies after them.
+	// A lower level takes effect immediately, so that the messages about the reload
+	// are logged. A higher one takes effect after them.
 	if level := next.Log.Threshold(); p.opts.LogLevel != nil && level < p.opts.LogLevel.Level() {
 		p.opts.LogLevel.Set(level)
 	}

@@ -11,7 +11,7 @@ import (
 // fifths of cfg.Drain.Timeout. After that, calls to the control plane get 2 s to
 // finish, and whatever is left is cut off.
 //
-// Run returns once none of its goroutines is left. The error is nil after a
+// Run returns once all of its goroutines have ended. The error is nil after a
 // shutdown, or states why the daemon could not start or had to stop.
 func Run(ctx context.Context, cfg Config, opts Options) error {
 	cfg, trimmed := opts.Inherited.override(cfg).trimSecrets()
@@ -134,7 +134,7 @@ func (p *parts) announce(ctx context.Context, g *group) {
 	}
 }
 
-// startSummaries starts logging summaries of what happens to streams.
+// startSummaries starts logging summaries of rejected and closed streams.
 func (p *parts) startSummaries(ctx context.Context, g *group) {
 	g.start(ctx, "summaries", func(ctx context.Context) error {
 		newSummaries(p.log, p.occurrences).run(ctx)

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// trimSecrets returns c without line breaks at the end of secrets, and the keys
-// of the secrets that had any. Such line breaks come from files or from echo.
-// Applications that sign with the same secret don't have them.
+// trimSecrets returns c without line breaks at the end of secrets, and the keys of
+// the secrets that had any. Such line breaks come from files or from echo. An
+// application that signs with the same secret doesn't have them in its copy.
 func (c Config) trimSecrets() (trimmed Config, keys []string) {
 	eachSetting("", reflect.ValueOf(&c).Elem(), func(s Setting, field reflect.Value) {
 		if !s.Secret {

@@ -2,7 +2,7 @@ package daemon
 
 import "fmt"
 
-// SettingError is the error of an invalid setting. Its text is one line and
+// SettingError is the error for an invalid setting. Its message is one line and
 // contains no secret.
 type SettingError struct {
 	Key      string

@@ -64,7 +64,7 @@ func (c Config) differences(given Config) []difference {
 	return found
 }
 
-// with returns c with the values of given for the settings that can change
+// with returns c, but with the values from given for the settings that can change
 // while the daemon runs.
 func (c Config) with(given Config) Config {
 	values := given.Settings()
@@ -99,8 +99,7 @@ func (s Setting) shown() string {
 	return fmt.Sprint(s.Value)
 }
 
-// Accepts describes the values that the setting accepts, as far as its type and
-// choices determine them.
+// Accepts describes the values that the setting's type and choices allow.
 func (s Setting) Accepts() string {
 	if last := len(s.Choices) - 1; last > 0 {
 		return strings.Join(s.Choices[:last], ", ") + " or " + s.Choices[last]

@@ -12,18 +12,19 @@ import (
 
 const (
 	// Calls to the control plane get callGrace to finish. They take milliseconds,
-	// except for watches of health, which would never end.
+	// except for health watches, which would never end.
 	callGrace = 2 * time.Second
 
-	// The last tenth of drain.timeout is for cutting off what hasn't ended by
-	// then. The last fifth is for everything after the last stream's turn.
+	// The last tenth of drain.timeout is for cutting off whatever hasn't ended by
+	// then. The last fifth is for everything that follows the closing of the last
+	// stream.
 	cutShare    = 10
 	spreadShare = 5
 )
 
-// shutDown ends all parts. It closes the streams first, one after another.
-// Meanwhile the control plane still publishes to open streams and reports the
-// progress. Then shutDown shuts down the control plane. It logs the cause.
+// shutDown shuts down all parts, and logs the cause. It first closes the streams,
+// one after another, while the control plane still publishes to open streams and
+// reports the progress. It then shuts down the control plane.
 func (p *parts) shutDown(cause string) {
 	start := time.Now()
 	timeout := p.cfg.Drain.Timeout
@@ -58,8 +59,8 @@ func (p *parts) shutDown(cause string) {
 	}
 }
 
-// closeStreams shuts down the browsers' server, and the broker with the streams
-// that are left.
+// closeStreams shuts down the browsers' server and, at the same time, the broker
+// with the remaining streams.
 func (p *parts) closeStreams(ctx context.Context) {
 	var streams errgroup.Group
 	streams.Go(func() error { return p.sse.Shutdown(ctx) })
@@ -73,10 +74,10 @@ func (p *parts) closeStreams(ctx context.Context) {
 	}
 }
 
-// handOver hands the listeners over to another daemon that accepts on the same
-// addresses, if there is one. Clients of the control plane then move to it
-// first, because the streams move there too. The returned group waits for the
-// calls to the servers that were handed over. The daemon keeps its streams.
+// If another daemon accepts connections on the same addresses, handOver hands the
+// listeners over to it. Clients of the control plane then move to that daemon
+// first, because the streams move there too. The returned group waits for the calls
+// to the servers that were handed over. The daemon keeps its streams.
 func (p *parts) handOver(ctx context.Context) *errgroup.Group {
 	var handedOver errgroup.Group
 
@@ -117,8 +118,8 @@ func (p *parts) handOverSockets(ctx context.Context) (sse, grpc, rest bool) {
 	return sse, grpc, rest
 }
 
-// shutDownGRPC waits for the calls that are being served, or cuts them off when
-// ctx ends.
+// shutDownGRPC waits for calls that are in progress, and cuts them off when ctx
+// ends.
 func (p *parts) shutDownGRPC(ctx context.Context) error {
 	p.calls.CloseSilent()
 

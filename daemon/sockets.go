@@ -32,15 +32,15 @@ func CurlTarget(addr string) string {
 }
 
 // Inherited holds listening sockets that the process was started with, for
-// example by systemd. A daemon opens those that are nil at the addresses of its
-// Config, and ignores the other addresses. Other processes may share the
-// sockets.
+// example by systemd. For each socket that is nil, a daemon opens one at the
+// address in its Config. It ignores the other addresses. Other processes may share
+// the sockets.
 type Inherited struct {
 	SSE, GRPC, REST net.Listener
 }
 
-// override returns cfg with the addresses of the sockets, so that checks of an
-// address apply to them.
+// override returns cfg with the addresses of the inherited sockets, so that address
+// checks apply to them.
 func (i Inherited) override(cfg Config) Config {
 	for _, s := range []struct {
 		listener net.Listener
@@ -53,7 +53,7 @@ func (i Inherited) override(cfg Config) Config {
 	return cfg
 }
 
-// sockets are a daemon's listening sockets. They are open before anything runs,
+// sockets holds a daemon's listening sockets. They are opened before anything runs,
 // so that an address that is unavailable is an error at startup.
 type sockets struct{ sse, grpc, rest *listen.Listener }
 
@@ -98,9 +98,9 @@ func openSockets(ctx context.Context, cfg Config, inherited Inherited) (_ socket
 }
 
 // peerTimeout returns how long a browser may go without acknowledging anything
-// before its connection is broken. It is longer than the broker's timeout for a
-// socket that accepts no bytes, because the broker must detect a merely slow
-// browser first.
+// before its connection is considered broken. It is longer than the broker's
+// timeout for a socket that accepts no bytes, because the broker must detect a
+// merely slow browser first.
 func peerTimeout(cfg Config) time.Duration { return cfg.SSE.WriteTimeout + cfg.SSE.Heartbeat }
 
 func (s sockets) addresses() Addresses {

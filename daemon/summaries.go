@@ -11,24 +11,24 @@ import (
 )
 
 const (
-	// summaryEvery is the minimum time between two summaries of one cause:
-	// thousands of clients may be affected in a second.
+	// summaryEvery is the minimum time between two summaries for the same cause,
+	// which may affect thousands of clients in a second.
 	summaryEvery = 10 * time.Second
 
-	// summaryTick is the interval at which counters are read, and so the longest
-	// delay of the first summary of a cause.
+	// summaryTick is how often counters are read, and therefore the longest delay
+	// before the first summary for a cause.
 	summaryTick = time.Second
 )
 
-// occurrence counts how often streams were rejected or closed for one cause
-// since the start.
+// occurrence counts how often streams have been rejected or closed for one cause
+// since the daemon started.
 type occurrence struct {
 	kind  occurrenceKind
 	level slog.Level
 	count int64
 }
 
-// occurrenceKind identifies the summaries of one cause by their message and an
+// occurrenceKind identifies the summaries for one cause by their message and an
 // attribute.
 type occurrenceKind struct{ message, key, value string }
 
@@ -48,13 +48,13 @@ func (p *parts) occurrences() []occurrence {
 	return found
 }
 
-// rejectionLevel returns the level at which summaries of a cause are logged.
+// rejectionLevel returns the level at which summaries for a cause are logged.
 func rejectionLevel(cause string) slog.Level {
 	switch cause {
 	case ssehttp.Full.String(), ssehttp.Rate.String():
 		return slog.LevelWarn // the operator can raise a limit
 	case listen.NoRequest:
-		return slog.LevelDebug // browsers, port scanners and load balancers cause it all the time
+		return slog.LevelDebug // browsers, port scanners and load balancers constantly cause it
 	}
 	return slog.LevelInfo
 }
@@ -67,7 +67,7 @@ type summaries struct {
 	logged map[occurrenceKind]summary
 }
 
-// summary records the last summary of a cause.
+// summary records the last summary for a cause.
 type summary struct {
 	at    time.Time
 	count int64 // since the daemon started, at that time
@@ -77,8 +77,8 @@ func newSummaries(log *slog.Logger, read func() []occurrence) *summaries {
 	return &summaries{log: log, read: read, logged: make(map[occurrenceKind]summary)}
 }
 
-// run logs summaries until ctx ends, and then those of everything not logged
-// yet.
+// run logs summaries until ctx ends, and then logs a last summary for everything
+// that hasn't been logged yet.
 func (s *summaries) run(ctx context.Context) {
 	tick := time.NewTicker(summaryTick)
 	defer tick.Stop()
@@ -93,8 +93,8 @@ func (s *summaries) run(ctx context.Context) {
 	}
 }
 
-// logNew logs summaries of the causes that have new occurrences and weren't
-// logged within the last interval.
+// logNew logs summaries for the causes that have new occurrences and weren't logged
+// within the last interval.
 func (s *summaries) logNew(interval time.Duration) {
 	now := time.Now()
 	for _, o := range s.read() {

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// MaxShards is the maximum of broker.shards.
+// MaxShards is the maximum value of broker.shards.
 const MaxShards = 1024
 
 const (
@@ -26,8 +26,8 @@ const (
 )
 
 // Validate returns an error if a daemon can't run on c. The error is a
-// [*SettingError] about the first invalid setting. Line breaks at the end of
-// secrets are ignored, as by [Run].
+// [*SettingError] about the first invalid setting. Like [Run], it ignores line
+// breaks at the end of secrets.
 func (c Config) Validate() error {
 	c, _ = c.trimSecrets()
 	for _, check := range []func() *SettingError{

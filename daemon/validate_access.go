@@ -13,7 +13,7 @@ import (
 )
 
 // minSecret is the minimum length of a secret in bytes. RFC 7518 §3.2 requires a
-// key as long as the hash, here that of HS256.
+// key at least as long as the hash, which for HS256 is 32 bytes.
 const minSecret = 32
 
 func (c Config) checkAuth() *SettingError {

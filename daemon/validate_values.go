@@ -18,7 +18,7 @@ func notInPath(r rune) bool {
 	return r <= ' ' || r == 0x7f || strings.ContainsRune("?#%{}", r)
 }
 
-// isOrigin reports whether a browser could send s as Origin, letter for letter.
+// isOrigin reports whether a browser could send exactly s as the Origin header.
 func isOrigin(s string) bool {
 	if s == "*" || s == "null" {
 		return true
@@ -35,8 +35,8 @@ func notInName(r rune) bool {
 	return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r)
 }
 
-// isBearerToken reports whether s is a b64token of RFC 6750 §2.1. It contains
-// neither commas nor colons, which have a meaning in environment variables.
+// isBearerToken reports whether s is a b64token of RFC 6750 §2.1. It contains no
+// commas or colons, which are separators in environment variables.
 func isBearerToken(s string) bool {
 	s = strings.TrimRight(s, "=")
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
@@ -87,8 +87,8 @@ func isHTTP(location string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// isOriginPattern reports whether s is an origin with a wildcard for the first
-// labels of its host.
+// isOriginPattern reports whether s is an origin with a wildcard in place of the
+// first labels of its host.
 func isOriginPattern(s string) bool {
 	scheme, domain, ok := strings.Cut(s, "://*.")
 	return ok && isOrigin(scheme+"://"+domain) && !strings.Contains(domain, "*")

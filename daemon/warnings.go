@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// warn logs settings that are valid but possibly not intended, among those for
-// which isNew returns true.
+// warn logs settings that are valid but possibly unintended. It considers only
+// those for which isNew returns true.
 func (p *parts) warn(isNew func(key string) bool) {
 	if isNew("control.tokens") {
 		p.warnOfShortTokens()
@@ -21,7 +21,8 @@ func (p *parts) warn(isNew func(key string) bool) {
 	}
 }
 
-// warnOfShortTokens logs the names of control tokens that could be guessed.
+// warnOfShortTokens logs the names of control tokens that are short enough to
+// guess.
 func (p *parts) warnOfShortTokens() {
 	const enough = 16
 	for _, token := range p.cfg.Control.Tokens {
@@ -31,7 +32,7 @@ func (p *parts) warnOfShortTokens() {
 	}
 }
 
-// warnOfTrimmedSecrets logs those of the keys for which isNew returns true.
+// warnOfTrimmedSecrets logs the keys for which isNew returns true.
 func (p *parts) warnOfTrimmedSecrets(keys []string, isNew func(key string) bool) {
 	for _, key := range keys {
 		if isNew(key) {
