@@ -25,8 +25,8 @@ func startBars(w io.Writer) *bars {
 	writer := progress.NewWriter()
 	writer.SetOutputWriter(w)
 	writer.SetUpdateFrequency(100 * time.Millisecond)
-	// Rendering stops by itself once both trackers are done. A call to Stop
-	// before the rendering has started would have no effect.
+	// Rendering stops by itself once both trackers are done. A call to Stop before
+	// rendering has started would have no effect.
 	writer.SetAutoStop(true)
 	writer.SetSortBy(progress.SortByIndex)
 	writer.Style().Options.KeepTrackersTogether = true

@@ -63,7 +63,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.cfg.URL, "url", defaultStream, "`URL` of the streams")
 	flags.StringVar(&f.streamCA, "stream-ca-file", "", "PEM `file` of CA certificates to trust for an https --url; doesn't enable TLS for the control plane (default: --ca-file)")
-	flags.IntVar(&f.cfg.Clients, "clients", 1000, "number of streams that read and are checked")
+	flags.IntVar(&f.cfg.Clients, "clients", 1000, "number of streams that read events and are checked")
 	flags.IntVar(&f.cfg.Slow, "slow", 0, "number of additional streams that never read")
 	flags.IntVar(&f.cfg.Users, "users", 0, "number of users to spread the streams over; each message goes to one user, in rotation (default: broadcasts)")
 	flags.StringVar(&f.userToken, "user-token", "", "subscriber `token` that every stream sends")
@@ -76,10 +76,10 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.cfg.Sources, "sources", 0, "number of source addresses in 127.0.0.0/8 for the streams (default: as many as their ports require)")
 	flags.DurationVar(&f.cfg.Patience, "patience", 10*time.Second, "count missing messages as lost after this long without an arrival")
 	flags.IntVar(&f.cfg.Readers, "readers", 0, "number of reading goroutines (default: one per four cores)")
-	flags.BoolVar(&f.cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always so for https and on systems other than Linux")
+	flags.BoolVar(&f.cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always the case for https and on systems other than Linux")
 	flags.BoolVar(&f.chaos, "chaos", false, "cut connections at random while publishing to all kinds of audiences, resume the streams, and check that nothing is lost")
 	flags.DurationVar(&f.chaosCfg.Life, "life", 2*time.Second, "with --chaos: mean lifetime of a connection")
-	flags.IntVar(&f.missed, "resume", 0, "instead: close all streams, send this many messages to each of --users, and reconnect all streams at the same time")
+	flags.IntVar(&f.missed, "resume", 0, "run a different benchmark: close all streams, send this many messages to each of --users, and reconnect all streams at the same time")
 
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
 	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
@@ -118,7 +118,7 @@ func (s *session) runBench(ctx context.Context, f *benchFlags) error {
 }
 
 // withStreamURL adds the URL of the streams to err if --addr is set and --url
-// isn't, because the streams may then belong to another daemon. It leaves alone
+// isn't, because the streams may then belong to another daemon. It doesn't change
 // errors from calls, which already name the daemon.
 func withStreamURL(flags *pflag.FlagSet, err error) error {
 	if err == nil || !flags.Changed("addr") || flags.Changed("url") {

@@ -18,7 +18,7 @@ func newNodes(s *session) *cobra.Command {
 	nodes := &cobra.Command{
 		Use:   "nodes",
 		Short: "List the nodes of the daemon's cluster",
-		Long: `List the nodes of the daemon's cluster and what each one reported last. The node
+		Long: `List the nodes of the daemon's cluster and what each one last reported. The node
 that replied is marked with *.
 
   log      whether the node leads the event log or holds a replica of it
@@ -72,7 +72,7 @@ over the lost node's replica of the event log.
 You can send the command to any node. The node to remove must not be running, and
 a majority of the members must be.
 
-Don't remove a node that only restarts. A removed node that starts again with its
+Don't remove a node that is only restarting. A removed node that starts again with its
 old directory rejoins the cluster after up to five minutes.`,
 		Example: `  pealctl nodes remove box-q4x7da`,
 		Args:    arguments("NAME"),

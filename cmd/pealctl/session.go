@@ -41,8 +41,8 @@ type tlsFlags struct {
 	caFile, certFile, keyFile string
 }
 
-// dial returns a connection to the control plane. It doesn't connect yet, so an
-// address that nobody listens on fails the first call.
+// dial returns a connection to the control plane. It doesn't connect yet, so if
+// nothing listens on the address, the first call fails.
 func (s *session) dial() (*grpc.ClientConn, error) {
 	if err := checkAddr(s.addr); err != nil {
 		return nil, err

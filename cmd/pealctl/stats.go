@@ -27,8 +27,8 @@ second: events and bytes delivered, events dropped, streams opened and closed.
 In that case the latency covers the events delivered since the last interval. With
 --output json each interval prints one line of JSON.
 
-The latency of an event is the time from its acceptance until it was written to a
-stream's socket. Half of the events took at most p50, 99 % took at most p99.`,
+The latency of an event is the time from its acceptance until it is written to a
+stream's socket. Half of the events took at most p50, and 99% at most p99.`,
 		Example: `  pealctl stats
   pealctl stats --watch 5s`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -147,7 +147,7 @@ func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time,
 	return wrapped(headline(reply, before, now, rate), width) + "\n" + t.Render()
 }
 
-// wrapped wraps line at width; a width of 0 is no limit.
+// wrapped wraps line at width; a width of 0 means no limit.
 func wrapped(line string, width int) string {
 	if width == 0 {
 		return line

@@ -24,8 +24,8 @@ type streamPublisher struct {
 
 	mu    sync.Mutex
 	acked int64
-	err   error      // the reason for the end of the acknowledgements
-	moved *sync.Cond // signals a change of acked or err
+	err   error      // the reason why no more acknowledgements arrive
+	moved *sync.Cond // signals a change to acked or err
 }
 
 func newStreamPublisher(ctx context.Context, client pealv1.ControlServiceClient) (*streamPublisher, error) {

@@ -124,8 +124,8 @@ func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
 	seen := 0
 
 	connection.SubscribeToAll(func(e sse.Event) {
-		// The library also calls back for position marks and for blocks that
-		// hold only an id or a retry. Those have no data.
+		// The library also invokes the callback for position marks and for blocks
+		// that hold only an id or a retry. Those have no data.
 		if e.Data == "" || ctx.Err() != nil {
 			return
 		}

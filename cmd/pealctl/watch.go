@@ -20,8 +20,8 @@ func newWatch(s *session) *cobra.Command {
 		Short: "Watch streams open and close",
 		Long: `Watch streams open and close. The command first prints the users that are
 connected, then one line per change: the time, the kind (present, opened or
-ended), the user, the number of streams that the user has afterwards, and for
-ended the close reason. The user of anonymous streams is (anonymous).
+ended), the user, the number of streams that the user has afterwards and, for
+ended, the close reason. Anonymous streams are shown with the user (anonymous).
 
 With --output json each change is one line of JSON.`,
 		Example: `  pealctl watch

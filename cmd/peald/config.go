@@ -91,7 +91,7 @@ func textNode(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: text}
 }
 
-// printable returns the value of a setting as a configuration file holds it.
+// printable returns the value of a setting as it appears in a configuration file.
 func printable(s daemon.Setting) any {
 	switch value := s.Value.(type) {
 	case time.Duration:

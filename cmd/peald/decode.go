@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/nearest"
 )
 
-// Names of flag types, as shown in the help. They must differ from those of pflag
-// types, whose text viper would parse in its own way.
+// Names of flag types, as shown in the help. They must differ from the names of
+// pflag types, because viper parses the text of those types in its own way.
 const (
 	kindSwitch   = "boolfunc" // the help shows no value for this type
 	kindNumber   = "number"
@@ -52,7 +52,7 @@ func kindOf(value any) string {
 	}
 }
 
-// textOf returns the text of a default in the help.
+// textOf returns the text that the help shows for a default.
 func textOf(value any) string {
 	switch value := value.(type) {
 	case []string:
@@ -199,8 +199,8 @@ func readList(from reflect.Value, target any) (any, error) {
 	}
 }
 
-// wholeNumber converts a number or a string to an int. JSON has floating-point
-// numbers only.
+// wholeNumber converts a number or a string to an int. JSON has only floating-point
+// numbers.
 func wholeNumber(from reflect.Value) (int, bool) {
 	switch {
 	case from.CanInt():

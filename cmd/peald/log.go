@@ -21,9 +21,9 @@ import (
 // lines.
 const logFlushTimeout = time.Second
 
-// newLogger returns a logger that writes to queue in the format of cfg, which must
-// be valid. The queue reports lost lines in the same format. It sets level, which
-// the daemon changes later.
+// newLogger returns a logger that writes to queue in the format that cfg selects.
+// cfg must be valid. The queue reports lost lines in the same format. It sets
+// level, which the daemon changes later.
 func newLogger(queue *logqueue.Queue, cfg daemon.Log, level *slog.LevelVar) *slog.Logger {
 	level.Set(cfg.Threshold())
 

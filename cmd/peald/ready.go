@@ -22,9 +22,9 @@ type readyFile struct {
 	removed bool        // no file may be written from now on
 }
 
-// check returns an error if no file can be written at the path, or if the path is
-// taken by anything but a ready file. It doesn't change an existing file, which may
-// belong to a running daemon.
+// check returns an error if no file can be written at the path, or if something
+// other than a ready file exists there. It doesn't change an existing file, which
+// may belong to a running daemon.
 func (f *readyFile) check() error {
 	if f.path == "" {
 		return nil

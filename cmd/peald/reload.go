@@ -12,18 +12,18 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// pollInterval is the interval at which the configuration file is checked for
-// changes. A changed file is read once two checks in a row find the same content,
-// which leaves this much time between the writes of a change in place.
+// pollInterval is how often the configuration file is checked for changes. A
+// changed file is read once two checks in a row find the same content, so the
+// writes of an in-place change may be this far apart.
 const pollInterval = 500 * time.Millisecond
 
-// reloader reads the settings again on a signal and after a change of the
-// configuration file.
+// reloader reads the settings again on a signal, and after the configuration file
+// has changed.
 //
 // It polls the content of the file because file notifications are unreliable. They
 // only cover the named file or its directory, but the file may be replaced, be
-// reached through symbolic links that change (as in Kubernetes), or be mounted on
-// its own into a container or over a network.
+// reached through symbolic links that change (as in Kubernetes), or be mounted into
+// a container on its own, or over a network.
 type reloader struct {
 	load func(configFile) (daemon.Config, error)
 	out  chan<- daemon.Reload

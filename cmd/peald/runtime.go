@@ -12,13 +12,13 @@ import (
 // tuneProcessors returns the number of shards, and raises GOMAXPROCS so that the
 // runtime can run one goroutine more than there are shards.
 //
-// A shard with much to write makes one short system call after another and never
-// blocks, so the shards alone can occupy all processors of the runtime. The
-// runtime then polls for control calls only every 10 ms. Publishers fall into
-// step with the writes instead of running ahead of them, and a burst takes many
-// small writes instead of a few large ones. With a spare processor, the operating
-// system shares the cores instead. Measured on two cores with 300 broadcasts to
-// 2,000 streams: 0.6 µs of CPU time per delivery instead of 5.2 µs.
+// A shard with a lot to write makes one short system call after another and never
+// blocks, so the shards alone can occupy all processors of the runtime. The runtime
+// then polls for control calls only every 10 ms. Publishers then keep pace with the
+// writes instead of running ahead of them, and a burst takes many small writes
+// instead of a few large ones. With a spare processor, the operating system shares
+// the cores instead. Measured on two cores with 300 broadcasts to 2,000 streams:
+// 0.6 µs of CPU time per delivery instead of 5.2 µs.
 //
 // It leaves GOMAXPROCS alone if the environment sets it.
 func tuneProcessors(shards int, env []string) int {
@@ -31,10 +31,10 @@ func tuneProcessors(shards int, env []string) int {
 	return shards
 }
 
-// tuneCollector makes the garbage collector run when the heap has grown by 50 %
-// instead of 100 %. The daemon's live heap is small, and a burst of connections
-// leaves much garbage. Measured with 10,000 clients that reconnect at the same time: the
-// peak is 84 MB instead of 112 MB, at the same CPU cost per connection.
+// tuneCollector makes the garbage collector run when the heap has grown by 50%
+// instead of 100%. The daemon's live heap is small, and a burst of connections
+// leaves a lot of garbage. Measured with 10,000 clients that reconnect at the same
+// time: the peak is 84 MB instead of 112 MB, at the same CPU cost per connection.
 //
 // It leaves the collector alone if the environment sets GOGC.
 func tuneCollector(env []string) {

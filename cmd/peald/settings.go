@@ -106,7 +106,7 @@ func (f settingsFlags) load(env []string, demo bool) (daemon.Config, error) {
 	return f.loadFrom(file, env, demo)
 }
 
-// loadFrom is load with this file instead of the one from --config.
+// loadFrom is like load, but reads the given file instead of the one from --config.
 func (f settingsFlags) loadFrom(file configFile, env []string, demo bool) (daemon.Config, error) {
 	v := viper.New()
 	origin := map[string]string{} // key → source of its value

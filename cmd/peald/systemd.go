@@ -75,7 +75,7 @@ func notify(log *slog.Logger, lines ...string) {
 	}
 }
 
-// startWatchdog resets the watchdog of systemd until stop is called, if systemd
+// startWatchdog keeps resetting systemd's watchdog until stop is called, if systemd
 // watches this process (sd_watchdog_enabled(3)).
 func startWatchdog(ctx context.Context, log *slog.Logger) (stop func()) {
 	timeout, err := sd.SdWatchdogEnabled(false)
@@ -108,7 +108,7 @@ func startWatchdog(ctx context.Context, log *slog.Logger) (stop func()) {
 	}
 }
 
-// settledStatus returns the status for systemd at the end of the start.
+// settledStatus returns the status that systemd gets at the end of startup.
 func settledStatus(serving bool) string {
 	if serving {
 		return "STATUS=serving"
@@ -116,8 +116,8 @@ func settledStatus(serving bool) string {
 	return "STATUS=accepting, not ready yet (see /readyz)"
 }
 
-// stoppingStatus returns the status for systemd at the beginning of a shutdown. It
-// extends the stop timeout, so that the unit doesn't have to.
+// stoppingStatus returns the status that systemd gets at the beginning of a
+// shutdown. It extends the stop timeout, so that the unit doesn't have to.
 func stoppingStatus(timeout time.Duration) []string {
 	return []string{sd.SdNotifyStopping, "STATUS=draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", timeout.Microseconds())}
 }

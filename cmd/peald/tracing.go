@@ -28,14 +28,14 @@ const flushTimeout = 5 * time.Second
 // tracing returns a tracer provider that is configured by the OTEL_ variables, and
 // a function that exports the last spans. The provider is nil if the variables
 // configure no exporter. The protocol is looked up in env; OpenTelemetry reads
-// everything else from the environment of the process, of which env is a copy.
+// everything else from the process's environment, of which env is a copy.
 func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.TracerProvider, flush func(), _ error) {
 	protocol, err := tracingProtocol(env)
 	if err != nil || protocol == "" {
 		return nil, func() {}, err
 	}
 
-	// Export errors are reported in no other way.
+	// There is no other way to learn of export errors.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing failed", "error", err) }))
 	client := otlptracehttp.NewClient()
 

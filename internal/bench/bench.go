@@ -3,9 +3,10 @@
 // checks that every stream receives each message exactly once, in order and
 // undamaged.
 //
-// On Linux a single goroutine reads many thousand plain HTTP streams with epoll,
-// so that the load generator costs less than the server it measures. On other
-// systems, and over TLS, each stream is a goroutine with a net/http connection.
+// On Linux, a single goroutine reads many thousands of plain HTTP streams with
+// epoll, so that the load generator costs less than the server it measures. On
+// other systems, and over TLS, each stream is a goroutine with a net/http
+// connection.
 package bench
 
 import (
@@ -33,10 +34,10 @@ type Load struct {
 type Config struct {
 	URL     string
 	Header  http.Header // sent with the request for every stream
-	Clients int         // number of streams that read and are checked
+	Clients int         // number of streams that read events and are checked
 
-	// Slow is the number of additional streams that never read. The result
-	// counts how many of them the server closed. They receive no deliveries.
+	// Slow is the number of additional streams that never read. The result counts
+	// how many of them the server closed. They aren't included in the deliveries.
 	Slow int
 
 	// Users is the number of users to spread the streams over. Each message is
@@ -52,8 +53,8 @@ type Config struct {
 	// the loopback interface. 0 means as many as the streams need ports.
 	Sources int
 
-	// Patience is the time to wait for another arrival after the last message
-	// was published, before missing messages count as lost; 0 means 10s.
+	// Patience is how long to wait for another arrival, once the last message has
+	// been published, before missing messages count as lost; 0 means 10s.
 	Patience time.Duration
 
 	// Readers is the number of reading goroutines, unless each stream has its
@@ -87,11 +88,11 @@ type Publisher interface {
 	// return before the server has accepted the message.
 	Publish(ctx context.Context, user, data string) error
 
-	// Token returns the bearer token for a stream of user.
+	// Token returns the bearer token for one of user's streams.
 	Token(ctx context.Context, user string) (string, error)
 }
 
-// MinSize is the size of a message that consists of its header only.
+// MinSize is the size of a message that consists only of its header.
 const MinSize = headerSize
 
 func (cfg *Config) fill() {
@@ -160,8 +161,9 @@ func (l *Load) messages() int {
 
 func (cfg *Config) streams() int { return cfg.Clients + cfg.Slow }
 
-// Measure opens the streams of cfg, publishes its load and closes the streams.
-// Delivery errors are part of the result; an error means that there is none.
+// Measure opens the streams that cfg describes, publishes its load and closes the
+// streams. Delivery errors are part of the result; an error means that there is
+// none.
 func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, error) {
 	if err := cfg.Load.fill(); err != nil {
 		return nil, err
@@ -186,14 +188,14 @@ func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, err
 	return result, nil
 }
 
-// Streams is a set of open streams on which several loads can be measured one
-// after the other. It must be used by one goroutine at a time.
+// Streams is a set of open streams on which several loads can be measured, one
+// after another. It must be used by one goroutine at a time.
 type Streams struct {
 	run    *run
 	cancel context.CancelFunc
 }
 
-// Open opens the streams of cfg. The caller must close them.
+// Open opens the streams that cfg describes. The caller must close them.
 func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error) {
 	cfg.fill()
 	address, err := cfg.validate()
