@@ -54,7 +54,7 @@ type Config struct {
 	// signs with it.
 	HMACSecret string
 
-	// PublicKeyFile is the name of a PEM file of public keys or certificates. It
+	// PublicKeyFile is the name of a PEM file with public keys or certificates. It
 	// is read again when it changes.
 	PublicKeyFile string
 
@@ -73,9 +73,10 @@ type Config struct {
 	// Logger is used for warnings; nil disables logging.
 	Logger *slog.Logger
 
-	// Replacing is set during a reload. A key set that can't be fetched is then an
-	// error, unless Before, which may be nil, has the same URL; in that case its
-	// keys are kept. Otherwise New succeeds and the fetch is retried.
+	// Replacing is set during a reload. In a reload, a key set that can't be
+	// fetched is an error, unless Before, which may be nil, has the same URL. In
+	// that case the keys from Before are kept. If Replacing isn't set, New succeeds
+	// and the fetch is retried.
 	Replacing bool
 	Before    *Tokens
 }
@@ -167,7 +168,7 @@ func (t *Tokens) openSources(cfg Config, log *slog.Logger) error {
 	return nil
 }
 
-// Reread reads the keys of files and URLs again and waits for the result.
+// Reread reads the keys from files and URLs again and waits for the result.
 func (t *Tokens) Reread() {
 	for _, s := range t.sources {
 		s.reread(t.running)
@@ -180,8 +181,7 @@ func (t *Tokens) Close() {
 	t.ended.Wait()
 }
 
-// Reads returns how often reading public keys has succeeded and failed since the
-// start.
+// Reads returns how often reading public keys has succeeded and failed so far.
 func (t *Tokens) Reads() (good, failed int64) {
 	for _, s := range t.sources {
 		good += s.reads.good.Load()
@@ -194,13 +194,13 @@ func (t *Tokens) Reads() (good, failed int64) {
 func (t *Tokens) Waits() bool { return len(t.sources) > 0 }
 
 // Verify verifies token and returns its identity. The error is ErrUnavailable or a
-// *RejectedError, whose text may be shown to the sender of the token.
+// *RejectedError, whose message may be shown to the sender of the token.
 func (t *Tokens) Verify(token string) (Identity, error) {
 	if len(token) > MaxToken {
 		return Identity{}, rejectFor(TooLong)
 	}
-	// The base64 decoder ignores line breaks, so a token would have several
-	// spellings.
+	// The base64 decoder ignores line breaks, which would allow several spellings
+	// of the same token.
 	if token == "" || strings.ContainsAny(token, "\r\n") {
 		return Identity{}, rejectFor(Malformed)
 	}

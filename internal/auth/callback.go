@@ -38,8 +38,8 @@ type CallbackConfig struct {
 	// Timeout is the time limit for a callback, including the wait for a free slot.
 	Timeout time.Duration
 
-	// CacheFor is the time for which a response is reused for requests that look
-	// the same to the application; 0 disables the cache.
+	// CacheFor is how long a response is reused for requests that look the same to
+	// the application; 0 disables the cache.
 	CacheFor time.Duration
 
 	// Concurrency is the maximum number of concurrent callbacks.
@@ -76,7 +76,7 @@ type Callback struct {
 // requestHash is the hash of a callback request.
 type requestHash [sha256.Size]byte
 
-// result is the result of a callback and when it expires.
+// result is the result of a callback, and the time when it expires.
 type result struct {
 	id    Identity
 	err   error
@@ -93,8 +93,8 @@ type DeniedError struct {
 func (e *DeniedError) Error() string { return "the application rejected this connection" }
 
 // RequestError reports a request that can't be sent to the application, because a
-// part of it is not UTF-8. In JSON such parts of different requests would look the
-// same, and one user would be taken for another.
+// part of it is not UTF-8. In JSON, such parts would look the same in different
+// requests, and one user could be mistaken for another.
 type RequestError struct {
 	// Part describes the part that is not UTF-8, such as "the header X-Session".
 	Part string

@@ -28,7 +28,7 @@ func (e *claimError) Error() string { return "claim " + e.claim + " has the wron
 // identity provider may be able to set, would override "sub". And jwt.MapClaims
 // treats an "exp" of 0 as missing.
 type claims struct {
-	invalid error // error in reading the claims; if it is set, all other fields are zero
+	invalid error // error from reading the claims; if it is set, all other fields are zero
 
 	subject   string
 	issuer    string
@@ -38,8 +38,8 @@ type claims struct {
 	topics    []string
 }
 
-// UnmarshalJSON reads the claims. It keeps an error for Validate, which is called
-// after the signature has been verified. Before that, the claims may come from
+// UnmarshalJSON reads the claims. It saves any error for Validate, which is called
+// after the signature has been verified. Until then, the claims may come from
 // anyone.
 func (c *claims) UnmarshalJSON(data []byte) error {
 	read := claims{}

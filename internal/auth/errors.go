@@ -42,11 +42,11 @@ const (
 type RejectedError struct {
 	Reason Reason
 
-	// Claim is the claim of the wrong type, if that is why the token is
+	// Claim is the claim with the wrong type, if that is why the token is
 	// Malformed: sub, iss, aud, exp, nbf or topics.
 	Claim string
 
-	// malformation is the error text for a token with ambiguous JSON.
+	// malformation is the error message for a token with ambiguous JSON.
 	malformation string
 }
 
@@ -114,8 +114,8 @@ func (t *Tokens) rejection(token *jwt.Token, err error) *RejectedError {
 	return rejected
 }
 
-// malformation describes a problem in a part of a token, such as "claims are". It
-// contains names of known members, and nothing else from the token.
+// malformation describes a problem in a part of a token, such as "claims are". The
+// description contains names of known members, and nothing else from the token.
 func malformation(part string, wrong *strictjson.Error) string {
 	if wrong.Problem == strictjson.NotJSON || wrong.Problem == strictjson.NotObject {
 		return "" // not a token at all

@@ -82,7 +82,7 @@ func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known 
 	}
 
 	if id == "" && sameAlgorithm > 1 {
-		// Trying all keys would let anyone make the daemon do that much work.
+		// If all keys were tried, anyone could make the daemon do that much work.
 		found = nil
 	}
 

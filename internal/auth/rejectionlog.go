@@ -12,8 +12,8 @@ const (
 	// repeatAfter is the minimum time between two log lines for the same rejection.
 	repeatAfter = 10 * time.Minute
 
-	// maxRejections is the number of rejections that are remembered. Beyond it, the
-	// one logged longest ago is forgotten.
+	// maxRejections is the number of rejections that are remembered. Beyond that,
+	// the one that was logged longest ago is forgotten.
 	maxRejections = 64
 )
 

@@ -22,25 +22,25 @@ const (
 	// fetchTimeout is the time limit for reading keys.
 	fetchTimeout = 5 * time.Second
 
-	// rereadEvery is the interval at which key files are read again.
+	// rereadEvery is how often key files are read again.
 	rereadEvery = 5 * time.Second
 
-	// refreshEvery is the interval at which keys are fetched again from a URL.
+	// refreshEvery is how often keys are fetched again from a URL.
 	refreshEvery = 5 * time.Minute
 
 	// Delays between attempts to fetch keys while that fails.
 	firstRetry = 5 * time.Second
 	maxRetry   = 30 * time.Second
 
-	// Limits for fetches triggered by unknown key IDs. The burst allows for several
-	// tokens that arrive after a rotation.
+	// Limits for fetches triggered by unknown key IDs. The burst allows several new
+	// tokens to arrive after a key rotation.
 	unknownBurst = 5
 	unknownEvery = 10 * time.Second
 
 	maxKeySet = 1 << 20 // bytes
 )
 
-// source reads keys from a file or a URL periodically. If that fails, it keeps the
+// source periodically reads keys from a file or a URL. If that fails, it keeps the
 // keys that were read last.
 type source struct {
 	name    string
@@ -55,7 +55,7 @@ type source struct {
 	refreshes chan chan bool        // requests to read the keys; the reply is whether they were read
 	rereads   chan chan struct{}    // requests to read the keys; closed when done
 
-	// Owned by the goroutine of run once it has started.
+	// Owned by run's goroutine once it has started.
 	failed  bool         // whether the last attempt failed
 	skipped []skippedKey // keys of the last set that aren't used
 	retry   backoff.ExponentialBackOff
@@ -239,7 +239,7 @@ func (s *source) logResult(err error) {
 	s.failed = err != nil
 }
 
-// run reads the keys periodically and on request until ctx is done.
+// run reads the keys, periodically and on request, until ctx is done.
 func (s *source) run(ctx context.Context) {
 	timer := time.NewTimer(s.nextDelay())
 	defer timer.Stop()
@@ -275,7 +275,7 @@ func (s *source) nextDelay() time.Duration {
 	return s.retry.NextBackOff()
 }
 
-// reread reads the keys now and waits for the result.
+// reread immediately reads the keys and waits for the result.
 func (s *source) reread(ctx context.Context) {
 	done := make(chan struct{})
 	select {
@@ -285,8 +285,8 @@ func (s *source) reread(ctx context.Context) {
 	}
 }
 
-// refresh reads the keys now, unless the rate limit forbids it, and reports whether
-// they were read.
+// refresh immediately reads the keys, unless the rate limit forbids it, and reports
+// whether they were read.
 func (s *source) refresh(ctx context.Context) bool {
 	reply := make(chan bool, 1)
 	select {

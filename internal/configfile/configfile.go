@@ -28,12 +28,12 @@ type Entry struct {
 	// Key is the path of the value, in lower case and joined by dots.
 	Key string
 
-	// Value is nil, a scalar of the type that it has in the format, a []any, or
-	// an empty map[string]any for a section without entries. Sections within a
-	// list are of type map[string]any, with keys in lower case.
+	// Value is nil, a scalar with the type that the format gives it, a []any, or an
+	// empty map[string]any for a section without entries. Sections within a list
+	// are of type map[string]any, with keys in lower case.
 	Value any
 
-	// Line is the line of the key, from 1.
+	// Line is the line of the key, counting from 1.
 	Line int
 }
 
@@ -92,8 +92,8 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.Message)
 }
 
-// DuplicateError reports a file that sets a key twice, or that sets a section to a
-// value.
+// DuplicateError reports a file that sets a key twice, or that uses a key both as a
+// section and as a value.
 type DuplicateError struct {
 	Key           string // as in [Entry]
 	First, Second Mention

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// section is a mapping in a file, with its pairs in their order. It may contain a
+// section is a mapping in a file, with its pairs in file order. It may contain a
 // key more than once.
 type section []pair
 
@@ -43,8 +43,8 @@ type flattener struct {
 	entries  []Entry
 }
 
-// add adds the pairs of s. Their keys follow prefix, which the file spells as
-// written.
+// add adds the pairs of s. Their keys follow prefix, which is spelled as written in
+// the file.
 func (f *flattener) add(prefix, written string, s section) error {
 	for _, p := range s {
 		key := prefix + strings.ToLower(p.key)

@@ -57,8 +57,8 @@ func verifyTOML(content []byte) error {
 	return &SyntaxError{line, strings.TrimPrefix(err.Error(), "toml: ")}
 }
 
-// tomlTable is the root or an element of an array of tables. Its nested tables are
-// pairs with dots in their keys.
+// tomlTable is the root, or an element of an array of tables. Its nested tables are
+// represented by pairs with dots in their keys.
 type tomlTable struct {
 	pairs  section
 	arrays map[string]*tomlArray // by path
@@ -123,7 +123,7 @@ func (r *tomlReader) header(expression *unstable.Node) {
 }
 
 // innermost returns the table that contains path, and the path within it. If path
-// leads through arrays of tables, it is the last element of the last of them.
+// leads through arrays of tables, that table is the last element of the last array.
 func (t *tomlTable) innermost(path []string) (*tomlTable, []string) {
 	for i := 1; i < len(path); i++ {
 		if array, ok := t.arrays[pathID(path[:i])]; ok {
@@ -193,7 +193,7 @@ func (r *tomlReader) value(n *unstable.Node, at position) (any, error) {
 	case unstable.String:
 		return string(n.Data), nil
 	default:
-		// Have the parser convert numbers and dates.
+		// Let the parser convert numbers and dates.
 		var alone struct{ V any }
 		if err := toml.Unmarshal(append([]byte("V = "), n.Data...), &alone); err != nil {
 			return nil, &SyntaxError{at.line, strings.TrimPrefix(err.Error(), "toml: ")}

@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes is the limit for a document with all aliases expanded.
+// maxNodes limits the number of nodes in a document with all aliases expanded.
 const maxNodes = 100_000
 
 func readYAML(content []byte) (section, error) {
@@ -97,7 +97,7 @@ func (r *yamlReader) value(n *yaml.Node) (any, error) {
 
 // mapping returns the pairs of n, followed by those merged by "<<". Pairs of n
 // replace merged pairs with exactly the same key, and earlier merges replace later
-// ones. A key with another spelling replaces nothing and becomes a duplicate.
+// ones. A key that is spelled differently replaces nothing and becomes a duplicate.
 func (r *yamlReader) mapping(n *yaml.Node) (section, error) {
 	var own section
 	var merged []*yaml.Node
@@ -135,8 +135,8 @@ func (r *yamlReader) mapping(n *yaml.Node) (section, error) {
 	return r.merge(own, merged[0])
 }
 
-// merge appends to own the pairs of source, the value of a "<<": a mapping or a
-// sequence of mappings.
+// merge appends the pairs of source to own. source is the value of a "<<": a
+// mapping or a sequence of mappings.
 func (r *yamlReader) merge(own section, source *yaml.Node) (section, error) {
 	sources := []*yaml.Node{source}
 	if source.Kind == yaml.SequenceNode {
@@ -185,7 +185,7 @@ func yamlError(content []byte, err error) error {
 		return &SyntaxError{line, found[2]}
 	}
 
-	// The parser reports no line for errors in line 1, nor for these two errors.
+	// The parser reports no line for errors in line 1 or for these two errors.
 	line := 1
 	const unknownAnchor = `^unknown anchor '(.*)' referenced$`
 

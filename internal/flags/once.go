@@ -33,8 +33,8 @@ func Once(cmd *cobra.Command) {
 	}
 }
 
-// collects reports whether a flag with this value may be repeated or already
-// returns an error.
+// collects reports whether a flag with this value may be repeated, or already
+// returns an error if it is.
 func collects(value pflag.Value) bool {
 	switch value := value.(type) {
 	case *onceValue, pflag.SliceValue:

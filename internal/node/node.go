@@ -1,5 +1,5 @@
-// Package node defines what packages that don't import each other share about a
-// node of a cluster.
+// Package node defines the status of a cluster's node, which is shared by packages
+// that don't import each other.
 package node
 
 // Status is the status of a node.
