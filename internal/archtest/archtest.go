@@ -17,8 +17,8 @@ type Package struct {
 	XTestImports []string
 }
 
-// Rule is the rule for one package. Paths of packages in this module are relative to
-// its root.
+// Rule is the rule for one package. The paths of packages in this module are
+// relative to its root.
 type Rule struct {
 	Path string
 
@@ -30,7 +30,7 @@ type Rule struct {
 	May, TestsMay []string
 
 	// Never lists import paths that the code must not depend on, directly or
-	// indirectly. Each stands for all packages below it, too.
+	// indirectly. Each path also stands for all packages below it.
 	Never []string
 
 	// TestOnly marks a package that only tests may import. Its own imports are
@@ -66,7 +66,7 @@ func Violations(module string, rules []Rule, packages []Package) []string {
 	return slices.Compact(found)
 }
 
-// forbidden returns the violations for those imports that aren't in may.
+// forbidden returns the violations for the imports that aren't in may.
 func (r Rule) forbidden(module string, rules []Rule, how string, imports, may []string) []string {
 	if r.TestOnly {
 		return nil
@@ -91,7 +91,8 @@ func (r Rule) forbidden(module string, rules []Rule, how string, imports, may []
 	return found
 }
 
-// dependsOn returns the violations for those deps that the package must not depend on.
+// dependsOn returns the violations for the deps that the package must not depend
+// on.
 func (r Rule) dependsOn(deps []string) []string {
 	var found []string
 

@@ -12,8 +12,7 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// Bars is one of the series of a bar plot, with a value for each group. A NaN has
-// no bar.
+// Bars is one series in a bar plot, with a value for each group. A NaN has no bar.
 type Bars struct {
 	Name   string
 	Values []float64

@@ -31,8 +31,8 @@ type ChaosConfig struct {
 	// connection is cut, even in the middle of an event.
 	Life time.Duration
 
-	// Patience is the time to wait for another arrival after the last message,
-	// before missing messages count as lost.
+	// Patience is how long to wait for another arrival, once the last message has
+	// been published, before missing messages count as lost.
 	Patience time.Duration
 
 	// Progress, if not nil, is called repeatedly.
@@ -55,7 +55,8 @@ type ChaosPublisher interface {
 	Publish(ctx context.Context, user, topic, data string) error
 	// Flush waits until the server has accepted all published messages.
 	Flush(ctx context.Context) error
-	// Token returns a token for a stream of user that may subscribe to topic.
+	// Token returns a token for one of user's streams, which may subscribe to
+	// topic.
 	Token(ctx context.Context, user, topic string) (string, error)
 }
 
@@ -79,10 +80,10 @@ type ChaosResult struct {
 	OutOfOrder  int64 `json:"out_of_order"`
 	Misdirected int64 `json:"misdirected"`
 
-	// Readers holds the results by how clients choose the ID to resume from.
-	// The "every_id" half keeps the ID of every block, as Chromium does. The
-	// "dispatched_ids" half keeps those of dispatched events, as Firefox and
-	// WebKitGTK do.
+	// Readers holds separate results for each way in which clients choose the ID to
+	// resume from. The "every_id" half keeps the ID of every block, as Chromium
+	// does. The "dispatched_ids" half keeps those of dispatched events, as Firefox
+	// and WebKitGTK do.
 	Readers map[string]ChaosReader `json:"readers"`
 }
 
@@ -122,8 +123,8 @@ type chaos struct {
 	messages int
 }
 
-// Chaos opens streams and publishes messages to all kinds of audiences. In the
-// meantime it cuts connections at random and resumes the streams. It checks that
+// Chaos opens streams and publishes messages to all kinds of audiences. While it
+// publishes, it cuts connections at random and resumes the streams. It checks that
 // each client receives its messages exactly once and in order.
 func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*ChaosResult, error) {
 	messages := int(cfg.Rate * cfg.Duration.Seconds())
@@ -246,8 +247,8 @@ func (c *chaos) reportProgress() {
 	}
 }
 
-// publish publishes messages at the configured rate. If the rate exceeds the
-// resolution of timers, it publishes them in batches.
+// publish publishes messages at the configured rate. If the rate is too high for
+// the resolution of timers, it publishes them in batches.
 func (c *chaos) publish(ctx context.Context, messages int) error {
 	begin := time.Now()
 	reported := begin
@@ -307,7 +308,8 @@ func (c *chaos) expected() int64 {
 	return int64(n)
 }
 
-// result compares the messages that the clients received with those for them.
+// result compares the messages that the clients received with those that they
+// should have received.
 func (c *chaos) result(took time.Duration, expected int64) *ChaosResult {
 	r := &ChaosResult{
 		Clients: len(c.clients), Published: c.messages, Seconds: took.Seconds(), Rate: float64(c.messages) / took.Seconds(),

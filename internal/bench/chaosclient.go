@@ -14,7 +14,7 @@ import (
 type chaosClient struct {
 	chaos  *chaos
 	stream *resumable
-	prefix string // of the data of the trial's messages
+	prefix string // of the data in the trial's messages
 	joined bool
 	got    []int // message numbers in the order of arrival
 }

@@ -24,13 +24,13 @@ type MassResumeConfig struct {
 	Progress func(done int)
 }
 
-// MassResumeResult is the result of a mass resume.
+// MassResumeResult holds the result of a mass resume.
 type MassResumeResult struct {
 	Clients int           `json:"clients"`
 	Logged  int           `json:"logged"` // messages published while all clients were disconnected
 	Missed  int           `json:"missed"` // number of those for each client
 	Took    time.Duration `json:"took_ns"`
-	P50     time.Duration `json:"p50_ns"` // from the start until a client received all it missed
+	P50     time.Duration `json:"p50_ns"` // from the start until a client has received everything it missed
 	P99     time.Duration `json:"p99_ns"`
 	Resets  int64         `json:"resets"`
 	Faults  int64         `json:"faults"` // clients that didn't receive exactly what they missed, in order
@@ -121,8 +121,8 @@ func openAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) er
 	return ctx.Err()
 }
 
-// resumeAll resumes all streams at the same time, and disconnects them when every one has
-// received all it missed.
+// resumeAll resumes all streams at the same time, and disconnects them once every
+// one has received everything it missed.
 func resumeAll(ctx context.Context, cfg MassResumeConfig, streams []*resumable) (*MassResumeResult, error) {
 	r := &MassResumeResult{Clients: cfg.Clients, Logged: cfg.Users * cfg.Missed, Missed: cfg.Missed}
 	times := make([]time.Duration, len(streams))

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nativePool holds streams as raw file descriptors, many thousand per reader.
+// nativePool holds streams as raw file descriptors, many thousands per reader.
 type nativePool struct {
 	readers []*reader
 	done    sync.WaitGroup
@@ -29,7 +29,7 @@ func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) 
 	p := &nativePool{}
 	n := r.cfg.Readers
 	if n == 0 {
-		// One reader is fast enough for more than two cores of a server, and
+		// One reader can keep up with more than two of a server's cores, and
 		// further readers would take CPU time from the server.
 		const coresPerReader = 4
 		n = max(1, runtime.NumCPU()/coresPerReader)

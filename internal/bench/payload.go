@@ -39,7 +39,7 @@ type Shared struct {
 	Started time.Time // by the clock of the machine
 }
 
-// NewShared returns the identity of a run that starts now.
+// NewShared returns the identity of a run that is starting now.
 func NewShared() Shared {
 	var run [4]byte
 	rand.Read(run[:])

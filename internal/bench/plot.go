@@ -89,7 +89,7 @@ func writeSVG(w io.Writer, p *plot.Plot) error {
 	return nil
 }
 
-// nines returns the number of nines of a share: 2 for 0.99, for example.
+// nines returns the number of nines in a share: 2 for 0.99, for example.
 func nines(share float64) float64 { return -math.Log10(1 - share) }
 
 func shareTicks() []plot.Tick {

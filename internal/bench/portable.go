@@ -138,8 +138,8 @@ func (p *portablePool) all() []*stream {
 	return all
 }
 
-// slowClosed implements pool. A stream that never reads doesn't notice here that
-// the server has closed it.
+// slowClosed implements pool. In this pool, a stream that never reads doesn't
+// notice that the server has closed it.
 func (p *portablePool) slowClosed() *int { return nil }
 
 // close implements pool.

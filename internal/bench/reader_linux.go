@@ -75,7 +75,7 @@ func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*
 	return r, nil
 }
 
-// wakeUp marks events of the eventfd. Other events hold the index of a socket.
+// wakeUp marks events on the eventfd. Other events hold the index of a socket.
 const wakeUp = -1
 
 func (r *reader) watch(how, fd int, events uint32, index int32) error {
@@ -133,7 +133,7 @@ func (r *reader) connect(s *socket, index int) error {
 
 	s.fd = int32(fd)
 	if s.slow {
-		// The smaller the kernel's buffer, the sooner the stream is slow.
+		// The smaller the kernel's buffer, the sooner the stream counts as slow.
 		const small = 4 << 10
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, small); err != nil {
 			return err
@@ -141,8 +141,8 @@ func (r *reader) connect(s *socket, index int) error {
 	}
 
 	if len(r.from) > 0 {
-		// Otherwise bind would choose a port that is unused for every
-		// destination, and there are too few such ports.
+		// Otherwise bind would choose a port that isn't in use for any destination,
+		// and there are too few such ports.
 		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return err
 		}
@@ -256,7 +256,7 @@ func (r *reader) readHead(s *socket, received []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// fail closes a socket because of err and counts the stream as closed.
+// fail closes a socket after err, and counts the stream as closed.
 func (r *reader) fail(s *socket, err error) {
 	if s.phase < streaming {
 		r.opening--
@@ -281,7 +281,7 @@ func (r *reader) closeAll() {
 }
 
 // drainSlow reads the slow streams to the end of their data and counts those that
-// the server has closed, which shows only after the data.
+// the server has closed, which only becomes visible after the data.
 func (r *reader) drainSlow() {
 	left := 0
 	for i := range r.sockets {

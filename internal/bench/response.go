@@ -46,7 +46,7 @@ func parseHead(head, rest []byte) (chunked bool, err error) {
 		return false, fmt.Errorf("malformed HTTP response: %w", err)
 	}
 
-	// The body isn't read from here.
+	// The body isn't read through response.
 	_ = response.Body.Close()
 	chunked = len(response.TransferEncoding) > 0
 	if chunked {

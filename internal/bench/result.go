@@ -102,7 +102,7 @@ func (r *run) count(missing int64) *Result {
 		res.Foreign += t.foreign
 	}
 
-	// Messages that counted as lost may have arrived late.
+	// Messages that were counted as lost may have arrived late.
 	res.Lost = max(0, r.missing()-missing)
 	res.Connect, res.Latency = distribution(connects), distribution(latency)
 	if took := (last - r.publishedAt).Seconds(); res.Delivered > 0 {
@@ -127,8 +127,8 @@ func distribution(h *hdrhistogram.Histogram) Distribution {
 		P999:  millis(0.999),
 		Max:   float64(h.Max()) / 1000,
 	}
-	// The steps get finer towards the tail, which is the interesting part, but
-	// not finer than there are values.
+	// The steps get finer towards the tail, which is the interesting part, but not
+	// so fine that there are more steps than values.
 	for rest := 1.0; rest*float64(d.Count) > 1; rest /= 1.5 {
 		d.Curve = append(d.Curve, Quantile{1 - rest, millis(1 - rest)})
 	}

@@ -65,8 +65,8 @@ func newResumable(address *url.URL, token, topic string) *resumable {
 
 // read opens the stream, resuming from the last position, and reads it in pieces
 // of at most piece bytes. It calls onEvent for each event, and onPosition after
-// each read once there is a position to resume from. It returns when ctx is done,
-// with the cause of ctx, or when the stream closes.
+// each read once there is a position to resume from. It returns when the stream
+// closes, or when ctx is done, with ctx's cause.
 func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data []byte), onPosition func()) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
 	if err != nil {
@@ -74,8 +74,8 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	}
 	defer conn.Close()
 
-	// A cut is abrupt: data that has arrived but wasn't read is lost. Half of the
-	// cuts reset the connection.
+	// A cut is abrupt: data that has arrived but hasn't been read is lost. Half of
+	// the cuts reset the connection.
 	var done atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
 		if tcp, ok := conn.(*net.TCPConn); ok && !done.Load() && rand.IntN(2) == 0 {
@@ -130,12 +130,12 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	}
 }
 
-// causeOf returns the cause of ctx if ctx is done, and err otherwise.
+// causeOf returns ctx's cause if ctx is done, and err otherwise.
 func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	// A dialer has a timer of its own, which may fire before the timer of ctx.
+	// A dialer has its own timer, which may fire before ctx's.
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return context.DeadlineExceeded
 	}

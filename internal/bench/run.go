@@ -113,11 +113,11 @@ func (e *openError) Error() string {
 	return text
 }
 
-// pollInterval is the interval at which a run polls the state of its streams. It doesn't
-// affect the measured values.
+// pollInterval is how often a run polls the state of its streams. It doesn't affect
+// the measured values.
 const pollInterval = 10 * time.Millisecond
 
-// settleShare is the share of the patience for which a complete run waits for
+// settleShare is the share of the patience that a complete run spends waiting for
 // surplus messages, such as duplicates.
 const settleShare = 0.05
 
@@ -149,7 +149,7 @@ func (r *run) open(ctx context.Context) error {
 }
 
 // publishAndWait publishes the load and waits until all messages have arrived, or
-// nothing has happened for as long as the patience.
+// nothing has happened for the configured patience.
 func (r *run) publishAndWait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -273,14 +273,14 @@ func (r *run) publish(ctx context.Context) error {
 	return nil
 }
 
-// expected returns the number of deliveries of the load.
+// expected returns the number of deliveries in the load.
 func (r *run) expected() int64 {
 	messages, clients, users := int64(r.load.messages()), int64(r.cfg.Clients), int64(r.cfg.Users)
 	if users == 0 {
 		return messages * clients
 	}
 	// Streams and messages rotate through the users in the same order. Each user
-	// gets an even share of both, and the first users get one more.
+	// gets an equal share of both, and the first users get one more.
 	evenStreams, evenMessages := clients/users, messages/users
 	moreStreams, moreMessages := clients%users, messages%users
 	return users*evenStreams*evenMessages + moreStreams*evenMessages + moreMessages*evenStreams + min(moreStreams, moreMessages)

@@ -2,8 +2,8 @@ package bench
 
 import "slices"
 
-// sequence records which numbered messages have arrived on one stream. While they
-// arrive in order it consists of one number.
+// sequence records which numbered messages have arrived on one stream. As long as
+// they arrive in order, it consists of one number.
 type sequence struct {
 	next    uint32 // one more than the highest number so far
 	missing []span // missing numbers below next, ascending and disjoint
@@ -12,7 +12,7 @@ type sequence struct {
 // span is the half-open range of numbers from first to end.
 type span struct{ first, end uint32 }
 
-// arrival classifies a message by those that arrived before it.
+// arrival classifies a message in relation to those that arrived before it.
 type arrival int
 
 const (

@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// stream is the state of one stream, independent of the kind of pool. The mutex
-// of its tally protects it.
+// stream is the state of one stream in either kind of pool. The mutex of its tally
+// protects it.
 type stream struct {
 	user    uint32 // number of the user that it belongs to; 0 for none
 	seen    sequence
@@ -38,7 +38,7 @@ type tally struct {
 
 	closeReasons map[string]int // streams that closed, by reason
 
-	// Arguments of the event callback.
+	// Arguments for the event callback.
 	current *stream
 	now     time.Duration
 
@@ -61,8 +61,8 @@ func (t *tally) newDecoder() *eventstream.Decoder {
 	return &eventstream.Decoder{OnEvent: t.event}
 }
 
-// streamOpened counts a stream that received its response header, took after the
-// connect.
+// streamOpened counts a stream that received its response header. took is the time
+// since the connect.
 func (t *tally) streamOpened(took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -83,7 +83,8 @@ func (t *tally) streamClosed(s *stream, reason string) {
 // decode decodes a piece of s.
 //
 // Streams share one decoder as long as their pieces end with a complete block,
-// which nearly all do. A decoder per stream would be most of a stream's cost.
+// which nearly all do. With a decoder per stream, the decoder would account for
+// most of a stream's cost.
 func (t *tally) decode(s *stream, piece []byte) {
 	if len(piece) == 0 {
 		return
@@ -160,7 +161,7 @@ func record(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()))
 }
 
-// reset clears the counts of a load before the next load.
+// reset clears the counts from one load before the next.
 func (t *tally) reset() {
 	t.arrived, t.duplicated, t.late, t.damaged, t.misdirected, t.foreign, t.lastAt = 0, 0, 0, 0, 0, 0, 0
 	t.latency.Reset()

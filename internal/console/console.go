@@ -26,9 +26,9 @@ const (
 //go:embed page
 var files embed.FS
 
-// Config holds what the page can't request by REST.
+// Config holds what the page can't request over REST.
 type Config struct {
-	// Events is the URL of the event stream as seen from the daemon's machine.
+	// Events is the URL at which the daemon's machine reaches the event stream.
 	Events string
 }
 

@@ -18,7 +18,7 @@ import (
 type Config struct {
 	// Events is the path of the event stream, on the page's own origin.
 	Events string
-	// Cookie is the name of the cookie in which the stream accepts a token.
+	// Cookie is the name of the cookie from which the stream accepts a token.
 	Cookie string
 	// Anonymous allows visitors without a name. The stream must allow them too.
 	Anonymous bool
@@ -57,8 +57,8 @@ func Takes(urlPath string) bool {
 	return urlPath == pagePath || urlPath+"/" == filesPath || strings.HasPrefix(urlPath, filesPath)
 }
 
-// New returns a handler that serves the page at /, its files under /demo/, and
-// everything else by cfg.Streams.
+// New returns a handler that serves the page at / and its files under /demo/, and
+// passes everything else to cfg.Streams.
 func New(cfg Config) (http.Handler, error) {
 	if Takes(cfg.Events) {
 		return nil, fmt.Errorf("the stream's path %s belongs to the demo page, which uses %s and %s", cfg.Events, pagePath, filesPath)

@@ -18,13 +18,13 @@ type Publisher interface {
 	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
 }
 
-// maxPublishRequest bounds a visitor's message. It is far below the limit of
-// the control plane: the page's visitors type theirs.
+// maxPublishRequest bounds a visitor's message. It is far below the control plane's
+// limit, because visitors type their messages by hand.
 const maxPublishRequest = 16 << 10
 
 // publishHandler publishes a visitor's message: to the user or the topic that
-// the request names, otherwise to everyone. If the control plane requires a
-// token, it rejects all messages, since it would bypass the token.
+// the request names, otherwise to everyone. If the control plane requires a token,
+// publishHandler rejects all messages, since it would bypass the token.
 type publishHandler struct{ cfg Config }
 
 func (h *publishHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +61,7 @@ func (h *publishHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(reply)
 }
 
-// requestedMessage reads a message from JSON. With an error it returns the
+// requestedMessage reads a message from JSON. Along with an error, it returns the
 // matching status.
 func requestedMessage(r *http.Request) (m broker.Message, status int, err error) {
 	contentType := r.Header.Get("Content-Type")
@@ -99,7 +99,7 @@ func requestedMessage(r *http.Request) (m broker.Message, status int, err error)
 	return m, 0, nil
 }
 
-// publishStatus returns the status for an error of Publish.
+// publishStatus returns the status for an error from Publish.
 func publishStatus(err error) int {
 	if _, ok := errors.AsType[*broker.InvalidError](err); ok {
 		return http.StatusBadRequest
@@ -112,8 +112,8 @@ func publishStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// publishError returns the text for an error of Publish, which names internals
-// only where the visitor can do something about them.
+// publishError returns the text for an error from Publish. It names internals only
+// if the visitor can do something about them.
 func publishError(err error) string {
 	if publishStatus(err) == http.StatusBadRequest {
 		return err.Error()

@@ -40,8 +40,8 @@ func (s shop) price() string {
 	return fmt.Sprintf("€ %d.%02d", 9+s.random.IntN(120), pick(s, 0, 50, 90, 99))
 }
 
-// One event in inPlainText isn't JSON, since data may be any text of any number of
-// lines.
+// One event in inPlainText isn't JSON, since data may be any text with any number
+// of lines.
 const inPlainText = 9
 
 // news returns the data of an event for everyone.

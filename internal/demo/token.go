@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// tokenLife is longer than a day of showing the page to people.
+	// tokenLife is long enough to show the page to people all day.
 	tokenLife = 12 * time.Hour
 
-	// maxTokenRequest fits the longest user id, however it is escaped.
+	// maxTokenRequest has room for the longest user id, however it is escaped.
 	maxTokenRequest = 8 << 10
 )
 
@@ -45,7 +45,7 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	//nolint:gosec // Secure only if the page is: otherwise its own daemon wouldn't receive the cookie
+	//nolint:gosec // Secure only if the page is: otherwise the page's own daemon wouldn't receive the cookie
 	cookie := &http.Cookie{
 		Name:     h.cfg.Cookie,
 		Path:     h.cfg.Events,
@@ -70,7 +70,7 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// requestedUser reads the name from a form or from JSON. With an error it
+// requestedUser reads the name from a form or from JSON. Along with an error, it
 // returns the matching status.
 func requestedUser(r *http.Request) (user string, status int, err error) {
 	contentType := r.Header.Get("Content-Type")
@@ -133,7 +133,7 @@ func userInJSON(body io.Reader) (user string, err error) {
 	return user, err
 }
 
-// bodyStatus returns the status for an error of reading a request's body.
+// bodyStatus returns the status for an error from reading a request's body.
 func bodyStatus(err error) int {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return http.StatusRequestEntityTooLarge

@@ -30,23 +30,23 @@ const (
 	topicEvery     = time.Second / 2
 	personalEvery  = 10 * time.Second
 
-	// round is the interval between two lookups of the connected users.
+	// round is how often the connected users are looked up.
 	round = time.Second
 
-	// usersAtOnce keeps each call of Users short.
+	// usersAtOnce keeps each call to Users short.
 	usersAtOnce = 200
 )
 
 // Run publishes until ctx is done or the broker closes. On average it broadcasts
 // one event a second, publishes two to topics, and sends one to each connected
-// user every ten seconds, all at random times. An error is the broker's.
+// user every ten seconds, all at random times. Any error comes from the broker.
 func (t Traffic) Run(ctx context.Context) error {
 	r := &run{Traffic: t, shop: shop{t.Random}, visitors: newVisitors(t.Streams, t.Random)}
 	defer r.visitors.leave()
 
 	for start := time.Now(); ; start = start.Add(round) {
 		if time.Since(start) > round {
-			start = time.Now() // the machine was suspended; skip what was due meanwhile
+			start = time.Now() // the machine was suspended; skip what was due in the meantime
 		}
 
 		r.visitors.comeAndGo()
@@ -71,13 +71,13 @@ func (t Traffic) Run(ctx context.Context) error {
 // failure returns nil if err only means that the daemon is shutting down.
 func failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, broker.ErrClosed) {
-		return nil //nolint:nilerr // a shutdown is no failure
+		return nil //nolint:nilerr // a shutdown isn't a failure
 	}
 
 	return fmt.Errorf("demo traffic: %w", err)
 }
 
-// run is the state of one call of Run.
+// run is the state of one call to Run.
 type run struct {
 	Traffic
 
@@ -92,9 +92,9 @@ type due struct {
 	toTopic bool
 }
 
-// plan draws the events of the round that begins at start, in order of time.
-// Gaps of a Poisson process have no memory, so each round can be drawn anew for
-// the users who are connected then.
+// plan draws the events for the round that begins at start, in chronological order.
+// The gaps of a Poisson process have no memory, so each round can be drawn anew for
+// the users who are connected at the time.
 func (r *run) plan(start time.Time) []due {
 	plan := r.draw(nil, start, broadcastEvery, due{})
 	plan = r.draw(plan, start, topicEvery, due{toTopic: true})
@@ -117,7 +117,7 @@ func (r *run) plan(start time.Time) []due {
 	return plan
 }
 
-// draw appends one audience's events of a round.
+// draw appends one audience's events for a round.
 func (r *run) draw(plan []due, start time.Time, every time.Duration, event due) []due {
 	gap := func() time.Duration { return time.Duration(r.Random.ExpFloat64() * float64(every)) }
 

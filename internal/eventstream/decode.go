@@ -12,7 +12,7 @@ type Event struct {
 	Type []byte
 	// Data has LF between its lines.
 	Data []byte
-	// ID is the last event id at this event. An earlier block may have set it.
+	// ID is the last event id as of this event. An earlier block may have set it.
 	ID []byte
 }
 
@@ -35,7 +35,7 @@ type Decoder struct {
 	started bool // a leading byte order mark has been removed or ruled out
 }
 
-// LastEventID returns what a client would send as Last-Event-ID now.
+// LastEventID returns what a client would now send as Last-Event-ID.
 func (d *Decoder) LastEventID() string { return string(d.lastID) }
 
 // Retry returns the reconnection time that the stream has set, or zero if it has

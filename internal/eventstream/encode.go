@@ -32,9 +32,9 @@ func ValidType(event string) error {
 }
 
 // AppendEvent appends a whole event: id, type, data, and the empty line that
-// dispatches it. It omits the field of an empty id or event. The id must not
-// contain CR, LF or NUL, and event must be valid according to [ValidType]. data
-// may be any UTF-8.
+// dispatches it. It omits the id field if id is empty, and the event field if event
+// is empty. The id must not contain CR, LF or NUL, and event must be valid
+// according to [ValidType]. data may be any UTF-8.
 func AppendEvent(dst []byte, id, event, data string) []byte {
 	if id != "" {
 		dst = AppendID(dst, id)
@@ -45,8 +45,8 @@ func AppendEvent(dst []byte, id, event, data string) []byte {
 // MarkType is the event type of position marks.
 const MarkType = "peald.mark"
 
-// AppendMark appends a position mark: a whole block with an id and no data.
-// Without an id it is just a heartbeat.
+// AppendMark appends a position mark: a whole block with an id and no data. Without
+// an id, the block is just a heartbeat.
 //
 // The mark has a type and an empty data field, so that clients dispatch it as an
 // event without listeners. According to the standard an id alone would suffice

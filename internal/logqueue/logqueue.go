@@ -25,8 +25,8 @@ const (
 	MaxBytes = 4 << 20
 )
 
-// reportEvery is the interval between attempts to report lost lines while writes
-// fail and nothing else is queued.
+// reportEvery is how often the queue tries to report lost lines while writes fail
+// and nothing else is queued.
 const reportEvery = time.Second
 
 // keptBytes is the size up to which a buffer is reused.
@@ -38,7 +38,7 @@ type Queue struct {
 	out    output
 	report atomic.Pointer[func(lost int64) []byte]
 	lost   atomic.Int64
-	wake   chan struct{} // holds a token after a change of pending, dropped or closed
+	wake   chan struct{} // holds a token after a change to pending, dropped or closed
 	done   chan struct{} // closed when the goroutine has returned
 
 	mu      sync.Mutex
@@ -68,8 +68,8 @@ func New(w io.Writer) *Queue {
 	return q
 }
 
-// Report sets the function that formats the log line about lost lines. It is called
-// by the queue's goroutine. Without it, lost lines are only counted.
+// Report sets the function that formats the log line about lost lines. The queue's
+// goroutine calls it. Without it, lost lines are only counted.
 func (q *Queue) Report(line func(lost int64) []byte) { q.report.Store(&line) }
 
 // Lost returns how many lines have been lost so far.
@@ -109,7 +109,7 @@ func (q *Queue) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fits reports whether that much more can be queued. The caller must hold q.mu.
+// fits reports whether this much more can be queued. The caller must hold q.mu.
 func (q *Queue) fits(size, count int) bool {
 	return len(q.pending.text)+len(q.writing.text)+size <= MaxBytes && q.pending.count+q.writing.count+count <= MaxLines
 }
@@ -121,8 +121,8 @@ func (q *Queue) signal() {
 	}
 }
 
-// Close waits for at most timeout until all queued lines are written, and reports
-// whether they were. Lines written after Close are lost.
+// Close waits until all queued lines are written, but no longer than timeout, and
+// reports whether they were. Lines written after Close are lost.
 //
 // A blocked write can't be interrupted. In that case the queue's goroutine
 // outlives Close.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// pieceBytes limits the size of one write of several lines. Writes to a pipe up to
-// this size are atomic (PIPE_BUF on Linux).
+// pieceBytes limits the size of a write that contains several lines. Writes to a
+// pipe up to this size are atomic (PIPE_BUF on Linux).
 const pieceBytes = 4096
 
 // retryDelay is the pause before the next write to a full descriptor that another

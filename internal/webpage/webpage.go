@@ -1,6 +1,6 @@
 // Package webpage serves the daemon's own web pages. Their files are embedded in
-// the program. Their content security policy permits nothing but files and calls
-// of their own origin.
+// the program. Their content security policy permits nothing but files from, and
+// calls to, their own origin.
 //
 // The package also holds the files that all pages share.
 package webpage
@@ -92,7 +92,8 @@ func NewFile(name string, content []byte) http.Handler {
 
 // ServeHTTP implements [http.Handler].
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The system's table of media types is ignored, since it may differ.
+	// The system's table of media types is ignored, because it differs between
+	// systems.
 	kind, ok := map[string]string{
 		".html": "text/html; charset=utf-8",
 		".css":  "text/css; charset=utf-8",
