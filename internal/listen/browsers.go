@@ -17,8 +17,9 @@ type Browsers struct {
 	requests *requestLimits
 }
 
-// NewBrowsers returns a guard for a TCP listener. Its connections may use at most
-// this many file descriptors at once; the system queues further connections.
+// NewBrowsers returns a guard for a TCP listener. The listener's connections may
+// use at most this many file descriptors at once; the system queues further
+// connections.
 func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Browsers {
 	b := &Browsers{log: log, slots: newSlots(descriptors), requests: newRequestLimits(log)}
 	b.proxies.Listener = newSlotListener(listener, b.slots)
@@ -49,8 +50,8 @@ func (b *Browsers) NewServer(handler http.Handler, tlsConfig *tls.Config) *Serve
 	return s
 }
 
-// Trust replaces the networks of trusted proxies. The rate of requests on their
-// connections isn't limited. With proxyProtocol, these connections must begin
+// Trust replaces the networks of trusted proxies. The request rate on their
+// connections isn't limited. If proxyProtocol is true, these connections must begin
 // with a PROXY protocol header, which determines their addresses.
 func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
 	b.requests.trusted.set(proxies)
@@ -65,10 +66,10 @@ func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
 // a stream, and how many they may use.
 func (b *Browsers) Descriptors() (used, limit int) { return b.slots.inUse() }
 
-// Accepted returns how many connections were accepted since the start.
+// Accepted returns how many connections have been accepted since the start.
 func (b *Browsers) Accepted() int64 { return b.slots.acquired.Load() }
 
-// Rejected returns how many connections were rejected since the start, by
+// Rejected returns how many connections have been rejected since the start, by
 // cause.
 func (b *Browsers) Rejected() map[string]int64 {
 	return map[string]int64{

@@ -13,14 +13,14 @@ import (
 // peer is still there, and the time between two probes.
 const keepAliveSeconds = 15
 
-// closeDeadPeers breaks the connections that a listener of lc accepts if their
-// peer hasn't acknowledged what was sent for this long. Keep-alive doesn't do
-// that: it probes idle connections only. Heartbeats keep the connections of
-// vanished browsers from being idle for the quarter of an hour that Linux
+// closeDeadPeers makes connections accepted by a listener of lc break if their peer
+// hasn't acknowledged what was sent for this long. Keep-alive doesn't do that,
+// because it only probes idle connections: after a browser has vanished, heartbeats
+// keep its connection from being idle for the quarter of an hour during which Linux
 // retransmits.
 //
-// Accepted connections inherit the options of the listening socket. So a
-// connection costs no system calls for them; package net would make four.
+// Accepted connections inherit the options of the listening socket. So setting them
+// takes no system calls per connection; package net would make four.
 func closeDeadPeers(lc *net.ListenConfig, after time.Duration) {
 	lc.KeepAlive = -1
 	lc.Control = func(_, _ string, socket syscall.RawConn) error {
@@ -55,8 +55,8 @@ func setOptions(fd uintptr, after time.Duration) {
 	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
 }
 
-// setUserTimeout ignores errors: the daemon also runs on systems that
-// don't know the option.
+// setUserTimeout ignores errors, because the daemon also runs on systems that don't
+// know the option.
 func setUserTimeout(fd uintptr, after time.Duration) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
 }

@@ -14,15 +14,15 @@ const (
 	maxIdle   = 1024
 )
 
-// Budget describes how a process's file descriptors are shared out.
+// Budget describes how a process's file descriptors are divided up.
 type Budget struct {
 	Limit   int // descriptors of the process
 	Streams int // connections that hold a stream
-	Idle    int // connections of browsers without a stream: not yet, or about to be rejected
+	Idle    int // browsers' connections without a stream, either not yet or because they are about to be rejected
 }
 
-// NewBudget raises the process's file descriptor limit as far as the system
-// allows and shares them out. It returns an error if none are left for streams.
+// NewBudget raises the process's file descriptor limit as far as the system allows,
+// and divides the descriptors up. It returns an error if none are left for streams.
 func NewBudget() (Budget, error) {
 	limit, err := raiseDescriptorLimit()
 	if err != nil {
@@ -36,7 +36,7 @@ func NewBudget() (Budget, error) {
 	return b, nil
 }
 
-// budgetOf shares out limit descriptors. A connection without a stream needs a
+// budgetOf divides up limit descriptors. A connection without a stream needs a
 // descriptor too: otherwise the client couldn't be asked to retry later.
 func budgetOf(limit int) Budget {
 	control := min(controlDescriptors, limit/controlShare)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unlimitedDescriptors is the limit assumed if the system has none.
+// unlimitedDescriptors is the limit that is assumed if the system has none.
 const unlimitedDescriptors = 1 << 20
 
 // raiseDescriptorLimit raises the soft file descriptor limit to the hard limit,

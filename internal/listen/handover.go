@@ -8,26 +8,26 @@ import (
 )
 
 const (
-	// HandOverGrace is the time that a handshake may take to complete if it had
-	// begun before [Listener.HandOver].
+	// HandOverGrace is how long a handshake that had begun before
+	// [Listener.HandOver] may take to complete.
 	HandOverGrace = time.Second
 
-	// arrival is the time that a connection may take from its opening until it
-	// is in the queue of its socket.
+	// arrival is how long an opened connection may take to reach the queue of its
+	// socket.
 	arrival = 250 * time.Millisecond
 )
 
 // HandOver stops accepting new connections if another process accepts on the
 // same address, and reports whether one does. If none does, nothing changes.
-// Accept goes on returning the connections whose handshake had begun: with
-// SO_REUSEPORT they arrive within [HandOverGrace].
+// Accept continues to return connections whose handshake had already begun; with
+// SO_REUSEPORT, they arrive within [HandOverGrace].
 //
 // Closing a socket resets the connections that wait in its queue (Linux moves
 // most of them to another socket only with tcp_migrate_req, which is off by
-// default). So HandOver closes nothing. With SO_REUSEPORT it has the system
-// give new connections to another process's socket, and the caller closes this
-// one after HandOverGrace. A socket that several processes share is no longer
-// read here, and stays open in the others.
+// default). So HandOver closes nothing. With SO_REUSEPORT, it makes the system give
+// new connections to another process's socket, and the caller closes this one after
+// HandOverGrace. A socket that several processes share is no longer read here, and
+// stays open in the others.
 func (l *Listener) HandOver(ctx context.Context) bool {
 	switch {
 	case !l.shared:
@@ -39,8 +39,8 @@ func (l *Listener) HandOver(ctx context.Context) bool {
 	}
 }
 
-// steerAway has the system give new connections to another process's socket,
-// and reports whether there is one.
+// steerAway makes the system give new connections to another process's socket, and
+// reports whether there is one.
 func (l *Listener) steerAway(ctx context.Context) bool {
 	// At most one of the first two sockets on the address is this one.
 	for first := range uint32(2) {
@@ -86,8 +86,8 @@ func (l *Listener) ownsNext(ctx context.Context) (bool, error) {
 }
 
 // stopIfRead stops accepting for good if another process accepts on the same
-// socket, and reports whether one does. One does if a connection leaves the
-// queue while this process doesn't accept.
+// socket, and reports whether one does. If a connection leaves the queue while this
+// process isn't accepting, another one is.
 func (l *Listener) stopIfRead(ctx context.Context) bool {
 	l.takeTurn()
 

@@ -29,12 +29,12 @@ type Socket struct {
 	// acknowledged nothing for this long. If it is set, the socket must use TCP.
 	PeerTimeout time.Duration
 
-	// ReusePort lets other processes of the same user listen on the same
-	// address (SO_REUSEPORT). It works for TCP on systems where [CanReusePort]
-	// is true.
+	// ReusePort allows other processes run by the same user to listen on the same
+	// address (SO_REUSEPORT). It works for TCP on systems where [CanReusePort] is
+	// true.
 	ReusePort bool
 
-	// Inherited, if not nil, is used instead of opening a socket. Other
+	// Inherited, if not nil, is used instead of a newly opened socket. Other
 	// processes may have it too.
 	Inherited net.Listener
 }
@@ -45,8 +45,8 @@ type Listener struct {
 	socket net.Listener
 
 	// shared is set if other processes may accept on the address: on the same
-	// socket, which was inherited, or on sockets of their own (reusePort).
-	// In that case, Accept and HandOver take turns.
+	// socket, which was inherited, or on their own sockets (reusePort). In that
+	// case, Accept and HandOver take turns.
 	shared, reusePort bool
 
 	turn      chan struct{} // holds a token while a goroutine accepts
@@ -132,7 +132,7 @@ func (s Socket) listenTCP(ctx context.Context) (net.Listener, error) {
 	return socket, nil
 }
 
-// withReusePort lets other processes listen on the address that lc listens on.
+// withReusePort allows other processes to listen on the address that lc listens on.
 func withReusePort(lc *net.ListenConfig) {
 	before := lc.Control
 
@@ -193,8 +193,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes this process's end of the socket. Closing it twice does no
-// harm.
+// Close closes this process's end of the socket. It is safe to call Close twice.
 func (l *Listener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
 	err := l.socket.Close()

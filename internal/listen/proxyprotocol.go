@@ -11,12 +11,12 @@ import (
 )
 
 // proxyListener reads the PROXY protocol header, which holds the client's
-// address, on connections from trusted proxies. From other peers such a header
-// is a bad request.
+// address, on connections from trusted proxies. From other peers, such a header is
+// a bad request.
 type proxyListener struct {
 	net.Listener
 
-	proxies networks // those that must send the header
+	proxies networks // the proxies that must send the header
 }
 
 // Accept doesn't wait for the header, which is read with the request.

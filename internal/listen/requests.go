@@ -13,10 +13,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits for the requests on one connection. A browser sends one for each tab.
-// A client that opens HTTP/2 streams only to reset them (CVE-2023-44487) sends
-// tens of thousands a second, and starting one costs more than resetting it.
-// Over HTTP/1.1, where requests follow one another, fewer are enough.
+// Limits for the requests on one connection. A browser sends one per tab. A client
+// that opens HTTP/2 streams only to reset them (CVE-2023-44487) sends tens of
+// thousands a second, and starting one costs more than resetting it. Over HTTP/1.1,
+// where requests follow one another, fewer are enough.
 const (
 	requestBurst      = 2 * maxHTTP2Streams
 	requestsPerSecond = 50
@@ -29,8 +29,8 @@ const (
 	// rate of requests.
 	TooManyRequests = "max_requests_per_connection"
 
-	// NoRequest means that a connection closed before it sent a request: it
-	// sent none, or one that was too slow or too large.
+	// NoRequest means that a connection closed before it sent a request: it sent
+	// none, or one that arrived too slowly or was too large.
 	NoRequest = "no_request"
 )
 
@@ -63,7 +63,8 @@ type clientKey struct{}
 // connContext is for [http.Server.ConnContext].
 func (l *requestLimits) connContext(ctx context.Context, conn net.Conn) context.Context {
 	c := &client{conn: conn}
-	// The server hasn't read the PROXY header yet, and this mustn't wait for it.
+	// The server hasn't read the PROXY header yet, and this function must not wait
+	// for it.
 	if !l.trusted.contain(underlying(conn).RemoteAddr()) {
 		c.allowed = rate.NewLimiter(requestsPerSecond, requestBurst)
 	}
@@ -90,7 +91,8 @@ func (l *requestLimits) countSilent(addr net.Addr) {
 	l.logRejection(context.Background(), NoRequest, func() string { return host(addr.String()) })
 }
 
-// stopWaiting reports whether conn had not sent a request yet.
+// stopWaiting reports whether conn hadn't sent a request yet, and stops waiting for
+// one.
 func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +107,7 @@ func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 // of its burst is asked to close, so that the client opens a new one. Over
 // HTTP/1.1 that closes it; over HTTP/2 a client that ignores this is eventually
 // cut off. A well-behaved client, such as a proxy that isn't configured as
-// trusted, loses nothing but the connection.
+// trusted, only has to open a new connection.
 func (l *requestLimits) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(clientKey{}).(*client)

@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CanReusePort reports whether the system spreads connections over the sockets
-// of an address, and lets a process choose the socket.
+// CanReusePort reports whether the system spreads connections over all sockets on
+// an address, and lets a process choose the socket.
 const CanReusePort = true
 
-// reusePort lets other sockets be bound to the address of a socket that isn't
-// bound yet.
+// reusePort allows other sockets to be bound to the same address as a socket that
+// isn't bound yet.
 func reusePort(fd uintptr) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 }
 
-// steer has the system give new connections to the index-th of the sockets
-// that listen on the address, in the order in which they were bound. If there
-// is no such socket, the system picks any one of them, as it does by default.
-// steer attaches a filter to the whole group of sockets, which needs no
-// privilege (socket(7), SO_ATTACH_REUSEPORT_CBPF).
+// steer makes the system give new connections to the index-th of the sockets that
+// listen on the address, in the order in which they were bound. If there is no such
+// socket, the system picks any one of them, as it does by default. To do so, steer
+// attaches a filter to the whole group of sockets, which requires no privileges
+// (socket(7), SO_ATTACH_REUSEPORT_CBPF).
 func steer(listener net.Listener, index uint32) error {
 	filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: index}}
 	return onSocket(listener, func(fd int) error {
@@ -42,7 +42,7 @@ func unsteer(listener net.Listener) {
 // property of the socket, not of the descriptor. A supervisor that passes the
 // socket on to the next process, such as systemd without NonBlocking=yes,
 // makes it blocking for this process too, until the next process corrects that.
-// A call that blocked in the meantime would notice neither a deadline nor Close.
+// A call that blocks in the meantime would notice neither a deadline nor Close.
 func boundAccept(listener net.Listener) error {
 	wait := unix.NsecToTimeval(int64(100 * time.Millisecond))
 	return onSocket(listener, func(fd int) error {
@@ -50,8 +50,8 @@ func boundAccept(listener net.Listener) error {
 	})
 }
 
-// queued returns how many connections wait in the queue of a TCP socket to be
-// accepted, by any process.
+// queued returns how many connections are waiting in the queue of a TCP socket for
+// any process to accept them.
 func queued(listener net.Listener) (n int, known bool) {
 	if listener.Addr().Network() != "tcp" {
 		return 0, false

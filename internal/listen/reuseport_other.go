@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// CanReusePort reports whether the system spreads connections over the sockets
-// of an address, and lets a process choose the socket.
+// CanReusePort reports whether the system spreads connections over all sockets on
+// an address, and lets a process choose the socket.
 const CanReusePort = false
 
 func reusePort(uintptr) error { return errors.ErrUnsupported }

@@ -28,8 +28,8 @@ type Server struct {
 }
 
 // NewServer returns a server that serves handler on listener once Serve is
-// called; tlsConfig is nil for plain text. The server has no write timeout,
-// which would cut off streams: handlers set deadlines.
+// called; tlsConfig is nil for plain text. The server has no write timeout, because
+// that would cut off streams. Handlers set deadlines instead.
 func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) *Server {
 	s := &Server{listener: listener, silent: map[net.Conn]struct{}{}}
 	s.http = http.Server{
@@ -60,7 +60,7 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 	return s
 }
 
-// Serve accepts connections until Shutdown, and then returns nil.
+// Serve accepts connections until Shutdown is called, and then returns nil.
 func (s *Server) Serve() error {
 	var err error
 	if s.http.TLSConfig != nil {
@@ -75,9 +75,9 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Shutdown stops accepting and waits for the requests that are being served. It
-// cuts off those that are left when ctx ends, and returns ctx's error if there
-// were any.
+// Shutdown stops accepting connections and waits for the requests that are being
+// served. When ctx ends, it cuts off those that are left, and returns ctx's error
+// if there were any.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -115,9 +115,8 @@ func (s *Server) connState(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// limitBody limits the time in which a request's body must arrive. Otherwise a
-// client that announces a body and never sends it would keep its connection
-// forever.
+// limitBody limits how long a request's body may take to arrive. Otherwise a client
+// that announces a body and never sends it would keep its connection forever.
 func limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {

@@ -11,9 +11,9 @@ import (
 )
 
 // slots counts the file descriptors that browsers' connections may use. Each
-// accepted connection holds a slot until it is closed. So however many browsers
-// connect, and whether or not they send a request, the control plane keeps its
-// descriptors.
+// accepted connection holds a slot until it is closed. So the control plane keeps
+// its descriptors, no matter how many browsers connect and whether they send
+// requests.
 type slots struct {
 	limit    int
 	acquired atomic.Int64 // since the start
@@ -65,7 +65,7 @@ func (s *slots) inUse() (used, limit int) {
 	return s.used, s.limit
 }
 
-// close makes every acquire return, now and later.
+// close makes all current and future calls to acquire return.
 func (s *slots) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,10 +75,10 @@ func (s *slots) close() {
 }
 
 const (
-	// With crowd or more connections in net/http, Accept pauses now and then.
-	// Each connection costs net/http a goroutine and buffers, some 15 KB, until a
-	// stream takes it over. In a burst of connections, most of the memory would
-	// go to these.
+	// While net/http has crowd or more connections, Accept pauses now and then.
+	// Until a stream takes a connection over, net/http needs a goroutine and
+	// buffers for it, some 15 KB. In a burst of connections, these would account
+	// for most of the memory.
 	crowd = 256
 
 	// pauseEvery is the number of connections accepted between two pauses. It
@@ -88,8 +88,8 @@ const (
 	pause      = 200 * time.Microsecond
 )
 
-// slotListener accepts a connection only when there is a slot for it. The
-// system queues the others.
+// slotListener accepts a connection only if there is a slot for it. The system
+// queues all other connections.
 type slotListener struct {
 	net.Listener // a TCP listener
 
@@ -103,8 +103,8 @@ func newSlotListener(listener net.Listener, s *slots) *slotListener {
 	return &slotListener{Listener: listener, slots: s, release: s.release}
 }
 
-// pace pauses if net/http has many connections, so that it serves some of them
-// before there are more.
+// pace pauses if net/http has many connections, so that net/http serves some of
+// them before more are accepted.
 func (l *slotListener) pace() {
 	if l.serving.Load() < crowd {
 		l.credit = pauseEvery
@@ -153,14 +153,14 @@ type slotConn struct {
 	*net.TCPConn
 
 	listener *slotListener
-	left     atomic.Bool // net/http no longer has it: it was closed, or its slot taken over
+	left     atomic.Bool // net/http no longer has it: it was closed, or its slot was taken over
 	active   atomic.Bool // a request is being served, so reads don't wait for a header
 }
 
-// Read closes a connection whose request header arrives too late. net/http
-// would treat the part that arrived as the whole request line and answer 400.
-// An EventSource gives up on a 400, but reconnects after a closed connection.
-// The client need not have been slow: this process may have been stalled.
+// Read closes a connection whose request header arrives too late. Otherwise
+// net/http would treat the part that arrived as the whole request line and respond
+// with 400. An EventSource gives up on a 400, but reconnects if the connection is
+// closed. The client isn't necessarily slow: this process may have stalled.
 func (c *slotConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if err != nil && !c.active.Load() && errors.Is(err, os.ErrDeadlineExceeded) {

@@ -8,7 +8,7 @@ import (
 
 // Tracked is a listener that keeps track of its open connections, so that a
 // server can be shut down without waiting for all of them. gRPC's Stop, for
-// one, waits for connections that haven't finished their handshake, and closes
+// example, waits for connections that haven't finished their handshake, and closes
 // none of them.
 type Tracked struct {
 	net.Listener
@@ -43,13 +43,13 @@ func (t *Tracked) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// CloseSilent closes the connections on which nothing was ever received, and
-// all that are accepted from now on.
+// CloseSilent closes all connections on which nothing was ever received, and all
+// that are accepted from now on.
 func (t *Tracked) CloseSilent() {
 	t.closeIf(func(c *trackedConn) bool { return !c.received.Load() })
 }
 
-// CloseAll closes all connections, and all that are accepted from now on.
+// CloseAll closes all connections, including those that are accepted from now on.
 func (t *Tracked) CloseAll() {
 	t.closeIf(func(*trackedConn) bool { return true })
 }

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// MaxSocketPath is the longest path of a socket file, in bytes. The system
-	// needs one more for a NUL.
+	// MaxSocketPath is the maximum length of a socket file's path, in bytes. The
+	// system needs one more byte for a NUL.
 	MaxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 	// unixScheme is the prefix of addresses that are paths.
@@ -27,9 +27,9 @@ const (
 	probeTimeout = time.Second
 )
 
-// SocketPath returns the absolute path of a socket file that addr names as
+// SocketPath returns the absolute path of the socket file that addr names as
 // unix:PATH or unix:///PATH, and reports whether addr has this form. The error
-// states why there can be no socket at that path.
+// states why there can be no socket file at that path.
 func SocketPath(addr string) (path string, isFile bool, err error) {
 	path, isFile = strings.CutPrefix(addr, unixScheme)
 	if !isFile {
@@ -71,7 +71,7 @@ func listenUnix(ctx context.Context, key, path string, mode fs.FileMode) (net.Li
 		return nil, failed(err)
 	}
 
-	// Nobody may use the file before it has its mode.
+	// Nobody must be able to use the file before its mode is set.
 	lc := net.ListenConfig{Control: removePermissions}
 	raw, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
@@ -153,7 +153,7 @@ type socketFile struct {
 func (s *socketFile) Close() error {
 	s.once.Do(func() {
 		if found, err := os.Lstat(s.path); err == nil && os.SameFile(found, s.created) {
-			_ = os.Remove(s.path) // A leftover file does no harm: the next start removes it.
+			_ = os.Remove(s.path) // A leftover file is harmless: the next process removes it.
 		}
 	})
 
