@@ -2,15 +2,15 @@ package broker
 
 import "time"
 
-// Ban records that a user may not open streams for a while.
+// Ban records that a user must not open streams for a while.
 type Ban struct {
 	User string
 	// Set and Until are the times at which the ban starts and ends.
 	Set, Until time.Time
 }
 
-// Disconnect closes all streams of a user and returns their number. If ban is
-// positive, it also bans the user for that time.
+// Disconnect closes all of a user's streams and returns how many there were. If ban
+// is positive, it also bans the user for that time.
 func (b *Broker) Disconnect(user string, ban time.Duration) (int, error) {
 	if err := ValidUserID(user); err != nil {
 		return 0, err

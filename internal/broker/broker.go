@@ -23,7 +23,7 @@ const (
 	// DropOldest drops the oldest queued events and sends a peald.reset event
 	// in their place.
 	DropOldest SlowPolicy = "drop-oldest"
-	// Conflate keeps only the newest queued event of each conflate key. If the
+	// Conflate keeps only the newest queued event for each conflate key. If the
 	// queue is still full, the stream is closed.
 	Conflate SlowPolicy = "conflate"
 )
@@ -32,8 +32,8 @@ const (
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
-	// QueueBytes limits the bytes queued for one stream. A single event may be
-	// larger: an empty queue accepts any event.
+	// QueueBytes limits the bytes that may be queued for one stream. A single event
+	// may be larger, because an empty queue accepts any event.
 	QueueBytes int
 	// SlowConsumer determines what happens to a stream whose queue is full.
 	SlowConsumer SlowPolicy
@@ -43,15 +43,15 @@ type Config struct {
 	// gets up to a quarter more or less, so that clients don't all reconnect
 	// at once.
 	Retry time.Duration
-	// WriteTimeout limits the time that a connection may go without accepting bytes
+	// WriteTimeout limits how long a connection may go without accepting bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
 	// History limits the event history.
 	History History
-	// IdempotencyWindow is the time for which idempotency keys are remembered.
+	// IdempotencyWindow is how long idempotency keys are remembered.
 	IdempotencyWindow time.Duration
-	// Replica means that the order of events is defined elsewhere. The broker
-	// then follows an event log, through Begin and Apply, and assigns no ids
+	// Replica means that the order of events is defined elsewhere. In that case,
+	// the broker follows an event log, through Begin and Apply, and assigns no ids
 	// itself. It is suspended until the log begins.
 	Replica bool
 }
@@ -76,10 +76,10 @@ type Broker struct {
 	mu         sync.Mutex
 	closed     bool
 	suspended  bool             // no stream may join
-	suspension *drain           // closes the streams that a suspension affects; nil for none
+	suspension *drain           // closes the streams that the suspension affects; nil for none
 	generation int              // number of event logs that have begun
 	seq        uint64           // the last assigned sequence number
-	waiters    []*waiter        // clients that wait for a replica to catch up
+	waiters    []*waiter        // clients that are waiting for a replica to catch up
 	logEnd     logEnd           // the last known end of a replica's log
 	published  [audiences]int64 // messages accepted
 	accounts   *btree.BTreeG[*account]
@@ -107,7 +107,7 @@ type account struct {
 	group       group // owned by the shard
 }
 
-// maxBacklog is the maximum of Broker.backlog.
+// maxBacklog is the capacity of Broker.backlog, in bytes.
 const maxBacklog = 64 << 20
 
 // New starts a broker. The caller must call Close.
@@ -153,7 +153,7 @@ func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.ids.Load(
 // wall clock, it never jumps, so durations and timeouts are measured with it.
 func (b *Broker) steady() int64 { return int64(time.Since(b.started)) + 1 }
 
-// head returns the sequence of the last event.
+// head returns the sequence number of the last event.
 func (b *Broker) head() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,7 +184,7 @@ func (b *Broker) removeExpired() {
 // Publish validates m, assigns it the next id and queues it for the streams of
 // its audience. It returns an *InvalidError for a message that can't be an
 // event, ErrKeyUsed if its idempotency key belongs to another message, ErrClosed
-// once the broker is closing, and ctx's error if ctx ends while Publish waits
+// once the broker is closing, and ctx's error if ctx ends while Publish is waiting
 // for shards to catch up.
 func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := m.Validate(); err != nil {
@@ -244,7 +244,7 @@ func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, foreign 
 }
 
 // fanOut posts e to the shards that hold streams of its audience. It returns the
-// number of those streams and whether any shard got e. The caller holds b.mu.
+// number of these streams, and whether any shard got e. The caller holds b.mu.
 func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
 	mail := b.mail[:0]
 	switch e.audience.kind {
@@ -312,8 +312,9 @@ func (b *Broker) Closed() bool {
 }
 
 // Close closes all streams and returns when the broker's goroutines have
-// finished. Each connection still gets as many of its queued bytes as it accepts
-// immediately. As soon as Close is called, Publish and Start return ErrClosed.
+// finished. Each connection still gets as many of its queued bytes as it
+// immediately accepts. As soon as Close is called, Publish and Start return
+// ErrClosed.
 func (b *Broker) Close() {
 	b.mu.Lock()
 	if !b.closed {

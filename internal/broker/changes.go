@@ -16,12 +16,12 @@ type Changes struct {
 	lost          bool // there were more than maxChanges
 }
 
-// Tally counts the open streams, the anonymous ones among them, and the users
-// who have the others.
+// Tally counts the open streams, the anonymous ones among them, and the users to
+// whom the others belong.
 type Tally struct{ Streams, Anonymous, Users int }
 
 const (
-	// maxChanges limits the names that wait to be taken.
+	// maxChanges limits the number of names that are waiting to be taken.
 	maxChanges = 1 << 20
 	// countBatch limits how many names are counted under one lock, since
 	// publishers wait for it.
@@ -55,8 +55,8 @@ func (c *Changes) note(st *Stream) {
 }
 
 // Take returns the users, topics and bans that have changed since the last call,
-// each once and in its current state. A user or topic without streams has a
-// count of 0. Take reports complete as false if further changes were lost.
+// each once and in its current state. A user or topic without streams has a count
+// of 0. complete is false if further changes were lost.
 func (c *Changes) Take() (users []User, topics []Topic, bans []Ban, complete bool) {
 	b := c.broker
 	b.mu.Lock()
@@ -107,7 +107,7 @@ func unique(names []string) []string {
 	return slices.Compact(names)
 }
 
-// Tally counts the streams that have joined and not left.
+// Tally counts the streams that have joined and haven't left.
 func (b *Broker) Tally() Tally {
 	b.mu.Lock()
 	defer b.mu.Unlock()

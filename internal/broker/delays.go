@@ -13,11 +13,11 @@ type delays struct {
 // given time, in Unix nanoseconds.
 type written struct{ at, streams int64 }
 
-// maxWritten limits the entries of one turn. If there are more, the shard
+// maxWritten limits the number of entries in one turn. If there are more, the shard
 // measures them in the middle of the turn.
 const maxWritten = 1024
 
-// begin must be called before the events of another stream are added.
+// begin must be called before events from another stream are added.
 func (d *delays) begin() { d.next = 0 }
 
 // add records that an event was sent to the current stream. Most streams get the

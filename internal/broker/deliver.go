@@ -60,9 +60,8 @@ func (s *shard) dropOldest(st *Stream, n int) {
 	s.counters.queuedBytes.Add(int64(q.bytes - before))
 }
 
-// conflate makes room for e by dropping all but the newest event of each
-// conflate key from the queue of st. It returns false if there is still not
-// enough room.
+// conflate makes room for e by dropping from st's queue all but the newest event
+// for each conflate key. It returns false if there is still not enough room.
 func (s *shard) conflate(st *Stream, e *event) bool {
 	q := &st.queue
 	before := q.bytes
@@ -81,7 +80,7 @@ func (s *shard) markDirty(st *Stream) {
 	}
 }
 
-// flushSome writes to the next dirty streams, at most flushTurn.
+// flushSome writes to the next dirty streams, at most flushTurn of them.
 func (s *shard) flushSome() {
 	end := min(s.nextDirty+flushTurn, len(s.dirty))
 	for ; s.nextDirty < end; s.nextDirty++ {

@@ -9,18 +9,18 @@
 // posts it to the shards that have any. Streams are counted under the same lock
 // when they join and leave. Therefore a stream gets exactly the events that
 // follow its join, and the recipients on a receipt are exactly the streams that
-// the event was queued for. No blocking operation happens under the lock.
+// the event was queued for. No blocking operation is done under the lock.
 //
 // # Shards
 //
-// Each stream belongs to one shard. A user's streams are assigned by a hash of
-// the user id, anonymous streams round-robin. One goroutine owns everything in
-// the shard (its streams, their queues and timers) and is the only one that
-// calls their sinks; other goroutines post items to its mailbox. The goroutine
-// first moves the contents of its mailbox to the streams' queues, then writes to
-// a few streams, then checks the mailbox again. During a burst, events
-// accumulate in the queues while sockets are being written to, and go out in a
-// few large writes. A single event goes out immediately.
+// Each stream belongs to one shard. A user's streams are assigned by a hash of the
+// user id, and anonymous streams are assigned round-robin. One goroutine owns
+// everything in the shard (its streams, their queues and timers) and is the only
+// one that calls their sinks; other goroutines post items to its mailbox. The
+// goroutine first moves the contents of its mailbox to the streams' queues, then
+// writes to a few streams, then checks the mailbox again. During a burst, events
+// accumulate in the queues while sockets are being written to, and go out in a few
+// large writes. A single event goes out immediately.
 //
 // # Ownership of bytes
 //

@@ -15,8 +15,7 @@ const (
 	// help nobody.
 	drainPace = 200
 
-	// drainTick is the interval at which a shard checks which streams a drain
-	// closes next.
+	// drainTick is how often a shard checks which streams a drain closes next.
 	drainTick = 10 * time.Millisecond
 
 	// drainStride limits how far a delayed shard advances a drain at once.
@@ -26,21 +25,21 @@ const (
 	// publishers wait for it.
 	drainBatch = 256
 
-	// closingTimeout limits the time that the connection of a closing stream may go
+	// closingTimeout limits how long the connection of a closing stream may go
 	// without accepting any bytes while bytes are queued for it.
 	closingTimeout = 2 * time.Second
 )
 
 // Drain closes all streams that are open, and those that are opened in the
 // meantime. It spreads them evenly over the given time, or closes 200 a second
-// if that is faster. Each stream still gets as much as its connection accepts of
-// what was published before its turn, and then a last block with a randomized
-// reconnection time. Events continue to go to the remaining streams.
+// if that is faster. Before it is closed, each stream gets as much of what was
+// published before its turn as its connection accepts, and then a last block with a
+// randomized reconnection time. Events continue to go to the remaining streams.
 //
 // Drain returns when no stream is left. It returns ErrClosed if the broker closes
-// first, and ctx's error if ctx ends first. In that case, the streams whose
-// turn has not come stay open. The broker continues to accept streams: the
-// caller must reject clients that should reconnect elsewhere.
+// first, and ctx's error if ctx ends first. In that case, streams whose turn hasn't
+// come stay open. The broker continues to accept streams: the caller must reject
+// clients that should reconnect elsewhere.
 func (b *Broker) Drain(ctx context.Context, over time.Duration) error {
 	b.mu.Lock()
 	if b.closed {
@@ -79,7 +78,7 @@ func (b *Broker) cancelDrain(d *drain) {
 	}
 }
 
-// drain is one call of Drain or Suspend.
+// drain is one call to Drain or Suspend.
 type drain struct {
 	why         Reason
 	over        time.Duration
@@ -100,8 +99,8 @@ type drainShare struct {
 }
 
 // keep returns how many streams the shard may still have. The random phase
-// keeps shards from closing streams in lockstep. A shard that was delayed catches
-// up at one and a half times the normal pace, not all at once.
+// keeps shards from closing streams in lockstep. A delayed shard catches up at one
+// and a half times the normal pace, rather than all at once.
 func (d *drainShare) keep(now int64) int {
 	d.passed = min(now-d.begun, d.passed+min(now-d.last, int64(drainStride))*3/2)
 	d.last = now

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// epochRandom is the bound of an epoch's random part: five base-36 digits.
+// epochRandom is the upper bound of an epoch's random part: five base-36 digits.
 const epochRandom = 36 * 36 * 36 * 36 * 36
 
 // NewEpoch returns a unique epoch for an event log: the time in milliseconds

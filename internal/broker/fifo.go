@@ -3,7 +3,7 @@ package broker
 // fifo is a first-in, first-out queue in one slice. The zero value is empty.
 type fifo[T any] struct {
 	items []T
-	head  int // items before it have been popped
+	head  int // items before this index have been popped
 }
 
 func (f *fifo[T]) len() int { return len(f.items) - f.head }

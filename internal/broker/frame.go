@@ -4,7 +4,7 @@ import "strconv"
 
 // frame holds one block of a stream as bytes that all streams share. The bytes
 // are a chunk of HTTP/1.1's chunked transfer coding (RFC 9112 §7.1) that
-// contains the block, so a stream can send either form without a copy.
+// contains the block, so a stream can send either form without copying.
 type frame struct {
 	chunk []byte
 	lead  uint8 // bytes of chunk before the block
@@ -26,7 +26,8 @@ const (
 func newBlock() []byte { return make([]byte, chunkRoom, 128) }
 
 // sealFrame returns a frame of the block at buf[start:], where start is at least
-// chunkRoom. It overwrites the bytes right before the block, and appends to it.
+// chunkRoom. It overwrites the bytes right before the block, and appends to the
+// block.
 func sealFrame(buf []byte, start int) frame {
 	var scratch [chunkRoom]byte
 	line := strconv.AppendInt(scratch[:0], int64(len(buf)-start), 16)

@@ -9,7 +9,7 @@ import (
 
 // Histogram is a distribution of observations by size.
 type Histogram struct {
-	// Bounds are the upper bounds of the buckets, inclusive and ascending.
+	// Bounds holds the inclusive upper bounds of the buckets, in ascending order.
 	Bounds []float64
 	// Counts[i] is the number of observations above Bounds[i-1] and up to
 	// Bounds[i]. Counts has one more element than Bounds, for the observations
@@ -96,7 +96,7 @@ func (h *histogram) add(b bucket) {
 	}
 }
 
-// addTo adds the observations of h to sum, which must be empty or have the same
+// addTo adds the observations in h to sum, which must be empty or have the same
 // bounds. Observations are divided by unit.
 func (h *histogram) addTo(sum *Histogram, unit float64) {
 	if sum.Counts == nil {
@@ -111,7 +111,7 @@ func (h *histogram) addTo(sum *Histogram, unit float64) {
 	sum.Sum += math.Float64frombits(h.sum.Load()) / unit
 }
 
-// LatencyBuckets returns the bounds of Latency that are round numbers, in
+// LatencyBuckets returns those bounds of Latency that are round numbers, in
 // seconds.
 func LatencyBuckets() []float64 {
 	var buckets []float64
@@ -134,7 +134,7 @@ func roundLatencies() []time.Duration {
 // 2^(2^-LatencySchema).
 const LatencySchema = 3
 
-// latencyBounds returns bounds in nanoseconds, from about 8 µs to about 9
+// latencyBounds returns bucket bounds in nanoseconds, from about 8 µs to about 9
 // minutes.
 func latencyBounds() []int64 {
 	const perOctave, lowest, highest = 1 << LatencySchema, -17, 9
@@ -150,7 +150,7 @@ func latencyBounds() []int64 {
 	return slices.Compact(bounds)
 }
 
-// replayBounds returns bounds in events.
+// replayBounds returns bucket bounds, as numbers of events.
 func replayBounds() []int64 {
 	return []int64{0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000}
 }

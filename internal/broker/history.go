@@ -21,21 +21,21 @@ type History struct {
 	MaxAge time.Duration
 }
 
-// eventOverhead is the approximate memory that an event uses besides its frame: the
-// event itself, its entries in the history and its lane, and its share of the
-// map of lanes.
+// eventOverhead is the approximate memory, in bytes, that an event uses besides its
+// frame: the event itself, its entries in the history and its lane, and its share
+// of the map of lanes.
 const eventOverhead = 320
 
-// history holds recent events in order, with an index by audience. The cost of
-// a resume thus depends on what it replays and not on the size of the history.
-// It is guarded by Broker.mu.
+// history holds recent events in order, with an index by audience. So the cost of a
+// resume depends on what it replays, and not on the size of the history. It is
+// guarded by Broker.mu.
 type history struct {
 	limits   History
 	all      lane
 	lanes    map[Audience]*lane
-	first    uint64 // from this sequence on, only events that expired have been removed
+	first    uint64 // from this sequence number on, only expired events have been removed
 	bytes    int
-	expiring expirations // events with a time to live of their own
+	expiring expirations // events with their own time to live
 }
 
 // lane is a list of events in order.

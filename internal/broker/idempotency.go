@@ -9,7 +9,7 @@ import (
 // MaxKey is the maximum length of an idempotency or conflate key, in bytes.
 const MaxKey = 128
 
-// maxKeys limits the idempotency keys that are remembered. Beyond it, the oldest
+// maxKeys limits how many idempotency keys are remembered. Beyond that, the oldest
 // are forgotten early.
 const maxKeys = 1 << 16
 
@@ -111,13 +111,13 @@ func (r *replies) forget(now int64) {
 }
 
 func (r *replies) forgetOldest() {
-	// Because of a verdict, the key may belong to a later message now.
+	// As the result of a verdict, the key may now belong to a later message.
 	if old := r.order.pop(); r.byKey[old.key] == old {
 		delete(r.byKey, old.key)
 	}
 }
 
-// hash returns a hash of everything in m but the idempotency key.
+// hash returns a hash of everything in m except the idempotency key.
 func (m *Message) hash(seed maphash.Seed) uint64 {
 	return maphash.Comparable(seed, struct {
 		audience              Audience

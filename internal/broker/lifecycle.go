@@ -8,7 +8,7 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// open starts to serve a stream that has joined.
+// open starts serving a stream that has joined.
 func (s *shard) open(st *Stream, preamble *event) {
 	st.index = int32(len(s.streams))
 	s.streams = append(s.streams, st)
@@ -41,7 +41,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 	}
 	st.enter(phaseOpen)
 
-	// A random first wait spreads the heartbeats of streams that were opened
+	// A random initial delay spreads out the heartbeats of streams that were opened
 	// together.
 	beat := int64(s.cfg.Heartbeat)
 	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
@@ -60,8 +60,8 @@ func (s *shard) hangUp(st *Stream) {
 }
 
 // flushAndClose closes a stream gracefully: its connection gets as much of the
-// queue as it accepts immediately, and then the end of the body. The client
-// gets the rest when it resumes.
+// queue as it immediately accepts, and then the end of the body. The client gets
+// the rest when it resumes.
 func (s *shard) flushAndClose(st *Stream, why Reason) {
 	if st.phase != phaseClosed && !st.writeBlocked && !st.phase.closing() {
 		if st.queue.len() > 0 {
@@ -110,7 +110,7 @@ func (s *shard) unlist(st *Stream) {
 	st.index = -1
 }
 
-// close closes a stream. It does nothing if the stream is closed already.
+// close closes a stream. It does nothing if the stream is already closed.
 func (s *shard) close(st *Stream, why Reason) {
 	if st.phase == phaseClosed {
 		return
@@ -146,7 +146,7 @@ func (s *shard) close(st *Stream, why Reason) {
 	}
 }
 
-// shutDown writes what the sinks accept immediately and closes all streams.
+// shutDown writes whatever the sinks immediately accept and closes all streams.
 func (s *shard) shutDown() {
 	for _, st := range slices.Backward(s.streams) {
 		if st.phase == phaseDraining {
@@ -164,7 +164,7 @@ func (s *shard) shutDown() {
 		s.close(st, Shutdown)
 	}
 
-	// Only sinks still post items, for streams that are closed.
+	// Only sinks still post items, and only for closed streams.
 	s.takeMail()
 	s.finishDrains(true)
 	s.stopDrainTick()

@@ -4,16 +4,17 @@ import "time"
 
 // logClock estimates the clock that stamps the entries of a replica's event log.
 // That clock may belong to another machine and differ widely from the local one.
-// Since entries carry its stamps, the ages of events and idempotency keys must be
-// computed with it, never with the local clock. Between readings, the estimate
-// advances with the monotonic clock. It is guarded by Broker.mu.
+// Since entries carry timestamps from that clock, the ages of events and
+// idempotency keys must be computed with it, never with the local clock. Between
+// readings, the estimate advances with the monotonic clock. It is guarded by
+// Broker.mu.
 type logClock struct {
 	stamp int64 // the last reading, in Unix nanoseconds; 0 if unknown
 	read  int64 // when it was read, by Broker.steady
 }
 
-// SetClock records that the clock of a replica's log shows the given time now.
-// It ignores the zero time.
+// SetClock records that the clock of a replica's log now shows the given time. It
+// ignores the zero time.
 func (b *Broker) SetClock(at time.Time) {
 	if at.IsZero() {
 		return

@@ -7,8 +7,8 @@ import (
 )
 
 // greeting returns a stream's first block. It holds the reconnection time and
-// the position mark that the stream starts from, or a reset with the reason why
-// the stream can't resume.
+// either the position mark that the stream starts from, or a reset with the reason
+// why the stream can't resume.
 func (s *shard) greeting(cursor uint64, from *resumption) *event {
 	block := s.appendRetry(newBlock())
 	if from != nil && from.reset != "" {

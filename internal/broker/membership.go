@@ -3,7 +3,7 @@ package broker
 import "time"
 
 // join counts st, determines the position that it starts from and posts it to
-// its shard, all under one lock, so that it has a definite position among the
+// its shard, all under one lock, so that the join has a definite position among the
 // events.
 func (b *Broker) join(st *Stream, preamble *event) error {
 	b.mu.Lock()
@@ -65,9 +65,9 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 	b.notify(st, false, why)
 }
 
-// startDraining stops counting streams of one shard. It does so under one lock,
-// so that this has a definite position among the events: for each stream, the
-// shard gets a drained item after all events published until then, and the
+// startDraining stops counting the given streams of one shard. It does so under one
+// lock, which gives this step a definite position among the events: for each
+// stream, the shard gets a drained item after all events published so far, and the
 // stream gets every event that it was counted for.
 func (b *Broker) startDraining(streams []*Stream, why Reason) {
 	b.mu.Lock()
@@ -80,8 +80,8 @@ func (b *Broker) startDraining(streams []*Stream, why Reason) {
 	}
 }
 
-// disconnect closes all streams of a user and returns their number. The caller
-// holds b.mu.
+// disconnect closes all of a user's streams and returns how many there were. The
+// caller holds b.mu.
 func (b *Broker) disconnect(user string) int {
 	a, ok := b.accounts.Get(&account{id: user})
 	if !ok {

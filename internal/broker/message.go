@@ -67,10 +67,10 @@ func ToTopic(name string) Audience { return Audience{kind: oneTopic, name: name}
 // IsEveryone reports whether a was returned by [Everyone].
 func (a Audience) IsEveryone() bool { return a.kind == everyone }
 
-// User returns the user of [ToUser], or false for another audience.
+// User returns the user passed to [ToUser], or false for any other audience.
 func (a Audience) User() (id string, ok bool) { return a.name, a.kind == oneUser }
 
-// Topic returns the topic of [ToTopic], or false for another audience.
+// Topic returns the topic passed to [ToTopic], or false for any other audience.
 func (a Audience) Topic() (name string, ok bool) { return a.name, a.kind == oneTopic }
 
 // defaultType returns the event type to use if the publisher gave none.
@@ -98,10 +98,10 @@ type Message struct {
 	// nothing and returns the first receipt.
 	IdempotencyKey string
 	// ConflateKey identifies the state that the event updates. With the policy
-	// Conflate, a full queue keeps only the newest event of each key.
+	// Conflate, a full queue keeps only the newest event for each key.
 	ConflateKey string
-	// TTL limits the time for which the event may be replayed, in addition to
-	// the limits of the history; 0 for no limit of its own.
+	// TTL limits how long the event may be replayed, in addition to the limits of
+	// the history; 0 for no additional limit.
 	TTL time.Duration
 }
 
@@ -190,7 +190,7 @@ func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
 // event is an encoded message with its sequence number.
 type event struct {
-	seq   uint64 // 0 for an event of the daemon itself, such as a heartbeat
+	seq   uint64 // 0 for an event from the daemon itself, such as a heartbeat
 	frame frame
 	gap   bool // a peald.reset for events that were dropped from a queue
 
@@ -199,7 +199,7 @@ type event struct {
 	at          int64 // when it was published, in Unix nanoseconds
 	expires     int64 // when it may no longer be replayed, in Unix nanoseconds; 0 for never
 
-	cost      int64        // what it acquired of Broker.backlog
+	cost      int64        // what it acquired from Broker.backlog
 	heapIndex int          // its index in history.expiring
 	pending   atomic.Int32 // shards that have not taken it out of their mailbox yet
 
@@ -258,10 +258,10 @@ func parseID(id string) (epoch string, seq uint64, err error) {
 	return epoch, seq, nil
 }
 
-// idFormat is the format of the ids of one event log.
+// idFormat is the format of the ids in one event log.
 type idFormat struct {
 	epoch string
-	room  int // bytes that fit the framing and any id field with the epoch
+	room  int // bytes with enough space for the framing and any id field with the epoch
 }
 
 func newIDFormat(epoch string) *idFormat {

@@ -11,29 +11,30 @@ import "fmt"
 //	stopping  → closed
 //	abandoned → closed
 //
-// The stream's shard makes all of them, by calling [Stream.enter].
+// The stream's shard makes every transition, by calling [Stream.enter].
 type phase uint8
 
 const (
-	// phaseNew is a stream that its shard has not opened yet.
+	// phaseNew is the phase of a stream that its shard hasn't opened yet.
 	phaseNew phase = iota
-	// phaseAbandoned is a stream whose client hung up before the shard opened
-	// it. The shard closes it instead of opening it.
+	// phaseAbandoned is the phase of a stream whose client hung up before the shard
+	// opened it. The shard closes it instead of opening it.
 	phaseAbandoned
-	// phaseOpen is a stream that gets new events.
+	// phaseOpen is the phase of a stream that gets new events.
 	phaseOpen
-	// phaseDraining is a stream that a drain closes. The broker no longer
-	// counts it, but events that were published while it was counted are still
-	// in the shard's mailbox.
+	// phaseDraining is the phase of a stream that a drain is closing. The broker no
+	// longer counts it, but events that were published while it was counted are
+	// still in the shard's mailbox.
 	phaseDraining
-	// phaseDrained is a stream that a drain closes and that has all its events
-	// in its queue or in the history. It is closed when they and its last block
-	// have been written.
+	// phaseDrained is the phase of a stream that a drain is closing and whose
+	// events are all in its queue or in the history. The stream is closed when they
+	// and its last block have been written.
 	phaseDrained
-	// phaseStopping is like phaseDrained, for a stream that is closed because
-	// the broker is closing. The broker counts it until it is closed.
+	// phaseStopping is like phaseDrained, but for a stream that is being closed
+	// because the broker is closing. The broker counts the stream until it is
+	// closed.
 	phaseStopping
-	// phaseClosed is a stream whose sink has been closed.
+	// phaseClosed is the phase of a stream whose sink has been closed.
 	phaseClosed
 )
 
@@ -53,7 +54,7 @@ func (p phase) canEnter(next phase) bool {
 	return false
 }
 
-// counted reports whether the broker counts a stream that has joined and is not
+// counted reports whether the broker counts a stream that has joined and isn't
 // closed.
 func (p phase) counted() bool { return p != phaseDraining && p != phaseDrained }
 

@@ -1,7 +1,7 @@
 package broker
 
-// queue holds the events that wait for one sink, oldest first. It borrows its
-// memory from the shard while it is not empty, so an idle stream holds none.
+// queue holds the events that are waiting for one sink, oldest first. It borrows
+// memory from the shard only while it isn't empty, so an idle stream holds none.
 type queue struct {
 	events []*event
 	head   int32 // events before it have been written
@@ -31,8 +31,9 @@ func (q *queue) push(e *event, spare *spareQueues) {
 }
 
 // advance removes n written bytes from the front. It returns how many published
-// events were completed and the sequence of the last one. Events after the
-// sequence live are recorded in delays; earlier ones are replays.
+// events were completed, and the sequence number of the last one. Events whose
+// sequence number is greater than live are recorded in delays; earlier ones are
+// replays.
 func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) (events int, last uint64) {
 	q.bytes -= n
 	delays.begin()
@@ -63,8 +64,8 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 	return events, last
 }
 
-// dropOldest removes and returns the oldest published event of which no byte
-// has been written, or nil if there is none.
+// dropOldest removes and returns the oldest published event that is entirely
+// unwritten, or nil if there is none.
 func (q *queue) dropOldest() *event {
 	i := q.oldest()
 	if i >= len(q.events) || i == int(q.head) && q.offset > 0 || q.events[i].seq == 0 {
@@ -80,8 +81,8 @@ func (q *queue) dropOldest() *event {
 	return e
 }
 
-// markGap inserts reset before the oldest published event of which no byte has
-// been written, unless there is a reset already.
+// markGap inserts reset before the oldest published event that is entirely
+// unwritten, unless there is already a reset.
 func (q *queue) markGap(reset *event, spare *spareQueues) {
 	q.push(reset, spare)
 	i := q.oldest()
@@ -94,8 +95,8 @@ func (q *queue) markGap(reset *event, spare *spareQueues) {
 	q.events[i] = reset
 }
 
-// oldest returns the index of the oldest published event of which no byte has
-// been written, or of the last event if there is none.
+// oldest returns the index of the oldest published event that is entirely
+// unwritten, or of the last event if there is none.
 func (q *queue) oldest() int {
 	i := int(q.head)
 	if q.offset > 0 {
@@ -107,9 +108,9 @@ func (q *queue) oldest() int {
 	return i
 }
 
-// conflate drops every event of which no byte has been written and whose
-// conflate key equals next, the key of the event to be queued, or the key of a
-// later event in the queue. It returns the number of dropped events.
+// conflate drops every event that is entirely unwritten and whose conflate key
+// equals next, the key of the event to be queued, or the key of a later event in
+// the queue. It returns the number of dropped events.
 func (q *queue) conflate(next string) (dropped int) {
 	first := int(q.head)
 	if q.offset > 0 {

@@ -41,8 +41,8 @@ func (s *shard) reconfigure() {
 
 // rewind moves all streams to a wheel for the new heartbeat interval. No stream
 // waits longer for its next heartbeat than it would have with the old interval
-// (the parameter before), because its proxy may be about to time out. Streams
-// that are due at the same time are spread out.
+// (the parameter before), because its proxy may be about to time out. Streams that
+// would be due at the same time are spread out.
 func (s *shard) rewind(before int64) {
 	s.wheel = newWheel(s.cfg.Heartbeat)
 	s.ticker.Reset(s.wheel.tick)

@@ -14,8 +14,8 @@ var ErrSuspended = errors.New("broker is suspended")
 // ErrBehind is returned if a client has seen a later event than this replica.
 var ErrBehind = errors.New("replica is behind the client")
 
-// UnavailableError is a temporary error in publishing a message. The message may
-// have been published anyway, if the failure came late.
+// UnavailableError is a temporary error from publishing a message. The message may
+// have been published anyway if the failure occurred late.
 type UnavailableError struct {
 	// Reason describes the error to the publisher.
 	Reason string
@@ -25,12 +25,12 @@ func (e *UnavailableError) Error() string { return e.Reason }
 
 // Entry is a message with its position in a replica's event log.
 type Entry struct {
-	// Seq must be greater than the sequence of every earlier entry. It need
-	// not be the next number.
+	// Seq must be greater than the sequence number of every earlier entry. It
+	// needn't be the next number.
 	Seq uint64
 	// At is the time at which the log accepted the message, by the log's clock.
 	At time.Time
-	// Own means that the message was published here and is counted here.
+	// Own means that the message was published, and is counted, on this node.
 	Own bool
 	// Verdict records what the replica that published the message knew about
 	// its idempotency key.
@@ -39,14 +39,14 @@ type Entry struct {
 	Message Message
 }
 
-// Begin starts a new event log on a replica and discards the previous one. first
-// is the smallest sequence that an entry of the new log may have. An epoch
-// consists of digits and lowercase letters and identifies a log: no two events
-// may have the same epoch and sequence. Apply must not be called concurrently.
+// Begin starts a new event log on a replica and discards the previous one. first is
+// the lowest sequence number that an entry in the new log may have. An epoch
+// consists of digits and lowercase letters and identifies a log: no two events may
+// have the same epoch and sequence number. Apply must not be called concurrently.
 //
 // Begin suspends the broker, so that no stream joins before the replica has
 // caught up. It closes the streams that are still open, because the events that
-// they have not got yet are gone.
+// they haven't received yet are gone.
 func (b *Broker) Begin(epoch string, first uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,14 +67,14 @@ func (b *Broker) Begin(epoch string, first uint64) {
 	b.clock = logClock{}
 }
 
-// Apply applies the next entry of a replica's log and queues it for the local
-// streams of its audience. It returns what Publish would: the first receipt if
-// the message is a repetition, and ErrKeyUsed if its idempotency key was used
-// for another message. These results depend on the log alone, so all replicas
-// return the same, except that Recipients counts local streams.
+// Apply applies the next entry in a replica's log and queues it for the local
+// streams in its audience. It returns what Publish would: the first receipt if the
+// message is a repetition, and ErrKeyUsed if its idempotency key was used for
+// another message. These results depend on the log alone, so all replicas return
+// the same, except that Recipients counts local streams.
 //
-// Apply waits for shards to catch up, until ctx ends. Calls must be in order, one
-// at a time.
+// Apply waits for shards to catch up, but no longer than until ctx ends. Apply must
+// be called for one entry at a time, in order.
 func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	ids := b.ids.Load()
@@ -92,9 +92,9 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	return receipt, err
 }
 
-// Verdicts returns what this replica knows now about the idempotency keys of
-// messages, and the epoch of its log. The verdicts must be stored with the
-// messages in that log.
+// Verdicts returns what this replica currently knows about the idempotency keys of
+// messages, and the epoch of its log. The verdicts must be stored with the messages
+// in that log.
 func (b *Broker) Verdicts(messages []*Message) (epoch string, verdicts []Verdict) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,10 +107,11 @@ func (b *Broker) Verdicts(messages []*Message) (epoch string, verdicts []Verdict
 	return b.ids.Load().epoch, verdicts
 }
 
-// Suspend makes Start return ErrSuspended until Resume is called, and begins to
-// close all streams, so that clients reconnect to other nodes. It spreads them
-// over the given time as [Broker.Drain] does, to avoid a burst of connections
-// there. The streams that are still open get the events applied in the meantime.
+// Suspend makes Start return ErrSuspended until Resume is called, and starts
+// closing all streams, so that clients reconnect to other nodes. It spreads the
+// closing over the given time as [Broker.Drain] does, to avoid a burst of
+// connections to those nodes. Streams that are still open get the events that are
+// applied in the meantime.
 func (b *Broker) Suspend(over time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,8 +122,8 @@ func (b *Broker) Suspend(over time.Duration) {
 	b.suspension = b.startDrain(over, Suspended)
 }
 
-// Resume lets streams join again, and keeps open the streams that Suspend has
-// not closed yet. They have missed nothing: entries are applied in order and
+// Resume allows streams to join again, and keeps open the streams that Suspend
+// hasn't closed yet. They have missed nothing: entries are applied in order and
 // without gaps unless another log begins.
 func (b *Broker) Resume() {
 	b.mu.Lock()
@@ -153,9 +154,8 @@ type waiter struct {
 }
 
 const (
-	// awaitTimeout limits the wait for an event that the client has seen and
-	// this replica has not. Replicas are milliseconds apart, unless one is
-	// partitioned.
+	// awaitTimeout limits the wait for an event that the client has seen but this
+	// replica hasn't. Replicas are milliseconds apart, unless one is partitioned.
 	awaitTimeout = 3 * time.Second
 	// settleTime is the minimum time between the start of Await and a reading
 	// of the log's end that proves that the client's position is beyond it.
@@ -166,12 +166,11 @@ const (
 // MayAwait reports whether Await may wait.
 func (b *Broker) MayAwait() bool { return b.replica }
 
-// Await waits until this replica has applied the event with the given id, which
-// the client may have got from a replica that is ahead. It returns nil
-// immediately if the id can't be from this log, and after a few seconds if
-// Confirm has shown that the log doesn't extend that far. If that remains
-// unknown, Await returns ErrBehind: starting the stream would report a gap that
-// may not exist.
+// Await waits until this replica has applied the event with the given id, which the
+// client may have received from a replica that is ahead. It returns nil immediately
+// if the id can't be from this log, and after a few seconds if Confirm has shown
+// that the log doesn't extend that far. If that remains unknown, Await returns
+// ErrBehind: starting the stream would report a gap that may not exist.
 func (b *Broker) Await(ctx context.Context, id string) error {
 	if !b.replica || id == "" {
 		return nil
@@ -210,7 +209,7 @@ func (b *Broker) Await(ctx context.Context, id string) error {
 	return nil
 }
 
-// logEnd is the last sequence of the log at some time.
+// logEnd is the last sequence number in the log at some point in time.
 type logEnd struct {
 	seq uint64
 	at  time.Time

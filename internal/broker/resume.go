@@ -41,8 +41,8 @@ func (b *Broker) resume(st *Stream) {
 	}
 }
 
-// find returns the sequence of an event id, or the reason why a stream can't
-// resume from it. The caller holds b.mu.
+// find returns the sequence number in an event id, or the reason why a stream can't
+// resume from the id. The caller holds b.mu.
 func (b *Broker) find(id string) (seq uint64, reset string) {
 	b.history.evict(b.logNow())
 	epoch, seq, err := parseID(id)
@@ -56,12 +56,11 @@ func (b *Broker) find(id string) (seq uint64, reset string) {
 }
 
 const (
-	// replayEvents and replayBytes limit what is read from the history under
-	// one lock, since publishers wait for it.
+	// replayEvents and replayBytes limit how much is read from the history while
+	// the lock is held, since publishers wait for the lock.
 	replayEvents = 256
 	replayBytes  = 128 << 10
-	// replayScan limits the events that are checked for a stream with
-	// patterns.
+	// replayScan limits how many events are checked for a stream with patterns.
 	replayScan = 4096
 )
 

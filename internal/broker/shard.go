@@ -76,8 +76,8 @@ type blockedWrite struct {
 
 const (
 	// flushTurn is the number of streams written between two checks of the
-	// mailbox. It is small enough that publishers wait for a fraction of a
-	// millisecond, and large enough that the checks cost nothing.
+	// mailbox. It is small enough that publishers wait only a fraction of a
+	// millisecond, and large enough that the checks cost practically nothing.
 	flushTurn = 64
 	// maxPieces and maxWrite limit one write, so that one stream's large queue
 	// doesn't delay the other streams.
@@ -147,10 +147,10 @@ func (s *shard) measure() {
 // takeMail handles the items in the mailbox and reports whether it handled all
 // of them.
 //
-// It takes at most as many events as a stream can send in one write, and the next
-// ones only when every dirty stream has been written. If a publisher is faster
-// than the shard, its events wait in the mailbox, where they slow down publishers.
-// In the queues, they would make clients look slow.
+// It takes at most as many events as a stream can send in one write, and takes more
+// only when every dirty stream has been written. If a publisher is faster than the
+// shard, its events wait in the mailbox, where they slow down publishers. If they
+// were in the queues instead, they would make clients look slow.
 func (s *shard) takeMail() (all bool) {
 	defer s.reportLag()
 	for {
@@ -204,8 +204,8 @@ func (s *shard) handle(it *item) {
 		if it.group != nil {
 			it.group.each(func(st *Stream) { s.deliver(st, it.event) })
 		} else {
-			// Backwards, since a full queue may remove its stream from the
-			// slice and move the last stream to its index.
+			// Iterate backwards, because a full queue may remove its stream from
+			// the slice and move the last stream to its index.
 			for _, st := range slices.Backward(s.streams) {
 				s.deliver(st, it.event)
 			}
@@ -265,7 +265,7 @@ func (s *shard) onTick() {
 	oldest := s.now - int64(s.cfg.WriteTimeout)
 	n := 0
 	for n < len(s.blocked) && s.blocked[n].since <= oldest {
-		// If the stream's time is later, its sink has accepted bytes in the
+		// If the stream's blockedSince is later, its sink has accepted bytes in the
 		// meantime.
 		if st := s.blocked[n].stream; st.writeBlocked && st.blockedSince == s.blocked[n].since {
 			s.close(st, WriteTimeout)

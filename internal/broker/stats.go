@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Stats are a broker's statistics.
+// Stats holds a broker's statistics.
 type Stats struct {
 	// Total is the sum over all shards; its Shard is 0.
 	Total ShardStats
@@ -22,8 +22,8 @@ type Stats struct {
 	ByAudience ByAudience
 	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
-	// LogEvents and LogBytes are the number of events in the history, and the
-	// memory used by the events and the index, which History.MaxBytes limits.
+	// LogEvents is the number of events in the history. LogBytes is the memory that
+	// the events and the index use, which History.MaxBytes limits.
 	LogEvents, LogBytes int
 	// LogSince is the time at which the oldest event in the history was
 	// published; zero if the history is empty.
@@ -39,7 +39,7 @@ type ByAudience struct {
 	Broadcast, User, Topic int64
 }
 
-// ShardStats are the statistics of one shard.
+// ShardStats holds the statistics of one shard.
 type ShardStats struct {
 	// Shard is the shard's number.
 	Shard int
@@ -56,11 +56,11 @@ type ShardStats struct {
 	Dropped map[string]int64
 	// Bytes counts the bytes that sinks accepted.
 	Bytes int64
-	// QueuedBytes is the number of bytes in queues now.
+	// QueuedBytes is the number of bytes that are currently in queues.
 	QueuedBytes int64
-	// WaitingEvents counts the events that the shard has not moved to its
-	// streams' queues yet. Lag is the age of the oldest of them; in the
-	// total, it is the maximum over all shards.
+	// WaitingEvents counts the events that the shard hasn't moved to its streams'
+	// queues yet. Lag is the age of the oldest of them; in the total, it is the
+	// maximum over all shards.
 	WaitingEvents int64
 	Lag           time.Duration
 }
@@ -130,8 +130,8 @@ func (t *ShardStats) add(o ShardStats) {
 	}
 }
 
-// Stats returns the current statistics. Streams that have joined but that their
-// shard has not opened yet aren't counted.
+// Stats returns the current statistics. Streams that have joined but haven't been
+// opened by their shard yet aren't counted.
 func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Topics: b.topics.byName.Len(), StartedAt: b.started,
@@ -169,7 +169,7 @@ func (b *Broker) Latency() Histogram {
 }
 
 // Replays returns the distribution of the number of events replayed, with one
-// observation for each stream that resumed, whether it caught up or not.
+// observation for each stream that resumed, whether or not it caught up.
 func (b *Broker) Replays() Histogram {
 	var sum Histogram
 	b.replays.addTo(&sum, 1)

@@ -15,8 +15,8 @@ type Sink interface {
 	// pieces but must not change them, and must not keep the slice that holds
 	// the pieces.
 	Write(pieces [][]byte) (int, error)
-	// Close closes the connection, after the bytes that Write accepted have
-	// been sent or are lost.
+	// Close closes the connection, once the bytes that Write accepted have been
+	// sent or lost.
 	Close(Reason)
 }
 
@@ -44,8 +44,8 @@ const (
 	// Drained means that a drain closed the stream, so that the client
 	// reconnects elsewhere or later.
 	Drained
-	// Suspended means that this daemon can't continue the stream, while others
-	// may.
+	// Suspended means that this daemon can't continue the stream, although other
+	// daemons may be able to.
 	Suspended
 
 	reasons
@@ -73,7 +73,7 @@ type Subscription struct {
 	// must be valid according to ValidPattern, and there must be no
 	// duplicates.
 	Topics []string
-	// LastEventID is the id of the last event that the client got on an
+	// LastEventID is the id of the last event that the client received on an
 	// earlier stream; empty for none.
 	LastEventID string
 	// Expires is the time at which the stream is closed; zero for never.
@@ -92,8 +92,8 @@ type Stream struct {
 	// The fields below belong to the shard's goroutine.
 
 	queue        queue
-	cursor       uint64 // events up to this sequence don't come from the mailbox: they precede the stream or come from the history
-	sent         uint64 // sequence of the last event that the sink accepted
+	cursor       uint64 // events up to this sequence number don't come from the mailbox: they precede the stream or come from the history
+	sent         uint64 // sequence number of the last event that the sink accepted
 	index        int32  // in shard.streams, or in drains.closing for a stream that is closing; -1 if in neither
 	replayed     int32  // events that came from the history
 	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
@@ -108,7 +108,7 @@ type Stream struct {
 
 // resumption holds the position from which a stream resumes.
 type resumption struct {
-	lastID string // the last event that the client got
+	lastID string // the last event that the client received
 	reset  string // why the stream can't resume from lastID; empty if it can
 }
 
@@ -142,7 +142,7 @@ func (b *Broker) NewStream(sub Subscription) *Stream {
 	return st
 }
 
-// CloseReason returns the reason under which the stream is counted, given the
+// CloseReason returns the reason under which a closed stream is counted, given the
 // reason that was passed to Sink.Close. Only Sink.Close may call it.
 func (st *Stream) CloseReason(why Reason) Reason {
 	if st.phase.counted() {

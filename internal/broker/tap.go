@@ -55,15 +55,16 @@ type TapBatch struct {
 }
 
 const (
-	// tapEvents and tapBytes limit the messages that wait for a tap.
+	// tapEvents and tapBytes limit the messages that are waiting for a tap.
 	tapEvents = 4096
 	tapBytes  = 4 << 20
 )
 
 // Tap starts a tap for the messages to one audience, or for all messages if
 // audience is the zero Audience. The audience's topic may be a pattern. The tap
-// starts after the event with the id lastID, as far back as the history goes, or
-// now if lastID is empty. The caller must call Close on the tap.
+// starts after the event with the id lastID, or at the start of the history if it
+// doesn't reach back that far, or now if lastID is empty. The caller must call
+// Close on the tap.
 func (b *Broker) Tap(audience Audience, lastID string) (*Tap, error) {
 	var err error
 	switch audience.kind {
@@ -196,7 +197,7 @@ func (b *Broker) feedTaps(e *event) {
 			continue
 		}
 
-		// A slow reader gets the newest messages.
+		// A slow reader loses the oldest messages and gets the newest ones.
 		if len(t.waiting) == tapEvents || t.bytes+len(e.frame.chunk) > tapBytes && len(t.waiting) > 0 {
 			t.gap.Reason = "overflow"
 			t.gap.Messages += len(t.waiting)

@@ -12,13 +12,14 @@ import (
 const (
 	// MaxTopic is the maximum length of a topic or pattern, in bytes.
 	MaxTopic = 255
-	// MaxTopics is the maximum number of topics and patterns of one stream.
+	// MaxTopics is the maximum number of topics and patterns per stream.
 	MaxTopics = 100
 )
 
 // ValidTopic returns nil if name can be published to, or an *InvalidError. A
 // topic is 1 to 255 bytes of UTF-8 without control characters. Its tokens are
-// separated by dots, and must not be the wildcards "*" and ">" of patterns.
+// separated by dots, and must not be "*" or ">", which are the wildcards in
+// patterns.
 func ValidTopic(name string) error {
 	if err := validName("topic", name, MaxTopic); err != nil {
 		return err
@@ -30,9 +31,9 @@ func ValidTopic(name string) error {
 }
 
 // ValidPattern returns nil if a stream can subscribe to pattern, or an
-// *InvalidError. A pattern is a topic that may contain wildcards, which are those
-// of NATS subjects: a token "*" matches any one token, and ">" as the last token
-// matches one or more tokens.
+// *InvalidError. A pattern is a topic that may contain the wildcards of NATS
+// subjects: a token "*" matches any one token, and ">" as the last token matches
+// one or more tokens.
 func ValidPattern(pattern string) error {
 	if err := validName("topic", pattern, MaxTopic); err != nil {
 		return err
@@ -100,9 +101,8 @@ func hasEmptyToken(name string) bool {
 // except for the groups, which their shards own.
 type topics struct {
 	byName *btree.BTreeG[*topic]
-	// patterns holds all topics of the streams that subscribe to any pattern.
-	// Therefore a stream is either here or in the topics' groups, and is
-	// counted once.
+	// patterns holds all topics of streams that subscribe to at least one pattern.
+	// So a stream is either here or in the topics' groups, and is counted once.
 	patterns *gsl.GenericSublist[*Stream]
 }
 
@@ -110,12 +110,12 @@ type topics struct {
 type topic struct {
 	name        string
 	subscribers int
-	groups      []topicGroup // by shard; the streams that subscribe to no pattern at all
+	groups      []topicGroup // by shard; the streams that don't subscribe to any pattern
 }
 
 type topicGroup struct {
 	group
-	joined int // streams that have joined and not left; guarded by Broker.mu
+	joined int // streams that have joined and haven't left; guarded by Broker.mu
 }
 
 func newTopics() topics {
@@ -186,8 +186,8 @@ func (b *Broker) Topics(prefix, after string, limit int) []Topic {
 		func(t *topic) (string, Topic) { return t.name, Topic{t.name, t.subscribers} })
 }
 
-// page collects up to limit entries of a tree, starting at the pivot, whose
-// names start with prefix and are greater than after.
+// page collects up to limit entries from a tree, starting at the pivot, whose names
+// start with prefix and are greater than after.
 func page[E, R any](tree *btree.BTreeG[E], pivot E, prefix, after string, limit int, row func(E) (string, R)) []R {
 	var rows []R
 	tree.AscendGreaterOrEqual(pivot, func(e E) bool {

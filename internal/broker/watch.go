@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ErrWatchOverflow ends a watch whose reader is too slow.
+// ErrWatchOverflow is the error with which a watch ends if its reader is too slow.
 var ErrWatchOverflow = errors.New("watch fell behind and missed connections")
 
 // Connection reports that a stream was opened or closed.
@@ -25,8 +25,8 @@ type Connection struct {
 // Watch reports streams in the order in which they are opened and closed.
 type Watch struct {
 	broker *Broker
-	// Present are the users who had streams when the watch started, in
-	// ascending order of id (by byte).
+	// Present holds the users who had streams when the watch started, in ascending
+	// order of id (by byte).
 	Present []User
 	// Anonymous is the number of anonymous streams at that time.
 	Anonymous int
@@ -37,7 +37,7 @@ type Watch struct {
 	err error // guarded by Broker.mu
 }
 
-// watchBuffer is the number of changes that a watch's reader may fall behind.
+// watchBuffer is the number of changes by which a watch's reader may fall behind.
 const watchBuffer = 16 << 10
 
 // Watch starts a watch. The caller must call Close on it.

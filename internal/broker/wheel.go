@@ -12,7 +12,7 @@ type wheel struct {
 	next  int64 // when the next slot is due, by Broker.steady; 0 before the first add
 }
 
-// newWheel returns a wheel for turns up to horizon ahead.
+// newWheel returns a wheel for turns that are at most horizon ahead.
 func newWheel(horizon time.Duration) wheel {
 	tick := min(max(horizon/64, 10*time.Millisecond), 250*time.Millisecond)
 	return wheel{tick: tick, slots: make([][]*Stream, int(horizon/tick)+4)}
