@@ -38,7 +38,7 @@ func TestNode(t *testing.T) {
 
 	node, npm := pealdtest.Program(t, "node"), pealdtest.Program(t, "npm")
 
-	// A copy, so that npm writes nothing into the repository.
+	// Use a copy, so that npm writes nothing to the repository.
 	root := t.TempDir()
 	folder := filepath.Join(root, "examples", "node")
 
@@ -72,9 +72,9 @@ func TestPython(t *testing.T) {
 	expect(t, "Python", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", python, filepath.Join("python", "peald.py"), "alice")
 }
 
-// expect runs an example while alice has an open stream. The example's events
-// must arrive, and it must print a token and that alice is connected. With a
-// wrong control token it must fail and print the reason.
+// expect runs an example while alice has an open stream. The example's events must
+// arrive, and it must print a token and report that alice is connected. With a
+// wrong control token, it must fail and print the reason.
 func expect(t *testing.T, language, connected, rejected string, command ...string) {
 	t.Helper()
 

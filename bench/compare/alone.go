@@ -69,7 +69,7 @@ func (m *measurement) heartbeats(ctx context.Context, peald target, a *Alone) er
 	return nil
 }
 
-// slow measures how streams that never read affect the others.
+// slow measures how streams that never read affect the other streams.
 func (m *measurement) slow(ctx context.Context, peald target, a *Alone) error {
 	const readers, never = 200, 50
 	for range m.plan.rounds {

@@ -27,7 +27,7 @@ type ClusterResults struct {
 	Nodes    []NodeResult
 	Load     bench.Load
 	OpenTime time.Duration // until all streams of all nodes were open
-	Slowest  float64       // ms from before the POST until the last stream of the last node received the message
+	Slowest  float64       // ms from just before the POST until the last stream on the last node received the message
 	Faults   string
 }
 
@@ -217,8 +217,8 @@ func measureCluster(ctx context.Context, program, dir string, o options, progres
 	return r, nil
 }
 
-// holdAll starts a process for the streams of each node. The first one also
-// publishes. If it fails, it returns the processes started so far.
+// holdAll starts a process for each node's streams. The first process also
+// publishes. If holdAll fails, it returns the processes that it has started so far.
 func holdAll(ctx context.Context, nodes []*running, p part) (holders []*holder, err error) {
 	for i, n := range nodes {
 		if p.URL, p.Publish = n.streams, ""; i == 0 {
@@ -245,7 +245,7 @@ func endAll(holders []*holder) {
 	}
 }
 
-// serves returns an error until the daemon accepts a message.
+// serves returns an error unless the daemon accepts a message.
 func serves(ctx context.Context, n *running) error {
 	p := newPublisher(n)
 	defer p.close()

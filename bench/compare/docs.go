@@ -125,7 +125,7 @@ func (r *Results) view() view {
 	return v
 }
 
-// bars returns the bars of each target: the medians of one metric for each key.
+// bars returns the bars for each target: the medians of one metric for each key.
 func (r *Results) bars(keys []key, of func(Load) float64) []bench.Bars {
 	var all []bench.Bars
 	for _, name := range r.Targets {

@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// part describes the streams that one process holds: those of one daemon, since
-// a process can't have more file descriptors than the daemon.
+// part describes the streams that one process holds: all streams of one daemon,
+// since a process can't have more file descriptors than the daemon.
 type part struct {
 	URL      string // of the daemon's streams
 	Publish  string // URL to publish to; empty for all processes but one

@@ -214,7 +214,7 @@ func (m *measurement) measure(ctx context.Context, t target, sc scale) (*Round, 
 	return r, nil
 }
 
-// residentPerStream waits, then returns by how much resident memory has grown
+// residentPerStream waits, and then returns how much resident memory has grown
 // since before, in bytes per stream.
 func (s *session) residentPerStream(ctx context.Context, wait time.Duration, before usage, streams int) (float64, error) {
 	if err := sleep(ctx, wait); err != nil {

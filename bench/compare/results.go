@@ -88,8 +88,8 @@ func (a *Alone) slow() SlowRound {
 	return r
 }
 
-// ManyRound compares the CPU time of a delivery to many streams with that to
-// few, in µs.
+// ManyRound compares the CPU time of a delivery to many streams with that of a
+// delivery to few, in µs.
 type ManyRound struct {
 	Target                    string
 	FewStreams, ManyStreams   int
@@ -115,7 +115,7 @@ func (r *Results) keys() []key {
 	return all
 }
 
-// rounds returns the rounds of a target with that number of streams.
+// rounds returns a target's rounds with that number of streams.
 func (r *Results) rounds(target string, streams int) []Round {
 	for _, c := range r.Cells {
 		if c.Target == target && c.Streams == streams {
@@ -147,8 +147,8 @@ func (r *Results) loadMedian(target string, k key, of func(Load) float64) float6
 	return median(values)
 }
 
-// ratio returns the median over the rounds of the target's metric divided by
-// that of the C limit in the same round.
+// ratio returns the median, over the rounds, of the target's metric divided by the
+// C limit's metric in the same round.
 func (r *Results) ratio(target string, k key, of func(Load) float64) float64 {
 	limits := r.loads(limitName, k)
 	var values []float64

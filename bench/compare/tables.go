@@ -133,7 +133,7 @@ func (r *Results) memoryTable() table.Writer {
 	return t
 }
 
-// scales returns the numbers of streams of all loads except bursts, ascending.
+// scales returns the stream counts of all loads except bursts, in ascending order.
 func (r *Results) scales() []int {
 	var all []int
 	for _, k := range r.keys() {
@@ -158,7 +158,7 @@ func decimals(n float64, places int) string {
 	return fmt.Sprintf("%.*f", places, n)
 }
 
-// millis formats milliseconds with the significant decimals.
+// millis formats milliseconds with a suitable number of decimals.
 func millis(ms float64) string {
 	if ms < 10 {
 		return decimals(ms, 1)

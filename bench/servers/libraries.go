@@ -10,7 +10,7 @@ import (
 // streamName is the name of the stream that all clients read.
 const streamName = "messages"
 
-// r3labsServer is a server of github.com/r3labs/sse.
+// r3labsServer is a server that uses github.com/r3labs/sse.
 type r3labsServer struct{ *r3labs.Server }
 
 func newR3labs() r3labsServer {
@@ -33,7 +33,7 @@ func (s r3labsServer) publish(data []byte) error {
 	return nil
 }
 
-// goSSEServer is a server of github.com/tmaxmax/go-sse.
+// goSSEServer is a server that uses github.com/tmaxmax/go-sse.
 type goSSEServer struct{ *gosse.Server }
 
 func newGoSSE() goSSEServer {

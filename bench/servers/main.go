@@ -1,6 +1,6 @@
 // Command servers runs one of the servers that peald is compared with. They are
-// small programs around net/http or a library, written as its documentation
-// shows. GET / opens a stream, and POST / broadcasts its body as one event.
+// small programs around net/http or a library, written as shown in its
+// documentation. GET / opens a stream, and POST / broadcasts its body as one event.
 package main
 
 import (

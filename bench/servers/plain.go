@@ -50,8 +50,8 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// publish blocks while a stream's channel is full: a server that loses messages
-// would not be comparable.
+// publish blocks while a stream's channel is full, because a server that loses
+// messages wouldn't be comparable.
 func (p *plain) publish(data []byte) error {
 	frame := fmt.Appendf(nil, "event: broadcast\ndata: %s\n\n", data)
 	p.mu.Lock()

@@ -1,4 +1,5 @@
 // Package checks tests the files in deploy/: units, images, charts, packages,
-// alerts and dashboards. Each is read with the library of the tool that will
-// use it. Those libraries are heavy, so they are in a separate module.
+// alerts and dashboards. Each file is read with the library of the tool that will
+// use it. These libraries have many dependencies, so the checks are in a separate
+// module.
 package checks

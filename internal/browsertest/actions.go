@@ -4,7 +4,7 @@ package browsertest
 
 type object = map[string]any
 
-// clickActions returns the actions for a mouse click at a point of the viewport.
+// clickActions returns the actions for a mouse click at a point in the viewport.
 func clickActions(x, y int) []object {
 	return []object{{
 		"type": "pointer", "id": "mouse", "parameters": object{"pointerType": "mouse"},
@@ -16,7 +16,7 @@ func clickActions(x, y int) []object {
 	}}
 }
 
-// keyActions returns the actions for pressing keys one after the other.
+// keyActions returns the actions for pressing keys one after another.
 func keyActions(keys string) []object {
 	var actions []object
 

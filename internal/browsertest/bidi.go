@@ -89,7 +89,7 @@ func (b *bidi) read() {
 	}
 }
 
-// fail fails the commands that wait for a reply.
+// fail fails the commands that are waiting for a reply.
 func (b *bidi) fail() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -26,8 +26,8 @@ const (
 // Kinds returns all kinds of browsers.
 func Kinds() []Kind { return []Kind{Chromium, Firefox, WebKit} }
 
-// patience is the time limit for each operation. It is long because on a busy machine
-// a browser can take seconds for what otherwise takes milliseconds.
+// patience is the time limit for each operation. It is long because, on a busy
+// machine, a browser can take seconds to do what otherwise takes milliseconds.
 const patience = 90 * time.Second
 
 // Browser is a browser with its own cookies and storage.

@@ -19,8 +19,8 @@ type chromium struct {
 func startChromium(program string) (*chromium, error) {
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(program),
-		// The sandbox doesn't work as root, which CI runs as. The pages come from
-		// the test.
+		// The sandbox doesn't work as root, which CI runs as. It isn't needed,
+		// because the pages come from the test.
 		chromedp.NoSandbox,
 		chromedp.DisableGPU,
 		chromedp.IgnoreCertErrors,
@@ -49,7 +49,7 @@ func (c *chromium) stop() {
 	c.cancel()
 }
 
-// chromiumProfile is a browser context of a Chromium.
+// chromiumProfile is a browser context in a Chromium process.
 type chromiumProfile struct {
 	chromium *chromium
 	first    context.Context //nolint:containedctx // as above
@@ -99,7 +99,7 @@ func (c *chromiumProfile) close() error {
 	return nil
 }
 
-// chromiumPage is a tab of a Chromium.
+// chromiumPage is a tab in a Chromium process.
 type chromiumPage struct {
 	ctx    context.Context //nolint:containedctx // as above
 	cancel context.CancelFunc

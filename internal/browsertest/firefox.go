@@ -90,7 +90,7 @@ func (f *firefox) connect() error {
 	return f.call("session.subscribe", object{"events": []string{"log.entryAdded"}}, nil)
 }
 
-// logged records an entry of the console.
+// logged records a console entry.
 func (f *firefox) logged(_ string, params json.RawMessage) {
 	var entry struct {
 		Level  string `json:"level"`
@@ -115,7 +115,7 @@ func (f *firefox) stop() {
 	f.process.stop()
 }
 
-// firefoxProfile is a user context of a Firefox.
+// firefoxProfile is a user context in a Firefox process.
 type firefoxProfile struct {
 	firefox *firefox
 	context string
@@ -152,7 +152,7 @@ func (f *firefoxProfile) close() error {
 	return f.firefox.call("browser.removeUserContext", object{"userContext": f.context}, nil)
 }
 
-// firefoxPage is a window of a Firefox.
+// firefoxPage is a window in a Firefox process.
 type firefoxPage struct {
 	firefox *firefox
 	context string

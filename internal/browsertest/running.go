@@ -9,15 +9,15 @@ import (
 
 // running holds the browsers that the tests of this process share.
 //
-//nolint:gochecknoglobals // tests have nothing else in common
+//nolint:gochecknoglobals // it is the only thing that tests have in common
 var running processes
 
 // Main runs the tests and then stops the browsers that they started. It returns the
 // exit code.
 //
-// Chromium is the first of the given programs that is installed. Without programs, it
-// is preferably the headless shell, which is Chromium without its user interface: a
-// browser needs 0.2 s of CPU time there instead of 1.5 s.
+// Chromium is the first of the given programs that is installed. If none are given,
+// it is preferably the headless shell, which is Chromium without its user interface
+// and needs 0.2 s of CPU time per browser instead of 1.5 s.
 func Main(m *testing.M, chromium ...string) int {
 	running.chromiumPrograms = chromium
 	if len(chromium) == 0 {
@@ -39,7 +39,8 @@ func Main(m *testing.M, chromium ...string) int {
 	return m.Run()
 }
 
-// WholeChromium returns the names of the programs that are Chromium as people use it.
+// WholeChromium returns the names of the programs that are the complete Chromium,
+// as people use it.
 func WholeChromium() []string { return []string{"chromium", "chromium-browser", "google-chrome"} }
 
 // processes holds the shared processes, which are started on first use.
@@ -68,7 +69,7 @@ type once[T interface{ stop() }] struct {
 
 var errNoMain = errors.New("the package's TestMain must call browsertest.Main")
 
-// get returns the results of the first call of start.
+// get returns the results of the first call to start.
 func (o *once[T]) get(start func(dir string) (T, error)) (T, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -20,14 +20,14 @@ const (
 	KeyDown      = "\uE015"
 )
 
-// The wait between two looks at a page grows, because a look takes some milliseconds
-// of CPU time in the browser's processes.
+// The wait between two checks of a page grows, because a check takes some
+// milliseconds of CPU time in the browser's processes.
 const (
 	shortestWait = 10 * time.Millisecond
 	longestWait  = 250 * time.Millisecond
 )
 
-// Tab is a tab of a browser. It isn't safe for concurrent use.
+// Tab is a browser tab. It isn't safe for concurrent use.
 type Tab struct {
 	kind Kind
 	page page
@@ -42,14 +42,14 @@ type page interface {
 	// eval evaluates an expression whose value is a string.
 	eval(expression string) (string, error)
 
-	// click presses and releases the mouse at a point of the viewport.
+	// click presses and releases the mouse button at a point in the viewport.
 	click(x, y int) error
 
 	// press presses and releases keys.
 	press(keys string) error
 
-	// resize sets the size of the viewport in CSS pixels. A width below the minimum
-	// of the window is raised to it.
+	// resize sets the size of the viewport in CSS pixels. A width below the
+	// window's minimum is raised to that minimum.
 	resize(width, height int) error
 
 	// console returns the warnings and errors in the browser's console.
@@ -154,7 +154,7 @@ func (p *Tab) WaitFor(tb testing.TB, condition string) {
 }
 
 // Click clicks the first element that matches a CSS selector, as soon as it is visible
-// and not covered. If the page moves under the mouse, it clicks again.
+// and not covered. If the page moves under the mouse, Click clicks again.
 func (p *Tab) Click(tb testing.TB, selector string) {
 	tb.Helper()
 
@@ -226,7 +226,7 @@ func (p *Tab) Fill(tb testing.TB, selector, text string) {
 	})(document.querySelector(`+strconv.Quote(selector)+`))`)
 }
 
-// Press presses keys one after the other in the focused element.
+// Press presses keys, one after another, in the focused element.
 func (p *Tab) Press(tb testing.TB, keys string) {
 	tb.Helper()
 	p.check(tb, p.page.press(keys), fmt.Sprintf("pressing %q", keys))
@@ -239,8 +239,8 @@ func (p *Tab) Resize(tb testing.TB, width, height int) {
 	p.check(tb, p.page.resize(width, height), "resizing a tab")
 }
 
-// Console returns the warnings and errors in the browser's console since the page was
-// opened. The driver of WebKit reports none.
+// Console returns the warnings and errors that were written to the browser's
+// console since the page was opened. The driver of WebKit reports none.
 func (p *Tab) Console() []string { return p.page.console() }
 
 // check fails the test if err is not nil. Action describes what failed.

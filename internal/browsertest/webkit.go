@@ -52,7 +52,7 @@ func startDisplay(program string) (*display, error) {
 	return &display{started, ":" + number}, nil
 }
 
-// webkit is a running WebKitGTK with its driver.
+// webkit is a running WebKitGTK browser with its driver.
 type webkit struct {
 	webdriver
 
@@ -87,7 +87,7 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 		"GDK_BACKEND=x11",
 		"HOME=" + p.dir,
 		"LC_ALL=C", // with C.UTF-8, the language of WebKit is "C", which Intl rejects
-		// Without a GPU, rendering on the CPU takes half the time of emulating a
+		// Without a GPU, rendering on the CPU takes half as long as emulating a
 		// GPU.
 		"WEBKIT_SKIA_ENABLE_CPU_RENDERING=1",
 		"WEBKIT_DISABLE_DMABUF_RENDERER=1",
@@ -181,7 +181,7 @@ func (w *webkit) close() error {
 	return err
 }
 
-// webkitPage is a window of a WebKit.
+// webkitPage is a window in a WebKit process.
 type webkitPage struct {
 	webkit *webkit
 	handle string

@@ -68,8 +68,8 @@ func Test(t *testing.T, root *cobra.Command, folder string) {
 	})
 }
 
-// escapeMarkdown escapes the texts of a command and its subcommands, because the
-// pages are generated from Markdown.
+// escapeMarkdown escapes the help texts of a command and its subcommands, because
+// the pages are generated from Markdown.
 func escapeMarkdown(cmd *cobra.Command) {
 	cmd.Long = strings.NewReplacer(`\`, `\\`, "*", `\*`, "_", `\_`, "<", `\<`, "`", "\\`").Replace(cmd.Long)
 

@@ -15,8 +15,8 @@ import (
 // BuildDaemon builds peald and returns its path. The program has the race
 // detector enabled if the test has.
 //
-// It stays in the user's cache, where go links it again only after a change, so
-// that tests of several packages share one build.
+// The program stays in the user's cache, where go links it again only after a
+// change, so that the tests of several packages share one build.
 func BuildDaemon(tb testing.TB) string {
 	tb.Helper()
 
@@ -85,7 +85,7 @@ func raceEnabled() bool {
 	return false
 }
 
-// lock locks the file at path, also against other processes, until the returned
+// lock locks the file at path, even against other processes, until the returned
 // function is called.
 func lock(tb testing.TB, path string) (unlock func()) {
 	tb.Helper()

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Certificate is a self-signed certificate in files.
+// Certificate is a self-signed certificate that is stored in files.
 type Certificate struct {
 	CertFile, KeyFile string
 
@@ -34,7 +34,8 @@ func NewCertificate(tb testing.TB, others ...net.IP) Certificate {
 		tb.Fatal(err)
 	}
 
-	// Firefox rejects certificates of the same issuer with the same serial number.
+	// Firefox rejects certificates from the same issuer if they have the same
+	// serial number.
 	serial, err := rand.Int(rand.Reader, big.NewInt(math.MaxInt64))
 	if err != nil {
 		tb.Fatal(err)

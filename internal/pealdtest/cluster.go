@@ -41,7 +41,7 @@ func FreeAddr() (string, error) {
 
 	for try := 0; ; try++ {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(ports)))
-		listener, err := net.Listen("tcp", addr) //nolint:noctx // returns at once
+		listener, err := net.Listen("tcp", addr) //nolint:noctx // returns immediately
 
 		switch {
 		case err == nil:
@@ -52,8 +52,8 @@ func FreeAddr() (string, error) {
 	}
 }
 
-// InCluster returns configuration changes that make n daemons a cluster, one for each
-// daemon. Their directories are removed after the test.
+// InCluster returns configuration changes, one for each daemon, that make n daemons
+// a cluster. Their directories are removed after the test.
 func InCluster(tb testing.TB, n int) []func(*daemon.Config) {
 	tb.Helper()
 
@@ -90,10 +90,10 @@ func StartCluster(tb testing.TB, n int, changes ...func(*daemon.Config)) []*Daem
 }
 
 // LeftByNATS returns options that ignore goroutines leaked by embedded NATS servers.
-// One waits for the client port, which is never opened, before it starts routing. If
-// a server shuts down before it has met another one, the store of a group that never
-// ran leaks goroutines, too. A client that is closed right after its first publish may
-// leak one that waits on a channel.
+// One waits for the client port, which is never opened, before it starts routing.
+// If a server shuts down before it has connected to another one, the store of a
+// group that never ran also leaks goroutines. A client that is closed right after
+// its first publish may leak a goroutine that waits on a channel.
 func LeftByNATS() []goleak.Option {
 	const server = "github.com/nats-io/nats-server/v2/server"
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// SmallDisk mounts a tmpfs of this size, such as "1m", and returns its directory. It
-// requires root.
+// SmallDisk mounts a tmpfs of the given size ("1m", for example) and returns its
+// directory. It requires root.
 func SmallDisk(tb testing.TB, size string) (dir string) {
 	tb.Helper()
 

@@ -20,7 +20,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String returns everything that was written since the last call of Take.
+// String returns everything that was written since the last call to Take.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

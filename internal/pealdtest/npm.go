@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// NodeModules returns the path of a node_modules directory with the npm packages of
-// the lock file in dir. They are installed once per state of the lock file, into the
-// cache of the user. If npm is missing or fails, the test is skipped, or fails if CI
-// is set.
+// NodeModules returns the path of a node_modules directory with the npm packages
+// from the lock file in dir. They are installed once per version of the lock file,
+// into the user's cache. If npm is missing or fails, the test is skipped, or fails
+// if CI is set.
 func NodeModules(tb testing.TB, dir string) string {
 	tb.Helper()
 

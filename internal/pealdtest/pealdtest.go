@@ -1,5 +1,5 @@
-// Package pealdtest runs complete daemons for tests. They run in the process of the
-// test on unused loopback addresses, and are stopped after the test.
+// Package pealdtest runs complete daemons for tests. They run in the test's process
+// on unused loopback addresses, and are stopped after the test.
 package pealdtest
 
 import (
@@ -31,7 +31,7 @@ type Daemon struct {
 	tokens []daemon.Token
 	stop   context.CancelFunc
 	done   chan struct{}
-	err    error // error of Run; must be read after done is closed only
+	err    error // error from Run; must be read only after done is closed
 }
 
 // Start runs a daemon with the default configuration, unused ports and Secret, after
@@ -43,7 +43,7 @@ func Start(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
 	return start(tb, daemon.Options{}, changes)
 }
 
-// StartDemo is Start with the demo page and its events.
+// StartDemo is like Start, but with the demo page and its events.
 func StartDemo(tb testing.TB, changes ...func(*daemon.Config)) *Daemon {
 	tb.Helper()
 
@@ -92,8 +92,8 @@ func start(tb testing.TB, options daemon.Options, changes []func(*daemon.Config)
 	return d
 }
 
-// Stop shuts the daemon down as a signal would, and waits until it has. Further calls
-// have no effect.
+// Stop shuts the daemon down as a signal would, and waits until it has shut down.
+// Further calls have no effect.
 func (d *Daemon) Stop(tb testing.TB) {
 	tb.Helper()
 	d.stop()

@@ -1,5 +1,5 @@
-// Command glossary checks the wording of the project's texts: one term for one
-// thing, and the terms that are common in the field.
+// Command glossary checks the wording of the project's texts: they must use one
+// term for each thing, and the terms that are common in the field.
 //
 //	go -C tools run ./glossary [path...]
 //

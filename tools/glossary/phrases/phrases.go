@@ -10,7 +10,7 @@ import (
 
 // Finding is a phrase to replace.
 type Finding struct {
-	Line    int // of the file, from 1
+	Line    int // in the file, counting from 1
 	Phrase  string
 	Instead string // the terms to use instead
 }

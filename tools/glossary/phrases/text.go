@@ -11,7 +11,7 @@ import (
 
 // line is a line of text that people read.
 type line struct {
-	number int // of the file, from 1
+	number int // in the file, counting from 1
 	text   string
 }
 
