@@ -298,8 +298,9 @@ func TestViolations(t *testing.T) {
 	}
 }
 
-// readModule walks the directories of the module. The go command lists them in another
-// process, so without this go test would reuse a cached result after a change.
+// readModule walks the directories of the module. The go command lists them in
+// another process, so without this walk, go test would reuse a cached result after
+// a change.
 func readModule(t *testing.T, root string) {
 	t.Helper()
 

@@ -76,8 +76,8 @@ func TestTokenWithoutExpiry(t *testing.T) {
 	}
 }
 
-// TestTokensOfOtherSigners verifies tokens with several audiences, with times within
-// the leeway and with unknown claims.
+// TestTokensOfOtherSigners verifies tokens with several audiences, with times that
+// are within the leeway, and with unknown claims.
 func TestTokensOfOtherSigners(t *testing.T) {
 	now := time.Now().Unix()
 	tokens := newTokens(t, auth.Config{Issuer: "shop", Audience: "browsers"})

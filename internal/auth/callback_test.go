@@ -20,7 +20,7 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// newCallback returns a Callback to a server with this handler.
+// newCallback returns a Callback that calls a server with this handler.
 func newCallback(t *testing.T, change func(*auth.CallbackConfig), handler http.HandlerFunc) *auth.Callback {
 	t.Helper()
 	server := httptest.NewServer(handler)

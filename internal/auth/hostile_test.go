@@ -160,8 +160,8 @@ func TestClaimOfWrongType(t *testing.T) {
 	}
 }
 
-// TestMissingAudience configures only an audience, so the missing claim can't be the
-// issuer.
+// TestMissingAudience configures only an audience, so that the missing claim can't
+// be the issuer.
 func TestMissingAudience(t *testing.T) {
 	_, err := newTokens(t, auth.Config{Audience: "browsers"}).Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), nil, `{"sub":"alice"}`))
 	if rejected, ok := errors.AsType[*auth.RejectedError](err); !ok || rejected.Reason != auth.Audience {

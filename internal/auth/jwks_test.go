@@ -18,7 +18,7 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// jwk returns the entry of a key in a set.
+// jwk returns the entry for a key in a set.
 func jwk(tb testing.TB, p pair, id string, change func(*jwkset.JWKMarshal)) json.RawMessage {
 	tb.Helper()
 	made, err := jwkset.NewJWKFromKey(p.private.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: id}})

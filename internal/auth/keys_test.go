@@ -22,7 +22,7 @@ import (
 
 const aliceClaims = `{"sub":"alice"}`
 
-// pair is a private key with its public key in PEM.
+// pair is a private key, with its public key in PEM format.
 type pair struct {
 	private crypto.Signer
 	public  []byte
@@ -86,7 +86,7 @@ func wantReason(tb testing.TB, tokens *auth.Tokens, token string, want auth.Reas
 	}
 }
 
-// TestAlgorithms checks that a key is used for the algorithms of its kind only.
+// TestAlgorithms checks that a key is used only for the algorithms of its kind.
 func TestAlgorithms(t *testing.T) {
 	keys := map[string]pair{
 		"RSA": newRSA(t, 2048), "P-256": newEC(t, elliptic.P256()), "P-384": newEC(t, elliptic.P384()),

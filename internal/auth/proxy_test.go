@@ -71,7 +71,7 @@ func TestProxy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			callbacks, keys := newWebProxy(t, `{"user_id":"proxied"}`), newWebProxy(t, string(set))
 
-			// The variables are always set, but only one setting uses them.
+			// The variables are always set, but only one of the settings uses them.
 			t.Setenv("NO_PROXY", "")
 			t.Setenv("HTTP_PROXY", callbacks.URL)
 			c, err := auth.NewCallback(auth.CallbackConfig{
@@ -112,7 +112,7 @@ func TestParseProxy(t *testing.T) {
 	}
 }
 
-// TestUnreachableProxy checks that the password of a proxy isn't logged.
+// TestUnreachableProxy checks that a proxy's password isn't logged.
 func TestUnreachableProxy(t *testing.T) {
 	down := httptest.NewServer(http.NotFoundHandler())
 	down.Close()

@@ -12,8 +12,8 @@ import (
 	"github.com/peald/peald/internal/auth"
 )
 
-// TestReplaceTokens checks that a reload keeps keys whose server is down, and fails for
-// a server that has never replied.
+// TestReplaceTokens checks that a reload keeps keys from a server that is down, and
+// fails for a server that has never replied.
 func TestReplaceTokens(t *testing.T) {
 	key := newEC(t, elliptic.P256())
 	server := newKeyServer(t, jwks(t, jwk(t, key, "1", nil)))

@@ -22,7 +22,8 @@ func both(t *testing.T, test func(t *testing.T, portable bool)) {
 	}
 }
 
-// few returns a measurement of ten messages on three streams.
+// few returns the configuration of a measurement with ten messages on three
+// streams.
 func few(h *hub, portable bool) bench.Config {
 	return bench.Config{URL: h.url, Clients: 3, Load: bench.Load{Burst: 10}, Patience: 2 * time.Second, Portable: portable}
 }
@@ -168,7 +169,8 @@ func TestMeasureFindsMisdirectedMessages(t *testing.T) {
 		cfg.Clients, cfg.Users = 5, 2
 		r := measure(t, h, cfg)
 
-		// Three streams of one user and two of the other, five messages each.
+		// Three streams belong to one user and two to the other; each user gets
+		// five messages.
 		if r.Faults() != "" || r.Delivered != 25 || r.Expected != 25 {
 			t.Errorf("faults %q, %d of %d delivered", r.Faults(), r.Delivered, r.Expected)
 		}

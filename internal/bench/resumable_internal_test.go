@@ -9,7 +9,7 @@ import (
 )
 
 // TestCutWhileConnecting checks that a connection whose dialer timed out shortly
-// before its context counts as cut, not as rejected by the server.
+// before its context counts as cut, and not as rejected by the server.
 func TestCutWhileConnecting(t *testing.T) {
 	timeout := &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
 	if err := causeOf(t.Context(), timeout); !errors.Is(err, context.DeadlineExceeded) {

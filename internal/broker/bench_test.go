@@ -23,8 +23,8 @@ func (s sponge) Write(pieces [][]byte) (n int, _ error) {
 
 func (sponge) Close(broker.Reason) {}
 
-// openStreams opens n streams of n users, and returns a counter of the pieces that
-// they got.
+// openStreams opens n streams for n users, and returns a counter for the pieces
+// that they have received.
 func openStreams(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
 	b.Helper()
 	var pieces atomic.Int64

@@ -11,7 +11,7 @@ import (
 )
 
 // TestChunkedStreams compares the body of a chunked stream with that of a bare
-// stream of the same user.
+// stream for the same user.
 func TestChunkedStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := withHistory()
@@ -51,7 +51,7 @@ func TestChunkedStreams(t *testing.T) {
 }
 
 // TestGracefulEndOfBody closes streams for each reason that leaves the connection
-// intact. The body must be complete, with everything that was published until
+// intact. The body must be complete, with everything that had been published by
 // then.
 func TestGracefulEndOfBody(t *testing.T) {
 	for name, closeStreams := range map[string]func(t *testing.T, b *broker.Broker){

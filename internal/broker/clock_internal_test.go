@@ -6,7 +6,7 @@ import (
 )
 
 // TestShardsUseSteadyTime checks that a shard measures time from the start of the
-// broker. With the wall clock, setting the clock back would delay its timers.
+// broker. If it used the wall clock, setting the clock back would delay its timers.
 func TestShardsUseSteadyTime(t *testing.T) {
 	b := New(Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: Disconnect, Heartbeat: 15 * time.Second, WriteTimeout: time.Minute})
 	b.Close()

@@ -39,8 +39,8 @@ func FuzzEventIDs(f *testing.F) {
 	})
 }
 
-// FuzzPatterns checks that an allowed pattern never gives access to a topic that
-// isn't allowed.
+// FuzzPatterns checks that a pattern that an allowed one covers never matches a
+// topic that the allowed one doesn't match.
 func FuzzPatterns(f *testing.F) {
 	for _, c := range [][3]string{
 		{"orders.>", "orders.*.eu", "orders.1.eu"},

@@ -15,7 +15,7 @@ import (
 func TestGapsWithSmallHistories(t *testing.T) {
 	for name, test := range map[string]struct {
 		maxEvents int
-		before    bool     // disconnect the client before its first event
+		before    bool     // whether to disconnect the client before its first event
 		want      []string // types of the events it gets after missing two
 	}{
 		"no history, before":    {0, true, nil},

@@ -37,8 +37,8 @@ func enterPanics(st *Stream, next phase) (panicked bool) {
 	return false
 }
 
-// TestStreamSize keeps the memory of a stream from growing unnoticed: 160 bytes
-// are an allocator size class, and the next one is 176.
+// TestStreamSize keeps the size of a stream from growing unnoticed: 160 bytes are
+// an allocator size class, and the next one is 176.
 func TestStreamSize(t *testing.T) {
 	if size := unsafe.Sizeof(Stream{}); size > 160 {
 		t.Errorf("a Stream takes %d bytes, want at most 160", size)

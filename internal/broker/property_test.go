@@ -21,7 +21,7 @@ import (
 // place of a gap.
 func TestEveryStreamGetsItsEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // hides *testing.T, whose deadline is in real time
+		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) { // hides *testing.T, because its deadline is in real time
 			w := newWorld(rt)
 			defer w.broker.Close()
 			rt.Repeat(map[string]func(*rapid.T){
@@ -148,7 +148,7 @@ func (w *world) read(rt *rapid.T) {
 	}
 }
 
-// cut breaks a connection after any byte that the client has not read yet.
+// cut breaks a connection at any byte that the client hasn't read yet.
 func (w *world) cut(rt *rapid.T) {
 	if r := w.any(rt); r != nil {
 		synctest.Wait()
@@ -188,7 +188,7 @@ func (w *world) finish(rt *rapid.T) {
 	}
 }
 
-// missing returns the events after one position and up to another that the client
+// missing returns the events, after one position and up to another, that the client
 // is entitled to and that never expire.
 func (w *world) missing(r *reader, after, upTo uint64) (seqs []uint64) {
 	for _, p := range w.sent {
@@ -248,8 +248,8 @@ func (r *reader) disconnected(rt *rapid.T) {
 		synctest.Wait()
 	}
 	r.sink = nil
-	// The client again requests the events that were missing before a reset
-	// without an id.
+	// The client requests again the events that were missing before a reset without
+	// an id.
 	r.gap = false
 	r.check(rt)
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // TestHeartbeatChanges checks that open streams follow a new heartbeat interval,
-// and that no stream is silent for longer during the change than it would have
-// been without.
+// and that during the change no stream is silent for longer than it would have been
+// without it.
 func TestHeartbeatChanges(t *testing.T) {
 	for name, change := range map[string]struct{ from, to time.Duration }{
 		"sooner": {15 * time.Second, 2 * time.Second},
@@ -246,7 +246,7 @@ func TestChangesUnderLoad(t *testing.T) {
 
 	running.Wait()
 	b.Close()
-	b.Reconfigure(cfg) // does nothing any more
+	b.Reconfigure(cfg) // no longer has an effect
 	for i, c := range clients {
 		if got := len(c.events()); got != 2*events {
 			t.Errorf("client %d got %d events, want %d", i, got, 2*events)

@@ -178,7 +178,7 @@ func TestStreamsThatOutliveASuspension(t *testing.T) {
 }
 
 // TestAnotherLogClosesAllStreams begins another log. No open stream may get any
-// event from it, even if the stream is being drained or is catching up.
+// event from that log, even if the stream is being drained or is catching up.
 func TestAnotherLogClosesAllStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := replica()
@@ -246,17 +246,17 @@ func TestClientAheadOfTheReplicaWaits(t *testing.T) {
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
 		<-done
 
-		// The log does.
+		// The log extends that far.
 		b.Confirm(99, time.Now())
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
 		<-done
 
-		// The log did not, but that was before Await.
+		// The log didn't extend that far, but that was before Await.
 		b.Confirm(98, time.Now())
 		go await("abc-99", 3*time.Second, broker.ErrBehind)
 		<-done
 
-		// The log does not.
+		// The log doesn't extend that far.
 		go await("abc-99", 3*time.Second, nil)
 		time.Sleep(2 * time.Second)
 		b.Confirm(98, time.Now())
@@ -267,7 +267,7 @@ func TestClientAheadOfTheReplicaWaits(t *testing.T) {
 }
 
 // TestAgesFollowTheLogsClock checks that a replica measures the age of keys and
-// events by the clock of its log and not by its own.
+// events with its log's clock and not with its own.
 func TestAgesFollowTheLogsClock(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
 		t.Run(name, func(t *testing.T) {

@@ -281,8 +281,8 @@ func TestHistoryMemory(t *testing.T) {
 			for i := 0; b.Stats().LogBytes < bound*9/10 || i < 10_000; i++ {
 				publish(t, b, message(i))
 			}
-			// Publish twice as many more: evicted events that are still referenced
-			// would show in the heap.
+			// Publish twice as many again: evicted events that are still referenced
+			// would show up in the heap.
 			for i := range 2 * b.Stats().LogEvents {
 				publish(t, b, message(i))
 			}

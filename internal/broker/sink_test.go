@@ -144,8 +144,8 @@ func (c *client) data() (data []string) {
 	return data
 }
 
-// connect opens a stream over a connection with room for that many bytes, or any
-// number if room is -1.
+// connect opens a stream over a connection that has room for the given number of
+// bytes, or for any number if room is -1.
 func connect(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
 	t.Helper()
 	c := &client{room: room, stream: b.NewStream(sub)}

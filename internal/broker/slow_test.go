@@ -45,7 +45,7 @@ func TestDropOldestMarksTheGap(t *testing.T) {
 		first := publish(t, b, toAll("first"))
 		synctest.Wait()
 		c.mu.Lock()
-		c.room = 20 // splits the next frame in the middle
+		c.room = 20 // this splits the next frame in the middle
 		c.mu.Unlock()
 		var ids []string
 		for i := range 50 {

@@ -197,8 +197,8 @@ func TestLagIsTheAgeOfTheOldestWaitingEvent(t *testing.T) {
 
 		sink.release <- struct{}{}
 
-		// These are more than a shard takes at once. The rest waits in the part
-		// of the mailbox that the shard is reading.
+		// These are more than a shard takes at once. The rest wait in the part of
+		// the mailbox that the shard is reading.
 		for range 1200 {
 			publish(t, b, toUser("alice", "x"))
 		}

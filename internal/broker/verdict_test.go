@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// follower is a replica that reads a test's log from some entry on.
+// follower is a replica that reads a test's log starting from some entry.
 type follower struct {
 	*broker.Broker
 
@@ -37,8 +37,8 @@ func (f *follower) apply(t *rapid.T, log []broker.Entry, upTo int) {
 
 // TestReplicasAgreeFromAnyStart has replicas that have read different parts of
 // the log submit messages with a few keys. Other replicas start later and never
-// read the beginning of the log. All must give the same reply to every entry,
-// unless its verdict depends on an entry that a replica has not read.
+// read the beginning of the log. All of them must give the same reply to every
+// entry, unless the entry's verdict depends on an entry that a replica hasn't read.
 func TestReplicasAgreeFromAnyStart(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var log []broker.Entry

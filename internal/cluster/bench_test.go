@@ -25,8 +25,8 @@ func (s countingSink) Write(pieces [][]byte) (n int, _ error) {
 
 func (countingSink) Close(broker.Reason) {}
 
-// BenchmarkBroadcast measures one delivery of a broadcast to its sink, by a broker
-// alone and through a standalone node. An operation is a delivery.
+// BenchmarkBroadcast measures the delivery of a broadcast to a sink, both by a
+// broker alone and through a standalone node. An operation is one delivery.
 func BenchmarkBroadcast(b *testing.B) {
 	const streams = 10_000
 	measure := func(b *testing.B, bk *broker.Broker, publish func(context.Context, broker.Message) (broker.Receipt, error)) {
@@ -72,7 +72,7 @@ func BenchmarkBroadcast(b *testing.B) {
 }
 
 // BenchmarkApplyWithoutRecipients measures decoding and applying messages for users
-// who have no stream on the node. An operation is a message.
+// who have no stream on the node. An operation is one message.
 func BenchmarkApplyWithoutRecipients(b *testing.B) {
 	node := startAll(b, 1)[0]
 	const batch = 512
@@ -102,7 +102,7 @@ func BenchmarkPublish(b *testing.B) {
 				serving(b, members...)
 				m := toAll(strings.Repeat("x", 100))
 				type wait = func(context.Context) (broker.Receipt, error)
-				waits := make(chan wait, 256) // the maximum in flight of PublishStream
+				waits := make(chan wait, 256) // the maximum number of messages in flight in a PublishStream
 				done := make(chan error, 1)
 				go func() {
 					for wait := range waits {

@@ -6,8 +6,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestNodesOnCopiesAreReported runs two nodes on copies of one directory, as on a
-// cloned virtual machine.
+// TestNodesOnCopiesAreReported runs two nodes on copies of one directory, as
+// happens with a cloned virtual machine.
 func TestNodesOnCopiesAreReported(t *testing.T) {
 	t.Parallel()
 	cfgs, log := configs(t, 3), new(pealdtest.Log)

@@ -49,8 +49,8 @@ func damages() map[string]func(t *testing.T, file damaged) bool {
 // damaged is a file to damage.
 type damaged struct {
 	path string
-	// older and another are directories with a file of the same kind: an older
-	// backup of the node, and the directory of a node from another cluster.
+	// older and another are directories that contain a file of the same kind: an
+	// older backup of the node, and the directory of a node from another cluster.
 	older, another string
 	kind           string // see kindOf
 }
@@ -86,7 +86,7 @@ func ofKind(t *testing.T, dir, kind string) string {
 }
 
 // replace replaces a file with one of the same kind from another directory. It
-// reports whether there is one with other content.
+// reports whether there is one with different content.
 func replace(t *testing.T, file damaged, dir string) bool {
 	t.Helper()
 	other := ofKind(t, dir, file.kind)
@@ -239,8 +239,8 @@ func TestForeignEntriesAreRejected(t *testing.T) {
 	c.gets(t, "one", "two")
 }
 
-// TestRequiredStreamSettingsAreRestored turns off the settings of the stream that
-// reading depends on, as an administrator might.
+// TestRequiredStreamSettingsAreRestored turns off the stream settings that reading
+// depends on, as an administrator might.
 func TestRequiredStreamSettingsAreRestored(t *testing.T) {
 	t.Parallel()
 	cfg := configs(t, 1)[0]

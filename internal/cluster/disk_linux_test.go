@@ -11,9 +11,9 @@ import (
 )
 
 // TestFullDiskOfOneNode fills the disk of one node of three. Acknowledged messages
-// are kept, the other two nodes continue, and streams of the full node find all
-// their events there. The node logs that its disk is full, and later that it must
-// be restarted.
+// must be kept, the other two nodes must continue, and streams from the full node
+// must find all their events there. The node must log that its disk is full, and
+// later that it must be restarted.
 func TestFullDiskOfOneNode(t *testing.T) {
 	t.Parallel()
 	cfgs := configs(t, 3)

@@ -31,7 +31,7 @@ func eventLog(dir string) string {
 	return filepath.Join(dir, "alone", "jetstream", "$G", "streams", "test")
 }
 
-// reset returns the reason of the reset that a client with an id gets first.
+// reset returns the reason for the reset that a client with an id gets first.
 func (m *member) reset(t *testing.T, id string) string {
 	t.Helper()
 	c := m.connect(t, broker.Subscription{LastEventID: id})

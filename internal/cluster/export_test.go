@@ -11,8 +11,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// EncodeBatch returns an entry with messages from another node, for the event log with
-// an epoch.
+// EncodeBatch returns an entry with messages from another node, for the event log
+// with the given epoch.
 func (n *Node) EncodeBatch(tb testing.TB, epoch string, messages int, message func(i int) broker.Message) []byte {
 	tb.Helper()
 	batch := &clusterv1.Batch{Incarnation: 1, Number: 1, Epoch: epoch}
@@ -51,8 +51,8 @@ func (n *Node) LogMembers() []Member {
 	return n.state.members
 }
 
-// SetProbed sets the result of a probe, and warns about it. The event log last had a
-// quorum at a time.
+// SetProbed sets the result of a probe, and warns about it. at is when the event
+// log last had a quorum.
 func (n *Node) SetProbed(at, now time.Time, trouble string, replicas int, members []Member, clusterMembers ...string) {
 	n.mu.Lock()
 	n.state.epoch, n.state.trouble, n.state.quorumAt = "epoch", trouble, at
@@ -71,7 +71,8 @@ func Idle(cfg Config) *Node {
 // NumRoutes returns the number of connections to other nodes.
 func (n *Node) NumRoutes() int { return n.server.NumRoutes() }
 
-// SkipCleanMark makes the node record no clean shutdown, as if it were killed.
+// SkipCleanMark keeps the node from recording a clean shutdown, as if it were
+// killed.
 func (n *Node) SkipCleanMark() {
 	n.marks.mu.Lock()
 	defer n.marks.mu.Unlock()

@@ -76,10 +76,10 @@ func TestDeletedEventLogIsCreatedAgain(t *testing.T) {
 	}
 }
 
-// TestNodesAgreeOnIdempotencyKeys has a message's entry expire from the event log
-// before its idempotency key is forgotten, so that a node that starts then doesn't
-// know the key. When the message is repeated, all nodes must follow the verdict of
-// the node that it was published on.
+// TestNodesAgreeOnIdempotencyKeys makes a message's entry expire from the event log
+// before its idempotency key is forgotten, so that a node that starts in between
+// doesn't know the key. When the message is repeated, all nodes must follow the
+// verdict of the node on which it was published.
 func TestNodesAgreeOnIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	external := natsServer(t)

@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// TestTwoOfFiveNodesDie kills the leader and another node of five at the same
+// TestTwoOfFiveNodesDie kills the leader and another one of five nodes at the same
 // moment, and restarts them later.
 func TestTwoOfFiveNodesDie(t *testing.T) {
 	t.Parallel()
@@ -21,7 +21,7 @@ func TestTwoOfFiveNodesDie(t *testing.T) {
 	dead := []int{leader, (leader + 1) % 5}
 	tr.pauses()
 
-	// To the others, a node whose packets stop is dead.
+	// To the other nodes, a node that stops sending packets is dead.
 	for _, node := range dead {
 		network.partition(node)
 	}

@@ -86,7 +86,7 @@ func (f *follower) decode(text []byte) {
 	}
 }
 
-// hangUp closes the connection. What has arrived and was not read is lost.
+// hangUp closes the connection. Whatever has arrived but hasn't been read is lost.
 func (f *follower) hangUp() {
 	if f.stream != nil {
 		f.stream.HangUp()
@@ -104,8 +104,8 @@ func (f *follower) wants(a broker.Audience) bool {
 	return true
 }
 
-// last returns the sequence of the last message of log that the client must
-// receive, 0 for none.
+// last returns the sequence number of the last message in log that the client must
+// receive, or 0 for none.
 func (f *follower) last(log []broker.Tapped) (seq uint64) {
 	for _, m := range log {
 		if f.wants(m.Audience) {
@@ -115,8 +115,8 @@ func (f *follower) last(log []broker.Tapped) (seq uint64) {
 	return seq
 }
 
-// check checks that a client that has reached the end of log has received its
-// messages, once and in order, except where it got a reset for which mayReset
+// check checks that a client that has reached the end of log has received each of
+// its messages once and in order, except where it got a reset for which mayReset
 // reports true.
 func (f *follower) check(tb tester, log []broker.Tapped, mayReset func(received) bool) {
 	tb.Helper()
@@ -143,12 +143,12 @@ func (f *follower) check(tb tester, log []broker.Tapped, mayReset func(received)
 	}
 }
 
-// same reports whether two messages from two nodes are the same.
+// same reports whether messages from two nodes are the same.
 func same(a, b broker.Tapped) bool {
 	return a.ID == b.ID && a.Audience == b.Audience && a.Event == b.Event && a.Data == b.Data && a.At.Equal(b.At)
 }
 
-// tester is a test of the package testing or rapid.
+// tester is a test from the package testing or rapid.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -188,7 +188,7 @@ func (w *wire) wake() {
 	}
 }
 
-// next returns what has arrived and was not read, and whether more may arrive.
+// next returns what has arrived and hasn't been read, and whether more may arrive.
 func (w *wire) next() (unread []byte, open bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -22,16 +22,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
 
-// patience is the timeout for conditions that should be met soon. An election of
-// NATS takes up to 9 s, and longer on a busy machine.
+// patience is the timeout for conditions that should be met soon. A NATS election
+// takes up to 9 s, and longer on a busy machine.
 const patience = 2 * time.Minute
 
-// electedWithin limits how long publishing may pause when a leader is gone: for an
-// election, or several if the first is a draw or the machine is too busy to vote.
-// The soak test, which has the machine to itself, allows 10 s.
+// electedWithin limits how long publishing may pause when a leader is gone: for one
+// election, or for several if the first is a tie or the machine is too busy to
+// vote. The soak test, which has the machine to itself, allows 10 s.
 const electedWithin = time.Minute
 
-// member is a node of a test's cluster.
+// member is a node in a test's cluster.
 type member struct {
 	*cluster.Node
 	broker *broker.Broker
@@ -130,7 +130,7 @@ func (m *member) end(tb testing.TB) {
 	m.broker.Close()
 }
 
-// startAll starts a cluster, and waits until all its nodes serve.
+// startAll starts a cluster, and waits until all of its nodes are serving.
 func startAll(tb testing.TB, n int) []*member {
 	tb.Helper()
 	var members []*member
@@ -141,7 +141,7 @@ func startAll(tb testing.TB, n int) []*member {
 	return members
 }
 
-// serving waits until nodes serve.
+// serving waits until nodes are serving.
 func serving(tb testing.TB, members ...*member) {
 	tb.Helper()
 	for _, m := range members {

@@ -53,8 +53,8 @@ func (l *links) add(tb testing.TB, from, to int, addr string) *link {
 	return added
 }
 
-// partition stops all traffic between nodes and all others. Data in flight and new
-// connections are delayed, as in TCP.
+// partition stops all traffic between nodes and all other nodes. Data in flight and
+// new connections are delayed, as in TCP.
 func (l *links) partition(nodes ...int) {
 	for _, l := range l.all {
 		if slices.Contains(nodes, l.from) != slices.Contains(nodes, l.to) {
@@ -71,7 +71,7 @@ func (l *links) heal() {
 }
 
 // slow delays traffic to and from a node, and limits the bandwidth of its links, in
-// bytes per second and direction.
+// bytes per second in each direction.
 func (l *links) slow(node int, delay time.Duration, bandwidth int64) {
 	for _, l := range l.all {
 		if l.from == node || l.to == node {
@@ -152,7 +152,7 @@ func (l *link) accept() {
 	}
 }
 
-// carry connects a connection to the node that it is for.
+// carry connects a connection to the node that it is intended for.
 func (l *link) carry(near net.Conn) {
 	if !l.keep(near) || !l.pass() {
 		return
@@ -235,8 +235,8 @@ func (l *link) pump(to, from net.Conn) {
 	}
 }
 
-// TestAdvertisedAddresses starts three nodes that know the address of one of them,
-// which announces the advertised addresses of the others.
+// TestAdvertisedAddresses starts three nodes that know only the address of one of
+// them, which announces the advertised addresses of the others.
 func TestAdvertisedAddresses(t *testing.T) {
 	t.Parallel()
 	cfgs, l := configs(t, 3), new(links)

@@ -35,8 +35,9 @@ func (m *member) replicated(tb testing.TB, gone string) {
 	}, func() string { return fmt.Sprintf("the replicas of the event log are %+v", m.LogMembers()) })
 }
 
-// TestReplaceNode loses a node with its disk, replaces it, and then loses another
-// one. If the first still counted as a member, two of four would be missing.
+// TestReplaceNode loses a node together with its disk, replaces it, and then loses
+// another node. If the first node still counted as a member, two of four would be
+// missing.
 func TestReplaceNode(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
@@ -73,7 +74,7 @@ func TestReplaceNode(t *testing.T) {
 	}
 	members[1].connect(t, broker.Subscription{LastEventID: first.ID}).gets(t, "two")
 
-	// One of three members is no quorum.
+	// One of three members isn't a quorum.
 	members[1].end(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()

@@ -17,7 +17,7 @@ func TestPartitionedFollower(t *testing.T) {
 	testPartition(t, false)
 }
 
-// testPartition partitions one node of three. The others must continue within
+// testPartition partitions one of three nodes. The others must continue within
 // electedWithin. The partitioned node must reject messages, close its streams, and
 // recover.
 func testPartition(t *testing.T, leads bool) {

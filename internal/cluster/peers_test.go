@@ -23,7 +23,7 @@ type nameServer struct {
 	addrs []netip.Addr
 }
 
-// newNameServer starts a server whose name has no addresses yet.
+// newNameServer starts a server for a name that has no addresses yet.
 func newNameServer(t *testing.T, name string) *nameServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -93,7 +93,7 @@ func (s *nameServer) answer(id uint16, q dnsmessage.Question) dnsmessage.Message
 	return m
 }
 
-// TestPeersByName starts three nodes that know each other by one name, like that of a
+// TestPeersByName starts three nodes that know each other by one name, as with a
 // headless service. The name has no addresses when they start.
 func TestPeersByName(t *testing.T) {
 	if runtime.GOOS != "linux" {

@@ -21,8 +21,8 @@ const shortHistory = 30
 // byte and resumes on the nodes of a cluster. It checks that all nodes have the same
 // events: each acknowledged message once, in its publisher's order. It also checks
 // that each client received exactly its own events since its position, or a reset
-// where there is a gap. With SOAK_CLUSTER, a duration, the test runs that long, and
-// also restarts nodes.
+// where there is a gap. If SOAK_CLUSTER is set to a duration, the test runs for
+// that long, and also restarts nodes.
 func TestClusterProperties(t *testing.T) {
 	t.Parallel()
 	duration := 6 * time.Second
@@ -168,8 +168,8 @@ func (w *world) cut(rt *rapid.T) {
 	f.hangUp()
 }
 
-// hop reconnects a client to another node, with an id that this node may not have
-// yet.
+// hop reconnects a client to another node, with an id that the new node may not
+// have yet.
 func (w *world) hop(rt *rapid.T) {
 	f := w.connected(rt)
 	if f == nil {
@@ -188,8 +188,8 @@ func (w *world) hop(rt *rapid.T) {
 	w.open(rt, f, (f.node+rapid.IntRange(1, len(w.members)-1).Draw(rt, "further"))%len(w.members))
 }
 
-// restart restarts a node. Messages that it had yet to acknowledge may be in the
-// event log or not.
+// restart restarts a node. Messages that the node hadn't acknowledged yet may or
+// may not be in the event log.
 func (w *world) restart(rt *rapid.T) {
 	if rapid.IntRange(0, 9).Draw(rt, "now") > 0 {
 		return

@@ -12,13 +12,13 @@ import (
 	"github.com/peald/peald/internal/cluster"
 )
 
-// TestDamagedFilesOfReplica damages each file of one node of three while it is down.
-// The node must either fail to start with one line that names the file, or serve,
-// and restore its replica from the others. A client must miss nothing, or get a
-// reset.
+// TestDamagedFilesOfReplica damages each file of one of three nodes while the node
+// is down. The node must either fail to start with one line that names the file, or
+// serve, and restore its replica from the others. A client must miss nothing, or
+// get a reset.
 //
-// Each file is damaged in one way, and also flipped if the server can't check it.
-// With SOAK_CLUSTER, each is damaged in all ways.
+// Each file is damaged in one way, and bits are also flipped if the server can't
+// check the file. With SOAK_CLUSTER, each is damaged in all ways.
 //
 //nolint:tparallel // the subtests damage the files of one cluster in turn
 func TestDamagedFilesOfReplica(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestServerDoesNotStart puts a file in the place of the embedded server's directory.
+// TestServerDoesNotStart puts a file in place of the embedded server's directory.
 // The node must fail to start with one line that names it.
 func TestServerDoesNotStart(t *testing.T) {
 	t.Parallel()

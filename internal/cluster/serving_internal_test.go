@@ -6,8 +6,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// TestLateProbeReply handles a reply that there is no event log, after one has been
-// created and opened.
+// TestLateProbeReply handles a reply that reports that there is no event log, after
+// one has been created and opened.
 func TestLateProbeReply(t *testing.T) {
 	b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: 1 << 40, Replica: true})
 	defer b.Close()

@@ -12,9 +12,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// TestSlowLink connects one of three nodes by links with a delay and little
-// bandwidth. It must lag and report that, while the others continue. It must serve,
-// and catch up after the burst.
+// TestSlowLink connects one of three nodes over links with a delay and little
+// bandwidth. During a burst, the node must lag and report that, while the others
+// continue. It must keep serving, and catch up after the burst.
 func TestSlowLink(t *testing.T) {
 	t.Parallel()
 	cfgs, network := linkedConfigs(t, 3)
@@ -62,7 +62,7 @@ func TestSlowLink(t *testing.T) {
 		t.Errorf("publishing paused for %s", pause)
 	}
 	t.Logf("published in %s, delivered by the slow node after %s, lag of up to %.0f entries", published, took, lag)
-	// A busy machine may publish more slowly than the link takes.
+	// A busy machine may publish more slowly than the link transmits.
 	if published < took/2 && lag < 5 {
 		t.Errorf("the leader reports a lag of at most %.0f entries, want at least 5", lag)
 	}

@@ -70,7 +70,7 @@ func (m *member) full(t *testing.T, dir string) (reason string) {
 }
 
 // fillUp publishes until the disk of a standalone node is full, and checks that
-// publishing then fails with that reason.
+// further messages are rejected with that reason.
 func (a *acknowledged) fillUp(t *testing.T, m *member, dir string) {
 	t.Helper()
 	var err error
@@ -200,8 +200,8 @@ func TestUnwritableDisk(t *testing.T) {
 	})
 }
 
-// TestPositionNotRecorded has a standalone node fail to record its position in the
-// event log. It must accept nothing until it can.
+// TestPositionNotRecorded makes a standalone node fail to record its position in
+// the event log. The node must accept nothing until it can.
 func TestPositionNotRecorded(t *testing.T) {
 	t.Parallel()
 	cfg, log := configs(t, 1)[0], new(pealdtest.Log)

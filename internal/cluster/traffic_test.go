@@ -40,15 +40,16 @@ type publication struct {
 	took      time.Duration
 }
 
-// trafficTopics is the number of topics. Client i subscribes to topic i modulo that.
+// trafficTopics is the number of topics. Client i subscribes to topic i modulo that
+// number.
 const trafficTopics = 3
 
-// endPublisher is the number of the publisher of the last message.
+// endPublisher is the number of the publisher that publishes the last message.
 const endPublisher = -100
 
 // newTraffic starts clients, spread over the nodes, and publishers. A publisher
-// repeats each message with its idempotency key until it is acknowledged, each time
-// on another node.
+// repeats each message, with its idempotency key and each time on another node,
+// until it is acknowledged.
 func newTraffic(t *testing.T, members []*member, clients, publishers int) *traffic {
 	t.Helper()
 	tr := &traffic{t: t, members: slices.Clone(members), lastAck: time.Now()}
@@ -219,7 +220,7 @@ func (tr *traffic) acknowledged() (n int) {
 	return n
 }
 
-// flows waits until a number of further messages are acknowledged.
+// flows waits until the given number of further messages are acknowledged.
 func (tr *traffic) flows(more int) {
 	tr.t.Helper()
 	upTo := tr.acknowledged() + more
@@ -228,8 +229,8 @@ func (tr *traffic) flows(more int) {
 	})
 }
 
-// follow has a client read its stream, and reconnect to another node when it is
-// closed, and sometimes before.
+// follow makes a client read its stream, and reconnect to another node when the
+// stream is closed, and sometimes earlier.
 func (tr *traffic) follow(ctx context.Context, f *follower) {
 	move := time.NewTicker(3*time.Second + rand.N(3*time.Second))
 	defer move.Stop()

@@ -17,7 +17,8 @@ func loggingTo(log *pealdtest.Log) *slog.Logger {
 }
 
 // TestDifferentSecrets starts two nodes with different secrets. They must not form a
-// cluster, and each must log the reason once although they retry every second.
+// cluster, and each must log the reason only once, although they retry every
+// second.
 func TestDifferentSecrets(t *testing.T) {
 	t.Parallel()
 	for name, secret := range map[string]string{"another": "another", "none": ""} {

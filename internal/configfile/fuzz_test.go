@@ -78,7 +78,8 @@ func FuzzTOML(f *testing.F) {
 
 func withoutBOM(content string) string { return strings.TrimPrefix(content, "\uFEFF") }
 
-// compare fails the test if the content is accepted but read differently.
+// compare fails the test if the content is accepted, but differs from what read
+// returns.
 func compare(t *testing.T, format configfile.Format, content string, read func(into *map[string]any) error) {
 	t.Helper()
 	entries, err := configfile.Read(format, []byte(content))

@@ -259,8 +259,8 @@ func TestInvalidNames(t *testing.T) {
 	})
 }
 
-// TestCrossOriginRequests checks that other sites can neither change the name
-// of a browser's user nor publish.
+// TestCrossOriginRequests checks that other sites can neither change a browser's
+// user name nor publish.
 func TestCrossOriginRequests(t *testing.T) {
 	for name, header := range map[string][2]string{
 		"Fetch Metadata": {"Sec-Fetch-Site", "cross-site"},

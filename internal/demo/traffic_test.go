@@ -18,7 +18,7 @@ import (
 	"github.com/peald/peald/internal/demo"
 )
 
-// recorder is a broker that records when and what is published.
+// recorder is a broker that records what is published, and when.
 type recorder struct {
 	users []string // in ascending order
 	fail  error
@@ -69,7 +69,7 @@ func (r *recorder) toTopics() (times []time.Time) {
 
 func random() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 
-// runFor runs traffic for a span of fake time.
+// runFor runs traffic for a period of fake time.
 func runFor(t *testing.T, span time.Duration, traffic demo.Traffic) {
 	t.Helper()
 

@@ -12,9 +12,9 @@ import (
 
 type event struct{ typ, data, id string }
 
-// whatwg is an independent decoder, written from the text of the standard and as
-// simple as possible. It reads the whole stream at once and shares no code with
-// the package.
+// whatwg is an independent decoder that follows the text of the standard and is as
+// simple as possible. It reads the whole stream at once and shares no code with the
+// package.
 func whatwg(stream string) (events []event, lastID string) {
 	stream = strings.TrimPrefix(stream, "\uFEFF")
 	stream = strings.ReplaceAll(stream, "\r\n", "\n")
@@ -122,7 +122,7 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzDecoderFollowsTheStandard compares both decoders on any input.
+// FuzzDecoderFollowsTheStandard compares both decoders on arbitrary input.
 func FuzzDecoderFollowsTheStandard(f *testing.F) {
 	for _, s := range []string{
 		"data: a\n\n", "data\n\ndata\ndata\n\ndata:\n\n", ":c\n\n", "id: 1\r\rid\n\ndata:x\r\n\r\n", "\uFEFFdata: x\n\n",

@@ -13,7 +13,7 @@ func Slotted(listener *net.TCPListener, n int) net.Listener {
 	return newSlotListener(listener, newSlots(n))
 }
 
-// SetHeaderTimeout shortens the time for a request's header. Call it before
+// SetHeaderTimeout shortens the time limit for a request's header. Call it before
 // Serve.
 func (s *Server) SetHeaderTimeout(timeout time.Duration) {
 	s.http.ReadHeaderTimeout, s.http.IdleTimeout = timeout, timeout

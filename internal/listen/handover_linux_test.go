@@ -111,7 +111,7 @@ func TestHandOverWithoutAnotherProcess(t *testing.T) {
 }
 
 // inherited returns a listener on an inherited socket, and the descriptor that
-// another process would have of it.
+// another process would have for that socket.
 func inherited(t *testing.T) (*listen.Listener, net.Listener) {
 	t.Helper()
 

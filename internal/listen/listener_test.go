@@ -37,7 +37,7 @@ func TestReachable(t *testing.T) {
 	}
 }
 
-// TestUnspecifiedAddresses checks that 0.0.0.0 is IPv4 only, and the other
+// TestUnspecifiedAddresses checks that 0.0.0.0 is IPv4 only, and that the other
 // unspecified addresses are both IPv4 and IPv6.
 func TestUnspecifiedAddresses(t *testing.T) {
 	t.Parallel()

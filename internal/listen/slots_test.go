@@ -9,8 +9,8 @@ import (
 	"github.com/peald/peald/internal/listen"
 )
 
-// slotted listens with n slots. It sends the connections that it accepts on
-// accepted until the listener closes.
+// slotted listens with n slots. Until the listener closes, it sends each connection
+// that it accepts to accepted.
 func slotted(t *testing.T, n int) (dial func() net.Conn, accepted chan net.Conn, listener net.Listener) {
 	t.Helper()
 

@@ -26,7 +26,7 @@ func BenchmarkJoin(b *testing.B) {
 }
 
 // BenchmarkElsewhere measures the cost of a user's stream limit with two other
-// nodes of 10,000 users each.
+// nodes that have 10,000 users each.
 func BenchmarkElsewhere(b *testing.B) {
 	s := startNATS(b)
 	a := join(b, s, "a", nameHandler{name: "a"})

@@ -13,9 +13,9 @@
 // Announcements are numbered. A node that joins, or that misses an announcement,
 // requests the full state of the sender, one page at a time, while announcements
 // continue. Counts are absolute, and a node sends everything from one goroutine
-// over one connection, whose order NATS preserves. So if two counts
-// contradict each other, the one that arrives later is right, and pages needn't be consistent
-// with each other.
+// over one connection, whose order NATS preserves. So if two counts contradict each
+// other, the one that arrives later is right, and pages needn't be consistent with
+// each other.
 //
 // A node that has sent no announcement for 5 s is lost, and its counts are
 // ignored. It is listed as lost for 10 min, or until the cluster removes it from

@@ -10,7 +10,7 @@ import (
 )
 
 // TestTwoNodesWithTheSameName runs two nodes under one name, as on two copies of a
-// directory. A node that is restarted after it was killed is no duplicate.
+// directory. A node that is restarted after being killed isn't a duplicate.
 func TestTwoNodesWithTheSameName(t *testing.T) {
 	t.Parallel()
 	s, log := startNATS(t), new(pealdtest.Log)

@@ -153,7 +153,7 @@ func (sink) Write(pieces [][]byte) (n int, _ error) {
 
 func (sink) Close(broker.Reason) {}
 
-// tester is a test of the package testing or rapid.
+// tester is a test from the package testing or rapid.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)

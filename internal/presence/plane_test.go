@@ -179,8 +179,8 @@ func TestDisconnectReachesAllNodes(t *testing.T) {
 	if err != nil || reply.GetConnections() != 3 || len(reply.GetMissingNodes()) > 0 {
 		t.Errorf("%v, %v", reply, err)
 	}
-	// With a ban, a node may close the streams before the query arrives: when the
-	// ban is announced.
+	// With a ban, a node may close the streams before the query arrives, namely
+	// when the ban is announced.
 	reply, err = all[0].Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "mallory", For: durationpb.New(time.Hour)})
 	if err != nil || len(reply.GetMissingNodes()) > 0 {
 		t.Errorf("%v, %v", reply, err)
