@@ -116,7 +116,7 @@ func (fakeMinter) Mint(string, []string, time.Duration) (string, time.Time, erro
 	return "token", time.Unix(2e9, 0), nil
 }
 
-// A method that is missing in calls would not be tested.
+// A method that is missing from calls wouldn't be tested.
 func TestEveryMethodIsTested(t *testing.T) {
 	for _, m := range pealv1.ControlService_ServiceDesc.Methods {
 		if _, ok := calls()[m.MethodName]; !ok {
@@ -291,8 +291,8 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 	return names, nil
 }
 
-// Without control tokens, every caller may do everything, even one that sends a
-// token.
+// Without control tokens, every caller may do everything, even a caller that sends
+// a token.
 func TestOpenControlPlane(t *testing.T) {
 	p := start(t, control.Config{Membership: members{}}, startBroker(t), fakeMinter{})
 	for name, c := range calls() {

@@ -2,7 +2,7 @@ package control
 
 import pealv1 "github.com/peald/peald/gen/peal/v1"
 
-// MaxNames is the most caller names that have a limiter.
+// MaxNames is the maximum number of caller names that have a limiter.
 const MaxNames = maxNames
 
 // RateLimits exposes the rate limits without a caller for each name.

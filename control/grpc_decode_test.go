@@ -88,7 +88,8 @@ func TestInvalidEncodings(t *testing.T) {
 	}
 }
 
-// Streaming calls report decoding errors like unary ones. Reflection is one.
+// Streaming calls report decoding errors as unary calls do. Reflection is a
+// streaming call.
 func TestInvalidEncodingOnAStream(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	stream, err := p.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
@@ -113,7 +114,8 @@ func TestRequestOverTheLimit(t *testing.T) {
 	}
 }
 
-// An unauthenticated caller only learns that, even if its request is invalid.
+// An unauthenticated caller learns only that it is unauthenticated, even if its
+// request is invalid.
 func TestAuthenticationPrecedesDecoding(t *testing.T) {
 	p := start(t, control.Config{Tokens: []control.Token{{Name: "shop", Token: "s3cret"}}}, startBroker(t), nil)
 	err := p.conn.Invoke(context.WithoutCancel(t.Context()), pealv1.ControlService_Broadcast_FullMethodName, field(1, "\xff"),

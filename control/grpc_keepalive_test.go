@@ -44,7 +44,7 @@ func TestKeepalivePings(t *testing.T) {
 		}
 
 		for n := range 50 {
-			// Only this advances the clock of the bubble.
+			// Only this advances the bubble's clock.
 			time.Sleep(5*time.Second + time.Duration(n%3-1)*500*time.Millisecond)
 
 			if err := framer.WritePing(false, [8]byte{byte(n)}); err != nil {

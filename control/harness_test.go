@@ -108,7 +108,7 @@ func startBroker(tb testing.TB) *broker.Broker {
 	return b
 }
 
-// stream opens a stream of user, and returns the sink that receives its bytes.
+// stream opens a stream for user, and returns the sink that receives its bytes.
 func stream(tb testing.TB, b *broker.Broker, user string, topics ...string) *sink {
 	tb.Helper()
 	s := &sink{grown: make(chan struct{}, 1)}

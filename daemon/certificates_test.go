@@ -263,7 +263,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	replace(first.certFile, second.certFile)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for range 15 { // longer than the interval at which files are checked
+	for range 15 { // longer than the time between two checks of the files
 		if raw, err := shown(d.SSE, first); err != nil || !bytes.Equal(raw, first.pair.Certificate[0]) {
 			t.Fatalf("before the new key is in place, the first certificate is no longer used: %v", err)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// issuer creates accounts and users of a NATS server.
+// issuer creates accounts and users for a NATS server.
 type issuer struct {
 	operator, account nkeys.KeyPair
 	resolver          *server.MemAccResolver

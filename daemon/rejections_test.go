@@ -162,7 +162,7 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 	each, summed := countRejections(t, r.log.String())
 
 	for cause, n := range counted {
-		// Connections closed at shutdown have no request either.
+		// Connections that are closed at shutdown have no request either.
 		if each[cause] != summed[cause] || each[cause] != int(n) && cause != "no_request" {
 			t.Errorf("%s: %v rejections are counted, %d logged and %d summarized", cause, n, each[cause], summed[cause])
 		}

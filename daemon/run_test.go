@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
 
-// patience is a time limit for what normally takes milliseconds.
+// patience is a time limit for operations that normally take milliseconds.
 const patience = 90 * time.Second
 
 // running is a daemon in this process.
@@ -38,7 +38,7 @@ type running struct {
 	done <-chan error       // receives the result of Run
 }
 
-// start runs a daemon on free ports until the test ends, at the latest.
+// start runs a daemon on free ports, no longer than until the test ends.
 func start(t *testing.T, change func(*daemon.Config)) running {
 	t.Helper()
 	return startWith(t, daemon.Options{Version: "v1.2.3"}, change)
@@ -129,7 +129,7 @@ func stream(t *testing.T, c *http.Client, url string) *bufio.Reader {
 	return lines
 }
 
-// awaitLine reads until a line that begins with prefix.
+// awaitLine reads until it finds a line that begins with prefix.
 func awaitLine(t *testing.T, lines *bufio.Reader, prefix string) {
 	t.Helper()
 	for {

@@ -14,7 +14,7 @@ func TestSettle(t *testing.T) {
 
 	for name, c := range map[string]struct {
 		servesAfter time.Duration // 0 for never
-		want        string        // the call
+		want        string        // the expected call
 		after       time.Duration
 	}{
 		"caught up":  {4 * time.Second, "serving", 4 * time.Second},

@@ -24,8 +24,8 @@ func TestDrain(t *testing.T) {
 			if engine == daemon.EngineEpoll && runtime.GOOS != "linux" {
 				t.Skip("epoll is available on Linux only")
 			}
-			// A loaded machine may need longer to look at the drain than the drain
-			// takes: it closes at least 200 streams a second.
+			// A loaded machine may take longer to observe the drain than the drain
+			// lasts: a drain closes at least 200 streams a second.
 			for streams := 200; !testDrain(t, engine, streams); streams *= 2 {
 				if streams > 5000 {
 					t.Fatal("the daemon ends before its drain is seen")
@@ -35,8 +35,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// testDrain drains a daemon. It returns false if the daemon ended before it was
-// looked at.
+// testDrain drains a daemon. It returns false if the daemon ended before it could
+// be observed.
 func testDrain(t *testing.T, engine string, streams int) (seen bool) {
 	d := start(t, func(cfg *daemon.Config) { cfg.SSE.Engine = engine })
 	rpc, _ := controlClient(t, d.GRPC)

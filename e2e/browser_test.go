@@ -1,5 +1,5 @@
-// Package e2e_test tests whole daemons from outside: by gRPC, by REST, and with
-// the streams of browsers and of third-party clients.
+// Package e2e_test tests whole daemons from the outside: over gRPC, over REST, and
+// with streams opened by browsers and third-party clients.
 package e2e_test
 
 import (
@@ -48,8 +48,8 @@ func browsersFor(engine func(*daemon.Config)) []browsertest.Kind {
 	return browsertest.Kinds()
 }
 
-// TestBrowser tests the page of examples/html, which has a plain EventSource and
-// another origin than the daemon.
+// TestBrowser tests the page in examples/html, which has a plain EventSource and a
+// different origin from the daemon's.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	inEachBrowser(t, testBrowser)
@@ -146,7 +146,7 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 	})
 }
 
-// listPage is a tab with the page of examples/html.
+// listPage is a tab with the page in examples/html.
 type listPage struct{ *browsertest.Tab }
 
 // events waits until the page displays n events or more, and returns the type and

@@ -20,8 +20,8 @@ import (
 
 var update = flag.Bool("update", false, "retake the pictures in docs/img, which takes two minutes")
 
-// TestConsolePictures takes the pictures in the documents: of the console of a
-// busy daemon, and of the demo page.
+// TestConsolePictures takes the pictures for the documents: pictures of a busy
+// daemon's console, and of the demo page.
 func TestConsolePictures(t *testing.T) {
 	if !*update {
 		t.Skip("pictures are taken with -update (make pictures)")
@@ -104,7 +104,7 @@ func (p demoPage) setViewport(t *testing.T, width, height int64) {
 	p.Await(t, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))`, nil)
 }
 
-// setFonts replaces Debian's default fonts in the browser by better ones, if they
+// setFonts replaces Debian's default fonts in the browser with better ones, if they
 // are installed: the packages fonts-inter and fonts-jetbrains-mono.
 func setFonts(t *testing.T) {
 	t.Helper()
@@ -123,8 +123,8 @@ func setFonts(t *testing.T) {
 	t.Setenv("FONTCONFIG_FILE", file)
 }
 
-// openAndCloseStreams opens streams of many users, most of them at once and the
-// others over the next minute, in which it also disconnects some.
+// openAndCloseStreams opens streams for many users, most of them immediately and
+// the others over the next minute, during which it also disconnects some.
 func openAndCloseStreams(t *testing.T, d *pealdtest.Daemon) {
 	t.Helper()
 
@@ -150,7 +150,7 @@ func openAndCloseStreams(t *testing.T, d *pealdtest.Daemon) {
 		<-again.C
 
 		switch {
-		case second%23 == 22: // as when a train enters a tunnel
+		case second%23 == 22: // as if a train entered a tunnel
 			for range 9 {
 				name := names[random.IntN(len(names))]
 				if _, err := d.Control(t).Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: name}); err != nil {

@@ -179,7 +179,7 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	p.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ")`)
 	alice.waitFor(t, "event: topic\ndata: the news\n")
 
-	// Errors appear below their fields, clear of the focus ring.
+	// Errors appear below their fields and don't touch the focus ring.
 	p.Fill(t, "#publish-event", "peald.reset")
 	p.Click(t, "#publish-form [type=submit]")
 	p.waitUntil(t, `all("#publish-event-problem")[0].includes("reserved") && document.activeElement.ariaInvalid === "true" && all("#publish-result")[0] === ""`)
@@ -194,10 +194,10 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	p.waitUntil(t, `all("#publish-target-problem")[0].includes("is the pattern")`)
 }
 
-// testKeyboard uses nothing but the keyboard to fill in the form and publish.
+// testKeyboard uses only the keyboard to fill in the form and publish.
 func (p consolePage) testKeyboard(t *testing.T, d *pealdtest.Daemon, alice *listener) {
 	t.Helper()
-	p.Open(t, d.URL("/")) // a reload keeps the contents of the form in Firefox
+	p.Open(t, d.URL("/")) // in Firefox, a reload would keep the contents of the form
 	p.waitUntil(t, `all("#users tbody .key")[0] === "alice"`)
 
 	tabTo := func(id string) {

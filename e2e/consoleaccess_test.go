@@ -88,8 +88,8 @@ func testConsoleReconnects(t *testing.T, b *browsertest.Browser) {
 	page.wantQuiet(t, "ERR_CONNECTION_REFUSED", "503 (Service Unavailable)", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 }
 
-// TestConsoleCallsFromOtherOrigins calls the control plane as a page of another
-// origin.
+// TestConsoleCallsFromOtherOrigins calls the control plane as a page from another
+// origin would.
 func TestConsoleCallsFromOtherOrigins(t *testing.T) {
 	d := pealdtest.Start(t)
 	listen(t, d, "alice")

@@ -6,8 +6,8 @@ import (
 	"github.com/peald/peald/internal/browsertest"
 )
 
-// testLayout checks the layout of the console, with ten users, at the widths of
-// a desktop and of a phone. WebKit resizes too slowly for both.
+// testLayout checks the layout of the console, with ten users, at the width of a
+// desktop and of a phone. WebKit resizes too slowly to test both.
 func (p consolePage) testLayout(t *testing.T, kind browsertest.Kind) {
 	t.Helper()
 

@@ -17,7 +17,7 @@ func openConsole(t *testing.T, b *browsertest.Browser, d *pealdtest.Daemon) cons
 
 	page := consolePage{demoPage{b.NewTab(t)}}
 
-	// WebKit draws large windows slowly without a graphics card.
+	// Without a graphics card, WebKit draws large windows slowly.
 	if b.Kind != browsertest.WebKit {
 		page.Resize(t, 1440, 1200)
 	}

@@ -6,11 +6,11 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// message is a message to publish. Without an event type it gets that of its
-// audience.
+// message is a message to publish. Without an event type, it gets the default type
+// for its audience.
 type message struct{ event, data string }
 
-// corpus returns messages that careless encoders or decoders get wrong.
+// corpus returns messages that careless encoders and decoders get wrong.
 func corpus() []message {
 	const (
 		bom           = "\ufeff"
@@ -71,6 +71,6 @@ func corpus() []message {
 		messages = append(messages, message{event: typ, data: "typed"})
 	}
 
-	// A short message after the long ones must contain no remains of them.
+	// A short message after the long ones must contain no remnants of them.
 	return append(messages, message{data: "end"})
 }

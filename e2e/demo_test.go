@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestDemoPage uses the demo page as a visitor does: it watches events, connects
+// TestDemoPage uses the demo page as a visitor would: it watches events, connects
 // under a name, subscribes to topics, and publishes.
 func TestDemoPage(t *testing.T) {
 	t.Parallel()
@@ -209,8 +209,8 @@ func sendTo(t *testing.T, d *pealdtest.Daemon, user, text string) {
 // demoPage is a tab with the demo page.
 type demoPage struct{ *browsertest.Tab }
 
-// waitUntil is WaitFor with a function all for the condition, which returns the
-// texts of the elements that match selectors.
+// waitUntil is like WaitFor, but provides the condition with a function all, which
+// returns the texts of the elements that match selectors.
 func (p demoPage) waitUntil(t *testing.T, condition string) {
 	t.Helper()
 	p.WaitFor(t, `((all) => (`+condition+`))(

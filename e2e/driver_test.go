@@ -20,8 +20,8 @@ const formPage = `<!doctype html><meta charset="utf-8"><title>A form</title>
 	});
 </script>`
 
-// serveForm returns the URL of a page whose policy forbids eval, as the pages of the
-// daemon do.
+// serveForm returns the URL of a page whose policy forbids eval, as the policy of
+// the daemon's pages does.
 func serveForm(t *testing.T, page string) string {
 	t.Helper()
 

@@ -57,8 +57,8 @@ func with(stream string, names ...string) string {
 	return stream + separator + query.Encode()
 }
 
-// TestTopics subscribes to topics of a token created through REST and, without a
-// token, to topics that the configuration allows.
+// TestTopics subscribes to the topics in a token that was created over REST and,
+// without a token, to topics that the configuration allows.
 func TestTopics(t *testing.T) {
 	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.Auth.AnonymousTopics = []string{"news", "prices.*"} })
 
@@ -273,8 +273,8 @@ func TestDisconnect(t *testing.T) {
 	}
 }
 
-// TestIdempotencyKey publishes a message again, through REST and gRPC, as a
-// backend does that has lost the reply.
+// TestIdempotencyKey publishes a message again, over REST and gRPC, as a backend
+// does when it has lost the reply.
 func TestIdempotencyKey(t *testing.T) {
 	d := pealdtest.Start(t)
 	control := d.Control(t)

@@ -84,7 +84,7 @@ func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 
 			for i, w := range want {
 				if name == string(browsertest.Firefox) {
-					w.Data = strings.ReplaceAll(w.Data, "\x00", "") // which it removes
+					w.Data = strings.ReplaceAll(w.Data, "\x00", "") // the library removes it
 				}
 
 				if got[i] != w {
@@ -95,8 +95,8 @@ func testOraclesAgree(t *testing.T, engine func(*daemon.Config)) {
 	}
 }
 
-// publish sends all messages, alternately to everyone and to alice, and returns
-// the frames that an EventSource of alice must dispatch.
+// publish sends all messages, alternately to everyone and to alice, and returns the
+// frames that alice's EventSource must dispatch.
 func publish(t *testing.T, control pealv1.ControlServiceClient, messages []message) []frame {
 	t.Helper()
 
@@ -230,7 +230,7 @@ func inEventSource(t *testing.T, stream string) func(int) ([]frame, error) {
 		defer close(frames)
 
 		for e := range events.Events {
-			// As above, a block without data is no event.
+			// As above, a block without data isn't an event.
 			if e.Data() == "" {
 				continue
 			}

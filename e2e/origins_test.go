@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// site is a web application with an origin of its own. It shares its cookies with
-// the daemon, which listens on another port of the same host.
+// site is a web application with its own origin. It shares its cookies with the
+// daemon, which listens on another port on the same host.
 func site(t *testing.T) *httptest.Server {
 	t.Helper()
 

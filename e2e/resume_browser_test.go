@@ -78,7 +78,7 @@ func testBrowserResumes(t *testing.T, b *browsertest.Browser, engine func(*daemo
 	other.wantEvents(t, []string{"individual", "while away, before any event"})
 	other.Close(t)
 
-	// The other one's connection breaks.
+	// The other page's connection breaks.
 	tunnel.cut()
 	page.WaitFor(t, `element("state").dataset.state === "connecting"`)
 	send(d, "while away, before any event")

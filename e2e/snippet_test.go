@@ -21,7 +21,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestPageSnippet runs the script of docs/http.md that renews tokens, exactly as
+// TestPageSnippet runs the script in docs/http.md that renews tokens, exactly as
 // printed there.
 func TestPageSnippet(t *testing.T) {
 	t.Parallel()
@@ -90,7 +90,7 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 
 	shows("while the token was expired")
 
-	// Without a daemon the site's server returns 502. Then it stops too.
+	// Without a daemon, the site's server returns 502. Later, it stops too.
 	d.Stop(t)
 	s.wantRefresh(t) <- ""
 	s.close()
@@ -125,7 +125,7 @@ func testPageSnippet(t *testing.T, browser *browsertest.Browser, snippet string)
 type snippetSite struct {
 	snippet string
 	daemon  string
-	token   string           // that the page is loaded with
+	token   string           // the one that the page is loaded with
 	refresh chan chan string // receives the token for the reply, "logged out", or "" for 500
 
 	addr   string

@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// startFaulty starts a daemon and a stream server that writes the nth published
+// startFaulty starts a daemon, and a stream server that writes the nth published
 // message times(n) times.
 func startFaulty(t *testing.T, times func(n int) int) (d *daemon, url string) {
 	t.Helper()

@@ -23,7 +23,7 @@ func TestRepeatedFlags(t *testing.T) {
 				list = list || own.Repeatable()
 			}
 
-			_ = f.Value.Set(f.DefValue) // some flags reject their default, but it counts
+			_ = f.Value.Set(f.DefValue) // some flags reject their default, but the attempt still counts
 
 			err := f.Value.Set(f.DefValue)
 			if twice := err != nil && strings.Contains(err.Error(), "set twice"); twice == list {

@@ -82,7 +82,7 @@ func TestLatencies(t *testing.T) {
 // watched is a running command that continues until it is interrupted.
 type watched struct {
 	lines  *bufio.Scanner
-	stderr bytes.Buffer // must be read after stop only
+	stderr bytes.Buffer // must be read only after stop
 	stop   func() int
 }
 

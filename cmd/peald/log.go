@@ -47,8 +47,8 @@ func newLogger(queue *logqueue.Queue, cfg daemon.Log, level *slog.LevelVar) *slo
 	return slog.New(handler(queue, level))
 }
 
-// adoptLibraryLogs redirects the loggers of libraries to log. They would otherwise write
-// to stderr directly, and block while nobody reads it.
+// adoptLibraryLogs redirects the loggers of libraries to log. They would otherwise
+// write to stderr directly, and block while nobody reads it.
 func adoptLibraryLogs(log *slog.Logger) {
 	slog.SetDefault(log) // also redirects package log
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errorLines{log}))

@@ -171,7 +171,8 @@ func TestLogReaderStalls(t *testing.T) {
 	shutDown(t, p)
 }
 
-// TestStartErrors checks that errors before the start of the daemon are printed.
+// TestStartErrors checks that errors that occur before the daemon starts are
+// printed.
 func TestStartErrors(t *testing.T) {
 	t.Parallel()
 

@@ -168,7 +168,7 @@ func TestDescriptorsReservedForControlPlane(t *testing.T) {
 	}
 
 	// Idle connections use up the descriptors that are left for browsers, but no
-	// more.
+	// others.
 	for range limit {
 		connect(t, p.SSE)
 	}

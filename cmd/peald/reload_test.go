@@ -25,7 +25,7 @@ type reloadable struct {
 	lines int // number of log lines read so far
 }
 
-// startOnFile starts a daemon with a configuration file of this content.
+// startOnFile starts a daemon with a configuration file that has this content.
 func startOnFile(t *testing.T, content string, args ...string) *reloadable {
 	t.Helper()
 	r := &reloadable{file: filepath.Join(t.TempDir(), "peald.yaml")}
@@ -75,8 +75,8 @@ func (r *reloadable) next(t *testing.T, pattern string) string {
 	return found
 }
 
-// get sends a GET request and returns the status and the headers of the response.
-// Headers are complete lines.
+// get sends a GET request with headers, which are complete lines, and returns the
+// status and the headers of the response.
 func get(t *testing.T, addr, target, headers string) *http.Response {
 	t.Helper()
 	conn := connect(t, addr)

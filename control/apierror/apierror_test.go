@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// convertible is an error from another package that determines its own form.
+// convertible is an error from another package that defines how callers receive it.
 type convertible struct{}
 
 func (convertible) Error() string { return "for the log" }

@@ -65,7 +65,8 @@ func (s server) halfClose(t *testing.T, request string) response {
 }
 
 // halfClosedCalls is the number of calls of each RPC by a client that closes its
-// sending side. A third of them would fail if that canceled calls.
+// sending side. A third of the calls would fail if closing the sending side
+// canceled them.
 const halfClosedCalls = 40
 
 // bodyOf returns a valid body for a call to an operation.
@@ -251,7 +252,7 @@ func TestErrorsOfEndedContexts(t *testing.T) {
 }
 
 // A tail is long-lived: it ends when its client closes its sending side, which is
-// all that the server notices of most clients that leave.
+// all that the server notices when most clients leave.
 func TestTailEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 

@@ -38,7 +38,7 @@ func FuzzREST(f *testing.F) {
 		got := s.do(t, method, path, body)
 
 		switch {
-		case got.StatusCode == http.StatusBadRequest && got.Header.Get("Content-Type") == "text/plain; charset=utf-8": // by net/http
+		case got.StatusCode == http.StatusBadRequest && got.Header.Get("Content-Type") == "text/plain; charset=utf-8": // from net/http
 		case got.StatusCode >= 500 && path != "/readyz":
 			t.Errorf("%s %q %q: response %s %s", method, path, body, got.Status, got.body)
 		case got.StatusCode >= 400:

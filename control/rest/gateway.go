@@ -30,8 +30,8 @@ type gateway struct {
 	writeError func(http.ResponseWriter, error)
 }
 
-// newGateway returns a gateway that makes its calls with client. Document is the Swagger
-// document of the calls. WriteError responds with an error.
+// newGateway returns a gateway that makes its calls with client. Document is the
+// Swagger document of the calls. WriteError responds with an error.
 func newGateway(client pealv1.ControlServiceClient, document string, writeError func(http.ResponseWriter, error)) (*gateway, error) {
 	calls, err := getCalls(document)
 	if err != nil {

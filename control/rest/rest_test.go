@@ -100,8 +100,8 @@ func TestForeignOriginsAreRejected(t *testing.T) {
 	}
 }
 
-// An attacker's page can resolve its own name to the control plane's address,
-// and is then of the same origin.
+// An attacker's page can have its own name resolve to the control plane's address,
+// which gives it the same origin.
 func TestForeignHostsAreRejected(t *testing.T) {
 	open := startServer(t, control.Config{}, &fakeBroker{}, nil)
 	for host, status := range map[string]int{

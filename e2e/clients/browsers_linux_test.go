@@ -59,7 +59,7 @@ func browsers(t *testing.T) (found []browser) {
 	return found
 }
 
-// visit opens the streams with plain use in one browser and those with
+// visit opens the streams for plain use in one browser and the streams for
 // recommended use in another, because WebKit opens at most 17 connections.
 func (b browser) visit(t *testing.T, streams []*held) {
 	t.Helper()

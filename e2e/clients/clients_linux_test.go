@@ -73,7 +73,7 @@ func TestClients(t *testing.T) {
 	running.Go(func() { w.kill(t) })
 	running.Go(func() { w.drain(t) })
 
-	// Starting clients is expensive; afterwards they mostly wait.
+	// Starting clients is expensive, but afterwards they mostly wait.
 	starting := make(chan struct{}, 4)
 
 	for _, c := range clients {
@@ -207,7 +207,8 @@ func good(c column, word string) bool {
 	}[c.name], word)
 }
 
-// cell returns the text of a cell for the words of plain and of recommended use.
+// cell returns the text of a cell for the words that describe plain and recommended
+// use.
 func cell(words, advised []string) string {
 	if len(words) == 0 || slices.Equal(words, advised) {
 		return join(advised)

@@ -10,8 +10,8 @@ import (
 //nolint:gochecknoglobals // A test flag.
 var measure = flag.Bool("measure", false, "measure how long clients take to parse an event of 1 MiB, for docs/clients.md")
 
-// TestLargeEventLines measures for each client how long an event of 1 MiB takes
-// from the daemon to the client's listener, in one line and in 65,536 lines.
+// TestLargeEventLines measures, for each client, how long a 1 MiB event takes to
+// get from the daemon to the client's listener, in one line and in 65,536 lines.
 func TestLargeEventLines(t *testing.T) {
 	if !*measure {
 		t.Skip("measures only with -measure")

@@ -70,8 +70,8 @@ func (r *recorder) accept(listener *net.TCPListener) {
 	}
 }
 
-// add registers a connection, which close closes. It returns false if the
-// recorder is closed already.
+// add registers a connection, which close closes. It returns false if the recorder
+// is already closed.
 func (r *recorder) add(conn net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,7 +138,7 @@ func (r *recorder) forward(upstream string) {
 	r.upstream = upstream
 }
 
-// refuse refuses further connections, as if no daemon was listening.
+// refuse refuses further connections, as if no daemon were listening.
 func (r *recorder) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

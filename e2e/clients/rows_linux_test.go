@@ -109,7 +109,7 @@ func pythonClients(t *testing.T) (clients []candidate) {
 		add(library, library)
 	}
 
-	// Debian has no packages of these libraries.
+	// Debian has no packages for these libraries.
 	parser := add("sseclient-py", "sseclient")
 	parser.optional = true
 	parser.version = []string{python, "-c", "from sseclient.version import version; print(version)"}

@@ -83,8 +83,9 @@ func (w *world) disconnect(t *testing.T, s *stream, event bool) string {
 	return w.reconnects(t, w.control, s, n)
 }
 
-// close closes a stream's user's streams and bans the user for a time, if that is
-// positive. The client may just be reconnecting, which has the same effect.
+// close closes all streams of a stream's user, and bans the user for the given time
+// if it is positive. The client may be reconnecting at that moment, which has the
+// same effect.
 func (w *world) close(t *testing.T, s *stream, ban time.Duration) bool {
 	t.Helper()
 
@@ -175,9 +176,9 @@ func drained(t *testing.T, w *world, s *stream) string {
 	return w.interrupt(t, s, w.drainedControl, w.draining, w.drainingTo)
 }
 
-// interrupt waits with all other streams of the scenario until their daemon has
-// stopped, and returns a word for how the client reconnects. The control planes are
-// those before and after.
+// interrupt waits, together with all other streams in the scenario, until their
+// daemon has stopped, and returns a word for how the client reconnects. The control
+// planes are those of the daemons before and after.
 func (w *world) interrupt(t *testing.T, s *stream, before pealv1.ControlServiceClient, stop *meeting, after pealv1.ControlServiceClient) string {
 	t.Helper()
 
@@ -282,8 +283,8 @@ func overLimit(t *testing.T, w *world, s *stream) string {
 }
 
 // givesUp returns a word for the behavior of a client that gets a status. After
-// enough requests it hasn't given up. The time between them shows whether it
-// waits; a busy machine can only make that longer.
+// enough requests, the client counts as not having given up. The time between the
+// requests shows whether it waits; a busy machine can only make that time longer.
 func (w *world) givesUp(s *stream, status int) string {
 	const enough = 4
 

@@ -10,8 +10,8 @@ import (
 // machine.
 const patience = 60 * time.Second
 
-// stream is a stream of a client, with all observations: the client's reports and
-// its requests.
+// stream is a client's stream, with everything that was observed: the client's
+// reports and its requests.
 type stream struct {
 	name     string // the driver's name for it
 	user     string // the stream's user ID
@@ -37,7 +37,7 @@ type event struct {
 type request struct {
 	at     time.Time
 	lastID string
-	status int // of the response; 0 before it
+	status int // of the response; 0 until there is one
 
 	// begun and refused report whether the first block of a stream, or of a
 	// temporary refusal, was sent to the client.

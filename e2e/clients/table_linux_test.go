@@ -25,7 +25,7 @@ type row struct {
 }
 
 // compare compares the results of the clients that have run, and the code in
-// testdata, with docs/clients.md. It doesn't compare rows of other clients, nor
+// testdata, with docs/clients.md. It doesn't compare the rows of other clients, or
 // versions, which depend on the machine. With -update, it updates the document.
 func compare(t *testing.T, clients []client, cells map[string][]string) {
 	t.Helper()

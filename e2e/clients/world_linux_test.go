@@ -39,7 +39,7 @@ type meeting struct {
 
 func newMeeting() *meeting { return &meeting{done: make(chan struct{})} }
 
-// arrive adds a stream to the waiting ones.
+// arrive adds a stream to those that are waiting.
 func (m *meeting) arrive(s *stream) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,8 +65,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// kill kills the daemon once all streams have arrived, and restarts it after
-// their clients' connections have been refused.
+// kill kills the daemon once all streams have arrived, and restarts it after their
+// clients' connections have been refused.
 func (w *world) kill(t *testing.T) {
 	t.Helper()
 	defer close(w.killing.done)

@@ -29,7 +29,7 @@ func pages(t *testing.T) []string {
 	return names
 }
 
-// command is a command of a page, with the output that the page shows.
+// command is a command on a page, with the output that the page shows.
 type command struct {
 	line int // in the page
 	text string
@@ -38,8 +38,8 @@ type command struct {
 	background bool // it runs while the rest of the page is tested
 }
 
-// commandsOf returns the commands of a page in their order, without those of
-// skipped blocks.
+// commandsOf returns the commands on a page in order, without those in skipped
+// blocks.
 func commandsOf(page string) ([]command, error) {
 	setupComment := regexp.MustCompile(`^<!-- test: setup: (.+) -->$`)
 	blockComment := regexp.MustCompile(`^<!-- test: (background|skip: .+) -->$`)
@@ -129,8 +129,8 @@ func commandsIn(language string, block []string, start int) ([]command, error) {
 	return commands, nil
 }
 
-// newNormalizer returns a function that replaces what differs from run to run:
-// ids, tokens, numbers, times and the width of columns.
+// newNormalizer returns a function that replaces everything that differs from run
+// to run: ids, tokens, numbers, times and the widths of columns.
 func newNormalizer() func(line string) string {
 	date := regexp.MustCompile(`\b[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} `)
 	token := regexp.MustCompile(`eyJ[\w.-]+`)

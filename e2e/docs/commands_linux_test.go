@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// patience is the time that a command may take.
+	// patience limits how long a command may take.
 	patience = 2 * time.Minute
 
 	ready = "http://127.0.0.1:9091/readyz"
@@ -49,8 +49,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// newClone returns a directory with the files of the project, in which bin and
-// nothing else can be written, and both programs in bin.
+// newClone returns a directory with the project's files, and with both programs in
+// bin. Only bin is writable.
 func newClone(t *testing.T) string {
 	t.Helper()
 
@@ -86,7 +86,7 @@ func newClone(t *testing.T) string {
 	return clone
 }
 
-// shell is the shell in which the commands of a page run.
+// shell is the shell in which the commands on a page run.
 type shell struct {
 	stdin io.Writer
 	dir   string // for outputs, and instead of /tmp
@@ -101,7 +101,7 @@ type run struct {
 	command
 
 	output, status string // files
-	readyFile      string // that the command writes; empty if it writes none
+	readyFile      string // the one that the command writes; empty if it writes none
 }
 
 func runPage(t *testing.T, clone, name string, commands []command) {
@@ -170,7 +170,7 @@ func newShell(t *testing.T, clone string) *shell {
 	return &shell{stdin: stdin, dir: dir}
 }
 
-// start gives a command to the shell.
+// start passes a command to the shell.
 func (s *shell) start(t *testing.T, c command) run {
 	t.Helper()
 
@@ -199,8 +199,8 @@ func (s *shell) start(t *testing.T, c command) run {
 	return r
 }
 
-// learnEpoch remembers the epoch of the first id of a page, so that commands
-// can use ids that the page shows.
+// learnEpoch remembers the epoch of the first id on a page, so that commands can
+// use ids that the page shows.
 func (s *shell) learnEpoch(r run) {
 	id := regexp.MustCompile(`\b([0-9a-z]{6,})-\d+\b`)
 	shown := id.FindStringSubmatch(strings.Join(r.want, "\n"))
@@ -211,7 +211,7 @@ func (s *shell) learnEpoch(r run) {
 	}
 }
 
-// wait waits for the end of a command. If the page shows output, that must have
+// wait waits for a command to end. If the page shows output, that output must have
 // appeared; otherwise the command must have succeeded.
 func (r run) wait(t *testing.T, name string) {
 	t.Helper()

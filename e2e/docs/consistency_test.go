@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestGoExample checks that the README shows lines of the example that it
-// links to. Tests of the examples run that one.
+// TestGoExample checks that the README shows lines from the example that it links
+// to. The tests of the examples run that example.
 func TestGoExample(t *testing.T) {
 	t.Parallel()
 
@@ -51,7 +51,7 @@ func TestLogMessages(t *testing.T) {
 	}
 }
 
-// TestPaths checks that files that docs/architecture.md names exist.
+// TestPaths checks that the files named in docs/architecture.md exist.
 func TestPaths(t *testing.T) {
 	t.Parallel()
 

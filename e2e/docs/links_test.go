@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestLinks follows the links between documents: files exist, and anchors are
-// headings.
+// TestLinks follows the links between documents: files must exist, and anchors must
+// be headings.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 
@@ -47,7 +47,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// anchorsOf returns the anchors of a document's headings, as GitHub makes them.
+// anchorsOf returns the anchors of a document's headings, as GitHub generates them.
 func anchorsOf(text string) []string {
 	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
 	dropped := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)

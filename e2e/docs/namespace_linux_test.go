@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isolated is set in the environment of a test process that has a network of
-// its own, in which all documented ports are free.
+// isolated is set in the environment of a test process that has its own network, in
+// which all documented ports are free.
 const isolated = "PRIVATE_NETWORK"
 
 func TestMain(m *testing.M) {
@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runIsolated runs this program again in a network namespace of its own. It
-// reports false if the system doesn't allow that.
+// runIsolated runs this program again in its own network namespace. It reports
+// false if the system doesn't allow that.
 func runIsolated() (status int, ok bool) {
 	for _, attributes := range []*syscall.SysProcAttr{
 		{Cloneflags: unix.CLONE_NEWNET},

@@ -311,7 +311,7 @@ func (c *clusterClient) stream(ctx context.Context, client *http.Client, addr st
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	// Break some connections at random, and give up on one that is silent for a
+	// Break some connections at random, and give up on any that is silent for a
 	// minute, as a proxy does.
 	quiet := time.AfterFunc(time.Minute, cancel)
 	defer quiet.Stop()

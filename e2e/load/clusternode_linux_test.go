@@ -78,7 +78,7 @@ func (n *clusterNode) start(tb testing.TB) {
 	}
 }
 
-// end sends the process a signal and waits until it exits.
+// end sends the process a signal and waits for it to exit.
 func (n *clusterNode) end(sig syscall.Signal) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

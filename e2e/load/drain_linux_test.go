@@ -25,7 +25,7 @@ import (
 
 // TestDrain shuts down a daemon with many streams while messages are published.
 // Each stream must be closed after all of its events. By default there are 500
-// streams. DRAIN=10000 uses that number, a drain timeout of five seconds, and
+// streams. DRAIN=10000 uses that number and a drain timeout of five seconds, and
 // checks that streams are closed at an even rate, which requires an idle machine.
 func TestDrain(t *testing.T) {
 	streams, over, share := 500, 30*time.Second, 1.0
@@ -161,7 +161,7 @@ type streamReaders struct {
 	poll  int
 	fds   []int
 	got   [][]byte
-	ended []time.Duration // since read was called, in the order of closing
+	ended []time.Duration // since read was called, in the order in which streams were closed
 }
 
 // openStreams opens n streams and reads the first block of each.

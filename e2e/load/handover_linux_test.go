@@ -229,7 +229,7 @@ func (l *handOverLoad) hold(ctx context.Context, t *testing.T, opened *sync.Wait
 	}
 }
 
-// connect opens and closes streams, one after the other.
+// connect opens and closes streams, one after another.
 func (l *handOverLoad) connect(ctx context.Context, t *testing.T) {
 	for ctx.Err() == nil {
 		stream, err := openStream(ctx, l.sse, "")
@@ -342,8 +342,8 @@ func openStream(ctx context.Context, addr, lastID string) (*openedStream, error)
 	return s, nil
 }
 
-// block reads and evaluates the lines until the next empty line. It calls data
-// with the value of each data line.
+// block reads and evaluates the lines up to the next empty line. It calls data with
+// the value of each data line.
 func (s *openedStream) block(data func(string)) error {
 	for {
 		line, err := s.lines.ReadString('\n')

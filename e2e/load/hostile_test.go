@@ -41,8 +41,8 @@ func newAttackSize() attackSize {
 	return attackSize{clients: 100, duration: time.Second, connect: 30 * time.Second}
 }
 
-// attack attacks a daemon over one connection until the connection is closed. It
-// is then repeated on another connection.
+// attack attacks a daemon over one connection until the connection is closed. The
+// attack is then repeated on another connection.
 type attack func(ctx context.Context, conn net.Conn) error
 
 // TestHostileClients attacks a daemon with each kind of hostile client. During the
@@ -180,7 +180,7 @@ func visit(ctx context.Context, client *http.Client, url string, patience time.D
 
 	took := time.Since(start)
 
-	// A stream that asks to retry is closed here.
+	// A stream that asks the client to retry is closed here.
 	if second, err := body.ReadString('\n'); err != nil || second == "\n" {
 		return 0, errors.New("asked to retry later")
 	}
@@ -294,7 +294,8 @@ func rapidReset(_ context.Context, conn net.Conn) error {
 	}
 }
 
-// endlessHeaders is CVE-2023-45288: it sends CONTINUATION frames without end.
+// endlessHeaders is CVE-2023-45288: it sends an endless sequence of CONTINUATION
+// frames.
 func endlessHeaders(_ context.Context, conn net.Conn) error {
 	f, err := framer(conn)
 	if err != nil {
@@ -319,7 +320,7 @@ func endlessHeaders(_ context.Context, conn net.Conn) error {
 	}
 }
 
-// settledHeap returns the bytes of heap in use after garbage collection.
+// settledHeap returns the number of heap bytes in use after garbage collection.
 func settledHeap() uint64 {
 	var m runtime.MemStats
 

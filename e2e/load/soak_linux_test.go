@@ -21,8 +21,8 @@ type soakPlan struct {
 // TestSoak connects clients of all kinds at random while messages of all sizes
 // are published, first to warm up and then for longer. Events must arrive in
 // order, without gaps, and only at their audience. When all clients have
-// disconnected, the daemon's goroutines and file descriptors must be those it
-// started with, and its memory that after the warm-up.
+// disconnected, the daemon must have no more goroutines and file descriptors than
+// when it started, and use no more memory than after the warm-up.
 //
 // It takes a few seconds, or the duration in SOAK.
 func TestSoak(t *testing.T) {
@@ -92,7 +92,7 @@ func soak(t *testing.T, program string, plan soakPlan) {
 	d.stop(t)
 }
 
-// pause waits for d. It returns false if ctx is done before.
+// pause waits for d. It returns false if ctx is done first.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -49,7 +49,7 @@ func (c *crowd) visit(ctx context.Context) {
 	defer cancel()
 
 	switch rand.IntN(9) {
-	case 0: // disconnects before the response, or before the request
+	case 0: // disconnects before the response, or even before the request
 		if rand.IntN(2) == 0 {
 			v.request("")
 		}
@@ -71,7 +71,7 @@ type visitor struct {
 	user  int // negative for an anonymous stream
 
 	lastID   int64
-	next     [crowdPublishers]int // the number of each one's next broadcast; 0 before the first
+	next     [crowdPublishers]int // the number of each publisher's next broadcast; 0 before the first
 	mayMiss  bool                 // a reset has announced a gap
 	response *http.Response
 	stay     func() bool // stops the end of ctx from interrupting reads

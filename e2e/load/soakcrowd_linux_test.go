@@ -22,7 +22,7 @@ const (
 	crowdPublishers = 2
 )
 
-// crowd is a number of clients that connect and disconnect, and of publishers.
+// crowd consists of clients that connect and disconnect, and of publishers.
 type crowd struct {
 	daemon  *daemonProcess
 	control pealv1.ControlServiceClient

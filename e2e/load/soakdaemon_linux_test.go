@@ -28,7 +28,7 @@ type daemonProcess struct {
 	cmd    *exec.Cmd
 	log    *pealdtest.Log
 	exited chan struct{}
-	client *http.Client // with one connection, so that it uses one descriptor of the daemon
+	client *http.Client // with one connection, so that it uses only one of the daemon's descriptors
 }
 
 // startDaemon starts a daemon on free ports that accepts tokens signed with
@@ -90,7 +90,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *daemonProcess {
 	}
 }
 
-// wait waits for the pause. It returns false if the daemon exits before.
+// wait waits for the pause. It returns false if the daemon exits first.
 func (d *daemonProcess) wait(pause time.Duration) bool {
 	select {
 	case <-time.After(pause):
@@ -175,7 +175,7 @@ func (d *daemonProcess) readResources() (r resources, err error) {
 
 	open, dirErr := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
 
-	// The daemon's count includes the descriptor it uses for counting.
+	// The daemon's count includes the descriptor that it uses for counting.
 	r.descriptors = min(r.descriptors, len(open)+1)
 
 	return r, errors.Join(err, dirErr)

@@ -49,7 +49,7 @@ func TestOperations(t *testing.T) {
 	// Drain shuts the daemon down, so it must be the last call.
 	drain := call{operation: "Drain", method: http.MethodPost, path: "/v1/drain", body: `{}`, status: http.StatusOK}
 	calls = append(append(calls, rejections(drain)...), drain)
-	called := make(map[string]map[bool]bool) // by operation: with success, with an error
+	called := make(map[string]map[bool]bool) // by operation, and by whether the call succeeds
 
 	for _, c := range calls {
 		doc.try(t, d.URL(""), c)
@@ -80,7 +80,7 @@ func record(called map[string]map[bool]bool, c call) {
 	called[c.operation][c.status == http.StatusOK] = true
 }
 
-// successes returns calls that succeed, at least one of each operation except
+// successes returns calls that succeed, at least one for each operation except
 // Drain and RemoveNode.
 func successes() []call {
 	const ok = http.StatusOK

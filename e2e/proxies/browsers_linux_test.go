@@ -33,8 +33,8 @@ const all = (holds) => Object.values(streams).every(holds);
 </script>`
 
 // TestBrowsers opens a plain EventSource in every browser through every proxy that
-// answers while no daemon is reachable. The streams must survive a kill and restart
-// of the daemon, and the shutdown of two daemons one after the other.
+// answers while no daemon is reachable. The streams must survive when the daemon is
+// killed and restarted, and when two daemons are shut down one after the other.
 func TestBrowsers(t *testing.T) {
 	t.Parallel()
 
@@ -56,7 +56,7 @@ func TestBrowsers(t *testing.T) {
 	fronts := startAll(t, setup{origin: pages.URL, retry: time.Second, backends: []string{first.sse(), second.sse()}})
 	starting.Wait()
 
-	// A failed or skipped helper has ended only its own goroutine.
+	// A helper that fails or skips the test only ends its own goroutine.
 	if t.Failed() || t.Skipped() {
 		t.SkipNow()
 	}

@@ -150,8 +150,8 @@ func (p *process) control(t *testing.T) pealv1.ControlServiceClient {
 	return pealv1.NewControlServiceClient(conn)
 }
 
-// publish publishes an event of the type message, which pages receive without a
-// listener for a type.
+// publish publishes an event of type message, which pages receive without
+// registering a listener for the type.
 func (p *process) publish(t *testing.T, data string) {
 	t.Helper()
 

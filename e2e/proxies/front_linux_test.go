@@ -16,7 +16,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// patience bounds each wait for something that takes milliseconds on an idle
+// patience limits each wait for something that takes milliseconds on an idle
 // machine.
 const patience = time.Minute
 

@@ -45,8 +45,8 @@ type response struct {
 	lines *bufio.Reader
 }
 
-// transport returns the transport of a client with the source address from. If
-// from is empty, it chooses an unused address.
+// transport returns a transport for a client with the source address from. If from
+// is empty, it chooses an unused address.
 func (f *front) transport(t *testing.T, v version, from string) *http.Transport {
 	t.Helper()
 
@@ -111,7 +111,7 @@ func (f *front) get(t *testing.T, transport *http.Transport, path string, header
 	return resp
 }
 
-// open opens a stream of a new client. It retries until the proxy has detected a
+// open opens a stream for a new client. It retries until the proxy has detected a
 // reachable daemon.
 func (f *front) open(t *testing.T, v version) response {
 	t.Helper()
@@ -146,7 +146,7 @@ func (f *front) open(t *testing.T, v version) response {
 	return stream
 }
 
-// waitFor reads until the line want.
+// waitFor reads until it has read the line want.
 func (r response) waitFor(t *testing.T, want string) {
 	t.Helper()
 

@@ -2,8 +2,8 @@
 //
 //	clients LIBRARY NAME=URL...
 //
-// It opens each URL with the library's plain use or, if NAME ends in "+", with the
-// code in docs/clients.md, and prints a line of JSON for each event and for the end
+// It opens each URL with plain use of the library or, if NAME ends in "+", with the
+// code in docs/clients.md. It prints a line of JSON for each event and for the end
 // of each stream.
 package main
 
