@@ -121,8 +121,9 @@ func (c caller) has(scope string) bool {
 		scope == ScopeTokens && slices.Contains(c.scopes, ScopeAdmin)
 }
 
-// lookup returns the caller with a token. It compares the digests of all tokens,
-// each in constant time, so that the time it takes reveals nothing about them.
+// lookup returns the caller with the given token. It compares the digests of all
+// tokens, each in constant time, so that the time it takes reveals nothing about
+// them.
 func (a *authorizer) lookup(token string) (found caller, ok bool) {
 	digest := sha256.Sum256([]byte(token))
 	for _, t := range a.tokens {

@@ -24,7 +24,7 @@ func (s *Service) Disconnect(ctx context.Context, req *pealv1.DisconnectRequest)
 	return resp, nil
 }
 
-// localDisconnect is Disconnect for the streams of this daemon only.
+// localDisconnect is like Disconnect, but covers only this daemon's streams.
 func (s *Service) localDisconnect(req *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
 	ban, invalid := durationOf("for", req.GetFor(), 0)
 	if invalid != nil {

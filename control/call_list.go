@@ -103,7 +103,7 @@ func firstPage[R any](rows []R, size int, more bool, name func(R) string) (page 
 	return rows, next
 }
 
-// localUsers is ListUsers for the streams of this daemon only.
+// localUsers is like ListUsers, but covers only this daemon's streams.
 func (s *Service) localUsers(req *pealv1.ListUsersRequest) (*pealv1.ListUsersResponse, error) {
 	size, after, err := pageOf(req, broker.ValidUserID)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Service) localUsers(req *pealv1.ListUsersRequest) (*pealv1.ListUsersRes
 	return resp, nil
 }
 
-// localTopics is ListTopics for the streams of this daemon only.
+// localTopics is like ListTopics, but covers only this daemon's streams.
 func (s *Service) localTopics(req *pealv1.ListTopicsRequest) (*pealv1.ListTopicsResponse, error) {
 	size, after, err := pageOf(req, broker.ValidPattern)
 	if err != nil {
@@ -146,7 +146,7 @@ func sizeOf(req interface{ GetPageSize() int32 }) int {
 	return defaultPageSize
 }
 
-// pageOf returns the size of the requested page, and the name after which it
+// pageOf returns the size of the requested page, and the name after which the page
 // starts, which valid must accept.
 func pageOf(req interface {
 	GetPageSize() int32

@@ -66,7 +66,7 @@ func (q *receiveQueue) add(ctx context.Context, r received) bool {
 // queued. A single message is therefore acknowledged immediately, and many messages
 // are acknowledged with few responses.
 func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]) error {
-	// Some clients don't return the stream to their caller before it has headers.
+	// Some clients don't return the stream to their caller until it has headers.
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return err
 	}
@@ -132,8 +132,8 @@ func receiveMessages(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest
 }
 
 // publishQueued publishes r, the stream's message with the given number, and the
-// messages that are queued after it. It returns their acknowledgements, and the
-// error with which the stream ends, if it ends.
+// messages that are queued after it. It returns their acknowledgements and, if the
+// stream ends, the error with which it ends.
 func (s *Service) publishQueued(ctx context.Context, queue *receiveQueue, r received, number int64) (acks []*pealv1.PublishAck, end error) {
 	if p, ok := s.broker.(Pipeline); ok {
 		return s.publishPipelined(ctx, p, queue, r, number)

@@ -30,8 +30,8 @@ func (e *MembershipError) APIError() *apierror.Error {
 	return apierror.New(codes.FailedPrecondition, apierror.ReasonNotRemovable, e.Reason)
 }
 
-// maxNodeName is the longest name of a node in bytes. It exceeds the longest
-// host name.
+// maxNodeName is the maximum length of a node's name, in bytes. It exceeds the
+// length of the longest host name.
 const maxNodeName = 300
 
 // RemoveNode implements pealv1.ControlServiceServer.

@@ -30,7 +30,7 @@ func (s *Service) Stats(ctx context.Context, req *pealv1.StatsRequest) (*pealv1.
 	return resp, nil
 }
 
-// localStats is Stats for this daemon only.
+// localStats is like Stats, but covers only this daemon.
 func (s *Service) localStats() *pealv1.StatsResponse {
 	st := s.broker.Stats()
 	resp := &pealv1.StatsResponse{

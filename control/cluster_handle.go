@@ -10,7 +10,7 @@ import (
 )
 
 // HandleQuery handles a call from another node in the cluster. The response covers
-// this node only.
+// only this node.
 func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
 	case pealv1.ControlService_ListUsers_FullMethodName:
@@ -27,7 +27,7 @@ func (s *Service) HandleQuery(_ context.Context, method string, request []byte) 
 }
 
 // HandleWatch handles a call from another node in the cluster, and sends responses
-// until the call ends. The responses cover this node only.
+// until the call ends. The responses cover only this node.
 func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
 	if method != pealv1.ControlService_WatchConnections_FullMethodName {
 		return fmt.Errorf("method %q can't be watched from another node", method)

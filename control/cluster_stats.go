@@ -28,7 +28,7 @@ func newStatsSum(own *pealv1.StatsResponse, name string, nodes []*pealv1.Node) *
 	return sum
 }
 
-// label sets the node of each row of stats, and the fields of the node that are
+// label sets the node in each row of stats, and those fields of the node that are
 // part of its stats.
 func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
 	for _, row := range stats.GetShards() {

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// traceParent is the metadata key of W3C Trace Context's header.
+// traceParent is the metadata key for the W3C Trace Context header.
 const traceParent = "traceparent"
 
 // withTrace adds the trace id of a call to args, if it has one: its span's, or the

@@ -23,7 +23,7 @@ type Config struct {
 	Tokens []Token
 
 	// Insecure allows an unauthenticated control plane on a network. Without it
-	// and without Tokens, REST accepts only host names that an attacker can't
+	// and without Tokens, REST accepts only host names that an attacker can't make
 	// resolve to this address.
 	Insecure bool
 
@@ -47,7 +47,7 @@ type Config struct {
 	Tracer trace.TracerProvider
 
 	// Drain starts shutting the daemon down and returns immediately. It may be
-	// called several times. If nil, the RPC Drain is rejected.
+	// called several times. If nil, calls to the RPC Drain are rejected.
 	Drain func()
 
 	// Cluster provides access to the other nodes; nil without a cluster. It must

@@ -19,7 +19,7 @@ const (
 	maxNodeUpdates = 64
 )
 
-// watchCluster is WatchConnections for the streams of all nodes.
+// watchCluster implements WatchConnections for the streams on all nodes.
 func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConnectionsResponse) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 

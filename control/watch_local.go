@@ -8,7 +8,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// watchLocal is WatchConnections for the streams of this daemon only.
+// watchLocal is like WatchConnections, but covers only this daemon's streams.
 func (s *Service) watchLocal(ctx context.Context, send func(*pealv1.WatchConnectionsResponse) error) error {
 	watch, err := s.broker.Watch()
 	if err != nil {

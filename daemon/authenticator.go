@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// authenticator authenticates browsers, by tokens or by asking the application.
+// authenticator authenticates browsers, with tokens or by asking the application.
 type authenticator struct { //nolint:recvcheck // Its setters build a value step by step.
 	tokens   *auth.Tokens   // nil if no key is set
 	callback *auth.Callback // nil if no URL is set

@@ -152,8 +152,8 @@ func (m *member) settle(ctx context.Context, settled func(serving bool)) {
 	}
 }
 
-// leave makes the health service report from now on that the daemon isn't serving,
-// whatever state the node is in.
+// leave makes the health service report that the daemon isn't serving, from now on
+// and whatever state the node is in.
 func (m *member) leave(service *control.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

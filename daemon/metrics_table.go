@@ -36,7 +36,7 @@ func streamMetrics() []metric {
 	}
 }
 
-// ofEachReason returns counted with zeros for the reasons that it lacks.
+// ofEachReason returns counted, with zeros added for the reasons that it lacks.
 func ofEachReason(counted map[string]int64) map[string]int64 {
 	all := make(map[string]int64)
 	for _, reason := range broker.Reasons() {

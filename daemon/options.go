@@ -52,11 +52,10 @@ type Options struct {
 	// error, the daemon shuts down and Run returns that error.
 	Ready func(Addresses) error
 
-	// Settled is called once, after Ready. Its argument reports whether the
-	// daemon is serving. In a cluster, Settled is called when the daemon has
-	// caught up, or after half a minute if it hasn't: the first node of a
-	// cluster waits for the others. Settled isn't called if the daemon shuts
-	// down first.
+	// Settled is called once, after Ready. The argument reports whether the daemon
+	// is serving. In a cluster, Settled is called when the daemon has caught up, or
+	// after half a minute if it hasn't: the first node of a cluster waits for the
+	// others. Settled isn't called if the daemon shuts down first.
 	Settled func(serving bool)
 
 	// Ending is called when the daemon starts to shut down, whatever the cause.
@@ -65,9 +64,9 @@ type Options struct {
 
 // Reload holds settings that were read again while the daemon runs.
 //
-// The daemon applies all of them that don't need a restart. Those that do keep
-// their values, and one warning names them. If any setting is invalid, nothing
-// changes and one error is logged.
+// The daemon applies all of them that don't need a restart. The others keep their
+// values, and one warning names them. If any setting is invalid, nothing changes
+// and one error is logged.
 type Reload struct {
 	// Config holds the new settings.
 	Config Config

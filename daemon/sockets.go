@@ -107,7 +107,7 @@ func (s sockets) addresses() Addresses {
 	return Addresses{SSE: s.sse.Address(), GRPC: s.grpc.Address(), REST: s.rest.Address()}
 }
 
-// close closes the sockets that are open. Closing them twice does no harm.
+// close closes the sockets that are open. It is safe to close them twice.
 func (s sockets) close() {
 	for _, socket := range []*listen.Listener{s.sse, s.grpc, s.rest} {
 		if socket != nil {

@@ -58,7 +58,7 @@ func (c Config) checkEmbedded() *SettingError {
 	case k.CredentialsFile != "":
 		return &SettingError{"cluster.credentials_file", strconv.Quote(k.CredentialsFile) + " with cluster.mode embedded", "cluster.mode nats"}
 	case len(k.Peers) == 0 && k.Replicas > 1:
-		return &SettingError{"cluster.replicas", strconv.Itoa(k.Replicas) + " without cluster.peers", "0 or 1 for a node that is alone"}
+		return &SettingError{"cluster.replicas", strconv.Itoa(k.Replicas) + " without cluster.peers", "0 or 1 for a standalone node"}
 	case k.TLS.CertFile != "" && k.TLS.CAFile == "":
 		return &SettingError{"cluster.tls.ca_file", "nothing, although cluster.tls.cert_file is set", "all three of cluster.tls, because nodes verify each other's certificates"}
 	case k.TLS.CertFile == "" && k.TLS.CAFile != "":
@@ -74,7 +74,7 @@ func (c Config) checkEmbedded() *SettingError {
 	}
 
 	if k.Advertise != "" && len(k.Peers) == 0 {
-		return &SettingError{"cluster.advertise", strconv.Quote(k.Advertise) + " without cluster.peers", "cluster.peers too: a node that is alone accepts no other nodes"}
+		return &SettingError{"cluster.advertise", strconv.Quote(k.Advertise) + " without cluster.peers", "cluster.peers too: a standalone node accepts no other nodes"}
 	}
 
 	for _, peer := range k.Peers {

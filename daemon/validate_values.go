@@ -35,8 +35,8 @@ func notInName(r rune) bool {
 	return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r)
 }
 
-// isBearerToken reports whether s is a b64token of RFC 6750 §2.1. It contains no
-// commas or colons, which are separators in environment variables.
+// isBearerToken reports whether s is a b64token as defined in RFC 6750 §2.1. It
+// contains no commas or colons, which are separators in environment variables.
 func isBearerToken(s string) bool {
 	s = strings.TrimRight(s, "=")
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {

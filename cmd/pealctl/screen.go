@@ -22,8 +22,8 @@ func newScreen(out io.Writer) *screen {
 	return &screen{out: out, terminal: terminal(out)}
 }
 
-// width returns the maximum length of a line, or 0 for no limit. On a terminal a
-// longer line would wrap, and the next frame would start in the wrong line.
+// width returns the maximum length of a line, or 0 for no limit. On a terminal, a
+// longer line would wrap, and the next frame would start on the wrong line.
 func (s *screen) width() int {
 	width, _ := s.size()
 	return width
@@ -74,8 +74,8 @@ func (s *screen) draw(frame string) error {
 	return err
 }
 
-// fitting returns the lines that fit the terminal. More lines would scroll, and
-// the next frame would start in the wrong line. The cursor takes one line.
+// fitting returns the lines that fit on the terminal. More lines would scroll, and
+// the next frame would start on the wrong line. The cursor takes up one line.
 func fitting(lines []string, width, height int) []string {
 	if height > 1 {
 		lines = lines[:min(len(lines), height-1)]

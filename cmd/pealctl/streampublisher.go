@@ -12,9 +12,9 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// streamPublisher publishes on one PublishStream call, so that it doesn't wait
-// for a reply before the next message. It must be used by one goroutine at a
-// time.
+// streamPublisher publishes in one PublishStream call, so that it doesn't have to
+// wait for a reply before it sends the next message. It must be used by one
+// goroutine at a time.
 type streamPublisher struct {
 	client pealv1.ControlServiceClient
 	stream grpc.BidiStreamingClient[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]

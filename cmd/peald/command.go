@@ -43,7 +43,8 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		return 0
 	}
 
-	// Errors from parsers may have several lines; a log line must be one.
+	// Errors from parsers may have several lines, but a log entry must be a single
+	// line.
 	_, _ = fmt.Fprintln(queue, "peald:", strings.Join(strings.Fields(err.Error()), " "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return statusUsage
@@ -113,7 +114,7 @@ func (d *daemonCommand) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 
-	// Remove the file before a second signal can kill the process, so that it
+	// Remove the file before a second signal can kill the process, so that the file
 	// doesn't outlast the process.
 	context.AfterFunc(ctx, func() {
 		ready.remove()
@@ -198,7 +199,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// noArguments is [cobra.NoArgs] with usage errors.
+// noArguments is like [cobra.NoArgs], but returns usage errors.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		if _, err := strconv.ParseBool(args[0]); err == nil {

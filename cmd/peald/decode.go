@@ -122,8 +122,8 @@ func redacted(key string, cause *typeError) string {
 }
 
 // readValue converts a value from a file, a variable or a flag to the type of its
-// setting. Unlike the weak typing of mapstructure, it is strict: 15 isn't a
-// duration, 1.5 isn't an integer, and 8080 isn't a string.
+// setting. Unlike mapstructure's weak typing, it is strict: 15 isn't a duration,
+// 1.5 isn't an integer, and 8080 isn't a string.
 func readValue(from, to reflect.Value) (any, error) {
 	value := from.Interface()
 	if from.Type() == to.Type() {

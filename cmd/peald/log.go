@@ -22,8 +22,8 @@ import (
 const logFlushTimeout = time.Second
 
 // newLogger returns a logger that writes to queue in the format that cfg selects.
-// cfg must be valid. The queue reports lost lines in the same format. It sets
-// level, which the daemon changes later.
+// cfg must be valid. The queue reports lost lines in the same format. newLogger
+// sets level, which the daemon changes later.
 func newLogger(queue *logqueue.Queue, cfg daemon.Log, level *slog.LevelVar) *slog.Logger {
 	level.Set(cfg.Threshold())
 

@@ -7,8 +7,8 @@
 //
 // SIGTERM or SIGINT shuts the daemon down gracefully, and a second signal kills
 // it. The exit status is 0 after a graceful shutdown, 2 for an invalid command
-// line, and 1 for any other failure. SIGHUP reloads the settings, as does a
-// change of the configuration file.
+// line, and 1 for any other failure. SIGHUP reloads the settings, as does a change
+// to the configuration file.
 package main
 
 //go:generate go test -run TestReferenceIsUpToDate . -update

@@ -71,7 +71,7 @@ func completeSettings(cmd *cobra.Command) {
 }
 
 // rawValue holds the unparsed text of a flag, so that flags, variables and files
-// are parsed by the same rules and with the same errors.
+// are parsed according to the same rules and produce the same errors.
 type rawValue struct {
 	kind string
 	text string
@@ -84,7 +84,7 @@ func (v *rawValue) Type() string   { return v.kind }
 // Repeatable reports whether the flag may be given several times.
 func (v *rawValue) Repeatable() bool { return v.kind == kindList || v.kind == kindTokens }
 
-// Set sets the text. The texts of a repeated list flag are joined with commas.
+// Set sets the text. If a list flag is repeated, its texts are joined with commas.
 func (v *rawValue) Set(text string) error {
 	if v.set && v.Repeatable() {
 		text = v.text + "," + text

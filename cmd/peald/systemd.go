@@ -60,7 +60,7 @@ func socketOrder(files []*os.File) ([]int, error) {
 		}
 		unnamed := name == names[0] || strings.HasPrefix(name, "LISTEN_FD_")
 		if index < 0 || index >= len(known) || slices.Contains(order, index) || !named && !unnamed {
-			return nil, fmt.Errorf("invalid names of inherited sockets: %s; want sse, grpc and rest, each at most once, or up to three sockets with one other name, in this order", strings.Join(names, ", "))
+			return nil, fmt.Errorf("invalid names of inherited sockets: %s; want sse, grpc and rest, each at most once, or one other name for up to three sockets in this order", strings.Join(names, ", "))
 		}
 		order = append(order, index)
 	}

@@ -248,7 +248,7 @@ func requirement(field protoreflect.FieldDescriptor) string {
 	case field.Kind() == protoreflect.StringKind:
 		return "must be a JSON string"
 	case field.Kind() == protoreflect.Int32Kind:
-		return "must be a whole number of 32 bits"
+		return "must be a 32-bit whole number"
 	case field.Kind() == protoreflect.MessageKind && field.Message().FullName() == "google.protobuf.Duration":
 		return `must be a duration in seconds, such as "3600s"`
 	}

@@ -189,10 +189,10 @@ func (g *gateway) methods(r *http.Request) []string {
 	return found
 }
 
-// routeProbe records whether a route of a mux of newRouteProbe matched.
+// routeProbe records whether a route matched in a mux from newRouteProbe.
 type routeProbe struct{ matched bool }
 
-// newRouteProbe returns a mux that makes no calls. For a *routeProbe, it records
+// newRouteProbe returns a mux that makes no calls. Given a *routeProbe, it records
 // whether a route matches the request.
 func newRouteProbe() *runtime.ServeMux {
 	return runtime.NewServeMux(

@@ -15,8 +15,8 @@ import (
 // in-process connection.
 const inProcessBuffer = 256 << 10
 
-// inProcess serves a gRPC server to this process only, over a connection in
-// memory.
+// inProcess serves a gRPC server only to this process, over an in-memory
+// connection.
 type inProcess struct {
 	server *grpc.Server
 	conn   *grpc.ClientConn

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// jsonMarshaler encodes and decodes messages with protojson. Its output is the
-// same in every build, which protojson's deliberately isn't. Its input must be
-// exactly one message.
+// jsonMarshaler encodes and decodes messages with protojson. Its output is the same
+// in every build, whereas protojson's deliberately isn't. Its input must be exactly
+// one message.
 type jsonMarshaler struct{ runtime.JSONPb }
 
 // Marshal implements runtime.Marshaler.

@@ -12,7 +12,7 @@ import (
 )
 
 // CheckHost rejects a request unless its host is localhost or an IP address. An
-// attacker can resolve any other name to this address, and a page under that
+// attacker can make any other name resolve to this address, and a page under that
 // name would then have the same origin.
 func CheckHost(r *http.Request) error {
 	host := r.Host
