@@ -3,7 +3,7 @@
 // through a callback.
 //
 // A token is untrusted input. The keys determine the algorithm, not the token.
-// Claims are read under their exact names only, and no error repeats anything from
+// Claims are read only under their exact names, and no error repeats anything from
 // the token.
 package auth
 
@@ -61,10 +61,10 @@ type Config struct {
 	// JWKSURL is the URL or the file name of a JSON Web Key Set.
 	JWKSURL string
 
-	// Issuer, if not empty, must be the "iss" of a token.
+	// Issuer, if not empty, must be a token's "iss".
 	Issuer string
 
-	// Audience, if not empty, must be in the "aud" of a token.
+	// Audience, if not empty, must be in a token's "aud".
 	Audience string
 
 	// Proxy selects the proxy for requests to JWKSURL.

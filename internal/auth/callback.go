@@ -189,8 +189,8 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 	c.pending.Add(1)
 	c.mu.Unlock()
 
-	// Concurrent requests with the same hash share one callback, which therefore
-	// doesn't depend on the context of the first of them.
+	// Concurrent requests with the same hash share one callback, so the callback
+	// doesn't depend on the context of the first request.
 	done := c.flight.DoChan(string(key[:]), func() (any, error) {
 		// Another callback may have finished since the cache was read.
 		if a, ok := c.cached(key); ok {

@@ -11,8 +11,8 @@ import (
 )
 
 // checkHeader returns a *RejectedError if the relevant members of a token's header are
-// ambiguous. It ignores other members (RFC 7515 §4), and leaves a header that can't be
-// decoded to the parser.
+// ambiguous. It ignores other members (RFC 7515 §4), and leaves it to the parser to
+// reject a header that can't be decoded.
 func checkHeader(token string) error {
 	encoded, _, found := strings.Cut(token, ".")
 	if !found {

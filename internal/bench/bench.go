@@ -5,7 +5,7 @@
 //
 // On Linux, a single goroutine reads many thousands of plain HTTP streams with
 // epoll, so that the load generator costs less than the server it measures. On
-// other systems, and over TLS, each stream is a goroutine with a net/http
+// other systems, and over TLS, each stream has its own goroutine and net/http
 // connection.
 package bench
 
@@ -118,7 +118,7 @@ func (cfg *Config) validate() (*url.URL, error) {
 	case cfg.Slow < 0, cfg.Users < 0, cfg.AtOnce < 0, cfg.Sources < 0, cfg.Readers < 0:
 		return nil, errors.New("slow, users, at-once, sources and readers must not be negative")
 	case cfg.Users > cfg.Clients:
-		return nil, fmt.Errorf("users: %d; want at most one per client, of which there are %d", cfg.Users, cfg.Clients)
+		return nil, fmt.Errorf("users: %d; want at most one per client (%d)", cfg.Users, cfg.Clients)
 	case cfg.Sources > maxSources:
 		return nil, fmt.Errorf("sources: %d; want at most %d", cfg.Sources, maxSources)
 	}
@@ -126,7 +126,7 @@ func (cfg *Config) validate() (*url.URL, error) {
 	return address, nil
 }
 
-// redacted returns a stream URL for error messages, without user and query,
+// redacted returns a stream URL for error messages, without the user and the query,
 // which may contain secrets.
 func redacted(stream string) string {
 	address, err := url.Parse(stream)

@@ -69,7 +69,7 @@ func (p *payloads) make(target, number uint32, size int) string {
 	return string(data)
 }
 
-// read decodes data and reports whether it is a message of this run.
+// read decodes data and reports whether it is a message from this run.
 func (p *payloads) read(data []byte) (message, bool) {
 	var header [headerBytes]byte
 	if len(data) < headerSize {

@@ -94,7 +94,7 @@ func (r *reader) stop() {
 func (r *reader) loop() {
 	defer r.closeAll()
 
-	// A small batch, so that a socket that becomes ready during the batch isn't
+	// Use a small batch, so that a socket that becomes ready during the batch isn't
 	// delayed by the rest of it.
 	events := make([]unix.EpollEvent, 256)
 	for {

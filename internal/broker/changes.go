@@ -28,7 +28,7 @@ const (
 	countBatch = 256
 )
 
-// Changes starts to collect changes. Call it at most once per broker.
+// Changes starts collecting changes. Call it at most once per broker.
 func (b *Broker) Changes() *Changes {
 	c := &Changes{broker: b}
 	b.mu.Lock()

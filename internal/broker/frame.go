@@ -25,7 +25,7 @@ const (
 // the result to [sealFrame].
 func newBlock() []byte { return make([]byte, chunkRoom, 128) }
 
-// sealFrame returns a frame of the block at buf[start:], where start is at least
+// sealFrame returns a frame for the block at buf[start:], where start is at least
 // chunkRoom. It overwrites the bytes right before the block, and appends to the
 // block.
 func sealFrame(buf []byte, start int) frame {
@@ -44,7 +44,7 @@ func (f frame) last() frame {
 	return f
 }
 
-// rawFrame returns a frame of bytes that are the same in both forms, such as the
+// rawFrame returns a frame for bytes that are the same in both forms, such as the
 // head of a response.
 func rawFrame(p []byte) frame { return frame{chunk: p} }
 

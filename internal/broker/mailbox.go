@@ -2,8 +2,8 @@ package broker
 
 import "sync"
 
-// mailbox carries items to a shard. Any goroutine may call post and stats; the
-// other methods are for the shard's goroutine only.
+// mailbox carries items to a shard. Any goroutine may call post and stats; only the
+// shard's goroutine may call the other methods.
 type mailbox struct {
 	wake chan struct{} // gets a token when an item is posted to an empty mailbox
 

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// appendAll appends submissions, one batch after the other, until ctx is done.
+// appendAll appends submissions, one batch after another, until ctx is done.
 func (n *Node) appendAll(ctx context.Context) {
 	defer n.appender.close(broker.ErrClosed)
 	for number := uint64(1); ; {
@@ -32,8 +32,8 @@ func (n *Node) appendAll(ctx context.Context) {
 	}
 }
 
-// appendBatch appends a batch. It returns when the batch is in the event log, or
-// was given up.
+// appendBatch appends a batch. It returns once the batch is in the event log or has
+// been given up.
 func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submission) {
 	record := &clusterv1.Batch{Incarnation: n.appender.incarnation, Number: number}
 	for _, s := range batch {

@@ -82,7 +82,7 @@ func (a *appender) submit(ctx context.Context, m *broker.Message, maxSize int) (
 	s.size = proto.Size(s.message)
 	if s.size > maxSize {
 		return nil, &broker.InvalidError{Field: "data", Reason: fmt.Sprintf(
-			"makes an entry of %d bytes; max_payload of the NATS servers allows %d", s.size, maxSize)}
+			"makes an entry of %d bytes; the NATS servers' max_payload allows %d", s.size, maxSize)}
 	}
 	if err := a.capacity.Acquire(ctx, int64(s.size)); err != nil {
 		return nil, fmt.Errorf("waiting for the publish queue: %w", err)

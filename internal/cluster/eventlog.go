@@ -47,8 +47,9 @@ type eventLog struct {
 	hasBase           bool // created or adopted by a version that keeps marks
 }
 
-// accepts reports whether a batch from an epoch belongs in the event log at an
-// entry. Batches from versions that recorded no epoch are always accepted.
+// accepts reports whether a batch from the given epoch belongs in the event log at
+// the given entry. Batches from versions that recorded no epoch are always
+// accepted.
 func (l *eventLog) accepts(epoch string, entry uint64) bool {
 	return epoch == l.epoch || epoch == "" || epoch == l.previous || entry <= l.base
 }

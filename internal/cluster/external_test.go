@@ -148,7 +148,7 @@ func TestMaxPayloadOfServers(t *testing.T) {
 	}
 	all.Wait()
 	if len(log.With("level=WARN", "max_payload=65536")) != 1 {
-		t.Errorf("want one warning of max_payload, got\n%s", log.String())
+		t.Errorf("want one warning about max_payload, got\n%s", log.String())
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// errNoEntry means that the replica that was asked doesn't have an entry.
+// errNoEntry means that the replica that was queried doesn't have the entry.
 var errNoEntry = errors.New("the replica doesn't have the entry")
 
 // gapAfter is how long replicas may lack an entry before the leader is asked for
@@ -165,7 +165,7 @@ func (r *reader) firstFrom(ctx context.Context, seq uint64) (uint64, error) {
 	return 0, errNoEntry
 }
 
-// rawEntry is an entry as the leader returned it.
+// rawEntry is an entry in the form in which the leader returned it.
 type rawEntry struct {
 	seq  uint64
 	at   time.Time

@@ -27,10 +27,10 @@ const markName = "mark"
 // Each start creates a new file, with a new inode, and records the inode in it.
 // That way, it detects a copy of the file, such as one from a restored backup. Each
 // entry is recorded before its events are delivered. That takes a system call and
-// no disk sync: the record survives the process. To detect a machine that crashed,
+// no disk sync: the record survives the process. To detect a crash of the machine,
 // the record contains the id of the machine's boot.
 //
-// The methods of a nil *marks do nothing. They are safe for concurrent use.
+// The methods are safe for concurrent use. On a nil *marks, they do nothing.
 type marks struct {
 	path    string
 	storage *storage // gets write errors
@@ -42,7 +42,7 @@ type marks struct {
 	key    string // of the open event log
 	failed bool   // whether the last write failed
 
-	// unreliable explains why the record of the last run can't be relied on. It
+	// unreliable explains why the record from the last run can't be relied on. It
 	// is empty if it can, and once an event log has been opened.
 	unreliable string
 	// absent reports whether there was no record. Earlier versions kept none.
@@ -51,7 +51,7 @@ type marks struct {
 
 // record is the content of the file: a checksum, followed by JSON.
 type record struct {
-	// Node is the node's name. It is empty in records of earlier versions.
+	// Node is the node's name. It is empty in records from earlier versions.
 	Node string `json:"node,omitempty"`
 	// Last is the key of the event log that was used last.
 	Last string `json:"last"`
@@ -75,8 +75,8 @@ type logMark struct {
 	At    int64  `json:"at,omitempty"`
 }
 
-// readMarks reads the record of earlier runs in dir. If the event log isn't synced,
-// the record is unreliable after the machine has crashed.
+// readMarks reads the record that earlier runs left in dir. If the event log isn't
+// synced, the record is unreliable after the machine has crashed.
 func readMarks(dir string, synced bool, storage *storage, log *slog.Logger) *marks {
 	m := &marks{path: filepath.Join(dir, markName), storage: storage, log: log}
 	m.unreliable = m.read(synced)
@@ -128,9 +128,10 @@ func (m *marks) setNodeName(name string) {
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
-// check returns the reason why the event log with a key needs a new epoch: it isn't
-// the one that the node used last, or part of it is missing. reason is empty if no
-// new epoch is needed. standalone reports whether only this node has the event log.
+// check returns the reason why the event log with the given key needs a new epoch:
+// it isn't the one that the node used last, or part of it is missing. reason is
+// empty if no new epoch is needed. standalone reports whether only this node has
+// the event log.
 //
 // doubt is an entry that the event log should have and doesn't. A leader that was
 // just elected may still be applying its own log.
@@ -162,7 +163,7 @@ func (m *marks) check(key string, l eventLog, standalone bool) (reason string, d
 	return "", nil
 }
 
-// used reports whether the event log with a key was used in an earlier run.
+// used reports whether the event log with the given key was used in an earlier run.
 func (m *marks) used(key string) bool {
 	if m == nil {
 		return false
@@ -173,7 +174,7 @@ func (m *marks) used(key string) bool {
 	return ok
 }
 
-// open records that the event log with a key is used from now on.
+// open records that the event log with the given key is used from now on.
 func (m *marks) open(key string, l eventLog) (err error) {
 	if m == nil {
 		return nil

@@ -33,7 +33,7 @@ const (
 
 // Reasons why a node can't be removed.
 var (
-	// ErrNoSuchMember means that no member has the name.
+	// ErrNoSuchMember means that no member has the given name.
 	ErrNoSuchMember = errors.New("no such member of the cluster")
 	// ErrNotRemovable means that the member can't be removed, or not by this node.
 	ErrNotRemovable = errors.New("member can't be removed")
@@ -134,9 +134,9 @@ func (n *Node) connectAsSystem() (*nats.Conn, error) {
 	return conn, nil
 }
 
-// Remove removes a member that is gone for good from the cluster. It no longer
-// counts towards the quorum, and another node takes over its replica of the event
-// log. Remove returns the sorted names of the remaining members.
+// Remove removes a member that is gone for good from the cluster. The member no
+// longer counts towards the quorum, and another node takes over its replica of the
+// event log. Remove returns the sorted names of the remaining members.
 //
 // It returns a *[RemoveError] if the node can't be removed, and a
 // *[broker.UnavailableError] while the cluster has no quorum.
@@ -251,8 +251,7 @@ func proposeRemoval(ctx context.Context, conn *nats.Conn, id string) error {
 		if reply.Error == nil {
 			return nil
 		}
-		// Another change of the membership may be in progress, such as a node
-		// that joins.
+		// Another membership change may be in progress, such as a node joining.
 		if busy := reply.Error.ErrCode == uint16(server.JSClusterServerMemberChangeInflightErr); !busy || ctx.Err() != nil {
 			return &broker.UnavailableError{Reason: "the cluster's leader did not remove the node: " + reply.Error.Description}
 		}

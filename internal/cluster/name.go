@@ -50,11 +50,11 @@ func nodeName(dir string, marks *marks, log *slog.Logger) (string, error) {
 	return name, nil
 }
 
-// notInNames are the characters that NATS rejects in a name, or that have a meaning
-// in a subject or path.
+// notInNames holds the characters that NATS rejects in a name, or that have a
+// meaning in a subject or path.
 const notInNames = " \t\n.*>/\\"
 
-// isNodeName reports whether name is a valid name of a node.
+// isNodeName reports whether name is a valid node name.
 func isNodeName(name string) bool {
 	return name != "" && utf8.ValidString(name) && !strings.ContainsAny(name, notInNames) &&
 		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })

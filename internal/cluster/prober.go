@@ -150,7 +150,7 @@ func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eve
 		return false
 	}
 	if found.last < p.doubt.entry {
-		// A single replica can't lag behind others.
+		// If there is only one replica, it can't lag behind others.
 		return found.replicas == 1 || time.Since(p.doubtSince) > partitionedAfter
 	}
 	if found.first > p.doubt.entry {

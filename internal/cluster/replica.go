@@ -23,10 +23,10 @@ type replicaCheck struct {
 	progressAt  time.Time // when it got that entry
 }
 
-// update reports whether the replica is sound, and what is wrong with it if it has
-// been unsound for too long. reported is the replica as the leader reports it.
-// local is the range of entries in the replica, or nil if there are none. leader is
-// the range that the leader had a moment earlier.
+// update reports whether the replica is sound, and returns what is wrong with it if
+// it has been unsound for too long. reported is the replica as the leader reports
+// it. local is the range of entries in the replica, or nil if there are none.
+// leader is the range that the leader had a moment earlier.
 func (c *replicaCheck) update(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
 	if c.targetSince.IsZero() {
 		c.target, c.targetSince, c.progressAt = leader.last, now, now

@@ -49,14 +49,14 @@ type Member struct {
 	Lag uint64
 }
 
-// Serving reports whether the node is serving, and the reason if it isn't.
+// Serving reports whether the node is serving, and returns the reason if it isn't.
 func (n *Node) Serving() (serving bool, reason string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.state.serving, n.state.reason
 }
 
-// noteEntry records that the event log has an entry.
+// noteEntry records that the event log has the given entry.
 func (n *Node) noteEntry(entry uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -112,7 +112,8 @@ func (n *Node) setTrouble(trouble string) {
 	n.state.trouble = trouble
 }
 
-// setReadError sets why missing entries can't be read. It is empty if they can.
+// setReadError sets the reason why missing entries can't be read. The reason is
+// empty if they can.
 func (n *Node) setReadError(reason string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -203,8 +204,8 @@ func (n *Node) updateServing(now time.Time) {
 	}
 }
 
-// fault returns why a storage fault of this node prevents publishing. It is empty if
-// there is no fault, or if other nodes have the event log too.
+// fault returns why a storage fault on this node prevents publishing. It is empty
+// if there is no fault, or if other nodes have the event log too.
 func (n *Node) fault() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()

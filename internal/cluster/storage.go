@@ -57,7 +57,7 @@ const (
 // server were alone, and replies that there is no such stream. So the operator must
 // restart the node.
 //
-// The methods of a nil *storage do nothing. They are safe for concurrent use.
+// The methods are safe for concurrent use. On a nil *storage, they do nothing.
 type storage struct {
 	dir  string
 	wake chan struct{} // has a token when a fault was reported

@@ -17,7 +17,7 @@ const (
 	// no quorum. Most elections take less.
 	quorumWarnAfter = 8 * time.Second
 	// replicasWarnAfter is the time after which a node warns that the event log is
-	// under-replicated. Nodes start one after the other, and a replica takes a while
+	// under-replicated. Nodes start one after another, and a replica takes a while
 	// to catch up.
 	replicasWarnAfter = 30 * time.Second
 )

@@ -16,7 +16,7 @@ import (
 // Format is the syntax of a file.
 type Format string
 
-// The formats that [Read] knows.
+// The formats that [Read] supports.
 const (
 	YAML Format = "yaml"
 	TOML Format = "toml"
@@ -25,7 +25,7 @@ const (
 
 // Entry is a value in a file.
 type Entry struct {
-	// Key is the path of the value, in lower case and joined by dots.
+	// Key is the path to the value, in lower case and joined by dots.
 	Key string
 
 	// Value is nil, a scalar with the type that the format gives it, a []any, or an

@@ -101,8 +101,8 @@ func (r *jsonReader) next() (json.Token, position, error) {
 	return token, at, nil
 }
 
-// hasLoneSurrogate reports whether a valid string literal has an escaped half of
-// a surrogate pair, which the decoder would replace.
+// hasLoneSurrogate reports whether a valid string literal contains an escaped half
+// of a surrogate pair, which the decoder would replace.
 func hasLoneSurrogate(literal []byte) bool {
 	const escapeLength = len(`\u0000`)
 	high := rune(0) // a high surrogate without its low surrogate so far

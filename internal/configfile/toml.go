@@ -41,8 +41,8 @@ func readTOML(content []byte) (section, error) {
 	return r.root.section(), nil
 }
 
-// verifyTOML rejects documents that match the grammar but violate the
-// specification in another way.
+// verifyTOML rejects documents that match the grammar but violate the specification
+// in some other way.
 func verifyTOML(content []byte) error {
 	err := toml.Unmarshal(content, &map[string]any{})
 	if err == nil {

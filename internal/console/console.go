@@ -32,7 +32,7 @@ type Config struct {
 	Events string
 }
 
-// Takes reports whether a path of the REST listener belongs to the console.
+// Takes reports whether a path on the REST listener belongs to the console.
 func Takes(urlPath string) bool {
 	return urlPath == pagePath || strings.HasPrefix(urlPath, filesPath)
 }

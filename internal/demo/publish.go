@@ -22,9 +22,9 @@ type Publisher interface {
 // limit, because visitors type their messages by hand.
 const maxPublishRequest = 16 << 10
 
-// publishHandler publishes a visitor's message: to the user or the topic that
-// the request names, otherwise to everyone. If the control plane requires a token,
-// publishHandler rejects all messages, since it would bypass the token.
+// publishHandler publishes a visitor's message: to the user or the topic that the
+// request names, or to everyone if it names neither. If the control plane requires
+// a token, publishHandler rejects all messages, since it would bypass the token.
 type publishHandler struct{ cfg Config }
 
 func (h *publishHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

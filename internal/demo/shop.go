@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// shop makes up the events of a small shop for bells.
+// shop makes up the events of a small bell shop.
 type shop struct{ random *rand.Rand }
 
 // notice is the data of most events.

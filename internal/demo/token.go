@@ -102,7 +102,7 @@ func requestedUser(r *http.Request) (user string, status int, err error) {
 	}
 }
 
-// userInForm returns the user of a form that has no other fields.
+// userInForm returns the user in a form that has no other fields.
 func userInForm(form url.Values) (string, error) {
 	for _, name := range slices.Sorted(maps.Keys(form)) {
 		if name != "user" {

@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Traffic publishes made-up events, and keeps the streams of made-up visitors.
+// Traffic publishes made-up events, and holds streams for made-up visitors.
 type Traffic struct {
 	Broker Broker
 	// Streams opens the visitors' streams. If it is nil, there are no visitors.

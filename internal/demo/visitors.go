@@ -76,7 +76,7 @@ func (v *visitors) comeAndGo() {
 	}
 }
 
-// happens reports true about once per every.
+// happens reports true about once in each period of length every.
 func (v *visitors) happens(every time.Duration) bool {
 	return v.random.Float64()*float64(every) < float64(round)
 }

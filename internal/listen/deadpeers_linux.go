@@ -13,10 +13,10 @@ import (
 // peer is still there, and the time between two probes.
 const keepAliveSeconds = 15
 
-// closeDeadPeers makes connections accepted by a listener of lc break if their peer
-// hasn't acknowledged what was sent for this long. Keep-alive doesn't do that,
-// because it only probes idle connections: after a browser has vanished, heartbeats
-// keep its connection from being idle for the quarter of an hour during which Linux
+// closeDeadPeers breaks a connection that a listener of lc accepts once sent data
+// has gone unacknowledged for this long. Keep-alive doesn't do that, because it
+// only probes idle connections: after a browser has vanished, heartbeats keep its
+// connection from being idle for the quarter of an hour during which Linux
 // retransmits.
 //
 // Accepted connections inherit the options of the listening socket. So setting them

@@ -22,8 +22,8 @@ const (
 // Accept continues to return connections whose handshake had already begun; with
 // SO_REUSEPORT, they arrive within [HandOverGrace].
 //
-// Closing a socket resets the connections that wait in its queue (Linux moves
-// most of them to another socket only with tcp_migrate_req, which is off by
+// Closing a socket resets the connections that are waiting in its queue (Linux
+// moves most of them to another socket only with tcp_migrate_req, which is off by
 // default). So HandOver closes nothing. With SO_REUSEPORT, it makes the system give
 // new connections to another process's socket, and the caller closes this one after
 // HandOverGrace. A socket that several processes share is no longer read here, and
@@ -87,7 +87,7 @@ func (l *Listener) ownsNext(ctx context.Context) (bool, error) {
 
 // stopIfRead stops accepting for good if another process accepts on the same
 // socket, and reports whether one does. If a connection leaves the queue while this
-// process isn't accepting, another one is.
+// process isn't accepting, another process is.
 func (l *Listener) stopIfRead(ctx context.Context) bool {
 	l.takeTurn()
 

@@ -105,9 +105,9 @@ func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 
 // handler limits the requests that next serves. A connection that has used half
 // of its burst is asked to close, so that the client opens a new one. Over
-// HTTP/1.1 that closes it; over HTTP/2 a client that ignores this is eventually
-// cut off. A well-behaved client, such as a proxy that isn't configured as
-// trusted, only has to open a new connection.
+// HTTP/1.1, that closes the connection. Over HTTP/2, a client that ignores the
+// request is eventually cut off. A well-behaved client, such as a proxy that isn't
+// configured as trusted, only has to open a new connection.
 func (l *requestLimits) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(clientKey{}).(*client)

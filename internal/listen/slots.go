@@ -12,8 +12,8 @@ import (
 
 // slots counts the file descriptors that browsers' connections may use. Each
 // accepted connection holds a slot until it is closed. So the control plane keeps
-// its descriptors, no matter how many browsers connect and whether they send
-// requests.
+// its descriptors, no matter how many browsers connect, and whether or not they
+// send requests.
 type slots struct {
 	limit    int
 	acquired atomic.Int64 // since the start

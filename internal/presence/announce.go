@@ -47,8 +47,8 @@ func (d *Directory) announce(now time.Time) {
 	}
 }
 
-// take passes up to *limit of rows to add, subtracts their number from *limit, and
-// returns the rest.
+// take passes up to *limit of the rows to add, subtracts their number from *limit,
+// and returns the remaining rows.
 func take[R any](rows []R, limit *int, add func(R)) []R {
 	n := min(len(rows), *limit)
 	for _, row := range rows[:n] {

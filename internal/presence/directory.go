@@ -24,7 +24,7 @@ const (
 	changesInterval = 250 * time.Millisecond
 	// announceInterval is the time between announcements without changes.
 	announceInterval = time.Second
-	// A node's counts count towards users' limits for countedFor after its last
+	// A node's streams count towards users' limits for countedFor after its last
 	// announcement: one interval, and some time for a late announcement. It is
 	// shorter than the default delay before browsers reconnect, because all
 	// browsers of a node reconnect at the same time when the node is killed.
@@ -106,7 +106,7 @@ type remoteNode struct {
 	lost        bool
 	counts      *counts // nil until they are known
 
-	// Read by Run only.
+	// Read only by Run.
 
 	next  uint64 // the number of the next announcement
 	stale bool   // an announcement was missed, or none has arrived yet
@@ -139,10 +139,11 @@ func (d *Directory) Name() string { return d.cfg.Node }
 // SetDraining sets whether this node announces that it is draining.
 func (d *Directory) SetDraining(draining bool) { d.draining.Store(draining) }
 
-// subject returns the subject for messages of a kind to all nodes in the cluster.
+// subject returns the subject for messages of the given kind to all nodes in the
+// cluster.
 func (d *Directory) subject(kind string) string { return d.cfg.Cluster + "." + kind }
 
-// subjectOf returns the subject for messages of a kind to one node.
+// subjectOf returns the subject for messages of the given kind to one node.
 func (d *Directory) subjectOf(kind string, incarnation uint64) string {
 	return fmt.Sprintf("%s.%s.%016x", d.cfg.Cluster, kind, incarnation)
 }

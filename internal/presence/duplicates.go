@@ -25,8 +25,8 @@ func (t *duplicates) active(now time.Time) bool {
 	return t != nil && t.reported && now.Sub(t.last) <= duplicateFor
 }
 
-// noteDuplicate counts an announcement from a node that another node with its name
-// had replaced.
+// noteDuplicate counts an announcement from a node that had already been replaced
+// by another node with its name.
 func (d *Directory) noteDuplicate(name string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

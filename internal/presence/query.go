@@ -16,8 +16,8 @@ import (
 const (
 	// queryTimeout limits how long other nodes may take to reply.
 	queryTimeout = time.Second
-	// maxConcurrentQueries are handled concurrently, and up to maxQueuedQueries are
-	// queued. Further ones are dropped.
+	// Up to maxConcurrentQueries queries are handled concurrently, and up to
+	// maxQueuedQueries are queued. Further ones are dropped.
 	maxConcurrentQueries = 4
 	maxQueuedQueries     = 256
 )
@@ -56,8 +56,9 @@ func sorted(names []string) []string {
 	return slices.Compact(names)
 }
 
-// query removes from awaited the nodes that reply, and returns when it is empty or
-// ctx is done. The nodes that replied with an error are returned in failed.
+// query removes the nodes that reply from awaited, and returns when awaited is
+// empty or ctx is done. The nodes that replied with an error are returned in
+// failed.
 func (d *Directory) query(ctx context.Context, method string, request []byte, awaited map[uint64]string, receive func(node string, response []byte)) (failed []string, err error) {
 	query, err := proto.Marshal(&presencev1.Query{Incarnation: d.incarnation, Method: method, Request: request})
 	if err != nil {

@@ -85,8 +85,8 @@ func (d *Directory) sendPage(to string, after *presencev1.Position) {
 	d.send(to, page)
 }
 
-// countsAfter returns the counts of the next names of a part, their number, and
-// the last of the names.
+// countsAfter returns the counts for the next names in a part, the number of names,
+// and the last name.
 func (d *Directory) countsAfter(after *presencev1.Position) (counts *presencev1.Counts, n int, last string) {
 	b, counts := d.cfg.Broker, new(presencev1.Counts)
 	switch after.GetPart() {

@@ -17,7 +17,7 @@ const (
 	// pieceBytes is the size at which a piece is sent immediately. A piece exceeds
 	// that size by at most one response.
 	pieceBytes = 256 << 10
-	// gatherFor is the time that a smaller piece waits for more responses.
+	// gatherFor is how long a smaller piece waits for more responses.
 	gatherFor = 20 * time.Millisecond
 	// queuedResponses is the number of responses that wait for the next piece.
 	queuedResponses = 256

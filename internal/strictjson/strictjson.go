@@ -1,7 +1,7 @@
 // Package strictjson reads JSON objects that identify a user or a key, which all
 // parsers must interpret in the same way.
 //
-// It accepts I-JSON (RFC 7493) only: UTF-8, no lone surrogates, and no duplicate
+// It accepts only I-JSON (RFC 7493): UTF-8, no lone surrogates, and no duplicate
 // members at any depth. Member names are compared byte for byte. A name that only
 // resembles an expected one is an error.
 package strictjson
@@ -172,7 +172,7 @@ func (o Object) MarshalJSON() ([]byte, error) {
 // Problem is the reason why an object is rejected.
 type Problem string
 
-// The problems of objects.
+// The reasons why objects are rejected.
 const (
 	NotJSON       Problem = "not JSON"
 	NotObject     Problem = "not a JSON object"
