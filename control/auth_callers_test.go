@@ -248,7 +248,7 @@ func TestHealthAndReflection(t *testing.T) {
 	for _, service := range []string{"", "peal.v1.ControlService"} {
 		reply, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
 		if err != nil || reply.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-			t.Errorf("health of %q: %v, %v", service, reply, err)
+			t.Errorf("health check for %q: %v, %v", service, reply, err)
 		}
 	}
 

@@ -89,7 +89,7 @@ func TestRateLimitEvictsNames(t *testing.T) {
 		}
 		for n := range 3 * control.MaxNames {
 			if err := l.Take(fmt.Sprintf("process-%d", n)); err != nil {
-				t.Fatalf("first call of a name: %v", err)
+				t.Fatalf("first call under a name: %v", err)
 			}
 			// A busy name is not evicted for others.
 			if l.Take("busy") == nil {

@@ -285,7 +285,7 @@ func TestPublishStreamWithUnexpectedErrors(t *testing.T) {
 	}
 
 	if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), "inside-91c2 broke") || !strings.Contains(log.String(), "inside-91c2 panicked") {
-		t.Errorf("%d lines of log: %s", lines, &log)
+		t.Errorf("%d log lines: %s", lines, &log)
 	}
 }
 

@@ -42,7 +42,7 @@ func TestPublishReachesSubscribers(t *testing.T) {
 
 	for i, s := range others {
 		if s.waitFor(t, "data: the end\n\n"); strings.Contains(s.text(), "data: one") || strings.Contains(s.text(), "data: two") {
-			t.Errorf("stream %d of another topic received %q", i, s.text())
+			t.Errorf("stream %d, for another topic, received %q", i, s.text())
 		}
 	}
 

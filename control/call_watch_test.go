@@ -54,14 +54,14 @@ func TestWatchReportsChanges(t *testing.T) {
 	wantOpened := func(user string, connections int32) {
 		t.Helper()
 		if o := next(t, w).GetOpened(); o == nil || o.GetUserId() != user || o.GetConnections() != connections || time.Since(o.GetTime().AsTime()) > time.Minute {
-			t.Errorf("opened: %v, want stream %d of %q", o, connections, user)
+			t.Errorf("opened: %v, want stream %d for %q", o, connections, user)
 		}
 	}
 
 	wantEnded := func(user string, connections int32, reason string) {
 		t.Helper()
 		if e := next(t, w).GetEnded(); e == nil || e.GetUserId() != user || e.GetConnections() != connections || e.GetReason() != reason || time.Since(e.GetTime().AsTime()) > time.Minute {
-			t.Errorf("ended: %v, want %d remaining streams of %q and reason %s", e, connections, user, reason)
+			t.Errorf("ended: %v, want %d remaining streams for %q and reason %s", e, connections, user, reason)
 		}
 	}
 

@@ -90,7 +90,7 @@ func TestServing(t *testing.T) {
 		for _, service := range []string{"", "peal.v1.ControlService"} {
 			reply, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
 			if err != nil || reply.GetStatus() != want {
-				t.Errorf("%s: health of %q: %v, %v", when, service, reply, err)
+				t.Errorf("%s: health check for %q: %v, %v", when, service, reply, err)
 			}
 		}
 
@@ -144,7 +144,7 @@ func TestNewIsNotServing(t *testing.T) {
 	}
 	rest.ServeHTTP(w, r)
 	if w.status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz before serving: %d", w.status)
+		t.Errorf("/readyz before the daemon is serving: %d", w.status)
 	}
 }
 

@@ -115,7 +115,7 @@ func TestSpanAttributes(t *testing.T) {
 			}
 
 			if got := found[0].SpanContext.TraceID().String(); got != traceID || !found[0].Parent.IsRemote() {
-				t.Errorf("trace %s, want that of the caller", got)
+				t.Errorf("trace %s, want the caller's", got)
 			}
 
 			got := ownAttributes(found[0])

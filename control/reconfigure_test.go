@@ -71,7 +71,7 @@ func TestStreamingCallsEndWithTheirToken(t *testing.T) {
 		}
 
 		if first, err := w.Recv(); err != nil || first.GetSnapshotComplete() == nil {
-			t.Fatalf("the first event of a watch is %v, %v", first, err)
+			t.Fatalf("the first event in a watch is %v, %v", first, err)
 		}
 
 		return w
@@ -112,7 +112,7 @@ func TestStreamingCallsEndWithTheirToken(t *testing.T) {
 	}
 
 	if reply, err := health.Recv(); err != nil || reply.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-		t.Errorf("the watch of health got %v, %v", reply, err)
+		t.Errorf("the health watch got %v, %v", reply, err)
 	}
 }
 

@@ -265,7 +265,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	defer tick.Stop()
 	for range 15 { // longer than the time between two checks of the files
 		if raw, err := shown(d.SSE, first); err != nil || !bytes.Equal(raw, first.pair.Certificate[0]) {
-			t.Fatalf("before the new key is in place, the first certificate is no longer used: %v", err)
+			t.Fatalf("the first certificate is no longer used, although the new key isn't in place yet: %v", err)
 		}
 
 		<-tick.C

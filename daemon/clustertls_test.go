@@ -48,7 +48,7 @@ func TestNodesVerifyCertificates(t *testing.T) {
 	awaitLine(t, lines, "data: hello")
 
 	if err := connect(t, addr, own); err != nil {
-		t.Errorf("a certificate of the authority is rejected: %v", err)
+		t.Errorf("a certificate from the authority is rejected: %v", err)
 	}
 
 	for name, c := range map[string]pealdtest.Certificate{"another authority's": other, "no": {}} {

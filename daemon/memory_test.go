@@ -65,7 +65,7 @@ func TestGarbageCollectionDuringBursts(t *testing.T) {
 		<-done
 
 		if got := collectorPercent(); got != normal {
-			t.Errorf("at the end the GC percent is %d, want %d as before", got, normal)
+			t.Errorf("at the end, the GC percentage is %d, want %d as before", got, normal)
 		}
 	})
 }

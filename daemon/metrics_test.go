@@ -174,7 +174,7 @@ func TestTrafficMetrics(t *testing.T) {
 	// Clients may open connections in advance.
 	used, allowed := byLabel(families["peald_descriptors_used"])[""], byLabel(families["peald_descriptors_allowed"])[""]
 	if used < 3 || used > 10 || allowed < 100 {
-		t.Errorf("%v descriptors are used of %v, want 3 or a few more", used, allowed)
+		t.Errorf("%v of %v descriptors are used, want 3 or a few more", used, allowed)
 	}
 	if h := families["peald_replay_events"].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 2 {
 		t.Errorf("replays are %v, want one with 2 events", h)

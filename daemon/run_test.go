@@ -345,7 +345,7 @@ func TestLongCallsEndAtShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	if first, err := watch.Recv(); err != nil || first.GetSnapshotComplete() == nil {
-		t.Fatalf("the first message of the watch is %v, %v", first, err)
+		t.Fatalf("the first message in the watch is %v, %v", first, err)
 	}
 
 	messages, err := rpc.PublishStream(t.Context())

@@ -28,7 +28,7 @@ func TestDrain(t *testing.T) {
 			// lasts: a drain closes at least 200 streams a second.
 			for streams := 200; !testDrain(t, engine, streams); streams *= 2 {
 				if streams > 5000 {
-					t.Fatal("the daemon ends before its drain is seen")
+					t.Fatal("the daemon ends before its drain can be observed")
 				}
 			}
 		})

@@ -139,7 +139,7 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 		}
 
 		if sent.GetRecipients() != 1 {
-			t.Errorf("%d streams of alice after the restart, want 1", sent.GetRecipients())
+			t.Errorf("alice has %d streams after the restart, want 1", sent.GetRecipients())
 		}
 
 		alice.WaitFor(t, `document.querySelector("li pre").textContent === "back"`)

@@ -118,7 +118,7 @@ func (p consolePage) testCharts(t *testing.T, d *pealdtest.Daemon) {
 
 	for i, name := range []string{"streams", "deliveries", "latency"} {
 		if before[i] == after[i] {
-			t.Errorf("the chart of %s hasn't changed", name)
+			t.Errorf("the chart for %s hasn't changed", name)
 		}
 	}
 
@@ -313,7 +313,7 @@ func (p consolePage) testDisconnect(t *testing.T, d *pealdtest.Daemon) {
 	_ = reply.Body.Close()
 
 	if reply.StatusCode != http.StatusNoContent {
-		t.Errorf("the stream of a banned user: %s, want 204", reply.Status)
+		t.Errorf("a stream for a banned user: %s, want 204", reply.Status)
 	}
 
 	p.Fill(t, "#users-search", "")

@@ -83,7 +83,7 @@ func (p consolePage) testNames(t *testing.T) {
 
 	for role, least := range map[string]int{"banner": 1, "main": 1, "button": 30, "radio": 9, "searchbox": 2, "table": 3, "region": 6, "heading": 7, "status": 3} {
 		if count[role] < least {
-			t.Errorf("%d elements of role %s, want %d or more: %v", count[role], role, least, count)
+			t.Errorf("%d elements with the role %s, want %d or more: %v", count[role], role, least, count)
 		}
 	}
 }

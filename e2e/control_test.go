@@ -83,7 +83,7 @@ func testGRPCAndREST(t *testing.T, engine func(*daemon.Config)) {
 	} {
 		for _, stream := range streams[user] {
 			if got, err := stream(len(want)); err != nil || !slices.Equal(got, want) {
-				t.Errorf("a stream of %q received %v, %v, want %v", user, got, err, want)
+				t.Errorf("a stream for %q received %v, %v, want %v", user, got, err, want)
 			}
 		}
 	}

@@ -53,7 +53,7 @@ func listen(t *testing.T, d *pealdtest.Daemon, user string, topics ...string) *l
 	}
 
 	if reply.StatusCode != http.StatusOK {
-		t.Fatalf("a stream of %q: %s", user, reply.Status)
+		t.Fatalf("a stream for %q: %s", user, reply.Status)
 	}
 
 	l := &listener{grown: make(chan struct{}, 1)}

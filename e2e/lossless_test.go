@@ -254,7 +254,7 @@ func TestDisconnect(t *testing.T) {
 	}
 
 	if response := open(t, d.Events(t, "bob")); response.StatusCode != http.StatusOK {
-		t.Errorf("a stream of bob: %s, want 200", response.Status)
+		t.Errorf("a stream for bob: %s, want 200", response.Status)
 	}
 
 	tick := time.NewTicker(20 * time.Millisecond)

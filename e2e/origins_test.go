@@ -68,7 +68,7 @@ func TestOriginsInABrowser(t *testing.T) {
 
 		sent, err := control.SendToUser(t.Context(), &pealv1.SendToUserRequest{UserId: "alice", Data: "for alice"})
 		if err != nil || sent.GetRecipients() != 1 {
-			t.Fatalf("sent to %d streams of alice (%v), want 1", sent.GetRecipients(), err)
+			t.Fatalf("sent to %d of alice's streams (%v), want 1", sent.GetRecipients(), err)
 		}
 
 		page.WaitFor(t, `document.body.dataset.state === "for alice"`)

@@ -180,7 +180,7 @@ func receive(t *testing.T, stream *http.Response, n int) []sse.Event {
 		}
 	}
 
-	t.Fatalf("the stream ended after %d events of %d", len(got), n)
+	t.Fatalf("the stream ended after %d of %d events", len(got), n)
 
 	return nil
 }

@@ -31,7 +31,7 @@ func TestBenchTrials(t *testing.T) {
 
 	for _, reader := range []string{"every_id", "dispatched_ids"} {
 		if got := chaos.Readers[reader]; got.Clients != 25 || got.Expected == 0 || got.Lost != 0 {
-			t.Errorf("chaos result of clients that keep %s: %+v, want 25 clients without losses", reader, got)
+			t.Errorf("chaos result for clients that keep %s: %+v, want 25 clients without losses", reader, got)
 		}
 	}
 

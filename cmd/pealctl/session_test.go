@@ -36,7 +36,7 @@ func TestTokenIsSent(t *testing.T) {
 
 	d.pealctl(t, []string{"broadcast", "x", "--token", "s3cret"}, withEnv("PEALCTL_TOKEN", "from-env"))
 	if got := authorization(); !slices.Equal(got, []string{"Bearer s3cret"}) {
-		t.Errorf("authorization is %q, want the token of the flag", got)
+		t.Errorf("authorization is %q, want the token from the flag", got)
 	}
 }
 

@@ -218,6 +218,6 @@ func TestLibraryLogs(t *testing.T) {
 	}
 
 	if strings.Contains(string(out), "grpc info") {
-		t.Errorf("the log has info lines of grpc: %s", out)
+		t.Errorf("the log has info lines from grpc: %s", out)
 	}
 }

@@ -53,7 +53,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		if t.Failed() {
-			t.Logf("log of the daemon:\n%s", p.log)
+			t.Logf("the daemon's log:\n%s", p.log)
 		}
 	})
 	if err := awaitFile(ready); err != nil {

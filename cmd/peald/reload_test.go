@@ -350,7 +350,7 @@ func TestReloadOfRestartSettings(t *testing.T) {
 	}
 	// The flag takes precedence over the file.
 	if strings.Contains(r.log.String(), "level=INFO") {
-		t.Error("log.level of the file overrides the flag")
+		t.Error("log.level in the file overrides the flag")
 	}
 
 	wantStatus(t, "the old path", get(t, r.SSE, "/events", ""), http.StatusOK)

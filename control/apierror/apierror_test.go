@@ -57,7 +57,7 @@ func TestStatus(t *testing.T) {
 	}
 
 	if st, expected := apierror.Status(status.Error(codes.ResourceExhausted, "too large")); !expected || st.Message() != "too large" {
-		t.Errorf("error of gRPC: %v, expected %v", st, expected)
+		t.Errorf("error from gRPC: %v, expected %v", st, expected)
 	}
 
 	invalid := apierror.Invalid(

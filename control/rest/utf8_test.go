@@ -154,7 +154,7 @@ func checkInvalidUTF8(t *testing.T, s server, method, path, in, name string, of 
 		}
 
 		if f := got.failure(t); f.reason != "INVALID_FIELD" || len(f.fields) != 1 || f.fields[field] == "" {
-			t.Errorf("%s %s %q: error %+v, want an error of %s", method, path, body, f, field)
+			t.Errorf("%s %s %q: error %+v, want an error for %s", method, path, body, f, field)
 		}
 	}
 	object := func(text string) string {

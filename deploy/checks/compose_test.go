@@ -102,7 +102,7 @@ func checkDaemon(t *testing.T, daemon types.ServiceConfig, secrets ...string) []
 
 	for _, port := range daemon.Ports {
 		if port.HostIP != "127.0.0.1" {
-			t.Errorf("port %d of the control plane is published on %q, want 127.0.0.1", port.Target, port.HostIP)
+			t.Errorf("the control plane's port %d is published on %q, want 127.0.0.1", port.Target, port.HostIP)
 		}
 	}
 

@@ -48,7 +48,7 @@ func browsers(t *testing.T) (found []browser) {
 		}
 
 		if _, err := exec.LookPath(b.program); err != nil && os.Getenv("CI") != "true" {
-			t.Logf("%s is not installed: skipping the row of %s", b.program, b.label)
+			t.Logf("%s is not installed: skipping the row for %s", b.program, b.label)
 
 			continue
 		}

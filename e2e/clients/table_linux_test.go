@@ -60,7 +60,7 @@ func compare(t *testing.T, clients []client, cells map[string][]string) {
 		case at < 0:
 			t.Errorf("%s has no row for %s; -update adds it", document, c.label)
 		case !slices.Equal(rows[at].cells, got.cells):
-			t.Errorf("%s: the row of %s is\n%q\nwant\n%q\n-update changes it", document, c.label, rows[at].cells, got.cells)
+			t.Errorf("%s: the row for %s is\n%q\nwant\n%q\nrun with -update to change it", document, c.label, rows[at].cells, got.cells)
 		}
 	}
 

@@ -118,7 +118,7 @@ func commandsIn(language string, block []string, start int) ([]command, error) {
 		case isCommand:
 			commands = append(commands, command{line: start + i + 1, text: text})
 		case last < 0 || strings.HasPrefix(line, "# "):
-			return nil, fmt.Errorf("line %d: not a command of a user: %q", start+i+1, line)
+			return nil, fmt.Errorf("line %d: not a user's command: %q", start+i+1, line)
 		case strings.HasSuffix(commands[last].text, `\`) && len(commands[last].want) == 0:
 			commands[last].text += "\n" + line
 		default:

@@ -48,7 +48,7 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 		tb.Cleanup(func() {
 			node.end(syscall.SIGKILL)
 			if tb.Failed() {
-				tb.Logf("end of the log of node %d:\n%s", i, node.logTail(6000))
+				tb.Logf("end of node %d's log:\n%s", i, node.logTail(6000))
 			}
 		})
 	}

@@ -344,7 +344,7 @@ func waitForHeap(t *testing.T, limit uint64) {
 		}
 
 		if time.Now().After(deadline) {
-			t.Fatalf("%d MiB of heap in use, want at most %d", inUse>>20, limit>>20)
+			t.Fatalf("%d MiB of the heap in use, want at most %d", inUse>>20, limit>>20)
 		}
 	}
 }

@@ -153,7 +153,7 @@ func (d *daemonProcess) readResources() (r resources, err error) {
 	gauge := func(name string) int64 {
 		metrics := families[name].GetMetric()
 		if len(metrics) != 1 {
-			err = errors.Join(err, fmt.Errorf("%d series of %s, want 1", len(metrics), name))
+			err = errors.Join(err, fmt.Errorf("%d series for %s, want 1", len(metrics), name))
 
 			return 0
 		}

@@ -60,7 +60,7 @@ func TestTokenExpiry(t *testing.T) {
 		}
 		time.Sleep(time.Until(id.Expires) - time.Nanosecond)
 		if _, err := tokens.Verify(token); err != nil {
-			t.Errorf("just before the expiry: %v", err)
+			t.Errorf("just before expiry: %v", err)
 		}
 		time.Sleep(time.Nanosecond)
 		if _, err := tokens.Verify(token); err == nil {

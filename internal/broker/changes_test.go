@@ -117,7 +117,7 @@ func TestTheLaterBanApplies(t *testing.T) {
 		}
 
 		if err := b.AdoptBan(broker.Ban{User: "\n"}); err == nil {
-			t.Error("a ban of an invalid user is accepted")
+			t.Error("a ban on an invalid user is accepted")
 		}
 	})
 }

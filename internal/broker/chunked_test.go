@@ -44,7 +44,7 @@ func TestChunkedStreams(t *testing.T) {
 		}
 
 		if after(chunked) != after(bare) || after(slow) != after(bare) {
-			t.Errorf("bodies of chunked streams have %d and %d bytes, of a bare stream %d; want the same text",
+			t.Errorf("the bodies of chunked streams have %d and %d bytes, that of a bare stream has %d; want the same text",
 				len(after(chunked)), len(after(slow)), len(after(bare)))
 		}
 	})

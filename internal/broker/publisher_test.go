@@ -77,7 +77,7 @@ func TestConflation(t *testing.T) {
 		synctest.Wait()
 		got := c.data()
 		if len(got) < 4 || !slices.Equal(got[:2], []string{"cut in the middle", "has no key"}) || !slices.Equal(got[len(got)-2:], []string{"a99", "b99"}) || len(got) > 30 {
-			t.Errorf("got %q, want the first two and the newest of each key", got)
+			t.Errorf("got %q, want the first two and the newest for each key", got)
 		}
 
 		if !slices.IsSortedFunc(c.events(), func(x, y received) int { return len(x.id) - len(y.id) }) {
@@ -128,7 +128,7 @@ func TestDisconnect(t *testing.T) {
 		}
 
 		if n, err := b.Disconnect("nobody", 0); n != 0 || err != nil {
-			t.Errorf("disconnected %d streams of an unknown user (%v)", n, err)
+			t.Errorf("disconnected %d streams for an unknown user (%v)", n, err)
 		}
 
 		if _, err := b.Disconnect("", 0); err == nil {

@@ -98,7 +98,7 @@ func TestSuspendedReplicaClosesItsStreams(t *testing.T) {
 		time.Sleep(over / 2)
 		synctest.Wait()
 		if left := b.Stats().Total.Connections; left < streams*9/20 || left > streams*11/20 {
-			t.Errorf("after half of the time %d of %d streams are open", left, streams)
+			t.Errorf("after half the time, %d of %d streams are open", left, streams)
 		}
 
 		time.Sleep(over/2 + 100*time.Millisecond)
@@ -211,7 +211,7 @@ func TestAnotherLogClosesAllStreams(t *testing.T) {
 		again := connect(t, b, broker.Subscription{}, -1)
 		time.Sleep(2 * time.Minute)
 		if closed, why := again.closed(); closed {
-			t.Errorf("a stream of the new log was closed, reason %s", why)
+			t.Errorf("a stream that follows the new log was closed, reason %s", why)
 		}
 	})
 }

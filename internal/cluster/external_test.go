@@ -72,7 +72,7 @@ func TestDeletedEventLogIsCreatedAgain(t *testing.T) {
 	resumed := m.connect(t, broker.Subscription{LastEventID: old.ID})
 	eventually(t, func() bool { return len(resumed.data()) > 0 }, func() string { return "the client gets no reset" })
 	if got, want := resumed.data()[0], `{"reason":"unknown","last_event_id":"`+old.ID+`"}`; got != want {
-		t.Errorf("a client of the old event log gets %s, want %s", got, want)
+		t.Errorf("a client that followed the old event log gets %s, want %s", got, want)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestReasonWithoutEventLog(t *testing.T) {
 	awaitReason(start(t, cluster.Config{Name: "test", Replicas: 1, External: denied, Logger: loggingTo(log)}),
 		"permission denied", "$JS.API.STREAM.CREATE.test")
 	if lines := log.With("level=WARN", "permission denied", "$JS.API.STREAM.CREATE.test"); len(lines) != 1 {
-		t.Errorf("want one warning of the permission, got\n%s", strings.Join(lines, ""))
+		t.Errorf("want one warning about the permission, got\n%s", strings.Join(lines, ""))
 	}
 	cfgs := configs(t, 3)
 	one, two := start(t, cfgs[0]), start(t, cfgs[1])

@@ -61,7 +61,7 @@ func TestSlowLink(t *testing.T) {
 	if pause := tr.pauses(); pause > electedWithin {
 		t.Errorf("publishing paused for %s", pause)
 	}
-	t.Logf("published in %s, delivered by the slow node after %s, lag of up to %.0f entries", published, took, lag)
+	t.Logf("published in %s, delivered by the slow node after %s, with a lag of up to %.0f entries", published, took, lag)
 	// A busy machine may publish more slowly than the link transmits.
 	if published < took/2 && lag < 5 {
 		t.Errorf("the leader reports a lag of at most %.0f entries, want at least 5", lag)
