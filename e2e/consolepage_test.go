@@ -12,12 +12,17 @@ import (
 // consolePage is a tab with the console.
 type consolePage struct{ demoPage }
 
+// openConsole opens the console in a new tab and leaves it after the test.
 func openConsole(t *testing.T, b *browsertest.Browser, d *pealdtest.Daemon) consolePage {
 	t.Helper()
 
 	page := consolePage{demoPage{b.NewTab(t)}}
 
-	// Without a graphics card, WebKit draws large windows slowly.
+	// An open console draws its charts every second. Closing the tab instead would
+	// end some browsers.
+	t.Cleanup(func() { page.Open(t, "about:blank") })
+
+	// WebKit draws large windows slowly without a graphics card.
 	if b.Kind != browsertest.WebKit {
 		page.Resize(t, 1440, 1200)
 	}
