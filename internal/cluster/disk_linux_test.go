@@ -17,7 +17,7 @@ import (
 func TestFullDiskOfOneNode(t *testing.T) {
 	t.Parallel()
 	cfgs := configs(t, 3)
-	cfgs[0].Embedded.Dir = pealdtest.SmallDisk(t, "24m")
+	cfgs[0].Embedded.Dir = pealdtest.SmallDisk(t, "6m")
 	log := new(pealdtest.Log)
 	cfgs[0].Logger = loggingTo(log)
 	var members []*member
@@ -26,7 +26,7 @@ func TestFullDiskOfOneNode(t *testing.T) {
 	}
 	serving(t, members...)
 	c := members[0].connect(t, broker.Subscription{})
-	large := strings.Repeat("x", 1<<20)
+	large := strings.Repeat("x", 256<<10)
 	const messages = 40
 	publish := func(data, key string) {
 		m := toAll(data)
