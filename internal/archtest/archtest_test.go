@@ -159,6 +159,11 @@ func rules() []archtest.Rule {
 			Why:   "sockets and their limits don't depend on what is served on them",
 		},
 		{
+			Path:  "internal/tlsrecord",
+			Never: []string{viper, grpc, "net/http"},
+			Why:   "the record layer of TLS is independent of what its records carry",
+		},
+		{
 			Path:  "internal/webpage",
 			Never: []string{viper, grpc},
 			Why:   "serving pages is independent of their content",

@@ -1,0 +1,115 @@
+package tlsrecord
+
+import "sync/atomic"
+
+const (
+	// MaxPlaintext is the maximum size of a record's plaintext in bytes (RFC 8446
+	// §5.1).
+	MaxPlaintext = 1 << 14
+
+	// MaxRecord is the maximum size of a received record in bytes, with its header (RFC
+	// 8446 §5.2). A buffer of this size holds any record that Open accepts.
+	MaxRecord = headerSize + maxCiphertext
+
+	// Overhead is the size in bytes by which a record that Seal appends exceeds its
+	// plaintext: header, type and tag.
+	Overhead = headerSize + 1 + tagSize
+
+	headerSize    = 5
+	maxCiphertext = MaxPlaintext + 256
+
+	// maxRecords bounds the records under one key. RFC 8446 §5.5 allows 2^24.5 records
+	// of full size for AES-GCM.
+	maxRecords = 1 << 24
+
+	// maxUseless bounds the consecutive records that carry no application data, as in
+	// crypto/tls. They cost the sender less than the receiver.
+	maxUseless = 16
+)
+
+// Content types of records (RFC 8446 §5.1).
+const (
+	typeAlert           = 21
+	typeHandshake       = 22
+	typeApplicationData = 23
+)
+
+// Types of handshake messages (RFC 8446 §4).
+const (
+	messageNewSessionTicket = 4
+	messageKeyUpdate        = 24
+)
+
+// keyUpdateSize is the size in bytes of a KeyUpdate message: type, length in three
+// bytes, and one byte that asks the peer for an update or doesn't.
+const keyUpdateSize = 5
+
+// Layer is the record layer of one connection after the handshake. One goroutine at
+// a time may call Open, and one at a time Seal and SealAlert. The other methods must
+// not be called at the same time as any method.
+//
+// Connections are many and most are idle, so a layer keeps no expanded keys, and no
+// pointers except for Unread.
+type Layer struct {
+	in, out direction
+	unread  []byte
+
+	suite suite
+
+	// Fields that only Open uses.
+	state      inState
+	alert      Alert // received or to be sent, depending on state
+	useless    uint8 // consecutive records without application data
+	pendingLen uint8
+	pending    [keyUpdateSize]byte // the start of a KeyUpdate message in several records
+
+	closed          bool        // Seal appends nothing
+	updateRequested atomic.Bool // the peer asked for a KeyUpdate
+}
+
+// inState describes what Open returns.
+type inState uint8
+
+const (
+	inOpen      inState = iota
+	inClosed            // the peer has sent close_notify
+	inPeerAlert         // the peer has sent another alert
+	inFailed            // the peer has sent something wrong
+)
+
+// newLayer returns a layer that starts with these traffic secrets. It copies them.
+func newLayer(s suite, client, server []byte) (*Layer, error) {
+	l := &Layer{suite: s}
+
+	if err := l.in.start(s, client); err != nil {
+		return nil, err
+	}
+
+	if err := l.out.start(s, server); err != nil {
+		return nil, err
+	}
+
+	return l, nil
+}
+
+// Unread returns the ciphertext that was read from the connection during the
+// handshake but belongs to the time afterwards. It comes before anything else that
+// is read from the connection. The caller owns it; further calls return nil.
+func (l *Layer) Unread() []byte {
+	unread := l.unread
+	l.unread = nil
+
+	return unread
+}
+
+// Wipe overwrites the layer's secrets. Afterwards Seal and SealAlert append nothing,
+// and Open returns an error.
+func (l *Layer) Wipe() {
+	l.in, l.out, l.unread = direction{}, direction{}, nil
+	l.pending, l.pendingLen = [keyUpdateSize]byte{}, 0
+	l.closed = true
+
+	if l.state == inOpen {
+		l.state, l.alert = inFailed, AlertInternalError
+	}
+}
