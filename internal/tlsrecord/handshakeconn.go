@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// readAhead is how many bytes are read from a socket at once during a handshake. A
+// readAhead is the size in bytes of a read during a handshake. A
 // browser's ClientHello with a post-quantum key share has about 1.8 KB.
 const readAhead = 4096
 
