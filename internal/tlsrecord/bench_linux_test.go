@@ -73,7 +73,7 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // BenchmarkHandshake performs handshakes with crypto/tls alone and with a layer that
-// takes over. The figures include the client.
+// takes over. The results include the client.
 func BenchmarkHandshake(b *testing.B) {
 	for _, resumed := range []bool{false, true} {
 		server, client := configs(b)

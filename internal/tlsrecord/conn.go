@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// minRead is how many bytes a Conn reads at least if the client has sent them.
+	// minRead is the least size in bytes of a buffer for reading.
 	minRead = 1024
 
 	// maxKept is the capacity in bytes up to which a Conn keeps its buffer for writes.
 	maxKept = 8192
 
-	// maxSealed is how many bytes of a large Write are encrypted at once.
+	// maxSealed is the size in bytes of the parts that a large Write is encrypted in.
 	maxSealed = 4 * MaxPlaintext
 
 	// alertTimeout bounds the time for sending an alert, as in crypto/tls.

@@ -45,7 +45,7 @@ func (l *Layer) Secrets() [][]byte {
 // RequestUpdate has the effect of a KeyUpdate that requests one in return.
 func (l *Layer) RequestUpdate() { l.updateRequested.Store(true) }
 
-// Update replaces the key for sending. The peer must have been told.
+// Update replaces the key for sending. The caller must have sealed a KeyUpdate.
 func (l *Layer) Update() error { return l.out.update(l.suite) }
 
 // SealInner seals a record with this plaintext, type and padding.

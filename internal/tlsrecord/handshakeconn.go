@@ -161,6 +161,27 @@ func (c *handshakeConn) Close() error {
 	return c.Conn.Close()
 }
 
+// SetDeadline sets the deadlines of the connection, unless it belongs to a layer.
+func (c *handshakeConn) SetDeadline(t time.Time) error { return c.setDeadline(c.Conn.SetDeadline, t) }
+
+// SetReadDeadline is like SetDeadline, for Read.
+func (c *handshakeConn) SetReadDeadline(t time.Time) error {
+	return c.setDeadline(c.Conn.SetReadDeadline, t)
+}
+
+// SetWriteDeadline is like SetDeadline, for Write. [tls.Conn.Close] sets it.
+func (c *handshakeConn) SetWriteDeadline(t time.Time) error {
+	return c.setDeadline(c.Conn.SetWriteDeadline, t)
+}
+
+func (c *handshakeConn) setDeadline(set func(time.Time) error, t time.Time) error {
+	if c.phase.Load() == phaseLayer {
+		return net.ErrClosed
+	}
+
+	return set(t)
+}
+
 // finish ends the handshake: the connection belongs to crypto/tls or to a layer, and
 // secrets are overwritten.
 func (c *handshakeConn) finish(next phase) {
