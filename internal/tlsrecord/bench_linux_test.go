@@ -52,6 +52,34 @@ func BenchmarkSeal(b *testing.B) {
 	}
 }
 
+// BenchmarkSealFanOut seals an event for one of 15,000 connections per call, in turn, so
+// that neither layers nor keys are in the processor's caches. The connections have
+// further memory for the garbage collector to scan, as streams do.
+func BenchmarkSealFanOut(b *testing.B) {
+	type stream struct {
+		layer *tlsrecord.Layer
+		other []*byte
+	}
+
+	for _, suite := range allSuites() {
+		b.Run(tls.CipherSuiteName(suite), func(b *testing.B) {
+			streams := make([]*stream, 15_000)
+			for i := range streams {
+				streams[i] = &stream{newLayer(b, suite), make([]*byte, 100)}
+			}
+
+			pieces := [][]byte{make([]byte, 100)}
+			dst := make([]byte, 0, 100+tlsrecord.Overhead)
+			next := 0
+
+			measure(b, func() {
+				dst = streams[next].layer.Seal(dst[:0], pieces)
+				next = (next + 1) % len(streams)
+			})
+		})
+	}
+}
+
 // BenchmarkOpen opens one record per call.
 func BenchmarkOpen(b *testing.B) {
 	for _, suite := range allSuites() {
@@ -68,6 +96,15 @@ func BenchmarkOpen(b *testing.B) {
 					b.Fatal(err)
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkNewLayer derives the keys of a connection.
+func BenchmarkNewLayer(b *testing.B) {
+	for _, suite := range allSuites() {
+		b.Run(tls.CipherSuiteName(suite), func(b *testing.B) {
+			measure(b, func() { newLayer(b, suite) })
 		})
 	}
 }

@@ -135,7 +135,8 @@ func (c *Conn) reply(err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 
-	c.sendAlert(alert.Alert, err)
+	// Read returns err in any case.
+	_ = c.sendAlert(alert.Alert, err)
 }
 
 // sendAlert sends an alert unless writing has failed already. Further writes fail with

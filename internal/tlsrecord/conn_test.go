@@ -68,6 +68,45 @@ func TestConnTransfer(t *testing.T) {
 	})
 }
 
+// TestConnConcurrent writes lines from several goroutines while others read and close.
+func TestConnConcurrent(t *testing.T) {
+	const writers, lines = 4, 200
+
+	server, client := newConn(t)
+
+	var calls sync.WaitGroup
+	defer calls.Wait()
+
+	for range writers {
+		calls.Go(func() {
+			for range lines {
+				if _, err := io.WriteString(server, "one line\n"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+
+	calls.Go(func() {
+		if _, err := server.Read(make([]byte, 1)); err == nil {
+			t.Error("Read succeeded without data")
+		}
+	})
+
+	got := make([]byte, writers*lines*len("one line\n"))
+	if _, err := io.ReadFull(client, got); err != nil {
+		t.Fatal(err)
+	}
+
+	if string(got) != strings.Repeat("one line\n", writers*lines) {
+		t.Error("the lines are mixed")
+	}
+
+	for range 2 {
+		calls.Go(func() { server.Close() })
+	}
+}
+
 // TestConnPrepend reads what an owner before has decrypted, and what it hasn't.
 func TestConnPrepend(t *testing.T) {
 	server, client := configs(t)
@@ -263,12 +302,8 @@ func TestConnAlert(t *testing.T) {
 	}
 }
 
-// listener accepts a given connection once.
-type listener struct {
-	net.Listener
-
-	conns chan net.Conn
-}
+// listener accepts connections from a channel.
+type listener struct{ conns chan net.Conn }
 
 func (l *listener) Accept() (net.Conn, error) {
 	conn, ok := <-l.conns
@@ -279,15 +314,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
+func (l *listener) Close() error   { return nil }
+func (l *listener) Addr() net.Addr { return &net.TCPAddr{} }
+
 // TestConnHTTP serves requests over a Conn with net/http.
 func TestConnHTTP(t *testing.T) {
 	conn, client := newConn(t)
-
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
 
 	conns := make(chan net.Conn, 1)
 	conns <- conn
@@ -300,7 +332,7 @@ func TestConnHTTP(t *testing.T) {
 	})}
 
 	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(&listener{socket, conns}) })
+	serving.Go(func() { server.Serve(&listener{conns}) })
 
 	transport := &http.Transport{
 		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return client, nil },

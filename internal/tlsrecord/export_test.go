@@ -61,3 +61,12 @@ func (l *Layer) SealInner(inner []byte) ([]byte, error) {
 
 	return record, nil
 }
+
+// ParseKeyLog returns the secrets that a line of a key log contains.
+func ParseKeyLog(line string) (client, server []byte, err error) {
+	var c, s secret
+
+	_, err = keyLog{client: &c, server: &s}.Write([]byte(line))
+
+	return c.bytes(), s.bytes(), err
+}

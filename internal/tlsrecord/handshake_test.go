@@ -61,6 +61,11 @@ func TestHandshakeVariants(t *testing.T) {
 		"hello retry request": func(_ *testing.T, server, _ *tls.Config) {
 			server.CurvePreferences = []tls.CurveID{tls.CurveP384}
 		},
+		"large ClientHello": func(_ *testing.T, _, client *tls.Config) {
+			for i := range 100 {
+				client.NextProtos = append(client.NextProtos, strings.Repeat(string(rune('a'+i%26)), 100))
+			}
+		},
 		"no session tickets": func(_ *testing.T, server, _ *tls.Config) { server.SessionTicketsDisabled = true },
 		"client certificate": func(_ *testing.T, server, client *tls.Config) {
 			server.ClientAuth = tls.RequireAnyClientCert
@@ -79,7 +84,9 @@ func TestHandshakeVariants(t *testing.T) {
 			}
 		},
 		"configuration for other clients": func(_ *testing.T, server, _ *tls.Config) {
-			server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }
+			server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return nil, nil //nolint:nilnil // As documented, the original configuration is used.
+			}
 		},
 		"tickets in a store": func(_ *testing.T, server, _ *tls.Config) {
 			store := map[string][]byte{}
@@ -170,7 +177,7 @@ func checkFallback(t *testing.T, p *peers) {
 
 // TestFIPS repeats TestFIPSFallback in FIPS 140 mode, which a process can't change.
 func TestFIPS(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFIPSFallback$", "-test.v") //nolint:gosec // It runs itself.
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFIPSFallback$", "-test.v")
 	cmd.Env = append(os.Environ(), "GODEBUG=fips140=on")
 
 	out, err := cmd.CombinedOutput()

@@ -5,8 +5,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/peald/peald/internal/tlsrecord"
 	"pgregory.net/rapid"
+
+	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // TestLayerSize bounds the memory of a connection.

@@ -169,18 +169,17 @@ func (p *peers) exchange(tb testing.TB, toClient, toServer string) {
 		tb.Fatal(err)
 	}
 
-	got = nil
-
-	for len(got) < len(toServer) {
+	var received []byte
+	for len(received) < len(toServer) {
 		plain, err := p.open()
 		if err != nil {
 			tb.Fatalf("server: %v", err)
 		}
-		got = append(got, plain...)
+		received = append(received, plain...)
 	}
 
-	if string(got) != toServer {
-		tb.Fatalf("the server received %q, want %q", got, toServer)
+	if string(received) != toServer {
+		tb.Fatalf("the server received %q, want %q", received, toServer)
 	}
 }
 
