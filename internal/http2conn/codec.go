@@ -1,0 +1,137 @@
+package http2conn
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// Codec parses frames and encodes header fields. It holds no state of a
+// connection, only scratch memory of about 20 KB, and may be used for any number
+// of connections, but not by several goroutines at once.
+type Codec struct {
+	input   bytes.Reader
+	framer  *http2.Framer
+	decoder *hpack.Decoder // has the dynamic table of the connection in use
+	entries []hpack.HeaderField
+	image   []byte // of the dynamic table
+	indices []byte // a field block that lists the dynamic table
+
+	encoder *hpack.Encoder // never uses a dynamic table
+	block   bytes.Buffer   // what encoder has written
+	keys    []string
+	lower   map[string]string // lower-case names of response fields
+}
+
+// maxLower limits the names in Codec.lower. Handlers choose them, so there are
+// few.
+const maxLower = 100
+
+// NewCodec returns a new codec.
+func NewCodec() *Codec {
+	c := &Codec{lower: make(map[string]string), indices: tableIndices()}
+	c.reset()
+
+	// The encoder announces its table size with the first field that it encodes.
+	// That isn't for one connection only, so it is dropped; see Conn.tableUpdate.
+	c.encoder = hpack.NewEncoder(&c.block)
+	c.encoder.SetMaxDynamicTableSizeLimit(0)
+	c.encodeField(":status", "200")
+	c.block.Reset()
+
+	return c
+}
+
+// reset drops the parser's state, after an error in the middle of a frame.
+func (c *Codec) reset() {
+	c.framer = http2.NewFramer(nil, &c.input)
+	c.framer.SetReuseFrames()
+	c.decoder = hpack.NewDecoder(defaultTableSize, nil)
+	c.framer.ReadMetaHeaders = c.decoder
+}
+
+// read parses a frame. A HEADERS frame must have a complete field block.
+func (c *Codec) read(frame []byte, maxHeaderList uint32) (http2.Frame, error) {
+	c.input.Reset(frame)
+	c.framer.MaxHeaderListSize = maxHeaderList
+	f, err := c.framer.ReadFrame()
+	c.input.Reset(nil)
+
+	return f, err
+}
+
+// encode returns the field block of a response. It is valid until the next call.
+// Fields that HTTP/2 doesn't allow are left out. A date is added if h has none.
+func (c *Codec) encode(status int, h http.Header, date func() string, tableUpdate bool) []byte {
+	c.block.Reset()
+	if tableUpdate {
+		c.block.WriteByte(noTable)
+	}
+	c.encodeField(":status", strconv.Itoa(status))
+
+	c.keys = c.keys[:0]
+	for key := range h {
+		c.keys = append(c.keys, key)
+	}
+	slices.Sort(c.keys)
+
+	for _, key := range c.keys {
+		name, ok := c.fieldName(key)
+		if !ok {
+			continue
+		}
+		for _, value := range h[key] {
+			if value = textTrim(value); httpguts.ValidHeaderFieldValue(value) {
+				c.encodeField(name, value)
+			}
+		}
+	}
+	clear(c.keys)
+
+	if _, ok := h["Date"]; !ok && status >= 200 {
+		c.encodeField("date", date())
+	}
+
+	return c.block.Bytes()
+}
+
+// encodeField can't fail, as it writes to a buffer.
+func (c *Codec) encodeField(name, value string) {
+	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
+}
+
+// fieldName returns the name in HTTP/2 of a response field, and whether it is
+// allowed.
+func (c *Codec) fieldName(key string) (string, bool) {
+	name, ok := c.lower[key]
+	if !ok {
+		name = strings.ToLower(key)
+		if !httpguts.ValidHeaderFieldName(key) || connectionSpecific(name) {
+			name = ""
+		}
+		if len(c.lower) < maxLower {
+			c.lower[strings.Clone(key)] = name
+		}
+	}
+
+	return name, name != ""
+}
+
+// connectionSpecific reports whether a field, by its lower-case name, describes an
+// HTTP/1.1 connection (RFC 9113 §8.2.2).
+func connectionSpecific(name string) bool {
+	switch name {
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		return true
+	default:
+		return false
+	}
+}
+
+func textTrim(s string) string { return strings.Trim(s, " \t") }

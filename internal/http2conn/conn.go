@@ -1,0 +1,372 @@
+package http2conn
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// Conn is the state of one connection. The caller must serialize all calls.
+type Conn struct {
+	server  *Server
+	handler Handler
+	streams []*Stream // that are open, by id
+	queue   []byte    // output that isn't taken yet
+	table   []byte    // the dynamic table for requests; see table.go
+	err     error     // why the connection ended
+
+	// partial is an incomplete frame. Before it, up to blockLen, is an incomplete
+	// field block as one HEADERS frame.
+	partial     []byte
+	blockLen    int
+	blockID     uint32 // the stream of that block, or 0
+	blockFrames int
+
+	// Flow control. The windows are what either side may still send.
+	sendWindow   int32
+	streamWindow int32 // the initial window of streams, as the client set it
+	recvWindow   int32
+	unsent       int32 // bytes that were consumed, but not yet announced to the client
+
+	lastID   uint32 // highest stream id so far
+	goAwayID uint32 // last stream id in GOAWAY, if flags has goingAway
+	turn     uint32 // the stream that was last told that it can send
+
+	// History of the last 64 stream ids; bit 0 is lastID. RFC 9113 §5.1 treats frames
+	// for closed streams, for skipped ones, and for those that the server reset
+	// differently.
+	opened uint64
+	reset  uint64
+
+	credit   int32
+	refilled time.Duration // when credit was last increased for the time passed
+	requests time.Duration // the virtual clock of countRequest
+
+	preface uint8 // bytes of the client's preface that have arrived
+	flags   connFlags
+}
+
+type connFlags uint8
+
+const (
+	settled     connFlags = 1 << iota // the client's SETTINGS have arrived
+	unacked                           // our SETTINGS aren't acknowledged
+	goingAway                         // GOAWAY is sent
+	pinging                           // our PING isn't acknowledged
+	tableUpdate                       // the next response must announce its table size
+	noTableSent                       // a response has announced that
+	trusted                           // the rates of requests and resets aren't limited
+)
+
+func (f connFlags) has(flag connFlags) bool { return f&flag != 0 }
+
+// NewConn returns a new connection, whose output has the server's preface. h is
+// called for what happens on it.
+func (s *Server) NewConn(h Handler) *Conn {
+	return &Conn{
+		server:       s,
+		handler:      h,
+		queue:        s.settings,
+		sendWindow:   defaultWindow,
+		streamWindow: defaultWindow,
+		recvWindow:   defaultWindow,
+		credit:       maxCredit,
+		refilled:     s.elapsed(),
+		flags:        unacked,
+	}
+}
+
+// SkipPreface tells c that the caller has consumed the client's preface,
+// [http2.ClientPreface].
+func (c *Conn) SkipPreface() { c.preface = uint8(len(http2.ClientPreface)) }
+
+// Trust exempts c from the limits on the rates of requests and of resets: a
+// trusted proxy shares one connection among many clients.
+func (c *Conn) Trust() { c.flags |= trusted }
+
+// Receive processes bytes from the client and calls the handler. It keeps copies of
+// incomplete frames only. An error is an [*Error]: GOAWAY is in the output, all
+// streams are closed, and the caller must send the output and close the
+// connection.
+func (c *Conn) Receive(codec *Codec, p []byte) error {
+	err := c.receive(codec, p)
+	if err != nil && c.err == nil {
+		codec.reset()
+		c.Close(err)
+	}
+
+	return err
+}
+
+func (c *Conn) receive(codec *Codec, p []byte) error {
+	p, err := c.readPreface(p)
+	if err != nil {
+		return err
+	}
+
+	for len(p) > 0 {
+		if c.err != nil {
+			return c.err
+		}
+
+		var frame []byte
+		frame, p, err = c.next(p)
+		if err != nil {
+			return err
+		}
+		if frame == nil {
+			continue
+		}
+		if err := c.process(codec, frame); err != nil {
+			return err
+		}
+	}
+
+	return c.err
+}
+
+// readPreface checks the client's preface (RFC 9113 §3.4), and returns what follows.
+func (c *Conn) readPreface(p []byte) ([]byte, error) {
+	missing := http2.ClientPreface[c.preface:]
+	n := min(len(missing), len(p))
+	if string(p[:n]) != missing[:n] {
+		return nil, violation(http2.ErrCodeProtocol, "invalid connection preface")
+	}
+	c.preface += uint8(n)
+
+	return p[n:], nil
+}
+
+// next returns the first complete frame in what c holds and p, and the rest of p. A
+// field block in several frames counts as one HEADERS frame. If none is complete,
+// next keeps p and returns nil.
+func (c *Conn) next(p []byte) (frame, rest []byte, err error) {
+	if len(c.partial) == 0 && len(p) >= headerLen {
+		size, err := c.frameSize(p)
+		if err != nil {
+			return nil, nil, err
+		}
+		if size <= len(p) && endsFieldBlock(p) {
+			return p[:size], p[size:], nil
+		}
+	}
+
+	p, complete := c.keep(p, headerLen)
+	if !complete {
+		return nil, p, nil
+	}
+	size, err := c.frameSize(c.partial[c.blockLen:])
+	if err != nil {
+		return nil, nil, err
+	}
+	p, complete = c.keep(p, size)
+	if !complete {
+		return nil, p, nil
+	}
+
+	if frame, err := c.join(); frame == nil {
+		return nil, p, err
+	}
+	frame = c.partial
+	c.dropPartial()
+
+	return frame, p, nil
+}
+
+// join adds the frame that is complete now to the field block before it, if any. It
+// returns nil if the block goes on.
+func (c *Conn) join() ([]byte, error) {
+	frame := c.partial[c.blockLen:]
+	ends := endsFieldBlock(frame)
+
+	switch {
+	case c.blockID == 0 && ends:
+		return frame, nil
+
+	case c.blockID == 0:
+		block, ok := unpad(frame)
+		if !ok {
+			return nil, violation(http2.ErrCodeProtocol, "invalid padding")
+		}
+		_, _, _, c.blockID = frameHeader(frame)
+		c.partial = block
+
+	default:
+		c.partial = append(c.partial[:c.blockLen], frame[headerLen:]...)
+		setFrameLength(c.partial)
+	}
+
+	c.blockFrames++
+	c.blockLen = len(c.partial)
+	if !ends {
+		return nil, nil
+	}
+	c.partial[flagsAt] |= byte(http2.FlagHeadersEndHeaders)
+
+	return c.partial, nil
+}
+
+// keep appends the beginning of p to the incomplete frame until that has size
+// bytes. It returns the rest of p, and reports whether the frame has them.
+func (c *Conn) keep(p []byte, size int) (rest []byte, complete bool) {
+	missing := size - (len(c.partial) - c.blockLen)
+	if missing <= 0 {
+		return p, true
+	}
+	n := min(missing, len(p))
+	c.partial = append(c.partial, p[:n]...)
+
+	return p[n:], n == missing
+}
+
+func (c *Conn) dropPartial() {
+	c.partial, c.blockLen, c.blockID, c.blockFrames = nil, 0, 0, 0
+}
+
+// frameSize returns the length of the frame that begins with header. It returns an
+// error if the frame is too long or not allowed here, before c keeps any of it.
+func (c *Conn) frameSize(header []byte) (int, error) {
+	length, typ, _, id := frameHeader(header)
+	if length > maxFrameSize {
+		return 0, violation(http2.ErrCodeFrameSize, "frame too large")
+	}
+	if !c.flags.has(settled) && typ != http2.FrameSettings {
+		return 0, violation(http2.ErrCodeProtocol, "the first frame isn't SETTINGS")
+	}
+
+	if c.blockID != 0 {
+		switch {
+		case typ != http2.FrameContinuation || id != c.blockID:
+			return 0, violation(http2.ErrCodeProtocol, "frame within a field block")
+		case c.blockFrames >= maxBlockFrames:
+			return 0, flood(FieldBlock, "field block of too many frames")
+		case c.blockLen+length > c.server.maxFieldBlock():
+			return 0, flood(FieldBlock, "field block too large")
+		}
+	}
+
+	return headerLen + length, nil
+}
+
+// AppendOutput appends what must be sent to dst, other than DATA frames, and
+// removes it from c. Call it when the client accepts data: output that isn't taken
+// is limited. Before anything is sent to a new connection, it returns the server's
+// preface.
+func (c *Conn) AppendOutput(dst []byte) []byte {
+	dst = append(dst, c.queue...)
+	c.queue = nil
+
+	return dst
+}
+
+// HasOutput reports whether AppendOutput has anything to append.
+func (c *Conn) HasOutput() bool { return len(c.queue) > 0 }
+
+// Incomplete reports whether the client's preface, a frame or a header is
+// incomplete. The caller should limit for how long that may be.
+func (c *Conn) Incomplete() bool { return !c.flags.has(settled) || len(c.partial) > 0 }
+
+// Streams returns the number of open streams.
+func (c *Conn) Streams() int { return len(c.streams) }
+
+// GoAway asks the client to send further requests on another connection. Open
+// streams continue, and later ones are refused so that the client may retry them.
+func (c *Conn) GoAway() {
+	if c.flags.has(goingAway) || c.err != nil {
+		return
+	}
+	c.flags |= goingAway
+	c.goAwayID = c.lastID
+	c.queue = appendGoAway(c.queue, c.goAwayID, http2.ErrCodeNo)
+}
+
+// Draining reports whether GOAWAY was sent. Once such a connection has neither
+// streams nor output, the caller should close it.
+func (c *Conn) Draining() bool { return c.flags.has(goingAway) }
+
+// Ping sends a PING frame, unless the client hasn't answered the previous one.
+func (c *Conn) Ping() {
+	if c.flags.has(pinging) || c.err != nil {
+		return
+	}
+	c.flags |= pinging
+	c.queue = appendPing(c.queue, 0, [pingLen]byte{})
+}
+
+// Pinging reports whether the client hasn't answered a Ping.
+func (c *Conn) Pinging() bool { return c.flags.has(pinging) }
+
+// Close ends the connection and all its streams. It adds GOAWAY to the output,
+// with the code of err if that is an [*Error], and NO_ERROR otherwise. Later calls
+// of Receive return err, which must not be nil.
+func (c *Conn) Close(err error) {
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	c.dropPartial()
+	c.table = nil
+
+	code := http2.ErrCodeNo
+	if e, ok := err.(*Error); ok { //nolint:errorlint // A wrapped one isn't what the client did.
+		code = e.Code
+	}
+	if !c.flags.has(goingAway) {
+		c.goAwayID = c.lastID
+	}
+	c.flags |= goingAway
+	c.queue = appendGoAway(c.queue, c.goAwayID, code)
+
+	streams := c.streams
+	c.streams = nil
+	for _, st := range streams {
+		st.flags |= closed
+	}
+	for _, st := range streams {
+		c.handler.Closed(st, err)
+	}
+}
+
+// find returns the open stream with the given id, or nil.
+func (c *Conn) find(id uint32) *Stream {
+	if at, ok := c.search(id); ok {
+		return c.streams[at]
+	}
+
+	return nil
+}
+
+// search returns the index in c.streams of the first stream whose id isn't less
+// than id, and reports whether that is its id.
+func (c *Conn) search(id uint32) (int, bool) {
+	return slices.BinarySearchFunc(c.streams, id, func(st *Stream, id uint32) int { return int(st.id) - int(id) })
+}
+
+// remove removes a stream, and returns its unread bytes to the client.
+func (c *Conn) remove(st *Stream) {
+	at, _ := c.search(st.id)
+	c.streams = slices.Delete(c.streams, at, at+1)
+	if len(c.streams) == 0 {
+		c.streams = nil
+	}
+
+	st.flags |= closed
+	c.consumed(st.held)
+	st.held = 0
+}
+
+// idle reports whether no stream with this id was opened yet (RFC 9113 §5.1.1).
+func (c *Conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
+
+// history returns the bit for a stream in c.opened and c.reset. It is 0 for
+// streams that are too old.
+func (c *Conn) history(id uint32) uint64 { return 1 << ((c.lastID - id) / 2) }
+
+// advance records a new stream, which closes those with lower ids that were idle.
+func (c *Conn) advance(id uint32) {
+	by := (id - c.lastID) / 2
+	c.lastID = id
+	c.opened = c.opened<<by | 1
+	c.reset <<= by
+}

@@ -1,0 +1,150 @@
+package http2conn
+
+import "golang.org/x/net/http2"
+
+// refresh reports whether the client should be told that it may send n more bytes
+// than its window of avail bytes allows: when half of the window is used, or when
+// the client might wait.
+func refresh(n, avail int32) bool { return n > 0 && (n >= defaultWindow/2 || n >= avail) }
+
+// consumed returns n bytes to the client's window for the connection.
+func (c *Conn) consumed(n int32) {
+	c.unsent += n
+	if c.err == nil && refresh(c.unsent, c.recvWindow) {
+		c.queue = appendWindowUpdate(c.queue, 0, c.unsent)
+		c.recvWindow += c.unsent
+		c.unsent = 0
+	}
+}
+
+func (c *Conn) onData(f *http2.DataFrame) error {
+	size, id := int32(f.Length), f.StreamID
+	if c.idle(id) {
+		return violation(http2.ErrCodeProtocol, "DATA for an idle stream")
+	}
+	if size > c.recvWindow {
+		return violation(http2.ErrCodeFlowControl, "DATA exceeds the connection's window")
+	}
+	c.recvWindow -= size
+
+	st := c.find(id)
+	switch {
+	case st == nil && c.reset&c.history(id) != 0:
+		// The client sent it before it saw our RST_STREAM.
+		c.consumed(size)
+		return c.spendFrame()
+
+	case st == nil, st.flags.has(remoteClosed):
+		c.consumed(size)
+		return c.streamError(id, http2.ErrCodeStreamClosed, "DATA after the end of the stream")
+
+	case size > st.recvWindow:
+		c.consumed(size)
+		return c.streamError(id, http2.ErrCodeFlowControl, "DATA exceeds the stream's window")
+	}
+
+	return c.body(st, size, f.Data(), f.StreamEnded())
+}
+
+// body processes size bytes of payload, of which data isn't padding.
+func (c *Conn) body(st *Stream, size int32, data []byte, end bool) error {
+	if st.length >= 0 {
+		st.length -= int64(len(data))
+		if st.length < 0 || end && st.length > 0 {
+			c.consumed(size)
+			return c.streamError(st.id, http2.ErrCodeProtocol, "body differs from content-length")
+		}
+	}
+
+	st.recvWindow -= size
+	st.held += size
+	if end {
+		st.flags |= remoteClosed
+	}
+	st.Consumed(int(size) - len(data))
+
+	if len(data) == 0 && !end {
+		return c.spendFrame()
+	}
+	c.earn(dataCredit)
+	c.handler.Data(st, data, end)
+
+	return nil
+}
+
+func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
+	if f.StreamID == 0 {
+		if int64(c.sendWindow)+int64(f.Increment) > maxWindow {
+			return violation(http2.ErrCodeFlowControl, "the connection's window is too large")
+		}
+		c.sendWindow += int32(f.Increment)
+		c.wake()
+
+		return c.spendFrame()
+	}
+
+	if c.idle(f.StreamID) {
+		return violation(http2.ErrCodeProtocol, "WINDOW_UPDATE for an idle stream")
+	}
+	st := c.find(f.StreamID)
+	if st == nil {
+		return c.spendFrame()
+	}
+	if int64(st.sendWindow)+int64(f.Increment) > maxWindow {
+		return c.streamError(f.StreamID, http2.ErrCodeFlowControl, "the stream's window is too large")
+	}
+	st.sendWindow += int32(f.Increment)
+	if st.flags.has(blocked) && st.Window() > 0 {
+		st.flags &^= blocked
+		c.handler.Writable(st)
+	}
+
+	return c.spendFrame()
+}
+
+// setStreamWindow changes the initial window of streams, and those of open streams
+// by the difference, so they may become negative (RFC 9113 §6.9.2).
+func (c *Conn) setStreamWindow(window int32) error {
+	change := int64(window) - int64(c.streamWindow)
+	c.streamWindow = window
+	for _, st := range c.streams {
+		if int64(st.sendWindow)+change > maxWindow {
+			return violation(http2.ErrCodeFlowControl, "a stream's window is too large")
+		}
+		st.sendWindow += int32(change)
+	}
+
+	return nil
+}
+
+// wake calls Writable for the streams that can send again, as long as the
+// connection's window isn't used up. It begins after the stream that it called
+// last, so that each gets its turn.
+func (c *Conn) wake() {
+	for range len(c.streams) {
+		st := c.nextBlocked()
+		if st == nil {
+			return
+		}
+		c.turn = st.id
+		st.flags &^= blocked
+		c.handler.Writable(st)
+	}
+}
+
+// nextBlocked returns the stream after c.turn that is blocked and can send, or nil.
+func (c *Conn) nextBlocked() *Stream {
+	if c.sendWindow <= 0 {
+		return nil
+	}
+
+	from, _ := c.search(c.turn + 1)
+	for i := range c.streams {
+		st := c.streams[(from+i)%len(c.streams)]
+		if st.flags.has(blocked) && st.sendWindow > 0 {
+			return st
+		}
+	}
+
+	return nil
+}

@@ -1,0 +1,76 @@
+package http2conn
+
+import "time"
+
+// A connection's credit, and what is deducted and added. A PING each second costs
+// nothing in the long run, nor does a client that sends two WINDOW_UPDATE frames
+// for each DATA frame it receives.
+const (
+	maxCredit       = 1000
+	creditPerSecond = 100
+
+	frameCost = 1 // for a frame that transfers nothing
+	resetCost = 4 // for a stream that is reset before it has a response
+
+	dataCredit   = 2  // for a DATA frame in either direction
+	headerCredit = 10 // for the header of a response
+)
+
+const (
+	// maxQueued limits the output that waits while more frames are processed. The
+	// response headers of all streams fit in.
+	maxQueued = 64 << 10
+
+	// maxBlockFrames limits the frames of one field block. Clients use a CONTINUATION
+	// frame for each 16 KiB.
+	maxBlockFrames = 64
+
+	// maxSettings limits the parameters in one SETTINGS frame. Six are defined.
+	maxSettings = 100
+)
+
+// spend deducts cost from the connection's credit.
+func (c *Conn) spend(cost int32, cause Cause, reason string) error {
+	c.credit -= cost
+	if c.credit >= 0 {
+		return nil
+	}
+
+	// The clock is only read now, since most connections never spend this much.
+	now := c.server.elapsed()
+	earned := int64(now-c.refilled) * creditPerSecond / int64(time.Second)
+	c.refilled = now
+	c.earn(int32(min(max(earned, 0), maxCredit)))
+	if c.credit >= 0 {
+		return nil
+	}
+
+	return flood(cause, reason)
+}
+
+func (c *Conn) earn(credit int32) { c.credit = min(c.credit+credit, maxCredit) }
+
+// spendFrame deducts the cost of a frame that transfers nothing.
+func (c *Conn) spendFrame() error {
+	return c.spend(frameCost, Frames, "too many control or empty frames")
+}
+
+// countRequest applies the limit of requests. They advance a virtual clock by one
+// interval each, and it must not be ahead by more than the burst.
+func (c *Conn) countRequest() error {
+	if c.flags.has(trusted) {
+		return nil
+	}
+
+	now := c.server.elapsed()
+	c.requests = max(c.requests, now) + c.server.interval
+	ahead := c.requests - now
+	if ahead > c.server.burst {
+		return flood(Requests, "too many requests")
+	}
+	if ahead > c.server.burst/2 {
+		c.GoAway()
+	}
+
+	return nil
+}

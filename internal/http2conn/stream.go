@@ -1,0 +1,195 @@
+package http2conn
+
+import (
+	"net/http"
+
+	"golang.org/x/net/http2"
+)
+
+// Stream is one request and its response. Its methods have no effect once it is
+// closed.
+type Stream struct {
+	// Value is for the caller.
+	Value any
+
+	conn   *Conn
+	length int64 // what is missing of the announced body, or -1
+	id     uint32
+
+	sendWindow int32 // may be negative
+	recvWindow int32
+	held       int32 // bytes of the body that the caller hasn't consumed
+
+	flags streamFlags
+}
+
+type streamFlags uint8
+
+const (
+	closed       streamFlags = 1 << iota // the stream isn't in Conn.streams
+	remoteClosed                         // the client has sent END_STREAM
+	localClosed                          // we have
+	answered                             // the response's header is sent
+	blocked                              // the last Send didn't fit into the window
+	expects                              // the client waits for status 100
+)
+
+func (f streamFlags) has(flag streamFlags) bool { return f&flag != 0 }
+
+// ID returns the stream's identifier.
+func (st *Stream) ID() uint32 { return st.id }
+
+// Conn returns the stream's connection.
+func (st *Stream) Conn() *Conn { return st.conn }
+
+// Window returns how many bytes Send would take. It may be negative.
+func (st *Stream) Window() int { return int(min(st.sendWindow, st.conn.sendWindow)) }
+
+// Blocked reports whether the last Send didn't fit into the window.
+func (st *Stream) Blocked() bool { return st.flags.has(blocked) }
+
+// Continue sends status 100 if the client expects that before it sends the body.
+func (st *Stream) Continue(codec *Codec) {
+	if st.flags.has(expects) && !st.flags.has(remoteClosed) {
+		st.SendHeaders(codec, http.StatusContinue, nil, false)
+	}
+}
+
+// SendHeaders queues a response's header, and ends the stream if end is set. Before
+// that, informational responses (1xx) may be sent. Names may have any case;
+// connection-specific fields are left out, but "Connection: close" calls
+// [Conn.GoAway]. A missing date is added.
+func (st *Stream) SendHeaders(codec *Codec, status int, h http.Header, end bool) {
+	c := st.conn
+	if st.flags.has(closed) || st.flags.has(answered) {
+		return
+	}
+
+	final := status >= http.StatusOK
+	st.flags &^= expects
+	end = end && final
+	c.queue = appendFieldBlock(c.queue, st.id, c.encode(codec, status, h), end)
+	if !final {
+		return
+	}
+
+	st.flags |= answered
+	c.earn(headerCredit)
+	if h.Get("Connection") == "close" {
+		c.GoAway()
+	}
+	if end {
+		c.queue = st.finish(c.queue)
+	}
+}
+
+// Send appends DATA frames to dst, with as many bytes of pieces as the windows
+// allow, and returns how many these are. If it isn't all, [Handler.Writable] is
+// called later. Output of the connection that must be sent first is appended, too.
+// Send must follow SendHeaders.
+func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
+	c := st.conn
+	if st.flags.has(closed) || st.flags.has(localClosed) || !st.flags.has(answered) {
+		return dst, 0
+	}
+	if len(c.queue) > 0 {
+		dst = c.AppendOutput(dst)
+	}
+
+	total := 0
+	for _, piece := range pieces {
+		total += len(piece)
+	}
+	n = min(total, max(st.Window(), 0))
+	if n < total {
+		st.flags |= blocked
+	}
+	st.sendWindow -= int32(n)
+	c.sendWindow -= int32(n)
+
+	return st.appendData(dst, pieces, n), n
+}
+
+// appendData appends the first n bytes of pieces as DATA frames.
+func (st *Stream) appendData(dst []byte, pieces [][]byte, n int) []byte {
+	var piece []byte
+	for n > 0 {
+		size := min(n, maxFrameSize)
+		n -= size
+		dst = appendFrameHeader(dst, size, http2.FrameData, 0, st.id)
+		st.conn.earn(dataCredit)
+
+		for size > 0 {
+			if len(piece) == 0 {
+				piece, pieces = pieces[0], pieces[1:]
+			}
+			part := piece[:min(size, len(piece))]
+			dst = append(dst, part...)
+			piece = piece[len(part):]
+			size -= len(part)
+		}
+	}
+
+	return dst
+}
+
+// End appends the end of the response's body to dst. It isn't subject to flow
+// control. If the client is still sending the request's body, it is asked to stop.
+func (st *Stream) End(dst []byte) []byte {
+	c := st.conn
+	if st.flags.has(closed) {
+		return dst
+	}
+	if !st.flags.has(answered) {
+		st.Reset(http2.ErrCodeInternal)
+	}
+	if len(c.queue) > 0 {
+		dst = c.AppendOutput(dst)
+	}
+	if st.flags.has(closed) {
+		return dst
+	}
+	dst = appendFrameHeader(dst, 0, http2.FrameData, http2.FlagDataEndStream, st.id)
+
+	return st.finish(dst)
+}
+
+// finish closes a stream on which END_STREAM was sent. It appends RST_STREAM to dst
+// if the request isn't complete (RFC 9113 §8.1).
+func (st *Stream) finish(dst []byte) []byte {
+	c := st.conn
+	st.flags |= localClosed
+	if !st.flags.has(remoteClosed) {
+		dst = appendReset(dst, st.id, http2.ErrCodeNo)
+		c.reset |= c.history(st.id)
+	}
+	c.remove(st)
+
+	return dst
+}
+
+// Reset aborts the stream with RST_STREAM.
+func (st *Stream) Reset(code http2.ErrCode) {
+	if st.flags.has(closed) {
+		return
+	}
+	st.conn.queueReset(st.id, code)
+	st.conn.remove(st)
+}
+
+// Consumed tells the client that it may send n more bytes of the request's body:
+// the caller has read or dropped as many of those passed to [Handler.Data].
+func (st *Stream) Consumed(n int) {
+	if st.flags.has(closed) {
+		return // all was returned when it closed
+	}
+	bytes := min(int32(n), st.held)
+	st.held -= bytes
+	st.conn.consumed(bytes)
+
+	unsent := defaultWindow - st.recvWindow - st.held
+	if !st.flags.has(remoteClosed) && refresh(unsent, st.recvWindow) {
+		st.conn.queue = appendWindowUpdate(st.conn.queue, st.id, unsent)
+		st.recvWindow += unsent
+	}
+}
