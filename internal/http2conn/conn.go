@@ -227,11 +227,11 @@ func (c *Conn) dropPartial() {
 // frameSize returns the length of the frame that begins with header. It returns an
 // error if the frame is too long or not allowed here, before c keeps any of it.
 func (c *Conn) frameSize(header []byte) (int, error) {
-	length, typ, _, id := frameHeader(header)
+	length, typ, flags, id := frameHeader(header)
 	if length > maxFrameSize {
 		return 0, violation(http2.ErrCodeFrameSize, "frame too large")
 	}
-	if !c.flags.has(settled) && typ != http2.FrameSettings {
+	if !c.flags.has(settled) && (typ != http2.FrameSettings || flags.Has(http2.FlagSettingsAck)) {
 		return 0, violation(http2.ErrCodeProtocol, "the first frame isn't SETTINGS")
 	}
 

@@ -32,6 +32,7 @@ type client struct {
 
 	input   bytes.Buffer // frames that the client hasn't read
 	decoder *hpack.Decoder
+	hideIDs bool // leave the ids of HEADERS out of descriptions
 }
 
 // newClient returns a client that hasn't sent its preface.
@@ -74,11 +75,48 @@ func (c *client) flush() {
 	c.sent.Reset()
 }
 
-// fields encodes name-value pairs as a field block.
+// deliver passes what was written in pieces of the given size.
+func (c *client) deliver(size int) {
+	sent := bytes.Clone(c.sent.Bytes())
+	c.sent.Reset()
+	for len(sent) > 0 && c.err == nil {
+		n := min(size, len(sent))
+		piece := bytes.Clone(sent[:n])
+		c.err = c.conn.Receive(c.codec, piece)
+		clear(piece) // the connection mustn't keep it
+		sent = sent[n:]
+	}
+}
+
+func (c *client) ping(data string) {
+	var payload [8]byte
+	copy(payload[:], data)
+	c.WritePing(false, payload)
+}
+
+// startHeaders writes HEADERS without END_HEADERS.
+func (c *client) startHeaders(id uint32) {
+	c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.fields(get()...), EndStream: true})
+}
+
+// block1 writes HEADERS for stream 1 with a field block.
+func (c *client) block1(block string) {
+	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block), EndStream: true, EndHeaders: true})
+}
+
+// hello opens stream 1 and sends "hello" on it, whenever it is writable.
+func (c *client) hello() {
+	c.headers(1, true, get()...)
+	c.handler.toSend = "hello"
+	c.handler.out = &c.input
+}
+
+// fields encodes name-value pairs as a field block. Like browsers, it adds all but
+// paths to the dynamic table.
 func (c *client) fields(pairs ...string) []byte {
 	c.block.Reset()
 	for i := 0; i < len(pairs); i += 2 {
-		c.encoder.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]})
+		c.encoder.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1], Sensitive: pairs[i] == ":path"})
 	}
 
 	return bytes.Clone(c.block.Bytes())
@@ -130,7 +168,11 @@ func (c *client) describe() []string {
 		if err != nil {
 			c.tb.Fatalf("reading a frame: %v (%v)", err, c.ErrorDetail())
 		}
-		frames = append(frames, describe(f))
+		description := describe(f)
+		if f, ok := f.(*http2.MetaHeadersFrame); ok && c.hideIDs {
+			description = "HEADERS " + f.PseudoValue("status")
+		}
+		frames = append(frames, description)
 	}
 }
 
@@ -174,7 +216,10 @@ type recorder struct {
 	codec *http2conn.Codec
 
 	answer  bool // send status 200
-	consume bool
+	finish  bool // with it, end the stream
+	consume bool // drop bodies
+	toSend  string
+	out     *bytes.Buffer // gets toSend
 
 	streams  map[uint32]*http2conn.Stream
 	requests []*http.Request
@@ -182,7 +227,6 @@ type recorder struct {
 	ended    map[uint32]bool // the body is complete
 	writable []uint32
 	closed   map[uint32]error
-	onWrite  func(*http2conn.Stream)
 }
 
 func (r *recorder) Request(st *http2conn.Stream, req *http.Request) {
@@ -195,8 +239,9 @@ func (r *recorder) Request(st *http2conn.Stream, req *http.Request) {
 	r.streams[st.ID()] = st
 	r.requests = append(r.requests, req)
 	if r.answer {
-		st.SendHeaders(r.codec, http.StatusOK, http.Header{"Content-Type": {"text/event-stream"}}, false)
+		st.SendHeaders(r.codec, http.StatusOK, http.Header{"Content-Type": {"text/event-stream"}}, r.finish)
 	}
+	r.send(st)
 }
 
 func (r *recorder) Data(st *http2conn.Stream, p []byte, end bool) {
@@ -209,9 +254,16 @@ func (r *recorder) Data(st *http2conn.Stream, p []byte, end bool) {
 
 func (r *recorder) Writable(st *http2conn.Stream) {
 	r.writable = append(r.writable, st.ID())
-	if r.onWrite != nil {
-		r.onWrite(st)
-	}
+	r.send(st)
 }
 
 func (r *recorder) Closed(st *http2conn.Stream, err error) { r.closed[st.ID()] = err }
+
+func (r *recorder) send(st *http2conn.Stream) {
+	if r.toSend == "" {
+		return
+	}
+	out, n := st.Send(nil, [][]byte{[]byte(r.toSend)})
+	r.out.Write(out)
+	r.toSend = r.toSend[n:]
+}

@@ -1,7 +1,6 @@
 package http2conn_test
 
 import (
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -74,6 +73,7 @@ func serveConn(server *http2conn.Server, conn net.Conn) {
 		}
 		a.out = a.out[:0]
 		if c.Draining() && c.Streams() == 0 {
+			linger(conn)
 			return
 		}
 
@@ -83,15 +83,18 @@ func serveConn(server *http2conn.Server, conn net.Conn) {
 			return
 		}
 		if err := c.Receive(a.codec, buf[:n]); err != nil {
-			// The client should read GOAWAY before the reset that unread bytes cause.
 			conn.Write(c.AppendOutput(a.out))
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				tcp.CloseWrite()
-				io.Copy(io.Discard, tcp)
-			}
+			linger(conn)
 			return
 		}
 	}
+}
+
+// linger ends the connection so that the client reads GOAWAY, rather than the reset
+// that unread bytes cause.
+func linger(conn net.Conn) {
+	conn.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, conn)
 }
 
 // app answers requests: with as many bytes as the path says, or else with the body
@@ -154,6 +157,3 @@ func pattern(n int) []byte {
 
 	return p[:n]
 }
-
-// errClosed is passed to Close by tests.
-var errClosed = errors.New("the connection was closed")
