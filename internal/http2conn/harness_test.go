@@ -215,9 +215,10 @@ func describe(f http2.Frame) string {
 type recorder struct {
 	codec *http2conn.Codec
 
-	answer  bool // send status 200
-	finish  bool // with it, end the stream
-	consume bool // drop bodies
+	answer  bool   // send status 200
+	finish  bool   // with it, end the stream
+	consume bool   // drop bodies
+	more    string // a field of answers
 	toSend  string
 	out     *bytes.Buffer // gets toSend
 
@@ -239,7 +240,7 @@ func (r *recorder) Request(st *http2conn.Stream, req *http.Request) {
 	r.streams[st.ID()] = st
 	r.requests = append(r.requests, req)
 	if r.answer {
-		st.SendHeaders(r.codec, http.StatusOK, http.Header{"Content-Type": {"text/event-stream"}}, r.finish)
+		st.SendHeaders(r.codec, http.StatusOK, http.Header{"Content-Type": {"text/event-stream"}, "X-More": {r.more}}, r.finish)
 	}
 	r.send(st)
 }

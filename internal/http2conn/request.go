@@ -18,12 +18,13 @@ func (c *Conn) onHeaders(codec *Codec, f *http2.MetaHeadersFrame) error {
 	if st := c.find(id); st != nil {
 		return c.onTrailers(st, f)
 	}
+	refuse := c.flags.has(goingAway) // before this request may cause it
 	if done, err := c.open(id); err != nil || done {
 		return err
 	}
 
 	switch {
-	case c.flags.has(goingAway) || len(c.streams) >= c.server.cfg.MaxStreams:
+	case refuse || len(c.streams) >= c.server.cfg.MaxStreams:
 		return c.streamError(id, http2.ErrCodeRefusedStream, "too many streams")
 
 	case f.HasPriority() && f.Priority.StreamDep == id:
