@@ -61,7 +61,9 @@ func (c *Conn) body(st *Stream, size int32, data []byte, end bool) error {
 	if end {
 		st.flags |= remoteClosed
 	}
-	st.Consumed(int(size) - len(data))
+	if padding := int(size) - len(data); padding > 0 {
+		st.Consumed(padding)
+	}
 
 	if len(data) == 0 && !end {
 		return c.spendFrame()

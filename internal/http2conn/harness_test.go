@@ -222,6 +222,8 @@ type recorder struct {
 	toSend  string
 	out     *bytes.Buffer // gets toSend
 
+	onWritable func(*http2conn.Stream)
+
 	streams  map[uint32]*http2conn.Stream
 	requests []*http.Request
 	bodies   map[uint32]string
@@ -256,6 +258,9 @@ func (r *recorder) Data(st *http2conn.Stream, p []byte, end bool) {
 func (r *recorder) Writable(st *http2conn.Stream) {
 	r.writable = append(r.writable, st.ID())
 	r.send(st)
+	if r.onWritable != nil {
+		r.onWritable(st)
+	}
 }
 
 func (r *recorder) Closed(st *http2conn.Stream, err error) { r.closed[st.ID()] = err }
