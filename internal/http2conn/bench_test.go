@@ -61,7 +61,7 @@ func (d *discard) Request(st *http2conn.Stream, _ *http.Request) {
 
 func (*discard) Data(*http2conn.Stream, []byte, bool) {}
 func (*discard) Writable(*http2conn.Stream)           {}
-func (*discard) Closed(st *http2conn.Stream, _ error) {}
+func (*discard) Closed(*http2conn.Stream, error)      {}
 
 // BenchmarkConnect opens a connection with one request, and answers that.
 func BenchmarkConnect(b *testing.B) {

@@ -91,9 +91,8 @@ func (c *Conn) Trust() { c.flags |= trusted }
 // connection.
 func (c *Conn) Receive(codec *Codec, p []byte) error {
 	err := c.receive(codec, p)
-	if err != nil && c.err == nil {
-		codec.reset()
-		c.Close(err)
+	if err != nil {
+		c.Close(err) // which has no effect if it was closed before
 	}
 
 	return err

@@ -141,7 +141,7 @@ func TestUsefulWork(t *testing.T) {
 			c.headers(uint32(2*i+3), true, get()...)
 			c.WriteRSTStream(uint32(2*i+3), http2.ErrCodeCancel)
 		},
-		"small DATA frames": func(c *client, now *clock, i int) {
+		"small DATA frames": func(c *client, _ *clock, i int) {
 			if i == 0 {
 				c.headers(3, false, post()...)
 			}

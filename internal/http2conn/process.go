@@ -48,13 +48,18 @@ func (c *Conn) process(codec *Codec, frame []byte) error {
 // read parses a frame. For HEADERS it decodes the fields, with the connection's
 // dynamic table.
 func (c *Conn) read(codec *Codec, frame []byte, typ http2.FrameType) (http2.Frame, error) {
-	if typ != http2.FrameHeaders {
-		return codec.read(frame, c.server.maxHeaderList())
+	if typ == http2.FrameHeaders {
+		if err := codec.restore(c.table); err != nil {
+			codec.reset()
+			return nil, http2.ConnectionError(http2.ErrCodeInternal)
+		}
 	}
 
-	codec.restore(c.table)
 	f, err := codec.read(frame, c.server.maxHeaderList())
-	if err == nil || invalidFields(err) {
+	switch {
+	case err != nil && !invalidFields(err):
+		codec.reset()
+	case typ == http2.FrameHeaders:
 		size := tableSize(c.table, defaultTableSize)
 		c.table = codec.save(c.table, tableSize(fieldBlock(frame), size))
 	}

@@ -129,6 +129,31 @@ func TestDynamicTable(t *testing.T) {
 	}
 }
 
+// TestTablesAreSeparate checks that a connection can't refer to the fields of
+// another one with the same codec, however that ends.
+func TestTablesAreSeparate(t *testing.T) {
+	const secret = "\x40\x06secret\x06secret" // which the dynamic table gets
+	for name, end := range map[string]string{
+		"valid":            "",
+		"invalid index":    "\xff\x70",
+		"truncated":        "\x40\x10x",
+		"truncated number": "\xff\x80",
+		"invalid field":    "\x40\x01X\x01y",
+		"pseudo field":     "\x40\x02:x\x01y",
+		"too long":         "\x40\x01x\x7f\x80\x80\x04",
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := connect(t, http2conn.Config{}), connect(t, http2conn.Config{})
+			second.codec = first.codec
+			first.block1(secret + end)
+			first.flush()
+			second.block1("\x82\x87\x84\xbe") // the newest entry of the table
+			second.flush()
+			expect(t, second.replies(), decodingError)
+		})
+	}
+}
+
 // TestInvalidFieldsKeepTheTable checks that a request that is reset because of its
 // fields changes the dynamic table nevertheless.
 func TestInvalidFieldsKeepTheTable(t *testing.T) {

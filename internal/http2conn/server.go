@@ -2,6 +2,7 @@ package http2conn
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -93,7 +94,7 @@ func NewServer(cfg Config) *Server {
 	settings := appendFrameHeader(nil, 2*settingLen, http2.FrameSettings, 0, 0)
 	settings = appendSetting(settings, http2.SettingMaxConcurrentStreams, uint32(cfg.MaxStreams))
 	settings = appendSetting(settings, http2.SettingMaxHeaderListSize, s.maxHeaderList())
-	s.settings = settings[:len(settings):len(settings)] // connections must not append to it
+	s.settings = slices.Clip(settings) // connections must not append to it
 
 	return s
 }

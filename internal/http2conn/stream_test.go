@@ -151,12 +151,12 @@ func TestClosedByClient(t *testing.T) {
 
 	c.conn.Close(errTest)
 	c.conn.Close(errors.New("again"))
-	if c.conn.Streams() != 0 || c.handler.closed[5] != errTest || c.handler.closed[7] != errTest {
+	if c.conn.Streams() != 0 || !errors.Is(c.handler.closed[5], errTest) || !errors.Is(c.handler.closed[7], errTest) {
 		t.Errorf("%d streams are open; closed: %v", c.conn.Streams(), c.handler.closed)
 	}
 	expect(t, c.replies(), "RST_STREAM 3 STREAM_CLOSED", "GOAWAY 7 NO_ERROR")
 	c.ping("x")
-	if c.flush(); c.err != errTest {
+	if c.flush(); !errors.Is(c.err, errTest) {
 		t.Errorf("Receive returned %v", c.err)
 	}
 }

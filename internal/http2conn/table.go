@@ -1,6 +1,10 @@
 package http2conn
 
-import "golang.org/x/net/http2/hpack"
+import (
+	"slices"
+
+	"golang.org/x/net/http2/hpack"
+)
 
 // Clients refer to fields of earlier requests, which a decoder holds in its dynamic
 // table (RFC 7541 §2.3.2). A decoder with the fields of one request from a browser
@@ -21,16 +25,19 @@ const (
 	entryOverhead = 32 // RFC 7541 §4.1
 )
 
-// restore loads an image into the decoder's table.
-func (c *Codec) restore(image []byte) {
+// restore replaces the decoder's table by that of an image. After an error, which
+// doesn't occur with images that save made, the table may be another connection's.
+func (c *Codec) restore(image []byte) error {
 	c.image = appendInteger(append(c.image[:0], noTable), sizeUpdate, sizePrefix, defaultTableSize)
 	c.image = append(c.image, image...)
 
 	c.decoder.SetEmitEnabled(false)
 	c.decoder.SetMaxStringLength(0)
-	// An image that save made is valid.
-	_, _ = c.decoder.Write(c.image)
-	_ = c.decoder.Close()
+	if _, err := c.decoder.Write(c.image); err != nil {
+		return err
+	}
+
+	return c.decoder.Close()
 }
 
 // save returns an image of the decoder's table, whose maximum size is size. It
@@ -46,10 +53,10 @@ func (c *Codec) save(old []byte, size uint32) []byte {
 	if size != defaultTableSize {
 		c.image = appendInteger(c.image, sizeUpdate, sizePrefix, size)
 	}
-	for i := len(c.entries) - 1; i >= 0; i-- { // the oldest is added first
+	for _, entry := range slices.Backward(c.entries) { // the oldest is added first
 		c.image = append(c.image, addedField)
-		c.image = appendString(c.image, c.entries[i].Name)
-		c.image = appendString(c.image, c.entries[i].Value)
+		c.image = appendString(c.image, entry.Name)
+		c.image = appendString(c.image, entry.Value)
 	}
 	clear(c.entries)
 	c.entries = c.entries[:0]
