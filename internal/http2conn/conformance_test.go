@@ -9,8 +9,8 @@ import (
 	"github.com/peald/peald/internal/http2conn"
 )
 
-// conformanceCase is what a client sends after the exchange of settings, and what
-// it gets back. Requests are answered with status 200 and stay open, or end if
+// conformanceCase holds frames that a client sends after the exchange of settings,
+// and the expected replies. Requests are answered with status 200 and stay open, or end if
 // finish is set.
 type conformanceCase struct {
 	section string // of RFC 9113, or RFC 7541 where that is stated

@@ -31,7 +31,7 @@ type Conn struct {
 
 	lastID   uint32 // highest stream id so far
 	goAwayID uint32 // last stream id in GOAWAY, if flags has goingAway
-	turn     uint32 // the stream that was last told that it can send
+	turn     uint32 // the stream for which Writable was called last
 
 	// History of the last 64 stream ids; bit 0 is lastID. RFC 9113 §5.1 treats frames
 	// for closed streams, for skipped ones, and for those that the server reset
@@ -77,8 +77,8 @@ func (s *Server) NewConn(h Handler) *Conn {
 	}
 }
 
-// SkipPreface tells c that the caller has consumed the client's preface,
-// [http2.ClientPreface].
+// SkipPreface makes c expect what follows the client's preface,
+// [http2.ClientPreface], which the caller has consumed.
 func (c *Conn) SkipPreface() { c.preface = uint8(len(http2.ClientPreface)) }
 
 // Trust exempts c from the limits on the rates of requests and of resets: a

@@ -37,7 +37,7 @@ func TestStream(t *testing.T) {
 }
 
 // TestClosedWindows checks that a stream without a window doesn't block another
-// one, and that streams are told when they can send again.
+// one, and that Writable is called when one can send again.
 func TestClosedWindows(t *testing.T) {
 	c := newClient(t, http2conn.Config{})
 	c.preface()

@@ -2,8 +2,8 @@ package http2conn
 
 import "golang.org/x/net/http2"
 
-// refresh reports whether the client should be told that it may send n more bytes
-// than its window of avail bytes allows: when half of the window is used, or when
+// refresh reports whether WINDOW_UPDATE should announce n more bytes than the
+// client's window of avail bytes: when half of the window is used, or when
 // the client might wait.
 func refresh(n, avail int32) bool { return n > 0 && (n >= defaultWindow/2 || n >= avail) }
 

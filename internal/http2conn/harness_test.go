@@ -210,8 +210,8 @@ func describe(f http2.Frame) string {
 	}
 }
 
-// recorder is a handler that records its calls. It answers requests and consumes
-// bodies if told so.
+// recorder is a handler that records its calls. It can answer requests and consume
+// bodies.
 type recorder struct {
 	codec *http2conn.Codec
 

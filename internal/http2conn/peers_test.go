@@ -3,6 +3,7 @@ package http2conn_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/net/http2"
 
 	"github.com/peald/peald/internal/http2conn"
 )
@@ -27,10 +30,23 @@ func newHTTPClient(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// TestClient sends requests of net/http's client at once.
-func TestClient(t *testing.T) {
+// TestClients sends requests of Go's clients at once.
+func TestClients(t *testing.T) {
+	t.Run("net/http", func(t *testing.T) { testClient(t, newHTTPClient(t)) })
+	t.Run("x/net/http2", func(t *testing.T) {
+		//nolint:staticcheck // Deprecated, but some clients use it.
+		transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}}
+		t.Cleanup(transport.CloseIdleConnections) //nolint:staticcheck // as above
+		testClient(t, &http.Client{Transport: transport})
+	})
+}
+
+func testClient(t *testing.T, client *http.Client) {
+	t.Helper()
+
 	url := "http://" + serve(t, http2conn.Config{}) + "/"
-	client := newHTTPClient(t)
 
 	var requests sync.WaitGroup
 	for _, size := range []int{0, 1, 100, 1 << 14, 1<<16 - 1, 1 << 16, 1 << 20} {
@@ -56,6 +72,8 @@ func TestClient(t *testing.T) {
 }
 
 func check(t *testing.T, resp *http.Response, err error, want []byte) {
+	t.Helper()
+
 	if err != nil {
 		t.Error(err)
 		return

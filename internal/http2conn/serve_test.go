@@ -97,7 +97,7 @@ func linger(conn net.Conn) {
 	io.Copy(io.Discard, conn)
 }
 
-// app answers requests: with as many bytes as the path says, or else with the body
+// app answers requests: with as many bytes as the path names, or else with the body
 // of the request.
 type app struct {
 	codec *http2conn.Codec

@@ -177,8 +177,8 @@ func (st *Stream) Reset(code http2.ErrCode) {
 	st.conn.remove(st)
 }
 
-// Consumed tells the client that it may send n more bytes of the request's body:
-// the caller has read or dropped as many of those passed to [Handler.Data].
+// Consumed lets the client send n more bytes of the request's body. The caller has
+// read or dropped as many of those passed to [Handler.Data].
 func (st *Stream) Consumed(n int) {
 	if st.flags.has(closed) {
 		return // all was returned when it closed
