@@ -149,6 +149,10 @@ func continuationCases() []conformanceCase {
 			c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:5], EndStream: true, PadLength: 20, Priority: http2.PriorityParam{Weight: 3}})
 			c.WriteContinuation(1, true, block[5:])
 		}},
+		{section: "4.2", name: "HEADERS with half a priority, and CONTINUATION", want: sizeError, send: func(c *client) {
+			c.WriteRawFrame(http2.FrameHeaders, priorityFlag, 1, []byte{0, 0, 0})
+			c.WriteContinuation(1, true, append([]byte{0, 0}, c.fields(get()...)...))
+		}},
 		{section: "6.10", name: "DATA in a field block", want: protocolError, send: func(c *client) {
 			c.startHeaders(1)
 			c.WriteContinuation(1, false, c.fields("x-dummy", "0"))

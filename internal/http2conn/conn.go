@@ -99,16 +99,15 @@ func (c *Conn) Receive(codec *Codec, p []byte) error {
 }
 
 func (c *Conn) receive(codec *Codec, p []byte) error {
+	if c.err != nil {
+		return c.err
+	}
 	p, err := c.readPreface(p)
 	if err != nil {
 		return err
 	}
 
-	for len(p) > 0 {
-		if c.err != nil {
-			return c.err
-		}
-
+	for len(p) > 0 && c.err == nil { // the handler may have closed c
 		var frame []byte
 		frame, p, err = c.next(p)
 		if err != nil {
@@ -187,6 +186,9 @@ func (c *Conn) join() ([]byte, error) {
 		block, ok := unpad(frame)
 		if !ok {
 			return nil, violation(http2.ErrCodeProtocol, "invalid padding")
+		}
+		if block[flagsAt]&byte(http2.FlagHeadersPriority) != 0 && len(block) < headerLen+priorityLen {
+			return nil, violation(http2.ErrCodeFrameSize, "truncated HEADERS frame")
 		}
 		_, _, _, c.blockID = frameHeader(frame)
 		c.partial = block

@@ -69,4 +69,7 @@ func TestClosedWindows(t *testing.T) {
 	if first.Window() != 1 || !slices.Equal(c.handler.writable, []uint32{1}) {
 		t.Errorf("the window is %d, and streams %d are writable", first.Window(), c.handler.writable)
 	}
+	if _, n := first.Send(nil, [][]byte{{'x'}}); n != 1 || first.Blocked() {
+		t.Errorf("sent %d bytes, want 1; blocked is %t", n, first.Blocked())
+	}
 }

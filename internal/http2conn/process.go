@@ -105,7 +105,7 @@ func (c *Conn) readFailed(typ http2.FrameType, id uint32, err error) error {
 // streamError resets a stream for which the client is to blame (RFC 9113 §5.4.2).
 func (c *Conn) streamError(id uint32, code http2.ErrCode, reason string) error {
 	if !c.flags.has(trusted) {
-		if err := c.spend(resetCost, RapidReset, "too many stream errors: "+reason); err != nil {
+		if err := c.spend(resetCost, RapidReset, "too many stream errors, the last one "+code.String()); err != nil {
 			return err
 		}
 	}

@@ -158,7 +158,7 @@ func newHeader(fields []hpack.HeaderField) (http.Header, error) {
 		if err := checkField(field); err != nil {
 			return nil, err
 		}
-		key := textproto.CanonicalMIMEHeaderKey(field.Name)
+		key := canonicalName(field.Name)
 		if more := header[key]; more != nil {
 			header[key] = append(more, field.Value)
 			continue
@@ -168,6 +168,35 @@ func newHeader(fields []hpack.HeaderField) (http.Header, error) {
 	}
 
 	return header, nil
+}
+
+// canonicalName returns a field's name in HTTP/1.1. For names that browsers send and
+// net/textproto doesn't have a copy of, it saves an allocation.
+func canonicalName(name string) string {
+	switch name {
+	case "dnt":
+		return "Dnt"
+	case "last-event-id":
+		return "Last-Event-Id"
+	case "origin":
+		return "Origin"
+	case "priority":
+		return "Priority"
+	case "sec-ch-ua":
+		return "Sec-Ch-Ua"
+	case "sec-ch-ua-mobile":
+		return "Sec-Ch-Ua-Mobile"
+	case "sec-ch-ua-platform":
+		return "Sec-Ch-Ua-Platform"
+	case "sec-fetch-dest":
+		return "Sec-Fetch-Dest"
+	case "sec-fetch-mode":
+		return "Sec-Fetch-Mode"
+	case "sec-fetch-site":
+		return "Sec-Fetch-Site"
+	default:
+		return textproto.CanonicalMIMEHeaderKey(name)
+	}
 }
 
 // checkField checks what RFC 9113 §8.2 requires of fields, except for names.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"pgregory.net/rapid"
 
 	"github.com/peald/peald/internal/http2conn"
 )
@@ -26,6 +27,7 @@ func TestRequestsEqualThoseOfNetHTTP(t *testing.T) {
 	}{
 		"Chrome":              {header: chrome()},
 		"curl":                {header: get("user-agent", "curl/8.14.1", "accept", "*/*")},
+		"Firefox":             {header: get("dnt", "1", "last-event-id", "a-1", "origin", "https://x", "priority", "u=4")},
 		"cookies":             {header: get("cookie", "a=1", "cookie", "b=2", "cookie", "c=3")},
 		"repeated fields":     {header: get("x-a", "1", "x-b", "2", "x-a", "3", "x-a", "4", "x-b", "5")},
 		"no host":             {header: []string{":method", "GET", ":scheme", "http", ":path", "/"}},
@@ -100,33 +102,37 @@ func netHTTPRequest(t *testing.T, body bool, header []string) *http.Request {
 	return <-requests
 }
 
-// TestDynamicTable sends requests that refer to fields of earlier ones.
+// TestDynamicTable sends requests that refer to fields of earlier ones, on two
+// connections with the same codec.
 func TestDynamicTable(t *testing.T) {
-	c := connect(t, http2conn.Config{})
-	other := connect(t, http2conn.Config{})
-	other.codec = c.codec // shared by connections
+	rapid.Check(t, func(rt *rapid.T) {
+		clients := []*client{connect(t, http2conn.Config{}), connect(t, http2conn.Config{})}
+		clients[1].codec = clients[0].codec
 
-	for i, table := range []uint32{4096, 4096, 200, 200, 0, 0, 100, 4096, 4096, 4096} {
-		for _, c := range []*client{c, other} {
-			if c.encoder.MaxDynamicTableSize() != table {
-				c.encoder.SetMaxDynamicTableSize(table)
+		for range rapid.IntRange(1, 30).Draw(rt, "requests") {
+			c := rapid.SampledFrom(clients).Draw(rt, "client")
+			if rapid.IntRange(0, 4).Draw(rt, "resize") == 0 {
+				c.encoder.SetMaxDynamicTableSize(rapid.SampledFrom([]uint32{0, 40, 200, 1000, 4095, 4096}).Draw(rt, "size"))
 			}
-			id := uint32(2*i + 1)
-			pairs := append(chrome(), "x-"+strings.Repeat("i", i), strings.Repeat("v", 100*i))
+
+			pairs, want := get(), http.Header{}
+			for range rapid.IntRange(0, 20).Draw(rt, "fields") {
+				name := rapid.SampledFrom([]string{"user-agent", "x-a", "x-b", "x-c", "x-d"}).Draw(rt, "name")
+				value := strings.Repeat("v", rapid.IntRange(0, 200).Draw(rt, "length"))
+				pairs = append(pairs, name, value)
+				want.Add(name, value)
+			}
+			id := uint32(2*len(c.handler.requests) + 1)
 			c.headers(id, true, pairs...)
 			c.flush()
 			if c.err != nil {
-				t.Fatalf("request %d: %v", i, c.err)
+				rt.Fatal(c.err)
 			}
-
-			header := c.handler.requests[i].Header
-			for j := 8; j < len(pairs); j += 2 {
-				if got := header.Get(pairs[j]); got != pairs[j+1] {
-					t.Errorf("request %d: %s is %q, want %q", i, pairs[j], got, pairs[j+1])
-				}
+			if got := c.handler.requests[len(c.handler.requests)-1].Header; !reflect.DeepEqual(got, want) {
+				rt.Fatalf("the header is %v, want %v", got, want)
 			}
 		}
-	}
+	})
 }
 
 // TestTablesAreSeparate checks that a connection can't refer to the fields of

@@ -101,6 +101,7 @@ func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 		total += len(piece)
 	}
 	n = min(total, max(st.Window(), 0))
+	st.flags &^= blocked
 	if n < total {
 		st.flags |= blocked
 	}
@@ -183,9 +184,9 @@ func (st *Stream) Consumed(n int) {
 	if st.flags.has(closed) {
 		return // all was returned when it closed
 	}
-	bytes := min(int32(n), st.held)
-	st.held -= bytes
-	st.conn.consumed(bytes)
+	count := int32(min(max(n, 0), int(st.held)))
+	st.held -= count
+	st.conn.consumed(count)
 
 	unsent := defaultWindow - st.recvWindow - st.held
 	if !st.flags.has(remoteClosed) && refresh(unsent, st.recvWindow) {
