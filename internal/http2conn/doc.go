@@ -4,6 +4,11 @@
 // for an event loop that owns many idle connections: nothing here has a goroutine,
 // a timer or a lock, and an idle connection has no buffer.
 //
+//	conn := server.NewConn(handler)
+//	err := conn.Receive(codec, received)       // calls the handler
+//	out = conn.AppendOutput(out)               // settings, replies, headers of responses
+//	out, n = stream.Send(out, [][]byte{event}) // DATA, as far as the windows allow
+//
 // The caller must serialize the calls for one connection and its streams. A
 // [Codec] holds the scratch memory for parsing and encoding, and is shared by
 // connections: a caller has one for each goroutine.
