@@ -32,9 +32,7 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 
 	p.browsers = listen.NewBrowsers(p.sockets.sse, descriptors.Connections(), p.log)
 	p.setTrustedProxies(p.cfg.SSE)
-	if tlsConfig == nil {
-		p.browsers.Intercept(p.serveStreams)
-	}
+	p.browsers.Intercept(func(l net.Listener) net.Listener { return p.serveStreams(l, tlsConfig) })
 	p.sse = p.browsers.NewServer(handler, tlsConfig)
 
 	return nil
@@ -42,8 +40,13 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 
 // serveStreams returns a listener for the connections of l on which something
 // other than a stream is requested.
-func (p *parts) serveStreams(l net.Listener) net.Listener {
+func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config) net.Listener {
+	if tlsConfig != nil {
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.NextProtos = listen.Protocols()
+	}
 	return p.streams.Listen(l, ssehttp.ListenConfig{
+		TLS:           tlsConfig,
 		HeaderTimeout: listen.HeaderTimeout,
 		IdleTimeout:   listen.IdleTimeout,
 		MaxHeader:     listen.MaxHeader,

@@ -55,6 +55,7 @@ func newDemoPage(cfg Config, tokens *auth.Tokens, publisher demo.Publisher, rest
 		Anonymous:    cfg.Auth.Anonymous,
 		Control:      CurlTarget(rest),
 		ControlToken: len(cfg.Control.Tokens) > 0,
+		Secure:       cfg.SSE.TLS.CertFile != "",
 		Tokens:       tokens,
 		Publisher:    publisher,
 		Streams:      streams,

@@ -87,8 +87,8 @@ type Engine string
 const (
 	// Auto uses Epoll where it is available, and NetHTTP otherwise.
 	Auto Engine = ""
-	// Epoll holds streams over plain HTTP/1.1 as bare descriptors. It requires
-	// Linux. Streams over TLS or HTTP/2 still use NetHTTP.
+	// Epoll holds streams as bare descriptors. It requires Linux. Streams over TLS
+	// 1.2 still use NetHTTP.
 	Epoll Engine = "epoll"
 	// NetHTTP uses one goroutine per stream.
 	NetHTTP Engine = "nethttp"
@@ -123,7 +123,7 @@ type Handler struct {
 	failures rate.Sometimes // limits warnings
 	draining atomic.Bool
 
-	epollClosed func() // counts a stream of the engine that was closed; created once instead of for each stream
+	held [transports]func() // count a stream of the engine that was closed; created once instead of for each stream
 }
 
 // New returns a handler that opens streams on b. The caller must call Close.
@@ -131,9 +131,11 @@ type Handler struct {
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger, failures: rate.Sometimes{Interval: failuresEvery}}
 	h.Reconfigure(cfg, v)
-	h.epollClosed = func() {
-		h.openBy[byEpoll].Add(-1)
-		h.open.Add(-1)
+	for t := range transports {
+		h.held[t] = func() {
+			h.openBy[t].Add(-1)
+			h.open.Add(-1)
+		}
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -332,12 +334,13 @@ func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Bod
 // the reservation and the count of the stream end when the body is closed. lines
 // may be nil.
 func (h *Handler) hold(body engine.Body, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
-	h.openBy[byEpoll].Add(1)
-	done := h.epollClosed
+	by := heldAs(body.Transport())
+	h.openBy[by].Add(1)
+	done := h.held[by]
 	if res != nil {
 		done = func() {
 			res.release()
-			h.epollClosed()
+			h.held[by]()
 		}
 	}
 	if err := body.Attach(st, done); err != nil {
@@ -345,9 +348,12 @@ func (h *Handler) hold(body engine.Body, w http.ResponseWriter, r *http.Request,
 		return err
 	}
 
-	open := broker.Opening{Chunked: r.ProtoAtLeast(1, 1)}
-	open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
-	err := st.Start(lines.around(body, byEpoll), open)
+	var open broker.Opening
+	if body.Transport() != engine.HTTP2 {
+		open.Chunked = r.ProtoAtLeast(1, 1)
+		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
+	}
+	err := st.Start(lines.around(body, by), open)
 	if err != nil {
 		// It is too late for another status, so ask the client to retry.
 		_, _ = body.Write([][]byte{open.Head, retryBody(r, retry, open.Chunked)})

@@ -1,6 +1,7 @@
 package ssehttp
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -10,6 +11,9 @@ import (
 
 // ListenConfig configures [Handler.Listen].
 type ListenConfig struct {
+	// TLS is the configuration for TLS; nil for plain text. NextProtos must be
+	// set.
+	TLS *tls.Config
 	// HeaderTimeout limits the time until a connection has sent a complete
 	// request header.
 	HeaderTimeout time.Duration
@@ -29,6 +33,7 @@ func (h *Handler) Listen(l net.Listener, cfg ListenConfig) net.Listener {
 		return l
 	}
 	return h.engine.Listen(l, engine.ListenConfig{
+		TLS:           cfg.TLS,
 		Path:          h.path,
 		Handler:       h,
 		HeaderTimeout: cfg.HeaderTimeout,

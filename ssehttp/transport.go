@@ -3,13 +3,15 @@ package ssehttp
 import (
 	"net/http"
 	"sync/atomic"
+
+	"github.com/peald/peald/internal/engine"
 )
 
 // transport is the way in which a stream's bytes reach its client.
 type transport uint8
 
 const (
-	byEpoll transport = iota // HTTP/1.1 without TLS, as a bare descriptor
+	byEpoll transport = iota // HTTP/1.1 without TLS, through the engine
 	byHTTP1                  // HTTP/1.1 without TLS, through net/http
 	byTLS                    // HTTP/1.1 over TLS
 	byHTTP2                  // with TLS or without
@@ -19,6 +21,11 @@ const (
 
 // String returns the transport's name in metrics and logs.
 func (t transport) String() string { return [...]string{"epoll", "http1", "tls", "http2"}[t] }
+
+// heldAs returns the transport of a stream that the engine holds.
+func heldAs(t engine.Transport) transport {
+	return [...]transport{engine.Plain: byEpoll, engine.TLS: byTLS, engine.HTTP2: byHTTP2}[t]
+}
 
 // transportOf returns the transport of a stream that uses net/http.
 func transportOf(r *http.Request) transport {

@@ -74,7 +74,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:  "internal/engine",
-			May:   []string{"internal/broker"},
+			May:   []string{"internal/broker", "internal/http2conn", "internal/tlsrecord"},
 			Never: []string{viper, grpc},
 			Why:   "the engine knows connections and requests, but not which of them get a stream",
 		},

@@ -28,6 +28,8 @@ type Config struct {
 	// ControlToken reports whether the control plane requires a token. If so,
 	// the page doesn't publish.
 	ControlToken bool
+	// Secure is set if the page is served over TLS.
+	Secure bool
 	// Tokens signs the tokens of visitors who pick a name.
 	Tokens Minter
 	// Publisher publishes the visitors' messages.

@@ -51,7 +51,7 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Path:     h.cfg.Events,
 		MaxAge:   -1,
 		HttpOnly: true,
-		Secure:   r.TLS != nil,
+		Secure:   h.cfg.Secure,
 		SameSite: http.SameSiteStrictMode,
 	}
 

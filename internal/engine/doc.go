@@ -15,6 +15,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,6 +30,8 @@ type Transport uint8
 // The transports.
 const (
 	Plain Transport = iota // HTTP/1.1 without TLS
+	TLS                    // HTTP/1.1 over TLS 1.3
+	HTTP2                  // with TLS 1.3 or without
 )
 
 // Body is the response body of a request that the engine has taken over. It is
@@ -46,6 +49,9 @@ type Body interface {
 
 // ListenConfig configures [Engine.Listen].
 type ListenConfig struct {
+	// TLS is the configuration for TLS; nil for plain text. NextProtos must be
+	// set.
+	TLS *tls.Config
 	// Path is the path whose requests the engine reads itself.
 	Path string
 	// Handler handles them.
@@ -59,7 +65,7 @@ type ListenConfig struct {
 	MaxHeader int
 	// Guard is informed about connections that net/http never gets.
 	Guard Guard
-	// Logger gets messages about handlers that panic.
+	// Logger gets messages about failed handshakes and handlers that panic.
 	Logger *slog.Logger
 }
 

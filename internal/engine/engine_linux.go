@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // Engine holds connections in epoll sets.
@@ -21,6 +23,8 @@ type Engine struct {
 // scratch is memory that a shard's goroutine uses while it writes.
 type scratch struct {
 	vector []unix.Iovec
+	record [][]byte // pieces of a TLS record
+	sealed []byte   // an encrypted record
 }
 
 // New starts an engine for the streams of a broker with this many shards.
@@ -66,7 +70,7 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 		return nil, false, nil
 	}
 
-	conn, err := connOf(w)
+	conn, tls, err := connOf(w)
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil, false, nil
 	}
@@ -81,34 +85,43 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 	if c, ok := conn.(countedConn); ok {
 		release = c.TakeOver()
 	}
-	sock := &socket{set: e.nextSet(), fd: int32(fd), release: release}
+	sock := socket{set: e.nextSet(), fd: int32(fd), release: release}
 	// The duplicate keeps the connection open.
 	if err := conn.Close(); err != nil {
 		sock.abandon()
 		return nil, true, fmt.Errorf("take over connection: %w", err)
 	}
-	return sock, true, nil
+	if tls == nil {
+		return &sock, true, nil
+	}
+	return &tlsSocket{socket: sock, tls: session{layer: tls.layer, sealed: tls.sealed}}, true, nil
 }
 
 // connOf takes the connection from whoever owns it. The error is
-// [http.ErrNotSupported] if that isn't possible.
-func connOf(w http.ResponseWriter) (net.Conn, error) {
+// [http.ErrNotSupported] if that isn't possible. The session is nil for plain
+// text.
+func connOf(w http.ResponseWriter) (net.Conn, *session, error) {
 	if w, ok := w.(*response); ok {
 		w.taken = true
 		if !w.conn.set.detach(w.conn) {
-			return nil, net.ErrClosed
+			return nil, nil, net.ErrClosed
 		}
-		return w.conn.conn, nil
+		return w.conn.conn, w.conn.tls, nil
 	}
 
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, fmt.Errorf("hijack connection: %w", err)
+		return nil, nil, fmt.Errorf("hijack connection: %w", err)
 	}
-	if read, ok := conn.(*readConn); ok {
-		conn = read.Conn
+	switch c := conn.(type) {
+	case *readConn:
+		return c.Conn, nil, nil
+	case *tlsrecord.Conn:
+		raw, layer, sealed := c.Detach()
+		return raw, &session{layer: layer, sealed: sealed}, nil
+	default:
+		return conn, nil, nil
 	}
-	return conn, nil
 }
 
 // duplicate returns a second descriptor for conn's socket.

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // incoming is a connection that has no stream: its next request is being read or
@@ -22,8 +24,10 @@ type incoming struct {
 	set      *pollSet
 	conn     net.Conn // owns the descriptor
 	fd       int32
-	answered int32  // requests that got a response
-	buf      []byte // of a request that isn't complete
+	answered int32    // requests that got a response
+	buf      []byte   // of a request that isn't complete
+	tls      *session // nil for plain text
+	started  bool     // reading has begun
 
 	// The fields below are guarded by pollSet.mu.
 
@@ -63,18 +67,30 @@ func (c *incoming) ready(events uint32) {
 		return
 	}
 	c.set.mu.Unlock()
+
+	if c.tls != nil && !c.started {
+		c.started = true
+		// The end of the handshake may have come with the first request.
+		c.arrived(c.set.input[:copy(c.set.input, c.tls.sealed)])
+		if !c.set.isWaiting(c) {
+			return
+		}
+	}
 	c.read(events&hungUp != 0)
 }
 
 // read reads from the connection and handles what arrives. If the client has
 // hung up, read reads up to the end.
 func (c *incoming) read(toEnd bool) {
-	input := c.set.input[:copy(c.set.input, c.buf)]
 	for {
+		kept := c.buf
+		if c.tls != nil {
+			kept = c.tls.sealed
+		}
+		input := c.set.input[:copy(c.set.input, kept)]
 		n, errno := receive(c.fd, input[len(input):cap(input)])
 		switch {
 		case errno == unix.EAGAIN:
-			c.buf = append(c.buf[:0], input...)
 			return
 		case errno != 0 || n == 0:
 			c.end()
@@ -82,14 +98,26 @@ func (c *incoming) read(toEnd bool) {
 		}
 
 		emptied := len(input)+n < cap(input) && !toEnd // by a short read
-		input = input[:len(input)+n]
-		if c.receive(input) == incomplete {
-			c.buf = append(c.buf[:0], input...)
-		}
+		c.arrived(input[:len(input)+n])
 		if emptied || !c.set.isWaiting(c) {
 			return
 		}
-		input = c.set.input[:copy(c.set.input, c.buf)]
+	}
+}
+
+// arrived handles everything that has been read from the socket and not been
+// handled.
+func (c *incoming) arrived(input []byte) {
+	if c.tls != nil {
+		plain, err := c.tls.open(c.set.plain[:copy(c.set.plain, c.buf)], input)
+		if err != nil {
+			c.end()
+			return
+		}
+		input = plain
+	}
+	if c.receive(input) == incomplete {
+		c.buf = append(c.buf[:0], input...)
 	}
 }
 
@@ -162,6 +190,9 @@ func (c *incoming) finish(w *response, rest []byte) {
 
 	if !w.abort {
 		out := w.bytes()
+		if c.tls != nil {
+			out = c.tls.layer.Seal(nil, [][]byte{out})
+		}
 		n, err := write(c.fd, [][]byte{out}, nil)
 		w.close = w.close || err != nil || n < len(out)
 	}
@@ -182,9 +213,16 @@ func (c *incoming) finish(w *response, rest []byte) {
 
 // passOn hands the connection and what was read from it to net/http.
 func (c *incoming) passOn(input []byte) {
-	if c.set.detach(c) {
-		c.listener.pass(&readConn{Conn: c.conn, read: bytes.Clone(input)}, nil)
+	if !c.set.detach(c) {
+		return
 	}
+	if c.tls != nil {
+		conn := tlsrecord.NewConn(c.conn, c.tls.layer, *c.tls.state)
+		conn.Prepend(bytes.Clone(input), c.tls.sealed)
+		c.listener.pass(conn, nil)
+		return
+	}
+	c.listener.pass(&readConn{Conn: c.conn, read: bytes.Clone(input)}, nil)
 }
 
 // end closes the connection.
@@ -194,6 +232,10 @@ func (c *incoming) end() {
 	}
 	if c.answered == 0 && !c.listener.isClosed() {
 		c.listener.cfg.Guard.NoRequest(c.conn.RemoteAddr())
+	}
+	if c.tls != nil {
+		_, _ = write(c.fd, [][]byte{c.tls.closeNotify(nil)}, nil)
+		c.tls.layer.Wipe()
 	}
 	_ = c.conn.Close()
 }

@@ -1,10 +1,14 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
+
+	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // Listener accepts connections and serves the requests for streams on them. Its
@@ -18,6 +22,9 @@ type Listener struct {
 	passed chan accepted
 	closed chan struct{}
 	close  sync.Once
+	cancel func() // cancels handshakes
+
+	handshaker *tlsrecord.Handshaker // nil for plain text
 
 	running sync.WaitGroup // the accepting goroutine, and those of requests
 }
@@ -39,7 +46,13 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 		passed:   make(chan accepted),
 		closed:   make(chan struct{}),
 	}
-	listener.running.Go(listener.run)
+	if cfg.TLS != nil {
+		// A storm of handshakes must leave processors to deliveries.
+		listener.handshaker = tlsrecord.NewHandshaker(cfg.TLS, max(runtime.GOMAXPROCS(0)/2, 1), nil)
+	}
+	var ctx context.Context
+	ctx, listener.cancel = context.WithCancel(context.Background())
+	listener.running.Go(func() { listener.run(ctx) })
 	return listener
 }
 
@@ -59,6 +72,7 @@ func (l *Listener) Close() error {
 	err := net.ErrClosed
 	l.close.Do(func() {
 		close(l.closed)
+		l.cancel()
 		err = l.Listener.Close()
 		for _, set := range l.engine.sets {
 			set.closeIdle()
@@ -79,7 +93,7 @@ func (l *Listener) isClosed() bool {
 }
 
 // run accepts connections until the listener is closed.
-func (l *Listener) run() {
+func (l *Listener) run(ctx context.Context) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
@@ -88,7 +102,12 @@ func (l *Listener) run() {
 			}
 			continue // net/http has waited a moment before it accepted the error
 		}
-		if !l.cfg.Guard.Direct(conn.RemoteAddr()) || !l.watch(conn) {
+		switch {
+		case !l.cfg.Guard.Direct(conn.RemoteAddr()):
+			l.pass(conn, nil)
+		case l.handshaker != nil:
+			l.running.Go(func() { l.handshake(ctx, conn) })
+		case !l.watch(conn, nil):
 			l.pass(conn, nil)
 		}
 	}
@@ -106,13 +125,13 @@ func (l *Listener) pass(conn net.Conn, err error) {
 }
 
 // watch adds a connection to an epoll set, which reads its requests. It returns
-// false if that isn't possible.
-func (l *Listener) watch(conn net.Conn) bool {
+// false if that isn't possible. tls is nil for plain text.
+func (l *Listener) watch(conn net.Conn, tls *session) bool {
 	fd, err := descriptor(conn)
 	if err != nil {
 		return false
 	}
-	c := &incoming{listener: l, set: l.engine.nextSet(), conn: conn, fd: fd}
+	c := &incoming{listener: l, set: l.engine.nextSet(), conn: conn, fd: fd, tls: tls}
 	return c.set.await(c, l.cfg.HeaderTimeout)
 }
 

@@ -19,6 +19,7 @@ type pollSet struct {
 	fd     int
 	ended  sync.WaitGroup
 	input  []byte // what the set's goroutine is reading
+	plain  []byte // the same without encryption
 
 	mu         sync.Mutex
 	entries    map[int32]entry // by descriptor
@@ -55,7 +56,7 @@ func newPollSet(e *Engine) (*pollSet, error) {
 		return nil, errors.Join(fmt.Errorf("make epoll set non-blocking: %w", err), unix.Close(fd))
 	}
 
-	set := &pollSet{engine: e, epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, entries: make(map[int32]entry), input: make([]byte, inputSize)}
+	set := &pollSet{engine: e, epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, entries: make(map[int32]entry), input: make([]byte, inputSize), plain: make([]byte, 2*inputSize)}
 	if set.raw, err = set.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("poll epoll set: %w", err), set.epoll.Close())
 	}
@@ -71,11 +72,11 @@ func (s *pollSet) close() error {
 
 // add adds a descriptor, and sets the generation of its entry. The caller holds
 // mu.
-func (s *pollSet) add(fd int32, e entry, generation *uint32) error {
+func (s *pollSet) add(fd int32, e entry, generation *uint32, events uint32) error {
 	s.generation++
 	*generation = s.generation
 	s.entries[fd] = e
-	return s.watch(unix.EPOLL_CTL_ADD, fd, s.generation, readable)
+	return s.watch(unix.EPOLL_CTL_ADD, fd, s.generation, events)
 }
 
 // drop removes a descriptor that stays open. The caller holds mu.

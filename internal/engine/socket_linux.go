@@ -34,7 +34,7 @@ func (s *socket) Attach(st *broker.Stream, done func()) error {
 
 	s.set.mu.Lock()
 	defer s.set.mu.Unlock()
-	return s.set.add(s.fd, s, &s.generation)
+	return s.set.add(s.fd, s, &s.generation, readable)
 }
 
 func (s *socket) number() uint32 { return s.generation }
@@ -87,13 +87,19 @@ func (s *socket) Write(pieces [][]byte) (int, error) {
 	for _, p := range pieces {
 		total += len(p)
 	}
-	if n < total && !s.watched {
-		if err := s.set.watch(unix.EPOLL_CTL_MOD, s.fd, s.generation, readable|unix.EPOLLOUT); err != nil {
-			return n, err
-		}
-		s.watched = true
+	if n < total {
+		return n, s.watchFull()
 	}
 	return n, nil
+}
+
+// watchFull makes the set report when the socket can be written to again.
+func (s *socket) watchFull() error {
+	if s.watched {
+		return nil
+	}
+	s.watched = true
+	return s.set.watch(unix.EPOLL_CTL_MOD, s.fd, s.generation, readable|unix.EPOLLOUT)
 }
 
 // write writes pieces to fd and returns how many bytes it accepted, which is 0

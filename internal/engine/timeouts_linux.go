@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // timeout is a list of waiting connections whose time runs out after the same
 // duration. They are in the order in which it runs out, so no timer is needed
@@ -65,7 +69,11 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	if c.generation != 0 {
 		return true
 	}
-	if err := s.add(c.fd, c, &c.generation); err != nil {
+	events := uint32(readable)
+	if c.tls != nil {
+		events |= unix.EPOLLOUT // reported at once
+	}
+	if err := s.add(c.fd, c, &c.generation, events); err != nil {
 		c.timeout.remove(c)
 		c.state = gone
 		return false

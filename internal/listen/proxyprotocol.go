@@ -58,7 +58,11 @@ func (c *proxiedConn) TakeOver() (release func()) {
 // underlying returns the connection that was accepted, without TLS and the
 // PROXY protocol.
 func underlying(conn net.Conn) net.Conn {
-	if c, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+	for {
+		c, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
 		conn = c.NetConn()
 	}
 	if c, ok := conn.(*proxiedConn); ok {

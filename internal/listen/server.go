@@ -31,10 +31,15 @@ type Server struct {
 // called; tlsConfig is nil for plain text. The server has no write timeout, because
 // that would cut off streams. Handlers set deadlines instead.
 func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) *Server {
+	if tlsConfig != nil {
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.NextProtos = Protocols()
+		listener = &tlsListener{listener, tlsConfig}
+	}
+
 	s := &Server{listener: listener, silent: map[net.Conn]struct{}{}}
 	s.http = http.Server{
 		Handler:           limitBody(handler),
-		TLSConfig:         tlsConfig,
 		ReadHeaderTimeout: HeaderTimeout,
 		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    MaxHeader,
@@ -60,15 +65,32 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 	return s
 }
 
+// Protocols returns the protocols that servers offer over TLS.
+func Protocols() []string { return []string{"h2", "http/1.1"} }
+
+// tlsListener is a listener for TLS. A connection may already be encrypted when
+// it is accepted.
+type tlsListener struct {
+	net.Listener
+
+	config *tls.Config
+}
+
+// Accept implements [net.Listener].
+func (l *tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		return conn, nil
+	}
+	return tls.Server(conn, l.config), nil
+}
+
 // Serve accepts connections until Shutdown is called, and then returns nil.
 func (s *Server) Serve() error {
-	var err error
-	if s.http.TLSConfig != nil {
-		err = s.http.ServeTLS(s.listener, "", "")
-	} else {
-		err = s.http.Serve(s.listener)
-	}
-
+	err := s.http.Serve(s.listener)
 	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

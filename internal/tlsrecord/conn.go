@@ -227,6 +227,13 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Detach returns the underlying connection, the layer, and what was read from the
+// connection but not opened yet. The Conn must not be used afterwards. No other call
+// may be in progress, and nothing that Read would return may be left to read.
+func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte) {
+	return c.conn, c.layer, c.sealed
+}
+
 // ConnectionState returns the state of the handshake. net/http uses it for
 // [http.Request.TLS].
 func (c *Conn) ConnectionState() tls.ConnectionState { return c.state }

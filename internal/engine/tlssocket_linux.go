@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/tlsrecord"
+)
+
+// tlsSocket is the sink of a stream over TLS on a bare descriptor.
+type tlsSocket struct {
+	socket
+
+	tls session // the receiving side is guarded by pollSet.mu
+
+	// sealed are records that the socket hasn't accepted completely. One byte of
+	// their plaintext counts as not accepted, so that the broker tries again, and
+	// drops none of the events in them.
+	sealed []byte
+}
+
+// Transport implements [Body].
+func (s *tlsSocket) Transport() Transport { return TLS }
+
+// Attach implements [Body].
+func (s *tlsSocket) Attach(st *broker.Stream, done func()) error {
+	s.stream, s.done = st, done
+
+	s.set.mu.Lock()
+	defer s.set.mu.Unlock()
+	return s.set.add(s.fd, s, &s.generation, readable)
+}
+
+// ready implements [entry].
+func (s *tlsSocket) ready(events uint32) {
+	gone := false
+	if events&(unix.EPOLLIN|hungUp) != 0 {
+		gone = !s.discard() || events&hungUp != 0
+	}
+	s.set.mu.Unlock()
+
+	switch {
+	case gone:
+		s.stream.HangUp()
+	case events&unix.EPOLLOUT != 0:
+		s.stream.Ready()
+	}
+}
+
+// discard reads what the client has sent and discards everything but the messages
+// of TLS. It returns false if the client has closed the connection, or sent too
+// much or something wrong. The caller holds pollSet.mu.
+func (s *tlsSocket) discard() bool {
+	for s.discarded < maxDiscarded {
+		input := s.set.input[:copy(s.set.input, s.tls.sealed)]
+		n, errno := receive(s.fd, s.set.input[len(input):])
+		switch {
+		case errno == unix.EAGAIN:
+			return true
+		case errno != 0 || n == 0:
+			return false
+		}
+		s.discarded += int32(n)
+		if _, err := s.tls.open(s.set.plain[:0], s.set.input[:len(input)+n]); err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// Write implements [broker.Sink]. It encrypts as much as fits in a record, and
+// continues while the socket accepts that.
+func (s *tlsSocket) Write(pieces [][]byte) (int, error) {
+	buf := &s.set.engine.shards[s.stream.Shard()]
+	skip := 0
+	if len(s.sealed) > 0 {
+		if sent, err := s.writeSealed(buf); !sent || err != nil {
+			return 0, err
+		}
+		skip = 1
+	}
+
+	total := 0
+	for size := 0; len(pieces) > 0; total += size {
+		var record [][]byte
+		record, pieces, size = buf.nextRecord(pieces, skip)
+		skip = 0
+		buf.sealed = s.tls.layer.Seal(buf.sealed[:0], record)
+		clear(record)
+
+		n, err := write(s.fd, [][]byte{buf.sealed}, buf)
+		if err != nil {
+			return total, err
+		}
+		if n < len(buf.sealed) {
+			s.sealed = bytes.Clone(buf.sealed[n:])
+			return total + size - 1, s.watchFull()
+		}
+	}
+	return total, nil
+}
+
+// writeSealed writes s.sealed and reports whether the socket has accepted all of
+// it.
+func (s *tlsSocket) writeSealed(buf *scratch) (bool, error) {
+	n, err := write(s.fd, [][]byte{s.sealed}, buf)
+	if err != nil {
+		return false, err
+	}
+	if s.sealed = s.sealed[n:]; len(s.sealed) > 0 {
+		return false, s.watchFull()
+	}
+	s.sealed = nil
+	return true, nil
+}
+
+// nextRecord splits off the pieces for one record. The first skip bytes count,
+// but aren't in it. The result is valid until the next call.
+func (b *scratch) nextRecord(pieces [][]byte, skip int) (record, rest [][]byte, size int) {
+	record = b.record[:0]
+	for len(pieces) > 0 && size < tlsrecord.MaxPlaintext {
+		piece := pieces[0]
+		n := min(len(piece), tlsrecord.MaxPlaintext-size)
+		record = append(record, piece[min(skip, n):n])
+		skip = max(skip-n, 0)
+		size += n
+		if n < len(piece) {
+			pieces[0] = piece[n:]
+			break
+		}
+		pieces = pieces[1:]
+	}
+	b.record = record
+	return record, pieces, size
+}
+
+// Close implements [broker.Sink].
+func (s *tlsSocket) Close(broker.Reason) {
+	s.abandon()
+	s.done()
+}
+
+// abandon closes the connection without calling done. A client that has got all
+// of the last record also gets close_notify.
+func (s *tlsSocket) abandon() {
+	s.set.mu.Lock()
+	if len(s.sealed) == 0 {
+		_, _ = write(s.fd, [][]byte{s.tls.closeNotify(nil)}, nil)
+	}
+	s.tls.layer.Wipe()
+	s.set.mu.Unlock()
+
+	s.socket.abandon()
+}
