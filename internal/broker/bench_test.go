@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -27,9 +28,14 @@ func (sponge) Close(broker.Reason) {}
 // that they have received.
 func openStreams(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
 	b.Helper()
+	return openStreamsAs(b, bk, n, broker.Opening{})
+}
+
+func openStreamsAs(b *testing.B, bk *broker.Broker, n int, form broker.Opening) *atomic.Int64 {
+	b.Helper()
 	var pieces atomic.Int64
 	for i := range n {
-		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, broker.Opening{}); err != nil {
+		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, form); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -132,22 +138,50 @@ func BenchmarkResume(b *testing.B) {
 // BenchmarkDelivery measures the delivery of a broadcast to a sink. One operation
 // is one delivery, so allocations per message are reported as 0.
 func BenchmarkDelivery(b *testing.B) {
+	benchmarkDelivery(b, strings.Repeat("x", 100), broker.Opening{})
+}
+
+// BenchmarkDeliveryByForm compares streams with and without gzip.
+func BenchmarkDeliveryByForm(b *testing.B) {
+	for _, n := range []int{100, 2000} {
+		for name, form := range forms() {
+			b.Run(fmt.Sprint(n, " bytes, ", name), func(b *testing.B) { benchmarkDelivery(b, orders(n), form) })
+		}
+	}
+}
+
+// orders returns n bytes of JSON.
+func orders(n int) string {
+	random := rand.New(rand.NewPCG(1, 2))
+	var text strings.Builder
+	for text.Len() < n {
+		fmt.Fprintf(&text, `{"order":%d,"customer":"user-%d","price":%d.99,"currency":"EUR","status":"shipped"},`,
+			random.IntN(1e6), random.IntN(1e5), random.IntN(1e4))
+	}
+	return text.String()[:n]
+}
+
+func benchmarkDelivery(b *testing.B, data string, form broker.Opening) {
+	b.Helper()
 	const streams = 10_000
 	bk := broker.New(config())
 	defer bk.Close()
-	pieces := openStreams(b, bk, streams)
-	m := broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", 100)}
+	pieces := openStreamsAs(b, bk, streams, form)
+	m := broker.Message{Audience: broker.Everyone(), Data: data}
+	before := bk.Stats().Total
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n := 0; n < b.N; n += streams {
-		before := pieces.Load()
+		until := pieces.Load() + streams
 		if _, err := bk.Publish(b.Context(), m); err != nil {
 			b.Fatal(err)
 		}
-		for pieces.Load() < before+streams {
+		for pieces.Load() < until {
 			runtime.Gosched()
 		}
 	}
+	after := bk.Stats().Total
+	b.ReportMetric(float64(after.Bytes-before.Bytes)/float64(after.Delivered-before.Delivered), "bytes/delivery")
 }
 
 // BenchmarkPublishToNobody measures publishing without recipients.

@@ -28,12 +28,17 @@ const (
 	Conflate SlowPolicy = "conflate"
 )
 
+// MaxQueueBytes is the maximum of Config.QueueBytes.
+const MaxQueueBytes = 1 << 30
+
 // Config configures a Broker. Every field except Replica is required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
-	// QueueBytes limits the bytes that may be queued for one stream. A single event
-	// may be larger, because an empty queue accepts any event.
+	// QueueBytes limits the bytes queued for one stream, and is at most
+	// MaxQueueBytes. A single event may be larger: an empty queue accepts any
+	// event. What counts is the number of bytes on the connection, so a
+	// compressed event counts with its compressed size.
 	QueueBytes int
 	// SlowConsumer determines what happens to a stream whose queue is full.
 	SlowConsumer SlowPolicy
@@ -193,14 +198,14 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 
 	ids := b.ids.Load()
 	buf := encodeFields(&m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, cost: int64(min(len(buf), maxBacklog))}
-	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, cost: int32(min(len(buf), maxBacklog))}
+	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
 	receipt, posted, err := b.order(&m, e, ids, buf, false, Verdict{})
 	if !posted {
-		b.backlog.Release(e.cost)
+		b.backlog.Release(int64(e.cost))
 	}
 	return receipt, err
 }
@@ -289,7 +294,7 @@ type delivery struct {
 // taken records that a shard has taken e out of its mailbox.
 func (b *Broker) taken(e *event) {
 	if e.pending.Add(-1) == 0 {
-		b.backlog.Release(e.cost)
+		b.backlog.Release(int64(e.cost))
 	}
 }
 

@@ -70,33 +70,41 @@ func TestGracefulEndOfBody(t *testing.T) {
 		},
 		"shutdown": func(_ *testing.T, b *broker.Broker) { b.Close() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := broker.New(withHistory())
-				defer b.Close()
-
-				sub := broker.Subscription{User: "alice", Expires: time.Now().Add(30 * time.Second)}
-				c := connectChunked(t, b, sub, -1)
-				full := connectChunked(t, b, sub, 50)
-
-				synctest.Wait()
-				publish(t, b, toUser("alice", "last message"))
-				closeStreams(t, b)
-				synctest.Wait()
-
-				if _, err := c.body(); !errors.Is(err, errBodyEnd) {
-					t.Errorf("reading the body: %v, want its last chunk: %q", err, c.text())
-				}
-
-				if got := c.data(); len(got) != 1 || got[0] != "last message" {
-					t.Errorf("the stream got %q, want the last message", got)
-				}
-
-				if _, err := full.body(); errors.Is(err, errBodyEnd) {
-					t.Error("the body of a full connection is complete after half a block")
-				}
+		for form, opening := range forms() {
+			if form == "bare" {
+				continue // its end can't be told from a broken connection
+			}
+			t.Run(name+", "+form, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testGracefulEnd(t, opening, closeStreams) })
 			})
-		})
+		}
+	}
+}
+
+func testGracefulEnd(t *testing.T, form broker.Opening, closeStreams func(*testing.T, *broker.Broker)) {
+	t.Helper()
+	b := broker.New(withHistory())
+	defer b.Close()
+
+	sub := broker.Subscription{User: "alice", Expires: time.Now().Add(30 * time.Second)}
+	c := connectAs(t, b, sub, -1, form)
+	full := connectAs(t, b, sub, 50, form)
+
+	synctest.Wait()
+	publish(t, b, toUser("alice", "last message"))
+	closeStreams(t, b)
+	synctest.Wait()
+
+	if _, err := c.body(); !errors.Is(err, errBodyEnd) {
+		t.Errorf("reading the body: %v, want its end: %q", err, c.text())
+	}
+
+	if got := c.data(); len(got) != 1 || got[0] != "last message" {
+		t.Errorf("the stream got %q, want the last message", got)
+	}
+
+	if _, err := full.body(); errors.Is(err, errBodyEnd) {
+		t.Error("the body of a full connection is complete after half a block")
 	}
 }
 
@@ -108,18 +116,21 @@ func TestSlowConsumerHasNoEndOfBody(t *testing.T) {
 		defer b.Close()
 
 		c := connectChunked(t, b, broker.Subscription{}, 10)
+		zipped := connectAs(t, b, broker.Subscription{}, 10, broker.Opening{Chunked: true, Gzip: true})
 		for range 3 {
-			publish(t, b, toAll(strings.Repeat("x", broker.MaxData)))
+			publish(t, b, toAll(randomText(broker.MaxData)))
 		}
 
 		synctest.Wait()
 
-		if closed, why := c.closed(); !closed || why != broker.SlowConsumer {
-			t.Fatalf("closed %v, reason %v, want a slow consumer", closed, why)
-		}
+		for _, c := range []*client{c, zipped} {
+			if closed, why := c.closed(); !closed || why != broker.SlowConsumer {
+				t.Fatalf("closed %v, reason %v, want a slow consumer", closed, why)
+			}
 
-		if _, err := c.body(); errors.Is(err, errBodyEnd) {
-			t.Error("the body is complete")
+			if _, err := c.body(); errors.Is(err, errBodyEnd) {
+				t.Error("the body is complete")
+			}
 		}
 	})
 }

@@ -11,8 +11,9 @@ func (s *shard) deliver(st *Stream, e *event) {
 // consumers.
 func (s *shard) enqueue(st *Stream, e *event) {
 	q := &st.queue
+	s.prepare(q.form, e)
 	size := q.size(e)
-	full := q.bytes+size > s.cfg.QueueBytes && q.len() > 0
+	full := int(q.bytes)+size > s.cfg.QueueBytes && q.len() > 0
 	if full && e.seq != 0 && !s.makeRoom(st, e) {
 		s.close(st, SlowConsumer)
 		return
@@ -45,7 +46,7 @@ func (s *shard) dropOldest(st *Stream, n int) {
 	q := &st.queue
 	before := q.bytes
 	dropped := 0
-	for q.bytes+n > s.cfg.QueueBytes && q.dropOldest() != nil {
+	for int(q.bytes)+n > s.cfg.QueueBytes && q.dropOldest() != nil {
 		dropped++
 	}
 	s.counters.dropped[SlowConsumer].Add(int64(dropped))
@@ -55,7 +56,9 @@ func (s *shard) dropOldest(st *Stream, n int) {
 		if e := q.events[q.head]; q.offset > 0 && e.seq != 0 {
 			last = e.seq
 		}
-		q.markGap(resetEvent(newBlock(), "", "overflow", s.broker.id(last)), &s.spare)
+		reset := resetEvent(newBlock(), "", "overflow", s.broker.id(last))
+		s.prepare(q.form, reset)
+		q.markGap(reset, &s.spare)
 	}
 	s.counters.queuedBytes.Add(int64(q.bytes - before))
 }
@@ -68,7 +71,7 @@ func (s *shard) conflate(st *Stream, e *event) bool {
 	dropped := q.conflate(e.conflateKey)
 	s.counters.dropped[SlowConsumer].Add(int64(dropped))
 	s.counters.queuedBytes.Add(int64(q.bytes - before))
-	return q.bytes+q.size(e) <= s.cfg.QueueBytes || q.len() == 0
+	return int(q.bytes)+q.size(e) <= s.cfg.QueueBytes || q.len() == 0
 }
 
 // markDirty schedules a write to st if there is anything to write.
@@ -109,9 +112,11 @@ func (s *shard) catchUp(st *Stream) {
 	if lost {
 		// The client was slow, and its next events have left the history.
 		reset := resetEvent(newBlock(), s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
+		s.prepare(st.queue.form, reset)
 		st.queue.push(reset, &s.spare)
 	}
 	for _, e := range events {
+		s.prepare(st.queue.form, e)
 		st.queue.push(e, &s.spare)
 	}
 	st.cursor, st.catchingUp = cursor, !live
@@ -140,7 +145,7 @@ func (s *shard) flush(st *Stream) {
 		if len(pieces) == maxPieces || total >= maxWrite {
 			break
 		}
-		piece := e.frame.bytes(q.chunked)
+		piece := e.in(q.form).bytes(q.form)
 		if i == 0 {
 			piece = piece[q.offset:]
 		}

@@ -24,6 +24,7 @@
 //
 // # Ownership of bytes
 //
-// An event is encoded once. Its bytes never change afterwards, and all queues
-// and sinks that hold the event share them.
+// An event is encoded once, and once more, compressed, if a stream's body has the
+// content coding gzip. Its bytes never change afterwards, and all queues and
+// sinks that hold the event share them.
 package broker

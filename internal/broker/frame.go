@@ -25,6 +25,19 @@ const (
 // the result to [sealFrame].
 func newBlock() []byte { return make([]byte, chunkRoom, 128) }
 
+// form is the form in which a stream sends its body: a set of codings.
+type form uint8
+
+const (
+	// chunked is HTTP/1.1's chunked transfer coding.
+	chunked form = 1 << iota
+	// gzipped is the content coding gzip.
+	gzipped
+)
+
+// has reports whether the form includes a coding.
+func (f form) has(coding form) bool { return f&coding != 0 }
+
 // sealFrame returns a frame for the block at buf[start:], where start is at least
 // chunkRoom. It overwrites the bytes right before the block, and appends to the
 // block.
@@ -44,24 +57,29 @@ func (f frame) last() frame {
 	return f
 }
 
-// rawFrame returns a frame for bytes that are the same in both forms, such as the
+// rawFrame returns a frame for bytes that are the same in every form, such as the
 // head of a response.
 func rawFrame(p []byte) frame { return frame{chunk: p} }
+
+// raw reports whether the frame was returned by rawFrame. A chunk begins with
+// its size.
+func (f frame) raw() bool { return f.lead == 0 }
 
 // block returns the block without its chunk framing.
 func (f frame) block() []byte { return f.chunk[f.lead : len(f.chunk)-int(f.tail)] }
 
-// bytes returns the form that a stream sends.
-func (f frame) bytes(chunked bool) []byte {
-	if chunked {
+// bytes returns the bytes that a stream sends. The form must have the frame's
+// content coding.
+func (f frame) bytes(in form) []byte {
+	if in.has(chunked) {
 		return f.chunk
 	}
 	return f.block()
 }
 
 // size returns the length of bytes.
-func (f frame) size(chunked bool) int {
-	if chunked {
+func (f frame) size(in form) int {
+	if in.has(chunked) {
 		return len(f.chunk)
 	}
 	return len(f.chunk) - int(f.lead) - int(f.tail)

@@ -15,7 +15,8 @@ type History struct {
 	// before its first event isn't notified of a gap. 1 keeps almost no history
 	// but still notifies every client.
 	MaxEvents int
-	// MaxBytes is the maximum memory used by the events and the index, in bytes.
+	// MaxBytes is the maximum memory used by the events, with their compressed
+	// copies, and by the index, in bytes.
 	MaxBytes int
 	// MaxAge is the maximum age of an event; 0 for no limit.
 	MaxAge time.Duration
@@ -70,13 +71,13 @@ func (x *expirations) Less(i, j int) bool { return (*x)[i].expires < (*x)[j].exp
 func (x *expirations) Swap(i, j int) {
 	a, b := (*x)[j], (*x)[i]
 	(*x)[i], (*x)[j] = a, b
-	a.heapIndex, b.heapIndex = i, j
+	a.heapIndex, b.heapIndex = int32(i), int32(j)
 }
 
 // Push implements [heap.Interface].
 func (x *expirations) Push(added any) {
 	e := added.(*event) //nolint:forcetypeassert // the heap holds nothing else
-	e.heapIndex = len(*x)
+	e.heapIndex = int32(len(*x))
 	*x = append(*x, e)
 }
 
@@ -115,6 +116,16 @@ func (h *history) append(e *event) {
 	h.evict(e.at)
 }
 
+// grow counts n more bytes for e, and applies the limits at the time now, in Unix
+// nanoseconds. It does nothing if e has been removed.
+func (h *history) grow(e *event, n int, now int64) {
+	if i := h.all.after(e.seq - 1); i < h.all.len() && h.all.at(i) == e {
+		e.packedBytes += int32(n)
+		h.bytes += n
+		h.evict(now)
+	}
+}
+
 // evict removes the events that exceed the limits at the time now, in Unix
 // nanoseconds.
 func (h *history) evict(now int64) {
@@ -134,10 +145,10 @@ func (h *history) evict(now int64) {
 
 // remove removes e from the history.
 func (h *history) remove(e *event) {
-	h.bytes -= len(e.frame.chunk) + eventOverhead
+	h.bytes -= len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
 	h.all.remove(e)
 	if e.expires != 0 {
-		heap.Remove(&h.expiring, e.heapIndex)
+		heap.Remove(&h.expiring, int(e.heapIndex))
 	}
 
 	l := h.lanes[e.audience]

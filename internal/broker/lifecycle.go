@@ -22,7 +22,11 @@ func (s *shard) open(st *Stream, preamble *event) {
 	if len(preamble.frame.chunk) > 0 {
 		s.enqueue(st, preamble)
 	}
-	s.enqueue(st, s.greeting(st.cursor, st.resume))
+	greeting := s.greeting(st.cursor, st.resume)
+	if st.queue.form.has(gzipped) {
+		greeting.startGzip()
+	}
+	s.enqueue(st, greeting)
 	st.resume = nil
 	if st.catchingUp {
 		s.catchUp(st)
@@ -69,8 +73,10 @@ func (s *shard) flushAndClose(st *Stream, why Reason) {
 		}
 		// A queue that is larger than one write is truncated, but the body may
 		// still end between two events.
-		if q := &st.queue; st.phase != phaseClosed && !st.writeBlocked && q.chunked && q.offset == 0 {
-			_, _ = st.sink.Write([][]byte{[]byte(lastChunk)})
+		if q := &st.queue; st.phase != phaseClosed && !st.writeBlocked && q.offset == 0 {
+			if end := q.end(); len(end) > 0 {
+				_, _ = st.sink.Write([][]byte{end})
+			}
 		}
 	}
 	s.close(st, why)
@@ -92,7 +98,7 @@ func (s *shard) beginClosing(st *Stream, next phase) {
 // queueLastBlock queues a reconnection time as the last block of a stream.
 func (s *shard) queueLastBlock(st *Stream) {
 	st.cursor = math.MaxUint64
-	s.enqueue(st, &event{frame: sealFrame(eventstream.AppendEnd(s.appendRetry(newBlock())), chunkRoom).last()})
+	s.enqueue(st, st.queue.lastEvent(eventstream.AppendEnd(s.appendRetry(newBlock()))))
 }
 
 // unlist removes a stream from the list that its index refers to.

@@ -190,20 +190,22 @@ func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
 // event is an encoded message with its sequence number.
 type event struct {
-	seq   uint64 // 0 for an event from the daemon itself, such as a heartbeat
-	frame frame
-	gap   bool // a peald.reset for events that were dropped from a queue
+	seq    uint64 // 0 for an event from the daemon itself, such as a heartbeat
+	frame  frame
+	packed atomic.Pointer[packed] // for gzip bodies; nil until one needs it
 
 	audience    Audience
 	conflateKey string
 	at          int64 // when it was published, in Unix nanoseconds
 	expires     int64 // when it may no longer be replayed, in Unix nanoseconds; 0 for never
 
-	cost      int64        // what it acquired from Broker.backlog
-	heapIndex int          // its index in history.expiring
+	cost      int32        // what it acquired from Broker.backlog
+	heapIndex int32        // its index in history.expiring
 	pending   atomic.Int32 // shards that have not taken it out of their mailbox yet
 
-	recipients int32 // streams that it was queued for; for taps
+	recipients  int32 // streams that it was queued for; for taps
+	packedBytes int32 // what the history counts for packed; guarded by Broker.mu
+	gap         bool  // a peald.reset for events that were dropped from a queue
 }
 
 // encodeFields encodes the fields of m that don't depend on its id. It leaves

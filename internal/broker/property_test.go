@@ -87,7 +87,8 @@ func newWorld(rt *rapid.T) *world {
 }
 
 func (w *world) publish(rt *rapid.T) {
-	m := broker.Message{Data: strings.Repeat("x", rapid.IntRange(1, 60).Draw(rt, "size"))}
+	size := rapid.OneOf(rapid.IntRange(1, 60), rapid.IntRange(350, 1000)).Draw(rt, "size") // stored or compressed in gzip bodies
+	m := broker.Message{Data: strings.Repeat("x", size)}
 	p := published{}
 	switch name := rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience"); {
 	case strings.HasPrefix(name, "user:"):
@@ -217,9 +218,9 @@ func (r *reader) connect(rt *rapid.T, room int) {
 	}
 	r.seen = 0
 	r.decoder = eventstream.Decoder{OnEvent: r.onEvent}
-	chunked := rapid.Bool().Draw(rt, "chunked")
-	r.sink = &client{room: room, chunked: chunked, stream: r.world.broker.NewStream(broker.Subscription{User: r.user, Topics: r.topics, LastEventID: r.lastID})}
-	if err := r.sink.stream.Start(r.sink, broker.Opening{Chunked: chunked}); err != nil {
+	form := broker.Opening{Chunked: rapid.Bool().Draw(rt, "chunked"), Gzip: rapid.Bool().Draw(rt, "gzip")}
+	r.sink = &client{room: room, form: form, stream: r.world.broker.NewStream(broker.Subscription{User: r.user, Topics: r.topics, LastEventID: r.lastID})}
+	if err := r.sink.stream.Start(r.sink, form); err != nil {
 		rt.Fatal(err)
 	}
 }

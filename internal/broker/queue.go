@@ -6,15 +6,17 @@ type queue struct {
 	events []*event
 	head   int32 // events before it have been written
 	offset int32 // bytes of events[head] that have been written
-	bytes  int   // bytes of all queued events, less offset
+	bytes  int32 // bytes of all queued events, less offset; see Config.QueueBytes
 
-	chunked bool // the stream sends frames as chunks
+	sum  checksum // of the blocks that have been written, if form has gzip
+	form form
 }
 
 func (q *queue) len() int { return len(q.events) - int(q.head) }
 
-// size returns the number of bytes that e takes on the connection.
-func (q *queue) size(e *event) int { return e.frame.size(q.chunked) }
+// size returns the number of bytes that e takes on the connection. For a stream
+// with a gzip body, e must be packed.
+func (q *queue) size(e *event) int { return e.in(q.form).size(q.form) }
 
 // push appends e, borrowing memory from spare if the queue has none.
 func (q *queue) push(e *event, spare *spareQueues) {
@@ -27,7 +29,7 @@ func (q *queue) push(e *event, spare *spareQueues) {
 		q.events, q.head = q.events[:n], 0
 	}
 	q.events = append(q.events, e)
-	q.bytes += q.size(e)
+	q.bytes += int32(q.size(e))
 }
 
 // advance removes n written bytes from the front. It returns how many published
@@ -35,7 +37,7 @@ func (q *queue) push(e *event, spare *spareQueues) {
 // sequence number is greater than live are recorded in delays; earlier ones are
 // replays.
 func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) (events int, last uint64) {
-	q.bytes -= n
+	q.bytes -= int32(n)
 	delays.begin()
 	for n > 0 {
 		e := q.events[q.head]
@@ -46,6 +48,9 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 		}
 
 		n -= left
+		if q.form.has(gzipped) {
+			q.sum.add(e)
+		}
 		q.events[q.head] = nil
 		q.head++
 		q.offset = 0
@@ -77,7 +82,7 @@ func (q *queue) dropOldest() *event {
 	copy(q.events[head+1:i+1], q.events[head:i])
 	q.events[head] = nil
 	q.head++
-	q.bytes -= q.size(e)
+	q.bytes -= int32(q.size(e))
 	return e
 }
 
@@ -88,7 +93,7 @@ func (q *queue) markGap(reset *event, spare *spareQueues) {
 	i := q.oldest()
 	if i > int(q.head) && q.events[i-1].gap {
 		q.events = q.events[:len(q.events)-1]
-		q.bytes -= q.size(reset)
+		q.bytes -= int32(q.size(reset))
 		return
 	}
 	copy(q.events[i+1:], q.events[i:len(q.events)-1])
@@ -123,7 +128,7 @@ func (q *queue) conflate(next string) (dropped int) {
 		e := q.events[i]
 		if e.conflateKey != "" {
 			if newer[e.conflateKey] {
-				q.bytes -= q.size(e)
+				q.bytes -= int32(q.size(e))
 				dropped++
 				continue
 			}
@@ -159,7 +164,34 @@ func (q *queue) release(spare *spareQueues) {
 		clear(q.events)
 		spare.give(q.events[:0])
 	}
-	*q = queue{chunked: q.chunked}
+	*q = queue{form: q.form, sum: q.sum}
+}
+
+// end returns the end of a body whose blocks have all been written.
+func (q *queue) end() []byte {
+	switch {
+	case q.form.has(gzipped):
+		return sealFrame(q.sum.appendTrailer(newBlock()), chunkRoom).last().bytes(q.form)
+	case q.form.has(chunked):
+		return []byte(lastChunk)
+	}
+	return nil
+}
+
+// lastEvent returns an event with a stream's last block and the end of the body.
+// Nothing may be queued after it. block must have been started with newBlock.
+func (q *queue) lastEvent(block []byte) *event {
+	e := &event{frame: sealFrame(block, chunkRoom).last()}
+	if q.form.has(gzipped) {
+		sum := q.sum
+		for _, earlier := range q.events[q.head:] {
+			sum.add(earlier)
+		}
+		sum.add(e)
+		body := sum.appendTrailer(appendStored(newBlock(), e.frame.block()))
+		e.packed.Store(&packed{frame: sealFrame(body, chunkRoom).last()})
+	}
+	return e
 }
 
 // spareQueues holds slices that the shard lends to queues that are not empty.

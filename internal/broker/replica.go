@@ -80,14 +80,14 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	ids := b.ids.Load()
 	buf := encodeFields(m, ids.room)
 	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, seq: entry.Seq, at: entry.At.UnixNano()}
-	e.cost = int64(min(len(buf), maxBacklog))
-	if err := b.backlog.Acquire(ctx, e.cost); err != nil {
+	e.cost = int32(min(len(buf), maxBacklog))
+	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
 	receipt, posted, err := b.order(m, e, ids, buf, !entry.Own, entry.Verdict)
 	if !posted {
-		b.backlog.Release(e.cost)
+		b.backlog.Release(int64(e.cost))
 	}
 	return receipt, err
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -30,10 +31,11 @@ type shard struct {
 	ticker     *time.Ticker   // of the wheel
 	blocked    []blockedWrite // longest-blocked first
 	spare      spareQueues
-	pieces     [][]byte // scratch space of flush
-	replayed   []*event // scratch space of catchUp
-	now        int64    // time of this turn, by Broker.steady
-	heartbeat  *event   // of this tick
+	pieces     [][]byte     // scratch space of flush
+	replayed   []*event     // scratch space of catchUp
+	deflated   bytes.Buffer // scratch space of gzipFrame
+	now        int64        // time of this turn, by Broker.steady
+	heartbeat  *event       // of this tick
 	closing    bool
 	drains     drains
 	generation int // Broker.generation as of the last item taken

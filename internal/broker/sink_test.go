@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"net/http/httputil"
@@ -28,7 +29,7 @@ func config() broker.Config {
 // client is both a sink and the client at the other end of its connection.
 type client struct {
 	mu       sync.Mutex
-	chunked  bool
+	form     broker.Opening
 	stream   *broker.Stream
 	got      bytes.Buffer
 	room     int // bytes that the connection accepts before it is full; -1 for no limit
@@ -91,7 +92,7 @@ func (c *client) closed() (bool, broker.Reason) {
 	return c.isClosed, c.reason
 }
 
-// text returns the part of the body that has arrived, without the chunked coding.
+// text returns the part of the body that has arrived, without its codings.
 func (c *client) text() string {
 	body, _ := c.body()
 	return body
@@ -101,11 +102,18 @@ func (c *client) text() string {
 func (c *client) body() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.chunked {
-		return c.got.String(), nil
+	var r io.Reader = bytes.NewReader(c.got.Bytes())
+	if c.form.Chunked {
+		r = httputil.NewChunkedReader(r)
+	}
+	if c.form.Gzip {
+		var err error
+		if r, err = gzip.NewReader(r); err != nil {
+			return "", err
+		}
 	}
 	var body bytes.Buffer
-	_, err := body.ReadFrom(eofReader{httputil.NewChunkedReader(bytes.NewReader(c.got.Bytes()))})
+	_, err := body.ReadFrom(eofReader{r})
 	return body.String(), err
 }
 
@@ -148,17 +156,28 @@ func (c *client) data() (data []string) {
 // bytes, or for any number if room is -1.
 func connect(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
 	t.Helper()
-	c := &client{room: room, stream: b.NewStream(sub)}
-	c.start(t, broker.Opening{})
-	return c
+	return connectAs(t, b, sub, room, broker.Opening{})
 }
 
 // connectChunked is like connect, with the chunked coding.
 func connectChunked(t *testing.T, b *broker.Broker, sub broker.Subscription, room int) *client {
 	t.Helper()
-	c := &client{room: room, chunked: true, stream: b.NewStream(sub)}
-	c.start(t, broker.Opening{Chunked: true})
+	return connectAs(t, b, sub, room, broker.Opening{Chunked: true})
+}
+
+// connectAs is like connect, with any form of the body.
+func connectAs(t *testing.T, b *broker.Broker, sub broker.Subscription, room int, form broker.Opening) *client {
+	t.Helper()
+	c := &client{room: room, form: form, stream: b.NewStream(sub)}
+	c.start(t, form)
 	return c
+}
+
+// forms returns all forms of a body, by name.
+func forms() map[string]broker.Opening {
+	return map[string]broker.Opening{
+		"bare": {}, "chunked": {Chunked: true}, "gzip": {Gzip: true}, "chunked gzip": {Chunked: true, Gzip: true},
+	}
 }
 
 func (c *client) start(t *testing.T, o broker.Opening) {

@@ -162,6 +162,21 @@ type Opening struct {
 	// coding, and the last chunk when the stream is closed gracefully.
 	// Otherwise the sink gets bare blocks.
 	Chunked bool
+	// Gzip sends a body with the content coding gzip (RFC 1952). Each block is
+	// a piece of it that can be decompressed as soon as it has arrived. Large
+	// events are compressed, once for all streams.
+	Gzip bool
+}
+
+// form returns the form of the stream's body.
+func (o Opening) form() (f form) {
+	if o.Chunked {
+		f |= chunked
+	}
+	if o.Gzip {
+		f |= gzipped
+	}
+	return f
 }
 
 // Start opens the stream on sink. It writes o.Head, then the stream's first
@@ -171,7 +186,7 @@ type Opening struct {
 // shard closes the sink.
 func (st *Stream) Start(sink Sink, o Opening) error {
 	st.sink = sink
-	st.queue.chunked = o.Chunked
+	st.queue.form = o.form()
 	return st.shard.broker.join(st, &event{frame: rawFrame(o.Head)})
 }
 

@@ -1,0 +1,166 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// A gzip body (RFC 1952) consists of a header, deflate blocks (RFC 1951), and a
+// trailer with a checksum. All but the trailer is shared by all streams: the
+// deflate blocks of each event end at a byte boundary, and refer to nothing
+// outside the event. So they can follow any other event, and an event is
+// compressed once, for any number of streams.
+//
+// The blocks of each event end with an empty stored block. Decoders based on
+// zlib return data as soon as they have it, but Go's compress/flate returns it
+// only at such a block, or when its window is full.
+const (
+	// gzipHeader starts a body. It states neither a time nor an operating
+	// system (RFC 1952 §2.3.1).
+	gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+	// flushBlock is an empty stored block that starts at a byte boundary.
+	flushBlock = "\x00\x00\x00\xff\xff"
+	// finalBlock is an empty block with the fixed codes, and the last one.
+	finalBlock = "\x03\x00"
+
+	// maxStored is the maximum length of a stored block, and storedHeader the
+	// length of what precedes its bytes (RFC 1951 §3.2.4).
+	maxStored    = 1<<16 - 1
+	storedHeader = 5
+
+	// minDeflated is the minimum length of a block that is compressed, in
+	// bytes. Compressing a smaller one costs more than it saves.
+	minDeflated = 400
+
+	// packedOverhead is the approximate memory that a packed uses besides the
+	// bytes of its frame.
+	packedOverhead = 64
+	// maxScratch is the capacity up to which a shard keeps its buffer for
+	// compressed blocks, in bytes.
+	maxScratch = 64 << 10
+)
+
+// packed is an event's frame for gzip bodies.
+type packed struct {
+	once  sync.Once // sets frame
+	frame frame
+}
+
+// in returns the frame for a form. For a form with gzip, the event must be
+// packed.
+func (e *event) in(f form) *frame {
+	if f.has(gzipped) {
+		return &e.packed.Load().frame
+	}
+	return &e.frame
+}
+
+// prepare packs e if the form needs it. Shards that prepare the same event at
+// the same time wait until the first of them has packed it.
+func (s *shard) prepare(f form, e *event) {
+	if f.has(gzipped) {
+		s.pack(e)
+	}
+}
+
+func (s *shard) pack(e *event) {
+	p := e.packed.Load()
+	if p == nil {
+		if p = new(packed); !e.packed.CompareAndSwap(nil, p) {
+			p = e.packed.Load()
+		}
+	}
+
+	p.once.Do(func() {
+		if p.frame.chunk != nil {
+			return // made together with the event
+		}
+		if e.frame.raw() {
+			p.frame = e.frame
+			return
+		}
+		p.frame = s.gzipFrame(e.frame.block())
+		if e.seq != 0 {
+			s.broker.growHistory(e, len(p.frame.chunk)+packedOverhead)
+		}
+	})
+}
+
+// growHistory counts n more bytes for e, if the history holds it.
+func (b *Broker) growHistory(e *event, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.history.grow(e, n, b.logNow())
+}
+
+// gzipFrame returns a frame of the deflate blocks for an event. The event is
+// compressed if it is large and becomes smaller.
+func (s *shard) gzipFrame(block []byte) frame {
+	stored := storedSize(len(block))
+	if len(block) >= minDeflated {
+		s.deflated.Reset()
+		_ = flate.StatelessDeflate(&s.deflated, block, false, nil) // writing to a buffer can't fail
+		deflated := s.deflated.Bytes()
+		if cap(deflated) > maxScratch {
+			s.deflated = bytes.Buffer{}
+		}
+		if len(deflated) < stored {
+			buf := make([]byte, chunkRoom, chunkRoom+len(deflated)+len(chunkEnd))
+			return sealFrame(append(buf, deflated...), chunkRoom)
+		}
+	}
+
+	buf := make([]byte, chunkRoom, chunkRoom+stored+len(chunkEnd))
+	return sealFrame(appendStored(buf, block), chunkRoom)
+}
+
+// startGzip packs a stream's first event, with the header of the body.
+func (e *event) startGzip() {
+	body := appendStored(append(newBlock(), gzipHeader...), e.frame.block())
+	e.packed.Store(&packed{frame: sealFrame(body, chunkRoom)})
+}
+
+// appendStored appends p in stored blocks and an empty one.
+func appendStored(dst, p []byte) []byte {
+	for len(p) > 0 {
+		n := min(len(p), maxStored)
+		dst = append(dst, 0) // not the final block; stored
+		dst = binary.LittleEndian.AppendUint16(dst, uint16(n))
+		dst = binary.LittleEndian.AppendUint16(dst, ^uint16(n))
+		dst = append(dst, p[:n]...)
+		p = p[n:]
+	}
+	return append(dst, flushBlock...)
+}
+
+// storedSize returns the number of bytes that appendStored appends for n bytes.
+func storedSize(n int) int {
+	return n + (n+maxStored-1)/maxStored*storedHeader + len(flushBlock)
+}
+
+// checksum is the state of a gzip trailer: of what has been written so far.
+type checksum struct {
+	crc  uint32 // CRC-32 (RFC 1952 §8)
+	size uint32 // modulo 2^32
+}
+
+// add adds an event's block.
+func (c *checksum) add(e *event) {
+	if e.frame.raw() {
+		return // not part of the body
+	}
+	block := e.frame.block()
+	c.crc = crc32.Update(c.crc, crc32.IEEETable, block)
+	c.size += uint32(len(block))
+}
+
+// appendTrailer appends the end of a body with the checksum (RFC 1952 §2.3.1).
+func (c checksum) appendTrailer(dst []byte) []byte {
+	dst = append(dst, finalBlock...)
+	dst = binary.LittleEndian.AppendUint32(dst, c.crc)
+	return binary.LittleEndian.AppendUint32(dst, c.size)
+}
