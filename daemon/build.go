@@ -170,6 +170,7 @@ func streamsConfig(cfg Config, auth authenticator, maxStreams int, log *slog.Log
 		ProxyHeader:              cfg.SSE.ProxyHeader,
 		Retry:                    cfg.SSE.Retry,
 		WriteTimeout:             cfg.SSE.WriteTimeout,
+		Compression:              cfg.SSE.Compression == CompressionAuto,
 		Logger:                   log,
 	}
 }

@@ -50,10 +50,17 @@ type SSE struct {
 	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to name their clients' addresses."`
 	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
+	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto sends them with gzip to clients that accept it, and compresses each large event once for all of them; off never does. A change applies to new streams."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are written: epoll keeps a stream over plain HTTP/1.1 as a bare descriptor, which needs by far the least memory and is available on Linux only; nethttp uses one goroutine per stream; auto is epoll where available."`
 	ReusePort             bool          `mapstructure:"reuse_port" doc:"Allow another daemon run by the same user to listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
+
+// Values of sse.compression.
+const (
+	CompressionAuto = "auto"
+	CompressionOff  = "off"
+)
 
 // Values of sse.engine.
 const (
@@ -133,7 +140,7 @@ func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" 
 // Broker configures how events are delivered to streams.
 type Broker struct {
 	Shards       int    `mapstructure:"shards" doc:"Number of shards that streams are spread over; each shard has its own goroutine. At most 1024. 0 is one per CPU."`
-	QueueBytes   Bytes  `mapstructure:"queue_bytes" reload:"true" doc:"Bytes that may be queued for one stream."`
+	QueueBytes   Bytes  `mapstructure:"queue_bytes" reload:"true" doc:"Bytes that may be queued for one stream, at most 1GiB."`
 	SlowConsumer string `mapstructure:"slow_consumer" reload:"true" choices:"disconnect drop-oldest conflate" doc:"What happens to a stream whose queue is full: disconnect closes it; drop-oldest drops the events that have waited longest and notifies the client; conflate keeps only the newest event for each conflate_key, and closes the stream if that isn't enough."`
 }
 
@@ -220,6 +227,7 @@ func Defaults() Config {
 			Retry:        3 * time.Second,
 			WriteTimeout: 30 * time.Second,
 			ProxyHeader:  ssehttp.ForwardedFor,
+			Compression:  CompressionAuto,
 			Engine:       EngineAuto,
 		},
 		GRPC: GRPC{Addr: "127.0.0.1:9090", SocketMode: 0o660},

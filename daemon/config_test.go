@@ -29,7 +29,7 @@ func TestSettingKeys(t *testing.T) {
 	want := strings.Fields(`
 		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.allowed_headers sse.max_connections
 		sse.max_connections_per_user sse.max_connections_per_ip sse.max_connects_per_second
-		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.engine sse.reuse_port
+		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.compression sse.engine sse.reuse_port
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.socket_mode grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr rest.socket_mode
@@ -187,6 +187,7 @@ func TestValidate(t *testing.T) {
 		"negative shards":     {func(c *daemon.Config) { c.Broker.Shards = -1 }, "broker.shards", "given -1; want 1 to 1024"},
 		"too many shards":     {func(c *daemon.Config) { c.Broker.Shards = 1025 }, "broker.shards", "given 1025"},
 		"small queue":         {func(c *daemon.Config) { c.Broker.QueueBytes = 1023 }, "broker.queue_bytes", "given 1023; want at least 1KiB"},
+		"large queue":         {func(c *daemon.Config) { c.Broker.QueueBytes = 2 << 30 }, "broker.queue_bytes", "given 2GiB; want at most 1GiB"},
 		"unknown slow policy": {func(c *daemon.Config) { c.Broker.SlowConsumer = "wait" }, "broker.slow_consumer", "disconnect, drop-oldest or conflate"},
 		"conflation":          {func(c *daemon.Config) { c.Broker.SlowConsumer = "conflate" }, "", ""},
 		"negative events":     {func(c *daemon.Config) { c.History.MaxEvents = -1 }, "history.max_events", "given -1"},
@@ -201,6 +202,8 @@ func TestValidate(t *testing.T) {
 		"topics without anonymous": {func(c *daemon.Config) {
 			c.Auth.Anonymous, c.Auth.AnonymousTopics, c.Auth.JWT.HMACSecret = false, []string{"news"}, secret
 		}, "auth.anonymous_topics", "auth.anonymous too"},
+		"compression off":  {func(c *daemon.Config) { c.SSE.Compression = "off" }, "", ""},
+		"other coding":     {func(c *daemon.Config) { c.SSE.Compression = "br" }, "sse.compression", "auto or off"},
 		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},
 		"unknown level":    {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn or error"},
 		"unknown format":   {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text or json"},

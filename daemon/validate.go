@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/listen"
 	"github.com/peald/peald/ssehttp"
 )
@@ -220,6 +221,9 @@ func (c Config) checkBroker() *SettingError {
 	}
 	if c.Broker.QueueBytes < minQueueBytes {
 		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at least " + Bytes(minQueueBytes).String()}
+	}
+	if c.Broker.QueueBytes > broker.MaxQueueBytes {
+		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at most " + Bytes(broker.MaxQueueBytes).String()}
 	}
 	return nil
 }

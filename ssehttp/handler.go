@@ -75,6 +75,9 @@ type Config struct {
 	// WriteTimeout limits the time that a connection may go without accepting bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
+	// Compression sends streams with the content coding gzip to clients that
+	// accept it.
+	Compression bool
 	// Engine selects how bytes are written to sockets.
 	Engine Engine
 	// Logger gets messages for operators; nil for none.
@@ -192,6 +195,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rej == nil && r.Method == http.MethodHead {
 		res.release()
 		streamHeaders(w.Header())
+		rules.negotiate(w.Header(), r.Header)
 		w.WriteHeader(http.StatusOK)
 		return
 	}
@@ -289,6 +293,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	if r.ProtoMajor > 1 {
 		w.Header().Del("Connection") // it would end the whole connection
 	}
+	open := broker.Opening{Gzip: rules.negotiate(w.Header(), r.Header)}
 	st := h.broker.NewStream(sub)
 	lines := h.logStream(r, rules, &sub, st)
 
@@ -299,17 +304,17 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		return nil
 	}
 	if taken {
-		if err := h.hold(body, w, r, st, res, rules.cfg.Retry, lines); err != nil {
+		if err := h.hold(body, open, w, r, st, res, rules.cfg.Retry, lines); err != nil {
 			h.record(r, rules, sub.User, startFailed(err))
 		}
 		return nil
 	}
 
 	defer h.closed(res)
-	open := &h.openBy[transportOf(r)]
-	open.Add(1)
-	defer open.Add(-1)
-	if err := serve(w, r, st, rules.cfg.WriteTimeout, lines); err != nil {
+	count := &h.openBy[transportOf(r)]
+	count.Add(1)
+	defer count.Add(-1)
+	if err := serve(w, r, st, open, rules.cfg.WriteTimeout, lines); err != nil {
 		return startFailed(err)
 	}
 	return nil
@@ -330,10 +335,11 @@ func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Bod
 	return h.engine.TakeOver(w, r)
 }
 
-// hold starts st on a body that the engine has taken over. Whatever it returns,
+// hold starts st on a body that the engine has taken over, in the form that open
+// states so far. Whatever it returns,
 // the reservation and the count of the stream end when the body is closed. lines
 // may be nil.
-func (h *Handler) hold(body engine.Body, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
+func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
 	by := heldAs(body.Transport())
 	h.openBy[by].Add(1)
 	done := h.held[by]
@@ -348,7 +354,6 @@ func (h *Handler) hold(body engine.Body, w http.ResponseWriter, r *http.Request,
 		return err
 	}
 
-	var open broker.Opening
 	if body.Transport() != engine.HTTP2 {
 		open.Chunked = r.ProtoAtLeast(1, 1)
 		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
@@ -356,7 +361,7 @@ func (h *Handler) hold(body engine.Body, w http.ResponseWriter, r *http.Request,
 	err := st.Start(lines.around(body, by), open)
 	if err != nil {
 		// It is too late for another status, so ask the client to retry.
-		_, _ = body.Write([][]byte{open.Head, retryBody(r, retry, open.Chunked)})
+		_, _ = body.Write([][]byte{open.Head, retryBody(r, retry, open)})
 		body.Close(broker.Shutdown)
 	}
 	return err

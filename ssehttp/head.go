@@ -10,11 +10,12 @@ import (
 // heads makes response heads. Streams that are opened in the same second share
 // one, unless they need special headers.
 type heads struct {
-	last atomic.Pointer[head]
+	plain, gzip atomic.Pointer[head] // the last ones, by content coding
 }
 
 type head struct {
 	second int64
+	vary   string // depends on settings that can change
 	bytes  []byte
 }
 
@@ -25,8 +26,12 @@ func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
 	header.Del("Connection") // written below
 	_, special := header["Access-Control-Allow-Origin"]
 	special = special || !chunked
-	second := now.Unix()
-	if last := h.last.Load(); !special && last != nil && last.second == second {
+	shared := &h.plain
+	if header.Get("Content-Encoding") != "" {
+		shared = &h.gzip
+	}
+	second, vary := now.Unix(), header.Get("Vary")
+	if last := shared.Load(); !special && last != nil && last.second == second && last.vary == vary {
 		return last.bytes
 	}
 
@@ -40,9 +45,9 @@ func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
 	_ = header.Write(&b) // writing to a buffer can't fail
 	b.WriteString("\r\n")
 
-	added := &head{second: second, bytes: b.Bytes()}
+	added := &head{second: second, vary: vary, bytes: b.Bytes()}
 	if !special {
-		h.last.Store(added)
+		shared.Store(added)
 	}
 	return added.bytes
 }

@@ -137,6 +137,7 @@ func (h *Handler) record(r *http.Request, rules *rules, user string, rej *reject
 // unknown.
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, rules *rules, user string, rej *rejection) {
 	h.record(r, rules, user, rej)
+	w.Header().Del("Content-Encoding") // set for a stream that could not be started
 	if rej.status == 0 {
 		writeRetry(w, r, rules.cfg.Retry, rej)
 		return
@@ -192,10 +193,14 @@ func retryBlock(r *http.Request, wait time.Duration) []byte {
 }
 
 // retryBody returns a whole response body that asks the client that sent r to
-// retry, for a connection that has been taken over from net/http.
-func retryBody(r *http.Request, retry time.Duration, chunked bool) []byte {
+// retry, for a connection that has been taken over from net/http. The response's
+// head has been written for a body of the given form.
+func retryBody(r *http.Request, retry time.Duration, form broker.Opening) []byte {
 	block := retryBlock(r, retryAfter(retry))
-	if !chunked {
+	if form.Gzip {
+		block = gzipBody(block)
+	}
+	if !form.Chunked {
 		return block
 	}
 

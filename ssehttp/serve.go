@@ -10,13 +10,13 @@ import (
 
 // serve serves a stream through net/http. The request's goroutine writes, and
 // returns when the stream is closed. lines may be nil.
-func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, writeTimeout time.Duration, lines *streamLog) error {
+func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, writeTimeout time.Duration, lines *streamLog) error {
 	sink := &responseSink{
 		stream: st,
 		rc:     http.NewResponseController(w),
 		work:   make(chan struct{}, 1),
 	}
-	if err := st.Start(lines.around(sink, transportOf(r)), broker.Opening{}); err != nil {
+	if err := st.Start(lines.around(sink, transportOf(r)), open); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

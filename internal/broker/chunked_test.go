@@ -72,7 +72,7 @@ func TestGracefulEndOfBody(t *testing.T) {
 	} {
 		for form, opening := range forms() {
 			if form == "bare" {
-				continue // its end can't be told from a broken connection
+				continue // its end looks like a broken connection
 			}
 			t.Run(name+", "+form, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { testGracefulEnd(t, opening, closeStreams) })
