@@ -64,6 +64,36 @@ func (r *reloadable) give(t *testing.T, next daemon.Reload) {
 	}
 }
 
+// TestReloadOfCompression checks the default of sse.compression, and that new
+// streams follow a change.
+func TestReloadOfCompression(t *testing.T) {
+	r := startReloadable(t, daemon.Options{}, func(*daemon.Config) {})
+	coding := func() string {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://"+r.SSE+"/events", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept-Encoding", "gzip")
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.Header.Get("Content-Encoding")
+	}
+
+	if got := coding(); got != "gzip" {
+		t.Errorf("by default the content coding is %q, want gzip", got)
+	}
+	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Compression = daemon.CompressionOff }); !strings.Contains(logged, "changed=sse.compression") {
+		t.Errorf("the log is %q", logged)
+	}
+	if got := coding(); got != "" {
+		t.Errorf("without compression the content coding is %q", got)
+	}
+}
+
 // TestReloadWithoutTokensOnAnExposedAddress checks that settings that need a
 // restart are validated with those that don't. The new settings alone are valid.
 func TestReloadWithoutTokensOnAnExposedAddress(t *testing.T) {

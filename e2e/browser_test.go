@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,6 +91,9 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 		page.WaitFor(t, `element("state").dataset.state === "open"`)
 	}
 
+	// Browsers accept gzip, and this is large enough to be compressed.
+	orders := jsonOf(t, strings.Repeat(`{"order":4711,"status":"verschickt — 世界"},`, 60))
+
 	const (
 		toAll   = "an alle:\n  Grüße, 世界 🌍\n\nund Schluß"
 		toAlice = "für alice\r\n— zweite Zeile"
@@ -101,6 +105,7 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 	for _, message := range []*pealv1.SendToUserRequest{
 		{UserId: "bob", Data: "not for alice"},
 		{UserId: "alice", Data: toAlice},
+		{UserId: "alice", Data: orders},
 		{UserId: "alice", Event: "greeting", Data: "<b>&amp;</b>"},
 	} {
 		if _, err := control.SendToUser(t.Context(), message); err != nil {
@@ -111,6 +116,7 @@ func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Confi
 	alice.wantEvents(t, []string{
 		"broadcast", toAll,
 		"individual", "für alice\n— zweite Zeile",
+		"individual", orders,
 		"greeting", "<b>&amp;</b>",
 	})
 

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -323,7 +324,11 @@ func TestConflation(t *testing.T) {
 
 	const prices = 1_000
 
-	padding := strings.Repeat(" ", 20_000) // so that the prices exceed the socket buffers
+	// The prices exceed the socket buffers, even compressed.
+	padding := " "
+	for len(padding) < 20_000 {
+		padding += rand.Text()
+	}
 
 	for i := range prices {
 		_, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: fmt.Sprint(i, padding), ConflateKey: "price"})

@@ -36,6 +36,9 @@ func testBrowserResumes(t *testing.T, b *browsertest.Browser, engine func(*daemo
 	configure := func(cfg *daemon.Config) {
 		cfg.SSE.AllowedOrigins = []string{pages.URL}
 		cfg.SSE.Retry = 50 * time.Millisecond
+		if cfg.SSE.Engine == daemon.EngineNetHTTP {
+			cfg.SSE.Compression = daemon.CompressionOff // all other browsers get compressed streams
+		}
 	}
 	d := pealdtest.Start(t, engine, configure)
 	tunnel := newProxy(t, d.SSE)

@@ -149,7 +149,7 @@ func testCompressedBodies(t *testing.T, engine ssehttp.Engine) {
 	for name, transport := range over {
 		t.Run(name, func(t *testing.T) {
 			if transport.Protocols == nil {
-				transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate for tests
+				transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the certificate is for tests
 			}
 			defer transport.CloseIdleConnections()
 			testCompressedBody(t, plain, urls[name], &http.Client{Transport: transport})

@@ -2,8 +2,11 @@ package load_test
 
 import (
 	"bufio"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -73,12 +76,13 @@ type visitor struct {
 	lastID   int64
 	next     [crowdPublishers]int // the number of each publisher's next broadcast; 0 before the first
 	mayMiss  bool                 // a reset has announced a gap
+	headers  string               // of the request, besides those that all clients send
 	response *http.Response
 	stay     func() bool // stops the end of ctx from interrupting reads
 }
 
 func (v *visitor) request(token string) {
-	request := "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+	request := "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n" + v.headers
 	if token != "" {
 		request += "Authorization: Bearer " + token + "\r\n"
 	}
@@ -91,6 +95,10 @@ func (v *visitor) open(ctx context.Context) bool {
 	token := ""
 	if v.user >= 0 {
 		token = v.crowd.tokens[v.user]
+	}
+
+	if rand.IntN(2) == 0 {
+		v.headers = "Accept-Encoding: gzip\r\n"
 	}
 
 	v.request(token)
@@ -132,12 +140,31 @@ func (v *visitor) read(ctx context.Context) {
 
 func (v *visitor) readOn(ctx context.Context) {
 	decoder := &eventstream.Decoder{OnEvent: v.check}
-	_, _ = io.Copy(decoder, v.response.Body)
+	err := v.copyBody(decoder)
+
+	if _, damaged := errors.AsType[flate.CorruptInputError](err); damaged || errors.Is(err, gzip.ErrChecksum) {
+		v.crowd.faultf("damaged body: %v", err)
+	}
 
 	if ctx.Err() == nil {
 		// Not a fault: on a busy machine, a reading client may be slow too.
 		v.crowd.closedByServer.Add(1)
 	}
+}
+
+// copyBody copies the body to w without its content coding.
+func (v *visitor) copyBody(w io.Writer) error {
+	body := v.response.Body
+	if v.response.Header.Get("Content-Encoding") == "gzip" {
+		var err error
+		if body, err = gzip.NewReader(body); err != nil {
+			return fmt.Errorf("read gzip header: %w", err)
+		}
+	}
+
+	_, err := io.Copy(w, body)
+
+	return err
 }
 
 // send reads events and occasionally sends unexpected data.

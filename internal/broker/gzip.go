@@ -159,7 +159,7 @@ func (c *checksum) add(e *event) {
 }
 
 // appendTrailer appends the end of a body with the checksum (RFC 1952 §2.3.1).
-func (c checksum) appendTrailer(dst []byte) []byte {
+func (c *checksum) appendTrailer(dst []byte) []byte {
 	dst = append(dst, finalBlock...)
 	dst = binary.LittleEndian.AppendUint32(dst, c.crc)
 	return binary.LittleEndian.AppendUint32(dst, c.size)
