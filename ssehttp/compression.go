@@ -9,7 +9,7 @@ import (
 )
 
 // negotiate reports whether the body of a stream has the content coding gzip,
-// and sets the headers that say so.
+// and sets the headers for that.
 func (rules *rules) negotiate(response, request http.Header) bool {
 	if !rules.cfg.Compression {
 		return false

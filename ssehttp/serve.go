@@ -24,38 +24,37 @@ func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broke
 	return nil
 }
 
-// maxBatch limits the bytes that a responseSink accepts at once, so that the
-// rest stays in the stream's queue, where the policy for slow consumers applies.
-const maxBatch = 64 << 10
+// maxUnwritten limits the bytes that a responseSink has accepted and not
+// written, so that the rest stays in the stream's queue, where the policy for
+// slow consumers applies.
+const maxUnwritten = 64 << 10
 
 // responseSink is the sink of a stream with its own goroutine. The shard hands
-// over a batch, and the goroutine writes it.
+// over pieces, and the goroutine writes them.
 type responseSink struct {
 	stream *broker.Stream
 	rc     *http.ResponseController
-	work   chan struct{} // has a token when batch or closed was set
+	work   chan struct{} // has a token when pieces or closed was set
 
-	mu     sync.Mutex
-	batch  [][]byte // handed over and not yet written
-	full   bool     // the shard waits for Ready
-	closed bool     // no more batches will come
-	exited bool     // the goroutine has returned; rc must not be used any more
+	mu        sync.Mutex
+	pieces    [][]byte // handed over and not yet taken by the goroutine
+	unwritten int      // bytes that were handed over and are not yet written
+	full      bool     // the shard waits for Ready
+	closed    bool     // no more pieces will come
+	exited    bool     // the goroutine has returned; rc must not be used any more
 }
 
 // Write implements [broker.Sink].
 func (s *responseSink) Write(pieces [][]byte) (n int, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.batch) > 0 {
-		s.full = true
-		return 0, nil
-	}
 	for _, piece := range pieces {
-		if n >= maxBatch {
+		if s.unwritten >= maxUnwritten {
 			s.full = true
 			break
 		}
-		s.batch = append(s.batch, piece)
+		s.pieces = append(s.pieces, piece)
+		s.unwritten += len(piece)
 		n += len(piece)
 	}
 	s.signal()
@@ -91,11 +90,12 @@ func (s *responseSink) signal() {
 	}
 }
 
-// run writes batches until the stream is closed. Only the shard closes a stream,
+// run writes pieces until the stream is closed. Only the shard closes a stream,
 // so when the client hangs up, run reports it and waits for the shard.
 func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout time.Duration) {
 	hungUp := r.Context().Done()
 	failed := false
+	var batch [][]byte
 	for {
 		select {
 		case <-hungUp:
@@ -106,7 +106,8 @@ func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout 
 		}
 
 		s.mu.Lock()
-		batch, closed := s.batch, s.closed
+		batch, s.pieces = s.pieces, batch
+		closed := s.closed
 		s.mu.Unlock()
 		if !failed && len(batch) > 0 {
 			if failed = !s.write(w, batch, writeTimeout); failed {
@@ -115,19 +116,23 @@ func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout 
 		}
 
 		s.mu.Lock()
-		full := s.full
-		if len(batch) > 0 {
-			clear(s.batch)
-			s.batch, s.full = s.batch[:0], false
+		for _, piece := range batch {
+			s.unwritten -= len(piece)
+		}
+		ready := s.full && len(batch) > 0
+		if ready {
+			s.full = false
 		}
 		s.exited = closed
 		s.mu.Unlock()
 		if closed {
 			return
 		}
-		if full && len(batch) > 0 {
+		if ready {
 			s.stream.Ready()
 		}
+		clear(batch)
+		batch = batch[:0]
 	}
 }
 
