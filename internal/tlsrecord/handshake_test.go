@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,64 @@ func TestHandshake(t *testing.T) {
 		if sum := outcomes[0].Computing + outcomes[1].Computing; sum <= 0 || sum != stats.Computing {
 			t.Errorf("outcomes with %v of computing, statistics with %v; want the same", sum, stats.Computing)
 		}
+	})
+}
+
+// TestSizes exchanges data of many sizes with crypto/tls, and updates the server's key
+// between them.
+func TestSizes(t *testing.T) {
+	const record = tlsrecord.MaxPlaintext
+
+	forEachSuite(t, func(t *testing.T) {
+		server, client := configs(t)
+		p := connect(t, tlsrecord.NewHandshaker(server, 1, nil), client).requireLayer(t)
+
+		for i, size := range []int{1, 2, 100, record - 1, record, record + 1, 2*record - 1, 2 * record, 100_000} {
+			data := strings.Repeat("x", size)
+			p.exchange(t, data, data)
+
+			if i%2 == 0 {
+				p.layer.RequestUpdate()
+			}
+		}
+		p.closeBoth(t)
+	})
+}
+
+// FuzzHandshake performs handshakes with clients that send arbitrary bytes.
+func FuzzHandshake(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), uint8(3))
+	f.Add([]byte{22, 3, 1, 0, 4, 1, 0, 0, 0}, uint8(1))
+	f.Add([]byte{22, 3, 1, 255, 255, 1, 0, 0, 0}, uint8(9))
+	f.Add([]byte{22, 3, 1, 0, 0, 22, 3, 1, 0, 0}, uint8(7))
+
+	server, _ := configs(f)
+
+	f.Fuzz(func(t *testing.T, sent []byte, size uint8) {
+		serverConn, client := net.Pipe()
+		defer serverConn.Close()
+
+		var calls sync.WaitGroup
+		defer calls.Wait()
+
+		calls.Go(func() {
+			defer client.Close()
+
+			for part := range slices.Chunk(sent, int(size)+1) {
+				if _, err := client.Write(part); err != nil {
+					return
+				}
+			}
+		})
+
+		// The alert.
+		calls.Go(func() { io.Copy(io.Discard, client) })
+
+		h := tlsrecord.NewHandshaker(server, 1, nil)
+		if _, _, err := h.Handshake(t.Context(), serverConn); err == nil {
+			t.Error("the handshake succeeded")
+		}
+		serverConn.Close()
 	})
 }
 
