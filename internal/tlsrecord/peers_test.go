@@ -203,3 +203,13 @@ func (p *peers) closeBoth(tb testing.TB) {
 		tb.Fatalf("Open returned %v, want EOF", err)
 	}
 }
+
+// wantAlert fails the test unless err is an AlertError with this alert.
+func wantAlert(tb testing.TB, err error, want tlsrecord.Alert) {
+	tb.Helper()
+
+	alert, ok := errors.AsType[*tlsrecord.AlertError](err)
+	if !ok || alert.Alert != want {
+		tb.Errorf("got %v, want the alert %q", err, want)
+	}
+}
