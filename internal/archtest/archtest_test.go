@@ -162,6 +162,8 @@ func rules() []archtest.Rule {
 			Path:  "internal/tlsrecord",
 			Never: []string{viper, grpc, "net/http"},
 			Why:   "the record layer of TLS is independent of what its records carry",
+		},
+		{
 			Path:  "internal/http2conn",
 			Never: []string{viper, grpc},
 			Why:   "a connection's protocol is independent of sockets and of what is served",
