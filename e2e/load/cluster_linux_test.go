@@ -32,7 +32,7 @@ import (
 // test is short and uses three nodes.
 func TestClusterLosesNothing(t *testing.T) {
 	t.Parallel()
-	load := clusterLoad{clients: 40, rate: 60}
+	load := clusterLoad{clients: 40, rate: 30}
 	rounds := 1
 
 	// The longest accepted interruption of publishing while a quorum of nodes is
