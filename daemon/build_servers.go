@@ -32,7 +32,7 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 
 	p.browsers = listen.NewBrowsers(p.sockets.sse, descriptors.Connections(), p.log)
 	p.setTrustedProxies(p.cfg.SSE)
-	p.browsers.Intercept(func(l net.Listener) net.Listener { return p.serveStreams(l, tlsConfig) })
+	p.browsers.Intercept(func(l net.Listener) net.Listener { return p.serveStreams(l, tlsConfig, handler) })
 	p.sse = p.browsers.NewServer(handler, tlsConfig)
 
 	return nil
@@ -40,7 +40,7 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 
 // serveStreams returns a listener for the connections of l on which something
 // other than a stream is requested.
-func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config) net.Listener {
+func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config, other http.Handler) net.Listener {
 	if tlsConfig != nil {
 		tlsConfig = tlsConfig.Clone()
 		tlsConfig.NextProtos = listen.Protocols()
@@ -50,6 +50,7 @@ func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config) net.Listener
 		HeaderTimeout: listen.HeaderTimeout,
 		IdleTimeout:   listen.IdleTimeout,
 		MaxHeader:     listen.MaxHeader,
+		Other:         listen.LimitBody(other),
 		Guard:         p.browsers,
 	})
 }

@@ -21,6 +21,8 @@ type ListenConfig struct {
 	IdleTimeout time.Duration
 	// MaxHeader is the maximum size of a request header, in bytes.
 	MaxHeader int
+	// Other handles the requests over HTTP/2 for other paths.
+	Other http.Handler
 	// Guard is informed about connections that net/http never gets.
 	Guard engine.Guard
 }
@@ -36,6 +38,7 @@ func (h *Handler) Listen(l net.Listener, cfg ListenConfig) net.Listener {
 		TLS:           cfg.TLS,
 		Path:          h.path,
 		Handler:       h,
+		Other:         cfg.Other,
 		HeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:   cfg.IdleTimeout,
 		MaxHeader:     cfg.MaxHeader,

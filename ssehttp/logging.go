@@ -126,6 +126,13 @@ func (l *streamLog) Write(pieces [][]byte) (int, error) {
 	return n, err
 }
 
+// Flush implements [broker.Flusher].
+func (l *streamLog) Flush() {
+	if f, ok := l.Sink.(broker.Flusher); ok {
+		f.Flush()
+	}
+}
+
 // Close implements [broker.Sink].
 func (l *streamLog) Close(why broker.Reason) {
 	l.logOpening()

@@ -95,6 +95,7 @@ func (s *shard) flushSome() {
 			s.flush(st)
 		}
 	}
+	s.flushSinks()
 
 	if s.nextDirty == len(s.dirty) {
 		s.dirty, s.nextDirty = s.dirty[:0], 0
@@ -103,6 +104,17 @@ func (s *shard) flushSome() {
 		clear(s.dirty[n:])
 		s.dirty, s.nextDirty = s.dirty[:n], 0
 	}
+}
+
+// flushSinks makes sinks send what they have kept.
+func (s *shard) flushSinks() {
+	for _, st := range s.unflushed {
+		if flusher, ok := st.sink.(Flusher); ok && st.phase != phaseClosed {
+			flusher.Flush()
+		}
+	}
+	clear(s.unflushed)
+	s.unflushed = s.unflushed[:0]
 }
 
 // catchUp queues the next events from the history for st.
@@ -161,6 +173,9 @@ func (s *shard) flush(st *Stream) {
 		return
 	}
 
+	if st.flushes {
+		s.unflushed = append(s.unflushed, st)
+	}
 	if n > 0 {
 		events, last := q.advance(n, st.cursor, &s.delays, &s.spare)
 		if s.delays.full() {

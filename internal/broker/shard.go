@@ -34,6 +34,7 @@ type shard struct {
 	pieces     [][]byte     // scratch space of flush
 	replayed   []*event     // scratch space of catchUp
 	deflated   bytes.Buffer // scratch space of gzipFrame
+	unflushed  []*Stream    // have a Flusher that has accepted bytes
 	now        int64        // time of this turn, by Broker.steady
 	heartbeat  *event       // of this tick
 	closing    bool

@@ -20,6 +20,15 @@ type Sink interface {
 	Close(Reason)
 }
 
+// Flusher is a sink that may keep the bytes that Write accepted until Flush is
+// called, so that several streams on one connection share a write.
+type Flusher interface {
+	Sink
+	// Flush sends what Write has accepted, without blocking. The shard calls it
+	// after it has written to some streams, but not after Close.
+	Flush()
+}
+
 // Reason is a close reason: why a stream was closed.
 type Reason uint8
 
@@ -102,6 +111,7 @@ type Stream struct {
 	phase        phase
 	closeReason  Reason // from phaseDraining or phaseStopping on
 	dirty        bool   // listed in shard.dirty
+	flushes      bool   // sink is a Flusher
 	writeBlocked bool   // the sink will call Ready
 	catchingUp   bool   // events after cursor come from the history
 }
@@ -186,6 +196,7 @@ func (o Opening) form() (f form) {
 // shard closes the sink.
 func (st *Stream) Start(sink Sink, o Opening) error {
 	st.sink = sink
+	_, st.flushes = sink.(Flusher)
 	st.queue.form = o.form()
 	return st.shard.broker.join(st, &event{frame: rawFrame(o.Head)})
 }

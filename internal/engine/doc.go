@@ -56,6 +56,9 @@ type ListenConfig struct {
 	Path string
 	// Handler handles them.
 	Handler Handler
+	// Other handles the other requests over HTTP/2. Those over HTTP/1.1 are left to
+	// net/http.
+	Other http.Handler
 	// HeaderTimeout limits the time until a connection has sent a complete
 	// request header.
 	HeaderTimeout time.Duration
@@ -82,6 +85,13 @@ type Guard interface {
 	// Direct reports whether the first bytes from addr come from the client. If
 	// not, they are a header with the client's address.
 	Direct(addr net.Addr) bool
-	// NoRequest is called for a connection that closes before its first request.
-	NoRequest(addr net.Addr)
+	// Trusted reports whether addr is a proxy, which shares a connection among many
+	// clients.
+	Trusted(addr net.Addr) bool
+	// NoRequest is called for a connection from addr that closes before its first
+	// request.
+	NoRequest(addr string)
+	// TooManyRequests is called for a connection from addr that is closed because
+	// the client has sent too many requests, or frames that transfer nothing.
+	TooManyRequests(addr string)
 }

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/peald/peald/internal/http2conn"
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
@@ -18,6 +20,9 @@ type Engine struct {
 	sets   []*pollSet
 	next   atomic.Uint32 // the set for the next connection, modulo their number
 	shards []scratch
+
+	codecs  sync.Pool // of *http2conn.Codec
+	buffers sync.Pool // of *[]byte, for frames and records
 }
 
 // scratch is memory that a shard's goroutine uses while it writes.
@@ -66,6 +71,10 @@ type countedConn interface {
 // connection; nothing has changed in that case. After an error, the connection
 // is closed.
 func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, error) {
+	if w, ok := w.(*http2Request); ok {
+		body, err := w.takeOver()
+		return body, true, err
+	}
 	if r.ProtoMajor != 1 || r.TLS != nil {
 		return nil, false, nil
 	}
@@ -77,24 +86,58 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 	if err != nil {
 		return nil, true, err
 	}
-	fd, err := duplicate(conn)
+	fd, release, err := takeDescriptor(conn)
 	if err != nil {
-		return nil, true, errors.Join(err, conn.Close())
+		return nil, true, err
 	}
-	var release func()
-	if c, ok := conn.(countedConn); ok {
-		release = c.TakeOver()
-	}
-	sock := socket{set: e.nextSet(), fd: int32(fd), release: release}
-	// The duplicate keeps the connection open.
-	if err := conn.Close(); err != nil {
-		sock.abandon()
-		return nil, true, fmt.Errorf("take over connection: %w", err)
-	}
+	sock := socket{set: e.nextSet(), fd: fd, release: release}
 	if tls == nil {
 		return &sock, true, nil
 	}
 	return &tlsSocket{socket: sock, tls: session{layer: tls.layer, sealed: tls.sealed}}, true, nil
+}
+
+// takeDescriptor closes conn, and returns a descriptor that keeps the connection
+// open. release releases its slot at the listener, and may be nil.
+func takeDescriptor(conn net.Conn) (fd int32, release func(), err error) {
+	number, err := duplicate(conn)
+	if err != nil {
+		return -1, nil, errors.Join(err, conn.Close())
+	}
+	if c, ok := conn.(countedConn); ok {
+		release = c.TakeOver()
+	}
+	if err := conn.Close(); err != nil {
+		_ = unix.Close(number)
+		if release != nil {
+			release()
+		}
+		return -1, nil, fmt.Errorf("take over connection: %w", err)
+	}
+	return int32(number), release, nil
+}
+
+// codec returns a codec. Return it with codecs.Put.
+func (e *Engine) codec() *http2conn.Codec {
+	if codec, ok := e.codecs.Get().(*http2conn.Codec); ok {
+		return codec
+	}
+	return http2conn.NewCodec()
+}
+
+// buffer returns an empty buffer. Return it with recycle.
+func (e *Engine) buffer() []byte {
+	if buf, ok := e.buffers.Get().(*[]byte); ok {
+		return (*buf)[:0]
+	}
+	return make([]byte, 0, 4<<10)
+}
+
+// recycle returns a buffer, unless it has become too large to keep.
+func (e *Engine) recycle(buf []byte) {
+	if cap(buf) <= 2*maxUnsent {
+		e.buffers.Put(&buf)
+	}
 }
 
 // connOf takes the connection from whoever owns it. The error is

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -33,10 +32,8 @@ type incoming struct {
 
 	generation uint32
 	state      incomingState
-	deadline   time.Time // while it is waiting
-	timeout    *timeout  // the list that it is in while it is waiting
-	next, prev *incoming // in that list
-	cancel     func()    // of a request that has a goroutine; nil otherwise
+	timer      timer  // while it is waiting
+	cancel     func() // of a request that has a goroutine; nil otherwise
 }
 
 // incomingState is the state of a connection without a stream.
@@ -125,10 +122,15 @@ func (c *incoming) arrived(input []byte) {
 func (c *incoming) receive(input []byte) verdict {
 	cfg := &c.listener.cfg
 	size, what := classify(input, cfg.Path, cfg.MaxHeader)
+	if what == http2Preface && c.tls != nil {
+		what = foreign // it must be negotiated (RFC 9113 §3.3)
+	}
 	switch what {
 	case incomplete:
 	case foreign:
 		c.passOn(input)
+	case http2Preface:
+		c.switchToHTTP2(input)
 	case complete:
 		c.buf = nil
 		r := parse(input[:size], cfg.Path)
@@ -225,13 +227,23 @@ func (c *incoming) passOn(input []byte) {
 	c.listener.pass(&readConn{Conn: c.conn, read: bytes.Clone(input)}, nil)
 }
 
+// switchToHTTP2 continues with HTTP/2 after the first bytes.
+func (c *incoming) switchToHTTP2(input []byte) {
+	if c.set.detach(c) {
+		c.listener.serveHTTP2(c.conn, c.set, nil, input)
+	}
+}
+
+// expire implements [expirer].
+func (c *incoming) expire() { c.end() }
+
 // end closes the connection.
 func (c *incoming) end() {
 	if !c.set.detach(c) {
 		return
 	}
 	if c.answered == 0 && !c.listener.isClosed() {
-		c.listener.cfg.Guard.NoRequest(c.conn.RemoteAddr())
+		c.listener.cfg.Guard.NoRequest(c.conn.RemoteAddr().String())
 	}
 	if c.tls != nil {
 		_, _ = write(c.fd, [][]byte{c.tls.closeNotify(nil)}, nil)

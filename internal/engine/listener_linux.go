@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/peald/peald/internal/http2conn"
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
@@ -25,6 +26,7 @@ type Listener struct {
 	cancel func() // cancels handshakes
 
 	handshaker *tlsrecord.Handshaker // nil for plain text
+	http2      *http2conn.Server
 
 	running sync.WaitGroup // the accepting goroutine, and those of requests
 }
@@ -45,6 +47,7 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 		cfg:      cfg,
 		passed:   make(chan accepted),
 		closed:   make(chan struct{}),
+		http2:    http2conn.NewServer(http2conn.Config{MaxStreams: maxRunning, MaxHeaderBytes: cfg.MaxHeader}),
 	}
 	if cfg.TLS != nil {
 		// A storm of handshakes must leave processors to deliveries.

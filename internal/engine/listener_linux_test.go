@@ -29,7 +29,9 @@ type served struct {
 }
 
 func (s *served) Direct(net.Addr) bool                             { return true }
-func (s *served) NoRequest(net.Addr)                               { s.silent.Add(1) }
+func (s *served) Trusted(net.Addr) bool                            { return false }
+func (s *served) TooManyRequests(string)                           {}
+func (s *served) NoRequest(string)                                 { s.silent.Add(1) }
 func (s *served) Waits(*http.Request) bool                         { return s.waits.Load() }
 func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handle(w, r) }
 

@@ -3,7 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -67,6 +69,15 @@ func newPollSet(e *Engine) (*pollSet, error) {
 func (s *pollSet) close() error {
 	err := s.epoll.Close()
 	s.ended.Wait()
+
+	s.mu.Lock()
+	left := slices.Collect(maps.Values(s.entries))
+	s.mu.Unlock()
+	for _, e := range left {
+		if c, ok := e.(expirer); ok {
+			c.expire() // It has no streams.
+		}
+	}
 	return err
 }
 

@@ -9,15 +9,17 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2"
 )
 
 // verdict is what the first bytes of a request show.
 type verdict uint8
 
 const (
-	incomplete verdict = iota
-	foreign            // net/http must handle it
-	complete           // a complete request header for the engine's path
+	incomplete   verdict = iota
+	foreign              // net/http must handle it
+	complete             // a complete request header for the engine's path
+	http2Preface         // HTTP/2 with prior knowledge
 )
 
 const (
@@ -30,6 +32,12 @@ const (
 // classify looks at the first bytes of a request. size is the length of a complete
 // header. A header with bare line feeds as line ends is left to net/http.
 func classify(input []byte, path string, most int) (size int, what verdict) {
+	if n := min(len(input), len(http2.ClientPreface)); string(input[:n]) == http2.ClientPreface[:n] && n > 0 {
+		if n < len(http2.ClientPreface) {
+			return 0, incomplete
+		}
+		return 0, http2Preface
+	}
 	if n := min(len(input), len(method)); string(input[:n]) != method[:n] {
 		return 0, foreign
 	}

@@ -6,16 +6,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timeout is a list of waiting connections whose time runs out after the same
-// duration. They are in the order in which it runs out, so no timer is needed
-// for each.
+// timer limits how long a connection may wait for the client. Its fields are
+// guarded by pollSet.mu.
+type timer struct {
+	deadline   time.Time
+	timeout    *timeout // the list that it is in; nil for none
+	next, prev *timer   // in that list
+	owner      expirer
+}
+
+// expirer is a connection with a timer. The set's goroutine calls expire after
+// the timer's deadline, or when the listener is closed.
+type expirer interface{ expire() }
+
+// timeout is a list of timers with the same duration. They are in the order in
+// which their time runs out, so the system needs no timer for each.
 type timeout struct {
 	after       time.Duration
-	first, last *incoming
+	first, last *timer
 }
 
 // add appends c.
-func (t *timeout) add(c *incoming) {
+func (t *timeout) add(c *timer) {
 	c.timeout, c.deadline = t, time.Now().Add(t.after)
 	c.prev, c.next = t.last, nil
 	if t.last != nil {
@@ -26,8 +38,12 @@ func (t *timeout) add(c *incoming) {
 	t.last = c
 }
 
-// remove removes c.
-func (t *timeout) remove(c *incoming) {
+// stop removes c from its list, if it is in one.
+func (c *timer) stop() {
+	t := c.timeout
+	if t == nil {
+		return
+	}
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -53,6 +69,15 @@ func (s *pollSet) timeoutOf(after time.Duration) *timeout {
 	return t
 }
 
+// start starts a timer that isn't running. The caller holds mu.
+func (s *pollSet) start(t *timer, owner expirer, after time.Duration) {
+	t.owner = owner
+	s.timeoutOf(after).add(t)
+	if s.wake.IsZero() || t.deadline.Before(s.wake) {
+		s.wakeAt(t.deadline)
+	}
+}
+
 // await makes c wait for a request. It returns false if that isn't possible.
 func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	s.mu.Lock()
@@ -62,10 +87,7 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	}
 
 	c.state = waiting
-	s.timeoutOf(after).add(c)
-	if s.wake.IsZero() || c.deadline.Before(s.wake) {
-		s.wakeAt(c.deadline)
-	}
+	s.start(&c.timer, c, after)
 	if c.generation != 0 {
 		return true
 	}
@@ -74,7 +96,7 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 		events |= unix.EPOLLOUT // reported at once
 	}
 	if err := s.add(c.fd, c, &c.generation, events); err != nil {
-		c.timeout.remove(c)
+		c.timer.stop()
 		c.state = gone
 		return false
 	}
@@ -89,7 +111,7 @@ func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	if c.state != waiting {
 		return false
 	}
-	c.timeout.remove(c)
+	c.timer.stop()
 	c.state, c.cancel = handling, cancel
 	if s.closing && cancel != nil {
 		cancel()
@@ -112,19 +134,17 @@ func (s *pollSet) detach(c *incoming) bool {
 	if c.state == gone {
 		return false
 	}
-	if c.state == waiting {
-		c.timeout.remove(c)
-	}
+	c.timer.stop()
 	c.state = gone
 	s.drop(c.fd, c.generation)
 	return true
 }
 
-// expire closes the connections whose time has run out; all that are waiting, if
-// the set is closing.
+// expire calls the owners of timers whose time has run out; those of all timers,
+// if the set is closing.
 func (s *pollSet) expire() {
 	now := time.Now()
-	var late []*incoming
+	var late []expirer
 
 	s.mu.Lock()
 	var next time.Time
@@ -136,14 +156,14 @@ func (s *pollSet) expire() {
 				}
 				break
 			}
-			late = append(late, c)
+			late = append(late, c.owner)
 		}
 	}
 	s.wakeAt(next)
 	s.mu.Unlock()
 
 	for _, c := range late {
-		c.end()
+		c.expire()
 	}
 }
 
@@ -154,16 +174,28 @@ func (s *pollSet) wakeAt(at time.Time) {
 	_ = s.epoll.SetReadDeadline(at) // It fails only if the set is closed.
 }
 
-// closeIdle closes the connections that wait for a request, now and later. It
-// cancels the requests that are being handled.
+// closeIdle closes the connections that wait for a request, now and later, and
+// cancels the requests that are being handled. HTTP/2 clients are asked to use
+// other connections.
 func (s *pollSet) closeIdle() {
+	var shared []*http2Conn
+
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closing = true
 	s.wakeAt(time.Unix(1, 0))
 	for _, e := range s.entries {
-		if c, ok := e.(*incoming); ok && c.state == handling && c.cancel != nil {
-			c.cancel()
+		switch c := e.(type) {
+		case *incoming:
+			if c.state == handling && c.cancel != nil {
+				c.cancel()
+			}
+		case *http2Conn:
+			shared = append(shared, c)
 		}
+	}
+	s.mu.Unlock()
+
+	for _, c := range shared {
+		c.goAway()
 	}
 }

@@ -67,7 +67,7 @@ func (l *Listener) handshake(ctx context.Context, conn net.Conn) {
 		l.cfg.Logger.Debug("TLS handshake failed", "address", conn.RemoteAddr().String(), "error", err)
 		_ = conn.Close()
 		if !l.isClosed() {
-			l.cfg.Guard.NoRequest(conn.RemoteAddr())
+			l.cfg.Guard.NoRequest(conn.RemoteAddr().String())
 		}
 		return
 	}
@@ -78,6 +78,10 @@ func (l *Listener) handshake(ctx context.Context, conn net.Conn) {
 		return
 	}
 	state := tc.ConnectionState()
+	if state.NegotiatedProtocol == "h2" {
+		l.serveHTTP2(conn, l.engine.nextSet(), &session{layer: layer, sealed: layer.Unread()}, nil)
+		return
+	}
 	if !l.watch(conn, &session{layer: layer, state: &state, sealed: layer.Unread()}) {
 		l.pass(tlsrecord.NewConn(conn, layer, state), nil)
 	}

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -37,9 +38,16 @@ func (b *Browsers) Intercept(wrap func(net.Listener) net.Listener) {
 // with a PROXY protocol header.
 func (b *Browsers) Direct(addr net.Addr) bool { return !b.proxies.proxies.contain(addr) }
 
-// NoRequest counts a connection that NewServer's server doesn't know, and that
-// closed before it sent a request.
-func (b *Browsers) NoRequest(addr net.Addr) { b.requests.countSilent(addr) }
+// Trusted reports whether addr is that of a trusted proxy.
+func (b *Browsers) Trusted(addr net.Addr) bool { return b.requests.trusted.contain(addr) }
+
+// NoRequest counts a connection from addr that NewServer's server doesn't know,
+// and that closed before it sent a request.
+func (b *Browsers) NoRequest(addr string) { b.requests.countSilent(addr) }
+
+// TooManyRequests counts a connection from addr that NewServer's server doesn't
+// know, and that was cut off because it exceeded the rate of requests.
+func (b *Browsers) TooManyRequests(addr string) { b.requests.countCut(context.Background(), addr) }
 
 // NewServer returns a server that serves handler on the listener; tlsConfig is
 // nil for plain text.

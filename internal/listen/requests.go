@@ -81,14 +81,20 @@ func (l *requestLimits) connContext(ctx context.Context, conn net.Conn) context.
 func (l *requestLimits) closed(conn net.Conn) {
 	if l.stopWaiting(conn) {
 		// A closed connection doesn't wait for its PROXY header.
-		l.countSilent(conn.RemoteAddr())
+		l.countSilent(conn.RemoteAddr().String())
 	}
 }
 
 // countSilent counts a connection that closed before its first request.
-func (l *requestLimits) countSilent(addr net.Addr) {
+func (l *requestLimits) countSilent(addr string) {
 	l.silent.Add(1)
-	l.logRejection(context.Background(), NoRequest, func() string { return host(addr.String()) })
+	l.logRejection(context.Background(), NoRequest, func() string { return host(addr) })
+}
+
+// countCut counts a connection that was cut off because of its requests.
+func (l *requestLimits) countCut(ctx context.Context, addr string) {
+	l.cut.Add(1)
+	l.logRejection(ctx, TooManyRequests, func() string { return host(addr) })
 }
 
 // stopWaiting reports whether conn hadn't sent a request yet, and stops waiting for
@@ -124,8 +130,7 @@ func (l *requestLimits) handler(next http.Handler) http.Handler {
 			cost = http1Cost
 		}
 		if !c.allowed.AllowN(time.Now(), cost) {
-			l.cut.Add(1)
-			l.logRejection(r.Context(), TooManyRequests, func() string { return host(r.RemoteAddr) })
+			l.countCut(r.Context(), r.RemoteAddr)
 			_ = c.conn.Close()
 			panic(http.ErrAbortHandler)
 		}

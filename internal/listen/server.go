@@ -39,7 +39,7 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 
 	s := &Server{listener: listener, silent: map[net.Conn]struct{}{}}
 	s.http = http.Server{
-		Handler:           limitBody(handler),
+		Handler:           LimitBody(handler),
 		ReadHeaderTimeout: HeaderTimeout,
 		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    MaxHeader,
@@ -137,9 +137,9 @@ func (s *Server) connState(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// limitBody limits how long a request's body may take to arrive. Otherwise a client
+// LimitBody limits how long a request's body may take to arrive. Otherwise a client
 // that announces a body and never sends it would keep its connection forever.
-func limitBody(next http.Handler) http.Handler {
+func LimitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))

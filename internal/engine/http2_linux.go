@@ -1,0 +1,357 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/peald/peald/internal/http2conn"
+)
+
+// http2Conn is an HTTP/2 connection on a bare descriptor. Its streams may belong
+// to any shards, so mu guards everything, the descriptor included. It is locked
+// before pollSet.mu.
+type http2Conn struct {
+	listener *Listener
+	set      *pollSet
+	release  func() // releases the connection's slot at the listener; may be nil
+	remote   string // the client's address and port
+	fd       int32
+
+	// The fields below are guarded by pollSet.mu.
+
+	generation uint32
+	timer      timer // while the client must send something
+
+	mu       sync.Mutex
+	conn     *http2conn.Conn
+	tls      *session // nil for plain text
+	out      []byte   // frames to send; borrowed from Engine.buffers while it isn't nil
+	left     []byte   // bytes on the wire that the socket hasn't accepted
+	arrived  []*http2Request
+	waiting  []*http2Stream // can't write until the socket accepts more
+	running  int            // requests that have a goroutine
+	answered bool           // a request has arrived
+	watched  bool           // the set reports when the socket can be written to
+	started  bool           // what arrived with the handshake has been processed
+	closed   bool           // the descriptor is closed
+}
+
+// maxUnsent is the number of bytes that a connection takes from its streams
+// before it sends them.
+const maxUnsent = 64 << 10
+
+// errConnClosed is the error for streams when their connection has ended.
+var errConnClosed = errors.New("the HTTP/2 connection has ended")
+
+// serveHTTP2 serves a connection whose client speaks HTTP/2. input is what it has
+// sent so far; tls is nil for plain text. Only the goroutine of set may pass
+// input.
+func (l *Listener) serveHTTP2(conn net.Conn, set *pollSet, tls *session, input []byte) {
+	remote := conn.RemoteAddr()
+	fd, release, err := takeDescriptor(conn)
+	if err != nil {
+		l.cfg.Logger.Warn("connection not taken over", "error", err)
+		return
+	}
+
+	c := &http2Conn{listener: l, set: set, release: release, remote: remote.String(), fd: fd, tls: tls}
+	c.conn = l.http2.NewConn(c)
+	if l.cfg.Guard.Trusted(remote) {
+		c.conn.Trust()
+	}
+
+	c.mu.Lock()
+	set.mu.Lock()
+	events := uint32(readable)
+	if tls != nil {
+		events |= unix.EPOLLOUT // reported at once
+	}
+	set.start(&c.timer, c, l.cfg.HeaderTimeout)
+	err = set.add(fd, c, &c.generation, events)
+	isClosing := set.closing
+	set.mu.Unlock()
+	if err != nil || isClosing {
+		c.fail(errConnClosed)
+	}
+	if len(input) > 0 && !c.closed {
+		c.receive(input)
+	}
+	c.endTurn()
+}
+
+func (c *http2Conn) number() uint32 { return c.generation }
+
+// ready implements [entry].
+func (c *http2Conn) ready(events uint32) {
+	c.set.mu.Unlock()
+	c.mu.Lock()
+	if !c.closed && events&unix.EPOLLOUT != 0 {
+		c.resume()
+	}
+	if !c.closed && (!c.started || events&(unix.EPOLLIN|hungUp) != 0) {
+		c.read()
+	}
+	c.endTurn()
+}
+
+// read reads and processes what the client has sent. The caller holds mu.
+func (c *http2Conn) read() {
+	if c.tls != nil && !c.started {
+		c.receive(c.set.input[:copy(c.set.input, c.tls.sealed)])
+	}
+	c.started = true
+
+	for !c.closed {
+		kept := 0
+		if c.tls != nil {
+			kept = copy(c.set.input, c.tls.sealed)
+		}
+		n, errno := receive(c.fd, c.set.input[kept:])
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno != 0 || n == 0:
+			c.fail(io.EOF)
+			return
+		}
+		c.receive(c.set.input[:kept+n])
+	}
+}
+
+// receive processes bytes that have been read. The caller holds mu.
+func (c *http2Conn) receive(input []byte) {
+	var ended error
+	if c.tls != nil {
+		input, ended = c.tls.open(c.set.plain[:0], input)
+	}
+
+	codec := c.set.engine.codec()
+	err := c.conn.Receive(codec, input)
+	c.set.engine.codecs.Put(codec)
+	if flood, ok := errors.AsType[*http2conn.Error](err); ok && flood.Flood() {
+		c.listener.cfg.Guard.TooManyRequests(c.remote)
+	}
+	if err == nil {
+		err = ended
+	}
+	if err != nil {
+		c.flush()
+		c.fail(err)
+	}
+}
+
+// endTurn sends what is to be sent, unlocks mu, and handles the requests that
+// have arrived.
+func (c *http2Conn) endTurn() {
+	c.flush()
+	c.setTimer()
+	arrived := c.arrived
+	c.arrived = nil
+	c.mu.Unlock()
+
+	for _, w := range arrived {
+		c.handle(w)
+	}
+}
+
+// buffer returns the buffer for frames. The caller holds mu.
+func (c *http2Conn) buffer() []byte {
+	if c.out == nil {
+		c.out = c.set.engine.buffer()
+	}
+	return c.out
+}
+
+// flush sends the frames that are ready. The caller holds mu.
+func (c *http2Conn) flush() {
+	if c.closed || len(c.left) > 0 {
+		return
+	}
+	if c.conn.HasOutput() {
+		c.out = c.conn.AppendOutput(c.buffer())
+	}
+	if len(c.out) == 0 {
+		return
+	}
+
+	wire := c.out
+	if c.tls != nil {
+		wire = c.tls.layer.Seal(c.set.engine.buffer(), [][]byte{c.out})
+		defer c.set.engine.recycle(wire)
+	}
+	n, err := write(c.fd, [][]byte{wire}, nil)
+	if n < len(wire) && err == nil {
+		c.left = bytes.Clone(wire[n:])
+		err = c.watchFull()
+	}
+	c.set.engine.recycle(c.out)
+	c.out = nil
+	if err != nil {
+		c.fail(err)
+	}
+}
+
+// watchFull makes the set report when the socket can be written to again. The
+// caller holds mu.
+func (c *http2Conn) watchFull() error {
+	if c.watched {
+		return nil
+	}
+	c.watched = true
+	return c.set.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, readable|unix.EPOLLOUT)
+}
+
+// resume continues a write that the socket has accepted only in part, and then
+// the streams that wait for it. The caller holds mu.
+func (c *http2Conn) resume() {
+	if len(c.left) > 0 {
+		n, err := write(c.fd, [][]byte{c.left}, nil)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		if c.left = c.left[n:]; len(c.left) > 0 {
+			return
+		}
+		c.left = nil
+	}
+	c.wake()
+}
+
+// wake makes the waiting streams write again. The caller holds mu.
+func (c *http2Conn) wake() {
+	for _, s := range c.waiting {
+		s.waits = false
+		s.stream.Ready()
+	}
+	clear(c.waiting)
+	c.waiting = c.waiting[:0]
+}
+
+// setTimer limits how long the client may take for what it must send. The caller
+// holds mu.
+func (c *http2Conn) setTimer() {
+	if c.closed {
+		return
+	}
+	if c.conn.Draining() && c.conn.Streams() == 0 && c.running == 0 && len(c.left) == 0 {
+		c.fail(errConnClosed)
+		return
+	}
+
+	var after time.Duration
+	switch {
+	case c.conn.Incomplete():
+		after = c.listener.cfg.HeaderTimeout
+	case c.conn.Streams() == 0 && c.running == 0:
+		after = c.listener.cfg.IdleTimeout
+	}
+
+	c.set.mu.Lock()
+	defer c.set.mu.Unlock()
+	if t := c.timer.timeout; t != nil && t.after == after {
+		return // Part of a frame doesn't extend the time for all of it.
+	}
+	c.timer.stop()
+	if after > 0 {
+		c.set.start(&c.timer, c, after)
+	}
+}
+
+// expire implements [expirer].
+func (c *http2Conn) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.conn.GoAway()
+		c.flush()
+		c.fail(errConnClosed)
+	}
+}
+
+// goAway asks the client to use another connection, and closes this one once it
+// has no streams.
+func (c *http2Conn) goAway() {
+	c.mu.Lock()
+	if !c.closed {
+		c.conn.GoAway()
+	}
+	c.endTurn()
+}
+
+// fail closes the connection. The caller holds mu.
+func (c *http2Conn) fail(err error) {
+	if c.closed {
+		return
+	}
+	c.conn.Close(err)
+	c.arrived = nil
+	if c.tls != nil {
+		if len(c.left) == 0 {
+			_, _ = write(c.fd, [][]byte{c.tls.closeNotify(nil)}, nil)
+		}
+		c.tls.layer.Wipe()
+	}
+
+	c.closed = true
+	c.set.mu.Lock()
+	c.timer.stop()
+	c.set.mu.Unlock()
+	c.set.remove(c.fd, c.generation)
+	c.left, c.waiting = nil, nil
+	if c.out != nil {
+		c.set.engine.recycle(c.out)
+		c.out = nil
+	}
+	if c.release != nil {
+		c.release()
+	}
+	if !c.answered && !c.listener.isClosed() {
+		c.listener.cfg.Guard.NoRequest(c.remote)
+	}
+}
+
+// Request implements [http2conn.Handler].
+func (c *http2Conn) Request(st *http2conn.Stream, r *http.Request) {
+	c.answered = true
+	r.RemoteAddr = c.remote
+	w := newHTTP2Request(c, st, r)
+	st.Value = w
+	c.arrived = append(c.arrived, w)
+}
+
+// http2User is what an HTTP/2 stream is used for. Its methods are called with
+// http2Conn.mu locked.
+type http2User interface {
+	data(p []byte, end bool)
+	writable()
+	closed(err error)
+}
+
+// Data implements [http2conn.Handler].
+func (c *http2Conn) Data(st *http2conn.Stream, p []byte, end bool) {
+	if user, ok := st.Value.(http2User); ok {
+		user.data(p, end)
+	}
+}
+
+// Writable implements [http2conn.Handler].
+func (c *http2Conn) Writable(st *http2conn.Stream) {
+	if user, ok := st.Value.(http2User); ok {
+		user.writable()
+	}
+}
+
+// Closed implements [http2conn.Handler].
+func (c *http2Conn) Closed(st *http2conn.Stream, err error) {
+	if user, ok := st.Value.(http2User); ok {
+		user.closed(err)
+	}
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/http2conn"
+)
+
+// http2Stream is the sink of a stream over HTTP/2. Its fields are guarded by
+// http2Conn.mu.
+type http2Stream struct {
+	conn   *http2Conn
+	st     *http2conn.Stream
+	stream *broker.Stream // nil until Attach
+	done   func()         // called when the sink is closed
+	waits  bool           // listed in http2Conn.waiting
+	gone   bool           // the client has ended the stream
+}
+
+// Transport implements [Body].
+func (s *http2Stream) Transport() Transport { return HTTP2 }
+
+// Attach implements [Body].
+func (s *http2Stream) Attach(st *broker.Stream, done func()) error {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	s.stream, s.done = st, done
+	if s.gone {
+		return errConnClosed
+	}
+	return nil
+}
+
+// Write implements [broker.Sink]. What it accepts is sent by Flush.
+func (s *http2Stream) Write(pieces [][]byte) (int, error) {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.gone || c.closed {
+		return 0, errConnClosed
+	}
+	if len(c.out) >= maxUnsent {
+		c.flush()
+	}
+	if len(c.left) > 0 {
+		s.wait()
+		return 0, nil
+	}
+
+	taken, all := limit(pieces, maxUnsent)
+	var n int
+	c.out, n = s.st.Send(c.buffer(), taken)
+	if !all && !s.st.Blocked() {
+		s.wait()
+	}
+	return n, nil
+}
+
+// limit returns the first pieces, up to about most bytes, and reports whether
+// these are all.
+func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
+	total := 0
+	for i, piece := range pieces {
+		if total >= most {
+			return pieces[:i], false
+		}
+		total += len(piece)
+	}
+	return pieces, true
+}
+
+// wait makes the connection call Ready when it has sent what it holds. The caller
+// holds http2Conn.mu.
+func (s *http2Stream) wait() {
+	if !s.waits {
+		s.waits = true
+		s.conn.waiting = append(s.conn.waiting, s)
+	}
+}
+
+// Flush implements [broker.Flusher].
+func (s *http2Stream) Flush() {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+	if len(c.left) == 0 && len(c.waiting) > 0 && !c.closed {
+		c.wake()
+	}
+}
+
+// Close implements [broker.Sink]. The response ends with END_STREAM even if the
+// client was too slow: WebKitGTK ignores RST_STREAM, and an event of which it
+// got a part is dropped anyway.
+func (s *http2Stream) Close(why broker.Reason) {
+	c := s.conn
+	c.mu.Lock()
+	if !c.closed && !s.gone {
+		c.out = s.st.End(c.buffer())
+		s.gone = true
+		if why == broker.WriteTimeout && len(c.left) > 0 {
+			c.fail(errConnClosed) // It isn't the stream that accepts nothing.
+		}
+	}
+	c.endTurn()
+	s.done()
+}
+
+// data implements [http2User]: the body of a request for a stream is dropped.
+func (s *http2Stream) data(p []byte, _ bool) { s.st.Consumed(len(p)) }
+
+// writable implements [http2User].
+func (s *http2Stream) writable() {
+	if s.stream != nil {
+		s.stream.Ready()
+	}
+}
+
+// closed implements [http2User].
+func (s *http2Stream) closed(error) {
+	s.gone = true
+	if s.stream != nil {
+		s.stream.HangUp()
+	}
+}
