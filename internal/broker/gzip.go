@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"encoding/binary"
-	"hash/crc32"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -38,7 +37,7 @@ const (
 
 	// packedOverhead is the approximate memory that a packed uses besides the
 	// bytes of its frame.
-	packedOverhead = 64
+	packedOverhead = 80
 	// maxScratch is the capacity up to which a shard keeps its buffer for
 	// compressed blocks, in bytes.
 	maxScratch = 64 << 10
@@ -46,8 +45,9 @@ const (
 
 // packed is an event's frame for gzip bodies.
 type packed struct {
-	once  sync.Once // sets frame
+	once  sync.Once // sets the other fields
 	frame frame
+	sum   blockSum // of the event's block
 }
 
 // in returns the frame for a form. For a form with gzip, the event must be
@@ -80,10 +80,10 @@ func (s *shard) pack(e *event) {
 			return // made together with the event
 		}
 		if e.frame.raw() {
-			p.frame = e.frame
+			p.frame, p.sum = e.frame, sumOf(nil) // not part of the body
 			return
 		}
-		p.frame = s.gzipFrame(e.frame.block())
+		p.frame, p.sum = s.gzipFrame(e.frame.block()), sumOf(e.frame.block())
 		if e.seq != 0 {
 			s.broker.growHistory(e, len(p.frame.chunk)+packedOverhead)
 		}
@@ -120,8 +120,9 @@ func (s *shard) gzipFrame(block []byte) frame {
 
 // startGzip packs a stream's first event, with the header of the body.
 func (e *event) startGzip() {
-	body := appendStored(append(newBlock(), gzipHeader...), e.frame.block())
-	e.packed.Store(&packed{frame: sealFrame(body, chunkRoom)})
+	block := e.frame.block()
+	body := appendStored(append(newBlock(), gzipHeader...), block)
+	e.packed.Store(&packed{frame: sealFrame(body, chunkRoom), sum: sumOf(block)})
 }
 
 // appendStored appends p in stored blocks and an empty one.
@@ -140,27 +141,4 @@ func appendStored(dst, p []byte) []byte {
 // storedSize returns the number of bytes that appendStored appends for n bytes.
 func storedSize(n int) int {
 	return n + (n+maxStored-1)/maxStored*storedHeader + len(flushBlock)
-}
-
-// checksum is the state of a gzip trailer: of what has been written so far.
-type checksum struct {
-	crc  uint32 // CRC-32 (RFC 1952 §8)
-	size uint32 // modulo 2^32
-}
-
-// add adds an event's block.
-func (c *checksum) add(e *event) {
-	if e.frame.raw() {
-		return // not part of the body
-	}
-	block := e.frame.block()
-	c.crc = crc32.Update(c.crc, crc32.IEEETable, block)
-	c.size += uint32(len(block))
-}
-
-// appendTrailer appends the end of a body with the checksum (RFC 1952 §2.3.1).
-func (c *checksum) appendTrailer(dst []byte) []byte {
-	dst = append(dst, finalBlock...)
-	dst = binary.LittleEndian.AppendUint32(dst, c.crc)
-	return binary.LittleEndian.AppendUint32(dst, c.size)
 }

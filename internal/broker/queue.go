@@ -49,7 +49,7 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 
 		n -= left
 		if q.form.has(gzipped) {
-			q.sum.add(e)
+			q.sum.add(&e.packed.Load().sum)
 		}
 		q.events[q.head] = nil
 		q.head++
@@ -183,13 +183,15 @@ func (q *queue) end() []byte {
 func (q *queue) lastEvent(block []byte) *event {
 	e := &event{frame: sealFrame(block, chunkRoom).last()}
 	if q.form.has(gzipped) {
+		p := &packed{sum: sumOf(e.frame.block())}
 		sum := q.sum
 		for _, earlier := range q.events[q.head:] {
-			sum.add(earlier)
+			sum.add(&earlier.packed.Load().sum)
 		}
-		sum.add(e)
+		sum.add(&p.sum)
 		body := sum.appendTrailer(appendStored(newBlock(), e.frame.block()))
-		e.packed.Store(&packed{frame: sealFrame(body, chunkRoom).last()})
+		p.frame = sealFrame(body, chunkRoom).last()
+		e.packed.Store(p)
 	}
 	return e
 }
