@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// verdict is what the first bytes of a request show.
+// verdict classifies the first bytes of a request.
 type verdict uint8
 
 const (

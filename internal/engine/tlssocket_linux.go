@@ -83,10 +83,9 @@ func (s *tlsSocket) Write(pieces [][]byte) (int, error) {
 	}
 
 	total := 0
-	for size := 0; len(pieces) > 0; total += size {
-		var record [][]byte
-		record, pieces, size = buf.nextRecord(pieces, skip)
-		skip = 0
+	for len(pieces) > 0 {
+		record, rest, size := buf.nextRecord(pieces, skip)
+		pieces, skip = rest, 0
 		buf.sealed = s.tls.layer.Seal(buf.sealed[:0], record)
 		clear(record)
 
@@ -98,6 +97,7 @@ func (s *tlsSocket) Write(pieces [][]byte) (int, error) {
 			s.sealed = bytes.Clone(buf.sealed[n:])
 			return total + size - 1, s.watchFull()
 		}
+		total += size
 	}
 	return total, nil
 }
