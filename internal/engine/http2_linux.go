@@ -147,8 +147,8 @@ func (c *http2Conn) receive(input []byte) {
 	}
 }
 
-// endTurn sends what is to be sent, unlocks mu, and handles the requests that
-// have arrived.
+// endTurn sends all output, unlocks mu, and handles the requests that have
+// arrived.
 func (c *http2Conn) endTurn() {
 	c.flush()
 	c.setTimer()
@@ -327,8 +327,8 @@ func (c *http2Conn) Request(st *http2conn.Stream, r *http.Request) {
 	c.arrived = append(c.arrived, w)
 }
 
-// http2User is what an HTTP/2 stream is used for. Its methods are called with
-// http2Conn.mu locked.
+// http2User is the user of an HTTP/2 stream: a request or an event stream. Its
+// methods are called with http2Conn.mu locked.
 type http2User interface {
 	data(p []byte, end bool)
 	writable()
