@@ -76,7 +76,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.cfg.Sources, "sources", 0, "number of source addresses in 127.0.0.0/8 for the streams (default: as many as their ports require)")
 	flags.DurationVar(&f.cfg.Patience, "patience", 10*time.Second, "count missing messages as lost after this long without an arrival")
 	flags.IntVar(&f.cfg.Readers, "readers", 0, "number of reading goroutines (default: one per four cores)")
-	flags.BoolVar(&f.cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always the case for https and on systems other than Linux")
+	flags.BoolVar(&f.cfg.Portable, "portable", false, "use a goroutine and a net/http connection per stream; always so on systems other than Linux")
 	flags.BoolVar(&f.chaos, "chaos", false, "cut connections at random while publishing to all kinds of audiences, resume the streams, and check that nothing is lost")
 	flags.DurationVar(&f.chaosCfg.Life, "life", 2*time.Second, "with --chaos: mean lifetime of a connection")
 	flags.IntVar(&f.missed, "resume", 0, "run a different benchmark: close all streams, send this many messages to each of --users, and reconnect all streams at the same time")

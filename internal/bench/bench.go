@@ -3,10 +3,9 @@
 // checks that every stream receives each message exactly once, in order and
 // undamaged.
 //
-// On Linux, a single goroutine reads many thousands of plain HTTP streams with
-// epoll, so that the load generator costs less than the server it measures. On
-// other systems, and over TLS, each stream has its own goroutine and net/http
-// connection.
+// On Linux a single goroutine reads many thousand streams with epoll, so that the
+// load generator costs less than the server it measures. On other systems each
+// stream is a goroutine with a net/http connection.
 package bench
 
 import (

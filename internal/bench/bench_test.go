@@ -11,22 +11,57 @@ import (
 	"github.com/peald/peald/internal/bench"
 )
 
-// both runs a test with the native and with the portable pool.
-func both(t *testing.T, test func(t *testing.T, portable bool)) {
+// client is how a test opens streams.
+type client struct {
+	portable bool
+	secure   bool
+}
+
+func (c client) String() string {
+	return fmt.Sprintf("portable=%t,tls=%t", c.portable, c.secure)
+}
+
+func (c client) scheme() string {
+	if c.secure {
+		return "https"
+	}
+	return "http"
+}
+
+// each runs a test with each client.
+func each(t *testing.T, test func(t *testing.T, c client)) {
 	t.Helper()
 	for _, portable := range []bool{false, true} {
-		t.Run(fmt.Sprintf("portable=%t", portable), func(t *testing.T) {
-			t.Parallel()
-			test(t, portable)
-		})
+		for _, secure := range []bool{false, true} {
+			c := client{portable: portable, secure: secure}
+			t.Run(c.String(), func(t *testing.T) {
+				t.Parallel()
+				test(t, c)
+			})
+		}
 	}
 }
 
-// few returns the configuration of a measurement with ten messages on three
-// streams.
-func few(h *hub, portable bool) bench.Config {
-	return bench.Config{URL: h.url, Clients: 3, Load: bench.Load{Burst: 10}, Patience: 2 * time.Second, Portable: portable}
+// start starts a hub for the client.
+func (c client) start(t *testing.T, set func(*hub)) *hub {
+	t.Helper()
+	return startHub(t, func(h *hub) {
+		h.secure = c.secure
+		if set != nil {
+			set(h)
+		}
+	})
 }
+
+// few returns a measurement of ten messages on three streams.
+func (c client) few(h *hub) bench.Config {
+	return bench.Config{
+		URL: h.url, TLS: h.tls, Clients: 3, Load: bench.Load{Burst: 10}, Patience: 2 * time.Second, Portable: c.portable,
+	}
+}
+
+// few returns the same for the lightweight client.
+func few(h *hub) bench.Config { return client{}.few(h) }
 
 func measure(t *testing.T, h *hub, cfg bench.Config) *bench.Result {
 	t.Helper()
@@ -39,27 +74,27 @@ func measure(t *testing.T, h *hub, cfg bench.Config) *bench.Result {
 
 func TestMeasure(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
+	each(t, func(t *testing.T, c client) {
 		for name, set := range map[string]func(*hub){
 			"chunked":  nil,
 			"identity": func(h *hub) { h.identity = true },
 
 			"cut anywhere": func(h *hub) {
-				h.write = func(c *client, frame []byte) {
+				h.write = func(s *subscriber, frame []byte) {
 					for i := range frame {
-						_, _ = c.w.Write(frame[i : i+1])
-						flush(c.w)
+						_, _ = s.w.Write(frame[i : i+1])
+						flush(s.w)
 					}
 				}
 			},
 
 			"two events at a time": func(h *hub) {
-				h.write = func(c *client, frame []byte) {
-					c.scratch = append(c.scratch, frame...)
-					if bytes.Count(c.scratch, []byte("\n\n")) == 2 {
-						_, _ = c.w.Write(c.scratch)
-						flush(c.w)
-						c.scratch = nil
+				h.write = func(s *subscriber, frame []byte) {
+					s.scratch = append(s.scratch, frame...)
+					if bytes.Count(s.scratch, []byte("\n\n")) == 2 {
+						_, _ = s.w.Write(s.scratch)
+						flush(s.w)
+						s.scratch = nil
 					}
 				}
 			},
@@ -72,8 +107,8 @@ func TestMeasure(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				h := startHub(t, set)
-				r := measure(t, h, few(h, portable))
+				h := c.start(t, set)
+				r := measure(t, h, c.few(h))
 				if r.Faults() != "" || r.Delivered != 30 || r.Expected != 30 || r.Latency.Count != 30 || r.Connect.Count != 3 {
 					t.Errorf("%+v", r)
 				}
@@ -89,7 +124,7 @@ func TestMeasureFindsFaults(t *testing.T) {
 	t.Parallel()
 
 	// Each applies to the fifth of ten messages on the second of three streams.
-	for _, c := range []struct {
+	for _, fault := range []struct {
 		name     string
 		do       func(frame []byte) [][]byte
 		want     string
@@ -99,20 +134,20 @@ func TestMeasureFindsFaults(t *testing.T) {
 		{"duplicated", func(f []byte) [][]byte { return [][]byte{f, f} }, "1 duplicated", 30},
 		{"damaged", func(f []byte) [][]byte { return [][]byte{bytes.Replace(f, []byte("xx\n\n"), []byte("x\n\n"), 1)} }, "1 damaged", 30},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, portable bool) {
-				h := startHub(t, func(h *hub) {
+			each(t, func(t *testing.T, c client) {
+				h := c.start(t, func(h *hub) {
 					h.frames = func(stream, number int, frame []byte) [][]byte {
 						if stream == 1 && number == 4 {
-							return c.do(frame)
+							return fault.do(frame)
 						}
 						return nil
 					}
 				})
-				r := measure(t, h, few(h, portable))
-				if got := r.Faults(); got != c.want || r.Delivered != c.delivers || r.Expected != 30 {
-					t.Errorf("faults %q, %d of %d delivered; want %q and %d", got, r.Delivered, r.Expected, c.want, c.delivers)
+				r := measure(t, h, c.few(h))
+				if got := r.Faults(); got != fault.want || r.Delivered != fault.delivers || r.Expected != 30 {
+					t.Errorf("faults %q, %d of %d delivered; want %q and %d", got, r.Delivered, r.Expected, fault.want, fault.delivers)
 				}
 			})
 		})
@@ -129,16 +164,16 @@ func TestMeasureFindsDuplicateOfLastMessage(t *testing.T) {
 			return nil
 		}
 	})
-	if got := measure(t, h, few(h, false)).Faults(); got != "1 duplicated" {
+	if got := measure(t, h, few(h)).Faults(); got != "1 duplicated" {
 		t.Errorf("faults %q", got)
 	}
 }
 
 func TestMeasureFindsReordering(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
+	each(t, func(t *testing.T, c client) {
 		var held [][]byte
-		h := startHub(t, func(h *hub) {
+		h := c.start(t, func(h *hub) {
 			h.frames = func(stream, number int, frame []byte) [][]byte {
 				switch {
 				case stream != 0:
@@ -154,7 +189,7 @@ func TestMeasureFindsReordering(t *testing.T) {
 			}
 		})
 
-		r := measure(t, h, few(h, portable))
+		r := measure(t, h, c.few(h))
 		if got := r.Faults(); got != "3 out of order" || r.Delivered != 30 {
 			t.Errorf("faults %q, %d delivered", got, r.Delivered)
 		}
@@ -163,9 +198,9 @@ func TestMeasureFindsReordering(t *testing.T) {
 
 func TestMeasureFindsMisdirectedMessages(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, nil)
-		cfg := few(h, portable)
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, nil)
+		cfg := c.few(h)
 		cfg.Clients, cfg.Users = 5, 2
 		r := measure(t, h, cfg)
 
@@ -175,7 +210,7 @@ func TestMeasureFindsMisdirectedMessages(t *testing.T) {
 			t.Errorf("faults %q, %d of %d delivered", r.Faults(), r.Delivered, r.Expected)
 		}
 
-		h = startHub(t, func(h *hub) { h.everyone = true })
+		h = c.start(t, func(h *hub) { h.everyone = true })
 		cfg.URL = h.url
 
 		r = measure(t, h, cfg)
@@ -198,19 +233,19 @@ func TestExpectedDeliveriesWithUsers(t *testing.T) {
 
 func TestStreamsClosedByServer(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, func(h *hub) {
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, func(h *hub) {
 			h.raw = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n"
 			sent := 0
-			h.write = func(c *client, frame []byte) {
+			h.write = func(s *subscriber, frame []byte) {
 				if sent++; sent == 5 {
-					c.conn.Close()
+					s.conn.Close()
 				}
-				_, _ = c.conn.Write(frame)
+				_, _ = s.conn.Write(frame)
 			}
 		})
 
-		r := measure(t, h, few(h, portable))
+		r := measure(t, h, c.few(h))
 		if got := r.Faults(); !strings.Contains(got, "lost") || !strings.Contains(got, "1 streams failed") {
 			t.Errorf("faults %q", got)
 		}
@@ -219,7 +254,7 @@ func TestStreamsClosedByServer(t *testing.T) {
 
 func TestRejectedStreams(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
+	for _, rejection := range []struct {
 		name   string
 		reject func(w http.ResponseWriter)
 		want   string
@@ -232,21 +267,21 @@ func TestRejectedStreams(t *testing.T) {
 			fmt.Fprint(w, "retry: 3000\n\n")
 		}, "the server closed the stream"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(rejection.name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, portable bool) {
-				h := startHub(t, func(h *hub) {
+			each(t, func(t *testing.T, c client) {
+				h := c.start(t, func(h *hub) {
 					h.reject = func(w http.ResponseWriter, stream int) bool {
 						if stream == 1 {
-							c.reject(w)
+							rejection.reject(w)
 						}
 						return stream == 1
 					}
 				})
-				r, err := bench.Measure(t.Context(), few(h, portable), h)
+				r, err := bench.Measure(t.Context(), c.few(h), h)
 				switch {
-				case err != nil && strings.Contains(err.Error(), "1 of 3 streams at "+strings.TrimSuffix(h.url, "?q=1")+" could not be opened: ") && strings.Contains(err.Error(), c.want):
-				case err == nil && strings.Contains(r.Faults(), "1 streams failed: "+c.want):
+				case err != nil && strings.Contains(err.Error(), "1 of 3 streams at "+strings.TrimSuffix(h.url, "?q=1")+" could not be opened: ") && strings.Contains(err.Error(), rejection.want):
+				case err == nil && strings.Contains(r.Faults(), "1 streams failed: "+rejection.want):
 				default:
 					t.Errorf("result %+v, error %v", r, err)
 				}
@@ -257,8 +292,8 @@ func TestRejectedStreams(t *testing.T) {
 
 func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		_, err := bench.Measure(t.Context(), bench.Config{URL: "http://127.0.0.1:1/events", Clients: 2, Load: bench.Load{Burst: 1}, Portable: portable}, &hub{})
+	each(t, func(t *testing.T, c client) {
+		_, err := bench.Measure(t.Context(), c.few(&hub{url: c.scheme() + "://127.0.0.1:1/events"}), &hub{})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("error %v", err)
 		}
@@ -272,7 +307,7 @@ func TestMalformedResponse(t *testing.T) {
 		strings.Repeat("x", 100<<10),
 	} {
 		h := startHub(t, func(h *hub) { h.raw = raw })
-		_, err := bench.Measure(t.Context(), few(h, false), h)
+		_, err := bench.Measure(t.Context(), few(h), h)
 		if err == nil || !strings.Contains(err.Error(), "malformed HTTP response") {
 			t.Errorf("error %v", err)
 		}
@@ -283,18 +318,18 @@ func TestChunkedBodies(t *testing.T) {
 	t.Parallel()
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, func(h *hub) {
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, func(h *hub) {
 			h.raw = head + "3;name=\"value\"\r\n:\n\n\r\n"
-			h.write = func(c *client, frame []byte) {
+			h.write = func(s *subscriber, frame []byte) {
 				for len(frame) > 0 {
 					n := min(17, len(frame))
-					fmt.Fprintf(c.conn, "0%X\r\n%s\r\n", n, frame[:n])
+					fmt.Fprintf(s.conn, "0%X\r\n%s\r\n", n, frame[:n])
 					frame = frame[n:]
 				}
 			}
 		})
-		if r := measure(t, h, few(h, portable)); r.Faults() != "" || r.Delivered != 30 {
+		if r := measure(t, h, c.few(h)); r.Faults() != "" || r.Delivered != 30 {
 			t.Errorf("faults %q, %d delivered", r.Faults(), r.Delivered)
 		}
 	})
@@ -304,7 +339,7 @@ func TestChunkedBodies(t *testing.T) {
 		"the last chunk": "3\r\n:\n\n\r\n0\r\n\r\n",
 	} {
 		h := startHub(t, func(h *hub) { h.raw = head + body })
-		r, err := bench.Measure(t.Context(), few(h, false), h)
+		r, err := bench.Measure(t.Context(), few(h), h)
 		if err == nil && len(r.Ended) == 0 {
 			t.Errorf("%s: no stream was closed: %+v", name, r)
 		}
@@ -313,9 +348,9 @@ func TestChunkedBodies(t *testing.T) {
 
 func TestLargeMessages(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, nil)
-		cfg := few(h, portable)
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, nil)
+		cfg := c.few(h)
 		cfg.Size, cfg.Patience = 1<<20, 10*time.Second
 		if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 30 {
 			t.Errorf("faults %q, %d delivered", r.Faults(), r.Delivered)

@@ -29,7 +29,7 @@ type hub struct {
 	// reject replies to the request for the nth stream if it returns true.
 	reject func(w http.ResponseWriter, stream int) bool
 	// write writes a frame to a stream, if not nil.
-	write func(c *client, frame []byte)
+	write func(c *subscriber, frame []byte)
 	// identity disables chunked encoding.
 	identity bool
 	// raw, if not empty, is written to the hijacked connection of each stream
@@ -42,12 +42,12 @@ type hub struct {
 	everyone bool
 
 	mu        sync.Mutex
-	clients   []*client
+	clients   []*subscriber
 	remotes   map[string]int // streams by source address
 	published int
 }
 
-type client struct {
+type subscriber struct {
 	user    string
 	w       http.ResponseWriter
 	conn    net.Conn // if hijacked
@@ -82,7 +82,7 @@ func startHub(t *testing.T, set func(*hub)) *hub {
 }
 
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &client{w: w, user: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
+	c := &subscriber{w: w, user: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
 	h.mu.Lock()
 	number := len(h.clients)
 	h.clients = append(h.clients, c)
@@ -165,7 +165,7 @@ func (h *hub) Publish(_ context.Context, user, data string) error {
 	return nil
 }
 
-func (h *hub) send(c *client, frame []byte) {
+func (h *hub) send(c *subscriber, frame []byte) {
 	if h.write != nil {
 		h.write(c, frame)
 		return

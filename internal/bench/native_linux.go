@@ -26,6 +26,11 @@ func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) 
 		return nil, err
 	}
 
+	client, err := newExchange(r, address)
+	if err != nil {
+		return nil, err
+	}
+
 	p := &nativePool{}
 	n := r.cfg.Readers
 	if n == 0 {
@@ -36,7 +41,7 @@ func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) 
 	}
 
 	for range n {
-		rd, err := newReader(r.payloads, to, r.sources(to.Addr()), max(1, r.cfg.AtOnce/n))
+		rd, err := newReader(r.payloads, client, to, r.sources(to.Addr()), max(1, r.cfg.AtOnce/n))
 		if err != nil {
 			p.close()
 			return nil, err
@@ -44,19 +49,8 @@ func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) 
 		p.readers = append(p.readers, rd)
 	}
 
-	var requests [][]byte
-	for _, header := range r.requests {
-		text, err := requestBytes(address, header)
-		if err != nil {
-			p.close()
-			return nil, err
-		}
-		requests = append(requests, text)
-	}
-
 	for i := range r.cfg.streams() {
-		user := r.userOf(i)
-		p.readers[i%n].add(requests[user], user, i >= r.cfg.Clients)
+		p.readers[i%n].add([]uint32{r.userOf(i)}, i >= r.cfg.Clients)
 	}
 
 	for _, rd := range p.readers {
@@ -69,7 +63,7 @@ func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) 
 func resolve(ctx context.Context, address *url.URL) (netip.AddrPort, error) {
 	port := address.Port()
 	if port == "" {
-		port = "80"
+		port = schemePort(address)
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -96,8 +90,11 @@ func (p *nativePool) all() []*stream {
 	var all []*stream
 	for _, rd := range p.readers {
 		for i := range rd.sockets {
-			if s := &rd.sockets[i]; !s.slow {
-				all = append(all, &s.stream)
+			s := &rd.sockets[i]
+			for j := range s.streams {
+				if !s.slow {
+					all = append(all, &s.streams[j].stream)
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"strings"
@@ -13,9 +14,9 @@ import (
 
 func TestSourceAddresses(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, nil)
-		cfg := few(h, portable)
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, nil)
+		cfg := c.few(h)
 
 		cfg.Clients, cfg.Sources = 9, 3
 		if r := measure(t, h, cfg); r.Faults() != "" {
@@ -32,9 +33,9 @@ func TestSourceAddresses(t *testing.T) {
 
 func TestSlowStreamsAreNotChecked(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, nil)
-		cfg := few(h, portable)
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, nil)
+		cfg := c.few(h)
 		cfg.Slow = 2
 		r := measure(t, h, cfg)
 		if r.Faults() != "" || r.Delivered != 30 || r.Slow != 2 || r.Connect.Count != 5 {
@@ -46,7 +47,7 @@ func TestSlowStreamsAreNotChecked(t *testing.T) {
 func TestRate(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, nil)
-	cfg := few(h, false)
+	cfg := few(h)
 	cfg.Burst, cfg.Rate, cfg.Duration = 0, 100, 200*time.Millisecond
 	r := measure(t, h, cfg)
 	if r.Published != 20 || r.Expected != 60 || r.Faults() != "" || r.PublishSeconds < 0.2 {
@@ -57,7 +58,7 @@ func TestRate(t *testing.T) {
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, nil)
-	cfg := few(h, false)
+	cfg := few(h)
 	var last bench.Progress
 	cfg.Progress = func(p bench.Progress) { last = p }
 	measure(t, h, cfg)
@@ -68,9 +69,9 @@ func TestProgress(t *testing.T) {
 
 func TestMeasureCanceled(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
-		h := startHub(t, nil)
-		cfg := few(h, portable)
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, nil)
+		cfg := c.few(h)
 		cfg.Burst, cfg.Rate, cfg.Duration = 0, 10, time.Hour
 		ctx, cancel := context.WithCancel(t.Context())
 
@@ -92,7 +93,7 @@ func (failing) Publish(context.Context, string, string) error { return io.ErrUne
 func TestPublishError(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, nil)
-	if _, err := bench.Measure(t.Context(), few(h, false), failing{h}); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := bench.Measure(t.Context(), few(h), failing{h}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -124,15 +125,15 @@ func TestSlowStreamsClosedByServer(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, func(h *hub) {
 		h.raw = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n"
-		h.write = func(c *client, frame []byte) {
-			_, _ = c.conn.Write(frame)
-			if c == h.clients[3] {
-				c.conn.Close()
+		h.write = func(s *subscriber, frame []byte) {
+			_, _ = s.conn.Write(frame)
+			if s == h.clients[3] {
+				s.conn.Close()
 			}
 		}
 	})
 
-	cfg := few(h, false)
+	cfg := few(h)
 	cfg.Clients, cfg.Slow, cfg.AtOnce = 2, 2, 1
 
 	r := measure(t, h, cfg)
@@ -144,11 +145,16 @@ func TestSlowStreamsClosedByServer(t *testing.T) {
 func TestMeasureOverTLS(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, func(h *hub) { h.secure = true })
-	cfg := few(h, false)
+	cfg := few(h)
 	cfg.TLS = h.tls
 	if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 30 {
 		t.Errorf("%+v", r)
 	}
+	cfg.TLS.MaxVersion = tls.VersionTLS12
+	if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 30 {
+		t.Errorf("with TLS 1.2: %+v", r)
+	}
+
 	cfg.TLS = nil
 	if _, err := bench.Measure(t.Context(), cfg, h); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("error %v", err)
@@ -157,9 +163,9 @@ func TestMeasureOverTLS(t *testing.T) {
 
 func TestSeveralLoads(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, portable bool) {
+	each(t, func(t *testing.T, c client) {
 		lose := 12 // the third message of the second load, to the second stream
-		h := startHub(t, func(h *hub) {
+		h := c.start(t, func(h *hub) {
 			h.frames = func(stream, number int, _ []byte) [][]byte {
 				if stream == 1 && number == lose {
 					return [][]byte{}
@@ -168,7 +174,7 @@ func TestSeveralLoads(t *testing.T) {
 			}
 		})
 
-		cfg := few(h, portable)
+		cfg := c.few(h)
 		cfg.Patience = 500 * time.Millisecond
 
 		streams, err := bench.Open(t.Context(), cfg, h)
@@ -177,7 +183,7 @@ func TestSeveralLoads(t *testing.T) {
 		}
 		defer streams.Close()
 
-		for _, c := range []struct {
+		for _, step := range []struct {
 			load      bench.Load
 			faults    string
 			delivered int64
@@ -186,12 +192,12 @@ func TestSeveralLoads(t *testing.T) {
 			{bench.Load{Burst: 5, Size: 4000}, "1 lost", 14},
 			{bench.Load{Rate: 100, Duration: 100 * time.Millisecond, Size: bench.MinSize}, "", 30},
 		} {
-			r, err := streams.Measure(t.Context(), c.load)
+			r, err := streams.Measure(t.Context(), step.load)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Faults() != c.faults || r.Delivered != c.delivered || r.Latency.Count != c.delivered {
-				t.Errorf("%+v: faults %q, %d delivered, %d latencies", c.load, r.Faults(), r.Delivered, r.Latency.Count)
+			if r.Faults() != step.faults || r.Delivered != step.delivered || r.Latency.Count != step.delivered {
+				t.Errorf("%+v: faults %q, %d delivered, %d latencies", step.load, r.Faults(), r.Delivered, r.Latency.Count)
 			}
 		}
 

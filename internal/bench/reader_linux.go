@@ -13,6 +13,7 @@ import (
 // owns all fields except wake and tally.
 type reader struct {
 	tally  *tally
+	client *exchange
 	to     unix.Sockaddr
 	family int
 	from   []netip.Addr // source addresses, used in rotation
@@ -22,39 +23,15 @@ type reader struct {
 	wake int // eventfd that stops the loop
 
 	sockets    []socket
-	next       int // index of the next socket to open
-	opening    int // number of sockets between connect and the response header
+	next       int     // index of the next socket to open
+	opening    int     // number of streams between connect and the response header
+	current    *socket // whose bytes are being decoded
 	slowClosed int
 	buf        []byte
 }
 
-// socket is the connection of one stream.
-type socket struct {
-	stream
-
-	fd      int32
-	phase   phase
-	slow    bool
-	chunks  *dechunker // nil if the body isn't chunked
-	request []byte
-	head    []byte // response header until it is complete
-	start   time.Duration
-}
-
-// phase is the phase of a socket. Phases follow one another in this order, but
-// any phase may change to closed.
-type phase uint8
-
-const (
-	waiting    phase = iota // not opened yet
-	connecting              // until the request is written
-	requesting              // until the response header is complete
-	streaming
-	closed
-)
-
-func newReader(p *payloads, to netip.AddrPort, from []netip.Addr, atOnce int) (*reader, error) {
-	r := &reader{tally: newTally(p), from: from, atOnce: atOnce, buf: make([]byte, 256<<10)}
+func newReader(p *payloads, client *exchange, to netip.AddrPort, from []netip.Addr, atOnce int) (*reader, error) {
+	r := &reader{tally: newTally(p), client: client, from: from, atOnce: atOnce, buf: make([]byte, turn)}
 	if to.Addr().Is4() {
 		r.family, r.to = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
 	} else {
@@ -82,8 +59,13 @@ func (r *reader) watch(how, fd int, events uint32, index int32) error {
 	return unix.EpollCtl(r.poll, how, fd, &unix.EpollEvent{Events: events, Fd: index})
 }
 
-func (r *reader) add(request []byte, user uint32, slow bool) {
-	r.sockets = append(r.sockets, socket{stream: stream{user: user}, fd: -1, request: request, slow: slow})
+// add adds a connection with a stream for each of users, which are user numbers.
+func (r *reader) add(users []uint32, slow bool) {
+	s := socket{link: link{fd: -1}, slow: slow, streams: make([]nativeStream, len(users))}
+	for i, user := range users {
+		s.streams[i].user = user
+	}
+	r.sockets = append(r.sockets, s)
 }
 
 // stop makes loop return. Any goroutine may call it, even before loop.
@@ -116,7 +98,7 @@ func (r *reader) loop() {
 func (r *reader) connectMore() {
 	for r.opening < r.atOnce && r.next < len(r.sockets) {
 		s := &r.sockets[r.next]
-		r.opening++
+		r.opening += len(s.streams)
 		if err := r.connect(s, r.next); err != nil {
 			r.fail(s, err)
 		}
@@ -124,6 +106,7 @@ func (r *reader) connectMore() {
 	}
 }
 
+// connect starts to connect s.
 func (r *reader) connect(s *socket, index int) error {
 	s.phase, s.start = connecting, r.tally.payloads.now()
 	fd, err := unix.Socket(r.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -156,127 +139,146 @@ func (r *reader) connect(s *socket, index int) error {
 		return err
 	}
 
-	return r.watch(unix.EPOLL_CTL_ADD, fd, unix.EPOLLOUT, int32(index))
+	s.interest = unix.EPOLLOUT
+	return r.watch(unix.EPOLL_CTL_ADD, fd, s.interest, int32(index))
 }
 
 // handle processes an event on a socket.
 func (r *reader) handle(index int32) {
-	var err error
 	s := &r.sockets[index]
-	switch s.phase {
-	case connecting:
-		err = r.sendRequest(s, index)
-	case requesting, streaming:
-		err = r.read(s)
-	case waiting, closed:
+	r.current = s
+	err := r.advance(s)
+	if err == nil && s.phase != closed {
+		err = r.await(s, index)
 	}
 	if err != nil {
 		r.fail(s, err)
 	}
 }
 
-// sendRequest checks the result of connect and writes the request.
-func (r *reader) sendRequest(s *socket, index int32) error {
-	errno, err := unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return err
-	}
-	if errno != 0 {
-		return unix.Errno(errno)
-	}
-	// The buffer of a new socket is large enough for any request.
-	if _, err := unix.Write(int(s.fd), s.request); err != nil {
-		return err
-	}
-	s.phase = requesting
-	return r.watch(unix.EPOLL_CTL_MOD, int(s.fd), unix.EPOLLIN|unix.EPOLLRDHUP, index)
-}
-
-func (r *reader) read(s *socket) error {
-	n, err := unix.Read(int(s.fd), r.buf)
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return nil
-	case err != nil:
-		return err
-	case n == 0:
-		return errEnd
-	}
-
-	received := r.buf[:n]
-	if s.phase == requesting {
-		if received, err = r.readHead(s, received); err != nil || s.phase == requesting {
-			return err
-		}
-	}
-
-	if s.chunks == nil {
-		r.tally.decode(&s.stream, received)
-		return nil
-	}
-
-	for len(received) > 0 {
-		body, err := s.chunks.next(&received)
+// advance does what a ready socket allows.
+func (r *reader) advance(s *socket) error {
+	switch s.phase {
+	case connecting:
+		errno, err := unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		if err != nil {
 			return err
 		}
-		r.tally.decode(&s.stream, body)
+		if errno != 0 {
+			return unix.Errno(errno)
+		}
+		if r.client.tls == nil {
+			return r.establish(s)
+		}
+		s.beginHandshake(r.client.tls)
+		return r.shakeHands(s)
+	case handshaking:
+		if err := s.flush(); err != nil {
+			return err
+		}
+		return r.shakeHands(s)
+	case established:
+		if err := s.flush(); err != nil {
+			return err
+		}
+		return s.receive(r.buf, r)
+	case waiting, closed:
 	}
-
 	return nil
 }
 
-// readHead reads the response header and returns the bytes that follow it.
-func (r *reader) readHead(s *socket, received []byte) (rest []byte, err error) {
-	s.head = append(s.head, received...)
-	head, rest := splitHead(s.head)
-	if head == nil {
-		if len(s.head) > maxHead {
-			return nil, fmt.Errorf("malformed HTTP response: header longer than %d bytes", maxHead)
-		}
-		return nil, nil
+// shakeHands continues a TLS handshake, and then sends the requests.
+func (r *reader) shakeHands(s *socket) error {
+	done, err := s.continueHandshake()
+	if err != nil || !done {
+		return err
 	}
-
-	chunked, err := parseHead(head, rest)
-	if err != nil {
-		return nil, err
+	if err := r.establish(s); err != nil {
+		return err
 	}
-	if chunked {
-		s.chunks = new(dechunker)
-	}
-
-	s.phase, s.head = streaming, nil
-	r.opening--
-	r.tally.streamOpened(r.tally.payloads.now() - s.start)
-
-	if s.slow {
-		return nil, r.watch(unix.EPOLL_CTL_DEL, int(s.fd), 0, 0)
-	}
-
-	return rest, nil
+	// The last read of the handshake may have taken more than the handshake.
+	return s.receive(r.buf, r)
 }
 
-// fail closes a socket after err, and counts the stream as closed.
-func (r *reader) fail(s *socket, err error) {
-	if s.phase < streaming {
+// establish sends the requests for the streams of a connected socket.
+func (r *reader) establish(s *socket) error {
+	protocol, requests, err := r.client.begin(s)
+	if err != nil {
+		return err
+	}
+	s.phase, s.protocol = established, protocol
+	return s.send(requests)
+}
+
+// await has epoll report the next event that s needs.
+func (r *reader) await(s *socket, index int32) error {
+	if s.unread() {
+		return r.watch(unix.EPOLL_CTL_DEL, int(s.fd), 0, 0)
+	}
+
+	interest := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
+	if len(s.pending) > 0 {
+		interest |= unix.EPOLLOUT
+	}
+	if interest == s.interest {
+		return nil
+	}
+	s.interest = interest
+	return r.watch(unix.EPOLL_CTL_MOD, int(s.fd), interest, index)
+}
+
+// opened implements sink.
+func (r *reader) opened(stream int) {
+	r.current.streams[stream].opened = true
+	r.opening--
+	r.tally.streamOpened(r.tally.payloads.now() - r.current.start)
+}
+
+// body implements sink.
+func (r *reader) body(stream int, piece []byte) {
+	if !r.current.slow {
+		r.tally.decode(&r.current.streams[stream].stream, piece)
+	}
+}
+
+// ended implements sink.
+func (r *reader) ended(stream int, reason error) { r.end(r.current, stream, reason) }
+
+// end counts a stream as closed because of err. It closes the socket of the last
+// stream.
+func (r *reader) end(s *socket, stream int, err error) {
+	one := &s.streams[stream]
+	if one.ended {
+		return
+	}
+
+	one.ended = true
+	s.ended++
+	if !one.opened {
 		r.opening--
 	}
-	s.phase, s.head = closed, nil
-	r.tally.streamClosed(&s.stream, closeReason(err))
-	r.closeSocket(s)
+	if s.slow && one.opened {
+		r.slowClosed++
+	} else {
+		r.tally.streamClosed(&one.stream, closeReason(err))
+	}
+
+	if s.ended == len(s.streams) {
+		s.close()
+	}
 }
 
-func (r *reader) closeSocket(s *socket) {
-	if s.fd >= 0 {
-		_ = unix.Close(int(s.fd))
-		s.fd = -1
+// fail closes a socket because of err and counts its streams as closed.
+func (r *reader) fail(s *socket, err error) {
+	for i := range s.streams {
+		r.end(s, i, err)
 	}
 }
 
 func (r *reader) closeAll() {
 	r.drainSlow()
 	for i := range r.sockets {
-		r.closeSocket(&r.sockets[i])
+		r.sockets[i].close()
 	}
 }
 
@@ -286,7 +288,7 @@ func (r *reader) drainSlow() {
 	left := 0
 	for i := range r.sockets {
 		s := &r.sockets[i]
-		if s.slow && s.phase == streaming && r.watch(unix.EPOLL_CTL_ADD, int(s.fd), unix.EPOLLIN, int32(i)) == nil {
+		if s.phase == established && s.unread() && r.watch(unix.EPOLL_CTL_ADD, int(s.fd), unix.EPOLLIN, int32(i)) == nil {
 			left++
 		}
 	}
@@ -309,7 +311,7 @@ func (r *reader) drainSlow() {
 
 		for _, event := range events[:max(n, 0)] {
 			s := &r.sockets[event.Fd]
-			if !s.slow {
+			if !s.unread() {
 				r.handle(event.Fd)
 				continue
 			}
@@ -319,8 +321,7 @@ func (r *reader) drainSlow() {
 				continue
 			}
 
-			r.closeSocket(s)
-			r.slowClosed++
+			r.fail(s, errEnd)
 			left--
 		}
 	}
