@@ -63,7 +63,15 @@ type Config struct {
 	// Portable selects the implementation with a goroutine per stream.
 	Portable bool
 
-	TLS *tls.Config // for an https URL
+	// TLS is used for an https URL. Streams resume each other's TLS sessions if it
+	// has a session cache. Otherwise all handshakes are full ones.
+	TLS *tls.Config
+
+	// HTTP2 selects HTTP/2: with prior knowledge for an http URL (h2c), and
+	// negotiated for an https URL. PerConnection is the number of streams per
+	// connection; 0 means one. More require HTTP2.
+	HTTP2         bool
+	PerConnection int
 
 	// Shared is set if other processes hold streams of the same run. All of them
 	// must measure the same load, and the Publisher of all but one must do
@@ -101,6 +109,9 @@ func (cfg *Config) fill() {
 	if cfg.Patience == 0 {
 		cfg.Patience = 10 * time.Second
 	}
+	if cfg.PerConnection == 0 {
+		cfg.PerConnection = 1
+	}
 }
 
 func (cfg *Config) validate() (*url.URL, error) {
@@ -114,8 +125,10 @@ func (cfg *Config) validate() (*url.URL, error) {
 		return nil, fmt.Errorf("url: invalid URL %q; want an http or https URL", cfg.URL)
 	case cfg.Clients < 1:
 		return nil, fmt.Errorf("clients: %d; want at least 1", cfg.Clients)
-	case cfg.Slow < 0, cfg.Users < 0, cfg.AtOnce < 0, cfg.Sources < 0, cfg.Readers < 0:
-		return nil, errors.New("slow, users, at-once, sources and readers must not be negative")
+	case cfg.Slow < 0, cfg.Users < 0, cfg.AtOnce < 0, cfg.Sources < 0, cfg.Readers < 0, cfg.PerConnection < 0:
+		return nil, errors.New("slow, users, at-once, sources, readers and streams-per-connection must not be negative")
+	case cfg.PerConnection > 1 && !cfg.HTTP2:
+		return nil, fmt.Errorf("streams-per-connection: %d; want 1, or HTTP/2 (http2)", cfg.PerConnection)
 	case cfg.Users > cfg.Clients:
 		return nil, fmt.Errorf("users: %d; want at most one per client (%d)", cfg.Users, cfg.Clients)
 	case cfg.Sources > maxSources:
@@ -160,9 +173,14 @@ func (l *Load) messages() int {
 
 func (cfg *Config) streams() int { return cfg.Clients + cfg.Slow }
 
-// Measure opens the streams that cfg describes, publishes its load and closes the
-// streams. Delivery errors are part of the result; an error means that there is
-// none.
+// connections returns the number of connections.
+func (cfg *Config) connections() int {
+	n := max(1, cfg.PerConnection)
+	return (cfg.Clients+n-1)/n + (cfg.Slow+n-1)/n
+}
+
+// Measure opens the streams of cfg, publishes its load and closes the streams.
+// Delivery errors are part of the result; an error means that there is none.
 func Measure(ctx context.Context, cfg Config, publisher Publisher) (*Result, error) {
 	if err := cfg.Load.fill(); err != nil {
 		return nil, err
@@ -201,7 +219,7 @@ func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDescriptors(cfg.streams()); err != nil {
+	if err := checkDescriptors(cfg.streams(), cfg.connections()); err != nil {
 		return nil, err
 	}
 

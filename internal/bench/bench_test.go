@@ -13,12 +13,14 @@ import (
 
 // client is how a test opens streams.
 type client struct {
-	portable bool
-	secure   bool
+	portable      bool
+	secure        bool
+	http2         bool
+	perConnection int
 }
 
 func (c client) String() string {
-	return fmt.Sprintf("portable=%t,tls=%t", c.portable, c.secure)
+	return fmt.Sprintf("portable=%t,tls=%t,http2=%t,%d", c.portable, c.secure, c.http2, c.perConnection)
 }
 
 func (c client) scheme() string {
@@ -31,9 +33,23 @@ func (c client) scheme() string {
 // each runs a test with each client.
 func each(t *testing.T, test func(t *testing.T, c client)) {
 	t.Helper()
-	for _, portable := range []bool{false, true} {
-		for _, secure := range []bool{false, true} {
-			c := client{portable: portable, secure: secure}
+	eachOf(t, []client{{}, {http2: true}, {http2: true, perConnection: 2}}, test)
+}
+
+// eachHTTP1 runs a test with each client that uses HTTP/1.1.
+func eachHTTP1(t *testing.T, test func(t *testing.T, c client)) {
+	t.Helper()
+	eachOf(t, []client{{}}, test)
+}
+
+// eachOf runs a test with each of clients: lightweight and portable ones, with
+// and without TLS.
+func eachOf(t *testing.T, clients []client, test func(t *testing.T, c client)) {
+	t.Helper()
+	for _, one := range clients {
+		for i := range 4 {
+			c := one
+			c.portable, c.secure = i/2 == 1, i%2 == 1
 			t.Run(c.String(), func(t *testing.T) {
 				t.Parallel()
 				test(t, c)
@@ -56,7 +72,8 @@ func (c client) start(t *testing.T, set func(*hub)) *hub {
 // few returns a measurement of ten messages on three streams.
 func (c client) few(h *hub) bench.Config {
 	return bench.Config{
-		URL: h.url, TLS: h.tls, Clients: 3, Load: bench.Load{Burst: 10}, Patience: 2 * time.Second, Portable: c.portable,
+		URL: h.url, TLS: h.tls, Clients: 3, Load: bench.Load{Burst: 10}, Patience: 2 * time.Second,
+		Portable: c.portable, HTTP2: c.http2, PerConnection: c.perConnection,
 	}
 }
 
@@ -233,7 +250,7 @@ func TestExpectedDeliveriesWithUsers(t *testing.T) {
 
 func TestStreamsClosedByServer(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, c client) {
+	eachHTTP1(t, func(t *testing.T, c client) {
 		h := c.start(t, func(h *hub) {
 			h.raw = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n"
 			sent := 0
@@ -318,7 +335,7 @@ func TestChunkedBodies(t *testing.T) {
 	t.Parallel()
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-	each(t, func(t *testing.T, c client) {
+	eachHTTP1(t, func(t *testing.T, c client) {
 		h := c.start(t, func(h *hub) {
 			h.raw = head + "3;name=\"value\"\r\n:\n\n\r\n"
 			h.write = func(s *subscriber, frame []byte) {

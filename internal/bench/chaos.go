@@ -136,7 +136,7 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 	if err != nil || address.Scheme != "http" {
 		return nil, fmt.Errorf("url: invalid URL %q; want an http URL", cfg.URL)
 	}
-	if err := checkDescriptors(cfg.Clients); err != nil {
+	if err := checkDescriptors(cfg.Clients, cfg.Clients); err != nil {
 		return nil, err
 	}
 

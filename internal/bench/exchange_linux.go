@@ -3,16 +3,29 @@ package bench
 import (
 	"crypto/tls"
 	"net/url"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // exchange holds what the streams of a run send to the server.
 type exchange struct {
-	tls      *tls.Config // nil for plain text
-	requests [][]byte    // by user number
+	tls      *tls.Config           // nil for plain text
+	requests [][]byte              // over HTTP/1.1, by user number
+	fields   [][]hpack.HeaderField // over HTTP/2, by user number
 }
 
 func newExchange(r *run, address *url.URL) (*exchange, error) {
-	e := &exchange{tls: tlsConfig(r.cfg.TLS, address, "http/1.1")}
+	e := &exchange{}
+	if r.cfg.HTTP2 {
+		e.tls = tlsConfig(r.cfg.TLS, address, http2.NextProtoTLS)
+		for _, header := range r.requests {
+			e.fields = append(e.fields, requestFields(address, header))
+		}
+		return e, nil
+	}
+
+	e.tls = tlsConfig(r.cfg.TLS, address, "http/1.1")
 	for _, header := range r.requests {
 		text, err := requestBytes(address, header)
 		if err != nil {
@@ -23,8 +36,22 @@ func newExchange(r *run, address *url.URL) (*exchange, error) {
 	return e, nil
 }
 
-// begin returns the protocol of a socket that is connected, and the requests for
-// its streams.
-func (e *exchange) begin(s *socket) (protocol, []byte, error) {
-	return &http1{}, e.requests[s.streams[0].user], nil
+// http2 reports whether the streams use HTTP/2.
+func (e *exchange) http2() bool { return e.fields != nil }
+
+// begin returns the protocol of a socket that is connected, and what to send
+// first. That is valid until the next use of codec.
+func (e *exchange) begin(s *socket, codec *frameCodec) (p protocol, first []byte, err error) {
+	if !e.http2() {
+		return &http1{}, e.requests[s.streams[0].user], nil
+	}
+	if s.tls != nil && s.tls.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
+		return nil, nil, errNotHTTP2
+	}
+
+	requests := make([][]hpack.HeaderField, len(s.streams))
+	for i := range s.streams {
+		requests[i] = e.fields[s.streams[i].user]
+	}
+	return newHTTP2Conn(codec, requests, s.slow)
 }

@@ -38,12 +38,19 @@ type hub struct {
 	// secure makes the hub use TLS. Its clients then need the configuration tls.
 	secure bool
 	tls    *tls.Config
+	// perConnection is the server's limit for streams of an HTTP/2 connection; 0
+	// means the default.
+	perConnection int
+	// onlyHTTP1 disables HTTP/2.
+	onlyHTTP1 bool
 	// everyone sends messages for one user to all streams.
 	everyone bool
 
 	mu        sync.Mutex
 	clients   []*subscriber
 	remotes   map[string]int // streams by source address
+	protocols map[string]int // streams by protocol
+	ports     map[string]int // streams by remote address, including the port
 	published int
 }
 
@@ -51,18 +58,25 @@ type subscriber struct {
 	user    string
 	w       http.ResponseWriter
 	conn    net.Conn // if hijacked
+	close   func()   // closes the stream, unless hijacked
 	scratch []byte   // for the write function of a test
 }
 
 func startHub(t *testing.T, set func(*hub)) *hub {
 	t.Helper()
-	h := &hub{remotes: map[string]int{}}
+	h := &hub{remotes: map[string]int{}, protocols: map[string]int{}, ports: map[string]int{}}
 
 	if set != nil {
 		set(h)
 	}
 
 	server := httptest.NewUnstartedServer(h)
+	server.EnableHTTP2 = !h.onlyHTTP1
+	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: h.perConnection}
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetHTTP2(!h.onlyHTTP1)
+	server.Config.Protocols.SetUnencryptedHTTP2(!h.onlyHTTP1)
 	if h.secure {
 		server.StartTLS()
 		trusted := x509.NewCertPool()
@@ -82,12 +96,16 @@ func startHub(t *testing.T, set func(*hub)) *hub {
 }
 
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &subscriber{w: w, user: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	c := &subscriber{w: w, close: cancel, user: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
 	h.mu.Lock()
 	number := len(h.clients)
 	h.clients = append(h.clients, c)
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	h.remotes[host]++
+	h.protocols[r.Proto]++
+	h.ports[r.RemoteAddr]++
 
 	if r.URL.Path != "/events" || r.URL.RawQuery != "q=1" || r.Header.Get("Accept") != "text/event-stream" || r.Host == "" {
 		http.Error(w, "not the request of a stream", http.StatusBadRequest)
@@ -123,7 +141,7 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "retry: 3000\n\n")
 	flush(w)
 	h.mu.Unlock()
-	<-r.Context().Done()
+	<-ctx.Done()
 	h.mu.Lock() // not during a write
 	c.w = nil
 	h.mu.Unlock()

@@ -46,7 +46,7 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 	if cfg.Clients < 1 || cfg.Users < 1 || cfg.Missed < 1 {
 		return nil, errors.New("a mass resume requires at least one client, one user and one message")
 	}
-	if err := checkDescriptors(cfg.Clients); err != nil {
+	if err := checkDescriptors(cfg.Clients, cfg.Clients); err != nil {
 		return nil, err
 	}
 

@@ -49,8 +49,12 @@ func newNativePool(ctx context.Context, r *run, address *url.URL) (pool, error) 
 		p.readers = append(p.readers, rd)
 	}
 
-	for i := range r.cfg.streams() {
-		p.readers[i%n].add([]uint32{r.userOf(i)}, i >= r.cfg.Clients)
+	for i, streams := range r.connections() {
+		users := make([]uint32, len(streams))
+		for j, stream := range streams {
+			users[j] = r.userOf(stream)
+		}
+		p.readers[i%n].add(users, streams[0] >= r.cfg.Clients)
 	}
 
 	for _, rd := range p.readers {

@@ -18,14 +18,14 @@ func TestSourceAddresses(t *testing.T) {
 		h := c.start(t, nil)
 		cfg := c.few(h)
 
-		cfg.Clients, cfg.Sources = 9, 3
+		cfg.Clients, cfg.Sources = 12, 3
 		if r := measure(t, h, cfg); r.Faults() != "" {
 			t.Errorf("faults %q", r.Faults())
 		}
 
 		for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
-			if h.remotes[from] != 3 {
-				t.Errorf("%d streams came from %s, want 3 (%v)", h.remotes[from], from, h.remotes)
+			if h.remotes[from] != 4 {
+				t.Errorf("%d streams came from %s, want 4 (%v)", h.remotes[from], from, h.remotes)
 			}
 		}
 	})
@@ -109,6 +109,8 @@ func TestInvalidConfig(t *testing.T) {
 		"users: 2":                            func(c *bench.Config) { c.Users = 2 },
 		"size: 47":                            func(c *bench.Config) { c.Size = 47 },
 		"less than one message":               func(c *bench.Config) { c.Burst = 0 },
+		"streams-per-connection must not be":  func(c *bench.Config) { c.PerConnection = -1 },
+		"streams-per-connection: 2; want 1":   func(c *bench.Config) { c.PerConnection = 2 },
 		"want at most 250":                    func(c *bench.Config) { c.Sources = 251 },
 		"password":                            func(c *bench.Config) { c.URL = "http://a:b@127.0.0.1:1/" },
 		"100000000 streams need 100000064 fi": func(c *bench.Config) { c.Clients = 1e8 },

@@ -13,9 +13,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
-// portablePool holds a goroutine and a net/http connection for each stream.
+// portablePool holds a goroutine for each stream, and net/http connections.
 type portablePool struct {
 	tally   *tally
 	streams []stream
@@ -27,33 +29,27 @@ func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePoo
 	ctx, cancel := context.WithCancel(ctx)
 	p := &portablePool{tally: newTally(r.payloads), streams: make([]stream, r.cfg.Clients), cancel: cancel}
 
-	client := &http.Client{
-		Transport:     r.transport(ctx, address),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-
-	opening := make(chan struct{}, r.cfg.AtOnce)
-	for n := range r.cfg.streams() {
-		s := &stream{} // a slow stream, which isn't checked
-		if n < len(p.streams) {
-			s = &p.streams[n]
-		}
-
-		s.user = r.userOf(n)
-		request := (&http.Request{Method: http.MethodGet, URL: address, Header: r.requests[s.user].Clone()}).WithContext(ctx)
-
-		p.done.Go(func() {
-			err := p.follow(ctx, client, request, s, opening, n >= len(p.streams))
-			if err != nil && ctx.Err() == nil {
-				p.tally.streamClosed(s, closeReason(err))
+	transport := r.transport(ctx, address)
+	opening := make(chan struct{}, max(1, r.cfg.AtOnce/r.cfg.PerConnection))
+	for _, numbers := range r.connections() {
+		c := &portableConn{pool: p, transport: transport, address: address, opening: opening}
+		for _, n := range numbers {
+			s := &stream{} // a slow stream, which isn't checked
+			if n < len(p.streams) {
+				s = &p.streams[n]
 			}
-		})
+
+			s.user = r.userOf(n)
+			request := (&http.Request{Method: http.MethodGet, URL: address, Header: r.requests[s.user].Clone()}).WithContext(ctx)
+			c.streams = append(c.streams, portableStream{s, request, n >= len(p.streams)})
+		}
+		p.done.Go(func() { c.run(ctx) })
 	}
 
 	return p
 }
 
-// transport returns a transport that opens a connection for each stream.
+// transport returns a transport that makes connections for streams.
 func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 	var dialers []*net.Dialer
 	if ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", address.Hostname()); err == nil {
@@ -68,36 +64,93 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 
 	var dials atomic.Int64
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
+	protocols.SetHTTP1(!r.cfg.HTTP2)
+	protocols.SetHTTP2(r.cfg.HTTP2)
+	protocols.SetUnencryptedHTTP2(r.cfg.HTTP2)
 
 	return &http.Transport{
 		TLSClientConfig: r.cfg.TLS,
-		Protocols:       protocols, // HTTP/2 would share connections between streams
+		Protocols:       protocols,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return dialers[int(dials.Add(1))%len(dialers)].DialContext(ctx, network, addr)
 		},
 		DisableCompression: true,
-		DisableKeepAlives:  true,
+		DisableKeepAlives:  !r.cfg.HTTP2, // such a connection has a single stream
 		ReadBufferSize:     4 << 10,
 		WriteBufferSize:    1 << 10,
 	}
 }
 
-// follow opens a stream and reads it until it closes.
-func (p *portablePool) follow(ctx context.Context, client *http.Client, request *http.Request, s *stream, opening chan struct{}, slow bool) error {
+// portableConn is a connection with one or more streams.
+type portableConn struct {
+	pool      *portablePool
+	transport *http.Transport
+	address   *url.URL
+	opening   chan struct{} // holds an element for each connection that opens streams
+	streams   []portableStream
+}
+
+type portableStream struct {
+	*stream
+
+	request *http.Request
+	slow    bool
+}
+
+// run opens the connection and its streams, and reads the streams until they
+// close.
+func (c *portableConn) run(ctx context.Context) {
 	select {
-	case opening <- struct{}{}:
+	case c.opening <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return
 	}
+	opened := sync.OnceFunc(func() { <-c.opening })
+	defer opened()
 
 	start := time.Now()
-	response, err := client.Do(request)
-	<-opening
-
+	conn, err := c.transport.NewClientConn(ctx, c.address.Scheme, net.JoinHostPort(c.address.Hostname(), c.address.Port()))
 	if err != nil {
-		return err
+		for _, s := range c.streams {
+			c.closed(ctx, s, err)
+		}
+		return
 	}
+	defer conn.Close()
+
+	var done sync.WaitGroup
+	for i, s := range c.streams {
+		// The server's limit is known after its first response.
+		if limit := conn.Available() + conn.InFlight(); i == 1 && conn.Err() == nil && limit < len(c.streams) {
+			err = fmt.Errorf("the server allows %d streams per connection; want %d", limit, len(c.streams))
+		}
+		if err != nil {
+			c.closed(ctx, s, err)
+			continue
+		}
+
+		response, err := conn.RoundTrip(s.request)
+		if err != nil {
+			c.closed(ctx, s, err)
+			continue
+		}
+		took := time.Since(start)
+		done.Go(func() { c.closed(ctx, s, c.pool.follow(ctx, response, s, took)) })
+	}
+
+	opened()
+	done.Wait()
+}
+
+// closed counts a stream that closed because of err before the end of the run.
+func (c *portableConn) closed(ctx context.Context, s portableStream, err error) {
+	if err != nil && ctx.Err() == nil {
+		c.pool.tally.streamClosed(s.stream, closeReason(err))
+	}
+}
+
+// follow reads a stream, which took this long to open, until it closes.
+func (p *portablePool) follow(ctx context.Context, response *http.Response, s portableStream, took time.Duration) error {
 	defer response.Body.Close()
 
 	if response.StatusCode != http.StatusOK {
@@ -110,8 +163,8 @@ func (p *portablePool) follow(ctx context.Context, client *http.Client, request 
 		return err
 	}
 
-	p.tally.streamOpened(time.Since(start))
-	if slow {
+	p.tally.streamOpened(took)
+	if s.slow {
 		<-ctx.Done()
 		return nil
 	}
@@ -119,7 +172,7 @@ func (p *portablePool) follow(ctx context.Context, client *http.Client, request 
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := response.Body.Read(buf)
-		p.tally.decode(s, buf[:n])
+		p.tally.decode(s.stream, buf[:n])
 		if err != nil {
 			return err
 		}
@@ -153,7 +206,7 @@ var errServerClosed = errors.New("the server closed the stream")
 // closeReason describes why a stream closed, without details that differ between
 // streams.
 func closeReason(err error) string {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errEnd) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errServerClosed.Error()
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
@@ -162,8 +215,11 @@ func closeReason(err error) string {
 		}
 		return errno.Error()
 	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
+	if reset, ok := errors.AsType[http2.StreamError](err); ok {
+		err = resetReason(reset.Code) // without the stream's ID
+	}
+	if errors.Is(err, errEnd) {
+		return errServerClosed.Error()
 	}
 	return fmt.Sprint(err)
 }

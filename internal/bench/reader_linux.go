@@ -26,12 +26,13 @@ type reader struct {
 	next       int     // index of the next socket to open
 	opening    int     // number of streams between connect and the response header
 	current    *socket // whose bytes are being decoded
+	codec      *frameCodec
 	slowClosed int
 	buf        []byte
 }
 
 func newReader(p *payloads, client *exchange, to netip.AddrPort, from []netip.Addr, atOnce int) (*reader, error) {
-	r := &reader{tally: newTally(p), client: client, from: from, atOnce: atOnce, buf: make([]byte, turn)}
+	r := &reader{tally: newTally(p), client: client, from: from, atOnce: atOnce, codec: newFrameCodec(), buf: make([]byte, turn)}
 	if to.Addr().Is4() {
 		r.family, r.to = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
 	} else {
@@ -115,8 +116,8 @@ func (r *reader) connect(s *socket, index int) error {
 	}
 
 	s.fd = int32(fd)
-	if s.slow {
-		// The smaller the kernel's buffer, the sooner the stream counts as slow.
+	if s.slow && !r.client.http2() {
+		// The smaller the kernel's buffer, the sooner the stream is slow.
 		const small = 4 << 10
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, small); err != nil {
 			return err
@@ -202,17 +203,17 @@ func (r *reader) shakeHands(s *socket) error {
 
 // establish sends the requests for the streams of a connected socket.
 func (r *reader) establish(s *socket) error {
-	protocol, requests, err := r.client.begin(s)
+	protocol, first, err := r.client.begin(s, r.codec)
 	if err != nil {
 		return err
 	}
 	s.phase, s.protocol = established, protocol
-	return s.send(requests)
+	return s.send(first)
 }
 
 // await has epoll report the next event that s needs.
 func (r *reader) await(s *socket, index int32) error {
-	if s.unread() {
+	if s.unread {
 		return r.watch(unix.EPOLL_CTL_DEL, int(s.fd), 0, 0)
 	}
 
@@ -229,9 +230,12 @@ func (r *reader) await(s *socket, index int32) error {
 
 // opened implements sink.
 func (r *reader) opened(stream int) {
-	r.current.streams[stream].opened = true
+	s := r.current
+	s.streams[stream].opened = true
+	// Over HTTP/2 a slow stream keeps its flow-control window closed instead.
+	s.unread = s.slow && !r.client.http2()
 	r.opening--
-	r.tally.streamOpened(r.tally.payloads.now() - r.current.start)
+	r.tally.streamOpened(r.tally.payloads.now() - s.start)
 }
 
 // body implements sink.
@@ -288,7 +292,7 @@ func (r *reader) drainSlow() {
 	left := 0
 	for i := range r.sockets {
 		s := &r.sockets[i]
-		if s.phase == established && s.unread() && r.watch(unix.EPOLL_CTL_ADD, int(s.fd), unix.EPOLLIN, int32(i)) == nil {
+		if s.phase == established && s.unread && r.watch(unix.EPOLL_CTL_ADD, int(s.fd), unix.EPOLLIN, int32(i)) == nil {
 			left++
 		}
 	}
@@ -311,7 +315,7 @@ func (r *reader) drainSlow() {
 
 		for _, event := range events[:max(n, 0)] {
 			s := &r.sockets[event.Fd]
-			if !s.unread() {
+			if !s.unread {
 				r.handle(event.Fd)
 				continue
 			}

@@ -5,10 +5,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
 )
 
 // requestBytes returns the encoded request for a stream.
@@ -22,6 +27,23 @@ func requestBytes(address *url.URL, header http.Header) ([]byte, error) {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}
 	return text, nil
+}
+
+// requestFields returns the header fields of the request for a stream over HTTP/2.
+func requestFields(address *url.URL, header http.Header) []hpack.HeaderField {
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: http.MethodGet},
+		{Name: ":scheme", Value: address.Scheme},
+		{Name: ":authority", Value: address.Host},
+		{Name: ":path", Value: address.RequestURI()},
+	}
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		for _, value := range header[name] {
+			// Tokens aren't compressed (RFC 7541 §7.1.3).
+			fields = append(fields, hpack.HeaderField{Name: strings.ToLower(name), Value: value, Sensitive: name == "Authorization"})
+		}
+	}
+	return fields
 }
 
 // maxHead is the maximum length of a response header, in bytes.

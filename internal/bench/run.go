@@ -88,6 +88,24 @@ func (r *run) userOf(n int) uint32 {
 	return uint32(n%r.cfg.Users) + 1
 }
 
+// connections returns the numbers of the streams of each connection. Streams of
+// one user share connections if possible, as tabs of one browser do. Slow streams
+// have connections of their own.
+func (r *run) connections() [][]int {
+	var all [][]int
+	for _, group := range [][2]int{{0, r.cfg.Clients}, {r.cfg.Clients, r.cfg.streams()}} {
+		var numbers []int
+		for n := group[0]; n < group[1]; n++ {
+			numbers = append(numbers, n)
+		}
+		if r.cfg.PerConnection > 1 {
+			slices.SortStableFunc(numbers, func(a, b int) int { return cmp.Compare(r.userOf(a), r.userOf(b)) })
+		}
+		all = slices.AppendSeq(all, slices.Chunk(numbers, r.cfg.PerConnection))
+	}
+	return all
+}
+
 // openError reports streams that could not be opened.
 type openError struct {
 	url     string // without the query, which may hold a token

@@ -16,6 +16,7 @@ type socket struct {
 
 	phase    phase
 	slow     bool   // its streams don't read
+	unread   bool   // the socket is open but not read, since its stream is slow
 	interest uint32 // epoll events that the reader waits for
 	protocol protocol
 	streams  []nativeStream
@@ -97,7 +98,7 @@ func (s *socket) receive(buf []byte, to sink) error {
 			if err := s.send(reply); err != nil {
 				return err
 			}
-			if s.unread() {
+			if s.unread {
 				return nil
 			}
 		}
@@ -133,10 +134,6 @@ func (s *socket) send(p []byte) error {
 	}
 	return err
 }
-
-// unread reports whether the socket is no longer read because its stream is
-// slow.
-func (s *socket) unread() bool { return s.slow && s.streams[0].opened }
 
 // close closes the socket, which may still have a handshake in progress.
 func (s *socket) close() {

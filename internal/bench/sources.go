@@ -3,7 +3,7 @@ package bench
 import "net/netip"
 
 const (
-	// perSource is the number of streams per source address. The usual range has
+	// perSource is the number of connections per source address. The usual range has
 	// 28,000 ports, and connect prefers every second one. Beyond that, or after a
 	// run that has just released ports, the search for a free port dominates the
 	// connect time.
@@ -20,7 +20,7 @@ func (r *run) sources(to netip.Addr) []netip.Addr {
 
 	n := r.cfg.Sources
 	if n == 0 {
-		n = (r.cfg.streams() + perSource - 1) / perSource
+		n = (r.cfg.connections() + perSource - 1) / perSource
 	}
 	if n == 1 {
 		return nil
