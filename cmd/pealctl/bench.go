@@ -48,7 +48,8 @@ or _ns.`,
   pealctl bench --clients 2000 --burst 300 --slow 50
   pealctl bench --clients 1000 --users 500 --rate 200
   pealctl bench --chaos --clients 2000 --rate 1000 --duration 60s
-  pealctl bench --resume 20 --clients 10000 --users 500`,
+  pealctl bench --resume 20 --clients 10000 --users 500
+  pealctl bench --url https://localhost:8443/events --http2 --streams-per-connection 10`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStreamURL(cmd.Flags(), s.runBench(cmd.Context(), f))
@@ -74,7 +75,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.cfg.Burst, "burst", 0, "publish this many messages as fast as the daemon accepts them, instead of --rate for --duration")
 	flags.IntVar(&f.cfg.Size, "size", 100, fmt.Sprintf("`bytes` of data per message, at least %d", bench.MinSize))
 	flags.StringVar(&f.svg, "plot", "", "write a plot of the latencies to this SVG `file`")
-	flags.IntVar(&f.cfg.AtOnce, "at-once", 500, "number of streams to open concurrently")
+	flags.IntVar(&f.cfg.AtOnce, "at-once", 0, "number of streams to open concurrently (default: 500, or 100 over TLS)")
 	flags.IntVar(&f.cfg.Sources, "sources", 0, "number of source addresses in 127.0.0.0/8 for the streams (default: as many as their ports require)")
 	flags.DurationVar(&f.cfg.Patience, "patience", 10*time.Second, "count missing messages as lost after this long without an arrival")
 	flags.IntVar(&f.cfg.Readers, "readers", 0, "number of reading goroutines (default: one per four cores)")
@@ -84,7 +85,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.missed, "resume", 0, "run a different benchmark: close all streams, send this many messages to each of --users, and reconnect all streams at the same time")
 
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
-	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "stream-ca-file", "at-once", "sources", "readers", "portable"} {
+	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "streams-per-connection", "at-once", "sources", "readers", "portable"} {
 		cmd.MarkFlagsMutuallyExclusive("chaos", other)
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}
@@ -107,15 +108,21 @@ func (s *session) runBench(ctx context.Context, f *benchFlags) error {
 		trust.caFile, trust.caFlag = f.streamCA, "--stream-ca-file"
 	}
 
+	var err error
+	if cfg.TLS, err = trust.config(); err != nil {
+		return err
+	}
+
 	switch {
 	case f.chaos:
 		chaos := f.chaosCfg
+		chaos.TLS, chaos.HTTP2 = cfg.TLS, cfg.HTTP2
 		chaos.URL, chaos.Clients, chaos.Rate, chaos.Duration, chaos.Patience = cfg.URL, cfg.Clients, cfg.Rate, cfg.Duration, cfg.Patience
 		return s.benchChaos(ctx, chaos)
 	case f.missed > 0:
-		return s.benchResume(ctx, bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: f.missed})
+		return s.benchResume(ctx, bench.MassResumeConfig{URL: cfg.URL, Clients: cfg.Clients, Users: max(cfg.Users, 1), Missed: f.missed, TLS: cfg.TLS, HTTP2: cfg.HTTP2})
 	default:
-		return s.bench(ctx, cfg, trust, f.svg)
+		return s.bench(ctx, cfg, f.svg)
 	}
 }
 
@@ -135,16 +142,12 @@ func withStreamURL(flags *pflag.FlagSet, err error) error {
 	return fmt.Errorf("%w; --url is not set, so the streams are those at %s", err, defaultStream)
 }
 
-func (s *session) bench(ctx context.Context, cfg bench.Config, trust tlsFlags, svg string) (err error) {
+func (s *session) bench(ctx context.Context, cfg bench.Config, svg string) (err error) {
 	plot, err := openPlot(svg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, plot.close()) }()
-
-	if cfg.TLS, err = trust.config(); err != nil {
-		return err
-	}
 
 	conn, err := s.dial()
 	if err != nil {

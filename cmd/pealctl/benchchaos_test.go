@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -64,6 +65,7 @@ func TestBenchChaosFindsLostMessages(t *testing.T) {
 		}
 		defer resp.Body.Close()
 
+		maps.Copy(w.Header(), resp.Header)
 		w.WriteHeader(resp.StatusCode)
 		_, _ = io.Copy(flusher{w, http.NewResponseController(w)}, resp.Body)
 	}))

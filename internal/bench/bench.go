@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -45,7 +46,9 @@ type Config struct {
 
 	Load
 
-	// AtOnce is the number of streams to open concurrently; 0 means 500.
+	// AtOnce is the number of streams to open concurrently. 0 means 500, or 100
+	// over TLS, whose handshakes would otherwise wait for so long that a busy
+	// server gives up.
 	AtOnce int
 
 	// Sources is the number of source addresses in 127.0.0.0/8 for a server on
@@ -105,6 +108,9 @@ const MinSize = headerSize
 func (cfg *Config) fill() {
 	if cfg.AtOnce == 0 {
 		cfg.AtOnce = 500
+		if strings.HasPrefix(cfg.URL, "https:") {
+			cfg.AtOnce = 100
+		}
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = 10 * time.Second

@@ -2,10 +2,10 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +34,9 @@ type ChaosConfig struct {
 	// Patience is how long to wait for another arrival, once the last message has
 	// been published, before missing messages count as lost.
 	Patience time.Duration
+
+	TLS   *tls.Config // for an https URL
+	HTTP2 bool        // use HTTP/2, with a connection for each stream
 
 	// Progress, if not nil, is called repeatedly.
 	Progress func(ChaosProgress)
@@ -132,9 +135,9 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 		return nil, errors.New("chaos requires at least one client, one topic and one message, and a positive life")
 	}
 
-	address, err := url.Parse(cfg.URL)
-	if err != nil || address.Scheme != "http" {
-		return nil, fmt.Errorf("url: invalid URL %q; want an http URL", cfg.URL)
+	address, err := parseTrialURL(cfg.URL)
+	if err != nil {
+		return nil, err
 	}
 	if err := checkDescriptors(cfg.Clients, cfg.Clients); err != nil {
 		return nil, err
@@ -150,7 +153,7 @@ func Chaos(ctx context.Context, cfg ChaosConfig, publisher ChaosPublisher) (*Cha
 		if err != nil {
 			return nil, fmt.Errorf("create a token: %w", err)
 		}
-		stream := newResumable(address, token, topic)
+		stream := newResumable(address, transport{cfg.TLS, cfg.HTTP2}, token, topic)
 		stream.keeps = keeps(i % 2)
 		c.clients = append(c.clients, &chaosClient{chaos: c, stream: stream, prefix: "chaos " + c.run + " "})
 	}

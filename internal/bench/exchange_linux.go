@@ -16,16 +16,14 @@ type exchange struct {
 }
 
 func newExchange(r *run, address *url.URL) (*exchange, error) {
-	e := &exchange{}
+	e := &exchange{tls: tlsConfig(r.cfg.TLS, address, r.cfg.HTTP2)}
 	if r.cfg.HTTP2 {
-		e.tls = tlsConfig(r.cfg.TLS, address, http2.NextProtoTLS)
 		for _, header := range r.requests {
 			e.fields = append(e.fields, requestFields(address, header))
 		}
 		return e, nil
 	}
 
-	e.tls = tlsConfig(r.cfg.TLS, address, "http/1.1")
 	for _, header := range r.requests {
 		text, err := requestBytes(address, header)
 		if err != nil {

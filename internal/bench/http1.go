@@ -2,26 +2,13 @@ package bench
 
 import "fmt"
 
-// sink takes what a protocol decodes. The streams of a connection are numbered
-// from 0, in the order of their requests.
-type sink interface {
-	// opened is called once for each stream, when its response header has
-	// arrived and is that of an event stream.
-	opened(stream int)
-	// body is called for each piece of a stream's body. The piece is valid
-	// until body returns.
-	body(stream int, piece []byte)
-	// ended is called at most once for each stream, when the server has closed
-	// or rejected the stream but not the connection.
-	ended(stream int, reason error)
-}
-
 // http1 is the client's side of an HTTP/1.1 connection with one stream. It does
 // no I/O. The zero value expects a response header.
 type http1 struct {
 	open   bool
 	head   []byte     // response header until it is complete
 	chunks *dechunker // nil if the body isn't chunked
+	left   int64      // bytes of the body, or -1 if that is unknown
 }
 
 // receive implements protocol. There are no replies.
@@ -34,9 +21,9 @@ func (h *http1) receive(received []byte, to sink) (reply []byte, err error) {
 	}
 
 	for len(received) > 0 {
-		body := received
+		var body []byte
 		if h.chunks == nil {
-			received = nil
+			body, received = h.limit(received), nil
 		} else if body, err = h.chunks.next(&received); err != nil {
 			return nil, err
 		}
@@ -46,7 +33,20 @@ func (h *http1) receive(received []byte, to sink) (reply []byte, err error) {
 		}
 	}
 
+	if h.left == 0 {
+		return nil, errEnd
+	}
 	return nil, nil
+}
+
+// limit returns the part of received that belongs to a body of known length.
+func (h *http1) limit(received []byte) []byte {
+	if h.left < 0 {
+		return received
+	}
+	body := received[:min(h.left, int64(len(received)))]
+	h.left -= int64(len(body))
+	return body
 }
 
 // readHead reads the response header and returns the bytes that follow it.
@@ -60,7 +60,7 @@ func (h *http1) readHead(received []byte) (rest []byte, err error) {
 		return nil, nil
 	}
 
-	chunked, err := parseHead(head, rest)
+	chunked, length, err := parseHead(head, rest)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +68,6 @@ func (h *http1) readHead(received []byte) (rest []byte, err error) {
 		h.chunks = new(dechunker)
 	}
 
-	h.open, h.head = true, nil
+	h.open, h.head, h.left = true, nil, length
 	return rest, nil
 }

@@ -26,7 +26,7 @@ type http2Conn struct {
 // http2Stream is a stream of an http2Conn. Its ID is twice its number plus one.
 type http2Stream struct {
 	window int32 // bytes that the server may still send
-	status int16 // of a response that isn't an event stream
+	status int   // of a response that isn't an event stream
 	phase  http2Phase
 }
 
@@ -264,7 +264,7 @@ func (c *http2Conn) handleHeaders(f *http2.MetaHeadersFrame, to sink) error {
 			c.end(number, s, reason, to)
 			return c.cancel(f.StreamID, f.StreamEnded())
 		default:
-			s.phase, s.status = http2Rejected, int16(status)
+			s.phase, s.status = http2Rejected, status
 		}
 	}
 
@@ -288,12 +288,12 @@ func checkFields(status int, f *http2.MetaHeadersFrame, body []byte) error {
 // endReason returns the reason for the end of a stream whose last data is body.
 func (c *http2Conn) endReason(s *http2Stream, body []byte) error {
 	if s.phase == http2Rejected {
-		return checkFields(int(s.status), nil, body)
+		return checkFields(s.status, nil, body)
 	}
 	return errEnd
 }
 
-// cancel tells the server that the rest of a stream isn't wanted.
+// cancel asks the server to send no more on a stream, unless it has ended.
 func (c *http2Conn) cancel(id uint32, ended bool) error {
 	if ended {
 		return nil
@@ -326,7 +326,7 @@ func (c *http2Conn) handleData(f *http2.DataFrame, to sink) error {
 		if f.StreamEnded() {
 			c.end(number, s, errEnd, to)
 		}
-	case http2Ended: // sent before the server learned that the stream is canceled
+	case http2Ended: // sent before the cancellation arrived
 	}
 	return nil
 }

@@ -59,15 +59,15 @@ func (s *server) open(id uint32) {
 }
 
 // newTestConn returns a connection with requests for this number of streams.
-func newTestConn(t testing.TB, streams int, slow bool) *http2Conn {
-	t.Helper()
+func newTestConn(tb testing.TB, streams int, slow bool) *http2Conn {
+	tb.Helper()
 	requests := make([][]hpack.HeaderField, streams)
 	for i := range requests {
 		requests[i] = []hpack.HeaderField{{Name: ":method", Value: "GET"}}
 	}
 	c, _, err := newHTTP2Conn(newFrameCodec(), requests, slow)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }

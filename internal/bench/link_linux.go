@@ -20,28 +20,28 @@ type link struct {
 	drained bool
 	turn    int // bytes that the socket may still read until others get a turn
 
-	// pending is what the socket's send buffer had no space for.
+	// pending holds bytes that the socket's send buffer had no space for.
 	pending []byte
 
 	// wait, if not nil, suspends a read until the socket is ready, and reports
-	// whether it is. Without it, such reads return [notReady].
+	// whether it is. Without it, such reads return [notReadyError].
 	wait func() bool
 }
 
-// notReady is the error of a read that would block. It counts as temporary, or
+// notReadyError is the error of a read that would block. It counts as temporary, or
 // crypto/tls would return it for all further reads as well.
-type notReady struct{}
+type notReadyError struct{}
 
-func (notReady) Error() string   { return "the socket has no data" }
-func (notReady) Timeout() bool   { return true }
-func (notReady) Temporary() bool { return true }
+func (notReadyError) Error() string   { return "the socket has no data" }
+func (notReadyError) Timeout() bool   { return true }
+func (notReadyError) Temporary() bool { return true }
 
 var errInterrupted = errors.New("the measurement has ended")
 
 // ready begins a turn: the socket can be read again.
 func (l *link) ready() { l.drained, l.turn = false, turn }
 
-// turn is how much of a socket is read while others wait, in bytes.
+// turn limits what is read from a socket while others wait, in bytes.
 const turn = 256 << 10
 
 // Read implements [net.Conn].
@@ -49,7 +49,7 @@ func (l *link) Read(p []byte) (int, error) {
 	for {
 		if l.drained {
 			if l.wait == nil {
-				return 0, notReady{}
+				return 0, notReadyError{}
 			}
 			if !l.wait() {
 				return 0, errInterrupted

@@ -2,9 +2,9 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -18,6 +18,9 @@ type MassResumeConfig struct {
 	Clients int
 	Users   int // number of users to spread the clients over
 	Missed  int // number of messages to each user while all clients are disconnected
+
+	TLS   *tls.Config // for an https URL; streams resume their TLS sessions
+	HTTP2 bool        // use HTTP/2, with a connection for each stream
 
 	// Progress, if not nil, is called repeatedly with the number of clients that
 	// have connected or, later, have received everything they missed.
@@ -39,9 +42,9 @@ type MassResumeResult struct {
 // MassResume opens streams, disconnects all of them, publishes messages and
 // resumes all streams at the same time.
 func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublisher) (*MassResumeResult, error) {
-	address, err := url.Parse(cfg.URL)
-	if err != nil || address.Scheme != "http" {
-		return nil, fmt.Errorf("url: invalid URL %q; want an http URL", cfg.URL)
+	address, err := parseTrialURL(cfg.URL)
+	if err != nil {
+		return nil, err
 	}
 	if cfg.Clients < 1 || cfg.Users < 1 || cfg.Missed < 1 {
 		return nil, errors.New("a mass resume requires at least one client, one user and one message")
@@ -59,7 +62,7 @@ func MassResume(ctx context.Context, cfg MassResumeConfig, publisher ChaosPublis
 
 	streams := make([]*resumable, cfg.Clients)
 	for i := range streams {
-		streams[i] = newResumable(address, tokens[i%cfg.Users], "")
+		streams[i] = newResumable(address, transport{cfg.TLS, cfg.HTTP2}, tokens[i%cfg.Users], "")
 	}
 
 	if err := openAll(ctx, cfg, streams); err != nil {

@@ -213,6 +213,9 @@ func closeReason(err error) string {
 		if errno == syscall.EADDRNOTAVAIL {
 			return "no free source port; use more source addresses (sources)"
 		}
+		if errno == syscall.EPIPE {
+			return errServerClosed.Error()
+		}
 		return errno.Error()
 	}
 	if reset, ok := errors.AsType[http2.StreamError](err); ok {

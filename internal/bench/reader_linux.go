@@ -115,7 +115,7 @@ func (r *reader) connect(s *socket, index int) error {
 		return err
 	}
 
-	s.fd = int32(fd)
+	s.link.fd = int32(fd)
 	if s.slow && !r.client.http2() {
 		// The smaller the kernel's buffer, the sooner the stream is slow.
 		const small = 4 << 10
@@ -161,7 +161,7 @@ func (r *reader) handle(index int32) {
 func (r *reader) advance(s *socket) error {
 	switch s.phase {
 	case connecting:
-		errno, err := unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		errno, err := unix.GetsockoptInt(int(s.link.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		if err != nil {
 			return err
 		}
@@ -174,12 +174,12 @@ func (r *reader) advance(s *socket) error {
 		s.beginHandshake(r.client.tls)
 		return r.shakeHands(s)
 	case handshaking:
-		if err := s.flush(); err != nil {
+		if err := s.link.flush(); err != nil {
 			return err
 		}
 		return r.shakeHands(s)
 	case established:
-		if err := s.flush(); err != nil {
+		if err := s.link.flush(); err != nil {
 			return err
 		}
 		return s.receive(r.buf, r)
@@ -214,18 +214,18 @@ func (r *reader) establish(s *socket) error {
 // await has epoll report the next event that s needs.
 func (r *reader) await(s *socket, index int32) error {
 	if s.unread {
-		return r.watch(unix.EPOLL_CTL_DEL, int(s.fd), 0, 0)
+		return r.watch(unix.EPOLL_CTL_DEL, int(s.link.fd), 0, 0)
 	}
 
 	interest := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
-	if len(s.pending) > 0 {
+	if len(s.link.pending) > 0 {
 		interest |= unix.EPOLLOUT
 	}
 	if interest == s.interest {
 		return nil
 	}
 	s.interest = interest
-	return r.watch(unix.EPOLL_CTL_MOD, int(s.fd), interest, index)
+	return r.watch(unix.EPOLL_CTL_MOD, int(s.link.fd), interest, index)
 }
 
 // opened implements sink.
@@ -292,7 +292,7 @@ func (r *reader) drainSlow() {
 	left := 0
 	for i := range r.sockets {
 		s := &r.sockets[i]
-		if s.phase == established && s.unread && r.watch(unix.EPOLL_CTL_ADD, int(s.fd), unix.EPOLLIN, int32(i)) == nil {
+		if s.phase == established && s.unread && r.watch(unix.EPOLL_CTL_ADD, int(s.link.fd), unix.EPOLLIN, int32(i)) == nil {
 			left++
 		}
 	}
@@ -320,7 +320,7 @@ func (r *reader) drainSlow() {
 				continue
 			}
 
-			n, err := unix.Read(int(s.fd), r.buf)
+			n, err := unix.Read(int(s.link.fd), r.buf)
 			if n > 0 || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 				continue
 			}

@@ -60,12 +60,13 @@ func splitHead(received []byte) (head, rest []byte) {
 	return received[:i+len(end)], received[i+len(end):]
 }
 
-// parseHead parses a response header and reports whether the body is chunked. It
-// returns an error if the response isn't an event stream.
-func parseHead(head, rest []byte) (chunked bool, err error) {
+// parseHead parses a response header. It reports whether the body is chunked, and
+// returns its length in bytes, or -1 if that is unknown. It returns an error if the
+// response isn't an event stream.
+func parseHead(head, rest []byte) (chunked bool, length int64, err error) {
 	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), nil)
 	if err != nil {
-		return false, fmt.Errorf("malformed HTTP response: %w", err)
+		return false, 0, fmt.Errorf("malformed HTTP response: %w", err)
 	}
 
 	// The body isn't read through response.
@@ -77,13 +78,10 @@ func parseHead(head, rest []byte) (chunked bool, err error) {
 	}
 
 	if err := checkResponse(response.StatusCode, response.Status, response.Header, rest); err != nil {
-		return false, err
-	}
-	if response.ContentLength >= 0 {
-		return false, errEnd // an event stream has no length
+		return false, 0, err
 	}
 
-	return chunked, nil
+	return chunked, response.ContentLength, nil
 }
 
 // checkResponse returns an error if a response isn't an event stream.

@@ -1,10 +1,10 @@
 package bench
 
 import (
-	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -13,14 +13,20 @@ import (
 	"os"
 	"sync/atomic"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
 	"github.com/peald/peald/internal/eventstream"
 )
 
 // resumable is a stream that can be cut and resumed as EventSource does, but
 // without a delay. It must be used by one goroutine at a time.
 type resumable struct {
-	address string // host:port
-	request string // request line and header, without the final empty line
+	server  string // host:port
+	address *url.URL
+	header  http.Header
+	tls     *tls.Config // nil for plain text
+	http2   bool
 	keeps   keeps
 	lastID  string
 }
@@ -40,7 +46,15 @@ const (
 // String returns the name of the policy in results.
 func (k keeps) String() string { return [...]string{"every_id", "dispatched_ids"}[k] }
 
-func newResumable(address *url.URL, token, topic string) *resumable {
+// transport describes the connections of resumable streams.
+type transport struct {
+	tls   *tls.Config // for https URLs; may be nil
+	http2 bool
+}
+
+// newResumable returns a stream at address. It has a TLS session cache of its own,
+// as each browser does.
+func newResumable(address *url.URL, over transport, token, topic string) *resumable {
 	target := *address
 	query := target.Query()
 
@@ -49,18 +63,34 @@ func newResumable(address *url.URL, token, topic string) *resumable {
 	}
 
 	target.RawQuery = query.Encode()
-	request := "GET " + target.RequestURI() + " HTTP/1.1\r\nHost: " + address.Host + "\r\nAccept: text/event-stream\r\n"
+	s := &resumable{
+		server: net.JoinHostPort(address.Hostname(), cmp.Or(address.Port(), schemePort(address))), address: &target,
+		header: http.Header{"Accept": {"text/event-stream"}}, http2: over.http2,
+		tls: tlsConfig(over.tls, address, over.http2),
+	}
 
+	if s.tls != nil {
+		s.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	}
 	if token != "" {
-		request += "Authorization: Bearer " + token + "\r\n"
+		s.header.Set("Authorization", "Bearer "+token)
+	}
+	return s
+}
+
+// begin returns the protocol of a new connection, and what to send first.
+func (s *resumable) begin() (p protocol, first []byte, err error) {
+	header := s.header
+	if s.lastID != "" {
+		header = header.Clone()
+		header.Set("Last-Event-ID", s.lastID)
 	}
 
-	host := address.Host
-	if address.Port() == "" {
-		host = net.JoinHostPort(address.Hostname(), "80")
+	if s.http2 {
+		return newHTTP2Conn(newFrameCodec(), [][]hpack.HeaderField{requestFields(s.address, header)}, false)
 	}
-
-	return &resumable{address: host, request: request}
+	first, err = requestBytes(s.address, header)
+	return &http1{}, first, err
 }
 
 // read opens the stream, resuming from the last position, and reads it in pieces
@@ -68,7 +98,7 @@ func newResumable(address *url.URL, token, topic string) *resumable {
 // each read once there is a position to resume from. It returns when the stream
 // closes, or when ctx is done, with ctx's cause.
 func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data []byte), onPosition func()) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.server)
 	if err != nil {
 		return causeOf(ctx, err)
 	}
@@ -86,51 +116,82 @@ func (s *resumable) read(ctx context.Context, piece int, onEvent func(typ, data 
 	defer stop()
 	defer done.Store(true)
 
-	request := s.request
-	if s.lastID != "" {
-		request += "Last-Event-ID: " + s.lastID + "\r\n"
+	secured, err := s.secure(ctx, conn)
+	if err == nil {
+		err = s.follow(secured, make([]byte, piece), onEvent, onPosition)
 	}
-	if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
-		return causeOf(ctx, err)
-	}
+	return causeOf(ctx, err)
+}
 
-	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
+// secure returns conn, with TLS if the stream uses it.
+func (s *resumable) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	if s.tls == nil {
+		return conn, nil
+	}
+	client := tls.Client(conn, s.tls)
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	if s.http2 && client.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
+		return nil, errNotHTTP2
+	}
+	return client, nil
+}
+
+// follow requests the stream and reads it into buf until it closes.
+func (s *resumable) follow(conn io.ReadWriter, buf []byte, onEvent func(typ, data []byte), onPosition func()) error {
+	protocol, first, err := s.begin()
 	if err != nil {
-		return causeOf(ctx, err)
+		return err
 	}
-	defer resp.Body.Close()
-
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server replied %s", resp.Status)
+	if _, err := conn.Write(first); err != nil {
+		return err
 	}
 
-	decoder := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
+	to := &resumableSink{decoder: eventstream.Decoder{OnEvent: func(e eventstream.Event) {
 		if s.keeps == dispatchedIDs && len(e.ID) > 0 {
 			s.lastID = string(e.ID)
 		}
 		if string(e.Type) != eventstream.MarkType {
 			onEvent(e.Type, e.Data)
 		}
-	}}
+	}}}
 
-	buf := make([]byte, piece)
 	for {
-		n, err := resp.Body.Read(buf)
-		_, _ = decoder.Write(buf[:n])
+		n, err := conn.Read(buf)
+		if n > 0 {
+			reply, wrong := protocol.receive(buf[:n], to)
+			if len(reply) > 0 && wrong == nil {
+				_, wrong = conn.Write(reply)
+			}
+			err = cmp.Or(wrong, to.reason, err)
+		}
 
-		if id := decoder.LastEventID(); s.keeps == everyID && id != "" {
+		if id := to.decoder.LastEventID(); s.keeps == everyID && id != "" {
 			s.lastID = id
 		}
 		if s.lastID != "" {
 			onPosition()
 		}
 		if err != nil {
-			return causeOf(ctx, err)
+			return err
 		}
 	}
 }
 
-// causeOf returns ctx's cause if ctx is done, and err otherwise.
+// resumableSink decodes the events of a connection's only stream.
+type resumableSink struct {
+	decoder eventstream.Decoder
+	reason  error // why the stream ended
+}
+
+func (*resumableSink) opened(int) {}
+
+func (r *resumableSink) body(_ int, piece []byte) { _, _ = r.decoder.Write(piece) }
+
+func (r *resumableSink) ended(_ int, reason error) { r.reason = reason }
+
+// causeOf returns the cause of ctx if ctx is done, and err otherwise.
 func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -139,7 +200,7 @@ func causeOf(ctx context.Context, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return context.DeadlineExceeded
 	}
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, errEnd) {
 		return errServerClosed
 	}
 	return err

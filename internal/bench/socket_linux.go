@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -10,7 +11,7 @@ import (
 
 // socket is the connection of one or more streams.
 type socket struct {
-	link
+	link      link
 	tls       *tls.Conn  // nil without TLS
 	handshake *handshake // set while it is in progress
 
@@ -44,14 +45,6 @@ const (
 	closed
 )
 
-// protocol is the client's side of an HTTP connection. It does no I/O.
-type protocol interface {
-	// receive decodes what the server sent and returns what to reply, which is
-	// valid until the next call of any protocol's receive. The connection is of
-	// no more use after an error.
-	receive(received []byte, to sink) (reply []byte, err error)
-}
-
 // handshake is a TLS handshake in progress. It runs as a coroutine that the
 // reader resumes when the socket is ready.
 type handshake struct {
@@ -65,9 +58,9 @@ func (s *socket) beginHandshake(config *tls.Config) {
 	h := &handshake{}
 	s.tls, s.handshake, s.phase = tls.Client(&s.link, config), h, handshaking
 	h.resume, h.stop = iter.Pull(func(yield func(struct{}) bool) {
-		s.wait = func() bool { return yield(struct{}{}) }
-		h.err = s.tls.Handshake()
-		s.wait = nil
+		s.link.wait = func() bool { return yield(struct{}{}) }
+		h.err = s.tls.HandshakeContext(context.Background())
+		s.link.wait = nil
 	})
 }
 
@@ -84,7 +77,7 @@ func (s *socket) continueHandshake() (done bool, err error) {
 // receive reads what has arrived into buf, decodes it and writes the replies,
 // until the socket has no more data or its turn is over.
 func (s *socket) receive(buf []byte, to sink) error {
-	s.ready()
+	s.link.ready()
 	for {
 		n, err := s.read(buf)
 		if n > 0 {
@@ -105,7 +98,7 @@ func (s *socket) receive(buf []byte, to sink) error {
 
 		switch {
 		case err == nil:
-		case errors.Is(err, notReady{}):
+		case errors.Is(err, notReadyError{}):
 			return nil
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return errEnd
@@ -145,5 +138,5 @@ func (s *socket) close() {
 		_ = s.tls.Close() // writes an alert, and closes the link
 	}
 	_ = s.link.Close()
-	s.phase, s.tls, s.protocol, s.pending = closed, nil, nil, nil
+	s.phase, s.tls, s.protocol, s.link.pending = closed, nil, nil, nil
 }
