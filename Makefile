@@ -122,11 +122,11 @@ soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,0
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestDamagedFilesOfReplica$$' ./internal/cluster
 
 .PHONY: bench
-bench: ## Compare peald with other servers (15 minutes) and write docs/benchmarks.md
+bench: ## Compare peald with other servers (30 minutes) and write docs/benchmarks.md
 	$(GO) -C bench run ./compare -docs=../docs
 
 .PHONY: bench-quick
-bench-quick: ## Compare with fewer streams (3 minutes) and print the tables
+bench-quick: ## Compare with fewer streams (6 minutes) and print the tables
 	$(GO) -C bench run ./compare -quick
 
 .PHONY: bench-cluster

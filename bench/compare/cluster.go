@@ -53,7 +53,7 @@ func compareCluster(ctx context.Context, o options, stdout, progress io.Writer) 
 		return fmt.Errorf("create a working directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if _, err := buildPeald(ctx, o.root, dir); err != nil {
+	if _, err := buildPeald(ctx, o.root, dir, certificate{}); err != nil {
 		return err
 	}
 

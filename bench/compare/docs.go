@@ -47,6 +47,9 @@ func writeDocs(dir string, r *Results) error {
 		"bench-memory.svg":  r.plotMemory,
 		"bench-latency.svg": r.plotLatency,
 		"bench-burst.svg":   r.plotBurst,
+
+		"bench-transport-memory.svg": r.plotTransportMemory,
+		"bench-transport-cpu.svg":    r.plotTransportCPU,
 	} {
 		if err := writeFile(filepath.Join(images, name), plot); err != nil {
 			return err
@@ -75,6 +78,7 @@ type view struct {
 	Rounds         int
 	Tables, Bursts []namedTable
 	Memory         string
+	Transports     string // empty if they weren't measured
 	Behind         []string
 	Slow           SlowRound
 	ManyRatios     []manyRatio
@@ -90,6 +94,10 @@ type manyRatio struct {
 
 func (r *Results) view() view {
 	v := view{Results: r, Memory: r.memoryTable().RenderMarkdown(), Behind: r.behind()}
+	if len(r.Transports) > 0 {
+		v.Transports = r.transportTable().RenderMarkdown()
+	}
+
 	for _, k := range r.keys() {
 		named := namedTable{k.String(), r.table(k).RenderMarkdown()}
 		if k.burst > 0 {

@@ -31,6 +31,7 @@ type options struct {
 	only    string
 	rounds  int
 	timeout time.Duration
+	secure  bool
 	nodes   int
 	streams int
 	hold    string
@@ -55,9 +56,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&o.results, "results", "", "write the results to this `file`, as JSON")
 	flags.StringVar(&o.from, "from", "", "report the results in this `file` instead of measuring")
 	flags.StringVar(&o.only, "only", "", "measure only the servers in this comma-separated `list`, and the C limit")
-	flags.BoolVar(&o.quick, "quick", false, "measure less, in about three minutes")
+	flags.BoolVar(&o.quick, "quick", false, "measure less, in about six minutes")
+	flags.BoolVar(&o.secure, "transports", false, "measure only the transports: TLS and HTTP/2")
 	flags.IntVar(&o.rounds, "rounds", 0, "number of rounds (default: 3, or 2 with -quick)")
-	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this time")
+	flags.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this time")
 	flags.IntVar(&o.nodes, "nodes", 0, "broadcast through a cluster of this number of `daemons` instead, and write benchmarks-cluster.md")
 	flags.IntVar(&o.streams, "streams", 15_000, "streams on each daemon of the cluster")
 	flags.StringVar(&o.hold, holdFlag, "", "hold part of a cluster's streams; for internal use")
@@ -68,6 +70,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch {
 	case o.hold != "":
 		return hold(ctx, o.hold, os.Stdin, stdout)
+	case o.secure && o.docs != "":
+		return errors.New("-transports and -docs exclude each other: the page needs all measurements")
 	case o.nodes > 0:
 		return compareCluster(ctx, o, stdout, stderr)
 	}
@@ -114,6 +118,10 @@ func obtain(ctx context.Context, o options, progress io.Writer) (*Results, error
 	m := &measurement{plan: fullPlan(), targets: targets, progress: progress, began: time.Now()}
 	if o.quick {
 		m.plan = quickPlan()
+	}
+
+	if o.secure {
+		m.plan.scales, m.plan.alone = nil, false
 	}
 
 	if o.rounds > 0 {

@@ -34,7 +34,8 @@ type slowKey struct {
 
 func (m *measurement) run(ctx context.Context) (*Results, error) {
 	m.slower = map[slowKey]float64{}
-	m.total = m.plan.rounds * len(m.plan.scales) * len(m.targets)
+	over, _ := m.transportRuns()
+	m.total = m.plan.rounds * (len(m.plan.scales)*len(m.targets) + len(over))
 	results := &Results{}
 
 	for _, t := range m.targets {
@@ -66,6 +67,11 @@ func (m *measurement) run(ctx context.Context) (*Results, error) {
 				cell.Rounds = append(cell.Rounds, *r)
 			}
 		}
+	}
+
+	var err error
+	if results.Transports, err = m.transports(ctx); err != nil {
+		return nil, err
 	}
 
 	if m.plan.alone {
@@ -146,6 +152,7 @@ func (s *session) open(ctx context.Context, streams int) error {
 	var err error
 	s.streams, err = bench.Open(ctx, bench.Config{
 		URL: s.running.streams, Clients: streams, Readers: readers(), Patience: 4 * time.Second,
+		TLS: s.tls, HTTP2: s.transport.http2, PerConnection: s.transport.perConnection,
 	}, s.publisher)
 	return err
 }

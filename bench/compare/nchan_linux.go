@@ -20,7 +20,7 @@ var nginxConf string
 
 // findNchan looks for nginx and its nchan module in the directories that
 // distributions use.
-func findNchan(ctx context.Context, dir string) (target, error) {
+func findNchan(ctx context.Context, dir string, cert certificate) (target, error) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
 		return target{}, errors.New("nginx is not installed")
@@ -50,10 +50,11 @@ func findNchan(ctx context.Context, dir string) (target, error) {
 
 	version := output(ctx, "dpkg-query", "--show", "--showformat=${Version}", "libnginx-mod-nchan")
 	version = strings.TrimSpace(version + " on " + strings.TrimPrefix(output(ctx, nginx, "-v"), "nginx version: "))
-	return target{name: nchanName, version: version, start: func(ctx context.Context) (*running, error) {
+	start := func(ctx context.Context, settings nginxSettings) (*running, error) {
 		r, err := startOnPort(ctx, func(port string) (*process, error) {
 			path := filepath.Join(dir, "nginx.conf")
-			if err := writeTemplate(path, conf, map[string]string{"Dir": dir, "Port": port, "Module": module, "User": self.Username}); err != nil {
+			settings.Port = port
+			if err := writeTemplate(path, conf, settings); err != nil {
 				return nil, err
 			}
 
@@ -67,7 +68,35 @@ func findNchan(ctx context.Context, dir string) (target, error) {
 		r.streams += "streams"
 		r.publish += "publish"
 		return r, nil
-	}}, nil
+	}
+
+	settings := nginxSettings{Dir: dir, Module: module, User: self.Username}
+	return target{
+		name: nchanName, version: version,
+		start: func(ctx context.Context) (*running, error) { return start(ctx, settings) },
+		secure: func(ctx context.Context) (*running, error) {
+			address, err := freeAddress(ctx)
+			if err != nil {
+				return nil, err
+			}
+
+			secure := settings
+			secure.Secure, secure.CertFile, secure.KeyFile = address, cert.certFile, cert.keyFile
+			r, err := start(ctx, secure)
+			if err != nil {
+				return nil, err
+			}
+
+			r.streams, r.tls = "https://"+address+"/streams", cert.client
+			return r, nil
+		},
+	}, nil
+}
+
+// nginxSettings fills the template nginx.conf.tmpl.
+type nginxSettings struct {
+	Dir, Port, Module, User   string
+	Secure, CertFile, KeyFile string // an address for TLS, if not empty
 }
 
 func writeTemplate(path string, t *template.Template, data any) (err error) {

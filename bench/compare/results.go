@@ -16,7 +16,9 @@ type Results struct {
 	Took    time.Duration
 	Targets []string // in order, the C limit first
 	Cells   []Cell
-	Alone   *Alone `json:",omitempty"`
+
+	Transports []TransportCell
+	Alone      *Alone `json:",omitempty"`
 }
 
 // Cell holds the measurements of one target with one number of streams.

@@ -20,8 +20,16 @@ func report(w io.Writer, r *Results) error {
 			return err
 		}
 	}
+	if len(r.Transports) > 0 {
+		if _, err := fmt.Fprintf(w, "\nTransports, messages of 100 B\n%s\n", r.transportTable().Render()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// clearly is the ratio from which on another server counts as better than peald.
+const clearly = 0.95
 
 // String implements [fmt.Stringer].
 func (k key) String() string {
@@ -168,7 +176,6 @@ func millis(ms float64) string {
 
 // behind lists, for each metric, the targets that do clearly better than peald.
 func (r *Results) behind() []string {
-	const clearly = 0.95
 	var lines []string
 
 	for _, k := range r.keys() {
@@ -211,5 +218,5 @@ func (r *Results) behind() []string {
 		}
 	}
 
-	return lines
+	return append(lines, r.transportsBehind()...)
 }

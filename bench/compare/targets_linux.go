@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,15 +24,18 @@ type target struct {
 	name    string
 	version string // empty for peald, whose version is taken from git
 	start   func(ctx context.Context) (*running, error)
+	secure  func(ctx context.Context) (*running, error) // with TLS and HTTP/2; nil if the comparison doesn't need that
 }
 
 // running is a running target.
 type running struct {
 	*process
 
-	streams string // URL of the streams
-	publish string // URL to publish to
-	body    func(data string) []byte
+	streams   string // URL of the streams
+	transport transport
+	tls       *tls.Config // for an https URL
+	publish   string      // URL to publish to
+	body      func(data string) []byte
 }
 
 func verbatim(data string) []byte { return []byte(data) }
@@ -49,7 +53,12 @@ func buildTargets(ctx context.Context, o options, dir string, progress io.Writer
 		return nil, err
 	}
 
-	peald, err := buildPeald(ctx, o.root, dir)
+	cert, err := newCertificate(dir)
+	if err != nil {
+		return nil, err
+	}
+
+	peald, err := buildPeald(ctx, o.root, dir, cert)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +79,7 @@ func buildTargets(ctx context.Context, o options, dir string, progress io.Writer
 		return all, nil
 	}
 
-	nchan, err := findNchan(ctx, dir)
+	nchan, err := findNchan(ctx, dir, cert)
 	if err != nil {
 		fmt.Fprintf(progress, "skipping nchan: %v\n", err)
 		return all, nil
@@ -156,14 +165,23 @@ func freeAddress(ctx context.Context) (string, error) {
 	return address, nil
 }
 
-func buildPeald(ctx context.Context, root, dir string) (target, error) {
+func buildPeald(ctx context.Context, root, dir string, cert certificate) (target, error) {
 	path := filepath.Join(dir, "peald")
 	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "-C", root, "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/peald"); err != nil {
 		return target{}, err
 	}
-	return target{name: pealdName, start: func(ctx context.Context) (*running, error) {
-		return startPeald(ctx, path, filepath.Join(dir, "ready.json"))
-	}}, nil
+
+	ready := filepath.Join(dir, "ready.json")
+	start := func(ctx context.Context) (*running, error) { return startPeald(ctx, path, ready) }
+	secure := func(ctx context.Context) (*running, error) {
+		r, err := startPeald(ctx, path, ready, "--sse.tls.cert_file="+cert.certFile, "--sse.tls.key_file="+cert.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		r.streams, r.tls = strings.Replace(r.streams, "http:", "https:", 1), cert.client
+		return r, nil
+	}
+	return target{name: pealdName, start: start, secure: secure}, nil
 }
 
 const pealdName = "peald"
