@@ -32,6 +32,7 @@ type options struct {
 	rounds  int
 	timeout time.Duration
 	secure  bool
+	others  bool
 	nodes   int
 	streams int
 	hold    string
@@ -58,6 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&o.only, "only", "", "measure only the servers in this comma-separated `list`, and the C limit")
 	flags.BoolVar(&o.quick, "quick", false, "measure less, in about six minutes")
 	flags.BoolVar(&o.secure, "transports", false, "measure only the transports: TLS and HTTP/2")
+	flags.BoolVar(&o.others, "others", false, "also build Centrifugo from the Go module proxy, and measure it")
 	flags.IntVar(&o.rounds, "rounds", 0, "number of rounds (default: 3, or 2 with -quick)")
 	flags.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this time")
 	flags.IntVar(&o.nodes, "nodes", 0, "broadcast through a cluster of this number of `daemons` instead, and write benchmarks-cluster.md")

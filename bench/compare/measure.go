@@ -153,6 +153,7 @@ func (s *session) open(ctx context.Context, streams int) error {
 	s.streams, err = bench.Open(ctx, bench.Config{
 		URL: s.running.streams, Clients: streams, Readers: readers(), Patience: 4 * time.Second,
 		TLS: s.tls, HTTP2: s.transport.http2, PerConnection: s.transport.perConnection,
+		Unwrap: s.unwrap,
 	}, s.publisher)
 	return err
 }

@@ -36,6 +36,7 @@ type running struct {
 	tls       *tls.Config // for an https URL
 	publish   string      // URL to publish to
 	body      func(data string) []byte
+	unwrap    func(event []byte) []byte // see bench.Config; nil if events hold messages as they are
 }
 
 func verbatim(data string) []byte { return []byte(data) }
@@ -73,6 +74,10 @@ func buildTargets(ctx context.Context, o options, dir string, progress io.Writer
 		if wanted(t.name) {
 			all = append(all, t)
 		}
+	}
+
+	if wantsOthers(o) {
+		all = append(all, buildOthers(ctx, dir, progress)...)
 	}
 
 	if !wanted(nchanName) {

@@ -76,6 +76,10 @@ type Config struct {
 	HTTP2         bool
 	PerConnection int
 
+	// Unwrap returns the message in the data of an event, for servers that add
+	// something to it; nil means the data itself.
+	Unwrap func(data []byte) []byte
+
 	// Shared is set if other processes hold streams of the same run. All of them
 	// must measure the same load, and the Publisher of all but one must do
 	// nothing.
@@ -229,7 +233,7 @@ func Open(ctx context.Context, cfg Config, publisher Publisher) (*Streams, error
 		return nil, err
 	}
 
-	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(cfg.Shared), sent: make([]uint32, cfg.Users+1)}
+	r := &run{cfg: cfg, publisher: publisher, payloads: newPayloads(cfg.Shared, cfg.Unwrap), sent: make([]uint32, cfg.Users+1)}
 	if err := r.prepare(ctx, address); err != nil {
 		return nil, err
 	}

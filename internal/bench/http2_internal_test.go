@@ -267,3 +267,30 @@ func FuzzHTTP2(f *testing.F) {
 		}
 	})
 }
+
+// discard is a sink that ignores everything.
+type discard struct{}
+
+func (discard) opened(int)       {}
+func (discard) body(int, []byte) {}
+func (discard) ended(int, error) {}
+
+// BenchmarkHTTP2Data decodes a DATA frame with a message of 100 bytes.
+func BenchmarkHTTP2Data(b *testing.B) {
+	s := newServer()
+	_ = s.WriteSettings()
+	s.open(1)
+	c := newTestConn(b, 1, false)
+	if _, err := c.receive(s.out.Bytes(), discard{}); err != nil {
+		b.Fatal(err)
+	}
+
+	s.out.Reset()
+	_ = s.WriteData(1, false, []byte("id: k3f9-1042\nevent: broadcast\ndata: "+strings.Repeat("x", 100)+"\n\n"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.receive(s.out.Bytes(), discard{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -205,6 +206,22 @@ func TestSeveralLoads(t *testing.T) {
 
 		if n := h.opened(); n != 3 {
 			t.Errorf("%d streams were opened, want 3", n)
+		}
+	})
+}
+
+func TestUnwrap(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c client) {
+		h := c.start(t, func(h *hub) {
+			h.frames = func(_, _ int, frame []byte) [][]byte {
+				return [][]byte{bytes.Replace(frame, []byte("data: "), []byte("data: wrapped "), 1)}
+			}
+		})
+		cfg := c.few(h)
+		cfg.Unwrap = func(data []byte) []byte { return bytes.TrimPrefix(data, []byte("wrapped ")) }
+		if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 30 {
+			t.Errorf("%+v", r)
 		}
 	})
 }

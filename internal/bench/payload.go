@@ -22,6 +22,7 @@ const (
 type payloads struct {
 	run     uint32 // identifies the messages of this run
 	started time.Time
+	unwrap  func(data []byte) []byte // nil if data is a message
 }
 
 // message is the decoded header of a message.
@@ -46,11 +47,11 @@ func NewShared() Shared {
 	return Shared{Run: binary.BigEndian.Uint32(run[:]), Started: time.Now()}
 }
 
-func newPayloads(shared Shared) *payloads {
+func newPayloads(shared Shared, unwrap func([]byte) []byte) *payloads {
 	if shared == (Shared{}) {
 		shared = NewShared()
 	}
-	return &payloads{run: shared.Run, started: shared.Started}
+	return &payloads{run: shared.Run, started: shared.Started, unwrap: unwrap}
 }
 
 // now returns the time since the start of the run. It uses the monotonic clock
@@ -71,6 +72,10 @@ func (p *payloads) make(target, number uint32, size int) string {
 
 // read decodes data and reports whether it is a message from this run.
 func (p *payloads) read(data []byte) (message, bool) {
+	if p.unwrap != nil {
+		data = p.unwrap(data)
+	}
+
 	var header [headerBytes]byte
 	if len(data) < headerSize {
 		return message{}, false
