@@ -50,47 +50,53 @@ func findNchan(ctx context.Context, dir string, cert certificate) (target, error
 
 	version := output(ctx, "dpkg-query", "--show", "--showformat=${Version}", "libnginx-mod-nchan")
 	version = strings.TrimSpace(version + " on " + strings.TrimPrefix(output(ctx, nginx, "-v"), "nginx version: "))
-	start := func(ctx context.Context, settings nginxSettings) (*running, error) {
-		r, err := startOnPort(ctx, func(port string) (*process, error) {
-			path := filepath.Join(dir, "nginx.conf")
-			settings.Port = port
-			if err := writeTemplate(path, conf, settings); err != nil {
-				return nil, err
-			}
+	n := nchan{program: nginx, conf: conf, cert: cert, settings: nginxSettings{Dir: dir, Module: module, User: self.Username}}
+	return target{name: nchanName, version: version, start: n.start, secure: n.startSecure}, nil
+}
 
-			return startProcess(nginx, "-c", path, "-e", filepath.Join(dir, "nginx.log"))
-		})
+// nchan starts nginx with its module nchan.
+type nchan struct {
+	program  string
+	conf     *template.Template
+	settings nginxSettings
+	cert     certificate
+}
 
-		if err != nil {
+func (n nchan) start(ctx context.Context) (*running, error) {
+	r, err := startOnPort(ctx, func(port string) (*process, error) {
+		path := filepath.Join(n.settings.Dir, "nginx.conf")
+		n.settings.Port = port
+		if err := writeTemplate(path, n.conf, n.settings); err != nil {
 			return nil, err
 		}
 
-		r.streams += "streams"
-		r.publish += "publish"
-		return r, nil
+		return startProcess(n.program, "-c", path, "-e", filepath.Join(n.settings.Dir, "nginx.log"))
+	})
+	if err != nil {
+		return nil, err
 	}
 
-	settings := nginxSettings{Dir: dir, Module: module, User: self.Username}
-	return target{
-		name: nchanName, version: version,
-		start: func(ctx context.Context) (*running, error) { return start(ctx, settings) },
-		secure: func(ctx context.Context) (*running, error) {
-			address, err := freeAddress(ctx)
-			if err != nil {
-				return nil, err
-			}
+	r.streams += "streams"
+	r.publish += "publish"
+	return r, nil
+}
 
-			secure := settings
-			secure.Secure, secure.CertFile, secure.KeyFile = address, cert.certFile, cert.keyFile
-			r, err := start(ctx, secure)
-			if err != nil {
-				return nil, err
-			}
+// startSecure starts nginx with streams over TLS, in addition to those over plain
+// HTTP/1.1.
+func (n nchan) startSecure(ctx context.Context) (*running, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
 
-			r.streams, r.tls = "https://"+address+"/streams", cert.client
-			return r, nil
-		},
-	}, nil
+	n.settings.Secure, n.settings.CertFile, n.settings.KeyFile = address, n.cert.certFile, n.cert.keyFile
+	r, err := n.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	r.streams, r.tls = "https://"+address+"/streams", n.cert.client
+	return r, nil
 }
 
 // nginxSettings fills the template nginx.conf.tmpl.

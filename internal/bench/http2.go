@@ -126,20 +126,7 @@ func (c *http2Conn) receive(received []byte, to sink) (reply []byte, err error) 
 		if n == 0 {
 			break
 		}
-
-		if c.headers == nil && http2.FrameType(received[3]) == http2.FrameHeaders {
-			const table = 4 << 10 // bytes, the default (RFC 9113 §6.5.2)
-			c.headers = hpack.NewDecoder(table, nil)
-		}
-
-		frame, err := c.codec.decode(received[:n], c.headers)
-		if err == nil {
-			err = c.handle(frame, to)
-		}
-		if malformed, ok := errors.AsType[http2.StreamError](err); ok {
-			err = c.abort(malformed, to)
-		}
-		if err != nil {
+		if err := c.receiveFrame(received[:n], to); err != nil {
 			return nil, err
 		}
 		received = received[n:]
@@ -149,6 +136,23 @@ func (c *http2Conn) receive(received []byte, to sink) (reply []byte, err error) 
 		c.partial = bytes.Clone(received)
 	}
 	return c.codec.out.Bytes(), nil
+}
+
+// receiveFrame decodes and handles a frame. An error concerns the connection.
+func (c *http2Conn) receiveFrame(encoded []byte, to sink) error {
+	if c.headers == nil && http2.FrameType(encoded[3]) == http2.FrameHeaders {
+		const table = 4 << 10 // bytes, the default (RFC 9113 §6.5.2)
+		c.headers = hpack.NewDecoder(table, nil)
+	}
+
+	frame, err := c.codec.decode(encoded, c.headers)
+	if err == nil {
+		err = c.handle(frame, to)
+	}
+	if malformed, ok := errors.AsType[http2.StreamError](err); ok {
+		err = c.abort(malformed, to)
+	}
+	return err
 }
 
 // handle handles a frame. A [http2.StreamError] concerns its stream only.
