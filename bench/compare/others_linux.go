@@ -25,7 +25,7 @@ func buildOthers(ctx context.Context, dir string, progress io.Writer) []target {
 	fmt.Fprintln(progress, "skipping Mercure: it can't be built from the Go module proxy, because the go.mod of its command has a replace directive")
 
 	fmt.Fprintf(progress, "building %s@%s\n", centrifugoModule, centrifugoVersion)
-	if err := build(ctx, []string{"GOBIN=" + dir, "CGO_ENABLED=0"}, "go", "install", centrifugoModule+"@"+centrifugoVersion); err != nil {
+	if err := build(ctx, []string{"GOBIN=" + dir}, "go", "install", centrifugoModule+"@"+centrifugoVersion); err != nil {
 		fmt.Fprintf(progress, "skipping Centrifugo: %v\n", err)
 		return nil
 	}
