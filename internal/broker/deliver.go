@@ -96,26 +96,49 @@ func (s *shard) flushSome() {
 		}
 	}
 	s.flushSinks()
-
-	if s.nextDirty == len(s.dirty) {
-		s.dirty, s.nextDirty = s.dirty[:0], 0
-	} else if s.nextDirty >= cap(s.dirty)/2 {
-		n := copy(s.dirty, s.dirty[s.nextDirty:])
-		clear(s.dirty[n:])
-		s.dirty, s.nextDirty = s.dirty[:n], 0
-	}
+	s.dirty, s.nextDirty = compacted(s.dirty, s.nextDirty)
 }
 
-// flushSinks makes sinks send what they have kept.
+// maxUnflushed is the number of sinks that may keep bytes while other streams are
+// written. Streams that share a connection are often far apart in shard.dirty.
+const maxUnflushed = 512
+
+// flushSinks makes the next sinks send what they have kept, at most flushTurn of
+// them, unless there are few and more may come.
 func (s *shard) flushSinks() {
-	for _, st := range s.unflushed {
+	waiting := len(s.unflushed) - s.nextUnflushed
+	if waiting == 0 || waiting < maxUnflushed && s.nextDirty < len(s.dirty) {
+		return
+	}
+
+	end := s.nextUnflushed + min(waiting, flushTurn)
+	for ; s.nextUnflushed < end; s.nextUnflushed++ {
+		st := s.unflushed[s.nextUnflushed]
+		s.unflushed[s.nextUnflushed] = nil
 		if flusher, ok := st.sink.(Flusher); ok && st.phase != phaseClosed {
 			flusher.Flush()
 		}
 	}
-	clear(s.unflushed)
-	s.unflushed = s.unflushed[:0]
+	s.unflushed, s.nextUnflushed = compacted(s.unflushed, s.nextUnflushed)
 }
+
+// compacted removes the first n streams of list, which have been handled, once
+// they are many or all. It returns the list and how many of them are left in it.
+func compacted(list []*Stream, n int) ([]*Stream, int) {
+	switch {
+	case n == len(list):
+		return list[:0], 0
+	case n >= cap(list)/2:
+		rest := copy(list, list[n:])
+		clear(list[rest:])
+		return list[:rest], 0
+	default:
+		return list, n
+	}
+}
+
+// hasUnflushed reports whether a sink may have kept bytes.
+func (s *shard) hasUnflushed() bool { return s.nextUnflushed < len(s.unflushed) }
 
 // catchUp queues the next events from the history for st.
 func (s *shard) catchUp(st *Stream) {

@@ -24,22 +24,24 @@ type shard struct {
 	dirtied, flushed        uint64 // how often streams became dirty and were written
 	resumeAt                uint64 // the value of flushed from which mail is taken again
 
-	streams    []*Stream
-	dirty      []*Stream // have something to write and a sink that can accept it
-	nextDirty  int       // index of the next stream to write
-	wheel      wheel
-	ticker     *time.Ticker   // of the wheel
-	blocked    []blockedWrite // longest-blocked first
-	spare      spareQueues
-	pieces     [][]byte     // scratch space of flush
-	replayed   []*event     // scratch space of catchUp
-	deflated   bytes.Buffer // scratch space of gzipFrame
-	unflushed  []*Stream    // have a Flusher that has accepted bytes
-	now        int64        // time of this turn, by Broker.steady
-	heartbeat  *event       // of this tick
-	closing    bool
-	drains     drains
-	generation int // Broker.generation as of the last item taken
+	streams   []*Stream
+	dirty     []*Stream // have something to write and a sink that can accept it
+	nextDirty int       // index of the next stream to write
+	wheel     wheel
+	ticker    *time.Ticker   // of the wheel
+	blocked   []blockedWrite // longest-blocked first
+	spare     spareQueues
+	pieces    [][]byte     // scratch space of flush
+	replayed  []*event     // scratch space of catchUp
+	deflated  bytes.Buffer // scratch space of gzipFrame
+	unflushed []*Stream    // have a Flusher that has accepted bytes
+
+	nextUnflushed int    // index of the next of them to flush
+	now           int64  // time of this turn, by Broker.steady
+	heartbeat     *event // of this tick
+	closing       bool
+	drains        drains
+	generation    int // Broker.generation as of the last item taken
 
 	taken    int64 // events taken out of the mailbox since the start
 	delays   delays
@@ -112,7 +114,7 @@ func (s *shard) run() {
 	defer s.ticker.Stop()
 
 	for !s.closing {
-		if s.nextDirty < len(s.dirty) || s.mail.hasUnread() {
+		if s.nextDirty < len(s.dirty) || s.hasUnflushed() || s.mail.hasUnread() {
 			select {
 			case <-s.ticker.C:
 				s.onTick()

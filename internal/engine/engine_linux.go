@@ -130,7 +130,7 @@ func (e *Engine) buffer() []byte {
 	if buf, ok := e.buffers.Get().(*[]byte); ok {
 		return (*buf)[:0]
 	}
-	return make([]byte, 0, 4<<10)
+	return make([]byte, 0, 1<<10)
 }
 
 // recycle returns a buffer, unless it has become too large to keep.
