@@ -37,6 +37,8 @@ type http2Conn struct {
 	arrived  []*http2Request
 	waiting  []*http2Stream // can't write until the socket accepts more
 	running  int            // requests that have a goroutine
+	sinks    int            // event streams
+	moved    bool           // the client has accepted a part of a response since the timer started
 	answered bool           // a request has arrived
 	watched  bool           // the set reports when the socket can be written to
 	started  bool           // what arrived with the handshake has been processed
@@ -217,6 +219,7 @@ func (c *http2Conn) resume() {
 			c.fail(err)
 			return
 		}
+		c.moved = c.moved || n > 0
 		if c.left = c.left[n:]; len(c.left) > 0 {
 			return
 		}
@@ -250,15 +253,18 @@ func (c *http2Conn) setTimer() {
 	switch {
 	case c.conn.Incomplete():
 		after = c.listener.cfg.HeaderTimeout
-	case c.conn.Streams() == 0 && c.running == 0:
+	case c.sinks == 0 && c.running == 0:
+		// It is idle, or its responses aren't read. Event streams have their own
+		// timeout.
 		after = c.listener.cfg.IdleTimeout
 	}
 
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
-	if t := c.timer.timeout; t != nil && t.after == after {
+	if t := c.timer.timeout; t != nil && t.after == after && !c.moved {
 		return // Part of a frame doesn't extend the time for all of it.
 	}
+	c.moved = false
 	c.timer.stop()
 	if after > 0 {
 		c.set.start(&c.timer, c, after)

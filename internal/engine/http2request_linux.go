@@ -60,7 +60,7 @@ func (c *http2Conn) handle(w *http2Request) {
 	if !isStream {
 		handler = cfg.Other
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(c.listener.requests)
 
 	c.mu.Lock()
 	isTooMany := c.running >= maxRunning
@@ -183,6 +183,7 @@ func (w *http2Request) takeOver() (Body, error) {
 	}
 	s := &http2Stream{conn: c, st: w.st}
 	w.st.Value = s
+	c.sinks++
 	return s, nil
 }
 
@@ -197,6 +198,7 @@ func (w *http2Request) data(p []byte, end bool) {
 func (w *http2Request) writable() {
 	var n int
 	w.conn.out, n = w.st.Send(w.conn.buffer(), [][]byte{w.body.Bytes()})
+	w.conn.moved = w.conn.moved || n > 0
 	if w.body.Next(n); w.body.Len() == 0 {
 		w.conn.out = w.st.End(w.conn.buffer())
 	}

@@ -94,6 +94,7 @@ func (s *http2Stream) Flush() {
 func (s *http2Stream) Close(why broker.Reason) {
 	c := s.conn
 	c.mu.Lock()
+	c.sinks--
 	if !c.closed && !s.gone {
 		c.out = s.st.End(c.buffer())
 		s.gone = true

@@ -155,7 +155,7 @@ func (c *incoming) handle(r *http.Request, rest []byte) {
 		return
 	}
 
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(c.listener.requests)
 	if !c.set.begin(c, cancel) {
 		cancel()
 		return

@@ -23,7 +23,9 @@ type Listener struct {
 	passed chan accepted
 	closed chan struct{}
 	close  sync.Once
-	cancel func() // cancels handshakes
+
+	requests context.Context //nolint:containedctx // Handshakes and requests end with the listener.
+	cancel   func()
 
 	handshaker *tlsrecord.Handshaker // nil for plain text
 	http2      *http2conn.Server
@@ -53,9 +55,8 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 		// A storm of handshakes must leave processors to deliveries.
 		listener.handshaker = tlsrecord.NewHandshaker(cfg.TLS, max(runtime.GOMAXPROCS(0)/2, 1), nil)
 	}
-	var ctx context.Context
-	ctx, listener.cancel = context.WithCancel(context.Background())
-	listener.running.Go(func() { listener.run(ctx) })
+	listener.requests, listener.cancel = context.WithCancel(context.Background())
+	listener.running.Go(listener.run)
 	return listener
 }
 
@@ -96,7 +97,7 @@ func (l *Listener) isClosed() bool {
 }
 
 // run accepts connections until the listener is closed.
-func (l *Listener) run(ctx context.Context) {
+func (l *Listener) run() {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
@@ -109,7 +110,7 @@ func (l *Listener) run(ctx context.Context) {
 		case !l.cfg.Guard.Direct(conn.RemoteAddr()):
 			l.pass(conn, nil)
 		case l.handshaker != nil:
-			l.running.Go(func() { l.handshake(ctx, conn) })
+			l.running.Go(func() { l.handshake(conn) })
 		case !l.watch(conn, nil):
 			l.pass(conn, nil)
 		}

@@ -113,9 +113,6 @@ func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	}
 	c.timer.stop()
 	c.state, c.cancel = handling, cancel
-	if s.closing && cancel != nil {
-		cancel()
-	}
 	return true
 }
 
@@ -174,9 +171,8 @@ func (s *pollSet) wakeAt(at time.Time) {
 	_ = s.epoll.SetReadDeadline(at) // It fails only if the set is closed.
 }
 
-// closeIdle closes the connections that wait for a request, now and later, and
-// cancels the requests that are being handled. HTTP/2 clients are asked to use
-// other connections.
+// closeIdle closes the connections that wait for a request, now and later. HTTP/2
+// clients are asked to use other connections.
 func (s *pollSet) closeIdle() {
 	var shared []*http2Conn
 
@@ -184,12 +180,7 @@ func (s *pollSet) closeIdle() {
 	s.closing = true
 	s.wakeAt(time.Unix(1, 0))
 	for _, e := range s.entries {
-		switch c := e.(type) {
-		case *incoming:
-			if c.state == handling && c.cancel != nil {
-				c.cancel()
-			}
-		case *http2Conn:
+		if c, ok := e.(*http2Conn); ok {
 			shared = append(shared, c)
 		}
 	}

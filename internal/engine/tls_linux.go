@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -59,9 +58,9 @@ func (s *session) closeNotify(dst []byte) []byte {
 }
 
 // handshake performs the TLS handshake of a connection, and then serves it.
-func (l *Listener) handshake(ctx context.Context, conn net.Conn) {
+func (l *Listener) handshake(conn net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(l.cfg.HeaderTimeout))
-	tc, layer, err := l.handshaker.Handshake(ctx, conn)
+	tc, layer, err := l.handshaker.Handshake(l.requests, conn)
 	if err != nil {
 		// Load balancers that check whether the port is open cause these too.
 		l.cfg.Logger.Debug("TLS handshake failed", "address", conn.RemoteAddr().String(), "error", err)
