@@ -40,26 +40,26 @@ func (s *shard) makeRoom(st *Stream, e *event) bool {
 	return false
 }
 
-// dropOldest drops the oldest events queued for st until n bytes fit, and puts a
-// peald.reset in their place.
+// dropOldest drops the oldest events queued for st until n bytes fit or there is
+// nothing left to drop. It puts a peald.reset in their place.
 func (s *shard) dropOldest(st *Stream, n int) {
 	q := &st.queue
 	before := q.bytes
-	dropped := 0
-	for int(q.bytes)+n > s.cfg.QueueBytes && q.dropOldest() != nil {
-		dropped++
-	}
-	s.counters.dropped[SlowConsumer].Add(int64(dropped))
-
-	if dropped > 0 {
+	if q.needsGap() {
 		last := st.sent
-		if e := q.events[q.head]; q.offset > 0 && e.seq != 0 {
+		if e := q.partial(); e != nil && e.seq != 0 {
 			last = e.seq
 		}
 		reset := resetEvent(newBlock(), "", "overflow", s.broker.id(last))
 		s.prepare(q.form, reset)
 		q.markGap(reset, &s.spare)
 	}
+
+	dropped := 0
+	for int(q.bytes)+n > s.cfg.QueueBytes && q.dropOldest() {
+		dropped++
+	}
+	s.counters.dropped[SlowConsumer].Add(int64(dropped))
 	s.counters.queuedBytes.Add(int64(q.bytes - before))
 }
 

@@ -18,6 +18,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 	}
 	s.counters.connections.Add(1)
 	s.counters.connected.Add(1)
+	st.sent = st.cursor
 
 	if len(preamble.frame.chunk) > 0 {
 		s.enqueue(st, preamble)

@@ -28,6 +28,7 @@ func TestEveryStreamGetsItsEvents(t *testing.T) {
 				"publish": w.publish,
 				"connect": w.connect,
 				"read":    w.read,
+				"stall":   w.stall,
 				"cut":     w.cut,
 				"time":    w.wait,
 				"publishes": func(rt *rapid.T) {
@@ -146,6 +147,15 @@ func (w *world) read(rt *rapid.T) {
 		r.sink.drain(rapid.IntRange(1, 2000).Draw(rt, "bytes"))
 		synctest.Wait()
 		r.decode(rt)
+	}
+}
+
+// stall makes a connection accept nothing more. If everything has been written, it
+// is full at the end of an event.
+func (w *world) stall(rt *rapid.T) {
+	if r := w.any(rt); r != nil {
+		synctest.Wait()
+		r.sink.drain(0)
 	}
 }
 

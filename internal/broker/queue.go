@@ -69,45 +69,55 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 	return events, last
 }
 
-// dropOldest removes and returns the oldest published event that is entirely
-// unwritten, or nil if there is none.
-func (q *queue) dropOldest() *event {
+// partial returns the event that has been partially written, or nil if there is
+// none.
+func (q *queue) partial() *event {
+	if q.offset == 0 {
+		return nil // the queue may be empty
+	}
+	return q.events[q.head]
+}
+
+// dropOldest removes the oldest published event that is entirely unwritten. It
+// returns false if there is none. It may leave the queue empty.
+func (q *queue) dropOldest() bool {
 	i := q.oldest()
-	if i >= len(q.events) || i == int(q.head) && q.offset > 0 || q.events[i].seq == 0 {
-		return nil
+	if i == len(q.events) {
+		return false
 	}
 
-	e := q.events[i]
+	q.bytes -= int32(q.size(q.events[i]))
 	head := int(q.head)
 	copy(q.events[head+1:i+1], q.events[head:i])
 	q.events[head] = nil
 	q.head++
-	q.bytes -= int32(q.size(e))
-	return e
+	return true
+}
+
+// needsGap reports whether dropOldest would drop an event that no reset precedes.
+func (q *queue) needsGap() bool {
+	i := q.oldest()
+	return i < len(q.events) && (i == int(q.head) || !q.events[i-1].gap)
 }
 
 // markGap inserts reset before the oldest published event that is entirely
-// unwritten, unless there is already a reset.
+// unwritten.
 func (q *queue) markGap(reset *event, spare *spareQueues) {
+	later := len(q.events) - q.oldest()
 	q.push(reset, spare)
-	i := q.oldest()
-	if i > int(q.head) && q.events[i-1].gap {
-		q.events = q.events[:len(q.events)-1]
-		q.bytes -= int32(q.size(reset))
-		return
-	}
+	i := len(q.events) - 1 - later
 	copy(q.events[i+1:], q.events[i:len(q.events)-1])
 	q.events[i] = reset
 }
 
 // oldest returns the index of the oldest published event that is entirely
-// unwritten, or of the last event if there is none.
+// unwritten, or len(q.events) if there is none.
 func (q *queue) oldest() int {
 	i := int(q.head)
 	if q.offset > 0 {
 		i++
 	}
-	for i < len(q.events)-1 && q.events[i].seq == 0 {
+	for i < len(q.events) && q.events[i].seq == 0 {
 		i++
 	}
 	return i

@@ -158,3 +158,96 @@ func TestBurstIsCoalesced(t *testing.T) {
 		}
 	})
 }
+
+// TestLargeEventReplacesQueue publishes an event that is larger than the queue to
+// streams whose queue holds 0 to 3 events, none of them partially written.
+func TestLargeEventReplacesQueue(t *testing.T) {
+	for _, policy := range []broker.SlowPolicy{broker.Disconnect, broker.DropOldest, broker.Conflate} {
+		for form, opening := range forms() {
+			t.Run(fmt.Sprintf("%s, %s", policy, form), func(t *testing.T) {
+				for queued := range 4 {
+					synctest.Test(t, func(t *testing.T) { testLargeEvent(t, policy, opening, queued) })
+				}
+			})
+		}
+	}
+}
+
+func testLargeEvent(t *testing.T, policy broker.SlowPolicy, form broker.Opening, queued int) {
+	t.Helper()
+	cfg := config()
+	cfg.Shards, cfg.QueueBytes, cfg.SlowConsumer = 1, 1000, policy
+	b := broker.New(cfg)
+	defer b.Close()
+
+	keyed := func(data string) broker.Message {
+		return broker.Message{Audience: broker.Everyone(), Data: data, ConflateKey: "key"}
+	}
+	c := connectAs(t, b, broker.Subscription{}, -1, form)
+	first := publish(t, b, keyed("first"))
+	synctest.Wait()
+	c.drain(0) // the connection is full at the end of an event
+	for range queued {
+		publish(t, b, keyed("queued"))
+		synctest.Wait()
+	}
+	large := randomText(2000)
+	publish(t, b, keyed(large))
+	synctest.Wait()
+
+	if policy == broker.Disconnect && queued > 0 {
+		if closed, why := c.closed(); !closed || why != broker.SlowConsumer {
+			t.Errorf("%d queued: closed %t, reason %v", queued, closed, why)
+		}
+		return
+	}
+
+	c.drain(-1)
+	synctest.Wait()
+	want := []string{"first", large}
+	if policy == broker.DropOldest && queued > 0 {
+		want = []string{"first", fmt.Sprintf(`{"reason":"overflow","last_event_id":%q}`, first.ID), large}
+	}
+	if got := c.data(); !slices.Equal(got, want) {
+		t.Errorf("%d queued: got %q, want %q", queued, got, want)
+	}
+	if s := b.Stats().Total; s.QueuedBytes != 0 || s.Dropped["slow_consumer"] != int64(queued) {
+		t.Errorf("%d queued: stats %+v", queued, s)
+	}
+}
+
+// TestOverflowNamesTheStart checks that a stream that has sent no event reports a
+// gap after the position that it started from.
+func TestOverflowNamesTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := withHistory()
+		cfg.Shards, cfg.QueueBytes, cfg.SlowConsumer = 1, 500, broker.DropOldest
+		b := broker.New(cfg)
+		defer b.Close()
+		start := publish(t, b, toAll("before the streams"))
+		publish(t, b, toUser("alice", "replayed"))
+		last := publish(t, b, toUser("bob", "not for alice"))
+		synctest.Wait()
+
+		for _, test := range []struct {
+			sub  broker.Subscription
+			want string
+		}{
+			{broker.Subscription{User: "carol"}, last.ID},
+			{broker.Subscription{User: "alice", LastEventID: start.ID}, start.ID},
+		} {
+			c := connect(t, b, test.sub, 0)
+			synctest.Wait()
+			for range 20 {
+				publish(t, b, toUser(test.sub.User, "a message that fills the queue"))
+				synctest.Wait()
+			}
+			c.drain(-1)
+			synctest.Wait()
+			want := fmt.Sprintf(`{"reason":"overflow","last_event_id":%q}`, test.want)
+			if got := c.data(); got[0] != want {
+				t.Errorf("the stream of %s starts with %q, want %q", test.sub.User, got[0], want)
+			}
+		}
+	})
+}

@@ -102,7 +102,7 @@ type Stream struct {
 
 	queue        queue
 	cursor       uint64 // events up to this sequence number don't come from the mailbox: they precede the stream or come from the history
-	sent         uint64 // sequence number of the last event that the sink accepted
+	sent         uint64 // sequence number of the last event that the sink accepted; initially the position that the stream starts from
 	index        int32  // in shard.streams, or in drains.closing for a stream that is closing; -1 if in neither
 	replayed     int32  // events that came from the history
 	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
