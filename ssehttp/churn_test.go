@@ -24,8 +24,8 @@ import (
 // detector.
 func TestChurn(t *testing.T) { onBoth(t, testChurn) }
 
-func testChurn(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, func(_ *ssehttp.Config, b *broker.Config) {
+func testChurn(t *testing.T, via path) {
+	s := start(t, via, func(_ *ssehttp.Config, b *broker.Config) {
 		b.QueueBytes = 64 << 20
 
 		// If a client has sent more than its request, net/http doesn't notice

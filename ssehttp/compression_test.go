@@ -3,11 +3,10 @@ package ssehttp_test
 import (
 	"bufio"
 	"compress/gzip"
-	"crypto/tls"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/peald/peald/internal/broker"
@@ -21,10 +20,10 @@ func withCompression(c *ssehttp.Config, b *broker.Config) {
 
 // TestContentCoding checks the content coding of the response to each
 // Accept-Encoding (RFC 9110 §12.5.3).
-func TestContentCoding(t *testing.T) { onBoth(t, testContentCoding) }
+func TestContentCoding(t *testing.T) { onAll(t, testContentCoding) }
 
-func testContentCoding(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, withCompression)
+func testContentCoding(t *testing.T, via path) {
+	s := start(t, via, withCompression)
 	for _, test := range []struct {
 		accepted string // lines are separated by |
 		want     string
@@ -76,9 +75,9 @@ func testContentCoding(t *testing.T, engine ssehttp.Engine) {
 // to those opened in the same second, which share a head.
 func TestCompressionChanges(t *testing.T) { onBoth(t, testCompressionChanges) }
 
-func testCompressionChanges(t *testing.T, engine ssehttp.Engine) {
+func testCompressionChanges(t *testing.T, via path) {
 	var cfg ssehttp.Config
-	s := start(t, engine, func(c *ssehttp.Config, b *broker.Config) {
+	s := start(t, via, func(c *ssehttp.Config, b *broker.Config) {
 		withCompression(c, b)
 		cfg = *c
 	})
@@ -126,48 +125,22 @@ func decoded(t *testing.T, resp *http.Response) *bufio.Reader {
 	return bufio.NewReader(body)
 }
 
-// TestCompressedBodies reads compressed streams over every transport, with the
-// decoder in net/http. Each event must arrive before the next one is published,
-// and the body must end properly, also on a stream that resumes.
-func TestCompressedBodies(t *testing.T) { onBoth(t, testCompressedBodies) }
+// TestCompressedBodies reads compressed streams with the decoder in net/http. Each
+// event must arrive before the next one is published, and the body must end
+// properly, also on a stream that resumes.
+func TestCompressedBodies(t *testing.T) { onAll(t, testCompressedBodies) }
 
-func testCompressedBodies(t *testing.T, engine ssehttp.Engine) {
-	plain := start(t, engine, withCompression)
-	over := map[string]*http.Transport{"HTTP/1.1": {}, "h2c": {Protocols: new(http.Protocols)}, "TLS": {}, "HTTP/2": {ForceAttemptHTTP2: true}}
-	over["h2c"].Protocols.SetUnencryptedHTTP2(true)
-	secure := httptest.NewUnstartedServer(plain.handler)
-	secure.EnableHTTP2 = true
-	secure.StartTLS()
-	defer secure.Close()
-	h2c := httptest.NewUnstartedServer(plain.handler)
-	h2c.Config.Protocols = new(http.Protocols)
-	h2c.Config.Protocols.SetUnencryptedHTTP2(true)
-	h2c.Start()
-	defer h2c.Close()
-	urls := map[string]string{"HTTP/1.1": plain.URL, "h2c": h2c.URL, "TLS": secure.URL, "HTTP/2": secure.URL}
-
-	for name, transport := range over {
-		t.Run(name, func(t *testing.T) {
-			if transport.Protocols == nil {
-				transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the certificate is for tests
-			}
-			defer transport.CloseIdleConnections()
-			testCompressedBody(t, plain, urls[name], &http.Client{Transport: transport})
-		})
-	}
-}
-
-func testCompressedBody(t *testing.T, s *server, url string, client *http.Client) {
-	t.Helper()
+func testCompressedBodies(t *testing.T, via path) {
+	s := start(t, via, withCompression)
 	first := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("first ", 1000)})
 	open := func(lastID string) *bufio.Reader {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/events", http.NoBody)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/events", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer good-alice")
 		req.Header.Set("Last-Event-ID", lastID)
-		resp, err := client.Do(req)
+		resp, err := s.client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,14 +181,15 @@ func testCompressedBody(t *testing.T, s *server, url string, client *http.Client
 
 // TestRetryBodiesOfFailedStarts suspends the broker after a request has been
 // admitted. The client must be able to read what asks it to retry.
-func TestRetryBodiesOfFailedStarts(t *testing.T) { onBoth(t, testRetryBodiesOfFailedStarts) }
+func TestRetryBodiesOfFailedStarts(t *testing.T) { onAll(t, testRetryBodiesOfFailedStarts) }
 
-func testRetryBodiesOfFailedStarts(t *testing.T, engine ssehttp.Engine) {
-	var s *server
-	s = start(t, engine, func(c *ssehttp.Config, b *broker.Config) {
+func testRetryBodiesOfFailedStarts(t *testing.T, via path) {
+	var suspended atomic.Pointer[broker.Broker]
+	s := start(t, via, func(c *ssehttp.Config, b *broker.Config) {
 		withCompression(c, b)
-		c.Application = onAuthorize(func() error { s.broker.Suspend(0); return nil })
+		c.Application = onAuthorize(func() error { suspended.Load().Suspend(0); return nil })
 	})
+	suspended.Store(s.broker)
 	resp := s.request(t, http.MethodGet, "/events", "Accept: text/event-stream", "Accept-Encoding: gzip")
 	if body, err := io.ReadAll(decoded(t, resp)); err != nil || !strings.HasPrefix(string(body), "retry: ") {
 		t.Errorf("got %q (%v) with Content-Encoding %q, want a reconnection time", body, err, resp.Header.Get("Content-Encoding"))

@@ -38,26 +38,26 @@ func (s *server) wantStatus(t *testing.T, want int, target string, headers ...st
 // countAtOpening is the output of a log. It keeps the largest number of open
 // streams at the times when the log reported an opened one.
 type countAtOpening struct {
-	handler *ssehttp.Handler
+	handler atomic.Pointer[ssehttp.Handler]
 	most    int // shard goroutines write, one at a time
 }
 
 func (c *countAtOpening) Write(line []byte) (int, error) {
 	if bytes.Contains(line, []byte("stream opened")) {
-		c.most = max(c.most, c.handler.Open())
+		c.most = max(c.most, c.handler.Load().Open())
 	}
 	return len(line), nil
 }
 
 // TestStreamCountsOnce checks that a stream is not counted twice while the
 // engine takes it over, which made the daemon reject streams within the limit.
-func TestStreamCountsOnce(t *testing.T) { onBoth(t, testStreamCountsOnce) }
+func TestStreamCountsOnce(t *testing.T) { onAll(t, testStreamCountsOnce) }
 
-func testStreamCountsOnce(t *testing.T, engine ssehttp.Engine) {
+func testStreamCountsOnce(t *testing.T, via path) {
 	const tries = 50
 	var count countAtOpening
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.Logger = logger(&count, slog.LevelDebug) })
-	count.handler = s.handler
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) { c.Logger = logger(&count, slog.LevelDebug) })
+	count.handler.Store(s.handler)
 	for range tries {
 		closeStream := s.open(t, "/events")
 		closeStream()
@@ -70,10 +70,10 @@ func testStreamCountsOnce(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-func TestUserLimit(t *testing.T) { onBoth(t, testUserLimit) }
+func TestUserLimit(t *testing.T) { onAll(t, testUserLimit) }
 
-func testUserLimit(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnectionsPerUser = 2 })
+func testUserLimit(t *testing.T, via path) {
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnectionsPerUser = 2 })
 	const alice = "/events?access_token=good-alice"
 	closeStream := s.open(t, alice)
 	s.open(t, alice)
@@ -105,10 +105,10 @@ func testUserLimit(t *testing.T, engine ssehttp.Engine) {
 
 // TestLimitsUnderConcurrency checks that two concurrent requests can't both get
 // the last reservation.
-func TestLimitsUnderConcurrency(t *testing.T) { onBoth(t, testLimitsUnderConcurrency) }
+func TestLimitsUnderConcurrency(t *testing.T) { onAll(t, testLimitsUnderConcurrency) }
 
-func testLimitsUnderConcurrency(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) {
+func testLimitsUnderConcurrency(t *testing.T, via path) {
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) {
 		c.MaxConnectionsPerUser, c.MaxConnectionsPerAddress = 7, 100
 	})
 	var all sync.WaitGroup
@@ -129,10 +129,10 @@ func testLimitsUnderConcurrency(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-func TestAddressLimit(t *testing.T) { onBoth(t, testAddressLimit) }
+func TestAddressLimit(t *testing.T) { onAll(t, testAddressLimit) }
 
-func testAddressLimit(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) {
+func testAddressLimit(t *testing.T, via path) {
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) {
 		c.MaxConnectionsPerAddress = 2
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		c.ProxyHeader = ssehttp.ForwardedFor
@@ -156,7 +156,7 @@ func testAddressLimit(t *testing.T, engine ssehttp.Engine) {
 }
 
 func TestConnectsPerSecond(t *testing.T) {
-	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnectsPerSecond = 5 })
+	s := start(t, plainPaths()[0], func(c *ssehttp.Config, _ *broker.Config) { c.MaxConnectsPerSecond = 5 })
 	for range 50 {
 		s.request(t, "GET", "/events")
 	}
@@ -168,7 +168,7 @@ func TestConnectsPerSecond(t *testing.T) {
 }
 
 func TestDisabledQueryToken(t *testing.T) {
-	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) { c.QueryToken = false })
+	s := start(t, plainPaths()[0], func(c *ssehttp.Config, _ *broker.Config) { c.QueryToken = false })
 	s.wantStatus(t, http.StatusUnauthorized, "/events?access_token=good-alice")
 	s.wantStatus(t, http.StatusOK, "/events", "Authorization: Bearer good-alice")
 }
@@ -192,8 +192,8 @@ func (application) Authorize(r *http.Request, query url.Values, client netip.Add
 
 func TestApplication(t *testing.T) {
 	change := func(c *ssehttp.Config, _ *broker.Config) { c.Application = application{} }
-	s := start(t, ssehttp.NetHTTP, change)
-	named := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, b *broker.Config) { change(c, b); c.Anonymous = false })
+	s := start(t, plainPaths()[0], change)
+	named := start(t, plainPaths()[0], func(c *ssehttp.Config, b *broker.Config) { change(c, b); c.Anonymous = false })
 	s.open(t, "/events?topic=orders.*", "Cookie: session=alice")
 	if users := s.broker.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" {
 		t.Errorf("users %+v", users)
@@ -238,7 +238,7 @@ func TestUnavailableKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serveFor(t, h, b)
+	s := serveVia(t, plainPaths()[0], h, b)
 	s.wantStatus(t, http.StatusServiceUnavailable, "/events", "Authorization: Bearer x")
 	if n := s.handler.Rejected()["unavailable"]; n != 1 {
 		t.Errorf("%d rejections are counted, want 1", n)

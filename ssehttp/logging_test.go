@@ -53,7 +53,7 @@ func awaitLine(t *testing.T, log *pealdtest.Log, parts ...string) string {
 // daemon. The daemon's test covers the others.
 func TestRejectionsAreLogged(t *testing.T) { onBoth(t, testRejectionsAreLogged) }
 
-func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
+func testRejectionsAreLogged(t *testing.T, via path) {
 	drain := func(s *server) error { s.handler.Drain(); return nil }
 	suspend := func(s *server) error { s.broker.Suspend(0); return nil }
 	shutDown := func(s *server) error { s.broker.Close(); return nil }
@@ -77,7 +77,7 @@ func testRejectionsAreLogged(t *testing.T, engine ssehttp.Engine) {
 			var log pealdtest.Log
 			var s *server
 
-			s = start(t, engine, func(cfg *ssehttp.Config, _ *broker.Config) {
+			s = start(t, via, func(cfg *ssehttp.Config, _ *broker.Config) {
 				cfg.Logger = logger(&log, slog.LevelDebug)
 				cfg.Application = onAuthorize(func() error {
 					if c.during == nil {
@@ -165,17 +165,17 @@ func TestFailedTakeOverIsLogged(t *testing.T) {
 }
 
 func TestOpenedAndClosedStreamsAreLogged(t *testing.T) {
-	onBoth(t, testOpenedAndClosedStreamsAreLogged)
+	onAll(t, testOpenedAndClosedStreamsAreLogged)
 }
 
-func testOpenedAndClosedStreamsAreLogged(t *testing.T, engine ssehttp.Engine) {
+func testOpenedAndClosedStreamsAreLogged(t *testing.T, via path) {
 	var log pealdtest.Log
 	var level slog.LevelVar
 
 	level.Set(slog.LevelDebug)
 
-	s := start(t, engine, func(cfg *ssehttp.Config, _ *broker.Config) { cfg.Logger = logger(&log, &level) })
-	transport := map[ssehttp.Engine]string{ssehttp.NetHTTP: "transport=http1", ssehttp.Epoll: "transport=epoll"}[engine]
+	s := start(t, via, func(cfg *ssehttp.Config, _ *broker.Config) { cfg.Logger = logger(&log, &level) })
+	transport := "transport=" + via.transport()
 
 	// open returns once a stream has its first block.
 	open := func(target string, headers ...string) func() {

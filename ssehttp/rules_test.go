@@ -27,9 +27,9 @@ func (otherKey) Verify(token string) (auth.Identity, error) {
 
 func TestRulesChange(t *testing.T) { onBoth(t, testRulesChange) }
 
-func testRulesChange(t *testing.T, engine ssehttp.Engine) {
+func testRulesChange(t *testing.T, via path) {
 	var cfg ssehttp.Config
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) {
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) {
 		c.AnonymousTopics = []string{"news"}
 		cfg = *c
 	})
@@ -56,7 +56,7 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 		t.Fatal(err)
 	}
 	preflight.Header = http.Header{"Origin": {"https://other.example.com"}, "Access-Control-Request-Method": {"GET"}}
-	resp, err := http.DefaultClient.Do(preflight)
+	resp, err := s.client.Do(preflight)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +72,10 @@ func testRulesChange(t *testing.T, engine ssehttp.Engine) {
 
 func TestLimitsChange(t *testing.T) { onBoth(t, testLimitsChange) }
 
-func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
+func testLimitsChange(t *testing.T, via path) {
 	const alice = "/events?access_token=good-alice"
 	var cfg ssehttp.Config
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { cfg = *c })
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) { cfg = *c })
 	limit := func(all, user, address int) {
 		next := cfg
 		next.MaxConnections, next.MaxConnectionsPerUser, next.MaxConnectionsPerAddress = all, user, address
@@ -136,7 +136,7 @@ func testLimitsChange(t *testing.T, engine ssehttp.Engine) {
 // more connections.
 func TestRateSurvivesReconfigure(t *testing.T) {
 	var cfg ssehttp.Config
-	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) {
+	s := start(t, plainPaths()[0], func(c *ssehttp.Config, _ *broker.Config) {
 		c.MaxConnectsPerSecond = 1000
 		cfg = *c
 	})
@@ -157,9 +157,9 @@ func TestRateSurvivesReconfigure(t *testing.T) {
 // TestRulesChangeUnderLoad reconfigures under load, for the race detector.
 func TestRulesChangeUnderLoad(t *testing.T) { onBoth(t, testRulesChangeUnderLoad) }
 
-func testRulesChangeUnderLoad(t *testing.T, engine ssehttp.Engine) {
+func testRulesChangeUnderLoad(t *testing.T, via path) {
 	var cfg ssehttp.Config
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { cfg = *c })
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) { cfg = *c })
 	var running sync.WaitGroup
 	for range 4 {
 		running.Go(func() {

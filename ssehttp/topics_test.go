@@ -19,10 +19,10 @@ func withHistory(_ *ssehttp.Config, b *broker.Config) {
 	b.History = broker.History{MaxEvents: 5, MaxBytes: 1 << 20, MaxAge: time.Minute}
 }
 
-func TestTopics(t *testing.T) { onBoth(t, testTopics) }
+func TestTopics(t *testing.T) { onAll(t, testTopics) }
 
-func testTopics(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, nil)
+func testTopics(t *testing.T, via path) {
+	s := start(t, via, nil)
 	resp := s.request(t, "GET", "/events?topic=orders.new&topic=orders.new&topic=logs.%3E&access_token=good-alice")
 	body := bufio.NewReader(resp.Body)
 	block(t, body)
@@ -41,8 +41,8 @@ func testTopics(t *testing.T, engine ssehttp.Engine) {
 
 func TestRejectedTopics(t *testing.T) { onBoth(t, testRejectedTopics) }
 
-func testRejectedTopics(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, func(c *ssehttp.Config, _ *broker.Config) { c.AnonymousTopics = []string{"news", "prices.*"} })
+func testRejectedTopics(t *testing.T, via path) {
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) { c.AnonymousTopics = []string{"news", "prices.*"} })
 	many := func(n int) string {
 		q := url.Values{"access_token": {"good-alice"}}
 		for i := range n {
@@ -114,9 +114,9 @@ func testRejectedTopics(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-func TestResume(t *testing.T) { onBoth(t, testResume) }
+func TestResume(t *testing.T) { onAll(t, testResume) }
 
-func testResume(t *testing.T, engine ssehttp.Engine) {
+func testResume(t *testing.T, via path) {
 	for name, c := range map[string]struct {
 		query   string
 		headers []string
@@ -144,7 +144,7 @@ func testResume(t *testing.T, engine ssehttp.Engine) {
 		"JSON in a header":                 {"", []string{`Last-Event-ID: "}`}, "", "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, engine, withHistory)
+			s := start(t, via, withHistory)
 			first := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "one"})
 			for _, m := range []broker.Message{
 				{Audience: broker.Everyone(), Data: "two"},
@@ -185,10 +185,10 @@ func testResume(t *testing.T, engine ssehttp.Engine) {
 	}
 }
 
-func TestBannedUser(t *testing.T) { onBoth(t, testBannedUser) }
+func TestBannedUser(t *testing.T) { onAll(t, testBannedUser) }
 
-func testBannedUser(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, nil)
+func testBannedUser(t *testing.T, via path) {
+	s := start(t, via, nil)
 	resp := s.request(t, "GET", "/events?access_token=good-alice")
 	block(t, bufio.NewReader(resp.Body))
 	const ban = 300 * time.Millisecond

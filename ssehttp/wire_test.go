@@ -58,8 +58,8 @@ func head(t *testing.T, r *bufio.Reader) string {
 // last chunk, over HTTP/1.0 without chunks.
 func TestBodyOnTheWire(t *testing.T) { onBoth(t, testBodyOnTheWire) }
 
-func testBodyOnTheWire(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, withHistory)
+func testBodyOnTheWire(t *testing.T, via path) {
+	s := start(t, via, withHistory)
 	const request = "GET /events HTTP/%s\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer good-alice\r\n\r\n"
 	chunked, bare := s.dial(t, fmt.Sprintf(request, "1.1")), s.dial(t, fmt.Sprintf(request, "1.0"))
 
@@ -108,8 +108,8 @@ func testBodyOnTheWire(t *testing.T, engine ssehttp.Engine) {
 // stream in the middle of an event.
 func TestBrokenBody(t *testing.T) { onBoth(t, testBrokenBody) }
 
-func testBrokenBody(t *testing.T, engine ssehttp.Engine) {
-	s := start(t, engine, nil)
+func testBrokenBody(t *testing.T, via path) {
+	s := start(t, via, nil)
 	r := s.dial(t, "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
 	head(t, r)
 
