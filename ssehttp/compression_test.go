@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -202,4 +203,49 @@ func testRetryBodiesOfFailedStarts(t *testing.T, via path) {
 			t.Errorf("Content-Encoding %q on a rejection", got)
 		}
 	}
+}
+
+// TestFailedStartsWhileShardsWrite suspends the broker while requests are waiting
+// that have been admitted. What they get must be written apart from what shards
+// write to other streams at the same time.
+func TestFailedStartsWhileShardsWrite(t *testing.T) {
+	onEach(t, enginePaths(), testFailedStartsWhileShardsWrite)
+}
+
+func testFailedStartsWhileShardsWrite(t *testing.T, via path) {
+	const waiting = 30
+	var arrived sync.WaitGroup
+	var failing atomic.Bool
+	suspended := make(chan struct{})
+	s := start(t, via, func(c *ssehttp.Config, _ *broker.Config) {
+		c.Application = onAuthorize(func() error {
+			if failing.Load() {
+				arrived.Done()
+				<-suspended
+			}
+			return nil
+		})
+	})
+	for range 50 {
+		s.open(t, "/events")
+	}
+
+	arrived.Add(waiting)
+	failing.Store(true)
+	var all sync.WaitGroup
+	for range waiting {
+		all.Go(func() {
+			resp := s.request(t, http.MethodGet, "/events", "Accept: text/event-stream")
+			if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasPrefix(string(body), "retry: ") || strings.Contains(string(body), "data:") {
+				t.Errorf("got %q (%v), want a reconnection time", body, err)
+			}
+		})
+	}
+	arrived.Wait()
+	for range 20 {
+		s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "for others"})
+	}
+	s.broker.Suspend(0)
+	close(suspended)
+	all.Wait()
 }

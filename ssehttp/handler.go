@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -361,8 +362,7 @@ func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWri
 	err := st.Start(lines.around(body, by), open)
 	if err != nil {
 		// It is too late for another status, so ask the client to retry.
-		_, _ = body.Write([][]byte{open.Head, retryBody(r, retry, open)})
-		body.Close(broker.Shutdown)
+		body.Finish(slices.Concat(open.Head, retryBody(r, retry, open)))
 	}
 	return err
 }

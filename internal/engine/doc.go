@@ -40,6 +40,10 @@ type Body interface {
 	broker.Sink
 	// Transport returns how the body is sent.
 	Transport() Transport
+	// Finish sends the rest of a response that won't have a stream after all, as
+	// far as the connection accepts it, and closes the body. It takes the place of
+	// a stream's Write and Close, which share memory with the stream's shard.
+	Finish(rest []byte)
 	// Attach connects the body to st, which must not have been started yet. It
 	// then reports to st when the client hangs up and when the body can accept
 	// more. done is called once, when the body is closed. If Attach returns an

@@ -88,6 +88,12 @@ func (s *http2Stream) Flush() {
 	}
 }
 
+// Finish implements [Body].
+func (s *http2Stream) Finish(rest []byte) {
+	_, _ = s.Write([][]byte{rest}) // The client may have gone.
+	s.Close(broker.Shutdown)
+}
+
 // Close implements [broker.Sink]. The response ends with END_STREAM even if the
 // client was too slow: WebKitGTK ignores RST_STREAM, and an event of which it
 // got a part is dropped anyway.

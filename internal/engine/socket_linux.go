@@ -138,6 +138,12 @@ func writeOnce(fd int32, pieces [][]byte, buf *scratch) (int, unix.Errno) {
 	return int(n), errno
 }
 
+// Finish implements [Body].
+func (s *socket) Finish(rest []byte) {
+	_, _ = write(s.fd, [][]byte{rest}, nil) // The client may have gone.
+	s.Close(broker.Shutdown)
+}
+
 // Close implements [broker.Sink].
 func (s *socket) Close(broker.Reason) {
 	s.abandon()

@@ -136,6 +136,15 @@ func (b *scratch) nextRecord(pieces [][]byte, skip int) (record, rest [][]byte, 
 	return record, pieces, size
 }
 
+// Finish implements [Body].
+func (s *tlsSocket) Finish(rest []byte) {
+	sealed := s.tls.layer.Seal(nil, [][]byte{rest})
+	if n, err := write(s.fd, [][]byte{sealed}, nil); err == nil {
+		s.sealed = sealed[n:]
+	}
+	s.Close(broker.Shutdown)
+}
+
 // Close implements [broker.Sink].
 func (s *tlsSocket) Close(broker.Reason) {
 	s.abandon()
