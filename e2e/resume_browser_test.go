@@ -205,6 +205,15 @@ func (p *proxy) add(conns ...net.Conn) bool {
 	return !p.closed
 }
 
+// carrying returns the number of connections that the proxy has accepted and that
+// nobody has cut.
+func (p *proxy) carrying() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	return len(p.conns) / 2
+}
+
 // refuse rejects new connections until open is called.
 func (p *proxy) refuse() {
 	p.mu.Lock()

@@ -58,6 +58,9 @@ type page interface {
 	close() error
 }
 
+// Kind returns the kind of the tab's browser.
+func (p *Tab) Kind() Kind { return p.kind }
+
 // Open opens a page and returns after it is loaded.
 func (p *Tab) Open(tb testing.TB, url string) {
 	tb.Helper()
