@@ -121,16 +121,16 @@ func (k kind) installed(t *testing.T) string {
 
 // startDaemon starts a daemon that trusts the proxy and sends no heartbeats during
 // the test.
-func startDaemon(t *testing.T, addr string) *pealdtest.Daemon {
+func startDaemon(t *testing.T, addr string, changes ...func(*daemon.Config)) *pealdtest.Daemon {
 	t.Helper()
 
-	return pealdtest.Start(t, func(cfg *daemon.Config) {
+	return pealdtest.Start(t, append([]func(*daemon.Config){func(cfg *daemon.Config) {
 		cfg.SSE.Addr = addr
 		cfg.SSE.Heartbeat = time.Hour
 		cfg.SSE.AllowedOrigins = []string{origin}
 		cfg.SSE.TrustedProxies = []string{"127.0.0.1"}
 		cfg.SSE.MaxConnectionsPerIP = 1
-	})
+	}}, changes...)...)
 }
 
 // TestCaddyfile checks the unmodified file for warnings.
