@@ -27,6 +27,14 @@ func replaysMetric(name, help string) metric {
 	}}
 }
 
+func handshakesMetric(name, help string) metric {
+	desc := descOf(name, help)
+
+	return metric{desc, func(r *reading, ch chan<- prometheus.Metric) {
+		ch <- classic(desc, r.handshakes.Seconds, r.handshakes.Seconds.Bounds)
+	}}
+}
+
 // classic returns h with the buckets that the bounds define.
 func classic(desc *prometheus.Desc, h broker.Histogram, bounds []float64) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(bounds))

@@ -26,6 +26,9 @@ type reading struct {
 	now               time.Time
 	latency, replays  broker.Histogram
 	transports        map[string]int64
+	engines           map[string]int64
+	http2Connections  int64
+	handshakes        ssehttp.Handshakes
 	draining          bool
 	rejected          map[string]int64
 	maxConnections    int64
@@ -37,15 +40,18 @@ type reading struct {
 
 func (s *sources) read() *reading {
 	r := &reading{
-		Stats:          s.broker.Stats(),
-		now:            time.Now(),
-		latency:        s.broker.Latency(),
-		replays:        s.broker.Replays(),
-		transports:     s.streams.Transports(),
-		draining:       s.streams.Draining(),
-		rejected:       s.rejected(),
-		maxConnections: s.maxConnections(),
-		version:        s.version,
+		Stats:            s.broker.Stats(),
+		now:              time.Now(),
+		latency:          s.broker.Latency(),
+		replays:          s.broker.Replays(),
+		transports:       s.streams.Transports(),
+		engines:          s.streams.Engines(),
+		http2Connections: s.streams.HTTP2Connections(),
+		handshakes:       s.streams.TLSHandshakes(),
+		draining:         s.streams.Draining(),
+		rejected:         s.rejected(),
+		maxConnections:   s.maxConnections(),
+		version:          s.version,
 	}
 	r.used, r.allowed = s.descriptors()
 	r.keysRead, r.keysBad = s.keyReads()

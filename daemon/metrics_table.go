@@ -14,7 +14,7 @@ import (
 // ownMetrics returns the daemon's metrics, except for those that the parts
 // register themselves.
 func ownMetrics() []metric {
-	return slices.Concat(streamMetrics(), trafficMetrics(), historyMetrics(), shardMetrics(), processMetrics())
+	return slices.Concat(streamMetrics(), handshakeMetrics(), trafficMetrics(), historyMetrics(), shardMetrics(), processMetrics())
 }
 
 func streamMetrics() []metric {
@@ -24,8 +24,15 @@ func streamMetrics() []metric {
 		gauge("authenticated_connections", "Open streams that belong to a user.",
 			func(r *reading) int64 { return int64(r.Total.Authenticated) }),
 		each(prometheus.GaugeValue, "connections_by_transport", "Open streams by transport: "+
-			"\"epoll\" and \"http1\" are plain HTTP/1.1, written by peald's own engine and by net/http; \"tls\" is HTTP/1.1 over TLS; \"http2\" is HTTP/2.",
+			"\"epoll\" and \"http1\" are plain HTTP/1.1, with sse.engine epoll and with net/http; \"tls\" is HTTP/1.1 over TLS and \"http2\" is HTTP/2, with either engine.",
 			"transport", func(r *reading) map[string]int64 { return r.transports }),
+		each(prometheus.GaugeValue, "connections_by_engine", "Open streams by engine: \"epoll\" holds bare descriptors; "+
+			"\"nethttp\" uses one goroutine per stream, for TLS 1.2 and with sse.engine nethttp.",
+			"engine", func(r *reading) map[string]int64 { return r.engines }),
+		gauge("compressed_connections", "Open streams that are compressed.",
+			func(r *reading) int64 { return int64(r.Total.Compressed) }),
+		gauge("http2_connections", "HTTP/2 connections of the epoll engine, with or without streams.",
+			func(r *reading) int64 { return r.http2Connections }),
 		gauge("users", "Users with an open stream.", func(r *reading) int64 { return int64(r.Users) }),
 		gauge("topics", "Topics and patterns that streams subscribe to.", func(r *reading) int64 { return int64(r.Topics) }),
 		counter("connects_total", "Streams opened.", func(r *reading) int64 { return r.Total.Connected }),
@@ -33,6 +40,19 @@ func streamMetrics() []metric {
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Disconnected) }),
 		each(prometheus.CounterValue, "refused_total", "Rejected requests for streams, by reason.",
 			"reason", func(r *reading) map[string]int64 { return r.rejected }),
+	}
+}
+
+func handshakeMetrics() []metric {
+	return []metric{
+		each(prometheus.CounterValue, "tls_handshakes_total", "TLS handshakes of the epoll engine by result: full, with a certificate; resumed, which takes less time; "+
+			"or failed, which includes probes that close the connection. Handshakes that net/http performs aren't counted.",
+			"result", func(r *reading) map[string]int64 {
+				return map[string]int64{"full": r.handshakes.Full, "resumed": r.handshakes.Resumed, "failed": r.handshakes.Failed}
+			}),
+		one(prometheus.CounterValue, "tls_handshake_computing_seconds_total", "Time that the TLS handshakes of the epoll engine took, without waiting for clients and for each other.",
+			func(r *reading) float64 { return r.handshakes.Computing.Seconds() }),
+		handshakesMetric("tls_handshake_seconds", "Duration of the epoll engine's TLS handshakes, including the wait for the client and for other handshakes. Failed ones don't count."),
 	}
 }
 
@@ -58,7 +78,7 @@ func trafficMetrics() []metric {
 		each(prometheus.CounterValue, "dropped_total", "Queued events that were never written to a socket, by reason.",
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Dropped) }),
 		latencyMetric("delivery_latency_seconds", "Time from accepting a message to writing it to a socket, once for each stream that got it. "+
-			"Only live events count, not replayed ones or heartbeats. Over TLS and HTTP/2, it ends when net/http takes the event."),
+			"Only live events count, not replayed ones or heartbeats. For streams of net/http, it ends when net/http takes the event."),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,6 +77,8 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 		"resumes_total":               "ended expired replayed unknown",
 		"published_by_audience_total": "broadcast topic user",
 		"connections_by_transport":    "epoll http1 http2 tls",
+		"connections_by_engine":       "epoll nethttp",
+		"tls_handshakes_total":        "failed full resumed",
 		"key_reads_total":             "failure success",
 		"shard_connections":           "0 1 2",
 		"shard_lag_seconds":           "0 1 2",
@@ -258,20 +261,29 @@ func checkBothHistograms(t *testing.T, h *dto.Histogram, n uint64) {
 func TestStreamsAreCountedByTransport(t *testing.T) {
 	id := newIdentity(t)
 	certificate, key := id.certFile, id.keyFile
+	plain := func(*daemon.Config) {}
+	secure := func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = certificate, key }
 	for _, test := range []struct {
-		transport string
-		change    func(*daemon.Config)
-		http2     bool
-		scheme    string
+		transport, engine string
+		change            func(*daemon.Config)
+		http2             bool
+		scheme            string
+		handshakes        float64
 	}{
-		{"epoll", func(*daemon.Config) {}, false, "http"},
-		{"http1", func(cfg *daemon.Config) { cfg.SSE.Engine = daemon.EngineNetHTTP }, false, "http"},
-		{"http2", func(*daemon.Config) {}, true, "http"},
-		{"tls", func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = certificate, key }, false, "https"},
-		{"http2", func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = certificate, key }, true, "https"},
+		{"epoll", "epoll", plain, false, "http", 0},
+		{"http1", "nethttp", plain, false, "http", 0},
+		{"http2", "epoll", plain, true, "http", 0},
+		{"http2", "nethttp", plain, true, "http", 0},
+		{"tls", "epoll", secure, false, "https", 1},
+		{"tls", "nethttp", secure, false, "https", 0},
+		{"http2", "epoll", secure, true, "https", 1},
+		{"http2", "nethttp", secure, true, "https", 0},
 	} {
-		t.Run(test.scheme+" "+test.transport, func(t *testing.T) {
-			d := start(t, test.change)
+		t.Run(test.scheme+" "+test.transport+" "+test.engine, func(t *testing.T) {
+			d := start(t, func(cfg *daemon.Config) {
+				test.change(cfg)
+				cfg.SSE.Engine = test.engine
+			})
 			web := client(t)
 			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)}
 			transport.Protocols.SetHTTP1(!test.http2)
@@ -280,10 +292,30 @@ func TestStreamsAreCountedByTransport(t *testing.T) {
 			t.Cleanup(transport.CloseIdleConnections)
 			web.Transport = transport
 			stream(t, web, test.scheme+"://"+d.SSE+"/events")
-			for transport, n := range byLabel(scrape(t, d)["peald_connections_by_transport"]) {
+			families := waitForFamilies(t, d, func(families map[string]*dto.MetricFamily) bool {
+				return byLabel(families["peald_connections"])[""] == 1
+			})
+			for transport, n := range byLabel(families["peald_connections_by_transport"]) {
 				if (transport == test.transport) != (n == 1) {
 					t.Errorf("%v streams by %s, want one by %s", n, transport, test.transport)
 				}
+			}
+			for engine, n := range byLabel(families["peald_connections_by_engine"]) {
+				if (engine == test.engine) != (n == 1) {
+					t.Errorf("%v streams by %s, want one by %s", n, engine, test.engine)
+				}
+			}
+			http2Connections := 0.0
+			if test.http2 && test.engine == "epoll" {
+				http2Connections = 1
+			}
+			for name, want := range map[string]float64{"compressed_connections": 1, "http2_connections": http2Connections} {
+				if n := byLabel(families["peald_"+name])[""]; n != want {
+					t.Errorf("%s is %v, want %v", name, n, want)
+				}
+			}
+			if n := byLabel(families["peald_tls_handshakes_total"])["full"]; n != test.handshakes {
+				t.Errorf("%v full handshakes, want %v", n, test.handshakes)
 			}
 
 			transport.CloseIdleConnections()
@@ -292,5 +324,46 @@ func TestStreamsAreCountedByTransport(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestHandshakesAreCounted(t *testing.T) {
+	id := newIdentity(t)
+	d := start(t, func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = id.certFile, id.keyFile })
+	cfg := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	for range 3 {
+		conn, err := tls.Dial("tcp", d.SSE, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The response comes after the session ticket.
+		if _, err := io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: test\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	probe, err := net.Dial("tcp", d.SSE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = probe.Close()
+
+	families := waitForFamilies(t, d, func(families map[string]*dto.MetricFamily) bool {
+		counts := byLabel(families["peald_tls_handshakes_total"])
+		return counts["full"] == 1 && counts["resumed"] == 2 && counts["failed"] == 1
+	})
+	if n := byLabel(families["peald_tls_handshake_computing_seconds_total"])[""]; n <= 0 {
+		t.Errorf("handshakes took %v s", n)
+	}
+	if h := families["peald_tls_handshake_seconds"].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 3 || h.GetSampleSum() <= 0 || len(h.GetBucket()) < 10 {
+		t.Errorf("the durations are %v, want 3", h)
+	}
+
+	d.end()
+	if err := d.awaitEnd(t); err != nil {
+		t.Error(err)
 	}
 }

@@ -91,8 +91,8 @@ type Engine string
 const (
 	// Auto uses Epoll where it is available, and NetHTTP otherwise.
 	Auto Engine = ""
-	// Epoll holds streams as bare descriptors. It requires Linux. Streams over TLS
-	// 1.2 still use NetHTTP.
+	// Epoll holds streams as bare descriptors, over TLS 1.3 and HTTP/2 too. It
+	// requires Linux. TLS 1.2 and FIPS 140 mode still use NetHTTP.
 	Epoll Engine = "epoll"
 	// NetHTTP uses one goroutine per stream.
 	NetHTTP Engine = "nethttp"
@@ -122,22 +122,26 @@ type Handler struct {
 	heads    heads
 	engine   *engine.Engine // nil if all streams use net/http
 	open     atomic.Int64
-	openBy   openBy
+	held     openBy // by the engine
+	served   openBy // by net/http
 	rejected rejections
 	failures rate.Sometimes // limits warnings
 	draining atomic.Bool
 
-	held [transports]func() // count a stream of the engine that was closed; created once instead of for each stream
+	uncount [transports]func() // count a stream of the engine that was closed; created once instead of for each stream
+
+	handshakes handshakes
 }
 
 // New returns a handler that opens streams on b. The caller must call Close.
 // Without a verifier, every token is rejected.
 func New(cfg Config, b *broker.Broker, v Verifier) (*Handler, error) {
 	h := &Handler{path: cfg.Path, broker: b, limits: newLimits(cfg.Elsewhere), log: cfg.Logger, failures: rate.Sometimes{Interval: failuresEvery}}
+	h.handshakes.init()
 	h.Reconfigure(cfg, v)
 	for t := range transports {
-		h.held[t] = func() {
-			h.openBy[t].Add(-1)
+		h.uncount[t] = func() {
+			h.held[t].Add(-1)
 			h.open.Add(-1)
 		}
 	}
@@ -312,7 +316,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	}
 
 	defer h.closed(res)
-	count := &h.openBy[transportOf(r)]
+	count := &h.served[transportOf(r)]
 	count.Add(1)
 	defer count.Add(-1)
 	if err := serve(w, r, st, open, rules.cfg.WriteTimeout, lines); err != nil {
@@ -337,17 +341,16 @@ func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Bod
 }
 
 // hold starts st on a body that the engine has taken over, in the form that open
-// states so far. Whatever it returns,
-// the reservation and the count of the stream end when the body is closed. lines
-// may be nil.
+// states so far. Whatever it returns, the reservation and the count of the stream
+// end when the body is closed. lines may be nil.
 func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
 	by := heldAs(body.Transport())
-	h.openBy[by].Add(1)
-	done := h.held[by]
+	h.held[by].Add(1)
+	done := h.uncount[by]
 	if res != nil {
 		done = func() {
 			res.release()
-			h.held[by]()
+			h.uncount[by]()
 		}
 	}
 	if err := body.Attach(st, done); err != nil {

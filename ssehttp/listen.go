@@ -43,6 +43,7 @@ func (h *Handler) Listen(l net.Listener, cfg ListenConfig) net.Listener {
 		IdleTimeout:   cfg.IdleTimeout,
 		MaxHeader:     cfg.MaxHeader,
 		Guard:         cfg.Guard,
+		Handshake:     h.handshakes.observe,
 		Logger:        h.log,
 	})
 }

@@ -38,15 +38,36 @@ func transportOf(r *http.Request) transport {
 	return byHTTP1
 }
 
-// openBy counts the open streams by transport.
+// openBy counts the open streams of one engine by transport.
 type openBy [transports]atomic.Int64
+
+func (o *openBy) total() (n int64) {
+	for t := range o {
+		n += o[t].Load()
+	}
+	return n
+}
 
 // Transports returns the number of open streams by transport: "epoll", "http1",
 // "tls" and "http2".
 func (h *Handler) Transports() map[string]int64 {
 	found := make(map[string]int64, transports)
 	for t := range transports {
-		found[t.String()] = h.openBy[t].Load()
+		found[t.String()] = h.held[t].Load() + h.served[t].Load()
 	}
 	return found
+}
+
+// Engines returns the number of open streams by engine: "epoll" and "nethttp".
+func (h *Handler) Engines() map[string]int64 {
+	return map[string]int64{string(Epoll): h.held.total(), string(NetHTTP): h.served.total()}
+}
+
+// HTTP2Connections returns the number of HTTP/2 connections that the engine
+// holds, with or without streams.
+func (h *Handler) HTTP2Connections() int64 {
+	if h.engine == nil {
+		return 0
+	}
+	return h.engine.HTTP2Connections()
 }

@@ -26,6 +26,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 	greeting := s.greeting(st.cursor, st.resume)
 	if st.queue.form.has(gzipped) {
 		greeting.startGzip()
+		s.counters.compressed.Add(1)
 	}
 	s.enqueue(st, greeting)
 	st.resume = nil
@@ -135,6 +136,9 @@ func (s *shard) close(st *Stream, why Reason) {
 
 	s.unlist(st)
 	s.counters.connections.Add(-1)
+	if st.queue.form.has(gzipped) {
+		s.counters.compressed.Add(-1)
+	}
 	counted := st.phase.counted()
 	st.enter(phaseClosed)
 	if st.account != nil {

@@ -43,8 +43,9 @@ type ByAudience struct {
 type ShardStats struct {
 	// Shard is the shard's number.
 	Shard int
-	// Connections counts the open streams, Authenticated those with a user.
-	Connections, Authenticated int
+	// Connections counts the open streams, Authenticated those with a user, and
+	// Compressed those with the content coding gzip.
+	Connections, Authenticated, Compressed int
 	// Connected counts the streams opened since the start.
 	Connected int64
 	// Disconnected counts the streams closed since the start, by reason.
@@ -67,9 +68,10 @@ type ShardStats struct {
 
 // counters are updated by a shard's goroutine. Any goroutine may read them.
 type counters struct {
-	connections, authenticated, connected atomic.Int64
-	delivered, bytes, queuedBytes         atomic.Int64
-	disconnected, dropped                 [reasons]atomic.Int64
+	connections, authenticated, compressed atomic.Int64
+	connected                              atomic.Int64
+	delivered, bytes, queuedBytes          atomic.Int64
+	disconnected, dropped                  [reasons]atomic.Int64
 
 	// taken counts the events taken out of the mailbox since the start. oldest
 	// is when the oldest event in mailbox.read was published, in Unix
@@ -89,6 +91,7 @@ func (s *shard) stats(now int64) ShardStats {
 		Shard:         s.number,
 		Connections:   int(c.connections.Load()),
 		Authenticated: int(c.authenticated.Load()),
+		Compressed:    int(c.compressed.Load()),
 		Connected:     c.connected.Load(),
 		Disconnected:  byReason(&c.disconnected),
 		Delivered:     c.delivered.Load(),
@@ -116,6 +119,7 @@ func byReason(counts *[reasons]atomic.Int64) map[string]int64 {
 func (t *ShardStats) add(o ShardStats) {
 	t.Connections += o.Connections
 	t.Authenticated += o.Authenticated
+	t.Compressed += o.Compressed
 	t.Connected += o.Connected
 	t.Delivered += o.Delivered
 	t.Bytes += o.Bytes

@@ -281,3 +281,26 @@ func TestLatencyBounds(t *testing.T) {
 		}
 	}
 }
+
+func TestCompressedStreamsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		expect := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if got := b.Stats().Total.Compressed; got != want {
+				t.Errorf("%d streams are compressed, want %d", got, want)
+			}
+		}
+
+		for _, form := range forms() {
+			connectAs(t, b, broker.Subscription{}, -1, form)
+		}
+		expect(2)
+		zipped := connectAs(t, b, broker.Subscription{}, -1, broker.Opening{Gzip: true})
+		expect(3)
+		zipped.stream.HangUp()
+		expect(2)
+	})
+}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // Transport is the way in which a stream's bytes reach its client.
@@ -72,9 +73,14 @@ type ListenConfig struct {
 	MaxHeader int
 	// Guard is informed about connections that net/http never gets.
 	Guard Guard
+	// Handshake is called after each TLS handshake, concurrently; it may be nil.
+	Handshake func(Handshake)
 	// Logger gets messages about failed handshakes and handlers that panic.
 	Logger *slog.Logger
 }
+
+// Handshake describes one TLS handshake.
+type Handshake = tlsrecord.Outcome
 
 // Handler handles the requests that the engine reads.
 type Handler interface {

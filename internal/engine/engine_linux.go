@@ -20,6 +20,7 @@ type Engine struct {
 	sets   []*pollSet
 	next   atomic.Uint32 // the set for the next connection, modulo their number
 	shards []scratch
+	http2  atomic.Int64 // open HTTP/2 connections
 
 	codecs  sync.Pool // of *http2conn.Codec
 	buffers sync.Pool // of *[]byte, for frames and records
@@ -53,6 +54,10 @@ func (e *Engine) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// HTTP2Connections returns the number of open HTTP/2 connections, with or without
+// streams.
+func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
 
 // nextSet returns the sets in turn.
 func (e *Engine) nextSet() *pollSet {

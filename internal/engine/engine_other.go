@@ -22,5 +22,8 @@ func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, bool, error) 
 // Listen returns l.
 func (*Engine) Listen(l net.Listener, _ ListenConfig) net.Listener { return l }
 
+// HTTP2Connections returns 0.
+func (*Engine) HTTP2Connections() int64 { return 0 }
+
 // Close does nothing.
 func (*Engine) Close() error { return nil }

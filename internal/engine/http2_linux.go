@@ -65,6 +65,7 @@ func (l *Listener) serveHTTP2(conn net.Conn, set *pollSet, tls *session, input [
 
 	c := &http2Conn{listener: l, set: set, release: release, remote: remote.String(), fd: fd, tls: tls}
 	c.conn = l.http2.NewConn(c)
+	l.engine.http2.Add(1)
 	if l.cfg.Guard.Trusted(remote) {
 		c.conn.Trust()
 	}
@@ -307,6 +308,7 @@ func (c *http2Conn) fail(err error) {
 	}
 
 	c.closed = true
+	c.listener.engine.http2.Add(-1)
 	c.set.mu.Lock()
 	c.timer.stop()
 	c.set.mu.Unlock()

@@ -53,7 +53,7 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 	}
 	if cfg.TLS != nil {
 		// A storm of handshakes must leave processors to deliveries.
-		listener.handshaker = tlsrecord.NewHandshaker(cfg.TLS, max(runtime.GOMAXPROCS(0)/2, 1), nil)
+		listener.handshaker = tlsrecord.NewHandshaker(cfg.TLS, max(runtime.GOMAXPROCS(0)/2, 1), cfg.Handshake)
 	}
 	listener.requests, listener.cancel = context.WithCancel(context.Background())
 	listener.running.Go(listener.run)

@@ -85,11 +85,3 @@ func (l *Listener) handshake(conn net.Conn) {
 		l.pass(tlsrecord.NewConn(conn, layer, state), nil)
 	}
 }
-
-// Handshakes returns statistics of the TLS handshakes on the listener.
-func (l *Listener) Handshakes() tlsrecord.Stats {
-	if l.handshaker == nil {
-		return tlsrecord.Stats{}
-	}
-	return l.handshaker.Stats()
-}

@@ -1,0 +1,73 @@
+package ssehttp
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/engine"
+)
+
+// Handshakes are statistics of the TLS handshakes that the engine performed.
+type Handshakes struct {
+	// Full counts those with a certificate, Resumed those that resumed a session,
+	// and Failed those that failed or were given up.
+	Full, Resumed, Failed int64
+	// Computing is the time that all of them took, without waiting for clients and
+	// for each other.
+	Computing time.Duration
+	// Seconds is the distribution of the whole duration, failed handshakes
+	// excluded.
+	Seconds broker.Histogram
+}
+
+// handshakes counts handshakes. Its methods may be called concurrently.
+type handshakes struct {
+	mu    sync.Mutex
+	stats Handshakes
+}
+
+// handshakeBounds returns bucket bounds in seconds, from a resumption on the same
+// machine up to the time that a handshake may take.
+func handshakeBounds() []float64 {
+	return []float64{0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+}
+
+func (h *handshakes) init() {
+	h.stats.Seconds.Bounds = handshakeBounds()
+	h.stats.Seconds.Counts = make([]int64, len(h.stats.Seconds.Bounds)+1)
+}
+
+// observe counts a handshake.
+func (h *handshakes) observe(done engine.Handshake) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	s := &h.stats
+	s.Computing += done.Computing
+	switch {
+	case done.Err != nil:
+		s.Failed++
+		return
+	case done.Resumed:
+		s.Resumed++
+	default:
+		s.Full++
+	}
+	seconds := done.Duration.Seconds()
+	i, _ := slices.BinarySearch(s.Seconds.Bounds, seconds)
+	s.Seconds.Counts[i]++
+	s.Seconds.Sum += seconds
+}
+
+// TLSHandshakes returns the statistics of the handshakes that the engine
+// performed. Those of net/http aren't included.
+func (h *Handler) TLSHandshakes() Handshakes {
+	h.handshakes.mu.Lock()
+	defer h.handshakes.mu.Unlock()
+
+	stats := h.handshakes.stats
+	stats.Seconds.Counts = slices.Clone(stats.Seconds.Counts)
+	return stats
+}
