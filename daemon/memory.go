@@ -31,12 +31,12 @@ const (
 // it has become garbage. It runs until ctx ends; accepted returns the number of
 // connections since the start.
 //
-// Each connection leaves net/http's buffers behind, some 12 KB, in a heap with
-// little live memory. If live memory set the pace, collections would follow in
-// quick succession and cost a fifth of what a connection costs. After the burst,
-// its memory would stay with the process for minutes, although idle streams need
-// less. The same is true of the queues of many slow clients, because an idle daemon
-// doesn't collect garbage.
+// Each connection leaves the buffers of its request or handshake behind, some 12
+// KB with net/http, in a heap with little live memory. If live memory set the
+// pace, collections would follow in quick succession and cost a fifth of what a
+// connection costs. After the burst, its memory would stay with the process for
+// minutes, although idle streams need less. The same is true of the queues of many
+// slow clients, because an idle daemon doesn't collect garbage.
 func tuneMemory(ctx context.Context, accepted func() int64) {
 	tick := time.NewTicker(burstTick)
 	defer tick.Stop()

@@ -79,20 +79,20 @@ type Config struct {
 	// Compression sends streams with the content coding gzip to clients that
 	// accept it.
 	Compression bool
-	// Engine selects how bytes are written to sockets.
+	// Engine selects how streams are served.
 	Engine Engine
 	// Logger gets messages for operators; nil for none.
 	Logger *slog.Logger
 }
 
-// Engine is a way of writing bytes to sockets.
+// Engine is a way of serving streams.
 type Engine string
 
 const (
 	// Auto uses Epoll where it is available, and NetHTTP otherwise.
 	Auto Engine = ""
-	// Epoll holds streams as bare descriptors, over TLS 1.3 and HTTP/2 too. It
-	// requires Linux. TLS 1.2 and FIPS 140 mode still use NetHTTP.
+	// Epoll reads requests and holds streams on bare descriptors, over TLS 1.3 and
+	// HTTP/2 too. It requires Linux. TLS 1.2 and FIPS 140 mode still use NetHTTP.
 	Epoll Engine = "epoll"
 	// NetHTTP uses one goroutine per stream.
 	NetHTTP Engine = "nethttp"

@@ -48,7 +48,7 @@ const (
 	Unavailable
 	// Suspended means that the daemon must catch up with its cluster first.
 	Suspended
-	// Failed means that the connection could not be taken over from net/http.
+	// Failed means that the connection could not be taken over for a stream.
 	Failed
 
 	causes
@@ -193,8 +193,8 @@ func retryBlock(r *http.Request, wait time.Duration) []byte {
 }
 
 // retryBody returns a whole response body that asks the client that sent r to
-// retry, for a connection that has been taken over from net/http. The response's
-// head has been written for a body of the given form.
+// retry, for a connection that has been taken over. The response's head has been
+// written for a body of the given form.
 func retryBody(r *http.Request, retry time.Duration, form broker.Opening) []byte {
 	block := retryBlock(r, retryAfter(retry))
 	if form.Gzip {

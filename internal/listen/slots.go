@@ -75,10 +75,10 @@ func (s *slots) close() {
 }
 
 const (
-	// While net/http has crowd or more connections, Accept pauses now and then.
-	// Until a stream takes a connection over, net/http needs a goroutine and
-	// buffers for it, some 15 KB. In a burst of connections, these would account
-	// for most of the memory.
+	// While crowd or more connections have no stream, Accept pauses now and then.
+	// Until a stream takes a connection over, it may need a goroutine and buffers,
+	// for a handshake or with net/http, there some 15 KB. In a burst of connections,
+	// these would account for most of the memory.
 	crowd = 256
 
 	// pauseEvery is the number of connections accepted between two pauses. It
@@ -95,7 +95,7 @@ type slotListener struct {
 
 	slots   *slots
 	release func()       // slots.release, created once instead of for each connection
-	serving atomic.Int64 // connections that net/http has: neither closed nor taken over
+	serving atomic.Int64 // connections that are neither closed nor taken over
 	credit  int          // connections that may be accepted before the next pause
 }
 
@@ -103,8 +103,8 @@ func newSlotListener(listener net.Listener, s *slots) *slotListener {
 	return &slotListener{Listener: listener, slots: s, release: s.release}
 }
 
-// pace pauses if net/http has many connections, so that net/http serves some of
-// them before more are accepted.
+// pace pauses if many connections have no stream, so that some of them are served
+// before more are accepted.
 func (l *slotListener) pace() {
 	if l.serving.Load() < crowd {
 		l.credit = pauseEvery
@@ -153,7 +153,7 @@ type slotConn struct {
 	*net.TCPConn
 
 	listener *slotListener
-	left     atomic.Bool // net/http no longer has it: it was closed, or its slot was taken over
+	left     atomic.Bool // it was closed, or its slot was taken over
 	active   atomic.Bool // a request is being served, so reads don't wait for a header
 }
 
