@@ -35,19 +35,31 @@ type http2Conn struct {
 	out      []byte   // frames to send; borrowed from Engine.buffers while it isn't nil
 	left     []byte   // bytes on the wire that the socket hasn't accepted
 	arrived  []*http2Request
-	waiting  []*http2Stream // can't write until the socket accepts more
-	running  int            // requests that have a goroutine
-	sinks    int            // event streams
-	moved    bool           // the client has accepted a part of a response since the timer started
-	answered bool           // a request has arrived
-	watched  bool           // the set reports when the socket can be written to
-	started  bool           // what arrived with the handshake has been processed
-	closed   bool           // the descriptor is closed
+	waiting  []http2User // can't write until the socket accepts more
+	running  int         // requests that have a goroutine
+	sinks    int         // event streams
+	moved    bool        // the client has sent or accepted something since the timer started
+	received int         // bytes since the timer started, or since moved was set
+	answered bool        // a request has arrived
+	watched  bool        // the set reports when the socket can be written to
+	started  bool        // what arrived with the handshake has been processed
+	closed   bool        // the descriptor is closed
 }
+
+// maxTurn is the number of bytes that are read from a connection in its turn.
+const maxTurn = 32 << 10
+
+// largestFrame is the size of the largest frame and its record. A client that has
+// sent as much has completed a frame.
+const largestFrame = 20 << 10
 
 // maxUnsent is the number of bytes that a connection takes from its streams
 // before it sends them.
 const maxUnsent = 64 << 10
+
+// errUnread is the error for a client that goes on causing output without reading
+// any.
+var errUnread = errors.New("the client doesn't read")
 
 // errConnClosed is the error for streams when their connection has ended.
 var errConnClosed = errors.New("the HTTP/2 connection has ended")
@@ -104,28 +116,48 @@ func (c *http2Conn) ready(events uint32) {
 	c.endTurn()
 }
 
-// read reads and processes what the client has sent. The caller holds mu.
+// read reads and processes some of what the client has sent: a client that sends
+// faster than that is processed mustn't keep its set, or shards with streams on
+// the connection, from doing anything else. The caller holds mu.
 func (c *http2Conn) read() {
 	if c.tls != nil && !c.started {
 		c.receive(c.set.input[:copy(c.set.input, c.tls.sealed)])
 	}
 	c.started = true
 
-	for !c.closed {
-		kept := 0
-		if c.tls != nil {
-			kept = copy(c.set.input, c.tls.sealed)
-		}
-		n, errno := receive(c.fd, c.set.input[kept:])
-		switch {
-		case errno == unix.EAGAIN:
-			return
-		case errno != 0 || n == 0:
-			c.fail(io.EOF)
-			return
-		}
-		c.receive(c.set.input[:kept+n])
+	if c.closed {
+		return
 	}
+
+	kept := 0
+	if c.tls != nil {
+		kept = copy(c.set.input, c.tls.sealed)
+	}
+	buf := c.set.input[kept : kept+maxTurn]
+	n, errno := receive(c.fd, buf)
+	switch {
+	case errno == unix.EAGAIN:
+		return
+	case errno != 0 || n == 0:
+		c.fail(io.EOF)
+		return
+	}
+	c.receive(c.set.input[:kept+n])
+	if n == len(buf) && !c.closed {
+		if err := c.rearm(); err != nil {
+			c.fail(err)
+		}
+	}
+}
+
+// rearm makes the set report again if there is more to read, after other
+// connections had their turn. The caller holds mu.
+func (c *http2Conn) rearm() error {
+	events := uint32(readable)
+	if c.watched {
+		events |= unix.EPOLLOUT
+	}
+	return c.set.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, events)
 }
 
 // receive processes bytes that have been read. The caller holds mu.
@@ -135,6 +167,9 @@ func (c *http2Conn) receive(input []byte) {
 		input, ended = c.tls.open(c.set.plain[:0], input)
 	}
 
+	if c.received += len(input); c.received > largestFrame {
+		c.received, c.moved = 0, true
+	}
 	codec := c.set.engine.codec()
 	err := c.conn.Receive(codec, input)
 	c.set.engine.codecs.Put(codec)
@@ -174,7 +209,13 @@ func (c *http2Conn) buffer() []byte {
 
 // flush sends the frames that are ready. The caller holds mu.
 func (c *http2Conn) flush() {
-	if c.closed || len(c.left) > 0 {
+	if c.closed {
+		return
+	}
+	if len(c.left) > 0 {
+		if len(c.out) > maxUnsent {
+			c.fail(errUnread)
+		}
 		return
 	}
 	if c.conn.HasOutput() {
@@ -231,12 +272,11 @@ func (c *http2Conn) resume() {
 
 // wake makes the waiting streams write again. The caller holds mu.
 func (c *http2Conn) wake() {
-	for _, s := range c.waiting {
-		s.waits = false
-		s.stream.Ready()
+	waiting := c.waiting
+	c.waiting = nil
+	for _, w := range waiting {
+		w.resume()
 	}
-	clear(c.waiting)
-	c.waiting = c.waiting[:0]
 }
 
 // setTimer limits how long the client may take for what it must send. The caller
@@ -252,7 +292,7 @@ func (c *http2Conn) setTimer() {
 
 	var after time.Duration
 	switch {
-	case c.conn.Incomplete():
+	case c.conn.Incomplete() || c.tls != nil && len(c.tls.sealed) > 0:
 		after = c.listener.cfg.HeaderTimeout
 	case c.sinks == 0 && c.running == 0:
 		// It is idle, or its responses aren't read. Event streams have their own
@@ -265,7 +305,7 @@ func (c *http2Conn) setTimer() {
 	if t := c.timer.timeout; t != nil && t.after == after && !c.moved {
 		return // Part of a frame doesn't extend the time for all of it.
 	}
-	c.moved = false
+	c.moved, c.received = false, 0
 	c.timer.stop()
 	if after > 0 {
 		c.set.start(&c.timer, c, after)
@@ -340,6 +380,7 @@ func (c *http2Conn) Request(st *http2conn.Stream, r *http.Request) {
 type http2User interface {
 	data(p []byte, end bool)
 	writable()
+	resume() // the socket accepts more
 	closed(err error)
 }
 

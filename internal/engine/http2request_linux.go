@@ -63,11 +63,9 @@ func (c *http2Conn) handle(w *http2Request) {
 	ctx, cancel := context.WithCancel(c.listener.requests)
 
 	c.mu.Lock()
-	isTooMany := c.running >= maxRunning
-	if isTooMany {
+	refused := w.gone || c.running >= maxRunning || !c.set.admit(c.listener)
+	if refused {
 		w.st.Reset(http2.ErrCodeRefusedStream)
-	}
-	if isTooMany || w.gone {
 		c.endTurn()
 		cancel()
 		return
@@ -76,10 +74,11 @@ func (c *http2Conn) handle(w *http2Request) {
 	w.cancel = cancel
 	c.mu.Unlock()
 
-	c.listener.running.Go(func() {
+	go func() {
+		defer c.listener.running.Done()
 		defer cancel()
 		w.serve(handler, w.request.WithContext(ctx))
-	})
+	}()
 }
 
 // maxRunning limits the requests of a connection that are handled by goroutines.
@@ -196,11 +195,22 @@ func (w *http2Request) data(p []byte, end bool) {
 
 // writable implements [http2User]: it continues the response.
 func (w *http2Request) writable() {
+	if len(w.conn.left) > 0 {
+		w.conn.waiting = append(w.conn.waiting, w)
+		return
+	}
 	var n int
 	w.conn.out, n = w.st.Send(w.conn.buffer(), [][]byte{w.body.Bytes()})
 	w.conn.moved = w.conn.moved || n > 0
 	if w.body.Next(n); w.body.Len() == 0 {
 		w.conn.out = w.st.End(w.conn.buffer())
+	}
+}
+
+// resume implements [http2User].
+func (w *http2Request) resume() {
+	if !w.gone && w.body.Len() > 0 {
+		w.writable()
 	}
 }
 

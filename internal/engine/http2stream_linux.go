@@ -112,6 +112,12 @@ func (s *http2Stream) Close(why broker.Reason) {
 	s.done()
 }
 
+// resume implements [http2User].
+func (s *http2Stream) resume() {
+	s.waits = false
+	s.stream.Ready()
+}
+
 // data implements [http2User]: the body of a request for a stream is dropped.
 func (s *http2Stream) data(p []byte, _ bool) { s.st.Consumed(len(p)) }
 

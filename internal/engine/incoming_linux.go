@@ -45,9 +45,9 @@ const (
 	gone                          // closed, passed on, or a stream's
 )
 
-// maxAnswered is the number of requests after which a connection is closed. A
-// client that keeps to its streams needs a few; one that is rejected again and
-// again has to connect again.
+// maxAnswered is the number of requests after which a connection is closed, unless
+// it is a trusted proxy's. A client that keeps to its streams needs a few; one that
+// is rejected again and again has to connect again.
 const maxAnswered = 50
 
 func (c *incoming) number() uint32 { return c.generation }
@@ -108,13 +108,19 @@ func (c *incoming) arrived(input []byte) {
 	if c.tls != nil {
 		plain, err := c.tls.open(c.set.plain[:copy(c.set.plain, c.buf)], input)
 		if err != nil {
-			c.end()
-			return
+			// The client may have sent a request before it stopped sending.
+			defer c.endIfWaiting()
 		}
 		input = plain
 	}
 	if c.receive(input) == incomplete {
 		c.buf = append(c.buf[:0], input...)
+	}
+}
+
+func (c *incoming) endIfWaiting() {
+	if c.set.isWaiting(c) {
+		c.end()
 	}
 }
 
@@ -156,16 +162,23 @@ func (c *incoming) handle(r *http.Request, rest []byte) {
 	}
 
 	ctx, cancel := context.WithCancel(c.listener.requests)
+	if !c.set.admit(c.listener) {
+		cancel()
+		c.end()
+		return
+	}
 	if !c.set.begin(c, cancel) {
+		c.listener.running.Done()
 		cancel()
 		return
 	}
-	c.listener.running.Go(func() {
+	go func() {
+		defer c.listener.running.Done()
 		defer cancel()
 		c.serve(w, r.WithContext(ctx))
 		w.close = true // only the set's goroutine may read the next request
 		c.finish(w, nil)
-	})
+	}()
 }
 
 // serve calls the handler. If that panics, the connection is closed.
@@ -188,7 +201,8 @@ func (c *incoming) finish(w *response, rest []byte) {
 		return
 	}
 	c.answered++
-	w.close = w.close || c.answered >= maxAnswered || c.listener.isClosed()
+	isWorn := c.answered >= maxAnswered && !c.listener.cfg.Guard.Trusted(c.conn.RemoteAddr())
+	w.close = w.close || isWorn || c.listener.isClosed()
 
 	if !w.abort {
 		out := w.bytes()

@@ -39,6 +39,10 @@ type accepted struct {
 	err  error
 }
 
+// maxPassed is the number of connections that may wait until net/http accepts
+// them. It pauses after an error.
+const maxPassed = 64
+
 // Listen returns a listener that serves the connections of l. Close it to stop
 // its goroutines.
 func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
@@ -47,7 +51,7 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 		Listener: l,
 		engine:   e,
 		cfg:      cfg,
-		passed:   make(chan accepted),
+		passed:   make(chan accepted, maxPassed),
 		closed:   make(chan struct{}),
 		http2:    http2conn.NewServer(http2conn.Config{MaxStreams: maxRunning, MaxHeaderBytes: cfg.MaxHeader}),
 	}
@@ -83,7 +87,16 @@ func (l *Listener) Close() error {
 		}
 	})
 	l.running.Wait()
-	return err
+	for {
+		select {
+		case a := <-l.passed:
+			if a.conn != nil {
+				_ = a.conn.Close()
+			}
+		default:
+			return err
+		}
+	}
 }
 
 // isClosed reports whether Close was called.

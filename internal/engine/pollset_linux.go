@@ -87,7 +87,11 @@ func (s *pollSet) add(fd int32, e entry, generation *uint32, events uint32) erro
 	s.generation++
 	*generation = s.generation
 	s.entries[fd] = e
-	return s.watch(unix.EPOLL_CTL_ADD, fd, s.generation, events)
+	err := s.watch(unix.EPOLL_CTL_ADD, fd, s.generation, events)
+	if err != nil {
+		delete(s.entries, fd)
+	}
+	return err
 }
 
 // drop removes a descriptor that stays open. The caller holds mu.

@@ -23,10 +23,9 @@ const (
 )
 
 const (
-	method     = "GET "
-	lineEnd    = " HTTP/1.1\r\n"
-	headerEnd  = "\r\n\r\n"
-	bareHeader = "\n\n"
+	method    = "GET "
+	lineEnd   = " HTTP/1.1\r\n"
+	headerEnd = "\r\n\r\n"
 )
 
 // classify looks at the first bytes of a request. size is the length of a complete
@@ -49,13 +48,20 @@ func classify(input []byte, path string, most int) (size int, what verdict) {
 		return 0, foreign
 	}
 
-	if end := bytes.Index(input, []byte(headerEnd)); end >= 0 && end+len(headerEnd) <= most {
-		return end + len(headerEnd), complete
+	end := bytes.Index(input, []byte(headerEnd))
+	if end >= 0 && end+len(headerEnd) <= most {
+		input = input[:end+len(headerEnd)]
 	}
-	if len(input) >= most || bytes.Contains(input, []byte(bareHeader)) {
+	switch {
+	case bytes.Count(input, []byte("\n")) != bytes.Count(input, []byte("\r\n")):
+		return 0, foreign // A bare line feed ends a line, too (RFC 9112 §2.2).
+	case end >= 0 && end+len(headerEnd) <= most:
+		return len(input), complete
+	case len(input) >= most:
 		return 0, foreign
+	default:
+		return 0, incomplete
 	}
-	return 0, incomplete
 }
 
 // parse parses the header of a GET request. It returns nil for anything that is
@@ -67,7 +73,7 @@ func parse(head []byte, path string) *http.Request {
 	}
 	target := string(head[len(method):end])
 	u, err := url.ParseRequestURI(target)
-	if err != nil || u.Path != path {
+	if err != nil || u.Path != path || strings.IndexByte(target, ' ') >= 0 {
 		return nil
 	}
 

@@ -116,6 +116,18 @@ func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	return true
 }
 
+// admit reports whether a request may get a goroutine, which must call
+// l.running.Done at its end.
+func (s *pollSet) admit(l *Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	l.running.Add(1)
+	return true
+}
+
 // isWaiting reports whether c is waiting for a request.
 func (s *pollSet) isWaiting(c *incoming) bool {
 	s.mu.Lock()

@@ -81,7 +81,10 @@ func (l *Listener) handshake(conn net.Conn) {
 		l.serveHTTP2(conn, l.engine.nextSet(), &session{layer: layer, sealed: layer.Unread()}, nil)
 		return
 	}
-	if !l.watch(conn, &session{layer: layer, state: &state, sealed: layer.Unread()}) {
-		l.pass(tlsrecord.NewConn(conn, layer, state), nil)
+	sealed := layer.Unread()
+	if !l.watch(conn, &session{layer: layer, state: &state, sealed: sealed}) {
+		conn := tlsrecord.NewConn(conn, layer, state)
+		conn.Prepend(nil, sealed)
+		l.pass(conn, nil)
 	}
 }

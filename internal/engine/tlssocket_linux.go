@@ -21,6 +21,10 @@ type tlsSocket struct {
 	sealed []byte
 }
 
+// maxPartial is the maximum size of an incomplete record that is kept for a
+// stream. The messages that a client has reason to send are smaller.
+const maxPartial = 1 << 10
+
 // Transport implements [Body].
 func (s *tlsSocket) Transport() Transport { return TLS }
 
@@ -63,7 +67,8 @@ func (s *tlsSocket) discard() bool {
 			return false
 		}
 		s.discarded += int32(n)
-		if _, err := s.tls.open(s.set.plain[:0], s.set.input[:len(input)+n]); err != nil {
+		_, err := s.tls.open(s.set.plain[:0], s.set.input[:len(input)+n])
+		if err != nil || len(s.tls.sealed) > maxPartial {
 			return false
 		}
 	}
