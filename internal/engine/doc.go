@@ -1,7 +1,20 @@
-// Package engine holds streams as bare descriptors. A stream costs no goroutine,
-// no timer and no buffer: its shard writes to the descriptor directly, without
-// blocking, and an epoll set reports clients that hang up and sockets that can
-// be written to again. It requires Linux.
+// Package engine reads requests and holds streams on bare descriptors, over HTTP/1.1
+// and HTTP/2, with TLS 1.3 or without. A stream costs no goroutine, no timer and no
+// buffer: its shard writes to the descriptor directly, without blocking, and an
+// epoll set reports clients that hang up and sockets that can be written to again.
+// It requires Linux.
+//
+// # Connections
+//
+// A [Listener] accepts all connections. A goroutine performs the TLS handshake, if
+// there is one. Then the goroutine of an epoll set reads the requests. [Handler]
+// handles those for streams, and calls [Engine.TakeOver] to get a [Body] for a
+// stream. Requests for other paths over HTTP/2 have a handler of their own.
+// Everything else is left to net/http, which gets the connection from
+// [Listener.Accept] together with the bytes that were read: other paths and unusual
+// requests over HTTP/1.1, connections that begin with a PROXY protocol header, TLS
+// 1.2, and FIPS 140 mode. TakeOver can also take a stream over from net/http, if it
+// is plain HTTP/1.1.
 //
 // # Ownership of descriptors
 //
