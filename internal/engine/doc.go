@@ -25,6 +25,9 @@
 // been closed and reused in the meantime. So it uses the descriptor of a stream
 // only under pollSet.mu, under which descriptors are also closed, and only if
 // the entry for that number has the generation that the epoll event carries.
+//
+// The streams of an HTTP/2 connection may belong to any shards. So a mutex of the
+// connection guards its descriptor and its state.
 package engine
 
 import (
