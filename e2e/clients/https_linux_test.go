@@ -60,6 +60,7 @@ type program struct {
 
 	stdin  io.Writer
 	output pealdtest.Log
+	kill   func()
 	exited chan struct{}
 	err    error // from Wait
 }
@@ -89,10 +90,11 @@ func (p *program) start(t *testing.T) {
 		defer close(p.exited)
 		p.err = cmd.Wait()
 	}()
-	t.Cleanup(func() {
+	p.kill = func() {
 		cancel()
 		<-p.exited
-	})
+	}
+	t.Cleanup(p.kill)
 }
 
 // waitFor waits until the program has printed parts, in this order.

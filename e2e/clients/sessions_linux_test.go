@@ -1,0 +1,108 @@
+package clients_test
+
+import (
+	"crypto/tls"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/pealdtest"
+)
+
+// TestTLSSessions resumes sessions, also after the certificate was replaced, and
+// updates keys in both directions while a stream is open. A client may close its
+// connection with close_notify or without.
+func TestTLSSessions(t *testing.T) {
+	t.Parallel()
+
+	if *only != "" {
+		t.Skip("-clients is set")
+	}
+
+	first, second := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
+	openssl := pealdtest.Program(t, "openssl")
+	d := startSecured(t, first.CertFile, first.KeyFile)
+	session := filepath.Join(t.TempDir(), "session.pem")
+	open := func(args ...string) *program {
+		t.Helper()
+
+		p := &program{name: "openssl s_client " + strings.Join(args, " "), daemon: d, input: streamRequest}
+		p.command = append([]string{openssl, "s_client", "-CAfile", first.CertFile, "-connect", d.SSE}, args...)
+		p.start(t)
+		p.waitFor(t, "HTTP/1.1 200 OK", "id: ")
+
+		return p
+	}
+
+	p := open("-sess_out", session)
+	if !strings.Contains(p.output.String(), "New, TLSv1.3") {
+		t.Errorf("the session isn't new:\n%s", &p.output)
+	}
+
+	// K also asks the daemon to update its keys, which it does before it sends more.
+	control := control(t, d.GRPC)
+	var updates []string
+	for n, command := range []string{"k\n", "K\n", "K\n", "k\n"} {
+		if _, err := io.WriteString(p.stdin, command); err != nil {
+			t.Fatal(err)
+		}
+		updates = append(updates, "KEYUPDATE")
+		p.waitFor(t, updates...)
+
+		data := "after key update " + strconv.Itoa(n)
+		if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {
+			t.Fatal(err)
+		}
+		p.waitFor(t, "data: "+data+"\n")
+	}
+
+	// Q sends close_notify.
+	if _, err := io.WriteString(p.stdin, "Q\n"); err != nil {
+		t.Fatal(err)
+	}
+	p.waitForEnd(t)
+	d.WaitForStreams(t, 0)
+
+	resumed := open("-sess_in", session)
+	wantResumed(t, resumed)
+
+	for from, to := range map[string]string{second.CertFile: first.CertFile, second.KeyFile: first.KeyFile} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !pealdtest.Eventually(patience, func() bool {
+		conn, err := tls.Dial("tcp", d.SSE, second.Client())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}) {
+		t.Fatal("the daemon still has its first certificate")
+	}
+	fresh := open() // with the second certificate, which is in the file of the first now
+	fresh.waitFor(t, "Verify return code: 0 (ok)")
+	renewed := open("-sess_in", session)
+	wantResumed(t, renewed)
+	d.WaitForStreams(t, 3)
+
+	// A client that is killed sends no close_notify.
+	for _, p := range []*program{resumed, fresh, renewed} {
+		p.kill()
+	}
+	d.WaitForStreams(t, 0)
+}
+
+// wantResumed checks that a session was resumed, and that it allows no early data.
+func wantResumed(t *testing.T, p *program) {
+	t.Helper()
+
+	p.waitFor(t, "Reused, TLSv1.3", "Early data was not sent")
+	if strings.Contains(p.output.String(), "Max Early Data: ") && !strings.Contains(p.output.String(), "Max Early Data: 0\n") {
+		t.Errorf("the session allows early data:\n%s", &p.output)
+	}
+}
