@@ -236,18 +236,32 @@ func (c *Conn) frameSize(header []byte) (int, error) {
 		return 0, violation(http2.ErrCodeProtocol, "the first frame isn't SETTINGS")
 	}
 
-	if c.blockID != 0 {
-		switch {
-		case typ != http2.FrameContinuation || id != c.blockID:
-			return 0, violation(http2.ErrCodeProtocol, "frame within a field block")
-		case c.blockFrames >= maxBlockFrames:
-			return 0, flood(FieldBlock, "field block of too many frames")
-		case c.blockLen+length > c.server.maxFieldBlock():
-			return 0, flood(FieldBlock, "field block too large")
-		}
+	if err := c.checkFieldBlock(length, typ, id); err != nil {
+		return 0, err
 	}
 
 	return headerLen + length, nil
+}
+
+// checkFieldBlock returns an error if a frame's place before, in or after a field
+// block isn't allowed (RFC 9113 §6.2, §6.10), or if the block becomes too large.
+func (c *Conn) checkFieldBlock(length int, typ http2.FrameType, id uint32) error {
+	switch {
+	case c.blockID == 0 && typ == http2.FrameContinuation:
+		return violation(http2.ErrCodeProtocol, "CONTINUATION outside a field block")
+	case c.blockID == 0 && typ == http2.FrameHeaders && id == 0:
+		return violation(http2.ErrCodeProtocol, "HEADERS on stream 0")
+	case c.blockID == 0:
+		return nil
+	case typ != http2.FrameContinuation || id != c.blockID:
+		return violation(http2.ErrCodeProtocol, "frame within a field block")
+	case c.blockFrames >= maxBlockFrames:
+		return flood(FieldBlock, "field block of too many frames")
+	case c.blockLen+length > c.server.maxFieldBlock():
+		return flood(FieldBlock, "field block too large")
+	default:
+		return nil
+	}
 }
 
 // AppendOutput appends what must be sent to dst, other than DATA frames, and

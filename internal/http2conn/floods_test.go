@@ -124,6 +124,33 @@ func TestFloodsInOneCall(t *testing.T) {
 	}
 }
 
+// TestFieldBlockOutOfPlace sends frames that only belong into a field block, or to a
+// stream, elsewhere. They fail before the connection keeps anything, as the limits
+// of field blocks don't apply to them.
+func TestFieldBlockOutOfPlace(t *testing.T) {
+	for name, write := range map[string]func(*client){
+		"HEADERS on stream 0":        func(c *client) { c.WriteRawFrame(http2.FrameHeaders, 0, 0, nil) },
+		"large HEADERS on stream 0":  func(c *client) { c.WriteRawFrame(http2.FrameHeaders, 0, 0, make([]byte, 1<<14)) },
+		"CONTINUATION on stream 0":   func(c *client) { c.WriteContinuation(0, false, nil) },
+		"CONTINUATION without block": func(c *client) { c.WriteContinuation(1, false, nil) },
+		"large CONTINUATION":         func(c *client) { c.WriteContinuation(1, false, make([]byte, 1<<14)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, size := range []int{9, 1 << 20} { // the frame's header only, and all of it
+				c := connect(t, http2conn.Config{})
+				write(c)
+				c.sent.Truncate(min(size, c.sent.Len()))
+				c.flush()
+				var failure *http2conn.Error
+				if !errors.As(c.err, &failure) || failure.Code != http2.ErrCodeProtocol {
+					t.Errorf("Receive returned %v, want PROTOCOL_ERROR", c.err)
+				}
+				expect(t, c.replies(), "GOAWAY 0 PROTOCOL_ERROR")
+			}
+		})
+	}
+}
+
 // TestUsefulWork checks that limits don't concern clients that behave.
 func TestUsefulWork(t *testing.T) {
 	for name, work := range map[string]func(c *client, now *clock, i int){
