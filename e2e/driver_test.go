@@ -51,6 +51,26 @@ func TestBrowserInput(t *testing.T) {
 	})
 }
 
+// TestBrowserInputWithoutFocus presses keys in a window while another one, which was
+// opened later, has the focus.
+func TestBrowserInputWithoutFocus(t *testing.T) {
+	t.Parallel()
+	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
+		tab := b.Open(t, serveForm(t, formPage))
+		tab.Fill(t, "#name", "Zoë")
+		tab.Press(t, browsertest.KeyTab)
+		tab.WaitFor(t, `document.activeElement.tagName === "BUTTON"`)
+
+		later := b.Open(t, serveForm(t, formPage))
+		later.Fill(t, "#name", "Jürgen")
+
+		tab.Press(t, browsertest.KeyEnter)
+		tab.WaitFor(t, `document.getElementById("sent").textContent === "Zoë|"`)
+		later.Press(t, browsertest.KeyEnter)
+		later.WaitFor(t, `document.getElementById("sent").textContent === "Jürgen|"`)
+	})
+}
+
 func TestBrowserValues(t *testing.T) {
 	t.Parallel()
 	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {

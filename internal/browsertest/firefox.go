@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // firefox is a running Firefox. It needs no driver, because it implements WebDriver
@@ -15,6 +17,10 @@ import (
 type firefox struct {
 	*process
 	*bidi
+
+	// focus is held while keys are pressed in a window, and while windows are opened
+	// or closed, since that moves the focus.
+	focus sync.Mutex
 
 	mu      sync.Mutex
 	console map[string][]string // by browsing context
@@ -139,16 +145,30 @@ func (p *processes) newFirefoxProfile(program string) (profile, error) {
 func (f *firefoxProfile) open() (page, error) {
 	var made struct{ Context string }
 
+	f.firefox.focus.Lock()
+	defer f.firefox.focus.Unlock()
+
 	// A page in its own window is visible, so its timers aren't throttled.
 	err := f.firefox.call("browsingContext.create", object{"type": "window", "userContext": f.context}, &made)
 	if err != nil {
 		return nil, err
 	}
 
-	return &firefoxPage{f.firefox, made.Context}, nil
+	p := &firefoxPage{f.firefox, made.Context}
+
+	// A new window gets the focus. Wait for it, so that it isn't taken from another
+	// window later, while keys are pressed there.
+	if err := p.takeFocus(); err != nil {
+		return nil, err
+	}
+
+	return p, nil
 }
 
 func (f *firefoxProfile) close() error {
+	f.firefox.focus.Lock()
+	defer f.firefox.focus.Unlock()
+
 	return f.firefox.call("browser.removeUserContext", object{"userContext": f.context}, nil)
 }
 
@@ -190,7 +210,39 @@ func (p *firefoxPage) click(x, y int) error {
 }
 
 func (p *firefoxPage) press(keys string) error {
+	p.firefox.focus.Lock()
+	defer p.firefox.focus.Unlock()
+
+	if err := p.takeFocus(); err != nil {
+		return err
+	}
+
 	return p.call("input.performActions", object{"actions": keyActions(keys)})
+}
+
+// takeFocus moves the focus to the window if another one has it. The caller holds
+// p.firefox.focus. A page in a window without the focus gets all keys, but Enter
+// doesn't click the button that is focused in the page.
+func (p *firefoxPage) takeFocus() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+
+	for wait := shortestWait; ; wait = min(wait*3/2, longestWait) {
+		focused, err := p.eval(`String(document.hasFocus())`)
+		if err != nil || focused == "true" {
+			return err
+		}
+
+		if err := p.call("browsingContext.activate", object{}); err != nil {
+			return err
+		}
+
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the focus: %w", ctx.Err())
+		}
+	}
 }
 
 func (p *firefoxPage) resize(width, height int) error {
@@ -204,4 +256,9 @@ func (p *firefoxPage) console() []string {
 	return append([]string(nil), p.firefox.console[p.context]...)
 }
 
-func (p *firefoxPage) close() error { return p.call("browsingContext.close", object{}) }
+func (p *firefoxPage) close() error {
+	p.firefox.focus.Lock()
+	defer p.firefox.focus.Unlock()
+
+	return p.call("browsingContext.close", object{})
+}
