@@ -84,6 +84,8 @@ func TestBrowsersOverHTTPS(t *testing.T) {
 			tab.WaitFor(t, fmt.Sprintf(`all((stream) => stream.opened >= %d)`, opened))
 		}
 		p.waitForMetric(t, `peald_connections_by_transport{transport="http2"}`, held)
+		p.waitForMetric(t, `peald_connections_by_engine{engine="epoll"}`, held)
+		p.waitForMetric(t, `peald_compressed_connections`, held)
 	}
 
 	waitForAll(1)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +60,7 @@ type program struct {
 	input   string   // what it gets on its standard input
 	wants   []string // what it prints before the first event, in this order
 	streams int32    // that it opens; 1 if 0
+	netHTTP bool     // net/http holds the streams
 
 	stdin  io.Writer
 	output pealdtest.Log
@@ -156,11 +160,14 @@ func testPrograms(t *testing.T, d secured, all []*program) {
 	t.Helper()
 
 	var programs []*program
-	var streams int32
+	var streams, netHTTP int32
 	for _, p := range all {
 		if p.daemon == d {
 			programs = append(programs, p)
 			streams += max(p.streams, 1)
+			if p.netHTTP {
+				netHTTP++
+			}
 			p.start(t)
 		}
 	}
@@ -168,6 +175,7 @@ func testPrograms(t *testing.T, d secured, all []*program) {
 		p.waitFor(t, append(p.wants, "id: ")...)
 	}
 	d.WaitForStreams(t, streams)
+	wantNetHTTP(t, d, netHTTP)
 
 	random := make([]byte, 3<<18)
 	_, _ = rand.Read(random)
@@ -187,6 +195,25 @@ func testPrograms(t *testing.T, d secured, all []*program) {
 	}
 }
 
+// wantNetHTTP checks how many of the daemon's streams net/http holds.
+func wantNetHTTP(t *testing.T, d secured, want int32) {
+	t.Helper()
+
+	resp, err := http.Get(d.URL("/metrics"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+
+	metrics, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if count := fmt.Sprintf("\npeald_connections_by_engine{engine=\"nethttp\"} %d\n", want); !strings.Contains(string(metrics), count) {
+		t.Errorf("the metrics don't contain %q", count)
+	}
+}
+
 func curlPrograms(t *testing.T, ecdsa, rsa, plain secured) (programs []*program) {
 	t.Helper()
 
@@ -199,10 +226,11 @@ func curlPrograms(t *testing.T, ecdsa, rsa, plain secured) (programs []*program)
 		}
 		command := append([]string{curl, "-sSiN", scheme + d.SSE + "/events"}, args...)
 		wants := []string{status}
+		netHTTP := d.certFile != "" && (slices.Contains(args, "--tls-max") || slices.Contains(args, "--http1.0"))
 		if coding != "" {
 			wants = append(wants, "ncoding: "+coding) // HTTP/2 has names in lower case
 		}
-		programs = append(programs, &program{name: "curl " + strings.Join(args, " "), daemon: d, command: command, wants: wants})
+		programs = append(programs, &program{name: "curl " + strings.Join(args, " "), daemon: d, command: command, wants: wants, netHTTP: netHTTP})
 	}
 
 	add(ecdsa, "HTTP/1.1 200", "chunked", "--http1.1")

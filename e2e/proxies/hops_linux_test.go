@@ -26,6 +26,7 @@ type hop struct {
 	plain         bool   // the daemon has no TLS
 	proxyProtocol bool   // the daemon has sse.proxy_protocol
 	transport     string // which the daemon counts
+	netHTTP       bool   // net/http holds the streams
 }
 
 func hops() []hop {
@@ -38,10 +39,10 @@ func hops() []hop {
 	)
 
 	return []hop{
-		{name: "nginx, TLS 1.2, HTTP/1.0", proxy: "nginx", transport: "tls", replace: []string{
+		{name: "nginx, TLS 1.2, HTTP/1.0", proxy: "nginx", transport: "tls", netHTTP: true, replace: []string{
 			nginxPass, "proxy_pass https://peald; proxy_ssl_protocols TLSv1.2;",
 		}},
-		{name: "nginx, TLS 1.3, HTTP/1.0", proxy: "nginx", transport: "tls", replace: []string{
+		{name: "nginx, TLS 1.3, HTTP/1.0", proxy: "nginx", transport: "tls", netHTTP: true, replace: []string{
 			nginxPass, "proxy_pass https://peald; proxy_ssl_protocols TLSv1.3;",
 		}},
 		{name: "nginx, TLS 1.3, HTTP/1.1", proxy: "nginx", transport: "tls", replace: []string{
@@ -57,10 +58,10 @@ func hops() []hop {
 		{name: "HAProxy, HTTP/2", proxy: "HAProxy", transport: "http2", plain: true, replace: []string{
 			haproxy, "proto h2 " + haproxy,
 		}},
-		{name: "HAProxy, PROXY protocol, TLS, HTTP/1.1", proxy: "HAProxy", transport: "tls", proxyProtocol: true, replace: []string{
+		{name: "HAProxy, PROXY protocol, TLS, HTTP/1.1", proxy: "HAProxy", transport: "tls", proxyProtocol: true, netHTTP: true, replace: []string{
 			haproxy, "send-proxy-v2 ssl verify none " + haproxy,
 		}},
-		{name: "HAProxy, PROXY protocol, TLS, HTTP/2", proxy: "HAProxy", transport: "http2", proxyProtocol: true, replace: []string{
+		{name: "HAProxy, PROXY protocol, TLS, HTTP/2", proxy: "HAProxy", transport: "http2", proxyProtocol: true, netHTTP: true, replace: []string{
 			haproxy, "send-proxy-v2 ssl verify none alpn h2 check-alpn http/1.1 " + haproxy,
 		}},
 		{name: "Caddy, TLS, HTTP/1.1", proxy: "Caddy", transport: "tls", replace: []string{
@@ -103,8 +104,17 @@ func (h hop) test(t *testing.T) {
 	// each.
 	first, second := f.open(t, http2), f.open(t, http1)
 	d.WaitForStreams(t, 2)
-	if count := fmt.Sprintf("\npeald_connections_by_transport{transport=%q} 2\n", h.transport); !strings.Contains(metrics(t, d), count) {
-		t.Errorf("the metrics don't contain %q", count)
+	engine := daemon.EngineEpoll
+	if h.netHTTP {
+		engine = daemon.EngineNetHTTP
+	}
+	for _, count := range []string{
+		fmt.Sprintf("\npeald_connections_by_transport{transport=%q} 2\n", h.transport),
+		fmt.Sprintf("\npeald_connections_by_engine{engine=%q} 2\n", engine),
+	} {
+		if !strings.Contains(metrics(t, d), count) {
+			t.Errorf("the metrics don't contain %q", count)
+		}
 	}
 	for n := range 3 {
 		broadcast(t, d, fmt.Sprint(n))
