@@ -28,6 +28,7 @@ type Conn struct {
 	streamWindow int32 // the initial window of streams, as the client set it
 	recvWindow   int32
 	unsent       int32 // bytes that were consumed, but not yet announced to the client
+	claimed      int64 // what woken streams may send; see wake
 
 	lastID   uint32 // highest stream id so far
 	goAwayID uint32 // last stream id in GOAWAY, if flags has goingAway
@@ -120,6 +121,8 @@ func (c *Conn) receive(codec *Codec, p []byte) error {
 			return err
 		}
 	}
+
+	c.Wake()
 
 	return c.err
 }
@@ -366,6 +369,7 @@ func (c *Conn) remove(st *Stream) {
 		c.streams = nil
 	}
 
+	st.settle()
 	st.flags |= closed
 	c.consumed(st.held)
 	st.held = 0

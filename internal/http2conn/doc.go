@@ -19,6 +19,8 @@
 //     help to decide when a connection is idle, slow or done.
 //   - Bodies: Conn buffers none. Bytes that a handler doesn't read must be dropped
 //     with [Stream.Consumed], as the connection's receive window is shared.
+//   - Fairness: call [Conn.Wake] after sending on streams or closing them, so that
+//     others can use what these left of the connection's window.
 //   - The rest of a response: content-length, and that HEAD has no body.
 //
 // # Limits

@@ -80,7 +80,8 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 			return violation(http2.ErrCodeFlowControl, "the connection's window is too large")
 		}
 		c.sendWindow += int32(f.Increment)
-		c.wake()
+		c.wakeOne()
+		c.Wake()
 
 		return c.spendFrame()
 	}
@@ -97,8 +98,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	}
 	st.sendWindow += int32(f.Increment)
 	if st.flags.has(blocked) && st.Window() > 0 {
-		st.flags &^= blocked
-		c.handler.Writable(st)
+		c.writable(st)
 	}
 
 	return c.spendFrame()
@@ -119,19 +119,40 @@ func (c *Conn) setStreamWindow(window int32) error {
 	return nil
 }
 
-// wake calls Writable for the streams that can send again, as long as the
-// connection's window isn't used up. It begins after the stream that it called
-// last, so that each gets its turn.
-func (c *Conn) wake() {
+// Wake calls [Handler.Writable] for streams that can send again, until what they
+// lack uses up the connection's window. It begins after the stream that was called
+// last, so that each gets its turn. Receive calls Wake. The caller must, too, after
+// it has sent on streams or closed them, as one for which Writable was called may
+// leave a part of the window to others.
+func (c *Conn) Wake() {
 	for range len(c.streams) {
-		st := c.nextBlocked()
-		if st == nil {
+		if c.claimed >= int64(c.sendWindow) || !c.wakeOne() {
 			return
 		}
-		c.turn = st.id
-		st.flags &^= blocked
-		c.handler.Writable(st)
 	}
+}
+
+// wakeOne calls Writable for the next stream that can send again, even if others
+// may need the whole window. It reports whether there was one.
+func (c *Conn) wakeOne() bool {
+	st := c.nextBlocked()
+	if st == nil {
+		return false
+	}
+	c.turn = st.id
+	c.writable(st)
+
+	return true
+}
+
+// writable calls Writable for a stream that was blocked, and reserves what it can
+// send now. The cost is checked with that of the client's next frame.
+func (c *Conn) writable(st *Stream) {
+	st.flags = st.flags&^blocked | woken
+	st.unserved = min(st.unserved, st.sendWindow)
+	c.claimed += int64(st.unserved)
+	c.credit -= wakeCost
+	c.handler.Writable(st)
 }
 
 // nextBlocked returns the stream after c.turn that is blocked and can send, or nil.

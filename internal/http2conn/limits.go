@@ -4,7 +4,8 @@ import "time"
 
 // A connection's credit, and what is deducted and added. A PING each second costs
 // nothing in the long run, nor does a client that sends two WINDOW_UPDATE frames
-// for each DATA frame it receives.
+// for each DATA frame it receives. Small DATA frames earn nothing if it was the
+// client that made them small (CVE-2019-9511).
 const (
 	maxCredit       = 1000
 	creditPerSecond = 100
@@ -12,11 +13,17 @@ const (
 	frameCost = 1 // for a frame that transfers nothing
 	resetCost = 4 // for a stream that is reset before it has a response
 
-	dataCredit   = 2  // for a DATA frame in either direction
+	wakeCost  = 1 // for a call of Writable; returned if the stream sends enough
+
+	dataCredit   = 2  // for a DATA frame in either direction that transfers enough
 	headerCredit = 10 // for the header of a response
 )
 
 const (
+	// usefulData is the number of bytes from which a DATA frame earns credit. One
+	// that ends what is to be sent may be smaller.
+	usefulData = 1 << 10
+
 	// maxQueued limits the output that waits while more frames are processed. The
 	// response headers of all streams fit in.
 	maxQueued = 64 << 10

@@ -44,7 +44,8 @@ type Handler interface {
 	Data(st *Stream, p []byte, end bool)
 
 	// Writable is called when the flow-control window, into which the last Send
-	// didn't fit, is open again.
+	// didn't fit, is open again. Receive and [Conn.Wake] call it. The stream must call
+	// Send or end soon, as other streams don't get its part of the window before.
 	Writable(st *Stream)
 
 	// Closed is called when a stream ends without End, Reset or a response without a

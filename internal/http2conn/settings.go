@@ -42,7 +42,8 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 	}
 	c.flags |= settled
 	c.queue = appendFrameHeader(c.queue, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
-	c.wake()
+	c.wakeOne()
+	c.Wake()
 
 	return c.spendFrame()
 }

@@ -19,6 +19,7 @@ type Stream struct {
 	sendWindow int32 // may be negative
 	recvWindow int32
 	held       int32 // bytes of the body that the caller hasn't consumed
+	unserved   int32 // bytes that the last Send left, if blocked; those it may send next, if woken
 
 	flags streamFlags
 }
@@ -32,6 +33,8 @@ const (
 	answered                             // the response's header is sent
 	blocked                              // the last Send didn't fit into the window
 	expects                              // the client waits for status 100
+	woken                                // Writable was called, and Send wasn't since
+	discards                             // nobody reads the request's body
 )
 
 func (f streamFlags) has(flag streamFlags) bool { return f&flag != 0 }
@@ -101,14 +104,42 @@ func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 		total += len(piece)
 	}
 	n = min(total, max(st.Window(), 0))
-	st.flags &^= blocked
+	st.earnFor(n, n == total)
+	st.settle()
 	if n < total {
 		st.flags |= blocked
+		st.unserved = int32(min(total-n, maxWindow))
 	}
 	st.sendWindow -= int32(n)
 	c.sendWindow -= int32(n)
 
 	return st.appendData(dst, pieces, n), n
+}
+
+// earnFor adds the credit for sending n bytes, which may be all that was to be
+// sent. If it isn't all, the client's windows determine the size of the last frame.
+func (st *Stream) earnFor(n int, all bool) {
+	frames := int32(n / maxFrameSize)
+	if rest := n % maxFrameSize; rest >= usefulData || rest > 0 && all {
+		frames++
+	}
+	if frames == 0 {
+		return
+	}
+
+	st.conn.earn(frames * dataCredit)
+	if st.flags.has(woken) {
+		st.conn.earn(wakeCost)
+	}
+}
+
+// settle ends the stream's claim to a part of the connection's window.
+func (st *Stream) settle() {
+	if st.flags.has(woken) {
+		st.conn.claimed -= int64(st.unserved)
+	}
+	st.flags &^= blocked | woken
+	st.unserved = 0
 }
 
 // appendData appends the first n bytes of pieces as DATA frames.
@@ -118,7 +149,6 @@ func (st *Stream) appendData(dst []byte, pieces [][]byte, n int) []byte {
 		size := min(n, maxFrameSize)
 		n -= size
 		dst = appendFrameHeader(dst, size, http2.FrameData, 0, st.id)
-		st.conn.earn(dataCredit)
 
 		for size > 0 {
 			if len(piece) == 0 {
