@@ -18,7 +18,7 @@
 //   - Deadlines: [Conn.Incomplete], [Conn.Streams], [Conn.Ping] and [Conn.Draining]
 //     help to decide when a connection is idle, slow or done.
 //   - Bodies: Conn buffers none. Bytes that a handler doesn't read must be dropped
-//     with [Stream.Consumed], as the connection's receive window is shared.
+//     with [Stream.Discard], as the connection's receive window is shared.
 //   - Fairness: call [Conn.Wake] after sending on streams or closing them, so that
 //     others can use what these left of the connection's window.
 //   - The rest of a response: content-length, and that HEAD has no body.

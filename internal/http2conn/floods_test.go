@@ -46,6 +46,29 @@ func TestFloods(t *testing.T) {
 			}
 			c.WriteData(1, false, nil)
 		}, http2conn.Frames, 1001},
+		"small DATA": {func(c *client, i int) {
+			if i == 0 {
+				c.handler.consume = true
+				c.headers(1, false, post()...)
+			}
+			c.WriteData(1, false, []byte("x"))
+		}, http2conn.Frames, 1001},
+		"small DATA that is discarded": {func(c *client, i int) {
+			if i == 0 {
+				c.headers(1, false, post()...)
+				c.flush()
+				c.handler.streams[1].Discard()
+			}
+			c.WriteData(1, false, []byte("x"))
+		}, http2conn.Frames, 1001},
+		"PING and small DATA": {func(c *client, i int) {
+			if i == 0 {
+				c.handler.consume = true
+				c.headers(1, false, post()...)
+			}
+			c.ping("x")
+			c.WriteData(1, false, []byte("x"))
+		}, http2conn.Frames, 501},
 		"padding": {func(c *client, i int) {
 			if i == 0 {
 				c.headers(1, false, post()...)
@@ -168,11 +191,26 @@ func TestUsefulWork(t *testing.T) {
 			c.headers(uint32(2*i+3), true, get()...)
 			c.WriteRSTStream(uint32(2*i+3), http2.ErrCodeCancel)
 		},
-		"small DATA frames": func(c *client, _ *clock, i int) {
+		"DATA frames of 1 KiB and a PING for each": func(c *client, _ *clock, i int) {
+			if i == 0 {
+				c.headers(3, false, post()...)
+			}
+			c.handler.bodies[3] = "" // would take quadratic time
+			c.WriteData(3, false, make([]byte, 1<<10))
+			c.ping("x")
+		},
+		"small DATA frames as long as a client types": func(c *client, now *clock, i int) {
+			now.now = now.now.Add(20 * time.Millisecond)
 			if i == 0 {
 				c.headers(3, false, post()...)
 			}
 			c.WriteData(3, false, []byte("x"))
+		},
+		"small bodies": func(c *client, now *clock, i int) {
+			now.now = now.now.Add(20 * time.Millisecond)
+			c.headers(uint32(2*i+3), false, post()...)
+			c.WriteData(uint32(2*i+3), true, []byte("x"))
+			c.WriteRSTStream(uint32(2*i+3), http2.ErrCodeCancel)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

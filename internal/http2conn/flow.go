@@ -65,10 +65,19 @@ func (c *Conn) body(st *Stream, size int32, data []byte, end bool) error {
 		st.Consumed(padding)
 	}
 
-	if len(data) == 0 && !end {
+	switch {
+	case st.flags.has(discards):
+		st.Discard()
 		return c.spendFrame()
+
+	case len(data) >= usefulData:
+		c.earn(dataCredit)
+
+	case !end:
+		if err := c.spendFrame(); err != nil || len(data) == 0 {
+			return err
+		}
 	}
-	c.earn(dataCredit)
 	c.handler.Data(st, data, end)
 
 	return nil

@@ -297,3 +297,51 @@ func TestStreamWindowExceeded(t *testing.T) {
 	c.flush()
 	expect(t, c.replies(), "RST_STREAM 1 FLOW_CONTROL_ERROR", "WINDOW_UPDATE 0 50000")
 }
+
+// TestDiscard sends a body that nobody reads. The client can send what the stream's
+// window allows, which is never opened again, and other streams aren't affected.
+func TestDiscard(t *testing.T) {
+	c := connect(t, http2conn.Config{})
+	c.handler.answer, c.handler.consume = true, true
+	c.headers(1, false, post()...)
+	c.WriteData(1, false, make([]byte, 10_000)) // consumed, but too little to announce
+	c.flush()
+	c.replies()
+
+	c.handler.streams[1].Discard()
+	for range 5 {
+		c.WriteDataPadded(1, false, make([]byte, 10_899), make([]byte, 100))
+		c.flush()
+	}
+	expect(t, c.replies(), "WINDOW_UPDATE 0 32101", "WINDOW_UPDATE 0 32899")
+	if got := len(c.handler.bodies[1]); got != 10_000 {
+		t.Errorf("%d bytes of the body are passed on, want 10000", got)
+	}
+
+	c.headers(3, false, post()...)
+	c.WriteData(3, true, make([]byte, 10_000))
+	c.WriteData(1, false, make([]byte, 1000))
+	c.flush()
+	expect(t, c.replies(), "HEADERS 3 200", "RST_STREAM 1 FLOW_CONTROL_ERROR")
+}
+
+// TestDiscardHeld checks that discarding a body returns what was held to the
+// connection's window, and that its end and length are still checked.
+func TestDiscardHeld(t *testing.T) {
+	c := connect(t, http2conn.Config{})
+	c.handler.answer = true
+	c.headers(1, false, post("content-length", "33000")...)
+	for range 3 {
+		c.WriteData(1, false, make([]byte, 11_000))
+	}
+	c.flush()
+	c.replies()
+	c.handler.streams[1].Discard()
+	expect(t, c.replies(), "WINDOW_UPDATE 0 33000")
+	c.handler.streams[1].Consumed(33_000)
+	expect(t, c.replies())
+
+	c.WriteData(1, true, []byte("x"))
+	c.flush()
+	expect(t, c.replies(), "RST_STREAM 1 PROTOCOL_ERROR")
+}

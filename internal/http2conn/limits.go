@@ -13,7 +13,7 @@ const (
 	frameCost = 1 // for a frame that transfers nothing
 	resetCost = 4 // for a stream that is reset before it has a response
 
-	wakeCost  = 1 // for a call of Writable; returned if the stream sends enough
+	wakeCost = 1 // for a call of Writable; returned if the stream sends enough
 
 	dataCredit   = 2  // for a DATA frame in either direction that transfers enough
 	headerCredit = 10 // for the header of a response
@@ -21,7 +21,7 @@ const (
 
 const (
 	// usefulData is the number of bytes from which a DATA frame earns credit. One
-	// that ends what is to be sent may be smaller.
+	// that ends the data may be smaller.
 	usefulData = 1 << 10
 
 	// maxQueued limits the output that waits while more frames are processed. The

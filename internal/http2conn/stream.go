@@ -116,8 +116,8 @@ func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	return st.appendData(dst, pieces, n), n
 }
 
-// earnFor adds the credit for sending n bytes, which may be all that was to be
-// sent. If it isn't all, the client's windows determine the size of the last frame.
+// earnFor adds the credit for sending n bytes. If these aren't all, the client's
+// windows determine the size of the last frame.
 func (st *Stream) earnFor(n int, all bool) {
 	frames := int32(n / maxFrameSize)
 	if rest := n % maxFrameSize; rest >= usefulData || rest > 0 && all {
@@ -208,6 +208,19 @@ func (st *Stream) Reset(code http2.ErrCode) {
 	st.conn.remove(st)
 }
 
+// Discard drops the request's body: what the caller hasn't consumed, and what
+// arrives later, for which Data isn't called. The stream's window isn't opened again,
+// so the client can send 64 KiB more at most. If it needs to send more before it reads
+// the response, the caller should call Reset or End.
+func (st *Stream) Discard() {
+	if st.flags.has(closed) {
+		return
+	}
+	st.flags |= discards
+	st.conn.consumed(st.held)
+	st.held = 0
+}
+
 // Consumed lets the client send n more bytes of the request's body. The caller has
 // read or dropped as many of those passed to [Handler.Data].
 func (st *Stream) Consumed(n int) {
@@ -217,6 +230,9 @@ func (st *Stream) Consumed(n int) {
 	count := int32(min(max(n, 0), int(st.held)))
 	st.held -= count
 	st.conn.consumed(count)
+	if st.flags.has(discards) {
+		return
+	}
 
 	unsent := defaultWindow - st.recvWindow - st.held
 	if !st.flags.has(remoteClosed) && refresh(unsent, st.recvWindow) {
