@@ -22,6 +22,8 @@ type Engine struct {
 	shards []scratch
 	http2  atomic.Int64 // open HTTP/2 connections
 
+	leaving atomic.Bool // GoAway was called
+
 	codecs  sync.Pool // of *http2conn.Codec
 	buffers sync.Pool // of *[]byte, for frames and records
 }
@@ -58,6 +60,19 @@ func (e *Engine) Close() error {
 // HTTP2Connections returns the number of open HTTP/2 connections, with or without
 // streams.
 func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
+
+// GoAway asks the clients of all HTTP/2 connections to send further requests on
+// other connections. Streams continue. Later connections get the same with their
+// first response, so that a client whose next connection leads here again learns
+// when to retry.
+func (e *Engine) GoAway() {
+	e.leaving.Store(true)
+	for _, set := range e.sets {
+		for _, c := range set.shared() {
+			c.goAway()
+		}
+	}
+}
 
 // nextSet returns the sets in turn.
 func (e *Engine) nextSet() *pollSet {

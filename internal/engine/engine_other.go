@@ -25,5 +25,8 @@ func (*Engine) Listen(l net.Listener, _ ListenConfig) net.Listener { return l }
 // HTTP2Connections returns 0.
 func (*Engine) HTTP2Connections() int64 { return 0 }
 
+// GoAway does nothing.
+func (*Engine) GoAway() {}
+
 // Close does nothing.
 func (*Engine) Close() error { return nil }

@@ -35,15 +35,15 @@ type http2Conn struct {
 	out      []byte   // frames to send; borrowed from Engine.buffers while it isn't nil
 	left     []byte   // bytes on the wire that the socket hasn't accepted
 	arrived  []*http2Request
-	waiting  []http2User // can't write until the socket accepts more
-	running  int         // requests that have a goroutine
-	sinks    int         // event streams
-	moved    bool        // the client has sent or accepted something since the timer started
-	received int         // bytes since the timer started, or since moved was set
-	answered bool        // a request has arrived
-	watched  bool        // the set reports when the socket can be written to
-	started  bool        // what arrived with the handshake has been processed
-	closed   bool        // the descriptor is closed
+	waiting  []http2User     // can't write until the socket accepts more
+	running  []*http2Request // those that have a goroutine
+	streams  int             // event streams
+	moved    bool            // the client has sent or accepted something since the timer started
+	received int             // bytes since the timer started, or since moved was set
+	answered bool            // a request has arrived
+	watched  bool            // the set reports when the socket can be written to
+	started  bool            // what arrived with the handshake has been processed
+	closed   bool            // the descriptor is closed
 }
 
 // maxTurn is the number of bytes that are read from a connection in its turn.
@@ -285,7 +285,7 @@ func (c *http2Conn) setTimer() {
 	if c.closed {
 		return
 	}
-	if c.conn.Draining() && c.conn.Streams() == 0 && c.running == 0 && len(c.left) == 0 {
+	if c.conn.Draining() && c.conn.Streams() == 0 && len(c.running) == 0 && len(c.left) == 0 {
 		c.fail(errConnClosed)
 		return
 	}
@@ -294,7 +294,7 @@ func (c *http2Conn) setTimer() {
 	switch {
 	case c.conn.Incomplete() || c.tls != nil && len(c.tls.sealed) > 0:
 		after = c.listener.cfg.HeaderTimeout
-	case c.sinks == 0 && c.running == 0:
+	case c.streams == 0 && len(c.running) == 0:
 		// It is idle, or its responses aren't read. Event streams have their own
 		// timeout.
 		after = c.listener.cfg.IdleTimeout
@@ -333,6 +333,23 @@ func (c *http2Conn) goAway() {
 	c.endTurn()
 }
 
+// leave asks the client to use another connection if the engine is being drained.
+// The caller holds mu.
+func (c *http2Conn) leave() {
+	if c.set.engine.leaving.Load() {
+		c.conn.GoAway()
+	}
+}
+
+// cancel cancels the requests that have a goroutine.
+func (c *http2Conn) cancel() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.running {
+		w.stop(errConnClosed)
+	}
+}
+
 // fail closes the connection. The caller holds mu.
 func (c *http2Conn) fail(err error) {
 	if c.closed {
@@ -369,6 +386,9 @@ func (c *http2Conn) fail(err error) {
 // Request implements [http2conn.Handler].
 func (c *http2Conn) Request(st *http2conn.Stream, r *http.Request) {
 	c.answered = true
+	c.set.mu.Lock()
+	c.timer.stop() // The time for being idle begins anew.
+	c.set.mu.Unlock()
 	r.RemoteAddr = c.remote
 	w := newHTTP2Request(c, st, r)
 	st.Value = w

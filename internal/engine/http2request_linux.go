@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -63,14 +64,14 @@ func (c *http2Conn) handle(w *http2Request) {
 	ctx, cancel := context.WithCancel(c.listener.requests)
 
 	c.mu.Lock()
-	refused := w.gone || c.running >= maxRunning || !c.set.admit(c.listener)
+	refused := w.gone || len(c.running) >= maxRunning || !c.set.admit(c.listener)
 	if refused {
 		w.st.Reset(http2.ErrCodeRefusedStream)
 		c.endTurn()
 		cancel()
 		return
 	}
-	c.running++
+	c.running = append(c.running, w)
 	w.cancel = cancel
 	c.mu.Unlock()
 
@@ -106,7 +107,7 @@ func (w *http2Request) finish() {
 	c := w.conn
 	c.mu.Lock()
 	if w.cancel != nil {
-		c.running--
+		c.running = slices.DeleteFunc(c.running, func(other *http2Request) bool { return other == w })
 	}
 	switch {
 	case w.taken || w.gone || c.closed:
@@ -114,6 +115,7 @@ func (w *http2Request) finish() {
 		w.st.Reset(http2.ErrCodeInternal)
 	default:
 		w.respond()
+		c.leave()
 	}
 	if w.upload != nil {
 		w.upload.discard()
@@ -182,7 +184,8 @@ func (w *http2Request) takeOver() (Body, error) {
 	}
 	s := &http2Stream{conn: c, st: w.st}
 	w.st.Value = s
-	c.sinks++
+	c.streams++
+	c.leave()
 	return s, nil
 }
 
@@ -193,12 +196,17 @@ func (w *http2Request) data(p []byte, end bool) {
 	}
 }
 
-// writable implements [http2User]: it continues the response.
+// writable implements [http2User]: it continues the response. It keeps what the
+// socket doesn't accept, so that the stream counts towards the limit of streams.
 func (w *http2Request) writable() {
+	if len(w.conn.out) >= maxUnsent {
+		w.conn.flush()
+	}
 	if len(w.conn.left) > 0 {
 		w.conn.waiting = append(w.conn.waiting, w)
 		return
 	}
+
 	var n int
 	w.conn.out, n = w.st.Send(w.conn.buffer(), [][]byte{w.body.Bytes()})
 	w.conn.moved = w.conn.moved || n > 0
@@ -217,6 +225,14 @@ func (w *http2Request) resume() {
 // closed implements [http2User].
 func (w *http2Request) closed(err error) {
 	w.gone = true
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // of the body
+	}
+	w.stop(err)
+}
+
+// stop cancels the request's context, and makes reads of its body fail.
+func (w *http2Request) stop(err error) {
 	if w.cancel != nil {
 		w.cancel()
 	}

@@ -100,10 +100,9 @@ func (s *http2Stream) Finish(rest []byte) {
 func (s *http2Stream) Close(why broker.Reason) {
 	c := s.conn
 	c.mu.Lock()
-	c.sinks--
 	if !c.closed && !s.gone {
 		c.out = s.st.End(c.buffer())
-		s.gone = true
+		s.end()
 		if why == broker.WriteTimeout && len(c.left) > 0 {
 			c.fail(errConnClosed) // It isn't the stream that accepts nothing.
 		}
@@ -130,8 +129,16 @@ func (s *http2Stream) writable() {
 
 // closed implements [http2User].
 func (s *http2Stream) closed(error) {
-	s.gone = true
+	s.end()
 	if s.stream != nil {
 		s.stream.HangUp()
+	}
+}
+
+// end counts the stream out.
+func (s *http2Stream) end() {
+	if !s.gone {
+		s.gone = true
+		s.conn.streams--
 	}
 }

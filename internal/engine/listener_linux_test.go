@@ -22,14 +22,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // served is a server whose requests for /events the engine reads, while net/http
 // gets the others.
 type served struct {
-	addr   string
-	silent atomic.Int64 // connections without a request
-	waits  atomic.Bool
-	handle func(w http.ResponseWriter, r *http.Request) // for /events
+	addr    string
+	silent  atomic.Int64 // connections without a request
+	waits   atomic.Bool
+	web     *http.Server
+	trusted atomic.Bool
+	handle  func(w http.ResponseWriter, r *http.Request) // for /events
 }
 
 func (s *served) Direct(net.Addr) bool                             { return true }
-func (s *served) Trusted(net.Addr) bool                            { return false }
+func (s *served) Trusted(net.Addr) bool                            { return s.trusted.Load() }
 func (s *served) TooManyRequests(string)                           {}
 func (s *served) NoRequest(string)                                 { s.silent.Add(1) }
 func (s *served) Waits(*http.Request) bool                         { return s.waits.Load() }
@@ -51,13 +53,14 @@ func serve(t *testing.T, headerTimeout time.Duration, answer func(w http.Respons
 
 	s := &served{addr: tcp.Addr().String(), handle: answer}
 	l := e.Listen(tcp, engine.ListenConfig{
-		Path: "/events", Handler: s, Guard: s, Logger: slog.New(slog.DiscardHandler),
+		Path: "/events", Handler: s, Other: s, Guard: s, Logger: slog.New(slog.DiscardHandler),
 		HeaderTimeout: headerTimeout, IdleTimeout: headerTimeout, MaxHeader: 16 << 10,
 	})
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "net/http %s %s %s", r.Method, r.URL, body)
 	})}
+	s.web = web
 	ended := make(chan error, 1)
 	go func() { ended <- web.Serve(l) }()
 

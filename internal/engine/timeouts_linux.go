@@ -186,19 +186,26 @@ func (s *pollSet) wakeAt(at time.Time) {
 // closeIdle closes the connections that wait for a request, now and later. HTTP/2
 // clients are asked to use other connections.
 func (s *pollSet) closeIdle() {
-	var shared []*http2Conn
-
 	s.mu.Lock()
 	s.closing = true
 	s.wakeAt(time.Unix(1, 0))
-	for _, e := range s.entries {
-		if c, ok := e.(*http2Conn); ok {
-			shared = append(shared, c)
-		}
-	}
 	s.mu.Unlock()
 
-	for _, c := range shared {
+	for _, c := range s.shared() {
+		c.cancel()
 		c.goAway()
 	}
+}
+
+// shared returns the HTTP/2 connections.
+func (s *pollSet) shared() []*http2Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*http2Conn
+	for _, e := range s.entries {
+		if c, ok := e.(*http2Conn); ok {
+			found = append(found, c)
+		}
+	}
+	return found
 }

@@ -1,0 +1,186 @@
+package engine_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// http2Client is a client over HTTP/2 with prior knowledge.
+type http2Client struct {
+	*http2.Framer
+
+	conn *net.TCPConn
+	next uint32 // the id of its next request
+}
+
+// dialHTTP2 connects with these settings.
+func (s *served) dialHTTP2(t *testing.T, settings ...http2.Setting) *http2Client {
+	t.Helper()
+
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	c := &http2Client{Framer: http2.NewFramer(conn, conn), conn: conn.(*net.TCPConn), next: 1}
+	if err := c.WriteSettings(settings...); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// request sends the header of a request.
+func (c *http2Client) request(method, path string, end bool) error {
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}} {
+		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	id := c.next
+	c.next += 2
+	return c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: end, EndHeaders: true})
+}
+
+// untilEnd reads frames until the server closes the connection.
+func (c *http2Client) untilEnd(t *testing.T) {
+	t.Helper()
+
+	for {
+		if _, err := c.ReadFrame(); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the connection is still open")
+		} else if err != nil {
+			return
+		}
+	}
+}
+
+// TestUnreadResponses sends requests without reading the responses. They must
+// occupy streams, which are limited, until the connection is closed.
+func TestUnreadResponses(t *testing.T) {
+	t.Parallel()
+
+	var handled atomic.Int32
+	body := strings.Repeat("x", 60<<10)
+	s := serve(t, 200*time.Millisecond, func(w http.ResponseWriter, _ *http.Request) {
+		handled.Add(1)
+		_, _ = io.WriteString(w, body)
+	})
+	s.trusted.Store(true) // The limit of requests must not be what protects the server.
+	c := s.dialHTTP2(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+	_ = c.conn.SetReadBuffer(4 << 10)
+	if err := c.WriteWindowUpdate(0, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+
+	pause := time.NewTicker(time.Millisecond)
+	defer pause.Stop()
+	for sent := 0; c.request("GET", "/events", true) == nil; sent++ {
+		if n := handled.Load(); n > 1000 {
+			t.Fatalf("%d requests were handled although the client reads no response", n)
+		}
+		if sent > 2000 {
+			<-pause.C // Only the time limit is left.
+		}
+	}
+}
+
+// TestBlockedResponse sends a request whose response the client's window keeps
+// back. The connection must not stay open for it.
+func TestBlockedResponse(t *testing.T) {
+	t.Parallel()
+
+	s := serve(t, 100*time.Millisecond, echo)
+	c := s.dialHTTP2(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	if err := c.request("GET", "/events", true); err != nil {
+		t.Fatal(err)
+	}
+	c.untilEnd(t)
+}
+
+// TestTruncatedBody closes a connection before a request's body is complete.
+func TestTruncatedBody(t *testing.T) {
+	t.Parallel()
+
+	arrived, read := make(chan struct{}), make(chan error, 1)
+	s := serve(t, time.Minute, func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		_, err := io.ReadAll(r.Body)
+		read <- err
+	})
+	c := s.dialHTTP2(t)
+	if err := c.request("POST", "/upload", false); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	_ = c.conn.Close()
+	if err := <-read; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("reading a part of the body ended with %v, want %v", err, io.ErrUnexpectedEOF)
+	}
+}
+
+// TestIdleTimeBeginsAnew keeps a connection busy for longer than it may be idle.
+func TestIdleTimeBeginsAnew(t *testing.T) {
+	t.Parallel()
+
+	const idle = 2 * time.Second
+	pause := time.NewTicker(idle / 20)
+	defer pause.Stop()
+	s := serve(t, idle, echo)
+	c := s.dialHTTP2(t)
+	for began := time.Now(); time.Since(began) < 2*idle; {
+		if err := c.request("GET", "/events", true); err != nil {
+			t.Fatal(err)
+		}
+		for ended := false; !ended; {
+			f, err := c.ReadFrame()
+			if err != nil {
+				t.Fatalf("after %s: %v", time.Since(began), err)
+			}
+			ended = f.Header().Flags.Has(http2.FlagDataEndStream) && f.Header().StreamID != 0
+		}
+		<-pause.C
+	}
+}
+
+// TestCloseCancelsRequests closes the server while requests over HTTP/2 wait: one
+// for the end of its context, and one for its body.
+func TestCloseCancelsRequests(t *testing.T) {
+	t.Parallel()
+
+	arrived := make(chan string, 2)
+	s := serve(t, time.Minute, func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- r.Method
+		if r.Method == http.MethodGet {
+			<-r.Context().Done()
+			return
+		}
+		if _, err := io.ReadAll(r.Body); err == nil {
+			t.Error("the body was read to its end")
+		}
+	})
+	s.waits.Store(true)
+	c := s.dialHTTP2(t)
+	if err := errors.Join(c.request("GET", "/events", true), c.request("POST", "/events", false)); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	<-arrived
+	if err := s.web.Close(); err != nil { // waits for requests
+		t.Error(err)
+	}
+}
