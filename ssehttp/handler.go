@@ -170,8 +170,14 @@ func (h *Handler) Close() error {
 // Open returns the number of open streams.
 func (h *Handler) Open() int { return int(h.open.Load()) }
 
-// Drain makes the handler ask clients of new streams to retry.
-func (h *Handler) Drain() { h.draining.Store(true) }
+// Drain makes the handler ask clients of new streams to retry, and clients of
+// HTTP/2 connections to use other ones.
+func (h *Handler) Drain() {
+	h.draining.Store(true)
+	if h.engine != nil {
+		h.engine.GoAway()
+	}
+}
 
 // Draining reports whether Drain was called.
 func (h *Handler) Draining() bool { return h.draining.Load() }
