@@ -91,7 +91,7 @@ func (s *shard) flushSome() {
 		s.flushed++
 		s.dirty[s.nextDirty] = nil
 		st.dirty = false
-		if st.phase != phaseClosed {
+		if st.phase != phaseClosed && !st.writeBlocked && (st.queue.len() > 0 || st.catchingUp) {
 			s.flush(st)
 		}
 	}
@@ -214,11 +214,18 @@ func (s *shard) flush(st *Stream) {
 	}
 
 	if n < total {
-		st.writeBlocked = true
-		s.blocked = append(s.blocked, blockedWrite{st, s.now})
-		st.blockedSince = s.now
+		// Retries that the sink doesn't accept must not defer the timeout.
+		if n > 0 || !st.stalled {
+			st.blockedSince = s.now
+		}
+		st.writeBlocked, st.stalled = true, true
+		if !st.timed {
+			st.timed = true
+			s.blocked.add(st)
+		}
 		return
 	}
+	st.stalled = false
 	if st.phase.closing() && q.len() == 0 && !st.catchingUp {
 		s.close(st, st.closeReason)
 		return

@@ -150,7 +150,7 @@ func (s *shard) stopDrainTick() {
 // last bytes.
 func (s *shard) closeStuck() {
 	for _, st := range slices.Backward(s.drains.closing) {
-		if st.writeBlocked && s.now-st.blockedSince >= int64(closingTimeout) {
+		if st.stalled && s.now-st.blockedSince >= int64(closingTimeout) {
 			s.close(st, WriteTimeout)
 		}
 	}

@@ -28,8 +28,8 @@ type shard struct {
 	dirty     []*Stream // have something to write and a sink that can accept it
 	nextDirty int       // index of the next stream to write
 	wheel     wheel
-	ticker    *time.Ticker   // of the wheel
-	blocked   []blockedWrite // longest-blocked first
+	ticker    *time.Ticker // of the wheel
+	blocked   blockedWrites
 	spare     spareQueues
 	pieces    [][]byte     // scratch space of flush
 	replayed  []*event     // scratch space of catchUp
@@ -71,12 +71,6 @@ type item struct {
 	group  *group  // deliver, disconnect: the streams; nil for all of the shard
 	stream *Stream // join, ready, hangUp, drained
 	drain  *drain  // beginDrain, endDrain
-}
-
-// blockedWrite records when a stream's sink stopped accepting bytes.
-type blockedWrite struct {
-	stream *Stream
-	since  int64 // by Broker.steady
 }
 
 const (
@@ -267,19 +261,7 @@ func (s *shard) onTick() {
 	s.heartbeat = &event{frame: sealFrame(eventstream.AppendMark(newBlock(), id), chunkRoom)}
 	s.wheel.advance(s.now, s.onDue)
 
-	oldest := s.now - int64(s.cfg.WriteTimeout)
-	n := 0
-	for n < len(s.blocked) && s.blocked[n].since <= oldest {
-		// If the stream's blockedSince is later, its sink has accepted bytes in the
-		// meantime.
-		if st := s.blocked[n].stream; st.writeBlocked && st.blockedSince == s.blocked[n].since {
-			s.close(st, WriteTimeout)
-		}
-		n++
-	}
-	if n > 0 {
-		s.blocked = slices.Delete(s.blocked, 0, n)
-	}
+	s.closeStalled(s.now - int64(s.cfg.WriteTimeout))
 	s.spare.trim()
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/peald/peald/internal/broker"
 )
@@ -249,5 +250,74 @@ func TestOverflowNamesTheStart(t *testing.T) {
 				t.Errorf("the stream of %s starts with %q, want %q", test.sub.User, got[0], want)
 			}
 		}
+	})
+}
+
+
+// eagerSink is a sink that asks for a retry at once after each write, like one that
+// shares a connection with sinks that make progress. It accepts what room returns.
+type eagerSink struct {
+	client
+	room func() int
+}
+
+func (e *eagerSink) Write(pieces [][]byte) (int, error) {
+	e.client.mu.Lock()
+	e.client.room = e.room()
+	e.client.mu.Unlock()
+	n, err := e.client.Write(pieces)
+	time.AfterFunc(time.Second, e.stream.Ready)
+	return n, err
+}
+
+// TestRetriesDontDeferWriteTimeout retries the writes of a stream whose sink accepts
+// nothing. The stream is closed on time, and one that accepts a byte now and then
+// isn't.
+func TestRetriesDontDeferWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Shards = 1
+		b := broker.New(cfg)
+		defer b.Close()
+		open := func(room func() int) *eagerSink {
+			s := &eagerSink{client: client{stream: b.NewStream(broker.Subscription{})}, room: room}
+			if err := s.stream.Start(s, broker.Opening{}); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+
+		began := time.Now()
+		stuck := open(func() int { return 0 })
+		slow := open(func() int {
+			if time.Since(began)%(25*time.Second) < time.Second {
+				return 1
+			}
+			return 0
+		})
+		slower := open(func() int {
+			if time.Since(began) < 5*time.Second {
+				return 1
+			}
+			return 0
+		})
+		publish(t, b, toAll(strings.Repeat("x", 1000)))
+
+		wantClosed := func(c *eagerSink, want bool) {
+			t.Helper()
+			synctest.Wait()
+			if closed, why := c.closed(); closed != want || closed && why != broker.WriteTimeout {
+				t.Errorf("after %v: closed %v for the reason %v, want %v for the write timeout", time.Since(began), closed, why, want)
+			}
+		}
+		time.Sleep(cfg.WriteTimeout - time.Second)
+		wantClosed(stuck, false)
+		time.Sleep(2 * time.Second)
+		wantClosed(stuck, true)
+		wantClosed(slower, false)
+		time.Sleep(5 * time.Second)
+		wantClosed(slower, true)
+		time.Sleep(10 * cfg.WriteTimeout)
+		wantClosed(slow, false)
 	})
 }

@@ -107,12 +107,14 @@ type Stream struct {
 	replayed     int32  // events that came from the history
 	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
 	expires      int64  // Unix nanoseconds, 0 for never
-	blockedSince int64  // when the sink last stopped accepting bytes, by Broker.steady
+	blockedSince int64  // if stalled, since when the sink has accepted no byte, by Broker.steady
 	phase        phase
 	closeReason  Reason // from phaseDraining or phaseStopping on
 	dirty        bool   // listed in shard.dirty
 	flushes      bool   // sink is a Flusher
 	writeBlocked bool   // the sink will call Ready
+	stalled      bool   // the last Write fell short
+	timed        bool   // listed in shard.blocked
 	catchingUp   bool   // events after cursor come from the history
 }
 
