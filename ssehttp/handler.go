@@ -198,7 +198,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", allowedMethods)
-		h.reject(w, r, rules, "", reject(BadRequest, http.StatusMethodNotAllowed, "method %s is not allowed; want one of %s", r.Method, allowedMethods))
+		h.reject(w, r, rules, "", reject(BadRequest, http.StatusMethodNotAllowed, "method %s is not allowed; want one of %s", shortened(r.Method), allowedMethods))
 		return
 	}
 
@@ -243,7 +243,7 @@ func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broke
 		return sub, nil, rej
 	}
 	if !originOK && hasAmbientCredentials(r.Header) {
-		return sub, nil, reject(BadOrigin, http.StatusForbidden, "origin %q may not open streams with cookies", r.Header.Get("Origin"))
+		return sub, nil, reject(BadOrigin, http.StatusForbidden, "origin %q may not open streams with cookies", shortened(r.Header.Get("Origin")))
 	}
 
 	if rej := h.checkCapacity(rules); rej != nil {

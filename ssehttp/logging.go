@@ -12,14 +12,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-const (
-	// maxLogged limits the bytes that a log line quotes from a request.
-	maxLogged = 256
-
-	// failuresEvery is the minimum time between two warnings about streams that
-	// could not be opened, which often come in bursts.
-	failuresEvery = 10 * time.Second
-)
+// failuresEvery is the minimum time between two warnings about streams that could
+// not be opened, which often come in bursts.
+const failuresEvery = 10 * time.Second
 
 // logRejection logs a rejection at debug level. The line contains nothing from
 // the request except the client's address and the origin. It contains a status
@@ -40,7 +35,7 @@ func (h *Handler) logRejection(r *http.Request, rules *rules, user string, rej *
 		attrs = append(attrs, slog.String("user", user))
 	}
 	if rej.reason != "" && !rej.quotes {
-		attrs = append(attrs, slog.String("reason", shortened(rej.reason)))
+		attrs = append(attrs, slog.String("reason", rej.reason))
 	}
 	h.log.LogAttrs(ctx, slog.LevelDebug, "stream rejected", attrs...)
 }
@@ -60,8 +55,6 @@ func addressText(addr netip.Addr) string {
 	}
 	return addr.String()
 }
-
-func shortened(text string) string { return text[:min(len(text), maxLogged)] }
 
 // streamLog is a sink that logs at debug level when its stream is opened and
 // closed. The stream's shard writes both lines, so they are in order. A streamLog

@@ -73,12 +73,15 @@ func (o origins) allows(origin string) bool {
 		slices.ContainsFunc(o.patterns, func(p originPattern) bool { return p.matches(strings.ToLower(origin)) })
 }
 
+// maxHost is the maximum length of a host with its port, in bytes (RFC 1035 §2.3.4).
+const maxHost = 253 + len(":65535")
+
 // matches reports whether an origin's host has at least one label before the
 // pattern's domain, and nothing but labels.
 func (p originPattern) matches(origin string) bool {
 	host, ok := strings.CutPrefix(origin, p.scheme)
-	if !ok {
-		return false
+	if !ok || len(host) > maxHost {
+		return false // Origins that are allowed are repeated in the response.
 	}
 	labels, ok := strings.CutSuffix(host, p.domain)
 	return ok && labels != "" && labels[0] != '.' && !strings.ContainsFunc(labels, func(r rune) bool {

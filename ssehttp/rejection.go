@@ -78,8 +78,14 @@ func reject(cause Cause, status int, format string, args ...any) *rejection {
 	return &rejection{cause: cause, status: status, reason: fmt.Sprintf(format, args...)}
 }
 
-// rejectQuoting is reject for a reason that quotes the request's URL or a header.
+// rejectQuoting is reject for a reason that quotes the request's URL or a header. It
+// shortens the strings in args.
 func rejectQuoting(cause Cause, status int, format string, args ...any) *rejection {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = shortened(text)
+		}
+	}
 	rej := reject(cause, status, format, args...)
 	rej.quotes = true
 	return rej
