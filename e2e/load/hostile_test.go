@@ -71,6 +71,9 @@ func TestHostileClients(t *testing.T) {
 		{"requests with bodies", plain, nil, size.clients / 4, bodies},
 		{"HTTP/2 rapid reset", secure, certificate.Client("h2"), 4, rapidReset},
 		{"HTTP/2 endless header", secure, certificate.Client("h2"), 4, endlessHeaders},
+		{"slow request header over TLS", secure, certificate.Client("http/1.1"), size.clients / 4, slowHeader},
+		{"HTTP/2 control frames", secure, certificate.Client("h2"), 4, controlFrames},
+		{"HTTP/2 closed windows", secure, certificate.Client("h2"), 4, closedWindows},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := settledHeap()

@@ -13,12 +13,13 @@ import (
 // soakPlan configures a daemon and the durations of its load.
 type soakPlan struct {
 	engine, policy string
+	tls            bool
 	warmUp, load   time.Duration
 	settle         time.Duration // the longest time to return to the initial resources
 	slack          int64         // bytes by which memory may grow, in addition to 10%
 }
 
-// TestSoak connects clients of all kinds at random while messages of all sizes
+// TestSoak connects clients of all kinds, over HTTP/1.1 and HTTP/2, at random while messages of all sizes
 // are published, first to warm up and then for longer. Events must arrive in
 // order, without gaps, and only at their audience. When all clients have
 // disconnected, the daemon must have no more goroutines and file descriptors than
@@ -36,30 +37,56 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("SOAK: %v", err)
 		}
 
-		each := total / 4
+		each := total / 6
 		plan = soakPlan{warmUp: each / 5, load: each * 4 / 5, settle: 3 * time.Minute, slack: 24 << 20}
 	}
 
 	program := pealdtest.BuildDaemon(t)
 
-	for _, engine := range []string{"epoll", "nethttp"} {
-		for _, policy := range []string{"disconnect", "drop-oldest"} {
-			t.Run(engine+" "+policy, func(t *testing.T) {
-				plan.engine, plan.policy = engine, policy
-				soak(t, program, plan)
-			})
+	for _, test := range []struct {
+		engine, policy string
+		tls            bool
+	}{
+		{"epoll", "disconnect", false},
+		{"epoll", "drop-oldest", false},
+		{"epoll", "disconnect", true},
+		{"epoll", "drop-oldest", true},
+		{"nethttp", "disconnect", false},
+		{"nethttp", "drop-oldest", true},
+	} {
+		name := test.engine + " " + test.policy
+		if test.tls {
+			name += " TLS"
 		}
+
+		t.Run(name, func(t *testing.T) {
+			plan.engine, plan.policy, plan.tls = test.engine, test.policy, test.tls
+			soak(t, program, plan)
+		})
 	}
 }
 
 func soak(t *testing.T, program string, plan soakPlan) {
 	t.Helper()
 
-	d := startDaemon(t, program,
-		"--sse.engine="+plan.engine, "--broker.slow_consumer="+plan.policy,
+	args := []string{
+		"--sse.engine=" + plan.engine, "--broker.slow_consumer=" + plan.policy,
 		"--broker.queue_bytes=64KiB", "--sse.write_timeout=1s", "--sse.heartbeat=1s",
-		"--history.max_bytes=4MiB") // full after the warm-up
+		"--history.max_bytes=4MiB", // full after the warm-up
+	}
+
+	var certificate pealdtest.Certificate
+	if plan.tls {
+		certificate = pealdtest.NewCertificate(t)
+		args = append(args, "--sse.tls.cert_file="+certificate.CertFile, "--sse.tls.key_file="+certificate.KeyFile)
+	}
+
+	d := startDaemon(t, program, args...)
 	crowd := newCrowd(t, d, plan.policy)
+
+	if plan.tls {
+		crowd.tls = certificate.Client
+	}
 
 	initial := d.resources(t)
 	t.Logf("initially %s", initial)

@@ -1,7 +1,6 @@
 package load_test
 
 import (
-	"bufio"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/peald/peald/internal/eventstream"
 )
@@ -40,6 +41,10 @@ func (c *crowd) visit(ctx context.Context) {
 	}()
 
 	v := &visitor{crowd: c, conn: tcp, user: rand.IntN(2*crowdUsers) - crowdUsers}
+
+	if !v.secure(ctx) {
+		return
+	}
 
 	if rand.IntN(10) == 0 {
 		v.neverRead(ctx)
@@ -71,7 +76,10 @@ func (c *crowd) visit(ctx context.Context) {
 type visitor struct {
 	crowd *crowd
 	conn  *net.TCPConn
-	user  int // negative for an anonymous stream
+	top   net.Conn                            // conn, or TLS on it
+	http2 *http2.ClientConn                   // nil for HTTP/1.1
+	user  int                                 // negative for an anonymous stream
+	reply chan func() (*http.Response, error) // of a request over HTTP/2
 
 	lastID   int64
 	next     [crowdPublishers]int // the number of each publisher's next broadcast; 0 before the first
@@ -87,7 +95,13 @@ func (v *visitor) request(token string) {
 		request += "Authorization: Bearer " + token + "\r\n"
 	}
 
-	_, _ = io.WriteString(v.conn, request+"\r\n")
+	if v.http2 != nil {
+		v.requestHTTP2(token)
+
+		return
+	}
+
+	_, _ = io.WriteString(v.top, request+"\r\n")
 }
 
 // open opens a stream and reports whether it succeeded.
@@ -108,9 +122,9 @@ func (v *visitor) open(ctx context.Context) bool {
 
 // readResponse reads the response header and reports whether the status is want.
 func (v *visitor) readResponse(ctx context.Context, want int) bool {
-	v.stay = context.AfterFunc(ctx, func() { _ = v.conn.SetReadDeadline(time.Now()) })
+	v.stay = context.AfterFunc(ctx, v.interrupt)
 
-	response, err := http.ReadResponse(bufio.NewReader(v.conn), nil)
+	response, err := v.receive()
 	if err != nil {
 		if ctx.Err() == nil {
 			v.crowd.faultf("no response: %v", err)
@@ -178,7 +192,7 @@ func (v *visitor) send(ctx context.Context) {
 
 	sending.Go(func() {
 		for pause(ctx, rand.N(100*time.Millisecond)) {
-			if _, err := v.conn.Write(make([]byte, rand.IntN(2000))); err != nil {
+			if _, err := v.top.Write(make([]byte, rand.IntN(2000))); err != nil {
 				return
 			}
 		}
@@ -213,7 +227,12 @@ func (v *visitor) stopSending(ctx context.Context) {
 
 	_ = v.conn.SetReadDeadline(time.Now().Add(patience))
 
-	if _, err := io.Copy(io.Discard, v.conn); errors.Is(err, os.ErrDeadlineExceeded) {
+	rest := io.Reader(v.top)
+	if v.http2 != nil {
+		rest = v.response.Body // The transport reads the connection.
+	}
+
+	if _, err := io.Copy(io.Discard, rest); errors.Is(err, os.ErrDeadlineExceeded) {
 		v.crowd.faultf("the daemon keeps a stream whose client has closed its half of the connection")
 	}
 }

@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -28,6 +29,8 @@ type crowd struct {
 	control pealv1.ControlServiceClient
 	policy  string
 	tokens  []string // by user
+
+	tls func(protocols ...string) *tls.Config // nil for plain text
 
 	broadcasts [crowdPublishers]int // the number of broadcasts by each publisher
 
