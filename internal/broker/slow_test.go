@@ -253,7 +253,6 @@ func TestOverflowNamesTheStart(t *testing.T) {
 	})
 }
 
-
 // eagerSink is a sink that asks for a retry at once after each write, like one that
 // shares a connection with sinks that make progress. It accepts what room returns.
 type eagerSink struct {
