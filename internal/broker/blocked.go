@@ -25,24 +25,25 @@ func (b *blockedWrites) removeFirst() {
 }
 
 // moveFirst moves the first stream to its place by its current blockedSince.
-func (b blockedWrites) moveFirst() {
-	b[0].since = b[0].stream.blockedSince
+func (b *blockedWrites) moveFirst() {
+	(*b)[0].since = (*b)[0].stream.blockedSince
 	b.siftDown()
 }
 
 // siftDown moves the first element down until no child precedes it.
-func (b blockedWrites) siftDown() {
+func (b *blockedWrites) siftDown() {
+	heap := *b
 	for i := 0; ; {
 		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(b); child++ {
-			if b[child].since < b[least].since {
+		for child := 2*i + 1; child <= 2*i+2 && child < len(heap); child++ {
+			if heap[child].since < heap[least].since {
 				least = child
 			}
 		}
 		if least == i {
 			return
 		}
-		b[i], b[least] = b[least], b[i]
+		heap[i], heap[least] = heap[least], heap[i]
 		i = least
 	}
 }

@@ -261,9 +261,9 @@ type eagerSink struct {
 }
 
 func (e *eagerSink) Write(pieces [][]byte) (int, error) {
-	e.client.mu.Lock()
+	e.mu.Lock()
 	e.client.room = e.room()
-	e.client.mu.Unlock()
+	e.mu.Unlock()
 	n, err := e.client.Write(pieces)
 	time.AfterFunc(time.Second, e.stream.Ready)
 	return n, err
