@@ -30,6 +30,10 @@ type Conn struct {
 	unsent       int32 // bytes that were consumed, but not yet announced to the client
 	claimed      int64 // what woken streams may send; see wake
 
+	// returnable is the number of bytes that were sent and that WINDOW_UPDATE frames
+	// haven't returned; each byte counts twice, since two windows limit it.
+	returnable int64
+
 	lastID   uint32 // highest stream id so far
 	goAwayID uint32 // last stream id in GOAWAY, if flags has goingAway
 	turn     uint32 // the stream for which Writable was called last

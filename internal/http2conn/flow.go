@@ -92,7 +92,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		c.wakeOne()
 		c.Wake()
 
-		return c.spendFrame()
+		return c.spendUpdate(int64(f.Increment))
 	}
 
 	if c.idle(f.StreamID) {
@@ -100,7 +100,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	}
 	st := c.find(f.StreamID)
 	if st == nil {
-		return c.spendFrame()
+		return c.spendUpdate(int64(f.Increment))
 	}
 	if int64(st.sendWindow)+int64(f.Increment) > maxWindow {
 		return c.streamError(f.StreamID, http2.ErrCodeFlowControl, "the stream's window is too large")
@@ -110,7 +110,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		c.writable(st)
 	}
 
-	return c.spendFrame()
+	return c.spendUpdate(int64(f.Increment))
 }
 
 // setStreamWindow changes the initial window of streams, and those of open streams

@@ -24,6 +24,9 @@ const (
 	// that ends the data may be smaller.
 	usefulData = 1 << 10
 
+	// minRefresh is the least increment of a WINDOW_UPDATE frame that costs nothing.
+	minRefresh = 1 << 10
+
 	// maxQueued limits the output that waits while more frames are processed. The
 	// response headers of all streams fit in.
 	maxQueued = 64 << 10
@@ -60,6 +63,18 @@ func (c *Conn) earn(credit int32) { c.credit = min(c.credit+credit, maxCredit) }
 // spendFrame deducts the cost of a frame that transfers nothing.
 func (c *Conn) spendFrame() error {
 	return c.spend(frameCost, Frames, "too many control or empty frames")
+}
+
+// spendUpdate deducts the cost of a WINDOW_UPDATE frame, unless it returns a good
+// part of a window for bytes that were sent. A client may send one for each 4 KiB
+// that it reads, twice: for the stream and for the connection.
+func (c *Conn) spendUpdate(increment int64) error {
+	if increment < minRefresh || increment > c.returnable {
+		return c.spendFrame()
+	}
+	c.returnable -= increment
+
+	return nil
 }
 
 // countRequest applies the limit of requests. They advance a virtual clock by one

@@ -112,6 +112,7 @@ func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	}
 	st.sendWindow -= int32(n)
 	c.sendWindow -= int32(n)
+	c.returnable += 2 * int64(n)
 
 	return st.appendData(dst, pieces, n), n
 }
