@@ -77,7 +77,7 @@ type visitor struct {
 	crowd *crowd
 	conn  *net.TCPConn
 	top   net.Conn                            // conn, or TLS on it
-	http2 *http2.ClientConn                   // nil for HTTP/1.1
+	http2 *http2.ClientConn                   //nolint:staticcheck // net/http's can't use an open connection. Nil for HTTP/1.1.
 	user  int                                 // negative for an anonymous stream
 	reply chan func() (*http.Response, error) // of a request over HTTP/2
 

@@ -45,11 +45,12 @@ func (v *visitor) secure(ctx context.Context) bool {
 		return true
 	}
 
+	//nolint:staticcheck // net/http can't use an open connection.
 	transport, err := http2.ConfigureTransports(&http.Transport{
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 64 << 10},
 	})
 	if err == nil {
-		v.http2, err = transport.NewClientConn(v.top)
+		v.http2, err = transport.NewClientConn(v.top) //nolint:staticcheck // See above.
 	}
 
 	if err != nil {
