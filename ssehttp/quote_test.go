@@ -19,7 +19,7 @@ import (
 func TestResponsesQuoteLittle(t *testing.T) {
 	const most = 2 << 10
 	var lines bytes.Buffer
-	s := start(t, ssehttp.NetHTTP, func(c *ssehttp.Config, _ *broker.Config) {
+	s := start(t, plainPaths()[0], func(c *ssehttp.Config, _ *broker.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		c.AllowedOrigins = []string{"https://*.example.com", "https://app.example.org"}
 		c.AnonymousTopics = []string{"news"}
@@ -78,7 +78,7 @@ func TestResponsesQuoteLittle(t *testing.T) {
 // TestQuotesAreShortened checks that a message has the beginning of what it quotes,
 // up to the end of a character.
 func TestQuotesAreShortened(t *testing.T) {
-	s := start(t, ssehttp.NetHTTP, nil)
+	s := start(t, plainPaths()[0], nil)
 	for path, want := range map[string]string{
 		"/" + strings.Repeat("x", 199):        "/" + strings.Repeat("x", 199),
 		"/" + strings.Repeat("x", 200):        "/" + strings.Repeat("x", 199) + "…",
