@@ -218,6 +218,7 @@ func (c *http2Conn) flush() {
 		}
 		return
 	}
+	c.conn.Wake()
 	if c.conn.HasOutput() {
 		c.out = c.conn.AppendOutput(c.buffer())
 	}

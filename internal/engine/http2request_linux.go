@@ -248,7 +248,6 @@ type http2Body struct {
 	buf     bytes.Buffer
 	err     error // after what is in buf
 	timer   *time.Timer
-	dropped bool // nobody reads it
 }
 
 // Read implements [io.Reader].
@@ -279,11 +278,7 @@ func (b *http2Body) Close() error {
 
 // add appends what has arrived.
 func (b *http2Body) add(p []byte, end bool) {
-	if b.dropped {
-		b.request.st.Consumed(len(p))
-	} else {
-		b.buf.Write(p)
-	}
+	b.buf.Write(p)
 	if end {
 		b.fail(io.EOF)
 	}
@@ -303,9 +298,8 @@ func (b *http2Body) fail(err error) {
 
 // discard drops what has arrived and what will.
 func (b *http2Body) discard() {
-	b.request.st.Consumed(b.buf.Len())
+	b.request.st.Discard()
 	b.buf.Reset()
-	b.dropped = true
 	b.fail(http.ErrBodyReadAfterClose)
 }
 

@@ -117,8 +117,8 @@ func (s *http2Stream) resume() {
 	s.stream.Ready()
 }
 
-// data implements [http2User]: the body of a request for a stream is dropped.
-func (s *http2Stream) data(p []byte, _ bool) { s.st.Consumed(len(p)) }
+// data implements [http2User]: the body of a request for a stream was discarded.
+func (s *http2Stream) data([]byte, bool) {}
 
 // writable implements [http2User].
 func (s *http2Stream) writable() {
