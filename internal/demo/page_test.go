@@ -194,7 +194,9 @@ func TestNamesBecomeCookies(t *testing.T) {
 }
 
 func TestCookieIsSecureOverTLS(t *testing.T) {
-	server := httptest.NewTLSServer(newPage(t, config()))
+	cfg := config()
+	cfg.Secure = true
+	server := httptest.NewTLSServer(newPage(t, cfg))
 	defer server.Close()
 	reply, err := server.Client().Post(server.URL+"/demo/token", plain, strings.NewReader(`{"user":"alice"}`))
 	if err != nil {

@@ -111,15 +111,16 @@ func (c *http2Conn) ready(events uint32) {
 		c.resume()
 	}
 	if !c.closed && (!c.started || events&(unix.EPOLLIN|hungUp) != 0) {
-		c.read()
+		c.read(events&hungUp != 0)
 	}
 	c.endTurn()
 }
 
 // read reads and processes some of what the client has sent: a client that sends
 // faster than that is processed mustn't keep its set, or shards with streams on
-// the connection, from doing anything else. The caller holds mu.
-func (c *http2Conn) read() {
+// the connection, from doing anything else. If the client has hung up, further
+// turns read up to the end. The caller holds mu.
+func (c *http2Conn) read(toEnd bool) {
 	if c.tls != nil && !c.started {
 		c.receive(c.set.input[:copy(c.set.input, c.tls.sealed)])
 	}
@@ -143,7 +144,7 @@ func (c *http2Conn) read() {
 		return
 	}
 	c.receive(c.set.input[:kept+n])
-	if n == len(buf) && !c.closed {
+	if (n == len(buf) || toEnd) && !c.closed {
 		if err := c.rearm(); err != nil {
 			c.fail(err)
 		}

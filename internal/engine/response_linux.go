@@ -72,5 +72,14 @@ func (c *readConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// CloseWrite closes the sending side, so that a client gets a response of net/http
+// to a request that it is still sending.
+func (c *readConn) CloseWrite() error {
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return nil
+}
+
 // NetConn returns the connection that was accepted.
 func (c *readConn) NetConn() net.Conn { return c.Conn }
