@@ -41,7 +41,7 @@ func (s *Service) Tail(req *pealv1.TailRequest, stream grpc.ServerStreamingServe
 
 		for _, resp := range tailResponses(batch, position) {
 			if err := stream.Send(resp); err != nil {
-				return fmt.Errorf("sending messages of a tail: %w", err)
+				return fmt.Errorf("sending messages for a tail: %w", err)
 			}
 		}
 

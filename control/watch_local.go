@@ -18,12 +18,12 @@ func (s *Service) watchLocal(ctx context.Context, send func(*pealv1.WatchConnect
 
 	for _, u := range watch.Present {
 		if err := send(presentEvent(userMessage(u))); err != nil {
-			return fmt.Errorf("sending the snapshot of a watch: %w", err)
+			return fmt.Errorf("sending the snapshot for a watch: %w", err)
 		}
 	}
 
 	if err := send(snapshotCompleteEvent(toInt32(watch.Anonymous))); err != nil {
-		return fmt.Errorf("sending the snapshot of a watch: %w", err)
+		return fmt.Errorf("sending the snapshot for a watch: %w", err)
 	}
 
 	for {
@@ -38,7 +38,7 @@ func (s *Service) watchLocal(ctx context.Context, send func(*pealv1.WatchConnect
 			}
 
 			if err := send(changeEvent(c)); err != nil {
-				return fmt.Errorf("sending a change of a watch: %w", err)
+				return fmt.Errorf("sending a change for a watch: %w", err)
 			}
 		}
 	}

@@ -127,8 +127,8 @@ func (w *mergedWatch) applyResponse(name string, n *watchedNode, resp *pealv1.Wa
 	return nil
 }
 
-// setSince records since when a user has been connected. Only the snapshot needs
-// that time.
+// setSince records when a user connected to a node. Only the snapshot needs that
+// time.
 func (w *mergedWatch) setSince(n *watchedNode, user string, at *timestamppb.Timestamp) {
 	if !w.snapshotSent {
 		n.since[user] = at

@@ -51,7 +51,7 @@ type SSE struct {
 	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
 	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto sends them with gzip to clients that accept it, and compresses each large event once for all of them; off never does. A change applies to new streams."`
-	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are served: epoll keeps connections as bare descriptors, over HTTP/1.1 and HTTP/2, with TLS 1.3 and without, which needs by far the least memory and is available on Linux only; nethttp uses Go's net/http with one goroutine per stream; auto is epoll where available. TLS 1.2 always uses net/http."`
+	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are served: epoll, available only on Linux, needs by far the least memory: it keeps connections as bare descriptors, over HTTP/1.1 and HTTP/2, with or without TLS 1.3; nethttp uses Go's net/http with one goroutine per stream; auto is epoll where available. TLS 1.2 always uses net/http."`
 	ReusePort             bool          `mapstructure:"reuse_port" doc:"Allow another daemon run by the same user to listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
@@ -78,7 +78,7 @@ type TLS struct {
 // GRPC configures the gRPC listener of the control plane.
 type GRPC struct {
 	Addr       string    `mapstructure:"addr" doc:"Address of the gRPC listener: HOST:PORT, or unix:PATH for a socket file, such as unix:/run/peald.sock. Unless it is a loopback address or a socket file, it requires control.tokens, grpc.tls.client_ca_file or control.insecure."`
-	SocketMode FileMode  `mapstructure:"socket_mode" doc:"Permissions of the socket file, if grpc.addr is one, as a string of octal digits. Whoever may write to the file may call the control plane."`
+	SocketMode FileMode  `mapstructure:"socket_mode" doc:"Permissions of the socket file, if grpc.addr is one, as a string of octal digits. Anyone who can write to the file may call the control plane."`
 	TLS        MutualTLS `mapstructure:"tls"`
 }
 

@@ -21,7 +21,7 @@ func checkDemo(cfg Config) error {
 		return &SettingError{"auth.cookie", `"" with --demo`, "the name of a cookie, in which the demo page keeps its visitors' tokens"}
 	}
 	if cfg.Auth.JWT.HMACSecret != "" && !isLoopback(cfg.SSE.Addr) {
-		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, because the demo signs tokens for any user to whoever reaches it"}
+		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, because the demo gives anyone who can reach it a token for any user"}
 	}
 	if cfg.Auth.CallbackURL != "" || cfg.Auth.JWT.hasKey() && cfg.Auth.JWT.HMACSecret == "" {
 		return &SettingError{"--demo", "auth.callback_url or keys that can't sign", "no keys at all, or auth.jwt.hmac_secret, with which the demo signs its visitors' tokens"}

@@ -31,7 +31,7 @@ const (
 // it has become garbage. It runs until ctx ends; accepted returns the number of
 // connections since the start.
 //
-// Each connection leaves the buffers of its request or handshake behind, some 12
+// Each connection leaves the buffers of its request or handshake behind, about 12
 // KB with net/http, in a heap with little live memory. If live memory set the
 // pace, collections would follow in quick succession and cost a fifth of what a
 // connection costs. After the burst, its memory would stay with the process for

@@ -50,7 +50,7 @@ func handshakeMetrics() []metric {
 			"result", func(r *reading) map[string]int64 {
 				return map[string]int64{"full": r.handshakes.Full, "resumed": r.handshakes.Resumed, "failed": r.handshakes.Failed}
 			}),
-		one(prometheus.CounterValue, "tls_handshake_computing_seconds_total", "Time that the TLS handshakes of the epoll engine took, without waiting for clients and for each other.",
+		one(prometheus.CounterValue, "tls_handshake_computing_seconds_total", "Time spent on the epoll engine's TLS handshakes, not counting waits for clients or for other handshakes.",
 			func(r *reading) float64 { return r.handshakes.Computing.Seconds() }),
 		handshakesMetric("tls_handshake_seconds", "Duration of the epoll engine's TLS handshakes, including the wait for the client and for other handshakes. Failed ones don't count."),
 	}

@@ -97,7 +97,7 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	return changed, nil
 }
 
-// checkRunning returns an error if a daemon that runs on p.cfg can't run on
+// checkRunning returns an error if a daemon that runs with p.cfg can't switch to
 // next.
 func (p *parts) checkRunning(next Config) error {
 	if err := next.Validate(); err != nil {

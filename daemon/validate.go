@@ -26,7 +26,7 @@ const (
 	minIdempotent = time.Second
 )
 
-// Validate returns an error if a daemon can't run on c. The error is a
+// Validate returns an error if a daemon can't run with c. The error is a
 // [*SettingError] about the first invalid setting. Like [Run], it ignores line
 // breaks at the end of secrets.
 func (c Config) Validate() error {
@@ -200,7 +200,7 @@ func (c Config) checkGuard() *SettingError {
 	return nil
 }
 
-// checkExposure rejects a control plane that strangers could call: whoever
+// checkExposure rejects a control plane that strangers could call: anyone who
 // reaches it can publish to every browser and sign tokens for any user.
 func (c Config) checkExposure() *SettingError {
 	if c.Control.Insecure || len(c.Control.Tokens) > 0 {

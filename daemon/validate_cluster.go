@@ -84,7 +84,7 @@ func (c Config) checkEmbedded() *SettingError {
 	}
 
 	if len(k.Peers) > 0 && !isLoopback(k.Addr) && k.Secret == "" && k.TLS.CAFile == "" {
-		return &SettingError{"cluster.addr", strconv.Quote(k.Addr) + " with no cluster.secret", "a loopback address, or any with cluster.secret or cluster.tls: whoever connects can read and publish everything"}
+		return &SettingError{"cluster.addr", strconv.Quote(k.Addr) + " with no cluster.secret", "a loopback address, or any with cluster.secret or cluster.tls: anyone who can connect can read and publish everything"}
 	}
 
 	return nil

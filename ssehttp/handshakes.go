@@ -14,8 +14,8 @@ type Handshakes struct {
 	// Full counts those with a certificate, Resumed those that resumed a session,
 	// and Failed those that failed or were given up.
 	Full, Resumed, Failed int64
-	// Computing is the time that all of them took, without waiting for clients and
-	// for each other.
+	// Computing is the time spent on all of them, not counting waits for clients or
+	// for other handshakes.
 	Computing time.Duration
 	// Seconds is the distribution of the whole duration, failed handshakes
 	// excluded.

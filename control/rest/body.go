@@ -222,7 +222,7 @@ func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, messag
 		return ""
 	}
 
-	// A JSON string is only rejected because of half a surrogate pair.
+	// A JSON string is rejected only because of half a surrogate pair.
 	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
 		return "has an escape that is not a valid character"
 	}

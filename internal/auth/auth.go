@@ -2,7 +2,7 @@
 // are JSON Web Tokens whose "sub" is the user of a stream, or asks the application
 // through a callback.
 //
-// A token is untrusted input. The keys determine the algorithm, not the token.
+// A token is untrusted input. The keys, not the token, determine the algorithm.
 // Claims are read only under their exact names, and no error repeats anything from
 // the token.
 package auth

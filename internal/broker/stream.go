@@ -107,7 +107,7 @@ type Stream struct {
 	replayed     int32  // events that came from the history
 	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
 	expires      int64  // Unix nanoseconds, 0 for never
-	blockedSince int64  // if stalled, since when the sink has accepted no byte, by Broker.steady
+	blockedSince int64  // if stalled, the time since which the sink has accepted no byte, by Broker.steady
 	phase        phase
 	closeReason  Reason // from phaseDraining or phaseStopping on
 	dirty        bool   // listed in shard.dirty

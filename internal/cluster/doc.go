@@ -40,18 +40,18 @@
 // that only some nodes have would be a gap on the others.
 //
 // But not all nodes know the same keys. A node that starts reads them from the
-// stream, which drops entries by age, and by size perhaps before the window of
-// their keys has passed. And broker.Broker forgets keys when there are too many. So
-// the event log also records what is known about a key. The node that appends a
-// batch records up to which event it has applied the log, and for each message
-// whether its key was known by then, and for which event (broker.Verdict). Readers
-// trust that verdict for everything up to that event, regardless of what they know
-// themselves. They decide about later events, which were in flight, based on what
-// they have read. All nodes that have read the log back to that event, which is
-// usually only milliseconds old, reach the same decision. Only a node that starts
-// reading after that event can differ, and only for the first entries that it
-// reads. Those are normally older than the broker's history, because the stream is
-// kept longer.
+// stream, which drops entries by age and by size, in the latter case possibly before
+// the window of their keys has passed. And broker.Broker forgets keys when there are
+// too many. So the event log also records what is known about a key. The node that
+// appends a batch records the last event of the log that it has applied, and for
+// each message whether its key was known by then, and for which event
+// (broker.Verdict). Readers trust that verdict for everything up to that event,
+// regardless of what they know themselves. They decide about later events, which
+// were in flight, based on what they have read. All nodes that have read the log
+// back to that event, which is usually only milliseconds old, reach the same
+// decision. Only a node that starts reading after that event can differ, and only
+// for the first entries that it reads. Those are normally older than the broker's
+// history, because the stream is kept longer.
 //
 // So the guarantee has a limit: a key is known for its whole window by nodes that
 // were running all that time. A node that started later knows keys only as far back
@@ -72,7 +72,7 @@
 // followers. Nothing can be published while the leader doesn't reply, or has no
 // quorum. If that lasts longer than an election, the node suspends its broker: new
 // streams are asked to retry until the node has caught up, and open ones are closed
-// over some seconds, so that they reconnect to other nodes. If the leader returns
+// over several seconds, so that they reconnect to other nodes. If the leader returns
 // before the last of them is closed, the rest stay open.
 //
 // # Disk failures

@@ -200,8 +200,8 @@ func TestReasonWithoutEventLog(t *testing.T) {
 	}
 	cfgs := configs(t, 3)
 	one, two := start(t, cfgs[0]), start(t, cfgs[1])
-	awaitReason(one, "connected to 1 other nodes", "all of cluster.peers must run")
-	awaitReason(two, "connected to 1 other nodes", "all of cluster.peers must run")
+	awaitReason(one, "connected to 1 other nodes", "all of cluster.peers must be running")
+	awaitReason(two, "connected to 1 other nodes", "all of cluster.peers must be running")
 	three := start(t, cfgs[2])
 	serving(t, one, two, three)
 }

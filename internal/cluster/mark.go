@@ -19,7 +19,7 @@ import (
 const markName = "mark"
 
 // marks is a node's record of its event logs, kept outside their own files:
-// which one it used last, and up to which entry it has applied each. From this
+// which one it used last, and the last entry of each that it has applied. From this
 // record, a node that starts detects that an event log has lost its last entries,
 // was replaced by an older copy, or is stale because the node has used another one
 // since.
@@ -105,7 +105,7 @@ func (m *marks) read(synced bool) (unreliable string) {
 	inode, born := identity(m.path)
 	switch {
 	case r.Inode != inode || r.Born != born:
-		return "the directory is a copy: " + m.path + " has another inode"
+		return "the directory is a copy: " + m.path + " has a different inode"
 	case !r.Clean && !synced && (r.Boot == "" || r.Boot != bootID()):
 		return "the machine crashed with cluster.sync off: the disk may lack acknowledged entries"
 	}

@@ -29,7 +29,7 @@ func (l *serverLog) Noticef(format string, v ...any) {
 	}
 }
 
-// Warnf logs a warning, at debug level if it is a usual one.
+// Warnf logs a warning, at debug level if it is routine.
 func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelWarn

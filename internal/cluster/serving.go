@@ -143,7 +143,7 @@ func (n *Node) explain(err error) string {
 			if rejection := n.server.rejections.current(time.Now()); rejection != "" && n.server.NumRoutes() == 0 {
 				return "not connected to any other node: " + rejection
 			}
-			reason += fmt.Sprintf("; connected to %d other nodes, and all of cluster.peers must run when a cluster starts for the first time", n.server.NumRoutes())
+			reason += fmt.Sprintf("; connected to %d other nodes, and all of cluster.peers must be running when a cluster starts for the first time", n.server.NumRoutes())
 		}
 		return reason
 	case errors.Is(err, jetstream.ErrStreamNotFound):

@@ -11,7 +11,7 @@ import (
 
 const (
 	// searchWarnAfter is the time after which a node warns that it hasn't found
-	// its event log. The first start of a cluster takes some seconds.
+	// its event log. The first start of a cluster takes several seconds.
 	searchWarnAfter = 15 * time.Second
 	// quorumWarnAfter is the time after which a node warns that the event log has
 	// no quorum. Most elections take less.

@@ -28,8 +28,8 @@ func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Brow
 	return b
 }
 
-// Intercept replaces the listener by what wrap makes of it. Call it before
-// NewServer.
+// Intercept replaces the listener with the one that wrap returns for it. Call it
+// before NewServer.
 func (b *Browsers) Intercept(wrap func(net.Listener) net.Listener) {
 	b.proxies.Listener = wrap(b.proxies.Listener)
 }

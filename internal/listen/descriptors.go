@@ -18,7 +18,7 @@ const (
 type Budget struct {
 	Limit   int // descriptors of the process
 	Streams int // connections that hold a stream
-	Idle    int // browsers' connections without a stream, either not yet or because they are about to be rejected
+	Idle    int // browsers' connections that don't hold a stream yet, or are about to be rejected
 }
 
 // NewBudget raises the process's file descriptor limit as far as the system allows,

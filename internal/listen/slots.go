@@ -77,8 +77,9 @@ func (s *slots) close() {
 const (
 	// While crowd or more connections have no stream, Accept pauses now and then.
 	// Until a stream takes a connection over, it may need a goroutine and buffers,
-	// for a handshake or with net/http, there some 15 KB. In a burst of connections,
-	// these would account for most of the memory.
+	// either for a handshake or because net/http serves it; with net/http, these take
+	// about 15 KB. In a burst of connections, they would account for most of the
+	// memory.
 	crowd = 256
 
 	// pauseEvery is the number of connections accepted between two pauses. It

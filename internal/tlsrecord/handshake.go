@@ -31,7 +31,7 @@ type Stats struct {
 	Resumed   int64         // handshakes that resumed a session
 	Failed    int64         // handshakes that failed or were canceled
 	Layers    int64         // successful handshakes whose connections have a Layer
-	Computing time.Duration // time that all of them took, without waiting for clients and for each other
+	Computing time.Duration // time spent on all of them, not counting waits for clients or for other handshakes
 }
 
 // Outcome describes one handshake.
@@ -40,7 +40,7 @@ type Outcome struct {
 	Resumed   bool          // the handshake resumed a session
 	Layer     bool          // the connection has a Layer
 	Duration  time.Duration // of the whole handshake
-	Computing time.Duration // Duration without waiting for the client and for other handshakes
+	Computing time.Duration // Duration, not counting waits for the client or for other handshakes
 }
 
 // NewHandshaker returns a Handshaker with the configuration for [tls.Server], which
