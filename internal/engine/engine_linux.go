@@ -62,14 +62,15 @@ func (e *Engine) Close() error {
 func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
 
 // GoAway asks the clients of all HTTP/2 connections to send further requests on
-// other connections. Streams continue. Later connections get the same with their
-// first response, so that a client whose next connection leads here again learns
-// when to retry.
+// other connections: each when its event streams have ended, because WebKitGTK 2.50
+// doesn't always reconnect streams that were open when it was asked. Later
+// connections get the same with their first response, so that a client whose next
+// connection leads here again learns when to retry.
 func (e *Engine) GoAway() {
 	e.leaving.Store(true)
 	for _, set := range e.sets {
 		for _, c := range set.shared() {
-			c.goAway()
+			c.leaveIdle()
 		}
 	}
 }

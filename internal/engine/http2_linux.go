@@ -319,7 +319,7 @@ func (c *http2Conn) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
-		c.conn.GoAway()
+		c.conn.Close(errConnClosed)
 		c.flush()
 		c.fail(errConnClosed)
 	}
@@ -335,12 +335,21 @@ func (c *http2Conn) goAway() {
 	c.endTurn()
 }
 
-// leave asks the client to use another connection if the engine is being drained.
-// The caller holds mu.
+// leave asks the client to use another connection if the engine is being drained
+// and no event stream is open. The caller holds mu.
 func (c *http2Conn) leave() {
-	if c.set.engine.leaving.Load() {
+	if c.streams == 0 && c.set.engine.leaving.Load() {
 		c.conn.GoAway()
 	}
+}
+
+// leaveIdle calls leave.
+func (c *http2Conn) leaveIdle() {
+	c.mu.Lock()
+	if !c.closed {
+		c.leave()
+	}
+	c.endTurn()
 }
 
 // cancel cancels the requests that have a goroutine.

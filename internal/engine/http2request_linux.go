@@ -185,7 +185,6 @@ func (w *http2Request) takeOver() (Body, error) {
 	s := &http2Stream{conn: c, st: w.st}
 	w.st.Value = s
 	c.streams++
-	c.leave()
 	return s, nil
 }
 

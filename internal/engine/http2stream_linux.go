@@ -107,6 +107,9 @@ func (s *http2Stream) Close(why broker.Reason) {
 			c.fail(errConnClosed) // It isn't the stream that accepts nothing.
 		}
 	}
+	if !c.closed {
+		c.leave()
+	}
 	c.endTurn()
 	s.done()
 }

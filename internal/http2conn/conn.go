@@ -57,11 +57,12 @@ type connFlags uint8
 const (
 	settled     connFlags = 1 << iota // the client's SETTINGS have arrived
 	unacked                           // our SETTINGS aren't acknowledged
-	goingAway                         // GOAWAY is sent
+	goingAway                         // GOAWAY with a last stream is sent
 	pinging                           // our PING isn't acknowledged
 	tableUpdate                       // the next response must announce its table size
 	noTableSent                       // a response has announced that
 	trusted                           // the rates of requests and resets aren't limited
+	announced                         // the first GOAWAY is sent
 )
 
 func (f connFlags) has(flag connFlags) bool { return f&flag != 0 }
@@ -293,9 +294,22 @@ func (c *Conn) Incomplete() bool { return !c.flags.has(settled) || len(c.partial
 func (c *Conn) Streams() int { return len(c.streams) }
 
 // GoAway asks the client to send further requests on another connection. Open
-// streams continue, and later ones are refused so that the client may retry them.
+// streams continue, and so do requests that the client sends before it knows of
+// this. For that purpose, the first GOAWAY names no last stream and is followed by
+// a PING (RFC 9113 §6.8). After the reply, a second one does, and later streams are
+// refused so that the client may retry them.
 func (c *Conn) GoAway() {
-	if c.flags.has(goingAway) || c.err != nil {
+	if c.flags.has(announced) || c.err != nil {
+		return
+	}
+	c.flags |= announced
+	c.queue = appendGoAway(c.queue, maxStreamID, http2.ErrCodeNo)
+	c.Ping()
+}
+
+// finishGoAway sends the second GOAWAY.
+func (c *Conn) finishGoAway() {
+	if c.flags.has(goingAway) {
 		return
 	}
 	c.flags |= goingAway
@@ -303,8 +317,8 @@ func (c *Conn) GoAway() {
 	c.queue = appendGoAway(c.queue, c.goAwayID, http2.ErrCodeNo)
 }
 
-// Draining reports whether GOAWAY was sent. Once such a connection has neither
-// streams nor output, the caller should close it.
+// Draining reports whether the client knows that it must use another connection.
+// Once such a connection has neither streams nor output, the caller should close it.
 func (c *Conn) Draining() bool { return c.flags.has(goingAway) }
 
 // Ping sends a PING frame, unless the client hasn't answered the previous one.

@@ -238,10 +238,13 @@ func TestUsefulWork(t *testing.T) {
 func TestManyRequests(t *testing.T) {
 	c := connect(t, newClock().config())
 	c.handler.answer, c.handler.finish = true, true
-	for id := uint32(1); !c.conn.Draining(); id += 2 {
+	for id := uint32(1); !c.conn.Pinging(); id += 2 {
 		c.request(id)
 	}
-	expect(t, c.replies()[250:], "GOAWAY 501 NO_ERROR", "HEADERS 501 200 end")
+	expect(t, c.replies()[250:], "GOAWAY 2147483647 NO_ERROR", "PING", "HEADERS 501 200 end")
+	c.WritePing(true, [8]byte{})
+	c.flush()
+	expect(t, c.replies(), "GOAWAY 501 NO_ERROR")
 
 	c.headers(503, false, post()...)
 	c.WriteData(503, true, []byte("x"))

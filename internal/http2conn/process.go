@@ -37,7 +37,8 @@ func (c *Conn) process(codec *Codec, frame []byte) error {
 			return violation(http2.ErrCodeProtocol, "stream depends on itself")
 		}
 	case *http2.GoAwayFrame:
-		c.GoAway()
+		c.flags |= announced // The client knows already.
+		c.finishGoAway()
 	case *http2.PushPromiseFrame:
 		return violation(http2.ErrCodeProtocol, "client sent PUSH_PROMISE")
 	}
@@ -151,6 +152,9 @@ func (c *Conn) onReset(f *http2.RSTStreamFrame) error {
 func (c *Conn) onPing(f *http2.PingFrame) error {
 	if f.IsAck() {
 		c.flags &^= pinging
+		if c.flags.has(announced) {
+			c.finishGoAway()
+		}
 	} else {
 		c.queue = appendPing(c.queue, http2.FlagPingAck, f.Data)
 	}

@@ -71,6 +71,7 @@ const (
 	maxFrameSize  = 1 << 14 // of frames in both directions; every peer accepts it
 	defaultWindow = 1<<16 - 1
 	maxWindow     = 1<<31 - 1
+	maxStreamID   = 1<<31 - 1
 
 	defaultTableSize = 4096 // of HPACK (RFC 9113 §6.5.2)
 

@@ -37,7 +37,7 @@ func TestResponseHeader(t *testing.T) {
 		got = append(got, field.Name+": "+field.Value)
 	}
 	expect(t, got, ":status: 200", "content-type: text/event-stream", "set-cookie: a=1", "set-cookie: b=2", "x-upper: spaces around", "date: Fri, 02 Jan 2026 03:04:05 GMT")
-	expect(t, c.describe(), "GOAWAY 1 NO_ERROR") // because of "Connection: close"
+	expect(t, c.describe(), "GOAWAY 2147483647 NO_ERROR", "PING") // because of "Connection: close"
 }
 
 // TestLargeResponseHeader sends a header in several frames.
@@ -161,7 +161,8 @@ func TestClosedByClient(t *testing.T) {
 	}
 }
 
-// TestGoAway checks that open streams continue, and that later ones are refused.
+// TestGoAway checks that open streams continue, and so do those that the client
+// opens before it has seen GOAWAY. Later ones are refused.
 func TestGoAway(t *testing.T) {
 	c := connect(t, http2conn.Config{})
 	c.handler.answer = true
@@ -169,16 +170,21 @@ func TestGoAway(t *testing.T) {
 	c.replies()
 	c.conn.GoAway()
 	c.conn.GoAway()
+	if c.conn.Draining() {
+		t.Error("the connection is draining before the client knows")
+	}
 	c.headers(3, true, get()...)
+	c.WritePing(true, [8]byte{})
+	c.headers(5, true, get()...)
 	c.flush()
-	expect(t, c.replies(), "GOAWAY 1 NO_ERROR", "RST_STREAM 3 REFUSED_STREAM")
-	if !c.conn.Draining() || c.conn.Streams() != 1 {
+	expect(t, c.replies(), "GOAWAY 2147483647 NO_ERROR", "PING", "HEADERS 3 200", "GOAWAY 3 NO_ERROR", "RST_STREAM 5 REFUSED_STREAM")
+	if !c.conn.Draining() || c.conn.Streams() != 2 {
 		t.Error("the connection isn't draining")
 	}
 	out, _ := st.Send(nil, [][]byte{[]byte("x")})
 	c.input.Write(st.End(out))
 	expect(t, c.describe(), `DATA 1 "x"`, `DATA 1 "" end`)
-	if c.conn.Streams() != 0 {
+	if c.conn.Streams() != 1 {
 		t.Error("the stream is open")
 	}
 }
