@@ -109,11 +109,13 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	if r.URL.Path != "/events" || r.URL.RawQuery != "q=1" || r.Header.Get("Accept") != "text/event-stream" || r.Host == "" {
 		http.Error(w, "not the request of a stream", http.StatusBadRequest)
+		c.w = nil
 		h.mu.Unlock()
 		return
 	}
 
 	if h.reject != nil && h.reject(w, number) {
+		c.w = nil
 		h.mu.Unlock()
 		return
 	}
