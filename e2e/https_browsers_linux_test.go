@@ -54,7 +54,7 @@ streams.forEach(open);
 
 // TestBrowsersOverHTTPS opens more streams than HTTP/1.1 allows, in two tabs of
 // every browser, over HTTP/2. The streams must resume without a gap after a backend
-// disconnects their user, after the daemon is killed, and after it drains.
+// disconnects their user, and after the daemon is killed.
 func TestBrowsersOverHTTPS(t *testing.T) {
 	t.Parallel()
 
@@ -109,19 +109,10 @@ func TestBrowsersOverHTTPS(t *testing.T) {
 	reopenInWebKit(t, tabs)
 	waitForAll(3)
 
-	p.broadcast(t, "5")
-	p.end(syscall.SIGTERM)
-	p.start(t)
-	p.broadcast(t, "6")
-	// Its streams have ended, but it may have sent a request that the daemon didn't
-	// answer before its end.
-	reopenInWebKit(t, tabs)
-	waitForAll(4)
-
 	for i, tab := range tabs {
-		want := slices.Repeat([]string{"1 2 3 4 5 6"}, streamsPerPage)
+		want := slices.Repeat([]string{"1 2 3 4"}, streamsPerPage)
 		want[0] = large + " " + want[0]
-		tab.WaitFor(t, `all((stream) => stream.got.at(-1) === "6")`)
+		tab.WaitFor(t, `all((stream) => stream.got.at(-1) === "4")`)
 
 		var got []string
 		tab.Eval(t, `streams.map((stream) => stream.got.join(" "))`, &got)
