@@ -197,7 +197,7 @@ type followed[T any] struct {
 	checked time.Time
 }
 
-// checkEvery is how often files are checked for changes.
+// checkEvery is the interval at which files are checked for changes.
 const checkEvery = time.Second
 
 func follow[T any](all *files, read func() (T, error), names ...string) (*followed[T], error) {

@@ -15,7 +15,7 @@ const (
 	// which may affect thousands of clients in a second.
 	summaryEvery = 10 * time.Second
 
-	// summaryTick is how often counters are read, and therefore the longest delay
+	// summaryTick is the interval at which counters are read, and therefore the longest delay
 	// before the first summary for a cause.
 	summaryTick = time.Second
 )

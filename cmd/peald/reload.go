@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// pollInterval is how often the configuration file is checked for changes. A
+// pollInterval is the interval at which the configuration file is checked for changes. A
 // changed file is read once two checks in a row find the same content, so the
 // writes of an in-place change may be this far apart.
 const pollInterval = 500 * time.Millisecond

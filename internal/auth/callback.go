@@ -38,7 +38,7 @@ type CallbackConfig struct {
 	// Timeout is the time limit for a callback, including the wait for a free slot.
 	Timeout time.Duration
 
-	// CacheFor is how long a response is reused for requests that look the same to
+	// CacheFor is the time for which a response is reused for requests that look the same to
 	// the application; 0 disables the cache.
 	CacheFor time.Duration
 

@@ -22,10 +22,10 @@ const (
 	// fetchTimeout is the time limit for reading keys.
 	fetchTimeout = 5 * time.Second
 
-	// rereadEvery is how often key files are read again.
+	// rereadEvery is the interval at which key files are read again.
 	rereadEvery = 5 * time.Second
 
-	// refreshEvery is how often keys are fetched again from a URL.
+	// refreshEvery is the interval at which keys are fetched again from a URL.
 	refreshEvery = 5 * time.Minute
 
 	// Delays between attempts to fetch keys while that fails.

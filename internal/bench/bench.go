@@ -55,7 +55,7 @@ type Config struct {
 	// the loopback interface. 0 means as many as the streams need ports.
 	Sources int
 
-	// Patience is how long to wait for another arrival, once the last message has
+	// Patience is the time to wait for another arrival, once the last message has
 	// been published, before missing messages count as lost; 0 means 10s.
 	Patience time.Duration
 

@@ -31,7 +31,7 @@ type ChaosConfig struct {
 	// connection is cut, even in the middle of an event.
 	Life time.Duration
 
-	// Patience is how long to wait for another arrival, once the last message has
+	// Patience is the time to wait for another arrival, once the last message has
 	// been published, before missing messages count as lost.
 	Patience time.Duration
 

@@ -131,7 +131,7 @@ func (e *openError) Error() string {
 	return text
 }
 
-// pollInterval is how often a run polls the state of its streams. It doesn't affect
+// pollInterval is the interval at which a run polls the state of its streams. It doesn't affect
 // the measured values.
 const pollInterval = 10 * time.Millisecond
 
