@@ -66,15 +66,25 @@ func newCrowd(t *testing.T, d *daemonProcess, policy string) *crowd {
 
 func userID(user int) string { return fmt.Sprintf("user-%d", user) }
 
-// run runs clients and publishers for d, and returns when all clients have
-// disconnected.
+// run runs clients and publishers for d, or longer until an event was received: on a
+// busy machine, a TLS handshake alone can take longer than d. It returns when all
+// clients have disconnected.
 func (c *crowd) run(t *testing.T, d time.Duration) {
 	t.Helper()
 
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), d+2*time.Minute)
 	defer cancel()
 
 	var all sync.WaitGroup
+
+	received := c.events.Load()
+	all.Go(func() {
+		for wait := d; pause(ctx, wait) && c.events.Load() == received; {
+			wait = 20 * time.Millisecond
+		}
+		cancel()
+	})
+
 	for range crowdSize {
 		all.Go(func() {
 			// Clients connect at random times, sometimes many at once.
