@@ -54,7 +54,7 @@ streams.forEach(open);
 
 // TestBrowsersOverHTTPS opens more streams than HTTP/1.1 allows, in two tabs of
 // every browser, over HTTP/2. The streams must resume without a gap after a backend
-// disconnects their user, and after the daemon is killed.
+// disconnects their user, after the daemon is killed, and after it drains.
 func TestBrowsersOverHTTPS(t *testing.T) {
 	t.Parallel()
 
@@ -67,9 +67,8 @@ func TestBrowsersOverHTTPS(t *testing.T) {
 	certificate := pealdtest.NewCertificate(t)
 	p := startProcess(t, "--sse.tls.cert_file", certificate.CertFile, "--sse.tls.key_file", certificate.KeyFile,
 		"--sse.allowed_origins", pages.URL)
-	// While the daemon is down, connections are closed but not refused, after which
-	// Firefox would give up.
-	tunnel := newProxy(t, p.sse)
+	// Firefox gives up when a connection is refused, or closed during the handshake.
+	tunnel := newPatientProxy(t, p.sse)
 
 	query := url.Values{
 		"streams": {strconv.Itoa(streamsPerPage)},
@@ -109,10 +108,16 @@ func TestBrowsersOverHTTPS(t *testing.T) {
 	reopenInWebKit(t, tabs)
 	waitForAll(3)
 
+	p.broadcast(t, "5")
+	p.end(syscall.SIGTERM)
+	p.start(t)
+	p.broadcast(t, "6")
+	waitForAll(4)
+
 	for i, tab := range tabs {
-		want := slices.Repeat([]string{"1 2 3 4"}, streamsPerPage)
+		want := slices.Repeat([]string{"1 2 3 4 5 6"}, streamsPerPage)
 		want[0] = large + " " + want[0]
-		tab.WaitFor(t, `all((stream) => stream.got.at(-1) === "4")`)
+		tab.WaitFor(t, `all((stream) => stream.got.at(-1) === "6")`)
 
 		var got []string
 		tab.Eval(t, `streams.map((stream) => stream.got.join(" "))`, &got)

@@ -126,8 +126,8 @@ func testBrowserResumes(t *testing.T, b *browsertest.Browser, engine func(*daemo
 
 // proxy forwards connections to an address, and can break them.
 type proxy struct {
-	addr   string
-	target string
+	addr string
+	dial func() (net.Conn, error)
 
 	mu     sync.Mutex
 	closed bool
@@ -137,12 +137,40 @@ type proxy struct {
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
 
+	return startProxy(t, func() (net.Conn, error) { return new(net.Dialer).DialContext(context.Background(), "tcp", target) })
+}
+
+// newPatientProxy returns a proxy that, while the target isn't listening, keeps
+// connections waiting.
+func newPatientProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+
+	ctx := t.Context()
+
+	return startProxy(t, func() (net.Conn, error) {
+		for {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+			if err == nil || ctx.Err() != nil {
+				return conn, err
+			}
+
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+func startProxy(t *testing.T, dial func() (net.Conn, error)) *proxy {
+	t.Helper()
+
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	p := &proxy{addr: listener.Addr().String(), target: target, conns: map[net.Conn]struct{}{}}
+	p := &proxy{addr: listener.Addr().String(), dial: dial, conns: map[net.Conn]struct{}{}}
 
 	var running sync.WaitGroup
 
@@ -170,7 +198,7 @@ func newProxy(t *testing.T, target string) *proxy {
 func (p *proxy) carry(near net.Conn) {
 	defer near.Close()
 
-	far, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.target)
+	far, err := p.dial()
 	if err != nil {
 		return
 	}
