@@ -28,9 +28,20 @@ func (cl *chaosClient) run(ctx context.Context) {
 			life = time.Hour
 		}
 
-		end, cut := context.WithTimeout(ctx, life)
-		err := cl.stream.read(end, 1+rand.IntN(700), cl.onEvent, cl.onPosition)
-		cut()
+		end, cut := context.WithCancelCause(ctx)
+		timer := time.AfterFunc(life, func() { cut(context.DeadlineExceeded) })
+		if !cl.joined {
+			// On a busy machine, a TLS handshake can take longer than many a life.
+			timer.Reset(openPatience)
+		}
+		err := cl.stream.read(end, 1+rand.IntN(700), cl.onEvent, func() {
+			if !cl.joined {
+				timer.Reset(life)
+			}
+			cl.onPosition()
+		})
+		timer.Stop()
+		cut(nil)
 
 		switch {
 		case ctx.Err() != nil:
