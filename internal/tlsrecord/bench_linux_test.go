@@ -52,6 +52,20 @@ func BenchmarkSeal(b *testing.B) {
 	}
 }
 
+// BenchmarkSealExpanded seals one event per call under a key that stays expanded.
+func BenchmarkSealExpanded(b *testing.B) {
+	for _, suite := range allSuites() {
+		b.Run(tls.CipherSuiteName(suite), func(b *testing.B) {
+			layer := newLayer(b, suite)
+			tlsrecord.ShareBudget(1, layer)
+			pieces := [][]byte{make([]byte, 100)}
+			dst := make([]byte, 0, 100+tlsrecord.Overhead)
+
+			measure(b, func() { dst = layer.Seal(dst[:0], pieces) })
+		})
+	}
+}
+
 // BenchmarkSealFanOut seals an event for one of 15,000 connections per call, in turn, so
 // that neither layers nor keys are in the processor's caches. The connections have
 // further memory for the garbage collector to scan, as streams do.

@@ -70,3 +70,16 @@ func ParseKeyLog(line string) (client, server []byte, err error) {
 
 	return c.bytes(), s.bytes(), err
 }
+
+// ShareBudget lets the layers keep this many expanded keys.
+func ShareBudget(keys int64, layers ...*Layer) {
+	shared := new(budget)
+	shared.left.Store(keys)
+
+	for _, l := range layers {
+		l.budget = shared
+	}
+}
+
+// KeepsExpanded reports whether the layer keeps its expanded key.
+func (l *Layer) KeepsExpanded() bool { return l.expanded != nil }

@@ -19,6 +19,7 @@ type Handshaker struct {
 	outer   *tls.Config // that of all connections until their ClientHello
 	permits chan struct{}
 	buffers sync.Pool // of *[readAhead]byte
+	budget  budget
 
 	observe func(Outcome)
 
@@ -63,6 +64,7 @@ func NewHandshaker(config *tls.Config, parallel int, observe func(Outcome)) *Han
 	}
 	h.outer.GetConfigForClient = h.configFor
 	h.buffers.New = func() any { return new([readAhead]byte) }
+	h.budget.left.Store(maxExpanded)
 
 	return h
 }
@@ -110,7 +112,9 @@ func (h *Handshaker) Handshake(ctx context.Context, conn net.Conn) (tc *tls.Conn
 	} else {
 		state := tc.ConnectionState()
 		outcome.Resumed = state.DidResume
-		layer = c.next(state)
+		if layer = c.next(state); layer != nil {
+			layer.budget = &h.budget
+		}
 	}
 
 	outcome.Err, outcome.Layer = err, layer != nil

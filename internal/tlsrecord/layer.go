@@ -1,6 +1,9 @@
 package tlsrecord
 
-import "sync/atomic"
+import (
+	"crypto/cipher"
+	"sync/atomic"
+)
 
 const (
 	// MaxPlaintext is the maximum size of a record's plaintext in bytes (RFC 8446
@@ -21,6 +24,10 @@ const (
 	// maxRecords bounds the records under one key. RFC 8446 §5.5 allows 2^24.5 records
 	// of full size for AES-GCM.
 	maxRecords = 1 << 24
+
+	// maxExpanded bounds the expanded keys that the layers of one Handshaker keep. With
+	// AES-GCM, they have 768 bytes each.
+	maxExpanded = 8192
 
 	// maxUseless bounds the consecutive records that carry no application data, as in
 	// crypto/tls. They cost the sender less than the receiver.
@@ -48,11 +55,14 @@ const keyUpdateSize = 5
 // a time may call Open, and one at a time Seal and SealAlert. The other methods must
 // not be called at the same time as any method.
 //
-// Connections are many and most are idle, so a layer keeps no expanded keys, and no
-// pointers except for Unread.
+// Connections are many, so only a limited number of layers keep the expanded key for
+// sealing. The others expand it again for each call.
 type Layer struct {
 	in, out direction
 	unread  []byte
+
+	expanded cipher.AEAD // the key of out if the layer may keep it; otherwise nil
+	budget   *budget     // shared by the layers of a Handshaker; may be nil
 
 	suite suite
 
@@ -105,11 +115,41 @@ func (l *Layer) Unread() []byte {
 // Wipe overwrites the layer's secrets. Afterwards Seal and SealAlert append nothing,
 // and Open returns an error.
 func (l *Layer) Wipe() {
+	l.forgetExpanded()
 	l.in, l.out, l.unread = direction{}, direction{}, nil
 	l.pending, l.pendingLen = [keyUpdateSize]byte{}, 0
 	l.closed = true
 
 	if l.state == inOpen {
 		l.state, l.alert = inFailed, AlertInternalError
+	}
+}
+
+// forgetExpanded drops the expanded key, so that another layer may keep its own.
+func (l *Layer) forgetExpanded() {
+	if l.expanded != nil {
+		l.expanded = nil
+		l.budget.left.Add(1)
+	}
+}
+
+// budget is the number of expanded keys that may still be kept.
+type budget struct{ left atomic.Int64 }
+
+// take reports whether another key may be kept. A nil budget allows none.
+func (b *budget) take() bool {
+	if b == nil {
+		return false
+	}
+
+	for {
+		left := b.left.Load()
+		if left <= 0 {
+			return false
+		}
+
+		if b.left.CompareAndSwap(left, left-1) {
+			return true
+		}
 	}
 }

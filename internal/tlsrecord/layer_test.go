@@ -12,8 +12,8 @@ import (
 
 // TestLayerSize bounds the memory of a connection.
 func TestLayerSize(t *testing.T) {
-	if tlsrecord.Size > 256 {
-		t.Errorf("a layer has %d bytes; want at most 256, a size class of the allocator", tlsrecord.Size)
+	if tlsrecord.Size > 288 {
+		t.Errorf("a layer has %d bytes; want at most 288, a size class of the allocator", tlsrecord.Size)
 	}
 }
 

@@ -89,6 +89,8 @@ func (l *Layer) updateKey(dst []byte, aead cipher.AEAD) ([]byte, cipher.AEAD, bo
 
 	dst = l.sealMessage(dst, aead, typeHandshake, messageKeyUpdate, 0, 0, 1, notRequested)
 
+	l.forgetExpanded()
+
 	if err := l.out.update(l.suite); err != nil {
 		l.closed = true
 		return dst, nil, false
@@ -110,15 +112,24 @@ func (l *Layer) sealMessage(dst []byte, aead cipher.AEAD, contentType byte, cont
 	return dst
 }
 
-// sealer expands the key. The ciphers fail for no key of the right size outside FIPS
-// 140 mode, where there are no layers. If one did, nothing could be sealed any more.
+// sealer returns the expanded key. The ciphers fail for no key of the right size outside
+// FIPS 140 mode, where there are no layers. If one did, nothing could be sealed any more.
 func (l *Layer) sealer() (cipher.AEAD, bool) {
+	if l.expanded != nil {
+		return l.expanded, true
+	}
+
 	aead, err := l.out.newAEAD(l.suite)
 	if err != nil {
 		l.closed = true
+		return nil, false
 	}
 
-	return aead, err == nil
+	if l.budget.take() {
+		l.expanded = aead
+	}
+
+	return aead, true
 }
 
 // appendHeader appends the header of a record with this many bytes of plaintext.
