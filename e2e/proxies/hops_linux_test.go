@@ -42,7 +42,7 @@ func hops() []hop {
 		{name: "nginx, TLS 1.2, HTTP/1.0", proxy: "nginx", transport: "tls", netHTTP: true, replace: []string{
 			nginxPass, "proxy_pass https://peald; proxy_ssl_protocols TLSv1.2;",
 		}},
-		{name: "nginx, TLS 1.3, HTTP/1.0", proxy: "nginx", transport: "tls", netHTTP: true, replace: []string{
+		{name: "nginx, TLS 1.3, HTTP/1.0", proxy: "nginx", transport: "tls", replace: []string{
 			nginxPass, "proxy_pass https://peald; proxy_ssl_protocols TLSv1.3;",
 		}},
 		{name: "nginx, TLS 1.3, HTTP/1.1", proxy: "nginx", transport: "tls", replace: []string{

@@ -13,8 +13,8 @@
 // Everything else is left to net/http, which gets the connection from
 // [Listener.Accept] together with the bytes that were read: other paths and unusual
 // requests over HTTP/1.1, connections that begin with a PROXY protocol header, TLS
-// 1.2, and FIPS 140 mode. TakeOver can also take a stream over from net/http, if it
-// is plain HTTP/1.1.
+// 1.2, and FIPS 140 mode. TakeOver can also take a stream over from net/http, over
+// plain HTTP/1.x or if the engine has passed the connection on after its handshake.
 //
 // # Ownership of descriptors
 //

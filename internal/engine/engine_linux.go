@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/peald/peald/internal/http2conn"
-	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // Engine holds connections in epoll sets.
@@ -96,8 +95,8 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 		body, err := w.takeOver()
 		return body, true, err
 	}
-	if r.ProtoMajor != 1 || r.TLS != nil {
-		return nil, false, nil
+	if r.ProtoMajor != 1 || r.TLS != nil && !passedOn(r) {
+		return nil, false, nil // crypto/tls has the keys
 	}
 
 	conn, tls, err := connOf(w)
@@ -109,13 +108,17 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 	}
 	fd, release, err := takeDescriptor(conn)
 	if err != nil {
+		if tls != nil {
+			tls.layer.Wipe()
+		}
 		return nil, true, err
 	}
 	sock := socket{set: e.nextSet(), fd: fd, release: release}
 	if tls == nil {
 		return &sock, true, nil
 	}
-	return &tlsSocket{socket: sock, tls: session{layer: tls.layer, sealed: tls.sealed}}, true, nil
+	tls.state = nil
+	return &tlsSocket{socket: sock, tls: *tls}, true, nil
 }
 
 // takeDescriptor closes conn, and returns a descriptor that keeps the connection
@@ -180,9 +183,9 @@ func connOf(w http.ResponseWriter) (net.Conn, *session, error) {
 	switch c := conn.(type) {
 	case *readConn:
 		return c.Conn, nil, nil
-	case *tlsrecord.Conn:
-		raw, layer, sealed := c.Detach()
-		return raw, &session{layer: layer, sealed: sealed}, nil
+	case *tlsConn:
+		raw, s := c.detach()
+		return raw, s, nil
 	default:
 		return conn, nil, nil
 	}

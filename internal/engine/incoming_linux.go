@@ -11,8 +11,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/peald/peald/internal/tlsrecord"
 )
 
 // incoming is a connection that has no stream: its next request is being read or
@@ -233,9 +231,7 @@ func (c *incoming) passOn(input []byte) {
 		return
 	}
 	if c.tls != nil {
-		conn := tlsrecord.NewConn(c.conn, c.tls.layer, *c.tls.state)
-		conn.Prepend(bytes.Clone(input), c.tls.sealed)
-		c.listener.pass(conn, nil)
+		c.listener.pass(newTLSConn(c.conn, c.tls, bytes.Clone(input), c.tls.sealed), nil)
 		return
 	}
 	c.listener.pass(&readConn{Conn: c.conn, read: bytes.Clone(input)}, nil)

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/peald/peald/internal/tlsrecord"
@@ -18,13 +19,14 @@ type session struct {
 	sealed []byte               // received, but not a whole record
 	alert  tlsrecord.Alert      // what to send when the connection is closed
 	mute   bool                 // send no alert, because the client has sent one
+	ended  bool                 // the client has ended the connection, or sent something wrong
 }
 
 // open decrypts the records in input, in place, and appends the plaintext to
 // plain. It keeps a record that isn't complete. An error means that the
 // connection has ended.
 func (s *session) open(plain, input []byte) ([]byte, error) {
-	for len(input) > 0 {
+	for {
 		data, n, err := s.layer.Open(input)
 		if alert, ok := errors.AsType[*tlsrecord.AlertError](err); ok {
 			s.alert = alert.Alert
@@ -33,6 +35,7 @@ func (s *session) open(plain, input []byte) ([]byte, error) {
 			s.mute = true
 		}
 		if err != nil {
+			s.sealed, s.ended = nil, true
 			return plain, err
 		}
 		if n == 0 {
@@ -83,8 +86,40 @@ func (l *Listener) handshake(conn net.Conn) {
 	}
 	sealed := layer.Unread()
 	if !l.watch(conn, &session{layer: layer, state: &state, sealed: sealed}) {
-		conn := tlsrecord.NewConn(conn, layer, state)
-		conn.Prepend(nil, sealed)
-		l.pass(conn, nil)
+		l.pass(newTLSConn(conn, &session{layer: layer, state: &state}, nil, sealed), nil)
 	}
+}
+
+// tlsConn is a connection that net/http serves, and that TakeOver may take back.
+type tlsConn struct{ *tlsrecord.Conn }
+
+// newTLSConn returns a connection of which plain and sealed have been read. It owns
+// all arguments.
+func newTLSConn(conn net.Conn, s *session, plain, sealed []byte) *tlsConn {
+	c := tlsrecord.NewConn(conn, s.layer, *s.state)
+	c.Prepend(plain, sealed)
+	return &tlsConn{c}
+}
+
+// passedAddr is the local address of a tlsConn. net/http shows nothing else of a
+// connection before it has been hijacked, which can't be undone.
+type passedAddr struct{ net.Addr }
+
+// LocalAddr implements [net.Conn].
+func (c *tlsConn) LocalAddr() net.Addr { return passedAddr{c.Conn.LocalAddr()} }
+
+// passedOn reports whether net/http got the connection of r as a tlsConn.
+func passedOn(r *http.Request) bool {
+	_, ok := r.Context().Value(http.LocalAddrContextKey).(passedAddr)
+	return ok
+}
+
+// detach returns the connection and its session. Like what a client sends on a
+// stream, the plaintext that hasn't been read is discarded. No call of a method may
+// be in progress.
+func (c *tlsConn) detach() (net.Conn, *session) {
+	conn, layer, sealed := c.Detach()
+	s := &session{layer: layer}
+	_, _ = s.open(nil, sealed) // An error is reported to the stream.
+	return conn, s
 }

@@ -34,13 +34,17 @@ func (s *tlsSocket) Attach(st *broker.Stream, done func()) error {
 
 	s.set.mu.Lock()
 	defer s.set.mu.Unlock()
-	return s.set.add(s.fd, s, &s.generation, readable)
+	events := uint32(readable)
+	if s.tls.ended {
+		events |= unix.EPOLLOUT // reported at once
+	}
+	return s.set.add(s.fd, s, &s.generation, events)
 }
 
 // ready implements [entry].
 func (s *tlsSocket) ready(events uint32) {
-	gone := false
-	if events&(unix.EPOLLIN|hungUp) != 0 {
+	gone := s.tls.ended
+	if !gone && events&(unix.EPOLLIN|hungUp) != 0 {
 		gone = !s.discard() || events&hungUp != 0
 	}
 	s.set.mu.Unlock()

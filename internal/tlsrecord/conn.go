@@ -228,8 +228,8 @@ func (c *Conn) Close() error {
 }
 
 // Detach returns the underlying connection, the layer, and what was read from the
-// connection but not opened yet. The Conn must not be used afterwards. No other call
-// may be in progress, and nothing that Read would return may be left to read.
+// connection but not opened yet. The Conn must not be used afterwards, and no other
+// call may be in progress. Plaintext that has not been read yet is lost.
 func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte) {
 	return c.conn, c.layer, c.sealed
 }
