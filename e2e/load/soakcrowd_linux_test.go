@@ -66,9 +66,9 @@ func newCrowd(t *testing.T, d *daemonProcess, policy string) *crowd {
 
 func userID(user int) string { return fmt.Sprintf("user-%d", user) }
 
-// run runs clients and publishers for d, or longer until an event was received: on a
-// busy machine, a TLS handshake alone can take longer than d. It returns when all
-// clients have disconnected.
+// run runs clients and publishers for d, and then until a client has received an
+// event: on a busy machine, a TLS handshake alone can take longer than d. It returns
+// when all clients have disconnected.
 func (c *crowd) run(t *testing.T, d time.Duration) {
 	t.Helper()
 

@@ -29,11 +29,12 @@ func (cl *chaosClient) run(ctx context.Context) {
 		}
 
 		end, cut := context.WithCancelCause(ctx)
-		timer := time.AfterFunc(life, func() { cut(context.DeadlineExceeded) })
+		until := life
 		if !cl.joined {
-			// On a busy machine, a TLS handshake can take longer than many a life.
-			timer.Reset(openPatience)
+			// On a busy machine, a TLS handshake can take longer than most lives.
+			until = openPatience
 		}
+		timer := time.AfterFunc(until, func() { cut(context.DeadlineExceeded) })
 		err := cl.stream.read(end, 1+rand.IntN(700), cl.onEvent, func() {
 			if !cl.joined {
 				timer.Reset(life)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -391,47 +390,5 @@ func (c *http2Conn) fail(err error) {
 	}
 	if !c.answered && !c.listener.isClosed() {
 		c.listener.cfg.Guard.NoRequest(c.remote)
-	}
-}
-
-// Request implements [http2conn.Handler].
-func (c *http2Conn) Request(st *http2conn.Stream, r *http.Request) {
-	c.answered = true
-	c.set.mu.Lock()
-	c.timer.stop() // The time for being idle begins anew.
-	c.set.mu.Unlock()
-	r.RemoteAddr = c.remote
-	w := newHTTP2Request(c, st, r)
-	st.Value = w
-	c.arrived = append(c.arrived, w)
-}
-
-// http2User is the user of an HTTP/2 stream: a request or an event stream. Its
-// methods are called with http2Conn.mu locked.
-type http2User interface {
-	data(p []byte, end bool)
-	writable()
-	resume() // the socket accepts more
-	closed(err error)
-}
-
-// Data implements [http2conn.Handler].
-func (c *http2Conn) Data(st *http2conn.Stream, p []byte, end bool) {
-	if user, ok := st.Value.(http2User); ok {
-		user.data(p, end)
-	}
-}
-
-// Writable implements [http2conn.Handler].
-func (c *http2Conn) Writable(st *http2conn.Stream) {
-	if user, ok := st.Value.(http2User); ok {
-		user.writable()
-	}
-}
-
-// Closed implements [http2conn.Handler].
-func (c *http2Conn) Closed(st *http2conn.Stream, err error) {
-	if user, ok := st.Value.(http2User); ok {
-		user.closed(err)
 	}
 }

@@ -93,16 +93,16 @@ func (l *Listener) handshake(conn net.Conn) {
 // tlsConn is a connection that net/http serves, and that TakeOver may take back.
 type tlsConn struct{ *tlsrecord.Conn }
 
-// newTLSConn returns a connection of which plain and sealed have been read. It owns
-// all arguments.
+// newTLSConn returns a connection from which plain and sealed have already been read.
+// It takes ownership of all its arguments.
 func newTLSConn(conn net.Conn, s *session, plain, sealed []byte) *tlsConn {
 	c := tlsrecord.NewConn(conn, s.layer, *s.state)
 	c.Prepend(plain, sealed)
 	return &tlsConn{c}
 }
 
-// passedAddr is the local address of a tlsConn. net/http shows nothing else of a
-// connection before it has been hijacked, which can't be undone.
+// passedAddr is the local address of a tlsConn, and marks it as one. A handler sees
+// nothing else of its connection without hijacking it, which can't be undone.
 type passedAddr struct{ net.Addr }
 
 // LocalAddr implements [net.Conn].
@@ -114,9 +114,9 @@ func passedOn(r *http.Request) bool {
 	return ok
 }
 
-// detach returns the connection and its session. Like what a client sends on a
-// stream, the plaintext that hasn't been read is discarded. No call of a method may
-// be in progress.
+// detach returns the connection and its session. It discards plaintext that hasn't
+// been read, just as a stream ignores what its client sends. No other call may be in
+// progress.
 func (c *tlsConn) detach() (net.Conn, *session) {
 	conn, layer, sealed := c.Detach()
 	s := &session{layer: layer}

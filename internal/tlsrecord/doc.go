@@ -51,8 +51,10 @@
 //
 // A layer keeps the traffic secret, key, IV and sequence number of each direction in
 // arrays of its own, and overwrites them on a key update and in [Layer.Wipe].
-// Expanded keys exist during a call only. Go's garbage collector doesn't overwrite
-// memory. So copies that other packages made remain in freed memory until it is
-// reused: the keys that crypto/tls, HKDF and the ciphers have expanded, and the lines
-// of the key log.
+// Up to 8,192 layers of a [Handshaker] also keep the expanded key for sending, until
+// the next key update or Wipe. All other expanded keys exist only during a call.
+//
+// Go's garbage collector doesn't overwrite memory. So copies that other packages made
+// remain in freed memory until it is reused: the keys that crypto/tls, HKDF and the
+// ciphers have expanded, and the lines of the key log.
 package tlsrecord

@@ -112,7 +112,8 @@ func (l *Layer) Unread() []byte {
 	return unread
 }
 
-// Wipe overwrites the layer's secrets. Afterwards Seal and SealAlert append nothing,
+// Wipe overwrites the layer's secrets, and drops the expanded key, which it can't
+// overwrite. Afterwards Seal and SealAlert append nothing,
 // and Open returns an error.
 func (l *Layer) Wipe() {
 	l.forgetExpanded()

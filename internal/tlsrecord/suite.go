@@ -53,10 +53,11 @@ func (s suite) keySize() int {
 
 // newAEAD expands the key. It doesn't keep the slice.
 //
-// An expanded AES-GCM key has 768 bytes, three times as many as a layer, so few layers
-// keep theirs. Expanding a key allocates 1,280 bytes. With that, sealing 100 bytes takes 1.6 µs of
-// processor time with AES-GCM and 0.4 µs with ChaCha20-Poly1305, whose key needs no
-// expansion. At 16 KiB, AES-GCM is faster: 8.5 µs instead of 10.7 µs.
+// Expanding an AES-GCM key allocates 1,280 bytes, of which 768 last as long as the
+// result. Including that, sealing 100 bytes takes 1.45 µs of processor time, and 0.23 µs
+// with a key that is already expanded. ChaCha20-Poly1305, whose key needs no expansion,
+// takes 0.35 µs. At 16 KiB, AES-GCM is faster even with the expansion: 8.5 µs instead of
+// 10.7 µs.
 func (s suite) newAEAD(key []byte) (cipher.AEAD, error) {
 	if uint16(s) == tls.TLS_CHACHA20_POLY1305_SHA256 {
 		return chacha20poly1305.New(key)
