@@ -23,9 +23,18 @@ func testConsole(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
 	t.Run("operator", func(t *testing.T) { testConsoleInUse(t, b) })
-	t.Run("tokens", func(t *testing.T) { testConsoleAsksForAToken(t, b) })
-	t.Run("daemon restarts", func(t *testing.T) { testConsoleReconnects(t, b) })
-	t.Run("cluster nodes", func(t *testing.T) { testConsoleNodes(t, b) })
+
+	// Browsers may differ in how they fail calls and restore forms. Firefox and
+	// WebKit each take one of the smaller tests, because both draw slowly.
+	if b.Kind != browsertest.WebKit {
+		t.Run("tokens", func(t *testing.T) { testConsoleAsksForAToken(t, b) })
+	}
+	if b.Kind != browsertest.Firefox {
+		t.Run("daemon restarts", func(t *testing.T) { testConsoleReconnects(t, b) })
+	}
+	if b.Kind == browsertest.Chromium {
+		t.Run("cluster nodes", func(t *testing.T) { testConsoleNodes(t, b) })
+	}
 }
 
 // testConsoleNodes checks the table of nodes of a single-node cluster.

@@ -25,7 +25,8 @@ type soakPlan struct {
 // disconnected, the daemon must have no more goroutines and file descriptors than
 // when it started, and use no more memory than after the warm-up.
 //
-// It takes a few seconds, or the duration in SOAK.
+// It takes a few seconds, or the duration in SOAK. The short run omits two of the
+// combinations.
 func TestSoak(t *testing.T) {
 	// On a busy machine, such a short warm-up doesn't cover all that the load
 	// does, so only large leaks are distinguishable from garbage collection.
@@ -45,15 +46,19 @@ func TestSoak(t *testing.T) {
 
 	for _, test := range []struct {
 		engine, policy string
-		tls            bool
+		tls, long      bool
 	}{
-		{"epoll", "disconnect", false},
-		{"epoll", "drop-oldest", false},
-		{"epoll", "disconnect", true},
-		{"epoll", "drop-oldest", true},
-		{"nethttp", "disconnect", false},
-		{"nethttp", "drop-oldest", true},
+		{engine: "epoll", policy: "disconnect"},
+		{engine: "epoll", policy: "drop-oldest", long: true},
+		{engine: "epoll", policy: "disconnect", tls: true, long: true},
+		{engine: "epoll", policy: "drop-oldest", tls: true},
+		{engine: "nethttp", policy: "disconnect"},
+		{engine: "nethttp", policy: "drop-oldest", tls: true},
 	} {
+		if test.long && os.Getenv("SOAK") == "" {
+			continue
+		}
+
 		name := test.engine + " " + test.policy
 		if test.tls {
 			name += " TLS"

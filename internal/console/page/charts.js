@@ -186,6 +186,7 @@ export class Charts {
   #panels = panels.map((config) => new Panel(config));
   #seconds = 180; // the chosen time range
   #cursor = null; // index of the sample under the cursor
+  #visible = true; // whether any chart is in the window
   #described = 0;
 
   constructor(stats) {
@@ -197,6 +198,10 @@ export class Charts {
     addEventListener("theme", () => this.#redraw());
     new ResizeObserver(() => {
       for (const panel of this.#panels) panel.resize();
+    }).observe(root);
+    new IntersectionObserver((entries) => {
+      this.#visible = entries.at(-1).isIntersecting;
+      this.#plot();
     }).observe(root);
     for (const input of document.querySelectorAll("#span input")) {
       input.addEventListener("change", () => {
@@ -232,9 +237,16 @@ export class Charts {
     document.getElementById("at").textContent = under ? `at ${format.clock(new Date(under.at * 1000))}` : "";
   }
 
+  // plot draws the samples, unless no chart is visible: drawing is most of the
+  // work of an update.
+  #plot() {
+    if (!this.#visible) return;
+    for (const panel of this.#panels) panel.plot.setData(panel.dataOf(this.#stats.samples));
+  }
+
   update() {
     const { samples, latest } = this.#stats;
-    for (const panel of this.#panels) panel.plot.setData(panel.dataOf(samples));
+    this.#plot();
     this.#read();
     const now = performance.now();
     // A text that changes every second can't be read.
