@@ -182,7 +182,7 @@ func (w *http2Request) takeOver() (Body, error) {
 	if w.upload != nil {
 		w.upload.discard()
 	}
-	s := &http2Stream{conn: c, st: w.st}
+	s := &http2Stream{st: w.st}
 	w.st.Value = s
 	c.streams++
 	return s, nil

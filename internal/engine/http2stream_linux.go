@@ -8,7 +8,6 @@ import (
 // http2Stream is the sink of a stream over HTTP/2. Its fields are guarded by
 // http2Conn.mu.
 type http2Stream struct {
-	conn   *http2Conn
 	st     *http2conn.Stream
 	stream *broker.Stream // nil until Attach
 	done   func()         // called when the sink is closed
@@ -16,13 +15,18 @@ type http2Stream struct {
 	gone   bool           // the client has ended the stream
 }
 
+// conn returns the stream's connection. A field for it would take 16 bytes of
+// each stream.
+func (s *http2Stream) conn() *http2Conn { return s.st.Conn().Handler().(*http2Conn) }
+
 // Transport implements [Body].
 func (s *http2Stream) Transport() Transport { return HTTP2 }
 
 // Attach implements [Body].
 func (s *http2Stream) Attach(st *broker.Stream, done func()) error {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
+	c := s.conn()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	s.stream, s.done = st, done
 	if s.gone {
 		return errConnClosed
@@ -32,7 +36,7 @@ func (s *http2Stream) Attach(st *broker.Stream, done func()) error {
 
 // Write implements [broker.Sink]. What it accepts is sent by Flush.
 func (s *http2Stream) Write(pieces [][]byte) (int, error) {
-	c := s.conn
+	c := s.conn()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.gone || c.closed {
@@ -73,13 +77,14 @@ func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
 func (s *http2Stream) wait() {
 	if !s.waits {
 		s.waits = true
-		s.conn.waiting = append(s.conn.waiting, s)
+		c := s.conn()
+		c.waiting = append(c.waiting, s)
 	}
 }
 
 // Flush implements [broker.Flusher].
 func (s *http2Stream) Flush() {
-	c := s.conn
+	c := s.conn()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
@@ -98,7 +103,7 @@ func (s *http2Stream) Finish(rest []byte) {
 // client was too slow: WebKitGTK ignores RST_STREAM, and an event of which it
 // got a part is dropped anyway.
 func (s *http2Stream) Close(why broker.Reason) {
-	c := s.conn
+	c := s.conn()
 	c.mu.Lock()
 	if !c.closed && !s.gone {
 		c.out = s.st.End(c.buffer())
@@ -142,6 +147,6 @@ func (s *http2Stream) closed(error) {
 func (s *http2Stream) end() {
 	if !s.gone {
 		s.gone = true
-		s.conn.streams--
+		s.conn().streams--
 	}
 }

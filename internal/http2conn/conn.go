@@ -333,6 +333,9 @@ func (c *Conn) find(id uint32) *Stream {
 	return nil
 }
 
+// Handler returns the handler that was passed to NewConn.
+func (c *Conn) Handler() Handler { return c.handler }
+
 // search returns the index in c.streams of the first stream whose id isn't less
 // than id, and reports whether that is its id.
 func (c *Conn) search(id uint32) (int, bool) {
@@ -349,8 +352,7 @@ func (c *Conn) remove(st *Stream) {
 
 	st.settle()
 	st.flags |= closed
-	c.consumed(st.held)
-	st.held = 0
+	st.release()
 }
 
 // idle reports whether no stream with this id was opened yet (RFC 9113 §5.1.1).

@@ -38,26 +38,27 @@ func (c *Conn) onData(f *http2.DataFrame) error {
 		c.consumed(size)
 		return c.streamError(id, http2.ErrCodeStreamClosed, "DATA after the end of the stream")
 
-	case size > st.recvWindow:
+	case size > st.body.window:
 		c.consumed(size)
 		return c.streamError(id, http2.ErrCodeFlowControl, "DATA exceeds the stream's window")
 	}
 
-	return c.body(st, size, f.Data(), f.StreamEnded())
+	return c.receiveBody(st, size, f.Data(), f.StreamEnded())
 }
 
-// body processes size bytes of payload, of which data isn't padding.
-func (c *Conn) body(st *Stream, size int32, data []byte, end bool) error {
-	if st.length >= 0 {
-		st.length -= int64(len(data))
-		if st.length < 0 || end && st.length > 0 {
+// receiveBody processes size bytes of payload, of which data isn't padding.
+func (c *Conn) receiveBody(st *Stream, size int32, data []byte, end bool) error {
+	b := st.body
+	if b.missing >= 0 {
+		b.missing -= int64(len(data))
+		if b.missing < 0 || end && b.missing > 0 {
 			c.consumed(size)
 			return c.streamError(st.id, http2.ErrCodeProtocol, "body differs from content-length")
 		}
 	}
 
-	st.recvWindow -= size
-	st.held += size
+	b.window -= size
+	b.held += size
 	if end {
 		st.flags |= remoteClosed
 	}

@@ -31,9 +31,11 @@ func (c *Conn) onHeaders(codec *Codec, f *http2.MetaHeadersFrame) error {
 		return c.streamError(id, http2.ErrCodeProtocol, "stream depends on itself")
 	}
 
-	st := &Stream{conn: c, id: id, sendWindow: c.streamWindow, recvWindow: defaultWindow}
+	st := &Stream{conn: c, id: id, sendWindow: c.streamWindow}
 	if f.StreamEnded() {
 		st.flags |= remoteClosed
+	} else {
+		st.body = &body{missing: -1, window: defaultWindow}
 	}
 	if f.Truncated {
 		return c.reject(codec, st, http.StatusRequestHeaderFieldsTooLarge)
@@ -46,7 +48,9 @@ func (c *Conn) onHeaders(codec *Codec, f *http2.MetaHeadersFrame) error {
 		return c.reject(codec, st, http.StatusNotImplemented)
 	}
 
-	st.length = r.ContentLength
+	if st.body != nil {
+		st.body.missing = r.ContentLength
+	}
 	if expectContinue {
 		st.flags |= expects
 	}
@@ -109,7 +113,7 @@ func (c *Conn) onTrailers(st *Stream, f *http2.MetaHeadersFrame) error {
 		}
 	}
 
-	return c.body(st, 0, nil, true)
+	return c.receiveBody(st, 0, nil, true)
 }
 
 // newRequest returns the request with the given header, and whether the client

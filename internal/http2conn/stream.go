@@ -12,16 +12,22 @@ type Stream struct {
 	// Value is for the caller.
 	Value any
 
-	conn   *Conn
-	length int64 // what is missing of the announced body, or -1
-	id     uint32
+	conn *Conn
+	body *body // nil if the request has none
+	id   uint32
 
 	sendWindow int32 // may be negative
-	recvWindow int32
-	held       int32 // bytes of the body that the caller hasn't consumed
 	unserved   int32 // bytes that the last Send left, if blocked; those it may send next, if woken
 
 	flags streamFlags
+}
+
+// body is the state of a request's body. Streams without one, such as all event
+// streams of browsers, take less memory.
+type body struct {
+	missing int64 // bytes until the announced length, or -1 if none was announced
+	window  int32 // bytes that the client may still send
+	held    int32 // bytes that the caller hasn't consumed
 }
 
 type streamFlags uint8
@@ -218,26 +224,35 @@ func (st *Stream) Discard() {
 		return
 	}
 	st.flags |= discards
-	st.conn.consumed(st.held)
-	st.held = 0
+	st.release()
+}
+
+// release returns the body's bytes that the caller hasn't consumed to the
+// connection's window.
+func (st *Stream) release() {
+	if st.body != nil {
+		st.conn.consumed(st.body.held)
+		st.body.held = 0
+	}
 }
 
 // Consumed lets the client send n more bytes of the request's body. The caller has
 // read or dropped as many of those passed to [Handler.Data].
 func (st *Stream) Consumed(n int) {
-	if st.flags.has(closed) {
+	b := st.body
+	if b == nil || st.flags.has(closed) {
 		return // all was returned when it closed
 	}
-	count := int32(min(max(n, 0), int(st.held)))
-	st.held -= count
+	count := int32(min(max(n, 0), int(b.held)))
+	b.held -= count
 	st.conn.consumed(count)
 	if st.flags.has(discards) {
 		return
 	}
 
-	unsent := defaultWindow - st.recvWindow - st.held
-	if !st.flags.has(remoteClosed) && refresh(unsent, st.recvWindow) {
+	unsent := defaultWindow - b.window - b.held
+	if !st.flags.has(remoteClosed) && refresh(unsent, b.window) {
 		st.conn.queue = appendWindowUpdate(st.conn.queue, st.id, unsent)
-		st.recvWindow += unsent
+		b.window += unsent
 	}
 }

@@ -18,7 +18,7 @@ func SmallDisk(tb testing.TB, size string) (dir string) {
 	}
 
 	tb.Cleanup(func() {
-		err := syscall.Unmount(dir, 0)
+		err := syscall.Unmount(dir, syscall.MNT_DETACH)
 		if err != nil {
 			tb.Error(err)
 		}
