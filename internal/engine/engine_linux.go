@@ -114,6 +114,9 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 		return nil, true, err
 	}
 	sock := socket{set: e.nextSet(), fd: fd, release: release}
+	if _, ok := conn.(*rawConn); ok {
+		sock.set, sock.listed = w.(*response).conn.set, true
+	}
 	if tls == nil {
 		return &sock, true, nil
 	}
@@ -121,9 +124,17 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 	return &tlsSocket{socket: sock, tls: *tls}, true, nil
 }
 
-// takeDescriptor closes conn, and returns a descriptor that keeps the connection
+// takeDescriptor closes from, and returns a descriptor that keeps the connection
 // open. release releases its slot at the listener, and may be nil.
-func takeDescriptor(conn net.Conn) (fd int32, release func(), err error) {
+func takeDescriptor(from transport) (fd int32, release func(), err error) {
+	if raw, ok := from.(*rawConn); ok {
+		return raw.fd, raw.listener.TakeOver(), nil
+	}
+	conn, err := connFrom(from)
+	if err != nil {
+		return -1, nil, err
+	}
+
 	number, err := duplicate(conn)
 	if err != nil {
 		return -1, nil, errors.Join(err, conn.Close())
@@ -167,10 +178,10 @@ func (e *Engine) recycle(buf []byte) {
 // connOf takes the connection from whoever owns it. The error is
 // [http.ErrNotSupported] if that isn't possible. The session is nil for plain
 // text.
-func connOf(w http.ResponseWriter) (net.Conn, *session, error) {
+func connOf(w http.ResponseWriter) (transport, *session, error) {
 	if w, ok := w.(*response); ok {
 		w.taken = true
-		if !w.conn.set.detach(w.conn) {
+		if !w.conn.set.forget(w.conn) {
 			return nil, nil, net.ErrClosed
 		}
 		return w.conn.conn, w.conn.tls, nil

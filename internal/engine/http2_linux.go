@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -66,7 +65,7 @@ var errConnClosed = errors.New("the HTTP/2 connection has ended")
 // serveHTTP2 serves a connection whose client speaks HTTP/2. input is what it has
 // sent so far; tls is nil for plain text. Only the goroutine of set may pass
 // input.
-func (l *Listener) serveHTTP2(conn net.Conn, set *pollSet, tls *session, input []byte) {
+func (l *Listener) serveHTTP2(conn transport, set *pollSet, tls *session, input []byte) {
 	remote := conn.RemoteAddr()
 	fd, release, err := takeDescriptor(conn)
 	if err != nil {
@@ -88,7 +87,7 @@ func (l *Listener) serveHTTP2(conn net.Conn, set *pollSet, tls *session, input [
 		events |= unix.EPOLLOUT // reported at once
 	}
 	set.start(&c.timer, c, l.cfg.HeaderTimeout)
-	err = set.add(fd, c, &c.generation, events)
+	err = set.add(unix.EPOLL_CTL_ADD, fd, c, &c.generation, events)
 	isClosing := set.closing
 	set.mu.Unlock()
 	if err != nil || isClosing {

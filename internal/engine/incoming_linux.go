@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"unsafe"
@@ -19,7 +18,7 @@ import (
 type incoming struct {
 	listener *Listener
 	set      *pollSet
-	conn     net.Conn // owns the descriptor
+	conn     transport // owns the descriptor
 	fd       int32
 	answered int32    // requests that got a response
 	buf      []byte   // of a request that isn't complete
@@ -230,11 +229,15 @@ func (c *incoming) passOn(input []byte) {
 	if !c.set.detach(c) {
 		return
 	}
-	if c.tls != nil {
-		c.listener.pass(newTLSConn(c.conn, c.tls, bytes.Clone(input), c.tls.sealed), nil)
-		return
+	conn, err := connFrom(c.conn)
+	switch {
+	case err != nil:
+		c.listener.cfg.Logger.Warn("connection not passed on", "error", err)
+	case c.tls != nil:
+		c.listener.pass(newTLSConn(conn, c.tls, bytes.Clone(input), c.tls.sealed), nil)
+	default:
+		c.listener.pass(&readConn{Conn: conn, read: bytes.Clone(input)}, nil)
 	}
-	c.listener.pass(&readConn{Conn: c.conn, read: bytes.Clone(input)}, nil)
 }
 
 // switchToHTTP2 continues with HTTP/2 after the first bytes.

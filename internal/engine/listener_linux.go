@@ -18,6 +18,7 @@ import (
 type Listener struct {
 	net.Listener // accepts all connections
 
+	raw    descriptorListener // the same, or nil if Go's poller must know the connections
 	engine *Engine
 	cfg    ListenConfig
 	passed chan accepted
@@ -31,6 +32,23 @@ type Listener struct {
 	http2      *http2conn.Server
 
 	running sync.WaitGroup // the accepting goroutine, and those of requests
+}
+
+// descriptorListener is a listener that can return bare descriptors. With
+// connections of package net, seven of the twelve system calls for a stream would
+// add descriptors to Go's poller, duplicate and remove them.
+type descriptorListener interface {
+	// AcceptDescriptor returns a non-blocking descriptor, which the caller owns. The
+	// error is [errors.ErrUnsupported] if the listener can't do that.
+	AcceptDescriptor() (fd int, remote net.Addr, err error)
+	// Conn returns a connection that owns the descriptor. It closes the descriptor
+	// if that fails.
+	Conn(fd int) (net.Conn, error)
+	// TakeOver must be called when a descriptor gets a stream, and release when
+	// it is closed.
+	TakeOver() (release func())
+	// Release must be called when a descriptor without a stream is closed.
+	Release()
 }
 
 // accepted is a result of Accept.
@@ -54,6 +72,9 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 		passed:   make(chan accepted, maxPassed),
 		closed:   make(chan struct{}),
 		http2:    http2conn.NewServer(http2conn.Config{MaxStreams: maxRunning, MaxHeaderBytes: cfg.MaxHeader}),
+	}
+	if raw, ok := l.(descriptorListener); ok && cfg.TLS == nil {
+		listener.raw = raw
 	}
 	if cfg.TLS != nil {
 		// A storm of handshakes must leave processors to deliveries.
@@ -112,7 +133,7 @@ func (l *Listener) isClosed() bool {
 // run accepts connections until the listener is closed.
 func (l *Listener) run() {
 	for {
-		conn, err := l.Listener.Accept()
+		conn, err := l.accept()
 		if err != nil {
 			if l.pass(nil, err); errors.Is(err, net.ErrClosed) || l.isClosed() {
 				return
@@ -121,12 +142,37 @@ func (l *Listener) run() {
 		}
 		switch {
 		case !l.cfg.Guard.Direct(conn.RemoteAddr()):
-			l.pass(conn, nil)
+			l.passTransport(conn)
 		case l.handshaker != nil:
-			l.running.Go(func() { l.handshake(conn) })
+			l.running.Go(func() { l.handshake(conn.(net.Conn)) }) // accept returns no rawConn with TLS
 		case !l.watch(conn, nil):
-			l.pass(conn, nil)
+			l.passTransport(conn)
 		}
+	}
+}
+
+// accept accepts a connection: a rawConn if possible.
+func (l *Listener) accept() (transport, error) {
+	if l.raw == nil {
+		return l.Listener.Accept()
+	}
+	fd, remote, err := l.raw.AcceptDescriptor()
+	if errors.Is(err, errors.ErrUnsupported) {
+		l.raw = nil
+		return l.accept()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &rawConn{listener: l.raw, fd: int32(fd), remote: remote}, nil
+}
+
+// passTransport makes Accept return c.
+func (l *Listener) passTransport(c transport) {
+	if conn, err := connFrom(c); err != nil {
+		l.cfg.Logger.Warn("connection not passed on", "error", err)
+	} else {
+		l.pass(conn, nil)
 	}
 }
 
@@ -143,7 +189,7 @@ func (l *Listener) pass(conn net.Conn, err error) {
 
 // watch adds a connection to an epoll set, which reads its requests. It returns
 // false if that isn't possible. tls is nil for plain text.
-func (l *Listener) watch(conn net.Conn, tls *session) bool {
+func (l *Listener) watch(conn transport, tls *session) bool {
 	fd, err := descriptor(conn)
 	if err != nil {
 		return false
@@ -153,7 +199,10 @@ func (l *Listener) watch(conn net.Conn, tls *session) bool {
 }
 
 // descriptor returns the descriptor of conn. It is valid until conn is closed.
-func descriptor(conn net.Conn) (int32, error) {
+func descriptor(conn transport) (int32, error) {
+	if raw, ok := conn.(*rawConn); ok {
+		return raw.fd, nil
+	}
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return -1, errNoDescriptor

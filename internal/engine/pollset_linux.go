@@ -81,13 +81,13 @@ func (s *pollSet) close() error {
 	return err
 }
 
-// add adds a descriptor, and sets the generation of its entry. The caller holds
-// mu.
-func (s *pollSet) add(fd int32, e entry, generation *uint32, events uint32) error {
+// add adds a descriptor, and sets the generation of its entry. op is
+// EPOLL_CTL_MOD if the epoll set has the descriptor already. The caller holds mu.
+func (s *pollSet) add(op int, fd int32, e entry, generation *uint32, events uint32) error {
 	s.generation++
 	*generation = s.generation
 	s.entries[fd] = e
-	err := s.watch(unix.EPOLL_CTL_ADD, fd, s.generation, events)
+	err := s.watch(op, fd, s.generation, events)
 	if err != nil {
 		delete(s.entries, fd)
 	}

@@ -19,6 +19,7 @@ type socket struct {
 	generation uint32
 	discarded  int32 // bytes sent by the client after its request; guarded by pollSet.mu
 	watched    bool  // the set reports when the socket can be written to
+	listed     bool  // the epoll set had the descriptor before Attach
 }
 
 // maxDiscarded is the number of bytes that a client may send after its request
@@ -34,7 +35,15 @@ func (s *socket) Attach(st *broker.Stream, done func()) error {
 
 	s.set.mu.Lock()
 	defer s.set.mu.Unlock()
-	return s.set.add(s.fd, s, &s.generation, readable)
+	return s.set.add(s.attachOp(), s.fd, s, &s.generation, readable)
+}
+
+// attachOp returns the operation that adds the socket to the epoll set.
+func (s *socket) attachOp() int {
+	if s.listed {
+		return unix.EPOLL_CTL_MOD
+	}
+	return unix.EPOLL_CTL_ADD
 }
 
 func (s *socket) number() uint32 { return s.generation }

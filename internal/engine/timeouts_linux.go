@@ -95,7 +95,7 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	if c.tls != nil {
 		events |= unix.EPOLLOUT // reported at once
 	}
-	if err := s.add(c.fd, c, &c.generation, events); err != nil {
+	if err := s.add(unix.EPOLL_CTL_ADD, c.fd, c, &c.generation, events); err != nil {
 		c.timer.stop()
 		c.state = gone
 		return false
@@ -146,6 +146,23 @@ func (s *pollSet) detach(c *incoming) bool {
 	c.timer.stop()
 	c.state = gone
 	s.drop(c.fd, c.generation)
+	return true
+}
+
+// forget is like detach, but a bare descriptor stays in the epoll set, because its
+// stream will be added to the same set.
+func (s *pollSet) forget(c *incoming) bool {
+	if _, ok := c.conn.(*rawConn); !ok {
+		return s.detach(c)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.state == gone {
+		return false
+	}
+	c.timer.stop()
+	c.state = gone
+	delete(s.entries, c.fd)
 	return true
 }
 

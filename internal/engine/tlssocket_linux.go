@@ -38,7 +38,7 @@ func (s *tlsSocket) Attach(st *broker.Stream, done func()) error {
 	if s.tls.ended {
 		events |= unix.EPOLLOUT // reported at once
 	}
-	return s.set.add(s.fd, s, &s.generation, events)
+	return s.set.add(s.attachOp(), s.fd, s, &s.generation, events)
 }
 
 // ready implements [entry].

@@ -50,6 +50,7 @@ func setOptions(fd uintptr, after time.Duration) {
 	setUserTimeout(fd, after)
 
 	set := func(level, option, value int) { _ = unix.SetsockoptInt(int(fd), level, option, value) }
+	set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // as package net does
 	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
 	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)

@@ -9,7 +9,7 @@ import (
 func BudgetOf(limit int) Budget { return budgetOf(limit) }
 
 // Slotted returns the listener that accepts at most n connections at a time.
-func Slotted(listener *net.TCPListener, n int) net.Listener {
+func Slotted(listener net.Listener, n int) net.Listener {
 	return newSlotListener(listener, newSlots(n))
 }
 

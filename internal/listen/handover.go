@@ -134,6 +134,7 @@ func (l *Listener) setDeadline(at time.Time) {
 	if socket, ok := l.socket.(interface{ SetDeadline(at time.Time) error }); ok {
 		_ = socket.SetDeadline(at) // It fails only if the socket is closed.
 	}
+	l.acceptor.setDeadline(at)
 }
 
 // dial opens a connection to the listener's address.

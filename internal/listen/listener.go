@@ -53,6 +53,8 @@ type Listener struct {
 	closed    chan struct{}
 	closeOnce sync.Once
 
+	acceptor acceptor // for AcceptDescriptor
+
 	pending []net.Conn // accepted by HandOver, for Accept; guarded by turn
 }
 
@@ -165,30 +167,41 @@ func tcpNetwork(addr string) string {
 }
 
 // Accept implements [net.Listener].
-func (l *Listener) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (conn net.Conn, err error) {
+	err = l.inTurn(func(pending net.Conn) error {
+		if conn = pending; conn != nil {
+			return nil
+		}
+		conn, err = l.socket.Accept()
+		return err
+	})
+	return conn, err
+}
+
+// inTurn calls accept when HandOver isn't accepting. If HandOver has accepted a
+// connection, accept gets it and must use it.
+func (l *Listener) inTurn(accept func(pending net.Conn) error) error {
 	if !l.shared {
-		return l.socket.Accept()
+		return accept(nil)
 	}
 
 	for {
 		select {
 		case l.turn <- struct{}{}:
 		case <-l.closed:
-			return nil, net.ErrClosed
+			return net.ErrClosed
 		}
 
+		var pending net.Conn
 		if n := len(l.pending); n > 0 {
-			conn := l.pending[n-1]
+			pending = l.pending[n-1]
 			l.pending = l.pending[:n-1]
-			<-l.turn
-			return conn, nil
 		}
-
-		conn, err := l.socket.Accept()
+		err := accept(pending)
 		<-l.turn
 		// HandOver sets a deadline to get its turn.
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return conn, err
+			return err
 		}
 	}
 }
@@ -196,7 +209,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Close closes this process's end of the socket. It is safe to call Close twice.
 func (l *Listener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
-	err := l.socket.Close()
+	err := errors.Join(l.socket.Close(), l.acceptor.close())
 
 	select {
 	case l.turn <- struct{}{}:

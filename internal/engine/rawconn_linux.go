@@ -1,0 +1,47 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// transport is an accepted connection: a [net.Conn] or a *rawConn.
+type transport interface {
+	RemoteAddr() net.Addr
+	Close() error
+}
+
+// rawConn is a connection that is a bare descriptor.
+type rawConn struct {
+	listener descriptorListener
+	fd       int32
+	remote   net.Addr
+}
+
+// RemoteAddr implements [transport].
+func (c *rawConn) RemoteAddr() net.Addr { return c.remote }
+
+// Close implements [transport]. It must be called at most once, and not after
+// connFrom or takeDescriptor.
+func (c *rawConn) Close() error {
+	defer c.listener.Release()
+	if err := unix.Close(int(c.fd)); err != nil {
+		return fmt.Errorf("close socket: %w", err)
+	}
+	return nil
+}
+
+// connFrom returns c as a connection of package net, in place of c.
+func connFrom(c transport) (net.Conn, error) {
+	switch c := c.(type) {
+	case *rawConn:
+		return c.listener.Conn(int(c.fd))
+	case net.Conn:
+		return c, nil
+	default:
+		return nil, errors.Join(fmt.Errorf("unexpected connection type %T", c), c.Close())
+	}
+}

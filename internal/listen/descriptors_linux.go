@@ -1,0 +1,231 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// acceptor accepts on a listening socket without registering the connections with
+// Go's poller. It has its own descriptor of the socket, because package net
+// doesn't wait on its descriptor for others. The zero value is ready to use.
+type acceptor struct {
+	mu       sync.Mutex
+	file     *os.File // nil until the first call of accept
+	raw      syscall.RawConn
+	deadline time.Time
+	closed   bool
+}
+
+// open returns the descriptor of a socket.
+func (a *acceptor) open(socket *net.TCPListener) (syscall.RawConn, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	if a.closed {
+		return nil, net.ErrClosed
+	}
+	if a.file != nil {
+		return a.raw, nil
+	}
+
+	file, err := socket.File()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate listening socket: %w", err)
+	}
+	raw, err := file.SyscallConn()
+	if err == nil {
+		err = file.SetReadDeadline(a.deadline)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("poll listening socket: %w", err), file.Close())
+	}
+	a.file, a.raw = file, raw
+
+	return raw, nil
+}
+
+// accept accepts a connection. The caller must close the descriptor, which is
+// non-blocking. Errors are those of Accept, or [errors.ErrUnsupported].
+func (a *acceptor) accept(socket net.Listener) (fd int, remote net.Addr, err error) {
+	tcp, ok := socket.(*net.TCPListener)
+	if !ok {
+		return -1, nil, fmt.Errorf("accept on a %T: %w", socket, errors.ErrUnsupported)
+	}
+	raw, err := a.open(tcp)
+	if err != nil {
+		return -1, nil, err
+	}
+
+	var from unix.Sockaddr
+	var failed error
+	err = raw.Read(func(listening uintptr) bool {
+		for {
+			fd, from, failed = unix.Accept4(int(listening), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			switch {
+			case errors.Is(failed, unix.EINTR), errors.Is(failed, unix.ECONNABORTED):
+			case errors.Is(failed, unix.EAGAIN):
+				return false
+			default:
+				return true
+			}
+		}
+	})
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return -1, nil, net.ErrClosed
+	case err != nil:
+		return -1, nil, err
+	case failed != nil:
+		return -1, nil, &net.OpError{Op: "accept", Net: tcp.Addr().Network(), Addr: tcp.Addr(), Err: os.NewSyscallError("accept4", failed)}
+	}
+	return fd, tcpAddr(from), nil
+}
+
+// setDeadline makes accept return [os.ErrDeadlineExceeded] from then on.
+func (a *acceptor) setDeadline(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	a.deadline = at
+	if a.file != nil {
+		_ = a.file.SetReadDeadline(at) // It fails only if the socket is closed.
+	}
+}
+
+// close closes the descriptor. Accept returns [net.ErrClosed].
+func (a *acceptor) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	a.closed = true
+	if a.file == nil {
+		return nil
+	}
+	file := a.file
+	a.file = nil
+
+	return file.Close()
+}
+
+func tcpAddr(from unix.Sockaddr) *net.TCPAddr {
+	switch a := from.(type) {
+	case *unix.SockaddrInet4:
+		return &net.TCPAddr{IP: net.IP(a.Addr[:]), Port: a.Port}
+	case *unix.SockaddrInet6:
+		addr := &net.TCPAddr{IP: net.IP(a.Addr[:]), Port: a.Port}
+		if a.ZoneId == 0 {
+			return addr
+		}
+		addr.Zone = fmt.Sprint(a.ZoneId)
+		if i, err := net.InterfaceByIndex(int(a.ZoneId)); err == nil {
+			addr.Zone = i.Name
+		}
+		return addr
+	default:
+		return new(net.TCPAddr)
+	}
+}
+
+// duplicate closes conn, and returns a descriptor that keeps the connection open.
+func duplicate(conn net.Conn) (fd int, err error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1, errors.Join(fmt.Errorf("a %T has no file descriptor", conn), conn.Close())
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, errors.Join(err, conn.Close())
+	}
+
+	var failed error
+	err = raw.Control(func(original uintptr) {
+		fd, failed = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err := errors.Join(err, failed, conn.Close()); err != nil {
+		return -1, fmt.Errorf("duplicate descriptor: %w", err)
+	}
+	return fd, nil
+}
+
+// AcceptDescriptor is like Accept, but returns a non-blocking descriptor that Go's
+// poller doesn't know. The caller must close it. A caller that has its own epoll
+// set saves four system calls.
+func (l *Listener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
+	err = l.inTurn(func(pending net.Conn) error {
+		if pending == nil {
+			fd, remote, err = l.acceptor.accept(l.socket)
+			return err
+		}
+		remote = pending.RemoteAddr()
+		fd, err = duplicate(pending)
+		return err
+	})
+	return fd, remote, err
+}
+
+// descriptorListener is a listener that accepts descriptors.
+type descriptorListener interface {
+	AcceptDescriptor() (fd int, remote net.Addr, err error)
+}
+
+// AcceptDescriptor waits for a slot, and then for a connection, of which it returns a
+// non-blocking descriptor that Go's poller doesn't know. The caller must close the
+// descriptor and release its slot with Release, or with the function that TakeOver
+// returns; or it must pass the descriptor to Conn. The error is [errors.ErrUnsupported]
+// if the listener isn't a [Listener] for TCP.
+func (l *slotListener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
+	l.pace()
+
+	if !l.slots.acquire() {
+		return -1, nil, net.ErrClosed
+	}
+
+	if from, ok := l.Listener.(descriptorListener); ok {
+		fd, remote, err = from.AcceptDescriptor()
+	} else {
+		err = fmt.Errorf("accept on a %T: %w", l.Listener, errors.ErrUnsupported)
+	}
+	if err != nil {
+		l.slots.release()
+		return -1, nil, err
+	}
+
+	l.serving.Add(1)
+
+	return fd, remote, nil
+}
+
+// Conn returns the connection of a descriptor from AcceptDescriptor. It owns the
+// descriptor and its slot, even if Conn fails.
+func (l *slotListener) Conn(fd int) (net.Conn, error) {
+	file := os.NewFile(uintptr(fd), "")
+	conn, err := net.FileConn(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		l.Release()
+		return nil, fmt.Errorf("use descriptor: %w", err)
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		l.Release()
+		return nil, errors.Join(fmt.Errorf("unexpected connection type %T; want TCP", conn), conn.Close())
+	}
+	return &slotConn{TCPConn: tcp, listener: l}, nil
+}
+
+// TakeOver records that a descriptor has a stream. The caller must call release
+// when it has closed the descriptor. All connections of a listener share one
+// function.
+func (l *slotListener) TakeOver() (release func()) {
+	l.serving.Add(-1)
+	return l.release
+}
+
+// Release releases the slot of a closed descriptor that had no stream.
+func (l *slotListener) Release() { l.TakeOver()() }
