@@ -19,7 +19,8 @@ type streamCalls struct {
 
 func newStreamCalls() *streamCalls { return &streamCalls{calls: make(map[*streamCall]struct{})} }
 
-// streamCall is a call's stream, whose context is canceled when it is revoked.
+// streamCall is the stream of a call. Its context is canceled when the call is
+// revoked.
 type streamCall struct {
 	grpc.ServerStream
 

@@ -112,7 +112,8 @@ func invalidString(data []byte, message protoreflect.MessageDescriptor) string {
 	return ""
 }
 
-// registrar registers services whose unary methods decode with decodeWith.
+// registrar registers services so that their unary methods decode requests with
+// decodeWith.
 type registrar struct{ to grpc.ServiceRegistrar }
 
 // RegisterService implements grpc.ServiceRegistrar.

@@ -92,7 +92,7 @@ type Service struct {
 	streamCalls *streamCalls
 
 	draining  chan struct{}  // closed when long-lived calls must end
-	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
+	receivers sync.WaitGroup // goroutines that may briefly outlast their calls
 
 	mu           sync.Mutex
 	drained      bool // draining is closed

@@ -77,8 +77,8 @@ func unknownPath() error {
 	return apierror.New(codes.NotFound, apierror.ReasonUnknownPath, "unknown path; /openapi.json lists all paths")
 }
 
-// inProcessError returns the error that the caller receives for err, the error
-// from a call on the in-process connection. The client's end of that connection
+// inProcessError returns the error that the caller receives for err, which a call
+// on the in-process connection returned. The client's end of that connection
 // creates statuses without details when the caller is gone, when a deadline has
 // passed, and when the connection was closed because the daemon is shutting down.
 func inProcessError(ctx context.Context, err error) error {

@@ -40,7 +40,7 @@ func drainBody(next http.Handler) http.Handler {
 		case body.ended:
 		case !body.begun && r.ContentLength > 0 && r.ContentLength <= drainedByServer:
 		case !body.begun && r.Header.Get("Expect") != "":
-			// Reading would ask the client to send the body.
+			// Reading would prompt the client to send the body.
 		default:
 			finish(w, body)
 		}
