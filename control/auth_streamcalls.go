@@ -55,8 +55,8 @@ func (s *streamCalls) remove(call *streamCall) {
 	call.revoke(nil)
 }
 
-// revoke cancels the calls that their callers may no longer make, and returns how
-// many it canceled.
+// revoke cancels calls whose callers are no longer authorized to make them, and
+// returns how many it canceled.
 func (s *streamCalls) revoke(a *authorizer) (revoked int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

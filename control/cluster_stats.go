@@ -28,8 +28,8 @@ func newStatsSum(own *pealv1.StatsResponse, name string, nodes []*pealv1.Node) *
 	return sum
 }
 
-// label sets the node in each row of stats. It also copies the fields that the
-// node's entry shares with its stats.
+// label sets the node in each row of stats. It also copies the stats that are
+// part of the node's own entry.
 func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
 	for _, row := range stats.GetShards() {
 		row.Node = node

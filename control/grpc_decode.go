@@ -19,10 +19,10 @@ import (
 )
 
 // gRPC responds with INTERNAL to a request that can't be decoded, such as one
-// with a string that isn't UTF-8, and protobuf doesn't name the field. Callers
-// should receive INVALID_ARGUMENT with the field's name instead. So requests are
-// decoded into a *decodeTarget, which gRPC passes to the codec in place of the
-// message.
+// with a string that isn't UTF-8. Protobuf's error doesn't name the field.
+// Callers should receive INVALID_ARGUMENT with the field's name instead. So
+// requests are decoded into a *decodeTarget, which gRPC passes to the codec in
+// place of the message.
 
 // decodeTarget is a message to decode into, and the error from decoding it.
 type decodeTarget struct {

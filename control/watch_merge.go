@@ -39,8 +39,8 @@ type mergedWatch struct {
 	snapshotSent bool
 }
 
-// watchedNode holds the streams of one node. Anonymous streams are those of the
-// user "".
+// watchedNode holds the streams of one node. Anonymous streams belong to the user
+// "".
 type watchedNode struct {
 	streams  map[string]int32                  // by user
 	since    map[string]*timestamppb.Timestamp // by user; nil once the merged snapshot is sent

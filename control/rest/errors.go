@@ -79,8 +79,8 @@ func unknownPath() error {
 
 // inProcessError returns the error that the caller receives for err, which a call
 // on the in-process connection returned. The client's end of that connection
-// creates statuses without details when the caller is gone, when a deadline has
-// passed, and when the connection was closed because the daemon is shutting down.
+// creates statuses without details in three cases: the caller is gone, a deadline
+// has passed, or the connection was closed because the daemon is shutting down.
 func inProcessError(ctx context.Context, err error) error {
 	st, ok := status.FromError(err)
 
