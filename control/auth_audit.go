@@ -28,10 +28,10 @@ func (s *Service) authorize(ctx context.Context, method string) (caller, error) 
 type debugPath string
 
 // audit logs a call that requires ScopeAdmin or ScopeTokens, whether or not it
-// succeeded. It leaves out unauthenticated calls, because they could fill the log.
+// succeeded. It skips unauthenticated calls, because they could fill the log.
 // Calls that require ScopeTokens are logged at debug level, because a backend may
-// create a token for each login. If the caller lacks the scope, they are logged at
-// info level like the others.
+// create a token for each login. If the caller lacks the scope, they are logged
+// at info level like all other calls.
 func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
 	scope := s.scopes.of(method)
 	if !isControlMethod(method) || scope != ScopeAdmin && scope != ScopeTokens {

@@ -39,7 +39,8 @@ type tokenDigest struct {
 	caller caller
 }
 
-// caller is an authenticated caller. If scopes is empty, it has all of them.
+// caller is an authenticated caller. If scopes is empty, the caller has all
+// scopes.
 type caller struct {
 	name   string
 	scopes []string
@@ -77,9 +78,9 @@ func (a *authorizer) authorize(ctx context.Context, method string) (caller, erro
 	return c, c.mayCall(method, a.scopes.of(method))
 }
 
-// authenticate returns the caller. A client certificate is sufficient. A caller
-// that also sends a token gets the name and scopes of the token, so that the
-// holder of a certificate can limit a caller to some of the scopes.
+// authenticate returns the caller. A client certificate is sufficient. If the
+// caller also sends a token, it gets the token's name and scopes instead. This
+// lets the holder of a certificate restrict a program to some of the scopes.
 func (a *authorizer) authenticate(ctx context.Context) (caller, error) {
 	name := certifiedName(ctx)
 	if len(a.tokens) == 0 || name != "" && len(metadata.ValueFromIncomingContext(ctx, "authorization")) == 0 {

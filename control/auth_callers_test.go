@@ -45,7 +45,7 @@ func calls() map[string]call {
 				return err
 			}
 
-			// Recv returns the error too, with more detail.
+			// Recv also returns the error, with more detail.
 			_ = stream.Send(&pealv1.PublishStreamRequest{Audience: everyone(), Data: "hi"})
 			return errOf(stream.Recv())
 		}, "", "", "", false},
@@ -120,12 +120,12 @@ func (fakeMinter) Mint(string, []string, time.Duration) (string, time.Time, erro
 func TestEveryMethodIsTested(t *testing.T) {
 	for _, m := range pealv1.ControlService_ServiceDesc.Methods {
 		if _, ok := calls()[m.MethodName]; !ok {
-			t.Errorf("%s is missing in calls", m.MethodName)
+			t.Errorf("%s is missing from calls", m.MethodName)
 		}
 	}
 	for _, m := range pealv1.ControlService_ServiceDesc.Streams {
 		if _, ok := calls()[m.StreamName]; !ok {
-			t.Errorf("%s is missing in calls", m.StreamName)
+			t.Errorf("%s is missing from calls", m.StreamName)
 		}
 	}
 }
@@ -275,7 +275,7 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening: %w", err)
 	}
-	// Recv returns the error too, with more detail.
+	// Recv also returns the error, with more detail.
 	_ = stream.Send(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
 	})

@@ -14,11 +14,11 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// maxNames is the maximum number of caller names that have a limiter. It is needed
-// because a certificate authority may issue a new name to each process. Beyond it,
-// the name that has been idle the longest is evicted. On its next call, that name
-// starts with a full burst, which it would have after a second without calls
-// anyway.
+// maxNames is the maximum number of caller names that have a limiter. The limit
+// is necessary because a certificate authority may issue a new name to each
+// process. Beyond the limit, the name that has been idle the longest is evicted.
+// On its next call, that name starts with a full burst, which it would have after
+// a second without calls anyway.
 const maxNames = 10_000
 
 // rateLimits limits the calls per second of each caller name. Callers without a

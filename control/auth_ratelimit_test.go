@@ -91,7 +91,7 @@ func TestRateLimitEvictsNames(t *testing.T) {
 			if err := l.Take(fmt.Sprintf("process-%d", n)); err != nil {
 				t.Fatalf("first call under a name: %v", err)
 			}
-			// A busy name is not evicted for others.
+			// A busy name isn't evicted to make room for others.
 			if l.Take("busy") == nil {
 				t.Fatalf("after %d other names, a limited caller has a new limiter", n)
 			}

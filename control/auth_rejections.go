@@ -28,7 +28,7 @@ func newRejectionLog() *rejectionLog {
 	return &rejectionLog{limiter: rate.NewLimiter(rejectionsPerSecond, rejectionBurst)}
 }
 
-// warn logs a rejected call, unless there were too many of them.
+// warn logs a rejected call, unless there have been too many.
 func (r *rejectionLog) warn(ctx context.Context, log *slog.Logger, method string, rejected *apierror.Error) {
 	if !r.limiter.Allow() {
 		r.unlogged.Add(1)

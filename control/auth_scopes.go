@@ -27,8 +27,8 @@ const (
 	scopeNone = "none"
 )
 
-// Handlers on the REST listener that aren't RPCs have method names too, for
-// their scope, the rate limit and the log.
+// Handlers on the REST listener that aren't RPCs also have method names, which
+// the scopes, the rate limit and the log use.
 const (
 	guardedMetrics = "/peal.v1.ControlService/Metrics" // requires ScopeRead
 	guardedDebug   = "/peal.v1.ControlService/Debug"   // requires ScopeAdmin
@@ -37,7 +37,7 @@ const (
 // scopes holds the scopes that methods require, by full name. It is immutable.
 type scopes map[string]string
 
-// newScopes returns the scopes that the options of the proto's methods define.
+// newScopes returns the scopes that the method options in the proto define.
 func newScopes() scopes {
 	s := scopes{guardedMetrics: ScopeRead}
 	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")

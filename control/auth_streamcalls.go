@@ -19,7 +19,8 @@ type streamCalls struct {
 
 func newStreamCalls() *streamCalls { return &streamCalls{calls: make(map[*streamCall]struct{})} }
 
-// streamCall is a call's stream, whose context is canceled when it is revoked.
+// streamCall is the stream of a call. Its context is canceled when the call is
+// revoked.
 type streamCall struct {
 	grpc.ServerStream
 
@@ -54,8 +55,8 @@ func (s *streamCalls) remove(call *streamCall) {
 	call.revoke(nil)
 }
 
-// revoke cancels the calls that their callers may no longer make, and returns how
-// many it canceled.
+// revoke cancels calls whose callers are no longer authorized to make them, and
+// returns how many it canceled.
 func (s *streamCalls) revoke(a *authorizer) (revoked int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

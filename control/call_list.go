@@ -146,8 +146,8 @@ func sizeOf(req interface{ GetPageSize() int32 }) int {
 	return defaultPageSize
 }
 
-// pageOf returns the size of the requested page, and the name after which the page
-// starts, which valid must accept.
+// pageOf returns the size of the requested page, and the name after which the
+// page starts. It rejects names that valid doesn't accept.
 func pageOf(req interface {
 	GetPageSize() int32
 	GetPageToken() string

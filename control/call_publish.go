@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// publishRequest has the fields that the requests for all audiences share.
+// publishRequest provides the fields that the requests for all audiences share.
 type publishRequest interface {
 	GetData() string
 	GetEvent() string

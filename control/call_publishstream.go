@@ -61,10 +61,10 @@ func (q *receiveQueue) add(ctx context.Context, r received) bool {
 
 // PublishStream implements pealv1.ControlServiceServer.
 //
-// One goroutine receives and decodes messages, and this one publishes and
-// acknowledges them. It sends acknowledgements when no further message is
-// queued. A single message is therefore acknowledged immediately, and many messages
-// are acknowledged with few responses.
+// A separate goroutine receives and decodes messages, while this one publishes
+// and acknowledges them. It sends acknowledgements when no further message is
+// queued. A single message is therefore acknowledged immediately, and many
+// messages are acknowledged with few responses.
 func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]) error {
 	// Some clients don't return the stream to their caller until it has headers.
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
@@ -171,8 +171,8 @@ func (s *Service) publishQueued(ctx context.Context, queue *receiveQueue, r rece
 	}
 }
 
-// publishPipelined is publishQueued for a Pipeline: it submits all messages before
-// it waits for their receipts.
+// publishPipelined is like publishQueued, but for a Pipeline: it submits all
+// messages before it waits for their receipts.
 func (s *Service) publishPipelined(ctx context.Context, p Pipeline, queue *receiveQueue, r received, number int64) (acks []*pealv1.PublishAck, end error) {
 	var submitted []func(context.Context) (broker.Receipt, error)
 

@@ -322,7 +322,8 @@ func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 	}
 }
 
-// Flow control blocks a caller that reads no acknowledgements, and no others.
+// Flow control blocks a caller that doesn't read its acknowledgements, but no
+// other callers.
 func TestPublishStreamWithoutReading(t *testing.T) {
 	b := startBroker(t)
 	p := start(t, control.Config{}, b, nil)

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// members is a cluster of which only node a, which handles the calls, is running.
+// members is a cluster in which only node a is running. Node a handles the calls.
 type members struct{}
 
 func (members) Remove(_ context.Context, name string) ([]string, error) {

@@ -9,7 +9,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// statsSum adds up the stats of a cluster's nodes, in this node's reply.
+// statsSum accumulates the stats of all nodes in this node's reply.
 type statsSum struct {
 	reply *pealv1.StatsResponse
 	nodes map[string]*pealv1.Node // by name
@@ -28,8 +28,8 @@ func newStatsSum(own *pealv1.StatsResponse, name string, nodes []*pealv1.Node) *
 	return sum
 }
 
-// label sets the node in each row of stats, and those fields of the node that are
-// part of its stats.
+// label sets the node in each row of stats. It also copies the stats that are
+// part of the node's own entry.
 func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
 	for _, row := range stats.GetShards() {
 		row.Node = node
@@ -106,7 +106,7 @@ func addCounts(sum, other map[string]int64) map[string]int64 {
 }
 
 // addHistogram adds other to sum. It ignores a histogram with different bounds,
-// which a node that runs another version may have.
+// which a node that runs another version may send.
 func addHistogram(sum, other *pealv1.Histogram) {
 	same := slices.EqualFunc(sum.GetBuckets(), other.GetBuckets(), func(a, b *pealv1.HistogramBucket) bool {
 		return a.GetUpperBound() == b.GetUpperBound()

@@ -1,12 +1,13 @@
 // Package control is the control plane of a daemon. It serves the
 // ControlService of a broker over gRPC and REST, and authorizes its callers.
 //
-// Package rest maps REST requests to a gRPC server inside the process, so that
-// both have the same checks and the same errors, which package apierror defines.
+// Package rest forwards REST requests to an in-process gRPC server, so that REST
+// and gRPC share the same checks and errors. Package apierror defines the errors.
 //
-// Files are prefixed by concern: call_ for the RPCs, watch_ for the parts of
-// WatchConnections, cluster_ for calls to other nodes, auth_ for who may call
-// what, and grpc_ for the gRPC server.
+// The prefix of a file names its concern. The files call_ contain the RPCs,
+// watch_ the parts of WatchConnections, and cluster_ the calls to other nodes.
+// The files auth_ contain authentication and authorization, and grpc_ the gRPC
+// server.
 package control
 
 import (
@@ -56,8 +57,8 @@ func New(cfg Config, b Broker, m Minter) *Service {
 	return s
 }
 
-// Reconfigure applies the Tokens, Insecure, RateLimit and MaxConnections of cfg,
-// and m, to later calls. It ignores all other fields.
+// Reconfigure applies m, and the Tokens, Insecure, RateLimit and MaxConnections
+// of cfg, to later calls. It ignores all other fields of cfg.
 //
 // A streaming call continues if its caller could still make it with the new Config.
 // If the caller's token was removed or lost the scope, the call ends with the error

@@ -8,8 +8,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Broker publishes messages and knows the open streams. A *broker.Broker is one.
-// Its methods must be safe for concurrent use.
+// Broker publishes messages and knows the open streams. *broker.Broker implements
+// it. Its methods must be safe for concurrent use.
 type Broker interface {
 	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
 	Users(prefix, after string, limit int) []broker.User
@@ -41,8 +41,8 @@ type Cluster interface {
 	// Nodes returns all nodes, sorted by name and including this one.
 	Nodes() []*pealv1.Node
 	// Query calls [Service.HandleQuery] on all other nodes, and passes their
-	// responses to receive, one at a time. It returns the names of the nodes
-	// that haven't responded in time.
+	// responses to receive, one at a time. It returns the names of the nodes that
+	// didn't respond in time.
 	Query(ctx context.Context, method string, request []byte, receive func(node string, response []byte)) (missing []string)
 	// Watch runs [Service.HandleWatch] on all other nodes, including those that
 	// join later, until ctx is done. It calls started first, with the names of

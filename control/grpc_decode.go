@@ -19,10 +19,10 @@ import (
 )
 
 // gRPC responds with INTERNAL to a request that can't be decoded, such as one
-// with a string that isn't UTF-8, and protobuf doesn't name the field. Callers
-// should receive INVALID_ARGUMENT with the field's name instead. So requests are
-// decoded into a *decodeTarget, which gRPC passes to the codec in place of the
-// message.
+// with a string that isn't UTF-8. Protobuf's error doesn't name the field.
+// Callers should receive INVALID_ARGUMENT with the field's name instead. So
+// requests are decoded into a *decodeTarget, which gRPC passes to the codec in
+// place of the message.
 
 // decodeTarget is a message to decode into, and the error from decoding it.
 type decodeTarget struct {
@@ -112,7 +112,8 @@ func invalidString(data []byte, message protoreflect.MessageDescriptor) string {
 	return ""
 }
 
-// registrar registers services whose unary methods decode with decodeWith.
+// registrar registers services so that their unary methods decode requests with
+// decodeWith.
 type registrar struct{ to grpc.ServiceRegistrar }
 
 // RegisterService implements grpc.ServiceRegistrar.

@@ -18,8 +18,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// rawCodec sends raw bytes. Go's protobuf library doesn't encode what these tests
-// send, but libraries of languages with other strings do.
+// rawCodec sends raw bytes. Go's protobuf library refuses to encode the bytes
+// that these tests send, but libraries for some other languages don't.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }
@@ -88,8 +88,8 @@ func TestInvalidEncodings(t *testing.T) {
 	}
 }
 
-// Streaming calls report decoding errors as unary calls do. Reflection is a
-// streaming call.
+// Streaming calls report decoding errors in the same way as unary calls.
+// Reflection is a streaming call.
 func TestInvalidEncodingOnAStream(t *testing.T) {
 	p := start(t, control.Config{}, startBroker(t), nil)
 	stream, err := p.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},

@@ -13,8 +13,8 @@ import (
 	"github.com/peald/peald/control"
 )
 
-// A client that pings every 5 seconds keeps its connection, even without an open
-// call and if network jitter shortens the time between pings.
+// A client that pings every 5 seconds keeps its connection, even if it has no
+// open call and network jitter shortens the time between pings.
 func TestKeepalivePings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service := control.New(control.Config{Logger: slog.New(slog.DiscardHandler)}, &fakeBroker{}, nil)
@@ -44,7 +44,7 @@ func TestKeepalivePings(t *testing.T) {
 		}
 
 		for n := range 50 {
-			// Only this advances the bubble's clock.
+			// Only sleeping advances the bubble's clock.
 			time.Sleep(5*time.Second + time.Duration(n%3-1)*500*time.Millisecond)
 
 			if err := framer.WritePing(false, [8]byte{byte(n)}); err != nil {

@@ -12,7 +12,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// metrics counts calls to the ControlService over gRPC and REST. It leaves out
+// metrics counts calls to the ControlService over gRPC and REST. It excludes
 // health and reflection, which programs call on their own schedules.
 type metrics struct {
 	calls    *prometheus.CounterVec

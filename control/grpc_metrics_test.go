@@ -69,7 +69,7 @@ func TestCallsAreCounted(t *testing.T) {
 		func() error { return errOf(p.Stats(shop, &pealv1.StatsRequest{})) },
 	} {
 		if try() == nil {
-			t.Fatal("a call succeeded that must be rejected")
+			t.Fatal("a call that must be rejected succeeded")
 		}
 	}
 

@@ -21,7 +21,7 @@ const (
 	// metadata only needs to hold one token.
 	maxHeaders = 64 << 10
 
-	// minPing is the shortest time between two keepalive pings from a client. Many
+	// minPing is the minimum time between two keepalive pings from a client. Many
 	// clients ping every 5 seconds, and network jitter can shorten that.
 	minPing = 2 * time.Second
 )

@@ -15,7 +15,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The attributes of spans beyond those that OpenTelemetry defines. They never
+// Span attributes in addition to those that OpenTelemetry defines. They never
 // contain data, tokens, user ids or topics, because traces are sent to other
 // machines.
 const (
@@ -28,7 +28,7 @@ const (
 	attributeReason     = attribute.Key("peald.reason")   // of an error
 )
 
-// traceCalls returns an option that records each call as a span with provider.
+// traceCalls returns an option that uses provider to record each call as a span.
 func traceCalls(provider trace.TracerProvider) grpc.ServerOption {
 	return grpc.StatsHandler(otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(provider),

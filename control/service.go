@@ -40,7 +40,8 @@ type Config struct {
 	MaxConnections int
 
 	// Descriptors returns the number of file descriptors that browsers'
-	// connections use and may use, for Stats. It is nil if they are unknown.
+	// connections use, and the maximum that they may use, for Stats. It is nil if
+	// these are unknown.
 	Descriptors func() (used, allowed int)
 
 	// Tracer receives the spans of calls. If nil, calls have no spans.
@@ -92,7 +93,7 @@ type Service struct {
 	streamCalls *streamCalls
 
 	draining  chan struct{}  // closed when long-lived calls must end
-	receivers sync.WaitGroup // goroutines that may outlast their call by a moment
+	receivers sync.WaitGroup // goroutines that may briefly outlast their calls
 
 	mu           sync.Mutex
 	drained      bool // draining is closed

@@ -70,7 +70,7 @@ func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConne
 // watchReceiver is a Receiver that passes the updates from nodes to the call's
 // goroutine.
 type watchReceiver struct {
-	ctx     context.Context //nolint:containedctx // The call's, of which the receiver is a part.
+	ctx     context.Context //nolint:containedctx // The receiver belongs to one call.
 	updates chan nodeUpdate
 }
 

@@ -28,10 +28,10 @@ type nodeUpdate struct {
 // mergedWatch merges the watches of all nodes into one, whose counts are sums
 // over all nodes. The call's goroutine owns it.
 //
-// It keeps each node's stream counts, because a node that restarts its watch or
-// is lost must be compared with what was already sent. The announced counts of
-// package presence can't replace them: they lack the order of changes and the
-// close reasons.
+// It keeps each node's stream counts. If a node restarts its watch or is lost,
+// the new counts must be compared with those that were already sent. The
+// announced counts of package presence can't replace them: they lack the order of
+// changes and the close reasons.
 type mergedWatch struct {
 	send         func(*pealv1.WatchConnectionsResponse) error
 	nodes        map[string]*watchedNode
@@ -39,8 +39,8 @@ type mergedWatch struct {
 	snapshotSent bool
 }
 
-// watchedNode holds the streams of one node. Anonymous streams are those of the
-// user "".
+// watchedNode holds the streams of one node. Anonymous streams belong to the user
+// "".
 type watchedNode struct {
 	streams  map[string]int32                  // by user
 	since    map[string]*timestamppb.Timestamp // by user; nil once the merged snapshot is sent

@@ -166,7 +166,7 @@ func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
 	return &certificate, nil
 }
 
-// readAuthorities reads the file with certificate authorities that a setting names.
+// readAuthorities reads the file of certificate authorities that a setting names.
 func readAuthorities(key, file string) (*x509.CertPool, error) {
 	const accepted = "a readable PEM file with at least one certificate"
 

@@ -27,8 +27,8 @@ const (
 	retentionSlack = time.Minute
 
 	// The event log may use diskFactor times history.max_bytes on disk, but at
-	// least minDisk. It also keeps events that are no longer in memory, because of
-	// their idempotency keys.
+	// least minDisk. It also holds events that are no longer in memory but whose
+	// idempotency keys are still remembered.
 	diskFactor = 8
 	minDisk    = 1 << 30
 )
@@ -113,8 +113,8 @@ func (b clusterBroker) Submit(ctx context.Context, m broker.Message) (func(conte
 	return b.node.Submit(ctx, m)
 }
 
-// run runs the node until ctx ends. It reports on the health service whether
-// the node is serving.
+// run runs the node until ctx ends. It updates the health service when the node
+// starts or stops serving.
 func (m *member) run(ctx context.Context, service *control.Service) error {
 	both, ctx := errgroup.WithContext(ctx)
 
@@ -152,8 +152,8 @@ func (m *member) settle(ctx context.Context, settled func(serving bool)) {
 	}
 }
 
-// leave makes the health service report that the daemon isn't serving, from now on
-// and whatever state the node is in.
+// leave makes the health service report that the daemon isn't serving. From now
+// on, it reports this regardless of the node's state.
 func (m *member) leave(service *control.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

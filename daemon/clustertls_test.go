@@ -59,7 +59,7 @@ func TestNodesVerifyCertificates(t *testing.T) {
 		}
 	}
 
-	// It has tried several times, once a second.
+	// By now the node has tried several times, once a second.
 	awaitReason(t, stranger, "event log not found")
 	stats, err := nodes[0].Control(t).Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil || len(stats.GetNodes()) != 2 {

@@ -41,17 +41,17 @@ type SSE struct {
 	Heartbeat             time.Duration `mapstructure:"heartbeat" reload:"true" doc:"How long a stream may be idle before it gets a heartbeat, which keeps proxies from closing it. At least 1s."`
 	Retry                 time.Duration `mapstructure:"retry" reload:"true" doc:"How long browsers wait before they reconnect. Each browser gets a slightly different time, so that they don't all reconnect at once."`
 	WriteTimeout          time.Duration `mapstructure:"write_timeout" reload:"true" doc:"How long a socket may accept no bytes before its stream is closed."`
-	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of pages on other sites that may read the stream, such as https://example.com or https://*.example.com; * is any origin, but without cookies. Pages from the listener's own origin may always read it."`
+	AllowedOrigins        []string      `mapstructure:"allowed_origins" reload:"true" doc:"Origins of pages on other sites that may read the stream, such as https://example.com or https://*.example.com; * means any origin, but without cookies. Pages from the listener's own origin may always read it."`
 	AllowedHeaders        []string      `mapstructure:"allowed_headers" reload:"true" doc:"Names of request headers that pages from sse.allowed_origins may send, besides Last-Event-ID, Authorization, Cache-Control, traceparent, tracestate, baggage and sentry-trace."`
-	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Maximum number of streams; further clients are asked to retry later. 0 is as many as the file descriptor limit allows."`
-	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Maximum number of streams per user; further ones are rejected. 0 is no limit."`
-	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Maximum number of streams from one IPv4 address or IPv6 /64 network; further ones are rejected. 0 is no limit. Behind a proxy, this requires sse.trusted_proxies."`
-	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams that all clients together may open per second; further clients are asked to retry later. 0 is no limit."`
+	MaxConnections        int           `mapstructure:"max_connections" reload:"true" doc:"Maximum number of streams; further clients are asked to retry later. 0 means as many as the file descriptor limit allows."`
+	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Maximum number of streams per user; further ones are rejected. 0 means no limit."`
+	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Maximum number of streams from one IPv4 address or IPv6 /64 network; further ones are rejected. 0 means no limit. Behind a proxy, this requires sse.trusted_proxies."`
+	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams that all clients together may open per second; further clients are asked to retry later. 0 means no limit."`
 	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to name their clients' addresses."`
 	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
-	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto sends them with gzip to clients that accept it, and compresses each large event once for all of them; off never does. A change applies to new streams."`
-	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are served: epoll, available only on Linux, needs by far the least memory: it keeps connections as bare descriptors, over HTTP/1.1 and HTTP/2, with or without TLS 1.3; nethttp uses Go's net/http with one goroutine per stream; auto is epoll where available. TLS 1.2 always uses net/http."`
+	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto uses gzip for clients that accept it, and compresses each large event once for all of them; off disables compression. A change applies to new streams."`
+	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are served: epoll, available only on Linux, uses by far the least memory, because it keeps connections as bare descriptors, over HTTP/1.1 and HTTP/2, with or without TLS 1.3; nethttp uses Go's net/http with one goroutine per stream; auto is epoll where available. TLS 1.2 always uses net/http."`
 	ReusePort             bool          `mapstructure:"reuse_port" doc:"Allow another daemon run by the same user to listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
 }
@@ -98,7 +98,7 @@ type REST struct {
 // Control configures who may call the control plane.
 type Control struct {
 	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must send, unless they have a client certificate (grpc.tls.client_ca_file). Each has a name, which is logged, and scopes: publish, read, tokens, admin; without scopes it has all of them. If the list is empty, no token is required." secret:"true"`
-	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message in a PublishStream counts as a call, but waits instead of being rejected. 0 is no limit."`
+	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message in a PublishStream counts as a call, but waits instead of being rejected. 0 means no limit."`
 	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Require a token with the read scope for /metrics too."`
 	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Allow the control plane to listen beyond loopback without requiring a token or a certificate."`
 }
@@ -139,7 +139,7 @@ func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" 
 
 // Broker configures how events are delivered to streams.
 type Broker struct {
-	Shards       int    `mapstructure:"shards" doc:"Number of shards that streams are spread over; each shard has its own goroutine. At most 1024. 0 is one per CPU."`
+	Shards       int    `mapstructure:"shards" doc:"Number of shards that streams are spread over; each shard has its own goroutine. At most 1024. 0 means one per CPU."`
 	QueueBytes   Bytes  `mapstructure:"queue_bytes" reload:"true" doc:"Bytes that may be queued for one stream, at most 1GiB."`
 	SlowConsumer string `mapstructure:"slow_consumer" reload:"true" choices:"disconnect drop-oldest conflate" doc:"What happens to a stream whose queue is full: disconnect closes it; drop-oldest drops the events that have waited longest and notifies the client; conflate keeps only the newest event for each conflate_key, and closes the stream if that isn't enough."`
 }
@@ -157,7 +157,7 @@ const (
 type History struct {
 	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it misses. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
-	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"Maximum age of the events kept. 0 is no limit."`
+	MaxAge            time.Duration `mapstructure:"max_age" reload:"true" doc:"Maximum age of the events kept. 0 means no limit."`
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. If there are more than 65536 keys, the oldest are forgotten sooner."`
 }
 
@@ -169,8 +169,8 @@ type Cluster struct {
 	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. Unless it is a loopback address, it requires cluster.secret or cluster.tls. Without cluster.peers, it is not used."`
 	Advertise       string     `mapstructure:"advertise" doc:"HOST:PORT at which other nodes reach this one, with cluster.mode embedded. The default is the address that its connections come from, with the port of cluster.addr. Set it if the node is behind NAT or uses published container ports."`
 	Peers           []string   `mapstructure:"peers" doc:"Where to find the nodes, with cluster.mode embedded: the HOST:PORT of each node, with or without this one; or HOST:PORT with a name that resolves to all nodes, which is resolved again every 5s. If it is empty, the node is alone, and its event log survives a restart."`
-	Dir             string     `mapstructure:"dir" doc:"Directory for the event log, used by this node only, with cluster.mode embedded."`
-	Replicas        int        `mapstructure:"replicas" doc:"Number of nodes that store the event log, 1 to 5; publishing requires a majority of them. 0 is 3 if there are that many nodes, otherwise 1."`
+	Dir             string     `mapstructure:"dir" doc:"Directory for the event log, used only by this node, with cluster.mode embedded."`
+	Replicas        int        `mapstructure:"replicas" doc:"Number of nodes that store the event log, 1 to 5; publishing requires a majority of them. 0 means 3 if there are that many nodes, otherwise 1."`
 	Sync            bool       `mapstructure:"sync" doc:"Sync the event log to disk before a message is acknowledged, with cluster.mode embedded. If it is off, a node that loses power may lose the last few seconds of the log, which matters if most nodes fail at once."`
 	Secret          string     `mapstructure:"secret" doc:"Secret that nodes use to authenticate each other, the same on all nodes, with cluster.mode embedded." secret:"true"`
 	TLS             ClusterTLS `mapstructure:"tls"`

@@ -16,8 +16,8 @@ func Summarize(ctx context.Context, log *slog.Logger, counts map[string]func() i
 	}).run(ctx)
 }
 
-// Settle waits as a starting daemon waits for its cluster, whose node is serving
-// once served is closed.
+// Settle waits like a daemon that starts in a cluster. Its node is serving once
+// served is closed.
 func Settle(ctx context.Context, served chan struct{}, settled func(serving bool)) {
 	(&member{served: served}).settle(ctx, settled)
 }

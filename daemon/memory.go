@@ -33,10 +33,10 @@ const (
 //
 // Each connection leaves the buffers of its request or handshake behind, about 12
 // KB with net/http, in a heap with little live memory. If live memory set the
-// pace, collections would follow in quick succession and cost a fifth of what a
-// connection costs. After the burst, its memory would stay with the process for
-// minutes, although idle streams need less. The same is true of the queues of many
-// slow clients, because an idle daemon doesn't collect garbage.
+// pace, collections would run in quick succession and account for a fifth of the
+// cost of a connection. After the burst, its memory would stay with the process
+// for minutes, although idle streams need less. The same is true of the queues of
+// many slow clients, because an idle daemon doesn't collect garbage.
 func tuneMemory(ctx context.Context, accepted func() int64) {
 	tick := time.NewTicker(burstTick)
 	defer tick.Stop()

@@ -26,7 +26,8 @@ func TestGarbageCollectionDuringBursts(t *testing.T) {
 			daemon.TuneMemory(ctx, accepted.Load)
 		}()
 
-		// connect accepts connections at the given rate per second for a while.
+		// connect accepts connections at the given rate per second for the given
+		// time.
 		connect := func(rate int64, lasts time.Duration) {
 			const step = 10 * time.Millisecond
 			for range lasts / step {

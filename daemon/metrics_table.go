@@ -52,7 +52,7 @@ func handshakeMetrics() []metric {
 			}),
 		one(prometheus.CounterValue, "tls_handshake_computing_seconds_total", "Time spent on the epoll engine's TLS handshakes, not counting waits for clients or for other handshakes.",
 			func(r *reading) float64 { return r.handshakes.Computing.Seconds() }),
-		handshakesMetric("tls_handshake_seconds", "Duration of the epoll engine's TLS handshakes, including the wait for the client and for other handshakes. Failed ones don't count."),
+		handshakesMetric("tls_handshake_seconds", "Duration of the epoll engine's TLS handshakes, including the wait for the client and for other handshakes. Failed handshakes aren't included."),
 	}
 }
 
@@ -78,7 +78,7 @@ func trafficMetrics() []metric {
 		each(prometheus.CounterValue, "dropped_total", "Queued events that were never written to a socket, by reason.",
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Dropped) }),
 		latencyMetric("delivery_latency_seconds", "Time from accepting a message to writing it to a socket, once for each stream that got it. "+
-			"Only live events count, not replayed ones or heartbeats. For streams of net/http, it ends when net/http takes the event."),
+			"Only live events are included, not replayed ones or heartbeats. For streams that net/http serves, it ends when net/http accepts the event."),
 	}
 }
 

@@ -108,9 +108,9 @@ func natsWithAccounts(t *testing.T) (*server.Server, *issuer) {
 	return s, c
 }
 
-// TestNATSCredentials runs two nodes over a NATS server on which their user has
-// only the permissions that docs/cluster.md requires, and a third node with
-// credentials that the server rejects.
+// TestNATSCredentials runs two nodes over a NATS server. Their user has only the
+// permissions that docs/cluster.md requires. The server rejects the credentials
+// of a third node.
 func TestNATSCredentials(t *testing.T) {
 	t.Parallel()
 

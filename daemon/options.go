@@ -52,10 +52,11 @@ type Options struct {
 	// error, the daemon shuts down and Run returns that error.
 	Ready func(Addresses) error
 
-	// Settled is called once, after Ready. The argument reports whether the daemon
-	// is serving. In a cluster, Settled is called when the daemon has caught up, or
-	// after half a minute if it hasn't: the first node of a cluster waits for the
-	// others. Settled isn't called if the daemon shuts down first.
+	// Settled is called once, after Ready. The argument reports whether the
+	// daemon is serving. In a cluster, Settled is called when the daemon has
+	// caught up. If it hasn't after half a minute, Settled is called anyway,
+	// because the first node of a cluster waits for the others. Settled isn't
+	// called if the daemon shuts down first.
 	Settled func(serving bool)
 
 	// Ending is called when the daemon starts to shut down, whatever the cause.

@@ -113,7 +113,7 @@ func (p *parts) checkRunning(next Config) error {
 	return checkDemo(next)
 }
 
-// warnOfRestart names the settings that were changed but need a restart.
+// warnOfRestart logs the settings that were changed but need a restart.
 func (p *parts) warnOfRestart(stale []difference) {
 	if len(stale) == 0 {
 		return

@@ -95,7 +95,8 @@ func TestReloadOfCompression(t *testing.T) {
 }
 
 // TestReloadWithoutTokensOnAnExposedAddress checks that settings that need a
-// restart are validated with those that don't. The new settings alone are valid.
+// restart are validated with those that don't. By themselves, the new settings
+// are valid.
 func TestReloadWithoutTokensOnAnExposedAddress(t *testing.T) {
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) {
 		cfg.REST.Addr = "0.0.0.0:0"

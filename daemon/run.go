@@ -12,7 +12,8 @@ import (
 // finish, and whatever is left is cut off.
 //
 // Run returns once all of its goroutines have ended. The error is nil after a
-// shutdown, or states why the daemon could not start or had to stop.
+// graceful shutdown. Otherwise it states why the daemon could not start or had to
+// stop.
 func Run(ctx context.Context, cfg Config, opts Options) error {
 	cfg, trimmed := opts.Inherited.override(cfg).trimSecrets()
 	if err := cfg.Validate(); err != nil {

@@ -38,7 +38,7 @@ type running struct {
 	done <-chan error       // receives the result of Run
 }
 
-// start runs a daemon on free ports, no longer than until the test ends.
+// start runs a daemon on free ports. It stops the daemon when the test ends.
 func start(t *testing.T, change func(*daemon.Config)) running {
 	t.Helper()
 	return startWith(t, daemon.Options{Version: "v1.2.3"}, change)

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// trimSecrets returns c without line breaks at the end of secrets, and the keys of
-// the secrets that had any. Such line breaks come from files or from echo. An
-// application that signs with the same secret doesn't have them in its copy.
+// trimSecrets returns c without line breaks at the end of secrets, and the keys
+// of the settings that had any. Such line breaks come from files or from echo.
+// The copy of the secret in an application that signs tokens usually has none.
 func (c Config) trimSecrets() (trimmed Config, keys []string) {
 	eachSetting("", reflect.ValueOf(&c).Elem(), func(s Setting, field reflect.Value) {
 		if !s.Secret {

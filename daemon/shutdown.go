@@ -15,9 +15,9 @@ const (
 	// except for health watches, which would never end.
 	callGrace = 2 * time.Second
 
-	// The last tenth of drain.timeout is for cutting off whatever hasn't ended by
-	// then. The last fifth is for everything that follows the closing of the last
-	// stream.
+	// The last tenth of drain.timeout is reserved for cutting off whatever hasn't
+	// finished by then. The last fifth is reserved for everything that happens
+	// after the last stream is closed.
 	cutShare    = 10
 	spreadShare = 5
 )
@@ -74,10 +74,10 @@ func (p *parts) closeStreams(ctx context.Context) {
 	}
 }
 
-// If another daemon accepts connections on the same addresses, handOver hands the
-// listeners over to it. Clients of the control plane then move to that daemon
-// first, because the streams move there too. The returned group waits for the calls
-// to the servers that were handed over. The daemon keeps its streams.
+// handOver hands the listeners over to another daemon, if one accepts connections
+// on the same addresses. Clients of the control plane move to that daemon first,
+// because the streams move there too. The returned group waits for the calls to
+// the servers that were handed over. This daemon keeps its streams.
 func (p *parts) handOver(ctx context.Context) *errgroup.Group {
 	var handedOver errgroup.Group
 

@@ -15,9 +15,9 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// TestDrain checks that while streams are closed one after another, those that
-// are left get new events, new streams are asked to retry, and the daemon isn't
-// ready.
+// TestDrain checks a daemon that closes its streams one after another: the
+// remaining streams get new events, new streams are asked to retry, and the
+// daemon isn't ready.
 func TestDrain(t *testing.T) {
 	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {
 		t.Run(engine, func(t *testing.T) {
@@ -143,7 +143,7 @@ func lookAtDrain(t *testing.T, d running) bool {
 }
 
 // TestDrainOfABlockedStream checks that a connection that accepts no bytes delays
-// the shutdown by two seconds, not by the whole drain.timeout.
+// the shutdown by two seconds, not by the full drain.timeout.
 func TestDrainOfABlockedStream(t *testing.T) {
 	for _, engine := range []string{daemon.EngineNetHTTP, daemon.EngineEpoll} {
 		t.Run(engine, func(t *testing.T) {

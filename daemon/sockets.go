@@ -33,8 +33,8 @@ func CurlTarget(addr string) string {
 
 // Inherited holds listening sockets that the process was started with, for
 // example by systemd. For each socket that is nil, a daemon opens one at the
-// address in its Config. It ignores the other addresses. Other processes may share
-// the sockets.
+// address in its Config. It ignores the addresses of the others. Other processes
+// may share the sockets.
 type Inherited struct {
 	SSE, GRPC, REST net.Listener
 }

@@ -15,8 +15,8 @@ const (
 	// which may affect thousands of clients in a second.
 	summaryEvery = 10 * time.Second
 
-	// summaryTick is the interval at which counters are read, and therefore the longest delay
-	// before the first summary for a cause.
+	// summaryTick is the interval at which counters are read, and therefore the
+	// maximum delay before the first summary for a cause.
 	summaryTick = time.Second
 )
 
@@ -59,8 +59,8 @@ func rejectionLevel(cause string) slog.Level {
 	return slog.LevelInfo
 }
 
-// summaries logs how often streams were rejected or closed: for each cause at
-// most once per summaryEvery, and once more at the end.
+// summaries logs how often streams were rejected or closed: at most once per
+// summaryEvery for each cause, and a final time when it stops.
 type summaries struct {
 	log    *slog.Logger
 	read   func() []occurrence

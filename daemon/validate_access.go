@@ -70,8 +70,8 @@ func (c Config) checkAuth() *SettingError {
 	return nil
 }
 
-// checkProxy doesn't include the proxy's URL in errors, because it may contain a
-// password.
+// checkProxy checks auth.http_proxy. Errors don't include its URL, because it may
+// contain a password.
 func (c Config) checkProxy() *SettingError {
 	const key = "auth.http_proxy"
 	if _, err := auth.ParseProxy(c.Auth.HTTPProxy); err != nil {

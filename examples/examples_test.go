@@ -61,7 +61,7 @@ func TestNode(t *testing.T) {
 func TestPython(t *testing.T) {
 	t.Parallel()
 
-	// The system's Python, which Debian's packages are installed for.
+	// Use the system's Python, for which Debian's packages are installed.
 	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
 
 	imports := exec.CommandContext(t.Context(), python, "-c", "import google.protobuf, grpc, grpc_tools.protoc")

@@ -44,7 +44,7 @@ func TestGeneratedStubs(t *testing.T) {
 		t.Fatalf("%s: %v\n%s", block[1], err, out)
 	}
 
-	// An overlay places the stubs into peald's module, which provides their
+	// An overlay places the stubs in peald's module, which provides their
 	// imports.
 	replaced := make(map[string]string)
 	for _, name := range []string{"control.pb.go", "control_grpc.pb.go"} {

@@ -99,7 +99,7 @@ func startHolder(ctx context.Context, p part) (*holder, error) {
 		return nil, fmt.Errorf("-hold: %w", err)
 	}
 
-	h := &holder{cmd: exec.CommandContext(ctx, self, "-"+holdFlag, string(text))} //nolint:gosec // This very program.
+	h := &holder{cmd: exec.CommandContext(ctx, self, "-"+holdFlag, string(text))} //nolint:gosec // This program itself.
 	h.cmd.Stderr = &h.stderr
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {

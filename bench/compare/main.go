@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case o.hold != "":
 		return hold(ctx, o.hold, os.Stdin, stdout)
 	case o.secure && o.docs != "":
-		return errors.New("-transports and -docs exclude each other: the page needs all measurements")
+		return errors.New("-transports and -docs can't be combined: the page needs all measurements")
 	case o.nodes > 0:
 		return compareCluster(ctx, o, stdout, stderr)
 	}

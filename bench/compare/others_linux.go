@@ -18,9 +18,9 @@ const (
 )
 
 // buildOthers builds servers from the Go module proxy, which takes minutes. It
-// leaves out those that can't be built, and reports that to progress.
+// skips servers that can't be built, and reports this to progress.
 func buildOthers(ctx context.Context, dir string, progress io.Writer) []target {
-	// Mercure's command is a module whose go.mod replaces the library by a
+	// Mercure's command is a module whose go.mod replaces the library with a
 	// directory, which "go install" rejects.
 	fmt.Fprintln(progress, "skipping Mercure: it can't be built from the Go module proxy, because the go.mod of its command has a replace directive")
 
@@ -68,17 +68,17 @@ func startCentrifugo(ctx context.Context, path string) (*running, error) {
 }
 
 func centrifugoBody(data string) []byte {
-	text, _ := json.Marshal(map[string]string{"channel": "messages", "data": data}) //nolint:errchkjson // Strings always are JSON.
+	text, _ := json.Marshal(map[string]string{"channel": "messages", "data": data}) //nolint:errchkjson // Strings can always be encoded.
 	return text
 }
 
-// centrifugoData returns the message in an event of Centrifugo's: the string
-// "data" of a JSON object. Messages have no characters that JSON escapes.
+// centrifugoData returns the message in a Centrifugo event: the string "data" of
+// a JSON object. Messages have no characters that JSON escapes.
 func centrifugoData(event []byte) []byte {
 	_, rest, _ := bytes.Cut(event, []byte(`"data":"`))
 	data, _, _ := bytes.Cut(rest, []byte(`"`))
 	return data
 }
 
-// wantsOthers reports whether the servers of buildOthers were asked for.
+// wantsOthers reports whether the servers that buildOthers builds were requested.
 func wantsOthers(o options) bool { return o.others || strings.Contains(o.only, centrifugoName) }

@@ -16,11 +16,12 @@ type plan struct {
 	// transports lists the measurements over each transport.
 	transports []scale
 
-	// alone enables the measurements of only peald and the C limit.
+	// alone enables the measurements that cover only peald and the C limit.
 	alone bool
 }
 
-// scale is a number of streams and the loads published to them in turn.
+// scale is a number of streams and the loads published to them, one after
+// another.
 type scale struct {
 	streams int
 	loads   []bench.Load

@@ -57,7 +57,7 @@ func (l Load) throttled() bool {
 	return l.Rate < nearly*l.Asked
 }
 
-// Alone holds the measurements of only peald and the C limit.
+// Alone holds the measurements that cover only peald and the C limit.
 type Alone struct {
 	HeartbeatStreams int
 	HeartbeatCPU     float64 // share of a core
@@ -90,8 +90,8 @@ func (a *Alone) slow() SlowRound {
 	return r
 }
 
-// ManyRound compares the CPU time of a delivery to many streams with that of a
-// delivery to few, in µs.
+// ManyRound compares the CPU time per delivery with many and with few streams, in
+// µs.
 type ManyRound struct {
 	Target                    string
 	FewStreams, ManyStreams   int

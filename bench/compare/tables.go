@@ -28,7 +28,7 @@ func report(w io.Writer, r *Results) error {
 	return nil
 }
 
-// clearly is the ratio from which on another server counts as better than peald.
+// clearly is the ratio below which another server counts as better than peald.
 const clearly = 0.95
 
 // String implements [fmt.Stringer].

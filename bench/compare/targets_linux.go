@@ -41,8 +41,8 @@ type running struct {
 
 func verbatim(data string) []byte { return []byte(data) }
 
-// buildTargets builds the targets into dir. It leaves out nchan if it isn't
-// installed, and reports that to progress.
+// buildTargets builds the targets into dir. It skips nchan if it isn't installed,
+// and reports this to progress.
 func buildTargets(ctx context.Context, o options, dir string, progress io.Writer) ([]target, error) {
 	wanted := func(name string) bool {
 		return o.only == "" || slices.Contains(strings.Split(o.only, ","), name)
@@ -226,7 +226,7 @@ func startPeald(ctx context.Context, path, ready string, args ...string) (*runni
 }
 
 func jsonBody(data string) []byte {
-	text, _ := json.Marshal(map[string]string{"data": data}) //nolint:errchkjson // Strings always are JSON.
+	text, _ := json.Marshal(map[string]string{"data": data}) //nolint:errchkjson // Strings can always be encoded.
 	return text
 }
 

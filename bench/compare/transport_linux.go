@@ -19,8 +19,8 @@ type transport struct {
 	perConnection int
 }
 
-// transports returns the transports to compare, the one that the others are
-// compared with first.
+// transports returns the transports to compare. The others are compared with the
+// first one.
 func transports() []transport {
 	return []transport{
 		{name: "HTTP/1.1", label: "HTTP/1.1"},
@@ -54,8 +54,8 @@ type transportRun struct {
 	scale  scale
 }
 
-// transportRuns returns the measurements of one round, and a cell for each: those
-// of the targets that speak TLS.
+// transportRuns returns the measurements of one round, for the targets that speak
+// TLS, and a cell for each measurement.
 func (m *measurement) transportRuns() (runs []transportRun, cells []TransportCell) {
 	for _, s := range m.plan.transports {
 		for _, t := range m.targets {
@@ -127,8 +127,8 @@ func (r *Results) transportMedian(name, over string, streams int, of func(Round)
 	return median(values)
 }
 
-// transportRatio returns the median over the rounds of the metric divided by that
-// of the first transport in the same round.
+// transportRatio returns the median, over the rounds, of the metric divided by
+// the first transport's metric in the same round.
 func (r *Results) transportRatio(name, over string, streams int, of func(Round) float64) float64 {
 	var values []float64
 	for _, round := range r.transportRounds(name, over, streams) {

@@ -1,6 +1,7 @@
-// Command servers runs one of the servers that peald is compared with. They are
-// small programs around net/http or a library, written as shown in its
-// documentation. GET / opens a stream, and POST / broadcasts its body as one event.
+// Command servers runs one of the servers that peald is compared with. Each is a
+// small program around net/http or a library, written as the library's
+// documentation shows. GET / opens a stream, and POST / broadcasts its body as
+// one event.
 package main
 
 import (

@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestBenchOverTLSWithPlainControlPlane uses TLS for the streams only.
+// TestBenchOverTLSWithPlainControlPlane uses TLS only for the streams.
 func TestBenchOverTLSWithPlainControlPlane(t *testing.T) {
 	t.Parallel()
 	certificate := pealdtest.NewCertificate(t)

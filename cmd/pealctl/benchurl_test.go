@@ -7,8 +7,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestBenchConnectionRefused runs every kind of benchmark against an address
-// that nobody listens on. Each must fail immediately, with an error that contains the
+// TestBenchConnectionRefused runs every kind of benchmark against an address that
+// nothing listens on. Each must fail immediately, with an error that contains the
 // address but not the token.
 func TestBenchConnectionRefused(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// The tests of this file run against a real daemon. The others use fake control
+// The tests in this file run against a real daemon. The others use fake control
 // planes and stream servers.
 
 func TestTailReceivesMessages(t *testing.T) {

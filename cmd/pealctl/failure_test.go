@@ -32,7 +32,8 @@ func TestErrorMessages(t *testing.T) {
 	}
 }
 
-// statusWithReason returns an error with a reason, as the daemon does.
+// statusWithReason returns an error with a reason, in the same form as the
+// daemon's.
 func statusWithReason(t *testing.T, code codes.Code, reason, message string) error {
 	t.Helper()
 	st, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Reason: reason})

@@ -29,7 +29,7 @@ func (s *screen) width() int {
 	return width
 }
 
-// size returns the size of the terminal in columns and lines; 0 is no limit.
+// size returns the size of the terminal in columns and lines; 0 means no limit.
 func (s *screen) size() (width, height int) {
 	if s.terminal == nil {
 		return 0, 0

@@ -40,7 +40,7 @@ func TestStatsWatchRedrawsInPlace(t *testing.T) {
 }
 
 // TestStatsWatchFitsTerminal checks frames and an error between them. No line may
-// be longer than the terminal is wide, all rates must be shown, and a frame with
+// be longer than the terminal is wide, and all rates must be shown. A frame with
 // many shards must not have more lines than the terminal.
 func TestStatsWatchFitsTerminal(t *testing.T) {
 	d := startDaemon(t)

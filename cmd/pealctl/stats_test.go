@@ -29,7 +29,7 @@ func someStats(delivered int64) *pealv1.StatsResponse {
 	return &pealv1.StatsResponse{
 		Total: shard(0), Shards: []*pealv1.ShardStats{shard(0), shard(1)}, Users: 4, Published: 99,
 		StartedAt: timestamppb.New(time.Unix(1e9, 0)), Version: "1.2.3", MaxConnections: 1000, Topics: 6,
-		// Of each 1000, 800 took up to 1 ms, 150 up to 10 ms, 40 up to 1 s and
+		// Of every 1000, 800 took up to 1 ms, 150 up to 10 ms, 40 up to 1 s and
 		// 10 longer.
 		Latency: &pealv1.Histogram{Count: delivered, Buckets: []*pealv1.HistogramBucket{
 			{UpperBound: 0.001, Count: delivered * 8 / 10}, {UpperBound: 0.01, Count: delivered * 95 / 100}, {UpperBound: 1, Count: delivered * 99 / 100},
@@ -104,7 +104,7 @@ func watch(t *testing.T, args ...string) *watched {
 
 	w.stop = func() int {
 		cancel()
-		// Nobody reads the output any more, and a pending write must not block.
+		// Nothing reads the output anymore, and a pending write must not block.
 		out.Close()
 		wg.Wait()
 		return code

@@ -1,9 +1,10 @@
 // Command peald pushes server-sent events to browsers. Backends publish through
 // its control plane, and browsers open streams on its SSE listener.
 //
-// "peald" runs the daemon, and "peald config" prints the configuration that it would
-// run with. Every setting is a flag, an environment variable and a key of the
-// configuration file; docs/configuration.md lists them.
+// "peald" runs the daemon, and "peald config" prints the configuration that it
+// would run with. Every setting is available as a flag, as an environment
+// variable and as a key in the configuration file; docs/configuration.md lists
+// them.
 //
 // SIGTERM or SIGINT shuts the daemon down gracefully, and a second signal kills
 // it. The exit status is 0 after a graceful shutdown, 2 for an invalid command
@@ -32,8 +33,8 @@ func untilSignal(ctx context.Context) (_ context.Context, release func()) {
 }
 
 // reloadSignals returns a channel that receives SIGHUP, the signal to reload the
-// settings. If the daemon was started with SIGHUP ignored, as nohup does, it stays
-// ignored.
+// settings. If the daemon was started with SIGHUP ignored, for example by nohup,
+// the signal stays ignored.
 func reloadSignals() (received <-chan os.Signal, stop func()) {
 	signals := make(chan os.Signal, 1)
 	if !signal.Ignored(syscall.SIGHUP) {

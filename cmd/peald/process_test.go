@@ -85,7 +85,7 @@ func connect(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// request opens a stream as EventSource does.
+// request opens a stream like EventSource.
 func request(t *testing.T, addr string) (net.Conn, *http.Response) {
 	t.Helper()
 	conn := connect(t, addr)

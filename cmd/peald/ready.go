@@ -99,7 +99,7 @@ func (f *readyFile) write(addresses daemon.Addresses) (err error) {
 		}
 	}()
 
-	const readableByAll = 0o644 // CreateTemp makes the file readable by its owner only
+	const readableByAll = 0o644 // CreateTemp makes the file readable only by its owner
 	_, writeErr := temporary.Write(append(content, '\n'))
 
 	written, statErr := temporary.Stat()

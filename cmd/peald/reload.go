@@ -12,18 +12,18 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// pollInterval is the interval at which the configuration file is checked for changes. A
-// changed file is read once two checks in a row find the same content, so the
-// writes of an in-place change may be this far apart.
+// pollInterval is the interval at which the configuration file is checked for
+// changes. A changed file is read once two checks in a row find the same content.
+// If a file is changed in place, the writes may therefore be this far apart.
 const pollInterval = 500 * time.Millisecond
 
 // reloader reads the settings again on a signal, and after the configuration file
 // has changed.
 //
-// It polls the content of the file because file notifications are unreliable. They
-// only cover the named file or its directory, but the file may be replaced, be
-// reached through symbolic links that change (as in Kubernetes), or be mounted into
-// a container on its own, or over a network.
+// It polls the content of the file because file notifications are unreliable.
+// They cover only the named file or its directory. But the file may be replaced,
+// or reached through symbolic links that change (as in Kubernetes). It may also
+// be mounted into a container by itself, or over a network.
 type reloader struct {
 	load func(configFile) (daemon.Config, error)
 	out  chan<- daemon.Reload
@@ -122,7 +122,7 @@ func (r *reloader) read() daemon.Reload {
 
 func (f configFile) isEmpty() bool { return len(bytes.TrimSpace(f.content)) == 0 }
 
-// digest returns a digest of the content, which unlike the content holds no
+// digest returns a digest of the content. Unlike the content, it holds no
 // secrets.
 func (f configFile) digest() string {
 	sum := sha256.Sum256(f.content)

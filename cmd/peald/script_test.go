@@ -12,8 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes the command under test available to scripts as peald, and a
-// command that logs as libraries do.
+// TestMain makes the command under test available to scripts as peald. It also
+// provides a command that logs through the loggers that libraries use.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"peald": main, "library-logs": libraryLogs})
 }
@@ -72,7 +72,7 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitfresh FILE OLD waits until the content of FILE differs from that of OLD.
+// waitfresh FILE OLD waits until the contents of FILE and OLD differ.
 func waitFresh(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: waitfresh FILE OLD")

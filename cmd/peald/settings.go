@@ -70,8 +70,8 @@ func completeSettings(cmd *cobra.Command) {
 	}
 }
 
-// rawValue holds the unparsed text of a flag, so that flags, variables and files
-// are parsed according to the same rules and produce the same errors.
+// rawValue holds the unparsed text of a flag. Flags, variables and files are
+// later parsed by the same rules, and produce the same errors.
 type rawValue struct {
 	kind string
 	text string
@@ -208,8 +208,8 @@ func readVariables(env, keys []string) (layer, error) {
 // for a service named peald or peald-something.
 const serviceLinkPattern = `^PEALD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`
 
-// unknown returns the error for an unknown setting. Kind names what it is, such as
-// a setting in a file.
+// unknown returns the error for an unknown setting. Kind describes the name, for
+// example as an environment variable.
 func unknown(name, kind string, known []string) error {
 	if suggestion, ok := nearest.To(name, known); ok {
 		return fmt.Errorf("%s: unknown %s; did you mean %s?", name, kind, suggestion)

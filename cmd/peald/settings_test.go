@@ -14,8 +14,8 @@ import (
 	"github.com/peald/peald/daemon"
 )
 
-// load reads settings as the command does: from flags, the environment, and a file
-// with this content, whose name determines the format.
+// load reads settings in the same way as the command: from flags, the
+// environment, and a file with this content, whose name determines the format.
 func load(t *testing.T, args, env []string, fileName, content string) (daemon.Config, error) {
 	t.Helper()
 	if fileName != "" {

@@ -19,8 +19,8 @@ import (
 )
 
 // inheritedSockets returns the sockets passed by systemd or a compatible parent
-// process (sd_listen_fds(3)). They are identified by the names sse, grpc and rest,
-// or without such names by their order.
+// process (sd_listen_fds(3)). They are identified by the names sse, grpc and rest
+// or, without such names, by their order.
 func inheritedSockets() (sockets daemon.Inherited, err error) {
 	files := activation.Files(true)
 	order, err := socketOrder(files)

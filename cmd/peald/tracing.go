@@ -25,10 +25,11 @@ import (
 // shut down.
 const flushTimeout = 5 * time.Second
 
-// tracing returns a tracer provider that is configured by the OTEL_ variables, and
-// a function that exports the last spans. The provider is nil if the variables
-// configure no exporter. The protocol is looked up in env; OpenTelemetry reads
-// everything else from the process's environment, of which env is a copy.
+// tracing returns a tracer provider that is configured by the OTEL_ variables,
+// and a function that exports the last spans. The provider is nil if the
+// variables configure no exporter. The protocol is looked up in env, a copy of
+// the process's environment. OpenTelemetry itself reads everything else from that
+// environment.
 func tracing(ctx context.Context, env []string, log *slog.Logger) (_ trace.TracerProvider, flush func(), _ error) {
 	protocol, err := tracingProtocol(env)
 	if err != nil || protocol == "" {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestWatchdog plays the part of systemd.
+// TestWatchdog plays the role of systemd.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -20,7 +20,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// domain is the domain of every ErrorInfo, which scopes its reason.
+// domain is the domain of every ErrorInfo. It scopes the reason.
 const domain = "peald"
 
 // MaxFields is the maximum number of fields that an error should name.
@@ -31,16 +31,17 @@ type Error struct {
 	// Code is the canonical code.
 	Code codes.Code
 
-	// Reason identifies the error to programs; it is the reason of ErrorInfo.
+	// Reason identifies the error to programs. It is sent as the reason of an
+	// ErrorInfo.
 	Reason string
 
-	// Message is the error message for people.
+	// Message is the human-readable error message.
 	Message string
 
 	// Fields holds the invalid fields of the request, if any.
 	Fields []Field
 
-	// Metadata is the metadata of ErrorInfo.
+	// Metadata is sent as the metadata of the ErrorInfo.
 	Metadata map[string]string
 
 	// RetryAfter is the delay after which the caller may retry; 0 for none.
@@ -56,8 +57,8 @@ func New(code codes.Code, reason, message string) *Error {
 	return &Error{Code: code, Reason: reason, Message: message}
 }
 
-// Invalid returns the error for a request with invalid fields, of which there
-// must be at least one.
+// Invalid returns the error for a request with invalid fields. It must be called
+// with at least one field.
 func Invalid(fields ...Field) *Error {
 	sentences := make([]string, len(fields))
 	for i, f := range fields {
@@ -73,8 +74,8 @@ func Invalid(fields ...Field) *Error {
 	}
 }
 
-// Internal returns the error that callers receive instead of an unexpected one,
-// whose details go only to the log.
+// Internal returns the error that callers receive in place of an unexpected one.
+// The details of the unexpected error go only to the log.
 func Internal() *Error {
 	return New(codes.Internal, ReasonInternal, "internal error; see the daemon's log")
 }
@@ -160,8 +161,8 @@ func From(err error) *Error {
 	return nil
 }
 
-// Status returns err as a gRPC status. Expected is false if err was unexpected
-// and the status is that of [Internal].
+// Status returns err as a gRPC status. Expected is false if err was unexpected,
+// in which case the status is from [Internal].
 func Status(err error) (st *status.Status, expected bool) {
 	if e := From(err); e != nil {
 		return e.Status(), true
@@ -199,8 +200,8 @@ func (e *Error) Status() *status.Status {
 
 	detailed, err := st.WithDetails(details...)
 	if err != nil {
-		// A field's name or problem that isn't valid UTF-8 can't be encoded. The
-		// code and the message can.
+		// The details can't be encoded if a field's name or problem isn't valid
+		// UTF-8. Return the code and the message alone.
 		return st
 	}
 

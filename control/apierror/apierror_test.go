@@ -95,7 +95,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// A field that isn't valid UTF-8 can't be encoded, but the code can.
+// An invalid field that isn't UTF-8 can't be encoded, but the code can.
 func TestStatusWithInvalidUTF8(t *testing.T) {
 	if st := apierror.Invalid(apierror.Field{Name: "a\xff", Problem: "is wrong"}).Status(); st.Code() != codes.InvalidArgument {
 		t.Errorf("%v, want INVALID_ARGUMENT", st)

@@ -22,8 +22,8 @@ import (
 )
 
 // requestBody is the body of a call. The generated handlers pass it to the
-// decoder, and pass the request that holds it to the error handler. So it carries
-// the decoder's error to the error handler.
+// decoder, and pass the request that contains it to the error handler. It
+// therefore also carries the decoder's error to the error handler.
 type requestBody struct {
 	io.ReadCloser
 
@@ -34,7 +34,8 @@ type requestBody struct {
 	err         error             // the decoder's error
 }
 
-// checkContentType accepts JSON, and the types that common tools send for it.
+// checkContentType accepts JSON, and the other types that common tools use for
+// JSON.
 func (b *requestBody) checkContentType() error {
 	if b.contentType == "" {
 		return nil
@@ -94,8 +95,8 @@ func (b *requestBody) decode(message proto.Message) error {
 	}
 
 	if bytes.HasPrefix(data, []byte("\uFEFF")) {
-		// Spaces aren't part of a JSON value, and they preserve the offsets in
-		// errors.
+		// Replace the byte order mark with spaces, which JSON ignores and which
+		// preserve the offsets in errors.
 		copy(data, "   ")
 	}
 
@@ -110,7 +111,7 @@ func (b *requestBody) decode(message proto.Message) error {
 	return b.checkPath(message)
 }
 
-// checkPath rejects fields that the path also sets, and would override.
+// checkPath rejects fields that the path also sets. The path would override them.
 func (b *requestBody) checkPath(message proto.Message) error {
 	fields := message.ProtoReflect().Descriptor().Fields()
 	for _, name := range slices.Sorted(maps.Keys(b.inPath)) {
@@ -222,7 +223,7 @@ func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, messag
 		return ""
 	}
 
-	// A JSON string is rejected only because of half a surrogate pair.
+	// Only half of a surrogate pair makes a JSON string invalid here.
 	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
 		return "has an escape that is not a valid character"
 	}
@@ -240,7 +241,7 @@ func fieldNamed(message proto.Message, name string) protoreflect.FieldDescriptor
 	return fields.ByTextName(name)
 }
 
-// requirement returns what the value of field must be.
+// requirement describes the value that field must have.
 func requirement(field protoreflect.FieldDescriptor) string {
 	switch {
 	case field.IsList() && field.Kind() == protoreflect.StringKind:
@@ -256,8 +257,8 @@ func requirement(field protoreflect.FieldDescriptor) string {
 	return "must be of type " + field.Kind().String()
 }
 
-// printable returns a name that the caller chose, shortened and made valid UTF-8
-// so that an error can include it.
+// printable shortens a name that the caller chose and makes it valid UTF-8, so
+// that an error can include it.
 func printable(name string) string {
 	const most = 80
 	if len(name) > most {

@@ -48,7 +48,8 @@ func TestByteOrderMarkIsIgnored(t *testing.T) {
 		t.Errorf("response %s %s, want 200", got.Status, got.body)
 	}
 
-	// The byte order mark counts in offsets, and a second one is an error.
+	// Offsets include the byte order mark, and a second byte order mark is an
+	// error.
 	if got := s.do(t, http.MethodPost, "/v1/broadcast", "\uFEFF"+`{"data":"hi",}`); !strings.Contains(got.failure(t).message, "byte 17") {
 		t.Errorf("response %s %s, want an error at byte 17", got.Status, got.body)
 	}

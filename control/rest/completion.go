@@ -10,11 +10,11 @@ import (
 // it.
 //
 // net/http cancels r's context when it reads the end of an HTTP/1.x connection.
-// But a client may close its sending side once it has sent its request, and wait
-// for the response. Until something is written to such a client, it can't be
-// distinguished from one that is gone. So a call over HTTP/1.x runs to completion,
-// which takes a bounded time unless it is long-lived. HTTP/2 has separate frames
-// for the end of a request and for its cancellation, so r's context is kept.
+// But a client may close its sending side after it has sent its request, and wait
+// for the response. Until the server writes something, such a client looks the
+// same as one that is gone. So a call over HTTP/1.x runs to completion, which
+// takes a bounded time unless it is long-lived. HTTP/2 has separate frames for
+// the end of a request and for its cancellation, so r's context is kept.
 func callContext(r *http.Request, longLived bool) (context.Context, context.CancelFunc) {
 	ctx := r.Context()
 	if r.ProtoMajor > 1 || longLived {

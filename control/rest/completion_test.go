@@ -204,7 +204,7 @@ func TestCallerCancels(t *testing.T) {
 	}
 }
 
-// The error for a call whose context ends has the form of all errors.
+// The error for a call whose context ends has the same form as all other errors.
 func TestErrorsOfEndedContexts(t *testing.T) {
 	t.Parallel()
 

@@ -77,10 +77,10 @@ func unknownPath() error {
 	return apierror.New(codes.NotFound, apierror.ReasonUnknownPath, "unknown path; /openapi.json lists all paths")
 }
 
-// inProcessError returns the error that the caller receives for err, the error
-// from a call on the in-process connection. The client's end of that connection
-// creates statuses without details when the caller is gone, when a deadline has
-// passed, and when the connection was closed because the daemon is shutting down.
+// inProcessError returns the error that the caller receives for err, which a call
+// on the in-process connection returned. The client's end of that connection
+// creates statuses without details in three cases: the caller is gone, a deadline
+// has passed, or the connection was closed because the daemon is shutting down.
 func inProcessError(ctx context.Context, err error) error {
 	st, ok := status.FromError(err)
 

@@ -15,9 +15,9 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// gateway maps REST requests to gRPC calls. It is stricter than the gateway's
-// generated handlers: it rejects whatever those would ignore in a request, and
-// names it in the error.
+// gateway maps REST requests to gRPC calls. It is stricter than the generated
+// handlers: it rejects any part of a request that they would ignore, and names
+// that part in the error.
 type gateway struct {
 	mux *runtime.ServeMux
 
@@ -52,7 +52,7 @@ func newGateway(client pealv1.ControlServiceClient, document string, writeError 
 		runtime.WithWriteContentLength(),
 		// net/http does this itself where the protocol supports it.
 		runtime.WithDisableChunkedEncoding(),
-		// Authorization is always passed on.
+		// The Authorization header is always passed on.
 		runtime.WithIncomingHeaderMatcher(traceHeader),
 		runtime.WithOutgoingHeaderMatcher(noHeader),
 		runtime.WithOutgoingTrailerMatcher(noHeader),
@@ -170,12 +170,12 @@ func check(w http.ResponseWriter, r *http.Request, params map[string]string, cal
 	return body.checkEncodings(w.Header())
 }
 
-// methods returns the methods of r's path.
+// methods returns the methods that r's path supports.
 func (g *gateway) methods(r *http.Request) []string {
 	var found []string
 
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		// The header is omitted, because it must not override the method.
+		// Omit the original header, so that it can't override the method.
 		request := &http.Request{Method: method, URL: r.URL, Header: http.Header{}, Body: http.NoBody}
 
 		probe := &routeProbe{}
@@ -189,7 +189,7 @@ func (g *gateway) methods(r *http.Request) []string {
 	return found
 }
 
-// routeProbe records whether a route matched in a mux from newRouteProbe.
+// routeProbe records whether a mux from newRouteProbe found a matching route.
 type routeProbe struct{ matched bool }
 
 // newRouteProbe returns a mux that makes no calls. Given a *routeProbe, it records

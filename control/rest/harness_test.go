@@ -119,8 +119,8 @@ type response struct {
 	body string
 }
 
-// do sends a request and returns the whole response. Header holds names and
-// values in turn; Host sets the request's host.
+// do sends a request and returns the complete response. Header holds alternating
+// names and values; Host sets the request's host.
 func (s server) do(tb testing.TB, method, path, body string, header ...string) response {
 	tb.Helper()
 

@@ -30,7 +30,7 @@ func serveInProcess(server *grpc.Server) (*inProcess, error) {
 	conn, err := grpc.NewClient("passthrough:///control",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// Sending a publish call again would publish a second event.
+		// Retrying a publish call would publish a second event.
 		grpc.WithDisableRetry(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 	)

@@ -30,9 +30,9 @@ type getCall struct {
 	longLived bool
 }
 
-// getCalls returns the RPCs that REST maps to GET, by the routeKey of their
-// path. The HTTP rules aren't in the proto's descriptors, so it reads them from
-// document, the Swagger document that is generated from the same rules.
+// getCalls returns the RPCs that REST maps to GET, keyed by the routeKey of their
+// path. The proto's descriptors don't contain the HTTP rules. So getCalls reads
+// them from document, the Swagger document that is generated from the same rules.
 func getCalls(document string) (map[string]getCall, error) {
 	var parsed struct {
 		Paths map[string]map[string]struct {

@@ -1,9 +1,9 @@
-// Package rest serves the control plane as REST. Its calls go to a gRPC server
-// inside the process, so that both have the same checks and the same errors.
+// Package rest serves the control plane as REST. It forwards calls to an
+// in-process gRPC server, so that REST and gRPC share the same checks and errors.
 //
-// The package adds what HTTP needs: strict JSON, queries and paths, errors as
-// google.rpc.Status, protection from web pages from other origins, health checks
-// and the OpenAPI documents.
+// The package adds the parts that are specific to HTTP: strict JSON, queries and
+// paths, errors as google.rpc.Status, protection from web pages from other
+// origins, health checks and the OpenAPI documents.
 package rest
 
 import (
@@ -34,17 +34,18 @@ type Config struct {
 	// rejected.
 	CheckHost func(*http.Request) error
 
-	// Ready reports whether /readyz succeeds. If not, reason is its response.
+	// Ready reports whether /readyz succeeds. If not, reason is the body of the
+	// response.
 	Ready func(context.Context) (ready bool, reason string)
 
-	// Rejected is called with each error that the Handler itself responds with.
-	// Errors from calls that reached Server aren't included.
+	// Rejected is called with each error that the Handler itself detects. It
+	// isn't called for errors from calls that reached Server.
 	Rejected func(error)
 }
 
-// Handler is the handler for /v1/, /openapi.json, /swagger.json, /healthz and
-// /readyz; any other path is 404. Paths must be passed to it unchanged: a mux
-// that cleans paths would redirect user ids that contain slashes.
+// Handler serves /v1/, /openapi.json, /swagger.json, /healthz and /readyz. It
+// responds to any other path with 404. Paths must be passed to it unchanged: a
+// mux that cleans paths would redirect user ids that contain slashes.
 type Handler struct {
 	cfg       Config
 	inProcess *inProcess
@@ -69,8 +70,8 @@ func New(cfg Config) (*Handler, error) {
 	}
 
 	// Browsers send forms and plain text to other origins without a preflight
-	// request. A page can also have its own name resolve to this host, which gives
-	// it the same origin. CheckHost prevents that.
+	// request. A page can also make its own host name resolve to this host, which
+	// gives it the same origin. CheckHost prevents that.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h.writeError(w, foreignOrigin())

@@ -37,8 +37,8 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// checkMethod checks that a response is a success exactly for the methods of
-// allow, and otherwise lists them.
+// checkMethod checks that a response is a success if allow contains the method,
+// and otherwise lists the methods of allow.
 func checkMethod(t *testing.T, method, path, allow string, got response) {
 	t.Helper()
 
@@ -100,8 +100,8 @@ func TestForeignOriginsAreRejected(t *testing.T) {
 	}
 }
 
-// An attacker's page can have its own name resolve to the control plane's address,
-// which gives it the same origin.
+// An attacker's page can make its own host name resolve to the control plane's
+// address, which gives it the same origin.
 func TestForeignHostsAreRejected(t *testing.T) {
 	open := startServer(t, control.Config{}, &fakeBroker{}, nil)
 	for host, status := range map[string]int{

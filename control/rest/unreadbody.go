@@ -8,7 +8,7 @@ import (
 
 // maxDrain, in bytes, and drainTime bound how much of an unneeded body is read
 // after the response. If a connection is closed while its client is still
-// writing, the client gets a reset, which can destroy the response before the
+// writing, the client gets a reset. The reset can destroy the response before the
 // client has read it.
 const (
 	maxDrain  = 64 << 20
@@ -40,7 +40,7 @@ func drainBody(next http.Handler) http.Handler {
 		case body.ended:
 		case !body.begun && r.ContentLength > 0 && r.ContentLength <= drainedByServer:
 		case !body.begun && r.Header.Get("Expect") != "":
-			// Reading would ask the client to send the body.
+			// Reading would prompt the client to send the body.
 		default:
 			finish(w, body)
 		}

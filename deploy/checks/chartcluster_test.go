@@ -106,7 +106,7 @@ config: {cluster: {mode: nats}}
 }
 
 // checkNodes checks that the nodes can find each other and that each keeps its
-// log on a volume of its own.
+// log on its own volume.
 func checkNodes(t *testing.T, objects map[string]runtime.Object) {
 	t.Helper()
 

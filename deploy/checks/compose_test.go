@@ -133,8 +133,8 @@ func checkDaemon(t *testing.T, daemon types.ServiceConfig, secrets ...string) []
 	return variables
 }
 
-// checkUpstreams checks that Caddy proxies streams to all daemons. Where Caddy
-// is installed, it also adapts the Caddyfile.
+// checkUpstreams checks that Caddy proxies streams to all daemons. If Caddy is
+// installed, it also adapts the Caddyfile.
 func checkUpstreams(t *testing.T, found *types.Project, want string) {
 	t.Helper()
 

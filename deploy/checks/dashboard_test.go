@@ -144,7 +144,7 @@ func TestDashboardAndAlertsUseExistingMetrics(t *testing.T) {
 }
 
 // usesOf returns the metric families that a query selects, by name, and the
-// labels that it uses of each.
+// labels that it uses in each.
 func usesOf(t *testing.T, where, query string) map[string]map[string]bool {
 	t.Helper()
 

@@ -37,13 +37,13 @@ func TestPackages(t *testing.T) {
 	packaged := release.NFPMs[0]
 	formats := packaged["formats"].([]any)
 
-	// Translate goreleaser's own keys, as it does itself.
+	// Translate goreleaser's own keys in the same way as goreleaser.
 	packaged["name"], packaged["version"], packaged["arch"] = packaged["package_name"], "1.2.3", "amd64"
 	for _, key := range []string{"package_name", "formats", "bindir"} {
 		delete(packaged, key)
 	}
 
-	// Fast compression instead of a release's small packages.
+	// Don't compress the packages: small packages matter only for a release.
 	packaged["deb"] = map[string]any{"compression": "none"}
 	packaged["rpm"] = map[string]any{"compression": "zstd:fastest"}
 

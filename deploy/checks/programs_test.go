@@ -56,9 +56,9 @@ func goArgs(t *testing.T, command string) []string {
 	return args
 }
 
-// effectiveConfig runs "peald config" with environment variables and, unless
-// file is empty, a configuration file of that content. It returns the output.
-// It fails whenever the daemon would refuse to start.
+// effectiveConfig runs "peald config" with environment variables and, unless file
+// is empty, a configuration file with that content. It returns the output. It
+// fails whenever the daemon would refuse to start.
 func effectiveConfig(t *testing.T, programs string, env []string, file string) (string, error) {
 	t.Helper()
 

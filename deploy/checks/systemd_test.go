@@ -60,9 +60,9 @@ func units(t *testing.T) []string {
 	return found
 }
 
-// runnableUnit copies the units, replaces the daemon's path with that of an
-// existing program, because systemd rejects a unit whose program is missing, and
-// returns the path of the given unit's copy.
+// runnableUnit copies the units and returns the path of the given unit's copy. In
+// the copies, an existing program replaces the daemon, because systemd rejects a
+// unit whose program is missing.
 func runnableUnit(t *testing.T, unit string) string {
 	t.Helper()
 

@@ -38,7 +38,7 @@ func rules() []archtest.Rule {
 			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/flags"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Never:    []string{viper},
-			Why:      "a client depends on the network API of the daemon only",
+			Why:      "a client depends only on the daemon's network API",
 		},
 		{
 			Path:     "daemon",
@@ -51,7 +51,7 @@ func rules() []archtest.Rule {
 			Path:  "control",
 			May:   []string{"control/apierror", "control/rest", "gen/peal/v1", "internal/auth", "internal/broker"},
 			Never: []string{viper, otel},
-			Why:   "the control plane and the streams share the broker only, and don't know each other",
+			Why:   "the control plane and the streams share only the broker, and don't know each other",
 		},
 		{
 			Path:     "control/rest",
@@ -70,7 +70,7 @@ func rules() []archtest.Rule {
 			Path:  "ssehttp",
 			May:   []string{"internal/auth", "internal/broker", "internal/engine", "internal/eventstream"},
 			Never: []string{viper, grpc},
-			Why:   "the control plane and the streams share the broker only, and don't know each other",
+			Why:   "the control plane and the streams share only the broker, and don't know each other",
 		},
 		{
 			Path:  "internal/engine",
@@ -117,7 +117,7 @@ func rules() []archtest.Rule {
 		{
 			Path:  "internal/nearest",
 			Never: []string{viper, grpc},
-			Why:   "a suggestion depends on the names only",
+			Why:   "a suggestion depends only on the names",
 		},
 		{
 			Path:  "internal/eventstream",
@@ -181,7 +181,7 @@ func rules() []archtest.Rule {
 		{
 			Path:  "internal/buildinfo",
 			Never: []string{viper, grpc},
-			Why:   "the build information depends on the go command only",
+			Why:   "the build information depends only on the go command",
 		},
 		{
 			Path:  "internal/logqueue",
@@ -197,7 +197,7 @@ func rules() []archtest.Rule {
 			Path:  "gen/peal/presence/v1",
 			May:   []string{"gen/peal/v1"},
 			Never: []string{viper},
-			Why:   "nodes exchange messages of the control plane where it defines them",
+			Why:   "nodes exchange messages that the control plane defines",
 		},
 		{
 			Path: "examples/go",

@@ -1,6 +1,6 @@
-// Package auth authenticates streams. It signs and verifies subscriber tokens, which
-// are JSON Web Tokens whose "sub" is the user of a stream, or asks the application
-// through a callback.
+// Package auth authenticates streams. It signs and verifies subscriber tokens, or
+// asks the application through a callback. A subscriber token is a JSON Web Token
+// whose "sub" is the user of a stream.
 //
 // A token is untrusted input. The keys, not the token, determine the algorithm.
 // Claims are read only under their exact names, and no error repeats anything from
@@ -73,10 +73,10 @@ type Config struct {
 	// Logger is used for warnings; nil disables logging.
 	Logger *slog.Logger
 
-	// Replacing is set during a reload. In a reload, a key set that can't be
-	// fetched is an error, unless Before, which may be nil, has the same URL. In
-	// that case the keys from Before are kept. If Replacing isn't set, New succeeds
-	// and the fetch is retried.
+	// Replacing is set during a reload. It makes a key set that can't be fetched
+	// an error, unless Before, which may be nil, has the same URL. In that case
+	// the keys from Before are kept. Without Replacing, New succeeds and retries
+	// the fetch.
 	Replacing bool
 	Before    *Tokens
 }

@@ -38,8 +38,8 @@ type CallbackConfig struct {
 	// Timeout is the time limit for a callback, including the wait for a free slot.
 	Timeout time.Duration
 
-	// CacheFor is the time for which a response is reused for requests that look the same to
-	// the application; 0 disables the cache.
+	// CacheFor is how long a response is reused for requests that look the same
+	// to the application; 0 disables the cache.
 	CacheFor time.Duration
 
 	// Concurrency is the maximum number of concurrent callbacks.

@@ -23,10 +23,10 @@ type claimError struct{ claim string }
 
 func (e *claimError) Error() string { return "claim " + e.claim + " has the wrong type" }
 
-// claims holds the claims that are read. It is a custom jwt.Claims for two reasons:
-// encoding/json ignores the case of names, so that a claim "Sub", which users of an
-// identity provider may be able to set, would override "sub". And jwt.MapClaims
-// treats an "exp" of 0 as missing.
+// claims holds the claims that are read. It is a custom jwt.Claims for two
+// reasons. First, encoding/json ignores case in names. A claim "Sub", which users
+// of an identity provider may be able to set, would therefore override "sub".
+// Second, jwt.MapClaims treats an "exp" of 0 as missing.
 type claims struct {
 	invalid error // error from reading the claims; if it is set, all other fields are zero
 

@@ -16,7 +16,7 @@ import (
 func checkHeader(token string) error {
 	encoded, _, found := strings.Cut(token, ".")
 	if !found {
-		return nil // not a JSON Web Token, as the parser reports
+		return nil // not a JSON Web Token; the parser reports that
 	}
 	header, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil {
@@ -31,8 +31,8 @@ func checkHeader(token string) error {
 	return &RejectedError{Reason: Malformed, malformation: malformation("header is", wrong)}
 }
 
-// registerEd25519 makes the algorithm "Ed25519" (RFC 9864 §2.2) known to the parser.
-// It is "EdDSA" with a key on that curve. Repeated calls have no effect.
+// registerEd25519 registers the algorithm "Ed25519" (RFC 9864 §2.2) with the
+// parser. It is "EdDSA" with a key on that curve. Repeated calls have no effect.
 func registerEd25519() {
 	jwt.RegisterSigningMethod(ed25519Name, func() jwt.SigningMethod { return jwt.SigningMethodEdDSA })
 }

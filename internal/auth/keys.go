@@ -82,7 +82,8 @@ func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known 
 	}
 
 	if id == "" && sameAlgorithm > 1 {
-		// If all keys were tried, anyone could make the daemon do that much work.
+		// Don't try all keys: anyone could then make the daemon do that much
+		// work.
 		found = nil
 	}
 

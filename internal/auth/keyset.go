@@ -59,9 +59,9 @@ func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
 // parseJWK parses one key. If it returns an error, the key has only its ID, and
 // only if the ID could be read.
 //
-// Only the known members are passed to the library. Otherwise it would reject a key
-// because of a certificate in x5c that it can't decode, although the certificate
-// only represents the same key in another way (RFC 7517 §4.7).
+// Only the known members are passed to the library. Otherwise it would reject a
+// key because of a certificate in x5c that it can't decode. The certificate is
+// only another representation of the same key (RFC 7517 §4.7).
 func parseJWK(raw []byte) (k key, _ error) {
 	known := strictjson.Schema{Members: []string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}}
 	object, err := known.Read(raw)

@@ -43,8 +43,8 @@ func parseProxy(tb testing.TB, text string) auth.Proxy {
 	return proxy
 }
 
-// elsewhere returns the URL of a local server with an address that isn't a loopback
-// address, because Go doesn't use proxies for those.
+// elsewhere returns the URL of a local server, with a non-loopback address,
+// because Go doesn't use proxies for loopback addresses.
 func elsewhere(tb testing.TB, server *httptest.Server) string {
 	tb.Helper()
 	u, err := url.Parse(server.URL)

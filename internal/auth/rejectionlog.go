@@ -13,7 +13,7 @@ const (
 	repeatAfter = 10 * time.Minute
 
 	// maxRejections is the number of rejections that are remembered. Beyond that,
-	// the one that was logged longest ago is forgotten.
+	// the least recently logged one is forgotten.
 	maxRejections = 64
 )
 

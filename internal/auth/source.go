@@ -28,7 +28,7 @@ const (
 	// refreshEvery is the interval at which keys are fetched again from a URL.
 	refreshEvery = 5 * time.Minute
 
-	// Delays between attempts to fetch keys while that fails.
+	// Delays between attempts after keys couldn't be fetched.
 	firstRetry = 5 * time.Second
 	maxRetry   = 30 * time.Second
 
@@ -79,8 +79,8 @@ func fileSource(setting, name string, parse func([]byte) ([]key, []skippedKey, e
 	return s, nil
 }
 
-// jwksSource returns a source for a JSON Web Key Set at a URL, which may be unreachable
-// for a while, or in a file, which must exist.
+// jwksSource returns a source for a JSON Web Key Set at a URL or in a file. The
+// URL may be unreachable for a while, but the file must exist.
 func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, error) {
 	const setting = "auth.jwt.jwks_url"
 	location := cfg.JWKSURL
@@ -150,7 +150,7 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	}
 
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// Fetches are minutes apart, so keeping the connection is pointless.
+	// Fetches are minutes apart, so there is no point in keeping the connection.
 	req.Close = true
 	resp, err := client.Do(req)
 	if err != nil {

@@ -15,9 +15,9 @@ var running processes
 // Main runs the tests and then stops the browsers that they started. It returns the
 // exit code.
 //
-// Chromium is the first of the given programs that is installed. If none are given,
-// it is preferably the headless shell, which is Chromium without its user interface
-// and needs 0.2 s of CPU time per browser instead of 1.5 s.
+// Chromium is the first of the given programs that is installed. If none are
+// given, Main prefers the headless shell, which is Chromium without its user
+// interface. It needs 0.2 s of CPU time per browser instead of 1.5 s.
 func Main(m *testing.M, chromium ...string) int {
 	running.chromiumPrograms = chromium
 	if len(chromium) == 0 {
@@ -39,8 +39,8 @@ func Main(m *testing.M, chromium ...string) int {
 	return m.Run()
 }
 
-// WholeChromium returns the names of the programs that are the complete Chromium,
-// as people use it.
+// WholeChromium returns the names of the programs that run the complete Chromium,
+// including its user interface.
 func WholeChromium() []string { return []string{"chromium", "chromium-browser", "google-chrome"} }
 
 // processes holds the shared processes, which are started on first use.

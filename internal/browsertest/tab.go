@@ -20,7 +20,7 @@ const (
 	KeyDown      = "\uE015"
 )
 
-// The wait between two checks of a page grows, because a check takes some
+// The wait between two checks of a page grows, because a check takes a few
 // milliseconds of CPU time in the browser's processes.
 const (
 	shortestWait = 10 * time.Millisecond
@@ -81,8 +81,8 @@ func (p *Tab) Close(tb testing.TB) {
 }
 
 // Eval evaluates a JavaScript expression in the page and stores its value in the
-// variable that v points to, as encoding/json does. If v is nil, it ignores the value.
-// It doesn't wait for a promise; see [Tab.Await].
+// variable that v points to, in the same way as encoding/json. If v is nil, it
+// ignores the value. It doesn't wait for a promise; see [Tab.Await].
 func (p *Tab) Eval(tb testing.TB, expression string, v any) {
 	tb.Helper()
 
@@ -94,9 +94,9 @@ func (p *Tab) Eval(tb testing.TB, expression string, v any) {
 	p.check(tb, err, "evaluating "+expression)
 }
 
-// Await evaluates a JavaScript expression in the page, waits for the resulting promise,
-// and stores the value of the promise as [Tab.Eval] does. An async expression must be
-// wrapped in a function.
+// Await evaluates a JavaScript expression in the page, waits for the resulting
+// promise, and stores the value of the promise in the same way as [Tab.Eval]. An
+// async expression must be wrapped in a function.
 func (p *Tab) Await(tb testing.TB, promise string, v any) {
 	tb.Helper()
 
@@ -207,13 +207,13 @@ func (p *Tab) Type(tb testing.TB, selector, keys string) {
 	p.Press(tb, keys)
 }
 
-// Fill replaces the text of the field that matches a CSS selector, as pasting does. It
-// is faster than pressing the keys.
+// Fill replaces the text of the field that matches a CSS selector, as if the text
+// were pasted. This is faster than pressing the keys.
 func (p *Tab) Fill(tb testing.TB, selector, text string) {
 	tb.Helper()
 
 	argument, err := json.Marshal(text)
-	p.check(tb, err, "encoding a text")
+	p.check(tb, err, "encoding text")
 
 	command := "insertText"
 
@@ -243,7 +243,7 @@ func (p *Tab) Resize(tb testing.TB, width, height int) {
 }
 
 // Console returns the warnings and errors that were written to the browser's
-// console since the page was opened. The driver of WebKit reports none.
+// console since the page was opened. WebKit's driver reports none.
 func (p *Tab) Console() []string { return p.page.console() }
 
 // check fails the test if err is not nil. Action describes what failed.

@@ -36,7 +36,8 @@ type display struct {
 }
 
 func startDisplay(program string) (*display, error) {
-	// It chooses an unused number and writes it to standard output.
+	// The server chooses an unused display number and writes it to standard
+	// output.
 	started, err := startProcess(nil, program, "-displayfd", "1", "-screen", "0", "1600x1400x24", "-nolisten", "tcp")
 	if err != nil {
 		return nil, err

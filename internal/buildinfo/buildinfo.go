@@ -20,8 +20,8 @@ func Version() string {
 	return Unknown
 }
 
-// Line returns the version, followed in parentheses by the commit, its time, the Go
-// version and the platform, in one line.
+// Line returns the version, followed in parentheses by the commit, its time, the
+// Go version and the platform, as a single line.
 func Line() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -68,7 +68,8 @@ func Read(format Format, content []byte) ([]Entry, error) {
 		return nil, err
 	}
 
-	// After flatten, which reports both positions of a duplicate key.
+	// Verify the content only after flatten, which reports both positions of a
+	// duplicate key.
 	if format == TOML {
 		if err := verifyTOML(content); err != nil {
 			return nil, err

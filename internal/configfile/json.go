@@ -9,7 +9,7 @@ import (
 )
 
 func readJSON(content []byte) (section, error) {
-	// This finds all syntax errors, with their offsets.
+	// Unmarshal reports every kind of syntax error, with its offset.
 	if err := json.Unmarshal(content, new(any)); err != nil {
 		return nil, jsonError(content, err)
 	}

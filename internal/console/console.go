@@ -2,7 +2,7 @@
 // users and topics, a form that publishes, and a live tail of all messages.
 //
 // The page consists of static files. It calls the control plane's REST API with
-// the operator's control token, so it can do no more than the operator.
+// the operator's control token, so it has only the operator's permissions.
 package console
 
 import (

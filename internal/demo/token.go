@@ -23,9 +23,9 @@ const (
 	maxTokenRequest = 8 << 10
 )
 
-// tokenHandler gives the visitor a name: it sets a cookie with a subscriber
-// token for all topics, which only streams receive. An empty name deletes the
-// cookie.
+// tokenHandler gives the visitor a name: it sets a cookie with a subscriber token
+// for all topics. Browsers send the cookie only to the stream's path. An empty
+// name deletes the cookie.
 type tokenHandler struct{ cfg Config }
 
 func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

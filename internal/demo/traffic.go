@@ -92,9 +92,9 @@ type due struct {
 	toTopic bool
 }
 
-// plan draws the events for the round that begins at start, in chronological order.
-// The gaps of a Poisson process have no memory, so each round can be drawn anew for
-// the users who are connected at the time.
+// plan draws the events for the round that begins at start, in chronological
+// order. The gaps of a Poisson process have no memory, so each round can be
+// planned independently, for the users who are connected at the time.
 func (r *run) plan(start time.Time) []due {
 	plan := r.draw(nil, start, broadcastEvery, due{})
 	plan = r.draw(plan, start, topicEvery, due{toTopic: true})
@@ -155,7 +155,7 @@ func (r *run) publish(ctx context.Context, next due) error {
 	return err
 }
 
-// sleepUntil reports false if ctx is done first.
+// sleepUntil sleeps until the given time. It returns false if ctx is done first.
 func sleepUntil(ctx context.Context, at time.Time) bool {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()

@@ -21,7 +21,7 @@ const (
 )
 
 // visitors are made-up users whose streams give the console something to show.
-// They reconnect after they have been disconnected, as browsers do.
+// Like browsers, they reconnect after they are disconnected.
 type visitors struct {
 	streams Streams
 	random  *rand.Rand
@@ -76,7 +76,7 @@ func (v *visitors) comeAndGo() {
 	}
 }
 
-// happens reports true about once in each period of length every.
+// happens returns true at random, on average once in each period of length every.
 func (v *visitors) happens(every time.Duration) bool {
 	return v.random.Float64()*float64(every) < float64(round)
 }

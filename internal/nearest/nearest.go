@@ -1,4 +1,4 @@
-// Package nearest suggests the name that a misspelled one may stand for.
+// Package nearest suggests corrections for misspelled names.
 package nearest
 
 import (

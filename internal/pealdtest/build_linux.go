@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// BuildDaemon builds peald and returns its path. The program has the race
-// detector enabled if the test has.
+// BuildDaemon builds peald and returns its path. The race detector is enabled in
+// the program if it is enabled in the test.
 //
-// The program stays in the user's cache, where go links it again only after a
-// change, so that the tests of several packages share one build.
+// The program is kept in the user's cache, and the go command links it again only
+// after a change. The tests of several packages therefore share one build.
 func BuildDaemon(tb testing.TB) string {
 	tb.Helper()
 
@@ -69,7 +69,7 @@ func moduleDir(tb testing.TB) string {
 	}
 }
 
-// raceEnabled reports whether the test has the race detector enabled.
+// raceEnabled reports whether the race detector is enabled in the test.
 func raceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -33,9 +33,9 @@ func FreeAddrs(tb testing.TB, n int) []string {
 	return addrs
 }
 
-// FreeAddr returns an unused loopback address. Its port is below those that
-// systems give to outgoing connections and to port 0, so that other tests don't
-// occupy it before it is used.
+// FreeAddr returns an unused loopback address. Its port is below the range that
+// systems use for outgoing connections and for port 0. Otherwise, other tests
+// could occupy it before it is used.
 func FreeAddr() (string, error) {
 	const lowest, ports, tries = 12000, 20000, 100
 
@@ -52,8 +52,8 @@ func FreeAddr() (string, error) {
 	}
 }
 
-// InCluster returns configuration changes, one for each daemon, that make n daemons
-// a cluster. Their directories are removed after the test.
+// InCluster returns configuration changes, one for each daemon, that make n
+// daemons form a cluster. Their directories are removed after the test.
 func InCluster(tb testing.TB, n int) []func(*daemon.Config) {
 	tb.Helper()
 

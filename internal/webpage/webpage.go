@@ -1,6 +1,6 @@
 // Package webpage serves the daemon's own web pages. Their files are embedded in
-// the program. Their content security policy permits nothing but files from, and
-// calls to, their own origin.
+// the program. Their content security policy permits only files from their own
+// origin and calls to it.
 //
 // The package also holds the files that all pages share.
 package webpage
@@ -26,7 +26,7 @@ var shared embed.FS
 func Shared() fs.FS {
 	files, err := fs.Sub(shared, "shared")
 	if err != nil {
-		panic(err) // the name is a valid one
+		panic(err) // the name is valid
 	}
 	return files
 }
@@ -53,8 +53,8 @@ func Protect(header http.Header) {
 }
 
 // HandleFiles registers handlers in mux for all files below the root of files.
-// Their paths begin with prefix, which must end with a slash. It leaves out files
-// for which skip returns true; a nil skip leaves out none.
+// Their paths begin with prefix, which must end with a slash. It omits files for
+// which skip returns true; if skip is nil, it omits none.
 func HandleFiles(mux *http.ServeMux, prefix string, files fs.FS, skip func(name string) bool) error {
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || skip != nil && skip(name) {

@@ -898,8 +898,8 @@ func (x *PublishError) GetFieldViolations() []*FieldViolation {
 	return nil
 }
 
-// FieldViolation describes an invalid field, like the message of that name in
-// google.rpc.BadRequest.
+// FieldViolation describes an invalid field, like the message with the same name
+// in google.rpc.BadRequest.
 type FieldViolation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The field's name.
@@ -1622,7 +1622,7 @@ type StreamEnded struct {
 	//   - "suspended": the daemon lost its cluster
 	//
 	// In a cluster, it may also be "node_lost" if the stream's node is no longer
-	// reachable, or "unknown" if the node was unreachable for a moment.
+	// reachable, or "unknown" if the node was briefly unreachable.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2284,7 +2284,7 @@ type StatsResponse struct {
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// The daemon's version.
 	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
-	// The most streams that this daemon accepts.
+	// The maximum number of streams that this daemon accepts.
 	MaxConnections int32 `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// The streams that have resumed from a last event id since the daemon
 	// started.
@@ -2756,7 +2756,7 @@ type Descriptors struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number in use.
 	Used int32 `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
-	// The most that may be in use.
+	// The maximum number that may be in use.
 	Allowed       int32 `protobuf:"varint,2,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -89,15 +89,16 @@ type ControlServiceClient interface {
 	// can track presence. It first sends the users with open streams, then a
 	// SnapshotComplete marker, and then every subsequent change, in order.
 	//
-	// It ends with ABORTED if the caller reads too slowly to receive every
-	// change, and with UNAVAILABLE if the daemon is shutting down. In both cases,
-	// start a new watch, which begins with the users present at that time.
+	// It ends with ABORTED if the caller reads too slowly to receive every change,
+	// and with UNAVAILABLE if the daemon is shutting down. In both cases, start a
+	// new watch, which starts with the users present at that time.
 	//
 	// gRPC only.
 	WatchConnections(ctx context.Context, in *WatchConnectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConnectionsResponse], error)
 	// Tail shows messages, including their data, as they are published. Use it to
-	// see what a backend sends and to whom. A tail isn't counted as a stream: it
-	// is not a recipient, counts towards no limit, and never slows down delivery.
+	// see what a backend sends and to whom. A tail isn't counted as a stream: it is
+	// not a recipient, doesn't count towards any limit, and never slows down
+	// delivery.
 	//
 	// A tail that is read too slowly skips messages and reports how many. It ends
 	// with UNAVAILABLE if the daemon is shutting down.
@@ -356,15 +357,16 @@ type ControlServiceServer interface {
 	// can track presence. It first sends the users with open streams, then a
 	// SnapshotComplete marker, and then every subsequent change, in order.
 	//
-	// It ends with ABORTED if the caller reads too slowly to receive every
-	// change, and with UNAVAILABLE if the daemon is shutting down. In both cases,
-	// start a new watch, which begins with the users present at that time.
+	// It ends with ABORTED if the caller reads too slowly to receive every change,
+	// and with UNAVAILABLE if the daemon is shutting down. In both cases, start a
+	// new watch, which starts with the users present at that time.
 	//
 	// gRPC only.
 	WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error
 	// Tail shows messages, including their data, as they are published. Use it to
-	// see what a backend sends and to whom. A tail isn't counted as a stream: it
-	// is not a recipient, counts towards no limit, and never slows down delivery.
+	// see what a backend sends and to whom. A tail isn't counted as a stream: it is
+	// not a recipient, doesn't count towards any limit, and never slows down
+	// delivery.
 	//
 	// A tail that is read too slowly skips messages and reports how many. It ends
 	// with UNAVAILABLE if the daemon is shutting down.

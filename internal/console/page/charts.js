@@ -7,8 +7,8 @@ const height = 132; // pixels
 const leastSeconds = 30; // of the time axis, while there are few samples
 const axisGap = 6; // pixels between labels and the plot
 
-// panels configures the charts: their series, in colours of the style sheet, and
-// the least value at the top of the y axis.
+// panels configures the charts: their series, in colours from the style sheet, and
+// the minimum for the top of the y axis.
 const panels = [
   {
     name: "Streams",
@@ -46,10 +46,10 @@ const panels = [
   },
 ];
 
-// wholeSteps are the possible distances between labels on axes of counts.
+// wholeSteps are the possible distances between labels on axes that show counts.
 const wholeSteps = Array.from({ length: 12 }, (_, i) => [1, 2, 2.5, 5].map((n) => n * 10 ** i)).flat().filter(Number.isInteger);
 
-// colour returns a colour of the style sheet as a canvas accepts it.
+// colour returns a colour from the style sheet in a form that a canvas accepts.
 function colour(name, probe) {
   probe.style.color = `var(${name})`;
   return getComputedStyle(probe).color;
@@ -118,7 +118,7 @@ class Panel {
     return this.figure.querySelector(`.${name}`);
   }
 
-  // draw replaces the plot by a new one in the current theme.
+  // draw replaces the plot with a new one in the current theme.
   draw(range, data, onCursor) {
     this.plot?.destroy();
     const target = this.#part("plot");
@@ -249,7 +249,7 @@ export class Charts {
     this.#plot();
     this.#read();
     const now = performance.now();
-    // A text that changes every second can't be read.
+    // Text that changes every second is unreadable.
     if (now - this.#described > 5000 || this.#described === 0) {
       const [from] = this.#range();
       const shown = samples.filter(({ at }) => at >= from);

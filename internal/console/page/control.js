@@ -1,4 +1,4 @@
-// Calls of the control plane's REST API, with the control token if there is one.
+// Calls to the control plane's REST API, with the control token if one is set.
 
 const timeout = 5000; // milliseconds per call
 const storageKey = "control-token";
@@ -18,7 +18,7 @@ export class Rejection extends Error {
   }
 }
 
-// Unreachable is a call without a reply, or with a reply that isn't the daemon's.
+// Unreachable is the error for a call without a valid reply from the daemon.
 export class Unreachable extends Error {}
 
 async function rejection(reply) {
@@ -58,8 +58,8 @@ export class Control extends EventTarget {
     }
   }
 
-  // lines calls receive for each message of a streaming call. It returns once
-  // the daemon completes the call, and stops at errors that receive throws.
+  // lines calls receive for each message of a streaming call. It returns once the
+  // daemon completes the call, and stops if receive throws an error.
   async lines(path, query, receive, signal) {
     const reply = await this.#fetch("GET", path, query, undefined, signal);
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,4 +1,4 @@
-// The dialog that confirms the disconnection of a user.
+// The dialog that asks for confirmation before it disconnects a user.
 
 import * as format from "/console/format.js";
 
@@ -10,7 +10,7 @@ export class Disconnect {
   #user = "";
   #done;
 
-  // done receives a sentence for the operator after a disconnection.
+  // done is called with a message for the operator after a user was disconnected.
   constructor(control, done) {
     this.#control = control;
     this.#done = done;

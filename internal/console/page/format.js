@@ -34,8 +34,8 @@ export function bytes(n) {
   return `${i === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
 }
 
-// duration formats a time span in its two largest units, such as "2 d 4 h".
-// Minutes and seconds stand alone.
+// duration formats a time span in its two largest units, such as "2 d 4 h". Below
+// an hour, it uses one unit.
 export function duration(milliseconds) {
   const s = Math.max(0, Math.floor(milliseconds / 1000));
   if (s < 60) return `${s} s`;

@@ -23,9 +23,10 @@ export class List {
   #timer = 0;
   #turn = 0; // number of the current chain of requests
 
-  // config has the path of the list, the reply's field with the entries (rows),
-  // the key of an entry, a function that fills a row from an entry, the function
-  // act for a row's buttons, and the text for an empty list (none).
+  // config holds the path of the list, the field of the reply that holds the
+  // entries (rows), and the key of an entry. It also holds a function that fills a
+  // row from an entry, the function act for a row's buttons, and the text for an
+  // empty list (none).
   constructor(control, root, template, config) {
     this.#control = control;
     this.#config = { ...config, template: template.content.firstElementChild };
@@ -118,7 +119,7 @@ export class List {
   }
 
   #updatePages() {
-    // A button loses the focus when it is disabled.
+    // A button loses focus when it is disabled.
     const [first, last] = [this.#before.length === 0, this.#nextToken === ""];
     if (first && document.activeElement === this.#previous) this.#search.focus();
     if (last && document.activeElement === this.#next) (first ? this.#search : this.#previous).focus();

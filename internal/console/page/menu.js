@@ -39,7 +39,8 @@ export class Menu {
         return item;
       }),
     );
-    // The menu scrolls with the page, and ends where its opener does.
+    // The menu scrolls with the page, and its right edge is aligned with its
+    // opener's.
     const { bottom, right } = opener.getBoundingClientRect();
     this.#popover.style.top = `${bottom + scrollY + gap}px`;
     this.#popover.style.right = `${document.documentElement.clientWidth - right}px`;

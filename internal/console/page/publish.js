@@ -71,7 +71,7 @@ export class Publisher {
     }
   }
 
-  // showProblems displays what is wrong with each field below it.
+  // showProblems displays each field's problem below the field.
   #showProblems(fields) {
     const inputs = { data: "data", event: "event", [this.#audience.field]: "target" };
     element("problem").textContent = "";

@@ -17,7 +17,7 @@ export class Session extends EventTarget {
   #control;
   #dialog = element("dialog");
   #input = document.getElementById("token");
-  #declined = false; // closed without a token: don't open by itself again
+  #declined = false; // closed without a token: don't reopen automatically
 
   constructor(control) {
     super();

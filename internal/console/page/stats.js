@@ -51,10 +51,10 @@ function sampleOf(at, stats, before, passed) {
 
 const gap = (at) => ({ at, streams: null, users: null, delivered: null, published: null, dropped: null, p50: null, p99: null });
 
-// Stats dispatches "change" after each request, whether it succeeded or not.
-// The state is "connecting", "open", "draining", "unreachable", "unauthorized"
-// or "denied". In the last two it requests seldom, to keep the daemon's log
-// short.
+// Stats dispatches "change" after each request, whether it succeeded or not. The
+// state is "connecting", "open", "draining", "unreachable", "unauthorized" or
+// "denied". In the last two states it rarely sends requests, to keep the daemon's
+// log short.
 export class Stats extends EventTarget {
   state = "connecting";
   problem = "";
@@ -71,7 +71,7 @@ export class Stats extends EventTarget {
     document.addEventListener("visibilitychange", () => this.start());
   }
 
-  // start requests immediately, and again for as long as the page is visible.
+  // start sends a request immediately, and repeats it while the page is visible.
   start() {
     clearTimeout(this.#timer);
     if (!document.hidden) this.#request(++this.#turn);

@@ -57,8 +57,8 @@ const visible = () =>
 const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 // Tail follows all messages from the start, unless the operator stops it. While
-// the page is hidden it closes its connection, of which browsers allow few to
-// one server, and resumes from its position later.
+// the page is hidden it closes its connection, because browsers allow only a few
+// per server. Later it resumes from its position.
 export class Tail {
   #control;
   #permitted = false;
@@ -177,7 +177,7 @@ export class Tail {
     return abort.signal.aborted;
   }
 
-  // draw displays lines once per frame, and of many only the newest.
+  // draw displays lines once per frame, and only the newest if there are many.
   #draw(line) {
     if (this.#drawn.push(line) > 1) return;
     const show = () => this.#newest.add(...this.#drawn.splice(0).slice(-most).map(render));

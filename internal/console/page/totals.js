@@ -47,7 +47,7 @@ function totals({ total, published, resumes, publishedByAudience, log, descripto
   ];
 }
 
-// update sets the texts of parent's rows, of which make creates empty ones.
+// update sets the texts of parent's rows. It calls make to create missing rows.
 function update(parent, make, rows) {
   while (parent.children.length > rows.length) parent.lastElementChild.remove();
   while (parent.children.length < rows.length) parent.append(make());

@@ -2,7 +2,7 @@
 
 import { inShell, showCommands as show } from "/demo/shell.js";
 
-// inPath also escapes the apostrophe, which encodeURIComponent leaves.
+// inPath also escapes the apostrophe, which encodeURIComponent doesn't.
 const inPath = (text) => encodeURIComponent(text).replaceAll("'", "%27");
 
 function commands({ events, control, controlToken, anonymous }, user) {

@@ -1,7 +1,7 @@
 // The page's EventSource, and the cookie that carries its user.
 
-// EventSource dispatches only the types that have a listener. For each, the
-// audience that it stands for on this page. The project's examples send
+// EventSource dispatches only the types that have a listener. Each type maps to
+// the audience that it represents on this page. The project's examples send
 // greetings to one user.
 const audiences = { broadcast: "broadcast", individual: "individual", topic: "topic", message: "broadcast", greeting: "individual" };
 const retryAfter = 3000; // milliseconds
@@ -9,7 +9,7 @@ const retryAfter = 3000; // milliseconds
 const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 // exclusively runs work in one tab at a time, since all tabs share the cookie.
-// Browsers offer locks on secure origins only, which include loopback.
+// Browsers offer locks only on secure origins, which include loopback.
 const exclusively = (work) => (navigator.locks ? navigator.locks.request("peald-demo", work) : work());
 
 // Rejection is the daemon's reason for rejecting a name.
@@ -24,7 +24,7 @@ async function takeName(user) {
 
 // Stream dispatches "state", "event", and "named" once the daemon has accepted
 // the name; until then the previous stream stays open. It leaves reconnecting to
-// EventSource whenever EventSource does so itself.
+// EventSource whenever EventSource reconnects by itself.
 export class Stream extends EventTarget {
   user = "";
   topics = [];

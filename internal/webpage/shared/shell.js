@@ -7,7 +7,7 @@ async function copy(code, button) {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
   } catch {
-    // Origins that aren't secure have no clipboard.
+    // The clipboard is available only on secure origins.
     getSelection().selectAllChildren(code);
     button.textContent = "Selected";
   }

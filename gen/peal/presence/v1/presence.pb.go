@@ -91,7 +91,7 @@ type Announcement struct {
 	// to its exit.
 	Incarnation uint64 `protobuf:"fixed64,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Announcements are numbered without gaps. A receiver that misses one requests
-	// the sender's whole state.
+	// the sender's complete state.
 	Number uint64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
 	// The node's status; absent if only counts changed.
 	Status *v1.Node `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
@@ -386,7 +386,7 @@ func (x *Ban) GetRemaining() *durationpb.Duration {
 	return nil
 }
 
-// StateRequest requests a page of a node's whole state.
+// StateRequest requests a page of a node's complete state.
 type StateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The position after which the page starts. The parts follow each other in the
@@ -588,7 +588,7 @@ func (x *StatePage) GetAnonymous() uint32 {
 }
 
 // Query is a query that a node sends to all other nodes. Each of them replies
-// from its own state only.
+// only from its own state.
 type Query struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The incarnation of the sender, which ignores its own query.
