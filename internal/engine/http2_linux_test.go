@@ -44,16 +44,27 @@ func (s *served) dialHTTP2(t *testing.T, settings ...http2.Setting) *http2Client
 	return c
 }
 
-// request sends the header of a request.
-func (c *http2Client) request(method, path string, end bool) error {
+// request sends the header of a request. fields follow those that it must have.
+func (c *http2Client) request(method, path string, end bool, fields ...[2]string) error {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}} {
+	all := append([][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}}, fields...)
+	for _, field := range all {
 		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 	}
 	id := c.next
 	c.next += 2
 	return c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: end, EndHeaders: true})
+}
+
+// awaitResponse reads frames until a response has ended.
+func (c *http2Client) awaitResponse() error {
+	for {
+		f, err := c.ReadFrame()
+		if err != nil || f.Header().StreamID != 0 && f.Header().Flags.Has(http2.FlagDataEndStream) {
+			return err
+		}
+	}
 }
 
 // untilEnd reads frames until the server closes the connection.
@@ -146,12 +157,8 @@ func TestIdleTimeBeginsAnew(t *testing.T) {
 		if err := c.request("GET", "/events", true); err != nil {
 			t.Fatal(err)
 		}
-		for ended := false; !ended; {
-			f, err := c.ReadFrame()
-			if err != nil {
-				t.Fatalf("after %s: %v", time.Since(began), err)
-			}
-			ended = f.Header().Flags.Has(http2.FlagDataEndStream) && f.Header().StreamID != 0
+		if err := c.awaitResponse(); err != nil {
+			t.Fatalf("after %s: %v", time.Since(began), err)
 		}
 		<-pause.C
 	}
@@ -182,5 +189,66 @@ func TestCloseCancelsRequests(t *testing.T) {
 	<-arrived
 	if err := s.web.Close(); err != nil { // waits for requests
 		t.Error(err)
+	}
+}
+
+// TestTurns sends many requests over one connection, and then one over another
+// connection in the same epoll set. That one's turn must come after 32 KiB of the
+// others.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+
+	const size, most = 8 << 10, (32 << 10) / (8 << 10)
+
+	handled := make(chan string, 100)
+	arrived, resume := make(chan struct{}), make(chan struct{})
+	s := serve(t, time.Minute, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "blocks" {
+			close(arrived)
+			<-resume
+		}
+		handled <- r.URL.RawQuery
+	})
+	s.trusted.Store(true) // may send any number of requests
+
+	busy := s.dialHTTP2(t)
+	s.dialHTTP2(t) // in the other set
+	other := s.dialHTTP2(t)
+	for _, c := range []*http2Client{busy, other} {
+		if err := errors.Join(c.request("GET", "/events", true), c.awaitResponse()); err != nil {
+			t.Fatal(err)
+		}
+		<-handled
+	}
+
+	// While the set's goroutine is blocked, requests gather in its sockets.
+	if err := busy.request("GET", "/events?blocks", true); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	for range 3 * most {
+		if err := busy.request("GET", "/events?busy", true, [2]string{"x", strings.Repeat("~", size)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.request("GET", "/events?other", true); err != nil {
+		t.Fatal(err)
+	}
+	close(resume)
+
+	if got := <-handled; got != "blocks" {
+		t.Fatalf("the set's goroutine handled %q while it was blocked", got)
+	}
+	before := 0
+	for <-handled == "busy" {
+		before++
+	}
+	if before > most {
+		t.Errorf("%d requests of %d bytes were handled in one turn, want at most %d", before, size, most)
+	}
+	for ; before < 3*most; before++ {
+		if got := <-handled; got != "busy" {
+			t.Errorf("the request %q was handled instead of the rest", got)
+		}
 	}
 }
