@@ -97,7 +97,7 @@ func (c pausedConn) Read(p []byte) (int, error) {
 // browser returns a client that doesn't accept compressed streams.
 func (d reachable) browser(t *testing.T) *browser {
 	t.Helper()
-	b := &browser{}
+	b := &browser{Client: http.Client{Timeout: patience}}
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: d.id.pool}, DisableCompression: true, Protocols: new(http.Protocols),
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
