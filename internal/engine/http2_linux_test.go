@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -193,12 +194,59 @@ func TestCloseCancelsRequests(t *testing.T) {
 }
 
 // TestTurns sends many requests over one connection, and then one over another
-// connection in the same epoll set. That one's turn must come after 32 KiB of the
-// others.
+// connection in the same epoll set. That one's turn must come after 32 KiB over
+// HTTP/2, and 64 KiB over HTTP/1.1.
 func TestTurns(t *testing.T) {
 	t.Parallel()
 
-	const size, most = 8 << 10, (32 << 10) / (8 << 10)
+	for name, test := range map[string]struct {
+		dial func(s *served, t *testing.T) func(query, header string)
+		most int
+	}{
+		"HTTP1": {(*served).sendHTTP1, 64 << 10},
+		"HTTP2": {(*served).sendHTTP2, 32 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testTurns(t, test.dial, test.most)
+		})
+	}
+}
+
+// sendHTTP1 connects, and returns a function that sends a request.
+func (s *served) sendHTTP1(t *testing.T) func(query, header string) {
+	t.Helper()
+
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return func(query, header string) {
+		t.Helper()
+		if _, err := fmt.Fprintf(conn, "GET /events?%s HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", query, header); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sendHTTP2 is like sendHTTP1, over HTTP/2.
+func (s *served) sendHTTP2(t *testing.T) func(query, header string) {
+	t.Helper()
+
+	c := s.dialHTTP2(t)
+	return func(query, header string) {
+		t.Helper()
+		if err := c.request("GET", "/events?"+query, true, [2]string{"x", header}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func testTurns(t *testing.T, dial func(s *served, t *testing.T) func(query, header string), most int) {
+	t.Helper()
+
+	const size = 8 << 10
 
 	handled := make(chan string, 100)
 	arrived, resume := make(chan struct{}), make(chan struct{})
@@ -211,29 +259,23 @@ func TestTurns(t *testing.T) {
 	})
 	s.trusted.Store(true) // may send any number of requests
 
-	busy := s.dialHTTP2(t)
-	s.dialHTTP2(t) // in the other set
-	other := s.dialHTTP2(t)
-	for _, c := range []*http2Client{busy, other} {
-		if err := errors.Join(c.request("GET", "/events", true), c.awaitResponse()); err != nil {
-			t.Fatal(err)
-		}
+	busy := dial(s, t)
+	dial(s, t)("first", "") // in the other set
+	other := dial(s, t)
+	busy("first", "")
+	other("first", "")
+	for range 3 {
 		<-handled
 	}
 
 	// While the set's goroutine is blocked, requests gather in its sockets.
-	if err := busy.request("GET", "/events?blocks", true); err != nil {
-		t.Fatal(err)
-	}
+	busy("blocks", "")
 	<-arrived
-	for range 3 * most {
-		if err := busy.request("GET", "/events?busy", true, [2]string{"x", strings.Repeat("~", size)}); err != nil {
-			t.Fatal(err)
-		}
+	sent := 3 * most / size
+	for range sent {
+		busy("busy", strings.Repeat("~", size))
 	}
-	if err := other.request("GET", "/events?other", true); err != nil {
-		t.Fatal(err)
-	}
+	other("other", "")
 	close(resume)
 
 	if got := <-handled; got != "blocks" {
@@ -243,10 +285,10 @@ func TestTurns(t *testing.T) {
 	for <-handled == "busy" {
 		before++
 	}
-	if before > most {
-		t.Errorf("%d requests of %d bytes were handled in one turn, want at most %d", before, size, most)
+	if before > most/size {
+		t.Errorf("%d requests of %d bytes were handled in one turn, want at most %d", before, size, most/size)
 	}
-	for ; before < 3*most; before++ {
+	for ; before < sent; before++ {
 		if got := <-handled; got != "busy" {
 			t.Errorf("the request %q was handled instead of the rest", got)
 		}
