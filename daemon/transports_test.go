@@ -1,14 +1,11 @@
 package daemon_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -75,6 +72,7 @@ func startVia(t *testing.T, via transport, change func(*daemon.Config)) reachabl
 type browser struct {
 	http.Client
 
+	dialer  net.Dialer
 	dialed  atomic.Int32
 	reading sync.Mutex
 }
@@ -101,12 +99,9 @@ func (d reachable) browser(t *testing.T) *browser {
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: d.id.pool}, DisableCompression: true, Protocols: new(http.Protocols),
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
 			b.dialed.Add(1)
-			return pausedConn{conn, b}, nil
+			conn, err := b.dialer.DialContext(ctx, network, addr)
+			return pausedConn{conn, b}, err
 		},
 	}
 	transport.Protocols.SetHTTP1(!d.http2)
@@ -129,111 +124,6 @@ func (b *browser) pause(t *testing.T) (resume func()) {
 	resume = sync.OnceFunc(b.reading.Unlock)
 	t.Cleanup(resume)
 	return resume
-}
-
-// TestSlowConsumers stops reading a stream until its queue is full. With HTTP/2,
-// either the stream's window is closed, and other streams go on, or the whole
-// connection is blocked.
-func TestSlowConsumers(t *testing.T) {
-	for _, policy := range []string{daemon.SlowDisconnect, daemon.SlowDropOldest, daemon.SlowConflate} {
-		change := func(cfg *daemon.Config) {
-			cfg.Broker.SlowConsumer = policy
-			cfg.Broker.QueueBytes = 256 << 10
-			cfg.SSE.Heartbeat = time.Minute // doesn't take part in the test
-		}
-		t.Run(policy, func(t *testing.T) {
-			onEachTransport(t, change, func(t *testing.T, d reachable) { testSlowConsumer(t, d, policy, false) })
-			t.Run("window", func(t *testing.T) { testSlowConsumer(t, startVia(t, transports()[2], change), policy, true) })
-		})
-	}
-}
-
-func testSlowConsumer(t *testing.T, d reachable, policy string, window bool) {
-	t.Helper()
-	slow, fast := d.browser(t), d.browser(t)
-	streams := 1
-	if window {
-		slow.limitWindow()
-		fast = slow
-	} else if d.http2 {
-		streams = 3 // their windows of 4 MiB exceed the socket's buffers
-	}
-	var stuck []*bufio.Reader
-	for range streams {
-		stuck = append(stuck, stream(t, &slow.Client, d.url))
-	}
-	lines := stream(t, &fast.Client, d.url)
-	resume := func() {}
-	if !window {
-		resume = slow.pause(t)
-	}
-
-	published := publishUntil(t, d, lines, func(closed, dropped int) bool {
-		return closed == streams || policy != daemon.SlowDisconnect && dropped > 10*streams
-	})
-	if n := slow.dialed.Load(); d.http2 && n != 1 {
-		t.Errorf("%d connections, want 1", n)
-	}
-
-	resume()
-	for _, r := range stuck {
-		got, resets := readNumbers(r)
-		isComplete := len(got) > 0 && got[len(got)-1] == published
-		switch {
-		case policy == daemon.SlowDisconnect && (isComplete || resets > 0):
-			t.Errorf("the closed stream got the events %v and %d resets", got, resets)
-		case policy == daemon.SlowDropOldest && (!isComplete || resets == 0):
-			t.Errorf("got the events %v and %d resets, want the last of %d and a reset", got, resets, published)
-		case policy == daemon.SlowConflate && (!isComplete || resets > 0 || len(got) >= published):
-			t.Errorf("got the events %v and %d resets, want some of %d with the last", got, resets, published)
-		}
-	}
-}
-
-// publishUntil publishes numbered events until slow consumers have lost as many
-// streams and events as wanted, and then the event "end". It returns the last
-// number. The stream must receive each event.
-func publishUntil(t *testing.T, d reachable, lines *bufio.Reader, good func(closed, dropped int) bool) (last int) {
-	t.Helper()
-	const most, reason = 1000, "slow_consumer"
-	rpc, _ := controlClient(t, d.GRPC)
-	padding := strings.Repeat("x", 64<<10)
-	publish := func(data string) {
-		t.Helper()
-		if _, err := rpc.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data, ConflateKey: "number"}); err != nil {
-			t.Fatal(err)
-		}
-		awaitLine(t, lines, "data: "+data)
-	}
-	for n := 1; n < most; n++ {
-		publish(fmt.Sprint(n, " ", padding))
-		stats, err := rpc.Stats(t.Context(), &pealv1.StatsRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if total := stats.GetTotal(); good(int(total.GetDisconnected()[reason]), int(total.GetDropped()[reason])) {
-			publish("end")
-			return n
-		}
-	}
-	t.Fatalf("no stream is slow after %d events", most)
-	return 0
-}
-
-// readNumbers reads numbered events up to the event "end", or the end of the
-// stream. It returns the numbers, and counts resets.
-func readNumbers(r io.Reader) (numbers []int, resets int) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() && lines.Text() != "data: end" {
-		var n int
-		if lines.Text() == "event: peald.reset" {
-			resets++
-		} else if _, err := fmt.Sscanf(lines.Text(), "data: %d ", &n); err == nil {
-			numbers = append(numbers, n)
-		}
-	}
-	return numbers, resets
 }
 
 // TestExpiredTokens checks that a stream ends gracefully when its token has
