@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -212,7 +214,8 @@ func TestUnreadableCertificates(t *testing.T) {
 }
 
 // TestCertificatesAreReloaded replaces the files of a running daemon. At first the
-// new certificate doesn't match the old key.
+// new certificate doesn't match the old key. Open streams go on, and clients with a
+// session connect.
 func TestCertificatesAreReloaded(t *testing.T) {
 	first, second := newIdentity(t), newIdentity(t)
 	d := start(t, func(cfg *daemon.Config) {
@@ -251,6 +254,19 @@ func TestCertificatesAreReloaded(t *testing.T) {
 		t.Fatal("the listeners don't use the first certificate")
 	}
 
+	url := "https://" + d.SSE + "/events"
+	var streams []*bufio.Reader
+	for _, via := range transports()[1:] {
+		web := reachable{running: d, transport: via, id: first, url: url}.browser(t)
+		streams = append(streams, stream(t, &web.Client, url))
+	}
+	sessions := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	for _, resumed := range []bool{false, true} {
+		if state := requestWith(t, d.SSE, sessions); state.DidResume != resumed {
+			t.Fatalf("resumed a session: %t, want %t", state.DidResume, resumed)
+		}
+	}
+
 	replace := func(old, with string) {
 		t.Helper()
 
@@ -281,6 +297,36 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	if _, err := shown(d.GRPC, first); err == nil {
 		t.Error("the replaced authority is still trusted")
 	}
+
+	if got := call(t, client(t), http.MethodPost, "http://"+d.REST+"/v1/broadcast", `{"data":"reloaded"}`); !strings.HasPrefix(got, "200 ") {
+		t.Fatal(got)
+	}
+	for _, lines := range streams {
+		awaitLine(t, lines, "data: reloaded")
+	}
+	// A daemon may forget the sessions of its first certificate, but not fail.
+	if state := requestWith(t, d.SSE, sessions); !state.DidResume && !bytes.Equal(state.PeerCertificates[0].Raw, second.pair.Certificate[0]) {
+		t.Error("a full handshake uses the first certificate")
+	}
+}
+
+// requestWith opens a stream over a new connection, and returns the state of its
+// handshake.
+func requestWith(t *testing.T, addr string, cfg *tls.Config) tls.ConnectionState {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: test\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	// The response comes after the session ticket.
+	if status, err := bufio.NewReader(conn).ReadString('\n'); err != nil || status != "HTTP/1.1 200 OK\r\n" {
+		t.Fatalf("got %q, %v; want a stream", status, err)
+	}
+	return conn.ConnectionState()
 }
 
 func TestOldTLSIsRejected(t *testing.T) {

@@ -332,18 +332,7 @@ func TestHandshakesAreCounted(t *testing.T) {
 	d := start(t, func(cfg *daemon.Config) { cfg.SSE.TLS.CertFile, cfg.SSE.TLS.KeyFile = id.certFile, id.keyFile })
 	cfg := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	for range 3 {
-		conn, err := tls.Dial("tcp", d.SSE, cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The response comes after the session ticket.
-		if _, err := io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: test\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.Close()
+		requestWith(t, d.SSE, cfg)
 	}
 	probe, err := net.Dial("tcp", d.SSE)
 	if err != nil {

@@ -126,10 +126,10 @@ func TestCloseNotifyWithRequest(t *testing.T) {
 				if _, err := raw.Conn.Write(raw.kept); err != nil {
 					t.Fatal(err)
 				}
+				waitFor(t, "the stream to be closed", func() bool { return s.broker.Stats().Total.Disconnected["hung_up"] == 1 })
 				if _, err := io.Copy(io.Discard, client); err != nil {
 					t.Errorf("the connection ended with %v, want close_notify", err)
 				}
-				waitFor(t, "the stream to be closed", func() bool { return s.handler.Open() == 0 })
 			})
 		})
 	}

@@ -2,7 +2,9 @@ package clients_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,10 +29,10 @@ func TestTLSSessions(t *testing.T) {
 	openssl := pealdtest.Program(t, "openssl")
 	d := startSecured(t, first.CertFile, first.KeyFile)
 	session := filepath.Join(t.TempDir(), "session.pem")
-	open := func(args ...string) *program {
+	open := func(input string, args ...string) *program {
 		t.Helper()
 
-		p := &program{name: "openssl s_client " + strings.Join(args, " "), daemon: d, input: streamRequest}
+		p := &program{name: "openssl s_client " + strings.Join(args, " "), daemon: d, input: input}
 		p.command = append([]string{openssl, "s_client", "-CAfile", first.CertFile, "-connect", d.SSE}, args...)
 		p.start(t)
 		p.waitFor(t, "HTTP/1.1 200 OK", "id: ")
@@ -38,26 +40,17 @@ func TestTLSSessions(t *testing.T) {
 		return p
 	}
 
-	p := open("-sess_out", session)
+	p := open(streamRequest, "-sess_out", session)
 	if !strings.Contains(p.output.String(), "New, TLSv1.3") {
 		t.Errorf("the session isn't new:\n%s", &p.output)
 	}
 
-	// K also asks the daemon to update its keys, which it does before it sends more.
-	control := control(t, d.GRPC)
-	var updates []string
-	for n, command := range []string{"k\n", "K\n", "K\n", "k\n"} {
-		if _, err := io.WriteString(p.stdin, command); err != nil {
-			t.Fatal(err)
-		}
-		updates = append(updates, "KEYUPDATE")
-		p.waitFor(t, updates...)
-
-		data := "after key update " + strconv.Itoa(n)
-		if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {
-			t.Fatal(err)
-		}
-		p.waitFor(t, "data: "+data+"\n")
+	// net/http reads the requests of the others, and returns them to the engine.
+	programs := []*program{p, open("GET /events HTTP/1.0\r\n\r\n"), open("OPTIONS /events HTTP/1.1\r\nHost: localhost\r\n\r\n" + streamRequest)}
+	wantEngine(t, d, len(programs))
+	updateKeys(t, d, programs)
+	for _, p := range programs[1:] {
+		p.kill()
 	}
 
 	// Q sends close_notify.
@@ -67,7 +60,7 @@ func TestTLSSessions(t *testing.T) {
 	p.waitForEnd(t)
 	d.WaitForStreams(t, 0)
 
-	resumed := open("-sess_in", session)
+	resumed := open(streamRequest, "-sess_in", session)
 	wantResumed(t, resumed)
 
 	for from, to := range map[string]string{second.CertFile: first.CertFile, second.KeyFile: first.KeyFile} {
@@ -84,9 +77,9 @@ func TestTLSSessions(t *testing.T) {
 	}) {
 		t.Fatal("the daemon still has its first certificate")
 	}
-	fresh := open() // with the second certificate, which is in the file of the first now
+	fresh := open(streamRequest) // with the second certificate, which is in the file of the first now
 	fresh.waitFor(t, "Verify return code: 0 (ok)")
-	renewed := open("-sess_in", session)
+	renewed := open(streamRequest, "-sess_in", session)
 	wantResumed(t, renewed)
 	d.WaitForStreams(t, 3)
 
@@ -95,6 +88,54 @@ func TestTLSSessions(t *testing.T) {
 		p.kill()
 	}
 	d.WaitForStreams(t, 0)
+}
+
+// updateKeys updates the keys of each connection in both directions, and publishes
+// an event after each update.
+func updateKeys(t *testing.T, d secured, programs []*program) {
+	t.Helper()
+
+	// K also asks the daemon to update its keys, which it does before it sends more.
+	control := control(t, d.GRPC)
+	var updates []string
+	for n, command := range []string{"k\n", "K\n", "K\n", "k\n"} {
+		updates = append(updates, "KEYUPDATE")
+		for _, p := range programs {
+			if _, err := io.WriteString(p.stdin, command); err != nil {
+				t.Fatal(err)
+			}
+			p.waitFor(t, updates...)
+		}
+
+		data := "after key update " + strconv.Itoa(n)
+		if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range programs {
+			p.waitFor(t, "data: "+data+"\n")
+		}
+	}
+}
+
+// wantEngine checks that the engine holds n streams, and net/http none.
+func wantEngine(t *testing.T, d secured, n int) {
+	t.Helper()
+
+	response, err := http.Get(d.URL("/metrics"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+
+	metrics, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for engine, want := range map[string]int{"epoll": n, "nethttp": 0} {
+		if line := fmt.Sprintf("\npeald_connections_by_engine{engine=%q} %d\n", engine, want); !strings.Contains(string(metrics), line) {
+			t.Errorf("the metrics lack %q", line)
+		}
+	}
 }
 
 // wantResumed checks that a session was resumed, and that it allows no early data.

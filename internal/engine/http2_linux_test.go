@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -44,16 +45,27 @@ func (s *served) dialHTTP2(t *testing.T, settings ...http2.Setting) *http2Client
 	return c
 }
 
-// request sends the header of a request.
-func (c *http2Client) request(method, path string, end bool) error {
+// request sends the header of a request. fields follow those that it must have.
+func (c *http2Client) request(method, path string, end bool, fields ...[2]string) error {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}} {
+	all := append([][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}}, fields...)
+	for _, field := range all {
 		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 	}
 	id := c.next
 	c.next += 2
 	return c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: end, EndHeaders: true})
+}
+
+// awaitResponse reads frames until a response has ended.
+func (c *http2Client) awaitResponse() error {
+	for {
+		f, err := c.ReadFrame()
+		if err != nil || f.Header().StreamID != 0 && f.Header().Flags.Has(http2.FlagDataEndStream) {
+			return err
+		}
+	}
 }
 
 // untilEnd reads frames until the server closes the connection.
@@ -146,12 +158,8 @@ func TestIdleTimeBeginsAnew(t *testing.T) {
 		if err := c.request("GET", "/events", true); err != nil {
 			t.Fatal(err)
 		}
-		for ended := false; !ended; {
-			f, err := c.ReadFrame()
-			if err != nil {
-				t.Fatalf("after %s: %v", time.Since(began), err)
-			}
-			ended = f.Header().Flags.Has(http2.FlagDataEndStream) && f.Header().StreamID != 0
+		if err := c.awaitResponse(); err != nil {
+			t.Fatalf("after %s: %v", time.Since(began), err)
 		}
 		<-pause.C
 	}
@@ -182,5 +190,107 @@ func TestCloseCancelsRequests(t *testing.T) {
 	<-arrived
 	if err := s.web.Close(); err != nil { // waits for requests
 		t.Error(err)
+	}
+}
+
+// TestTurns sends many requests over one connection, and then one over another
+// connection in the same epoll set. That one's turn must come after 32 KiB over
+// HTTP/2, and 64 KiB over HTTP/1.1.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+
+	for name, test := range map[string]struct {
+		dial func(s *served, t *testing.T) func(query, header string)
+		most int
+	}{
+		"HTTP1": {(*served).sendHTTP1, 64 << 10},
+		"HTTP2": {(*served).sendHTTP2, 32 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testTurns(t, test.dial, test.most)
+		})
+	}
+}
+
+// sendHTTP1 connects, and returns a function that sends a request.
+func (s *served) sendHTTP1(t *testing.T) func(query, header string) {
+	t.Helper()
+
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return func(query, header string) {
+		t.Helper()
+		if _, err := fmt.Fprintf(conn, "GET /events?%s HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", query, header); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sendHTTP2 is like sendHTTP1, over HTTP/2.
+func (s *served) sendHTTP2(t *testing.T) func(query, header string) {
+	t.Helper()
+
+	c := s.dialHTTP2(t)
+	return func(query, header string) {
+		t.Helper()
+		if err := c.request("GET", "/events?"+query, true, [2]string{"x", header}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func testTurns(t *testing.T, dial func(s *served, t *testing.T) func(query, header string), most int) {
+	t.Helper()
+
+	const size = 8 << 10
+
+	handled := make(chan string, 100)
+	arrived, resume := make(chan struct{}), make(chan struct{})
+	s := serve(t, time.Minute, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "blocks" {
+			close(arrived)
+			<-resume
+		}
+		handled <- r.URL.RawQuery
+	})
+	s.trusted.Store(true) // may send any number of requests
+
+	busy := dial(s, t)
+	dial(s, t)("first", "") // in the other set
+	other := dial(s, t)
+	busy("first", "")
+	other("first", "")
+	for range 3 {
+		<-handled
+	}
+
+	// While the set's goroutine is blocked, requests gather in its sockets.
+	busy("blocks", "")
+	<-arrived
+	sent := 3 * most / size
+	for range sent {
+		busy("busy", strings.Repeat("~", size))
+	}
+	other("other", "")
+	close(resume)
+
+	if got := <-handled; got != "blocks" {
+		t.Fatalf("the set's goroutine handled %q while it was blocked", got)
+	}
+	before := 0
+	for <-handled == "busy" {
+		before++
+	}
+	if before > most/size {
+		t.Errorf("%d requests of %d bytes were handled in one turn, want at most %d", before, size, most/size)
+	}
+	for ; before < sent; before++ {
+		if got := <-handled; got != "busy" {
+			t.Errorf("the request %q was handled instead of the rest", got)
+		}
 	}
 }

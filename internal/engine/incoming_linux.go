@@ -73,29 +73,28 @@ func (c *incoming) ready(events uint32) {
 	c.read(events&hungUp != 0)
 }
 
-// read reads from the connection and handles what arrives. If the client has
-// hung up, read reads up to the end.
+// read reads some of what the client has sent and handles it. A client that sends
+// fast must not keep the set from other connections. If the client has hung up,
+// further turns read up to the end.
 func (c *incoming) read(toEnd bool) {
-	for {
-		kept := c.buf
-		if c.tls != nil {
-			kept = c.tls.sealed
-		}
-		input := c.set.input[:copy(c.set.input, kept)]
-		n, errno := receive(c.fd, input[len(input):cap(input)])
-		switch {
-		case errno == unix.EAGAIN:
-			return
-		case errno != 0 || n == 0:
-			c.end()
-			return
-		}
+	kept := c.buf
+	if c.tls != nil {
+		kept = c.tls.sealed
+	}
+	input := c.set.input[:copy(c.set.input, kept)]
+	n, errno := receive(c.fd, input[len(input):cap(input)])
+	switch {
+	case errno == unix.EAGAIN:
+		return
+	case errno != 0 || n == 0:
+		c.end()
+		return
+	}
 
-		emptied := len(input)+n < cap(input) && !toEnd // by a short read
-		c.arrived(input[:len(input)+n])
-		if emptied || !c.set.isWaiting(c) {
-			return
-		}
+	mayHaveMore := len(input)+n == cap(input) || toEnd
+	c.arrived(input[:len(input)+n])
+	if mayHaveMore && !c.set.rearm(c) {
+		c.end()
 	}
 }
 

@@ -103,6 +103,14 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	return true
 }
 
+// rearm makes the set report again if c is waiting and there is more to read, after
+// other connections had their turn. It returns false if that isn't possible.
+func (s *pollSet) rearm(c *incoming) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.state != waiting || s.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, readable) == nil
+}
+
 // begin makes c stop waiting because its request is handled. cancel, if not nil,
 // is called when the client hangs up. begin returns false if c isn't waiting.
 func (s *pollSet) begin(c *incoming, cancel func()) bool {

@@ -233,6 +233,13 @@ func OnSocketFile(path string) func(*daemon.Config) {
 	return func(cfg *daemon.Config) { cfg.GRPC.Addr = "unix:" + path }
 }
 
+// OverTLS returns a change that makes the listener for streams use TLS.
+func OverTLS(c Certificate) func(*daemon.Config) {
+	return func(cfg *daemon.Config) {
+		cfg.SSE.TLS = daemon.TLS{CertFile: c.CertFile, KeyFile: c.KeyFile}
+	}
+}
+
 // OnEachEngine runs a test for each value of sse.engine, with a change that sets it.
 func OnEachEngine(t *testing.T, test func(t *testing.T, engine func(*daemon.Config))) {
 	t.Helper()
