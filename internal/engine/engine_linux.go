@@ -114,8 +114,9 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 		return nil, true, err
 	}
 	sock := socket{set: e.nextSet(), fd: fd, release: release}
-	if _, ok := conn.(*rawConn); ok {
-		sock.set, sock.listed = w.(*response).conn.set, true
+	if w, ok := w.(*response); ok {
+		sock.set = w.conn.set
+		_, sock.listed = conn.(*rawConn)
 	}
 	if tls == nil {
 		return &sock, true, nil

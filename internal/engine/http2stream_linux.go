@@ -17,7 +17,9 @@ type http2Stream struct {
 
 // conn returns the stream's connection. A field for it would take 16 bytes of
 // each stream.
-func (s *http2Stream) conn() *http2Conn { return s.st.Conn().Handler().(*http2Conn) }
+func (s *http2Stream) conn() *http2Conn {
+	return s.st.Conn().Handler().(*http2Conn) //nolint:forcetypeassert // serveHTTP2 passes no other handler.
+}
 
 // Transport implements [Body].
 func (s *http2Stream) Transport() Transport { return HTTP2 }

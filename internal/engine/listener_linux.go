@@ -144,7 +144,7 @@ func (l *Listener) run() {
 		case !l.cfg.Guard.Direct(conn.RemoteAddr()):
 			l.passTransport(conn)
 		case l.handshaker != nil:
-			l.running.Go(func() { l.handshake(conn.(net.Conn)) }) // accept returns no rawConn with TLS
+			l.running.Go(func() { l.handshake(conn) })
 		case !l.watch(conn, nil):
 			l.passTransport(conn)
 		}

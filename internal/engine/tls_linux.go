@@ -61,7 +61,13 @@ func (s *session) closeNotify(dst []byte) []byte {
 }
 
 // handshake performs the TLS handshake of a connection, and then serves it.
-func (l *Listener) handshake(conn net.Conn) {
+func (l *Listener) handshake(from transport) {
+	conn, err := connFrom(from)
+	if err != nil {
+		l.cfg.Logger.Warn("connection not served", "error", err)
+		return
+	}
+
 	_ = conn.SetDeadline(time.Now().Add(l.cfg.HeaderTimeout))
 	tc, layer, err := l.handshaker.Handshake(l.requests, conn)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -123,7 +124,7 @@ func tcpAddr(from unix.Sockaddr) *net.TCPAddr {
 		if a.ZoneId == 0 {
 			return addr
 		}
-		addr.Zone = fmt.Sprint(a.ZoneId)
+		addr.Zone = strconv.FormatUint(uint64(a.ZoneId), 10)
 		if i, err := net.InterfaceByIndex(int(a.ZoneId)); err == nil {
 			addr.Zone = i.Name
 		}
