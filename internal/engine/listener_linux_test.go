@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/peald/peald/internal/engine"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,6 +43,12 @@ func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handle(w,
 // "net/http" and the request's body.
 func serve(t *testing.T, headerTimeout time.Duration, answer func(w http.ResponseWriter, r *http.Request)) *served {
 	t.Helper()
+	return serveTLS(t, headerTimeout, nil, answer)
+}
+
+// serveTLS is like serve, with a configuration of TLS.
+func serveTLS(t *testing.T, headerTimeout time.Duration, cfg *tls.Config, answer func(w http.ResponseWriter, r *http.Request)) *served {
+	t.Helper()
 
 	e, err := engine.New(2)
 	if err != nil {
@@ -53,7 +61,7 @@ func serve(t *testing.T, headerTimeout time.Duration, answer func(w http.Respons
 
 	s := &served{addr: tcp.Addr().String(), handle: answer}
 	l := e.Listen(tcp, engine.ListenConfig{
-		Path: "/events", Handler: s, Other: s, Guard: s, Logger: slog.New(slog.DiscardHandler),
+		TLS: cfg, Path: "/events", Handler: s, Other: s, Guard: s, Logger: slog.New(slog.DiscardHandler),
 		HeaderTimeout: headerTimeout, IdleTimeout: headerTimeout, MaxHeader: 16 << 10,
 	})
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -215,6 +223,22 @@ func TestSilentConnections(t *testing.T) {
 	}
 	if got := s.silent.Load(); got != 3 {
 		t.Errorf("%d connections without a request, want 3", got)
+	}
+}
+
+// TestUnfinishedHandshakes checks that a handshake that takes too long is given up,
+// without an answer.
+func TestUnfinishedHandshakes(t *testing.T) {
+	t.Parallel()
+
+	s := serveTLS(t, 100*time.Millisecond, &tls.Config{NextProtos: []string{"h2"}}, echo)
+	for i, part := range []string{"", "\x16\x03\x01", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc"} {
+		if got := s.exchange(t, 1, part); fmt.Sprint(got) != "[unexpected EOF]" {
+			t.Errorf("after %q got %q, want the end of the connection", part, got)
+		}
+		if !pealdtest.Eventually(time.Minute, func() bool { return s.silent.Load() == int64(i+1) }) {
+			t.Errorf("%d connections without a request, want %d", s.silent.Load(), i+1)
+		}
 	}
 }
 
