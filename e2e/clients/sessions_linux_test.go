@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestTLSSessions(t *testing.T) {
 		t.Helper()
 
 		p := &program{name: "openssl s_client " + strings.Join(args, " "), daemon: d, input: input}
-		p.command = append([]string{openssl, "s_client", "-CAfile", first.CertFile, "-connect", d.SSE}, args...)
+		p.command = append([]string{openssl, "s_client", "-msg", "-CAfile", first.CertFile, "-connect", d.SSE}, args...)
 		p.start(t)
 		p.waitFor(t, "HTTP/1.1 200 OK", "id: ")
 
@@ -91,23 +92,17 @@ func TestTLSSessions(t *testing.T) {
 }
 
 // updateKeys updates the keys of each connection in both directions, and publishes
-// an event after each update.
+// events after each update.
 func updateKeys(t *testing.T, d secured, programs []*program) {
 	t.Helper()
 
-	// K also asks the daemon to update its keys, which it does before it sends more.
 	control := control(t, d.GRPC)
-	var updates []string
-	for n, command := range []string{"k\n", "K\n", "K\n", "k\n"} {
-		updates = append(updates, "KEYUPDATE")
-		for _, p := range programs {
-			if _, err := io.WriteString(p.stdin, command); err != nil {
-				t.Fatal(err)
-			}
-			p.waitFor(t, updates...)
-		}
+	events := 0
+	publish := func() {
+		t.Helper()
 
-		data := "after key update " + strconv.Itoa(n)
+		events++
+		data := "event " + strconv.Itoa(events)
 		if _, err := control.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: data}); err != nil {
 			t.Fatal(err)
 		}
@@ -115,6 +110,35 @@ func updateKeys(t *testing.T, d secured, programs []*program) {
 			p.waitFor(t, "data: "+data+"\n")
 		}
 	}
+
+	// K also asks the daemon to update its keys, which it does before it sends more.
+	var updates []string
+	requested := 0
+	for _, command := range []string{"k\n", "K\n", "K\n", "k\n"} {
+		updates = append(updates, "KEYUPDATE")
+		if command == "K\n" {
+			requested++
+		}
+		for _, p := range programs {
+			if _, err := io.WriteString(p.stdin, command); err != nil {
+				t.Fatal(err)
+			}
+			p.waitFor(t, updates...)
+		}
+
+		// The program reports a request before it sends it.
+		if !pealdtest.Eventually(patience, func() bool {
+			publish()
+			return !slices.ContainsFunc(programs, func(p *program) bool { return p.keyUpdates() != requested })
+		}) {
+			t.Fatalf("the daemon hasn't updated the keys of each connection %d times", requested)
+		}
+	}
+}
+
+// keyUpdates returns the number of KeyUpdate messages that s_client has received.
+func (p *program) keyUpdates() int {
+	return strings.Count(p.output.String(), "<<< TLS 1.3, Handshake [length 0005], KeyUpdate\n")
 }
 
 // wantEngine checks that the engine holds n streams, and net/http none.
