@@ -7,10 +7,18 @@ type Ban struct {
 	User string
 	// Set and Until are the times at which the ban starts and ends.
 	Set, Until time.Time
+
+	closed int // streams that AdoptBan closed and no Disconnect has returned
 }
 
+// callTime is the time within which another daemon's Disconnect gets here after its
+// ban.
+const callTime = 10 * time.Second
+
 // Disconnect closes all of a user's streams and returns how many there were. If ban
-// is positive, it also bans the user for that time.
+// is positive, it also bans the user for that time. In a cluster, the ban may get here
+// before the call to which it belongs: the streams that AdoptBan has closed for it
+// count too.
 func (b *Broker) Disconnect(user string, ban time.Duration) (int, error) {
 	if err := ValidUserID(user); err != nil {
 		return 0, err
@@ -22,14 +30,18 @@ func (b *Broker) Disconnect(user string, ban time.Duration) (int, error) {
 		return 0, ErrClosed
 	}
 
+	closed := b.disconnect(user)
 	if ban > 0 {
 		now := time.Now()
-		b.bans.ReplaceOrInsert(Ban{user, now, now.Add(ban)})
+		if old, ok := b.bans.Get(Ban{User: user}); ok && now.Sub(old.Set) < callTime {
+			closed += old.closed
+		}
+		b.bans.ReplaceOrInsert(Ban{User: user, Set: now, Until: now.Add(ban)})
 		if b.changes != nil {
 			b.changes.bans = append(b.changes.bans, user)
 		}
 	}
-	return b.disconnect(user), nil
+	return closed, nil
 }
 
 // Banned reports whether a user is banned.
@@ -61,11 +73,15 @@ func (b *Broker) AdoptBan(ban Ban) error {
 	if b.closed {
 		return ErrClosed
 	}
-	if old, ok := b.bans.Get(Ban{User: ban.User}); ok && !ban.Set.After(old.Set) {
+	old, ok := b.bans.Get(Ban{User: ban.User})
+	if ok && !ban.Set.After(old.Set) {
 		return nil
 	}
+	ban.closed = b.disconnect(ban.User)
+	if ok && ban.Set.Sub(old.Set) < callTime {
+		ban.closed += old.closed
+	}
 	b.bans.ReplaceOrInsert(ban)
-	b.disconnect(ban.User)
 	return nil
 }
 

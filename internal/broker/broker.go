@@ -107,7 +107,8 @@ type Broker struct {
 // account is a user who has at least one stream. It is guarded by Broker.mu.
 type account struct {
 	id          string
-	connections int
+	connections int32
+	closing     int32 // of these, counted by disconnect
 	since       time.Time
 	group       group // owned by the shard
 }
@@ -262,7 +263,7 @@ func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
 		}
 	case oneUser:
 		if a, ok := b.accounts.Get(&account{id: e.audience.name}); ok {
-			recipients = a.connections
+			recipients = int(a.connections)
 			mail = append(mail, delivery{b.shardFor(a.id), &a.group})
 		}
 	case oneTopic:

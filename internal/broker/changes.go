@@ -70,7 +70,7 @@ func (c *Changes) Take() (users []User, topics []Topic, bans []Ban, complete boo
 		for _, id := range batch {
 			u := User{ID: id}
 			if a, ok := b.accounts.Get(&account{id: id}); ok {
-				u.Connections, u.Since = a.connections, a.since
+				u.Connections, u.Since = int(a.connections), a.since
 			}
 			users = append(users, u)
 		}

@@ -122,6 +122,52 @@ func TestTheLaterBanApplies(t *testing.T) {
 	})
 }
 
+// TestDisconnectCountsEachStreamOnce disconnects a user whose ban arrives before or
+// after the call that sets it.
+func TestDisconnectCountsEachStreamOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		disconnect := func(want int) {
+			t.Helper()
+			if n, err := b.Disconnect("alice", time.Hour); err != nil || n != want {
+				t.Errorf("Disconnect returned %d, %v; want %d", n, err, want)
+			}
+		}
+		adopt := func() {
+			t.Helper()
+			if err := b.AdoptBan(broker.Ban{User: "alice", Set: time.Now(), Until: time.Now().Add(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open := func() {
+			connect(t, b, broker.Subscription{User: "alice"}, -1)
+			connect(t, b, broker.Subscription{User: "alice"}, -1)
+		}
+
+		open()
+		disconnect(2)
+		disconnect(0) // the streams may still be open
+		synctest.Wait()
+
+		for _, wait := range []func(){func() {}, synctest.Wait} {
+			time.Sleep(time.Minute)
+			open()
+			adopt()
+			wait()
+			disconnect(2)
+			disconnect(0)
+			synctest.Wait()
+		}
+
+		time.Sleep(time.Minute)
+		open()
+		adopt()
+		time.Sleep(time.Minute)
+		disconnect(0) // a later call has nothing to do with the ban
+	})
+}
+
 // BenchmarkConnect shows the overhead of collecting changes when streams are
 // opened and closed.
 func BenchmarkConnect(b *testing.B) {

@@ -51,8 +51,11 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 	b.total--
 	if a := st.account; a == nil {
 		b.anonymous--
-	} else if a.connections--; a.connections == 0 {
-		b.accounts.Delete(a)
+	} else {
+		a.closing = max(a.closing-1, 0)
+		if a.connections--; a.connections == 0 {
+			b.accounts.Delete(a)
+		}
 	}
 	if st.topics != nil {
 		b.topics.leave(st)
@@ -80,13 +83,15 @@ func (b *Broker) startDraining(streams []*Stream, why Reason) {
 	}
 }
 
-// disconnect closes all of a user's streams and returns how many there were. The
-// caller holds b.mu.
+// disconnect closes all of a user's streams and returns how many there were, except
+// those that an earlier call is still closing. The caller holds b.mu.
 func (b *Broker) disconnect(user string) int {
 	a, ok := b.accounts.Get(&account{id: user})
 	if !ok {
 		return 0
 	}
 	b.shardFor(user).post(item{kind: disconnect, group: &a.group})
-	return a.connections
+	closing := a.connections - a.closing
+	a.closing = a.connections
+	return int(closing)
 }

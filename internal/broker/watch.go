@@ -50,7 +50,7 @@ func (b *Broker) Watch() (*Watch, error) {
 		return nil, ErrClosed
 	}
 	b.accounts.Ascend(func(a *account) bool {
-		w.Present = append(w.Present, User{a.id, a.connections, a.since})
+		w.Present = append(w.Present, User{a.id, int(a.connections), a.since})
 		return true
 	})
 	w.Anonymous = b.anonymous
@@ -90,7 +90,7 @@ func (b *Broker) notify(st *Stream, open bool, why Reason) {
 	}
 	c := Connection{Open: open, Reason: why, Connections: b.anonymous, At: time.Now()}
 	if st.account != nil {
-		c.User, c.Connections = st.account.id, st.account.connections
+		c.User, c.Connections = st.account.id, int(st.account.connections)
 	}
 	for w := range b.watches {
 		select {
