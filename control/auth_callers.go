@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/control/apierror"
 )
 
-// Token is a control token, which authenticates a caller.
+// Token is a control token. It authenticates a caller.
 type Token struct {
 	// Name identifies the token in errors and logs.
 	Name string
@@ -70,7 +70,7 @@ func (a *authorizer) authorize(ctx context.Context, method string) (caller, erro
 		return caller{}, err
 	}
 
-	// Reflection only exposes what is public, so any caller may use it.
+	// Reflection exposes only public information, so any caller may use it.
 	if !isControlMethod(method) {
 		return c, nil
 	}
@@ -101,8 +101,8 @@ func (a *authorizer) authenticate(ctx context.Context) (caller, error) {
 	return c, nil
 }
 
-// mayCall returns an error if c's scopes don't include scope, which method
-// requires.
+// mayCall returns an error if c's scopes don't include scope, the scope that
+// method requires.
 func (c caller) mayCall(method, scope string) error {
 	if c.has(scope) {
 		return nil

@@ -72,7 +72,7 @@ func (s *streamCalls) revoke(a *authorizer) (revoked int) {
 	return revoked
 }
 
-// revoked returns the error with which the call was revoked, or nil if it wasn't.
+// revoked returns the reason why the call was revoked, or nil if it wasn't.
 func (c *streamCall) revoked() error {
 	if rejected, ok := errors.AsType[*apierror.Error](context.Cause(c.ctx)); ok {
 		return rejected

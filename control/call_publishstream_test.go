@@ -290,7 +290,7 @@ func TestPublishStreamWithUnexpectedErrors(t *testing.T) {
 }
 
 // Messages that were published before the end are acknowledged. The stream then
-// ends with a code for which clients retry elsewhere.
+// ends with a code that makes clients retry elsewhere.
 func TestPublishStreamEndsWithTheDaemon(t *testing.T) {
 	for name, end := range map[string]func(*plane, *broker.Broker){
 		"drained while idle": func(p *plane, _ *broker.Broker) { p.service.EndCalls() },

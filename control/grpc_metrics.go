@@ -39,8 +39,8 @@ func newMetrics() *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "peald_control_call_seconds",
 			Help: "Duration of unary calls to the control plane.",
-			// Most calls take about ten microseconds. A call that waits for shards
-			// can take until its deadline.
+			// Most calls take about ten microseconds. A call that waits for
+			// shards can last until its deadline.
 			Buckets: []float64{1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 1e-2, 2.5e-2, 0.1, 0.25, 1, 5},
 		}, []string{"method"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{

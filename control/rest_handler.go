@@ -18,9 +18,9 @@ var openAPI string
 //go:embed openapi/peald.swagger.json
 var swagger string
 
-// RESTHandler returns the handler of the REST API, which is a [rest.Handler].
-// Close closes it. Paths must be passed to it unchanged: a mux that cleans paths
-// would redirect user ids that contain slashes.
+// RESTHandler returns the handler for the REST API, a [rest.Handler]. Close
+// closes it. Paths must be passed to it unchanged: a mux that cleans paths would
+// redirect user ids that contain slashes.
 func (s *Service) RESTHandler() (http.Handler, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

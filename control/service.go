@@ -62,8 +62,8 @@ type Config struct {
 	// reveals the reason to anyone. Unready may be nil.
 	Unready func() string
 
-	// Logger receives messages for the operator, which never contain the
-	// contents of requests. If nil, nothing is logged.
+	// Logger receives messages for the operator. They never include the contents
+	// of requests. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 

@@ -25,8 +25,8 @@ type nodeUpdate struct {
 	started   []string // instead of the above: the nodes that are reachable at the start
 }
 
-// mergedWatch merges the watches of all nodes into one, whose counts are sums
-// over all nodes. The call's goroutine owns it.
+// mergedWatch merges the watches of all nodes into one. Its counts are sums over
+// all nodes. The call's goroutine owns it.
 //
 // It keeps each node's stream counts. If a node restarts its watch or is lost,
 // the new counts must be compared with those that were already sent. The

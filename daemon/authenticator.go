@@ -24,9 +24,9 @@ func newAuthenticator(cfg Auth, log *slog.Logger) (a authenticator, err error) {
 	return a, a.setCallback(cfg, log)
 }
 
-// reconfigure returns an authenticator for new settings. next reuses the parts
-// of a whose settings haven't changed. The parts that were replaced are returned
-// in old, which the caller must close once nothing uses it.
+// reconfigure returns an authenticator for new settings. next reuses the parts of
+// a whose settings haven't changed. The parts that were replaced are returned in
+// old. The caller must close old once nothing uses it.
 func (a authenticator) reconfigure(before, now Auth, log *slog.Logger) (next, old authenticator, err error) {
 	next = a
 

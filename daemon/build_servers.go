@@ -38,8 +38,8 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 	return nil
 }
 
-// serveStreams returns a listener for the connections of l on which something
-// other than a stream is requested.
+// serveStreams serves streams on the connections of l. It returns a listener for
+// the connections that request something else.
 func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config, other http.Handler) net.Listener {
 	if tlsConfig != nil {
 		tlsConfig = tlsConfig.Clone()

@@ -151,8 +151,8 @@ const (
 	SlowConflate   = "conflate"
 )
 
-// History configures the history of recent events, from which clients that
-// reconnect get what they missed. An event is removed when any of the limits is
+// History configures the history of recent events. Clients that reconnect get the
+// events that they missed from it. An event is removed when any of the limits is
 // exceeded.
 type History struct {
 	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it misses. 1 keeps almost no history but still notifies every client."`

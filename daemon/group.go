@@ -17,7 +17,7 @@ type group struct {
 
 func newGroup() *group { return &group{failed: make(chan struct{})} }
 
-// start runs f in a goroutine, with a context that ends with ctx or when stop is
+// start runs f in a goroutine, with a context that ends when ctx ends or stop is
 // called. If f returns an error, the group fails with it, prefixed by name.
 func (g *group) start(ctx context.Context, name string, f func(context.Context) error) (stop context.CancelFunc) {
 	ctx, stop = context.WithCancel(ctx)

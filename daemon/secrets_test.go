@@ -11,8 +11,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// TestLineBreakAfterSecret signs tokens with the secret without the line break, as
-// an application does, before and after a reload.
+// TestLineBreakAfterSecret signs tokens like an application, with the secret
+// without the line break, before and after a reload.
 func TestLineBreakAfterSecret(t *testing.T) {
 	t.Parallel()
 	r := startReloadable(t, daemon.Options{}, func(cfg *daemon.Config) {

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// summaryEvery is the minimum time between two summaries for the same cause,
-	// which may affect thousands of clients in a second.
+	// summaryEvery is the minimum time between two summaries for the same cause.
+	// A cause may affect thousands of clients in a second.
 	summaryEvery = 10 * time.Second
 
 	// summaryTick is the interval at which counters are read, and therefore the
@@ -77,7 +77,7 @@ func newSummaries(log *slog.Logger, read func() []occurrence) *summaries {
 	return &summaries{log: log, read: read, logged: make(map[occurrenceKind]summary)}
 }
 
-// run logs summaries until ctx ends, and then logs a last summary for everything
+// run logs summaries until ctx ends, and then logs a final summary of everything
 // that hasn't been logged yet.
 func (s *summaries) run(ctx context.Context) {
 	tick := time.NewTicker(summaryTick)

@@ -13,7 +13,7 @@ import (
 )
 
 // minSecret is the minimum length of a secret in bytes. RFC 7518 §3.2 requires a
-// key at least as long as the hash, which for HS256 is 32 bytes.
+// key at least as long as the hash: 32 bytes for HS256.
 const minSecret = 32
 
 func (c Config) checkAuth() *SettingError {

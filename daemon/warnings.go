@@ -6,7 +6,7 @@ import (
 )
 
 // warn logs settings that are valid but possibly unintended. It considers only
-// those for which isNew returns true.
+// settings for which isNew returns true.
 func (p *parts) warn(isNew func(key string) bool) {
 	if isNew("control.tokens") {
 		p.warnOfShortTokens()

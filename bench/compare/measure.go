@@ -118,8 +118,8 @@ type session struct {
 	streams   *bench.Streams
 }
 
-// begin starts a target. It collects this process's own garbage first, which
-// would otherwise be collected during the measurement.
+// begin starts a target. First it collects this process's own garbage, so that
+// this doesn't happen during the measurement.
 func begin(ctx context.Context, t target) (*session, error) {
 	debug.FreeOSMemory()
 	running, err := t.start(ctx)

@@ -227,8 +227,8 @@ func (r *Results) plotTransportCPU(w io.Writer) error {
 	return bench.PlotBars(w, "CPU time per delivery of 100 B, by transport", "µs", groups, bars...)
 }
 
-// transportsBehind describes the values over a transport for which another server
-// is clearly better than peald.
+// transportsBehind describes the metrics over each transport in which another
+// server is clearly better than peald.
 func (r *Results) transportsBehind() []string {
 	var lines []string
 	for _, streams := range r.transportScales() {

@@ -156,7 +156,7 @@ func statusLine(out io.Writer) func(format string, args ...any) {
 	}
 }
 
-// rows formats a table of names and values, which alternate in cells.
+// rows formats a table of names and values. The arguments alternate between them.
 func rows(cells ...any) string {
 	t := newTable()
 	for i := 0; i+1 < len(cells); i += 2 {

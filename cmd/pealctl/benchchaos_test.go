@@ -45,7 +45,7 @@ func TestBenchTrials(t *testing.T) {
 		t.Errorf("resume result %+v, want 50 messages and no faults", resume)
 	}
 
-	// More messages than the event history holds, which is 10,000.
+	// This publishes more messages than the event history holds (10,000).
 	pealctl(t, at("--resume", "1100", "--clients", "10", "--users", "10")).wantFaults(t, "10 got a peald.reset", "history.max_events")
 }
 

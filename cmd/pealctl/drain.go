@@ -88,8 +88,8 @@ func (s *session) printDrain(progress *screen, report *pealv1.DrainResponse) err
 	}
 }
 
-// awaitClose waits until the daemon closes the connection, which is its last
-// action, but no longer than the timeout of a call.
+// awaitClose waits until the daemon closes the connection, the last thing it does
+// before it exits. It waits no longer than the timeout of a call.
 func (s *session) awaitClose(ctx context.Context, conn *grpc.ClientConn) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

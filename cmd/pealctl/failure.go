@@ -36,7 +36,7 @@ func (s *session) describe(err error) string {
 	if st.Code() == codes.Canceled {
 		return "interrupted"
 	}
-	// The daemon's other listeners reply like this, as does any web server.
+	// The daemon's other listeners and all web servers reply like this.
 	if st.Code() == codes.Unimplemented && strings.HasPrefix(st.Message(), "unexpected HTTP status") {
 		return fmt.Sprintf("the server at %s doesn't speak gRPC; --addr must be the daemon's grpc.addr, by default 127.0.0.1:9090", s.addr)
 	}

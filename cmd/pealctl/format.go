@@ -63,7 +63,7 @@ func (s *session) print(reply proto.Message, rows func(table.Writer)) error {
 }
 
 // jsonOf returns reply in the canonical JSON mapping, on one line. It removes
-// white space, which protojson varies on purpose.
+// white space, because protojson deliberately varies it.
 func jsonOf(reply proto.Message) ([]byte, error) {
 	text, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(reply)
 	if err != nil {

@@ -86,8 +86,8 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-// call connects to the control plane and calls do with a client, whose calls
-// must finish within the timeout.
+// call connects to the control plane and calls do with a client. The client's
+// calls must finish within the timeout.
 func (s *session) call(ctx context.Context, do func(context.Context, pealv1.ControlServiceClient) error) (err error) {
 	conn, err := s.dial()
 	if err != nil {

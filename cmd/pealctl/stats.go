@@ -131,8 +131,8 @@ func (s *session) printLine(reply *pealv1.StatsResponse) error {
 	return err
 }
 
-// statsFrame formats reply with rates since before, which was received elapsed
-// earlier and is nil for the first frame.
+// statsFrame formats reply with rates since before, the reply received elapsed
+// earlier. For the first frame, before is nil.
 func (s *session) statsFrame(reply, before *pealv1.StatsResponse, now time.Time, elapsed time.Duration, width int) string {
 	if before != nil && !before.GetStartedAt().AsTime().Equal(reply.GetStartedAt().AsTime()) {
 		before = nil // a restarted daemon counts from zero
@@ -187,7 +187,7 @@ func shardRows(reply *pealv1.StatsResponse) func(table.Writer) {
 	}
 }
 
-// shardName returns the name of a shard's row, which in a cluster includes the
+// shardName returns the name of a shard's row. In a cluster, it includes the
 // node.
 func shardName(shard *pealv1.ShardStats) string {
 	if shard.GetNode() == "" {

@@ -89,8 +89,8 @@ func (f configFile) read(settings []daemon.Setting) (layer, error) {
 	return values, nil
 }
 
-// check returns an error if an entry isn't a setting. It reports whether the entry
-// sets a value, which an empty entry or section doesn't.
+// check returns an error if an entry isn't a setting. It reports whether the
+// entry sets a value. An empty entry or section sets none.
 func (f configFile) check(entry configfile.Entry, settings []daemon.Setting) (isSet bool, err error) {
 	inner, isSection := entry.Value.(map[string]any)
 	isEmpty := entry.Value == nil || entry.Value == "" || isSection && len(inner) == 0

@@ -26,8 +26,8 @@ func main() {
 }
 
 // untilSignal returns a context that is done at the first SIGTERM or SIGINT. The
-// release function restores the default effect of those signals, which is to kill
-// the process.
+// release function restores the default behavior, in which those signals kill the
+// process.
 func untilSignal(ctx context.Context) (_ context.Context, release func()) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }

@@ -29,9 +29,9 @@ const (
 	ReasonInternal         = "INTERNAL"
 )
 
-// CodesByReason returns the code of each reason for which calls are rejected.
-// It leaves out ReasonCancelled, because a call that its caller cancels isn't
-// rejected, and ReasonNotEndable, because the daemon can always be drained.
+// CodesByReason returns the code for each reason to reject a call. It omits
+// ReasonCancelled, because a call that its caller cancels isn't rejected. It also
+// omits ReasonNotEndable, because the daemon can always be drained.
 func CodesByReason() map[string]codes.Code {
 	return map[string]codes.Code{
 		ReasonInvalidField:     codes.InvalidArgument,

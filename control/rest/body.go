@@ -34,7 +34,7 @@ type requestBody struct {
 	err         error             // the decoder's error
 }
 
-// checkContentType accepts JSON, and the other types that common tools use for
+// checkContentType accepts JSON, and the media types that common tools send with
 // JSON.
 func (b *requestBody) checkContentType() error {
 	if b.contentType == "" {
@@ -223,7 +223,7 @@ func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, messag
 		return ""
 	}
 
-	// Only half of a surrogate pair makes a JSON string invalid here.
+	// A JSON string can be rejected only because of half a surrogate pair.
 	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
 		return "has an escape that is not a valid character"
 	}

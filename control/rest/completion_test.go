@@ -251,8 +251,8 @@ func TestErrorsOfEndedContexts(t *testing.T) {
 	}
 }
 
-// A tail is long-lived: it ends when its client closes its sending side, which is
-// all that the server notices when most clients leave.
+// A tail is long-lived: it ends when its client closes its sending side. That is
+// all the server notices when most clients disconnect.
 func TestTailEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 

@@ -98,8 +98,7 @@ func inProcessError(ctx context.Context, err error) error {
 	return err
 }
 
-// handleError responds with err, which is an error from gRPC or from the generated
-// code.
+// handleError responds with err, an error from gRPC or from the generated code.
 func (g *gateway) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	// The generated code keeps only the message of the decoder's error.
 	if body, ok := r.Body.(*requestBody); ok && body.err != nil {

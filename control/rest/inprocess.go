@@ -23,8 +23,8 @@ type inProcess struct {
 	served chan struct{} // closed when Serve has returned
 }
 
-// serveInProcess starts serving server. The returned inProcess must be closed,
-// which also stops server.
+// serveInProcess starts serving server. The caller must close the returned
+// inProcess. This also stops server.
 func serveInProcess(server *grpc.Server) (*inProcess, error) {
 	listener := bufconn.Listen(inProcessBuffer)
 	conn, err := grpc.NewClient("passthrough:///control",

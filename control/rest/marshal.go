@@ -23,7 +23,7 @@ func (*jsonMarshaler) Marshal(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case proto.Message:
 		return encode(v)
-	// The items of a stream. The gateway adds the line break.
+	// This is an item of a stream. The gateway adds the line break.
 	case map[string]any:
 		if message, ok := v["result"].(proto.Message); ok {
 			return encodeAs("result", message)
@@ -45,7 +45,7 @@ func encodeAs(name string, message proto.Message) ([]byte, error) {
 }
 
 func encode(message proto.Message) ([]byte, error) {
-	// The details of an error have many fields that are empty and meaningless.
+	// Omit empty fields from errors. Their details have many, which mean nothing.
 	_, isStatus := message.(*rpcstatus.Status)
 	encoded, err := protojson.MarshalOptions{EmitUnpopulated: !isStatus}.Marshal(message)
 	if err != nil {

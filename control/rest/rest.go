@@ -53,7 +53,7 @@ type Handler struct {
 	all       http.Handler
 }
 
-// New returns a Handler, which must be closed.
+// New returns a Handler. The caller must close it.
 func New(cfg Config) (*Handler, error) {
 	inProcess, err := serveInProcess(cfg.Server)
 	if err != nil {

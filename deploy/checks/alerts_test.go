@@ -210,8 +210,7 @@ func (s *seriesSet) At() storage.Series                { return s.at }
 func (s *seriesSet) Err() error                        { return nil }
 func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 
-// evaluation evaluates a rule at a fixed interval from time 0, as Prometheus
-// does.
+// evaluation evaluates a rule like Prometheus, at a fixed interval from time 0.
 type evaluation struct {
 	engine *promql.Engine
 	series inMemory

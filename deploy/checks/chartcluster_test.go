@@ -87,8 +87,8 @@ cluster:
 	}
 }
 
-// TestChartWithExternalNATS renders nodes of an external NATS cluster, which are
-// stateless and therefore a Deployment.
+// TestChartWithExternalNATS renders nodes that use an external NATS cluster. They
+// are stateless and therefore run as a Deployment.
 func TestChartWithExternalNATS(t *testing.T) {
 	objects := chart(t, secretValues+`
 replicas: 4

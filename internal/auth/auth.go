@@ -73,10 +73,10 @@ type Config struct {
 	// Logger is used for warnings; nil disables logging.
 	Logger *slog.Logger
 
-	// Replacing is set during a reload. It makes a key set that can't be fetched
-	// an error, unless Before, which may be nil, has the same URL. In that case
-	// the keys from Before are kept. Without Replacing, New succeeds and retries
-	// the fetch.
+	// Replacing is set during a reload. In a reload, a key set that can't be
+	// fetched is an error, unless Before has the same URL. In that case the keys
+	// from Before are kept. Before may be nil. Without Replacing, New succeeds
+	// and retries the fetch.
 	Replacing bool
 	Before    *Tokens
 }

@@ -38,9 +38,9 @@ type claims struct {
 	topics    []string
 }
 
-// UnmarshalJSON reads the claims. It saves any error for Validate, which is called
-// after the signature has been verified. Until then, the claims may come from
-// anyone.
+// UnmarshalJSON reads the claims. It saves any error for Validate, because that
+// is called only after the signature has been verified. Until then, the claims
+// may come from anyone.
 func (c *claims) UnmarshalJSON(data []byte) error {
 	read := claims{}
 	if err := read.read(data); err != nil {

@@ -114,8 +114,9 @@ func (t *Tokens) rejection(token *jwt.Token, err error) *RejectedError {
 	return rejected
 }
 
-// malformation describes a problem in a part of a token, such as "claims are". The
-// description contains names of known members, and nothing else from the token.
+// malformation describes a problem in a part of a token, such as "claims are".
+// Apart from the names of known members, the description contains nothing from
+// the token.
 func malformation(part string, wrong *strictjson.Error) string {
 	if wrong.Problem == strictjson.NotJSON || wrong.Problem == strictjson.NotObject {
 		return "" // not a token at all

@@ -108,8 +108,9 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 	return w, nil
 }
 
-// disableAnimations disables GTK animations for a home directory, which pages see as
-// prefers-reduced-motion. Without a GPU, an endless animation keeps a CPU busy.
+// disableAnimations disables GTK animations for a home directory. Pages see this
+// as prefers-reduced-motion. Without a GPU, an endless animation keeps a CPU
+// busy.
 func disableAnimations(home string) error {
 	for _, version := range []string{"gtk-3.0", "gtk-4.0"} {
 		dir := filepath.Join(home, ".config", version)

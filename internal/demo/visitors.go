@@ -100,7 +100,7 @@ func (tab *visitor) connect(streams Streams) {
 	}
 }
 
-// sink is the connection of a visitor, which discards what it receives.
+// sink is the connection of a visitor. It discards everything that it receives.
 type sink struct{ closed atomic.Bool }
 
 // Write implements [broker.Sink].

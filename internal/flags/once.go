@@ -16,9 +16,9 @@ type Repeatable interface {
 }
 
 // Once makes every flag of cmd and its subcommands return an error if it is set
-// twice. By default pflag silently uses the last value. Flags that collect values,
-// which are those with a [pflag.SliceValue] or a [Repeatable], may still be
-// repeated. Once must be called after all flags are defined.
+// twice. By default pflag silently uses the last value. Flags that collect values
+// may still be repeated. Their value is a [pflag.SliceValue] or a [Repeatable].
+// Once must be called after all flags are defined.
 func Once(cmd *cobra.Command) {
 	for _, set := range []*pflag.FlagSet{cmd.PersistentFlags(), cmd.Flags()} {
 		set.VisitAll(func(f *pflag.Flag) {

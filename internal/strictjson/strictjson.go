@@ -1,5 +1,5 @@
-// Package strictjson reads JSON objects that identify a user or a key, which all
-// parsers must interpret in the same way.
+// Package strictjson reads JSON objects that identify a user or a key. All
+// parsers must interpret such objects in the same way.
 //
 // It accepts only I-JSON (RFC 7493): UTF-8, no lone surrogates, and no duplicate
 // members at any depth. Member names are compared byte for byte. A name that only

@@ -85,7 +85,7 @@ export class Stream extends EventTarget {
     this.#become("connecting");
     this.#cookieIsForeign = false;
     this.#tabs.postMessage(user);
-    // A new EventSource has to resume explicitly from the previous one's position.
+    // A new EventSource must explicitly resume from the previous one's position.
     const query = new URLSearchParams(topics.map((topic) => ["topic", topic]));
     if (this.#position) query.set("last_event_id", this.#position);
     const source = new EventSource(query.size > 0 ? `${this.#path}?${query}` : this.#path);
