@@ -2,11 +2,11 @@
 // events path into a subscription, and writes the stream's bytes to its
 // connection.
 //
-// The effect of a status on browsers determines how requests are rejected. After
-// any status other than 200, an EventSource gives up permanently (WHATWG HTML
-// §9.2.3). Therefore a permanent rejection is sent as a status other than 200.
-// A client that should retry gets a 200 with a reconnection time and no events,
-// after which EventSource reconnects.
+// How browsers react to a status determines how requests are rejected. After any
+// status other than 200, an EventSource gives up permanently (WHATWG HTML §9.2.3).
+// Therefore a permanent rejection is sent as a status other than 200. A client that
+// should retry gets a 200 with a reconnection time and no events, after which
+// EventSource reconnects.
 package ssehttp
 
 import (
@@ -170,8 +170,8 @@ func (h *Handler) Close() error {
 // Open returns the number of open streams.
 func (h *Handler) Open() int { return int(h.open.Load()) }
 
-// Drain makes the handler ask clients of new streams to retry, and clients of
-// HTTP/2 connections to use other ones.
+// Drain makes the handler ask clients of new streams to retry, and HTTP/2 clients
+// to use other connections.
 func (h *Handler) Drain() {
 	h.draining.Store(true)
 	if h.engine != nil {
@@ -346,8 +346,8 @@ func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Bod
 	return h.engine.TakeOver(w, r)
 }
 
-// hold starts st on a body that the engine has taken over, in the form that open
-// states so far. Whatever it returns, the reservation and the count of the stream
+// hold starts st on a body that the engine has taken over, with open as far as it
+// is filled in. Whatever it returns, the reservation and the count of the stream
 // end when the body is closed. lines may be nil.
 func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
 	by := heldAs(body.Transport())

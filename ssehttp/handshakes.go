@@ -12,13 +12,13 @@ import (
 // Handshakes are statistics of the TLS handshakes that the engine performed.
 type Handshakes struct {
 	// Full counts those with a certificate, Resumed those that resumed a session,
-	// and Failed those that failed or were given up.
+	// and Failed those that failed or were abandoned.
 	Full, Resumed, Failed int64
 	// Computing is the time spent on all of them, not counting waits for clients or
 	// for other handshakes.
 	Computing time.Duration
-	// Seconds is the distribution of the whole duration, failed handshakes
-	// excluded.
+	// Seconds is the distribution of their total duration, excluding failed
+	// handshakes.
 	Seconds broker.Histogram
 }
 
@@ -61,8 +61,8 @@ func (h *handshakes) observe(done engine.Handshake) {
 	s.Seconds.Sum += seconds
 }
 
-// TLSHandshakes returns the statistics of the handshakes that the engine
-// performed. Those of net/http aren't included.
+// TLSHandshakes returns statistics of the handshakes that the engine performed, not
+// those of net/http.
 func (h *Handler) TLSHandshakes() Handshakes {
 	h.handshakes.mu.Lock()
 	defer h.handshakes.mu.Unlock()

@@ -20,8 +20,8 @@ type head struct {
 }
 
 // of returns the response head for a stream with the given headers. A body that
-// isn't chunked has no length: it ends when the connection is closed (RFC 9112
-// §6.3).
+// isn't chunked has no declared length and ends when the connection is closed
+// (RFC 9112 §6.3).
 func (h *heads) of(header http.Header, chunked bool, now time.Time) []byte {
 	header.Del("Connection") // written below
 	_, special := header["Access-Control-Allow-Origin"]

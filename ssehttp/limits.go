@@ -18,8 +18,8 @@ func newLimits(elsewhere func(user string) int) limits {
 	return limits{newUsage[string](), newUsage[netip.Addr](), elsewhere}
 }
 
-// reservation holds a stream's share of the connection limits. It is nil if the
-// rules have no limits, so that streams don't pay for what isn't used.
+// reservation holds a stream's share of the connection limits. It is nil if no
+// limits are configured, so that streams don't pay for unused features.
 type reservation struct {
 	limits *limits
 	user   string
@@ -80,8 +80,8 @@ func (res *reservation) release() {
 	}
 }
 
-// network returns the address under which a client is counted. For IPv6 that is
-// the first half of the address, since one machine may have all of the second.
+// network returns the address under which a client is counted. For IPv6 that is the
+// first half of the address, since one machine may have the whole /64.
 func network(addr netip.Addr) netip.Addr {
 	const site = 64
 	if addr.Is4() {

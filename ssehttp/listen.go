@@ -21,9 +21,9 @@ type ListenConfig struct {
 	IdleTimeout time.Duration
 	// MaxHeader is the maximum size of a request header, in bytes.
 	MaxHeader int
-	// Other handles the requests over HTTP/2 for other paths.
+	// Other handles HTTP/2 requests for other paths.
 	Other http.Handler
-	// Guard is informed about connections that net/http never gets.
+	// Guard is notified of connections that net/http never gets.
 	Guard engine.Guard
 }
 

@@ -1,20 +1,20 @@
-// Package engine reads requests and holds streams on bare descriptors, over HTTP/1.1
-// and HTTP/2, with TLS 1.3 or without. A stream costs no goroutine, no timer and no
-// buffer: its shard writes to the descriptor directly, without blocking, and an
-// epoll set reports clients that hang up and sockets that can be written to again.
-// It requires Linux.
+// Package engine reads requests and holds streams on bare descriptors, over
+// HTTP/1.1 and HTTP/2, with or without TLS 1.3. A stream costs no goroutine, no
+// timer and no buffer: its shard writes to the descriptor directly, without
+// blocking, and an epoll set reports clients that hang up and sockets that can be
+// written to again. It requires Linux.
 //
 // # Connections
 //
 // A [Listener] accepts all connections. A goroutine performs the TLS handshake, if
 // there is one. Then the goroutine of an epoll set reads the requests. [Handler]
 // handles those for streams, and calls [Engine.TakeOver] to get a [Body] for a
-// stream. Requests for other paths over HTTP/2 have a handler of their own.
-// Everything else is left to net/http, which gets the connection from
-// [Listener.Accept] together with the bytes that were read: other paths and unusual
-// requests over HTTP/1.1, connections that begin with a PROXY protocol header, TLS
-// 1.2, and FIPS 140 mode. TakeOver can also take a stream over from net/http, over
-// plain HTTP/1.x or if the engine has passed the connection on after its handshake.
+// stream. Requests for other paths over HTTP/2 go to a separate handler. Everything
+// else is left to net/http, which gets the connection from [Listener.Accept]
+// together with the bytes that were read: other paths and unusual requests over
+// HTTP/1.1, connections that begin with a PROXY protocol header, TLS 1.2, and FIPS
+// 140 mode. TakeOver can also take a stream over from net/http, over plain HTTP/1.x
+// or if the engine has passed the connection on after its handshake.
 //
 // # Ownership of descriptors
 //
@@ -26,8 +26,8 @@
 // only under pollSet.mu, under which descriptors are also closed, and only if
 // the entry for that number has the generation that the epoll event carries.
 //
-// The streams of an HTTP/2 connection may belong to any shards. So a mutex of the
-// connection guards its descriptor and its state.
+// The streams of an HTTP/2 connection may belong to any shards. So the connection
+// has a mutex that guards its descriptor and its state.
 package engine
 
 import (
@@ -41,7 +41,7 @@ import (
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
-// Transport is the way in which a stream's bytes reach its client.
+// Transport identifies how a stream's bytes reach its client.
 type Transport uint8
 
 // The transports.
@@ -58,8 +58,8 @@ type Body interface {
 	// Transport returns how the body is sent.
 	Transport() Transport
 	// Finish sends the rest of a response that won't have a stream after all, as
-	// far as the connection accepts it, and closes the body. It takes the place of
-	// a stream's Write and Close, which share memory with the stream's shard.
+	// far as the connection accepts it, and closes the body. Use it instead of
+	// Write and Close, which share memory with the stream's shard.
 	Finish(rest []byte)
 	// Attach connects the body to st, which must not have been started yet. It
 	// then reports to st when the client hangs up and when the body can accept
@@ -87,7 +87,7 @@ type ListenConfig struct {
 	IdleTimeout time.Duration
 	// MaxHeader is the maximum size of a request header, in bytes.
 	MaxHeader int
-	// Guard is informed about connections that net/http never gets.
+	// Guard is notified of connections that net/http never gets.
 	Guard Guard
 	// Handshake is called after each TLS handshake, concurrently; it may be nil.
 	Handshake func(Handshake)

@@ -34,7 +34,7 @@ type scratch struct {
 	sealed []byte   // an encrypted record
 }
 
-// New starts an engine for the streams of a broker with this many shards.
+// New starts an engine for a broker with the given number of shards.
 func New(shards int) (*Engine, error) {
 	e := &Engine{shards: make([]scratch, shards)}
 	for range shards {
@@ -63,8 +63,8 @@ func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
 // GoAway asks the clients of all HTTP/2 connections to send further requests on
 // other connections: each when its event streams have ended, because WebKitGTK 2.50
 // doesn't always reconnect streams that were open when it was asked. Later
-// connections get the same with their first response, so that a client whose next
-// connection leads here again learns when to retry.
+// connections get the same request with their first response, so that a client that
+// connects here again also learns when to retry.
 func (e *Engine) GoAway() {
 	e.leaving.Store(true)
 	for _, set := range e.sets {
@@ -153,7 +153,7 @@ func takeDescriptor(from transport) (fd int32, release func(), err error) {
 	return int32(number), release, nil
 }
 
-// codec returns a codec. Return it with codecs.Put.
+// codec returns a codec from the pool. Put it back with codecs.Put.
 func (e *Engine) codec() *http2conn.Codec {
 	if codec, ok := e.codecs.Get().(*http2conn.Codec); ok {
 		return codec
@@ -169,16 +169,15 @@ func (e *Engine) buffer() []byte {
 	return make([]byte, 0, 1<<10)
 }
 
-// recycle returns a buffer, unless it has become too large to keep.
+// recycle puts a buffer back, unless it has become too large to keep.
 func (e *Engine) recycle(buf []byte) {
 	if cap(buf) <= 2*maxUnsent {
 		e.buffers.Put(&buf)
 	}
 }
 
-// connOf takes the connection from whoever owns it. The error is
-// [http.ErrNotSupported] if that isn't possible. The session is nil for plain
-// text.
+// connOf takes the connection from its owner. The error is [http.ErrNotSupported]
+// if that isn't possible. The session is nil for plain text.
 func connOf(w http.ResponseWriter) (transport, *session, error) {
 	if w, ok := w.(*response); ok {
 		w.taken = true

@@ -44,18 +44,18 @@ type http2Conn struct {
 	closed   bool            // the descriptor is closed
 }
 
-// maxTurn is the number of bytes that are read from a connection in its turn.
+// maxTurn is the number of bytes that are read from a connection in one turn.
 const maxTurn = 32 << 10
 
 // largestFrame is the size of the largest frame and its record. A client that has
-// sent as much has completed a frame.
+// sent that much has completed a frame.
 const largestFrame = 20 << 10
 
 // maxUnsent is the number of bytes that a connection takes from its streams
 // before it sends them.
 const maxUnsent = 64 << 10
 
-// errUnread is the error for a client that goes on causing output without reading
+// errUnread is the error for a client that keeps causing output without reading
 // any.
 var errUnread = errors.New("the client doesn't read")
 
@@ -149,8 +149,8 @@ func (c *http2Conn) read(toEnd bool) {
 	}
 }
 
-// rearm makes the set report again if there is more to read, after other
-// connections had their turn. The caller holds mu.
+// rearm makes the set report the connection again if there is more to read, once
+// other connections have had their turn. The caller holds mu.
 func (c *http2Conn) rearm() error {
 	events := uint32(readable)
 	if c.watched {
@@ -270,7 +270,7 @@ func (c *http2Conn) resume() {
 	c.wake()
 }
 
-// wake makes the waiting streams write again. The caller holds mu.
+// wake lets the waiting streams write again. The caller holds mu.
 func (c *http2Conn) wake() {
 	waiting := c.waiting
 	c.waiting = nil
@@ -279,7 +279,7 @@ func (c *http2Conn) wake() {
 	}
 }
 
-// setTimer limits how long the client may take for what it must send. The caller
+// setTimer limits how long the client may take to send what it must. The caller
 // holds mu.
 func (c *http2Conn) setTimer() {
 	if c.closed {

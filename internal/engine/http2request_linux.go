@@ -47,8 +47,8 @@ func newHTTP2Request(c *http2Conn, st *http2conn.Stream, r *http.Request) *http2
 	return w
 }
 
-// handle handles a request: one for a stream here if it doesn't wait, and any
-// other in a goroutine.
+// handle handles a request: in this goroutine if it is for a stream and doesn't
+// wait, otherwise in a new one.
 func (c *http2Conn) handle(w *http2Request) {
 	cfg := &c.listener.cfg
 	isStream := w.request.URL.Path == cfg.Path
@@ -196,7 +196,7 @@ func (w *http2Request) data(p []byte, end bool) {
 }
 
 // writable implements [http2User]: it continues the response. It keeps what the
-// socket doesn't accept, so that the stream counts towards the limit of streams.
+// socket doesn't accept, so that the stream still counts towards the stream limit.
 func (w *http2Request) writable() {
 	if len(w.conn.out) >= maxUnsent {
 		w.conn.flush()
@@ -295,7 +295,7 @@ func (b *http2Body) fail(err error) {
 	b.arrival.Broadcast()
 }
 
-// discard drops what has arrived and what will.
+// discard drops what has arrived and what is still to come.
 func (b *http2Body) discard() {
 	b.request.st.Discard()
 	b.buf.Reset()

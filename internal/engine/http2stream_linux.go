@@ -102,8 +102,8 @@ func (s *http2Stream) Finish(rest []byte) {
 }
 
 // Close implements [broker.Sink]. The response ends with END_STREAM even if the
-// client was too slow: WebKitGTK ignores RST_STREAM, and an event of which it
-// got a part is dropped anyway.
+// client was too slow: WebKitGTK ignores RST_STREAM, and drops an incomplete event
+// anyway.
 func (s *http2Stream) Close(why broker.Reason) {
 	c := s.conn()
 	c.mu.Lock()
@@ -145,7 +145,7 @@ func (s *http2Stream) closed(error) {
 	}
 }
 
-// end counts the stream out.
+// end stops counting the stream.
 func (s *http2Stream) end() {
 	if !s.gone {
 		s.gone = true

@@ -43,8 +43,8 @@ const (
 )
 
 // maxAnswered is the number of requests after which a connection is closed, unless
-// it is a trusted proxy's. A client that keeps to its streams needs a few; one that
-// is rejected again and again has to connect again.
+// it is a trusted proxy's. A client whose streams stay open needs only a few; one
+// that is rejected repeatedly must reconnect.
 const maxAnswered = 50
 
 func (c *incoming) number() uint32 { return c.generation }
@@ -98,8 +98,8 @@ func (c *incoming) read(toEnd bool) {
 	}
 }
 
-// arrived handles everything that has been read from the socket and not been
-// handled.
+// arrived handles everything that has been read from the socket but not handled
+// yet.
 func (c *incoming) arrived(input []byte) {
 	if c.tls != nil {
 		plain, err := c.tls.open(c.set.plain[:copy(c.set.plain, c.buf)], input)

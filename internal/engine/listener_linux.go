@@ -57,8 +57,8 @@ type accepted struct {
 	err  error
 }
 
-// maxPassed is the number of connections that may wait until net/http accepts
-// them. It pauses after an error.
+// maxPassed is the number of connections that may wait for net/http to accept them.
+// net/http pauses after an error.
 const maxPassed = 64
 
 // Listen returns a listener that serves the connections of l. Close it to stop
@@ -77,7 +77,7 @@ func (e *Engine) Listen(l net.Listener, cfg ListenConfig) *Listener {
 		listener.raw = raw
 	}
 	if cfg.TLS != nil {
-		// A storm of handshakes must leave processors to deliveries.
+		// A burst of handshakes must leave processors free for deliveries.
 		listener.handshaker = tlsrecord.NewHandshaker(cfg.TLS, max(runtime.GOMAXPROCS(0)/2, 1), cfg.Handshake)
 	}
 	listener.requests, listener.cancel = context.WithCancel(context.Background())

@@ -31,8 +31,8 @@ type pollSet struct {
 	closing    bool      // no connection may wait for a request any more
 }
 
-// inputSize is the number of bytes that are read at once. It exceeds the size of
-// a request header.
+// inputSize is the maximum number of bytes read at once. It exceeds the maximum
+// size of a request header.
 const inputSize = 64 << 10
 
 // entry is the user of a descriptor in the set.

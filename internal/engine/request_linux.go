@@ -29,7 +29,7 @@ const (
 )
 
 // classify looks at the first bytes of a request. size is the length of a complete
-// header. A header with bare line feeds as line ends is left to net/http.
+// header. A header whose lines end with bare line feeds is left to net/http.
 func classify(input []byte, path string, most int) (size int, what verdict) {
 	if n := min(len(input), len(http2.ClientPreface)); string(input[:n]) == http2.ClientPreface[:n] && n > 0 {
 		if n < len(http2.ClientPreface) {
@@ -100,8 +100,8 @@ func parse(head []byte, path string) *http.Request {
 	}
 }
 
-// usual reports whether a header is valid and doesn't change how the request is
-// to be read.
+// usual reports whether a header is valid and doesn't change how the request must
+// be read.
 func usual(name string, values []string) bool {
 	switch name {
 	case "Content-Length", "Transfer-Encoding", "Trailer", "Expect", "Upgrade", "Http2-Settings":

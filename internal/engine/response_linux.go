@@ -53,7 +53,7 @@ func (w *response) bytes() []byte {
 	return out.Bytes()
 }
 
-// readConn is a connection of which some bytes have been read.
+// readConn is a connection from which some bytes have already been read.
 type readConn struct {
 	net.Conn
 
@@ -72,8 +72,8 @@ func (c *readConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite closes the sending side, so that a client gets a response of net/http
-// to a request that it is still sending.
+// CloseWrite closes the sending side, so that a client that is still sending
+// its request gets net/http's response.
 func (c *readConn) CloseWrite() error {
 	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return conn.CloseWrite()

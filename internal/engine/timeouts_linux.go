@@ -19,8 +19,8 @@ type timer struct {
 // the timer's deadline, or when the listener is closed.
 type expirer interface{ expire() }
 
-// timeout is a list of timers with the same duration. They are in the order in
-// which their time runs out, so the system needs no timer for each.
+// timeout is a list of timers with the same duration. They are ordered by deadline,
+// so they don't need a system timer each.
 type timeout struct {
 	after       time.Duration
 	first, last *timer
@@ -57,7 +57,7 @@ func (c *timer) stop() {
 	c.timeout, c.prev, c.next = nil, nil, nil
 }
 
-// timeoutOf returns the list of a duration. The caller holds mu.
+// timeoutOf returns the list for a duration. The caller holds mu.
 func (s *pollSet) timeoutOf(after time.Duration) *timeout {
 	for _, t := range s.timeouts {
 		if t.after == after {
@@ -111,8 +111,8 @@ func (s *pollSet) rearm(c *incoming) bool {
 	return c.state != waiting || s.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, readable) == nil
 }
 
-// begin makes c stop waiting because its request is handled. cancel, if not nil,
-// is called when the client hangs up. begin returns false if c isn't waiting.
+// begin makes c stop waiting because its request is being handled. cancel, if not
+// nil, is called when the client hangs up. begin returns false if c isn't waiting.
 func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
-// session is the state of a TLS connection after its handshake. Its receiving
-// side belongs to the goroutine of an epoll set, its sending side to whoever
+// session is the state of a TLS connection after its handshake. Its receiving side
+// belongs to the epoll set's goroutine, and its sending side to the goroutine that
 // writes to the connection.
 type session struct {
 	layer  *tlsrecord.Layer

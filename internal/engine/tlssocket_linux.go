@@ -21,8 +21,8 @@ type tlsSocket struct {
 	sealed []byte
 }
 
-// maxPartial is the maximum size of an incomplete record that is kept for a
-// stream. The messages that a client has reason to send are smaller.
+// maxPartial is the maximum size of an incomplete record that is kept for a stream.
+// Any message that a client has a reason to send is smaller.
 const maxPartial = 1 << 10
 
 // Transport implements [Body].
@@ -57,9 +57,9 @@ func (s *tlsSocket) ready(events uint32) {
 	}
 }
 
-// discard reads what the client has sent and discards everything but the messages
-// of TLS. It returns false if the client has closed the connection, or sent too
-// much or something wrong. The caller holds pollSet.mu.
+// discard reads what the client has sent and discards everything but TLS messages.
+// It returns false if the client has closed the connection, or sent too much or
+// something wrong. The caller holds pollSet.mu.
 func (s *tlsSocket) discard() bool {
 	for s.discarded < maxDiscarded {
 		input := s.set.input[:copy(s.set.input, s.tls.sealed)]
@@ -79,8 +79,8 @@ func (s *tlsSocket) discard() bool {
 	return false
 }
 
-// Write implements [broker.Sink]. It encrypts as much as fits in a record, and
-// continues while the socket accepts that.
+// Write implements [broker.Sink]. It encrypts as much as fits into a record, and
+// continues as long as the socket accepts each record.
 func (s *tlsSocket) Write(pieces [][]byte) (int, error) {
 	buf := &s.set.engine.shards[s.stream.Shard()]
 	skip := 0

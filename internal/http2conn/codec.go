@@ -12,9 +12,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// Codec parses frames and encodes header fields. It holds no state of a
-// connection, only scratch memory of about 20 KB, and may be used for any number
-// of connections, but not by several goroutines at once.
+// Codec parses frames and encodes header fields. It holds no connection state, only
+// about 20 KB of scratch memory. It may be used for any number of connections, but
+// by only one goroutine at a time.
 type Codec struct {
 	input   bytes.Reader
 	framer  *http2.Framer
@@ -39,7 +39,8 @@ func NewCodec() *Codec {
 	c.reset()
 
 	// The encoder announces its table size with the first field that it encodes.
-	// That isn't for one connection only, so it is dropped; see Conn.tableUpdate.
+	// The encoder is shared by connections, so that update is dropped; see
+	// Conn.tableUpdate.
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.encoder.SetMaxDynamicTableSizeLimit(0)
 	c.encodeField(":status", "200")
@@ -106,7 +107,7 @@ func (c *Codec) encodeField(name, value string) {
 	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
 }
 
-// fieldName returns the name in HTTP/2 of a response field, and whether it is
+// fieldName returns a response field's HTTP/2 name, and whether the field is
 // allowed.
 func (c *Codec) fieldName(key string) (string, bool) {
 	name, ok := c.lower[key]

@@ -68,7 +68,7 @@ const (
 func (f connFlags) has(flag connFlags) bool { return f&flag != 0 }
 
 // NewConn returns a new connection, whose output has the server's preface. h is
-// called for what happens on it.
+// notified of what happens on it.
 func (s *Server) NewConn(h Handler) *Conn {
 	return &Conn{
 		server:       s,
@@ -91,10 +91,9 @@ func (c *Conn) SkipPreface() { c.preface = uint8(len(http2.ClientPreface)) }
 // trusted proxy shares one connection among many clients.
 func (c *Conn) Trust() { c.flags |= trusted }
 
-// Receive processes bytes from the client and calls the handler. It keeps copies of
-// incomplete frames only. An error is an [*Error]: GOAWAY is in the output, all
-// streams are closed, and the caller must send the output and close the
-// connection.
+// Receive processes bytes from the client and calls the handler. It keeps copies
+// only of incomplete frames. An error is an [*Error]: GOAWAY is in the output, all
+// streams are closed, and the caller must send the output and close the connection.
 func (c *Conn) Receive(codec *Codec, p []byte) error {
 	err := c.receive(codec, p)
 	if err != nil {
@@ -181,7 +180,7 @@ func (c *Conn) next(p []byte) (frame, rest []byte, err error) {
 }
 
 // join adds the frame that is complete now to the field block before it, if any. It
-// returns nil if the block goes on.
+// returns nil if the block isn't complete.
 func (c *Conn) join() ([]byte, error) {
 	frame := c.partial[c.blockLen:]
 	ends := endsFieldBlock(frame)
@@ -251,8 +250,8 @@ func (c *Conn) frameSize(header []byte) (int, error) {
 	return headerLen + length, nil
 }
 
-// checkFieldBlock returns an error if a frame's place before, in or after a field
-// block isn't allowed (RFC 9113 §6.2, §6.10), or if the block becomes too large.
+// checkFieldBlock returns an error if a frame isn't allowed before, inside or after
+// a field block (RFC 9113 §6.2, §6.10), or if the block becomes too large.
 func (c *Conn) checkFieldBlock(length int, typ http2.FrameType, id uint32) error {
 	switch {
 	case c.blockID == 0 && typ == http2.FrameContinuation:
@@ -287,7 +286,7 @@ func (c *Conn) AppendOutput(dst []byte) []byte {
 func (c *Conn) HasOutput() bool { return len(c.queue) > 0 }
 
 // Incomplete reports whether the client's preface, a frame or a header is
-// incomplete. The caller should limit for how long that may be.
+// incomplete. The caller should limit how long that may last.
 func (c *Conn) Incomplete() bool { return !c.flags.has(settled) || len(c.partial) > 0 }
 
 // Streams returns the number of open streams.

@@ -1,8 +1,8 @@
-// Package http2conn implements the server's side of one HTTP/2 connection
-// (RFC 9113) without I/O. Bytes that arrived go into [Conn.Receive], which calls a
-// [Handler]; bytes to send come from [Conn.AppendOutput] and [Stream.Send]. It is
-// for an event loop that owns many idle connections: nothing here has a goroutine,
-// a timer or a lock, and an idle connection has no buffer.
+// Package http2conn implements the server side of one HTTP/2 connection (RFC 9113)
+// without I/O. Bytes that arrived go into [Conn.Receive], which calls a [Handler];
+// bytes to send come from [Conn.AppendOutput] and [Stream.Send]. It is for an event
+// loop that owns many idle connections: nothing here has a goroutine, a timer or a
+// lock, and an idle connection has no buffer.
 //
 //	conn := server.NewConn(handler)
 //	err := conn.Receive(codec, received)       // calls the handler
@@ -20,7 +20,7 @@
 //   - Bodies: Conn buffers none. Bytes that a handler doesn't read must be dropped
 //     with [Stream.Discard], as the connection's receive window is shared.
 //   - Fairness: call [Conn.Wake] after sending on streams or closing them, so that
-//     others can use what these left of the connection's window.
+//     others can use what is left of the connection's window.
 //   - The rest of a response: content-length, and that HEAD has no body.
 //
 // # Limits

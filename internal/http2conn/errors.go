@@ -62,7 +62,7 @@ func flood(cause Cause, reason string) *Error {
 	return &Error{Code: http2.ErrCodeEnhanceYourCalm, Cause: cause, Reason: reason}
 }
 
-// resetError is the cause of a stream error that the client reported.
+// resetError is the cause of a stream error reported by the client.
 type resetError struct{}
 
 // Error implements error.

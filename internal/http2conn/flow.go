@@ -129,11 +129,11 @@ func (c *Conn) setStreamWindow(window int32) error {
 	return nil
 }
 
-// Wake calls [Handler.Writable] for streams that can send again, until what they
-// lack uses up the connection's window. It begins after the stream that was called
-// last, so that each gets its turn. Receive calls Wake. The caller must, too, after
-// it has sent on streams or closed them, as one for which Writable was called may
-// leave a part of the window to others.
+// Wake calls [Handler.Writable] for streams that can send again, until they would
+// use up the connection's window. It begins after the stream that was called last,
+// so that each gets its turn. Receive calls Wake. The caller must, too, after it
+// has sent on streams or closed them, since a stream for which Writable was called
+// may leave part of the window to others.
 func (c *Conn) Wake() {
 	for range len(c.streams) {
 		if c.claimed >= int64(c.sendWindow) || !c.wakeOne() {
@@ -156,7 +156,7 @@ func (c *Conn) wakeOne() bool {
 }
 
 // writable calls Writable for a stream that was blocked, and reserves what it can
-// send now. The cost is checked with that of the client's next frame.
+// send now. Its cost is checked along with that of the client's next frame.
 func (c *Conn) writable(st *Stream) {
 	st.flags = st.flags&^blocked | woken
 	st.unserved = min(st.unserved, st.sendWindow)

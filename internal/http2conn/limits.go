@@ -4,8 +4,8 @@ import "time"
 
 // A connection's credit, and what is deducted and added. A PING each second costs
 // nothing in the long run, nor does a client that sends two WINDOW_UPDATE frames
-// for each DATA frame it receives. Small DATA frames earn nothing if it was the
-// client that made them small (CVE-2019-9511).
+// for each DATA frame it receives. DATA frames that are small because of the client
+// earn nothing (CVE-2019-9511).
 const (
 	maxCredit       = 1000
 	creditPerSecond = 100
@@ -20,11 +20,12 @@ const (
 )
 
 const (
-	// usefulData is the number of bytes from which a DATA frame earns credit. One
-	// that ends the data may be smaller.
+	// usefulData is the minimum number of bytes for which a DATA frame earns
+	// credit. The last one may be smaller.
 	usefulData = 1 << 10
 
-	// minRefresh is the least increment of a WINDOW_UPDATE frame that costs nothing.
+	// minRefresh is the minimum increment of a WINDOW_UPDATE frame that costs
+	// nothing.
 	minRefresh = 1 << 10
 
 	// maxQueued limits the output that waits while more frames are processed. The
@@ -77,8 +78,8 @@ func (c *Conn) spendUpdate(increment int64) error {
 	return nil
 }
 
-// countRequest applies the limit of requests. They advance a virtual clock by one
-// interval each, and it must not be ahead by more than the burst.
+// countRequest applies the request limit. Each request advances a virtual clock by
+// one interval, and the clock must not be ahead by more than the burst.
 func (c *Conn) countRequest() error {
 	if c.flags.has(trusted) {
 		return nil

@@ -89,7 +89,7 @@ func (c *Conn) onInvalidFields(id uint32, cause http2.StreamError) error {
 	return c.streamError(id, cause.Code, cause.Cause.Error())
 }
 
-// reject answers a request that the handler doesn't get.
+// reject answers a request without passing it to the handler.
 func (c *Conn) reject(codec *Codec, st *Stream, status int) error {
 	c.streams = append(c.streams, st)
 	st.SendHeaders(codec, status, http.Header{"Content-Length": {"0"}}, true)
@@ -153,7 +153,7 @@ func newRequest(f *http2.MetaHeadersFrame) (r *http.Request, expectContinue bool
 	return r, expectContinue, nil
 }
 
-// newHeader returns fields under their names in HTTP/1.1.
+// newHeader returns fields under their HTTP/1.1 names.
 func newHeader(fields []hpack.HeaderField) (http.Header, error) {
 	header := make(http.Header, len(fields))
 	values := make([]string, len(fields)) // one allocation for all
@@ -174,8 +174,8 @@ func newHeader(fields []hpack.HeaderField) (http.Header, error) {
 	return header, nil
 }
 
-// canonicalName returns a field's name in HTTP/1.1. For names that browsers send and
-// net/textproto doesn't have a copy of, it saves an allocation.
+// canonicalName returns a field's HTTP/1.1 name. It saves an allocation for names
+// that browsers send and that net/textproto has no copy of.
 func canonicalName(name string) string {
 	switch name {
 	case "dnt":

@@ -14,9 +14,8 @@ type Config struct {
 	// may be retried. The default is 250.
 	MaxStreams int
 
-	// MaxHeaderBytes limits a request's header, to which 320 bytes are added as
-	// net/http does. Larger ones are answered with status 431. The default is
-	// 32 KiB.
+	// MaxHeaderBytes limits a request's header. As in net/http, another 320 bytes
+	// are allowed. Larger ones are answered with status 431. The default is 32 KiB.
 	MaxHeaderBytes int
 
 	// RequestBurst and RequestsPerSecond limit the requests of a connection. After
@@ -44,14 +43,15 @@ type Handler interface {
 	Data(st *Stream, p []byte, end bool)
 
 	// Writable is called when the flow-control window, into which the last Send
-	// didn't fit, is open again. Receive and [Conn.Wake] call it. The stream must call
-	// Send or end soon, as other streams don't get its part of the window before.
+	// didn't fit, is open again. Receive and [Conn.Wake] call it. The stream must
+	// soon call Send or end, as its part of the window is withheld from other
+	// streams until then.
 	Writable(st *Stream)
 
-	// Closed is called when a stream ends without End, Reset or a response without a
-	// body: the client reset it or violated the protocol (err is a
+	// Closed is called when a stream ends without End, Reset or a response without
+	// a body: the client reset it or violated the protocol (err is a
 	// [http2.StreamError]), or the connection ended (err is an [*Error], or that
-	// passed to [Conn.Close]). The stream's methods have no effect any more.
+	// passed to [Conn.Close]). From then on, the stream's methods have no effect.
 	Closed(st *Stream, err error)
 }
 
@@ -75,7 +75,7 @@ const (
 
 	defaultTableSize = 4096 // of HPACK (RFC 9113 §6.5.2)
 
-	// net/http adds as much to MaxHeaderBytes, for ten fields of the overhead in
+	// net/http adds the same to MaxHeaderBytes: the overhead of ten fields as in
 	// RFC 9113 §6.5.2.
 	headerSlack = 10 * 32
 )

@@ -26,8 +26,8 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 		case http2.SettingHeaderTableSize:
 			c.limitResponseTable(s.Val)
 		default:
-			// Pushes, and more streams of ours, don't occur. Frames have the size that every
-			// client accepts. MAX_HEADER_LIST_SIZE is advisory.
+			// The server pushes nothing and opens no streams. Frames have the size
+			// that every client accepts. MAX_HEADER_LIST_SIZE is advisory.
 		}
 		return nil
 	})

@@ -93,9 +93,9 @@ func (st *Stream) SendHeaders(codec *Codec, status int, h http.Header, end bool)
 }
 
 // Send appends DATA frames to dst, with as many bytes of pieces as the windows
-// allow, and returns how many these are. If it isn't all, [Handler.Writable] is
-// called later. Output of the connection that must be sent first is appended, too.
-// Send must follow SendHeaders.
+// allow, and returns how many. If some are left, [Handler.Writable] is called
+// later. Output of the connection that must be sent first is appended, too. Send
+// must follow SendHeaders.
 func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	c := st.conn
 	if st.flags.has(closed) || st.flags.has(localClosed) || !st.flags.has(answered) {
@@ -123,7 +123,7 @@ func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	return st.appendData(dst, pieces, n), n
 }
 
-// earnFor adds the credit for sending n bytes. If these aren't all, the client's
+// earnFor adds the credit for sending n bytes. If some are left, the client's
 // windows determine the size of the last frame.
 func (st *Stream) earnFor(n int, all bool) {
 	frames := int32(n / maxFrameSize)
@@ -216,9 +216,9 @@ func (st *Stream) Reset(code http2.ErrCode) {
 }
 
 // Discard drops the request's body: what the caller hasn't consumed, and what
-// arrives later, for which Data isn't called. The stream's window isn't opened again,
-// so the client can send 64 KiB more at most. If it needs to send more before it reads
-// the response, the caller should call Reset or End.
+// arrives later, for which Data isn't called. The stream's window isn't opened
+// again, so the client can send at most 64 KiB more. If it needs to send more
+// before it reads the response, the caller should call Reset or End.
 func (st *Stream) Discard() {
 	if st.flags.has(closed) {
 		return

@@ -8,9 +8,9 @@ import (
 
 // Clients refer to fields of earlier requests, which a decoder holds in its dynamic
 // table (RFC 7541 §2.3.2). A decoder with the fields of one request from a browser
-// takes 3 KB, and some clients don't honor a smaller SETTINGS_HEADER_TABLE_SIZE.
-// So all connections share the Codec's decoder, and each has an image of its table
-// only: a field block that, when decoded, restores the table.
+// takes 3 KB, and some clients don't honor a smaller SETTINGS_HEADER_TABLE_SIZE. So
+// all connections share the Codec's decoder, and each keeps only an image of its
+// table: a field block that, when decoded, restores the table.
 
 // The dynamic table's representations (RFC 7541 §6), by their first bits.
 const (
@@ -25,7 +25,7 @@ const (
 	entryOverhead = 32 // RFC 7541 §4.1
 )
 
-// restore replaces the decoder's table by that of an image. After an error, which
+// restore replaces the decoder's table with that of an image. After an error, which
 // doesn't occur with images that save made, the table may be another connection's.
 func (c *Codec) restore(image []byte) error {
 	c.image = appendInteger(append(c.image[:0], noTable), sizeUpdate, sizePrefix, defaultTableSize)

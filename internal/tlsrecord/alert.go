@@ -40,7 +40,7 @@ func (e *AlertError) Error() string {
 }
 
 // PeerAlertError is an alert that the peer sent because of an error. The connection
-// must be closed, and no alert be sent.
+// must be closed without sending an alert.
 type PeerAlertError struct{ Alert Alert }
 
 func (e *PeerAlertError) Error() string { return "tls: peer sent alert: " + e.Alert.String() }

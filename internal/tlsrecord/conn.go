@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// minRead is the least size in bytes of a buffer for reading.
+	// minRead is the minimum size of a read buffer, in bytes.
 	minRead = 1024
 
 	// maxKept is the capacity in bytes up to which a Conn keeps its buffer for writes.
 	maxKept = 8192
 
-	// maxSealed is the size in bytes of the parts that a large Write is encrypted in.
+	// maxSealed is the size in bytes of the chunks in which a large Write is
+	// encrypted.
 	maxSealed = 4 * MaxPlaintext
 
 	// alertTimeout bounds the time for sending an alert, as in crypto/tls.
@@ -45,21 +46,23 @@ type Conn struct {
 }
 
 // NewConn returns a Conn that continues l's connection on conn. The Conn owns both.
-// The state is that of the handshake; Read begins with the layer's Unread.
+// The state is the handshake's; Read begins with the layer's Unread.
 func NewConn(conn net.Conn, l *Layer, state tls.ConnectionState) *Conn {
 	return &Conn{conn: conn, layer: l, state: state, sealed: l.Unread()}
 }
 
-// Prepend makes Read return plain first, which the layer has decrypted before. Then it
-// decrypts sealed, which was read from the connection after the layer's Unread. Prepend
-// must be called before Read, and at most once. The Conn owns both slices.
+// Prepend makes Read return plain first, which the layer has already decrypted.
+// Read then decrypts sealed, which was read from the connection after the layer's
+// Unread. Prepend must be called before Read, and at most once. The Conn owns both
+// slices.
 func (c *Conn) Prepend(plain, sealed []byte) {
 	c.plain = plain
 	c.sealed = append(c.sealed, sealed...)
 }
 
-// Read reads application data. At the end it returns io.EOF, also if the client closed
-// the connection between two records without a close_notify, as crypto/tls does.
+// Read reads application data. At the end it returns io.EOF, even if the client
+// closed the connection between two records without a close_notify, as crypto/tls
+// does.
 func (c *Conn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -97,14 +100,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill reads more ciphertext. There must be no plaintext, because it overwrites it.
+// fill reads more ciphertext. It overwrites the plaintext, so there must be none
+// left.
 func (c *Conn) fill() error {
 	want := minRead
 	if len(c.sealed) >= headerSize {
 		want = max(want, headerSize+int(c.sealed[3])<<8+int(c.sealed[4]))
 	}
 
-	// The buffer has room for more than is in sealed, because that isn't a whole record.
+	// The buffer has room left, because sealed is less than a whole record.
 	buf := c.buf
 	if len(buf) < want {
 		buf = make([]byte, want)
@@ -191,8 +195,8 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// CloseWrite sends close_notify. Like that of [tls.Conn], it doesn't call CloseWrite of
-// the underlying connection.
+// CloseWrite sends close_notify. Like [tls.Conn.CloseWrite], it doesn't call
+// CloseWrite on the underlying connection.
 func (c *Conn) CloseWrite() error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -209,7 +213,7 @@ func (c *Conn) Close() error {
 	}
 
 	if before == 0 {
-		// The client may have gone, so an error has no consequences.
+		// The client may be gone, so an error doesn't matter.
 		_ = c.CloseWrite()
 	}
 	err := c.conn.Close()

@@ -14,7 +14,7 @@ type direction struct {
 	seq    uint64 // of the next record under key
 }
 
-// start derives the keys of a traffic secret.
+// start derives the keys from a traffic secret.
 func (d *direction) start(s suite, secret []byte) error {
 	if len(secret) != s.secretSize() {
 		return errors.New("traffic secret of another hash's size")
@@ -25,8 +25,8 @@ func (d *direction) start(s suite, secret []byte) error {
 	return d.deriveKeys(s)
 }
 
-// update replaces the traffic secret by the next one (RFC 8446 §7.2) and derives its
-// keys. Those of the previous secret are overwritten.
+// update replaces the traffic secret with the next one (RFC 8446 §7.2) and derives
+// its keys. The previous secret's keys are overwritten.
 func (d *direction) update(s suite) error {
 	secret := d.secret[:s.secretSize()]
 	if err := s.expandLabel(secret, secret, "traffic upd"); err != nil {
@@ -53,9 +53,9 @@ func (d *direction) deriveKeys(s suite) error {
 
 func (d *direction) newAEAD(s suite) (cipher.AEAD, error) { return s.newAEAD(d.key[:s.keySize()]) }
 
-// mask turns the IV into the nonce of the next record (RFC 8446 §5.3), and the nonce
-// back into the IV. A nonce in a variable of its own would be allocated for each
-// record, because it is passed to an interface.
+// mask turns the IV into the nonce of the next record (RFC 8446 §5.3), and the
+// nonce back into the IV. A separate variable for the nonce would be allocated for
+// each record, because it is passed to an interface.
 func (d *direction) mask() {
 	for i := range 8 {
 		d.iv[nonceSize-1-i] ^= byte(d.seq >> (8 * i))
@@ -74,7 +74,7 @@ func (d *direction) seal(aead cipher.AEAD, record []byte) {
 }
 
 // open decrypts a whole record in place and returns the plaintext with its type and
-// padding. The record is overwritten in any case.
+// padding. The record is overwritten even if that fails.
 func (d *direction) open(aead cipher.AEAD, record []byte) ([]byte, error) {
 	if d.seq == math.MaxUint64 {
 		return nil, errors.New("no sequence numbers left")

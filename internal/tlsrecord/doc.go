@@ -1,21 +1,20 @@
-// Package tlsrecord implements the server's side of the TLS 1.3 record layer (RFC
+// Package tlsrecord implements the server side of the TLS 1.3 record layer (RFC
 // 8446 §5) for connections whose handshake crypto/tls has performed.
 //
 // A [tls.Conn] needs a goroutine, buffers and expanded keys: about 40 KB for each
-// connection. A [Layer] needs about 250 bytes, and turns bytes into other bytes: it
-// knows no socket, so an event loop can use it with bare descriptors. A [Conn] is a
+// connection. A [Layer] needs about 250 bytes, and only transforms bytes: it has no
+// socket, so an event loop can use it with bare descriptors. A [Conn] is a
 // [net.Conn] over it.
 //
 // # Handshake
 //
 // [Handshaker.Handshake] lets crypto/tls perform the whole handshake. The package
 // trusts it for the key exchange, authentication, the choice of certificates, ALPN,
-// session tickets and resumption, and implements none of that. The handshake uses a
-// configuration of its own for each connection, whose KeyLogWriter receives the
-// application traffic secrets. The key log is the only interface of crypto/tls that
-// exposes them. Its format is stable because programs such as Wireshark read it. The
-// secrets aren't written anywhere, except to the KeyLogWriter that the operator has
-// configured.
+// session tickets and resumption, and implements none of that. Each handshake uses
+// its own configuration, whose KeyLogWriter receives the application traffic
+// secrets. The key log is the only interface of crypto/tls that exposes them. Its
+// format is stable because programs such as Wireshark read it. The secrets aren't
+// written anywhere, except to the KeyLogWriter that the operator has configured.
 //
 // A layer must continue at the record where crypto/tls stopped, in both directions:
 //
@@ -30,9 +29,9 @@
 //     so the count is exact, and the key is known to be right. Each of these records
 //     must be a NewSessionTicket message.
 //
-// If any of that doesn't hold, such as with a future crypto/tls, the connection
-// continues on the [tls.Conn]. So it does with TLS 1.2, with an unknown cipher suite,
-// and in FIPS 140 mode, whose module must build the nonces itself.
+// If any of that doesn't hold, for example with a future crypto/tls, the connection
+// continues on the [tls.Conn]. The same is true with TLS 1.2, with an unknown
+// cipher suite, and in FIPS 140 mode, whose module must build the nonces itself.
 //
 // After the handshake either crypto/tls or the layer uses the keys, never both: that
 // would encrypt two records with the same nonce. Therefore the tls.Conn is cut off

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Handshaker performs the server's handshakes. Its methods may be called concurrently.
+// Handshaker performs server-side handshakes. Its methods may be called
+// concurrently.
 type Handshaker struct {
 	config  *tls.Config // the caller's
 	outer   *tls.Config // that of all connections until their ClientHello
@@ -80,14 +81,14 @@ func (h *Handshaker) Stats() Stats {
 	}
 }
 
-// Handshake performs the server's handshake on conn until it succeeds, fails or ctx is
-// canceled. The caller must bound it by ctx or a deadline of conn, and close conn
-// after an error.
+// Handshake performs the server's handshake on conn until it succeeds, fails or ctx
+// is canceled. The caller must limit its duration with ctx or a deadline on conn,
+// and close conn after an error.
 //
-// If layer isn't nil, the connection continues with it on conn, and tc is good for its
-// ConnectionState only: it is cut off from conn. Otherwise the connection continues on
-// tc: with TLS 1.2, in FIPS 140 mode, or if the layer can't continue where crypto/tls
-// stopped.
+// If layer isn't nil, the connection continues with it on conn, and tc can be used
+// only for its ConnectionState: it is cut off from conn. Otherwise the connection
+// continues on tc: with TLS 1.2, in FIPS 140 mode, or if the layer can't continue
+// where crypto/tls stopped.
 func (h *Handshaker) Handshake(ctx context.Context, conn net.Conn) (tc *tls.Conn, layer *Layer, err error) {
 	begin := time.Now()
 	outcome := Outcome{}
@@ -169,7 +170,7 @@ func (h *Handshaker) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) 
 
 	own := config.Clone()
 	if config == h.config && config.WrapSession == nil && config.UnwrapSession == nil {
-		// The keys of a clone would be those that config had when it was cloned.
+		// A clone would keep the keys that config had when it was cloned.
 		own.WrapSession, own.UnwrapSession = config.EncryptTicket, config.DecryptTicket
 	}
 

@@ -12,7 +12,7 @@ import (
 // browser's ClientHello with a post-quantum key share has about 1.8 KB.
 const readAhead = 4096
 
-// phase states who uses the connection.
+// phase identifies who uses the connection.
 type phase = uint32
 
 const (
@@ -22,8 +22,9 @@ const (
 )
 
 // handshakeConn is the connection that crypto/tls performs a handshake on. Read
-// returns bytes of one record only, until crypto/tls has read all of it. Read and
-// Write give up the handshake's permission to compute while they wait for the client.
+// returns bytes from only one record until crypto/tls has read all of it. Read and
+// Write give up the handshake's permission to compute while they wait for the
+// client.
 //
 // After the handshake, it passes everything through if crypto/tls continues, and
 // nothing if a layer does.

@@ -10,8 +10,8 @@ const (
 	// §5.1).
 	MaxPlaintext = 1 << 14
 
-	// MaxRecord is the maximum size of a received record in bytes, with its header (RFC
-	// 8446 §5.2). A buffer of this size holds any record that Open accepts.
+	// MaxRecord is the maximum size of a received record in bytes, with its header
+	// (RFC 8446 §5.2). A buffer of this size can hold any record that Open accepts.
 	MaxRecord = headerSize + maxCiphertext
 
 	// Overhead is the size in bytes by which a record that Seal appends exceeds its
@@ -21,8 +21,8 @@ const (
 	headerSize    = 5
 	maxCiphertext = MaxPlaintext + 256
 
-	// maxRecords bounds the records under one key. RFC 8446 §5.5 allows 2^24.5 records
-	// of full size for AES-GCM.
+	// maxRecords limits the records encrypted under one key. RFC 8446 §5.5 allows
+	// 2^24.5 full-size records for AES-GCM.
 	maxRecords = 1 << 24
 
 	// maxExpanded bounds the expanded keys that the layers of one Handshaker keep. With
@@ -77,7 +77,7 @@ type Layer struct {
 	updateRequested atomic.Bool // the peer asked for a KeyUpdate
 }
 
-// inState describes what Open returns.
+// inState determines what Open returns.
 type inState uint8
 
 const (
@@ -103,8 +103,8 @@ func newLayer(s suite, client, server []byte) (*Layer, error) {
 }
 
 // Unread returns the ciphertext that was read from the connection during the
-// handshake but belongs to the time afterwards. It comes before anything else that
-// is read from the connection. The caller owns it; further calls return nil.
+// handshake but follows it. It comes before anything else that is read from the
+// connection. The caller owns it; further calls return nil.
 func (l *Layer) Unread() []byte {
 	unread := l.unread
 	l.unread = nil

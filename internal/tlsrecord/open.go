@@ -10,8 +10,8 @@ import (
 // record, both are zero. The data is empty for records that the layer consumes itself,
 // such as KeyUpdate messages.
 //
-// The error is [io.EOF] if the peer has sent close_notify, an [*AlertError] if it has
-// sent something wrong, and a [*PeerAlertError] if it has sent the alert of an error.
+// The error is [io.EOF] if the peer has sent close_notify, an [*AlertError] if it
+// has sent something wrong, and a [*PeerAlertError] if it has sent an error alert.
 // All errors are permanent.
 func (l *Layer) Open(in []byte) (plain []byte, n int, err error) {
 	if l.state != inOpen {
@@ -48,7 +48,7 @@ func (l *Layer) Open(in []byte) (plain []byte, n int, err error) {
 
 // recordSize returns the size of the first record with its header, or 0 if it isn't
 // complete. Unprotected records, such as change_cipher_spec, are errors after the
-// handshake (RFC 8446 §5). So is another version than crypto/tls accepts (§5.2).
+// handshake (RFC 8446 §5). So is any version that crypto/tls doesn't accept (§5.2).
 func (l *Layer) recordSize(in []byte) (int, error) {
 	if len(in) < headerSize {
 		return 0, nil
@@ -148,9 +148,10 @@ func (l *Layer) handleAlert(content []byte) error {
 	return l.inError("")
 }
 
-// handleHandshake processes a KeyUpdate message, or a part of one (RFC 8446 §4.6.3).
-// Clients send no other handshake messages after the handshake, because peald asks
-// for no certificates by then. Nothing may follow the message in its record (§5.1).
+// handleHandshake processes a KeyUpdate message, or a part of one (RFC 8446
+// §4.6.3). Clients send no other handshake messages after the handshake, because
+// peald doesn't request certificates at that point. Nothing may follow the message
+// in its record (§5.1).
 func (l *Layer) handleHandshake(content []byte) error {
 	const requested = 1
 
@@ -200,7 +201,7 @@ func (l *Layer) fail(alert Alert, reason string) error {
 	return l.inError(reason)
 }
 
-// inError returns the error of the state.
+// inError returns the error for the current state.
 func (l *Layer) inError(reason string) error {
 	switch l.state {
 	case inClosed:

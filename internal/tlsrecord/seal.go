@@ -10,11 +10,11 @@ import (
 // [MaxPlaintext] bytes; they aren't modified. If there is nothing to encrypt, nothing
 // is appended.
 //
-// A KeyUpdate precedes the data if the peer asked for one (RFC 8446 §4.6.3), and
-// before a key has encrypted as many records as it may (§5.5).
+// A KeyUpdate precedes the data if the peer asked for one (RFC 8446 §4.6.3), or
+// before the key reaches its limit of records (§5.5).
 //
-// The peer must receive all that is appended, in this order. After SealAlert or Wipe,
-// Seal appends nothing.
+// Everything appended must be sent to the peer, in this order. After SealAlert or
+// Wipe, Seal appends nothing.
 func (l *Layer) Seal(dst []byte, pieces [][]byte) []byte {
 	total := 0
 	for _, piece := range pieces {
@@ -60,8 +60,8 @@ func (l *Layer) Seal(dst []byte, pieces [][]byte) []byte {
 }
 
 // SealAlert appends a record with an alert to dst and returns the extended slice.
-// Afterwards nothing can be sealed, because no data may follow close_notify or the
-// alert of an error (RFC 8446 §6).
+// Afterwards nothing can be sealed, because no data may follow close_notify or an
+// error alert (RFC 8446 §6).
 func (l *Layer) SealAlert(dst []byte, alert Alert) []byte {
 	const warning, fatal = 1, 2
 
@@ -112,8 +112,9 @@ func (l *Layer) sealMessage(dst []byte, aead cipher.AEAD, contentType byte, cont
 	return dst
 }
 
-// sealer returns the expanded key. The ciphers fail for no key of the right size outside
-// FIPS 140 mode, where there are no layers. If one did, nothing could be sealed any more.
+// sealer returns the expanded key. Outside FIPS 140 mode, where there are no
+// layers, the ciphers accept any key of the right size. If one didn't, nothing more
+// could be sealed.
 func (l *Layer) sealer() (cipher.AEAD, bool) {
 	if l.expanded != nil {
 		return l.expanded, true

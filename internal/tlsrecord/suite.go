@@ -22,7 +22,7 @@ const (
 	tagSize       = 16
 )
 
-// suite is a cipher suite of TLS 1.3 (RFC 8446 §B.4).
+// suite is a TLS 1.3 cipher suite (RFC 8446 §B.4).
 type suite uint16
 
 func (s suite) supported() bool {
@@ -34,7 +34,7 @@ func (s suite) supported() bool {
 	}
 }
 
-// secretSize returns the size of a traffic secret, which is that of the hash.
+// secretSize returns the size of a traffic secret, which equals the hash size.
 func (s suite) secretSize() int {
 	if uint16(s) == tls.TLS_AES_256_GCM_SHA384 {
 		return sha512.Size384
@@ -71,7 +71,8 @@ func (s suite) newAEAD(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// expandLabel fills out with HKDF-Expand-Label of an empty context (RFC 8446 §7.1).
+// expandLabel fills out with the output of HKDF-Expand-Label for an empty context
+// (RFC 8446 §7.1).
 func (s suite) expandLabel(out, secret []byte, label string) error {
 	info := make([]byte, 0, 32)
 	info = binary.BigEndian.AppendUint16(info, uint16(len(out)))

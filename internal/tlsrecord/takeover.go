@@ -19,8 +19,8 @@ func (c *handshakeConn) next(state tls.ConnectionState) *Layer {
 	return l
 }
 
-// takeOver returns a layer that continues after crypto/tls's handshake. After an error
-// crypto/tls must continue.
+// takeOver returns a layer that continues after crypto/tls's handshake. After
+// an error, crypto/tls must continue.
 func (c *handshakeConn) takeOver(state tls.ConnectionState) (*Layer, error) {
 	s := suite(state.CipherSuite)
 
@@ -51,10 +51,10 @@ func (c *handshakeConn) takeOver(state tls.ConnectionState) (*Layer, error) {
 	return l, nil
 }
 
-// skipTickets advances the outbound sequence number by the records in sent that were
-// sealed under the application keys. Only session tickets are, and they are last. Since
-// a record authenticates with one key and one sequence number only, the others fail to.
-// Sent is overwritten.
+// skipTickets advances the outbound sequence number by the records in sent that
+// were sealed under the application keys. Only session tickets are, and they
+// come last. A record authenticates with only one key and sequence number, so
+// the others fail to. Sent is overwritten.
 func (l *Layer) skipTickets(sent []byte) error {
 	aead, err := l.out.newAEAD(l.suite)
 	if err != nil {
