@@ -152,8 +152,8 @@ const (
 )
 
 // History configures the history of recent events. Clients that reconnect get the
-// events that they missed from it. An event is removed when any of the limits is
-// exceeded.
+// events that they missed from it. When it is full, the audience that holds most of it
+// gives up its oldest event.
 type History struct {
 	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it misses. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/peald/peald/internal/broker"
 )
@@ -194,6 +195,37 @@ func BenchmarkPublishToNobody(b *testing.B) {
 		if _, err := bk.Publish(b.Context(), m); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkPublishToMany shows that the cost of publishing with a full history doesn't
+// depend on the number of audiences that it holds events for.
+func BenchmarkPublishToMany(b *testing.B) {
+	for _, n := range []int{1, 1000, 200_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			cfg := config()
+			cfg.History = broker.History{MaxEvents: 100_000, MaxBytes: 1 << 30, MaxAge: time.Hour}
+			bk := broker.New(cfg)
+			defer bk.Close()
+			messages := make([]broker.Message, n)
+			for i := range messages {
+				messages[i] = broker.Message{Audience: broker.ToTopic(fmt.Sprint("topic.", i)), Data: strings.Repeat("x", 100)}
+			}
+			next := 0
+			send := func() {
+				if _, err := bk.Publish(b.Context(), messages[next]); err != nil {
+					b.Fatal(err)
+				}
+				next = (next + 1) % n
+			}
+			for range cfg.History.MaxEvents {
+				send()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				send()
+			}
+		})
 	}
 }
 

@@ -22,6 +22,36 @@
 // accumulate in the queues while sockets are being written to, and go out in a few
 // large writes. A single event goes out immediately.
 //
+// # History
+//
+// Streams resume from a history of recent events, whose number, memory and age are
+// limited. When it is full, the audience that holds most of it gives up its oldest
+// event: the most events if their number is exceeded, the most bytes if their memory
+// is. So a busy topic evicts its own events, as long as it holds more than any other
+// audience. Routers share their buffers among flows in this way: longest queue drop
+// (B. Suter et al., "Design Considerations for Supporting TCP with Per-flow
+// Queueing", 1998) and buffer stealing (P. McKenney, "Stochastic Fairness Queuing",
+// 1990). See ranking for how the audience is found in constant time.
+//
+// A stream must get a reset if an event that it may see has been evicted after its
+// position, and needn't get one otherwise. So the history has a mark for each
+// audience: the sequence number of the last event evicted from it. A resume compares
+// its position with the marks of its audiences. A stream with patterns reads all
+// events after its position anyway, and finds the marks among them, so it may get its
+// reset later than one that names its topics, after some events.
+//
+// Marks of audiences without events use memory as well. They are limited to 1/16 of
+// the history's memory. Beyond that, the mark of the audience that has been without
+// events for the longest time is forgotten, and from then on no stream resumes from
+// before that mark. So a stream with an old position may get a reset without need, but
+// none misses an event without one.
+//
+// The replicas of an event log don't have to agree on what they have evicted. Each
+// starts with a different part of the log, and counts the compressed copies of the
+// events that its own streams needed. A client's position is only a sequence number, valid on all of
+// them. The replica on which the client resumes compares it with its own marks, and
+// either sends everything from its own history or a reset.
+//
 // # Ownership of bytes
 //
 // An event is encoded once, and once more, compressed, if a stream's body has the

@@ -8,7 +8,8 @@ import (
 )
 
 // History limits the history of recent events, from which streams resume. When
-// any limit is exceeded, the oldest events are removed.
+// MaxEvents or MaxBytes is exceeded, the audience that holds most of the history gives
+// up its oldest event.
 type History struct {
 	// MaxEvents is the maximum number of events. 0 disables the history:
 	// position marks then have no id, so a client that loses its connection
@@ -22,25 +23,46 @@ type History struct {
 	MaxAge time.Duration
 }
 
-// eventOverhead is the approximate memory, in bytes, that an event uses besides its
-// frame: the event itself, its entries in the history and its lane, and its share
-// of the map of lanes.
-const eventOverhead = 320
+const (
+	// eventOverhead is the approximate memory, in bytes, that an event uses besides
+	// its frame: the event itself and its entries in the history and its lane.
+	eventOverhead = 280
+	// laneOverhead is the approximate memory of a lane and of its entry in the map,
+	// in bytes, besides the audience's name.
+	laneOverhead = 240
+	// markShare is the part of History.MaxBytes that lanes without events may use.
+	markShare = 16
+)
 
 // history holds recent events in order, with an index by audience. So the cost of a
 // resume depends on what it replays, and not on the size of the history. It is
-// guarded by Broker.mu.
+// guarded by Broker.mu. The package documentation describes what it evicts.
 type history struct {
 	limits   History
-	all      lane
+	all      timeline
 	lanes    map[Audience]*lane
-	first    uint64 // from this sequence number on, only expired events have been removed
-	bytes    int
+	first    uint64 // events before this one may have been evicted from lanes that are no longer known
+	bytes    int    // of events and lanes
+	ranks    [rankings]ranking
 	expiring expirations // events with their own time to live
+
+	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
+	markedBytes int
 }
 
-// lane is a list of events in order.
-type lane struct{ fifo[*event] }
+// lane holds the events of one audience in order.
+type lane struct {
+	fifo[*event]
+
+	audience Audience
+	bytes    int    // of the events
+	evicted  uint64 // the last event that was evicted to keep the limits; 0 for none
+	places   [rankings]place
+}
+
+// cost returns the approximate memory that the lane uses besides its events, in
+// bytes.
+func (l *lane) cost() int { return laneOverhead + len(l.audience.name) }
 
 // after returns the index of the lane's first event after seq, or the lane's
 // length if there is none.
@@ -92,7 +114,11 @@ func (x *expirations) Pop() any {
 }
 
 func newHistory(limits History) history {
-	return history{limits: limits, lanes: make(map[Audience]*lane), first: 1}
+	h := history{limits: limits, lanes: make(map[Audience]*lane), first: 1}
+	for by := range h.ranks {
+		h.ranks[by].by = by
+	}
+	return h
 }
 
 // append adds an event, which must follow all others, and applies the limits.
@@ -102,26 +128,45 @@ func (h *history) append(e *event) {
 		return
 	}
 
-	h.all.push(e)
-	l := h.lanes[e.audience]
-	if l == nil {
-		l = new(lane)
-		h.lanes[e.audience] = l
-	}
+	l := h.lane(e.audience)
+	h.all.append(e, l)
 	l.push(e)
-	h.bytes += len(e.frame.chunk) + eventOverhead
+	h.count(l, len(e.frame.chunk)+eventOverhead)
 	if e.expires != 0 {
 		heap.Push(&h.expiring, e)
 	}
 	h.evict(e.at)
 }
 
+// lane returns the lane of an audience that is about to get an event.
+func (h *history) lane(a Audience) *lane {
+	l := h.lanes[a]
+	switch {
+	case l == nil:
+		l = &lane{audience: a}
+		h.lanes[a] = l
+		h.bytes += l.cost()
+	case l.len() == 0:
+		h.marked.remove(l, byEvents)
+		h.markedBytes -= l.cost()
+	}
+	return l
+}
+
+// count counts n more bytes for the events of a lane, and ranks the lane.
+func (h *history) count(l *lane, n int) {
+	l.bytes += n
+	h.bytes += n
+	h.ranks[byEvents].set(l, l.len())
+	h.ranks[byBytes].set(l, l.bytes)
+}
+
 // grow counts n more bytes for e, and applies the limits at the time now, in Unix
 // nanoseconds. It does nothing if e has been removed.
 func (h *history) grow(e *event, n int, now int64) {
-	if i := h.all.after(e.seq - 1); i < h.all.len() && h.all.at(i) == e {
+	if s := h.all.find(e); s != nil {
 		e.packedBytes += int32(n)
-		h.bytes += n
+		h.count(s.lane, n)
 		h.evict(now)
 	}
 }
@@ -129,31 +174,89 @@ func (h *history) grow(e *event, n int, now int64) {
 // evict removes the events that exceed the limits at the time now, in Unix
 // nanoseconds.
 func (h *history) evict(now int64) {
-	for len(h.expiring) > 0 && h.expiring[0].expires <= now {
-		h.remove(h.expiring[0])
+	if h.limits.MaxEvents == 0 {
+		h.clear()
+		return
 	}
-	for h.all.len() > 0 {
-		e := h.all.at(0)
-		if h.all.len() <= h.limits.MaxEvents && h.bytes <= h.limits.MaxBytes &&
-			(h.limits.MaxAge == 0 || now-e.at < int64(h.limits.MaxAge)) {
+
+	for len(h.expiring) > 0 && h.expiring[0].expires <= now {
+		h.remove(h.expiring[0], false)
+	}
+	for h.limits.MaxAge != 0 {
+		e := h.all.first()
+		if e == nil || now-e.at < int64(h.limits.MaxAge) {
 			break
 		}
-		h.first = e.seq + 1
-		h.remove(e)
+		h.remove(e, true)
 	}
+	for h.all.events > h.limits.MaxEvents {
+		h.remove(h.ranks[byEvents].largest().at(0), true)
+	}
+	for h.all.events > 0 && h.bytes > h.limits.MaxBytes {
+		h.remove(h.ranks[byBytes].largest().at(0), true)
+	}
+	h.forget()
+	h.all.trim(h.first, len(h.lanes))
 }
 
-// remove removes e from the history.
-func (h *history) remove(e *event) {
-	h.bytes -= len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
-	h.all.remove(e)
+// remove removes e from the history. evicted means that a stream that resumes from
+// before e must get a reset.
+func (h *history) remove(e *event, evicted bool) {
+	s := h.all.find(e)
+	l := s.lane
+	h.all.clear(s)
+	l.remove(e)
 	if e.expires != 0 {
 		heap.Remove(&h.expiring, int(e.heapIndex))
 	}
-
-	l := h.lanes[e.audience]
-	l.remove(e)
-	if l.len() == 0 {
-		delete(h.lanes, e.audience)
+	if evicted {
+		l.evicted = e.seq
 	}
+
+	size := len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
+	if l.len() > 0 {
+		h.count(l, -size)
+		return
+	}
+
+	l.bytes -= size
+	h.bytes -= size
+	for by := range h.ranks {
+		h.ranks[by].remove(l)
+	}
+	h.marked.push(l, byEvents)
+	h.markedBytes += l.cost()
+}
+
+// forget removes lanes without events: those that nothing was evicted from, and the
+// ones that have been empty for the longest time once all of them use too much
+// memory. A stream can then no longer resume from before their marks.
+func (h *history) forget() {
+	for {
+		l := h.marked.first
+		if l == nil || l.evicted >= h.first && h.markedBytes <= h.limits.MaxBytes/markShare {
+			return
+		}
+		h.first = max(h.first, l.evicted+1)
+		h.marked.remove(l, byEvents)
+		h.markedBytes -= l.cost()
+		h.bytes -= l.cost()
+		delete(h.lanes, l.audience)
+	}
+}
+
+// clear removes everything.
+func (h *history) clear() {
+	first := h.first
+	if n := h.all.len(); n > 0 {
+		first = max(first, h.all.at(n-1).seq+1)
+	}
+	*h = newHistory(h.limits)
+	h.first = first
+}
+
+// lost reports whether an event to the audience that follows seq has been evicted.
+func (h *history) lost(a Audience, seq uint64) bool {
+	l := h.lanes[a]
+	return l != nil && l.evicted > seq
 }

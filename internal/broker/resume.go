@@ -29,6 +29,9 @@ func (b *Broker) resume(st *Stream) {
 	}
 
 	seq, reset := b.find(st.resume.lastID)
+	if reset == "" && b.lost(st, seq) {
+		reset = ResetExpired
+	}
 	switch {
 	case reset != "":
 		st.resume.reset = reset
@@ -38,6 +41,42 @@ func (b *Broker) resume(st *Stream) {
 		b.replays.observe(0, 1)
 	default:
 		st.cursor, st.catchingUp = seq, true // replay counts it
+	}
+}
+
+// lost reports whether events after seq that st wants are known to have been evicted.
+// If st has patterns, it checks only the next slots, and scan checks the others. The
+// caller holds b.mu.
+func (b *Broker) lost(st *Stream, seq uint64) bool {
+	h := &b.history
+	if seq+1 < h.first {
+		return true
+	}
+	if st.topics != nil && st.topics.patterns {
+		slots := h.all.all()[h.all.after(seq):]
+		return slices.ContainsFunc(slots[:min(len(slots), replayScan)], func(s slot) bool {
+			return s.mark(h.first) && st.wants(s.lane.audience)
+		})
+	}
+	for a := range st.audiences() {
+		if h.lost(a, seq) {
+			return true
+		}
+	}
+	return false
+}
+
+// audiences yields the audiences of a stream without patterns.
+func (st *Stream) audiences() func(yield func(Audience) bool) {
+	return func(yield func(Audience) bool) {
+		if !yield(Everyone()) || st.account != nil && !yield(ToUser(st.account.id)) || st.topics == nil {
+			return
+		}
+		for _, name := range st.topics.names {
+			if !yield(ToTopic(name)) {
+				return
+			}
+		}
 	}
 }
 
@@ -93,27 +132,17 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 // nextEvents reads the history for replay, by merging the lanes of the stream's
 // audiences. The caller holds b.mu.
 func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
-	h := &b.history
-	if st.cursor+1 < h.first {
-		return dst, b.seq, true, true
-	}
 	if st.topics != nil && st.topics.patterns {
 		return b.scan(st, dst)
 	}
+	if b.lost(st, st.cursor) {
+		return dst, b.seq, true, true
+	}
 
 	lanes := make([][]*event, 0, 4)
-	add := func(a Audience) {
-		if l := h.lanes[a]; l != nil {
+	for a := range st.audiences() {
+		if l := b.history.lanes[a]; l != nil {
 			lanes = append(lanes, l.all()[l.after(st.cursor):])
-		}
-	}
-	add(Everyone())
-	if st.account != nil {
-		add(ToUser(st.account.id))
-	}
-	if st.topics != nil {
-		for _, name := range st.topics.names {
-			add(ToTopic(name))
 		}
 	}
 
@@ -137,19 +166,27 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 	return dst, dst[len(dst)-1].seq, false, false
 }
 
-// scan is nextEvents for a stream with patterns. It checks every event after the
-// stream's cursor. The caller holds b.mu.
+// scan is nextEvents for a stream with patterns. It checks every event and mark after
+// the stream's cursor. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
-	log := &b.history.all
-	all := log.all()[log.after(st.cursor):]
-	size := 0
-	for i, e := range all {
+	h := &b.history
+	if st.cursor+1 < h.first {
+		return dst, b.seq, true, true
+	}
+
+	size, before := 0, len(dst)
+	for i, s := range h.all.all()[h.all.after(st.cursor):] {
 		if i == replayScan || size >= replayBytes || len(dst) == replayEvents {
-			return dst, e.seq - 1, false, false
+			return dst, s.seq - 1, false, false
 		}
-		if st.wants(e.audience) {
-			dst = append(dst, e)
-			size += len(e.frame.chunk)
+		switch {
+		case s.event == nil && !s.mark(h.first) || !st.wants(s.lane.audience):
+		case s.event == nil:
+			clear(dst[before:])
+			return dst[:before], b.seq, true, true
+		default:
+			dst = append(dst, s.event)
+			size += len(s.event.frame.chunk)
 		}
 	}
 	return dst, b.seq, true, false

@@ -139,10 +139,10 @@ func (t *ShardStats) add(o ShardStats) {
 func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Topics: b.topics.byName.Len(), StartedAt: b.started,
-		LogEvents: b.history.all.len(), LogBytes: b.history.bytes,
+		LogEvents: b.history.all.events, LogBytes: b.history.bytes,
 		Resumes: Resumes{b.resumes.Replayed, b.resumes.Ended, maps.Clone(b.resumes.Resets)}}
-	if st.LogEvents > 0 {
-		st.LogSince = time.Unix(0, b.history.all.at(0).at)
+	if e := b.history.all.first(); e != nil {
+		st.LogSince = time.Unix(0, e.at)
 	}
 	published := b.published
 	b.mu.Unlock()

@@ -161,15 +161,18 @@ func (t *Tap) catchUp() {
 		t.gap.Reason = ResetExpired
 		t.cursor = h.first - 1
 	}
-	all := h.all.all()[h.all.after(t.cursor):]
-	for i, e := range all {
+	for i, s := range h.all.all()[h.all.after(t.cursor):] {
 		if i == replayScan || t.bytes >= replayBytes || len(t.waiting) == replayEvents {
 			return
 		}
-		t.cursor = e.seq
-		if t.wants(e.audience) {
-			t.waiting = append(t.waiting, e)
-			t.bytes += len(e.frame.chunk)
+		t.cursor = s.seq
+		switch {
+		case s.event == nil && !s.mark(h.first) || !t.wants(s.lane.audience):
+		case s.event == nil:
+			t.gap.Reason = ResetExpired
+		default:
+			t.waiting = append(t.waiting, s.event)
+			t.bytes += len(s.event.frame.chunk)
 		}
 	}
 	t.catchingUp = false

@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"container/heap"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// TestHistoryAgainstAModel appends random events to a history, and compares it with a
+// list of all events.
+func TestHistoryAgainstAModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := &historyModel{t: rt, h: newHistory(History{
+			MaxEvents: rapid.SampledFrom([]int{1, 3, 20, 200}).Draw(rt, "events"),
+			MaxBytes:  rapid.SampledFrom([]int{3_000, 20_000, 1 << 20}).Draw(rt, "bytes"),
+			MaxAge:    rapid.SampledFrom([]time.Duration{0, 50, 500}).Draw(rt, "age"),
+		})}
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": m.append,
+			"burst": func(rt *rapid.T) {
+				for range rapid.IntRange(1, 100).Draw(rt, "n") {
+					m.append(rt)
+				}
+			},
+			"wait": func(rt *rapid.T) {
+				m.now += int64(rapid.IntRange(1, 100).Draw(rt, "time"))
+				m.h.evict(m.now)
+				m.observe(nil)
+			},
+			"limits": func(rt *rapid.T) {
+				m.h.limits.MaxEvents = rapid.SampledFrom([]int{0, 2, 10, 100}).Draw(rt, "events")
+				m.h.evict(m.now)
+				m.observe(nil)
+			},
+			"": func(*rapid.T) { m.check() },
+		})
+	})
+}
+
+type historyModel struct {
+	t    *rapid.T
+	h    history
+	now  int64
+	seq  uint64
+	held []*event
+	lost []*event // evicted
+}
+
+func (m *historyModel) append(rt *rapid.T) {
+	m.now++
+	m.seq += uint64(rapid.IntRange(1, 2).Draw(rt, "step")) // a replica's log skips some
+	// Few audiences have most events.
+	a := rapid.OneOf(rapid.IntRange(0, 2), rapid.IntRange(0, 60)).Draw(rt, "audience")
+	e := &event{seq: m.seq, at: m.now, audience: ToTopic(fmt.Sprint("t.", a))}
+	e.frame.chunk = make([]byte, rapid.SampledFrom([]int{1, 50, 1000}).Draw(rt, "size"))
+	if rapid.IntRange(0, 9).Draw(rt, "ttl") == 0 {
+		e.expires = m.now + int64(rapid.IntRange(1, 60).Draw(rt, "expires"))
+	}
+	if m.h.limits.MaxEvents == 0 {
+		m.h.append(e)
+		m.lost = append(m.lost, e)
+		return
+	}
+
+	// How much each audience holds before the limits apply.
+	full := make(map[Audience]int)
+	for _, held := range append(slices.Clone(m.held), e) {
+		full[held.audience]++
+	}
+	m.held = append(m.held, e)
+	m.h.append(e)
+	m.observe(full)
+}
+
+// observe moves the events that have left the history. If only the number of events is
+// limited, they must come from the audiences that held most.
+func (m *historyModel) observe(full map[Audience]int) {
+	var left []*event
+	m.held = slices.DeleteFunc(m.held, func(e *event) bool {
+		if m.h.all.find(e) != nil {
+			return false
+		}
+		left = append(left, e)
+		return true
+	})
+	for _, e := range left {
+		if e.expires != 0 && e.expires <= m.now {
+			continue
+		}
+		m.lost = append(m.lost, e)
+		old := m.h.limits.MaxAge != 0 && m.now-e.at >= int64(m.h.limits.MaxAge)
+		if most := slices.Max(append(values(full), 0)); full != nil && !old && m.h.limits.MaxBytes == 1<<20 && full[e.audience] < most*31/32 {
+			m.t.Fatalf("%v of %v gave up an event, but another audience held %d", full[e.audience], e.audience, most)
+		}
+	}
+}
+
+func values(m map[Audience]int) (all []int) {
+	for _, n := range m {
+		all = append(all, n)
+	}
+	return all
+}
+
+func (m *historyModel) check() {
+	h := &m.h
+	bytes, events := 0, 0
+	for a, l := range h.lanes {
+		laneBytes := 0
+		for i, e := range l.all() {
+			laneBytes += len(e.frame.chunk) + eventOverhead
+			if e.audience != a || h.all.find(e) == nil || i > 0 && l.at(i-1).seq >= e.seq {
+				m.t.Fatalf("wrong event %d in the lane of %v", e.seq, a)
+			}
+		}
+		if l.bytes != laneBytes {
+			m.t.Fatalf("the lane of %v counts %d bytes, want %d", a, l.bytes, laneBytes)
+		}
+		bytes += laneBytes + l.cost()
+		events += l.len()
+	}
+	if events != len(m.held) || h.all.events != events || h.bytes != bytes {
+		m.t.Fatalf("%d events in lanes, %d and %d bytes counted; want %d and %d", events, h.all.events, h.bytes, len(m.held), bytes)
+	}
+	if events > h.limits.MaxEvents || bytes > h.limits.MaxBytes && events > 0 {
+		m.t.Fatalf("%d events, %d bytes", events, bytes)
+	}
+	if n := h.all.len(); n > 2*(events+len(h.lanes))+64 {
+		m.t.Fatalf("%d slots for %d events and %d lanes", n, events, len(h.lanes))
+	}
+	x := slices.Clone(h.expiring)
+	if heap.Init(&x); len(h.expiring) > 0 && x[0].expires != h.expiring[0].expires {
+		m.t.Fatal("the heap of expiring events is out of order")
+	}
+
+	// No loss goes unnoticed, and none is claimed without reason, except before first.
+	last := make(map[Audience]uint64)
+	for _, e := range m.lost {
+		last[e.audience] = e.seq
+	}
+	marks := make(map[Audience]uint64)
+	for _, s := range h.all.all() {
+		if s.mark(h.first) {
+			marks[s.lane.audience] = s.seq
+		}
+	}
+	for a, seq := range last {
+		if seq >= h.first && (marks[a] != seq || !h.lost(a, seq-1) || h.lost(a, seq)) {
+			m.t.Fatalf("event %d was evicted from %v; the mark is %d, and first is %d", seq, a, marks[a], h.first)
+		}
+	}
+	for a, mark := range marks {
+		if last[a] != mark {
+			m.t.Fatalf("the mark of %v is %d, but the last evicted event was %d", a, mark, last[a])
+		}
+	}
+}
+
+func TestClasses(t *testing.T) {
+	for size := 1; size < 1<<20; size++ {
+		a, b := class(size), class(size+1)
+		if b != a && b != a+1 || a < 1 {
+			t.Fatalf("sizes %d and %d have classes %d and %d", size, size+1, a, b)
+		}
+		if b == a && class(size+1+size/32) == a {
+			t.Fatalf("class %d of size %d is wider than 1/32", a, size)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package broker
+
+import "slices"
+
+// timeline holds the events of a history in order, and the marks of what was
+// evicted. A removed event leaves a dead slot. Dead slots are removed once they are
+// the oldest, or more than half of all, so each costs constant time on average.
+type timeline struct {
+	fifo[slot]
+
+	events int
+	oldest int // slots before this index hold no event
+}
+
+// slot holds an event, or nothing but the place that the event had.
+//
+// The place of the last event that was evicted from a lane is the lane's mark. So a
+// stream with patterns, which reads the timeline, finds marks in order with events.
+type slot struct {
+	seq   uint64
+	at    int64 // when the event was published, in Unix nanoseconds
+	lane  *lane
+	event *event // nil if it was removed
+}
+
+// mark reports whether the slot is the mark of its lane. Marks before first have no
+// meaning: see history.first.
+func (s *slot) mark(first uint64) bool {
+	return s.event == nil && s.seq >= first && s.lane.evicted == s.seq
+}
+
+// after returns the index of the first slot after seq, or the number of slots if
+// there is none.
+func (t *timeline) after(seq uint64) int {
+	slots := t.all()
+	if len(slots) == 0 || seq < slots[0].seq {
+		return 0
+	}
+
+	// Without dead slots that were removed, sequence numbers are consecutive, unless
+	// the log of a replica skips some.
+	if i := seq - slots[0].seq; i < uint64(len(slots)) && slots[i].seq == seq {
+		return int(i) + 1
+	}
+	i, found := slices.BinarySearchFunc(slots, seq, func(s slot, seq uint64) int {
+		switch {
+		case s.seq < seq:
+			return -1
+		case s.seq > seq:
+			return 1
+		}
+		return 0
+	})
+	if found {
+		i++
+	}
+	return i
+}
+
+// find returns the slot of an event, or nil if it has been removed.
+func (t *timeline) find(e *event) *slot {
+	if i := t.after(e.seq) - 1; i >= 0 {
+		if s := &t.all()[i]; s.event == e {
+			return s
+		}
+	}
+	return nil
+}
+
+func (t *timeline) append(e *event, l *lane) {
+	t.push(slot{e.seq, e.at, l, e})
+	t.events++
+}
+
+// first returns the oldest event, or nil if there is none.
+func (t *timeline) first() *event {
+	for slots := t.all(); t.oldest < len(slots); t.oldest++ {
+		if e := slots[t.oldest].event; e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// clear removes a slot's event.
+func (t *timeline) clear(s *slot) {
+	s.event = nil
+	t.events--
+}
+
+// trim removes dead slots, if they are the oldest ones or many. marks is the maximum
+// number of marks.
+func (t *timeline) trim(first uint64, marks int) {
+	dead := func(s *slot) bool { return s.event == nil && !s.mark(first) }
+	for t.len() > 0 && dead(&t.all()[0]) {
+		t.pop()
+		t.oldest = max(t.oldest-1, 0)
+	}
+
+	const few = 64
+	if t.len() <= 2*(t.events+marks)+few {
+		return
+	}
+	kept := t.items[:0]
+	for _, s := range t.all() {
+		if !dead(&s) {
+			kept = append(kept, s)
+		}
+	}
+	clear(t.items[len(kept):])
+	t.items, t.head, t.oldest = kept, 0, 0
+	if cap(t.items) > 4*len(t.items)+few {
+		t.items = slices.Clone(t.items) // don't hold on to memory that was only needed for a burst
+	}
+}
