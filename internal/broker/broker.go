@@ -31,7 +31,7 @@ const (
 // MaxQueueBytes is the maximum of Config.QueueBytes.
 const MaxQueueBytes = 1 << 30
 
-// Config configures a Broker. Every field except Replica is required.
+// Config configures a Broker. Every field except Topics and Replica is required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
@@ -53,6 +53,8 @@ type Config struct {
 	WriteTimeout time.Duration
 	// History limits the event history.
 	History History
+	// Topics are the policies for topics.
+	Topics []TopicPolicy
 	// IdempotencyWindow is how long idempotency keys are remembered.
 	IdempotencyWindow time.Duration
 	// Replica means that the order of events is defined elsewhere. In that case,
@@ -127,7 +129,7 @@ func New(cfg Config) *Broker {
 		backlog:  semaphore.NewWeighted(maxBacklog),
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
 		topics:   newTopics(),
-		history:  newHistory(cfg.History),
+		history:  newHistory(cfg.History, newPolicies(cfg.Topics)),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),

@@ -1,5 +1,7 @@
 package broker
 
+import "slices"
+
 // deliver queues an event for st, unless st gets it from the history.
 func (s *shard) deliver(st *Stream, e *event) {
 	if e.seq > st.cursor && !st.catchingUp {
@@ -26,52 +28,83 @@ func (s *shard) enqueue(st *Stream, e *event) {
 	}
 }
 
-// makeRoom makes room for e in a full queue, according to the policy. It
-// returns false if the stream must be closed.
+// makeRoom makes room for e in a full queue, according to the policies of the events
+// in it. First, events that may be conflated are, then the oldest of those that may be
+// dropped are dropped. makeRoom returns false if the stream must be closed.
 func (s *shard) makeRoom(st *Stream, e *event) bool {
-	switch s.cfg.SlowConsumer {
-	case DropOldest:
-		s.dropOldest(st, st.queue.size(e))
-		return true
-	case Conflate:
-		return s.conflate(st, e)
-	case Disconnect:
+	q := &st.queue
+	n := q.size(e)
+	if s.mayUse(Conflate) {
+		s.conflate(st, e)
+		if int(q.bytes)+n <= s.cfg.QueueBytes || q.len() == 0 {
+			return true
+		}
+	}
+	if s.mayUse(DropOldest) {
+		s.dropOldest(st, n)
+		// A single event may be larger than the queue.
+		return int(q.bytes)+n <= s.cfg.QueueBytes || s.policyOf(e) == DropOldest && q.oldest(allEvents) == len(q.events)
 	}
 	return false
 }
 
-// dropOldest drops the oldest events queued for st until n bytes fit or there is
-// nothing left to drop. It puts a peald.reset in their place.
+// policyOf returns the policy that applies to e if a queue is full.
+func (s *shard) policyOf(e *event) SlowPolicy {
+	if own := e.policy.slowConsumer(); own != "" {
+		return own
+	}
+	return s.cfg.SlowConsumer
+}
+
+// mayUse reports whether the policy applies to any new events.
+func (s *shard) mayUse(policy SlowPolicy) bool {
+	return s.cfg.SlowConsumer == policy ||
+		slices.ContainsFunc(s.cfg.Topics, func(t TopicPolicy) bool { return t.SlowConsumer == policy })
+}
+
+// withPolicy returns a filter for the events that a policy applies to.
+func (s *shard) withPolicy(policy SlowPolicy) eventFilter {
+	return func(e *event) bool { return s.policyOf(e) == policy }
+}
+
+// dropOldest drops the oldest events queued for st that may be dropped, until n bytes
+// fit or there is nothing left to drop. It puts a peald.reset in place of the first.
 func (s *shard) dropOldest(st *Stream, n int) {
 	q := &st.queue
 	before := q.bytes
-	if q.needsGap() {
+	droppable := s.withPolicy(DropOldest)
+	if i, needed := q.needsGap(droppable); needed {
 		last := st.sent
-		if e := q.partial(); e != nil && e.seq != 0 {
-			last = e.seq
+		for _, e := range q.events[q.head:i] {
+			if e.seq != 0 {
+				last = e.seq
+			}
 		}
 		reset := resetEvent(newBlock(), "", "overflow", s.broker.id(last))
 		s.prepare(q.form, reset)
-		q.markGap(reset, &s.spare)
+		q.markGap(i, reset, &s.spare)
 	}
 
 	dropped := 0
-	for int(q.bytes)+n > s.cfg.QueueBytes && q.dropOldest() {
+	for int(q.bytes)+n > s.cfg.QueueBytes && q.dropOldest(droppable) {
 		dropped++
 	}
 	s.counters.dropped[SlowConsumer].Add(int64(dropped))
 	s.counters.queuedBytes.Add(int64(q.bytes - before))
 }
 
-// conflate makes room for e by dropping from st's queue all but the newest event
-// for each conflate key. It returns false if there is still not enough room.
-func (s *shard) conflate(st *Stream, e *event) bool {
+// conflate drops from st's queue all but the newest event for each conflate key, among
+// the events that may be conflated. e is about to be queued.
+func (s *shard) conflate(st *Stream, e *event) {
 	q := &st.queue
 	before := q.bytes
-	dropped := q.conflate(e.conflateKey)
+	next := ""
+	if s.policyOf(e) == Conflate {
+		next = e.conflateKey
+	}
+	dropped := q.conflate(next, s.withPolicy(Conflate))
 	s.counters.dropped[SlowConsumer].Add(int64(dropped))
 	s.counters.queuedBytes.Add(int64(q.bytes - before))
-	return int(q.bytes)+q.size(e) <= s.cfg.QueueBytes || q.len() == 0
 }
 
 // markDirty schedules a write to st if there is anything to write.

@@ -39,12 +39,13 @@ const (
 // guarded by Broker.mu. The package documentation describes what it evicts.
 type history struct {
 	limits   History
+	policies policies
 	all      timeline
 	lanes    map[Audience]*lane
 	first    uint64 // events before this one may have been evicted from lanes that are no longer known
 	bytes    int    // of events and lanes
 	ranks    [rankings]ranking
-	expiring expirations // events with their own time to live
+	expiring expirations // events with a time to live, or with a policy for their age
 
 	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
 	markedBytes int
@@ -55,8 +56,9 @@ type lane struct {
 	fifo[*event]
 
 	audience Audience
-	bytes    int    // of the events
-	evicted  uint64 // the last event that was evicted to keep the limits; 0 for none
+	policy   *TopicPolicy // nil for none
+	bytes    int          // of the events
+	evicted  uint64       // the last event that was evicted to keep the limits; 0 for none
 	places   [rankings]place
 }
 
@@ -80,14 +82,14 @@ func (l *lane) remove(e *event) {
 	l.items = slices.Delete(l.items, l.head+i, l.head+i+1)
 }
 
-// expirations is a heap of events by expiration time.
+// expirations is a heap of events by the time at which they are due to leave.
 type expirations []*event
 
 // Len implements [heap.Interface].
 func (x *expirations) Len() int { return len(*x) }
 
 // Less implements [heap.Interface].
-func (x *expirations) Less(i, j int) bool { return (*x)[i].expires < (*x)[j].expires }
+func (x *expirations) Less(i, j int) bool { return (*x)[i].due < (*x)[j].due }
 
 // Swap implements [heap.Interface].
 func (x *expirations) Swap(i, j int) {
@@ -113,8 +115,8 @@ func (x *expirations) Pop() any {
 	return e
 }
 
-func newHistory(limits History) history {
-	h := history{limits: limits, lanes: make(map[Audience]*lane), first: 1}
+func newHistory(limits History, policies policies) history {
+	h := history{limits: limits, policies: policies, lanes: make(map[Audience]*lane), first: 1}
 	for by := range h.ranks {
 		h.ranks[by].by = by
 	}
@@ -124,18 +126,55 @@ func newHistory(limits History) history {
 // append adds an event, which must follow all others, and applies the limits.
 func (h *history) append(e *event) {
 	if h.limits.MaxEvents == 0 {
+		e.policy = h.policies.find(e.audience)
 		h.first = e.seq + 1
 		return
 	}
 
 	l := h.lane(e.audience)
+	e.policy = l.policy
 	h.all.append(e, l)
 	l.push(e)
 	h.count(l, len(e.frame.chunk)+eventOverhead)
-	if e.expires != 0 {
+	if e.due = l.policy.due(e); e.due != 0 {
 		heap.Push(&h.expiring, e)
 	}
+	h.expire(e.at) // no policy needs to evict what has expired
+	h.limit(l)
 	h.evict(e.at)
+}
+
+// limit applies a policy's maximum number of events to a lane.
+func (h *history) limit(l *lane) {
+	for l.policy != nil && l.policy.MaxEvents != 0 && l.len() > l.policy.MaxEvents {
+		h.remove(l.at(0), true)
+	}
+}
+
+// reconfigure applies new limits and policies at the time now, in Unix nanoseconds. If
+// the policies differ, it takes time for each lane and event.
+func (h *history) reconfigure(limits History, policies policies, now int64) {
+	h.limits = limits
+	if !h.policies.equal(policies) {
+		h.policies = policies
+		h.expiring = h.expiring[:0]
+		for _, l := range h.lanes {
+			l.policy = policies.find(l.audience)
+			for _, e := range l.all() {
+				if e.due = l.policy.due(e); e.due != 0 {
+					e.heapIndex = int32(len(h.expiring))
+					h.expiring = append(h.expiring, e)
+				}
+			}
+		}
+		heap.Init(&h.expiring)
+		h.all.aged = 0
+		h.expire(now)
+		for _, l := range h.lanes {
+			h.limit(l)
+		}
+	}
+	h.evict(now)
 }
 
 // lane returns the lane of an audience that is about to get an event.
@@ -143,7 +182,7 @@ func (h *history) lane(a Audience) *lane {
 	l := h.lanes[a]
 	switch {
 	case l == nil:
-		l = &lane{audience: a}
+		l = &lane{audience: a, policy: h.policies.find(a)}
 		h.lanes[a] = l
 		h.bytes += l.cost()
 	case l.len() == 0:
@@ -171,6 +210,14 @@ func (h *history) grow(e *event, n int, now int64) {
 	}
 }
 
+// expire removes the events that are due at the time now, in Unix nanoseconds.
+func (h *history) expire(now int64) {
+	for len(h.expiring) > 0 && h.expiring[0].due <= now {
+		e := h.expiring[0]
+		h.remove(e, e.expires == 0 || e.expires > now)
+	}
+}
+
 // evict removes the events that exceed the limits at the time now, in Unix
 // nanoseconds.
 func (h *history) evict(now int64) {
@@ -179,11 +226,9 @@ func (h *history) evict(now int64) {
 		return
 	}
 
-	for len(h.expiring) > 0 && h.expiring[0].expires <= now {
-		h.remove(h.expiring[0], false)
-	}
+	h.expire(now)
 	for h.limits.MaxAge != 0 {
-		e := h.all.first()
+		e := h.all.firstAged()
 		if e == nil || now-e.at < int64(h.limits.MaxAge) {
 			break
 		}
@@ -206,11 +251,11 @@ func (h *history) remove(e *event, evicted bool) {
 	l := s.lane
 	h.all.clear(s)
 	l.remove(e)
-	if e.expires != 0 {
+	if e.due != 0 {
 		heap.Remove(&h.expiring, int(e.heapIndex))
 	}
 	if evicted {
-		l.evicted = e.seq
+		l.evicted = max(l.evicted, e.seq)
 	}
 
 	size := len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
@@ -251,7 +296,7 @@ func (h *history) clear() {
 	if n := h.all.len(); n > 0 {
 		first = max(first, h.all.at(n-1).seq+1)
 	}
-	*h = newHistory(h.limits)
+	*h = newHistory(h.limits, h.policies)
 	h.first = first
 }
 

@@ -18,7 +18,7 @@ func TestHistoryAgainstAModel(t *testing.T) {
 			MaxEvents: rapid.SampledFrom([]int{1, 3, 20, 200}).Draw(rt, "events"),
 			MaxBytes:  rapid.SampledFrom([]int{3_000, 20_000, 1 << 20}).Draw(rt, "bytes"),
 			MaxAge:    rapid.SampledFrom([]time.Duration{0, 50, 500}).Draw(rt, "age"),
-		})}
+		}, drawHistoryPolicies(rt))}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": m.append,
 			"burst": func(rt *rapid.T) {
@@ -36,9 +36,25 @@ func TestHistoryAgainstAModel(t *testing.T) {
 				m.h.evict(m.now)
 				m.observe(nil)
 			},
+			"policies": func(rt *rapid.T) {
+				m.h.reconfigure(m.h.limits, drawHistoryPolicies(rt), m.now)
+				m.observe(nil)
+			},
 			"": func(*rapid.T) { m.check() },
 		})
 	})
+}
+
+func drawHistoryPolicies(rt *rapid.T) policies {
+	var configured []TopicPolicy
+	for _, pattern := range rapid.SliceOfN(rapid.SampledFrom([]string{"t.0", "t.1", "t.*", "t.30"}), 0, 3).Draw(rt, "patterns") {
+		p := TopicPolicy{Pattern: pattern, MaxEvents: rapid.SampledFrom([]int{0, 1, 5}).Draw(rt, "topic events")}
+		if age := rapid.SampledFrom([]time.Duration{-1, 0, 10, 1000}).Draw(rt, "topic age"); age >= 0 {
+			p.MaxAge = &age
+		}
+		configured = append(configured, p)
+	}
+	return newPolicies(configured)
 }
 
 type historyModel struct {
@@ -92,7 +108,12 @@ func (m *historyModel) observe(full map[Audience]int) {
 			continue
 		}
 		m.lost = append(m.lost, e)
-		old := m.h.limits.MaxAge != 0 && m.now-e.at >= int64(m.h.limits.MaxAge)
+		policy := m.h.policies.find(e.audience)
+		age := m.h.limits.MaxAge
+		if policy != nil && policy.MaxAge != nil {
+			age = *policy.MaxAge
+		}
+		old := age != 0 && m.now-e.at >= int64(age) || policy != nil && policy.MaxEvents != 0
 		if most := slices.Max(append(values(full), 0)); full != nil && !old && m.h.limits.MaxBytes == 1<<20 && full[e.audience] < most*31/32 {
 			m.t.Fatalf("%v of %v gave up an event, but another audience held %d", full[e.audience], e.audience, most)
 		}
@@ -111,8 +132,18 @@ func (m *historyModel) check() {
 	bytes, events := 0, 0
 	for a, l := range h.lanes {
 		laneBytes := 0
+		if p := h.policies.find(a); p != l.policy || p != nil && p.MaxEvents != 0 && l.len() > p.MaxEvents {
+			m.t.Fatalf("the lane of %v has %d events, and the policy %v instead of %v", a, l.len(), l.policy, p)
+		}
 		for i, e := range l.all() {
 			laneBytes += len(e.frame.chunk) + eventOverhead
+			age := h.limits.MaxAge
+			if l.policy != nil && l.policy.MaxAge != nil {
+				age = *l.policy.MaxAge
+			}
+			if age != 0 && m.now-e.at >= int64(age) || e.expires != 0 && e.expires <= m.now {
+				m.t.Fatalf("event %d for %v is still held at the age of %d", e.seq, a, m.now-e.at)
+			}
 			if e.audience != a || h.all.find(e) == nil || i > 0 && l.at(i-1).seq >= e.seq {
 				m.t.Fatalf("wrong event %d in the lane of %v", e.seq, a)
 			}
@@ -133,7 +164,7 @@ func (m *historyModel) check() {
 		m.t.Fatalf("%d slots for %d events and %d lanes", n, events, len(h.lanes))
 	}
 	x := slices.Clone(h.expiring)
-	if heap.Init(&x); len(h.expiring) > 0 && x[0].expires != h.expiring[0].expires {
+	if heap.Init(&x); len(h.expiring) > 0 && x[0].due != h.expiring[0].due {
 		m.t.Fatal("the heap of expiring events is out of order")
 	}
 

@@ -196,8 +196,10 @@ type event struct {
 
 	audience    Audience
 	conflateKey string
-	at          int64 // when it was published, in Unix nanoseconds
-	expires     int64 // when it may no longer be replayed, in Unix nanoseconds; 0 for never
+	at          int64        // when it was published, in Unix nanoseconds
+	expires     int64        // when it may no longer be replayed, in Unix nanoseconds; 0 for never
+	due         int64        // when it leaves the history regardless of its other limits, in Unix nanoseconds; 0 for never
+	policy      *TopicPolicy // of its topic when it was published; nil for none
 
 	cost      int32        // what it acquired from Broker.backlog
 	heapIndex int32        // its index in history.expiring

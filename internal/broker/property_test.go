@@ -16,7 +16,8 @@ import (
 )
 
 // TestEveryStreamGetsItsEvents runs random interleavings of publishes,
-// connections, disconnections at any byte, resumes and expiries. It checks that
+// connections, disconnections at any byte, resumes, expiries and new policies for
+// topics. It checks that
 // each client receives exactly the events it is entitled to, or a reset in
 // place of a gap.
 func TestEveryStreamGetsItsEvents(t *testing.T) {
@@ -31,6 +32,7 @@ func TestEveryStreamGetsItsEvents(t *testing.T) {
 				"stall":   w.stall,
 				"cut":     w.cut,
 				"time":    w.wait,
+				"reload":  w.reload,
 				"publishes": func(rt *rapid.T) {
 					for range rapid.IntRange(1, 40).Draw(rt, "events") {
 						w.publish(rt)
@@ -52,6 +54,8 @@ type published struct {
 // world is a broker with its published events and its clients.
 type world struct {
 	broker  *broker.Broker
+	cfg     broker.Config
+	mixed   bool // topics have had policies of their own for slow consumers
 	sent    []published
 	clients []*reader
 }
@@ -71,7 +75,11 @@ type reader struct {
 	dispatched bool
 	pos        uint64 // up to here, the client has received all its events or a reset
 	gap        bool   // a reset reported that events are missing before the next one
-	failure    string
+	// lossy is the last event published before a reset arrived, if topics have
+	// policies of their own for slow consumers. Events up to it may be missing,
+	// although others that precede them in the queue were kept.
+	lossy   uint64
+	failure string
 }
 
 func newWorld(rt *rapid.T) *world {
@@ -84,7 +92,35 @@ func newWorld(rt *rapid.T) *world {
 		MaxBytes:  rapid.SampledFrom([]int{5_000, 1 << 20}).Draw(rt, "bytes"),
 		MaxAge:    rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(rt, "age"),
 	}
-	return &world{broker: broker.New(cfg)}
+	cfg.Topics = drawPolicies(rt)
+	w := &world{broker: broker.New(cfg), cfg: cfg}
+	w.mixed = slices.ContainsFunc(cfg.Topics, hasOwnPolicy)
+	return w
+}
+
+func hasOwnPolicy(p broker.TopicPolicy) bool { return p.SlowConsumer != "" }
+
+// drawPolicies draws policies for topics. Some of their patterns overlap.
+func drawPolicies(rt *rapid.T) (policies []broker.TopicPolicy) {
+	for _, pattern := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a.*", "a.>", "c", ">"}), 0, 3).Draw(rt, "patterns") {
+		p := broker.TopicPolicy{
+			Pattern:      pattern,
+			MaxEvents:    rapid.SampledFrom([]int{0, 1, 10}).Draw(rt, "topic events"),
+			SlowConsumer: rapid.SampledFrom([]broker.SlowPolicy{"", broker.Disconnect, broker.DropOldest}).Draw(rt, "topic policy"),
+		}
+		if age := rapid.SampledFrom([]time.Duration{-1, 0, 30 * time.Second, time.Hour}).Draw(rt, "topic age"); age >= 0 {
+			p.MaxAge = &age
+		}
+		policies = append(policies, p)
+	}
+	return policies
+}
+
+// reload replaces the policies for topics.
+func (w *world) reload(rt *rapid.T) {
+	w.cfg.Topics = drawPolicies(rt)
+	w.mixed = w.mixed || slices.ContainsFunc(w.cfg.Topics, hasOwnPolicy)
+	w.broker.Reconfigure(w.cfg)
 }
 
 func (w *world) publish(rt *rapid.T) {
@@ -203,7 +239,7 @@ func (w *world) finish(rt *rapid.T) {
 // is entitled to and that never expire.
 func (w *world) missing(r *reader, after, upTo uint64) (seqs []uint64) {
 	for _, p := range w.sent {
-		if p.seq > after && p.seq <= upTo && r.entitled(p) && p.expires.IsZero() {
+		if p.seq > max(after, r.lossy) && p.seq <= upTo && r.entitled(p) && p.expires.IsZero() {
 			seqs = append(seqs, p.seq)
 		}
 	}
@@ -261,7 +297,7 @@ func (r *reader) disconnected(rt *rapid.T) {
 	r.sink = nil
 	// The client requests again the events that were missing before a reset without
 	// an id.
-	r.gap = false
+	r.gap, r.lossy = false, 0
 	r.check(rt)
 }
 
@@ -293,6 +329,9 @@ func (r *reader) onEvent(e eventstream.Event) {
 	if string(e.Type) == "peald.reset" {
 		if strings.Contains(string(e.Data), "overflow") {
 			r.gap = true
+			if r.world.mixed {
+				r.lossy = r.world.sent[len(r.world.sent)-1].seq
+			}
 		} else {
 			r.pos = max(r.pos, at)
 		}

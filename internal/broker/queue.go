@@ -1,5 +1,7 @@
 package broker
 
+import "slices"
+
 // queue holds the events that are waiting for one sink, oldest first. It borrows
 // memory from the shard only while it isn't empty, so an idle stream holds none.
 type queue struct {
@@ -69,19 +71,15 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 	return events, last
 }
 
-// partial returns the event that has been partially written, or nil if there is
-// none.
-func (q *queue) partial() *event {
-	if q.offset == 0 {
-		return nil // the queue may be empty
-	}
-	return q.events[q.head]
-}
+// eventFilter reports whether something applies to an event.
+type eventFilter func(e *event) bool
 
-// dropOldest removes the oldest published event that is entirely unwritten. It
-// returns false if there is none. It may leave the queue empty.
-func (q *queue) dropOldest() bool {
-	i := q.oldest()
+func allEvents(*event) bool { return true }
+
+// dropOldest removes the oldest published event that is entirely unwritten and may be
+// dropped. It returns false if there is none. It may leave the queue empty.
+func (q *queue) dropOldest(droppable eventFilter) bool {
+	i := q.oldest(droppable)
 	if i == len(q.events) {
 		return false
 	}
@@ -94,39 +92,39 @@ func (q *queue) dropOldest() bool {
 	return true
 }
 
-// needsGap reports whether dropOldest would drop an event that no reset precedes.
-func (q *queue) needsGap() bool {
-	i := q.oldest()
-	return i < len(q.events) && (i == int(q.head) || !q.events[i-1].gap)
+// needsGap reports whether dropOldest would drop an event that no reset precedes, and
+// the event's index.
+func (q *queue) needsGap(droppable eventFilter) (i int, needed bool) {
+	i = q.oldest(droppable)
+	return i, i < len(q.events) && !slices.ContainsFunc(q.events[q.head:i], func(e *event) bool { return e.gap })
 }
 
-// markGap inserts reset before the oldest published event that is entirely
-// unwritten.
-func (q *queue) markGap(reset *event, spare *spareQueues) {
-	later := len(q.events) - q.oldest()
+// markGap inserts reset before the event with index i.
+func (q *queue) markGap(i int, reset *event, spare *spareQueues) {
+	later := len(q.events) - i
 	q.push(reset, spare)
-	i := len(q.events) - 1 - later
+	i = len(q.events) - 1 - later
 	copy(q.events[i+1:], q.events[i:len(q.events)-1])
 	q.events[i] = reset
 }
 
-// oldest returns the index of the oldest published event that is entirely
-// unwritten, or len(q.events) if there is none.
-func (q *queue) oldest() int {
+// oldest returns the index of the oldest published event that is entirely unwritten
+// and passes the filter, or len(q.events) if there is none.
+func (q *queue) oldest(filter eventFilter) int {
 	i := int(q.head)
 	if q.offset > 0 {
 		i++
 	}
-	for i < len(q.events) && q.events[i].seq == 0 {
+	for i < len(q.events) && (q.events[i].seq == 0 || !filter(q.events[i])) {
 		i++
 	}
 	return i
 }
 
-// conflate drops every event that is entirely unwritten and whose conflate key
-// equals next, the key of the event to be queued, or the key of a later event in
-// the queue. It returns the number of dropped events.
-func (q *queue) conflate(next string) (dropped int) {
+// conflate drops every event that is entirely unwritten, may be conflated, and whose
+// conflate key equals next, the key of the event to be queued, or the key of a later
+// such event in the queue. It returns the number of dropped events.
+func (q *queue) conflate(next string, conflatable eventFilter) (dropped int) {
 	first := int(q.head)
 	if q.offset > 0 {
 		first++
@@ -136,7 +134,7 @@ func (q *queue) conflate(next string) (dropped int) {
 	keep := len(q.events)
 	for i := len(q.events) - 1; i >= first; i-- {
 		e := q.events[i]
-		if e.conflateKey != "" {
+		if e.conflateKey != "" && conflatable(e) {
 			if newer[e.conflateKey] {
 				q.bytes -= int32(q.size(e))
 				dropped++

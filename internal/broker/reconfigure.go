@@ -5,7 +5,8 @@ import "math/rand/v2"
 // Reconfigure makes the broker use cfg, except for Shards: the number of shards
 // doesn't change. Streams stay open. A queue is checked against a new QueueBytes
 // when the next event is queued, and the history immediately drops whatever
-// exceeds its new limits.
+// exceeds its new limits. A policy's SlowConsumer applies to events that are published
+// later.
 //
 // Shards apply the change in order with the other items in their mailboxes. Once
 // the broker is closing, Reconfigure does nothing.
@@ -18,9 +19,8 @@ func (b *Broker) Reconfigure(cfg Config) {
 
 	cfg.Shards = len(b.shards)
 	b.cfg.Store(&cfg)
-	b.history.limits = cfg.History
 	b.replies.window = cfg.IdempotencyWindow
-	b.history.evict(b.logNow())
+	b.history.reconfigure(cfg.History, newPolicies(cfg.Topics), b.logNow())
 	if !b.replica {
 		b.replies.forget(b.logNow())
 	}

@@ -61,7 +61,7 @@ func (b *Broker) Begin(epoch string, first uint64) {
 
 	b.ids.Store(newIDFormat(epoch))
 	b.seq = first - 1
-	b.history = newHistory(b.cfg.Load().History)
+	b.history = newHistory(b.cfg.Load().History, b.history.policies)
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
 	b.clock = logClock{}

@@ -19,7 +19,7 @@ import (
 )
 
 // TestQueueFollowsModel runs random sequences of events and partial writes, with
-// each policy for slow consumers, in each form. It compares the queue and what has
+// each policy for slow consumers, some for topics, in each form. It compares the queue and what has
 // been written with a simple model.
 func TestQueueFollowsModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -106,6 +106,10 @@ func newQueueModel(rt *rapid.T) *queueModel {
 func (m *queueModel) drawLimits(rt *rapid.T) {
 	m.cfg.QueueBytes = rapid.SampledFrom([]int{200, 800, 3000}).Draw(rt, "queue")
 	m.cfg.SlowConsumer = rapid.SampledFrom([]SlowPolicy{Disconnect, DropOldest, Conflate}).Draw(rt, "policy")
+	m.cfg.Topics = nil
+	for _, policy := range rapid.SliceOfN(rapid.SampledFrom([]SlowPolicy{"", Disconnect, DropOldest, Conflate}), 0, 3).Draw(rt, "topics") {
+		m.cfg.Topics = append(m.cfg.Topics, TopicPolicy{SlowConsumer: policy})
+	}
 }
 
 func (m *queueModel) reconfigure(rt *rapid.T) { m.drawLimits(rt) }
@@ -144,21 +148,21 @@ func (m *queueModel) event(rt *rapid.T) {
 	ids := m.broker.ids.Load()
 	f, _ := seal(encodeFields(&Message{Audience: Everyone(), Data: data}, ids.room), ids.room, ids.epoch, m.seq)
 	e := &event{seq: m.seq, frame: f, conflateKey: key, at: time.Now().UnixNano()}
+	if i := rapid.IntRange(0, len(m.cfg.Topics)).Draw(rt, "topic"); i > 0 {
+		e.policy = &m.cfg.Topics[i-1]
+	}
 	m.shard.deliver(m.stream, e)
 
 	full := func() bool { return len(m.items) > 0 && m.queued()+m.size(e) > m.cfg.QueueBytes }
 	if full() {
-		switch m.cfg.SlowConsumer {
-		case DropOldest:
-			for dropped := true; dropped && full(); {
-				dropped = m.dropOldest(rt)
-			}
-		case Conflate:
+		if m.shard.mayUse(Conflate) {
 			m.conflate(e)
-			m.closed = full()
-		case Disconnect:
-			m.closed = true
 		}
+		for dropped := m.shard.mayUse(DropOldest); dropped && full(); {
+			dropped = m.dropOldest(rt)
+		}
+		left := slices.ContainsFunc(m.items[m.unwritten():], func(e *event) bool { return e.seq != 0 })
+		m.closed = full() && (m.policy(e) != DropOldest || left)
 	}
 	if m.closed {
 		m.dropped += len(slices.DeleteFunc(slices.Clone(m.items), func(e *event) bool { return e.seq == 0 }))
@@ -166,6 +170,14 @@ func (m *queueModel) event(rt *rapid.T) {
 		return
 	}
 	m.items = append(m.items, e)
+}
+
+// policy returns the policy that applies to e.
+func (m *queueModel) policy(e *event) SlowPolicy {
+	if e.policy != nil && e.policy.SlowConsumer != "" {
+		return e.policy.SlowConsumer
+	}
+	return m.cfg.SlowConsumer
 }
 
 // unwritten returns the index of the first item that is entirely unwritten.
@@ -176,11 +188,11 @@ func (m *queueModel) unwritten() int {
 	return 0
 }
 
-// dropOldest replaces the oldest event that is entirely unwritten with a reset,
-// unless there is a reset before it. It returns false if there is no such event.
+// dropOldest replaces the oldest event that is entirely unwritten and may be dropped
+// with a reset, unless there is a reset before it. It returns false if there is no such event.
 func (m *queueModel) dropOldest(rt *rapid.T) bool {
 	i := m.unwritten()
-	for i < len(m.items) && m.items[i].seq == 0 {
+	for i < len(m.items) && (m.items[i].seq == 0 || m.policy(m.items[i]) != DropOldest) {
 		i++
 	}
 	if i == len(m.items) {
@@ -188,13 +200,13 @@ func (m *queueModel) dropOldest(rt *rapid.T) bool {
 	}
 
 	m.dropped++
-	if i > 0 && m.items[i-1].gap {
+	if slices.ContainsFunc(m.items[:i], func(e *event) bool { return e.gap }) {
 		m.items = slices.Delete(m.items, i, i+1)
 		return true
 	}
 	last := m.last
-	if m.offset > 0 && m.items[0].seq != 0 {
-		last = m.items[0].seq
+	for _, e := range m.items[:i] {
+		last = max(last, e.seq)
 	}
 	m.items[i] = m.findReset(rt, overflow{"overflow", m.broker.id(last)})
 	return true
@@ -209,6 +221,9 @@ type overflow struct {
 // findReset returns the queue's new reset for dropped events, which must have the
 // given data.
 func (m *queueModel) findReset(rt *rapid.T, want overflow) *event {
+	if m.sink.closed {
+		return resetEvent(newBlock(), "", want.Reason, want.LastEventID) // of a queue that is gone
+	}
 	q := &m.stream.queue
 	i := slices.IndexFunc(q.events[q.head:], func(e *event) bool { return e.gap && !slices.Contains(m.items, e) })
 	if i < 0 {
@@ -236,7 +251,9 @@ func (m *queueModel) conflate(next *event) {
 	kept := slices.Clone(m.items[:first])
 	for i, e := range m.items[first:] {
 		later := append(slices.Clone(m.items[first+i+1:]), next)
-		if e.conflateKey != "" && slices.ContainsFunc(later, func(l *event) bool { return l.conflateKey == e.conflateKey }) {
+		if e.conflateKey != "" && m.policy(e) == Conflate && slices.ContainsFunc(later, func(l *event) bool {
+			return l.conflateKey == e.conflateKey && m.policy(l) == Conflate
+		}) {
 			m.dropped++
 			continue
 		}

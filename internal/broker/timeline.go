@@ -9,7 +9,7 @@ type timeline struct {
 	fifo[slot]
 
 	events int
-	oldest int // slots before this index hold no event
+	aged   int // firstAged ignores slots before this index
 }
 
 // slot holds an event, or nothing but the place that the event had.
@@ -72,11 +72,23 @@ func (t *timeline) append(e *event, l *lane) {
 	t.events++
 }
 
-// first returns the oldest event, or nil if there is none.
+// first returns the oldest event, or nil if there is none. It takes time for each mark
+// before it.
 func (t *timeline) first() *event {
-	for slots := t.all(); t.oldest < len(slots); t.oldest++ {
-		if e := slots[t.oldest].event; e != nil {
-			return e
+	for _, s := range t.all() {
+		if s.event != nil {
+			return s.event
+		}
+	}
+	return nil
+}
+
+// firstAged returns the oldest event without a policy for its age, or nil if there is
+// none. It remembers what it has skipped, so it takes constant time on average.
+func (t *timeline) firstAged() *event {
+	for slots := t.all(); t.aged < len(slots); t.aged++ {
+		if s := &slots[t.aged]; s.event != nil && !s.lane.policy.ownAge() {
+			return s.event
 		}
 	}
 	return nil
@@ -94,7 +106,7 @@ func (t *timeline) trim(first uint64, marks int) {
 	dead := func(s *slot) bool { return s.event == nil && !s.mark(first) }
 	for t.len() > 0 && dead(&t.all()[0]) {
 		t.pop()
-		t.oldest = max(t.oldest-1, 0)
+		t.aged = max(t.aged-1, 0)
 	}
 
 	const few = 64
@@ -108,7 +120,7 @@ func (t *timeline) trim(first uint64, marks int) {
 		}
 	}
 	clear(t.items[len(kept):])
-	t.items, t.head, t.oldest = kept, 0, 0
+	t.items, t.head, t.aged = kept, 0, 0
 	if cap(t.items) > 4*len(t.items)+few {
 		t.items = slices.Clone(t.items) // don't hold on to memory that was only needed for a burst
 	}
