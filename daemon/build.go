@@ -140,6 +140,7 @@ func brokerConfig(cfg Config) broker.Config {
 			MaxBytes:  int(cfg.History.MaxBytes),
 			MaxAge:    cfg.History.MaxAge,
 		},
+		Topics:            brokerPolicies(cfg.Topics),
 		IdempotencyWindow: cfg.History.IdempotencyWindow,
 		Replica:           cfg.Cluster.Mode != ClusterOff,
 	}
@@ -158,6 +159,7 @@ func streamsConfig(cfg Config, auth authenticator, maxStreams int, log *slog.Log
 		Cookie:                   cfg.Auth.Cookie,
 		Anonymous:                cfg.Auth.Anonymous,
 		AnonymousTopics:          cfg.Auth.AnonymousTopics,
+		TopicRules:               anonymousRules(cfg.Topics),
 		AllowedOrigins:           cfg.SSE.AllowedOrigins,
 		AllowedHeaders:           cfg.SSE.AllowedHeaders,
 		MaxConnections:           maxStreams,

@@ -28,6 +28,9 @@ type Config struct {
 	Auth    Auth    `mapstructure:"auth"`
 	Broker  Broker  `mapstructure:"broker"`
 	History History `mapstructure:"history"`
+
+	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, for what differs from the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
+
 	Cluster Cluster `mapstructure:"cluster"`
 	Log     Log     `mapstructure:"log"`
 	Drain   Drain   `mapstructure:"drain"`

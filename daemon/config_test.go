@@ -40,6 +40,7 @@ func TestSettingKeys(t *testing.T) {
 		auth.jwt.hmac_secret auth.jwt.public_key_file auth.jwt.jwks_url auth.jwt.issuer auth.jwt.audience
 		broker.shards broker.queue_bytes broker.slow_consumer
 		history.max_events history.max_bytes history.max_age history.idempotency_window
+		topics
 		cluster.mode cluster.name cluster.addr cluster.advertise cluster.peers cluster.dir cluster.replicas cluster.sync cluster.secret
 		cluster.tls.cert_file cluster.tls.key_file cluster.tls.ca_file
 		cluster.url cluster.credentials_file
@@ -52,6 +53,11 @@ func TestSettingKeys(t *testing.T) {
 }
 
 const secret = "0123456789abcdef0123456789abcdef"
+
+// policy returns a change that sets a policy for topics.
+func policy(p daemon.TopicPolicy) func(*daemon.Config) {
+	return func(c *daemon.Config) { c.Topics = []daemon.TopicPolicy{p} }
+}
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
@@ -202,6 +208,31 @@ func TestValidate(t *testing.T) {
 		"topics without anonymous": {func(c *daemon.Config) {
 			c.Auth.Anonymous, c.Auth.AnonymousTopics, c.Auth.JWT.HMACSecret = false, []string{"news"}, secret
 		}, "auth.anonymous_topics", "auth.anonymous too"},
+		"policies": {func(c *daemon.Config) {
+			c.Topics = []daemon.TopicPolicy{
+				{Pattern: "prices.>", History: daemon.TopicHistory{MaxEvents: new(1), MaxAge: new(time.Hour)}, SlowConsumer: "conflate", Anonymous: new(true)},
+				{Pattern: ">"}, {Pattern: "prices.eur", Anonymous: new(false)},
+			}
+		}, "", ""},
+		"policy without a pattern":     {policy(daemon.TopicPolicy{}), "topics[0].pattern", `given ""`},
+		"policy with a wrong pattern":  {policy(daemon.TopicPolicy{Pattern: "a.>.b"}), "topics[0].pattern", `given "a.>.b"; want a topic such as`},
+		"policy without events":        {policy(daemon.TopicPolicy{Pattern: "a", History: daemon.TopicHistory{MaxEvents: new(0)}}), "topics[0].history.max_events", "given 0; want at least 1"},
+		"policy with a negative age":   {policy(daemon.TopicPolicy{Pattern: "a", History: daemon.TopicHistory{MaxAge: new(-time.Second)}}), "topics[0].history.max_age", "given -1s"},
+		"policy without a maximum age": {policy(daemon.TopicPolicy{Pattern: "a", History: daemon.TopicHistory{MaxAge: new(time.Duration(0))}}), "", ""},
+		"policy for unknown consumers": {policy(daemon.TopicPolicy{Pattern: "a", SlowConsumer: "wait"}), "topics[0].slow_consumer", "disconnect, drop-oldest or conflate"},
+		"too many policies":            {func(c *daemon.Config) { c.Topics = make([]daemon.TopicPolicy, 1001) }, "topics", "given 1001 policies; want at most 1000"},
+		"policy with a disabled history": {func(c *daemon.Config) {
+			c.History.MaxEvents = 0
+			c.Topics = []daemon.TopicPolicy{{Pattern: "a", History: daemon.TopicHistory{MaxEvents: new(1)}}}
+		}, "topics[0].history", "history.max_events is 0"},
+		"policy for anonymous streams without any": {func(c *daemon.Config) {
+			c.Auth.Anonymous, c.Auth.JWT.HMACSecret = false, secret
+			c.Topics = []daemon.TopicPolicy{{Pattern: "a", Anonymous: new(true)}}
+		}, "topics[0].anonymous", "auth.anonymous too"},
+		"policy for anonymous streams with a callback": {func(c *daemon.Config) {
+			c.Auth.CallbackURL = "https://app.example"
+			c.Topics = []daemon.TopicPolicy{{Pattern: "a", Anonymous: new(false)}}
+		}, "topics[0].anonymous", "the application decides"},
 		"compression off":  {func(c *daemon.Config) { c.SSE.Compression = "off" }, "", ""},
 		"other coding":     {func(c *daemon.Config) { c.SSE.Compression = "br" }, "sse.compression", "auto or off"},
 		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},

@@ -117,6 +117,8 @@ func (s Setting) Accepts() string {
 		return `octal digits as a string, such as "0660"`
 	case []string:
 		return "a list of strings"
+	case []TopicPolicy:
+		return "a list of policies, each with a pattern, and history, slow_consumer or anonymous"
 	case []Token:
 		return "a list of tokens, each with a name, a token and scopes"
 	default:

@@ -43,6 +43,7 @@ func (c Config) Validate() error {
 		c.checkAuth,
 		c.checkBroker,
 		c.checkHistory,
+		c.checkTopics,
 		c.checkCluster,
 		c.checkProcess,
 	} {

@@ -14,6 +14,11 @@ func (p *parts) warn(isNew func(key string) bool) {
 	if isNew("history.max_events") && p.cfg.History.MaxEvents == 0 {
 		p.log.Warn("history disabled", "setting", "history.max_events")
 	}
+	if isNew("topics") {
+		for _, pair := range p.cfg.shadowed() {
+			p.log.Warn("policy applies to no topic", "setting", "topics", "pattern", pair[0], "earlier", pair[1])
+		}
+	}
 
 	keys := []string{"auth.jwt.hmac_secret", "auth.jwt.public_key_file", "auth.jwt.jwks_url"}
 	if slices.ContainsFunc(append(keys, "auth.callback_url"), isNew) && !p.cfg.Auth.JWT.hasKey() && p.cfg.Auth.CallbackURL == "" {

@@ -14,3 +14,8 @@ func ClientOf(trusted []netip.Prefix, header, remote string, values ...string) n
 
 // Allows reports whether an origin matches one of the allowed origins.
 func Allows(origin string, allowed ...string) bool { return newOrigins(allowed).allows(origin) }
+
+// AnonymousAccess returns the decision on the topics of streams without a token.
+func AnonymousAccess(listed []string, topicRules []TopicRule) func(topic string) bool {
+	return (&rules{cfg: Config{AnonymousTopics: listed, TopicRules: topicRules}}).allowsAnonymous
+}

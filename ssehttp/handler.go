@@ -40,6 +40,9 @@ type Config struct {
 	// AnonymousTopics are the topics and patterns that a stream without a
 	// token may subscribe to.
 	AnonymousTopics []string
+	// TopicRules override AnonymousTopics. The first rule whose pattern matches a
+	// topic applies to it.
+	TopicRules []TopicRule
 	// AllowedOrigins are the origins whose pages may read streams, in addition
 	// to the listener's own, such as "https://app.example.com". "*" allows any
 	// origin.
@@ -268,7 +271,7 @@ func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broke
 	if who.User != "" && h.broker.Banned(who.User) {
 		return sub, nil, &rejection{cause: Banned, status: http.StatusNoContent}
 	}
-	if sub.Topics, rej = topics(query["topic"], who.Topics); rej != nil {
+	if sub.Topics, rej = topics(query["topic"], rules.allows(who, token)); rej != nil {
 		return sub, nil, rej
 	}
 	return sub, made, made.addUser(who.User, rules)

@@ -104,6 +104,17 @@ func printable(s daemon.Setting) any {
 			masked = append(masked, printedToken{token.Name, mask, append([]string{}, token.Scopes...)})
 		}
 		return masked
+	case []daemon.TopicPolicy:
+		policies := make([]printedPolicy, 0, len(value))
+		for _, p := range value {
+			printed := printedPolicy{Pattern: p.Pattern, SlowConsumer: p.SlowConsumer, Anonymous: p.Anonymous}
+			printed.History.MaxEvents = p.History.MaxEvents
+			if p.History.MaxAge != nil {
+				printed.History.MaxAge = p.History.MaxAge.String()
+			}
+			policies = append(policies, printed)
+		}
+		return policies
 	case string:
 		if s.Secret && value != "" {
 			return mask
@@ -119,4 +130,15 @@ type printedToken struct {
 	Name   string   `yaml:"name"`
 	Token  string   `yaml:"token"`
 	Scopes []string `yaml:"scopes,flow"`
+}
+
+// printedPolicy is an entry of topics.
+type printedPolicy struct {
+	Pattern string `yaml:"pattern"`
+	History struct {
+		MaxEvents *int   `yaml:"max_events,omitempty"`
+		MaxAge    string `yaml:"max_age,omitempty"`
+	} `yaml:"history,omitempty,flow"`
+	SlowConsumer string `yaml:"slow_consumer,omitempty"`
+	Anonymous    *bool  `yaml:"anonymous,omitempty"`
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/peald/peald/daemon"
+	"github.com/peald/peald/internal/configfile"
 	"github.com/peald/peald/internal/nearest"
 )
 
@@ -29,6 +30,7 @@ const (
 	kindText     = "text"
 	kindList     = "list"
 	kindTokens   = "tokens"
+	kindPolicies = "policies"
 )
 
 func kindOf(value any) string {
@@ -47,6 +49,8 @@ func kindOf(value any) string {
 		return kindList
 	case []daemon.Token:
 		return kindTokens
+	case []daemon.TopicPolicy:
+		return kindPolicies
 	default:
 		return kindText
 	}
@@ -57,7 +61,7 @@ func textOf(value any) string {
 	switch value := value.(type) {
 	case []string:
 		return strings.Join(value, ",")
-	case []daemon.Token:
+	case []daemon.Token, []daemon.TopicPolicy:
 		return ""
 	default:
 		return fmt.Sprint(value)
@@ -137,13 +141,17 @@ func readValue(from, to reflect.Value) (any, error) {
 			return nil, mismatch(value, target)
 		}
 		return read, nil
-	case []string, []daemon.Token:
+	case []string, []daemon.Token, []daemon.TopicPolicy:
 		return readList(from, target)
 	case daemon.Token:
 		if text, ok := value.(string); ok {
 			return readToken(text)
 		}
-		return value, checkTokenEntries(value)
+		return value, checkEntries(value, []string{"name", "token", "scopes"}, "an entry with name, token and scopes")
+	case daemon.TopicPolicy:
+		return value, checkEntries(value, []string{"pattern", "history", "slow_consumer", "anonymous"}, "a policy with pattern, and history, slow_consumer or anonymous")
+	case daemon.TopicHistory:
+		return value, checkEntries(value, []string{"max_events", "max_age"}, "max_events, max_age or both")
 	}
 
 	return value, nil
@@ -187,7 +195,10 @@ func readList(from reflect.Value, target any) (any, error) {
 	value := from.Interface()
 	text, isText := reflect.TypeAssert[string](from)
 	_, ofTokens := target.([]daemon.Token)
+	_, ofPolicies := target.([]daemon.TopicPolicy)
 	switch {
+	case isText && ofPolicies:
+		return readPolicies(text)
 	case isText && ofTokens:
 		return readTokens(text)
 	case isText:
@@ -254,14 +265,31 @@ func readToken(text string) (daemon.Token, error) {
 	}
 }
 
-func checkTokenEntries(value any) error {
-	const accepted = "an entry with name, token and scopes"
+// readPolicies reads topics from a flag or a variable.
+func readPolicies(text string) (any, error) {
+	if strings.TrimSpace(text) == "" {
+		return []any{}, nil
+	}
+	const key = "topics"
+	entries, err := configfile.Read(configfile.JSON, []byte(`{"`+key+`":`+text+`}`))
+	if err != nil || len(entries) != 1 || entries[0].Key != key {
+		return nil, &typeError{value: text, accepted: `a JSON list such as [{"pattern":"prices.>","history":{"max_events":1}}]`}
+	}
+	list, ok := entries[0].Value.([]any)
+	if !ok {
+		return nil, mismatch(text, []daemon.TopicPolicy{})
+	}
+	return list, nil
+}
+
+// checkEntries checks that value is a section, or a section within a list, that has
+// only known entries.
+func checkEntries(value any, known []string, accepted string) error {
 	entries, ok := value.(map[string]any)
 	if !ok {
 		return &typeError{value: value, accepted: accepted}
 	}
 
-	known := []string{"name", "token", "scopes"}
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		if slices.Contains(known, name) {
 			continue

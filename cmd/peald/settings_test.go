@@ -102,11 +102,26 @@ func TestPrecedence(t *testing.T) {
 			[]daemon.Token{{Name: "c", Token: "t3"}, {Name: "d", Token: "t4", Scopes: []string{"publish", "read"}}},
 			[]daemon.Token{{Name: "e", Token: "t5", Scopes: []string{"admin"}}},
 		},
+		{
+			"topics",
+			"[{pattern: a.*, history: {max_events: 1, max_age: 1h}}, {pattern: b, slow_consumer: conflate, anonymous: false}]",
+			`[{"pattern":"c","history":{"max_age":"0s"}}]`,
+			`[{"pattern":"d"}, {"pattern":">","anonymous":true}]`,
+			[]daemon.TopicPolicy(nil),
+			[]daemon.TopicPolicy{
+				{Pattern: "a.*", History: daemon.TopicHistory{MaxEvents: new(1), MaxAge: new(time.Hour)}},
+				{Pattern: "b", SlowConsumer: "conflate", Anonymous: new(false)},
+			},
+			[]daemon.TopicPolicy{{Pattern: "c", History: daemon.TopicHistory{MaxAge: new(time.Duration(0))}}},
+			[]daemon.TopicPolicy{{Pattern: "d"}, {Pattern: ">", Anonymous: new(true)}},
+		},
 	} {
 		t.Run(test.key, func(t *testing.T) {
 			t.Parallel()
-			section, name, _ := strings.Cut(test.key, ".")
-			content := section + ":\n  " + name + ": " + test.file + "\n"
+			content := test.key + ": " + test.file + "\n"
+			if section, name, nested := strings.Cut(test.key, "."); nested {
+				content = section + ":\n  " + name + ": " + test.file + "\n"
+			}
 			env := []string{"HOME=/", variable(test.key) + "=" + test.variable}
 			args := []string{"--" + test.key + "=" + test.flag}
 			for _, layers := range []struct {
@@ -259,6 +274,15 @@ func TestInvalidSettings(t *testing.T) {
 		"section for a value":        {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
 		"unknown entry of a token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "want an entry with name, token and scopes"}},
 		"misspelled part of token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2, scope: [read]}\n", []string{`control.tokens[0]: given "scope" in `, "want an entry with name, token and scopes; did you mean scopes?"}},
+		"unknown entry of a policy":  {nil, nil, "p.yaml", "topics:\n  - {pattern: a, retain: true}\n", []string{`topics[0]: given "retain" in `, "p.yaml; want a policy with pattern"}},
+		"misspelled part of policy":  {nil, nil, "p.yaml", "topics:\n  - {pattern: a}\n  - {patern: b}\n", []string{`topics[1]: given "patern" in `, "did you mean pattern?"}},
+		"misspelled part of history": {nil, nil, "p.toml", "[[topics]]\npattern = 'a'\nhistory = {max_event = 1}\n", []string{`topics[0].history: given "max_event" in `, "did you mean max_events?"}},
+		"duplicate part of a policy": {nil, nil, "p.yaml", "topics:\n  - {pattern: a,\n     Pattern: b}\n", []string{"topics[0].pattern: set twice in ", "as pattern at line 2 and Pattern at line 3"}},
+		"number for a policy":        {nil, nil, "p.yaml", "topics: [1]\n", []string{"topics[0]: given 1 in ", "want a policy with pattern"}},
+		"section for policies":       {nil, nil, "p.yaml", "topics: {pattern: a}\n", []string{"topics.pattern: "}},
+		"text in a policy":           {nil, nil, "p.yaml", "topics: [{pattern: a, history: {max_age: soon}}]\n", []string{`topics[0].history.max_age: given "soon" in `, "want a duration such as"}},
+		"policies that aren't JSON":  {nil, []string{"PEALD_TOPICS=prices.>"}, "", "", []string{`topics: given "prices.>" in PEALD_TOPICS; want a JSON list such as`}},
+		"policies and more in JSON":  {[]string{`--topics=[],"log.level":[]`}, nil, "", "", []string{"topics: given ", "want a JSON list such as"}},
 		"unlike any variable":        {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: unknown environment variable; peald config --defaults lists all settings"}},
 		"unknown variable":           {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: unknown environment variable; did you mean PEALD_SSE_ADDR?"}},
 		"number for a text":          {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml; want a string"}},
@@ -338,6 +362,10 @@ func TestPrintedConfigLoads(t *testing.T) {
 	cfg.Cluster.Peers = []string{"127.0.0.1:6223", "[::1]:6224"}
 	cfg.Log.Format = "json"
 	cfg.Broker.QueueBytes = 1500
+	cfg.Topics = []daemon.TopicPolicy{
+		{Pattern: "a.*", History: daemon.TopicHistory{MaxEvents: new(1), MaxAge: new(90 * time.Minute)}, SlowConsumer: "conflate", Anonymous: new(true)},
+		{Pattern: "b", Anonymous: new(false)},
+	}
 
 	for _, commented := range []bool{false, true} {
 		var out bytes.Buffer

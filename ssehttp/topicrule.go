@@ -1,0 +1,67 @@
+package ssehttp
+
+import (
+	"slices"
+
+	"github.com/peald/peald/internal/auth"
+	"github.com/peald/peald/internal/broker"
+)
+
+// TopicRule determines whether streams without a token may subscribe to the topics
+// that match a pattern.
+type TopicRule struct {
+	Pattern string
+	Access  Access
+}
+
+// Access is a decision on streams without a token.
+type Access uint8
+
+const (
+	// AsConfigured leaves the decision to Config.AnonymousTopics.
+	AsConfigured Access = iota
+	// AllowAnonymous allows the topics.
+	AllowAnonymous
+	// DenyAnonymous denies them, even if Config.AnonymousTopics has them.
+	DenyAnonymous
+)
+
+// allows returns a function that reports whether a stream may subscribe to a topic or
+// pattern. token is the request's token; empty for none.
+func (rules *rules) allows(who auth.Identity, token string) func(topic string) bool {
+	if token == "" && rules.cfg.Application == nil {
+		return rules.allowsAnonymous
+	}
+	return func(topic string) bool { return coveredBy(who.Topics, topic) }
+}
+
+// allowsAnonymous reports whether a stream without a token may subscribe to a topic or
+// pattern. It may only if that holds for each topic that the pattern matches.
+func (rules *rules) allowsAnonymous(topic string) bool {
+	for _, r := range rules.cfg.TopicRules {
+		if !broker.Overlap(r.Pattern, topic) {
+			continue
+		}
+		switch r.Access {
+		case AllowAnonymous:
+		case AsConfigured:
+			// The list may cover only those topics that this rule applies to. That
+			// isn't checked: it must cover all of them.
+			if !coveredBy(rules.cfg.AnonymousTopics, topic) {
+				return false
+			}
+		default:
+			return false
+		}
+		if broker.Covers(r.Pattern, topic) {
+			return true // no other rule applies to any of the topics
+		}
+	}
+	return coveredBy(rules.cfg.AnonymousTopics, topic)
+}
+
+// coveredBy reports whether one of the patterns matches all topics that topic, which
+// may be a pattern, matches.
+func coveredBy(patterns []string, topic string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return broker.Covers(p, topic) })
+}
