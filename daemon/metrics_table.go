@@ -95,7 +95,7 @@ func historyMetrics() []metric {
 		replaysMetric("replay_events", "Replayed events per resumed stream."),
 		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
 		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),
-		one(prometheus.GaugeValue, "log_age_seconds", "Age of the oldest event in the history: how long a client may be disconnected and still resume.",
+		one(prometheus.GaugeValue, "log_age_seconds", "Age of the oldest event in the history.",
 			func(r *reading) float64 {
 				if r.LogSince.IsZero() {
 					return 0
