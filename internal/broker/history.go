@@ -28,8 +28,9 @@ const (
 	// its frame: the event itself and its entries in the history and its lane.
 	eventOverhead = 280
 	// laneOverhead is the approximate memory of a lane and of its entry in the map,
-	// in bytes, besides the audience's name.
-	laneOverhead = 240
+	// in bytes, besides the audience's name. A lane without events also has its mark
+	// in the timeline.
+	laneOverhead = 300
 	// markShare is the part of History.MaxBytes that lanes without events may use.
 	markShare = 16
 )

@@ -29,14 +29,34 @@ func (p *TopicPolicy) equal(other *TopicPolicy) bool {
 }
 
 // policies are the policies for topics. They are never modified.
-type policies []*TopicPolicy
+type policies []prefixedPolicy
+
+// prefixedPolicy is a policy with what all topics that match its pattern start with,
+// which rules out most patterns quickly.
+type prefixedPolicy struct {
+	*TopicPolicy
+
+	prefix string
+}
 
 func newPolicies(configured []TopicPolicy) policies {
 	var p policies
 	for _, policy := range configured {
-		p = append(p, &policy)
+		p = append(p, prefixedPolicy{&policy, literalPrefix(policy.Pattern)})
 	}
 	return p
+}
+
+// literalPrefix returns the part of a pattern before its first wildcard.
+func literalPrefix(pattern string) string {
+	start := 0
+	for token := range strings.SplitSeq(pattern, ".") {
+		if token == "*" || token == ">" {
+			return pattern[:start]
+		}
+		start += len(token) + 1
+	}
+	return pattern
 }
 
 // find returns the policy for the audience, or nil if there is none.
@@ -45,15 +65,15 @@ func (p policies) find(a Audience) *TopicPolicy {
 		return nil
 	}
 	for _, policy := range p {
-		if Covers(policy.Pattern, a.name) {
-			return policy
+		if strings.HasPrefix(a.name, policy.prefix) && Covers(policy.Pattern, a.name) {
+			return policy.TopicPolicy
 		}
 	}
 	return nil
 }
 
 func (p policies) equal(other policies) bool {
-	return slices.EqualFunc(p, other, (*TopicPolicy).equal)
+	return slices.EqualFunc(p, other, func(a, b prefixedPolicy) bool { return a.equal(b.TopicPolicy) })
 }
 
 // slowConsumer returns the policy's SlowConsumer; empty if policy is nil.

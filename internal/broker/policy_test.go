@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/peald/peald/internal/broker"
 )
 
@@ -37,6 +39,36 @@ func TestOverlap(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFirstPolicyApplies checks with random patterns that the first one that matches a
+// topic applies.
+func TestFirstPolicyApplies(t *testing.T) {
+	names := []string{"a", "b", "a.a", "a.b", "b.a", "a.a.a", "a..b", "ab", "*", ">", "a.*", "*.a", "a.>", "*.>", "a.*.a", "a*", ">a"}
+	rapid.Check(t, func(rt *rapid.T) {
+		cfg := config()
+		cfg.History = broker.History{MaxEvents: 100, MaxBytes: 1 << 20}
+		patterns := rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 5, rapid.ID).Draw(rt, "patterns")
+		for i, pattern := range patterns {
+			cfg.Topics = append(cfg.Topics, broker.TopicPolicy{Pattern: pattern, MaxEvents: i + 1})
+		}
+		b := broker.New(cfg)
+		defer b.Close()
+
+		topic := rapid.SampledFrom(names).Filter(func(name string) bool { return broker.ValidTopic(name) == nil }).Draw(rt, "topic")
+		for range 10 {
+			if _, err := b.Publish(rt.Context(), toTopic(topic, "x")); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		want := slices.IndexFunc(patterns, func(p string) bool { return broker.Covers(p, topic) }) + 1
+		if want == 0 {
+			want = 10
+		}
+		if got := b.Stats().LogEvents; got != want {
+			rt.Errorf("%d events are held for %q, want %d", got, topic, want)
+		}
+	})
 }
 
 // replayed returns the data that a client gets that subscribes to a topic and missed
