@@ -148,6 +148,11 @@ func (m *historyModel) check() {
 				m.t.Fatalf("wrong event %d in the lane of %v", e.seq, a)
 			}
 		}
+		for by := range h.ranks {
+			if want := class([]int{l.len(), l.bytes}[by]); l.places[by].class != want {
+				m.t.Fatalf("the lane of %v is in class %d, want %d", a, l.places[by].class, want)
+			}
+		}
 		if l.bytes != laneBytes {
 			m.t.Fatalf("the lane of %v counts %d bytes, want %d", a, l.bytes, laneBytes)
 		}
