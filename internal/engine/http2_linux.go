@@ -70,6 +70,9 @@ func (l *Listener) serveHTTP2(conn transport, set *pollSet, tls *session, input 
 	fd, release, err := takeDescriptor(conn)
 	if err != nil {
 		l.cfg.Logger.Warn("connection not taken over", "error", err)
+		if tls != nil {
+			tls.layer.Wipe()
+		}
 		return
 	}
 
