@@ -11,14 +11,14 @@ type Ban struct {
 	closed int // streams that AdoptBan closed and no Disconnect has returned
 }
 
-// callTime is the time within which another daemon's Disconnect gets here after its
-// ban.
+// callTime is how long after a ban the Disconnect call that set it may arrive from
+// another daemon.
 const callTime = 10 * time.Second
 
 // Disconnect closes all of a user's streams and returns how many there were. If ban
-// is positive, it also bans the user for that time. In a cluster, the ban may get here
-// before the call to which it belongs: the streams that AdoptBan has closed for it
-// count too.
+// is positive, it also bans the user for that time. In a cluster, a ban may arrive
+// before the Disconnect call that set it. The streams that AdoptBan closed for that
+// ban are counted too.
 func (b *Broker) Disconnect(user string, ban time.Duration) (int, error) {
 	if err := ValidUserID(user); err != nil {
 		return 0, err

@@ -6,10 +6,10 @@ type blockedWrite struct {
 	since  int64 // a lower bound for the stream's blockedSince
 }
 
-// blockedWrites are the streams to check for the timeout of writes, each of them
-// once. A stream whose sink accepts bytes again, or that is closed, stays listed
-// until it would be due. So bytes that a sink accepts now and then cost nothing. It
-// is a binary heap with the longest-blocked first.
+// blockedWrites holds the streams to check for write timeouts, each of them once. A
+// stream whose sink accepts bytes again, or that is closed, stays listed until it
+// would be due. So bytes that a sink accepts now and then cost nothing. It is a
+// binary heap with the longest-blocked first.
 type blockedWrites []blockedWrite
 
 // add lists a stream, which isn't listed yet. Its sink has been blocked for the
@@ -24,7 +24,8 @@ func (b *blockedWrites) removeFirst() {
 	b.siftDown()
 }
 
-// moveFirst moves the first stream to its place by its current blockedSince.
+// moveFirst moves the first stream to the position that its current blockedSince
+// requires.
 func (b *blockedWrites) moveFirst() {
 	(*b)[0].since = (*b)[0].stream.blockedSince
 	b.siftDown()

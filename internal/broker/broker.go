@@ -28,7 +28,7 @@ const (
 	Conflate SlowPolicy = "conflate"
 )
 
-// MaxQueueBytes is the maximum of Config.QueueBytes.
+// MaxQueueBytes is the maximum value of Config.QueueBytes.
 const MaxQueueBytes = 1 << 30
 
 // Config configures a Broker. Every field except Topics and Replica is required.
@@ -37,8 +37,8 @@ type Config struct {
 	Shards int
 	// QueueBytes limits the bytes queued for one stream, and is at most
 	// MaxQueueBytes. A single event may be larger: an empty queue accepts any
-	// event. What counts is the number of bytes on the connection, so a
-	// compressed event counts with its compressed size.
+	// event. Bytes are counted as sent on the connection, so a compressed event
+	// counts with its compressed size.
 	QueueBytes int
 	// SlowConsumer determines what happens to a stream whose queue is full.
 	SlowConsumer SlowPolicy

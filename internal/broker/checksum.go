@@ -6,7 +6,7 @@ import (
 )
 
 // checksum holds the fields of a gzip trailer for a text: its CRC-32 and its length
-// modulo 2^32 (RFC 1952 §2.3.1). The zero value is that of the empty text.
+// modulo 2^32 (RFC 1952 §2.3.1). The zero value is the checksum of the empty text.
 type checksum struct{ crc, size uint32 }
 
 // blockSum is the checksum of a block, prepared for [checksum.add].
@@ -47,7 +47,7 @@ func multiply(a, b uint32) (product uint32) {
 	return product
 }
 
-// powerOf returns x^(8n) in the form of multiply.
+// powerOf returns x^(8n) in the representation that multiply uses.
 func powerOf(n int) uint32 {
 	power, square := uint32(1)<<31, uint32(1)<<(31-8)
 	for ; n > 0; n >>= 1 {

@@ -28,9 +28,10 @@ func (s *shard) enqueue(st *Stream, e *event) {
 	}
 }
 
-// makeRoom makes room for e in a full queue, according to the policies of the events
-// in it. First, events that may be conflated are, then the oldest of those that may be
-// dropped are dropped. makeRoom returns false if the stream must be closed.
+// makeRoom makes room for e in a full queue, according to the policies of the
+// events in it. It first conflates the events that may be conflated, and then drops
+// the oldest of those that may be dropped. makeRoom returns false if the stream
+// must be closed.
 func (s *shard) makeRoom(st *Stream, e *event) bool {
 	q := &st.queue
 	n := q.size(e)
@@ -155,8 +156,9 @@ func (s *shard) flushSinks() {
 	s.unflushed, s.nextUnflushed = compacted(s.unflushed, s.nextUnflushed)
 }
 
-// compacted removes the first n streams of list, which have been handled, once
-// they are many or all. It returns the list and how many of them are left in it.
+// compacted removes the first n streams of list, which have been handled, once they
+// make up all or much of it. It returns the list and the number of handled streams
+// that are left in it.
 func compacted(list []*Stream, n int) ([]*Stream, int) {
 	switch {
 	case n == len(list):

@@ -36,8 +36,8 @@ const (
 )
 
 // history holds recent events in order, with an index by audience. So the cost of a
-// resume depends on what it replays, and not on the size of the history. It is
-// guarded by Broker.mu. The package documentation describes what it evicts.
+// resume depends on what it replays, not on the size of the history. It is guarded
+// by Broker.mu. The package documentation describes what it evicts.
 type history struct {
 	limits   History
 	policies policies
@@ -152,8 +152,8 @@ func (h *history) limit(l *lane) {
 	}
 }
 
-// reconfigure applies new limits and policies at the time now, in Unix nanoseconds. If
-// the policies differ, it takes time for each lane and event.
+// reconfigure applies new limits and policies at the time now, in Unix nanoseconds.
+// If the policies differ, its cost grows with the number of lanes and events.
 func (h *history) reconfigure(limits History, policies policies, now int64) {
 	h.limits = limits
 	if !h.policies.equal(policies) {

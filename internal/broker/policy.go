@@ -14,11 +14,11 @@ type TopicPolicy struct {
 	// MaxEvents is the maximum number of events in the history for each topic, in
 	// addition to the limits of the history; 0 for no such limit.
 	MaxEvents int
-	// MaxAge replaces History.MaxAge: 0 is no limit. It is nil if History.MaxAge
-	// applies.
+	// MaxAge overrides History.MaxAge; 0 means no limit. If it is nil,
+	// History.MaxAge applies.
 	MaxAge *time.Duration
-	// SlowConsumer replaces Config.SlowConsumer for the topic's events; empty if
-	// that applies.
+	// SlowConsumer overrides Config.SlowConsumer for the topic's events. If it is
+	// empty, Config.SlowConsumer applies.
 	SlowConsumer SlowPolicy
 }
 
@@ -28,11 +28,11 @@ func (p *TopicPolicy) equal(other *TopicPolicy) bool {
 		(p.MaxAge == nil) == (other.MaxAge == nil) && (p.MaxAge == nil || *p.MaxAge == *other.MaxAge)
 }
 
-// policies are the policies for topics. They are never modified.
+// policies holds the policies for topics. It is never modified.
 type policies []prefixedPolicy
 
-// prefixedPolicy is a policy with what all topics that match its pattern start with,
-// which rules out most patterns quickly.
+// prefixedPolicy is a policy with the prefix that all topics matching its pattern
+// share. The prefix rules out most patterns quickly.
 type prefixedPolicy struct {
 	*TopicPolicy
 
@@ -84,7 +84,7 @@ func (p *TopicPolicy) slowConsumer() SlowPolicy {
 	return p.SlowConsumer
 }
 
-// ownAge reports whether the policy replaces History.MaxAge.
+// ownAge reports whether the policy overrides History.MaxAge.
 func (p *TopicPolicy) ownAge() bool { return p != nil && p.MaxAge != nil }
 
 // due returns when an event must leave the history because of its time to live or its

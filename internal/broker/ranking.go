@@ -16,9 +16,9 @@ const (
 // constant time, whatever the number of lanes.
 //
 // Stochastic fairness queueing finds the longest of its queues in a similar table
-// (P. McKenney, "Stochastic Fairness Queuing", 1990), where packets are counted and
-// so every length has a class. The classes that get wider with size are those of
-// HDR histograms.
+// (P. McKenney, "Stochastic Fairness Queuing", 1990). It counts packets, so every
+// length has its own class. The idea of classes that widen with size comes from HDR
+// histograms.
 type ranking struct {
 	by      int        // index in lane.places
 	classes []laneList // by number; class 0 is empty

@@ -44,9 +44,9 @@ func (b *Broker) resume(st *Stream) {
 	}
 }
 
-// lost reports whether events after seq that st wants are known to have been evicted.
-// If st has patterns, it checks only the next slots, and scan checks the others. The
-// caller holds b.mu.
+// lost reports whether events after seq that st wants are known to have been
+// evicted. If st has patterns, lost checks only the next slots, and scan checks the
+// rest. The caller holds b.mu.
 func (b *Broker) lost(st *Stream, seq uint64) bool {
 	h := &b.history
 	if seq+1 < h.first {

@@ -12,10 +12,12 @@ type timeline struct {
 	aged   int // firstAged ignores slots before this index
 }
 
-// slot holds an event, or nothing but the place that the event had.
+// slot holds an event. After the event is removed, the slot still records its
+// position.
 //
-// The place of the last event that was evicted from a lane is the lane's mark. So a
-// stream with patterns, which reads the timeline, finds marks in order with events.
+// The slot of the last event that was evicted from a lane is the lane's mark. A
+// stream with patterns reads the timeline, so it finds marks in order among the
+// events.
 type slot struct {
 	seq   uint64
 	at    int64 // when the event was published, in Unix nanoseconds
@@ -37,8 +39,8 @@ func (t *timeline) after(seq uint64) int {
 		return 0
 	}
 
-	// Without dead slots that were removed, sequence numbers are consecutive, unless
-	// the log of a replica skips some.
+	// Sequence numbers are consecutive except where dead slots were removed, or
+	// where a replica's log skips some.
 	if i := seq - slots[0].seq; i < uint64(len(slots)) && slots[i].seq == seq {
 		return int(i) + 1
 	}

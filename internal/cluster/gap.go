@@ -165,7 +165,7 @@ func (r *reader) firstFrom(ctx context.Context, seq uint64) (uint64, error) {
 	return 0, errNoEntry
 }
 
-// rawEntry is an entry in the form in which the leader returned it.
+// rawEntry is an entry as the leader returned it.
 type rawEntry struct {
 	seq  uint64
 	at   time.Time

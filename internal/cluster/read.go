@@ -334,8 +334,8 @@ func (r *reader) advance(seq uint64, at time.Time) {
 // was given up arrives within seconds, during which few nodes start.
 const maxIncarnations = 4096
 
-// isNext reports whether a batch follows the last one from its incarnation. A batch
-// doesn't if it is a repetition, or was given up before a later one.
+// isNext reports whether a batch follows the last one from its incarnation. A
+// repetition doesn't, nor does a batch that was given up before a later one.
 func (r *reader) isNext(incarnation, number uint64) bool {
 	last, known := r.lastBatch[incarnation]
 	if number <= last {

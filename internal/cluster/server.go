@@ -32,13 +32,13 @@ type embeddedServer struct {
 }
 
 const (
-	// systemUser is the user name for the system account of the node's own
-	// server, which accepts connections from this process only.
+	// systemUser is the user name for the system account of the node's own server,
+	// which accepts connections only from this process.
 	systemUser = "system"
 	// routeUser is the user name of nodes. The secret is the password.
 	routeUser = "peald"
-	// noSecret is the password if there is no secret. It protects against
-	// accidents only.
+	// noSecret is the password if there is no secret. It protects only against
+	// accidents.
 	noSecret = "no secret"
 	// bootTimeout limits how long a server may take to recover its files.
 	bootTimeout = time.Minute
