@@ -10,7 +10,7 @@ import (
 const (
 	// ForwardedFor is the header that most proxies write.
 	ForwardedFor = "X-Forwarded-For"
-	// Forwarded is the header of RFC 7239.
+	// Forwarded is the header defined in RFC 7239.
 	Forwarded = "Forwarded"
 )
 

@@ -24,9 +24,9 @@ func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broke
 	return nil
 }
 
-// maxUnwritten limits the bytes that a responseSink has accepted and not
-// written, so that the rest stays in the stream's queue, where the policy for
-// slow consumers applies.
+// maxUnwritten limits the bytes that a responseSink has accepted but not yet
+// written, so that the rest stays in the stream's queue, where the policy for slow
+// consumers applies.
 const maxUnwritten = 64 << 10
 
 // responseSink is the sink of a stream with its own goroutine. The shard hands

@@ -35,8 +35,9 @@ func (rules *rules) allows(who auth.Identity, token string) func(topic string) b
 	return func(topic string) bool { return coveredBy(who.Topics, topic) }
 }
 
-// allowsAnonymous reports whether a stream without a token may subscribe to a topic or
-// pattern. It may only if that holds for each topic that the pattern matches.
+// allowsAnonymous reports whether a stream without a token may subscribe to a topic
+// or pattern. It may subscribe to a pattern only if it may subscribe to every topic
+// that the pattern matches.
 func (rules *rules) allowsAnonymous(topic string) bool {
 	for _, r := range rules.cfg.TopicRules {
 		if !broker.Overlap(r.Pattern, topic) {
@@ -60,8 +61,8 @@ func (rules *rules) allowsAnonymous(topic string) bool {
 	return coveredBy(rules.cfg.AnonymousTopics, topic)
 }
 
-// coveredBy reports whether one of the patterns matches all topics that topic, which
-// may be a pattern, matches.
+// coveredBy reports whether one of the patterns matches every topic that topic
+// matches. The topic may itself be a pattern.
 func coveredBy(patterns []string, topic string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return broker.Covers(p, topic) })
 }

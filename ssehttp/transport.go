@@ -14,7 +14,7 @@ const (
 	byEpoll transport = iota // HTTP/1.1 without TLS, through the engine
 	byHTTP1                  // HTTP/1.1 without TLS, through net/http
 	byTLS                    // HTTP/1.1 over TLS
-	byHTTP2                  // with TLS or without
+	byHTTP2                  // with or without TLS
 
 	transports
 )

@@ -40,7 +40,7 @@ const (
 	http2Ended
 )
 
-// Flow-control windows in bytes (RFC 9113 §5.2). Those of streams that are read
+// Flow-control windows in bytes (RFC 9113 §5.2). For streams that are read, they
 // are as large as Chromium's.
 const (
 	defaultWindow    = 1<<16 - 1
@@ -155,7 +155,7 @@ func (c *http2Conn) receiveFrame(encoded []byte, to sink) error {
 	return err
 }
 
-// handle handles a frame. A [http2.StreamError] concerns its stream only.
+// handle handles a frame. A [http2.StreamError] concerns only its stream.
 func (c *http2Conn) handle(frame http2.Frame, to sink) error {
 	switch f := frame.(type) {
 	case *http2.DataFrame:

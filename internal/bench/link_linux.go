@@ -15,8 +15,8 @@ import (
 type link struct {
 	fd int32
 
-	// drained is set by a read that took all that the socket had, or the last of
-	// the turn. Further reads then fail without a system call.
+	// drained is set by a read that emptied the socket or used up the turn. Further
+	// reads then fail without a system call.
 	drained bool
 	turn    int // bytes that the socket may still read until others get a turn
 

@@ -3,8 +3,8 @@ package bench
 // protocol is the client's side of an HTTP connection. It does no I/O.
 type protocol interface {
 	// receive decodes what the server sent and returns what to reply, which is
-	// valid until the next call of any protocol's receive. The connection is of
-	// no more use after an error.
+	// valid until the next call of any protocol's receive. After an error, the
+	// connection can't be used any more.
 	receive(received []byte, to sink) (reply []byte, err error)
 }
 

@@ -52,8 +52,8 @@ type transport struct {
 	http2 bool
 }
 
-// newResumable returns a stream at address. It has a TLS session cache of its own,
-// as each browser does.
+// newResumable returns a stream at address. It has its own TLS session cache, like
+// each browser.
 func newResumable(address *url.URL, over transport, token, topic string) *resumable {
 	target := *address
 	query := target.Query()

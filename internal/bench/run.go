@@ -88,9 +88,9 @@ func (r *run) userOf(n int) uint32 {
 	return uint32(n%r.cfg.Users) + 1
 }
 
-// connections returns the numbers of the streams of each connection. Streams of
-// one user share connections if possible, as tabs of one browser do. Slow streams
-// have connections of their own.
+// connections returns the numbers of the streams of each connection. Streams of one
+// user share connections if possible, as tabs of one browser do. Slow streams have
+// their own connections.
 func (r *run) connections() [][]int {
 	var all [][]int
 	for _, group := range [][2]int{{0, r.cfg.Clients}, {r.cfg.Clients, r.cfg.streams()}} {

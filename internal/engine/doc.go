@@ -48,7 +48,7 @@ type Transport uint8
 const (
 	Plain Transport = iota // HTTP/1.1 without TLS
 	TLS                    // HTTP/1.1 over TLS 1.3
-	HTTP2                  // with TLS 1.3 or without
+	HTTP2                  // with or without TLS 1.3
 )
 
 // Body is the response body of a request that the engine has taken over. It is

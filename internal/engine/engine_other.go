@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// Engine exists on Linux only.
+// Engine exists only on Linux.
 type Engine struct{}
 
 // New returns errors.ErrUnsupported.

@@ -117,10 +117,10 @@ func (c *http2Conn) ready(events uint32) {
 	c.endTurn()
 }
 
-// read reads and processes some of what the client has sent: a client that sends
-// faster than that is processed mustn't keep its set, or shards with streams on
-// the connection, from doing anything else. If the client has hung up, further
-// turns read up to the end. The caller holds mu.
+// read reads and processes some of what the client has sent. It stops early, so
+// that a client that sends fast can't block its set, or the shards with streams on
+// the connection. If the client has hung up, further turns read up to the end. The
+// caller holds mu.
 func (c *http2Conn) read(toEnd bool) {
 	if c.tls != nil && !c.started {
 		c.receive(c.set.input[:copy(c.set.input, c.tls.sealed)])
@@ -306,7 +306,7 @@ func (c *http2Conn) setTimer() {
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
 	if t := c.timer.timeout; t != nil && t.after == after && !c.moved {
-		return // Part of a frame doesn't extend the time for all of it.
+		return // Part of a frame doesn't extend the time limit for the frame.
 	}
 	c.moved, c.received = false, 0
 	c.timer.stop()

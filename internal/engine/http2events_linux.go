@@ -10,7 +10,7 @@ import (
 func (c *http2Conn) Request(st *http2conn.Stream, r *http.Request) {
 	c.answered = true
 	c.set.mu.Lock()
-	c.timer.stop() // The time for being idle begins anew.
+	c.timer.stop() // The idle time starts over.
 	c.set.mu.Unlock()
 	r.RemoteAddr = c.remote
 	w := newHTTP2Request(c, st, r)

@@ -97,7 +97,7 @@ func (s *http2Stream) Flush() {
 
 // Finish implements [Body].
 func (s *http2Stream) Finish(rest []byte) {
-	_, _ = s.Write([][]byte{rest}) // The client may have gone.
+	_, _ = s.Write([][]byte{rest}) // The client may be gone.
 	s.Close(broker.Shutdown)
 }
 
@@ -111,7 +111,7 @@ func (s *http2Stream) Close(why broker.Reason) {
 		c.out = s.st.End(c.buffer())
 		s.end()
 		if why == broker.WriteTimeout && len(c.left) > 0 {
-			c.fail(errConnClosed) // It isn't the stream that accepts nothing.
+			c.fail(errConnClosed) // The whole connection is blocked, not only this stream.
 		}
 	}
 	if !c.closed {

@@ -73,9 +73,9 @@ func (c *incoming) ready(events uint32) {
 	c.read(events&hungUp != 0)
 }
 
-// read reads some of what the client has sent and handles it. A client that sends
-// fast must not keep the set from other connections. If the client has hung up,
-// further turns read up to the end.
+// read reads some of what the client has sent and handles it. It stops early, so
+// that a client that sends fast can't keep the set from serving other connections.
+// If the client has hung up, further turns read up to the end.
 func (c *incoming) read(toEnd bool) {
 	kept := c.buf
 	if c.tls != nil {

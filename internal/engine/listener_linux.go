@@ -34,9 +34,9 @@ type Listener struct {
 	running sync.WaitGroup // the accepting goroutine, and those of requests
 }
 
-// descriptorListener is a listener that can return bare descriptors. With
-// connections of package net, seven of the twelve system calls for a stream would
-// add descriptors to Go's poller, duplicate and remove them.
+// descriptorListener is a listener that can return bare descriptors. With a
+// [net.Conn], seven of the twelve system calls for a new stream only add
+// descriptors to Go's poller, duplicate them and remove them.
 type descriptorListener interface {
 	// AcceptDescriptor returns a non-blocking descriptor, which the caller owns. The
 	// error is [errors.ErrUnsupported] if the listener can't do that.

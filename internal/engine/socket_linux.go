@@ -149,7 +149,7 @@ func writeOnce(fd int32, pieces [][]byte, buf *scratch) (int, unix.Errno) {
 
 // Finish implements [Body].
 func (s *socket) Finish(rest []byte) {
-	_, _ = write(s.fd, [][]byte{rest}, nil) // The client may have gone.
+	_, _ = write(s.fd, [][]byte{rest}, nil) // The client may be gone.
 	s.Close(broker.Shutdown)
 }
 

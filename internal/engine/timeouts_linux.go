@@ -174,8 +174,8 @@ func (s *pollSet) forget(c *incoming) bool {
 	return true
 }
 
-// expire calls the owners of timers whose time has run out; those of all timers,
-// if the set is closing.
+// expire calls expire on the owners of the timers that have run out, or of all
+// timers if the set is closing.
 func (s *pollSet) expire() {
 	now := time.Now()
 	var late []expirer

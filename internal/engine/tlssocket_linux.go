@@ -15,7 +15,7 @@ type tlsSocket struct {
 
 	tls session // the receiving side is guarded by pollSet.mu
 
-	// sealed are records that the socket hasn't accepted completely. One byte of
+	// sealed holds records that the socket hasn't accepted completely. One byte of
 	// their plaintext counts as not accepted, so that the broker tries again, and
 	// drops none of the events in them.
 	sealed []byte

@@ -304,7 +304,7 @@ func (c *Conn) Close(err error) {
 	c.table = nil
 
 	code := http2.ErrCodeNo
-	if e, ok := err.(*Error); ok { //nolint:errorlint // A wrapped one isn't what the client did.
+	if e, ok := err.(*Error); ok { //nolint:errorlint // A wrapped error isn't the client's doing.
 		code = e.Code
 	}
 	if !c.flags.has(goingAway) {

@@ -42,7 +42,7 @@ func (c Cause) String() string {
 type Error struct {
 	Code   http2.ErrCode
 	Cause  Cause
-	Reason string // for the log; it has nothing that the client sent
+	Reason string // for the log; it contains nothing that the client sent
 }
 
 // Error implements error.

@@ -114,8 +114,8 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	return c.spendUpdate(int64(f.Increment))
 }
 
-// setStreamWindow changes the initial window of streams, and those of open streams
-// by the difference, so they may become negative (RFC 9113 §6.9.2).
+// setStreamWindow changes the initial window of streams. The windows of open
+// streams change by the difference, so they may become negative (RFC 9113 §6.9.2).
 func (c *Conn) setStreamWindow(window int32) error {
 	change := int64(window) - int64(c.streamWindow)
 	c.streamWindow = window

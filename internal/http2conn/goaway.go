@@ -4,9 +4,9 @@ import "golang.org/x/net/http2"
 
 // GoAway asks the client to send further requests on another connection. Open
 // streams continue, and so do requests that the client sends before it knows of
-// this. For that purpose, the first GOAWAY names no last stream and is followed by
-// a PING (RFC 9113 §6.8). After the reply, a second one does, and later streams are
-// refused so that the client may retry them.
+// this. So the first GOAWAY names no last stream, and a PING follows it (RFC 9113
+// §6.8). Once the client has replied, a second GOAWAY names the last stream. Later
+// streams are refused, so that the client may retry them.
 func (c *Conn) GoAway() {
 	if c.flags.has(announced) || c.err != nil {
 		return

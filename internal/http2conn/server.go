@@ -50,8 +50,9 @@ type Handler interface {
 
 	// Closed is called when a stream ends without End, Reset or a response without
 	// a body: the client reset it or violated the protocol (err is a
-	// [http2.StreamError]), or the connection ended (err is an [*Error], or that
-	// passed to [Conn.Close]). From then on, the stream's methods have no effect.
+	// [http2.StreamError]), or the connection ended (err is an [*Error], or the
+	// error passed to [Conn.Close]). From then on, the stream's methods have no
+	// effect.
 	Closed(st *Stream, err error)
 }
 

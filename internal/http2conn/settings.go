@@ -59,8 +59,8 @@ func settingErrCode(id http2.SettingID) http2.ErrCode {
 // noTable is a dynamic table size update to 0 (RFC 7541 §6.3).
 const noTable = 0x20
 
-// limitResponseTable applies the client's limit to the dynamic table for
-// responses. We use none, but must announce so if the limit is lower than the
+// limitResponseTable applies the client's limit to the dynamic table for responses.
+// This server uses none, but must announce that if the limit is lower than the
 // default (RFC 9113 §4.3.1).
 func (c *Conn) limitResponseTable(size uint32) {
 	if size < defaultTableSize && !c.flags.has(noTableSent) {

@@ -236,12 +236,12 @@ func (st *Stream) release() {
 	}
 }
 
-// Consumed lets the client send n more bytes of the request's body. The caller has
-// read or dropped as many of those passed to [Handler.Data].
+// Consumed lets the client send n more bytes of the request's body. The caller must
+// have read or dropped that many of the bytes passed to [Handler.Data].
 func (st *Stream) Consumed(n int) {
 	b := st.body
 	if b == nil || st.flags.has(closed) {
-		return // all was returned when it closed
+		return // everything was returned when it closed
 	}
 	count := int32(min(max(n, 0), int(b.held)))
 	b.held -= count

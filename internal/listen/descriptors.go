@@ -5,7 +5,7 @@ import "fmt"
 const (
 	ownDescriptors     = 32  // standard streams, listeners, the runtime's poller
 	controlDescriptors = 256 // connections of the control plane, which browsers can't use up
-	controlShare       = 4   // the control plane gets at most a fourth of all descriptors
+	controlShare       = 4   // the control plane gets at most a quarter of all descriptors
 
 	// Connections without a stream get a sixteenth of all descriptors, within
 	// these limits.

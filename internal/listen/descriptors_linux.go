@@ -14,8 +14,8 @@ import (
 )
 
 // acceptor accepts on a listening socket without registering the connections with
-// Go's poller. It has its own descriptor of the socket, because package net
-// doesn't wait on its descriptor for others. The zero value is ready to use.
+// Go's poller. It has its own descriptor of the socket, because nothing else can
+// wait on package net's. The zero value is ready to use.
 type acceptor struct {
 	mu       sync.Mutex
 	file     *os.File // nil until the first call of accept

@@ -57,8 +57,7 @@ func sorted(names []string) []string {
 }
 
 // query removes the nodes that reply from awaited, and returns when awaited is
-// empty or ctx is done. The nodes that replied with an error are returned in
-// failed.
+// empty or ctx is done. Nodes that replied with an error are returned in failed.
 func (d *Directory) query(ctx context.Context, method string, request []byte, awaited map[uint64]string, receive func(node string, response []byte)) (failed []string, err error) {
 	query, err := proto.Marshal(&presencev1.Query{Incarnation: d.incarnation, Method: method, Request: request})
 	if err != nil {

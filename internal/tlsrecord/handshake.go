@@ -17,7 +17,7 @@ import (
 // concurrently.
 type Handshaker struct {
 	config  *tls.Config // the caller's
-	outer   *tls.Config // that of all connections until their ClientHello
+	outer   *tls.Config // for all connections until their ClientHello
 	permits chan struct{}
 	buffers sync.Pool // of *[readAhead]byte
 	budget  budget
@@ -50,8 +50,8 @@ type Outcome struct {
 // handshakes compute at once; 0 means as many as there are processors. After each
 // handshake, observe is called unless it is nil.
 //
-// Session tickets are encrypted with config's keys, or as it or its GetConfigForClient
-// determines otherwise.
+// Session tickets are encrypted with config's keys, unless config or its
+// GetConfigForClient determines otherwise.
 func NewHandshaker(config *tls.Config, parallel int, observe func(Outcome)) *Handshaker {
 	if parallel < 1 {
 		parallel = runtime.GOMAXPROCS(0)

@@ -25,8 +25,8 @@ const (
 	// 2^24.5 full-size records for AES-GCM.
 	maxRecords = 1 << 24
 
-	// maxExpanded bounds the expanded keys that the layers of one Handshaker keep. With
-	// AES-GCM, they have 768 bytes each.
+	// maxExpanded bounds the expanded keys that the layers of one Handshaker keep.
+	// With AES-GCM, each takes 768 bytes.
 	maxExpanded = 8192
 
 	// maxUseless bounds the consecutive records that carry no application data, as in
@@ -48,7 +48,7 @@ const (
 )
 
 // keyUpdateSize is the size in bytes of a KeyUpdate message: type, length in three
-// bytes, and one byte that asks the peer for an update or doesn't.
+// bytes, and one byte that may ask the peer for an update in return.
 const keyUpdateSize = 5
 
 // Layer is the record layer of one connection after the handshake. One goroutine at

@@ -51,10 +51,10 @@ func (c *handshakeConn) takeOver(state tls.ConnectionState) (*Layer, error) {
 	return l, nil
 }
 
-// skipTickets advances the outbound sequence number by the records in sent that
-// were sealed under the application keys. Only session tickets are, and they
-// come last. A record authenticates with only one key and sequence number, so
-// the others fail to. Sent is overwritten.
+// skipTickets advances the outbound sequence number past the records in sent
+// that were sealed under the application keys. These are session tickets, and
+// they come last. A record authenticates with only one key and sequence number,
+// so all other records fail to. Sent is overwritten.
 func (l *Layer) skipTickets(sent []byte) error {
 	aead, err := l.out.newAEAD(l.suite)
 	if err != nil {
