@@ -85,7 +85,7 @@ func (b *Broker) AdoptBan(ban Ban) error {
 	return nil
 }
 
-// removeExpiredBans removes the bans that have ended. The caller holds b.mu.
+// removeExpiredBans removes expired bans. The caller holds b.mu.
 func (b *Broker) removeExpiredBans(now time.Time) {
 	var expired []Ban
 	b.bans.Ascend(func(ban Ban) bool {

@@ -38,7 +38,7 @@ type Config struct {
 	// QueueBytes limits the bytes queued for one stream, and is at most
 	// MaxQueueBytes. A single event may be larger: an empty queue accepts any
 	// event. Bytes are counted as sent on the connection, so a compressed event
-	// counts with its compressed size.
+	// counts as its compressed size.
 	QueueBytes int
 	// SlowConsumer determines what happens to a stream whose queue is full.
 	SlowConsumer SlowPolicy

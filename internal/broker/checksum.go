@@ -36,8 +36,8 @@ func (c *checksum) appendTrailer(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, c.size)
 }
 
-// multiply returns the product of two polynomials over GF(2) modulo that of
-// CRC-32. The highest bit is the coefficient of x^0.
+// multiply returns the product of two polynomials over GF(2) modulo the CRC-32
+// polynomial. The highest bit is the coefficient of x^0.
 func multiply(a, b uint32) (product uint32) {
 	for range 32 {
 		product ^= b & -(a >> 31)

@@ -138,7 +138,7 @@ func (s *shard) flushSome() {
 const maxUnflushed = 512
 
 // flushSinks makes the next sinks send what they have kept, at most flushTurn of
-// them, unless there are few and more may come.
+// them, unless there are only a few and more may follow.
 func (s *shard) flushSinks() {
 	waiting := len(s.unflushed) - s.nextUnflushed
 	if waiting == 0 || waiting < maxUnflushed && s.nextDirty < len(s.dirty) {

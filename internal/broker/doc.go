@@ -54,7 +54,7 @@
 //
 // # Ownership of bytes
 //
-// An event is encoded once, and once more, compressed, if a stream's body has the
-// content coding gzip. Its bytes never change afterwards, and all queues and
-// sinks that hold the event share them.
+// An event is encoded once. If any stream's body has the content coding gzip, the
+// event is also compressed once. Its bytes never change afterwards, and all queues
+// and sinks that hold the event share them.
 package broker

@@ -9,10 +9,10 @@ import (
 )
 
 // A gzip body (RFC 1952) consists of a header, deflate blocks (RFC 1951), and a
-// trailer with a checksum. All but the trailer is shared by all streams: the
-// deflate blocks of each event end at a byte boundary, and refer to nothing
-// outside the event. So they can follow any other event, and an event is
-// compressed once, for any number of streams.
+// trailer with a checksum. Streams share everything except the trailer: the
+// deflate blocks of each event end at a byte boundary and don't refer to
+// anything outside the event. So they can follow any other event, and an event
+// is compressed once for any number of streams.
 //
 // The blocks of each event end with an empty stored block. Decoders based on
 // zlib return data as soon as they have it, but Go's compress/flate returns it
@@ -23,7 +23,7 @@ const (
 	gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 	// flushBlock is an empty stored block that starts at a byte boundary.
 	flushBlock = "\x00\x00\x00\xff\xff"
-	// finalBlock is an empty block with the fixed codes, and the last one.
+	// finalBlock is an empty final block with fixed Huffman codes.
 	finalBlock = "\x03\x00"
 
 	// maxStored is the maximum length of a stored block, and storedHeader the
@@ -35,8 +35,8 @@ const (
 	// bytes. Compressing a smaller one costs more than it saves.
 	minDeflated = 400
 
-	// packedOverhead is the approximate memory that a packed uses besides the
-	// bytes of its frame.
+	// packedOverhead is the approximate memory that a packed uses in addition
+	// to its frame's bytes.
 	packedOverhead = 80
 	// maxScratch is the capacity up to which a shard keeps its buffer for
 	// compressed blocks, in bytes.

@@ -111,8 +111,7 @@ func (h *histogram) addTo(sum *Histogram, unit float64) {
 	sum.Sum += math.Float64frombits(h.sum.Load()) / unit
 }
 
-// LatencyBuckets returns those bounds of Latency that are round numbers, in
-// seconds.
+// LatencyBuckets returns the bounds of Latency that are round numbers, in seconds.
 func LatencyBuckets() []float64 {
 	var buckets []float64
 	for _, d := range roundLatencies() {

@@ -269,7 +269,7 @@ func (n *Node) maxEntry() int {
 	return int(n.conn.MaxPayload()) - entryOverhead
 }
 
-// standalone reports whether the node has an event log of its own.
+// standalone reports whether the node has its own event log.
 func (n *Node) standalone() bool { return n.server != nil && n.server.standalone }
 
 // noteDenial records a permission that the servers have denied. A server doesn't
