@@ -272,13 +272,13 @@ func TestHistoryMemory(t *testing.T) {
 		"with a TTL":            func(int) broker.Message { m := toAll("x"); m.TTL = time.Hour; return m },
 	} {
 		t.Run(name, func(t *testing.T) {
-			const bound = 8 << 20
+			const bound = 4 << 20
 			cfg := config()
 			cfg.History = broker.History{MaxEvents: 1 << 30, MaxBytes: bound}
 			before := heap()
 			b := broker.New(cfg)
 			defer b.Close()
-			for i := 0; b.Stats().LogBytes < bound*9/10 || i < 10_000; i++ {
+			for i := 0; b.Stats().LogBytes < bound*9/10 || i < 5_000; i++ {
 				publish(t, b, message(i))
 			}
 			// Publish twice as many again: evicted events that are still referenced

@@ -127,7 +127,7 @@ func TestRates(t *testing.T) {
 func TestGapsAreExponential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &recorder{users: []string{"alice"}}
-		runFor(t, 12*time.Hour, demo.Traffic{Broker: b})
+		runFor(t, 4*time.Hour, demo.Traffic{Broker: b})
 
 		for name, test := range map[string]struct {
 			times []time.Time

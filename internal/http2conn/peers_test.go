@@ -111,7 +111,7 @@ func TestClientWithTrailers(t *testing.T) {
 func TestClientCancels(t *testing.T) {
 	url := "http://" + serve(t, http2conn.Config{}) + "/"
 	client := newHTTPClient(t)
-	for range 20 {
+	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"10000000", nil)
 		if err != nil {
