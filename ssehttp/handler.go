@@ -349,8 +349,8 @@ func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Bod
 	return h.engine.TakeOver(w, r)
 }
 
-// hold starts st on a body that the engine has taken over, with open as far as it
-// is filled in. Whatever it returns, the reservation and the count of the stream
+// hold starts st on a body that the engine has taken over. Except over HTTP/2, it
+// adds the response head to open first. Whatever it returns, the reservation and the count of the stream
 // end when the body is closed. lines may be nil.
 func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
 	by := heldAs(body.Transport())

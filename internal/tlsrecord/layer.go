@@ -27,7 +27,7 @@ const (
 
 	// maxExpanded bounds the expanded keys that the layers of one Handshaker keep.
 	// With AES-GCM, each takes 768 bytes.
-	maxExpanded = 8192
+	maxExpanded = 1024
 
 	// maxUseless bounds the consecutive records that carry no application data, as in
 	// crypto/tls. They cost the sender less than the receiver.
