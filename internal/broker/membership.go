@@ -62,7 +62,9 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 	}
 
 	if st.catchingUp {
-		b.resumes.Ended++
+		if st.resume.reset == "" {
+			b.outcomes(st).Ended++
+		}
 		b.replays.observe(int64(st.replayed), 1)
 	}
 	b.notify(st, false, why)
