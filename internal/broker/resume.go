@@ -50,7 +50,7 @@ func (b *Broker) resume(st *Stream) {
 		b.resumes.Resets[reset]++
 	case seq == b.seq:
 		b.resumes.Replayed++
-		b.replays.observe(0, 1)
+		b.replays.observe(0)
 	default:
 		st.cursor, st.catchingUp = seq, true // replay counts it
 	}
@@ -137,7 +137,7 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 		counts.Replayed++
 	}
 	if live {
-		b.replays.observe(int64(st.replayed), 1)
+		b.replays.observe(int64(st.replayed))
 	}
 	return events, cursor, live, lost
 }

@@ -121,7 +121,7 @@ func (b *Broker) countStart(st *Stream, live bool) {
 		counts.Replayed++
 	}
 	if live {
-		b.replays.observe(int64(st.replayed), 1)
+		b.replays.observe(int64(st.replayed))
 	}
 }
 

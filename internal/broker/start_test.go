@@ -95,7 +95,7 @@ func TestStarts(t *testing.T) {
 }
 
 // held returns the data of the events that the history holds.
-func held(t testing.TB, b *broker.Broker) map[string]bool {
+func held(t *testing.T, b *broker.Broker) map[string]bool {
 	t.Helper()
 	end, err := b.Position()
 	if err != nil {
