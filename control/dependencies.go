@@ -18,6 +18,7 @@ type Broker interface {
 	Latency() broker.Histogram
 	Disconnect(user string, ban time.Duration) (closed int, err error)
 	Watch() (*broker.Watch, error)
+	Position() (id string, err error)
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }
 

@@ -193,6 +193,8 @@ func (f *fakeBroker) Disconnect(string, time.Duration) (int, error) { return 0, 
 
 func (f *fakeBroker) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
 
+func (f *fakeBroker) Position() (string, error) { return "", broker.ErrClosed }
+
 func (f *fakeBroker) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
 
 // answer is a REST response with its body.

@@ -92,7 +92,13 @@ func historyMetrics() []metric {
 					broker.ResetExpired: r.Resumes.Resets[broker.ResetExpired], broker.ResetUnknown: r.Resumes.Resets[broker.ResetUnknown],
 				}
 			}),
-		replaysMetric("replay_events", "Replayed events per resumed stream."),
+		each(prometheus.CounterValue, "since_total", "Streams opened with since and a time, a duration or all, by outcome: replayed without a gap; ended before the "+
+			"replay was complete; or reset, because events since then had expired.",
+			"outcome", func(r *reading) map[string]int64 { return startOutcomes(r.Since) }),
+		each(prometheus.CounterValue, "rewinds_total", "Streams opened with rewind, by outcome: replayed without a gap; ended before the replay was complete; "+
+			"or reset, because the client read so slowly that events expired.",
+			"outcome", func(r *reading) map[string]int64 { return startOutcomes(r.Rewinds) }),
+		replaysMetric("replay_events", "Replayed events per stream that started in the past."),
 		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
 		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),
 		one(prometheus.GaugeValue, "log_age_seconds", "Age of the oldest event in the history.",
@@ -103,6 +109,12 @@ func historyMetrics() []metric {
 				return r.now.Sub(r.LogSince).Seconds()
 			}),
 	}
+}
+
+// startOutcomes returns the counts of streams that started in the past without an event
+// id, by outcome.
+func startOutcomes(r broker.Resumes) map[string]int64 {
+	return map[string]int64{"replayed": r.Replayed, "ended": r.Ended, broker.ResetExpired: r.Resets[broker.ResetExpired]}
 }
 
 func shardMetrics() []metric {

@@ -75,6 +75,8 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 		"dropped_total":               "disconnected expired hung_up shutdown slow_consumer write_failed write_timeout",
 		"refused_total":               "bad_request denied draining failed max_connections max_connections_per_ip max_connects_per_second no_request origin stay_away token topic unavailable",
 		"resumes_total":               "ended expired replayed unknown",
+		"since_total":                 "ended expired replayed",
+		"rewinds_total":               "ended expired replayed",
 		"published_by_audience_total": "broadcast topic user",
 		"connections_by_transport":    "epoll http1 http2 tls",
 		"connections_by_engine":       "epoll nethttp",

@@ -3,6 +3,9 @@ package ssehttp
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
+
+	"github.com/peald/peald/internal/broker"
 )
 
 // ClientOf returns the client address of a request from remote with the given
@@ -18,4 +21,13 @@ func Allows(origin string, allowed ...string) bool { return newOrigins(allowed).
 // AnonymousAccess returns the decision on the topics of streams without a token.
 func AnonymousAccess(listed []string, topicRules []TopicRule) func(topic string) bool {
 	return (&rules{cfg: Config{AnonymousTopics: listed, TopicRules: topicRules}}).allowsAnonymous
+}
+
+// StartOf returns the event id or the other start in a request.
+func StartOf(header http.Header, query url.Values) (lastEventID string, earlier broker.Start, err error) {
+	from, rej := startOf(header, query)
+	if rej != nil {
+		return "", broker.Start{}, rej
+	}
+	return from.lastEventID, from.earlier, nil
 }

@@ -238,9 +238,11 @@ func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broke
 		return sub, nil, reject(BadRequest, http.StatusBadRequest, "malformed query; want percent-encoded name=value pairs joined by &")
 	}
 
-	if sub.LastEventID, rej = lastEventID(r.Header, query); rej != nil {
+	from, rej := startOf(r.Header, query)
+	if rej != nil {
 		return sub, nil, rej
 	}
+	sub.LastEventID, sub.Start = from.lastEventID, from.earlier
 	token, rej := rules.token(r, query)
 	if rej != nil {
 		return sub, nil, rej

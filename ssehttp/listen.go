@@ -56,6 +56,10 @@ func (h *Handler) Waits(r *http.Request) bool {
 	case cfg.Application != nil, verifier != nil && verifier.Waits():
 		return true
 	default:
-		return h.broker.MayAwait() && (r.Header.Get("Last-Event-ID") != "" || r.URL.Query().Has("last_event_id"))
+		if !h.broker.MayAwait() {
+			return false
+		}
+		from, rej := startOf(r.Header, r.URL.Query())
+		return rej == nil && from.lastEventID != ""
 	}
 }

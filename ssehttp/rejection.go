@@ -192,8 +192,8 @@ func retryAfter(retry time.Duration) time.Duration { return retry + rand.N(retry
 // httpx-sse, take their position from the last block they read.
 func retryBlock(r *http.Request, wait time.Duration) []byte {
 	block := eventstream.AppendRetry(nil, wait)
-	if id, rej := lastEventID(r.Header, r.URL.Query()); rej == nil && broker.ValidEventID(id) == nil {
-		block = eventstream.AppendID(block, id)
+	if from, rej := startOf(r.Header, r.URL.Query()); rej == nil && broker.ValidEventID(from.lastEventID) == nil {
+		block = eventstream.AppendID(block, from.lastEventID)
 	}
 	return eventstream.AppendEnd(block)
 }

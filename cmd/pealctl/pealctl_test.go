@@ -95,6 +95,10 @@ func (d *daemon) Publish(_ context.Context, r *pealv1.PublishRequest) (*pealv1.P
 	return &pealv1.PublishResponse{Id: "k3f9-1044", Recipients: 7}, nil
 }
 
+func (d *daemon) GetPosition(context.Context, *pealv1.GetPositionRequest) (*pealv1.GetPositionResponse, error) {
+	return &pealv1.GetPositionResponse{Id: "k3f9-42"}, nil
+}
+
 func (d *daemon) Disconnect(_ context.Context, r *pealv1.DisconnectRequest) (*pealv1.DisconnectResponse, error) {
 	d.closed = append(d.closed, r)
 	return &pealv1.DisconnectResponse{Connections: 3}, nil

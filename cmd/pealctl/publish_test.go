@@ -92,6 +92,12 @@ func TestTopics(t *testing.T) {
 	}
 }
 
+func TestPosition(t *testing.T) {
+	d := startDaemon(t)
+	d.pealctl(t, []string{"position"}).want(t, "ID\nk3f9-42\n")
+	d.pealctl(t, []string{"position", "--output", "json"}).want(t, "{\n  \"id\": \"k3f9-42\"\n}\n")
+}
+
 func TestDisconnect(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"disconnect", "alice"}).want(t, "USER   STREAMS CLOSED\nalice               3\n")

@@ -151,6 +151,8 @@ func From(err error) *Error {
 	case errors.Is(err, broker.ErrWatchOverflow):
 		return New(codes.Aborted, ReasonWatchOverflow,
 			"the watch was read too slowly and lost changes; start a new one, which begins with the users present now")
+	case errors.Is(err, broker.ErrSuspended):
+		return New(codes.Unavailable, ReasonLogUnavailable, "the node isn't up to date with the event log; try again")
 	case errors.Is(err, broker.ErrClosed):
 		return Stopping()
 	case errors.Is(err, context.DeadlineExceeded):

@@ -36,6 +36,7 @@ func TestFrom(t *testing.T) {
 		"no quorum":     {&broker.UnavailableError{Reason: "no quorum"}, codes.Unavailable, apierror.ReasonLogUnavailable},
 		"key used":      {broker.ErrKeyUsed, codes.AlreadyExists, apierror.ReasonKeyUsed},
 		"slow watch":    {broker.ErrWatchOverflow, codes.Aborted, apierror.ReasonWatchOverflow},
+		"suspended":     {broker.ErrSuspended, codes.Unavailable, apierror.ReasonLogUnavailable},
 		"closed":        {broker.ErrClosed, codes.Unavailable, apierror.ReasonStopping},
 		"deadline":      {context.DeadlineExceeded, codes.DeadlineExceeded, apierror.ReasonDeadline},
 		"canceled":      {context.Canceled, codes.Canceled, apierror.ReasonCancelled},

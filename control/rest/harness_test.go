@@ -110,6 +110,8 @@ func (f *fakeBroker) Disconnect(string, time.Duration) (int, error) { return 0, 
 
 func (f *fakeBroker) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
 
+func (f *fakeBroker) Position() (string, error) { return "", broker.ErrClosed }
+
 func (f *fakeBroker) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
 
 // response is an HTTP response with its body.

@@ -46,6 +46,12 @@ func (u *uncalled) Disconnect(user string, _ time.Duration) (int, error) {
 	return 0, nil
 }
 
+func (u *uncalled) Position() (string, error) {
+	u.t.Error("Position was called")
+
+	return "", broker.ErrClosed
+}
+
 func (u *uncalled) Tap(broker.Audience, string) (*broker.Tap, error) {
 	u.t.Error("Tap was called")
 

@@ -103,6 +103,8 @@ type Broker struct {
 	total      int        // number of streams
 	anonymous  int        // number of anonymous streams
 	resumes    Resumes
+	since      Resumes // of streams that started at a time in the past
+	rewinds    Resumes
 	replays    histogram
 }
 
@@ -129,14 +131,16 @@ func New(cfg Config) *Broker {
 		backlog:  semaphore.NewWeighted(maxBacklog),
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
 		topics:   newTopics(),
-		history:  newHistory(cfg.History, newPolicies(cfg.Topics)),
+		history:  newHistory(cfg.History, newPolicies(cfg.Topics), now.UnixNano()),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),
 		taps:     make(map[*Tap]struct{}),
 		open:     make([]int, cfg.Shards),
-		resumes:  Resumes{Resets: make(map[string]int64)},
 		stop:     make(chan struct{}),
+	}
+	for _, counts := range []*Resumes{&b.resumes, &b.since, &b.rewinds} {
+		counts.Resets = make(map[string]int64)
 	}
 	b.cfg.Store(&cfg)
 	b.ids.Store(newIDFormat(NewEpoch()))

@@ -177,26 +177,33 @@ func (s *shard) hasUnflushed() bool { return s.nextUnflushed < len(s.unflushed) 
 
 // catchUp queues the next events from the history for st.
 func (s *shard) catchUp(st *Stream) {
-	before := st.queue.bytes
 	events, cursor, live, lost := s.broker.replay(st, s.replayed[:0])
 	if lost {
 		// The client was slow, and its next events have left the history.
 		reset := resetEvent(newBlock(), s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
-		s.prepare(st.queue.form, reset)
-		st.queue.push(reset, &s.spare)
+		s.queueReplay(st, []*event{reset}, cursor)
 	}
-	for _, e := range events {
-		s.prepare(st.queue.form, e)
-		st.queue.push(e, &s.spare)
+	s.queueReplay(st, events, cursor)
+	if st.catchingUp = !live; live {
+		st.resume = nil
 	}
-	st.cursor, st.catchingUp = cursor, !live
-	s.counters.queuedBytes.Add(int64(st.queue.bytes - before))
 
 	clear(events)
 	s.replayed = events
 	if live && st.phase.closing() {
 		s.queueLastBlock(st)
 	}
+}
+
+// queueReplay queues events from the history for st, and moves its cursor.
+func (s *shard) queueReplay(st *Stream, events []*event, cursor uint64) {
+	before := st.queue.bytes
+	for _, e := range events {
+		s.prepare(st.queue.form, e)
+		st.queue.push(e, &s.spare)
+	}
+	st.cursor = cursor
+	s.counters.queuedBytes.Add(int64(st.queue.bytes - before))
 }
 
 // flush hands the queue of st, or the part of it that fits into one write, to

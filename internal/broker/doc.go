@@ -40,6 +40,11 @@
 // events after its position anyway, and finds the marks among them, so it may get its
 // reset later than one that names its topics, after some events.
 //
+// A stream that starts in the past, and not after an event, gets what is left. It needs
+// a reset only if it starts at a time and an event since then has been evicted, which
+// the marks show too. Later evictions count as for any other stream. To tell them apart,
+// evictions are numbered, and a stream knows the last one before its start.
+//
 // Marks of audiences without events use memory as well. They are limited to 1/16 of
 // the history's memory. Beyond that, the mark of the audience that has been without
 // events for the longest time is forgotten, and from then on no stream resumes from

@@ -51,10 +51,10 @@ func newHistogram(bounds []int64) histogram {
 	return histogram{bounds: bounds, counts: make([]atomic.Int64, len(bounds)+1)}
 }
 
-// observe counts n observations of size v.
-func (h *histogram) observe(v, n int64) {
+// observe counts an observation of size v.
+func (h *histogram) observe(v int64) {
 	b := h.bucketOf(v)
-	b.observe(v, n)
+	b.observe(v, 1)
 	h.add(b)
 }
 

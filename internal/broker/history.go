@@ -44,9 +44,13 @@ type history struct {
 	all      timeline
 	lanes    map[Audience]*lane
 	first    uint64 // events before this one may have been evicted from lanes that are no longer known
+	complete int64  // no event published from this time on has been evicted from such a lane, in Unix nanoseconds
 	bytes    int    // of events and lanes
 	ranks    [rankings]ranking
 	expiring expirations // events with a time to live, or with a policy for their age
+
+	evictions uint64 // how many, plus 1 for what precedes the history
+	forgotten uint64 // the last of them that first stands for
 
 	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
 	markedBytes int
@@ -60,6 +64,7 @@ type lane struct {
 	policy   *TopicPolicy // nil for none
 	bytes    int          // of the events
 	evicted  uint64       // the last event that was evicted to keep the limits; 0 for none
+	eviction uint64       // the value of history.evictions when the lane's latest eviction was counted
 	places   [rankings]place
 }
 
@@ -116,8 +121,13 @@ func (x *expirations) Pop() any {
 	return e
 }
 
-func newHistory(limits History, policies policies) history {
-	h := history{limits: limits, policies: policies, lanes: make(map[Audience]*lane), first: 1}
+// newHistory returns an empty history that begins at the time now, in Unix
+// nanoseconds.
+func newHistory(limits History, policies policies, now int64) history {
+	h := history{
+		limits: limits, policies: policies, lanes: make(map[Audience]*lane),
+		first: 1, complete: now, evictions: 1, forgotten: 1,
+	}
 	for by := range h.ranks {
 		h.ranks[by].by = by
 	}
@@ -128,7 +138,7 @@ func newHistory(limits History, policies policies) history {
 func (h *history) append(e *event) {
 	if h.limits.MaxEvents == 0 {
 		e.policy = h.policies.find(e.audience)
-		h.first = e.seq + 1
+		h.lose(e.seq, e.at)
 		return
 	}
 
@@ -256,7 +266,8 @@ func (h *history) remove(e *event, evicted bool) {
 		heap.Remove(&h.expiring, int(e.heapIndex))
 	}
 	if evicted {
-		l.evicted = max(l.evicted, e.seq)
+		h.evictions++
+		l.evicted, l.eviction = max(l.evicted, e.seq), h.evictions
 	}
 
 	size := len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
@@ -283,7 +294,9 @@ func (h *history) forget() {
 		if l == nil || l.evicted >= h.first && h.markedBytes <= h.limits.MaxBytes/markShare {
 			return
 		}
-		h.first = max(h.first, l.evicted+1)
+		if l.evicted != 0 {
+			h.loseMark(l)
+		}
 		h.marked.remove(l, byEvents)
 		h.markedBytes -= l.cost()
 		h.bytes -= l.cost()
@@ -293,16 +306,45 @@ func (h *history) forget() {
 
 // clear removes everything.
 func (h *history) clear() {
-	first := h.first
 	if n := h.all.len(); n > 0 {
-		first = max(first, h.all.at(n-1).seq+1)
+		last := h.all.at(n - 1)
+		h.lose(last.seq, last.at)
 	}
-	*h = newHistory(h.limits, h.policies)
-	h.first = first
+	first, evictions := h.first, h.evictions
+	*h = newHistory(h.limits, h.policies, h.complete)
+	h.first, h.evictions, h.forgotten = first, evictions, evictions
 }
 
-// lost reports whether an event to the audience that follows seq has been evicted.
-func (h *history) lost(a Audience, seq uint64) bool {
+// lose records that events up to seq, which was published at a time in Unix
+// nanoseconds, can't be replayed.
+func (h *history) lose(seq uint64, at int64) {
+	h.evictions++
+	h.forgotten = h.evictions
+	h.first = max(h.first, seq+1)
+	h.complete = max(h.complete, at+1)
+}
+
+// loseMark records what the mark of a lane stands for, before it is removed.
+func (h *history) loseMark(l *lane) {
+	h.forgotten = max(h.forgotten, l.eviction)
+	if l.evicted < h.first {
+		return
+	}
+	h.first = l.evicted + 1
+	if i := h.all.after(l.evicted) - 1; i >= 0 {
+		h.complete = max(h.complete, h.all.at(i).at+1)
+	}
+}
+
+// lost reports whether an event to the audience that follows seq has been evicted,
+// apart from the first evictions up to known.
+func (h *history) lost(a Audience, seq, known uint64) bool {
 	l := h.lanes[a]
-	return l != nil && l.evicted > seq
+	return l != nil && l.evicted > seq && l.eviction > known
+}
+
+// lostBefore reports whether events after seq may have been evicted from lanes that
+// are no longer known, apart from the first evictions up to known.
+func (h *history) lostBefore(seq, known uint64) bool {
+	return seq+1 < h.first && h.forgotten > known
 }

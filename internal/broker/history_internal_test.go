@@ -18,7 +18,7 @@ func TestHistoryAgainstAModel(t *testing.T) {
 			MaxEvents: rapid.SampledFrom([]int{1, 3, 20, 200}).Draw(rt, "events"),
 			MaxBytes:  rapid.SampledFrom([]int{3_000, 20_000, 1 << 20}).Draw(rt, "bytes"),
 			MaxAge:    rapid.SampledFrom([]time.Duration{0, 50, 500}).Draw(rt, "age"),
-		}, drawHistoryPolicies(rt))}
+		}, drawHistoryPolicies(rt), 0)}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": m.append,
 			"burst": func(rt *rapid.T) {
@@ -185,7 +185,7 @@ func (m *historyModel) check() {
 		}
 	}
 	for a, seq := range last {
-		if seq >= h.first && (marks[a] != seq || !h.lost(a, seq-1) || h.lost(a, seq)) {
+		if seq >= h.first && (marks[a] != seq || !h.lost(a, seq-1, 0) || h.lost(a, seq, 0) || h.lost(a, seq-1, h.evictions)) {
 			m.t.Fatalf("event %d was evicted from %v; the mark is %d, and first is %d", seq, a, marks[a], h.first)
 		}
 	}

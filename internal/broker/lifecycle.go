@@ -29,9 +29,15 @@ func (s *shard) open(st *Stream, preamble *event) {
 		s.counters.compressed.Add(1)
 	}
 	s.enqueue(st, greeting)
-	st.resume = nil
-	if st.catchingUp {
+	switch r := st.resume; {
+	case r != nil && r.earlier != nil:
+		s.queueReplay(st, r.earlier.first, r.earlier.cursor)
+		r.earlier.first = nil
+	case st.catchingUp:
 		s.catchUp(st)
+	}
+	if !st.catchingUp {
+		st.resume = nil
 	}
 	if st.topics != nil {
 		for _, g := range st.topics.groups {

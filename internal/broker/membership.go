@@ -62,8 +62,10 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 	}
 
 	if st.catchingUp {
-		b.resumes.Ended++
-		b.replays.observe(int64(st.replayed), 1)
+		if st.resume.reset == "" {
+			b.outcomes(st).Ended++
+		}
+		b.replays.observe(int64(st.replayed))
 	}
 	b.notify(st, false, why)
 }

@@ -47,6 +47,7 @@ func TestEveryStreamGetsItsEvents(t *testing.T) {
 // published is an event from the publisher's point of view.
 type published struct {
 	seq      uint64
+	at       time.Time
 	audience string // "", "user:alice", "topic:a.b"
 	expires  time.Time
 }
@@ -55,6 +56,7 @@ type published struct {
 type world struct {
 	broker  *broker.Broker
 	cfg     broker.Config
+	began   time.Time
 	mixed   bool // topics have had policies of their own for slow consumers
 	sent    []published
 	clients []*reader
@@ -73,8 +75,10 @@ type reader struct {
 	// dispatched makes the client keep only the ids of dispatched events, like
 	// Firefox and WebKitGTK.
 	dispatched bool
-	pos        uint64 // up to here, the client has received all its events or a reset
-	gap        bool   // a reset reported that events are missing before the next one
+	pos        uint64          // up to here, the client has received all its events or a reset
+	opening    string          // "reset" or "mark" until the first block if it must be that
+	gone       map[uint64]bool // events that the history didn't hold when the client's first stream started
+	gap        bool            // a reset reported that events are missing before the next one
 	// lossy is the last event published before a reset arrived, if topics have
 	// policies of their own for slow consumers. Events up to it may be missing,
 	// although others that precede them in the queue were kept.
@@ -93,7 +97,7 @@ func newWorld(rt *rapid.T) *world {
 		MaxAge:    rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(rt, "age"),
 	}
 	cfg.Topics = drawPolicies(rt)
-	w := &world{broker: broker.New(cfg), cfg: cfg}
+	w := &world{broker: broker.New(cfg), cfg: cfg, began: time.Now()}
 	w.mixed = slices.ContainsFunc(cfg.Topics, hasOwnPolicy)
 	return w
 }
@@ -126,7 +130,7 @@ func (w *world) reload(rt *rapid.T) {
 func (w *world) publish(rt *rapid.T) {
 	size := rapid.OneOf(rapid.IntRange(1, 60), rapid.IntRange(350, 1000)).Draw(rt, "size") // stored or compressed in gzip bodies
 	m := broker.Message{Data: strings.Repeat("x", size)}
-	p := published{}
+	p := published{at: time.Now()}
 	switch name := rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience"); {
 	case strings.HasPrefix(name, "user:"):
 		p.audience, m.Audience = name, broker.ToUser(name[5:])
@@ -239,7 +243,7 @@ func (w *world) finish(rt *rapid.T) {
 // is entitled to and that never expire.
 func (w *world) missing(r *reader, after, upTo uint64) (seqs []uint64) {
 	for _, p := range w.sent {
-		if p.seq > max(after, r.lossy) && p.seq <= upTo && r.entitled(p) && p.expires.IsZero() {
+		if p.seq > max(after, r.lossy) && p.seq <= upTo && r.entitled(p) && p.expires.IsZero() && !r.gone[p.seq] {
 			seqs = append(seqs, p.seq)
 		}
 	}
@@ -259,13 +263,18 @@ func (r *reader) entitled(p published) bool {
 
 // connect opens a stream from the client's position.
 func (r *reader) connect(rt *rapid.T, room int) {
-	if r.lastID == "" && len(r.world.sent) > 0 {
-		r.pos = r.world.sent[len(r.world.sent)-1].seq // a new stream starts at the end
+	var start drawnStart
+	r.opening = ""
+	if r.lastID == "" {
+		start = drawStart(rt)
+		r.pos, r.gone = 0, nil
+		synctest.Wait() // compressed copies count against the history's limits
+		r.world.expect(rt, r, start)
 	}
 	r.seen = 0
 	r.decoder = eventstream.Decoder{OnEvent: r.onEvent}
 	form := broker.Opening{Chunked: rapid.Bool().Draw(rt, "chunked"), Gzip: rapid.Bool().Draw(rt, "gzip")}
-	r.sink = &client{room: room, form: form, stream: r.world.broker.NewStream(broker.Subscription{User: r.user, Topics: r.topics, LastEventID: r.lastID})}
+	r.sink = &client{room: room, form: form, stream: r.world.broker.NewStream(broker.Subscription{User: r.user, Topics: r.topics, LastEventID: r.lastID, Start: start.of()})}
 	if err := r.sink.stream.Start(r.sink, form); err != nil {
 		rt.Fatal(err)
 	}
@@ -321,6 +330,12 @@ func (r *reader) onEvent(e eventstream.Event) {
 	if r.dispatched {
 		r.lastID = string(e.ID)
 	}
+
+	block, _ := strings.CutPrefix(string(e.Type), "peald.")
+	if r.opening != "" && block != r.opening {
+		r.failure = fmt.Sprintf("the stream starts with %q, want %q", block, r.opening)
+	}
+	r.opening = ""
 
 	if string(e.Type) == eventstream.MarkType {
 		return // check reads its position

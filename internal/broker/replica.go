@@ -61,10 +61,19 @@ func (b *Broker) Begin(epoch string, first uint64) {
 
 	b.ids.Store(newIDFormat(epoch))
 	b.seq = first - 1
-	b.history = newHistory(b.cfg.Load().History, b.history.policies)
+	b.history = newHistory(b.cfg.Load().History, b.history.policies, time.Now().UnixNano())
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
 	b.clock = logClock{}
+}
+
+// SetLogStart records that a replica's log holds all events that were published at
+// or after the given time, by the log's clock. Until it is called, that is assumed to
+// be the time of Begin. It must be called before the first Apply.
+func (b *Broker) SetLogStart(at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.history.complete = at.UnixNano()
 }
 
 // Apply applies the next entry in a replica's log and queues it for the local

@@ -1,6 +1,9 @@
 package broker
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // The reasons why a stream can't resume from its last event id.
 const (
@@ -10,9 +13,9 @@ const (
 	ResetUnknown = "unknown"
 )
 
-// Resumes counts the streams that had a last event id.
+// Resumes counts the streams that started in the past.
 type Resumes struct {
-	// Replayed counts the streams that resumed without a gap.
+	// Replayed counts the streams that caught up without a gap.
 	Replayed int64
 	// Ended counts the streams that were closed before they had caught up.
 	Ended int64
@@ -20,11 +23,20 @@ type Resumes struct {
 	Resets map[string]int64
 }
 
-// resume sets the position that st starts from: its last event id, or the
-// current end if it has none or can't resume. The caller holds b.mu.
+func (r Resumes) clone() Resumes {
+	r.Resets = maps.Clone(r.Resets)
+	return r
+}
+
+// resume sets the position that st starts from: its last event id or its start,
+// or the current end if it has neither or can't resume. The caller holds b.mu.
 func (b *Broker) resume(st *Stream) {
 	st.cursor = b.seq
 	if st.resume == nil {
+		return
+	}
+	if st.resume.earlier != nil {
+		b.startEarlier(st)
 		return
 	}
 
@@ -38,7 +50,7 @@ func (b *Broker) resume(st *Stream) {
 		b.resumes.Resets[reset]++
 	case seq == b.seq:
 		b.resumes.Replayed++
-		b.replays.observe(0, 1)
+		b.replays.observe(0)
 	default:
 		st.cursor, st.catchingUp = seq, true // replay counts it
 	}
@@ -48,18 +60,18 @@ func (b *Broker) resume(st *Stream) {
 // evicted. If st has patterns, lost checks only the next slots, and scan checks the
 // rest. The caller holds b.mu.
 func (b *Broker) lost(st *Stream, seq uint64) bool {
-	h := &b.history
-	if seq+1 < h.first {
+	h, known := &b.history, st.knownEvictions()
+	if h.lostBefore(seq, known) {
 		return true
 	}
 	if st.topics != nil && st.topics.patterns {
 		slots := h.all.all()[h.all.after(seq):]
 		return slices.ContainsFunc(slots[:min(len(slots), replayScan)], func(s slot) bool {
-			return s.mark(h.first) && st.wants(s.lane.audience)
+			return s.mark(h.first) && s.lane.eviction > known && st.wants(s.lane.audience)
 		})
 	}
 	for a := range st.audiences() {
-		if h.lost(a, seq) {
+		if h.lost(a, seq, known) {
 			return true
 		}
 	}
@@ -117,14 +129,15 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	before := len(dst)
 	events, cursor, live, lost = b.nextEvents(st, dst)
 	st.replayed += int32(len(events) - before)
-	switch {
+	switch counts := b.outcomes(st); {
+	case st.resume.reset != "": // counted when it joined
 	case lost:
-		b.resumes.Resets[ResetExpired]++
+		counts.Resets[ResetExpired]++
 	case live:
-		b.resumes.Replayed++
+		counts.Replayed++
 	}
 	if live {
-		b.replays.observe(int64(st.replayed), 1)
+		b.replays.observe(int64(st.replayed))
 	}
 	return events, cursor, live, lost
 }
@@ -169,8 +182,8 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 // scan is nextEvents for a stream with patterns. It checks every event and mark after
 // the stream's cursor. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
-	h := &b.history
-	if st.cursor+1 < h.first {
+	h, known := &b.history, st.knownEvictions()
+	if h.lostBefore(st.cursor, known) {
 		return dst, b.seq, true, true
 	}
 
@@ -180,7 +193,7 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 			return dst, s.seq - 1, false, false
 		}
 		switch {
-		case s.event == nil && !s.mark(h.first) || !st.wants(s.lane.audience):
+		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !st.wants(s.lane.audience):
 		case s.event == nil:
 			clear(dst[before:])
 			return dst[:before], b.seq, true, true

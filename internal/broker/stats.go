@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"maps"
 	"sync/atomic"
 	"time"
 )
@@ -22,6 +21,9 @@ type Stats struct {
 	ByAudience ByAudience
 	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
+	// Since counts the streams that started at a time in the past or at the start
+	// of the history, and Rewinds those that started with a number of events.
+	Since, Rewinds Resumes
 	// LogEvents is the number of events in the history. LogBytes is the memory that
 	// the events and the index use, which History.MaxBytes limits.
 	LogEvents, LogBytes int
@@ -140,7 +142,7 @@ func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Topics: b.topics.byName.Len(), StartedAt: b.started,
 		LogEvents: b.history.all.events, LogBytes: b.history.bytes,
-		Resumes: Resumes{b.resumes.Replayed, b.resumes.Ended, maps.Clone(b.resumes.Resets)}}
+		Resumes: b.resumes.clone(), Since: b.since.clone(), Rewinds: b.rewinds.clone()}
 	if e := b.history.all.first(); e != nil {
 		st.LogSince = time.Unix(0, e.at)
 	}

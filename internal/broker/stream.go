@@ -85,6 +85,8 @@ type Subscription struct {
 	// LastEventID is the id of the last event that the client received on an
 	// earlier stream; empty for none.
 	LastEventID string
+	// Start is where the stream starts if LastEventID is empty.
+	Start Start
 	// Expires is the time at which the stream is closed; zero for never.
 	Expires time.Time
 }
@@ -95,7 +97,7 @@ type Stream struct {
 	account *account       // nil for an anonymous stream
 	topics  *subscriptions // nil for a stream without topics
 	sink    Sink
-	resume  *resumption // until the stream has joined; nil without a last event id
+	resume  *resumption // until the stream is live; nil if it starts now
 	matched uint64      // the last event that matched one of its patterns; guarded by Broker.mu
 
 	// The fields below belong to the shard's goroutine.
@@ -120,8 +122,21 @@ type Stream struct {
 
 // resumption holds the position from which a stream resumes.
 type resumption struct {
-	lastID string // the last event that the client received
-	reset  string // why the stream can't resume from lastID; empty if it can
+	lastID  string // the last event that the client received
+	earlier *earlier
+	reset   string // why events are missing after that position; empty if none are
+}
+
+// earlier is the position of a stream without a last event id that starts in the past.
+type earlier struct {
+	start  Start
+	first  []*event // the first events to replay
+	cursor uint64   // the stream's cursor after them
+	known  uint64   // see Stream.knownEvictions
+
+	// prepareStart sets the fields below if the stream has patterns.
+	found      position // before the last events, or after the last slot that was checked
+	incomplete bool     // events after the start have been evicted
 }
 
 // subscriptions are a stream's topics.
@@ -135,8 +150,11 @@ type subscriptions struct {
 // called.
 func (b *Broker) NewStream(sub Subscription) *Stream {
 	st := &Stream{shard: b.shardFor(sub.User), index: -1}
-	if sub.LastEventID != "" {
+	switch {
+	case sub.LastEventID != "":
 		st.resume = &resumption{lastID: sub.LastEventID}
+	case sub.Start.kind != startNow:
+		st.resume = &resumption{earlier: &earlier{start: sub.Start}}
 	}
 	if len(sub.Topics) > 0 {
 		st.topics = &subscriptions{
@@ -200,6 +218,7 @@ func (st *Stream) Start(sink Sink, o Opening) error {
 	st.sink = sink
 	_, st.flushes = sink.(Flusher)
 	st.queue.form = o.form()
+	st.shard.broker.prepareStart(st)
 	return st.shard.broker.join(st, &event{frame: rawFrame(o.Head)})
 }
 

@@ -1,6 +1,9 @@
 package broker
 
-import "slices"
+import (
+	"slices"
+	"sort"
+)
 
 // timeline holds the events of a history in order, and the marks of what was
 // evicted. A removed event leaves a dead slot. Dead slots are removed once they are
@@ -20,7 +23,7 @@ type timeline struct {
 // events.
 type slot struct {
 	seq   uint64
-	at    int64 // when the event was published, in Unix nanoseconds
+	at    int64 // when the event was published, or a later time before it if a clock was set back, in Unix nanoseconds
 	lane  *lane
 	event *event // nil if it was removed
 }
@@ -59,6 +62,13 @@ func (t *timeline) after(seq uint64) int {
 	return i
 }
 
+// since returns the index of the first slot with a time of at or later, in Unix
+// nanoseconds, or the number of slots if there is none.
+func (t *timeline) since(at int64) int {
+	slots := t.all()
+	return sort.Search(len(slots), func(i int) bool { return slots[i].at >= at })
+}
+
 // find returns the slot of an event, or nil if it has been removed.
 func (t *timeline) find(e *event) *slot {
 	if i := t.after(e.seq) - 1; i >= 0 {
@@ -70,7 +80,11 @@ func (t *timeline) find(e *event) *slot {
 }
 
 func (t *timeline) append(e *event, l *lane) {
-	t.push(slot{e.seq, e.at, l, e})
+	at := e.at
+	if n := t.len(); n > 0 {
+		at = max(at, t.items[len(t.items)-1].at)
+	}
+	t.push(slot{e.seq, at, l, e})
 	t.events++
 }
 

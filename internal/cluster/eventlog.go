@@ -19,6 +19,9 @@ const (
 	// metaPrevious is the previous epoch. Batches that were in flight when the
 	// epoch changed may have it.
 	metaPrevious = "peald.previous"
+	// metaRenewed is the time at which the stream got its epoch, in RFC 3339. It is
+	// missing if that is when the stream was created.
+	metaRenewed = "peald.renewed"
 	// metaFormat is the format of the stream's messages.
 	metaFormat    = "peald.format"
 	currentFormat = "1"
@@ -43,6 +46,7 @@ type eventLog struct {
 	epoch, previous   string
 	base, first, last uint64
 	at                time.Time // by the leader's clock
+	complete          time.Time // by the leader's clock; no later entry is missing, unless it is damaged
 	replicas          int
 	hasBase           bool // created or adopted by a version that keeps marks
 }
@@ -66,7 +70,7 @@ func describe(info *jetstream.StreamInfo) (eventLog, error) {
 	l := eventLog{
 		epoch: epoch, previous: info.Config.Metadata[metaPrevious],
 		first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
-		replicas: info.Config.Replicas, hasBase: hasBase, at: info.TimeStamp,
+		replicas: info.Config.Replicas, hasBase: hasBase, at: info.TimeStamp, complete: info.Created,
 	}
 	if hasBase {
 		var err error
@@ -74,5 +78,27 @@ func describe(info *jetstream.StreamInfo) (eventLog, error) {
 			return eventLog{}, fmt.Errorf("stream %q: invalid %s: %w", info.Config.Name, metaBase, err)
 		}
 	}
+	if renewed, ok := info.Config.Metadata[metaRenewed]; ok {
+		var err error
+		if l.complete, err = time.Parse(time.RFC3339Nano, renewed); err != nil {
+			return eventLog{}, fmt.Errorf("stream %q: invalid %s: %w", info.Config.Name, metaRenewed, err)
+		}
+	}
+	if oldest := oldestKept(&info.State); oldest.After(l.complete) {
+		l.complete = oldest
+	}
 	return l, nil
+}
+
+// oldestKept returns the time up to which entries may have been removed, or the zero
+// time if none have been.
+func oldestKept(state *jetstream.StreamState) time.Time {
+	switch {
+	case state.FirstSeq <= 1:
+		return time.Time{}
+	case state.Msgs == 0:
+		return state.LastTime.Add(1)
+	default:
+		return state.FirstTime
+	}
 }

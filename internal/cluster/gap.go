@@ -89,12 +89,11 @@ type skipped struct {
 	first uint64
 }
 
-// firstOf returns the first entry to read in l.
-func (s *skipped) firstOf(l eventLog) uint64 {
-	if s.epoch == l.epoch {
-		return max(s.first, l.first)
+// apply moves the start of l after the gap, if it has one.
+func (s *skipped) apply(l *eventLog) {
+	if s.epoch == l.epoch && s.first > l.first {
+		l.first, l.complete = s.first, l.at // the time of the gap is unknown
 	}
-	return l.first
 }
 
 // firstReadable returns the first readable entry from first to last, or last+1 if

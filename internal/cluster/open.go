@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -146,6 +147,7 @@ func (n *Node) renew(ctx context.Context, info *jetstream.StreamInfo, epoch stri
 	cfg.Metadata = maps.Clone(cfg.Metadata)
 	if old := cfg.Metadata[metaEpoch]; old != epoch {
 		cfg.Metadata[metaEpoch], cfg.Metadata[metaPrevious] = epoch, old
+		cfg.Metadata[metaRenewed] = info.TimeStamp.UTC().Format(time.RFC3339Nano)
 	}
 	cfg.Metadata[metaBase] = strconv.FormatUint(info.State.LastSeq, 10)
 	stream, err := n.js.UpdateStream(ctx, cfg)

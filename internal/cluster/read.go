@@ -88,7 +88,7 @@ func (n *Node) readLog(ctx context.Context) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 
-	l.first = n.skip.firstOf(l)
+	n.skip.apply(&l)
 	n.begin(l)
 	r := &reader{node: n, eventLog: l, next: l.first, lastBatch: make(map[uint64]uint64)}
 	if err := r.fill(ctx, l.last); err != nil {

@@ -227,6 +227,7 @@ func (n *Node) begin(l eventLog) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.broker.Begin(l.epoch, l.first*eventsPerEntry)
+	n.broker.SetLogStart(l.complete)
 	n.broker.SetClock(l.at)
 	n.applied.Store(l.first - 1)
 

@@ -3356,6 +3356,89 @@ func (x *CreateTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetPositionRequest requests the current end of the history.
+type GetPositionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPositionRequest) Reset() {
+	*x = GetPositionRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPositionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPositionRequest) ProtoMessage() {}
+
+func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
+func (*GetPositionRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+// GetPositionResponse is a position in the history.
+type GetPositionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the last event, or of the start of the history if there is none.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPositionResponse) Reset() {
+	*x = GetPositionResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPositionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPositionResponse) ProtoMessage() {}
+
+func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
+func (*GetPositionResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetPositionResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3365,7 +3448,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3460,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3473,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -3408,7 +3491,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3420,7 +3503,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3433,7 +3516,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -3459,7 +3542,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +3554,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +3567,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -3498,7 +3581,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3510,7 +3593,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3523,7 +3606,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -3797,7 +3880,10 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x13CreateTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x129\n" +
 	"\n" +
-	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x0f\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x14\n" +
+	"\x12GetPositionRequest\"%\n" +
+	"\x13GetPositionResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -3811,7 +3897,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xc1\b\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\x95\t\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -3825,7 +3911,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
 	"\n" +
 	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x12@\n" +
-	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\"\b\xc2\xe1\x18\x04read\x12E\n" +
+	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\"\b\xc2\xe1\x18\x04read\x12R\n" +
+	"\vGetPosition\x12\x1b.peal.v1.GetPositionRequest\x1a\x1c.peal.v1.GetPositionResponse\"\b\xc2\xe1\x18\x04read\x12E\n" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
@@ -3847,7 +3934,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*BroadcastRequest)(nil),           // 1: peal.v1.BroadcastRequest
@@ -3892,41 +3979,43 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*RemoveNodeResponse)(nil),         // 40: peal.v1.RemoveNodeResponse
 	(*CreateTokenRequest)(nil),         // 41: peal.v1.CreateTokenRequest
 	(*CreateTokenResponse)(nil),        // 42: peal.v1.CreateTokenResponse
-	(*WhoAmIRequest)(nil),              // 43: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 44: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 45: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 46: peal.v1.DrainResponse
-	nil,                                // 47: peal.v1.Resumes.ResetsEntry
-	nil,                                // 48: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 49: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 50: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 51: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 52: google.protobuf.MethodOptions
+	(*GetPositionRequest)(nil),         // 43: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 44: peal.v1.GetPositionResponse
+	(*WhoAmIRequest)(nil),              // 45: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 46: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 47: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 48: peal.v1.DrainResponse
+	nil,                                // 49: peal.v1.Resumes.ResetsEntry
+	nil,                                // 50: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 51: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 52: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 53: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 54: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	50, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	50, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	50, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	50, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	52, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	52, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	52, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	52, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	9,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	10, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	11, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	14, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	51, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	53, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	17, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	14, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	20, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	21, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	22, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	51, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	51, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	53, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	53, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
 	25, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
 	26, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	51, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	50, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	53, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	52, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
 	38, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
 	38, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	51, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	53, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
 	37, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
 	32, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
 	33, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
@@ -3934,17 +4023,17 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	35, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
 	31, // 28: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
 	0,  // 29: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	51, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	51, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	51, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	53, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	53, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	53, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
 	36, // 33: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	47, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	48, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	49, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	50, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	50, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	51, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	52, // 40: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	49, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	50, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	51, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	52, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	52, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	53, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	54, // 40: peal.v1.scope:extendee -> google.protobuf.MethodOptions
 	1,  // 41: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
 	3,  // 42: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
 	5,  // 43: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
@@ -3955,26 +4044,28 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	23, // 48: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
 	27, // 49: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
 	29, // 50: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	39, // 51: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	41, // 52: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	43, // 53: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	45, // 54: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 55: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 56: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 57: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 58: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 59: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 60: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 61: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	24, // 62: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	28, // 63: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	30, // 64: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	40, // 65: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	42, // 66: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	44, // 67: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	46, // 68: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	55, // [55:69] is the sub-list for method output_type
-	41, // [41:55] is the sub-list for method input_type
+	43, // 51: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	39, // 52: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	41, // 53: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	45, // 54: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	47, // 55: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 56: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 57: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 58: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 59: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 60: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 61: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 62: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	24, // 63: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	28, // 64: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	30, // 65: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	44, // 66: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	40, // 67: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	42, // 68: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	46, // 69: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	48, // 70: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	56, // [56:71] is the sub-list for method output_type
+	41, // [41:56] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	40, // [40:41] is the sub-list for extension extendee
 	0,  // [0:40] is the sub-list for field type_name
@@ -4017,7 +4108,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   49,
+			NumMessages:   51,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

@@ -35,6 +35,7 @@ const (
 	ControlService_Tail_FullMethodName             = "/peal.v1.ControlService/Tail"
 	ControlService_Disconnect_FullMethodName       = "/peal.v1.ControlService/Disconnect"
 	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
+	ControlService_GetPosition_FullMethodName      = "/peal.v1.ControlService/GetPosition"
 	ControlService_RemoveNode_FullMethodName       = "/peal.v1.ControlService/RemoveNode"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
@@ -110,6 +111,12 @@ type ControlServiceClient interface {
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 	// Stats returns the daemon's current state and its counters since it started.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
+	// GetPosition returns the id of the current end of the history. A stream that
+	// is opened with it as last_event_id starts with everything published later.
+	// So a backend calls it, reads a page's state, and renders both into the page.
+	// The call fails with UNAVAILABLE if the daemon is shutting down, or is in a
+	// cluster and has no quorum.
+	GetPosition(ctx context.Context, in *GetPositionRequest, opts ...grpc.CallOption) (*GetPositionResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
 	// nodes. If the removed node held a replica of the event log, another node
@@ -260,6 +267,16 @@ func (c *controlServiceClient) Stats(ctx context.Context, in *StatsRequest, opts
 	return out, nil
 }
 
+func (c *controlServiceClient) GetPosition(ctx context.Context, in *GetPositionRequest, opts ...grpc.CallOption) (*GetPositionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPositionResponse)
+	err := c.cc.Invoke(ctx, ControlService_GetPosition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveNodeResponse)
@@ -378,6 +395,12 @@ type ControlServiceServer interface {
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	// Stats returns the daemon's current state and its counters since it started.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	// GetPosition returns the id of the current end of the history. A stream that
+	// is opened with it as last_event_id starts with everything published later.
+	// So a backend calls it, reads a page's state, and renders both into the page.
+	// The call fails with UNAVAILABLE if the daemon is shutting down, or is in a
+	// cluster and has no quorum.
+	GetPosition(context.Context, *GetPositionRequest) (*GetPositionResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
 	// nodes. If the removed node held a replica of the event log, another node
@@ -436,6 +459,9 @@ func (UnimplementedControlServiceServer) Disconnect(context.Context, *Disconnect
 }
 func (UnimplementedControlServiceServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
+}
+func (UnimplementedControlServiceServer) GetPosition(context.Context, *GetPositionRequest) (*GetPositionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPosition not implemented")
 }
 func (UnimplementedControlServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
@@ -625,6 +651,24 @@ func _ControlService_Stats_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_GetPosition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPositionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).GetPosition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_GetPosition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).GetPosition(ctx, req.(*GetPositionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RemoveNodeRequest)
 	if err := dec(in); err != nil {
@@ -724,6 +768,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stats",
 			Handler:    _ControlService_Stats_Handler,
+		},
+		{
+			MethodName: "GetPosition",
+			Handler:    _ControlService_GetPosition_Handler,
 		},
 		{
 			MethodName: "RemoveNode",

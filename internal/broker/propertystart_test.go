@@ -1,0 +1,124 @@
+package broker_test
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/peald/peald/internal/broker"
+)
+
+// drawnStart is where a new stream starts.
+type drawnStart struct {
+	kind   string // "now", "all", "ago", "time" or "rewind"
+	ago    time.Duration
+	events int
+}
+
+func drawStart(rt *rapid.T) (s drawnStart) {
+	s.kind = rapid.SampledFrom([]string{"now", "now", "all", "ago", "time", "rewind"}).Draw(rt, "start")
+	switch s.kind {
+	case "ago", "time":
+		s.ago = time.Duration(rapid.IntRange(1, 200).Draw(rt, "ago")) * time.Second
+	case "rewind":
+		s.events = rapid.OneOf(rapid.IntRange(1, 10), rapid.IntRange(1, broker.MaxRewind)).Draw(rt, "rewind")
+	}
+	return s
+}
+
+// of returns the start as the broker expects it.
+func (s drawnStart) of() broker.Start {
+	switch s.kind {
+	case "all":
+		return broker.SinceAll()
+	case "ago":
+		return broker.SinceAgo(s.ago)
+	case "time":
+		return broker.SinceTime(time.Now().Add(-s.ago))
+	case "rewind":
+		return broker.Rewind(s.events)
+	}
+	return broker.Start{}
+}
+
+// expect sets what a client must get that starts a stream now, without a last event id:
+// what the history holds, and a reset at the start if that isn't all.
+func (w *world) expect(rt *rapid.T, r *reader, s drawnStart) {
+	kept := w.held(rt)
+	var since time.Time
+	switch s.kind {
+	case "all", "rewind":
+	case "ago", "time":
+		since = time.Now().Add(-s.ago)
+		r.opening = w.openingSince(r, since, kept)
+	default:
+		if len(w.sent) > 0 {
+			r.pos = w.sent[len(w.sent)-1].seq
+		}
+		return
+	}
+
+	r.gone = make(map[uint64]bool)
+	left := s.events
+	for _, p := range slices.Backward(w.sent) {
+		held := kept[p.seq]
+		switch {
+		case p.at.Before(since) || s.kind == "rewind" && left == 0:
+			r.pos = p.seq // a stream may start no earlier than necessary
+			return
+		case !held:
+			r.gone[p.seq] = true
+		case r.entitled(p):
+			left--
+		}
+	}
+}
+
+// held returns the events that the history holds.
+func (w *world) held(rt *rapid.T) map[uint64]bool {
+	end, err := w.broker.Position()
+	if err != nil {
+		rt.Fatal(err)
+	}
+	epoch, _, _ := strings.Cut(end, "-")
+	tap, err := w.broker.Tap(broker.Audience{}, epoch+"-0")
+	if err != nil {
+		rt.Fatal(err)
+	}
+	defer tap.Close()
+	all := make(map[uint64]bool)
+	for {
+		batch, err := tap.Take()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for _, m := range batch.Messages {
+			all[sequence(m.ID)] = true
+		}
+		if batch.Position == end {
+			return all
+		}
+	}
+}
+
+// openingSince returns how a stream that starts at the given time begins: "reset" or
+// "mark", or "" for either. If the history has forgotten which audiences it evicted
+// events from, a reset may be unnecessary.
+func (w *world) openingSince(r *reader, since time.Time, kept map[uint64]bool) string {
+	if since.Before(w.began) {
+		return "reset"
+	}
+	opening := "mark"
+	for _, p := range w.sent {
+		switch {
+		case p.at.Before(since) || kept[p.seq]:
+		case p.expires.IsZero() && r.entitled(p):
+			return "reset"
+		default:
+			opening = ""
+		}
+	}
+	return opening
+}

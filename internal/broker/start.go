@@ -1,0 +1,264 @@
+package broker
+
+import (
+	"math"
+	"slices"
+	"sort"
+	"time"
+)
+
+// MaxRewind is the maximum number of events passed to [Rewind].
+const MaxRewind = 1000
+
+// Start is a position in the history that a stream starts from. The zero value is
+// its end, so that the stream gets only new events.
+type Start struct {
+	kind  startKind
+	value int64 // a time in Unix nanoseconds, a duration in nanoseconds, or a number of events
+}
+
+type startKind uint8
+
+const (
+	startNow startKind = iota
+	startAll
+	startAgo
+	startTime
+	startRewind
+)
+
+// SinceAll returns the start of the history. A stream that starts there never
+// begins with a reset.
+func SinceAll() Start { return Start{kind: startAll} }
+
+// SinceAgo returns the position at which the time was d ago. If events after it have
+// left the history, the stream starts with a reset, and then gets the events that are
+// left.
+func SinceAgo(d time.Duration) Start { return Start{startAgo, int64(d)} }
+
+// SinceTime is like [SinceAgo] for a point in time.
+func SinceTime(t time.Time) Start {
+	switch at := t.UnixNano(); { // which wraps around 292 years away from 1970
+	case t.Year() < 1700:
+		return Start{startTime, math.MinInt64}
+	case t.Year() > 2200:
+		return Start{startTime, math.MaxInt64}
+	default:
+		return Start{startTime, at}
+	}
+}
+
+// Rewind returns the position before the last n events that the stream would have
+// got, where n is from 1 to MaxRewind. If there are fewer, it gets all of them.
+func Rewind(n int) Start { return Start{startRewind, int64(n)} }
+
+// Position returns the id of the current end of the history. A stream that starts
+// with it as its last event id gets every event that is published later. Position
+// returns ErrClosed once the broker is closing, and ErrSuspended while it accepts no
+// streams.
+func (b *Broker) Position() (id string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return "", ErrClosed
+	case b.suspended:
+		return "", ErrSuspended
+	}
+	return b.id(b.seq), nil
+}
+
+// outcomes returns the counts of streams that start like st, which is resuming or
+// catching up.
+func (b *Broker) outcomes(st *Stream) *Resumes {
+	switch {
+	case st.resume.earlier == nil:
+		return &b.resumes
+	case st.resume.earlier.start.kind == startRewind:
+		return &b.rewinds
+	default:
+		return &b.since
+	}
+}
+
+// startEarlier sets the position of a stream that has a start, and reads its first
+// events. It does both under one lock, since events could otherwise be evicted in
+// between. The caller holds b.mu.
+func (b *Broker) startEarlier(st *Stream) {
+	h, r, from := &b.history, st.resume, st.resume.earlier
+	h.evict(b.logNow())
+	switch from.start.kind {
+	case startAll:
+		st.cursor, from.known = b.before(0), h.evictions
+	case startAgo, startTime:
+		at := b.startTime(from.start)
+		st.cursor = b.before(h.all.since(at))
+		if at < h.complete || from.incomplete && from.found.generation == b.generation {
+			r.reset, from.known = ResetExpired, h.evictions
+		}
+	case startRewind:
+		st.cursor, from.known = b.rewound(st), h.evictions
+	case startNow:
+	}
+
+	var live, lost bool
+	from.first, from.cursor, live, lost = b.nextEvents(st, nil)
+	if lost {
+		r.reset, from.known = ResetExpired, h.evictions
+		from.first, from.cursor, live, _ = b.nextEvents(st, nil)
+	}
+	b.countStart(st, live)
+}
+
+// countStart counts a stream that has a start and has read its first events. The
+// caller holds b.mu.
+func (b *Broker) countStart(st *Stream, live bool) {
+	st.replayed, st.catchingUp = int32(len(st.resume.earlier.first)), !live
+	switch counts := b.outcomes(st); {
+	case st.resume.reset != "":
+		counts.Resets[st.resume.reset]++
+	case live:
+		counts.Replayed++
+	}
+	if live {
+		b.replays.observe(int64(st.replayed))
+	}
+}
+
+// startTime returns the time, in Unix nanoseconds, of a start from a time. The caller
+// holds b.mu.
+func (b *Broker) startTime(s Start) int64 {
+	if s.kind == startAgo {
+		return b.logNow() - s.value
+	}
+	return s.value
+}
+
+// knownEvictions returns the number of evictions that the stream needs no reset for:
+// it starts with what they left.
+func (st *Stream) knownEvictions() uint64 {
+	if st.resume == nil || st.resume.earlier == nil {
+		return 0
+	}
+	return st.resume.earlier.known
+}
+
+// before returns the position before the slot with the given index in the history,
+// or the current end if there is none. The caller holds b.mu.
+func (b *Broker) before(index int) uint64 {
+	if index < b.history.all.len() {
+		return b.history.all.at(index).seq - 1
+	}
+	return b.seq
+}
+
+// position is a position in one event log.
+type position struct {
+	generation int
+	seq        uint64
+}
+
+// rewound returns the position from which a stream gets its last events. The caller
+// holds b.mu.
+func (b *Broker) rewound(st *Stream) uint64 {
+	from := st.resume.earlier
+	if st.hasPatterns() {
+		if from.found.generation != b.generation {
+			return b.seq // this log has just begun
+		}
+		return max(from.found.seq, b.before(0))
+	}
+
+	// The number of events after a position is the sum over the stream's lanes.
+	var lanes []*lane
+	for a := range st.audiences() {
+		if l := b.history.lanes[a]; l != nil {
+			lanes = append(lanes, l)
+		}
+	}
+	return b.before(sort.Search(b.history.all.len(), func(i int) bool {
+		events := 0
+		for _, l := range lanes {
+			events += l.len() - l.after(b.before(i))
+		}
+		return events <= int(from.start.value)
+	}))
+}
+
+// prepareStart checks the history for a stream with patterns that starts in the past.
+// It finds the last events for a rewind, and what was evicted since a time. It does so
+// before the stream joins, and releases the lock from time to time, so that publishers
+// don't wait for all of that.
+func (b *Broker) prepareStart(st *Stream) {
+	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
+		return
+	}
+
+	from := st.resume.earlier
+	from.found.generation = -1
+	switch from.start.kind {
+	case startRewind:
+		for left := int(from.start.value); left > 0; {
+			left = b.scanBack(st, left)
+		}
+	case startAgo, startTime:
+		for b.scanMarks(st) {
+		}
+	case startNow, startAll:
+	}
+}
+
+// scanMarks checks at most replayScan slots for marks of audiences that st wants, from
+// the time that it starts at. It reports whether it must check more.
+func (b *Broker) scanMarks(st *Stream) (more bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h, from := &b.history, st.resume.earlier
+	if at := &from.found; at.generation != b.generation {
+		from.start = Start{startTime, b.startTime(from.start)}
+		*at = position{b.generation, b.before(h.all.since(from.start.value))}
+	}
+
+	slots := h.all.all()[h.all.after(from.found.seq):]
+	more = len(slots) > replayScan
+	for _, s := range slots[:min(len(slots), replayScan)] {
+		from.found.seq = s.seq
+		if s.mark(h.first) && st.wants(s.lane.audience) {
+			from.incomplete = true
+			return false
+		}
+	}
+	return more
+}
+
+// scanBack moves the position of a rewind back over at most replayScan events, until
+// st wants left of them. It returns how many more it must find: 0 once it has reached
+// the start of the history.
+func (b *Broker) scanBack(st *Stream, left int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := &st.resume.earlier.found
+	if at.generation != b.generation {
+		*at = position{b.generation, b.seq}
+		left = int(st.resume.earlier.start.value)
+	}
+
+	log := &b.history.all
+	all := log.all()[:log.after(at.seq)]
+	for i, s := range slices.Backward(all) {
+		if len(all)-i > replayScan {
+			return left
+		}
+		at.seq = s.seq - 1
+		if s.event == nil || !st.wants(s.lane.audience) {
+			continue
+		}
+		if left--; left == 0 {
+			return 0
+		}
+	}
+	return 0
+}
+
+// hasPatterns reports whether the stream subscribes to a pattern.
+func (st *Stream) hasPatterns() bool { return st.topics != nil && st.topics.patterns }
