@@ -14,7 +14,7 @@ import (
 // acceptedSince completes a rejection's "want".
 const acceptedSince = "all, a duration such as 10m, a time such as 2026-11-27T09:30:00Z (RFC 3339, with + encoded as %2B), or an event id"
 
-// start is where a request wants its stream to start: after the last event that the
+// start describes where a request wants its stream to start: after the last event that the
 // client has, or earlier. The zero value is the current end of the history.
 type start struct {
 	lastEventID string

@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// drawnStart is where a new stream starts.
+// drawnStart describes where a new stream starts.
 type drawnStart struct {
 	kind   string // "now", "all", "ago", "time" or "rewind"
 	ago    time.Duration

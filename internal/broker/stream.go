@@ -85,7 +85,7 @@ type Subscription struct {
 	// LastEventID is the id of the last event that the client received on an
 	// earlier stream; empty for none.
 	LastEventID string
-	// Start is where the stream starts if LastEventID is empty.
+	// Start determines where the stream starts if LastEventID is empty.
 	Start Start
 	// Expires is the time at which the stream is closed; zero for never.
 	Expires time.Time
