@@ -232,10 +232,22 @@ func (c *Conn) Close() error {
 }
 
 // Detach returns the underlying connection, the layer, and what was read from the
-// connection but not opened yet. The Conn must not be used afterwards, and no other
-// call may be in progress. Plaintext that has not been read yet is lost.
+// connection but not opened yet. No other call may be in progress. Later calls fail with
+// [net.ErrClosed]. Plaintext that has not been read yet is lost.
 func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte) {
-	return c.conn, c.layer, c.sealed
+	c.reading.Lock()
+	defer c.reading.Unlock()
+
+	c.writing.Lock()
+	defer c.writing.Unlock()
+
+	// Two users of a layer would reuse nonces, so a late call must fail.
+	c.calls.Or(1)
+	sealed = c.sealed
+	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
+	c.plain, c.sealed, c.buf, c.sealBuf = nil, nil, nil, nil
+
+	return c.conn, c.layer, sealed
 }
 
 // ConnectionState returns the state of the handshake. net/http uses it for

@@ -80,7 +80,10 @@ func (l *Layer) SealAlert(dst []byte, alert Alert) []byte {
 		level = warning
 	}
 
-	return l.sealMessage(dst, aead, typeAlert, level, byte(alert))
+	dst = l.sealMessage(dst, aead, typeAlert, level, byte(alert))
+	l.forgetExpanded() // This was the last record.
+
+	return dst
 }
 
 // updateKey appends a KeyUpdate that asks for none in return, and replaces the key.
