@@ -29,31 +29,47 @@ func (r Resumes) clone() Resumes {
 }
 
 // resume sets the position that st starts from: its last event id or its start,
-// or the current end if it has neither or can't resume. The caller holds b.mu.
+// or the current end if it has neither or can't resume. Unless it resumes, it gets the
+// retained values first. The caller holds b.mu.
 func (b *Broker) resume(st *Stream) {
 	st.cursor = b.seq
-	if st.resume == nil {
-		return
-	}
-	if st.resume.earlier != nil {
+	switch {
+	case st.resume == nil:
+		b.startWithValues(st)
+	case st.resume.earlier != nil:
 		b.startEarlier(st)
-		return
+		b.startWithValues(st)
+	default:
+		if reset := b.resumeAfter(st); reset {
+			b.startWithValues(st)
+		}
 	}
+	if !st.catchingUp && b.hasEnded(st) {
+		if st.resume == nil {
+			st.resume = new(resumption)
+		}
+		st.resume.ended = true
+	}
+}
 
-	seq, reset := b.find(st.resume.lastID)
-	if reset == "" && b.lost(st, seq) {
-		reset = ResetExpired
+// resumeAfter sets the position that st starts from to its last event id. It reports
+// whether st starts with a reset. The caller holds b.mu.
+func (b *Broker) resumeAfter(st *Stream) (reset bool) {
+	seq, why := b.find(st.resume.lastID)
+	if why == "" && b.lost(st, seq) {
+		why = ResetExpired
 	}
 	switch {
-	case reset != "":
-		st.resume.reset = reset
-		b.resumes.Resets[reset]++
+	case why != "":
+		st.resume.reset = why
+		b.resumes.Resets[why]++
 	case seq == b.seq:
 		b.resumes.Replayed++
 		b.replays.observe(0)
 	default:
 		st.cursor, st.catchingUp = seq, true // replay counts it
 	}
+	return why != ""
 }
 
 // lost reports whether events after seq that st wants are known to have been
@@ -130,16 +146,34 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	events, cursor, live, lost = b.nextEvents(st, dst)
 	st.replayed += int32(len(events) - before)
 	switch counts := b.outcomes(st); {
-	case st.resume.reset != "": // counted when it joined
+	case st.resume.reset != "" || st.resume.counted:
 	case lost:
 		counts.Resets[ResetExpired]++
 	case live:
 		counts.Replayed++
 	}
+	if lost {
+		live = b.restart(st, cursor)
+	}
 	if live {
 		b.replays.observe(int64(st.replayed))
+		st.resume.ended = b.hasEnded(st)
 	}
 	return events, cursor, live, lost
+}
+
+// restart prepares a stream that has lost events to start again, after a reset, at
+// the given cursor. It reports whether the stream is live, because there are no retained
+// values for it. The caller holds b.mu.
+func (b *Broker) restart(st *Stream, cursor uint64) (live bool) {
+	before, r := st.cursor, st.resume
+	st.cursor, r.reset = cursor, ResetExpired
+	if r.earlier != nil {
+		r.earlier.cursor = cursor // its first events have been queued
+	}
+	b.startWithValues(st)
+	st.cursor = before // until the reset is queued
+	return r.values == nil
 }
 
 // nextEvents reads the history for replay, by merging the lanes of the stream's
@@ -157,6 +191,9 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 		if l := b.history.lanes[a]; l != nil {
 			lanes = append(lanes, l.all()[l.after(st.cursor):])
 		}
+	}
+	if values, _ := b.unheldValues(st); len(values) > 0 {
+		lanes = append(lanes, values) // as many as are returned at once, or all
 	}
 
 	size := 0
@@ -182,6 +219,18 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 // scan is nextEvents for a stream with patterns. It checks every event and mark after
 // the stream's cursor. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	values, upTo := b.unheldValues(st)
+	before := len(dst)
+	dst, cursor, live, lost = b.scanHistory(st, dst, upTo)
+	if !lost && len(values) > 0 {
+		dst = merge(dst, before, values, cursor)
+	}
+	return dst, cursor, live, lost
+}
+
+// scanHistory is scan without retained values. It checks events up to the sequence
+// number upTo. The caller holds b.mu.
+func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*event, cursor uint64, live, lost bool) {
 	h, known := &b.history, st.knownEvictions()
 	if h.lostBefore(st.cursor, known) {
 		return dst, b.seq, true, true
@@ -189,6 +238,9 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 
 	size, before := 0, len(dst)
 	for i, s := range h.all.all()[h.all.after(st.cursor):] {
+		if s.seq > upTo {
+			return dst, upTo, false, false
+		}
 		if i == replayScan || size >= replayBytes || len(dst) == replayEvents {
 			return dst, s.seq - 1, false, false
 		}
@@ -201,6 +253,9 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 			dst = append(dst, s.event)
 			size += len(s.event.frame.chunk)
 		}
+	}
+	if b.seq > upTo {
+		return dst, upTo, false, false
 	}
 	return dst, b.seq, true, false
 }
