@@ -2307,7 +2307,12 @@ type StatsResponse struct {
 	// all nodes, except started_at, version and log, which are the daemon's own.
 	Nodes []*Node `protobuf:"bytes,14,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// Same as in ListUsersResponse.
-	MissingNodes  []string `protobuf:"bytes,15,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	MissingNodes []string `protobuf:"bytes,15,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	// The streams that have started at a time in the past, or at the start of the
+	// history, since the daemon started.
+	Since *Resumes `protobuf:"bytes,16,opt,name=since,proto3" json:"since,omitempty"`
+	// The streams that have started with the last events since the daemon started.
+	Rewinds       *Resumes `protobuf:"bytes,17,opt,name=rewinds,proto3" json:"rewinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2443,6 +2448,20 @@ func (x *StatsResponse) GetNodes() []*Node {
 func (x *StatsResponse) GetMissingNodes() []string {
 	if x != nil {
 		return x.MissingNodes
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetSince() *Resumes {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetRewinds() *Resumes {
+	if x != nil {
+		return x.Rewinds
 	}
 	return nil
 }
@@ -2928,10 +2947,11 @@ func (x *HistogramBucket) GetCount() int64 {
 	return 0
 }
 
-// Resumes counts the streams that resumed from a last event id.
+// Resumes counts streams that started in the past: from a last event id, a time, or
+// the last events.
 type Resumes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Streams that resumed without a gap.
+	// Streams that caught up without a gap.
 	Replayed int64 `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// Streams that received a peald.reset event because of a gap, by reason.
 	Resets map[string]int64 `protobuf:"bytes,2,rep,name=resets,proto3" json:"resets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -3783,7 +3803,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xff\x04\n" +
+	"\fStatsRequest\"\xd3\x05\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -3801,7 +3821,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\vdescriptors\x18\f \x01(\v2\x14.peal.v1.DescriptorsR\vdescriptors\x12,\n" +
 	"\alatency\x18\r \x01(\v2\x12.peal.v1.HistogramR\alatency\x12#\n" +
 	"\x05nodes\x18\x0e \x03(\v2\r.peal.v1.NodeR\x05nodes\x12#\n" +
-	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\"\xef\x03\n" +
+	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\x12&\n" +
+	"\x05since\x18\x10 \x01(\v2\x10.peal.v1.ResumesR\x05since\x12*\n" +
+	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -4022,53 +4044,55 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	34, // 26: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
 	35, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
 	31, // 28: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	0,  // 29: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	53, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	53, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	53, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	36, // 33: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	49, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	50, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	51, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	52, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	52, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	53, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	54, // 40: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	1,  // 41: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	3,  // 42: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	5,  // 43: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	7,  // 44: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	12, // 45: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	15, // 46: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	18, // 47: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	23, // 48: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	27, // 49: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	29, // 50: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	43, // 51: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	39, // 52: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	41, // 53: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	45, // 54: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	47, // 55: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 56: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 57: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 58: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 59: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 60: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 61: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 62: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	24, // 63: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	28, // 64: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	30, // 65: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	44, // 66: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	40, // 67: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	42, // 68: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	46, // 69: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	48, // 70: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	56, // [56:71] is the sub-list for method output_type
-	41, // [41:56] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	40, // [40:41] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	37, // 29: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	37, // 30: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	0,  // 31: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	53, // 32: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	53, // 33: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	53, // 34: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	36, // 35: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	49, // 36: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	50, // 37: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	51, // 38: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	52, // 39: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	52, // 40: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	53, // 41: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	54, // 42: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	1,  // 43: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	3,  // 44: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	5,  // 45: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	7,  // 46: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	12, // 47: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	15, // 48: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	18, // 49: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	23, // 50: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	27, // 51: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	29, // 52: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	43, // 53: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	39, // 54: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	41, // 55: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	45, // 56: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	47, // 57: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 58: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 59: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 60: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 61: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 62: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 63: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 64: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	24, // 65: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	28, // 66: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	30, // 67: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	44, // 68: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	40, // 69: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	42, // 70: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	46, // 71: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	48, // 72: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	58, // [58:73] is the sub-list for method output_type
+	43, // [43:58] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	42, // [42:43] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
