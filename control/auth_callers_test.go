@@ -80,6 +80,9 @@ func calls() map[string]call {
 		"Stats": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Stats(ctx, &pealv1.StatsRequest{}))
 		}, "GET", "/v1/stats", "", false},
+		"ExplainTopic": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ExplainTopic(ctx, &pealv1.ExplainTopicRequest{Topic: "news"}))
+		}, "GET", "/v1/topics/news/policy", "", false},
 		"GetPosition": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.GetPosition(ctx, &pealv1.GetPositionRequest{}))
 		}, "GET", "/v1/position", "", false},

@@ -40,7 +40,9 @@ func (s *Service) localStats() *pealv1.StatsResponse {
 		StartedAt:           timestamppb.New(st.StartedAt),
 		Version:             s.version,
 		MaxConnections:      toInt32(s.reloadable.Load().cfg.MaxConnections),
-		Resumes:             &pealv1.Resumes{Replayed: st.Resumes.Replayed, Resets: st.Resumes.Resets, Ended: st.Resumes.Ended},
+		Resumes:             resumes(st.Resumes),
+		Since:               resumes(st.Since),
+		Rewinds:             resumes(st.Rewinds),
 		PublishedByAudience: &pealv1.PublishedByAudience{Broadcast: st.ByAudience.Broadcast, User: st.ByAudience.User, Topic: st.ByAudience.Topic},
 		Topics:              toInt32(st.Topics),
 		Log:                 &pealv1.Log{Events: int64(st.LogEvents), Bytes: int64(st.LogBytes)},
@@ -61,6 +63,10 @@ func (s *Service) localStats() *pealv1.StatsResponse {
 	}
 
 	return resp
+}
+
+func resumes(r broker.Resumes) *pealv1.Resumes {
+	return &pealv1.Resumes{Replayed: r.Replayed, Resets: r.Resets, Ended: r.Ended}
 }
 
 func shardStats(st broker.ShardStats) *pealv1.ShardStats {

@@ -14,6 +14,8 @@ func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 	b := &fakeBroker{stats: broker.Stats{
 		Topics: 7, ByAudience: broker.ByAudience{Broadcast: 1, User: 2, Topic: 3}, LogEvents: 5, LogBytes: 6000, LogSince: since,
 		Resumes: broker.Resumes{Ended: 4},
+		Since:   broker.Resumes{Replayed: 11, Resets: map[string]int64{"expired": 12}},
+		Rewinds: broker.Resumes{Replayed: 13, Ended: 14},
 		Total:   broker.ShardStats{WaitingEvents: 8, Lag: 1500 * time.Millisecond},
 	}}
 	p := start(t, control.Config{Descriptors: func() (int, int) { return 9, 10 }}, b, nil)
@@ -25,6 +27,8 @@ func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 	by, log := reply.GetPublishedByAudience(), reply.GetLog()
 	if by.GetBroadcast() != 1 || by.GetUser() != 2 || by.GetTopic() != 3 || reply.GetTopics() != 7 ||
 		log.GetEvents() != 5 || log.GetBytes() != 6000 || !log.GetSince().AsTime().Equal(since) || reply.GetResumes().GetEnded() != 4 ||
+		reply.GetSince().GetReplayed() != 11 || reply.GetSince().GetResets()["expired"] != 12 ||
+		reply.GetRewinds().GetReplayed() != 13 || reply.GetRewinds().GetEnded() != 14 ||
 		reply.GetTotal().GetWaitingEvents() != 8 || reply.GetTotal().GetLag().AsDuration() != 1500*time.Millisecond ||
 		reply.GetDescriptors().GetUsed() != 9 || reply.GetDescriptors().GetAllowed() != 10 {
 		t.Errorf("%v", reply)

@@ -53,11 +53,9 @@ func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
 	sum.Published += other.GetPublished()
 	sum.MaxConnections += other.GetMaxConnections()
 
-	if resumes := sum.GetResumes(); resumes != nil {
-		resumes.Replayed += other.GetResumes().GetReplayed()
-		resumes.Ended += other.GetResumes().GetEnded()
-		resumes.Resets = addCounts(resumes.GetResets(), other.GetResumes().GetResets())
-	}
+	addResumes(sum.GetResumes(), other.GetResumes())
+	addResumes(sum.GetSince(), other.GetSince())
+	addResumes(sum.GetRewinds(), other.GetRewinds())
 
 	if by := sum.GetPublishedByAudience(); by != nil {
 		by.Broadcast += other.GetPublishedByAudience().GetBroadcast()
@@ -78,6 +76,17 @@ func (s *statsSum) sort() {
 	slices.SortStableFunc(s.reply.GetShards(), func(a, b *pealv1.ShardStats) int {
 		return cmp.Or(cmp.Compare(a.GetNode(), b.GetNode()), cmp.Compare(a.GetShard(), b.GetShard()))
 	})
+}
+
+// addResumes adds other, which a node that runs an older version may not send, to sum.
+func addResumes(sum, other *pealv1.Resumes) {
+	if sum == nil {
+		return
+	}
+
+	sum.Replayed += other.GetReplayed()
+	sum.Ended += other.GetEnded()
+	sum.Resets = addCounts(sum.GetResets(), other.GetResets())
 }
 
 func addShard(sum, other *pealv1.ShardStats) {

@@ -57,8 +57,8 @@ func New(cfg Config, b Broker, m Minter) *Service {
 	return s
 }
 
-// Reconfigure applies m, and the Tokens, Insecure, RateLimit and MaxConnections
-// of cfg, to later calls. It ignores all other fields of cfg.
+// Reconfigure applies m, and the Tokens, Insecure, RateLimit, TopicPolicies and
+// MaxConnections of cfg, to later calls. It ignores all other fields of cfg.
 //
 // A streaming call continues if its caller could still make it with the new Config.
 // If the caller's token was removed or lost the scope, the call ends with the error

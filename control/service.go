@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/health"
@@ -31,6 +32,10 @@ type Config struct {
 	// second; it is also the maximum burst. Each message in a PublishStream
 	// counts as a call. 0 means no limit.
 	RateLimit int
+
+	// TopicPolicies holds the policies for topics, in the order in which they are
+	// tried, for ExplainTopic.
+	TopicPolicies []TopicPolicy
 
 	// Version is the daemon's version, for Stats.
 	Version string
@@ -65,6 +70,25 @@ type Config struct {
 	// Logger receives messages for the operator. They never include the contents
 	// of requests. If nil, nothing is logged.
 	Logger *slog.Logger
+}
+
+// TopicPolicy describes what a daemon does differently for the topics that match a
+// pattern, unless an earlier policy matches them too. Zero fields are as for all topics.
+type TopicPolicy struct {
+	// Pattern is valid according to [broker.ValidPattern].
+	Pattern string
+
+	// MaxEvents is the maximum number of events in the history for each topic.
+	MaxEvents int
+
+	// MaxAge is the maximum age of these events; 0 for no limit.
+	MaxAge *time.Duration
+
+	// SlowConsumer is the name of what happens to slow consumers.
+	SlowConsumer string
+
+	// Anonymous reports whether streams without a token may subscribe.
+	Anonymous *bool
 }
 
 // Service is the control plane of one daemon. Its methods are safe for

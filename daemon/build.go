@@ -187,6 +187,7 @@ func (p *parts) controlConfig(cfg Config, maxStreams int) control.Config {
 		Tokens:         tokens,
 		Insecure:       cfg.Control.Insecure,
 		RateLimit:      cfg.Control.RateLimit,
+		TopicPolicies:  controlPolicies(cfg.Topics),
 		Version:        p.opts.Version,
 		MaxConnections: maxStreams,
 		Descriptors:    p.browsers.Descriptors,

@@ -62,8 +62,8 @@ func TestPresenceInACluster(t *testing.T) {
 	alice, bob := daemons[0].Events(t, "alice"), daemons[2].Events(t, "bob")
 	atSecond, atThird := daemons[1].Events(t, "alice"), daemons[2].Events(t, "alice")
 	stream(t, client(t), alice)
-	stream(t, client(t), atSecond)
-	stream(t, client(t), bob)
+	stream(t, client(t), atSecond+"&since=all")
+	stream(t, client(t), bob+"&rewind=3")
 
 	// Her two streams are on two nodes; a third exceeds her limit on any node.
 	until(t, func(context.Context) (int, error) { return statusOf(t, atThird), nil },
@@ -123,6 +123,10 @@ func TestPresenceInACluster(t *testing.T) {
 	stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil {
 		t.Fatal(err)
+	}
+
+	if since, rewinds := stats.GetSince().GetReplayed(), stats.GetRewinds().GetReplayed(); since != 1 || rewinds != 1 {
+		t.Errorf("%d streams with since and %d with rewind are counted on all nodes, want 1 and 1", since, rewinds)
 	}
 
 	leaders := 0

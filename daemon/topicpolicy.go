@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/ssehttp"
 )
@@ -111,6 +112,18 @@ func (c Config) shadowed() (pairs [][2]string) {
 func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 	for _, t := range topics {
 		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer)}
+		if t.History.MaxEvents != nil {
+			p.MaxEvents = *t.History.MaxEvents
+		}
+		policies = append(policies, p)
+	}
+	return policies
+}
+
+// controlPolicies returns the policies as the control plane reports them.
+func controlPolicies(topics []TopicPolicy) (policies []control.TopicPolicy) {
+	for _, t := range topics {
+		p := control.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: t.SlowConsumer, Anonymous: t.Anonymous}
 		if t.History.MaxEvents != nil {
 			p.MaxEvents = *t.History.MaxEvents
 		}

@@ -68,6 +68,18 @@ func TestReloadOfTopicPolicies(t *testing.T) {
 	if !strings.Contains(logged, "changed=topics") || !strings.Contains(logged, `msg="policy applies to no topic" setting=topics pattern=prices.usd earlier=prices.>`) {
 		t.Errorf("the log is %q", logged)
 	}
+	explain := func(topic string) *pealv1.TopicPolicy {
+		t.Helper()
+		reply, err := api.ExplainTopic(t.Context(), &pealv1.ExplainTopicRequest{Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.GetPolicy()
+	}
+	if p := explain("prices.usd"); p.GetPosition() != 1 || p.GetPattern() != "prices.>" || p.GetMaxEvents() != 1 || p.GetMaxAge().AsDuration() != time.Hour ||
+		p.GetSlowConsumer() != "conflate" || !p.GetAnonymous() {
+		t.Errorf("the policy for prices.usd is %v", p)
+	}
 	check("with policies", map[string]int{"news": 403, "prices.eur": 200, "prices.*": 200, "*": 403})
 	if got := held(); got != 5+1 {
 		t.Errorf("%d events are held, want 5 of news and one price", got)
@@ -84,6 +96,9 @@ func TestReloadOfTopicPolicies(t *testing.T) {
 	check("after an invalid policy", map[string]int{"news": 403, "prices.eur": 200})
 
 	r.reload(t, func(cfg *daemon.Config) { cfg.Topics = nil })
+	if p := explain("prices.usd"); p != nil {
+		t.Errorf("the policy for prices.usd is %v, want none", p)
+	}
 	check("without policies", map[string]int{"news": 200, "prices.eur": 403})
 	publish(2)
 	if got := held(); got != 9+3 {

@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,7 +68,7 @@ type streamLog struct {
 	stream *broker.Stream
 	attrs  []slog.Attr // of both lines
 	topics int
-	lastID string    // empty if it isn't a well-formed event id
+	start  slog.Attr // in the past; without a key for none
 	began  time.Time // when the request was admitted
 
 	// The fields below belong to the shard's goroutine.
@@ -89,11 +91,28 @@ func (h *Handler) logStream(r *http.Request, rules *rules, sub *broker.Subscript
 		topics: len(sub.Topics),
 		began:  time.Now(),
 	}
-	if broker.ValidEventID(sub.LastEventID) == nil {
-		lines.lastID = strings.Clone(sub.LastEventID)
-	}
+	lines.start = startAttr(sub, r.URL.Query())
 
 	return lines
+}
+
+// startAttr returns what a stream resumes from or starts with: a last event id, unless
+// it isn't well-formed, or a value of the query, which startOf has validated. It returns
+// the zero Attr if the stream has none of them.
+func startAttr(sub *broker.Subscription, query url.Values) slog.Attr {
+	switch n, err := strconv.Atoi(query.Get("rewind")); {
+	case sub.LastEventID != "":
+		if broker.ValidEventID(sub.LastEventID) == nil {
+			return slog.String("last_event_id", strings.Clone(sub.LastEventID))
+		}
+		return slog.Attr{}
+	case sub.Start == broker.Start{}:
+		return slog.Attr{}
+	case err == nil:
+		return slog.Int("rewind", n)
+	default:
+		return slog.String("since", strings.Clone(query.Get("since")))
+	}
 }
 
 // around returns a sink that logs and passes calls to sink. It returns sink
@@ -144,8 +163,8 @@ func (l *streamLog) logOpening() {
 
 	l.opened = true
 	attrs := []slog.Attr{slog.Int("topics", l.topics)}
-	if l.lastID != "" {
-		attrs = append(attrs, slog.String("last_event_id", l.lastID))
+	if l.start.Key != "" {
+		attrs = append(attrs, l.start)
 	}
 	l.logLine("stream opened", attrs...)
 }

@@ -209,6 +209,11 @@ func testOpenedAndClosedStreamsAreLogged(t *testing.T, via path) {
 	hangUp = open("/events")
 	awaitLine(t, &log, `msg="stream opened"`, `user=""`, "topics=0")
 
+	for _, start := range []string{"since=all", "since=1m30s", "since=2026-11-27T09:30:00Z", "rewind=7", "last_event_id=abc-8"} {
+		open("/events?" + start)
+		awaitLine(t, &log, `msg="stream opened"`, " "+start+"\n")
+	}
+
 	// The level applies to streams that are opened from then on.
 	level.Set(slog.LevelInfo)
 	hangUp()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	main "github.com/peald/peald/cmd/pealctl"
@@ -93,6 +95,19 @@ func (d *daemon) SendToUser(_ context.Context, r *pealv1.SendToUserRequest) (*pe
 func (d *daemon) Publish(_ context.Context, r *pealv1.PublishRequest) (*pealv1.PublishResponse, error) {
 	d.published = append(d.published, r)
 	return &pealv1.PublishResponse{Id: "k3f9-1044", Recipients: 7}, nil
+}
+
+func (d *daemon) ExplainTopic(_ context.Context, r *pealv1.ExplainTopicRequest) (*pealv1.ExplainTopicResponse, error) {
+	reply := &pealv1.ExplainTopicResponse{Policies: 3}
+	switch r.GetTopic() {
+	case "prices.eur":
+		reply.Policy = &pealv1.TopicPolicy{
+			Pattern: "prices.>", Position: 2, MaxEvents: new(int32(1)), MaxAge: durationpb.New(time.Hour), SlowConsumer: new("conflate"), Anonymous: new(true),
+		}
+	case "audit":
+		reply.Policy = &pealv1.TopicPolicy{Pattern: "audit", Position: 3, MaxAge: durationpb.New(0)}
+	}
+	return reply, nil
 }
 
 func (d *daemon) GetPosition(context.Context, *pealv1.GetPositionRequest) (*pealv1.GetPositionResponse, error) {

@@ -92,6 +92,22 @@ func TestTopics(t *testing.T) {
 	}
 }
 
+func TestExplainTopic(t *testing.T) {
+	d := startDaemon(t)
+	for topic, want := range map[string]string{
+		"prices.eur": "TOPIC       POLICY  PATTERN   MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS\n" +
+			"prices.eur  2 of 3  prices.>  1           1h0m0s   conflate       true\n",
+		"audit": "TOPIC  POLICY  PATTERN  MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS\n" +
+			"audit  3 of 3  audit    default     0s       default        default\n",
+		"news": "TOPIC  POLICY     PATTERN  MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS\n" +
+			"news   none of 3  -        default     default  default        default\n",
+	} {
+		d.pealctl(t, []string{"topics", "explain", topic}).want(t, want)
+	}
+	d.pealctl(t, []string{"topics", "explain", "news", "--output", "json"}).want(t, "{\n  \"policies\": 3\n}\n")
+	d.pealctl(t, []string{"topics", "explain", "\xff"}).wantError(t, "TOPIC is not valid UTF-8")
+}
+
 func TestPosition(t *testing.T) {
 	d := startDaemon(t)
 	d.pealctl(t, []string{"position"}).want(t, "ID\nk3f9-42\n")

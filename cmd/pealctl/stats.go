@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -162,11 +163,26 @@ func headline(reply, before *pealv1.StatsResponse, now time.Time, rate string) s
 	if n := reply.GetMaxConnections(); n > 0 {
 		limit = fmt.Sprintf(" of at most %d", n)
 	}
-	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d topics, %d events published%s, latency %s, resumed %d, reset %s",
+	return fmt.Sprintf("peald %s, up %s: %d streams%s, %d users, %d topics, %d events published%s, latency %s, %s",
 		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
 		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetTopics(), reply.GetPublished(), rate,
 		latencies(reply.GetLatency(), before.GetLatency()),
-		reply.GetResumes().GetReplayed(), byReason(reply.GetResumes().GetResets()))
+		starts(reply))
+}
+
+// starts formats how many streams started in the past. It omits the ways that none
+// used, except for resuming.
+func starts(reply *pealv1.StatsResponse) string {
+	var all []string
+	for _, row := range []struct {
+		name   string
+		counts *pealv1.Resumes
+	}{{"resumed", reply.GetResumes()}, {"since", reply.GetSince()}, {"rewound", reply.GetRewinds()}} {
+		if n, resets := row.counts.GetReplayed(), row.counts.GetResets(); row.name == "resumed" || n+sum(resets) > 0 {
+			all = append(all, fmt.Sprintf("%s %d, reset %s", row.name, n, byReason(resets)))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // shardRows appends a row for each shard and one for the total.

@@ -46,6 +46,18 @@ func TestStats(t *testing.T) {
 			t.Errorf("want %q in:\n%s%s", part, r.stdout, r.stderr)
 		}
 	}
+
+	d.stats = func() *pealv1.StatsResponse {
+		s := someStats(1000)
+		s.Resumes = &pealv1.Resumes{Replayed: 8}
+		s.Since = &pealv1.Resumes{Replayed: 5, Resets: map[string]int64{"expired": 2}}
+		s.Rewinds = &pealv1.Resumes{Replayed: 3}
+		return s
+	}
+	if r, want := d.pealctl(t, []string{"stats"}), "resumed 8, reset 0, since 5, reset 2 (expired 2), rewound 3, reset 0\n"; !strings.Contains(r.stdout, want) {
+		t.Errorf("want %q in:\n%s%s", want, r.stdout, r.stderr)
+	}
+
 	r = d.pealctl(t, []string{"stats", "--output", "json"})
 	var reply pealv1.StatsResponse
 	if err := protojson.Unmarshal([]byte(r.stdout), &reply); err != nil || reply.GetPublished() != 99 {

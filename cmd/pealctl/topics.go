@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -36,7 +38,55 @@ with --all every page.`,
 	cmd.Flags().BoolVar(&all, "all", false, "list every page")
 	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "topics per page (default 100, maximum 1000)")
 	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
+	cmd.AddCommand(newExplainTopic(s))
 	return cmd
+}
+
+func newExplainTopic(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain TOPIC",
+		Short: "Show which policy applies to a topic",
+		Long: `Show which policy applies to a topic: the first entry of the daemon's setting
+"topics" whose pattern matches it. What a policy leaves out, and a topic without a
+policy, is as for all topics.`,
+		Example: `  pealctl topics explain prices.eur`,
+		Args:    arguments("TOPIC"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkUTF8("TOPIC", args[0]); err != nil {
+				return err
+			}
+			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
+				reply, err := c.ExplainTopic(ctx, &pealv1.ExplainTopicRequest{Topic: args[0]})
+				if err != nil {
+					return err
+				}
+				return s.print(reply, func(t table.Writer) {
+					t.AppendHeader(table.Row{"topic", "policy", "pattern", "max events", "max age", "slow consumer", "anonymous"})
+					t.AppendRow(append(table.Row{escaped(args[0])}, policyCells(reply)...))
+				})
+			})
+		},
+	}
+}
+
+// policyCells returns the cells that describe the policy in a reply.
+func policyCells(reply *pealv1.ExplainTopicResponse) table.Row {
+	const left = "default"
+	position, pattern, maxEvents, maxAge, slow, anonymous := "none", "-", left, left, left, left
+	if p := reply.GetPolicy(); p != nil {
+		position, pattern = strconv.Itoa(int(p.GetPosition())), escaped(p.GetPattern())
+		if p.MaxEvents != nil {
+			maxEvents = strconv.Itoa(int(p.GetMaxEvents()))
+		}
+		if d := p.GetMaxAge(); d != nil {
+			maxAge = d.AsDuration().String()
+		}
+		slow = cmp.Or(escaped(p.GetSlowConsumer()), left)
+		if p.Anonymous != nil {
+			anonymous = strconv.FormatBool(p.GetAnonymous())
+		}
+	}
+	return table.Row{fmt.Sprintf("%s of %d", position, reply.GetPolicies()), pattern, maxEvents, maxAge, slow, anonymous}
 }
 
 func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient, request *pealv1.ListTopicsRequest, all bool) error {

@@ -35,6 +35,14 @@ config:
     timeout: 1h
   control:
     guard_metrics: true
+  topics:
+    - pattern: prices.internal.>
+      history: {max_events: 1000000}
+      anonymous: false
+    - pattern: prices.>
+      history: {max_events: 1, max_age: 1h}
+      slow_consumer: conflate
+      anonymous: true
 image: {tag: v1.2.3}
 imagePullSecrets: [{name: registry}]
 serviceMonitor: {enabled: true, labels: {release: prometheus}, token: {secret: metrics}}
@@ -75,6 +83,23 @@ func TestChartWithEverything(t *testing.T) {
 	}
 
 	checkObjects(t, objects)
+
+	text := daemonConfig(t, objects, &struct{}{})
+
+	out, err := effectiveConfig(t, built(t), []string{"PEALD_CONTROL_TOKENS=shop:0123456789abcdef0123"}, text)
+	want := `
+topics:
+  - pattern: prices.internal.>
+    history: {max_events: 1000000}
+    anonymous: false
+  - pattern: prices.>
+    history: {max_events: 1, max_age: 1h0m0s}
+    slow_consumer: conflate
+    anonymous: true
+`
+	if err != nil || !strings.Contains(out, want) {
+		t.Errorf("peald config prints (%v)\n%swant\n%s", err, out, want)
+	}
 
 	for n, ingress := range objects["NetworkPolicy/peald"].(*networkingv1.NetworkPolicy).Spec.Ingress {
 		if len(ingress.From) != 1 {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/daemon"
@@ -38,6 +39,7 @@ func TestOperations(t *testing.T) {
 			{Name: "operations", Token: tokenAll},
 			{Name: "shop", Token: tokenPublish, Scopes: []string{control.ScopePublish}},
 		}
+		cfg.Topics = []daemon.TopicPolicy{{Pattern: "orders.>", History: daemon.TopicHistory{MaxEvents: new(9), MaxAge: new(time.Hour)}, SlowConsumer: "conflate", Anonymous: new(false)}}
 	})
 	doc := parse(t, served(t, d))
 
@@ -95,6 +97,8 @@ func successes() []call {
 		{"ListUsers", "GET", "/v1/users?prefix=a&pageSize=1", "", "", "", ok},
 		{"ListTopics", "GET", "/v1/topics", "", "", "", ok},
 		{"ListTopics", "GET", "/v1/topics?prefix=o&pageSize=1", "", "", "", ok},
+		{"ExplainTopic", "GET", "/v1/topics/orders.7/policy", "", "", "", ok},
+		{"ExplainTopic", "GET", "/v1/topics/news/policy", "", "", "", ok},
 		{"Disconnect", "POST", "/v1/users/nobody:disconnect", `{"for":"60s"}`, "", "", ok},
 		{"Disconnect", "POST", "/v1/users/a:b%2Fc:disconnect", `{}`, "", "", ok},
 		{"Stats", "GET", "/v1/stats", "", "", "", ok},
@@ -120,6 +124,8 @@ func failures() []call {
 		{"ListUsers", "GET", "/v1/users", "", tokenPublish, "", forbidden},
 		{"ListTopics", "GET", "/v1/topics?pageToken=made-up", "", "", "", invalid},
 		{"ListTopics", "GET", "/v1/topics", "", tokenPublish, "", forbidden},
+		{"ExplainTopic", "GET", "/v1/topics/orders.*/policy", "", "", "", invalid},
+		{"ExplainTopic", "GET", "/v1/topics/orders.7/policy", "", tokenPublish, "", forbidden},
 		{"Disconnect", "POST", "/v1/users/alice:disconnect", `{"for":"0s"}`, "", "", invalid},
 		{"Disconnect", "POST", "/v1/users/alice:disconnect", `{}`, tokenPublish, "", forbidden},
 		{"Stats", "GET", "/v1/stats", "", tokenPublish, "", forbidden},

@@ -218,8 +218,8 @@ func (c *Callback) cached(key requestHash) (result, bool) {
 	return a, ok && time.Now().Before(a.until)
 }
 
-// newRequest returns the callback request for r. It omits last_event_id from the query,
-// so that a page that reconnects produces the same hash.
+// newRequest returns the callback request for r. It omits from the query where the
+// stream starts, so that a page that reconnects produces the same hash.
 func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip.Addr) callbackRequest {
 	q := callbackRequest{
 		Cookies: map[string]string{},
@@ -245,7 +245,9 @@ func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip
 	}
 
 	for name, values := range query {
-		if name != "last_event_id" {
+		switch name {
+		case "last_event_id", "since", "rewind":
+		default:
 			q.Query[name] = values
 		}
 	}

@@ -89,6 +89,7 @@ type Broker struct {
 	suspension *drain           // closes the streams that the suspension affects; nil for none
 	generation int              // number of event logs that have begun
 	seq        uint64           // the last assigned sequence number
+	passed     uint64           // no entry in a replica's log up to this sequence number will follow
 	waiters    []*waiter        // clients that are waiting for a replica to catch up
 	logEnd     logEnd           // the last known end of a replica's log
 	published  [audiences]int64 // messages accepted

@@ -63,7 +63,7 @@ func (b *Broker) Begin(epoch string, first uint64) {
 	}
 
 	b.ids.Store(newIDFormat(epoch))
-	b.seq = first - 1
+	b.seq, b.passed = first-1, first-1
 	b.history = newHistory(b.cfg.Load().History, b.history.policies, time.Now().UnixNano())
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
@@ -104,6 +104,22 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	}
 	return receipt, err
 }
+
+// Advance records that a replica has read its log up to seq: every entry that follows
+// has a higher sequence number. So a client may resume from any position up to there,
+// even if no entry has that number. It can be the current end of a replica that began
+// later.
+func (b *Broker) Advance(seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.passed = max(b.passed, seq)
+	if len(b.waiters) > 0 {
+		b.releaseWaiters()
+	}
+}
+
+// end returns the last position from which streams can resume. The caller holds b.mu.
+func (b *Broker) end() uint64 { return max(b.seq, b.passed) }
 
 // Verdicts returns what this replica currently knows about the idempotency keys of
 // messages, and the epoch of its log. The verdicts must be stored with the messages
@@ -194,7 +210,7 @@ func (b *Broker) Await(ctx context.Context, id string) error {
 	}
 
 	b.mu.Lock()
-	if epoch != b.ids.Load().epoch || seq <= b.seq {
+	if epoch != b.ids.Load().epoch || seq <= b.end() {
 		b.mu.Unlock()
 		return nil
 	}
@@ -216,7 +232,7 @@ func (b *Broker) Await(ctx context.Context, id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiters = slices.DeleteFunc(b.waiters, func(other *waiter) bool { return other == w })
-	if seq > b.seq && (seq <= b.logEnd.seq || b.logEnd.at.Before(since.Add(settleTime))) {
+	if seq > b.end() && (seq <= b.logEnd.seq || b.logEnd.at.Before(since.Add(settleTime))) {
 		return ErrBehind
 	}
 	return nil
@@ -239,7 +255,7 @@ func (b *Broker) Confirm(seq uint64, at time.Time) {
 // holds b.mu.
 func (b *Broker) releaseWaiters() {
 	b.waiters = slices.DeleteFunc(b.waiters, func(w *waiter) bool {
-		if w.seq > b.seq {
+		if w.seq > b.end() {
 			return false
 		}
 		close(w.done)

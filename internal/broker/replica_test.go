@@ -266,6 +266,48 @@ func TestClientAheadOfTheReplicaWaits(t *testing.T) {
 	})
 }
 
+// TestPositionBetweenEntries resumes from positions that no entry has. They come from
+// replicas that began later.
+func TestPositionBetweenEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := replica()
+		defer b.Close()
+		b.Begin("abc", 1)
+		b.Resume()
+		apply(t, b, 1, time.Now(), toAll("x"))
+		waited := make(chan error, 1)
+		go func() { waited <- b.Await(t.Context(), "abc-7") }()
+		synctest.Wait()
+		b.Advance(7)
+		if err := <-waited; err != nil {
+			t.Errorf("Await: %v", err)
+		}
+
+		clients := make(map[string]*client)
+		for id, want := range map[string]string{"abc-0": "x", "abc-1": "", "abc-4": "", "abc-7": "", "abc-8": "[unknown]"} {
+			clients[id] = connect(t, b, broker.Subscription{LastEventID: id}, -1)
+			synctest.Wait()
+			if got := clients[id].dataAndResets(); got != want {
+				t.Errorf("%s: got %q, want %q", id, got, want)
+			}
+		}
+		apply(t, b, 9, time.Now(), toAll("y"))
+		synctest.Wait()
+		for id, c := range clients {
+			if got := c.dataAndResets(); !strings.HasSuffix(got, "y") {
+				t.Errorf("%s: got %q, want y at the end", id, got)
+			}
+		}
+		b.Begin("def", 1)
+		b.Resume()
+		c := connect(t, b, broker.Subscription{LastEventID: "def-7"}, -1)
+		synctest.Wait()
+		if got := c.dataAndResets(); got != "[unknown]" {
+			t.Errorf("in a new log: got %q, want [unknown]", got)
+		}
+	})
+}
+
 // TestAgesFollowTheLogsClock checks that a replica measures the age of keys and
 // events with its log's clock and not with its own.
 func TestAgesFollowTheLogsClock(t *testing.T) {

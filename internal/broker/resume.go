@@ -114,12 +114,12 @@ func (b *Broker) find(id string) (seq uint64, reset string) {
 	b.history.evict(b.logNow())
 	epoch, seq, err := parseID(id)
 	switch {
-	case err != nil || epoch != b.ids.Load().epoch || seq > b.seq:
+	case err != nil || epoch != b.ids.Load().epoch || seq > b.end():
 		return 0, ResetUnknown
 	case seq+1 < b.history.first:
 		return 0, ResetExpired
 	}
-	return seq, ""
+	return min(seq, b.seq), ""
 }
 
 const (

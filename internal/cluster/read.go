@@ -326,6 +326,7 @@ func (r *reader) reject(seq uint64, data []byte) {
 // advance moves the reader past an entry.
 func (r *reader) advance(seq uint64, at time.Time) {
 	r.next = seq + 1
+	r.node.broker.Advance(r.next*eventsPerEntry - 1)
 	r.node.lastApplied.Store(&position{seq, at})
 	r.node.applied.Store(seq)
 }

@@ -1332,6 +1332,200 @@ func (x *Topic) GetSubscribers() int32 {
 	return 0
 }
 
+// ExplainTopicRequest requests the policy that applies to a topic.
+type ExplainTopicRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic. It must not be a pattern.
+	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainTopicRequest) Reset() {
+	*x = ExplainTopicRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainTopicRequest) ProtoMessage() {}
+
+func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainTopicRequest.ProtoReflect.Descriptor instead.
+func (*ExplainTopicRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExplainTopicRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// ExplainTopicResponse is the policy that applies to a topic.
+type ExplainTopicResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy; missing if none applies, and the topic is treated like all
+	// others.
+	Policy *TopicPolicy `protobuf:"bytes,1,opt,name=policy,proto3,oneof" json:"policy,omitempty"`
+	// The number of policies that the daemon has.
+	Policies      int32 `protobuf:"varint,2,opt,name=policies,proto3" json:"policies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainTopicResponse) Reset() {
+	*x = ExplainTopicResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainTopicResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainTopicResponse) ProtoMessage() {}
+
+func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainTopicResponse.ProtoReflect.Descriptor instead.
+func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ExplainTopicResponse) GetPolicy() *TopicPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *ExplainTopicResponse) GetPolicies() int32 {
+	if x != nil {
+		return x.Policies
+	}
+	return 0
+}
+
+// TopicPolicy is an entry of the setting topics. What it leaves out is missing, and
+// is as for all topics.
+type TopicPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pattern, which may be a topic.
+	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// The policy's position among all policies: 1 for the first.
+	Position int32 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	// The maximum number of events in the history for each topic.
+	MaxEvents *int32 `protobuf:"varint,3,opt,name=max_events,json=maxEvents,proto3,oneof" json:"max_events,omitempty"`
+	// The maximum age of the events in the history; 0s for no limit.
+	MaxAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3,oneof" json:"max_age,omitempty"`
+	// What happens to slow consumers: disconnect, drop-oldest or conflate.
+	SlowConsumer *string `protobuf:"bytes,5,opt,name=slow_consumer,json=slowConsumer,proto3,oneof" json:"slow_consumer,omitempty"`
+	// Whether streams without a token may subscribe.
+	Anonymous     *bool `protobuf:"varint,6,opt,name=anonymous,proto3,oneof" json:"anonymous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicPolicy) Reset() {
+	*x = TopicPolicy{}
+	mi := &file_peal_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicPolicy) ProtoMessage() {}
+
+func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicPolicy.ProtoReflect.Descriptor instead.
+func (*TopicPolicy) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TopicPolicy) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *TopicPolicy) GetPosition() int32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *TopicPolicy) GetMaxEvents() int32 {
+	if x != nil && x.MaxEvents != nil {
+		return *x.MaxEvents
+	}
+	return 0
+}
+
+func (x *TopicPolicy) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *TopicPolicy) GetSlowConsumer() string {
+	if x != nil && x.SlowConsumer != nil {
+		return *x.SlowConsumer
+	}
+	return ""
+}
+
+func (x *TopicPolicy) GetAnonymous() bool {
+	if x != nil && x.Anonymous != nil {
+		return *x.Anonymous
+	}
+	return false
+}
+
 // WatchConnectionsRequest starts a watch.
 type WatchConnectionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1341,7 +1535,7 @@ type WatchConnectionsRequest struct {
 
 func (x *WatchConnectionsRequest) Reset() {
 	*x = WatchConnectionsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1547,7 @@ func (x *WatchConnectionsRequest) String() string {
 func (*WatchConnectionsRequest) ProtoMessage() {}
 
 func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1560,7 @@ func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 // WatchConnectionsResponse is one event of a watch.
@@ -1387,7 +1581,7 @@ type WatchConnectionsResponse struct {
 
 func (x *WatchConnectionsResponse) Reset() {
 	*x = WatchConnectionsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1593,7 @@ func (x *WatchConnectionsResponse) String() string {
 func (*WatchConnectionsResponse) ProtoMessage() {}
 
 func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1606,7 @@ func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
@@ -1501,7 +1695,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1707,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1720,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotComplete) GetAnonymousConnections() int32 {
@@ -1552,7 +1746,7 @@ type StreamOpened struct {
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1758,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1771,7 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StreamOpened) GetUserId() string {
@@ -1630,7 +1824,7 @@ type StreamEnded struct {
 
 func (x *StreamEnded) Reset() {
 	*x = StreamEnded{}
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1836,7 @@ func (x *StreamEnded) String() string {
 func (*StreamEnded) ProtoMessage() {}
 
 func (x *StreamEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1849,7 @@ func (x *StreamEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
 func (*StreamEnded) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StreamEnded) GetUserId() string {
@@ -1706,7 +1900,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1912,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1925,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TailRequest) GetAudience() isTailRequest_Audience {
@@ -1817,7 +2011,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2023,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2036,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TailResponse) GetItem() isTailResponse_Item {
@@ -1933,7 +2127,7 @@ type TailedMessage struct {
 
 func (x *TailedMessage) Reset() {
 	*x = TailedMessage{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2139,7 @@ func (x *TailedMessage) String() string {
 func (*TailedMessage) ProtoMessage() {}
 
 func (x *TailedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2152,7 @@ func (x *TailedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
 func (*TailedMessage) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TailedMessage) GetId() string {
@@ -2072,7 +2266,7 @@ type TailGap struct {
 
 func (x *TailGap) Reset() {
 	*x = TailGap{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2278,7 @@ func (x *TailGap) String() string {
 func (*TailGap) ProtoMessage() {}
 
 func (x *TailGap) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2291,7 @@ func (x *TailGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
 func (*TailGap) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TailGap) GetReason() string {
@@ -2129,7 +2323,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2335,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2348,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -2186,7 +2380,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2392,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2405,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -2237,7 +2431,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2443,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2456,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 // StatsResponse holds the daemon's current state and its counters since it
@@ -2307,14 +2501,19 @@ type StatsResponse struct {
 	// all nodes, except started_at, version and log, which are the daemon's own.
 	Nodes []*Node `protobuf:"bytes,14,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// Same as in ListUsersResponse.
-	MissingNodes  []string `protobuf:"bytes,15,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	MissingNodes []string `protobuf:"bytes,15,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	// The streams that have started at a time in the past, or at the start of the
+	// history, since the daemon started.
+	Since *Resumes `protobuf:"bytes,16,opt,name=since,proto3" json:"since,omitempty"`
+	// The streams that have started with the last events since the daemon started.
+	Rewinds       *Resumes `protobuf:"bytes,17,opt,name=rewinds,proto3" json:"rewinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2525,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2538,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -2447,6 +2646,20 @@ func (x *StatsResponse) GetMissingNodes() []string {
 	return nil
 }
 
+func (x *StatsResponse) GetSince() *Resumes {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetRewinds() *Resumes {
+	if x != nil {
+		return x.Rewinds
+	}
+	return nil
+}
+
 // Node describes a daemon in a cluster, as of its last announcement.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2488,7 +2701,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2713,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2726,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Node) GetName() string {
@@ -2636,7 +2849,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2861,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2874,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -2701,7 +2914,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2926,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2939,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -2764,7 +2977,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2989,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3002,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -2823,7 +3036,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +3048,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3061,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -2886,7 +3099,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3111,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3124,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -2928,10 +3141,11 @@ func (x *HistogramBucket) GetCount() int64 {
 	return 0
 }
 
-// Resumes counts the streams that resumed from a last event id.
+// Resumes counts streams that started in the past: from a last event id, a time, or
+// the last events.
 type Resumes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Streams that resumed without a gap.
+	// Streams that caught up without a gap.
 	Replayed int64 `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// Streams that received a peald.reset event because of a gap, by reason.
 	Resets map[string]int64 `protobuf:"bytes,2,rep,name=resets,proto3" json:"resets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -2943,7 +3157,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3169,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3182,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -3028,7 +3242,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +3254,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +3267,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -3151,7 +3365,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3377,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3390,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -3197,7 +3411,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3423,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +3436,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -3251,7 +3465,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3477,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3490,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -3314,7 +3528,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3540,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3553,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -3365,7 +3579,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3591,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3604,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 // GetPositionResponse is a position in the history.
@@ -3404,7 +3618,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +3630,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3429,7 +3643,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -3448,7 +3662,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3674,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3687,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -3491,7 +3705,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3717,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3730,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -3542,7 +3756,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +3768,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +3781,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -3581,7 +3795,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3593,7 +3807,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3606,7 +3820,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -3730,7 +3944,27 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rmissing_nodes\x18\x03 \x03(\tR\fmissingNodes\"?\n" +
 	"\x05Topic\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
-	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"\x19\n" +
+	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"+\n" +
+	"\x13ExplainTopicRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"p\n" +
+	"\x14ExplainTopicResponse\x121\n" +
+	"\x06policy\x18\x01 \x01(\v2\x14.peal.v1.TopicPolicyH\x00R\x06policy\x88\x01\x01\x12\x1a\n" +
+	"\bpolicies\x18\x02 \x01(\x05R\bpoliciesB\t\n" +
+	"\a_policy\"\xa8\x02\n" +
+	"\vTopicPolicy\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x05R\bposition\x12\"\n" +
+	"\n" +
+	"max_events\x18\x03 \x01(\x05H\x00R\tmaxEvents\x88\x01\x01\x127\n" +
+	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationH\x01R\x06maxAge\x88\x01\x01\x12(\n" +
+	"\rslow_consumer\x18\x05 \x01(\tH\x02R\fslowConsumer\x88\x01\x01\x12!\n" +
+	"\tanonymous\x18\x06 \x01(\bH\x03R\tanonymous\x88\x01\x01B\r\n" +
+	"\v_max_eventsB\n" +
+	"\n" +
+	"\b_max_ageB\x10\n" +
+	"\x0e_slow_consumerB\f\n" +
+	"\n" +
+	"_anonymous\"\x19\n" +
 	"\x17WatchConnectionsRequest\"\xf7\x01\n" +
 	"\x18WatchConnectionsResponse\x12)\n" +
 	"\apresent\x18\x01 \x01(\v2\r.peal.v1.UserH\x00R\apresent\x12H\n" +
@@ -3783,7 +4017,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xff\x04\n" +
+	"\fStatsRequest\"\xd3\x05\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -3801,7 +4035,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\vdescriptors\x18\f \x01(\v2\x14.peal.v1.DescriptorsR\vdescriptors\x12,\n" +
 	"\alatency\x18\r \x01(\v2\x12.peal.v1.HistogramR\alatency\x12#\n" +
 	"\x05nodes\x18\x0e \x03(\v2\r.peal.v1.NodeR\x05nodes\x12#\n" +
-	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\"\xef\x03\n" +
+	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\x12&\n" +
+	"\x05since\x18\x10 \x01(\v2\x10.peal.v1.ResumesR\x05since\x12*\n" +
+	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -3897,7 +4133,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\x95\t\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xec\t\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -3906,7 +4142,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse\"\v\xc2\xe1\x18\apublish(\x010\x01\x12L\n" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
 	"\n" +
-	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12c\n" +
+	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
+	"\fExplainTopic\x12\x1c.peal.v1.ExplainTopicRequest\x1a\x1d.peal.v1.ExplainTopicResponse\"\b\xc2\xe1\x18\x04read\x12c\n" +
 	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse\"\b\xc2\xe1\x18\x04read0\x01\x125\n" +
 	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
 	"\n" +
@@ -3934,7 +4171,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*BroadcastRequest)(nil),           // 1: peal.v1.BroadcastRequest
@@ -3954,121 +4191,130 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*ListTopicsRequest)(nil),          // 15: peal.v1.ListTopicsRequest
 	(*ListTopicsResponse)(nil),         // 16: peal.v1.ListTopicsResponse
 	(*Topic)(nil),                      // 17: peal.v1.Topic
-	(*WatchConnectionsRequest)(nil),    // 18: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 19: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 20: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 21: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 22: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 23: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 24: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 25: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 26: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 27: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 28: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 29: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 30: peal.v1.StatsResponse
-	(*Node)(nil),                       // 31: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 32: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 33: peal.v1.Log
-	(*Descriptors)(nil),                // 34: peal.v1.Descriptors
-	(*Histogram)(nil),                  // 35: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 36: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 37: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 38: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 39: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 40: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 41: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 42: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 43: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 44: peal.v1.GetPositionResponse
-	(*WhoAmIRequest)(nil),              // 45: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 46: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 47: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 48: peal.v1.DrainResponse
-	nil,                                // 49: peal.v1.Resumes.ResetsEntry
-	nil,                                // 50: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 51: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 52: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 53: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 54: google.protobuf.MethodOptions
+	(*ExplainTopicRequest)(nil),        // 18: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 19: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 20: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 21: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 22: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 23: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 24: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 25: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 26: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 27: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 28: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 29: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 30: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 31: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 32: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 33: peal.v1.StatsResponse
+	(*Node)(nil),                       // 34: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 35: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 36: peal.v1.Log
+	(*Descriptors)(nil),                // 37: peal.v1.Descriptors
+	(*Histogram)(nil),                  // 38: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 39: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 40: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 41: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 42: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 43: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 44: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 45: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 46: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 47: peal.v1.GetPositionResponse
+	(*WhoAmIRequest)(nil),              // 48: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 49: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 50: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 51: peal.v1.DrainResponse
+	nil,                                // 52: peal.v1.Resumes.ResetsEntry
+	nil,                                // 53: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 54: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 55: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 56: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 57: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	52, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	52, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	52, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	52, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	55, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	55, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	55, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	55, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	9,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	10, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	11, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	14, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	53, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	56, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	17, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	14, // 10: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	20, // 11: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	21, // 12: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	22, // 13: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	53, // 14: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	53, // 15: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	25, // 16: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	26, // 17: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	53, // 18: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	52, // 19: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	38, // 20: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	38, // 21: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	53, // 22: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	37, // 23: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	32, // 24: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	33, // 25: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	34, // 26: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	35, // 27: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	31, // 28: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	0,  // 29: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	53, // 30: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	53, // 31: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	53, // 32: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	36, // 33: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	49, // 34: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	50, // 35: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	51, // 36: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	52, // 37: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	52, // 38: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	53, // 39: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	54, // 40: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	1,  // 41: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	3,  // 42: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	5,  // 43: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	7,  // 44: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	12, // 45: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	15, // 46: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	18, // 47: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	23, // 48: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	27, // 49: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	29, // 50: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	43, // 51: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	39, // 52: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	41, // 53: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	45, // 54: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	47, // 55: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 56: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 57: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 58: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 59: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 60: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 61: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 62: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	24, // 63: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	28, // 64: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	30, // 65: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	44, // 66: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	40, // 67: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	42, // 68: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	46, // 69: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	48, // 70: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	56, // [56:71] is the sub-list for method output_type
-	41, // [41:56] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	40, // [40:41] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	20, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	55, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	14, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	23, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	24, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	25, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	56, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	56, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	28, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	29, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	56, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	55, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	41, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	41, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	56, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	40, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	35, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	36, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	37, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	38, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	34, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	40, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	40, // 32: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	0,  // 33: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	56, // 34: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	56, // 35: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	56, // 36: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	39, // 37: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	52, // 38: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	53, // 39: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	54, // 40: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	55, // 41: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	55, // 42: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	56, // 43: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 44: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	1,  // 45: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	3,  // 46: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	5,  // 47: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	7,  // 48: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	12, // 49: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	15, // 50: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	18, // 51: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	21, // 52: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	26, // 53: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	30, // 54: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	32, // 55: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	46, // 56: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	42, // 57: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	44, // 58: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	48, // 59: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	50, // 60: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 61: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 62: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 63: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 64: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 65: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 66: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 67: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	22, // 68: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	27, // 69: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	31, // 70: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	33, // 71: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	47, // 72: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	43, // 73: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	45, // 74: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	49, // 75: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	51, // 76: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	61, // [61:77] is the sub-list for method output_type
+	45, // [45:61] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	44, // [44:45] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -4081,23 +4327,25 @@ func file_peal_v1_control_proto_init() {
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[18].OneofWrappers = []any{}
+	file_peal_v1_control_proto_msgTypes[19].OneofWrappers = []any{}
+	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[22].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[25].OneofWrappers = []any{
 		(*TailRequest_Everyone)(nil),
 		(*TailRequest_UserId)(nil),
 		(*TailRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
 		(*TailResponse_Message)(nil),
 		(*TailResponse_Gap)(nil),
 		(*TailResponse_Position)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[24].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[27].OneofWrappers = []any{
 		(*TailedMessage_Everyone)(nil),
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
@@ -4108,7 +4356,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   51,
+			NumMessages:   54,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

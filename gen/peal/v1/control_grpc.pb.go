@@ -31,6 +31,7 @@ const (
 	ControlService_PublishStream_FullMethodName    = "/peal.v1.ControlService/PublishStream"
 	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
 	ControlService_ListTopics_FullMethodName       = "/peal.v1.ControlService/ListTopics"
+	ControlService_ExplainTopic_FullMethodName     = "/peal.v1.ControlService/ExplainTopic"
 	ControlService_WatchConnections_FullMethodName = "/peal.v1.ControlService/WatchConnections"
 	ControlService_Tail_FullMethodName             = "/peal.v1.ControlService/Tail"
 	ControlService_Disconnect_FullMethodName       = "/peal.v1.ControlService/Disconnect"
@@ -86,6 +87,10 @@ type ControlServiceClient interface {
 	// ListTopics lists the topics and patterns that streams subscribe to, in
 	// ascending byte order of their names.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
+	// ExplainTopic returns the policy that applies to a topic: the first of the
+	// daemon's setting topics whose pattern matches it. The topic needs no
+	// subscribers. In a cluster, the policies are those of the node that replies.
+	ExplainTopic(ctx context.Context, in *ExplainTopicRequest, opts ...grpc.CallOption) (*ExplainTopicResponse, error)
 	// WatchConnections reports streams as they open and close, so that a backend
 	// can track presence. It first sends the users with open streams, then a
 	// SnapshotComplete marker, and then every subsequent change, in order.
@@ -203,6 +208,16 @@ func (c *controlServiceClient) ListTopics(ctx context.Context, in *ListTopicsReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTopicsResponse)
 	err := c.cc.Invoke(ctx, ControlService_ListTopics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ExplainTopic(ctx context.Context, in *ExplainTopicRequest, opts ...grpc.CallOption) (*ExplainTopicResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainTopicResponse)
+	err := c.cc.Invoke(ctx, ControlService_ExplainTopic_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -370,6 +385,10 @@ type ControlServiceServer interface {
 	// ListTopics lists the topics and patterns that streams subscribe to, in
 	// ascending byte order of their names.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
+	// ExplainTopic returns the policy that applies to a topic: the first of the
+	// daemon's setting topics whose pattern matches it. The topic needs no
+	// subscribers. In a cluster, the policies are those of the node that replies.
+	ExplainTopic(context.Context, *ExplainTopicRequest) (*ExplainTopicResponse, error)
 	// WatchConnections reports streams as they open and close, so that a backend
 	// can track presence. It first sends the users with open streams, then a
 	// SnapshotComplete marker, and then every subsequent change, in order.
@@ -447,6 +466,9 @@ func (UnimplementedControlServiceServer) ListUsers(context.Context, *ListUsersRe
 }
 func (UnimplementedControlServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
+}
+func (UnimplementedControlServiceServer) ExplainTopic(context.Context, *ExplainTopicRequest) (*ExplainTopicResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainTopic not implemented")
 }
 func (UnimplementedControlServiceServer) WatchConnections(*WatchConnectionsRequest, grpc.ServerStreamingServer[WatchConnectionsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchConnections not implemented")
@@ -589,6 +611,24 @@ func _ControlService_ListTopics_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).ListTopics(ctx, req.(*ListTopicsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ExplainTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ExplainTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ExplainTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ExplainTopic(ctx, req.(*ExplainTopicRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -760,6 +800,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTopics",
 			Handler:    _ControlService_ListTopics_Handler,
+		},
+		{
+			MethodName: "ExplainTopic",
+			Handler:    _ControlService_ExplainTopic_Handler,
 		},
 		{
 			MethodName: "Disconnect",

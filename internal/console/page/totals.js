@@ -15,7 +15,7 @@ const closeReasons = {
   suspended: "no quorum",
 };
 
-// Why streams could not resume without a gap.
+// Why streams could not resume, or start in the past, without a gap.
 const resetReasons = {
   expired: "history expired",
   unknown: "unknown position",
@@ -33,14 +33,23 @@ const byReason = (counts, names) =>
 const byAudience = ({ broadcast, user, topic }) =>
   `${format.count(Number(broadcast))} broadcast, ${format.count(Number(user))} to users, ${format.count(Number(topic))} to topics`;
 
-function totals({ total, published, resumes, publishedByAudience, log, descriptors }) {
+const gaps = (...resets) => {
+  const all = {};
+  for (const counts of resets) {
+    for (const [reason, n] of Object.entries(counts ?? {})) all[reason] = (all[reason] ?? 0) + Number(n);
+  }
+  return sum(all) > 0 ? `gaps: ${byReason(all, resetReasons)}` : "no gaps";
+};
+
+function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, descriptors }) {
   return [
     ["Streams opened", format.count(Number(total.connected)), `${format.count(total.connections)} open`],
     ["Streams closed", format.count(sum(total.disconnected)), byReason(total.disconnected, closeReasons)],
     ["Published", format.count(Number(published)), publishedByAudience ? byAudience(publishedByAudience) : ""],
     ["Delivered", format.count(Number(total.delivered)), format.bytes(Number(total.bytes))],
     ["Dropped", format.count(sum(total.dropped)), byReason(total.dropped, closeReasons)],
-    ["Resumed", format.count(Number(resumes.replayed)), sum(resumes.resets) > 0 ? `gaps: ${byReason(resumes.resets, resetReasons)}` : "no gaps"],
+    ["Resumed", format.count(Number(resumes.replayed)), gaps(resumes.resets)],
+    ...(since && rewinds ? [["Started in the past", format.count(Number(since.replayed) + Number(rewinds.replayed)), gaps(since.resets, rewinds.resets)]] : []),
     ["Buffered", format.bytes(Number(total.queuedBytes)), "not yet sent"],
     ...(log ? [["History", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
     ...(descriptors ? [["File descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
