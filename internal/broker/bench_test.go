@@ -315,3 +315,28 @@ func BenchmarkStartRetained(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReadMessages reads a page of 100 messages in the middle of a full history.
+func BenchmarkReadMessages(b *testing.B) {
+	cfg := withHistory()
+	cfg.History = broker.History{MaxEvents: 100_000, MaxBytes: 128 << 20}
+	br := broker.New(cfg)
+	defer br.Close()
+	var middle string
+	for i := range 100_000 {
+		r, err := br.Publish(b.Context(), toTopic(fmt.Sprint(i%10), strings.Repeat("x", 100)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if i == 50_000 {
+			middle = r.ID
+		}
+	}
+	q := broker.Read{Audience: broker.ToTopic("3"), After: middle, Limit: 100}
+	b.ReportAllocs()
+	for b.Loop() {
+		if page, err := br.ReadMessages(b.Context(), q); err != nil || len(page.Messages) != q.Limit {
+			b.Fatalf("%d messages, %v", len(page.Messages), err)
+		}
+	}
+}

@@ -93,6 +93,7 @@ type Broker struct {
 	waiters    []*waiter        // clients that are waiting for a replica to catch up
 	logEnd     logEnd           // the last known end of a replica's log
 	published  [audiences]int64 // messages accepted
+	reads      [audiences]int64 // pages read by ReadMessages
 	accounts   *btree.BTreeG[*account]
 	topics     topics
 	history    history

@@ -356,6 +356,16 @@ func (h *history) lost(a Audience, seq, known uint64) bool {
 	return l != nil && l.evicted > seq && l.eviction > known
 }
 
+// lostAfter reports whether an event to the audience that follows seq may have been
+// evicted. If the audience's lane has existed since seq, its mark alone decides.
+func (h *history) lostAfter(a Audience, seq uint64) bool {
+	l := h.lanes[a]
+	if l != nil && (l.evicted != 0 || l.len() > 0 && l.at(0).seq <= seq) {
+		return l.evicted > seq
+	}
+	return seq+1 < h.first
+}
+
 // lostBefore reports whether events after seq may have been evicted from lanes that
 // are no longer known, apart from the first evictions up to known.
 func (h *history) lostBefore(seq, known uint64) bool {

@@ -259,8 +259,14 @@ func appendID(dst []byte, epoch string, seq uint64) []byte {
 const MaxEventID = 64
 
 // ValidEventID returns nil if id is a well-formed event id, or an *InvalidError.
-func ValidEventID(id string) error {
+func ValidEventID(id string) error { return validID("last_event_id", id) }
+
+// validID is ValidEventID for the id in a field with the given name.
+func validID(field, id string) error {
 	_, _, err := parseID(id)
+	if invalid, ok := errors.AsType[*InvalidError](err); ok {
+		invalid.Field = field
+	}
 	return err
 }
 

@@ -137,35 +137,3 @@ func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
 	e.frame = sealFrame(buf, chunkRoom)
 	return &retainedValue{event: e, order: order, cost: e.retainedCost(len(fields))}, nil
 }
-
-// RetainedMessages returns the retained values of an audience, in the order in which
-// they were published, and the current position. It returns an *InvalidError if the
-// audience is invalid, and ErrClosed once the broker is closing. Recipients are 0 for
-// values that were restored.
-func (b *Broker) RetainedMessages(audience Audience) (messages []Tapped, position string, err error) {
-	events, position, err := b.retainedEvents(audience)
-	for _, e := range events {
-		messages = append(messages, e.decode())
-	}
-	return messages, position, err
-}
-
-func (b *Broker) retainedEvents(audience Audience) (events []*event, position string, err error) {
-	if err := audience.validate(); err != nil {
-		return nil, "", err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, "", ErrClosed
-	}
-	now := b.logNow()
-	if lane := b.retained.lanes[audience]; lane != nil {
-		for _, slot := range lane.slots {
-			if slot.value != nil && !slot.value.event.expired(now) {
-				events = append(events, slot.value.event)
-			}
-		}
-	}
-	return events, b.id(b.seq), nil
-}

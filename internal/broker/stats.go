@@ -19,6 +19,8 @@ type Stats struct {
 	Published int64
 	// ByAudience counts the accepted messages by kind of audience.
 	ByAudience ByAudience
+	// Reads counts the pages that ReadMessages read, by kind of audience.
+	Reads ByAudience
 	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
 	// Since counts the streams that started at a time in the past or at the start
@@ -39,11 +41,16 @@ type Stats struct {
 	StartedAt time.Time
 }
 
-// ByAudience counts messages by kind of audience.
+// ByAudience counts messages, or reads of messages, by kind of audience.
 type ByAudience struct {
 	// Broadcast counts messages to everyone, User to one user, and Topic to
 	// the subscribers of a topic.
 	Broadcast, User, Topic int64
+}
+
+// byAudience returns the counts of each kind.
+func byAudience(counts [audiences]int64) ByAudience {
+	return ByAudience{counts[everyone], counts[oneUser], counts[oneTopic]}
 }
 
 // ShardStats holds the statistics of one shard.
@@ -152,11 +159,10 @@ func (b *Broker) Stats() Stats {
 	if e := b.history.all.first(); e != nil {
 		st.LogSince = time.Unix(0, e.at)
 	}
-	published := b.published
+	st.ByAudience, st.Reads = byAudience(b.published), byAudience(b.reads)
 	b.mu.Unlock()
 
-	st.ByAudience = ByAudience{published[everyone], published[oneUser], published[oneTopic]}
-	st.Published = published[everyone] + published[oneUser] + published[oneTopic]
+	st.Published = st.ByAudience.Broadcast + st.ByAudience.User + st.ByAudience.Topic
 
 	now := time.Now().UnixNano()
 	st.Total.Disconnected = make(map[string]int64)
