@@ -27,14 +27,15 @@ func (s *Service) authorize(ctx context.Context, method string) (caller, error) 
 // debugPath is the path of a request for guardedDebug.
 type debugPath string
 
-// audit logs a call that requires ScopeAdmin or ScopeTokens, whether or not it
-// succeeded. It skips unauthenticated calls, because they could fill the log.
-// Calls that require ScopeTokens are logged at debug level, because a backend may
-// create a token for each login. If the caller lacks the scope, they are logged
-// at info level like all other calls.
+// audit logs a call that requires ScopeAdmin, ScopeTokens or ScopeData, whether or
+// not it succeeded. It skips unauthenticated calls, because they could fill the log.
+// Calls that require ScopeTokens or ScopeData are logged at debug level, because a
+// backend may make them for each login or page. If the caller lacks the scope, they
+// are logged at info level like all other calls.
 func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
 	scope := s.scopes.of(method)
-	if !isControlMethod(method) || scope != ScopeAdmin && scope != ScopeTokens {
+	frequent := scope == ScopeTokens || scope == ScopeData
+	if !isControlMethod(method) || scope != ScopeAdmin && !frequent {
 		return
 	}
 
@@ -44,7 +45,7 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	}
 
 	level := slog.LevelInfo
-	if scope == ScopeTokens && code != codes.PermissionDenied {
+	if frequent && code != codes.PermissionDenied {
 		level = slog.LevelDebug
 	}
 
@@ -61,6 +62,10 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 func auditArgs(req any) (args []any) {
 	if r, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(r.GetUserId()) == nil {
 		args = append(args, "user", r.GetUserId())
+	}
+
+	if r, ok := req.(*pealv1.ListMessagesRequest); ok && broker.ValidTopic(r.GetTopic()) == nil {
+		args = append(args, "topic", r.GetTopic())
 	}
 
 	if r, ok := req.(*pealv1.RemoveNodeRequest); ok {

@@ -63,6 +63,14 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if _, err := p.ListMessages(boss, &pealv1.ListMessagesRequest{Audience: &pealv1.ListMessagesRequest_Topic{Topic: "news"}}); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := p.ListMessages(publisher, &pealv1.ListMessagesRequest{Audience: &pealv1.ListMessagesRequest_UserId{UserId: "dora"}}); err == nil {
+		t.Fatal("a caller with the scope publish can read messages")
+	}
+
 	audit := log.With("msg=audit")
 	want := []string{
 		"level=DEBUG msg=audit caller=boss method=CreateToken code=OK peer=127.0.0.1:# user=alice",
@@ -70,6 +78,8 @@ func TestAudit(t *testing.T) {
 		"level=INFO msg=audit caller=boss method=Disconnect code=INVALID_ARGUMENT peer=127.0.0.1:#",
 		"level=INFO msg=audit caller=boss method=Disconnect code=OK peer=127.0.0.1 user=carol",
 		"level=INFO msg=audit caller=boss method=RemoveNode code=OK peer=127.0.0.1:# node=node-b",
+		"level=DEBUG msg=audit caller=boss method=ListMessages code=OK peer=127.0.0.1:# topic=news",
+		"level=INFO msg=audit caller=publisher method=ListMessages code=PERMISSION_DENIED peer=127.0.0.1:# user=dora",
 	}
 
 	if len(audit) != len(want) {

@@ -22,7 +22,7 @@ type Token struct {
 	// Token is the secret.
 	Token string
 
-	// Scopes holds the token's scopes: any of ScopePublish, ScopeRead,
+	// Scopes holds the token's scopes: any of ScopePublish, ScopeRead, ScopeData,
 	// ScopeTokens and ScopeAdmin. If it is empty, the token has all of them.
 	Scopes []string
 }

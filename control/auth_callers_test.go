@@ -86,6 +86,9 @@ func calls() map[string]call {
 		"GetPosition": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.GetPosition(ctx, &pealv1.GetPositionRequest{}))
 		}, "GET", "/v1/position", "", false},
+		"ListMessages": {control.ScopeData, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ListMessages(ctx, &pealv1.ListMessagesRequest{}))
+		}, "GET", "/v1/broadcast", "", false},
 		"CreateToken": {control.ScopeTokens, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
 		}, "POST", "/v1/tokens", `{"userId":"alice"}`, false},
@@ -141,6 +144,7 @@ func TestScopes(t *testing.T) {
 		{Name: "all", Token: "token-all"},
 		{Name: "pub", Token: "token-pub", Scopes: []string{control.ScopePublish}},
 		{Name: "ops", Token: "token-ops", Scopes: []string{control.ScopeRead, control.ScopeAdmin}},
+		{Name: "auditor", Token: "token-auditor", Scopes: []string{control.ScopeData}},
 		{Name: "login", Token: "token-login", Scopes: []string{control.ScopeTokens}},
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}

@@ -17,10 +17,12 @@ const (
 	ScopePublish = "publish"
 	// ScopeRead allows reading users, topics, stats and metrics.
 	ScopeRead = "read"
+	// ScopeData allows reading messages, with their data, from the history.
+	ScopeData = "data"
 	// ScopeTokens allows signing subscriber tokens.
 	ScopeTokens = "tokens"
-	// ScopeAdmin allows everything else, such as closing streams and reading
-	// published messages. It includes ScopeTokens.
+	// ScopeAdmin allows everything else, such as closing streams and following
+	// messages as they are published. It includes ScopeTokens.
 	ScopeAdmin = "admin"
 
 	// scopeNone is the scope of methods that any caller may call.

@@ -152,7 +152,19 @@ func pageOf(req interface {
 	GetPageSize() int32
 	GetPageToken() string
 }, valid func(name string) error) (size int, after string, _ error) {
-	var invalid []apierror.Field
+	size, after, invalid := pageFields(req, valid)
+	if len(invalid) > 0 {
+		return 0, "", apierror.Invalid(invalid...)
+	}
+
+	return size, after, nil
+}
+
+// pageFields is like pageOf, and returns the invalid fields.
+func pageFields(req interface {
+	GetPageSize() int32
+	GetPageToken() string
+}, valid func(decoded string) error) (size int, after string, invalid []apierror.Field) {
 	if size = sizeOf(req); size < 0 || size > maxPageSize {
 		invalid = append(invalid, apierror.Field{Name: "page_size", Problem: fmt.Sprintf(
 			"is %d; want 1 to %d, or 0 for the default of %d", size, maxPageSize, defaultPageSize)})
@@ -165,11 +177,7 @@ func pageOf(req interface {
 		}
 	}
 
-	if len(invalid) > 0 {
-		return 0, "", apierror.Invalid(invalid...)
-	}
-
-	return size, after, nil
+	return size, after, invalid
 }
 
 // pageToken returns the token for the page that follows the name last. It is

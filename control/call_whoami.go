@@ -16,7 +16,7 @@ func (s *Service) WhoAmI(ctx context.Context, _ *pealv1.WhoAmIRequest) (*pealv1.
 
 	scopes := slices.Clone(c.scopes)
 	if len(scopes) == 0 {
-		scopes = []string{ScopePublish, ScopeRead, ScopeTokens, ScopeAdmin}
+		scopes = []string{ScopePublish, ScopeRead, ScopeData, ScopeTokens, ScopeAdmin}
 	}
 
 	return &pealv1.WhoAmIResponse{Name: c.name, Scopes: scopes}, nil

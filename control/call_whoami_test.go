@@ -10,7 +10,7 @@ import (
 )
 
 func TestWhoAmI(t *testing.T) {
-	all := []string{"publish", "read", "tokens", "admin"}
+	all := []string{"publish", "read", "data", "tokens", "admin"}
 	open := start(t, control.Config{}, &fakeBroker{}, nil)
 	reply, err := open.WhoAmI(t.Context(), &pealv1.WhoAmIRequest{})
 	if err != nil || reply.GetName() != "" || strings.Join(reply.GetScopes(), " ") != strings.Join(all, " ") {
@@ -22,7 +22,7 @@ func TestWhoAmI(t *testing.T) {
 		{Name: "shop", Token: "the shop's token", Scopes: []string{"publish"}},
 	}}, &fakeBroker{}, nil)
 	for token, want := range map[string]string{
-		"the operator's token": `{"name":"ops","scopes":["publish","read","tokens","admin"]}`,
+		"the operator's token": `{"name":"ops","scopes":["publish","read","data","tokens","admin"]}`,
 		"the shop's token":     `{"name":"shop","scopes":["publish"]}`,
 	} {
 		if got := p.do(t, http.MethodGet, "/v1/whoami", "", "Authorization", "Bearer "+token); strings.TrimSpace(got.body) != want {

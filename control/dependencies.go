@@ -19,6 +19,7 @@ type Broker interface {
 	Disconnect(user string, ban time.Duration) (closed int, err error)
 	Watch() (*broker.Watch, error)
 	Position() (id string, err error)
+	ReadMessages(ctx context.Context, q broker.Read) (broker.ReadPage, error)
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }
 

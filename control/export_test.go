@@ -23,3 +23,11 @@ func (l RateLimits) Take(name string) error {
 
 // Names returns the number of names that have a limiter.
 func (l RateLimits) Names() int { return l.limits.byName.Len() }
+
+// ReencodeMessageToken returns the text of a page token after it was parsed, or false if
+// it was rejected.
+func ReencodeMessageToken(text string) (again string, ok bool) {
+	token, err := parseMessageToken(text)
+
+	return token.String(), err == nil
+}

@@ -195,6 +195,10 @@ func (f *fakeBroker) Watch() (*broker.Watch, error) { return nil, broker.ErrClos
 
 func (f *fakeBroker) Position() (string, error) { return "", broker.ErrClosed }
 
+func (f *fakeBroker) ReadMessages(context.Context, broker.Read) (broker.ReadPage, error) {
+	return broker.ReadPage{}, broker.ErrClosed
+}
+
 func (f *fakeBroker) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
 
 // answer is a REST response with its body.

@@ -159,7 +159,7 @@ func TestValidate(t *testing.T) {
 		}, "control.tokens", `the same token for "shop" and "till"`},
 		"unknown scope": {func(c *daemon.Config) {
 			c.Control.Tokens = []daemon.Token{{Name: "shop", Token: "a", Scopes: []string{"write"}}}
-		}, "control.tokens", `the scope "write"; want publish, read, tokens or admin`},
+		}, "control.tokens", `the scope "write"; want publish, read, data, tokens or admin`},
 		"headers":             {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "b3"} }, "", ""},
 		"header with a space": {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"X-Request-ID", "a b"} }, "sse.allowed_headers", `given "a b"`},
 		"wildcard header":     {func(c *daemon.Config) { c.SSE.AllowedHeaders = []string{"*"} }, "sse.allowed_headers", "names of headers"},

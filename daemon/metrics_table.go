@@ -98,6 +98,10 @@ func historyMetrics() []metric {
 		each(prometheus.CounterValue, "rewinds_total", "Streams opened with rewind, by outcome: replayed without a gap; ended before the replay was complete; "+
 			"or reset, because the client read so slowly that events expired.",
 			"outcome", func(r *reading) map[string]int64 { return startOutcomes(r.Rewinds) }),
+		each(prometheus.CounterValue, "reads_total", "Pages of messages that calls to the control plane read from the history or from the retained values, by audience.",
+			"audience", func(r *reading) map[string]int64 {
+				return map[string]int64{"broadcast": r.Reads.Broadcast, "user": r.Reads.User, "topic": r.Reads.Topic}
+			}),
 		replaysMetric("replay_events", "Replayed events per stream that started in the past."),
 		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
 		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),

@@ -184,8 +184,8 @@ func (c Config) checkTokens() *SettingError {
 
 		tokens[t.Token] = t.Name
 		for _, scope := range t.Scopes {
-			if !slices.Contains([]string{"publish", "read", "tokens", "admin"}, scope) {
-				return &SettingError{key, fmt.Sprintf("token %q with the scope %q", t.Name, scope), "publish, read, tokens or admin"}
+			if !slices.Contains([]string{"publish", "read", "data", "tokens", "admin"}, scope) {
+				return &SettingError{key, fmt.Sprintf("token %q with the scope %q", t.Name, scope), "publish, read, data, tokens or admin"}
 			}
 		}
 	}

@@ -138,6 +138,9 @@ func From(err error) *Error {
 	if field, ok := errors.AsType[*broker.InvalidError](err); ok {
 		return Invalid(Field{field.Field, field.Reason})
 	}
+	if position, ok := errors.AsType[*broker.PositionError](err); ok {
+		return fromPosition(position)
+	}
 	if unavailable, ok := errors.AsType[*broker.UnavailableError](err); ok {
 		return New(codes.Unavailable, ReasonLogUnavailable, unavailable.Reason)
 	}
@@ -151,6 +154,8 @@ func From(err error) *Error {
 	case errors.Is(err, broker.ErrWatchOverflow):
 		return New(codes.Aborted, ReasonWatchOverflow,
 			"the watch was read too slowly and lost changes; start a new one, which begins with the users present now")
+	case errors.Is(err, broker.ErrBehind):
+		return New(codes.Unavailable, ReasonLogUnavailable, "the node hasn't received this event yet; try again")
 	case errors.Is(err, broker.ErrSuspended):
 		return New(codes.Unavailable, ReasonLogUnavailable, "the node isn't up to date with the event log; try again")
 	case errors.Is(err, broker.ErrClosed):
@@ -161,6 +166,17 @@ func From(err error) *Error {
 		return New(codes.Canceled, ReasonCancelled, "the caller canceled the call")
 	}
 	return nil
+}
+
+// fromPosition returns the error for a position that isn't in the history.
+func fromPosition(err *broker.PositionError) *Error {
+	reason := ReasonPositionExpired
+	if err.Reason == broker.ResetUnknown {
+		reason = ReasonPositionUnknown
+	}
+	e := New(codes.OutOfRange, reason, err.Error())
+	e.Metadata = map[string]string{"id": err.ID, "oldest": err.Oldest}
+	return e
 }
 
 // Status returns err as a gRPC status. Expected is false if err was unexpected,

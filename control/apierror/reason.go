@@ -20,6 +20,8 @@ const (
 	ReasonRateLimit        = "RATE_LIMIT"
 	ReasonStopping         = "STOPPING"
 	ReasonLogUnavailable   = "LOG_UNAVAILABLE"
+	ReasonPositionExpired  = "POSITION_EXPIRED"
+	ReasonPositionUnknown  = "POSITION_UNKNOWN"
 	ReasonDeadline         = "DEADLINE_EXCEEDED"
 	ReasonCancelled        = "CANCELLED"
 	ReasonForeignOrigin    = "FOREIGN_ORIGIN"
@@ -49,6 +51,8 @@ func CodesByReason() map[string]codes.Code {
 		ReasonRateLimit:        codes.ResourceExhausted,
 		ReasonStopping:         codes.Unavailable,
 		ReasonLogUnavailable:   codes.Unavailable,
+		ReasonPositionExpired:  codes.OutOfRange,
+		ReasonPositionUnknown:  codes.OutOfRange,
 		ReasonDeadline:         codes.DeadlineExceeded,
 		ReasonForeignOrigin:    codes.PermissionDenied,
 		ReasonForeignHost:      codes.PermissionDenied,

@@ -14,6 +14,7 @@ func FuzzREST(f *testing.F) {
 	f.Add("POST", "/v1/users/a%2Fb/messages", "", `{"data":"\ud83e","x":1}`)
 	f.Add("GET", "/v1/users", "page_size=1&prefix=%C3%A9&pageToken=YQ", "")
 	f.Add("GET", "/v1/topics", "pageToken=YQ&prefix=%3E", "")
+	f.Add("GET", "/v1/topics/a/messages", "afterId=e-1&order=newest&page_size=7&retained=true", "")
 	f.Add("POST", "/v1/topics/%2A/messages", "", `{"data":"x","ttl":"-0s","idempotencyKey":"\u0000"}`)
 	f.Add("POST", "/v1/users/:disconnect:disconnect", "", `{"for":"1e9s","user_id":1}`)
 	f.Add("POST", "/v1/tokens", "", `{"userId":"a","topics":[null,"\ud83e",[]]}`)

@@ -112,6 +112,10 @@ func (f *fakeBroker) Watch() (*broker.Watch, error) { return nil, broker.ErrClos
 
 func (f *fakeBroker) Position() (string, error) { return "", broker.ErrClosed }
 
+func (f *fakeBroker) ReadMessages(context.Context, broker.Read) (broker.ReadPage, error) {
+	return broker.ReadPage{Position: "e-1"}, nil
+}
+
 func (f *fakeBroker) Tap(broker.Audience, string) (*broker.Tap, error) { return nil, broker.ErrClosed }
 
 // response is an HTTP response with its body.

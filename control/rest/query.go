@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/url"
@@ -26,6 +27,10 @@ type getCall struct {
 	// request is an empty request, whose fields are the query parameters.
 	request proto.Message
 
+	// inPath holds the fields that any path of the RPC sets. They aren't query
+	// parameters.
+	inPath map[protoreflect.Name]bool
+
 	// longLived is true for a call that lasts until its caller cancels it.
 	longLived bool
 }
@@ -43,8 +48,8 @@ func getCalls(document string) (map[string]getCall, error) {
 		return nil, fmt.Errorf("reading the OpenAPI document: %w", err)
 	}
 
-	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
 	calls := make(map[string]getCall)
+	inPath := make(map[protoreflect.Name]map[protoreflect.Name]bool) // by RPC
 
 	for path, operations := range parsed.Paths {
 		get, ok := operations["get"]
@@ -52,9 +57,9 @@ func getCalls(document string) (map[string]getCall, error) {
 			continue
 		}
 
-		method := service.Methods().ByName(protoreflect.Name(strings.TrimPrefix(get.OperationID, string(service.Name())+"_")))
-		if method == nil {
-			return nil, fmt.Errorf("the OpenAPI document has the unknown operation %q", get.OperationID)
+		method, err := methodOf(get.OperationID)
+		if err != nil {
+			return nil, err
 		}
 
 		request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
@@ -62,10 +67,35 @@ func getCalls(document string) (map[string]getCall, error) {
 			return nil, fmt.Errorf("finding the request of %s: %w", method.Name(), err)
 		}
 
-		calls[routeKey(path)] = getCall{request: request.New().Interface(), longLived: method.IsStreamingServer()}
+		if inPath[method.Name()] == nil {
+			inPath[method.Name()] = make(map[protoreflect.Name]bool)
+		}
+
+		call := getCall{request.New().Interface(), inPath[method.Name()], method.IsStreamingServer()}
+		calls[routeKey(path)] = call
+
+		for variable := range variables(path) {
+			if field := fieldNamed(call.request, variable); field != nil {
+				call.inPath[field.Name()] = true
+			}
+		}
 	}
 
 	return calls, nil
+}
+
+// methodOf returns the RPC of an operation. If the RPC has several paths, their
+// operations are numbered from the second one on.
+func methodOf(operation string) (protoreflect.MethodDescriptor, error) {
+	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
+	name := strings.TrimRight(strings.TrimPrefix(operation, string(service.Name())+"_"), "0123456789")
+
+	method := service.Methods().ByName(protoreflect.Name(name))
+	if method == nil {
+		return nil, fmt.Errorf("the OpenAPI document has the unknown operation %q", operation)
+	}
+
+	return method, nil
 }
 
 // routeKey returns path without the names of its variables, which the gateway
@@ -87,6 +117,25 @@ func routeKey(path string) string {
 	return key.String()
 }
 
+// variables yields the names of the variables in path.
+func variables(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for {
+			_, rest, found := strings.Cut(path, "{")
+			if !found {
+				return
+			}
+
+			name, rest, _ := strings.Cut(rest, "}")
+			if !yield(name) {
+				return
+			}
+
+			path = rest
+		}
+	}
+}
+
 // checkQuery rejects query parameters that are unknown or malformed. Params are
 // the fields that the path sets.
 func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
@@ -96,7 +145,7 @@ func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
 	}
 
 	check := queryCheck{
-		request: c.request,
+		getCall: c,
 		params:  params,
 		seen:    make(map[protoreflect.FieldNumber]bool),
 		chosen:  make(map[protoreflect.Name]string),
@@ -119,10 +168,11 @@ func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
 
 // queryCheck checks the parameters of one query.
 type queryCheck struct {
-	request proto.Message // nil for a call that isn't a GET
-	params  map[string]string
-	seen    map[protoreflect.FieldNumber]bool
-	chosen  map[protoreflect.Name]string // by oneof, the field that was set
+	getCall // has no request for a call that isn't a GET
+
+	params map[string]string
+	seen   map[protoreflect.FieldNumber]bool
+	chosen map[protoreflect.Name]string // by oneof, the field that was set
 }
 
 // parameter returns the field that a query parameter sets, and what is wrong
@@ -148,6 +198,10 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 
 	if _, ok := c.params[name]; ok {
 		return name, "is set by the path and must not be in the query"
+	}
+
+	if c.inPath[field.Name()] {
+		return name, "is set by another path of this call and must not be in the query"
 	}
 
 	switch {

@@ -52,6 +52,12 @@ func (u *uncalled) Position() (string, error) {
 	return "", broker.ErrClosed
 }
 
+func (u *uncalled) ReadMessages(_ context.Context, q broker.Read) (broker.ReadPage, error) {
+	u.t.Errorf("ReadMessages was called with %+v", q)
+
+	return broker.ReadPage{}, broker.ErrClosed
+}
+
 func (u *uncalled) Tap(broker.Audience, string) (*broker.Tap, error) {
 	u.t.Error("Tap was called")
 

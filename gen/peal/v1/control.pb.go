@@ -3653,6 +3653,284 @@ func (x *GetPositionResponse) GetId() string {
 	return ""
 }
 
+// ListMessagesRequest requests a page of messages to one audience.
+type ListMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audience of the messages; everyone, as in Broadcast, if absent.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*ListMessagesRequest_UserId
+	//	*ListMessagesRequest_Topic
+	Audience isListMessagesRequest_Audience `protobuf_oneof:"audience"`
+	// Return only messages after the event with this id, which may be a position
+	// from an earlier reply or from GetPosition. If empty, messages are returned
+	// from as far back as the history goes.
+	AfterId string `protobuf:"bytes,3,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
+	// Messages per page: 100 if zero, at most 1000. A page may have fewer, because
+	// it ends after 1 MiB.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the previous page; empty for the first page. Other
+	// fields, except page_size, must be the same as for the first page.
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// The order of the messages: "oldest" for the oldest first, which is also the
+	// default, or "newest" for the newest first.
+	Order string `protobuf:"bytes,6,opt,name=order,proto3" json:"order,omitempty"`
+	// Return only retained values, whether or not the history still holds them.
+	Retained      bool `protobuf:"varint,7,opt,name=retained,proto3" json:"retained,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMessagesRequest) Reset() {
+	*x = ListMessagesRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMessagesRequest) ProtoMessage() {}
+
+func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
+func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *ListMessagesRequest) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*ListMessagesRequest_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *ListMessagesRequest) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*ListMessagesRequest_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *ListMessagesRequest) GetAfterId() string {
+	if x != nil {
+		return x.AfterId
+	}
+	return ""
+}
+
+func (x *ListMessagesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListMessagesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListMessagesRequest) GetOrder() string {
+	if x != nil {
+		return x.Order
+	}
+	return ""
+}
+
+func (x *ListMessagesRequest) GetRetained() bool {
+	if x != nil {
+		return x.Retained
+	}
+	return false
+}
+
+type isListMessagesRequest_Audience interface {
+	isListMessagesRequest_Audience()
+}
+
+type ListMessagesRequest_UserId struct {
+	// One user, as in SendToUser.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type ListMessagesRequest_Topic struct {
+	// One topic, as in Publish. Patterns aren't accepted.
+	Topic string `protobuf:"bytes,2,opt,name=topic,proto3,oneof"`
+}
+
+func (*ListMessagesRequest_UserId) isListMessagesRequest_Audience() {}
+
+func (*ListMessagesRequest_Topic) isListMessagesRequest_Audience() {}
+
+// ListMessagesResponse is a page of messages.
+type ListMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages, in the requested order.
+	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The position of the page in the history. With order=oldest, it is the last
+	// message if more pages follow, and otherwise the end of the history: pass it
+	// as after_id to read later messages. With order=newest or retained, it is the
+	// end of the history when the first page was read, and the same on all pages.
+	// A stream that is opened with it as last_event_id starts there.
+	Position string `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	// The page_token of the next page; empty on the last page.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMessagesResponse) Reset() {
+	*x = ListMessagesResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMessagesResponse) ProtoMessage() {}
+
+func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
+func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ListMessagesResponse) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ListMessagesResponse) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+func (x *ListMessagesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Message is a message in the event history, or a retained value.
+type Message struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The event's type.
+	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	// The event's data, as browsers receive it: each line break is LF.
+	Data string `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// The time at which it was published.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Message) Reset() {
+	*x = Message{}
+	mi := &file_peal_v1_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Message) ProtoMessage() {}
+
+func (x *Message) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Message.ProtoReflect.Descriptor instead.
+func (*Message) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Message) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Message) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Message) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *Message) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3662,7 +3940,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3674,7 +3952,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3687,7 +3965,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -3696,8 +3974,8 @@ type WhoAmIResponse struct {
 	// The name of the caller's token or certificate; empty if the daemon requires
 	// neither.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The caller's scopes, as in control.tokens: "publish", "read", "tokens" and
-	// "admin".
+	// The caller's scopes, as in control.tokens: "publish", "read", "data",
+	// "tokens" and "admin".
 	Scopes        []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3705,7 +3983,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3717,7 +3995,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +4008,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -3756,7 +4034,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +4046,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +4059,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -3795,7 +4073,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +4085,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4098,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -3844,8 +4122,8 @@ var file_peal_v1_control_proto_extTypes = []protoimpl.ExtensionInfo{
 // Extension fields to descriptorpb.MethodOptions.
 var (
 	// The scope that a control token must have to call the method, as in
-	// control.tokens: "publish", "read" or "tokens"; "none" if any token is
-	// sufficient. A method without this option requires "admin".
+	// control.tokens: "publish", "read", "data" or "tokens"; "none" if any token
+	// is sufficient. A method without this option requires "admin".
 	//
 	// optional string scope = 50712;
 	E_Scope = &file_peal_v1_control_proto_extTypes[0]
@@ -4119,7 +4397,27 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x14\n" +
 	"\x12GetPositionRequest\"%\n" +
 	"\x13GetPositionResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x0f\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xdd\x01\n" +
+	"\x13ListMessagesRequest\x12\x19\n" +
+	"\auser_id\x18\x01 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x02 \x01(\tH\x00R\x05topic\x12\x19\n" +
+	"\bafter_id\x18\x03 \x01(\tR\aafterId\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05order\x18\x06 \x01(\tR\x05order\x12\x1a\n" +
+	"\bretained\x18\a \x01(\bR\bretainedB\n" +
+	"\n" +
+	"\baudience\"\x88\x01\n" +
+	"\x14ListMessagesResponse\x12,\n" +
+	"\bmessages\x18\x01 \x03(\v2\x10.peal.v1.MessageR\bmessages\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\tR\bposition\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"s\n" +
+	"\aMessage\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\tR\x05event\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\tR\x04data\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -4133,7 +4431,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xec\t\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xc3\n" +
+	"\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -4149,7 +4448,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x12@\n" +
 	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\"\b\xc2\xe1\x18\x04read\x12R\n" +
-	"\vGetPosition\x12\x1b.peal.v1.GetPositionRequest\x1a\x1c.peal.v1.GetPositionResponse\"\b\xc2\xe1\x18\x04read\x12E\n" +
+	"\vGetPosition\x12\x1b.peal.v1.GetPositionRequest\x1a\x1c.peal.v1.GetPositionResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
+	"\fListMessages\x12\x1c.peal.v1.ListMessagesRequest\x1a\x1d.peal.v1.ListMessagesResponse\"\b\xc2\xe1\x18\x04data\x12E\n" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
@@ -4171,7 +4471,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*BroadcastRequest)(nil),           // 1: peal.v1.BroadcastRequest
@@ -4221,43 +4521,46 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*CreateTokenResponse)(nil),        // 45: peal.v1.CreateTokenResponse
 	(*GetPositionRequest)(nil),         // 46: peal.v1.GetPositionRequest
 	(*GetPositionResponse)(nil),        // 47: peal.v1.GetPositionResponse
-	(*WhoAmIRequest)(nil),              // 48: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 49: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 50: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 51: peal.v1.DrainResponse
-	nil,                                // 52: peal.v1.Resumes.ResetsEntry
-	nil,                                // 53: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 54: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 55: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 56: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 57: google.protobuf.MethodOptions
+	(*ListMessagesRequest)(nil),        // 48: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 49: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 50: peal.v1.Message
+	(*WhoAmIRequest)(nil),              // 51: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 52: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 53: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 54: peal.v1.DrainResponse
+	nil,                                // 55: peal.v1.Resumes.ResetsEntry
+	nil,                                // 56: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 57: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 58: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 59: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 60: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	55, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	55, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	55, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	55, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	58, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	58, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	58, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	58, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	9,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	10, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	11, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	14, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	56, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	59, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	17, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	20, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	55, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	58, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
 	14, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	23, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	24, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	25, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	56, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	56, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	59, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	59, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
 	28, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
 	29, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	56, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	55, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	59, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	58, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
 	41, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
 	41, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	56, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	59, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
 	40, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
 	35, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
 	36, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
@@ -4267,54 +4570,58 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	40, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
 	40, // 32: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
 	0,  // 33: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	56, // 34: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	56, // 35: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	56, // 36: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	59, // 34: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	59, // 35: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	59, // 36: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
 	39, // 37: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	52, // 38: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	53, // 39: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	54, // 40: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	55, // 41: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	55, // 42: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	56, // 43: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 44: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	1,  // 45: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	3,  // 46: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	5,  // 47: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	7,  // 48: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	12, // 49: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	15, // 50: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	18, // 51: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	21, // 52: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	26, // 53: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	30, // 54: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	32, // 55: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	46, // 56: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	42, // 57: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	44, // 58: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	48, // 59: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	50, // 60: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 61: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 62: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 63: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 64: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 65: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 66: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 67: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	22, // 68: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	27, // 69: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	31, // 70: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	33, // 71: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	47, // 72: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	43, // 73: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	45, // 74: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	49, // 75: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	51, // 76: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	61, // [61:77] is the sub-list for method output_type
-	45, // [45:61] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	44, // [44:45] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	55, // 38: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	56, // 39: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	57, // 40: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	58, // 41: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	58, // 42: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	59, // 43: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 44: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	59, // 45: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	60, // 46: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	1,  // 47: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	3,  // 48: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	5,  // 49: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	7,  // 50: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	12, // 51: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	15, // 52: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	18, // 53: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	21, // 54: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	26, // 55: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	30, // 56: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	32, // 57: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	46, // 58: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	48, // 59: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	42, // 60: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	44, // 61: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	51, // 62: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	53, // 63: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	2,  // 64: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	4,  // 65: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	6,  // 66: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	8,  // 67: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	13, // 68: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	16, // 69: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	19, // 70: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	22, // 71: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	27, // 72: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	31, // 73: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	33, // 74: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	47, // 75: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	49, // 76: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	43, // 77: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	45, // 78: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	52, // 79: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	54, // 80: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	64, // [64:81] is the sub-list for method output_type
+	47, // [47:64] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	46, // [46:47] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -4350,13 +4657,17 @@ func file_peal_v1_control_proto_init() {
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
 	}
+	file_peal_v1_control_proto_msgTypes[47].OneofWrappers = []any{
+		(*ListMessagesRequest_UserId)(nil),
+		(*ListMessagesRequest_Topic)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   54,
+			NumMessages:   57,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	ControlService_Disconnect_FullMethodName       = "/peal.v1.ControlService/Disconnect"
 	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
 	ControlService_GetPosition_FullMethodName      = "/peal.v1.ControlService/GetPosition"
+	ControlService_ListMessages_FullMethodName     = "/peal.v1.ControlService/ListMessages"
 	ControlService_RemoveNode_FullMethodName       = "/peal.v1.ControlService/RemoveNode"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
@@ -56,6 +57,7 @@ const (
 //     or lacks the scope.
 //   - UNAVAILABLE: the daemon is shutting down.
 //   - FAILED_PRECONDITION: the daemon is not configured for the call.
+//   - OUT_OF_RANGE: a position is not in the event history.
 //   - ALREADY_EXISTS: the idempotency_key was already used for a different
 //     message.
 type ControlServiceClient interface {
@@ -122,6 +124,18 @@ type ControlServiceClient interface {
 	// The call fails with UNAVAILABLE if the daemon is shutting down, or is in a
 	// cluster and has no quorum.
 	GetPosition(ctx context.Context, in *GetPositionRequest, opts ...grpc.CallOption) (*GetPositionResponse, error)
+	// ListMessages returns messages that the event history holds for one audience:
+	// a topic, a user, or everyone. With retained, it returns the retained values
+	// of that audience. The messages to a topic or a user don't include broadcasts.
+	// Expired messages aren't returned. In a cluster, any node replies from its own
+	// history.
+	//
+	// The call fails with OUT_OF_RANGE, and never skips messages, if after_id or
+	// page_token requires messages that have left the history (reason
+	// POSITION_EXPIRED) or isn't from this history (POSITION_UNKNOWN). The metadata
+	// "oldest" of the google.rpc.ErrorInfo is the id of the oldest message that the
+	// history still holds for the audience.
+	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
 	// nodes. If the removed node held a replica of the event log, another node
@@ -292,6 +306,16 @@ func (c *controlServiceClient) GetPosition(ctx context.Context, in *GetPositionR
 	return out, nil
 }
 
+func (c *controlServiceClient) ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMessagesResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveNodeResponse)
@@ -354,6 +378,7 @@ type ControlService_DrainClient = grpc.ServerStreamingClient[DrainResponse]
 //     or lacks the scope.
 //   - UNAVAILABLE: the daemon is shutting down.
 //   - FAILED_PRECONDITION: the daemon is not configured for the call.
+//   - OUT_OF_RANGE: a position is not in the event history.
 //   - ALREADY_EXISTS: the idempotency_key was already used for a different
 //     message.
 type ControlServiceServer interface {
@@ -420,6 +445,18 @@ type ControlServiceServer interface {
 	// The call fails with UNAVAILABLE if the daemon is shutting down, or is in a
 	// cluster and has no quorum.
 	GetPosition(context.Context, *GetPositionRequest) (*GetPositionResponse, error)
+	// ListMessages returns messages that the event history holds for one audience:
+	// a topic, a user, or everyone. With retained, it returns the retained values
+	// of that audience. The messages to a topic or a user don't include broadcasts.
+	// Expired messages aren't returned. In a cluster, any node replies from its own
+	// history.
+	//
+	// The call fails with OUT_OF_RANGE, and never skips messages, if after_id or
+	// page_token requires messages that have left the history (reason
+	// POSITION_EXPIRED) or isn't from this history (POSITION_UNKNOWN). The metadata
+	// "oldest" of the google.rpc.ErrorInfo is the id of the oldest message that the
+	// history still holds for the audience.
+	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
 	// nodes. If the removed node held a replica of the event log, another node
@@ -484,6 +521,9 @@ func (UnimplementedControlServiceServer) Stats(context.Context, *StatsRequest) (
 }
 func (UnimplementedControlServiceServer) GetPosition(context.Context, *GetPositionRequest) (*GetPositionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPosition not implemented")
+}
+func (UnimplementedControlServiceServer) ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMessages not implemented")
 }
 func (UnimplementedControlServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
@@ -709,6 +749,24 @@ func _ControlService_GetPosition_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListMessages(ctx, req.(*ListMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RemoveNodeRequest)
 	if err := dec(in); err != nil {
@@ -816,6 +874,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPosition",
 			Handler:    _ControlService_GetPosition_Handler,
+		},
+		{
+			MethodName: "ListMessages",
+			Handler:    _ControlService_ListMessages_Handler,
 		},
 		{
 			MethodName: "RemoveNode",

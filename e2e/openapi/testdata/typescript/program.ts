@@ -41,6 +41,16 @@ export async function onlineUsers(): Promise<string[]> {
   }
 }
 
+export async function lastOrders(topic: string): Promise<string[]> {
+  const { data: page, error } = await client.GET("/v1/topics/{topic}/messages", {
+    params: { path: { topic }, query: { order: "newest", pageSize: 10 } },
+  });
+  if (error) {
+    fail(error);
+  }
+  return (page.messages ?? []).map((message) => message.data ?? "");
+}
+
 export async function connections(): Promise<number> {
   const { data: stats, error } = await client.GET("/v1/stats");
   if (error) {
@@ -65,7 +75,9 @@ export async function mistakes(): Promise<void> {
   // @ts-expect-error: there is no such path
   await client.GET("/v1/nothing");
   // @ts-expect-error: the path requires POST
-  await client.GET("/v1/broadcast");
+  await client.GET("/v1/drain");
+  // @ts-expect-error: the topic belongs to another path
+  await client.GET("/v1/broadcast", { params: { query: { topic: "orders" } } });
   // @ts-expect-error: the path has a parameter
   await client.POST("/v1/users/{userId}/messages", { body: { data: "hi" } });
   // @ts-expect-error: data is a string
