@@ -137,7 +137,7 @@ bench-cluster: ## Broadcast through a cluster of five daemons with 75,000 stream
 .PHONY: gen
 gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
-	$(GO) -C tools run ./openapi3 <control/openapi/peald.swagger.json >control/openapi/peald.openapi.json
+	$(GO) -C tools run ./openapi3 ../control/openapi
 
 .PHONY: pictures
 pictures: ## Retake the console's screenshots in docs/img/ with Chromium
@@ -192,7 +192,7 @@ check-gen: ## Check that gen/ and control/openapi/ are up to date with proto/
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(TOOL) buf generate -o "$$fresh"; \
 	openapi="$$fresh/control/openapi"; \
-	$(GO) -C tools run ./openapi3 <"$$openapi/peald.swagger.json" >"$$openapi/peald.openapi.json"; \
+	$(GO) -C tools run ./openapi3 "$$openapi"; \
 	for dir in gen control/openapi; do \
 		diff -r "$$dir" "$$fresh/$$dir" || { echo "make check-gen: $$dir is stale: run make gen and commit it"; exit 1; }; \
 	done

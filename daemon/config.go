@@ -28,6 +28,7 @@ type Config struct {
 	Auth    Auth    `mapstructure:"auth"`
 	Broker  Broker  `mapstructure:"broker"`
 	History History `mapstructure:"history"`
+	Retain  Retain  `mapstructure:"retain"`
 
 	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, for what differs from the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
 
@@ -154,6 +155,12 @@ const (
 	SlowConflate   = "conflate"
 )
 
+// Retain limits retained values.
+type Retain struct {
+	MaxEvents int   `mapstructure:"max_events" reload:"true" doc:"Maximum number of retained values. Messages that would exceed it are rejected. 0 allows none. All nodes of a cluster must have the same limits."`
+	MaxBytes  Bytes `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for retained values, including about 600 bytes of overhead for each. Messages that would exceed it are rejected."`
+}
+
 // History configures the history of recent events. Clients that reconnect get the
 // events that they missed from it. When it is full, the audience that holds most of it
 // gives up its oldest event.
@@ -253,6 +260,7 @@ func Defaults() Config {
 			MaxAge:            10 * time.Minute,
 			IdempotencyWindow: 5 * time.Minute,
 		},
+		Retain:  Retain{MaxEvents: 100_000, MaxBytes: 64 << 20},
 		Cluster: Cluster{Mode: ClusterOff, Name: "peald", Addr: ":6222", Sync: true},
 		Log:     Log{Level: "info", Format: "text"},
 		Drain:   Drain{Timeout: 30 * time.Second},

@@ -304,6 +304,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		h.closed(res)
 		return askToRetry(Suspended)
 	}
+	if h.broker.NothingFollows(sub.Topics, sub.LastEventID) {
+		h.closed(res)
+		return &rejection{cause: Ended, status: http.StatusNoContent}
+	}
 
 	streamHeaders(w.Header())
 	if r.ProtoMajor > 1 {
