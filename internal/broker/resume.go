@@ -61,7 +61,7 @@ func (b *Broker) resume(st *Stream) {
 // rest. The caller holds b.mu.
 func (b *Broker) lost(st *Stream, seq uint64) bool {
 	h, known := &b.history, st.knownEvictions()
-	if h.lostBefore(seq, known) {
+	if h.lostBefore(seq, known, st.hasPatterns()) {
 		return true
 	}
 	if st.topics != nil && st.topics.patterns {
@@ -183,7 +183,7 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 // the stream's cursor. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	h, known := &b.history, st.knownEvictions()
-	if h.lostBefore(st.cursor, known) {
+	if h.lostBefore(st.cursor, known, true) {
 		return dst, b.seq, true, true
 	}
 

@@ -284,6 +284,62 @@ func TestStartOfFullHistory(t *testing.T) {
 	})
 }
 
+// TestStartWhileMarksAreForgotten starts streams whose next events are evicted while they
+// are read slowly. At the same time, the history forgets a later mark that is older than
+// the streams. They must get a reset.
+func TestStartWhileMarksAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const held = 400
+		cfg := withHistory()
+		cfg.History = broker.History{MaxEvents: 100_000, MaxBytes: 1 << 20}
+		cfg.Topics = []broker.TopicPolicy{{Pattern: "a", MaxEvents: held}, {Pattern: "gone.>", MaxAge: new(time.Second)}}
+		b := broker.New(cfg)
+		defer b.Close()
+		next, marks := 0, 0
+		publishMore := func(n int) {
+			for range n {
+				publish(t, b, toTopic("a", fmt.Sprint(next)))
+				next++
+			}
+		}
+		addMarks := func(n int) {
+			for range n {
+				publish(t, b, toTopic(fmt.Sprintf("gone.%0200d", marks), "x"))
+				marks++
+			}
+			time.Sleep(2 * time.Second)
+		}
+
+		publishMore(held)
+		addMarks(1<<20/16/505 - 1) // about as many as are remembered
+		clients := []*client{
+			connect(t, b, broker.Subscription{Topics: []string{"a"}, Start: broker.SinceAll()}, 0),
+			connect(t, b, broker.Subscription{Topics: []string{"a", "a.*"}, Start: broker.SinceAll()}, 0),
+		}
+		synctest.Wait()
+		publishMore(held - 100)
+		addMarks(3)
+		for i, c := range clients {
+			c.drain(1 << 20)
+			synctest.Wait()
+			want := 0
+			for _, e := range c.events() {
+				if e.typ == "peald.reset" {
+					want = next
+					break
+				}
+				if e.data != fmt.Sprint(want) {
+					t.Fatalf("stream %d got %q after %d", i, e.data, want-1)
+				}
+				want++
+			}
+			if want != next {
+				t.Errorf("stream %d got %d events, want %d or a reset", i, want, next)
+			}
+		}
+	})
+}
+
 // TestStartThatIsReadSlowly checks that a long replay from a start waits for the client,
 // survives a disconnect, and is counted.
 func TestStartThatIsReadSlowly(t *testing.T) {
