@@ -80,6 +80,10 @@ func (l *lane) after(seq uint64) int {
 	return i
 }
 
+// lost reports whether an event of the lane that follows seq has been evicted, apart
+// from the first evictions up to known.
+func (l *lane) lost(seq, known uint64) bool { return l.evicted > seq && l.eviction > known }
+
 func (l *lane) remove(e *event) {
 	if l.at(0) == e {
 		l.pop()
@@ -350,7 +354,7 @@ func (h *history) loseMark(l *lane) {
 // apart from the first evictions up to known.
 func (h *history) lost(a Audience, seq, known uint64) bool {
 	l := h.lanes[a]
-	return l != nil && l.evicted > seq && l.eviction > known
+	return l != nil && l.lost(seq, known)
 }
 
 // lostBefore reports whether events after seq may have been evicted from lanes that

@@ -142,67 +142,80 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	return events, cursor, live, lost
 }
 
-// nextEvents reads the history for replay, by merging the lanes of the stream's
-// audiences. The caller holds b.mu.
+// piece is a part of a replay.
+type piece struct {
+	events []*event
+	bytes  int
+}
+
+func (p *piece) add(e *event) {
+	p.events = append(p.events, e)
+	p.bytes += len(e.frame.chunk)
+}
+
+func (p *piece) full() bool { return p.bytes >= replayBytes || len(p.events) >= replayEvents }
+
+// nextEvents reads the history for replay. The caller holds b.mu.
 func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
-	if st.topics != nil && st.topics.patterns {
+	if st.hasPatterns() {
 		return b.scan(st, dst)
 	}
 	if b.lost(st, st.cursor) {
 		return dst, b.seq, true, true
 	}
-
-	lanes := make([][]*event, 0, 4)
-	for a := range st.audiences() {
-		if l := b.history.lanes[a]; l != nil {
-			lanes = append(lanes, l.all()[l.after(st.cursor):])
-		}
-	}
-
-	size := 0
-	for size < replayBytes && len(dst) < replayEvents {
-		next := -1
-		for i, l := range lanes {
-			if len(l) > 0 && (next < 0 || l[0].seq < lanes[next][0].seq) {
-				next = i
-			}
-		}
-		if next < 0 {
-			return dst, b.seq, true, false
-		}
-
-		e := lanes[next][0]
-		lanes[next] = lanes[next][1:]
-		dst = append(dst, e)
-		size += len(e.frame.chunk)
-	}
-	return dst, dst[len(dst)-1].seq, false, false
+	events, cursor, live = b.merge(b.lanesOf(st), st.cursor, piece{events: dst})
+	return events, cursor, live, false
 }
 
-// scan is nextEvents for a stream with patterns. It checks every event and mark after
-// the stream's cursor. The caller holds b.mu.
+// merge appends the events in the lanes after seq to a piece that isn't full, until it
+// is. The caller holds b.mu.
+func (b *Broker) merge(lanes []*lane, seq uint64, p piece) (events []*event, cursor uint64, live bool) {
+	for m := mergeAfter(lanes, seq); !p.full(); {
+		e := m.next()
+		if e == nil {
+			return p.events, b.seq, true
+		}
+		p.add(e)
+	}
+	return p.events, p.events[len(p.events)-1].seq, false
+}
+
+// scan is nextEvents for a stream with patterns. It checks the events and marks after
+// the stream's cursor. If only few of them are for the stream, and there are fewer lanes
+// than events left, it continues with the lanes. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	h, known := &b.history, st.knownEvictions()
 	if h.lostBefore(st.cursor, known, true) {
 		return dst, b.seq, true, true
 	}
 
-	size, before := 0, len(dst)
-	for i, s := range h.all.all()[h.all.after(st.cursor):] {
-		if i == replayScan || size >= replayBytes || len(dst) == replayEvents {
-			return dst, s.seq - 1, false, false
-		}
+	p, before := piece{events: dst}, len(dst)
+	slots := h.all.all()[h.all.after(st.cursor):]
+	enough := max(len(h.lanes), replayEvents)
+	if len(h.lanes) > maxLanes || len(slots) < 2*enough {
+		enough = len(slots)
+	}
+	for i, s := range slots {
 		switch {
+		case i == replayScan || p.full():
+			return p.events, s.seq - 1, false, false
+		case i == enough:
+			lanes := b.lanesOf(st)
+			if anyLost(lanes, s.seq-1, known) {
+				clear(p.events[before:])
+				return p.events[:before], b.seq, true, true
+			}
+			events, cursor, live = b.merge(lanes, s.seq-1, p)
+			return events, cursor, live, false
 		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !st.wants(s.lane.audience):
 		case s.event == nil:
-			clear(dst[before:])
-			return dst[:before], b.seq, true, true
+			clear(p.events[before:])
+			return p.events[:before], b.seq, true, true
 		default:
-			dst = append(dst, s.event)
-			size += len(s.event.frame.chunk)
+			p.add(s.event)
 		}
 	}
-	return dst, b.seq, true, false
+	return p.events, b.seq, true, false
 }
 
 // wants reports whether the stream belongs to the audience.
