@@ -249,3 +249,69 @@ func BenchmarkPublishTapped(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPublishRetained compares messages that are retained with others, for 1,000
+// topics in turn.
+func BenchmarkPublishRetained(b *testing.B) {
+	for _, retain := range []bool{false, true} {
+		b.Run(fmt.Sprint("retain=", retain), func(b *testing.B) {
+			cfg := withHistory()
+			cfg.History = broker.History{MaxEvents: 10_000, MaxBytes: 64 << 20}
+			cfg.Retain = broker.Retain{MaxEvents: 100_000, MaxBytes: 64 << 20}
+			bk := broker.New(cfg)
+			defer bk.Close()
+			var messages []broker.Message
+			for i := range 1000 {
+				m := toTopic(fmt.Sprint("topic", i), strings.Repeat("x", 100))
+				m.Retain = retain
+				messages = append(messages, m)
+			}
+			for i := range 20_000 {
+				if _, err := bk.Publish(b.Context(), messages[i%1000]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if _, err := bk.Publish(b.Context(), messages[i%1000]); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}
+
+// BenchmarkStartRetained opens streams that get one retained value, out of 10,000 or of
+// one, or none.
+func BenchmarkStartRetained(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		values int
+		topic  string
+	}{{"none", 0, "topic7"}, {"one", 1, "topic0"}, {"one of 10,000", 10_000, "topic7"}, {"pattern", 10_000, "topic7.*"}} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg := withHistory()
+			cfg.Retain = broker.Retain{MaxEvents: 100_000, MaxBytes: 64 << 20}
+			bk := broker.New(cfg)
+			defer bk.Close()
+			for i := range c.values {
+				m := toTopic(fmt.Sprint("topic", i), strings.Repeat("x", 100))
+				m.Retain = true
+				if _, err := bk.Publish(b.Context(), m); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var pieces atomic.Int64
+			b.ReportAllocs()
+			for b.Loop() {
+				st := bk.NewStream(broker.Subscription{Topics: []string{c.topic}})
+				if err := st.Start(sponge{&pieces}, broker.Opening{}); err != nil {
+					b.Fatal(err)
+				}
+				st.HangUp()
+			}
+		})
+	}
+}

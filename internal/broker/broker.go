@@ -31,7 +31,8 @@ const (
 // MaxQueueBytes is the maximum value of Config.QueueBytes.
 const MaxQueueBytes = 1 << 30
 
-// Config configures a Broker. Every field except Topics and Replica is required.
+// Config configures a Broker. Every field except Retain, Topics
+// and Replica is required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
@@ -53,6 +54,8 @@ type Config struct {
 	WriteTimeout time.Duration
 	// History limits the event history.
 	History History
+	// Retain limits the retained values.
+	Retain Retain
 	// Topics are the policies for topics.
 	Topics []TopicPolicy
 	// IdempotencyWindow is how long idempotency keys are remembered.
@@ -93,6 +96,7 @@ type Broker struct {
 	accounts   *btree.BTreeG[*account]
 	topics     topics
 	history    history
+	retained   retained
 	replies    replies
 	clock      logClock // of a replica's log
 	bans       *btree.BTreeG[Ban]
@@ -106,6 +110,7 @@ type Broker struct {
 	resumes    Resumes
 	since      Resumes // of streams that started at a time in the past
 	rewinds    Resumes
+	fresh      Resumes // of streams that started now, with retained values
 	replays    histogram
 }
 
@@ -133,6 +138,7 @@ func New(cfg Config) *Broker {
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
 		topics:   newTopics(),
 		history:  newHistory(cfg.History, newPolicies(cfg.Topics), now.UnixNano()),
+		retained: newRetained(cfg.Retain),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),
@@ -140,7 +146,7 @@ func New(cfg Config) *Broker {
 		open:     make([]int, cfg.Shards),
 		stop:     make(chan struct{}),
 	}
-	for _, counts := range []*Resumes{&b.resumes, &b.since, &b.rewinds} {
+	for _, counts := range []*Resumes{&b.resumes, &b.since, &b.rewinds, &b.fresh} {
 		counts.Resets = make(map[string]int64)
 	}
 	b.cfg.Store(&cfg)
@@ -185,8 +191,9 @@ func (b *Broker) removeExpired() {
 		case now := <-tick.C:
 			b.mu.Lock()
 			b.history.evict(b.logNow())
-			if !b.replica { // a replica's keys expire by the log's clock
+			if !b.replica { // a replica's keys and retained values expire when entries are applied
 				b.replies.forget(now.UnixNano())
+				b.retained.expire(now.UnixNano())
 			}
 			b.removeExpiredBans(now)
 			b.mu.Unlock()
@@ -196,9 +203,10 @@ func (b *Broker) removeExpired() {
 
 // Publish validates m, assigns it the next id and queues it for the streams of
 // its audience. It returns an *InvalidError for a message that can't be an
-// event, ErrKeyUsed if its idempotency key belongs to another message, ErrClosed
-// once the broker is closing, and ctx's error if ctx ends while Publish is waiting
-// for shards to catch up.
+// event, ErrKeyUsed if its idempotency key belongs to another message, a
+// *RetainFullError if there is no room to retain it, ErrClosed once the broker is
+// closing, and ctx's error if ctx ends while Publish is waiting for shards to catch
+// up.
 func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 	if err := m.Validate(); err != nil {
 		return Receipt{}, err
@@ -206,23 +214,30 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 
 	ids := b.ids.Load()
 	buf := encodeFields(&m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, cost: int32(min(len(buf), maxBacklog))}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(&m), cost: int32(min(len(buf), maxBacklog))}
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
-	receipt, posted, err := b.order(&m, e, ids, buf, false, Verdict{})
+	receipt, posted, err := b.order(&m, e, ids, buf, placement{})
 	if !posted {
 		b.backlog.Release(int64(e.cost))
 	}
 	return receipt, err
 }
 
+// placement describes an entry in a replica's log. It is the zero placement for a
+// message that is published on this broker alone.
+type placement struct {
+	foreign bool    // accepted by another node, and not counted as published here
+	verdict Verdict // on the idempotency key
+	retain  Retain  // the limits of the node that published it
+}
+
 // order assigns e a sequence number, unless it has one, appends it to the
 // history and posts it to the shards of its audience. It reports whether any
-// shard got it. A foreign event was accepted by another node and isn't counted
-// as published here.
-func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, foreign bool, v Verdict) (r Receipt, posted bool, err error) {
+// shard got it.
+func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p placement) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -235,19 +250,27 @@ func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, foreign 
 	if m.TTL > 0 {
 		e.expires = e.at + int64(m.TTL)
 	}
-	if earlier, event, err := b.replies.find(m, e.at, v); event > 0 || err != nil {
+	if earlier, event, err := b.replies.find(m, e.at, p.verdict); event > 0 || err != nil {
 		if earlier.ID == "" && err == nil {
 			earlier.ID = b.id(event) // this replica never applied that event
 		}
 		return earlier, false, err
 	}
 
+	value, err := b.retain(m, e, len(buf)-ids.room, p)
+	if err != nil {
+		return r, false, err
+	}
+
 	b.seq = e.seq
-	if !foreign {
+	if !p.foreign {
 		b.published[e.audience.kind]++
 	}
 	e.frame, r.ID = seal(buf, ids.room, ids.epoch, e.seq)
 	b.history.append(e)
+	if value != nil {
+		b.retained.put(value)
+	}
 	r.Recipients, posted = b.fanOut(e)
 	b.replies.remember(m, e.seq, r, e.at)
 	if len(b.waiters) > 0 {

@@ -4,8 +4,12 @@ import "slices"
 
 // deliver queues an event for st, unless st gets it from the history.
 func (s *shard) deliver(st *Stream, e *event) {
-	if e.seq > st.cursor && !st.catchingUp {
-		s.enqueue(st, e)
+	if e.seq <= st.cursor || st.catchingUp {
+		return
+	}
+	s.enqueue(st, e)
+	if e.end != nil && st.phase != phaseClosed {
+		s.deliverEnd(st, e)
 	}
 }
 
@@ -82,6 +86,7 @@ func (s *shard) dropOldest(st *Stream, n int) {
 			}
 		}
 		reset := resetEvent(newBlock(), "", "overflow", s.broker.id(last))
+		reset.gap = true
 		s.prepare(q.form, reset)
 		q.markGap(i, reset, &s.spare)
 	}
@@ -177,32 +182,86 @@ func (s *shard) hasUnflushed() bool { return s.nextUnflushed < len(s.unflushed) 
 
 // catchUp queues the next events from the history for st.
 func (s *shard) catchUp(st *Stream) {
+	if r := st.resume; r.values != nil {
+		s.queueValues(st, s.broker.readValues(st))
+		return
+	}
+
 	events, cursor, live, lost := s.broker.replay(st, s.replayed[:0])
 	if lost {
 		// The client was slow, and its next events have left the history.
-		reset := resetEvent(newBlock(), s.broker.id(cursor), ResetExpired, s.broker.id(st.cursor))
-		s.queueReplay(st, []*event{reset}, cursor)
+		id := s.broker.id(cursor)
+		if st.resume.values != nil {
+			id = "" // the stream starts again, and the position mark follows the values
+		}
+		reset := resetEvent(newBlock(), id, ResetExpired, s.broker.id(st.cursor))
+		s.queueEvents(st, reset)
+		st.cursor = cursor
+		if st.resume.values != nil {
+			s.begin(st)
+			return
+		}
 	}
 	s.queueReplay(st, events, cursor)
-	if st.catchingUp = !live; live {
-		st.resume = nil
-	}
-
 	clear(events)
 	s.replayed = events
-	if live && st.phase.closing() {
+	if live {
+		s.goLive(st)
+	}
+}
+
+// goLive ends the replay for a stream that has caught up.
+func (s *shard) goLive(st *Stream) {
+	ended := st.resume != nil && st.resume.ended
+	st.resume, st.catchingUp = nil, false
+	switch {
+	case st.phase.closing():
 		s.queueLastBlock(st)
+	case ended:
+		s.enqueue(st, endEvent(st.topics.names[0]))
+		s.closeEnded(st)
+	}
+}
+
+// queueValues queues retained values for st, and the position mark after the last of
+// them.
+func (s *shard) queueValues(st *Stream, values []*event) {
+	s.queueEvents(st, values...)
+	r := st.resume
+	if !r.values.all {
+		return
+	}
+	r.values = nil
+	s.enqueue(st, s.markEvent(newBlock(), st.cursor))
+	switch {
+	case r.earlier != nil:
+		s.queueFirst(st)
+	case !st.catchingUp:
+		s.goLive(st)
 	}
 }
 
 // queueReplay queues events from the history for st, and moves its cursor.
 func (s *shard) queueReplay(st *Stream, events []*event, cursor uint64) {
+	for i, e := range events {
+		if e.end != nil && !st.isAlone() { // goLive ends the others
+			s.queueEvents(st, events[:i+1]...)
+			s.queueEvents(st, e.end)
+			s.queueReplay(st, events[i+1:], cursor)
+			return
+		}
+	}
+	s.queueEvents(st, events...)
+	st.cursor = cursor
+}
+
+// queueEvents queues events for st, regardless of the queue's limit.
+func (s *shard) queueEvents(st *Stream, events ...*event) {
 	before := st.queue.bytes
 	for _, e := range events {
 		s.prepare(st.queue.form, e)
 		st.queue.push(e, &s.spare)
 	}
-	st.cursor = cursor
 	s.counters.queuedBytes.Add(int64(st.queue.bytes - before))
 }
 

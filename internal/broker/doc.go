@@ -58,6 +58,28 @@
 // them. The replica on which the client resumes compares it with its own marks, and
 // either sends everything from its own history or a reset.
 //
+// # Retained values
+//
+// A message may be retained: it stays the latest value for its audience and conflate key
+// until another message replaces it, it expires or it is cleared. A stream that starts
+// without a position, or with a reset, gets the values of its audiences before its
+// position mark. It reads them like a replay: a few under each lock, when its queue is
+// empty. The order of values is that of their sequence numbers, so a stream remembers
+// only how far it has read, and values that are replaced in the meantime aren't missed:
+// the replacement follows the stream's position. A stream that starts in the past also
+// gets values after its position, in their place among the events, if the history no
+// longer has them.
+//
+// A client that loses its connection among the values resumes after the last one it
+// received. The others have greater sequence numbers, so they are either in the history
+// or lead to a reset, and the client gets all values again.
+//
+// # Topics that end
+//
+// A topic has ended if its last event was final. Its lane in the history records that,
+// and the lane's mark after the event has left. So the end is remembered as long as
+// marks are, and a replica that reads the log again knows it too.
+//
 // # Ownership of bytes
 //
 // An event is encoded once. If any stream's body has the content coding gzip, the

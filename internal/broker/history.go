@@ -65,6 +65,7 @@ type lane struct {
 	policy   *TopicPolicy // nil for none
 	bytes    int          // of the events
 	evicted  uint64       // the last event that was evicted to keep the limits; 0 for none
+	final    uint64       // the lane's last event, if that ended the topic; 0 if it didn't
 	eviction uint64       // the value of history.evictions when the lane's latest eviction was counted
 	places   [rankings]place
 }
@@ -148,7 +149,10 @@ func (h *history) append(e *event) {
 	}
 
 	l := h.lane(e.audience)
-	e.policy = l.policy
+	e.policy, l.final = l.policy, 0
+	if e.end != nil {
+		l.final = e.seq
+	}
 	h.all.append(e, l)
 	l.push(e)
 	h.count(l, len(e.frame.chunk)+eventOverhead)
@@ -158,6 +162,14 @@ func (h *history) append(e *event) {
 	h.expire(e.at) // no policy needs to evict what has expired
 	h.limit(l)
 	h.evict(e.at)
+}
+
+// policy returns the policy for the audience, or nil if there is none.
+func (h *history) policy(a Audience) *TopicPolicy {
+	if l := h.lanes[a]; l != nil {
+		return l.policy
+	}
+	return h.policies.find(a)
 }
 
 // limit applies a policy's maximum number of events to a lane.
@@ -293,13 +305,14 @@ func (h *history) remove(e *event, evicted bool) {
 	h.markedBytes += l.cost()
 }
 
-// forget removes lanes without events: those that nothing was evicted from, and the
+// forget removes lanes without events: those that have nothing to remember, and the
 // ones that have been empty for the longest time once all of them use too much
-// memory. A stream can then no longer resume from before their marks.
+// memory. A stream can then no longer resume from before their marks, and topics that
+// have ended are forgotten.
 func (h *history) forget() {
 	for {
 		l := h.marked.first
-		if l == nil || l.evicted >= h.first && h.markedBytes <= h.limits.MaxBytes/markShare {
+		if l == nil || (l.evicted >= h.first || l.final != 0) && h.markedBytes <= h.limits.MaxBytes/markShare {
 			return
 		}
 		if l.evicted != 0 {

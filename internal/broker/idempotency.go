@@ -123,5 +123,6 @@ func (m *Message) hash(seed maphash.Seed) uint64 {
 		audience              Audience
 		event, data, conflate string
 		ttl                   time.Duration
-	}{m.Audience, m.Event, m.Data, m.ConflateKey, m.TTL})
+		retain, final         bool
+	}{m.Audience, m.Event, m.Data, m.ConflateKey, m.TTL, m.Retain, m.Final})
 }

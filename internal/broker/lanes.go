@@ -99,8 +99,11 @@ func (m *merger) Less(i, j int) bool { return m.peek(i).seq < m.peek(j).seq != m
 // Swap implements [heap.Interface].
 func (m *merger) Swap(i, j int) { m.lanes[i], m.lanes[j] = m.lanes[j], m.lanes[i] }
 
-// Push implements [heap.Interface]. No lane is ever added.
-func (m *merger) Push(any) {}
+// Push implements [heap.Interface].
+func (m *merger) Push(added any) {
+	events := added.([]*event) //nolint:forcetypeassert // the heap holds nothing else
+	m.lanes = append(m.lanes, events)
+}
 
 // Pop implements [heap.Interface].
 func (m *merger) Pop() any {

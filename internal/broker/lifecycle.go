@@ -23,22 +23,12 @@ func (s *shard) open(st *Stream, preamble *event) {
 	if len(preamble.frame.chunk) > 0 {
 		s.enqueue(st, preamble)
 	}
-	greeting := s.greeting(st.cursor, st.resume)
+	greeting := s.greeting(st)
 	if st.queue.form.has(gzipped) {
 		greeting.startGzip()
 		s.counters.compressed.Add(1)
 	}
 	s.enqueue(st, greeting)
-	switch r := st.resume; {
-	case r != nil && r.earlier != nil:
-		s.queueReplay(st, r.earlier.first, r.earlier.cursor)
-		r.earlier.first = nil
-	case st.catchingUp:
-		s.catchUp(st)
-	}
-	if !st.catchingUp {
-		st.resume = nil
-	}
 	if st.topics != nil {
 		for _, g := range st.topics.groups {
 			if g != nil {
@@ -52,11 +42,38 @@ func (s *shard) open(st *Stream, preamble *event) {
 		return
 	}
 	st.enter(phaseOpen)
+	s.begin(st)
 
 	// A random initial delay spreads out the heartbeats of streams that were opened
 	// together.
 	beat := int64(s.cfg.Heartbeat)
 	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
+}
+
+// begin queues what precedes live events for a stream.
+func (s *shard) begin(st *Stream) {
+	switch r := st.resume; {
+	case r != nil && r.values != nil:
+		events := r.values.first
+		r.values.first = nil
+		s.queueValues(st, events)
+	case r != nil && r.earlier != nil:
+		s.queueFirst(st)
+	case st.catchingUp:
+		s.catchUp(st)
+	case r != nil:
+		s.goLive(st)
+	}
+}
+
+// queueFirst queues the first events for a stream that starts in the past.
+func (s *shard) queueFirst(st *Stream) {
+	from := st.resume.earlier
+	s.queueReplay(st, from.first, from.cursor)
+	from.first = nil
+	if !st.catchingUp {
+		s.goLive(st)
+	}
 }
 
 // hangUp closes a stream whose client is gone. If the shard has not opened the

@@ -8,13 +8,27 @@ import (
 
 // greeting returns a stream's first block. It holds the reconnection time and
 // either the position mark that the stream starts from, or a reset with the reason
-// why the stream can't resume.
-func (s *shard) greeting(cursor uint64, from *resumption) *event {
+// why the stream can't resume. If retained values follow, the position mark comes
+// after them, and a reset has no id: a client that loses its connection in between
+// must start again, since it would otherwise miss values.
+func (s *shard) greeting(st *Stream) *event {
 	block := s.appendRetry(newBlock())
-	if from != nil && from.reset != "" {
-		return resetEvent(block, s.broker.id(cursor), from.reset, from.lastID)
+	r := st.resume
+	valuesFollow := r != nil && r.values != nil
+	switch {
+	case r != nil && r.reset != "" && valuesFollow:
+		return resetEvent(block, "", r.reset, r.lastID)
+	case r != nil && r.reset != "":
+		return resetEvent(block, s.broker.id(st.cursor), r.reset, r.lastID)
+	case valuesFollow:
+		return &event{frame: sealFrame(eventstream.AppendEnd(block), chunkRoom)}
 	}
-	return &event{frame: sealFrame(eventstream.AppendMark(block, s.position(cursor)), chunkRoom)}
+	return s.markEvent(block, st.cursor)
+}
+
+// markEvent returns an event that ends a block with a position mark.
+func (s *shard) markEvent(block []byte, position uint64) *event {
+	return &event{frame: sealFrame(eventstream.AppendMark(block, s.position(position)), chunkRoom)}
 }
 
 // appendRetry appends the reconnection time, randomized by up to a quarter of

@@ -100,9 +100,15 @@ type Message struct {
 	// ConflateKey identifies the state that the event updates. With the policy
 	// Conflate, a full queue keeps only the newest event for each key.
 	ConflateKey string
-	// TTL limits how long the event may be replayed, in addition to the limits of
-	// the history; 0 for no additional limit.
+	// TTL limits how long the event may be replayed or retained, in addition to the
+	// limits of the history; 0 for no additional limit.
 	TTL time.Duration
+	// Retain keeps the event as the latest value for its audience and ConflateKey.
+	// Streams that start get the values of their audiences.
+	Retain bool
+	// Final ends the topic: a stream that subscribes to it alone is closed after the
+	// event, and others are notified. A later message reopens the topic.
+	Final bool
 }
 
 // Receipt describes an accepted message.
@@ -115,18 +121,12 @@ type Receipt struct {
 
 // Validate returns nil if m can be published, or an *InvalidError.
 func (m *Message) Validate() error {
-	switch m.Audience.kind {
-	case everyone:
-	case oneUser:
-		if err := ValidUserID(m.Audience.name); err != nil {
-			return err
-		}
-	case oneTopic:
-		if err := ValidTopic(m.Audience.name); err != nil {
-			return err
-		}
-	default:
-		return &InvalidError{"audience", "is missing"}
+	if err := m.Audience.validate(); err != nil {
+		return err
+	}
+
+	if m.Final && m.Audience.kind != oneTopic {
+		return &InvalidError{"final", "is true for a message that isn't for a topic; only topics end"}
 	}
 
 	if err := validKey("idempotency_key", m.IdempotencyKey); err != nil {
@@ -159,6 +159,21 @@ func (m *Message) Validate() error {
 	}
 
 	return nil
+}
+
+// validate returns nil if a message can be published to the audience, or an
+// *InvalidError.
+func (a Audience) validate() error {
+	switch a.kind {
+	case everyone:
+		return nil
+	case oneUser:
+		return ValidUserID(a.name)
+	case oneTopic:
+		return ValidTopic(a.name)
+	default:
+		return &InvalidError{"audience", "is missing"}
+	}
 }
 
 // ValidUserID returns nil if id is a valid user id, or an *InvalidError.
@@ -200,6 +215,7 @@ type event struct {
 	expires     int64        // when it may no longer be replayed, in Unix nanoseconds; 0 for never
 	due         int64        // when it leaves the history regardless of its other limits, in Unix nanoseconds; 0 for never
 	policy      *TopicPolicy // of its topic when it was published; nil for none
+	end         *event       // the peald.end that follows it; nil unless it is the final event for its topic
 
 	cost      int32        // what it acquired from Broker.backlog
 	heapIndex int32        // its index in history.expiring

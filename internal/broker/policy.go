@@ -20,11 +20,13 @@ type TopicPolicy struct {
 	// SlowConsumer overrides Config.SlowConsumer for the topic's events. If it is
 	// empty, Config.SlowConsumer applies.
 	SlowConsumer SlowPolicy
+	// Retain retains each of the topic's messages, as Message.Retain does.
+	Retain bool
 }
 
 // equal reports whether two policies are the same.
 func (p *TopicPolicy) equal(other *TopicPolicy) bool {
-	return p.Pattern == other.Pattern && p.MaxEvents == other.MaxEvents && p.SlowConsumer == other.SlowConsumer &&
+	return p.Pattern == other.Pattern && p.MaxEvents == other.MaxEvents && p.SlowConsumer == other.SlowConsumer && p.Retain == other.Retain &&
 		(p.MaxAge == nil) == (other.MaxAge == nil) && (p.MaxAge == nil || *p.MaxAge == *other.MaxAge)
 }
 
@@ -83,6 +85,9 @@ func (p *TopicPolicy) slowConsumer() SlowPolicy {
 	}
 	return p.SlowConsumer
 }
+
+// retain reports whether the policy retains messages; false if policy is nil.
+func (p *TopicPolicy) retain() bool { return p != nil && p.Retain }
 
 // ownAge reports whether the policy overrides History.MaxAge.
 func (p *TopicPolicy) ownAge() bool { return p != nil && p.MaxAge != nil }

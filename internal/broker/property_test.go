@@ -33,6 +33,7 @@ func TestEveryStreamGetsItsEvents(t *testing.T) {
 				"cut":     w.cut,
 				"time":    w.wait,
 				"reload":  w.reload,
+				"clear":   w.clear,
 				"publishes": func(rt *rapid.T) {
 					for range rapid.IntRange(1, 40).Draw(rt, "events") {
 						w.publish(rt)
@@ -50,6 +51,9 @@ type published struct {
 	at       time.Time
 	audience string // "", "user:alice", "topic:a.b"
 	expires  time.Time
+	retain   bool
+	key      string // the conflate key of a retained value
+	final    bool
 }
 
 // world is a broker with its published events and its clients.
@@ -59,6 +63,8 @@ type world struct {
 	began   time.Time
 	mixed   bool // topics have had policies of their own for slow consumers
 	sent    []published
+	values  map[valueKey]published // retained, including those that have expired
+	ended   map[string]uint64      // the final event by topic; 0 if the topic was reopened
 	clients []*reader
 }
 
@@ -84,6 +90,11 @@ type reader struct {
 	// although others that precede them in the queue were kept.
 	lossy   uint64
 	failure string
+
+	inValues bool     // the stream hasn't received its first position mark
+	values   []uint64 // the retained values that it has received by then
+	stopped  bool     // the topic has ended, and the server has nothing more for the client
+	before   string   // the last event id before the current event
 }
 
 func newWorld(rt *rapid.T) *world {
@@ -96,49 +107,21 @@ func newWorld(rt *rapid.T) *world {
 		MaxBytes:  rapid.SampledFrom([]int{5_000, 1 << 20}).Draw(rt, "bytes"),
 		MaxAge:    rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(rt, "age"),
 	}
+	cfg.Retain = broker.Retain{MaxEvents: 100, MaxBytes: 1 << 20}
 	cfg.Topics = drawPolicies(rt)
-	w := &world{broker: broker.New(cfg), cfg: cfg, began: time.Now()}
+	w := &world{broker: broker.New(cfg), cfg: cfg, began: time.Now(),
+		values: make(map[valueKey]published), ended: make(map[string]uint64)}
 	w.mixed = slices.ContainsFunc(cfg.Topics, hasOwnPolicy)
 	return w
-}
-
-func hasOwnPolicy(p broker.TopicPolicy) bool { return p.SlowConsumer != "" }
-
-// drawPolicies draws policies for topics. Some of their patterns overlap.
-func drawPolicies(rt *rapid.T) (policies []broker.TopicPolicy) {
-	for _, pattern := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a.*", "a.>", "c", ">"}), 0, 3).Draw(rt, "patterns") {
-		p := broker.TopicPolicy{
-			Pattern:      pattern,
-			MaxEvents:    rapid.SampledFrom([]int{0, 1, 10}).Draw(rt, "topic events"),
-			SlowConsumer: rapid.SampledFrom([]broker.SlowPolicy{"", broker.Disconnect, broker.DropOldest}).Draw(rt, "topic policy"),
-		}
-		if age := rapid.SampledFrom([]time.Duration{-1, 0, 30 * time.Second, time.Hour}).Draw(rt, "topic age"); age >= 0 {
-			p.MaxAge = &age
-		}
-		policies = append(policies, p)
-	}
-	return policies
-}
-
-// reload replaces the policies for topics.
-func (w *world) reload(rt *rapid.T) {
-	w.cfg.Topics = drawPolicies(rt)
-	w.mixed = w.mixed || slices.ContainsFunc(w.cfg.Topics, hasOwnPolicy)
-	w.broker.Reconfigure(w.cfg)
 }
 
 func (w *world) publish(rt *rapid.T) {
 	size := rapid.OneOf(rapid.IntRange(1, 60), rapid.IntRange(350, 1000)).Draw(rt, "size") // stored or compressed in gzip bodies
 	m := broker.Message{Data: strings.Repeat("x", size)}
 	p := published{at: time.Now()}
-	switch name := rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience"); {
-	case strings.HasPrefix(name, "user:"):
-		p.audience, m.Audience = name, broker.ToUser(name[5:])
-	case strings.HasPrefix(name, "topic:"):
-		p.audience, m.Audience = name, broker.ToTopic(name[6:])
-	default:
-		m.Audience = broker.Everyone()
-	}
+	p.audience = rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience")
+	m.Audience = audience(p.audience)
+	w.drawRetained(rt, &m, &p)
 	if rapid.IntRange(0, 5).Draw(rt, "ttl") == 0 {
 		m.TTL = 20 * time.Second
 		p.expires = time.Now().Add(m.TTL)
@@ -149,6 +132,7 @@ func (w *world) publish(rt *rapid.T) {
 	}
 	p.seq = sequence(receipt.ID)
 	w.sent = append(w.sent, p)
+	w.retained(p)
 	if rapid.Bool().Draw(rt, "settle") {
 		synctest.Wait()
 	}
@@ -224,7 +208,9 @@ func (w *world) finish(rt *rapid.T) {
 	for _, r := range w.clients {
 		for range 100 {
 			if r.sink == nil {
-				r.connect(rt, -1)
+				if r.connect(rt, -1); r.stopped {
+					break
+				}
 			} else {
 				r.sink.drain(-1)
 			}
@@ -233,7 +219,7 @@ func (w *world) finish(rt *rapid.T) {
 				break
 			}
 		}
-		if missing := w.missing(r, r.pos, 1<<63); len(missing) > 0 && !r.gap {
+		if missing := w.missing(r, r.pos, 1<<63); len(missing) > 0 && !r.gap && !r.stopped {
 			rt.Fatalf("client %s (user %q, topics %q) never got %v, nor a reset", r.name, r.user, r.topics, missing)
 		}
 	}
@@ -265,13 +251,17 @@ func (r *reader) entitled(p published) bool {
 func (r *reader) connect(rt *rapid.T, room int) {
 	var start drawnStart
 	r.opening = ""
+	if r.stopped = r.done(rt); r.stopped {
+		return
+	}
 	if r.lastID == "" {
+		r.startValues()
 		start = drawStart(rt)
 		r.pos, r.gone = 0, nil
 		synctest.Wait() // compressed copies count against the history's limits
 		r.world.expect(rt, r, start)
 	}
-	r.seen = 0
+	r.seen, r.before = 0, ""
 	r.decoder = eventstream.Decoder{OnEvent: r.onEvent}
 	form := broker.Opening{Chunked: rapid.Bool().Draw(rt, "chunked"), Gzip: rapid.Bool().Draw(rt, "gzip")}
 	r.sink = &client{room: room, form: form, stream: r.world.broker.NewStream(broker.Subscription{User: r.user, Topics: r.topics, LastEventID: r.lastID, Start: start.of()})}
@@ -307,6 +297,9 @@ func (r *reader) disconnected(rt *rapid.T) {
 	// The client requests again the events that were missing before a reset without
 	// an id.
 	r.gap, r.lossy = false, 0
+	if r.inValues {
+		r.inValues, r.pos = false, sequence(r.lastID)
+	}
 	r.check(rt)
 }
 
@@ -314,7 +307,7 @@ func (r *reader) check(rt *rapid.T) {
 	if r.failure != "" {
 		rt.Fatalf("client %s (user %q, topics %q): %s", r.name, r.user, r.topics, r.failure)
 	}
-	if r.sink != nil && r.decoder.LastEventID() != "" {
+	if r.sink != nil && r.decoder.LastEventID() != "" && !r.inValues {
 		// A mark means that all events up to it have been sent.
 		if at := sequence(r.decoder.LastEventID()); at > r.pos && !r.gap {
 			if missing := r.world.missing(r, r.pos, at); len(missing) > 0 {
@@ -326,35 +319,42 @@ func (r *reader) check(rt *rapid.T) {
 }
 
 func (r *reader) onEvent(e eventstream.Event) {
-	at := sequence(string(e.ID))
+	at, before := sequence(string(e.ID)), r.before
+	r.before = string(e.ID)
 	if r.dispatched {
 		r.lastID = string(e.ID)
 	}
 
-	block, _ := strings.CutPrefix(string(e.Type), "peald.")
-	if r.opening != "" && block != r.opening {
-		r.failure = fmt.Sprintf("the stream starts with %q, want %q", block, r.opening)
-	}
-	r.opening = ""
-
-	if string(e.Type) == eventstream.MarkType {
-		return // check reads its position
-	}
-
-	if string(e.Type) == "peald.reset" {
-		if strings.Contains(string(e.Data), "overflow") {
-			r.gap = true
-			if r.world.mixed {
-				r.lossy = r.world.sent[len(r.world.sent)-1].seq
-			}
-		} else {
-			r.pos = max(r.pos, at)
-		}
-
+	i := slices.IndexFunc(r.world.sent, func(p published) bool { return p.seq == at })
+	if r.inValues && !strings.HasPrefix(string(e.Type), broker.ReservedTypes) && i >= 0 {
+		r.onValue(r.world.sent[i])
 		return
 	}
 
-	i := slices.IndexFunc(r.world.sent, func(p published) bool { return p.seq == at })
+	block, _ := strings.CutPrefix(string(e.Type), "peald.")
+	overflow := block == "reset" && strings.Contains(string(e.Data), "overflow")
+	if r.opening != "" && block != r.opening && !overflow {
+		r.failure = fmt.Sprintf("the stream starts with %q, want %q", block, r.opening)
+	}
+	if !overflow {
+		r.opening = ""
+	}
+
+	if string(e.Type) == eventstream.MarkType {
+		r.onMark(at)
+		return // check reads its position
+	}
+
+	if string(e.Type) == "peald.end" {
+		r.onEnd(e)
+		return
+	}
+
+	if block == "reset" {
+		r.onReset(at, overflow, string(e.ID) != before)
+		return
+	}
+
 	switch {
 	case at <= r.pos:
 		r.failure = fmt.Sprintf("event %d is a duplicate or out of order after %d", at, r.pos)

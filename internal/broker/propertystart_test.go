@@ -122,3 +122,28 @@ func (w *world) openingSince(r *reader, since time.Time, kept map[uint64]bool) s
 	}
 	return opening
 }
+
+func hasOwnPolicy(p broker.TopicPolicy) bool { return p.SlowConsumer != "" }
+
+// drawPolicies draws policies for topics. Some of their patterns overlap.
+func drawPolicies(rt *rapid.T) (policies []broker.TopicPolicy) {
+	for _, pattern := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a.*", "a.>", "c", ">"}), 0, 3).Draw(rt, "patterns") {
+		p := broker.TopicPolicy{
+			Pattern:      pattern,
+			MaxEvents:    rapid.SampledFrom([]int{0, 1, 10}).Draw(rt, "topic events"),
+			SlowConsumer: rapid.SampledFrom([]broker.SlowPolicy{"", broker.Disconnect, broker.DropOldest}).Draw(rt, "topic policy"),
+		}
+		if age := rapid.SampledFrom([]time.Duration{-1, 0, 30 * time.Second, time.Hour}).Draw(rt, "topic age"); age >= 0 {
+			p.MaxAge = &age
+		}
+		policies = append(policies, p)
+	}
+	return policies
+}
+
+// reload replaces the policies for topics.
+func (w *world) reload(rt *rapid.T) {
+	w.cfg.Topics = drawPolicies(rt)
+	w.mixed = w.mixed || slices.ContainsFunc(w.cfg.Topics, hasOwnPolicy)
+	w.broker.Reconfigure(w.cfg)
+}

@@ -7,7 +7,8 @@ import "math/rand/v2"
 // when the next event is queued, and the history immediately drops whatever
 // exceeds its new limits. A policy's SlowConsumer applies to events that are published
 // later. With 100,000 topics in the history, publishers wait about 0.1 s for 10 new
-// policies, and 0.6 s for 1,000.
+// policies, and 0.6 s for 1,000. Retained values that exceed new limits stay, and no
+// further ones are accepted.
 //
 // Shards apply the change in order with the other items in their mailboxes. Once
 // the broker is closing, Reconfigure does nothing.
@@ -21,6 +22,7 @@ func (b *Broker) Reconfigure(cfg Config) {
 	cfg.Shards = len(b.shards)
 	b.cfg.Store(&cfg)
 	b.replies.window = cfg.IdempotencyWindow
+	b.retained.limits = cfg.Retain
 	b.history.reconfigure(cfg.History, newPolicies(cfg.Topics), b.logNow())
 	if !b.replica {
 		b.replies.forget(b.logNow())

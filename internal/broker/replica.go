@@ -32,6 +32,9 @@ type Entry struct {
 	At time.Time
 	// Own means that the message was published, and is counted, on this node.
 	Own bool
+	// Retain are the limits for retained values on the node that published the
+	// message.
+	Retain Retain
 	// Verdict records what the replica that published the message knew about
 	// its idempotency key.
 	Verdict Verdict
@@ -64,6 +67,7 @@ func (b *Broker) Begin(epoch string, first uint64) {
 	b.history = newHistory(b.cfg.Load().History, b.history.policies, time.Now().UnixNano())
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
+	b.retained = newRetained(b.cfg.Load().Retain)
 	b.clock = logClock{}
 }
 
@@ -78,8 +82,8 @@ func (b *Broker) SetLogStart(at time.Time) {
 
 // Apply applies the next entry in a replica's log and queues it for the local
 // streams in its audience. It returns what Publish would: the first receipt if the
-// message is a repetition, and ErrKeyUsed if its idempotency key was used for
-// another message. These results depend on the log alone, so all replicas return
+// message is a repetition, ErrKeyUsed if its idempotency key was used for another
+// message, and a *RetainFullError if there is no room to retain it. These results depend on the log alone, so all replicas return
 // the same, except that Recipients counts local streams.
 //
 // Apply waits for shards to catch up, but no longer than until ctx ends. Apply must
@@ -88,13 +92,13 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	ids := b.ids.Load()
 	buf := encodeFields(m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, seq: entry.Seq, at: entry.At.UnixNano()}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(m), seq: entry.Seq, at: entry.At.UnixNano()}
 	e.cost = int32(min(len(buf), maxBacklog))
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
-	receipt, posted, err := b.order(m, e, ids, buf, !entry.Own, entry.Verdict)
+	receipt, posted, err := b.order(m, e, ids, buf, placement{!entry.Own, entry.Verdict, entry.Retain})
 	if !posted {
 		b.backlog.Release(int64(e.cost))
 	}

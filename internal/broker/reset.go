@@ -22,5 +22,5 @@ func resetEvent(block []byte, id, reason, lastID string) *event {
 	if err != nil {
 		panic(err) // two strings can always be marshaled
 	}
-	return &event{gap: id == "", frame: sealFrame(eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data)), chunkRoom)}
+	return &event{frame: sealFrame(eventstream.AppendEvent(block, id, ReservedTypes+"reset", string(data)), chunkRoom)}
 }

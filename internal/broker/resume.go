@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"container/heap"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -29,31 +31,47 @@ func (r Resumes) clone() Resumes {
 }
 
 // resume sets the position that st starts from: its last event id or its start,
-// or the current end if it has neither or can't resume. The caller holds b.mu.
+// or the current end if it has neither or can't resume. Unless it resumes, it gets the
+// retained values first. The caller holds b.mu.
 func (b *Broker) resume(st *Stream) {
 	st.cursor = b.seq
-	if st.resume == nil {
-		return
-	}
-	if st.resume.earlier != nil {
+	switch {
+	case st.resume == nil:
+		b.startWithValues(st)
+	case st.resume.earlier != nil:
 		b.startEarlier(st)
-		return
+		b.startWithValues(st)
+	default:
+		if reset := b.resumeAfter(st); reset {
+			b.startWithValues(st)
+		}
 	}
+	if !st.catchingUp && b.hasEnded(st) {
+		if st.resume == nil {
+			st.resume = new(resumption)
+		}
+		st.resume.ended = true
+	}
+}
 
-	seq, reset := b.find(st.resume.lastID)
-	if reset == "" && b.lost(st, seq) {
-		reset = ResetExpired
+// resumeAfter sets the position that st starts from to its last event id. It reports
+// whether st starts with a reset. The caller holds b.mu.
+func (b *Broker) resumeAfter(st *Stream) (reset bool) {
+	seq, why := b.find(st.resume.lastID)
+	if why == "" && b.lost(st, seq) {
+		why = ResetExpired
 	}
 	switch {
-	case reset != "":
-		st.resume.reset = reset
-		b.resumes.Resets[reset]++
+	case why != "":
+		st.resume.reset = why
+		b.resumes.Resets[why]++
 	case seq == b.seq:
 		b.resumes.Replayed++
 		b.replays.observe(0)
 	default:
 		st.cursor, st.catchingUp = seq, true // replay counts it
 	}
+	return why != ""
 }
 
 // lost reports whether events after seq that st wants are known to have been
@@ -130,16 +148,34 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	events, cursor, live, lost = b.nextEvents(st, dst)
 	st.replayed += int32(len(events) - before)
 	switch counts := b.outcomes(st); {
-	case st.resume.reset != "": // counted when it joined
+	case st.resume.reset != "" || st.resume.counted:
 	case lost:
 		counts.Resets[ResetExpired]++
 	case live:
 		counts.Replayed++
 	}
+	if lost {
+		live = b.restart(st, cursor)
+	}
 	if live {
 		b.replays.observe(int64(st.replayed))
+		st.resume.ended = b.hasEnded(st)
 	}
 	return events, cursor, live, lost
+}
+
+// restart prepares a stream that has lost events to start again, after a reset, at
+// the given cursor. It reports whether the stream is live, because there are no retained
+// values for it. The caller holds b.mu.
+func (b *Broker) restart(st *Stream, cursor uint64) (live bool) {
+	before, r := st.cursor, st.resume
+	st.cursor, r.reset = cursor, ResetExpired
+	if r.earlier != nil {
+		r.earlier.cursor = cursor // its first events have been queued
+	}
+	b.startWithValues(st)
+	st.cursor = before // until the reset is queued
+	return r.values == nil
 }
 
 // piece is a part of a replay.
@@ -163,27 +199,43 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 	if b.lost(st, st.cursor) {
 		return dst, b.seq, true, true
 	}
-	events, cursor, live = b.merge(b.lanesOf(st), st.cursor, piece{events: dst})
+	m := mergeAfter(b.lanesOf(st), st.cursor)
+	if values, _ := b.unheldValues(st); len(values) > 0 {
+		heap.Push(m, values) // as many as are returned at once, or all
+	}
+	events, cursor, live = b.read(m, piece{events: dst}, math.MaxUint64)
 	return events, cursor, live, false
 }
 
-// merge appends the events in the lanes after seq to a piece that isn't full, until it
-// is. The caller holds b.mu.
-func (b *Broker) merge(lanes []*lane, seq uint64, p piece) (events []*event, cursor uint64, live bool) {
-	for m := mergeAfter(lanes, seq); !p.full(); {
-		e := m.next()
-		if e == nil {
-			return p.events, b.seq, true
+// read appends the events of m, up to the sequence number upTo, to a piece that isn't
+// full, until it is. The caller holds b.mu.
+func (b *Broker) read(m *merger, p piece, upTo uint64) (events []*event, cursor uint64, live bool) {
+	for !p.full() {
+		if m.Len() == 0 || m.peek(0).seq > upTo {
+			cursor = min(b.seq, upTo)
+			return p.events, cursor, cursor == b.seq
 		}
-		p.add(e)
+		p.add(m.next())
 	}
 	return p.events, p.events[len(p.events)-1].seq, false
 }
 
-// scan is nextEvents for a stream with patterns. It checks the events and marks after
-// the stream's cursor. If only few of them are for the stream, and there are fewer lanes
-// than events left, it continues with the lanes. The caller holds b.mu.
+// scan is nextEvents for a stream with patterns. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
+	values, upTo := b.unheldValues(st)
+	before := len(dst)
+	dst, cursor, live, lost = b.scanHistory(st, dst, upTo)
+	if !lost && len(values) > 0 {
+		dst = merge(dst, before, values, cursor)
+	}
+	return dst, cursor, live, lost
+}
+
+// scanHistory is scan without retained values. It checks the events and marks after the
+// stream's cursor, up to the sequence number upTo. If only few of them are for the
+// stream, and there are fewer lanes than events left, it continues with the lanes. The
+// caller holds b.mu.
+func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*event, cursor uint64, live, lost bool) {
 	h, known := &b.history, st.knownEvictions()
 	if h.lostBefore(st.cursor, known, true) {
 		return dst, b.seq, true, true
@@ -197,6 +249,8 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 	}
 	for i, s := range slots {
 		switch {
+		case s.seq > upTo:
+			return p.events, upTo, false, false
 		case i == replayScan || p.full():
 			return p.events, s.seq - 1, false, false
 		case i == enough:
@@ -205,7 +259,7 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 				clear(p.events[before:])
 				return p.events[:before], b.seq, true, true
 			}
-			events, cursor, live = b.merge(lanes, s.seq-1, p)
+			events, cursor, live = b.read(mergeAfter(lanes, s.seq-1), p, upTo)
 			return events, cursor, live, false
 		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !st.wants(s.lane.audience):
 		case s.event == nil:
@@ -214,6 +268,9 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 		default:
 			p.add(s.event)
 		}
+	}
+	if b.seq > upTo {
+		return p.events, upTo, false, false
 	}
 	return p.events, b.seq, true, false
 }

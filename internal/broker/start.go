@@ -71,6 +71,8 @@ func (b *Broker) Position() (id string, err error) {
 // catching up.
 func (b *Broker) outcomes(st *Stream) *Resumes {
 	switch {
+	case st.resume.earlier == nil && st.resume.lastID == "":
+		return &b.fresh
 	case st.resume.earlier == nil:
 		return &b.resumes
 	case st.resume.earlier.start.kind == startRewind:
@@ -106,7 +108,23 @@ func (b *Broker) startEarlier(st *Stream) {
 		r.reset, from.known = ResetExpired, h.evictions
 		from.first, from.cursor, live, _ = b.nextEvents(st, nil)
 	}
+	b.skipValues(st)
 	b.countStart(st, live)
+}
+
+// skipValues moves the start of a stream past retained values that the history no
+// longer holds, since they precede the position mark. The caller holds b.mu.
+func (b *Broker) skipValues(st *Stream) {
+	from := st.resume.earlier
+	held := slices.IndexFunc(from.first, func(e *event) bool { return b.history.all.find(e) != nil })
+	switch {
+	case held > 0:
+		st.cursor = from.first[held].seq - 1
+		from.first = from.first[held:]
+	case held < 0 && len(from.first) > 0:
+		st.cursor = from.cursor
+		from.first = nil
+	}
 }
 
 // countStart counts a stream that has a start and has read its first events. The

@@ -24,6 +24,11 @@ type Stats struct {
 	// Since counts the streams that started at a time in the past or at the start
 	// of the history, and Rewinds those that started with a number of events.
 	Since, Rewinds Resumes
+	// Fresh counts the streams that started now, with retained values.
+	Fresh Resumes
+	// RetainedEvents is the number of retained values, and RetainedBytes the memory
+	// that they use, which Retain.MaxBytes limits.
+	RetainedEvents, RetainedBytes int
 	// LogEvents is the number of events in the history. LogBytes is the memory that
 	// the events and the index use, which History.MaxBytes limits.
 	LogEvents, LogBytes int
@@ -142,7 +147,8 @@ func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Topics: b.topics.byName.Len(), StartedAt: b.started,
 		LogEvents: b.history.all.events, LogBytes: b.history.bytes,
-		Resumes: b.resumes.clone(), Since: b.since.clone(), Rewinds: b.rewinds.clone()}
+		Resumes: b.resumes.clone(), Since: b.since.clone(), Rewinds: b.rewinds.clone(), Fresh: b.fresh.clone(),
+		RetainedEvents: len(b.retained.byKey), RetainedBytes: b.retained.bytes}
 	if e := b.history.all.first(); e != nil {
 		st.LogSince = time.Unix(0, e.at)
 	}

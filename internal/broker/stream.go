@@ -56,13 +56,15 @@ const (
 	// Suspended means that this daemon can't continue the stream, although other
 	// daemons may be able to.
 	Suspended
+	// Ended means that the only topic of the stream has ended.
+	Ended
 
 	reasons
 )
 
 // String returns the reason's name in metrics and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended"}[r]
 }
 
 // Reasons returns all reasons.
@@ -125,6 +127,10 @@ type resumption struct {
 	lastID  string // the last event that the client received
 	earlier *earlier
 	reset   string // why events are missing after that position; empty if none are
+
+	values  *startValues // retained values that precede that position; nil if there are none
+	counted bool         // the outcome was counted when the stream joined
+	ended   bool         // the stream must be closed once it is live, because its topic has ended
 }
 
 // earlier is the position of a stream without a last event id that starts in the past.

@@ -1,0 +1,80 @@
+package broker
+
+import (
+	"encoding/json"
+
+	"github.com/peald/peald/internal/eventstream"
+)
+
+// endOf returns the event that follows m if it ends its topic, or nil.
+func endOf(m *Message) *event {
+	if !m.Final {
+		return nil
+	}
+	return endEvent(m.Audience.name)
+}
+
+// endEvent returns an event that informs a client of the end of a topic. It has no id:
+// the client's position is that of the last event before.
+func endEvent(topic string) *event {
+	data, err := json.Marshal(struct {
+		Topic string `json:"topic"`
+	}{topic})
+	if err != nil {
+		panic(err) // a string can always be marshaled
+	}
+	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), "", ReservedTypes+"end", string(data)), chunkRoom)}
+}
+
+// isAlone reports whether the stream subscribes to one topic alone, by its name.
+func (st *Stream) isAlone() bool {
+	return st.topics != nil && len(st.topics.names) == 1 && !st.topics.patterns
+}
+
+// deliverEnd queues the end of a topic after its final event, e, and closes st if it
+// subscribes to the topic alone.
+func (s *shard) deliverEnd(st *Stream, e *event) {
+	s.enqueue(st, e.end)
+	if st.isAlone() {
+		s.closeEnded(st)
+	}
+}
+
+// closeEnded closes a stream once its queue has been written.
+func (s *shard) closeEnded(st *Stream) {
+	if st.phase == phaseOpen { // a drain closes the others
+		st.closeReason = Ended
+		s.beginClosing(st, phaseStopping)
+	}
+}
+
+// hasEnded reports whether the only topic of a stream has ended. The caller holds b.mu.
+func (b *Broker) hasEnded(st *Stream) bool {
+	return st.isAlone() && b.finalEvent(st.topics.names[0]) != 0
+}
+
+// finalEvent returns the sequence number of the event that ended a topic; 0 if it
+// hasn't ended, or did so longer ago than the history can tell. The caller holds b.mu.
+func (b *Broker) finalEvent(topic string) uint64 {
+	if l := b.history.lanes[ToTopic(topic)]; l != nil {
+		return l.final
+	}
+	return 0
+}
+
+// NothingFollows reports whether a client that subscribes to the given topics and
+// resumes after an event would get nothing: the only topic has ended, and the client
+// has received its final event.
+func (b *Broker) NothingFollows(topics []string, lastEventID string) bool {
+	if len(topics) != 1 || lastEventID == "" || isPattern(topics[0]) {
+		return false
+	}
+	epoch, seq, err := parseID(lastEventID)
+	if err != nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	final := b.finalEvent(topics[0])
+	return final != 0 && epoch == b.ids.Load().epoch && final <= seq && seq <= b.seq
+}

@@ -1,0 +1,338 @@
+package broker
+
+import (
+	"container/heap"
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/peald/peald/internal/eventstream"
+)
+
+// Retain limits the retained values.
+type Retain struct {
+	// MaxEvents is the maximum number of values. If it is 0, none are accepted.
+	MaxEvents int
+	// MaxBytes is the maximum memory that the values use, with their index, in bytes.
+	MaxBytes int
+}
+
+// RetainFullError is the error for a message that can't be retained because there are
+// too many values, or because they use too much memory.
+type RetainFullError struct {
+	// Events and Bytes are what the values would amount to with the message.
+	Events, Bytes int
+	// Limits are the limits that applied.
+	Limits Retain
+}
+
+func (e *RetainFullError) Error() string {
+	if e.Events > e.Limits.MaxEvents {
+		return fmt.Sprintf("would make %d retained values; retain.max_events allows %d", e.Events, e.Limits.MaxEvents)
+	}
+	return fmt.Sprintf("would make the retained values use %d bytes; retain.max_bytes allows %d", e.Bytes, e.Limits.MaxBytes)
+}
+
+// retainedOverhead is the approximate memory, in bytes, that a retained value uses
+// besides its block and its names: the event, and its entries in the index.
+const retainedOverhead = 600
+
+// retained holds the latest value for each audience and conflate key, among the
+// messages with Message.Retain. Streams that start get the values of their audiences.
+// It is guarded by Broker.mu.
+//
+// All replicas of an event log must hold the same values, since they accept or reject a
+// message because of them. So on a replica, the values, their sizes and the time at
+// which they expire depend on the log alone.
+type retained struct {
+	limits   Retain
+	byKey    map[retainedKey]*retainedValue
+	lanes    map[Audience]*valueList
+	all      valueList
+	expiring valueHeap
+	bytes    int
+
+	// The fields below are used on replicas.
+
+	applied  uint64   // the last position of the log that the values include
+	rejected []uint64 // the latest messages in the log that weren't accepted, in order
+}
+
+// maxRejected is the maximum number of positions in retained.rejected. Publishing nodes
+// reject messages before they append them, so that few are rejected later.
+const maxRejected = 1 << 12
+
+// retainedKey identifies a value.
+type retainedKey struct {
+	audience    Audience
+	conflateKey string
+}
+
+// retainedValue is an event that is retained.
+type retainedValue struct {
+	event     *event
+	order     uint64 // see orderOf
+	cost      int32  // memory, in bytes
+	heapIndex int32  // in retained.expiring, if the event expires
+	lane      *valueList
+}
+
+func (v *retainedValue) key() retainedKey {
+	return retainedKey{v.event.audience, v.event.conflateKey}
+}
+
+// orderOf returns the order of a value with a sequence number of the current log.
+// Values from earlier logs have lower orders.
+func orderOf(seq uint64) uint64 { return seq | 1<<63 }
+
+// valueList holds values by their order. A value that is removed leaves a dead slot.
+// Dead slots are removed once they are more than half of all, so that each costs
+// constant time on average.
+type valueList struct {
+	slots []valueSlot
+	live  int
+}
+
+type valueSlot struct {
+	order uint64
+	value *retainedValue // nil if it was removed
+}
+
+// after returns the slots that follow the given order.
+func (l *valueList) after(order uint64) []valueSlot {
+	return l.slots[sort.Search(len(l.slots), func(i int) bool { return l.slots[i].order > order }):]
+}
+
+func (l *valueList) push(v *retainedValue) {
+	l.slots = append(l.slots, valueSlot{v.order, v})
+	l.live++
+}
+
+func (l *valueList) remove(v *retainedValue) {
+	l.after(v.order - 1)[0].value = nil
+	l.live--
+	const few = 8
+	if len(l.slots) <= 2*l.live+few {
+		return
+	}
+	kept := slices.DeleteFunc(l.slots, func(s valueSlot) bool { return s.value == nil })
+	if l.slots = kept; cap(kept) > 4*len(kept)+few {
+		l.slots = slices.Clone(kept) // don't hold on to memory that was only needed for a burst
+	}
+}
+
+// valueHeap is a heap of values by the time at which they expire.
+type valueHeap []*retainedValue
+
+// Len implements [heap.Interface].
+func (x *valueHeap) Len() int { return len(*x) }
+
+// Less implements [heap.Interface].
+func (x *valueHeap) Less(i, j int) bool { return (*x)[i].event.expires < (*x)[j].event.expires }
+
+// Swap implements [heap.Interface].
+func (x *valueHeap) Swap(i, j int) {
+	a, b := (*x)[j], (*x)[i]
+	(*x)[i], (*x)[j] = a, b
+	a.heapIndex, b.heapIndex = int32(i), int32(j)
+}
+
+// Push implements [heap.Interface].
+func (x *valueHeap) Push(added any) {
+	v := added.(*retainedValue) //nolint:forcetypeassert // the heap holds nothing else
+	v.heapIndex = int32(len(*x))
+	*x = append(*x, v)
+}
+
+// Pop implements [heap.Interface].
+func (x *valueHeap) Pop() any {
+	old := *x
+	last := len(old) - 1
+	v := old[last]
+	old[last] = nil
+	*x = old[:last]
+	return v
+}
+
+func newRetained(limits Retain) retained {
+	return retained{limits: limits, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
+}
+
+// admit returns the value that e makes, whose fields have the given encoded size, or a
+// *RetainFullError. It first removes what has expired by the time of e.
+func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
+	r.expire(e.at)
+	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
+	events, bytes := len(r.byKey)+1, r.bytes+int(v.cost)
+	if old := r.byKey[v.key()]; old != nil {
+		events, bytes = events-1, bytes-int(old.cost)
+	}
+	if events > limits.MaxEvents || bytes > limits.MaxBytes {
+		return nil, &RetainFullError{events, bytes, limits}
+	}
+	return v, nil
+}
+
+// retainedCost returns the approximate memory, in bytes, that the event uses as a
+// retained value, if its encoded fields have the given size.
+func (e *event) retainedCost(size int) int32 {
+	return int32(retainedOverhead + size + len(e.audience.name) + len(e.conflateKey))
+}
+
+// put stores a value, which follows all others, in place of the one with the same key.
+func (r *retained) put(v *retainedValue) {
+	key := v.key()
+	if old := r.byKey[key]; old != nil {
+		r.drop(old)
+	}
+	lane := r.lanes[key.audience]
+	if lane == nil {
+		lane = new(valueList)
+		r.lanes[key.audience] = lane
+	}
+	v.lane = lane
+	r.byKey[key] = v
+	lane.push(v)
+	r.all.push(v)
+	r.bytes += int(v.cost)
+	if v.event.expires != 0 {
+		heap.Push(&r.expiring, v)
+	}
+}
+
+// drop removes a value.
+func (r *retained) drop(v *retainedValue) {
+	key := v.key()
+	delete(r.byKey, key)
+	v.lane.remove(v)
+	if v.lane.live == 0 {
+		delete(r.lanes, key.audience)
+	}
+	r.all.remove(v)
+	r.bytes -= int(v.cost)
+	if v.event.expires != 0 {
+		heap.Remove(&r.expiring, int(v.heapIndex))
+	}
+}
+
+// expire removes the values that have expired at the time now, in Unix nanoseconds.
+func (r *retained) expire(now int64) {
+	for len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
+		r.drop(r.expiring[0])
+	}
+}
+
+// reject records that a message in the log wasn't accepted.
+func (r *retained) reject(seq uint64) {
+	if len(r.rejected) == maxRejected {
+		r.rejected = slices.Delete(r.rejected, 0, maxRejected/2)
+	}
+	r.rejected = append(r.rejected, seq)
+}
+
+// wasRejected reports whether a message that the values include wasn't accepted.
+func (r *retained) wasRejected(seq uint64) bool {
+	_, found := slices.BinarySearch(r.rejected, seq)
+	return found
+}
+
+// clear removes the values of an audience, or only the one with the given key, and
+// returns how many there were.
+func (r *retained) clear(c Clear) (cleared int) {
+	if c.ConflateKey != nil {
+		if v := r.byKey[retainedKey{c.Audience, *c.ConflateKey}]; v != nil {
+			r.drop(v)
+			return 1
+		}
+		return 0
+	}
+	lane := r.lanes[c.Audience]
+	if lane == nil {
+		return 0
+	}
+	for _, s := range slices.Clone(lane.slots) {
+		if s.value != nil {
+			r.drop(s.value)
+			cleared++
+		}
+	}
+	return cleared
+}
+
+// Clear describes which retained values to remove.
+type Clear struct {
+	Audience Audience
+	// ConflateKey removes only the value with this key, which may be empty. If it is
+	// nil, all values of the audience are removed.
+	ConflateKey *string
+}
+
+// Validate returns nil if c is valid, or an *InvalidError.
+func (c *Clear) Validate() error {
+	if err := c.Audience.validate(); err != nil {
+		return err
+	}
+	if c.ConflateKey == nil {
+		return nil
+	}
+	return validKey("conflate_key", *c.ConflateKey)
+}
+
+// ClearRetained removes retained values and returns how many there were. Streams that
+// have received them aren't notified. It returns an *InvalidError if c is invalid, and
+// ErrClosed once the broker is closing.
+func (b *Broker) ClearRetained(c Clear) (cleared int, err error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, ErrClosed
+	}
+	b.retained.expire(b.logNow())
+	return b.retained.clear(c), nil
+}
+
+// ApplyClear is [Broker.ClearRetained] for an entry in a replica's log, with its
+// sequence number and the time at which the log accepted it, in Unix nanoseconds.
+func (b *Broker) ApplyClear(seq uint64, at int64, c Clear) (cleared int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, ErrClosed
+	}
+	b.seq = seq
+	if len(b.waiters) > 0 {
+		b.releaseWaiters()
+	}
+	r := &b.retained
+	if seq <= r.applied {
+		return 0, nil
+	}
+	r.applied = seq
+	r.expire(at)
+	return r.clear(c), nil
+}
+
+// MayRetain returns a *RetainFullError if there is probably no room for the value of m.
+// A replica uses it to reject a message before it is appended to the log. m must be
+// valid.
+func (b *Broker) MayRetain(m *Message) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := &b.retained
+	if now := b.logNow(); !m.Retain || len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
+		return nil
+	}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey}
+	_, err := r.admit(e, eventstream.FieldsSize(m.Event, m.Data), r.limits)
+	return err
+}
+
+// RetainedByPolicy reports whether a topic's policy makes its messages retained.
+func (b *Broker) RetainedByPolicy(a Audience) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.history.policies.find(a).retain()
+}
