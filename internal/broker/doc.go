@@ -36,9 +36,10 @@
 // A stream must get a reset if an event that it may see has been evicted after its
 // position, and needn't get one otherwise. So the history has a mark for each
 // audience: the sequence number of the last event evicted from it. A resume compares
-// its position with the marks of its audiences. A stream with patterns reads all
-// events after its position anyway, and finds the marks among them, so it may get its
-// reset later than one that names its topics, after some events.
+// its position with the marks of its audiences. A stream with patterns scans the events
+// after its position, and finds the marks among them, so it may get its reset later than
+// one that names its topics, after some events. If few events match, it continues with
+// the audiences that match its patterns, unless there are too many to compare.
 //
 // A stream that starts in the past, and not after an event, gets what is left. It needs
 // a reset only if it starts at a time and an event since then has been evicted, which

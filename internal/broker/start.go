@@ -3,7 +3,6 @@ package broker
 import (
 	"math"
 	"slices"
-	"sort"
 	"time"
 )
 
@@ -95,7 +94,7 @@ func (b *Broker) startEarlier(st *Stream) {
 	case startAgo, startTime:
 		at := b.startTime(from.start)
 		st.cursor = b.before(h.all.since(at))
-		if at < h.complete || from.incomplete && from.found.generation == b.generation {
+		if at < h.complete || b.incomplete(st) {
 			r.reset, from.known = ResetExpired, h.evictions
 		}
 	case startRewind:
@@ -180,39 +179,53 @@ type position struct {
 // holds b.mu.
 func (b *Broker) rewound(st *Stream) uint64 {
 	from := st.resume.earlier
-	if st.hasPatterns() {
+	if from.scanned {
 		if from.found.generation != b.generation {
 			return b.seq // this log has just begun
 		}
 		return max(from.found.seq, b.before(0))
 	}
 
-	// The number of events after a position is the sum over the stream's lanes.
-	var lanes []*lane
-	for a := range st.audiences() {
-		if l := b.history.lanes[a]; l != nil {
-			lanes = append(lanes, l)
+	position := b.seq
+	m := mergeBackward(b.lanesOf(st))
+	for range from.start.value {
+		e := m.next()
+		if e == nil {
+			break
 		}
+		position = e.seq - 1
 	}
-	return b.before(sort.Search(b.history.all.len(), func(i int) bool {
-		events := 0
-		for _, l := range lanes {
-			events += l.len() - l.after(b.before(i))
-		}
-		return events <= int(from.start.value)
-	}))
+	return position
 }
 
-// prepareStart checks the history for a stream with patterns that starts in the past.
-// It finds the last events for a rewind, and what was evicted since a time. It does so
-// before the stream joins, and releases the lock from time to time, so that publishers
-// don't wait for all of that.
+// incomplete reports whether events for a stream with patterns are known to have been
+// evicted after its cursor. Without patterns, nextEvents finds out. The caller holds
+// b.mu.
+func (b *Broker) incomplete(st *Stream) bool {
+	switch from := st.resume.earlier; {
+	case !st.hasPatterns():
+		return false
+	case from.scanned:
+		return from.incomplete && from.found.generation == b.generation
+	default:
+		return anyLost(b.lanesOf(st), st.cursor, 0)
+	}
+}
+
+// prepareStart checks the history for a stream with patterns that starts in the past,
+// if the history has too many lanes to check them once the stream joins. It finds the
+// last events for a rewind, and what was evicted since a time. It releases the lock from
+// time to time, so that publishers don't wait for all of that.
 func (b *Broker) prepareStart(st *Stream) {
 	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
 		return
 	}
 
 	from := st.resume.earlier
+	if from.scanned = b.lanes() > maxLanes; !from.scanned {
+		return
+	}
+
 	from.found.generation = -1
 	switch from.start.kind {
 	case startRewind:
@@ -224,6 +237,13 @@ func (b *Broker) prepareStart(st *Stream) {
 		}
 	case startNow, startAll:
 	}
+}
+
+// lanes returns the number of lanes.
+func (b *Broker) lanes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.history.lanes)
 }
 
 // scanMarks checks at most replayScan slots for marks of audiences that st wants, from

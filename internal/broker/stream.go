@@ -140,7 +140,8 @@ type earlier struct {
 	cursor uint64   // the stream's cursor after them
 	known  uint64   // see Stream.knownEvictions
 
-	// prepareStart sets the fields below if the stream has patterns.
+	// prepareStart sets the fields below.
+	scanned    bool     // the timeline, for a stream with patterns; the others are set only then
 	found      position // before the last events, or after the last slot that was checked
 	incomplete bool     // events after the start have been evicted
 }
