@@ -25,7 +25,7 @@ const (
 	minHistory    = 1 << 10 // bytes
 	// Nodes save all retained values at once.
 	maxRetainBytes = 1 << 30
-	minIdempotent = time.Second
+	minIdempotent  = time.Second
 )
 
 // Validate returns an error if a daemon can't run with c. The error is a

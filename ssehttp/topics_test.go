@@ -272,9 +272,11 @@ func testBannedUser(t *testing.T, via path) {
 func TestEndedTopic(t *testing.T) { onAll(t, testEndedTopic) }
 
 // testEndedTopic checks that a stream for a topic that has ended is closed after the
-// event peald.end, and that a client which comes back gets 204.
+// event peald.end, and that a client that reconnects gets 204.
 func testEndedTopic(t *testing.T, via path) {
-	s := start(t, via, func(_ *ssehttp.Config, b *broker.Config) { b.History = broker.History{MaxEvents: 100, MaxBytes: 1 << 20} })
+	s := start(t, via, func(_ *ssehttp.Config, b *broker.Config) {
+		b.History = broker.History{MaxEvents: 100, MaxBytes: 1 << 20}
+	})
 	end := broker.Message{Audience: broker.ToTopic("news"), Data: "bye", Final: true}
 	open := s.request(t, "GET", "/events?topic=news&access_token=good-alice")
 	reader := bufio.NewReader(open.Body)
@@ -290,7 +292,7 @@ func testEndedTopic(t *testing.T, via path) {
 
 	again := s.request(t, "GET", "/events?topic=news&access_token=good-alice", "Last-Event-ID: "+receipt.ID)
 	if body, err := io.ReadAll(again.Body); again.StatusCode != http.StatusNoContent || len(body) > 0 || err != nil {
-		t.Errorf("a client that comes back got %s and %q (%v), want 204 and no body", again.Status, body, err)
+		t.Errorf("a client that reconnects got %s and %q (%v), want 204 and no body", again.Status, body, err)
 	}
 	if resp := s.request(t, "GET", "/events?topic=news&topic=orders.new&access_token=good-alice", "Last-Event-ID: "+receipt.ID); resp.StatusCode != http.StatusOK {
 		t.Errorf("with another topic, got %s, want 200", resp.Status)

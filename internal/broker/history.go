@@ -8,8 +8,8 @@ import (
 )
 
 // History limits the history of recent events, from which streams resume. When
-// MaxEvents or MaxBytes is exceeded, the audience that holds most of the history gives
-// up its oldest event.
+// MaxEvents or MaxBytes is exceeded, the audience with the largest share of the history
+// gives up its oldest event.
 type History struct {
 	// MaxEvents is the maximum number of events. 0 disables the history:
 	// position marks then have no id, so a client that loses its connection
@@ -336,8 +336,8 @@ func (h *history) clear() {
 	h.first, h.evictions, h.forgotten, h.unmarked = first, evictions, evictions, evictions
 }
 
-// lose records that events up to seq, which was published at a time in Unix
-// nanoseconds, can't be replayed.
+// lose records that events up to and including seq, which was published at the time
+// at (in Unix nanoseconds), can't be replayed.
 func (h *history) lose(seq uint64, at int64) {
 	h.evictions++
 	h.forgotten, h.unmarked = h.evictions, h.evictions

@@ -30,9 +30,9 @@ const (
 // begins with a reset.
 func SinceAll() Start { return Start{kind: startAll} }
 
-// SinceAgo returns the position at which the time was d ago. If events after it have
-// left the history, the stream starts with a reset, and then gets the events that are
-// left.
+// SinceAgo returns the position in the history as of d ago. If events after it have
+// left the history, the stream starts with a reset, and then gets the events that
+// remain.
 func SinceAgo(d time.Duration) Start { return Start{startAgo, int64(d)} }
 
 // SinceTime is like [SinceAgo] for a point in time.
@@ -151,8 +151,8 @@ func (b *Broker) startTime(s Start) int64 {
 	return s.value
 }
 
-// knownEvictions returns the number of evictions that the stream needs no reset for:
-// it starts with what they left.
+// knownEvictions returns the number of evictions that don't require a reset for the
+// stream, because they happened before it started.
 func (st *Stream) knownEvictions() uint64 {
 	if st.resume == nil || st.resume.earlier == nil {
 		return 0
@@ -212,10 +212,11 @@ func (b *Broker) incomplete(st *Stream) bool {
 	}
 }
 
-// prepareStart checks the history for a stream with patterns that starts in the past,
-// if the history has too many lanes to check them once the stream joins. It finds the
-// last events for a rewind, and what was evicted since a time. It releases the lock from
-// time to time, so that publishers don't wait for all of that.
+// prepareStart checks the history for a stream with patterns that starts in the
+// past, if the history has too many lanes to check them once the stream joins. It
+// finds the last events for a rewind, and what was evicted since a time. It
+// releases the lock from time to time, so that publishers don't wait for all of
+// that.
 func (b *Broker) prepareStart(st *Stream) {
 	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
 		return
@@ -246,8 +247,8 @@ func (b *Broker) lanes() int {
 	return len(b.history.lanes)
 }
 
-// scanMarks checks at most replayScan slots for marks of audiences that st wants, from
-// the time that it starts at. It reports whether it must check more.
+// scanMarks checks at most replayScan slots, beginning at the time that st starts from,
+// for marks of audiences that st wants. It reports whether there are more to check.
 func (b *Broker) scanMarks(st *Stream) (more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

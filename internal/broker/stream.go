@@ -41,7 +41,7 @@ const (
 	// SlowConsumer means that the queue was full and the policy is to
 	// disconnect.
 	SlowConsumer
-	// WriteTimeout means that the connection accepted no byte for
+	// WriteTimeout means that the connection accepted no bytes for
 	// Config.WriteTimeout.
 	WriteTimeout
 	// Expired means that the token that opened the stream expired.
@@ -111,7 +111,7 @@ type Stream struct {
 	replayed     int32  // events that came from the history
 	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
 	expires      int64  // Unix nanoseconds, 0 for never
-	blockedSince int64  // if stalled, the time since which the sink has accepted no byte, by Broker.steady
+	blockedSince int64  // if stalled, when the sink stopped accepting bytes, by Broker.steady
 	phase        phase
 	closeReason  Reason // from phaseDraining or phaseStopping on
 	dirty        bool   // listed in shard.dirty
