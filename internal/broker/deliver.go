@@ -7,6 +7,10 @@ func (s *shard) deliver(st *Stream, e *event) {
 	if e.seq <= st.cursor || st.catchingUp {
 		return
 	}
+	if st.poll != nil {
+		s.collect(st, e)
+		return
+	}
 	s.enqueue(st, e)
 	if e.end != nil && st.phase != phaseClosed {
 		s.deliverEnd(st, e)
@@ -269,6 +273,9 @@ func (s *shard) queueEvents(st *Stream, events ...*event) {
 // its sink.
 func (s *shard) flush(st *Stream) {
 	q := &st.queue
+	if st.poll != nil && !s.mayFlush(st) {
+		return
+	}
 	if st.catchingUp && q.len() == 0 {
 		if s.catchUp(st); q.len() == 0 {
 			s.markDirty(st)

@@ -58,13 +58,15 @@ const (
 	Suspended
 	// Ended means that the only topic of the stream has ended.
 	Ended
+	// Answered means that a poll was answered.
+	Answered
 
 	reasons
 )
 
 // String returns the reason's name in metrics and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended", "answered"}[r]
 }
 
 // Reasons returns all reasons.
@@ -100,6 +102,7 @@ type Stream struct {
 	topics  *subscriptions // nil for a stream without topics
 	sink    Sink
 	resume  *resumption // until the stream is live; nil if it starts now
+	poll    *poll       // nil for a stream that isn't a poll
 	matched uint64      // the last event that matched one of its patterns; guarded by Broker.mu
 
 	// The fields below belong to the shard's goroutine.
