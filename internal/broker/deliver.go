@@ -7,8 +7,8 @@ func (s *shard) deliver(st *Stream, e *event) {
 	if e.seq <= st.cursor || st.catchingUp {
 		return
 	}
-	if st.poll != nil {
-		s.collect(st, e)
+	if p := st.poll(); p != nil {
+		s.collect(st, p, e)
 		return
 	}
 	s.enqueue(st, e)
@@ -273,7 +273,7 @@ func (s *shard) queueEvents(st *Stream, events ...*event) {
 // its sink.
 func (s *shard) flush(st *Stream) {
 	q := &st.queue
-	if st.poll != nil && !s.mayFlush(st) {
+	if p := st.poll(); p != nil && !s.mayFlush(st, p) {
 		return
 	}
 	if st.catchingUp && q.len() == 0 {

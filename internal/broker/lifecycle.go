@@ -103,7 +103,7 @@ func (s *shard) hangUp(st *Stream) {
 // queue as it immediately accepts, and then the end of the body. The client gets
 // the rest when it resumes.
 func (s *shard) flushAndClose(st *Stream, why Reason) {
-	if st.poll != nil && st.phase != phaseClosed {
+	if st.poll() != nil {
 		s.answerAndFlush(st, why)
 		return
 	}
@@ -138,8 +138,8 @@ func (s *shard) beginClosing(st *Stream, next phase) {
 // queueLastBlock queues a reconnection time as the last block of a stream, or the
 // response to a poll.
 func (s *shard) queueLastBlock(st *Stream) {
-	if st.poll != nil {
-		s.queueResponse(st)
+	if p := st.poll(); p != nil {
+		s.queueResponse(st, p)
 		return
 	}
 	st.cursor = math.MaxUint64
@@ -167,10 +167,10 @@ func (s *shard) close(st *Stream, why Reason) {
 		return
 	}
 	st.sink.Close(why)
-	st.sink = nil
-	if st.poll != nil {
-		s.abandonPoll(st)
+	if p := st.poll(); p != nil {
+		s.closePoll(p)
 	}
+	st.sink = nil
 
 	why = st.CloseReason(why)
 	s.counters.disconnected[why].Add(1)

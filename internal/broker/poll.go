@@ -58,10 +58,10 @@ type Encoder interface {
 // NewPoll prepares a poll that waits up to the given time; 0 for one that doesn't wait.
 func (b *Broker) NewPoll(sub Subscription, wait time.Duration) *Poll {
 	st := b.NewStream(sub)
-	st.poll = new(poll)
 	if st.resume == nil {
 		st.resume = new(resumption)
 	}
+	st.resume.counted = true // only as a poll
 	return &Poll{stream: st, wait: wait}
 }
 
@@ -92,13 +92,18 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 	return batch, answered, nil
 }
 
-// Wait returns the stream of a poll that Read hasn't answered. enc encodes its response.
-// It must be started with the zero Opening.
-func (p *Poll) Wait(enc Encoder) *Stream {
+// Stream returns the stream that a poll waits with if Read hasn't answered it. It must
+// be started with [Poll.Start].
+func (p *Poll) Stream() *Stream { return p.stream }
+
+// Start makes a poll wait that Read hasn't answered. It is like [Stream.Start], except
+// that the sink gets nothing but the response, which enc encodes.
+func (p *Poll) Start(sink Sink, enc Encoder) error {
 	st := p.stream
 	st.cursor, st.resume, st.catchingUp = p.cursor.seq, new(resumption), false
-	st.poll = &poll{encoder: enc, ids: p.ids, generation: p.cursor.generation, wait: p.wait, index: -1}
-	return st
+	st.sink = &poll{Sink: sink, encoder: enc, ids: p.ids, generation: p.cursor.generation, wait: p.wait, index: -1}
+	_, st.flushes = sink.(Flusher)
+	return st.shard.broker.join(st, nil)
 }
 
 // isEmpty reports whether a poll that gets the batch may wait.

@@ -45,9 +45,17 @@ func poll(t *testing.T, b *broker.Broker, sub broker.Subscription, wait time.Dur
 		p.answers = append(p.answers, batch)
 		return p
 	}
-	p.stream = request.Wait(p)
-	p.start(t, broker.Opening{})
+	p.wait(t, request)
 	return p
+}
+
+// wait starts a poll that Read hasn't answered.
+func (p *poller) wait(t *testing.T, request *broker.Poll) {
+	t.Helper()
+	p.stream = request.Stream()
+	if err := request.Start(p, p); err != nil {
+		t.Fatalf("start a poll: %v", err)
+	}
 }
 
 // got returns the answers so far.
@@ -396,7 +404,7 @@ func TestPollIsRefused(t *testing.T) {
 		t.Errorf("a closed broker returns %v", err)
 	}
 	p := &poller{client: &client{}}
-	if err := waiting.Wait(p).Start(p, broker.Opening{}); !errors.Is(err, broker.ErrClosed) || b.Polls().Waiting != 0 {
+	if err := waiting.Start(p, p); !errors.Is(err, broker.ErrClosed) || b.Polls().Waiting != 0 {
 		t.Errorf("a closed broker starts a poll: %v", err)
 	}
 }
@@ -412,9 +420,8 @@ func TestPollWhoseClientLeaves(t *testing.T) {
 		if _, _, err := request.Read(); err != nil {
 			t.Fatal(err)
 		}
-		early.stream = request.Wait(early)
-		early.stream.HangUp() // before it starts
-		early.start(t, broker.Opening{})
+		request.Stream().HangUp() // before it starts
+		early.wait(t, request)
 		broken := poll(t, b, broker.Subscription{}, time.Minute, -1)
 		broken.fail()
 		synctest.Wait()
@@ -503,8 +510,7 @@ func TestPollBetweenReadAndWait(t *testing.T) {
 				}
 				c.change(t, b)
 				p := &poller{client: &client{room: -1}}
-				p.stream = request.Wait(p)
-				p.start(t, broker.Opening{})
+				p.wait(t, request)
 				synctest.Wait()
 				if c.want == "wait" {
 					if len(p.got()) > 0 {

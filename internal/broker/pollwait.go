@@ -7,9 +7,12 @@ import (
 	"time"
 )
 
-// poll is what only a poll that waits has, of all streams. Its events are in the
-// stream's queue until it is answered.
+// poll is the sink of a poll that waits, and what the shard must know about it. Its
+// events are in the stream's queue until it is answered. Streams find it through their
+// sink, since a field would take memory of each of them.
 type poll struct {
+	Sink
+
 	encoder    Encoder
 	ids        *idFormat // of the log that the stream's cursor belongs to
 	generation int       // of that log
@@ -27,11 +30,23 @@ type poll struct {
 	answered bool  // the response is in the queue, or has been written
 }
 
+// poll returns a stream's poll; nil if it isn't a poll or has been closed.
+func (st *Stream) poll() *poll {
+	p, _ := st.sink.(*poll)
+	return p
+}
+
+// Flush implements [Flusher].
+func (p *poll) Flush() {
+	if f, ok := p.Sink.(Flusher); ok {
+		f.Flush()
+	}
+}
+
 // resumePoll sets the position that a poll waits from, and reads what was published
 // since Poll.Read. The caller holds b.mu.
-func (b *Broker) resumePoll(st *Stream) {
+func (b *Broker) resumePoll(st *Stream, p *poll) {
 	b.polls.waiting.Add(1)
-	p := st.poll
 	if p.generation != b.generation {
 		p.due = true // the client learns from its next poll that another log has begun
 		return
@@ -48,7 +63,7 @@ func (b *Broker) resumePoll(st *Stream) {
 }
 
 // openPoll starts serving a poll that has joined.
-func (s *shard) openPoll(st *Stream) {
+func (s *shard) openPoll(st *Stream, p *poll) {
 	s.list(st)
 	st.joinTopics()
 	if st.phase == phaseAbandoned {
@@ -56,41 +71,41 @@ func (s *shard) openPoll(st *Stream) {
 		return
 	}
 	st.enter(phaseOpen)
-	if st.poll.due {
-		s.queueEvents(st, st.poll.first...)
-		st.poll.first = nil
+	if p.due {
+		s.queueEvents(st, p.first...)
+		p.first = nil
 		s.answer(st, Answered)
 		return
 	}
 
-	wait := int64(st.poll.wait)
+	wait := int64(p.wait)
 	if st.expires != 0 {
 		wait = min(wait, st.expires-time.Now().UnixNano())
 	}
-	st.poll.deadline = s.now + wait
-	heap.Push(&s.polls.waiting, st)
+	p.deadline = s.now + wait
+	heap.Push(&s.polls.waiting, timedPoll{st, p})
 }
 
 // collect adds e to the response to a poll. The poll is answered when the shard has
 // taken all mail that there is.
-func (s *shard) collect(st *Stream, e *event) {
-	if st.poll.full || st.poll.answered {
+func (s *shard) collect(st *Stream, p *poll, e *event) {
+	if p.full || p.answered {
 		return
 	}
 	q := &st.queue
 	s.queueEvents(st, e)
 	s.markDirty(st)
 	// The client gets the rest with its next poll.
-	st.poll.full = q.len() >= replayEvents || int(q.bytes) >= replayBytes || e.end != nil && st.isAlone()
+	p.full = q.len() >= replayEvents || int(q.bytes) >= replayBytes || e.end != nil && st.isAlone()
 }
 
 // mayFlush reports whether the queue of a poll may be written. It first answers a poll
 // that has collected events.
-func (s *shard) mayFlush(st *Stream) bool {
-	if !st.poll.answered && st.phase == phaseOpen { // a drain answers the others
+func (s *shard) mayFlush(st *Stream, p *poll) bool {
+	if !p.answered && st.phase == phaseOpen { // a drain answers the others
 		s.answer(st, Answered)
 	}
-	return st.poll.answered
+	return p.answered
 }
 
 // answer answers a poll. Its stream is closed when the response has been written.
@@ -111,9 +126,9 @@ func (s *shard) answerAndFlush(st *Stream, why Reason) {
 }
 
 // queueResponse replaces the events in a poll's queue with the response.
-func (s *shard) queueResponse(st *Stream) {
-	p, q := st.poll, &st.queue
-	s.polls.remove(st)
+func (s *shard) queueResponse(st *Stream, p *poll) {
+	q := &st.queue
+	s.polls.remove(p)
 	s.broker.polls.waiting.Add(-1)
 	p.answered = true
 
@@ -128,7 +143,7 @@ func (s *shard) queueResponse(st *Stream) {
 	if s.delays.full() {
 		s.measure()
 	}
-	batch := Batch{Events: decodeAll(events), Position: s.pollPosition(st), Reset: p.reset, Reason: st.closeReason}
+	batch := Batch{Events: decodeAll(events), Position: s.pollPosition(st, p), Reset: p.reset, Reason: st.closeReason}
 	if p.ended {
 		batch.addEnd(st.topics.names[0])
 	}
@@ -144,8 +159,8 @@ func (s *shard) queueResponse(st *Stream) {
 // pollPosition returns the position after the events in a poll's queue. If there are
 // none, it is as late as possible, so that the history still holds what follows when the
 // client uses it.
-func (s *shard) pollPosition(st *Stream) string {
-	p, q := st.poll, &st.queue
+func (s *shard) pollPosition(st *Stream, p *poll) string {
+	q := &st.queue
 	seq := st.cursor
 	switch {
 	case q.len() > 0:
@@ -159,8 +174,8 @@ func (s *shard) pollPosition(st *Stream) string {
 // answerDue answers the polls that have waited long enough, or whose token has expired.
 func (s *shard) answerDue() {
 	for len(s.polls.waiting) > 0 && s.polls.waiting[0].poll.deadline <= s.now {
-		st := s.polls.waiting[0]
-		s.polls.remove(st)
+		st := s.polls.waiting[0].stream
+		s.polls.remove(s.polls.waiting[0].poll)
 		why := Answered
 		if st.expires != 0 && st.expires <= time.Now().UnixNano() {
 			why = Expired
@@ -171,10 +186,10 @@ func (s *shard) answerDue() {
 	}
 }
 
-// abandonPoll records that a poll's sink has been closed.
-func (s *shard) abandonPoll(st *Stream) {
-	s.polls.remove(st)
-	if !st.poll.answered {
+// closePoll records that a poll's sink has been closed.
+func (s *shard) closePoll(p *poll) {
+	s.polls.remove(p)
+	if !p.answered {
 		s.broker.polls.waiting.Add(-1)
 		s.broker.polls.results[pollAbandoned].Add(1)
 	}
@@ -189,14 +204,19 @@ type pollTimers struct {
 }
 
 // remove removes the timer of a poll. It does nothing if there is none.
-func (t *pollTimers) remove(st *Stream) {
-	if st.poll.index >= 0 {
-		heap.Remove(&t.waiting, int(st.poll.index))
+func (t *pollTimers) remove(p *poll) {
+	if p.index >= 0 {
+		heap.Remove(&t.waiting, int(p.index))
 	}
 }
 
 // pollHeap is a heap of polls by their deadlines.
-type pollHeap []*Stream
+type pollHeap []timedPoll
+
+type timedPoll struct {
+	stream *Stream
+	poll   *poll
+}
 
 // Len implements [heap.Interface].
 func (h *pollHeap) Len() int { return len(*h) }
@@ -213,19 +233,19 @@ func (h *pollHeap) Swap(i, j int) {
 
 // Push implements [heap.Interface].
 func (h *pollHeap) Push(added any) {
-	st := added.(*Stream) //nolint:forcetypeassert // the heap holds nothing else
-	st.poll.index = int32(len(*h))
-	*h = append(*h, st)
+	p := added.(timedPoll) //nolint:forcetypeassert // the heap holds nothing else
+	p.poll.index = int32(len(*h))
+	*h = append(*h, p)
 }
 
 // Pop implements [heap.Interface].
 func (h *pollHeap) Pop() any {
 	last := len(*h) - 1
-	st := (*h)[last]
-	(*h)[last] = nil
+	p := (*h)[last]
+	(*h)[last] = timedPoll{}
 	*h = (*h)[:last]
-	st.poll.index = -1
-	return st
+	p.poll.index = -1
+	return p
 }
 
 // pollResult is the outcome of a poll.

@@ -50,7 +50,7 @@ func (s *shard) rewind(before int64) {
 	s.wheel = newWheel(s.cfg.Heartbeat)
 	s.ticker.Reset(s.wheel.tick)
 	for _, st := range s.streams {
-		if st.poll != nil {
+		if st.poll() != nil {
 			continue // polls have a timer of their own
 		}
 		left := min(st.lastSent+before-s.now, int64(s.cfg.Heartbeat))

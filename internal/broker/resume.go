@@ -32,8 +32,8 @@ func (r Resumes) clone() Resumes {
 // or the current end if it has neither or can't resume. Unless it resumes, it gets the
 // retained values first. The caller holds b.mu.
 func (b *Broker) resume(st *Stream) {
-	if st.poll != nil {
-		b.resumePoll(st)
+	if p := st.poll(); p != nil {
+		b.resumePoll(st, p)
 		return
 	}
 

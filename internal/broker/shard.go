@@ -212,8 +212,8 @@ func (s *shard) handle(it *item) {
 		}
 		s.broker.taken(it.event)
 	case join:
-		if it.stream.poll != nil {
-			s.openPoll(it.stream)
+		if p := it.stream.poll(); p != nil {
+			s.openPoll(it.stream, p)
 		} else {
 			s.open(it.stream, it.event)
 		}

@@ -132,7 +132,7 @@ func (b *Broker) skipValues(st *Stream) {
 // caller holds b.mu.
 func (b *Broker) countStart(st *Stream, live bool) {
 	st.replayed, st.catchingUp = int32(len(st.resume.earlier.first)), !live
-	if st.poll != nil {
+	if st.resume.counted {
 		return
 	}
 	switch counts := b.outcomes(st); {

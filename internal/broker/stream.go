@@ -102,7 +102,6 @@ type Stream struct {
 	topics  *subscriptions // nil for a stream without topics
 	sink    Sink
 	resume  *resumption // until the stream is live; nil if it starts now
-	poll    *poll       // nil for a stream that isn't a poll
 	matched uint64      // the last event that matched one of its patterns; guarded by Broker.mu
 
 	// The fields below belong to the shard's goroutine.
