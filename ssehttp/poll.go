@@ -111,8 +111,9 @@ func (h *Handler) holdPoll(body engine.Body, w http.ResponseWriter, p *broker.Po
 		return err
 	}
 	answer := &pollAnswer{lines: lines}
-	if reusable, ok := body.(engine.Reusable); ok {
-		answer.body, answer.fields = reusable, h.pollFields(w.Header())
+	if body.Transport() != engine.HTTP2 {
+		answer.body, _ = body.(engine.Reusable)
+		answer.fields = h.pollFields(w.Header())
 	}
 	err := p.Start(lines.around(body, heldAs(body.Transport())), answer)
 	if err != nil {
@@ -194,15 +195,15 @@ func (h *Handler) pollFields(header http.Header) []byte {
 
 // pollAnswer encodes the response to a poll that waits.
 type pollAnswer struct {
-	body   engine.Reusable // over HTTP/1.1 on the engine; nil if the response's head isn't part of the body
-	fields []byte          // see pollFields
+	fields []byte          // see pollFields; nil if the response's head isn't part of the body
+	body   engine.Reusable // nil if the connection is closed after the response
 	lines  *pollLog        // nil for none
 }
 
 // Encode implements [broker.Encoder].
 func (a *pollAnswer) Encode(b broker.Batch) []byte {
 	a.lines.note(&b)
-	if a.body == nil {
+	if a.fields == nil {
 		return encodeBatch(&b)
 	}
 
@@ -210,7 +211,7 @@ func (a *pollAnswer) Encode(b broker.Batch) []byte {
 	whole := make([]byte, 0, maxHead+len(a.fields)+len(text))
 	whole = append(whole, "HTTP/1.1 200 OK\r\nDate: "...)
 	whole = time.Now().UTC().AppendFormat(whole, http.TimeFormat)
-	if b.Reason != broker.Answered || !a.body.Reusable() {
+	if b.Reason != broker.Answered || a.body == nil || !a.body.Reusable() {
 		whole = append(whole, "\r\nConnection: close"...)
 	}
 	whole = append(whole, "\r\nContent-Length: "...)

@@ -100,7 +100,7 @@ func (p *Poll) Stream() *Stream { return p.stream }
 // that the sink gets nothing but the response, which enc encodes.
 func (p *Poll) Start(sink Sink, enc Encoder) error {
 	st := p.stream
-	st.cursor, st.resume, st.catchingUp = p.cursor.seq, new(resumption), false
+	st.cursor, st.catchingUp = p.cursor.seq, false
 	st.sink = &poll{Sink: sink, encoder: enc, ids: p.ids, generation: p.cursor.generation, wait: p.wait, index: -1}
 	_, st.flushes = sink.(Flusher)
 	return st.shard.broker.join(st, nil)

@@ -485,6 +485,14 @@ func TestPollBetweenReadAndWait(t *testing.T) {
 				apply(t, b, uint64(2+i), time.Now(), toTopic("t.1", strings.Repeat("x", 100)))
 			}
 		}, "[expired]"},
+		"events far away": {broker.Subscription{Topics: []string{"*.mine"}}, func(t *testing.T, b *broker.Broker) {
+			apply(t, b, 2, time.Now(), toTopic("x.other", "x"))
+			for i := range 5000 { // more than are checked at once
+				apply(t, b, uint64(3+i), time.Now(), toTopic(fmt.Sprint("x.", i), "x"))
+			}
+			apply(t, b, 6000, time.Now(), toTopic("x.mine", "x"))
+			time.Sleep(time.Second)
+		}, "later"},
 		"another log": {broker.Subscription{}, func(_ *testing.T, b *broker.Broker) {
 			b.Begin("def", 1)
 			b.Resume()
@@ -499,6 +507,9 @@ func TestPollBetweenReadAndWait(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cfg := config()
 				cfg.Replica, cfg.History = true, broker.History{MaxEvents: 100, MaxBytes: 1 << 20}
+				if c.want == "later" {
+					cfg.History = broker.History{MaxEvents: 10_000, MaxBytes: 64 << 20}
+				}
 				b := broker.New(cfg)
 				defer b.Close()
 				b.Begin("abc", 1)
@@ -515,6 +526,13 @@ func TestPollBetweenReadAndWait(t *testing.T) {
 				if c.want == "wait" {
 					if len(p.got()) > 0 {
 						t.Errorf("got %+v, want to wait", p.got())
+					}
+					return
+				}
+				if c.want == "later" {
+					c.sub.LastEventID = p.answer(t).Position
+					if got := poll(t, b, c.sub, 0, -1).answer(t); len(p.answer(t).Events) != 0 || pollText(got) != "x" {
+						t.Errorf("got %+v, and then %+v", p.answer(t), got)
 					}
 					return
 				}

@@ -17,10 +17,7 @@ type poll struct {
 	ids        *idFormat // of the log that the stream's cursor belongs to
 	generation int       // of that log
 	wait       time.Duration
-	first      []*event // published between Read and Start
-	reset      *Reset
-	ended      bool // the only topic has ended
-	due        bool // it must be answered when it is opened
+	found      *found // nil if it must wait
 
 	// The fields below belong to the shard's goroutine.
 
@@ -28,6 +25,14 @@ type poll struct {
 	index    int32 // in pollTimers.waiting; -1 if it isn't there
 	full     bool  // it gets no further events
 	answered bool  // the response is in the queue, or has been written
+}
+
+// found is what a poll gets for which it needn't wait, since it was there when the poll
+// joined. It may be nothing.
+type found struct {
+	events []*event // published between Read and Start
+	reset  *Reset
+	ended  bool // the only topic has ended
 }
 
 // poll returns a stream's poll; nil if it isn't a poll or has been closed.
@@ -47,19 +52,25 @@ func (p *poll) Flush() {
 // since Poll.Read. The caller holds b.mu.
 func (b *Broker) resumePoll(st *Stream, p *poll) {
 	b.polls.waiting.Add(1)
-	if p.generation != b.generation {
-		p.due = true // the client learns from its next poll that another log has begun
-		return
-	}
-
 	before := st.cursor
-	events, cursor, live, lost := b.nextEvents(st, nil)
-	st.cursor = cursor
-	if lost {
-		events, p.reset = nil, &Reset{ResetExpired, p.ids.of(before)}
+	st.resume = nil
+	switch {
+	case p.generation != b.generation:
+		p.found = new(found) // the client learns from its next poll that another log has begun
+	case st.cursor == b.seq && !b.hasEnded(st):
+	default:
+		var live, lost bool
+		f := new(found)
+		st.resume = new(resumption) // nextEvents expects it
+		f.events, st.cursor, live, lost = b.nextEvents(st, nil)
+		st.resume = nil
+		if lost {
+			f.events, f.reset = nil, &Reset{ResetExpired, p.ids.of(before)}
+		}
+		if f.ended = b.hasEnded(st); len(f.events) > 0 || lost || !live || f.ended {
+			p.found = f
+		}
 	}
-	p.first, p.ended, st.resume = events, b.hasEnded(st), nil
-	p.due = len(events) > 0 || lost || !live || p.ended
 }
 
 // openPoll starts serving a poll that has joined.
@@ -71,9 +82,8 @@ func (s *shard) openPoll(st *Stream, p *poll) {
 		return
 	}
 	st.enter(phaseOpen)
-	if p.due {
-		s.queueEvents(st, p.first...)
-		p.first = nil
+	if p.found != nil {
+		s.queueEvents(st, p.found.events...)
 		s.answer(st, Answered)
 		return
 	}
@@ -143,9 +153,11 @@ func (s *shard) queueResponse(st *Stream, p *poll) {
 	if s.delays.full() {
 		s.measure()
 	}
-	batch := Batch{Events: decodeAll(events), Position: s.pollPosition(st, p), Reset: p.reset, Reason: st.closeReason}
-	if p.ended {
-		batch.addEnd(st.topics.names[0])
+	batch := Batch{Events: decodeAll(events), Position: s.pollPosition(st, p), Reason: st.closeReason}
+	if f := p.found; f != nil {
+		if batch.Reset = f.reset; f.ended {
+			batch.addEnd(st.topics.names[0])
+		}
 	}
 	s.counters.queuedBytes.Add(int64(-q.bytes))
 	q.release(&s.spare)
@@ -153,7 +165,7 @@ func (s *shard) queueResponse(st *Stream, p *poll) {
 	st.cursor = math.MaxUint64
 	s.broker.polls.count(&batch)
 	s.enqueue(st, &event{frame: rawFrame(p.encoder.Encode(batch))})
-	p.encoder, p.reset = nil, nil
+	p.encoder, p.found = nil, nil
 }
 
 // pollPosition returns the position after the events in a poll's queue. If there are
@@ -165,7 +177,7 @@ func (s *shard) pollPosition(st *Stream, p *poll) string {
 	switch {
 	case q.len() > 0:
 		seq = max(seq, q.events[len(q.events)-1].seq)
-	case !p.due && s.polls.passed.generation == p.generation:
+	case p.found == nil && s.polls.passed.generation == p.generation:
 		seq = max(seq, s.polls.passed.seq)
 	}
 	return p.ids.of(seq)

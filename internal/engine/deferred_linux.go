@@ -11,10 +11,11 @@ import (
 
 // Defer is like [Engine.TakeOver] for a response that comes later, in one piece, and
 // after which the connection may serve further requests: the body is written as a whole,
-// over HTTP/1.1 with its head, and then closed with the reason [broker.Answered]. Over
-// HTTP/1.1, the body is a [Reusable]. Defer returns false for requests that net/http has
-// read.
-func (e *Engine) Defer(w http.ResponseWriter, _ *http.Request) (Body, bool, error) {
+// over HTTP/1.x with its head, and then closed with the reason [broker.Answered]. Over
+// HTTP/1.x, the connection is closed after the response unless the body is a [Reusable]
+// and says otherwise. So a client whose request net/http has read gets a connection for
+// the next one whose requests the engine reads.
+func (e *Engine) Defer(w http.ResponseWriter, r *http.Request) (Body, bool, error) {
 	switch w := w.(type) {
 	case *http2Request:
 		body, err := w.takeOver()
@@ -23,7 +24,10 @@ func (e *Engine) Defer(w http.ResponseWriter, _ *http.Request) (Body, bool, erro
 		w.taken = true
 		return w.conn.deferResponse(w.request.Close), true, nil
 	}
-	return nil, false, nil
+	if r.Body != http.NoBody {
+		return nil, false, nil // A reset because of what wasn't read could discard the response.
+	}
+	return e.TakeOver(w, r)
 }
 
 // errGone is the error for a response whose client has closed its connection.
