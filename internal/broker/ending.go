@@ -57,7 +57,8 @@ func (b *Broker) hasEnded(st *Stream) bool {
 }
 
 // finalEvent returns the sequence number of the event that ended a topic; 0 if it
-// hasn't ended, or did so longer ago than the history can tell. The caller holds b.mu.
+// hasn't ended, or ended so long ago that the history has forgotten it. The caller
+// holds b.mu.
 func (b *Broker) finalEvent(topic string) uint64 {
 	if l := b.history.lanes[ToTopic(topic)]; l != nil {
 		return l.final

@@ -136,7 +136,7 @@ func (r *reader) onEnd(e eventstream.Event) {
 	r.failure = fmt.Sprintf("got peald.end with %s", e.Data)
 }
 
-// done reports whether the server would tell the client to stop, and checks that it has
+// done reports whether the server would ask the client to stop, and checks that it has
 // received everything for its topic.
 func (r *reader) done(rt *rapid.T) bool {
 	if !r.world.broker.NothingFollows(r.topics, r.lastID) {

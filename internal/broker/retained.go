@@ -55,6 +55,7 @@ type retained struct {
 	// The fields below are used on replicas.
 
 	applied  uint64   // the last position of the log that the values include
+	changes  uint64   // the number of changes to the values and to rejected
 	rejected []uint64 // the latest messages in the log that weren't accepted, in order
 }
 
@@ -190,6 +191,7 @@ func (r *retained) put(v *retainedValue) {
 		lane = new(valueList)
 		r.lanes[key.audience] = lane
 	}
+	r.changes++
 	v.lane = lane
 	r.byKey[key] = v
 	lane.push(v)
@@ -202,6 +204,7 @@ func (r *retained) put(v *retainedValue) {
 
 // drop removes a value.
 func (r *retained) drop(v *retainedValue) {
+	r.changes++
 	key := v.key()
 	delete(r.byKey, key)
 	v.lane.remove(v)
@@ -228,6 +231,7 @@ func (r *retained) reject(seq uint64) {
 		r.rejected = slices.Delete(r.rejected, 0, maxRejected/2)
 	}
 	r.rejected = append(r.rejected, seq)
+	r.changes++
 }
 
 // wasRejected reports whether a message that the values include wasn't accepted.
@@ -322,13 +326,16 @@ func (b *Broker) MayRetain(m *Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &b.retained
-	if now := b.logNow(); !m.Retain || len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
+	if now := b.logNow(); len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
 		return nil
 	}
 	e := &event{audience: m.Audience, conflateKey: m.ConflateKey}
 	_, err := r.admit(e, eventstream.FieldsSize(m.Event, m.Data), r.limits)
 	return err
 }
+
+// RetainLimits returns the limits for retained values.
+func (b *Broker) RetainLimits() Retain { return b.cfg.Load().Retain }
 
 // RetainedByPolicy reports whether a topic's policy makes its messages retained.
 func (b *Broker) RetainedByPolicy(a Audience) bool {

@@ -1,9 +1,8 @@
 package broker
 
 import (
-	"bytes"
 	"fmt"
-	"math"
+	"iter"
 	"slices"
 
 	"github.com/peald/peald/internal/eventstream"
@@ -19,8 +18,8 @@ type RetainedState struct {
 	// Rejected are the sequence numbers of messages up to Applied that weren't
 	// accepted because there was no room to retain them, in ascending order.
 	Rejected []uint64
-	// Values are the values, in the order in which they were published.
-	Values []RetainedValue
+
+	events []*event
 }
 
 // RetainedValue is a retained value.
@@ -30,73 +29,81 @@ type RetainedValue struct {
 	// Audience and ConflateKey identify the value.
 	Audience    Audience
 	ConflateKey string
-	// At is when the message was published, and Expires when it expires, in Unix
+	// Event and Data are what clients get, with LF for each line break.
+	Event, Data string
+	// At and Expires are the times at which it was published and expires, in Unix
 	// nanoseconds; 0 for never.
 	At, Expires int64
-	// Block is the event as it is sent to streams, with its id. It must not be
-	// modified.
-	Block []byte
 }
 
-// RetainedApplied returns the last position of a replica's log that the retained values
-// include, and the number of values.
-func (b *Broker) RetainedApplied() (applied uint64, values int) {
+// Values returns the values, in the order in which they were published.
+func (s RetainedState) Values() iter.Seq[RetainedValue] {
+	return func(yield func(RetainedValue) bool) {
+		for _, e := range s.events {
+			m := e.decode()
+			if !yield(RetainedValue{m.ID, e.audience, e.conflateKey, m.Event, m.Data, e.at, e.expires}) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns the number of values.
+func (s RetainedState) Len() int { return len(s.events) }
+
+// RetainedProgress describes how the retained values of a replica change.
+type RetainedProgress struct {
+	// Applied is the last position of the log that the values include.
+	Applied uint64
+	// Changes is the number of changes to the values since the log began.
+	Changes uint64
+	// Bytes is the memory that the values use.
+	Bytes int
+}
+
+// RetainedProgress returns the progress of a replica.
+func (b *Broker) RetainedProgress() RetainedProgress {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.retained.applied, len(b.retained.byKey)
+	return RetainedProgress{b.retained.applied, b.retained.changes, b.retained.bytes}
 }
 
-// RetainedState returns the retained values of a replica.
-func (b *Broker) RetainedState() RetainedState {
+// RetainedState returns the retained values of a replica, and its progress.
+func (b *Broker) RetainedState() (RetainedState, RetainedProgress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &b.retained
 	s := RetainedState{
 		Epoch: b.ids.Load().epoch, Applied: r.applied, Rejected: slices.Clone(r.rejected),
-		Values: make([]RetainedValue, 0, len(r.byKey)),
+		events: make([]*event, 0, len(r.byKey)),
 	}
 	for _, slot := range r.all.slots {
-		if slot.value == nil {
-			continue
+		if slot.value != nil {
+			s.events = append(s.events, slot.value.event)
 		}
-		e := slot.value.event
-		s.Values = append(s.Values, RetainedValue{
-			ID: e.wireID(), Audience: e.audience, ConflateKey: e.conflateKey, At: e.at, Expires: e.expires, Block: e.frame.block(),
-		})
 	}
-	return s
+	return s, RetainedProgress{r.applied, r.changes, r.bytes}
 }
 
-// wireID returns the event's id, as it is in its block.
-func (e *event) wireID() string {
-	line, _, _ := bytes.Cut(e.frame.block(), []byte("\n"))
-	return string(bytes.TrimPrefix(line, []byte("id: ")))
-}
-
-// RestoreRetained sets the retained values of a replica. It must be called after Begin
-// and before entries are applied. Entries up to the sequence number applied, in the log
-// that has begun, don't change the values. It returns an error, and restores nothing, if
-// the state is invalid.
-func (b *Broker) RestoreRetained(s RetainedState, applied uint64) error {
+// RestoreRetained sets the retained values of a replica, which must be in order. It must
+// be called after Begin and before entries are applied. Entries up to the sequence
+// number applied, in the log that has begun, don't change the values; those in rejected
+// weren't accepted. It returns an error, and restores nothing, if a value is invalid.
+func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, applied uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := newRetained(b.retained.limits)
-	r.applied, r.rejected = applied, s.Rejected
-	for i, stored := range s.Values {
-		v, err := stored.restore()
+	r.applied, r.rejected = applied, rejected
+	for i := range values {
+		v, err := b.restoreValue(&values[i])
 		if err != nil {
 			return fmt.Errorf("retained value %d: %w", i, err)
 		}
-		epoch, seq, err := parseID(stored.ID)
-		if err != nil {
-			return fmt.Errorf("retained value %d: %w", i, err)
-		}
-		v.event.seq, v.order = 1, uint64(i+1) // for a position in an earlier log, see retainedValue.order
-		if epoch == b.ids.Load().epoch {
-			v.event.seq, v.order = seq, orderOf(seq)
+		if v.order == 0 {
+			v.order = uint64(i + 1)
 		}
 		if n := len(r.all.slots); r.byKey[v.key()] != nil || n > 0 && r.all.slots[n-1].order >= v.order {
-			return fmt.Errorf("retained value %d: %s is out of order", i, stored.ID)
+			return fmt.Errorf("retained value %d: %s is out of order", i, values[i].ID)
 		}
 		r.put(v)
 	}
@@ -104,35 +111,61 @@ func (b *Broker) RestoreRetained(s RetainedState, applied uint64) error {
 	return nil
 }
 
-// restore returns the value without its position.
-func (stored *RetainedValue) restore() (*retainedValue, error) {
-	if err := stored.Audience.validate(); err != nil {
+// restoreValue returns a value with its order, which is 0 for a value from an earlier
+// log. The caller holds b.mu.
+func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
+	m := Message{Audience: stored.Audience, ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data}
+	if err := m.Validate(); err != nil {
 		return nil, err
 	}
-	if err := validKey("conflate_key", stored.ConflateKey); err != nil {
+	epoch, seq, err := parseID(stored.ID)
+	if err != nil {
 		return nil, err
 	}
-	if len(stored.Block) > math.MaxInt32/2 {
-		return nil, &InvalidError{"block", fmt.Sprintf("is %d bytes long", len(stored.Block))}
-	}
 
-	// A frame must hold one event in the broker's own encoding.
-	var encoded []byte
-	events := 0
-	decoder := eventstream.Decoder{OnEvent: func(e eventstream.Event) {
-		events++
-		encoded = eventstream.AppendEvent(nil, string(e.ID), string(e.Type), string(e.Data))
-	}}
-	_, err := decoder.Write(stored.Block)
-	if err != nil || events != 1 || !bytes.Equal(encoded, stored.Block) || !bytes.HasPrefix(encoded, []byte("id: "+stored.ID+"\n")) {
-		return nil, &InvalidError{"block", "isn't an encoded event with the value's id"}
+	// Streams remember the sequence numbers of events in the current log. A position in
+	// an earlier log precedes all of them.
+	order := uint64(0)
+	if epoch == b.ids.Load().epoch {
+		order = orderOf(seq)
+	} else {
+		seq = 1
 	}
+	e := &event{seq: seq, audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires}
+	fields := eventstream.AppendFields(nil, stored.Event, stored.Data)
+	buf := append(eventstream.AppendID(newBlock(), stored.ID), fields...)
+	e.frame = sealFrame(buf, chunkRoom)
+	return &retainedValue{event: e, order: order, cost: e.retainedCost(len(fields))}, nil
+}
 
-	buf := append(make([]byte, chunkRoom, chunkRoom+len(stored.Block)+len(chunkEnd)), stored.Block...)
-	e := &event{
-		audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires,
-		frame: sealFrame(buf, chunkRoom),
+// RetainedMessages returns the retained values of an audience, in the order in which
+// they were published, and the current position. It returns an *InvalidError if the
+// audience is invalid, and ErrClosed once the broker is closing. Recipients are 0 for
+// values that were restored.
+func (b *Broker) RetainedMessages(audience Audience) (messages []Tapped, position string, err error) {
+	events, position, err := b.retainedEvents(audience)
+	for _, e := range events {
+		messages = append(messages, e.decode())
 	}
-	fields := len(stored.Block) - len("id: "+stored.ID+"\n")
-	return &retainedValue{event: e, cost: e.retainedCost(fields)}, nil
+	return messages, position, err
+}
+
+func (b *Broker) retainedEvents(audience Audience) (events []*event, position string, err error) {
+	if err := audience.validate(); err != nil {
+		return nil, "", err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, "", ErrClosed
+	}
+	now := b.logNow()
+	if lane := b.retained.lanes[audience]; lane != nil {
+		for _, slot := range lane.slots {
+			if slot.value != nil && !slot.value.event.expired(now) {
+				events = append(events, slot.value.event)
+			}
+		}
+	}
+	return events, b.id(b.seq), nil
 }

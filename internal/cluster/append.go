@@ -122,7 +122,11 @@ func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message
 	for _, s := range submissions {
-		if s.original.IdempotencyKey != "" {
+		if s.message.GetRetain() {
+			limits := n.broker.RetainLimits()
+			batch.RetainMaxEvents, batch.RetainMaxBytes = uint64(limits.MaxEvents), uint64(limits.MaxBytes)
+		}
+		if s.original != nil && s.original.IdempotencyKey != "" {
 			keyed, messages = append(keyed, s.message), append(messages, s.original)
 		}
 	}

@@ -19,7 +19,7 @@ const mayBePublished = "; the message may still be published, so retry only with
 
 // submission is a message to be appended.
 type submission struct {
-	original *broker.Message
+	original *broker.Message // nil for a message that isn't an event
 	message  *clusterv1.Message
 	size     int       // of message, encoded
 	deadline time.Time // for the publisher's result
@@ -34,6 +34,7 @@ type submission struct {
 // result is the result of publishing a message.
 type result struct {
 	receipt broker.Receipt
+	cleared int // retained values, for a message that clears them
 	err     error
 }
 
@@ -75,10 +76,10 @@ func newAppender(incarnation uint64) *appender {
 	}
 }
 
-// submit queues m behind all earlier submissions. The caller must pass the result
-// to wait.
-func (a *appender) submit(ctx context.Context, m *broker.Message, maxSize int) (*submission, error) {
-	s := &submission{original: m, message: encode(m), deadline: time.Now().Add(appendTimeout), done: make(chan result, 1)}
+// submit queues a message behind all earlier submissions. The caller must pass the
+// result to wait. original is nil if the message isn't an event.
+func (a *appender) submit(ctx context.Context, original *broker.Message, message *clusterv1.Message, maxSize int) (*submission, error) {
+	s := &submission{original: original, message: message, deadline: time.Now().Add(appendTimeout), done: make(chan result, 1)}
 	s.size = proto.Size(s.message)
 	if s.size > maxSize {
 		return nil, &broker.InvalidError{Field: "data", Reason: fmt.Sprintf(
@@ -104,10 +105,10 @@ func (a *appender) submit(ctx context.Context, m *broker.Message, maxSize int) (
 
 // wait returns the result of s, or an error when s's deadline has passed or ctx is
 // done. After an error, s isn't sent if it hasn't been already.
-func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, error) {
+func (a *appender) wait(ctx context.Context, s *submission) (result, error) {
 	select {
 	case r := <-s.done: // the usual case for all but the first one in a batch
-		return r.receipt, r.err
+		return r, r.err
 	default:
 	}
 
@@ -118,7 +119,7 @@ func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, err
 	var err error
 	select {
 	case r := <-s.done:
-		return r.receipt, r.err
+		return r, r.err
 	case <-late.C:
 	case <-ctx.Done():
 		err = fmt.Errorf("waiting for the event log: %w", ctx.Err())
@@ -129,13 +130,13 @@ func (a *appender) wait(ctx context.Context, s *submission) (broker.Receipt, err
 	s.abandoned = true
 	select {
 	case r := <-s.done:
-		return r.receipt, r.err
+		return r, r.err
 	default:
 	}
 	if err == nil {
 		err = a.timeoutError(s.sent)
 	}
-	return broker.Receipt{}, err
+	return result{}, err
 }
 
 // timeoutError returns the error for a message that the event log hasn't stored in

@@ -18,34 +18,71 @@ func encode(m *broker.Message) *clusterv1.Message {
 		IdempotencyKey: m.IdempotencyKey,
 		ConflateKey:    m.ConflateKey,
 		TtlNanos:       int64(m.TTL),
+		Retain:         m.Retain,
+		Final:          m.Final,
 	}
-	if user, ok := m.Audience.User(); ok {
+	setAudience(out, m.Audience)
+	return out
+}
+
+// encodeClear returns c as it is stored in a batch.
+func encodeClear(c broker.Clear) *clusterv1.Message {
+	out := &clusterv1.Message{Clear: clusterv1.Clear_CLEAR_ALL}
+	if c.ConflateKey != nil {
+		out.Clear, out.ConflateKey = clusterv1.Clear_CLEAR_KEY, *c.ConflateKey
+	}
+	setAudience(out, c.Audience)
+	return out
+}
+
+func setAudience(out *clusterv1.Message, a broker.Audience) {
+	if user, ok := a.User(); ok {
 		out.Audience = &clusterv1.Message_UserId{UserId: user}
-	} else if topic, ok := m.Audience.Topic(); ok {
+	} else if topic, ok := a.Topic(); ok {
 		out.Audience = &clusterv1.Message_Topic{Topic: topic}
 	} else {
 		out.Audience = &clusterv1.Message_Everyone{Everyone: true}
 	}
-	return out
+}
+
+func audience(in *clusterv1.Message) broker.Audience {
+	switch to := in.GetAudience().(type) {
+	case *clusterv1.Message_Everyone:
+		return broker.Everyone()
+	case *clusterv1.Message_UserId:
+		return broker.ToUser(to.UserId)
+	case *clusterv1.Message_Topic:
+		return broker.ToTopic(to.Topic)
+	}
+	return broker.Audience{}
+}
+
+// decodeClear returns what a message in a batch clears. It returns an error if the
+// message is invalid.
+func decodeClear(in *clusterv1.Message) (broker.Clear, error) {
+	c := broker.Clear{Audience: audience(in)}
+	switch key := in.GetConflateKey(); in.GetClear() {
+	case clusterv1.Clear_CLEAR_ALL:
+	case clusterv1.Clear_CLEAR_KEY:
+		c.ConflateKey = &key
+	default:
+		return c, fmt.Errorf("unknown kind of clear %v", in.GetClear())
+	}
+	return c, c.Validate()
 }
 
 // decode returns a message from a batch. It returns an error if the message is
 // invalid.
 func decode(in *clusterv1.Message) (broker.Message, error) {
 	m := broker.Message{
+		Audience:       audience(in),
 		Data:           in.GetData(),
 		Event:          in.GetEvent(),
 		IdempotencyKey: in.GetIdempotencyKey(),
 		ConflateKey:    in.GetConflateKey(),
 		TTL:            time.Duration(in.GetTtlNanos()),
-	}
-	switch to := in.GetAudience().(type) {
-	case *clusterv1.Message_Everyone:
-		m.Audience = broker.Everyone()
-	case *clusterv1.Message_UserId:
-		m.Audience = broker.ToUser(to.UserId)
-	case *clusterv1.Message_Topic:
-		m.Audience = broker.ToTopic(to.Topic)
+		Retain:         in.GetRetain(),
+		Final:          in.GetFinal(),
 	}
 	// Another program may have written it, and a frame must not contain more
 	// than one event.

@@ -58,6 +58,31 @@
 // as the stream went. The stream may use eight times history.max_bytes, and at
 // least 1 GiB.
 //
+// # Retained values
+//
+// All nodes must have the same retained values. They are a function of the event log:
+// nodes apply the messages that set and clear values in the same order, and accept or
+// reject them with the same limits, those that the publishing node recorded in its batch.
+// But values outlive the log. So a second stream holds a snapshot of them: the values as
+// of a position in the log. A node that opens the log first restores the snapshot, and
+// then applies the entries after that position. As it does so before it serves, its
+// values are complete from the first stream on.
+//
+// The node that leads the log saves a new snapshot a few seconds after a change, long
+// before the log drops the entry; another node does so if it doesn't. Writing a snapshot
+// needs no coordination: the head of a snapshot replaces another only if that is still
+// the one that the writer has read, and every snapshot is the state of the same log.
+//
+// A key-value bucket with an entry for each value was the alternative. It would need a
+// second write for each message, which could fail alone, and a node that reads the bucket
+// would find values from various positions: it couldn't tell which messages were accepted
+// back then. A snapshot costs nothing when publishing, at most twice the values' size on
+// disk, and at most 2 MiB/s of writing.
+//
+// One gap remains. If all nodes are killed at once within the few seconds before a
+// snapshot, and stay down until the log's entries have expired, these changes are lost.
+// The node logs that values may be missing.
+//
 // # Reading
 //
 // The stream republishes each message that it stores, and every node subscribes to

@@ -78,6 +78,25 @@ func (n *Node) SkipCleanMark() {
 	defer n.marks.mu.Unlock()
 	_ = n.marks.file.Close()
 	n.marks.file = nil
+	n.conn.Close() // and from saving its retained values
+}
+
+// SavedRetained returns the last position that the latest known snapshot of the retained
+// values includes.
+func (n *Node) SavedRetained() uint64 {
+	n.saver.mu.Lock()
+	defer n.saver.mu.Unlock()
+	return n.saver.applied
+}
+
+// RetainedMessages returns the number of messages in the stream with the retained values.
+func (n *Node) RetainedMessages(tb testing.TB) uint64 {
+	tb.Helper()
+	stream, err := n.js.Stream(tb.Context(), n.retainedStream())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return stream.CachedInfo().State.Msgs
 }
 
 // CloseMark closes the file that records the position in the event log, so that
@@ -116,3 +135,9 @@ func (n *Node) StopReplica(tb testing.TB) {
 		tb.Fatal(err)
 	}
 }
+
+// Leads reports whether the node leads the event log.
+func (n *Node) Leads() bool { return n.leads() }
+
+// LogRange returns the first and last entries of the event log.
+func (n *Node) LogRange() (first, last uint64) { return n.logRange() }

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -171,40 +169,11 @@ type rawEntry struct {
 	data []byte
 }
 
-// codeNoMessage is JetStream's error code for a message that a stream doesn't have.
-const codeNoMessage = 10037
-
-// entryFromLeader requests an entry from the event log's leader. A request that any
-// replica may answer goes first to the replica on this node, which may have lost
-// the entry.
+// entryFromLeader requests an entry from the event log's leader.
 func (n *Node) entryFromLeader(ctx context.Context, seq uint64) (rawEntry, error) {
-	msg, err := n.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+n.cfg.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
-	if err != nil {
-		return rawEntry{}, err
+	entry, err := n.messageFromLeader(ctx, n.cfg.Name, fmt.Sprintf(`{"seq":%d}`, seq))
+	if err == nil && entry.seq != seq {
+		err = errNoEntry
 	}
-	var reply struct {
-		Error *struct {
-			Code        int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-		Message struct {
-			Seq  uint64    `json:"seq"`
-			Data string    `json:"data"`
-			Time time.Time `json:"time"`
-		} `json:"message"`
-	}
-
-	if err := json.Unmarshal(msg.Data, &reply); err != nil {
-		return rawEntry{}, err
-	}
-	switch {
-	case reply.Error != nil && reply.Error.Code == codeNoMessage:
-		return rawEntry{}, errNoEntry
-	case reply.Error != nil:
-		return rawEntry{}, errors.New(reply.Error.Description)
-	case reply.Message.Seq != seq:
-		return rawEntry{}, errNoEntry
-	}
-	data, err := base64.StdEncoding.DecodeString(reply.Message.Data)
-	return rawEntry{seq, reply.Message.Time, data}, err
+	return entry, err
 }

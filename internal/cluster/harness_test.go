@@ -46,6 +46,7 @@ func brokerConfig() broker.Config {
 		Shards: 2, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect,
 		Heartbeat: 15 * time.Second, Retry: 3 * time.Second, WriteTimeout: 30 * time.Second,
 		History:           broker.History{MaxEvents: 100_000, MaxBytes: 1 << 30, MaxAge: 10 * time.Minute},
+		Retain:            broker.Retain{MaxEvents: 10_000, MaxBytes: 64 << 20},
 		IdempotencyWindow: time.Minute,
 		Replica:           true,
 	}

@@ -34,6 +34,7 @@ type Node struct {
 	metrics  *metrics
 	appender *appender
 	prober   *prober
+	saver    *saver
 	denials  rejections // permissions that the servers denied
 
 	readWake  chan struct{} // has a token when there may be more to read
@@ -45,7 +46,10 @@ type Node struct {
 
 	elsewhere func(broker.Audience) int // counts the recipients on other nodes; nil if unknown
 
-	skip skipped // owned by the reader
+	// The fields below are owned by the reader.
+
+	skip             skipped
+	snapshotFailures int // consecutive ones to read the retained values
 
 	mu       sync.Mutex
 	state    state
@@ -56,6 +60,8 @@ type Node struct {
 type subjects struct {
 	entries string // for entries to append
 	live    string // for entries that were appended
+	head    string // for the heads of snapshots of the retained values
+	chunks  string // for their chunks
 }
 
 // Start starts a node that fills b, which must be a replica. The node suspends b
@@ -65,10 +71,11 @@ type subjects struct {
 // nodes are not an error.
 func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	n := &Node{
-		cfg:       cfg,
-		log:       cfg.Logger,
-		broker:    b,
-		subjects:  subjects{entries: cfg.Name + ".entries", live: cfg.Name + ".live"},
+		cfg:    cfg,
+		log:    cfg.Logger,
+		broker: b,
+		subjects: subjects{entries: cfg.Name + ".entries", live: cfg.Name + ".live",
+			head: cfg.Name + ".retained.head", chunks: cfg.Name + ".retained.chunks"},
 		readWake:  make(chan struct{}, 1),
 		probeWake: make(chan struct{}, 1),
 		appender:  newAppender(rand.Uint64()),
@@ -79,6 +86,7 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	}
 	n.metrics = newMetrics(n)
 	n.prober = newProber(n)
+	n.saver = &saver{node: n}
 	n.state.reason = "not connected to the cluster yet"
 	defer func() {
 		if err != nil {
@@ -191,6 +199,7 @@ func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 	running.Go(func() { n.appendAll(ctx) })
 	running.Go(func() { n.readAll(ctx) })
 	running.Go(func() { n.prober.run(ctx) })
+	running.Go(func() { n.saver.run(ctx) })
 	if n.server != nil {
 		running.Go(func() { n.server.followPeers(ctx) })
 		running.Go(func() { n.watchStorage(ctx) })
@@ -207,6 +216,7 @@ func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 		return err
 	}
 	if n.server != nil {
+		n.server.handOver(n.retainedStream())
 		n.server.handOver(n.cfg.Name)
 	}
 	return nil
@@ -250,17 +260,43 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	if serving, reason := n.Serving(); !serving {
 		return nil, notPublishing(reason)
 	}
-	s, err := n.appender.submit(ctx, &m, n.maxEntry())
+	message, retain := encode(&m), m.Retain || n.broker.RetainedByPolicy(m.Audience)
+	if message.Retain = retain; retain {
+		// The values on this node may be older than those that the message will meet,
+		// so the decision is made when the message is applied. But the event log
+		// shouldn't fill up with messages that are rejected.
+		if err := n.broker.MayRetain(&m); err != nil {
+			return nil, err
+		}
+	}
+	s, err := n.appender.submit(ctx, &m, message, n.maxEntry())
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) (broker.Receipt, error) {
-		receipt, err := n.appender.wait(ctx, s)
+		r, err := n.appender.wait(ctx, s)
 		if err == nil && n.elsewhere != nil {
-			receipt.Recipients += n.elsewhere(m.Audience)
+			r.receipt.Recipients += n.elsewhere(m.Audience)
 		}
-		return receipt, err
+		return r.receipt, err
 	}, nil
+}
+
+// ClearRetained clears retained values on all nodes, and returns how many there were.
+// The errors are those of [broker.Broker.ClearRetained], and those of Publish.
+func (n *Node) ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
+	if serving, reason := n.Serving(); !serving {
+		return 0, notPublishing(reason)
+	}
+	s, err := n.appender.submit(ctx, nil, encodeClear(c), n.maxEntry())
+	if err != nil {
+		return 0, err
+	}
+	r, err := n.appender.wait(ctx, s)
+	return r.cleared, err
 }
 
 // maxEntry returns the size of the largest batch that the servers accept, in

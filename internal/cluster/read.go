@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
 	"github.com/peald/peald/internal/broker"
 )
 
@@ -88,8 +89,16 @@ func (n *Node) readLog(ctx context.Context) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 
+	loading, cancel := context.WithTimeout(ctx, saveTimeout)
+	values, err := n.readSnapshot(loading)
+	cancel()
+	if err != nil {
+		return err
+	}
+
 	n.skip.apply(&l)
 	n.begin(l)
+	n.restore(values, l)
 	r := &reader{node: n, eventLog: l, next: l.first, lastBatch: make(map[uint64]uint64)}
 	if err := r.fill(ctx, l.last); err != nil {
 		return err
@@ -263,18 +272,9 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	n.marks.note(r.eventLog.epoch, seq, at)
 	var results []result
 	for i, in := range batch.GetMessages() {
-		var res result
-		m, err := decode(in)
-		if err != nil {
-			n.log.Error("skipped an invalid message in the event log", "entry", seq, "error", err)
-			res.err = err
-		} else {
-			res.receipt, res.err = n.broker.Apply(ctx, &broker.Entry{
-				Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own, Verdict: verdict(batch, in, r.eventLog.epoch), Message: m,
-			})
-			if errors.Is(res.err, broker.ErrClosed) || ctx.Err() != nil {
-				return res.err
-			}
+		res := r.applyMessage(ctx, batch, in, broker.Entry{Seq: seq*eventsPerEntry + uint64(i), At: at, Own: own})
+		if errors.Is(res.err, broker.ErrClosed) || ctx.Err() != nil {
+			return res.err
 		}
 		if own {
 			results = append(results, res)
@@ -286,6 +286,33 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	}
 	r.advance(seq, at)
 	return nil
+}
+
+// applyMessage applies a message in a batch, given its position.
+func (r *reader) applyMessage(ctx context.Context, batch *clusterv1.Batch, in *clusterv1.Message, entry broker.Entry) (res result) {
+	b := r.node.broker
+	if in.GetClear() != clusterv1.Clear_CLEAR_UNSPECIFIED {
+		c, err := decodeClear(in)
+		if err != nil {
+			return r.skipMessage(entry, err)
+		}
+		res.cleared, res.err = b.ApplyClear(entry.Seq, entry.At.UnixNano(), c)
+		return res
+	}
+	m, err := decode(in)
+	if err != nil {
+		return r.skipMessage(entry, err)
+	}
+	entry.Verdict, entry.Message = verdict(batch, in, r.eventLog.epoch), m
+	entry.Retain = broker.Retain{MaxEvents: int(batch.GetRetainMaxEvents()), MaxBytes: int(batch.GetRetainMaxBytes())}
+	res.receipt, res.err = b.Apply(ctx, &entry)
+	return res
+}
+
+// skipMessage returns the result for an invalid message.
+func (r *reader) skipMessage(entry broker.Entry, err error) result {
+	r.node.log.Error("skipped an invalid message in the event log", "entry", entry.Seq/eventsPerEntry, "error", err)
+	return result{err: err}
 }
 
 // isForeign reports whether an entry belongs to another event log.

@@ -56,6 +56,27 @@ func (n *Node) Serving() (serving bool, reason string) {
 	return n.state.serving, n.state.reason
 }
 
+// leads reports whether the leader of the event log is on this node.
+func (n *Node) leads() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.server != nil && (n.server.standalone || n.state.leader == n.name)
+}
+
+// logRange returns the first and last entries of the event log.
+func (n *Node) logRange() (first, last uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.first, max(n.state.known, n.state.first)
+}
+
+// logReplicas returns the number of replicas of the event log.
+func (n *Node) logReplicas() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return max(n.state.replicas, 1)
+}
+
 // noteEntry records that the event log has the given entry.
 func (n *Node) noteEntry(entry uint64) {
 	n.mu.Lock()

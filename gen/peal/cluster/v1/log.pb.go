@@ -26,6 +26,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Clear describes which retained values to clear.
+type Clear int32
+
+const (
+	// None: the message is an event.
+	Clear_CLEAR_UNSPECIFIED Clear = 0
+	// All values of the audience.
+	Clear_CLEAR_ALL Clear = 1
+	// Only the value with the conflate key.
+	Clear_CLEAR_KEY Clear = 2
+)
+
+// Enum value maps for Clear.
+var (
+	Clear_name = map[int32]string{
+		0: "CLEAR_UNSPECIFIED",
+		1: "CLEAR_ALL",
+		2: "CLEAR_KEY",
+	}
+	Clear_value = map[string]int32{
+		"CLEAR_UNSPECIFIED": 0,
+		"CLEAR_ALL":         1,
+		"CLEAR_KEY":         2,
+	}
+)
+
+func (x Clear) Enum() *Clear {
+	p := new(Clear)
+	*p = x
+	return p
+}
+
+func (x Clear) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Clear) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_cluster_v1_log_proto_enumTypes[0].Descriptor()
+}
+
+func (Clear) Type() protoreflect.EnumType {
+	return &file_peal_cluster_v1_log_proto_enumTypes[0]
+}
+
+func (x Clear) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Clear.Descriptor instead.
+func (Clear) EnumDescriptor() ([]byte, []int) {
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{0}
+}
+
 // Batch is one message of the stream. It holds the messages that one node
 // publishes together, in order.
 type Batch struct {
@@ -46,9 +99,12 @@ type Batch struct {
 	Epoch string `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The last event of the log that the node had applied when it looked up its
 	// messages' idempotency keys; absent if no message has one.
-	AsOf          uint64 `protobuf:"varint,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AsOf uint64 `protobuf:"varint,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	// The limits for retained values on the node; absent if no message is retained.
+	RetainMaxEvents uint64 `protobuf:"varint,6,opt,name=retain_max_events,json=retainMaxEvents,proto3" json:"retain_max_events,omitempty"`
+	RetainMaxBytes  uint64 `protobuf:"varint,7,opt,name=retain_max_bytes,json=retainMaxBytes,proto3" json:"retain_max_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Batch) Reset() {
@@ -116,6 +172,20 @@ func (x *Batch) GetAsOf() uint64 {
 	return 0
 }
 
+func (x *Batch) GetRetainMaxEvents() uint64 {
+	if x != nil {
+		return x.RetainMaxEvents
+	}
+	return 0
+}
+
+func (x *Batch) GetRetainMaxBytes() uint64 {
+	if x != nil {
+		return x.RetainMaxBytes
+	}
+	return 0
+}
+
 // Message is an event as submitted by its publisher, after validation by the
 // control plane.
 type Message struct {
@@ -134,7 +204,8 @@ type Message struct {
 	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
 	// The idempotency key; empty for none.
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// The conflate key; empty for none.
+	// The conflate key; empty for none. To clear retained values, it is the key of
+	// the value.
 	ConflateKey string `protobuf:"bytes,7,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// How long the event may be replayed, in nanoseconds; 0 if only the history's
 	// limits apply.
@@ -144,7 +215,14 @@ type Message struct {
 	Repeats uint64 `protobuf:"varint,9,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	// Whether a different message, among those up to the batch's as_of, has the
 	// same idempotency key.
-	KeyUsed       bool `protobuf:"varint,10,opt,name=key_used,json=keyUsed,proto3" json:"key_used,omitempty"`
+	KeyUsed bool `protobuf:"varint,10,opt,name=key_used,json=keyUsed,proto3" json:"key_used,omitempty"`
+	// Whether the event is retained.
+	Retain bool `protobuf:"varint,11,opt,name=retain,proto3" json:"retain,omitempty"`
+	// Whether the event ends its topic.
+	Final bool `protobuf:"varint,12,opt,name=final,proto3" json:"final,omitempty"`
+	// Set in a message that isn't an event, but clears retained values of its
+	// audience.
+	Clear         Clear `protobuf:"varint,13,opt,name=clear,proto3,enum=peal.cluster.v1.Clear" json:"clear,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +340,27 @@ func (x *Message) GetKeyUsed() bool {
 	return false
 }
 
+func (x *Message) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+func (x *Message) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *Message) GetClear() Clear {
+	if x != nil {
+		return x.Clear
+	}
+	return Clear_CLEAR_UNSPECIFIED
+}
+
 type isMessage_Audience interface {
 	isMessage_Audience()
 }
@@ -287,17 +386,248 @@ func (*Message_UserId) isMessage_Audience() {}
 
 func (*Message_Topic) isMessage_Audience() {}
 
+// RetainedHead describes the latest snapshot of the retained values, which is in
+// the chunks.
+type RetainedHead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch of the event log that the snapshot was taken from.
+	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The last sequence number that the snapshot includes.
+	Applied uint64 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
+	// The sequence numbers of messages up to applied that weren't accepted.
+	Rejected []uint64 `protobuf:"varint,3,rep,packed,name=rejected,proto3" json:"rejected,omitempty"`
+	// The snapshot's id, which its chunks have too.
+	Id uint64 `protobuf:"fixed64,4,opt,name=id,proto3" json:"id,omitempty"`
+	// The number of chunks.
+	Chunks uint32 `protobuf:"varint,5,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// The stream's sequence number of the first chunk; 0 if there are none.
+	First         uint64 `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetainedHead) Reset() {
+	*x = RetainedHead{}
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetainedHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetainedHead) ProtoMessage() {}
+
+func (x *RetainedHead) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetainedHead.ProtoReflect.Descriptor instead.
+func (*RetainedHead) Descriptor() ([]byte, []int) {
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RetainedHead) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *RetainedHead) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *RetainedHead) GetRejected() []uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return nil
+}
+
+func (x *RetainedHead) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RetainedHead) GetChunks() uint32 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *RetainedHead) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+// RetainedChunk is a part of a snapshot.
+type RetainedChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot's id.
+	Id uint64 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The chunk's index, from 0.
+	Index uint32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Some of the values, in order.
+	Values        []*RetainedValue `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetainedChunk) Reset() {
+	*x = RetainedChunk{}
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetainedChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetainedChunk) ProtoMessage() {}
+
+func (x *RetainedChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetainedChunk.ProtoReflect.Descriptor instead.
+func (*RetainedChunk) Descriptor() ([]byte, []int) {
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RetainedChunk) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RetainedChunk) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RetainedChunk) GetValues() []*RetainedValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// RetainedValue is a retained value.
+type RetainedValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audience, the event's type, its data and its conflate key.
+	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// The event's id.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// When the message was published, and when it expires, in Unix nanoseconds; 0
+	// for never.
+	At            int64 `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`
+	Expires       int64 `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetainedValue) Reset() {
+	*x = RetainedValue{}
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetainedValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetainedValue) ProtoMessage() {}
+
+func (x *RetainedValue) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetainedValue.ProtoReflect.Descriptor instead.
+func (*RetainedValue) Descriptor() ([]byte, []int) {
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RetainedValue) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *RetainedValue) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RetainedValue) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *RetainedValue) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
 var File_peal_cluster_v1_log_proto protoreflect.FileDescriptor
 
 const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x19peal/cluster/v1/log.proto\x12\x0fpeal.cluster.v1\"\xa2\x01\n" +
+	"\x19peal/cluster/v1/log.proto\x12\x0fpeal.cluster.v1\"\xf8\x01\n" +
 	"\x05Batch\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x124\n" +
 	"\bmessages\x18\x03 \x03(\v2\x18.peal.cluster.v1.MessageR\bmessages\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\tR\x05epoch\x12\x13\n" +
-	"\x05as_of\x18\x05 \x01(\x04R\x04asOf\"\xae\x02\n" +
+	"\x05as_of\x18\x05 \x01(\x04R\x04asOf\x12*\n" +
+	"\x11retain_max_events\x18\x06 \x01(\x04R\x0fretainMaxEvents\x12(\n" +
+	"\x10retain_max_bytes\x18\a \x01(\x04R\x0eretainMaxBytes\"\x8a\x03\n" +
 	"\aMessage\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -309,9 +639,32 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\tttl_nanos\x18\b \x01(\x03R\bttlNanos\x12\x18\n" +
 	"\arepeats\x18\t \x01(\x04R\arepeats\x12\x19\n" +
 	"\bkey_used\x18\n" +
-	" \x01(\bR\akeyUsedB\n" +
+	" \x01(\bR\akeyUsed\x12\x16\n" +
+	"\x06retain\x18\v \x01(\bR\x06retain\x12\x14\n" +
+	"\x05final\x18\f \x01(\bR\x05final\x12,\n" +
+	"\x05clear\x18\r \x01(\x0e2\x16.peal.cluster.v1.ClearR\x05clearB\n" +
 	"\n" +
-	"\baudienceB6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
+	"\baudience\"\x98\x01\n" +
+	"\fRetainedHead\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x1a\n" +
+	"\brejected\x18\x03 \x03(\x04R\brejected\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\x06R\x02id\x12\x16\n" +
+	"\x06chunks\x18\x05 \x01(\rR\x06chunks\x12\x14\n" +
+	"\x05first\x18\x06 \x01(\x04R\x05first\"m\n" +
+	"\rRetainedChunk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x06R\x02id\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x126\n" +
+	"\x06values\x18\x03 \x03(\v2\x1e.peal.cluster.v1.RetainedValueR\x06values\"}\n" +
+	"\rRetainedValue\x122\n" +
+	"\amessage\x18\x01 \x01(\v2\x18.peal.cluster.v1.MessageR\amessage\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x18\n" +
+	"\aexpires\x18\x04 \x01(\x03R\aexpires*<\n" +
+	"\x05Clear\x12\x15\n" +
+	"\x11CLEAR_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tCLEAR_ALL\x10\x01\x12\r\n" +
+	"\tCLEAR_KEY\x10\x02B6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
 
 var (
 	file_peal_cluster_v1_log_proto_rawDescOnce sync.Once
@@ -325,18 +678,26 @@ func file_peal_cluster_v1_log_proto_rawDescGZIP() []byte {
 	return file_peal_cluster_v1_log_proto_rawDescData
 }
 
-var file_peal_cluster_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_peal_cluster_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_peal_cluster_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_peal_cluster_v1_log_proto_goTypes = []any{
-	(*Batch)(nil),   // 0: peal.cluster.v1.Batch
-	(*Message)(nil), // 1: peal.cluster.v1.Message
+	(Clear)(0),            // 0: peal.cluster.v1.Clear
+	(*Batch)(nil),         // 1: peal.cluster.v1.Batch
+	(*Message)(nil),       // 2: peal.cluster.v1.Message
+	(*RetainedHead)(nil),  // 3: peal.cluster.v1.RetainedHead
+	(*RetainedChunk)(nil), // 4: peal.cluster.v1.RetainedChunk
+	(*RetainedValue)(nil), // 5: peal.cluster.v1.RetainedValue
 }
 var file_peal_cluster_v1_log_proto_depIdxs = []int32{
-	1, // 0: peal.cluster.v1.Batch.messages:type_name -> peal.cluster.v1.Message
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 0: peal.cluster.v1.Batch.messages:type_name -> peal.cluster.v1.Message
+	0, // 1: peal.cluster.v1.Message.clear:type_name -> peal.cluster.v1.Clear
+	5, // 2: peal.cluster.v1.RetainedChunk.values:type_name -> peal.cluster.v1.RetainedValue
+	2, // 3: peal.cluster.v1.RetainedValue.message:type_name -> peal.cluster.v1.Message
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_peal_cluster_v1_log_proto_init() }
@@ -354,13 +715,14 @@ func file_peal_cluster_v1_log_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_cluster_v1_log_proto_rawDesc), len(file_peal_cluster_v1_log_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   2,
+			NumEnums:      1,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_peal_cluster_v1_log_proto_goTypes,
 		DependencyIndexes: file_peal_cluster_v1_log_proto_depIdxs,
+		EnumInfos:         file_peal_cluster_v1_log_proto_enumTypes,
 		MessageInfos:      file_peal_cluster_v1_log_proto_msgTypes,
 	}.Build()
 	File_peal_cluster_v1_log_proto = out.File
