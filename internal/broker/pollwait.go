@@ -27,10 +27,10 @@ type poll struct {
 	answered bool  // the response is in the queue, or has been written
 }
 
-// found is what a poll gets for which it needn't wait, since it was there when the poll
-// joined. It may be nothing.
+// found holds the answer to a poll that must not wait, because of what has happened
+// between Read and Start.
 type found struct {
-	events []*event // published between Read and Start
+	events []*event
 	reset  *Reset
 	ended  bool // the only topic has ended
 }

@@ -13,7 +13,7 @@ import (
 // after which the connection may serve further requests: the body is written as a whole,
 // over HTTP/1.x with its head, and then closed with the reason [broker.Answered]. Over
 // HTTP/1.x, the connection is closed after the response unless the body is a [Reusable]
-// and says otherwise. So a client whose request net/http has read gets a connection for
+// whose method returns true. So a client whose request net/http has read gets a connection for
 // the next one whose requests the engine reads.
 func (e *Engine) Defer(w http.ResponseWriter, r *http.Request) (Body, bool, error) {
 	switch w := w.(type) {

@@ -72,7 +72,8 @@ type Body interface {
 type Reusable interface {
 	Body
 	// Reusable reports whether the connection stays open after the response. If not,
-	// the response must say so. It must be called before the response is written.
+	// the response must have the header "Connection: close". Call it before the
+	// response is written.
 	Reusable() bool
 }
 
