@@ -108,10 +108,11 @@ func testPoll(t *testing.T, via path) {
 	all := s.publish(t, broker.Message{Audience: broker.Everyone(), Event: "price", Data: "<b> \"é\"\n\x00\u2028"})
 	s.publish(t, broker.Message{Audience: broker.ToUser("bob"), Data: "not for alice"})
 	topic := s.publish(t, broker.Message{Audience: broker.ToTopic("news"), Data: "2"})
+	own := s.publish(t, broker.Message{Audience: broker.ToUser("alice"), Data: "3"})
 	end, _ := s.broker.Position()
 	resp = s.request(t, "GET", "/events?topic=news&last_event_id="+begin, "Accept: application/json", "Authorization: Bearer good-alice")
 	want := `{"events":[{"id":"` + all.ID + `","event":"price","data":"<b> \"é\"\n\u0000\u2028"},` +
-		`{"id":"` + topic.ID + `","event":"topic","topic":"news","data":"2"}],"position":"` + end + `","reset":null}` + "\n"
+		`{"id":"` + topic.ID + `","event":"topic","topic":"news","data":"2"},{"id":"` + own.ID + `","event":"individual","data":"3"}],"position":"` + end + `","reset":null}` + "\n"
 	if got := read(t, resp); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -120,13 +121,13 @@ func testPoll(t *testing.T, via path) {
 	for _, c := range []struct {
 		query, header, want string
 	}{
-		{"topic=news&since=all", "X: x", "<b> \"é\"\n\x00\u2028 2"},
-		{"topic=news&rewind=1", "X: x", "2"},
-		{"topic=news&since=all", "Last-Event-ID: " + all.ID, "2"},
-		{"last_event_id=" + topic.ID, "X: x", ""},
+		{"topic=news&since=all", "X: x", "<b> \"é\"\n\x00\u2028 2 3"},
+		{"topic=news&rewind=1", "X: x", "3"},
+		{"topic=news&since=all", "Last-Event-ID: " + all.ID, "2 3"},
+		{"last_event_id=" + topic.ID, "X: x", "3"},
 		{"last_event_id=other-1", "X: x", "[unknown]"},
-		{"since=1h&topic=news", "X: x", "[expired] <b> \"é\"\n\x00\u2028 2"},
-		{"wait=20s&topic=news&rewind=1", "X: x", "2"},
+		{"since=1h&topic=news", "X: x", "[expired] <b> \"é\"\n\x00\u2028 2 3"},
+		{"wait=20s&topic=news&rewind=1", "X: x", "3"},
 		{"wait=20s&last_event_id=other-1", "X: x", "[unknown]"},
 	} {
 		got := s.poll(t, c.query, c.header, alice)

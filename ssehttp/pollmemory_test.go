@@ -2,7 +2,6 @@ package ssehttp_test
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -94,6 +93,6 @@ func perConnection(t *testing.T, via path, n int, accept, query string) int {
 func (s *server) awaitConnections(t *testing.T, n int) {
 	t.Helper()
 	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Stats().Total.Connections == n }) {
-		t.Fatal(fmt.Sprintf("%d connections, want %d", s.broker.Stats().Total.Connections, n))
+		t.Fatalf("%d connections, want %d", s.broker.Stats().Total.Connections, n)
 	}
 }

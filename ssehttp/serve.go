@@ -140,7 +140,7 @@ func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout 
 func (s *responseSink) write(w http.ResponseWriter, batch [][]byte, timeout time.Duration) bool {
 	for _, piece := range batch {
 		s.extend(timeout)
-		if _, err := w.Write(piece); err != nil {
+		if _, err := w.Write(piece); err != nil { //nolint:gosec // No browser renders an event stream or JSON.
 			return false
 		}
 	}

@@ -134,7 +134,9 @@ func decodeAll(events []*event) []Polled {
 // polled returns an event to the given audience as polls get it.
 func (e *event) polled(to Audience) (p Polled) {
 	p.ID, p.Event, p.Data = e.fields()
-	p.Topic, _ = to.Topic()
+	if topic, ok := to.Topic(); ok {
+		p.Topic = topic
+	}
 	return p
 }
 
@@ -142,7 +144,6 @@ func (e *event) polled(to Audience) (p Polled) {
 type reading struct {
 	poll   *Poll
 	events []*event
-	bytes  int // of events
 	reset  *Reset
 	begun  bool
 	ended  bool // the only topic has ended, and its final event has been read
@@ -164,7 +165,7 @@ func (b *Broker) read(r *reading) (more bool, err error) {
 	if r.begun && p.cursor.generation != b.generation {
 		return false, nil // the client learns from its next poll that another log has begun
 	}
-	live := false
+	var live bool
 	switch from := st.resume; {
 	case r.begun:
 		live = b.readMore(r)

@@ -124,7 +124,7 @@ func TestPollReads(t *testing.T) {
 					publish(t, b, toTopic("busy", "x"))
 					publish(t, b, toTopic("busy", "y"))
 				}
-				if i := strings.TrimPrefix(c.sub.LastEventID, "ID"); i != c.sub.LastEventID {
+				if i, ok := strings.CutPrefix(c.sub.LastEventID, "ID"); ok {
 					c.sub.LastEventID = ids[i[0]-'0']
 				}
 				given := c.sub.LastEventID

@@ -34,7 +34,7 @@ type pollingClient struct {
 
 // pollWorld is the state of checkPolls.
 type pollWorld struct {
-	ctx     context.Context //nolint:containedctx // of the test
+	ctx     context.Context
 	broker  *broker.Broker
 	clients []*pollingClient
 	sent    []broker.Message
