@@ -102,6 +102,11 @@ func historyMetrics() []metric {
 		each(prometheus.CounterValue, "rewinds_total", "Streams opened with rewind, by outcome: replayed without a gap; ended before the replay was complete; "+
 			"or reset, because the client read so slowly that events expired.",
 			"outcome", func(r *reading) map[string]int64 { return startOutcomes(r.Rewinds) }),
+		each(prometheus.CounterValue, "retained_starts_total", "Streams opened without a position that received retained values, by outcome: replayed without a gap; ended before they had "+
+			"received all values; or reset, because events had expired by then.",
+			"outcome", func(r *reading) map[string]int64 { return startOutcomes(r.Fresh) }),
+		gauge("retained_events", "Retained values.", func(r *reading) int64 { return int64(r.RetainedEvents) }),
+		gauge("retained_bytes", "Memory used by retained values, which retain.max_bytes limits.", func(r *reading) int64 { return int64(r.RetainedBytes) }),
 		replaysMetric("replay_events", "Replayed events per stream that started in the past."),
 		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
 		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),

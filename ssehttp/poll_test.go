@@ -146,6 +146,25 @@ func testPoll(t *testing.T, via path) {
 	}
 }
 
+// TestPollOfTopicThatEnded checks that a client learns of the end, and then that nothing
+// follows.
+func TestPollOfTopicThatEnded(t *testing.T) { onBoth(t, testPollOfTopicThatEnded) }
+
+func testPollOfTopicThatEnded(t *testing.T, via path) {
+	s := start(t, via, keepingHistory)
+	const alice = "Authorization: Bearer good-alice"
+	waiting := s.wait(t, "topic=news&wait=1m", alice)
+	s.publish(t, broker.Message{Audience: broker.ToTopic("news"), Data: "last", Final: true})
+	got := <-waiting
+	if got.text() != `last {"topic":"news"}` || got.Events[1].Event != "peald.end" || got.Events[1].Topic != "news" || got.Events[1].ID != "" {
+		t.Errorf("got %+v", got)
+	}
+	resp := s.request(t, "GET", "/events?topic=news&wait=1m&last_event_id="+got.Position, "Accept: application/json", alice)
+	if resp.StatusCode != http.StatusNoContent {
+		t.Errorf("after the end: status %d, want 204", resp.StatusCode)
+	}
+}
+
 func mustParse(t *testing.T, query string) url.Values {
 	t.Helper()
 	values, err := url.ParseQuery(query)

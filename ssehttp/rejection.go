@@ -48,6 +48,9 @@ const (
 	Unavailable
 	// Suspended means that the daemon must catch up with its cluster first.
 	Suspended
+	// Ended means that the only topic has ended, and the client has received its last
+	// event.
+	Ended
 	// Failed means that the connection could not be taken over for a stream.
 	Failed
 
@@ -58,7 +61,7 @@ const (
 func (c Cause) String() string {
 	return [...]string{
 		"bad_request", "token", "origin", "topic", "denied", "stay_away", "max_connections_per_user", "max_connections_per_ip",
-		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended", "failed",
+		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended", "ended", "failed",
 	}[c]
 }
 

@@ -21,19 +21,27 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// getCall describes an RPC that REST maps to GET.
-type getCall struct {
+// queryCall describes an RPC whose request is in the path and the query: REST maps it
+// to GET or DELETE.
+type queryCall struct {
 	// request is an empty request, whose fields are the query parameters.
 	request proto.Message
+
+	// inPath is true if the path determines the request's audience.
+	inPath bool
+
+	// everyone is true if that is everyone, who have no variable in the path.
+	everyone bool
 
 	// longLived is true for a call that lasts until its caller cancels it.
 	longLived bool
 }
 
-// getCalls returns the RPCs that REST maps to GET, keyed by the routeKey of their
-// path. The proto's descriptors don't contain the HTTP rules. So getCalls reads
-// them from document, the Swagger document that is generated from the same rules.
-func getCalls(document string) (map[string]getCall, error) {
+// queryCalls returns the RPCs that REST maps to GET or DELETE, keyed by the routeKey of
+// their method and path. The proto's descriptors don't contain the HTTP rules. So
+// queryCalls reads them from document, the Swagger document that is generated from the
+// same rules.
+func queryCalls(document string) (map[string]queryCall, error) {
 	var parsed struct {
 		Paths map[string]map[string]struct {
 			OperationID string `json:"operationId"`
@@ -44,34 +52,77 @@ func getCalls(document string) (map[string]getCall, error) {
 	}
 
 	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
-	calls := make(map[string]getCall)
+	calls := make(map[string]queryCall)
 
 	for path, operations := range parsed.Paths {
-		get, ok := operations["get"]
-		if !ok {
-			continue
-		}
+		for _, verb := range []string{http.MethodGet, http.MethodDelete} {
+			operation, ok := operations[strings.ToLower(verb)]
+			if !ok {
+				continue
+			}
 
-		method := service.Methods().ByName(protoreflect.Name(strings.TrimPrefix(get.OperationID, string(service.Name())+"_")))
-		if method == nil {
-			return nil, fmt.Errorf("the OpenAPI document has the unknown operation %q", get.OperationID)
-		}
+			call, err := queryCallOf(service, operation.OperationID, path)
+			if err != nil {
+				return nil, err
+			}
 
-		request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
-		if err != nil {
-			return nil, fmt.Errorf("finding the request of %s: %w", method.Name(), err)
+			calls[routeKey(verb, path)] = call
 		}
-
-		calls[routeKey(path)] = getCall{request: request.New().Interface(), longLived: method.IsStreamingServer()}
 	}
 
 	return calls, nil
 }
 
-// routeKey returns path without the names of its variables, which the gateway
-// and the OpenAPI document write differently.
-func routeKey(path string) string {
+// queryCallOf describes the operation with the given id in an OpenAPI document. An RPC
+// with several paths has ids with a number after its name.
+func queryCallOf(service protoreflect.ServiceDescriptor, id, path string) (queryCall, error) {
+	name := strings.TrimRight(strings.TrimPrefix(id, string(service.Name())+"_"), "0123456789")
+
+	method := service.Methods().ByName(protoreflect.Name(name))
+	if method == nil {
+		return queryCall{}, fmt.Errorf("the OpenAPI document has the unknown operation %q", id)
+	}
+
+	request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
+	if err != nil {
+		return queryCall{}, fmt.Errorf("finding the request of %s: %w", name, err)
+	}
+
+	everyone := path == broadcastPath || strings.HasPrefix(path, broadcastPath+"/")
+
+	return queryCall{
+		request:   request.New().Interface(),
+		inPath:    everyone || strings.Contains(path, "{"),
+		everyone:  everyone,
+		longLived: method.IsStreamingServer(),
+	}, nil
+}
+
+// broadcastPath is the path of what concerns everyone. The calls of such paths have a
+// field that selects everyone, which the gateway can't set from the path.
+const broadcastPath = "/v1/broadcast"
+
+// setEveryone adds that field to the query of a call.
+func (c queryCall) setEveryone(r *http.Request) *http.Request {
+	query := url.Values{"everyone": {"true"}}.Encode()
+	if r.URL.RawQuery != "" {
+		query += "&" + r.URL.RawQuery
+	}
+
+	changed := *r
+	address := *r.URL
+	address.RawQuery = query
+	changed.URL = &address
+
+	return &changed
+}
+
+// routeKey returns the method and the path without the names of its variables, which
+// the gateway and the OpenAPI document write differently.
+func routeKey(method, path string) string {
 	var key strings.Builder
+
+	key.WriteString(method + " ")
 
 	for path != "" {
 		before, after, found := strings.Cut(path, "{")
@@ -89,7 +140,7 @@ func routeKey(path string) string {
 
 // checkQuery rejects query parameters that are unknown or malformed. Params are
 // the fields that the path sets.
-func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
+func (c queryCall) checkQuery(r *http.Request, params map[string]string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, fmt.Sprintf("malformed query: %v", err))
@@ -98,6 +149,7 @@ func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
 	check := queryCheck{
 		request: c.request,
 		params:  params,
+		inPath:  c.inPath,
 		seen:    make(map[protoreflect.FieldNumber]bool),
 		chosen:  make(map[protoreflect.Name]string),
 	}
@@ -119,8 +171,9 @@ func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
 
 // queryCheck checks the parameters of one query.
 type queryCheck struct {
-	request proto.Message // nil for a call that isn't a GET
+	request proto.Message // nil for a call whose request is in the body
 	params  map[string]string
+	inPath  bool // the path determines the audience
 	seen    map[protoreflect.FieldNumber]bool
 	chosen  map[protoreflect.Name]string // by oneof, the field that was set
 }
@@ -146,7 +199,7 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 		}
 	}()
 
-	if _, ok := c.params[name]; ok {
+	if _, ok := c.params[name]; ok || c.inPath && oneof != nil && !oneof.IsSynthetic() && oneof.Name() == "audience" {
 		return name, "is set by the path and must not be in the query"
 	}
 

@@ -76,7 +76,7 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 
 	r := reading{poll: p}
 	for more := true; more; {
-		if more, err = b.read(&r); err != nil {
+		if more, err = b.readPoll(&r); err != nil {
 			return Batch{}, false, err
 		}
 	}
@@ -149,9 +149,9 @@ type reading struct {
 	ended  bool // the only topic has ended, and its final event has been read
 }
 
-// read reads as much of the history as may be read under one lock, and reports whether
+// readPoll reads as much of the history as may be read under one lock, and reports whether
 // it must be called again.
-func (b *Broker) read(r *reading) (more bool, err error) {
+func (b *Broker) readPoll(r *reading) (more bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
