@@ -10,7 +10,8 @@ import (
 )
 
 // enter counts a stream or poll, and waits until this daemon has the event that it
-// resumes after. It rejects one that would get nothing, since its topic has ended. If it returns a rejection, the reservation has ended.
+// resumes after. It rejects one that would get nothing, since its topic has ended. If it
+// returns a rejection, the reservation has ended.
 func (h *Handler) enter(r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
 	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
 		h.closed(res)
