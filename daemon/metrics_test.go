@@ -77,6 +77,7 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 		"resumes_total":               "ended expired replayed unknown",
 		"since_total":                 "ended expired replayed",
 		"rewinds_total":               "ended expired replayed",
+		"polls_total":                 "abandoned empty events reset",
 		"published_by_audience_total": "broadcast topic user",
 		"connections_by_transport":    "epoll http1 http2 tls",
 		"connections_by_engine":       "epoll nethttp",

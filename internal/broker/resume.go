@@ -34,6 +34,11 @@ func (r Resumes) clone() Resumes {
 // or the current end if it has neither or can't resume. Unless it resumes, it gets the
 // retained values first. The caller holds b.mu.
 func (b *Broker) resume(st *Stream) {
+	if p := st.poll(); p != nil {
+		b.resumePoll(st, p)
+		return
+	}
+
 	st.cursor = b.seq
 	switch {
 	case st.resume == nil:
@@ -57,10 +62,7 @@ func (b *Broker) resume(st *Stream) {
 // resumeAfter sets the position that st starts from to its last event id. It reports
 // whether st starts with a reset. The caller holds b.mu.
 func (b *Broker) resumeAfter(st *Stream) (reset bool) {
-	seq, why := b.find(st.resume.lastID)
-	if why == "" && b.lost(st, seq) {
-		why = ResetExpired
-	}
+	seq, why := b.locate(st)
 	switch {
 	case why != "":
 		st.resume.reset = why
@@ -72,6 +74,16 @@ func (b *Broker) resumeAfter(st *Stream) (reset bool) {
 		st.cursor, st.catchingUp = seq, true // replay counts it
 	}
 	return why != ""
+}
+
+// locate returns the position of a stream's last event id, or the reason why the stream
+// can't resume from it. The caller holds b.mu.
+func (b *Broker) locate(st *Stream) (seq uint64, reset string) {
+	seq, reset = b.find(st.resume.lastID)
+	if reset == "" && b.lost(st, seq) {
+		reset = ResetExpired
+	}
+	return seq, reset
 }
 
 // lost reports whether events after seq that st wants are known to have been

@@ -131,6 +131,9 @@ func (b *Broker) skipValues(st *Stream) {
 // caller holds b.mu.
 func (b *Broker) countStart(st *Stream, live bool) {
 	st.replayed, st.catchingUp = int32(len(st.resume.earlier.first)), !live
+	if st.resume.counted {
+		return
+	}
 	switch counts := b.outcomes(st); {
 	case st.resume.reset != "":
 		counts.Resets[st.resume.reset]++

@@ -58,13 +58,15 @@ const (
 	Suspended
 	// Ended means that the only topic of the stream has ended.
 	Ended
+	// Answered means that a poll was answered.
+	Answered
 
 	reasons
 )
 
 // String returns the reason's name in metrics and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended", "answered"}[r]
 }
 
 // Reasons returns all reasons.
