@@ -110,8 +110,9 @@ test-tools:
 SOAK    ?= 10m
 
 .PHONY: soak
-soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks
+soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks; then open 10,000 pages
 	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e/load
+	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestPages$$' ./e2e/load
 
 .PHONY: drain
 drain: ## Drain a daemon with 10,000 streams; check that they are closed at an even rate and complete
@@ -137,8 +138,7 @@ bench-cluster: ## Broadcast through a cluster of five daemons with 75,000 stream
 .PHONY: gen
 gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
-	$(GO) -C tools run ./bindings ../control/openapi/peald.swagger.json
-	$(GO) -C tools run ./openapi3 <control/openapi/peald.swagger.json >control/openapi/peald.openapi.json
+	$(GO) -C tools run ./openapi3 ../control/openapi
 
 .PHONY: pictures
 pictures: ## Retake the console's screenshots in docs/img/ with Chromium
@@ -193,8 +193,7 @@ check-gen: ## Check that gen/ and control/openapi/ are up to date with proto/
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(TOOL) buf generate -o "$$fresh"; \
 	openapi="$$fresh/control/openapi"; \
-	$(GO) -C tools run ./bindings "$$openapi/peald.swagger.json"; \
-	$(GO) -C tools run ./openapi3 <"$$openapi/peald.swagger.json" >"$$openapi/peald.openapi.json"; \
+	$(GO) -C tools run ./openapi3 "$$openapi"; \
 	for dir in gen control/openapi; do \
 		diff -r "$$dir" "$$fresh/$$dir" || { echo "make check-gen: $$dir is stale: run make gen and commit it"; exit 1; }; \
 	done

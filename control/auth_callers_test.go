@@ -83,11 +83,14 @@ func calls() map[string]call {
 		"ExplainTopic": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.ExplainTopic(ctx, &pealv1.ExplainTopicRequest{Topic: "news"}))
 		}, "GET", "/v1/topics/news/policy", "", false},
+		"ClearRetained": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ClearRetained(ctx, &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_Topic{Topic: "news"}}))
+		}, "DELETE", "/v1/topics/news/retained", "", false},
 		"GetPosition": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.GetPosition(ctx, &pealv1.GetPositionRequest{}))
 		}, "GET", "/v1/position", "", false},
 		"ListMessages": {control.ScopeData, func(ctx context.Context, c pealv1.ControlServiceClient) error {
-			return errOf(c.ListMessages(ctx, &pealv1.ListMessagesRequest{}))
+			return errOf(c.ListMessages(ctx, &pealv1.ListMessagesRequest{Audience: &pealv1.ListMessagesRequest_Everyone{Everyone: true}}))
 		}, "GET", "/v1/broadcast", "", false},
 		"CreateToken": {control.ScopeTokens, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))

@@ -38,6 +38,10 @@ func (p TopicPolicy) message() *pealv1.TopicPolicy {
 		m.MaxEvents = new(toInt32(p.MaxEvents))
 	}
 
+	if p.Retain {
+		m.Retain = &p.Retain
+	}
+
 	if p.SlowConsumer != "" {
 		m.SlowConsumer = &p.SlowConsumer
 	}

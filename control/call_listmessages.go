@@ -61,8 +61,12 @@ func readOf(req *pealv1.ListMessagesRequest) (q broker.Read, _ error) {
 		q.Audience, err = broker.ToUser(of.UserId), broker.ValidUserID(of.UserId)
 	case *pealv1.ListMessagesRequest_Topic:
 		q.Audience, err = broker.ToTopic(of.Topic), broker.ValidTopic(of.Topic)
+	case *pealv1.ListMessagesRequest_Everyone:
+		if q.Audience = broker.Everyone(); !of.Everyone {
+			err = &broker.InvalidError{Field: "everyone", Reason: onlyTrue}
+		}
 	default:
-		q.Audience = broker.Everyone()
+		err = &broker.InvalidError{Field: "audience", Reason: "is missing; set everyone, user_id or topic"}
 	}
 
 	if wrong, ok := errors.AsType[*broker.InvalidError](err); ok {

@@ -28,6 +28,10 @@ func publishTo(t *testing.T, b *broker.Broker, m broker.Message) (id string) {
 	return r.ID
 }
 
+func broadcasts() *pealv1.ListMessagesRequest_Everyone {
+	return &pealv1.ListMessagesRequest_Everyone{Everyone: true}
+}
+
 // messagePages reads all pages and returns the data of their messages.
 func (p *plane) messagePages(t *testing.T, req *pealv1.ListMessagesRequest) (data []string) {
 	t.Helper()
@@ -147,7 +151,7 @@ func TestListMessagesFromOutsideOfTheHistory(t *testing.T) {
 	publishTo(t, b, broker.Message{Audience: broker.Everyone(), Data: "3"})
 
 	for id, reason := range map[string]string{old: "POSITION_EXPIRED", "abc-7": "POSITION_UNKNOWN"} {
-		_, err := p.ListMessages(t.Context(), &pealv1.ListMessagesRequest{AfterId: id})
+		_, err := p.ListMessages(t.Context(), &pealv1.ListMessagesRequest{Audience: broadcasts(), AfterId: id})
 		f := failureOf(t, err)
 		if f.code != codes.OutOfRange || f.reason != reason || !strings.Contains(f.message, id) || !strings.Contains(f.message, oldest) {
 			t.Errorf("after %s: %+v, want %s and the oldest event %s", id, f, reason, oldest)
@@ -201,6 +205,21 @@ func TestListMessagesRejectsTokens(t *testing.T) {
 	}
 }
 
+func TestListMessagesRejectsAudiences(t *testing.T) {
+	p := start(t, control.Config{}, startBroker(t), nil)
+	for field, req := range map[string]*pealv1.ListMessagesRequest{
+		"audience": {},
+		"everyone": {Audience: &pealv1.ListMessagesRequest_Everyone{}},
+		"user_id":  {Audience: &pealv1.ListMessagesRequest_UserId{}},
+		"topic":    {Audience: &pealv1.ListMessagesRequest_Topic{Topic: "a.>"}},
+	} {
+		_, err := p.ListMessages(t.Context(), req)
+		if f := failureOf(t, err); f.code != codes.InvalidArgument || len(f.fields) != 1 || f.fields[field] == "" {
+			t.Errorf("%s: %+v", field, f)
+		}
+	}
+}
+
 // FuzzMessageToken checks that a page token is either rejected, or is one that a reply
 // could have had.
 func FuzzMessageToken(f *testing.F) {
@@ -212,7 +231,7 @@ func FuzzMessageToken(f *testing.F) {
 	b := startBroker(f)
 	p := start(f, control.Config{}, b, nil)
 	f.Fuzz(func(t *testing.T, text string) {
-		_, err := p.ListMessages(t.Context(), &pealv1.ListMessagesRequest{PageToken: base64.RawURLEncoding.EncodeToString([]byte(text))})
+		_, err := p.ListMessages(t.Context(), &pealv1.ListMessagesRequest{Audience: broadcasts(), PageToken: base64.RawURLEncoding.EncodeToString([]byte(text))})
 		switch st := status.Convert(err); st.Code() {
 		case codes.OutOfRange: // it is from another event log
 		case codes.InvalidArgument:

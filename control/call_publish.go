@@ -18,6 +18,7 @@ type publishRequest interface {
 	GetIdempotencyKey() string
 	GetTtl() *durationpb.Duration
 	GetConflateKey() string
+	GetRetain() bool
 }
 
 // message converts a request to a message for the broker.
@@ -27,14 +28,20 @@ func message(to broker.Audience, req publishRequest) (broker.Message, error) {
 		return broker.Message{}, apierror.Invalid(*invalid)
 	}
 
-	return broker.Message{
+	m := broker.Message{
 		Audience:       to,
 		Event:          req.GetEvent(),
 		Data:           req.GetData(),
 		IdempotencyKey: req.GetIdempotencyKey(),
 		ConflateKey:    req.GetConflateKey(),
 		TTL:            ttl,
-	}, nil
+		Retain:         req.GetRetain(),
+	}
+	if f, ok := req.(interface{ GetFinal() bool }); ok {
+		m.Final = f.GetFinal()
+	}
+
+	return m, nil
 }
 
 func (s *Service) publish(ctx context.Context, to broker.Audience, req publishRequest) (broker.Receipt, error) {

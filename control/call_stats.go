@@ -43,6 +43,7 @@ func (s *Service) localStats() *pealv1.StatsResponse {
 		Resumes:             resumes(st.Resumes),
 		Since:               resumes(st.Since),
 		Rewinds:             resumes(st.Rewinds),
+		Retained:            &pealv1.Retained{Events: int64(st.RetainedEvents), Bytes: int64(st.RetainedBytes), Starts: resumes(st.Fresh)},
 		PublishedByAudience: &pealv1.PublishedByAudience{Broadcast: st.ByAudience.Broadcast, User: st.ByAudience.User, Topic: st.ByAudience.Topic},
 		Topics:              toInt32(st.Topics),
 		Log:                 &pealv1.Log{Events: int64(st.LogEvents), Bytes: int64(st.LogBytes)},

@@ -56,6 +56,7 @@ func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
 	addResumes(sum.GetResumes(), other.GetResumes())
 	addResumes(sum.GetSince(), other.GetSince())
 	addResumes(sum.GetRewinds(), other.GetRewinds())
+	addResumes(sum.GetRetained().GetStarts(), other.GetRetained().GetStarts())
 
 	if by := sum.GetPublishedByAudience(); by != nil {
 		by.Broadcast += other.GetPublishedByAudience().GetBroadcast()

@@ -12,6 +12,7 @@ import (
 // it. Its methods must be safe for concurrent use.
 type Broker interface {
 	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error)
 	Users(prefix, after string, limit int) []broker.User
 	Topics(prefix, after string, limit int) []broker.Topic
 	Stats() broker.Stats

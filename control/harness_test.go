@@ -90,7 +90,7 @@ func start(tb testing.TB, cfg control.Config, b control.Broker, m control.Minter
 	return p
 }
 
-// startBroker returns a real broker.
+// startBroker returns a real broker, which retains up to 3 values.
 func startBroker(tb testing.TB) *broker.Broker {
 	tb.Helper()
 	b := broker.New(broker.Config{
@@ -102,6 +102,7 @@ func startBroker(tb testing.TB) *broker.Broker {
 		WriteTimeout: time.Minute,
 
 		History:           broker.History{MaxEvents: 10_000, MaxBytes: 64 << 20, MaxAge: time.Minute},
+		Retain:            broker.Retain{MaxEvents: 3, MaxBytes: 1 << 20},
 		IdempotencyWindow: time.Minute,
 	})
 	tb.Cleanup(b.Close)
@@ -180,6 +181,8 @@ func (f *fakeBroker) Publish(_ context.Context, m broker.Message) (broker.Receip
 	}
 	return f.publish(m)
 }
+
+func (f *fakeBroker) ClearRetained(context.Context, broker.Clear) (int, error) { return 0, nil }
 
 func (f *fakeBroker) Users(string, string, int) []broker.User { return f.users }
 

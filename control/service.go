@@ -89,6 +89,9 @@ type TopicPolicy struct {
 
 	// Anonymous reports whether streams without a token may subscribe.
 	Anonymous *bool
+
+	// Retain reports whether each message is retained.
+	Retain bool
 }
 
 // Service is the control plane of one daemon. Its methods are safe for

@@ -132,7 +132,8 @@ func (a authenticator) minter() control.Minter {
 	return a.tokens
 }
 
-// keyReads returns how often public keys were read, and how often that failed.
+// keyReads returns how many times public keys were read, and how many times that
+// failed.
 func (a authenticator) keyReads() (good, failed int64) {
 	if a.tokens == nil {
 		return 0, 0

@@ -140,6 +140,7 @@ func brokerConfig(cfg Config) broker.Config {
 			MaxBytes:  int(cfg.History.MaxBytes),
 			MaxAge:    cfg.History.MaxAge,
 		},
+		Retain:            broker.Retain{MaxEvents: cfg.Retain.MaxEvents, MaxBytes: int(cfg.Retain.MaxBytes)},
 		Topics:            brokerPolicies(cfg.Topics),
 		IdempotencyWindow: cfg.History.IdempotencyWindow,
 		Replica:           cfg.Cluster.Mode != ClusterOff,

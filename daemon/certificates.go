@@ -193,7 +193,7 @@ type followed[T any] struct {
 	mu      sync.Mutex
 	value   T
 	seen    []os.FileInfo // of the files that value was read from
-	failed  []os.FileInfo // of the files that couldn't be read in the last attempt
+	failed  []os.FileInfo // of the files that couldn't be read on the last attempt
 	checked time.Time
 }
 

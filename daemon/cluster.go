@@ -108,6 +108,11 @@ func (b clusterBroker) Publish(ctx context.Context, m broker.Message) (broker.Re
 	return b.node.Publish(ctx, m)
 }
 
+// ClearRetained clears retained values on all nodes.
+func (b clusterBroker) ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error) {
+	return b.node.ClearRetained(ctx, c)
+}
+
 // Submit implements [control.Pipeline].
 func (b clusterBroker) Submit(ctx context.Context, m broker.Message) (func(context.Context) (broker.Receipt, error), error) {
 	return b.node.Submit(ctx, m)

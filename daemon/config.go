@@ -28,8 +28,9 @@ type Config struct {
 	Auth    Auth    `mapstructure:"auth"`
 	Broker  Broker  `mapstructure:"broker"`
 	History History `mapstructure:"history"`
+	Retain  Retain  `mapstructure:"retain"`
 
-	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, for what differs from the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
+	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, which override the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
 
 	Cluster Cluster `mapstructure:"cluster"`
 	Log     Log     `mapstructure:"log"`
@@ -50,8 +51,8 @@ type SSE struct {
 	MaxConnectionsPerUser int           `mapstructure:"max_connections_per_user" reload:"true" doc:"Maximum number of streams per user; further ones are rejected. 0 means no limit."`
 	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Maximum number of streams from one IPv4 address or IPv6 /64 network; further ones are rejected. 0 means no limit. Behind a proxy, this requires sse.trusted_proxies."`
 	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams that all clients together may open per second; further clients are asked to retry later. 0 means no limit."`
-	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to name their clients' addresses."`
-	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies name their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
+	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to report their clients' addresses."`
+	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies report their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
 	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto uses gzip for clients that accept it, and compresses each large event once for all of them; off disables compression. A change applies to new streams."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are served: epoll, available only on Linux, uses by far the least memory, because it keeps connections as bare descriptors, over HTTP/1.1 and HTTP/2, with or without TLS 1.3; nethttp uses Go's net/http with one goroutine per stream; auto is epoll where available. TLS 1.2 always uses net/http."`
@@ -154,9 +155,15 @@ const (
 	SlowConflate   = "conflate"
 )
 
-// History configures the history of recent events. Clients that reconnect get the
-// events that they missed from it. When it is full, the audience that holds most of it
-// gives up its oldest event.
+// Retain limits retained values.
+type Retain struct {
+	MaxEvents int   `mapstructure:"max_events" reload:"true" doc:"Maximum number of retained values. Messages that would exceed it are rejected. 0 allows none. All nodes of a cluster must have the same limits."`
+	MaxBytes  Bytes `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for retained values, including about 600 bytes of overhead for each. Messages that would exceed it are rejected."`
+}
+
+// History configures the history of recent events, from which clients that reconnect
+// get the events that they missed. When it is full, the audience with the largest
+// share of it gives up its oldest event.
 type History struct {
 	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it misses. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
@@ -253,6 +260,7 @@ func Defaults() Config {
 			MaxAge:            10 * time.Minute,
 			IdempotencyWindow: 5 * time.Minute,
 		},
+		Retain:  Retain{MaxEvents: 100_000, MaxBytes: 64 << 20},
 		Cluster: Cluster{Mode: ClusterOff, Name: "peald", Addr: ":6222", Sync: true},
 		Log:     Log{Level: "info", Format: "text"},
 		Drain:   Drain{Timeout: 30 * time.Second},

@@ -19,7 +19,7 @@ func ownMetrics() []metric {
 
 func streamMetrics() []metric {
 	return []metric{
-		gauge("connections", "Open streams.", func(r *reading) int64 { return int64(r.Total.Connections) }),
+		gauge("connections", "Open streams, and polls that are waiting.", func(r *reading) int64 { return int64(r.Total.Connections) }),
 		gauge("max_connections", "Maximum number of open streams.", func(r *reading) int64 { return r.maxConnections }),
 		gauge("authenticated_connections", "Open streams that belong to a user.",
 			func(r *reading) int64 { return int64(r.Total.Authenticated) }),
@@ -35,10 +35,14 @@ func streamMetrics() []metric {
 			func(r *reading) int64 { return r.http2Connections }),
 		gauge("users", "Users with an open stream.", func(r *reading) int64 { return int64(r.Users) }),
 		gauge("topics", "Topics and patterns that streams subscribe to.", func(r *reading) int64 { return int64(r.Topics) }),
-		counter("connects_total", "Streams opened.", func(r *reading) int64 { return r.Total.Connected }),
+		counter("connects_total", "Streams opened, and polls that waited.", func(r *reading) int64 { return r.Total.Connected }),
 		each(prometheus.CounterValue, "disconnects_total", "Streams closed, by reason.",
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Disconnected) }),
-		each(prometheus.CounterValue, "refused_total", "Rejected requests for streams, by reason.",
+		each(prometheus.CounterValue, "polls_total", "Polls answered, by result: events; reset, with or without events, because some are missing; or empty. "+
+			"Polls whose client left while they waited are abandoned.",
+			"result", func(r *reading) map[string]int64 { return r.polls.Answered }),
+		gauge("polls_waiting", "Polls that are waiting for an event.", func(r *reading) int64 { return int64(r.polls.Waiting) }),
+		each(prometheus.CounterValue, "refused_total", "Rejected requests for streams and polls, by reason.",
 			"reason", func(r *reading) map[string]int64 { return r.rejected }),
 	}
 }
@@ -72,7 +76,7 @@ func trafficMetrics() []metric {
 			"audience", func(r *reading) map[string]int64 {
 				return map[string]int64{"broadcast": r.ByAudience.Broadcast, "user": r.ByAudience.User, "topic": r.ByAudience.Topic}
 			}),
-		counter("deliveries_total", "Events written to sockets.", func(r *reading) int64 { return r.Total.Delivered }),
+		counter("deliveries_total", "Events written to sockets, over streams or for polls.", func(r *reading) int64 { return r.Total.Delivered }),
 		counter("sent_bytes_total", "Bytes written to sockets.", func(r *reading) int64 { return r.Total.Bytes }),
 		gauge("queue_bytes", "Bytes queued for sockets.", func(r *reading) int64 { return r.Total.QueuedBytes }),
 		each(prometheus.CounterValue, "dropped_total", "Queued events that were never written to a socket, by reason.",
@@ -102,6 +106,11 @@ func historyMetrics() []metric {
 			"audience", func(r *reading) map[string]int64 {
 				return map[string]int64{"broadcast": r.Reads.Broadcast, "user": r.Reads.User, "topic": r.Reads.Topic}
 			}),
+		each(prometheus.CounterValue, "retained_starts_total", "Streams opened without a position that received retained values, by outcome: replayed without a gap; ended before they had "+
+			"received all values; or reset, because events had expired by then.",
+			"outcome", func(r *reading) map[string]int64 { return startOutcomes(r.Fresh) }),
+		gauge("retained_events", "Retained values.", func(r *reading) int64 { return int64(r.RetainedEvents) }),
+		gauge("retained_bytes", "Memory used by retained values, which retain.max_bytes limits.", func(r *reading) int64 { return int64(r.RetainedBytes) }),
 		replaysMetric("replay_events", "Replayed events per stream that started in the past."),
 		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
 		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),

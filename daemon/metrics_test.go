@@ -78,6 +78,7 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 		"since_total":                 "ended expired replayed",
 		"rewinds_total":               "ended expired replayed",
 		"reads_total":                 "broadcast topic user",
+		"polls_total":                 "abandoned empty events reset",
 		"published_by_audience_total": "broadcast topic user",
 		"connections_by_transport":    "epoll http1 http2 tls",
 		"connections_by_engine":       "epoll nethttp",

@@ -111,7 +111,7 @@ func (p *parts) serve(ctx context.Context, g *group) {
 	g.start(ctx, "cluster", func(ctx context.Context) error { return p.member.run(ctx, p.control) })
 }
 
-// announce reports to the operator and to the surrounding program that the
+// announce reports to the operator and to the calling program that the
 // listeners accept connections and, later, that the daemon is serving.
 func (p *parts) announce(ctx context.Context, g *group) {
 	addresses := p.sockets.addresses()

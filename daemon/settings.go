@@ -118,7 +118,7 @@ func (s Setting) Accepts() string {
 	case []string:
 		return "a list of strings"
 	case []TopicPolicy:
-		return "a list of policies, each with a pattern, and history, slow_consumer or anonymous"
+		return "a list of policies, each with a pattern, and history, retain, slow_consumer or anonymous"
 	case []Token:
 		return "a list of tokens, each with a name, a token and scopes"
 	default:

@@ -25,6 +25,8 @@ type TopicPolicy struct {
 	// Anonymous allows or denies the topics to streams without a subscriber token,
 	// regardless of auth.anonymous_topics.
 	Anonymous *bool `mapstructure:"anonymous"`
+	// Retain retains each message for the topics.
+	Retain bool `mapstructure:"retain"`
 }
 
 // TopicHistory limits the history of each topic that matches a policy.
@@ -51,6 +53,9 @@ func (p TopicPolicy) String() string {
 	}
 	if p.Anonymous != nil {
 		fields = append(fields, "anonymous: "+strconv.FormatBool(*p.Anonymous))
+	}
+	if p.Retain {
+		fields = append(fields, "retain: true")
 	}
 	return "{" + strings.Join(fields, ", ") + "}"
 }
@@ -86,6 +91,10 @@ func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 		return &SettingError{prefix + "slow_consumer", strconv.Quote(p.SlowConsumer), "disconnect, drop-oldest or conflate"}
 	}
 
+	if p.Retain && c.Retain.MaxEvents == 0 {
+		return &SettingError{prefix + "retain", "true although retain.max_events is 0", "retain.max_events of 1 or more, or no retain"}
+	}
+
 	switch {
 	case p.Anonymous == nil:
 	case c.Auth.CallbackURL != "":
@@ -111,7 +120,7 @@ func (c Config) shadowed() (pairs [][2]string) {
 // brokerPolicies returns the parts of the policies that concern the broker.
 func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 	for _, t := range topics {
-		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer)}
+		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer), Retain: t.Retain}
 		if t.History.MaxEvents != nil {
 			p.MaxEvents = *t.History.MaxEvents
 		}
@@ -123,7 +132,7 @@ func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 // controlPolicies returns the policies as the control plane reports them.
 func controlPolicies(topics []TopicPolicy) (policies []control.TopicPolicy) {
 	for _, t := range topics {
-		p := control.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: t.SlowConsumer, Anonymous: t.Anonymous}
+		p := control.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: t.SlowConsumer, Anonymous: t.Anonymous, Retain: t.Retain}
 		if t.History.MaxEvents != nil {
 			p.MaxEvents = *t.History.MaxEvents
 		}

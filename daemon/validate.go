@@ -23,7 +23,9 @@ const (
 	minRetry      = time.Millisecond // retry: is in milliseconds
 	minQueueBytes = 1 << 10
 	minHistory    = 1 << 10 // bytes
-	minIdempotent = time.Second
+	// Nodes save all retained values at once.
+	maxRetainBytes = 1 << 30
+	minIdempotent  = time.Second
 )
 
 // Validate returns an error if a daemon can't run with c. The error is a
@@ -43,6 +45,7 @@ func (c Config) Validate() error {
 		c.checkAuth,
 		c.checkBroker,
 		c.checkHistory,
+		c.checkRetain,
 		c.checkTopics,
 		c.checkCluster,
 		c.checkProcess,
@@ -225,6 +228,16 @@ func (c Config) checkBroker() *SettingError {
 	}
 	if c.Broker.QueueBytes > broker.MaxQueueBytes {
 		return &SettingError{"broker.queue_bytes", c.Broker.QueueBytes.String(), "at most " + Bytes(broker.MaxQueueBytes).String()}
+	}
+	return nil
+}
+
+func (c Config) checkRetain() *SettingError {
+	switch r := c.Retain; {
+	case r.MaxEvents < 0:
+		return &SettingError{"retain.max_events", strconv.Itoa(r.MaxEvents), "a number of values, or 0 to allow none"}
+	case r.MaxBytes < minHistory || r.MaxBytes > maxRetainBytes:
+		return &SettingError{"retain.max_bytes", r.MaxBytes.String(), Bytes(minHistory).String() + " to " + Bytes(maxRetainBytes).String()}
 	}
 	return nil
 }

@@ -7,6 +7,60 @@ import (
 	"strings"
 )
 
+// format is the format of a response.
+type format uint8
+
+const (
+	noFormat format = iota // none that the client accepts
+	streamFormat
+	jsonFormat
+)
+
+// formatOf returns the format of the response to a client. It is JSON if the client
+// prefers that to an event stream (RFC 9110 §12.5.1).
+func formatOf(header http.Header) format {
+	switch {
+	case mediaWeight(header, "application", "json") > mediaWeight(header, "text", "event-stream"):
+		return jsonFormat
+	case acceptsStreams(header):
+		return streamFormat
+	}
+	return noFormat
+}
+
+// mediaWeight returns the weight of a media type, which is that of the most specific
+// range that matches it; 0 for none.
+func mediaWeight(header http.Header, typ, subtype string) (weight float64) {
+	ranges := []string{"*/*", typ + "/*", typ + "/" + subtype}
+	matched := -1
+	for _, line := range header["Accept"] {
+		for part := range strings.SplitSeq(line, ",") {
+			media, params, _ := strings.Cut(part, ";")
+			media = strings.TrimSpace(media)
+			i := slices.IndexFunc(ranges, func(r string) bool { return strings.EqualFold(r, media) })
+			switch w := acceptWeight(params); {
+			case i > matched:
+				matched, weight = i, w
+			case i == matched && i >= 0:
+				weight = max(weight, w)
+			}
+		}
+	}
+	return weight
+}
+
+// acceptWeight returns the weight in the parameters of a media range: 1 by default, and
+// if it is malformed.
+func acceptWeight(params string) float64 {
+	for param := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q >= 0 {
+			return min(q, 1)
+		}
+	}
+	return 1
+}
+
 // acceptsStreams reports whether the client accepts text/event-stream (RFC 9110
 // §12.5.1). A missing or empty Accept header accepts everything.
 func acceptsStreams(header http.Header) bool {
@@ -24,21 +78,10 @@ func accepts(header http.Header, ranges ...string) bool {
 			media, params, _ := strings.Cut(part, ";")
 			media = strings.TrimSpace(media)
 			for _, want := range ranges {
-				if strings.EqualFold(media, want) && !hasZeroWeight(params) {
+				if strings.EqualFold(media, want) && acceptWeight(params) > 0 {
 					return true
 				}
 			}
-		}
-	}
-	return false
-}
-
-// hasZeroWeight reports whether a media range's parameters have a weight of 0.
-func hasZeroWeight(params string) bool {
-	for param := range strings.SplitSeq(params, ";") {
-		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q == 0 {
-			return true
 		}
 	}
 	return false

@@ -9,7 +9,7 @@ import (
 )
 
 // negotiate reports whether the body of a stream has the content coding gzip,
-// and sets the headers for that.
+// and sets the headers accordingly.
 func (rules *rules) negotiate(response, request http.Header) bool {
 	if !rules.cfg.Compression {
 		return false
@@ -24,7 +24,7 @@ func (rules *rules) negotiate(response, request http.Header) bool {
 
 // acceptsGzip reports whether a client accepts gzip and doesn't prefer a body
 // without a content coding (RFC 9110 §12.5.3). A client that sends no
-// Accept-Encoding may not know any coding.
+// Accept-Encoding may not support any coding.
 func acceptsGzip(header http.Header) bool {
 	const unlisted = -1
 	zipped, identity, others := float64(unlisted), float64(unlisted), float64(unlisted)

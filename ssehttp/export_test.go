@@ -31,3 +31,8 @@ func StartOf(header http.Header, query url.Values) (lastEventID string, earlier 
 	}
 	return from.lastEventID, from.earlier, nil
 }
+
+// NewPollAnswer returns the encoder for a poll over HTTP/1.1.
+func NewPollAnswer() broker.Encoder {
+	return &pollAnswer{fields: []byte("Content-Type: application/json\r\n\r\n")}
+}

@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -123,7 +122,8 @@ type Handler struct {
 	limits   limits
 	log      *slog.Logger
 	heads    heads
-	engine   *engine.Engine // nil if all streams use net/http
+	polls    atomic.Pointer[head] // see pollFields
+	engine   *engine.Engine       // nil if all streams use net/http
 	open     atomic.Int64
 	held     openBy // by the engine
 	served   openBy // by net/http
@@ -205,20 +205,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	sub, res, rej := h.admit(r, rules, originOK)
-	if rej == nil && r.Method == http.MethodHead {
-		res.release()
-		streamHeaders(w.Header())
-		rules.negotiate(w.Header(), r.Header)
-		w.WriteHeader(http.StatusOK)
+	wanted, wait, rej := requested(r)
+	if rej != nil {
+		h.reject(w, r, rules, "", rej)
 		return
 	}
-	if rej == nil {
+	sub, res, rej := h.admit(r, rules, originOK)
+	switch {
+	case rej != nil:
+	case r.Method == http.MethodHead:
+		res.release()
+		h.serveHead(w, r, rules, wanted)
+	case wanted == jsonFormat:
+		rej = h.poll(w, r, rules, sub, wait, res)
+	default:
 		rej = h.stream(w, r, rules, sub, res)
 	}
 	if rej != nil {
 		h.reject(w, r, rules, sub.User, rej)
 	}
+}
+
+// serveHead responds to a HEAD that would have been admitted as a GET.
+func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, rules *rules, wanted format) {
+	if wanted == jsonFormat {
+		pollHeaders(w.Header())
+	} else {
+		streamHeaders(w.Header())
+		rules.negotiate(w.Header(), r.Header)
+	}
+	w.WriteHeader(http.StatusOK)
 }
 
 // maxParameters is the maximum number of query parameters.
@@ -227,9 +243,6 @@ const maxParameters = 10 * broker.MaxTopics
 // admit reads the subscription from a request and makes a reservation for it,
 // which the caller must release. Cheap checks come first.
 func (h *Handler) admit(r *http.Request, rules *rules, originOK bool) (sub broker.Subscription, res *reservation, rej *rejection) {
-	if !acceptsStreams(r.Header) {
-		return sub, nil, rejectQuoting(BadRequest, http.StatusNotAcceptable, "the Accept header is %q; this resource is text/event-stream", r.Header.Get("Accept"))
-	}
 	if n := strings.Count(r.URL.RawQuery, "&") + 1; n > maxParameters {
 		return sub, nil, reject(BadRequest, http.StatusBadRequest, "the query has %d parameters; want at most %d topics", n, broker.MaxTopics)
 	}
@@ -296,13 +309,8 @@ func (h *Handler) checkCapacity(rules *rules) *rejection {
 // is closed or the engine has taken over the stream and its reservation. If it
 // returns a rejection, it has not written anything.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
-	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
-		h.closed(res)
-		return askToRetry(Full)
-	}
-	if err := h.broker.Await(r.Context(), sub.LastEventID); err != nil {
-		h.closed(res)
-		return askToRetry(Suspended)
+	if rej := h.enter(r, rules, sub, res); rej != nil {
+		return rej
 	}
 
 	streamHeaders(w.Header())
@@ -334,51 +342,6 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 		return startFailed(err)
 	}
 	return nil
-}
-
-// closed ends a stream's reservation and count.
-func (h *Handler) closed(res *reservation) {
-	res.release()
-	h.open.Add(-1)
-}
-
-// takeOver has the engine take over the request's connection. It returns
-// false if the stream must use net/http.
-func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Body, taken bool, _ error) {
-	if h.engine == nil {
-		return nil, false, nil
-	}
-	return h.engine.TakeOver(w, r)
-}
-
-// hold starts st on a body that the engine has taken over. Except over HTTP/2, it
-// adds the response head to open first. Whatever it returns, the reservation and the count of the stream
-// end when the body is closed. lines may be nil.
-func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
-	by := heldAs(body.Transport())
-	h.held[by].Add(1)
-	done := h.uncount[by]
-	if res != nil {
-		done = func() {
-			res.release()
-			h.uncount[by]()
-		}
-	}
-	if err := body.Attach(st, done); err != nil {
-		body.Close(broker.WriteFailed)
-		return err
-	}
-
-	if body.Transport() != engine.HTTP2 {
-		open.Chunked = r.ProtoAtLeast(1, 1)
-		open.Head = h.heads.of(w.Header(), open.Chunked, time.Now())
-	}
-	err := st.Start(lines.around(body, by), open)
-	if err != nil {
-		// It is too late for another status, so ask the client to retry.
-		body.Finish(slices.Concat(open.Head, retryBody(r, retry, open)))
-	}
-	return err
 }
 
 const allowedMethods = "GET, HEAD, OPTIONS"

@@ -164,7 +164,7 @@ func testRequests(t *testing.T, via path) {
 		"empty Accept":            {s, "GET", "/events", []string{"Accept: "}, 200, ""},
 		"empty list in Accept":    {s, "GET", "/events", []string{"Accept: , ,"}, 200, ""},
 		"allowed origin on a 404": {s, "GET", "/event", []string{"Origin: https://app.example.com"}, 404, "Access-Control-Allow-Origin: https://app.example.com"},
-		"other Accept":            {s, "GET", "/events", []string{"Accept: application/json"}, 406, "application/json"},
+		"other Accept":            {s, "GET", "/events", []string{"Accept: text/html"}, 406, "text/html"},
 		"Accept with weight 0":    {s, "GET", "/events", []string{"Accept: text/event-stream;q=0"}, 406, ""},
 		"HEAD":                    {s, "HEAD", "/events", nil, 200, "Content-Type: text/event-stream"},
 		"HEAD with bad token":     {s, "HEAD", "/events?access_token=bad", nil, 401, ""},

@@ -48,6 +48,9 @@ const (
 	Unavailable
 	// Suspended means that the daemon must catch up with its cluster first.
 	Suspended
+	// Ended means that the only topic has ended, and the client has received its last
+	// event.
+	Ended
 	// Failed means that the connection could not be taken over for a stream.
 	Failed
 
@@ -58,7 +61,7 @@ const (
 func (c Cause) String() string {
 	return [...]string{
 		"bad_request", "token", "origin", "topic", "denied", "stay_away", "max_connections_per_user", "max_connections_per_ip",
-		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended", "failed",
+		"max_connections", "max_connects_per_second", "draining", "unavailable", "suspended", "ended", "failed",
 	}[c]
 }
 
@@ -167,13 +170,14 @@ func writeRejection(w http.ResponseWriter, rej *rejection) {
 }
 
 // writeRetry asks a client to retry. A client that accepts event streams by name
-// gets a stream with nothing but a reconnection time, any other client a 503.
+// gets a stream with nothing but a reconnection time. Any other client, and one that
+// prefers JSON, gets a 503.
 func writeRetry(w http.ResponseWriter, r *http.Request, retry time.Duration, rej *rejection) {
 	wait := retryAfter(retry)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
-	if !acceptsStreamsByName(r.Header) {
+	if formatOf(r.Header) == jsonFormat || !acceptsStreamsByName(r.Header) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 		writeRejection(w, reject(rej.cause, http.StatusServiceUnavailable, "%s", rej.reason))
 		return

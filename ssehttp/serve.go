@@ -11,11 +11,7 @@ import (
 // serve serves a stream through net/http. The request's goroutine writes, and
 // returns when the stream is closed. lines may be nil.
 func serve(w http.ResponseWriter, r *http.Request, st *broker.Stream, open broker.Opening, writeTimeout time.Duration, lines *streamLog) error {
-	sink := &responseSink{
-		stream: st,
-		rc:     http.NewResponseController(w),
-		work:   make(chan struct{}, 1),
-	}
+	sink := newResponseSink(w, st)
 	if err := st.Start(lines.around(sink, transportOf(r)), open); err != nil {
 		return err
 	}
@@ -42,6 +38,10 @@ type responseSink struct {
 	full      bool     // the shard waits for Ready
 	closed    bool     // no more pieces will come
 	exited    bool     // the goroutine has returned; rc must not be used any more
+}
+
+func newResponseSink(w http.ResponseWriter, st *broker.Stream) *responseSink {
+	return &responseSink{stream: st, rc: http.NewResponseController(w), work: make(chan struct{}, 1)}
 }
 
 // Write implements [broker.Sink].
@@ -140,7 +140,7 @@ func (s *responseSink) run(w http.ResponseWriter, r *http.Request, writeTimeout 
 func (s *responseSink) write(w http.ResponseWriter, batch [][]byte, timeout time.Duration) bool {
 	for _, piece := range batch {
 		s.extend(timeout)
-		if _, err := w.Write(piece); err != nil {
+		if _, err := w.Write(piece); err != nil { //nolint:gosec // No browser renders an event stream or JSON.
 			return false
 		}
 	}

@@ -268,3 +268,45 @@ func testBannedUser(t *testing.T, via path) {
 		t.Errorf("alice got a stream after %s, want none for %s", passed, ban)
 	}
 }
+
+func TestEndedTopic(t *testing.T) { onAll(t, testEndedTopic) }
+
+// testEndedTopic checks that a stream for a topic that has ended is closed after the
+// event peald.end, and that a client that reconnects gets 204.
+func testEndedTopic(t *testing.T, via path) {
+	s := start(t, via, func(_ *ssehttp.Config, b *broker.Config) {
+		b.History = broker.History{MaxEvents: 100, MaxBytes: 1 << 20}
+	})
+	end := broker.Message{Audience: broker.ToTopic("news"), Data: "bye", Final: true}
+	open := s.request(t, "GET", "/events?topic=news&access_token=good-alice")
+	reader := bufio.NewReader(open.Body)
+	block(t, reader)
+	receipt, err := s.broker.Publish(t.Context(), end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(reader)
+	if want := "id: " + receipt.ID + "\nevent: topic\ndata: bye\n\nevent: peald.end\ndata: {\"topic\":\"news\"}\n\nretry: "; err != nil || !strings.HasPrefix(string(rest), want) {
+		t.Errorf("the stream ends with %q and error %v; want %q", rest, err, want)
+	}
+
+	again := s.request(t, "GET", "/events?topic=news&access_token=good-alice", "Last-Event-ID: "+receipt.ID)
+	if body, err := io.ReadAll(again.Body); again.StatusCode != http.StatusNoContent || len(body) > 0 || err != nil {
+		t.Errorf("a client that reconnects got %s and %q (%v), want 204 and no body", again.Status, body, err)
+	}
+	if resp := s.request(t, "GET", "/events?topic=news&topic=orders.new&access_token=good-alice", "Last-Event-ID: "+receipt.ID); resp.StatusCode != http.StatusOK {
+		t.Errorf("with another topic, got %s, want 200", resp.Status)
+	}
+	fresh := s.request(t, "GET", "/events?topic=news&access_token=good-alice")
+	if body, err := io.ReadAll(fresh.Body); err != nil || !strings.Contains(string(body), "event: peald.end\n") {
+		t.Errorf("a new stream got %q and error %v", body, err)
+	}
+	reopened := end
+	reopened.Final = false
+	if _, err := s.broker.Publish(t.Context(), reopened); err != nil {
+		t.Fatal(err)
+	}
+	if resp := s.request(t, "GET", "/events?topic=news&access_token=good-alice", "Last-Event-ID: "+receipt.ID); resp.StatusCode != http.StatusOK {
+		t.Errorf("after the topic was reopened, got %s, want 200", resp.Status)
+	}
+}

@@ -12,11 +12,7 @@ tool (
 	google.golang.org/protobuf/cmd/protoc-gen-go
 )
 
-require (
-	github.com/getkin/kin-openapi v0.153.0
-	github.com/tidwall/gjson v1.20.2
-	github.com/tidwall/sjson v1.2.9
-)
+require github.com/getkin/kin-openapi v0.153.0
 
 require (
 	4d63.com/gocheckcompilerdirectives v1.4.0 // indirect
@@ -252,8 +248,6 @@ require (
 	github.com/tetafro/godot v1.5.6 // indirect
 	github.com/tetratelabs/wazero v1.12.0 // indirect
 	github.com/tidwall/btree v1.8.2 // indirect
-	github.com/tidwall/match v1.2.0 // indirect
-	github.com/tidwall/pretty v1.3.0 // indirect
 	github.com/timakin/bodyclose v0.0.0-20260723120731-857993a2939c // indirect
 	github.com/timonwong/loggercheck v0.13.0 // indirect
 	github.com/tomarrell/wrapcheck/v2 v2.13.0 // indirect

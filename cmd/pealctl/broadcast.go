@@ -24,7 +24,7 @@ input.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.publish(cmd.Context(), &m, args[0], func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error) {
 				return c.Broadcast(ctx, &pealv1.BroadcastRequest{
-					Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value,
+					Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value, Retain: m.retain,
 				})
 			})
 		},

@@ -18,6 +18,7 @@ type messageFlags struct {
 	idempotencyKey string
 	conflateKey    string
 	ttl            optionalDuration
+	retain         bool
 }
 
 // add defines the flags on cmd. An event without a type gets defaultType.
@@ -26,7 +27,8 @@ func (m *messageFlags) add(cmd *cobra.Command, defaultType string) {
 	flags.StringVar(&m.event, "event", "", fmt.Sprintf("event `type`, for addEventListener (default %q)", defaultType))
 	flags.Func("idempotency-key", "send nothing if the same message was already sent with this `key`", notEmpty(&m.idempotencyKey))
 	flags.Func("conflate-key", "in the queue of a slow consumer, replace an earlier event that has the same `key`", notEmpty(&m.conflateKey))
-	flags.Var(&m.ttl, "ttl", "how long the event may be replayed (default: as long as the daemon keeps it)")
+	flags.Var(&m.ttl, "ttl", "how long the event may be replayed and is retained (default: as long as the daemon keeps it)")
+	flags.BoolVar(&m.retain, "retain", false, "keep the event as the latest value, for streams that start later")
 }
 
 // notEmpty returns a flag setter that rejects the empty string. The daemon treats

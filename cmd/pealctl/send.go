@@ -18,25 +18,30 @@ MessageEvent.data. If DATA is -, it is read from standard input.`,
   pealctl send alice --idempotency-key parcel-7-sent 'your parcel is on its way'`,
 	}, func(ctx context.Context, c pealv1.ControlServiceClient, m *messageFlags, to, data string) (reply, error) {
 		return c.SendToUser(ctx, &pealv1.SendToUserRequest{
-			UserId: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value,
+			UserId: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value, Retain: m.retain,
 		})
 	})
 }
 
 func newPublish(s *session) *cobra.Command {
-	return s.sendCommand("TOPIC", "topic", &cobra.Command{
+	var final bool
+	cmd := s.sendCommand("TOPIC", "topic", &cobra.Command{
 		Use:   "publish TOPIC DATA",
 		Short: "Send an event to all subscribers of a topic",
 		Long: `Send an event to all streams that subscribe to a topic, by name or by a matching
 pattern. The browser receives DATA unchanged in MessageEvent.data. If DATA is -,
 it is read from standard input.`,
 		Example: `  pealctl publish orders.new '{"order":7}'
-  pealctl publish prices.eur --conflate-key eur --ttl 30s 1.0842`,
+  pealctl publish prices.eur --retain --ttl 30s 1.0842
+  pealctl publish answers.42 --final 'That is all.'`,
 	}, func(ctx context.Context, c pealv1.ControlServiceClient, m *messageFlags, to, data string) (reply, error) {
 		return c.Publish(ctx, &pealv1.PublishRequest{
 			Topic: to, Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value,
+			Retain: m.retain, Final: final,
 		})
 	})
+	cmd.Flags().BoolVar(&final, "final", false, "end the topic after the event, until another one is published")
+	return cmd
 }
 
 // sendCommand completes a command that takes a recipient, named recipient in the

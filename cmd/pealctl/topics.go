@@ -61,7 +61,7 @@ policy, is as for all topics.`,
 					return err
 				}
 				return s.print(reply, func(t table.Writer) {
-					t.AppendHeader(table.Row{"topic", "policy", "pattern", "max events", "max age", "slow consumer", "anonymous"})
+					t.AppendHeader(table.Row{"topic", "policy", "pattern", "max events", "max age", "slow consumer", "anonymous", "retain"})
 					t.AppendRow(append(table.Row{escaped(args[0])}, policyCells(reply)...))
 				})
 			})
@@ -72,7 +72,7 @@ policy, is as for all topics.`,
 // policyCells returns the cells that describe the policy in a reply.
 func policyCells(reply *pealv1.ExplainTopicResponse) table.Row {
 	const left = "default"
-	position, pattern, maxEvents, maxAge, slow, anonymous := "none", "-", left, left, left, left
+	position, pattern, maxEvents, maxAge, slow, anonymous, retain := "none", "-", left, left, left, left, left
 	if p := reply.GetPolicy(); p != nil {
 		position, pattern = strconv.Itoa(int(p.GetPosition())), escaped(p.GetPattern())
 		if p.MaxEvents != nil {
@@ -85,8 +85,11 @@ func policyCells(reply *pealv1.ExplainTopicResponse) table.Row {
 		if p.Anonymous != nil {
 			anonymous = strconv.FormatBool(p.GetAnonymous())
 		}
+		if p.Retain != nil {
+			retain = strconv.FormatBool(p.GetRetain())
+		}
 	}
-	return table.Row{fmt.Sprintf("%s of %d", position, reply.GetPolicies()), pattern, maxEvents, maxAge, slow, anonymous}
+	return table.Row{fmt.Sprintf("%s of %d", position, reply.GetPolicies()), pattern, maxEvents, maxAge, slow, anonymous, retain}
 }
 
 func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient, request *pealv1.ListTopicsRequest, all bool) error {

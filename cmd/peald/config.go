@@ -107,7 +107,7 @@ func printable(s daemon.Setting) any {
 	case []daemon.TopicPolicy:
 		policies := make([]printedPolicy, 0, len(value))
 		for _, p := range value {
-			printed := printedPolicy{Pattern: p.Pattern, SlowConsumer: p.SlowConsumer, Anonymous: p.Anonymous}
+			printed := printedPolicy{Pattern: p.Pattern, Retain: p.Retain, SlowConsumer: p.SlowConsumer, Anonymous: p.Anonymous}
 			printed.History.MaxEvents = p.History.MaxEvents
 			if p.History.MaxAge != nil {
 				printed.History.MaxAge = p.History.MaxAge.String()
@@ -139,6 +139,7 @@ type printedPolicy struct {
 		MaxEvents *int   `yaml:"max_events,omitempty"`
 		MaxAge    string `yaml:"max_age,omitempty"`
 	} `yaml:"history,omitempty,flow"`
+	Retain       bool   `yaml:"retain,omitempty"`
 	SlowConsumer string `yaml:"slow_consumer,omitempty"`
 	Anonymous    *bool  `yaml:"anonymous,omitempty"`
 }

@@ -149,7 +149,7 @@ func readValue(from, to reflect.Value) (any, error) {
 		}
 		return value, checkEntries(value, []string{"name", "token", "scopes"}, "an entry with name, token and scopes")
 	case daemon.TopicPolicy:
-		return value, checkEntries(value, []string{"pattern", "history", "slow_consumer", "anonymous"}, "a policy with pattern, and history, slow_consumer or anonymous")
+		return value, checkEntries(value, []string{"pattern", "history", "retain", "slow_consumer", "anonymous"}, "a policy with pattern, and history, retain, slow_consumer or anonymous")
 	case daemon.TopicHistory:
 		return value, checkEntries(value, []string{"max_events", "max_age"}, "max_events, max_age or both")
 	}

@@ -274,7 +274,7 @@ func TestInvalidSettings(t *testing.T) {
 		"section for a value":        {nil, nil, "p.yaml", "sse:\n  addr:\n    host: x\n", []string{"sse.addr.host: "}},
 		"unknown entry of a token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {nam: a, token: t}\n", []string{"control.tokens[0]: given ", "want an entry with name, token and scopes"}},
 		"misspelled part of token":   {nil, nil, "p.yaml", "control:\n  tokens:\n    - {name: a, token: hunter2, scope: [read]}\n", []string{`control.tokens[0]: given "scope" in `, "want an entry with name, token and scopes; did you mean scopes?"}},
-		"unknown entry of a policy":  {nil, nil, "p.yaml", "topics:\n  - {pattern: a, retain: true}\n", []string{`topics[0]: given "retain" in `, "p.yaml; want a policy with pattern"}},
+		"unknown entry of a policy":  {nil, nil, "p.yaml", "topics:\n  - {pattern: a, colour: red}\n", []string{`topics[0]: given "colour" in `, "p.yaml; want a policy with pattern"}},
 		"misspelled part of policy":  {nil, nil, "p.yaml", "topics:\n  - {pattern: a}\n  - {patern: b}\n", []string{`topics[1]: given "patern" in `, "did you mean pattern?"}},
 		"misspelled part of history": {nil, nil, "p.toml", "[[topics]]\npattern = 'a'\nhistory = {max_event = 1}\n", []string{`topics[0].history: given "max_event" in `, "did you mean max_events?"}},
 		"duplicate part of a policy": {nil, nil, "p.yaml", "topics:\n  - {pattern: a,\n     Pattern: b}\n", []string{"topics[0].pattern: set twice in ", "as pattern at line 2 and Pattern at line 3"}},

@@ -145,6 +145,10 @@ func From(err error) *Error {
 		return New(codes.Unavailable, ReasonLogUnavailable, unavailable.Reason)
 	}
 
+	if full, ok := errors.AsType[*broker.RetainFullError](err); ok {
+		return New(codes.ResourceExhausted, ReasonRetainFull, "the message "+full.Error())
+	}
+
 	switch {
 	case errors.Is(err, broker.ErrKeyUsed):
 		used := New(codes.AlreadyExists, ReasonKeyUsed,

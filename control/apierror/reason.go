@@ -16,6 +16,7 @@ const (
 	ReasonUnknownNode      = "UNKNOWN_NODE"
 	ReasonNotRemovable     = "NOT_REMOVABLE"
 	ReasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
+	ReasonRetainFull       = "RETAIN_FULL"
 	ReasonWatchOverflow    = "WATCH_OVERFLOW"
 	ReasonRateLimit        = "RATE_LIMIT"
 	ReasonStopping         = "STOPPING"
@@ -47,6 +48,7 @@ func CodesByReason() map[string]codes.Code {
 		ReasonUnknownNode:      codes.NotFound,
 		ReasonNotRemovable:     codes.FailedPrecondition,
 		ReasonKeyUsed:          codes.AlreadyExists,
+		ReasonRetainFull:       codes.ResourceExhausted,
 		ReasonWatchOverflow:    codes.Aborted,
 		ReasonRateLimit:        codes.ResourceExhausted,
 		ReasonStopping:         codes.Unavailable,

@@ -25,7 +25,7 @@ type gateway struct {
 	// methods of a path, which mux doesn't expose.
 	routes *runtime.ServeMux
 
-	getCalls map[string]getCall // by routeKey
+	calls map[string]queryCall // by routeKey
 
 	writeError func(http.ResponseWriter, error)
 }
@@ -33,12 +33,12 @@ type gateway struct {
 // newGateway returns a gateway that makes its calls with client. Document is the
 // Swagger document of the calls. WriteError responds with an error.
 func newGateway(client pealv1.ControlServiceClient, document string, writeError func(http.ResponseWriter, error)) (*gateway, error) {
-	calls, err := getCalls(document)
+	calls, err := queryCalls(document)
 	if err != nil {
 		return nil, err
 	}
 
-	g := &gateway{getCalls: calls, writeError: writeError, routes: newRouteProbe()}
+	g := &gateway{calls: calls, writeError: writeError, routes: newRouteProbe()}
 
 	g.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, new(jsonMarshaler)),
@@ -115,16 +115,20 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // strict rejects requests with parts that the generated handlers would ignore.
 func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
-		var call getCall // has no request for other methods
+		var call queryCall // has no request if that is in the body
 
-		if pattern, ok := runtime.HTTPPattern(r.Context()); ok && r.Method == http.MethodGet {
-			call = g.getCalls[routeKey(pattern.String())]
+		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
+			call = g.calls[routeKey(r.Method, pattern.String())]
 		}
 
 		if err := check(w, r, params, call); err != nil {
 			g.writeError(w, err)
 
 			return
+		}
+
+		if call.everyone {
+			r = call.setEveryone(r)
 		}
 
 		ctx, release := callContext(r, call.longLived)
@@ -141,7 +145,7 @@ func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 
 // check checks the path, the query and the headers of a request. The body is
 // checked when it is decoded.
-func check(w http.ResponseWriter, r *http.Request, params map[string]string, call getCall) error {
+func check(w http.ResponseWriter, r *http.Request, params map[string]string, call queryCall) error {
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if !utf8.ValidString(params[name]) {
 			return apierror.Invalid(apierror.Field{Name: name, Problem: apierror.NotUTF8})
@@ -159,7 +163,7 @@ func check(w http.ResponseWriter, r *http.Request, params map[string]string, cal
 
 	body.inPath = params
 
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet || r.Method == http.MethodDelete {
 		return nil
 	}
 

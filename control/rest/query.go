@@ -3,7 +3,6 @@ package rest
 import (
 	"encoding/json"
 	"fmt"
-	"iter"
 	"maps"
 	"net/http"
 	"net/url"
@@ -22,23 +21,27 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// getCall describes an RPC that REST maps to GET.
-type getCall struct {
+// queryCall describes an RPC whose request is in the path and the query: REST maps it
+// to GET or DELETE.
+type queryCall struct {
 	// request is an empty request, whose fields are the query parameters.
 	request proto.Message
 
-	// inPath holds the fields that any path of the RPC sets. They aren't query
-	// parameters.
-	inPath map[protoreflect.Name]bool
+	// inPath is true if the path determines the request's audience.
+	inPath bool
+
+	// everyone is true if that is everyone, who have no variable in the path.
+	everyone bool
 
 	// longLived is true for a call that lasts until its caller cancels it.
 	longLived bool
 }
 
-// getCalls returns the RPCs that REST maps to GET, keyed by the routeKey of their
-// path. The proto's descriptors don't contain the HTTP rules. So getCalls reads
-// them from document, the Swagger document that is generated from the same rules.
-func getCalls(document string) (map[string]getCall, error) {
+// queryCalls returns the RPCs that REST maps to GET or DELETE, keyed by the routeKey of
+// their method and path. The proto's descriptors don't contain the HTTP rules. So
+// queryCalls reads them from document, the Swagger document that is generated from the
+// same rules.
+func queryCalls(document string) (map[string]queryCall, error) {
 	var parsed struct {
 		Paths map[string]map[string]struct {
 			OperationID string `json:"operationId"`
@@ -48,60 +51,78 @@ func getCalls(document string) (map[string]getCall, error) {
 		return nil, fmt.Errorf("reading the OpenAPI document: %w", err)
 	}
 
-	calls := make(map[string]getCall)
-	inPath := make(map[protoreflect.Name]map[protoreflect.Name]bool) // by RPC
+	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
+	calls := make(map[string]queryCall)
 
 	for path, operations := range parsed.Paths {
-		get, ok := operations["get"]
-		if !ok {
-			continue
-		}
-
-		method, err := methodOf(get.OperationID)
-		if err != nil {
-			return nil, err
-		}
-
-		request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
-		if err != nil {
-			return nil, fmt.Errorf("finding the request of %s: %w", method.Name(), err)
-		}
-
-		if inPath[method.Name()] == nil {
-			inPath[method.Name()] = make(map[protoreflect.Name]bool)
-		}
-
-		call := getCall{request.New().Interface(), inPath[method.Name()], method.IsStreamingServer()}
-		calls[routeKey(path)] = call
-
-		for variable := range variables(path) {
-			if field := fieldNamed(call.request, variable); field != nil {
-				call.inPath[field.Name()] = true
+		for _, verb := range []string{http.MethodGet, http.MethodDelete} {
+			operation, ok := operations[strings.ToLower(verb)]
+			if !ok {
+				continue
 			}
+
+			call, err := queryCallOf(service, operation.OperationID, path)
+			if err != nil {
+				return nil, err
+			}
+
+			calls[routeKey(verb, path)] = call
 		}
 	}
 
 	return calls, nil
 }
 
-// methodOf returns the RPC of an operation. If the RPC has several paths, their
-// operations are numbered from the second one on.
-func methodOf(operation string) (protoreflect.MethodDescriptor, error) {
-	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
-	name := strings.TrimRight(strings.TrimPrefix(operation, string(service.Name())+"_"), "0123456789")
+// queryCallOf describes the operation with the given id in an OpenAPI document. An RPC
+// with several paths has ids with a number after its name.
+func queryCallOf(service protoreflect.ServiceDescriptor, id, path string) (queryCall, error) {
+	name := strings.TrimRight(strings.TrimPrefix(id, string(service.Name())+"_"), "0123456789")
 
 	method := service.Methods().ByName(protoreflect.Name(name))
 	if method == nil {
-		return nil, fmt.Errorf("the OpenAPI document has the unknown operation %q", operation)
+		return queryCall{}, fmt.Errorf("the OpenAPI document has the unknown operation %q", id)
 	}
 
-	return method, nil
+	request, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
+	if err != nil {
+		return queryCall{}, fmt.Errorf("finding the request of %s: %w", name, err)
+	}
+
+	everyone := path == broadcastPath || strings.HasPrefix(path, broadcastPath+"/")
+
+	return queryCall{
+		request:   request.New().Interface(),
+		inPath:    everyone || strings.Contains(path, "{"),
+		everyone:  everyone,
+		longLived: method.IsStreamingServer(),
+	}, nil
 }
 
-// routeKey returns path without the names of its variables, which the gateway
-// and the OpenAPI document write differently.
-func routeKey(path string) string {
+// broadcastPath is the path of what concerns everyone. The calls of such paths have a
+// field that selects everyone, which the gateway can't set from the path.
+const broadcastPath = "/v1/broadcast"
+
+// setEveryone adds that field to the query of a call.
+func (c queryCall) setEveryone(r *http.Request) *http.Request {
+	query := url.Values{"everyone": {"true"}}.Encode()
+	if r.URL.RawQuery != "" {
+		query += "&" + r.URL.RawQuery
+	}
+
+	changed := *r
+	address := *r.URL
+	address.RawQuery = query
+	changed.URL = &address
+
+	return &changed
+}
+
+// routeKey returns the method and the path without the names of its variables, which
+// the gateway and the OpenAPI document write differently.
+func routeKey(method, path string) string {
 	var key strings.Builder
+
+	key.WriteString(method + " ")
 
 	for path != "" {
 		before, after, found := strings.Cut(path, "{")
@@ -117,36 +138,18 @@ func routeKey(path string) string {
 	return key.String()
 }
 
-// variables yields the names of the variables in path.
-func variables(path string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for {
-			_, rest, found := strings.Cut(path, "{")
-			if !found {
-				return
-			}
-
-			name, rest, _ := strings.Cut(rest, "}")
-			if !yield(name) {
-				return
-			}
-
-			path = rest
-		}
-	}
-}
-
 // checkQuery rejects query parameters that are unknown or malformed. Params are
 // the fields that the path sets.
-func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
+func (c queryCall) checkQuery(r *http.Request, params map[string]string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, fmt.Sprintf("malformed query: %v", err))
 	}
 
 	check := queryCheck{
-		getCall: c,
+		request: c.request,
 		params:  params,
+		inPath:  c.inPath,
 		seen:    make(map[protoreflect.FieldNumber]bool),
 		chosen:  make(map[protoreflect.Name]string),
 	}
@@ -168,11 +171,11 @@ func (c getCall) checkQuery(r *http.Request, params map[string]string) error {
 
 // queryCheck checks the parameters of one query.
 type queryCheck struct {
-	getCall // has no request for a call that isn't a GET
-
-	params map[string]string
-	seen   map[protoreflect.FieldNumber]bool
-	chosen map[protoreflect.Name]string // by oneof, the field that was set
+	request proto.Message // nil for a call whose request is in the body
+	params  map[string]string
+	inPath  bool // the path determines the audience
+	seen    map[protoreflect.FieldNumber]bool
+	chosen  map[protoreflect.Name]string // by oneof, the field that was set
 }
 
 // parameter returns the field that a query parameter sets, and what is wrong
@@ -196,12 +199,8 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 		}
 	}()
 
-	if _, ok := c.params[name]; ok {
+	if _, ok := c.params[name]; ok || c.inPath && oneof != nil && !oneof.IsSynthetic() && oneof.Name() == "audience" {
 		return name, "is set by the path and must not be in the query"
-	}
-
-	if c.inPath[field.Name()] {
-		return name, "is set by another path of this call and must not be in the query"
 	}
 
 	switch {

@@ -12,8 +12,8 @@ type blockedWrite struct {
 // binary heap with the longest-blocked first.
 type blockedWrites []blockedWrite
 
-// add lists a stream, which isn't listed yet. Its sink has been blocked for the
-// shortest time.
+// add lists a stream that isn't listed yet. Its sink must have become blocked more
+// recently than that of any listed stream.
 func (b *blockedWrites) add(st *Stream) { *b = append(*b, blockedWrite{st, st.blockedSince}) }
 
 // removeFirst removes the first stream.
@@ -49,7 +49,7 @@ func (b *blockedWrites) siftDown() {
 	}
 }
 
-// closeStalled closes the streams whose sinks have accepted no byte after the given
+// closeStalled closes the streams whose sinks have accepted no bytes since the given
 // time.
 func (s *shard) closeStalled(oldest int64) {
 	for len(s.blocked) > 0 && s.blocked[0].since <= oldest {

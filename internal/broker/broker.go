@@ -111,6 +111,7 @@ type Broker struct {
 	resumes    Resumes
 	since      Resumes // of streams that started at a time in the past
 	rewinds    Resumes
+	polls      pollCounters
 	fresh      Resumes // of streams that started now, with retained values
 	replays    histogram
 }
@@ -173,11 +174,11 @@ func (b *Broker) id(seq uint64) string { return string(appendID(nil, b.ids.Load(
 // wall clock, it never jumps, so durations and timeouts are measured with it.
 func (b *Broker) steady() int64 { return int64(time.Since(b.started)) + 1 }
 
-// head returns the sequence number of the last event.
-func (b *Broker) head() uint64 {
+// head returns the position of the last event.
+func (b *Broker) head() position {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.seq
+	return position{b.generation, b.seq}
 }
 
 // removeExpired removes expired events, idempotency keys and bans once a second

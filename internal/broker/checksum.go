@@ -22,8 +22,8 @@ func sumOf(block []byte) blockSum {
 }
 
 // add appends a block to the text. Its cost doesn't depend on the block's length:
-// a CRC is the remainder of a polynomial, and the text before a block of n bytes
-// counts x^(8n)-fold.
+// a CRC is the remainder of a polynomial, and appending a block of n bytes multiplies
+// the polynomial of the preceding text by x^(8n).
 func (c *checksum) add(block *blockSum) {
 	c.crc = multiply(c.crc, block.shift) ^ block.crc
 	c.size += block.size

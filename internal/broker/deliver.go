@@ -7,6 +7,10 @@ func (s *shard) deliver(st *Stream, e *event) {
 	if e.seq <= st.cursor || st.catchingUp {
 		return
 	}
+	if p := st.poll(); p != nil {
+		s.collect(st, p, e)
+		return
+	}
 	s.enqueue(st, e)
 	if e.end != nil && st.phase != phaseClosed {
 		s.deliverEnd(st, e)
@@ -265,17 +269,29 @@ func (s *shard) queueEvents(st *Stream, events ...*event) {
 	s.counters.queuedBytes.Add(int64(st.queue.bytes - before))
 }
 
+// fill adds to the queue of st what comes from the history, or the response to a poll.
+// It reports whether the queue may be written.
+func (s *shard) fill(st *Stream) bool {
+	if p := st.poll(); p != nil {
+		return s.mayFlush(st, p)
+	}
+	if st.catchingUp && st.queue.len() == 0 {
+		if s.catchUp(st); st.queue.len() == 0 {
+			s.markDirty(st)
+			return false
+		}
+	}
+	return true
+}
+
 // flush hands the queue of st, or the part of it that fits into one write, to
 // its sink.
 func (s *shard) flush(st *Stream) {
-	q := &st.queue
-	if st.catchingUp && q.len() == 0 {
-		if s.catchUp(st); q.len() == 0 {
-			s.markDirty(st)
-			return
-		}
+	if !s.fill(st) {
+		return
 	}
 
+	q := &st.queue
 	pieces, total := s.pieces[:0], 0
 	for i, e := range q.events[q.head:] {
 		if len(pieces) == maxPieces || total >= maxWrite {

@@ -25,49 +25,53 @@
 // # History
 //
 // Streams resume from a history of recent events, whose number, memory and age are
-// limited. When it is full, the audience that holds most of it gives up its oldest
-// event: the most events if their number is exceeded, the most bytes if their memory
-// is. So a busy topic evicts its own events, as long as it holds more than any other
-// audience. Routers share their buffers among flows in this way: longest queue drop
-// (B. Suter et al., "Design Considerations for Supporting TCP with Per-flow
-// Queueing", 1998) and buffer stealing (P. McKenney, "Stochastic Fairness Queuing",
-// 1990). See ranking for how the audience is found in constant time.
+// limited. When it is full, the audience with the largest share gives up its oldest
+// event: the one with the most events if there are too many events, or with the
+// most bytes if they take up too much memory. So a busy topic evicts its own
+// events, as long as it holds more than any other audience. Routers share their
+// buffers among flows in this way: longest queue drop (B. Suter et al., "Design
+// Considerations for Supporting TCP with Per-flow Queueing", 1998) and buffer
+// stealing (P. McKenney, "Stochastic Fairness Queuing", 1990). See ranking for how
+// the audience is found in constant time.
 //
 // A stream must get a reset if an event that it may see has been evicted after its
 // position, and needn't get one otherwise. So the history has a mark for each
-// audience: the sequence number of the last event evicted from it. A resume compares
-// its position with the marks of its audiences. A stream with patterns reads all
-// events after its position anyway, and finds the marks among them, so it may get its
-// reset later than one that names its topics, after some events.
+// audience: the sequence number of the last event evicted from it. A resume
+// compares its position with the marks of its audiences. A stream with patterns
+// scans the events after its position, and finds the marks among them, so it may
+// get its reset later than one that names its topics, after some events. If few
+// events match, it continues with the audiences that match its patterns, unless
+// there are too many to compare.
 //
-// A stream that starts in the past, and not after an event, gets what is left. It needs
-// a reset only if it starts at a time and an event since then has been evicted, which
-// the marks show too. Later evictions count as for any other stream. To tell them apart,
-// evictions are numbered, and a stream knows the last one before its start.
+// A stream that starts in the past, but not after a specific event, gets what is
+// left. It needs a reset only if it starts at a time and an event since then has
+// been evicted, which the marks show too. Later evictions count as for any other
+// stream. To tell them apart, evictions are numbered, and a stream knows the last
+// one before its start.
 //
 // Marks of audiences without events use memory as well. They are limited to 1/16 of
 // the history's memory. Beyond that, the mark of the audience that has been without
 // events for the longest time is forgotten, and from then on no stream resumes from
-// before that mark. So a stream with an old position may get a reset without need, but
-// none misses an event without one.
+// before that mark. So a stream with an old position may get an unnecessary reset,
+// but no stream ever misses an event without getting one.
 //
 // The replicas of an event log don't have to agree on what they have evicted. Each
 // starts with a different part of the log, and counts the compressed copies of the
-// events that its own streams needed. A client's position is only a sequence number, valid on all of
-// them. The replica on which the client resumes compares it with its own marks, and
-// either sends everything from its own history or a reset.
+// events that its own streams needed. A client's position is only a sequence
+// number, valid on all of them. The replica on which the client resumes compares it
+// with its own marks, and either sends everything from its own history or a reset.
 //
 // # Retained values
 //
-// A message may be retained: it stays the latest value for its audience and conflate key
-// until another message replaces it, it expires or it is cleared. A stream that starts
-// without a position, or with a reset, gets the values of its audiences before its
-// position mark. It reads them like a replay: a few under each lock, when its queue is
-// empty. The order of values is that of their sequence numbers, so a stream remembers
-// only how far it has read, and values that are replaced in the meantime aren't missed:
-// the replacement follows the stream's position. A stream that starts in the past also
-// gets values after its position, in their place among the events, if the history no
-// longer has them.
+// A message may be retained: it stays the latest value for its audience and
+// conflate key until another message replaces it, it expires or it is cleared. A
+// stream that starts without a position, or with a reset, gets the values of its
+// audiences before its position mark. It reads them like a replay: a few under each
+// lock, when its queue is empty. The order of values is that of their sequence
+// numbers, so a stream remembers only how far it has read, and values that are
+// replaced in the meantime aren't missed: the replacement follows the stream's
+// position. A stream that starts in the past also gets values after its position,
+// in their place among the events, if the history no longer has them.
 //
 // A client that loses its connection among the values resumes after the last one it
 // received. The others have greater sequence numbers, so they are either in the history

@@ -33,8 +33,9 @@ const (
 // Drain closes all streams that are open, and those that are opened in the
 // meantime. It spreads them evenly over the given time, or closes 200 a second if
 // that is faster. Before a stream is closed, it gets the events published before
-// its turn, as far as its connection accepts them. A last block with a randomized
-// reconnection time follows. Events continue to go to the remaining streams.
+// its turn, or as many of them as its connection accepts. A last block with a
+// randomized reconnection time follows. Events continue to go to the remaining
+// streams.
 //
 // Drain returns when no stream is left. It returns ErrClosed if the broker closes
 // first, and ctx's error if ctx ends first. In that case, streams whose turn hasn't

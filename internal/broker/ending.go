@@ -6,6 +6,9 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
+// endType is the type of the event that reports the end of a topic.
+const endType = ReservedTypes + "end"
+
 // endOf returns the event that follows m if it ends its topic, or nil.
 func endOf(m *Message) *event {
 	if !m.Final {
@@ -23,7 +26,7 @@ func endEvent(topic string) *event {
 	if err != nil {
 		panic(err) // a string can always be marshaled
 	}
-	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), "", ReservedTypes+"end", string(data)), chunkRoom)}
+	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), "", endType, string(data)), chunkRoom)}
 }
 
 // isAlone reports whether the stream subscribes to one topic alone, by its name.

@@ -98,7 +98,7 @@ func (b *Broker) growHistory(e *event, n int) {
 }
 
 // gzipFrame returns a frame of the deflate blocks for an event. The event is
-// compressed if it is large and becomes smaller.
+// compressed if it is large and compression makes it smaller.
 func (s *shard) gzipFrame(block []byte) frame {
 	stored := storedSize(len(block))
 	if len(block) >= minDeflated {

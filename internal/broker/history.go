@@ -8,8 +8,8 @@ import (
 )
 
 // History limits the history of recent events, from which streams resume. When
-// MaxEvents or MaxBytes is exceeded, the audience that holds most of the history gives
-// up its oldest event.
+// MaxEvents or MaxBytes is exceeded, the audience with the largest share of the history
+// gives up its oldest event.
 type History struct {
 	// MaxEvents is the maximum number of events. 0 disables the history:
 	// position marks then have no id, so a client that loses its connection
@@ -51,6 +51,7 @@ type history struct {
 
 	evictions uint64 // how many, plus 1 for what precedes the history
 	forgotten uint64 // the last of them that first stands for
+	unmarked  uint64 // the last of them without a mark that counts, because its slot precedes first
 
 	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
 	markedBytes int
@@ -79,6 +80,10 @@ func (l *lane) after(seq uint64) int {
 	i, _ := slices.BinarySearchFunc(l.all(), seq+1, func(e *event, want uint64) int { return cmp.Compare(e.seq, want) })
 	return i
 }
+
+// lost reports whether an event of the lane that follows seq has been evicted, apart
+// from the first evictions up to known.
+func (l *lane) lost(seq, known uint64) bool { return l.evicted > seq && l.eviction > known }
 
 func (l *lane) remove(e *event) {
 	if l.at(0) == e {
@@ -127,7 +132,7 @@ func (x *expirations) Pop() any {
 func newHistory(limits History, policies policies, now int64) history {
 	h := history{
 		limits: limits, policies: policies, lanes: make(map[Audience]*lane),
-		first: 1, complete: now, evictions: 1, forgotten: 1,
+		first: 1, complete: now, evictions: 1, forgotten: 1, unmarked: 1,
 	}
 	for by := range h.ranks {
 		h.ranks[by].by = by
@@ -280,6 +285,9 @@ func (h *history) remove(e *event, evicted bool) {
 	if evicted {
 		h.evictions++
 		l.evicted, l.eviction = max(l.evicted, e.seq), h.evictions
+		if l.evicted < h.first {
+			h.unmarked = h.evictions
+		}
 	}
 
 	size := len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
@@ -325,14 +333,14 @@ func (h *history) clear() {
 	}
 	first, evictions := h.first, h.evictions
 	*h = newHistory(h.limits, h.policies, h.complete)
-	h.first, h.evictions, h.forgotten = first, evictions, evictions
+	h.first, h.evictions, h.forgotten, h.unmarked = first, evictions, evictions, evictions
 }
 
-// lose records that events up to seq, which was published at a time in Unix
-// nanoseconds, can't be replayed.
+// lose records that events up to and including seq, which was published at the time
+// at (in Unix nanoseconds), can't be replayed.
 func (h *history) lose(seq uint64, at int64) {
 	h.evictions++
-	h.forgotten = h.evictions
+	h.forgotten, h.unmarked = h.evictions, h.evictions
 	h.first = max(h.first, seq+1)
 	h.complete = max(h.complete, at+1)
 }
@@ -343,9 +351,15 @@ func (h *history) loseMark(l *lane) {
 	if l.evicted < h.first {
 		return
 	}
+	end := h.all.after(l.evicted)
+	for _, s := range h.all.all()[h.all.after(h.first-1):end] {
+		if s.mark(h.first) {
+			h.unmarked = max(h.unmarked, s.lane.eviction)
+		}
+	}
 	h.first = l.evicted + 1
-	if i := h.all.after(l.evicted) - 1; i >= 0 {
-		h.complete = max(h.complete, h.all.at(i).at+1)
+	if end > 0 {
+		h.complete = max(h.complete, h.all.at(end-1).at+1)
 	}
 }
 
@@ -353,7 +367,7 @@ func (h *history) loseMark(l *lane) {
 // apart from the first evictions up to known.
 func (h *history) lost(a Audience, seq, known uint64) bool {
 	l := h.lanes[a]
-	return l != nil && l.evicted > seq && l.eviction > known
+	return l != nil && l.lost(seq, known)
 }
 
 // lostAfter reports whether an event to the audience that follows seq may have been
@@ -367,7 +381,12 @@ func (h *history) lostAfter(a Audience, seq uint64) bool {
 }
 
 // lostBefore reports whether events after seq may have been evicted from lanes that
-// are no longer known, apart from the first evictions up to known.
-func (h *history) lostBefore(seq, known uint64) bool {
-	return seq+1 < h.first && h.forgotten > known
+// are no longer known, apart from the first evictions up to known. For a stream with
+// patterns, it also covers lanes that are known, but whose marks no longer count.
+func (h *history) lostBefore(seq, known uint64, patterns bool) bool {
+	last := h.forgotten
+	if patterns {
+		last = h.unmarked
+	}
+	return seq+1 < h.first && last > known
 }

@@ -63,7 +63,15 @@ type historyModel struct {
 	now  int64
 	seq  uint64
 	held []*event
-	lost []*event // evicted
+	lost []eviction
+	seen uint64 // the number of evictions before those that weren't observed yet
+}
+
+// eviction is an evicted event, and a number of evictions before it was evicted.
+type eviction struct {
+	*event
+
+	before uint64
 }
 
 func (m *historyModel) append(rt *rapid.T) {
@@ -78,7 +86,8 @@ func (m *historyModel) append(rt *rapid.T) {
 	}
 	if m.h.limits.MaxEvents == 0 {
 		m.h.append(e)
-		m.lost = append(m.lost, e)
+		m.lost = append(m.lost, eviction{e, m.seen})
+		m.seen = m.h.evictions
 		return
 	}
 
@@ -107,7 +116,7 @@ func (m *historyModel) observe(full map[Audience]int) {
 		if e.expires != 0 && e.expires <= m.now {
 			continue
 		}
-		m.lost = append(m.lost, e)
+		m.lost = append(m.lost, eviction{e, m.seen})
 		policy := m.h.policies.find(e.audience)
 		age := m.h.limits.MaxAge
 		if policy != nil && policy.MaxAge != nil {
@@ -118,6 +127,7 @@ func (m *historyModel) observe(full map[Audience]int) {
 			m.t.Fatalf("%v of %v gave up an event, but another audience held %d", full[e.audience], e.audience, most)
 		}
 	}
+	m.seen = m.h.evictions
 }
 
 func values(m map[Audience]int) (all []int) {
@@ -187,6 +197,13 @@ func (m *historyModel) check() {
 	for a, seq := range last {
 		if seq >= h.first && (marks[a] != seq || !h.lost(a, seq-1, 0) || h.lost(a, seq, 0) || h.lost(a, seq-1, h.evictions)) {
 			m.t.Fatalf("event %d was evicted from %v; the mark is %d, and first is %d", seq, a, marks[a], h.first)
+		}
+	}
+	for _, e := range m.lost { // a stream that started just before it was evicted
+		known := e.before
+		marked := marks[e.audience] >= e.seq && h.lanes[e.audience].eviction > known
+		if !h.lostBefore(e.seq-1, known, true) && !marked || !h.lostBefore(e.seq-1, known, false) && !h.lost(e.audience, e.seq-1, known) {
+			m.t.Fatalf("event %d was evicted from %v after %d evictions, which streams that knew these don't notice", e.seq, e.audience, known)
 		}
 	}
 	for a, mark := range marks {

@@ -10,14 +10,7 @@ import (
 
 // open starts serving a stream that has joined.
 func (s *shard) open(st *Stream, preamble *event) {
-	st.index = int32(len(s.streams))
-	s.streams = append(s.streams, st)
-	if st.account != nil {
-		st.account.group.add(st)
-		s.counters.authenticated.Add(1)
-	}
-	s.counters.connections.Add(1)
-	s.counters.connected.Add(1)
+	s.list(st)
 	st.sent = st.cursor
 
 	if len(preamble.frame.chunk) > 0 {
@@ -29,13 +22,7 @@ func (s *shard) open(st *Stream, preamble *event) {
 		s.counters.compressed.Add(1)
 	}
 	s.enqueue(st, greeting)
-	if st.topics != nil {
-		for _, g := range st.topics.groups {
-			if g != nil {
-				g.add(st)
-			}
-		}
-	}
+	st.joinTopics()
 
 	if st.phase == phaseAbandoned {
 		s.close(st, HungUp)
@@ -48,6 +35,30 @@ func (s *shard) open(st *Stream, preamble *event) {
 	// together.
 	beat := int64(s.cfg.Heartbeat)
 	s.wheel.add(st, s.now, s.untilDue(st, beat/4+1+rand.Int64N(3*beat/4)))
+}
+
+// list adds a stream to the shard's streams, to those of its user, and to the counters.
+func (s *shard) list(st *Stream) {
+	st.index = int32(len(s.streams))
+	s.streams = append(s.streams, st)
+	if st.account != nil {
+		st.account.group.add(st)
+		s.counters.authenticated.Add(1)
+	}
+	s.counters.connections.Add(1)
+	s.counters.connected.Add(1)
+}
+
+// joinTopics adds a stream to the groups of its topics.
+func (st *Stream) joinTopics() {
+	if st.topics == nil {
+		return
+	}
+	for _, g := range st.topics.groups {
+		if g != nil {
+			g.add(st)
+		}
+	}
 }
 
 // begin queues what precedes live events for a stream.
@@ -92,6 +103,10 @@ func (s *shard) hangUp(st *Stream) {
 // queue as it immediately accepts, and then the end of the body. The client gets
 // the rest when it resumes.
 func (s *shard) flushAndClose(st *Stream, why Reason) {
+	if st.poll() != nil {
+		s.answerAndFlush(st, why)
+		return
+	}
 	if st.phase != phaseClosed && !st.writeBlocked && !st.phase.closing() {
 		if st.queue.len() > 0 {
 			s.flush(st)
@@ -120,8 +135,13 @@ func (s *shard) beginClosing(st *Stream, next phase) {
 	}
 }
 
-// queueLastBlock queues a reconnection time as the last block of a stream.
+// queueLastBlock queues a reconnection time as the last block of a stream, or the
+// response to a poll.
 func (s *shard) queueLastBlock(st *Stream) {
+	if p := st.poll(); p != nil {
+		s.queueResponse(st, p)
+		return
+	}
 	st.cursor = math.MaxUint64
 	s.enqueue(st, st.queue.lastEvent(eventstream.AppendEnd(s.appendRetry(newBlock()))))
 }
@@ -147,6 +167,9 @@ func (s *shard) close(st *Stream, why Reason) {
 		return
 	}
 	st.sink.Close(why)
+	if p := st.poll(); p != nil {
+		s.closePoll(p)
+	}
 	st.sink = nil
 
 	why = st.CloseReason(why)

@@ -31,8 +31,9 @@ const (
 	// and its last block have been written.
 	phaseDrained
 	// phaseStopping is like phaseDrained, but for a stream that is being closed
-	// because the broker is closing, or because the stream's topic has ended. The
-	// broker counts the stream until it is closed.
+	// because the broker is closing, because the stream's topic has ended, or because
+	// it is a poll that is being answered. The broker counts the stream until it is
+	// closed.
 	phaseStopping
 	// phaseClosed is the phase of a stream whose sink has been closed.
 	phaseClosed

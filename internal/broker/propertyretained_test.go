@@ -57,7 +57,7 @@ func (w *world) clear(rt *rapid.T) {
 			want++
 		}
 	}
-	if cleared, err := w.broker.ClearRetained(c); err != nil || cleared != want {
+	if cleared, err := w.broker.ClearRetained(rt.Context(), c); err != nil || cleared != want {
 		rt.Fatalf("cleared %d values of %q: %v; want %d", cleared, name, err, want)
 	}
 }

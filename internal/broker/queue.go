@@ -121,7 +121,7 @@ func (q *queue) oldest(filter eventFilter) int {
 	return i
 }
 
-// conflate drops every event that is entirely unwritten, may be conflated, and whose
+// conflate drops every event that is entirely unwritten and may be conflated, and whose
 // conflate key equals next, the key of the event to be queued, or the key of a later
 // such event in the queue. It returns the number of dropped events.
 func (q *queue) conflate(next string, conflatable eventFilter) (dropped int) {

@@ -11,8 +11,9 @@ const (
 
 // ranking finds a lane that is as large as the largest one by some measure, to
 // within 1/32: it sorts lanes into classes, and the lanes of a class into a list,
-// in the order in which they joined the class. A class holds a single size up to
-// 63, and 1/32 of the sizes between two powers of two above. Each operation takes
+// in the order in which they joined the class. Up to 63,
+// each size has its own class; above that, each class covers 1/32 of the range between
+// two consecutive powers of two. Each operation takes
 // constant time, whatever the number of lanes.
 //
 // Stochastic fairness queueing finds the longest of its queues in a similar table

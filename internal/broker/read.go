@@ -87,7 +87,7 @@ func (b *Broker) ReadMessages(ctx context.Context, q Read) (ReadPage, error) {
 	r := reader{Read: q}
 	for done := false; !done; {
 		var err error
-		if done, err = b.read(&r); err != nil {
+		if done, err = b.readPage(&r); err != nil {
 			return ReadPage{}, err
 		}
 	}
@@ -136,8 +136,8 @@ type reader struct {
 	more          bool   // ReadPage.More
 }
 
-// read reads the next messages. It reports whether the page is complete.
-func (b *Broker) read(r *reader) (done bool, err error) {
+// readPage reads the next messages. It reports whether the page is complete.
+func (b *Broker) readPage(r *reader) (done bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -177,7 +177,7 @@ func (b *Broker) beginRead(r *reader) error {
 
 	var err error
 	if r.After != "" {
-		if r.after, err = b.locate(r.Audience, r.After); err != nil {
+		if r.after, err = b.positionOf(r.Audience, r.After); err != nil {
 			return err
 		}
 	}
@@ -186,7 +186,7 @@ func (b *Broker) beginRead(r *reader) error {
 		return nil
 	}
 
-	cursor, err := b.locate(r.Audience, r.Cursor)
+	cursor, err := b.positionOf(r.Audience, r.Cursor)
 	if err != nil {
 		return err
 	}
@@ -198,9 +198,9 @@ func (b *Broker) beginRead(r *reader) error {
 	return nil
 }
 
-// locate returns the sequence number in an id, or a *PositionError if the id isn't
+// positionOf returns the sequence number in an id, or a *PositionError if the id isn't
 // from the current event log. The caller holds b.mu.
-func (b *Broker) locate(a Audience, id string) (uint64, error) {
+func (b *Broker) positionOf(a Audience, id string) (uint64, error) {
 	epoch, seq, _ := parseID(id) // checked by Read.validate
 	if epoch != b.ids.Load().epoch || seq > b.end() {
 		return 0, b.positionError(a, id, ResetUnknown)

@@ -21,7 +21,7 @@ func (b *Broker) beginRetained(r *reader) error {
 		if at.id == "" {
 			continue
 		}
-		seq, err := b.locate(r.Audience, at.id)
+		seq, err := b.positionOf(r.Audience, at.id)
 		if err != nil {
 			return err
 		}

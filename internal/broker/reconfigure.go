@@ -50,6 +50,9 @@ func (s *shard) rewind(before int64) {
 	s.wheel = newWheel(s.cfg.Heartbeat)
 	s.ticker.Reset(s.wheel.tick)
 	for _, st := range s.streams {
+		if st.poll() != nil {
+			continue // polls have a timer of their own
+		}
 		left := min(st.lastSent+before-s.now, int64(s.cfg.Heartbeat))
 		s.wheel.add(st, s.now, s.untilDue(st, 1+rand.Int64N(max(left, 1))))
 	}

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"container/heap"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -32,6 +34,11 @@ func (r Resumes) clone() Resumes {
 // or the current end if it has neither or can't resume. Unless it resumes, it gets the
 // retained values first. The caller holds b.mu.
 func (b *Broker) resume(st *Stream) {
+	if p := st.poll(); p != nil {
+		b.resumePoll(st, p)
+		return
+	}
+
 	st.cursor = b.seq
 	switch {
 	case st.resume == nil:
@@ -55,10 +62,7 @@ func (b *Broker) resume(st *Stream) {
 // resumeAfter sets the position that st starts from to its last event id. It reports
 // whether st starts with a reset. The caller holds b.mu.
 func (b *Broker) resumeAfter(st *Stream) (reset bool) {
-	seq, why := b.find(st.resume.lastID)
-	if why == "" && b.lost(st, seq) {
-		why = ResetExpired
-	}
+	seq, why := b.locate(st)
 	switch {
 	case why != "":
 		st.resume.reset = why
@@ -72,12 +76,22 @@ func (b *Broker) resumeAfter(st *Stream) (reset bool) {
 	return why != ""
 }
 
+// locate returns the position of a stream's last event id, or the reason why the stream
+// can't resume from it. The caller holds b.mu.
+func (b *Broker) locate(st *Stream) (seq uint64, reset string) {
+	seq, reset = b.find(st.resume.lastID)
+	if reset == "" && b.lost(st, seq) {
+		reset = ResetExpired
+	}
+	return seq, reset
+}
+
 // lost reports whether events after seq that st wants are known to have been
 // evicted. If st has patterns, lost checks only the next slots, and scan checks the
 // rest. The caller holds b.mu.
 func (b *Broker) lost(st *Stream, seq uint64) bool {
 	h, known := &b.history, st.knownEvictions()
-	if h.lostBefore(seq, known) {
+	if h.lostBefore(seq, known, st.hasPatterns()) {
 		return true
 	}
 	if st.topics != nil && st.topics.patterns {
@@ -176,48 +190,49 @@ func (b *Broker) restart(st *Stream, cursor uint64) (live bool) {
 	return r.values == nil
 }
 
-// nextEvents reads the history for replay, by merging the lanes of the stream's
-// audiences. The caller holds b.mu.
+// piece is a part of a replay.
+type piece struct {
+	events []*event
+	bytes  int
+}
+
+func (p *piece) add(e *event) {
+	p.events = append(p.events, e)
+	p.bytes += len(e.frame.chunk)
+}
+
+func (p *piece) full() bool { return p.bytes >= replayBytes || len(p.events) >= replayEvents }
+
+// nextEvents reads the history for replay. The caller holds b.mu.
 func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
-	if st.topics != nil && st.topics.patterns {
+	if st.hasPatterns() {
 		return b.scan(st, dst)
 	}
 	if b.lost(st, st.cursor) {
 		return dst, b.seq, true, true
 	}
-
-	lanes := make([][]*event, 0, 4)
-	for a := range st.audiences() {
-		if l := b.history.lanes[a]; l != nil {
-			lanes = append(lanes, l.all()[l.after(st.cursor):])
-		}
-	}
+	m := mergeAfter(b.lanesOf(st), st.cursor)
 	if values, _ := b.unheldValues(st); len(values) > 0 {
-		lanes = append(lanes, values) // as many as are returned at once, or all
+		heap.Push(m, values) // as many as are returned at once, or all
 	}
-
-	size := 0
-	for size < replayBytes && len(dst) < replayEvents {
-		next := -1
-		for i, l := range lanes {
-			if len(l) > 0 && (next < 0 || l[0].seq < lanes[next][0].seq) {
-				next = i
-			}
-		}
-		if next < 0 {
-			return dst, b.seq, true, false
-		}
-
-		e := lanes[next][0]
-		lanes[next] = lanes[next][1:]
-		dst = append(dst, e)
-		size += len(e.frame.chunk)
-	}
-	return dst, dst[len(dst)-1].seq, false, false
+	events, cursor, live = b.read(m, piece{events: dst}, math.MaxUint64)
+	return events, cursor, live, false
 }
 
-// scan is nextEvents for a stream with patterns. It checks every event and mark after
-// the stream's cursor. The caller holds b.mu.
+// read appends the events of m, up to the sequence number upTo, to a piece that isn't
+// full, until it is. The caller holds b.mu.
+func (b *Broker) read(m *merger, p piece, upTo uint64) (events []*event, cursor uint64, live bool) {
+	for !p.full() {
+		if m.Len() == 0 || m.peek(0).seq > upTo {
+			cursor = min(b.seq, upTo)
+			return p.events, cursor, cursor == b.seq
+		}
+		p.add(m.next())
+	}
+	return p.events, p.events[len(p.events)-1].seq, false
+}
+
+// scan is nextEvents for a stream with patterns. The caller holds b.mu.
 func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64, live, lost bool) {
 	values, upTo := b.unheldValues(st)
 	before := len(dst)
@@ -228,36 +243,48 @@ func (b *Broker) scan(st *Stream, dst []*event) (events []*event, cursor uint64,
 	return dst, cursor, live, lost
 }
 
-// scanHistory is scan without retained values. It checks events up to the sequence
-// number upTo. The caller holds b.mu.
+// scanHistory is scan without retained values. It checks the events and marks after the
+// stream's cursor, up to the sequence number upTo. If only few of them are for the
+// stream, and there are fewer lanes than events left, it continues with the lanes. The
+// caller holds b.mu.
 func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*event, cursor uint64, live, lost bool) {
 	h, known := &b.history, st.knownEvictions()
-	if h.lostBefore(st.cursor, known) {
+	if h.lostBefore(st.cursor, known, true) {
 		return dst, b.seq, true, true
 	}
 
-	size, before := 0, len(dst)
-	for i, s := range h.all.all()[h.all.after(st.cursor):] {
-		if s.seq > upTo {
-			return dst, upTo, false, false
-		}
-		if i == replayScan || size >= replayBytes || len(dst) == replayEvents {
-			return dst, s.seq - 1, false, false
-		}
+	p, before := piece{events: dst}, len(dst)
+	slots := h.all.all()[h.all.after(st.cursor):]
+	enough := max(len(h.lanes), replayEvents)
+	if len(h.lanes) > maxLanes || len(slots) < 2*enough {
+		enough = len(slots)
+	}
+	for i, s := range slots {
 		switch {
+		case s.seq > upTo:
+			return p.events, upTo, false, false
+		case i == replayScan || p.full():
+			return p.events, s.seq - 1, false, false
+		case i == enough:
+			lanes := b.lanesOf(st)
+			if anyLost(lanes, s.seq-1, known) {
+				clear(p.events[before:])
+				return p.events[:before], b.seq, true, true
+			}
+			events, cursor, live = b.read(mergeAfter(lanes, s.seq-1), p, upTo)
+			return events, cursor, live, false
 		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !st.wants(s.lane.audience):
 		case s.event == nil:
-			clear(dst[before:])
-			return dst[:before], b.seq, true, true
+			clear(p.events[before:])
+			return p.events[:before], b.seq, true, true
 		default:
-			dst = append(dst, s.event)
-			size += len(s.event.frame.chunk)
+			p.add(s.event)
 		}
 	}
 	if b.seq > upTo {
-		return dst, upTo, false, false
+		return p.events, upTo, false, false
 	}
-	return dst, b.seq, true, false
+	return p.events, b.seq, true, false
 }
 
 // wants reports whether the stream belongs to the audience.

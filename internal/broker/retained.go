@@ -2,6 +2,7 @@ package broker
 
 import (
 	"container/heap"
+	"context"
 	"fmt"
 	"slices"
 	"sort"
@@ -285,7 +286,7 @@ func (c *Clear) Validate() error {
 // ClearRetained removes retained values and returns how many there were. Streams that
 // have received them aren't notified. It returns an *InvalidError if c is invalid, and
 // ErrClosed once the broker is closing.
-func (b *Broker) ClearRetained(c Clear) (cleared int, err error) {
+func (b *Broker) ClearRetained(_ context.Context, c Clear) (cleared int, err error) {
 	if err := c.Validate(); err != nil {
 		return 0, err
 	}

@@ -190,7 +190,7 @@ func TestRetainLimits(t *testing.T) {
 		publish(t, b, short)
 		time.Sleep(time.Second)
 		publish(t, b, retain(toTopic("3", "z"), "")) // after a value has expired
-		if n, err := b.ClearRetained(broker.Clear{Audience: broker.ToTopic("0")}); n != 1 || err != nil {
+		if n, err := b.ClearRetained(t.Context(), broker.Clear{Audience: broker.ToTopic("0")}); n != 1 || err != nil {
 			t.Errorf("cleared %d values: %v", n, err)
 		}
 		publish(t, b, retain(toTopic("4", "w"), ""))
@@ -247,7 +247,7 @@ func TestClearRetained(t *testing.T) {
 			{broker.Clear{Audience: broker.Everyone()}, 1, "mark"},
 			{broker.Clear{Audience: broker.ToUser("alice")}, 1, "mark"},
 		} {
-			if n, err := b.ClearRetained(c.clear); n != c.want || err != nil {
+			if n, err := b.ClearRetained(t.Context(), c.clear); n != c.want || err != nil {
 				t.Errorf("%+v: cleared %d values, want %d: %v", c.clear, n, c.want, err)
 			}
 			if got := valuesOf(t, b, "t"); got != c.left {
@@ -261,7 +261,7 @@ func TestClearRetained(t *testing.T) {
 		var invalid *broker.InvalidError
 		control := "\n"
 		for _, c := range []broker.Clear{{}, {Audience: broker.ToTopic("a.*")}, {Audience: broker.ToUser("")}, {Audience: broker.Everyone(), ConflateKey: &control}} {
-			if _, err := b.ClearRetained(c); !errors.As(err, &invalid) {
+			if _, err := b.ClearRetained(t.Context(), c); !errors.As(err, &invalid) {
 				t.Errorf("%+v: got %v, want an *InvalidError", c, err)
 			}
 		}

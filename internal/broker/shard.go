@@ -41,6 +41,7 @@ type shard struct {
 	heartbeat     *event // of this tick
 	closing       bool
 	drains        drains
+	polls         pollTimers
 	generation    int // Broker.generation as of the last item taken
 
 	taken    int64 // events taken out of the mailbox since the start
@@ -211,7 +212,11 @@ func (s *shard) handle(it *item) {
 		}
 		s.broker.taken(it.event)
 	case join:
-		s.open(it.stream, it.event)
+		if p := it.stream.poll(); p != nil {
+			s.openPoll(it.stream, p)
+		} else {
+			s.open(it.stream, it.event)
+		}
 	case ready:
 		if st := it.stream; st.writeBlocked && st.phase != phaseClosed {
 			st.writeBlocked = false
@@ -256,10 +261,12 @@ func (s *shard) onTick() {
 	head := s.broker.head()
 	id := ""
 	if s.takeMail() {
-		id = s.position(head)
+		id = s.position(head.seq)
+		s.polls.passed = head
 	}
 	s.heartbeat = &event{frame: sealFrame(eventstream.AppendMark(newBlock(), id), chunkRoom)}
 	s.wheel.advance(s.now, s.onDue)
+	s.answerDue()
 
 	s.closeStalled(s.now - int64(s.cfg.WriteTimeout))
 	s.spare.trim()

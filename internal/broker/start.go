@@ -3,7 +3,6 @@ package broker
 import (
 	"math"
 	"slices"
-	"sort"
 	"time"
 )
 
@@ -31,9 +30,9 @@ const (
 // begins with a reset.
 func SinceAll() Start { return Start{kind: startAll} }
 
-// SinceAgo returns the position at which the time was d ago. If events after it have
-// left the history, the stream starts with a reset, and then gets the events that are
-// left.
+// SinceAgo returns the position in the history as of d ago. If events after it have
+// left the history, the stream starts with a reset, and then gets the events that
+// remain.
 func SinceAgo(d time.Duration) Start { return Start{startAgo, int64(d)} }
 
 // SinceTime is like [SinceAgo] for a point in time.
@@ -95,7 +94,7 @@ func (b *Broker) startEarlier(st *Stream) {
 	case startAgo, startTime:
 		at := b.startTime(from.start)
 		st.cursor = b.before(h.all.since(at))
-		if at < h.complete || from.incomplete && from.found.generation == b.generation {
+		if at < h.complete || b.incomplete(st) {
 			r.reset, from.known = ResetExpired, h.evictions
 		}
 	case startRewind:
@@ -132,6 +131,9 @@ func (b *Broker) skipValues(st *Stream) {
 // caller holds b.mu.
 func (b *Broker) countStart(st *Stream, live bool) {
 	st.replayed, st.catchingUp = int32(len(st.resume.earlier.first)), !live
+	if st.resume.counted {
+		return
+	}
 	switch counts := b.outcomes(st); {
 	case st.resume.reset != "":
 		counts.Resets[st.resume.reset]++
@@ -152,8 +154,8 @@ func (b *Broker) startTime(s Start) int64 {
 	return s.value
 }
 
-// knownEvictions returns the number of evictions that the stream needs no reset for:
-// it starts with what they left.
+// knownEvictions returns the number of evictions that don't require a reset for the
+// stream, because they happened before it started.
 func (st *Stream) knownEvictions() uint64 {
 	if st.resume == nil || st.resume.earlier == nil {
 		return 0
@@ -180,39 +182,54 @@ type position struct {
 // holds b.mu.
 func (b *Broker) rewound(st *Stream) uint64 {
 	from := st.resume.earlier
-	if st.hasPatterns() {
+	if from.scanned {
 		if from.found.generation != b.generation {
 			return b.seq // this log has just begun
 		}
 		return max(from.found.seq, b.before(0))
 	}
 
-	// The number of events after a position is the sum over the stream's lanes.
-	var lanes []*lane
-	for a := range st.audiences() {
-		if l := b.history.lanes[a]; l != nil {
-			lanes = append(lanes, l)
+	position := b.seq
+	m := mergeBackward(b.lanesOf(st))
+	for range from.start.value {
+		e := m.next()
+		if e == nil {
+			break
 		}
+		position = e.seq - 1
 	}
-	return b.before(sort.Search(b.history.all.len(), func(i int) bool {
-		events := 0
-		for _, l := range lanes {
-			events += l.len() - l.after(b.before(i))
-		}
-		return events <= int(from.start.value)
-	}))
+	return position
 }
 
-// prepareStart checks the history for a stream with patterns that starts in the past.
-// It finds the last events for a rewind, and what was evicted since a time. It does so
-// before the stream joins, and releases the lock from time to time, so that publishers
-// don't wait for all of that.
+// incomplete reports whether events for a stream with patterns are known to have been
+// evicted after its cursor. Without patterns, nextEvents finds out. The caller holds
+// b.mu.
+func (b *Broker) incomplete(st *Stream) bool {
+	switch from := st.resume.earlier; {
+	case !st.hasPatterns():
+		return false
+	case from.scanned:
+		return from.incomplete && from.found.generation == b.generation
+	default:
+		return anyLost(b.lanesOf(st), st.cursor, 0)
+	}
+}
+
+// prepareStart checks the history for a stream with patterns that starts in the
+// past, if the history has too many lanes to check them once the stream joins. It
+// finds the last events for a rewind, and what was evicted since a time. It
+// releases the lock from time to time, so that publishers don't wait for all of
+// that.
 func (b *Broker) prepareStart(st *Stream) {
 	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
 		return
 	}
 
 	from := st.resume.earlier
+	if from.scanned = b.lanes() > maxLanes; !from.scanned {
+		return
+	}
+
 	from.found.generation = -1
 	switch from.start.kind {
 	case startRewind:
@@ -226,8 +243,15 @@ func (b *Broker) prepareStart(st *Stream) {
 	}
 }
 
-// scanMarks checks at most replayScan slots for marks of audiences that st wants, from
-// the time that it starts at. It reports whether it must check more.
+// lanes returns the number of lanes.
+func (b *Broker) lanes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.history.lanes)
+}
+
+// scanMarks checks at most replayScan slots, beginning at the time that st starts from,
+// for marks of audiences that st wants. It reports whether there are more to check.
 func (b *Broker) scanMarks(st *Stream) (more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

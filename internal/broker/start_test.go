@@ -3,7 +3,6 @@ package broker_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -92,104 +91,6 @@ func TestStarts(t *testing.T) {
 			})
 		})
 	}
-}
-
-// held returns the data of the events that the history holds.
-func held(t *testing.T, b *broker.Broker) map[string]bool {
-	t.Helper()
-	end, err := b.Position()
-	if err != nil {
-		t.Fatal(err)
-	}
-	epoch, _, _ := strings.Cut(end, "-")
-	tap, err := b.Tap(broker.Audience{}, epoch+"-0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tap.Close()
-	all := make(map[string]bool)
-	for {
-		batch, err := tap.Take()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range batch.Messages {
-			all[m.Data] = true
-		}
-		if batch.Position == end {
-			return all
-		}
-	}
-}
-
-// TestStartsAmongManyEvents compares streams with a simple model: among events for many
-// audiences, in more than one piece, and at a small maximum of the history.
-func TestStartsAmongManyEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		random := rand.New(rand.NewPCG(1, 2))
-		cfg := withHistory()
-		cfg.History = broker.History{MaxEvents: 9000, MaxBytes: 1 << 30}
-		b := broker.New(cfg)
-		defer b.Close()
-		var topics, sent []string
-		var times []time.Time
-		for i := range 12_000 {
-			topic := fmt.Sprintf("t.%d", random.IntN(50))
-			if random.IntN(3) == 0 {
-				time.Sleep(time.Second)
-			}
-			publish(t, b, toTopic(topic, fmt.Sprint(i)))
-			topics, sent, times = append(topics, topic), append(sent, fmt.Sprint(i)), append(times, time.Now())
-		}
-
-		kept := held(t, b)
-		for range 200 {
-			sub := broker.Subscription{Topics: []string{fmt.Sprintf("t.%d", random.IntN(60))}}
-			if random.IntN(4) == 0 {
-				sub.Topics[0] = "t.*"
-			}
-			for range random.IntN(3) {
-				sub.Topics = append(sub.Topics, fmt.Sprintf("t.%d", 10+len(sub.Topics)))
-			}
-			slices.Sort(sub.Topics)
-			sub.Topics = slices.Compact(sub.Topics)
-
-			var want []string
-			matches := func(i int) bool {
-				return slices.ContainsFunc(sub.Topics, func(p string) bool { return broker.Covers(p, topics[i]) })
-			}
-			first, limit := 0, len(sent)
-			switch i := 1 + random.IntN(len(sent)-1); random.IntN(3) {
-			case 0:
-				sub.Start = broker.SinceAll()
-			case 1:
-				sub.Start = broker.SinceTime(times[i])
-				first = slices.IndexFunc(times, func(at time.Time) bool { return !at.Before(times[i]) })
-				for i := first; i < len(sent); i++ {
-					if matches(i) && !kept[sent[i]] {
-						want = []string{"[expired]"}
-					}
-				}
-			default:
-				limit = 1 + random.IntN(broker.MaxRewind)
-				sub.Start = broker.Rewind(limit)
-			}
-
-			var visible []string
-			for i := first; i < len(sent); i++ {
-				if matches(i) && kept[sent[i]] {
-					visible = append(visible, sent[i])
-				}
-			}
-			want = append(want, visible[max(0, len(visible)-limit):]...)
-			c := connect(t, b, sub, -1)
-			synctest.Wait()
-			if got := c.dataAndResets(); got != strings.Join(want, " ") {
-				t.Fatalf("%+v: got %.200q, want %.200q", sub, got, strings.Join(want, " "))
-			}
-			c.stream.HangUp()
-		}
-	})
 }
 
 // TestStartAfterClockWasSetBack checks that a stream gets all events since a time even if

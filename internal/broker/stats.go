@@ -24,7 +24,7 @@ type Stats struct {
 	// Resumes counts the streams that had a last event id.
 	Resumes Resumes
 	// Since counts the streams that started at a time in the past or at the start
-	// of the history, and Rewinds those that started with a number of events.
+	// of the history, and Rewinds those that asked for their last n events.
 	Since, Rewinds Resumes
 	// Fresh counts the streams that started now, with retained values.
 	Fresh Resumes
@@ -199,7 +199,7 @@ type User struct {
 	ID string
 	// Connections counts the user's streams.
 	Connections int
-	// Since is the time since which the user has continuously had a stream.
+	// Since is the start of the user's current period with at least one stream.
 	Since time.Time
 }
 

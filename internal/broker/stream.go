@@ -41,7 +41,7 @@ const (
 	// SlowConsumer means that the queue was full and the policy is to
 	// disconnect.
 	SlowConsumer
-	// WriteTimeout means that the connection accepted no byte for
+	// WriteTimeout means that the connection accepted no bytes for
 	// Config.WriteTimeout.
 	WriteTimeout
 	// Expired means that the token that opened the stream expired.
@@ -58,13 +58,15 @@ const (
 	Suspended
 	// Ended means that the only topic of the stream has ended.
 	Ended
+	// Answered means that a poll was answered.
+	Answered
 
 	reasons
 )
 
 // String returns the reason's name in metrics and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended", "answered"}[r]
 }
 
 // Reasons returns all reasons.
@@ -111,7 +113,7 @@ type Stream struct {
 	replayed     int32  // events that came from the history
 	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
 	expires      int64  // Unix nanoseconds, 0 for never
-	blockedSince int64  // if stalled, the time since which the sink has accepted no byte, by Broker.steady
+	blockedSince int64  // if stalled, when the sink stopped accepting bytes, by Broker.steady
 	phase        phase
 	closeReason  Reason // from phaseDraining or phaseStopping on
 	dirty        bool   // listed in shard.dirty
@@ -140,7 +142,8 @@ type earlier struct {
 	cursor uint64   // the stream's cursor after them
 	known  uint64   // see Stream.knownEvictions
 
-	// prepareStart sets the fields below if the stream has patterns.
+	// prepareStart sets the fields below.
+	scanned    bool     // the timeline, for a stream with patterns; the others are set only then
 	found      position // before the last events, or after the last slot that was checked
 	incomplete bool     // events after the start have been evicted
 }

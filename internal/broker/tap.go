@@ -218,9 +218,15 @@ func (b *Broker) feedTaps(e *event) {
 // decode returns the message that e was encoded from.
 func (e *event) decode() Tapped {
 	m := Tapped{Audience: e.audience, Recipients: int(e.recipients), At: time.Unix(0, e.at)}
+	m.ID, m.Event, m.Data = e.fields()
+	return m
+}
+
+// fields returns the event's id, type and data, as clients get them.
+func (e *event) fields() (id, typ, data string) {
 	decoder := eventstream.Decoder{OnEvent: func(d eventstream.Event) {
-		m.ID, m.Event, m.Data = string(d.ID), string(d.Type), string(d.Data)
+		id, typ, data = string(d.ID), string(d.Type), string(d.Data)
 	}}
 	_, _ = decoder.Write(e.frame.block())
-	return m
+	return id, typ, data
 }

@@ -7,7 +7,8 @@ import (
 
 // timeline holds the events of a history in order, and the marks of what was
 // evicted. A removed event leaves a dead slot. Dead slots are removed once they are
-// the oldest, or more than half of all, so each costs constant time on average.
+// the oldest, or make up more than half of all slots, so each costs constant time on
+// average.
 type timeline struct {
 	fifo[slot]
 
@@ -23,7 +24,7 @@ type timeline struct {
 // events.
 type slot struct {
 	seq   uint64
-	at    int64 // when the event was published, or a later time before it if a clock was set back, in Unix nanoseconds
+	at    int64 // when the event was published, in Unix nanoseconds; never less than in an earlier slot, even if a clock was set back
 	lane  *lane
 	event *event // nil if it was removed
 }
@@ -116,8 +117,8 @@ func (t *timeline) clear(s *slot) {
 	t.events--
 }
 
-// trim removes dead slots, if they are the oldest ones or many. marks is the maximum
-// number of marks.
+// trim removes dead slots that are the oldest, or all of them if there are many.
+// marks is the maximum number of marks.
 func (t *timeline) trim(first uint64, marks int) {
 	dead := func(s *slot) bool { return s.event == nil && !s.mark(first) }
 	for t.len() > 0 && dead(&t.all()[0]) {

@@ -75,8 +75,8 @@
 //
 // A key-value bucket with an entry for each value was the alternative. It would need a
 // second write for each message, which could fail alone, and a node that reads the bucket
-// would find values from various positions: it couldn't tell which messages were accepted
-// back then. A snapshot costs nothing when publishing, at most twice the values' size on
+// would find values from various positions: it couldn't reconstruct which messages were
+// accepted back then. A snapshot costs nothing when publishing, at most twice the values' size on
 // disk, and at most 2 MiB/s of writing.
 //
 // One gap remains. If all nodes are killed at once within the few seconds before a

@@ -87,7 +87,7 @@ type skipped struct {
 	first uint64
 }
 
-// apply moves the start of l after the gap, if it has one.
+// apply moves the start of l past the gap, if there is one.
 func (s *skipped) apply(l *eventLog) {
 	if s.epoch == l.epoch && s.first > l.first {
 		l.first, l.complete = s.first, l.at // the time of the gap is unknown

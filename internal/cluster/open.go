@@ -41,8 +41,8 @@ func (n *Node) openLog(ctx context.Context) (eventLog, error) {
 }
 
 // canOpen returns an error if a standalone node must not open or create its event
-// log now. While the disk fails, JetStream may have recovered nothing, and the marks
-// can't be written.
+// log now. While the disk is failing, JetStream may have recovered nothing, and the
+// marks can't be written.
 func (n *Node) canOpen() error {
 	if phase, _, _ := n.storage.current(); phase == storageFailed && n.standalone() {
 		return errors.New(n.storage.reason())

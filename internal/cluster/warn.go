@@ -80,7 +80,7 @@ func (p *prober) warn(now time.Time) {
 }
 
 // wantedReplicas returns how many replicas the event log should have. One is too few
-// in a cluster with nodes for more, even if it is configured.
+// in a cluster that has enough nodes for more, even if one is configured.
 func (n *Node) wantedReplicas(s *state) int {
 	want := max(n.cfg.Replicas, s.replicas)
 	if want <= 1 && len(s.clusterMembers) >= defaultReplicas {

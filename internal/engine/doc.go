@@ -68,6 +68,15 @@ type Body interface {
 	Attach(st *broker.Stream, done func()) error
 }
 
+// Reusable is a [Body] after which the connection may serve another request.
+type Reusable interface {
+	Body
+	// Reusable reports whether the connection stays open after the response. If not,
+	// the response must have the header "Connection: close". Call it before the
+	// response is written.
+	Reusable() bool
+}
+
 // ListenConfig configures [Engine.Listen].
 type ListenConfig struct {
 	// TLS is the configuration for TLS; nil for plain text. NextProtos must be

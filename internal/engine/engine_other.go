@@ -19,6 +19,11 @@ func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, bool, error) 
 	return nil, false, nil
 }
 
+// Defer takes nothing over.
+func (*Engine) Defer(http.ResponseWriter, *http.Request) (Body, bool, error) {
+	return nil, false, nil
+}
+
 // Listen returns l.
 func (*Engine) Listen(l net.Listener, _ ListenConfig) net.Listener { return l }
 

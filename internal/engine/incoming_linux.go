@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peald/peald/internal/broker"
 )
 
 // incoming is a connection that has no stream: its next request is being read or
@@ -20,17 +23,19 @@ type incoming struct {
 	set      *pollSet
 	conn     transport // owns the descriptor
 	fd       int32
-	answered int32    // requests that got a response
-	buf      []byte   // of a request that isn't complete
+	answered int32    // requests that got a response, less those that are long ago
+	counted  int64    // when answered was last reduced, in Unix milliseconds
+	buf      []byte   // of a request that isn't complete, or of those after the one being handled
 	tls      *session // nil for plain text
-	started  bool     // reading has begun
+	started  bool     // what was read before has been processed
 
 	// The fields below are guarded by pollSet.mu.
 
 	generation uint32
 	state      incomingState
-	timer      timer  // while it is waiting
-	cancel     func() // of a request that has a goroutine; nil otherwise
+	timer      timer          // while it is waiting
+	cancel     func()         // of a request that has a goroutine; nil otherwise
+	stream     *broker.Stream // of a response that is deferred; nil otherwise
 }
 
 // incomingState is the state of a connection without a stream.
@@ -43,29 +48,41 @@ const (
 )
 
 // maxAnswered is the number of requests after which a connection is closed, unless
-// it is a trusted proxy's. A client whose streams stay open needs only a few; one
-// that is rejected repeatedly must reconnect.
-const maxAnswered = 50
+// it is a trusted proxy's. Every second, answersPerSecond of them are forgotten. A client
+// whose streams stay open needs only a few; one that is rejected repeatedly, or whose
+// polls are answered at once, must reconnect.
+const (
+	maxAnswered      = 50
+	answersPerSecond = 10
+)
 
 func (c *incoming) number() uint32 { return c.generation }
 
 // ready implements [entry].
 func (c *incoming) ready(events uint32) {
 	if c.state == handling {
-		// Only a request with a goroutine can get here.
-		cancel := c.cancel
+		// Only a request with a goroutine or a deferred response can get here.
+		cancel, stream := c.cancel, c.stream
 		c.set.mu.Unlock()
-		if events&hungUp != 0 && cancel != nil {
+		switch {
+		case stream != nil && events&hungUp != 0:
+			stream.HangUp()
+		case stream != nil && events&unix.EPOLLOUT != 0:
+			stream.Ready()
+		case stream == nil && events&hungUp != 0 && cancel != nil:
 			cancel()
 		}
 		return
 	}
 	c.set.mu.Unlock()
 
-	if c.tls != nil && !c.started {
+	if !c.started {
 		c.started = true
-		// The end of the handshake may have come with the first request.
-		c.arrived(c.set.input[:copy(c.set.input, c.tls.sealed)])
+		// The end of the handshake may have come with the first request, and a request
+		// with the next one.
+		if kept := c.kept(); len(kept)+len(c.buf) > 0 {
+			c.arrived(c.set.input[:copy(c.set.input, kept)])
+		}
 		if !c.set.isWaiting(c) {
 			return
 		}
@@ -73,15 +90,19 @@ func (c *incoming) ready(events uint32) {
 	c.read(events&hungUp != 0)
 }
 
+// kept returns what was read from the socket and isn't a whole request or record.
+func (c *incoming) kept() []byte {
+	if c.tls != nil {
+		return c.tls.sealed
+	}
+	return c.buf
+}
+
 // read reads some of what the client has sent and handles it. It stops early, so
 // that a client that sends fast can't keep the set from serving other connections.
 // If the client has hung up, further turns read up to the end.
 func (c *incoming) read(toEnd bool) {
-	kept := c.buf
-	if c.tls != nil {
-		kept = c.tls.sealed
-	}
-	input := c.set.input[:copy(c.set.input, kept)]
+	input := c.set.input[:copy(c.set.input, c.kept())]
 	n, errno := receive(c.fd, input[len(input):cap(input)])
 	switch {
 	case errno == unix.EAGAIN:
@@ -148,11 +169,14 @@ func (c *incoming) receive(input []byte) verdict {
 // handle handles a request. rest is what the client has sent after it.
 func (c *incoming) handle(r *http.Request, rest []byte) {
 	r.RemoteAddr = c.conn.RemoteAddr().String()
+	if len(rest) > 0 {
+		c.buf = bytes.Clone(rest)
+	}
 	w := &response{conn: c, request: r, header: make(http.Header, 8)}
 	if !c.listener.cfg.Handler.Waits(r) {
 		if c.set.begin(c, nil) {
 			c.serve(w, r)
-			c.finish(w, rest)
+			c.finish(w, true)
 		}
 		return
 	}
@@ -172,8 +196,7 @@ func (c *incoming) handle(r *http.Request, rest []byte) {
 		defer c.listener.running.Done()
 		defer cancel()
 		c.serve(w, r.WithContext(ctx))
-		w.close = true // only the set's goroutine may read the next request
-		c.finish(w, nil)
+		c.finish(w, false)
 	}()
 }
 
@@ -190,15 +213,27 @@ func (c *incoming) serve(w *response, r *http.Request) {
 	c.listener.cfg.Handler.ServeHTTP(w, r)
 }
 
+// countRequest counts a request, and reports whether the connection must be closed
+// after its response.
+func (c *incoming) countRequest() (worn bool) {
+	now := time.Now().UnixMilli()
+	if forgotten := (now - c.counted) * answersPerSecond / 1000; forgotten > 0 {
+		c.answered = max(c.answered-int32(min(forgotten, maxAnswered)), 0)
+		c.counted = now
+	}
+	c.answered++
+	return c.answered >= maxAnswered && !c.listener.cfg.Guard.Trusted(c.conn.RemoteAddr())
+}
+
 // finish sends the response unless the connection has been taken over, and then
-// waits for the next request.
-func (c *incoming) finish(w *response, rest []byte) {
+// waits for the next request. inSet means that it is called by the set's goroutine, which
+// alone may read that request.
+func (c *incoming) finish(w *response, inSet bool) {
 	if w.taken {
 		return
 	}
-	c.answered++
-	isWorn := c.answered >= maxAnswered && !c.listener.cfg.Guard.Trusted(c.conn.RemoteAddr())
-	w.close = w.close || isWorn || c.listener.isClosed()
+	worn := c.countRequest()
+	w.close = w.close || worn || c.listener.isClosed()
 
 	if !w.abort {
 		out := w.bytes()
@@ -213,13 +248,15 @@ func (c *incoming) finish(w *response, rest []byte) {
 		return
 	}
 
-	c.buf = append(c.buf[:0], rest...)
-	if !c.set.await(c, c.listener.cfg.IdleTimeout) {
+	switch {
+	case !inSet:
+		if !c.set.reuse(c) {
+			c.end()
+		}
+	case !c.set.await(c, c.listener.cfg.IdleTimeout):
 		c.end()
-		return
-	}
-	if len(rest) > 0 {
-		c.receive(bytes.Clone(rest))
+	case len(c.buf) > 0:
+		c.receive(bytes.Clone(c.buf))
 	}
 }
 

@@ -168,9 +168,6 @@ func TestRequests(t *testing.T) { //nolint:tparallel // Subtests change the serv
 		"an upgrade":            {[]string{"GET /events HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"}, []string{"200 net/http GET /events "}},
 	} {
 		for _, waits := range []bool{false, true} {
-			if waits && len(test.want) > 1 {
-				continue // The connection is closed after a request that has a goroutine.
-			}
 			t.Run(fmt.Sprintf("%s/%t", name, waits), func(t *testing.T) {
 				s.waits.Store(waits)
 				if got := s.exchange(t, len(test.want), test.parts...); fmt.Sprint(got) != fmt.Sprint(test.want) {
@@ -187,9 +184,11 @@ func TestManyRequests(t *testing.T) {
 	t.Parallel()
 
 	s := serve(t, time.Minute, echo)
-	got := s.exchange(t, 60, strings.Repeat("GET /events HTTP/1.1\r\nHost: h\r\n\r\n", 50))
-	if len(got) != 51 || got[49] != "418 engine  h " || got[50] != "unexpected EOF" {
-		t.Errorf("%d answers, the last %q; want 50 and the end", len(got), got[len(got)-1])
+	// Some of them may be forgotten in the meantime.
+	got := s.exchange(t, 10_000, strings.Repeat("GET /events HTTP/1.1\r\nHost: h\r\n\r\n", 500))
+	last := len(got) - 1
+	if last < 50 || last == 500 || got[last-1] != "418 engine  h " || got[last] != "unexpected EOF" {
+		t.Errorf("%d answers, the last %q; want at least 50 and the end", last, got[last])
 	}
 }
 

@@ -17,7 +17,7 @@ type direction struct {
 // start derives the keys from a traffic secret.
 func (d *direction) start(s suite, secret []byte) error {
 	if len(secret) != s.secretSize() {
-		return errors.New("traffic secret of another hash's size")
+		return errors.New("traffic secret has the wrong length for its hash")
 	}
 
 	copy(d.secret[:], secret)

@@ -47,8 +47,8 @@ func (k keyLog) Write(line []byte) (int, error) {
 	return k.next.Write(line)
 }
 
-// decode sets the secret to its encoding in hexadecimal. If it isn't valid, the secret
-// is empty.
+// decode sets the secret from its hexadecimal encoding. If the encoding isn't valid,
+// the secret is empty.
 func (s *secret) decode(encoded []byte) {
 	*s = secret{}
 

@@ -55,8 +55,8 @@ const keyUpdateSize = 5
 // a time may call Open, and one at a time Seal and SealAlert. The other methods must
 // not be called at the same time as any method.
 //
-// Connections are many, so only a limited number of layers keep the expanded key for
-// sealing. The others expand it again for each call.
+// There may be many connections, so only a limited number of layers keep the expanded
+// key for sealing. The others expand it again for each call.
 type Layer struct {
 	in, out direction
 	unread  []byte
@@ -84,7 +84,7 @@ const (
 	inOpen      inState = iota
 	inClosed            // the peer has sent close_notify
 	inPeerAlert         // the peer has sent another alert
-	inFailed            // the peer has sent something wrong
+	inFailed            // the peer has sent something invalid
 )
 
 // newLayer returns a layer that starts with these traffic secrets. It copies them.

@@ -11,7 +11,7 @@ import (
 // such as KeyUpdate messages.
 //
 // The error is [io.EOF] if the peer has sent close_notify, an [*AlertError] if it
-// has sent something wrong, and a [*PeerAlertError] if it has sent an error alert.
+// has sent something invalid, and a [*PeerAlertError] if it has sent an error alert.
 // All errors are permanent.
 func (l *Layer) Open(in []byte) (plain []byte, n int, err error) {
 	if l.state != inOpen {
@@ -178,7 +178,7 @@ func (l *Layer) handleHandshake(content []byte) error {
 
 	switch {
 	case message[1] != 0 || message[2] != 0 || message[3] != 1:
-		return l.fail(AlertDecodeError, "KeyUpdate message with a wrong length")
+		return l.fail(AlertDecodeError, "KeyUpdate message with the wrong length")
 	case request > requested:
 		return l.fail(AlertIllegalParameter, fmt.Sprintf("KeyUpdate request %d; want 0 or 1", request))
 	}

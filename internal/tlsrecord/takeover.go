@@ -63,12 +63,12 @@ func (l *Layer) skipTickets(sent []byte) error {
 
 	for len(sent) > 0 {
 		if len(sent) < headerSize {
-			return errors.New("crypto/tls wrote a part of a record")
+			return errors.New("crypto/tls wrote an incomplete record")
 		}
 
 		size := headerSize + int(sent[3])<<8 + int(sent[4])
 		if len(sent) < size {
-			return errors.New("crypto/tls wrote a part of a record")
+			return errors.New("crypto/tls wrote an incomplete record")
 		}
 
 		record := sent[:size]
@@ -84,7 +84,7 @@ func (l *Layer) skipTickets(sent []byte) error {
 		case err != nil && l.out.seq == 0:
 			continue // It was sealed under the handshake keys.
 		case err != nil:
-			return errors.New("record without the application key after one with it")
+			return errors.New("record under another key follows one under the application key")
 		case !isTicket(inner):
 			return errors.New("crypto/tls sent something other than session tickets")
 		}

@@ -99,6 +99,166 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+// ClearRetainedRequest names the retained values to remove.
+type ClearRetainedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audience of the values; required.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*ClearRetainedRequest_Everyone
+	//	*ClearRetainedRequest_UserId
+	//	*ClearRetainedRequest_Topic
+	Audience isClearRetainedRequest_Audience `protobuf_oneof:"audience"`
+	// The conflate_key of the value to remove, which may be empty. If absent, all
+	// values of the audience are removed.
+	ConflateKey   *string `protobuf:"bytes,4,opt,name=conflate_key,json=conflateKey,proto3,oneof" json:"conflate_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearRetainedRequest) Reset() {
+	*x = ClearRetainedRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearRetainedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearRetainedRequest) ProtoMessage() {}
+
+func (x *ClearRetainedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearRetainedRequest.ProtoReflect.Descriptor instead.
+func (*ClearRetainedRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ClearRetainedRequest) GetAudience() isClearRetainedRequest_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *ClearRetainedRequest) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*ClearRetainedRequest_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *ClearRetainedRequest) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*ClearRetainedRequest_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *ClearRetainedRequest) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*ClearRetainedRequest_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *ClearRetainedRequest) GetConflateKey() string {
+	if x != nil && x.ConflateKey != nil {
+		return *x.ConflateKey
+	}
+	return ""
+}
+
+type isClearRetainedRequest_Audience interface {
+	isClearRetainedRequest_Audience()
+}
+
+type ClearRetainedRequest_Everyone struct {
+	// Everyone: the values of broadcasts. Only true is accepted.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
+type ClearRetainedRequest_UserId struct {
+	// One user.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type ClearRetainedRequest_Topic struct {
+	// One topic. Patterns are not accepted.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
+}
+
+func (*ClearRetainedRequest_Everyone) isClearRetainedRequest_Audience() {}
+
+func (*ClearRetainedRequest_UserId) isClearRetainedRequest_Audience() {}
+
+func (*ClearRetainedRequest_Topic) isClearRetainedRequest_Audience() {}
+
+// ClearRetainedResponse is the result of removing retained values.
+type ClearRetainedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of values that were removed.
+	Cleared       int32 `protobuf:"varint,1,opt,name=cleared,proto3" json:"cleared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearRetainedResponse) Reset() {
+	*x = ClearRetainedResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearRetainedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearRetainedResponse) ProtoMessage() {}
+
+func (x *ClearRetainedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearRetainedResponse.ProtoReflect.Descriptor instead.
+func (*ClearRetainedResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClearRetainedResponse) GetCleared() int32 {
+	if x != nil {
+		return x.Cleared
+	}
+	return 0
+}
+
 // BroadcastRequest is an event for every stream.
 type BroadcastRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -115,22 +275,29 @@ type BroadcastRequest struct {
 	// ALREADY_EXISTS. At most 128 bytes of UTF-8 without control characters;
 	// empty for no key.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// How long the event may be replayed to streams that resume later. It has no
-	// effect if it is longer than the event history keeps the event. More than
-	// 0s, at most 365 days. If absent, only the history's own limits apply.
+	// How long the event may be replayed to streams that resume later, and how
+	// long it is retained. It has no effect on replays if it is longer than the
+	// event history keeps the event. More than 0s, at most 365 days. If absent,
+	// only the history's own limits apply.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// The state that the event updates, such as a price or a progress bar. With
 	// broker.slow_consumer=conflate, a slow consumer receives only the newest
 	// event for each key. At most 128 bytes of UTF-8 without control characters;
 	// empty for no key.
-	ConflateKey   string `protobuf:"bytes,5,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	ConflateKey string `protobuf:"bytes,5,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	// Whether to retain the event: it stays the latest value for its audience and
+	// conflate_key until another one replaces it, its ttl ends or it is cleared.
+	// Streams that start receive the retained values of their audiences first.
+	// Fails with RESOURCE_EXHAUSTED and publishes nothing if there is no room
+	// within retain.max_events and retain.max_bytes.
+	Retain        bool `protobuf:"varint,6,opt,name=retain,proto3" json:"retain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BroadcastRequest) Reset() {
 	*x = BroadcastRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[0]
+	mi := &file_peal_v1_control_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +309,7 @@ func (x *BroadcastRequest) String() string {
 func (*BroadcastRequest) ProtoMessage() {}
 
 func (x *BroadcastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[0]
+	mi := &file_peal_v1_control_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +322,7 @@ func (x *BroadcastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BroadcastRequest.ProtoReflect.Descriptor instead.
 func (*BroadcastRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *BroadcastRequest) GetData() string {
@@ -193,6 +360,13 @@ func (x *BroadcastRequest) GetConflateKey() string {
 	return ""
 }
 
+func (x *BroadcastRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
 // BroadcastResponse is the result of a broadcast.
 type BroadcastResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -209,7 +383,7 @@ type BroadcastResponse struct {
 
 func (x *BroadcastResponse) Reset() {
 	*x = BroadcastResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[1]
+	mi := &file_peal_v1_control_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -221,7 +395,7 @@ func (x *BroadcastResponse) String() string {
 func (*BroadcastResponse) ProtoMessage() {}
 
 func (x *BroadcastResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[1]
+	mi := &file_peal_v1_control_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -234,7 +408,7 @@ func (x *BroadcastResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BroadcastResponse.ProtoReflect.Descriptor instead.
 func (*BroadcastResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *BroadcastResponse) GetId() string {
@@ -267,14 +441,16 @@ type SendToUserRequest struct {
 	// Same as in BroadcastRequest.
 	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Same as in BroadcastRequest.
-	ConflateKey   string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	ConflateKey string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Retain        bool `protobuf:"varint,7,opt,name=retain,proto3" json:"retain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendToUserRequest) Reset() {
 	*x = SendToUserRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[2]
+	mi := &file_peal_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +462,7 @@ func (x *SendToUserRequest) String() string {
 func (*SendToUserRequest) ProtoMessage() {}
 
 func (x *SendToUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[2]
+	mi := &file_peal_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +475,7 @@ func (x *SendToUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendToUserRequest.ProtoReflect.Descriptor instead.
 func (*SendToUserRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SendToUserRequest) GetUserId() string {
@@ -344,6 +520,13 @@ func (x *SendToUserRequest) GetConflateKey() string {
 	return ""
 }
 
+func (x *SendToUserRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
 // SendToUserResponse is the result of sending an event to one user.
 type SendToUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -358,7 +541,7 @@ type SendToUserResponse struct {
 
 func (x *SendToUserResponse) Reset() {
 	*x = SendToUserResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[3]
+	mi := &file_peal_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +553,7 @@ func (x *SendToUserResponse) String() string {
 func (*SendToUserResponse) ProtoMessage() {}
 
 func (x *SendToUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[3]
+	mi := &file_peal_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +566,7 @@ func (x *SendToUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendToUserResponse.ProtoReflect.Descriptor instead.
 func (*SendToUserResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SendToUserResponse) GetId() string {
@@ -416,14 +599,21 @@ type PublishRequest struct {
 	// Same as in BroadcastRequest.
 	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Same as in BroadcastRequest.
-	ConflateKey   string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	ConflateKey string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Retain bool `protobuf:"varint,7,opt,name=retain,proto3" json:"retain,omitempty"`
+	// Whether the event is the topic's last one. Streams that subscribe to the
+	// topic alone receive the event "peald.end" after it and are closed; clients
+	// that resume after the end get a 204, so an EventSource stops. Other streams
+	// of the topic only receive "peald.end". A later message reopens the topic.
+	Final         bool `protobuf:"varint,8,opt,name=final,proto3" json:"final,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[4]
+	mi := &file_peal_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +625,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[4]
+	mi := &file_peal_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +638,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -493,6 +683,20 @@ func (x *PublishRequest) GetConflateKey() string {
 	return ""
 }
 
+func (x *PublishRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+func (x *PublishRequest) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
 // PublishResponse is the result of publishing an event to a topic.
 type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -507,7 +711,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[5]
+	mi := &file_peal_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +723,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[5]
+	mi := &file_peal_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +736,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PublishResponse) GetId() string {
@@ -571,14 +775,18 @@ type PublishStreamRequest struct {
 	// Same as in BroadcastRequest.
 	Ttl *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Same as in BroadcastRequest.
-	ConflateKey   string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	ConflateKey string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Retain bool `protobuf:"varint,9,opt,name=retain,proto3" json:"retain,omitempty"`
+	// Same as in PublishRequest; only for a topic.
+	Final         bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishStreamRequest) Reset() {
 	*x = PublishStreamRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[6]
+	mi := &file_peal_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +798,7 @@ func (x *PublishStreamRequest) String() string {
 func (*PublishStreamRequest) ProtoMessage() {}
 
 func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[6]
+	mi := &file_peal_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +811,7 @@ func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamRequest.ProtoReflect.Descriptor instead.
 func (*PublishStreamRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PublishStreamRequest) GetAudience() isPublishStreamRequest_Audience {
@@ -675,6 +883,20 @@ func (x *PublishStreamRequest) GetConflateKey() string {
 	return ""
 }
 
+func (x *PublishStreamRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+func (x *PublishStreamRequest) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
 type isPublishStreamRequest_Audience interface {
 	isPublishStreamRequest_Audience()
 }
@@ -712,7 +934,7 @@ type PublishStreamResponse struct {
 
 func (x *PublishStreamResponse) Reset() {
 	*x = PublishStreamResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[7]
+	mi := &file_peal_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +946,7 @@ func (x *PublishStreamResponse) String() string {
 func (*PublishStreamResponse) ProtoMessage() {}
 
 func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[7]
+	mi := &file_peal_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +959,7 @@ func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamResponse.ProtoReflect.Descriptor instead.
 func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PublishStreamResponse) GetAcks() []*PublishAck {
@@ -767,7 +989,7 @@ type PublishAck struct {
 
 func (x *PublishAck) Reset() {
 	*x = PublishAck{}
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +1001,7 @@ func (x *PublishAck) String() string {
 func (*PublishAck) ProtoMessage() {}
 
 func (x *PublishAck) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +1014,7 @@ func (x *PublishAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishAck.ProtoReflect.Descriptor instead.
 func (*PublishAck) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PublishAck) GetNumber() int64 {
@@ -842,7 +1064,7 @@ type PublishError struct {
 
 func (x *PublishError) Reset() {
 	*x = PublishError{}
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1076,7 @@ func (x *PublishError) String() string {
 func (*PublishError) ProtoMessage() {}
 
 func (x *PublishError) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1089,7 @@ func (x *PublishError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishError.ProtoReflect.Descriptor instead.
 func (*PublishError) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PublishError) GetCode() int32 {
@@ -912,7 +1134,7 @@ type FieldViolation struct {
 
 func (x *FieldViolation) Reset() {
 	*x = FieldViolation{}
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1146,7 @@ func (x *FieldViolation) String() string {
 func (*FieldViolation) ProtoMessage() {}
 
 func (x *FieldViolation) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1159,7 @@ func (x *FieldViolation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
 func (*FieldViolation) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FieldViolation) GetField() string {
@@ -969,7 +1191,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1203,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1216,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListUsersRequest) GetPageSize() int32 {
@@ -1034,7 +1256,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[12]
+	mi := &file_peal_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1268,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[12]
+	mi := &file_peal_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1281,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -1098,7 +1320,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_peal_v1_control_proto_msgTypes[13]
+	mi := &file_peal_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1332,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[13]
+	mi := &file_peal_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1345,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *User) GetUserId() string {
@@ -1162,7 +1384,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[14]
+	mi := &file_peal_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1396,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[14]
+	mi := &file_peal_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1409,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListTopicsRequest) GetPageSize() int32 {
@@ -1226,7 +1448,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[15]
+	mi := &file_peal_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1460,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[15]
+	mi := &file_peal_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1473,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -1290,7 +1512,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_peal_v1_control_proto_msgTypes[16]
+	mi := &file_peal_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1524,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[16]
+	mi := &file_peal_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1537,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Topic) GetTopic() string {
@@ -1343,7 +1565,7 @@ type ExplainTopicRequest struct {
 
 func (x *ExplainTopicRequest) Reset() {
 	*x = ExplainTopicRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1577,7 @@ func (x *ExplainTopicRequest) String() string {
 func (*ExplainTopicRequest) ProtoMessage() {}
 
 func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1590,7 @@ func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTopicRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExplainTopicRequest) GetTopic() string {
@@ -1392,7 +1614,7 @@ type ExplainTopicResponse struct {
 
 func (x *ExplainTopicResponse) Reset() {
 	*x = ExplainTopicResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1626,7 @@ func (x *ExplainTopicResponse) String() string {
 func (*ExplainTopicResponse) ProtoMessage() {}
 
 func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1639,7 @@ func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainTopicResponse) GetPolicy() *TopicPolicy {
@@ -1449,14 +1671,16 @@ type TopicPolicy struct {
 	// What happens to slow consumers: disconnect, drop-oldest or conflate.
 	SlowConsumer *string `protobuf:"bytes,5,opt,name=slow_consumer,json=slowConsumer,proto3,oneof" json:"slow_consumer,omitempty"`
 	// Whether streams without a token may subscribe.
-	Anonymous     *bool `protobuf:"varint,6,opt,name=anonymous,proto3,oneof" json:"anonymous,omitempty"`
+	Anonymous *bool `protobuf:"varint,6,opt,name=anonymous,proto3,oneof" json:"anonymous,omitempty"`
+	// Whether each message is retained.
+	Retain        *bool `protobuf:"varint,7,opt,name=retain,proto3,oneof" json:"retain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicPolicy) Reset() {
 	*x = TopicPolicy{}
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1692,7 @@ func (x *TopicPolicy) String() string {
 func (*TopicPolicy) ProtoMessage() {}
 
 func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1705,7 @@ func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPolicy.ProtoReflect.Descriptor instead.
 func (*TopicPolicy) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TopicPolicy) GetPattern() string {
@@ -1526,6 +1750,13 @@ func (x *TopicPolicy) GetAnonymous() bool {
 	return false
 }
 
+func (x *TopicPolicy) GetRetain() bool {
+	if x != nil && x.Retain != nil {
+		return *x.Retain
+	}
+	return false
+}
+
 // WatchConnectionsRequest starts a watch.
 type WatchConnectionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1535,7 +1766,7 @@ type WatchConnectionsRequest struct {
 
 func (x *WatchConnectionsRequest) Reset() {
 	*x = WatchConnectionsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1778,7 @@ func (x *WatchConnectionsRequest) String() string {
 func (*WatchConnectionsRequest) ProtoMessage() {}
 
 func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1791,7 @@ func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 // WatchConnectionsResponse is one event of a watch.
@@ -1581,7 +1812,7 @@ type WatchConnectionsResponse struct {
 
 func (x *WatchConnectionsResponse) Reset() {
 	*x = WatchConnectionsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1824,7 @@ func (x *WatchConnectionsResponse) String() string {
 func (*WatchConnectionsResponse) ProtoMessage() {}
 
 func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1837,7 @@ func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
@@ -1695,7 +1926,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1938,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1951,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SnapshotComplete) GetAnonymousConnections() int32 {
@@ -1746,7 +1977,7 @@ type StreamOpened struct {
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1989,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +2002,7 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StreamOpened) GetUserId() string {
@@ -1824,7 +2055,7 @@ type StreamEnded struct {
 
 func (x *StreamEnded) Reset() {
 	*x = StreamEnded{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2067,7 @@ func (x *StreamEnded) String() string {
 func (*StreamEnded) ProtoMessage() {}
 
 func (x *StreamEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2080,7 @@ func (x *StreamEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
 func (*StreamEnded) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StreamEnded) GetUserId() string {
@@ -1900,7 +2131,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2143,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2156,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TailRequest) GetAudience() isTailRequest_Audience {
@@ -2011,7 +2242,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2254,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2267,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TailResponse) GetItem() isTailResponse_Item {
@@ -2127,7 +2358,7 @@ type TailedMessage struct {
 
 func (x *TailedMessage) Reset() {
 	*x = TailedMessage{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2370,7 @@ func (x *TailedMessage) String() string {
 func (*TailedMessage) ProtoMessage() {}
 
 func (x *TailedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2383,7 @@ func (x *TailedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
 func (*TailedMessage) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TailedMessage) GetId() string {
@@ -2266,7 +2497,7 @@ type TailGap struct {
 
 func (x *TailGap) Reset() {
 	*x = TailGap{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2509,7 @@ func (x *TailGap) String() string {
 func (*TailGap) ProtoMessage() {}
 
 func (x *TailGap) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2522,7 @@ func (x *TailGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
 func (*TailGap) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TailGap) GetReason() string {
@@ -2323,7 +2554,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2566,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2579,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -2380,7 +2611,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2623,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2636,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -2431,7 +2662,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2674,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2687,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 // StatsResponse holds the daemon's current state and its counters since it
@@ -2505,6 +2736,8 @@ type StatsResponse struct {
 	// The streams that have started at a time in the past, or at the start of the
 	// history, since the daemon started.
 	Since *Resumes `protobuf:"bytes,16,opt,name=since,proto3" json:"since,omitempty"`
+	// The retained values.
+	Retained *Retained `protobuf:"bytes,18,opt,name=retained,proto3" json:"retained,omitempty"`
 	// The streams that have started with the last events since the daemon started.
 	Rewinds       *Resumes `protobuf:"bytes,17,opt,name=rewinds,proto3" json:"rewinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2513,7 +2746,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2758,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2771,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -2653,6 +2886,13 @@ func (x *StatsResponse) GetSince() *Resumes {
 	return nil
 }
 
+func (x *StatsResponse) GetRetained() *Retained {
+	if x != nil {
+		return x.Retained
+	}
+	return nil
+}
+
 func (x *StatsResponse) GetRewinds() *Resumes {
 	if x != nil {
 		return x.Rewinds
@@ -2701,7 +2941,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2953,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2966,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Node) GetName() string {
@@ -2849,7 +3089,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2861,7 +3101,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2874,7 +3114,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -2914,7 +3154,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2926,7 +3166,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2939,7 +3179,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -2977,7 +3217,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3229,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3242,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -3017,6 +3257,72 @@ func (x *Descriptors) GetAllowed() int32 {
 		return x.Allowed
 	}
 	return 0
+}
+
+// Retained describes the retained values of a daemon. All nodes of a cluster have
+// the same ones.
+type Retained struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of values.
+	Events int64 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
+	// The memory that they use, which retain.max_bytes limits.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The streams that have started now, with retained values, since the daemon
+	// started.
+	Starts        *Resumes `protobuf:"bytes,3,opt,name=starts,proto3" json:"starts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retained) Reset() {
+	*x = Retained{}
+	mi := &file_peal_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retained) ProtoMessage() {}
+
+func (x *Retained) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retained.ProtoReflect.Descriptor instead.
+func (*Retained) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Retained) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *Retained) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Retained) GetStarts() *Resumes {
+	if x != nil {
+		return x.Starts
+	}
+	return nil
 }
 
 // Histogram counts observations since the daemon started. To get the
@@ -3036,7 +3342,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3354,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3367,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -3099,7 +3405,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3111,7 +3417,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3124,7 +3430,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -3157,7 +3463,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3475,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3488,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -3242,7 +3548,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3254,7 +3560,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3267,7 +3573,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -3365,7 +3671,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3683,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3696,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -3411,7 +3717,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3729,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3742,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -3465,7 +3771,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3783,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3796,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -3528,7 +3834,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3846,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3859,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -3579,7 +3885,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3897,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3910,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 // GetPositionResponse is a position in the history.
@@ -3618,7 +3924,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3630,7 +3936,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3643,7 +3949,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -3656,35 +3962,36 @@ func (x *GetPositionResponse) GetId() string {
 // ListMessagesRequest requests a page of messages to one audience.
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The audience of the messages; everyone, as in Broadcast, if absent.
+	// The audience of the messages; required.
 	//
 	// Types that are valid to be assigned to Audience:
 	//
+	//	*ListMessagesRequest_Everyone
 	//	*ListMessagesRequest_UserId
 	//	*ListMessagesRequest_Topic
 	Audience isListMessagesRequest_Audience `protobuf_oneof:"audience"`
 	// Return only messages after the event with this id, which may be a position
 	// from an earlier reply or from GetPosition. If empty, messages are returned
 	// from as far back as the history goes.
-	AfterId string `protobuf:"bytes,3,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
+	AfterId string `protobuf:"bytes,4,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
 	// Messages per page: 100 if zero, at most 1000. A page may have fewer, because
 	// it ends after 1 MiB.
-	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the previous page; empty for the first page. Other
 	// fields, except page_size, must be the same as for the first page.
-	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// The order of the messages: "oldest" for the oldest first, which is also the
 	// default, or "newest" for the newest first.
-	Order string `protobuf:"bytes,6,opt,name=order,proto3" json:"order,omitempty"`
+	Order string `protobuf:"bytes,7,opt,name=order,proto3" json:"order,omitempty"`
 	// Return only retained values, whether or not the history still holds them.
-	Retained      bool `protobuf:"varint,7,opt,name=retained,proto3" json:"retained,omitempty"`
+	Retained      bool `protobuf:"varint,8,opt,name=retained,proto3" json:"retained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +4003,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +4016,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -3717,6 +4024,15 @@ func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
 		return x.Audience
 	}
 	return nil
+}
+
+func (x *ListMessagesRequest) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*ListMessagesRequest_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
 }
 
 func (x *ListMessagesRequest) GetUserId() string {
@@ -3776,15 +4092,22 @@ type isListMessagesRequest_Audience interface {
 	isListMessagesRequest_Audience()
 }
 
+type ListMessagesRequest_Everyone struct {
+	// Everyone: broadcasts. Only true is accepted.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
 type ListMessagesRequest_UserId struct {
-	// One user, as in SendToUser.
-	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3,oneof"`
+	// One user.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
 }
 
 type ListMessagesRequest_Topic struct {
-	// One topic, as in Publish. Patterns aren't accepted.
-	Topic string `protobuf:"bytes,2,opt,name=topic,proto3,oneof"`
+	// One topic. Patterns are not accepted.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
 }
+
+func (*ListMessagesRequest_Everyone) isListMessagesRequest_Audience() {}
 
 func (*ListMessagesRequest_UserId) isListMessagesRequest_Audience() {}
 
@@ -3809,7 +4132,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +4144,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +4157,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -3875,7 +4198,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4210,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4223,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Message) GetId() string {
@@ -3940,7 +4263,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3952,7 +4275,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3965,7 +4288,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -3983,7 +4306,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4318,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4008,7 +4331,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -4034,7 +4357,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4046,7 +4369,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4059,7 +4382,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -4073,7 +4396,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4408,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4421,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -4133,42 +4456,56 @@ var File_peal_v1_control_proto protoreflect.FileDescriptor
 
 const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n" +
+	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n" +
+	"\x14ClearRetainedRequest\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12&\n" +
+	"\fconflate_key\x18\x04 \x01(\tH\x01R\vconflateKey\x88\x01\x01B\n" +
+	"\n" +
+	"\baudienceB\x0f\n" +
+	"\r_conflate_key\"1\n" +
+	"\x15ClearRetainedResponse\x12\x18\n" +
+	"\acleared\x18\x01 \x01(\x05R\acleared\"\xcd\x01\n" +
 	"\x10BroadcastRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\tR\x04data\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
-	"\fconflate_key\x18\x05 \x01(\tR\vconflateKey\"C\n" +
+	"\fconflate_key\x18\x05 \x01(\tR\vconflateKey\x12\x16\n" +
+	"\x06retain\x18\x06 \x01(\bR\x06retain\"C\n" +
 	"\x11BroadcastResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\xcf\x01\n" +
+	"recipients\"\xe7\x01\n" +
 	"\x11SendToUserRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\tR\x04data\x12\x14\n" +
 	"\x05event\x18\x03 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
-	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\"D\n" +
+	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\x12\x16\n" +
+	"\x06retain\x18\a \x01(\bR\x06retain\"D\n" +
 	"\x12SendToUserResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\xc9\x01\n" +
+	"recipients\"\xf7\x01\n" +
 	"\x0ePublishRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\tR\x04data\x12\x14\n" +
 	"\x05event\x18\x03 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
-	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\"A\n" +
+	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\x12\x16\n" +
+	"\x06retain\x18\a \x01(\bR\x06retain\x12\x14\n" +
+	"\x05final\x18\b \x01(\bR\x05final\"A\n" +
 	"\x0fPublishResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\x96\x02\n" +
+	"recipients\"\xc4\x02\n" +
 	"\x14PublishStreamRequest\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -4177,7 +4514,10 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x05event\x18\x05 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12+\n" +
 	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
-	"\fconflate_key\x18\b \x01(\tR\vconflateKeyB\n" +
+	"\fconflate_key\x18\b \x01(\tR\vconflateKey\x12\x16\n" +
+	"\x06retain\x18\t \x01(\bR\x06retain\x12\x14\n" +
+	"\x05final\x18\n" +
+	" \x01(\bR\x05finalB\n" +
 	"\n" +
 	"\baudience\"@\n" +
 	"\x15PublishStreamResponse\x12'\n" +
@@ -4228,7 +4568,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x14ExplainTopicResponse\x121\n" +
 	"\x06policy\x18\x01 \x01(\v2\x14.peal.v1.TopicPolicyH\x00R\x06policy\x88\x01\x01\x12\x1a\n" +
 	"\bpolicies\x18\x02 \x01(\x05R\bpoliciesB\t\n" +
-	"\a_policy\"\xa8\x02\n" +
+	"\a_policy\"\xd0\x02\n" +
 	"\vTopicPolicy\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x05R\bposition\x12\"\n" +
@@ -4236,13 +4576,15 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"max_events\x18\x03 \x01(\x05H\x00R\tmaxEvents\x88\x01\x01\x127\n" +
 	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationH\x01R\x06maxAge\x88\x01\x01\x12(\n" +
 	"\rslow_consumer\x18\x05 \x01(\tH\x02R\fslowConsumer\x88\x01\x01\x12!\n" +
-	"\tanonymous\x18\x06 \x01(\bH\x03R\tanonymous\x88\x01\x01B\r\n" +
+	"\tanonymous\x18\x06 \x01(\bH\x03R\tanonymous\x88\x01\x01\x12\x1b\n" +
+	"\x06retain\x18\a \x01(\bH\x04R\x06retain\x88\x01\x01B\r\n" +
 	"\v_max_eventsB\n" +
 	"\n" +
 	"\b_max_ageB\x10\n" +
 	"\x0e_slow_consumerB\f\n" +
 	"\n" +
-	"_anonymous\"\x19\n" +
+	"_anonymousB\t\n" +
+	"\a_retain\"\x19\n" +
 	"\x17WatchConnectionsRequest\"\xf7\x01\n" +
 	"\x18WatchConnectionsResponse\x12)\n" +
 	"\apresent\x18\x01 \x01(\v2\r.peal.v1.UserH\x00R\apresent\x12H\n" +
@@ -4295,7 +4637,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xd3\x05\n" +
+	"\fStatsRequest\"\x82\x06\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -4314,7 +4656,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\alatency\x18\r \x01(\v2\x12.peal.v1.HistogramR\alatency\x12#\n" +
 	"\x05nodes\x18\x0e \x03(\v2\r.peal.v1.NodeR\x05nodes\x12#\n" +
 	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\x12&\n" +
-	"\x05since\x18\x10 \x01(\v2\x10.peal.v1.ResumesR\x05since\x12*\n" +
+	"\x05since\x18\x10 \x01(\v2\x10.peal.v1.ResumesR\x05since\x12-\n" +
+	"\bretained\x18\x12 \x01(\v2\x11.peal.v1.RetainedR\bretained\x12*\n" +
 	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
@@ -4346,7 +4689,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\";\n" +
 	"\vDescriptors\x12\x12\n" +
 	"\x04used\x18\x01 \x01(\x05R\x04used\x12\x18\n" +
-	"\aallowed\x18\x02 \x01(\x05R\aallowed\"g\n" +
+	"\aallowed\x18\x02 \x01(\x05R\aallowed\"b\n" +
+	"\bRetained\x12\x16\n" +
+	"\x06events\x18\x01 \x01(\x03R\x06events\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12(\n" +
+	"\x06starts\x18\x03 \x01(\v2\x10.peal.v1.ResumesR\x06starts\"g\n" +
 	"\tHistogram\x122\n" +
 	"\abuckets\x18\x01 \x03(\v2\x18.peal.v1.HistogramBucketR\abuckets\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x10\n" +
@@ -4397,16 +4744,17 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x14\n" +
 	"\x12GetPositionRequest\"%\n" +
 	"\x13GetPositionResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xdd\x01\n" +
-	"\x13ListMessagesRequest\x12\x19\n" +
-	"\auser_id\x18\x01 \x01(\tH\x00R\x06userId\x12\x16\n" +
-	"\x05topic\x18\x02 \x01(\tH\x00R\x05topic\x12\x19\n" +
-	"\bafter_id\x18\x03 \x01(\tR\aafterId\x12\x1b\n" +
-	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xfb\x01\n" +
+	"\x13ListMessagesRequest\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\x19\n" +
+	"\bafter_id\x18\x04 \x01(\tR\aafterId\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05order\x18\x06 \x01(\tR\x05order\x12\x1a\n" +
-	"\bretained\x18\a \x01(\bR\bretainedB\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05order\x18\a \x01(\tR\x05order\x12\x1a\n" +
+	"\bretained\x18\b \x01(\bR\bretainedB\n" +
 	"\n" +
 	"\baudience\"\x88\x01\n" +
 	"\x14ListMessagesResponse\x12,\n" +
@@ -4431,14 +4779,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xc3\n" +
-	"\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xa0\v\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
 	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\"\v\xc2\xe1\x18\apublish\x12I\n" +
 	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\"\v\xc2\xe1\x18\apublish\x12_\n" +
-	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse\"\v\xc2\xe1\x18\apublish(\x010\x01\x12L\n" +
+	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse\"\v\xc2\xe1\x18\apublish(\x010\x01\x12[\n" +
+	"\rClearRetained\x12\x1d.peal.v1.ClearRetainedRequest\x1a\x1e.peal.v1.ClearRetainedResponse\"\v\xc2\xe1\x18\apublish\x12L\n" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
 	"\n" +
 	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
@@ -4471,157 +4819,164 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
-	(*BroadcastRequest)(nil),           // 1: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 2: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 3: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 4: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 5: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 6: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),       // 7: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 8: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 9: peal.v1.PublishAck
-	(*PublishError)(nil),               // 10: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 11: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 12: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 13: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 14: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 15: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 16: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 17: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 18: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 19: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 20: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 21: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 22: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 23: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 24: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 25: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 26: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 27: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 28: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 29: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 30: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 31: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 32: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 33: peal.v1.StatsResponse
-	(*Node)(nil),                       // 34: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 35: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 36: peal.v1.Log
-	(*Descriptors)(nil),                // 37: peal.v1.Descriptors
-	(*Histogram)(nil),                  // 38: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 39: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 40: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 41: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 42: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 43: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 44: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 45: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 46: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 47: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 48: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 49: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 50: peal.v1.Message
-	(*WhoAmIRequest)(nil),              // 51: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 52: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 53: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 54: peal.v1.DrainResponse
-	nil,                                // 55: peal.v1.Resumes.ResetsEntry
-	nil,                                // 56: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 57: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 58: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 59: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 60: google.protobuf.MethodOptions
+	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 2: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 3: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 4: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 5: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 6: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 7: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 8: peal.v1.PublishResponse
+	(*PublishStreamRequest)(nil),       // 9: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 10: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 11: peal.v1.PublishAck
+	(*PublishError)(nil),               // 12: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 13: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 14: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 15: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 16: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 17: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 18: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 19: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 20: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 21: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 22: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 23: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 24: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 25: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 26: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 27: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 28: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 29: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 30: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 31: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 32: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 33: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 34: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 35: peal.v1.StatsResponse
+	(*Node)(nil),                       // 36: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 37: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 38: peal.v1.Log
+	(*Descriptors)(nil),                // 39: peal.v1.Descriptors
+	(*Retained)(nil),                   // 40: peal.v1.Retained
+	(*Histogram)(nil),                  // 41: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 42: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 43: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 44: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 45: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 46: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 47: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 48: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 49: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 50: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 51: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 52: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 53: peal.v1.Message
+	(*WhoAmIRequest)(nil),              // 54: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 55: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 56: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 57: peal.v1.DrainResponse
+	nil,                                // 58: peal.v1.Resumes.ResetsEntry
+	nil,                                // 59: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 60: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 61: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 62: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 63: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	58, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	58, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	58, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	58, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	9,  // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	10, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	11, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	14, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	59, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	17, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	20, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	58, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	14, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	23, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	24, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	25, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	59, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	59, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	28, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	29, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	59, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	58, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	41, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	41, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	59, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	40, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	35, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	36, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	37, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	38, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	34, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	40, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	40, // 32: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	0,  // 33: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	59, // 34: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	59, // 35: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	59, // 36: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	39, // 37: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	55, // 38: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	56, // 39: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	57, // 40: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	58, // 41: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	58, // 42: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	59, // 43: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	50, // 44: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	59, // 45: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	60, // 46: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	1,  // 47: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	3,  // 48: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	5,  // 49: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	7,  // 50: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	12, // 51: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	15, // 52: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	18, // 53: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	21, // 54: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	26, // 55: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	30, // 56: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	32, // 57: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	46, // 58: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	48, // 59: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	42, // 60: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	44, // 61: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	51, // 62: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	53, // 63: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	2,  // 64: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	4,  // 65: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	6,  // 66: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	8,  // 67: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	13, // 68: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	16, // 69: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	19, // 70: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	22, // 71: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	27, // 72: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	31, // 73: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	33, // 74: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	47, // 75: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	49, // 76: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	43, // 77: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	45, // 78: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	52, // 79: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	54, // 80: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	64, // [64:81] is the sub-list for method output_type
-	47, // [47:64] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	46, // [46:47] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	61, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	61, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	61, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	61, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	11, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	12, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	13, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	16, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	62, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	19, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	22, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	61, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	16, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	25, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	26, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	27, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	62, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	62, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	30, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	31, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	62, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	61, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	44, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	44, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	62, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	43, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	37, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	38, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	39, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	41, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	36, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	43, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	40, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	43, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	0,  // 34: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	62, // 35: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	62, // 36: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	62, // 37: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	43, // 38: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	42, // 39: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	58, // 40: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	59, // 41: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	60, // 42: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	61, // 43: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	61, // 44: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	62, // 45: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	53, // 46: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	62, // 47: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	63, // 48: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	3,  // 49: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	5,  // 50: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	7,  // 51: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	9,  // 52: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	1,  // 53: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	14, // 54: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	17, // 55: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	20, // 56: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	23, // 57: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	28, // 58: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	32, // 59: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	34, // 60: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	49, // 61: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	51, // 62: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	45, // 63: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	47, // 64: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	54, // 65: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	56, // 66: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	4,  // 67: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	6,  // 68: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	8,  // 69: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	10, // 70: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	2,  // 71: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	15, // 72: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	18, // 73: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	21, // 74: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	24, // 75: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	29, // 76: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	33, // 77: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	35, // 78: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	50, // 79: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	52, // 80: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	46, // 81: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	48, // 82: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	55, // 83: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	57, // 84: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	67, // [67:85] is the sub-list for method output_type
+	49, // [49:67] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	48, // [48:49] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -4629,35 +4984,41 @@ func file_peal_v1_control_proto_init() {
 	if File_peal_v1_control_proto != nil {
 		return
 	}
-	file_peal_v1_control_proto_msgTypes[6].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[0].OneofWrappers = []any{
+		(*ClearRetainedRequest_Everyone)(nil),
+		(*ClearRetainedRequest_UserId)(nil),
+		(*ClearRetainedRequest_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[8].OneofWrappers = []any{
 		(*PublishStreamRequest_Everyone)(nil),
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[18].OneofWrappers = []any{}
-	file_peal_v1_control_proto_msgTypes[19].OneofWrappers = []any{}
-	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[20].OneofWrappers = []any{}
+	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{}
+	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[25].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[27].OneofWrappers = []any{
 		(*TailRequest_Everyone)(nil),
 		(*TailRequest_UserId)(nil),
 		(*TailRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
 		(*TailResponse_Message)(nil),
 		(*TailResponse_Gap)(nil),
 		(*TailResponse_Position)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
 		(*TailedMessage_Everyone)(nil),
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[47].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[50].OneofWrappers = []any{
+		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
@@ -4667,7 +5028,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   57,
+			NumMessages:   60,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

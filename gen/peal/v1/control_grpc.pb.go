@@ -29,6 +29,7 @@ const (
 	ControlService_SendToUser_FullMethodName       = "/peal.v1.ControlService/SendToUser"
 	ControlService_Publish_FullMethodName          = "/peal.v1.ControlService/Publish"
 	ControlService_PublishStream_FullMethodName    = "/peal.v1.ControlService/PublishStream"
+	ControlService_ClearRetained_FullMethodName    = "/peal.v1.ControlService/ClearRetained"
 	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
 	ControlService_ListTopics_FullMethodName       = "/peal.v1.ControlService/ListTopics"
 	ControlService_ExplainTopic_FullMethodName     = "/peal.v1.ControlService/ExplainTopic"
@@ -83,6 +84,9 @@ type ControlServiceClient interface {
 	//
 	// gRPC only.
 	PublishStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse], error)
+	// ClearRetained removes retained values. Streams that have received them are
+	// not notified.
+	ClearRetained(ctx context.Context, in *ClearRetainedRequest, opts ...grpc.CallOption) (*ClearRetainedResponse, error)
 	// ListUsers lists the users with at least one open stream, in ascending byte
 	// order of their ids.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
@@ -207,6 +211,16 @@ func (c *controlServiceClient) PublishStream(ctx context.Context, opts ...grpc.C
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_PublishStreamClient = grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse]
+
+func (c *controlServiceClient) ClearRetained(ctx context.Context, in *ClearRetainedRequest, opts ...grpc.CallOption) (*ClearRetainedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearRetainedResponse)
+	err := c.cc.Invoke(ctx, ControlService_ClearRetained_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *controlServiceClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -404,6 +418,9 @@ type ControlServiceServer interface {
 	//
 	// gRPC only.
 	PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error
+	// ClearRetained removes retained values. Streams that have received them are
+	// not notified.
+	ClearRetained(context.Context, *ClearRetainedRequest) (*ClearRetainedResponse, error)
 	// ListUsers lists the users with at least one open stream, in ascending byte
 	// order of their ids.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
@@ -497,6 +514,9 @@ func (UnimplementedControlServiceServer) Publish(context.Context, *PublishReques
 }
 func (UnimplementedControlServiceServer) PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method PublishStream not implemented")
+}
+func (UnimplementedControlServiceServer) ClearRetained(context.Context, *ClearRetainedRequest) (*ClearRetainedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearRetained not implemented")
 }
 func (UnimplementedControlServiceServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
@@ -618,6 +638,24 @@ func _ControlService_PublishStream_Handler(srv interface{}, stream grpc.ServerSt
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_PublishStreamServer = grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]
+
+func _ControlService_ClearRetained_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearRetainedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ClearRetained(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ClearRetained_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ClearRetained(ctx, req.(*ClearRetainedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _ControlService_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListUsersRequest)
@@ -850,6 +888,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Publish",
 			Handler:    _ControlService_Publish_Handler,
+		},
+		{
+			MethodName: "ClearRetained",
+			Handler:    _ControlService_ClearRetained_Handler,
 		},
 		{
 			MethodName: "ListUsers",

@@ -1,0 +1,35 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
+)
+
+// ClearRetained implements pealv1.ControlServiceServer.
+func (s *Service) ClearRetained(ctx context.Context, req *pealv1.ClearRetainedRequest) (*pealv1.ClearRetainedResponse, error) {
+	c := broker.Clear{ConflateKey: req.ConflateKey} //nolint:protogetter // The getter hides whether it is set.
+
+	switch to := req.GetAudience().(type) {
+	case *pealv1.ClearRetainedRequest_Everyone:
+		if !to.Everyone {
+			return nil, apierror.Invalid(apierror.Field{Name: "everyone", Problem: "is false; set it to true or omit it"})
+		}
+
+		c.Audience = broker.Everyone()
+	case *pealv1.ClearRetainedRequest_UserId:
+		c.Audience = broker.ToUser(to.UserId)
+	case *pealv1.ClearRetainedRequest_Topic:
+		c.Audience = broker.ToTopic(to.Topic)
+	}
+
+	cleared, err := s.broker.ClearRetained(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("clearing retained values: %w", err)
+	}
+
+	return &pealv1.ClearRetainedResponse{Cleared: toInt32(cleared)}, nil
+}

@@ -1,0 +1,228 @@
+package broker
+
+import (
+	"slices"
+	"time"
+)
+
+// Poll is a request for the events since a position. If there are none, it may wait for
+// the first one.
+//
+// A poll that waits is a stream: it counts as a connection, and as a recipient of the
+// events that it waits for. Its sink gets the response in one piece, and is closed with
+// the reason [Answered]. The broker also answers it, with what there is, if it would
+// close a stream for a reason other than a client that is gone or too slow.
+type Poll struct {
+	stream *Stream
+	wait   time.Duration
+	cursor position
+	ids    *idFormat // of the log that the cursor belongs to
+}
+
+// Batch is the answer to a poll.
+type Batch struct {
+	// Events are the next events, at most replayEvents and about replayBytes.
+	Events []Polled
+	// Position is the id to poll with next.
+	Position string
+	// Reset precedes the events; nil if none are missing.
+	Reset *Reset
+	// Reason is Answered, or the reason why the broker doesn't wait any longer.
+	Reason Reason
+}
+
+// Polled is an event as a poll gets it.
+type Polled struct {
+	// ID is the event's id. The end of a topic has none.
+	ID string
+	// Event and Data are what streams get, with LF for each line break.
+	Event, Data string
+	// Topic is the topic that the event was published to; empty for none.
+	Topic string
+}
+
+// Reset reports that events after a client's position are missing.
+type Reset struct {
+	// Reason is ResetExpired or ResetUnknown.
+	Reason string
+	// LastEventID is the position that the client gave; empty if it gave a time.
+	LastEventID string
+}
+
+// Encoder encodes the response to a poll. The shard of the poll calls Encode, at most
+// once and before it writes to the sink.
+type Encoder interface {
+	Encode(b Batch) []byte
+}
+
+// NewPoll prepares a poll that waits up to the given time; 0 for one that doesn't wait.
+func (b *Broker) NewPoll(sub Subscription, wait time.Duration) *Poll {
+	st := b.NewStream(sub)
+	if st.resume == nil {
+		st.resume = new(resumption)
+	}
+	st.resume.counted = true // only as a poll
+	return &Poll{stream: st, wait: wait}
+}
+
+// Read returns the events since the poll's position, or at the current end if it has
+// none. It reports whether the poll is answered: it has events or a reset, or doesn't
+// wait. Read returns ErrClosed once the broker is closing, and ErrSuspended while it
+// accepts no streams.
+func (p *Poll) Read() (batch Batch, answered bool, err error) {
+	st := p.stream
+	b := st.shard.broker
+	b.prepareStart(st)
+
+	r := reading{poll: p}
+	for more := true; more; {
+		if more, err = b.readPoll(&r); err != nil {
+			return Batch{}, false, err
+		}
+	}
+
+	batch = Batch{Events: decodeAll(r.events), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
+	if r.ended {
+		batch.addEnd(st.topics.names[0])
+	}
+	if answered = p.wait == 0 || !batch.isEmpty(); answered {
+		st.shard.counters.delivered.Add(int64(len(r.events)))
+		b.polls.count(&batch)
+	}
+	return batch, answered, nil
+}
+
+// Stream returns the stream that a poll waits with if Read hasn't answered it. It must
+// be started with [Poll.Start].
+func (p *Poll) Stream() *Stream { return p.stream }
+
+// Start makes a poll wait that Read hasn't answered. It is like [Stream.Start], except
+// that the sink gets nothing but the response, which enc encodes.
+func (p *Poll) Start(sink Sink, enc Encoder) error {
+	st := p.stream
+	st.cursor, st.catchingUp = p.cursor.seq, false
+	st.sink = &poll{Sink: sink, encoder: enc, ids: p.ids, generation: p.cursor.generation, wait: p.wait, index: -1}
+	_, st.flushes = sink.(Flusher)
+	return st.shard.broker.join(st, nil)
+}
+
+// isEmpty reports whether a poll that gets the batch may wait.
+func (b *Batch) isEmpty() bool { return len(b.Events) == 0 && b.Reset == nil }
+
+// addEnd adds the event that reports the end of the only topic, unless the batch has it.
+func (b *Batch) addEnd(topic string) {
+	if !slices.ContainsFunc(b.Events, func(e Polled) bool { return e.Event == endType }) {
+		b.Events = append(b.Events, endEvent(topic).polled(ToTopic(topic)))
+	}
+}
+
+// of returns the id of a position in the log.
+func (f *idFormat) of(seq uint64) string { return string(appendID(nil, f.epoch, seq)) }
+
+// decodeAll decodes events. The end of a topic follows its final event.
+func decodeAll(events []*event) []Polled {
+	var all []Polled
+	for _, e := range events {
+		all = append(all, e.polled(e.audience))
+		if e.end != nil {
+			all = append(all, e.end.polled(e.audience))
+		}
+	}
+	return all
+}
+
+// polled returns an event to the given audience as polls get it.
+func (e *event) polled(to Audience) (p Polled) {
+	p.ID, p.Event, p.Data = e.fields()
+	if topic, ok := to.Topic(); ok {
+		p.Topic = topic
+	}
+	return p
+}
+
+// reading is the state of Poll.Read.
+type reading struct {
+	poll   *Poll
+	events []*event
+	reset  *Reset
+	begun  bool
+	ended  bool // the only topic has ended, and its final event has been read
+}
+
+// readPoll reads as much of the history as may be read under one lock, and reports whether
+// it must be called again.
+func (b *Broker) readPoll(r *reading) (more bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return false, ErrClosed
+	case b.suspended:
+		return false, ErrSuspended
+	}
+
+	p, st := r.poll, r.poll.stream
+	if r.begun && p.cursor.generation != b.generation {
+		return false, nil // the client learns from its next poll that another log has begun
+	}
+	var live bool
+	switch from := st.resume; {
+	case r.begun:
+		live = b.readMore(r)
+	case from.earlier != nil:
+		b.startEarlier(st)
+		r.events, st.cursor, live = from.earlier.first, from.earlier.cursor, !st.catchingUp
+		from.earlier.first = nil
+		if from.reset != "" {
+			r.reset = &Reset{Reason: from.reset}
+		}
+	case from.lastID != "":
+		live = b.readAfter(r)
+	default:
+		st.cursor, live = b.seq, true
+	}
+
+	r.begun = true
+	p.cursor, p.ids = position{b.generation, st.cursor}, b.ids.Load()
+	r.ended = live && b.hasEnded(st)
+	return !live && len(r.events) < replayEvents && sizeOf(r.events) < replayBytes, nil
+}
+
+// readAfter reads the first events after the poll's last event id, and reports whether
+// these are all. The caller holds b.mu.
+func (b *Broker) readAfter(r *reading) (live bool) {
+	st := r.poll.stream
+	seq, reset := b.locate(st)
+	if reset != "" {
+		r.reset = &Reset{reset, st.resume.lastID}
+		st.cursor = b.seq
+		return true
+	}
+	st.cursor = seq
+	return b.readMore(r)
+}
+
+// readMore reads the next events, and reports whether these are all. The caller holds
+// b.mu.
+func (b *Broker) readMore(r *reading) (live bool) {
+	st := r.poll.stream
+	events, cursor, live, lost := b.nextEvents(st, r.events)
+	switch {
+	case lost && len(events) > 0:
+		// The next poll gets the reset, after these events.
+		r.events, st.cursor = events, max(st.cursor, events[len(events)-1].seq)
+		return true
+	case lost:
+		r.reset = &Reset{ResetExpired, st.resume.lastID}
+	}
+	r.events, st.cursor = events, cursor
+	return live
+}
+
+// sizeOf returns the number of bytes that events take on a stream.
+func sizeOf(events []*event) (size int) {
+	for _, e := range events {
+		size += len(e.frame.chunk)
+	}
+	return size
+}
