@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +117,10 @@ func TestNATSCredentials(t *testing.T) {
 
 	s, c := natsWithAccounts(t)
 	subscribe := []string{"peald.>", "_INBOX.>"}
-	publish := append([]string{"$JS.API.STREAM.*.peald", "$JS.API.DIRECT.GET.peald"}, subscribe...)
+	publish := slices.Clone(subscribe)
+	for _, stream := range []string{"peald", "peald_retained"} {
+		publish = append(publish, "$JS.API.STREAM.*."+stream, "$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream)
+	}
 	over := func(file string) func(*daemon.Config) {
 		return func(cfg *daemon.Config) {
 			cfg.Cluster.Mode, cfg.Cluster.URL, cfg.Cluster.CredentialsFile, cfg.Cluster.Replicas = daemon.ClusterNATS, s.ClientURL(), file, 1

@@ -178,6 +178,19 @@ func TestErrorsNameMissingPermissions(t *testing.T) {
 	}
 }
 
+// TestRetainedValuesNeedPermission runs a node that may use the event log, but not the
+// stream with the retained values, as before there were any.
+func TestRetainedValuesNeedPermission(t *testing.T) {
+	t.Parallel()
+	m := start(t, cluster.Config{
+		Name: "test", Replicas: 1, Logger: logger(t),
+		External: limitedServer(t, "test.>", "_INBOX.>", "$JS.API.STREAM.*.test", "$JS.API.STREAM.MSG.GET.test", "$JS.API.DIRECT.GET.test"),
+	})
+	serving(t, m)
+	m.publish(t, retained("t", "", "1"))
+	m.connect(t, broker.Subscription{Topics: []string{"t"}}).gets(t, "1")
+}
+
 // TestReasonWithoutEventLog starts nodes that can't create an event log.
 func TestReasonWithoutEventLog(t *testing.T) {
 	t.Parallel()

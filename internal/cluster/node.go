@@ -37,6 +37,8 @@ type Node struct {
 	saver    *saver
 	denials  rejections // permissions that the servers denied
 
+	noRetained atomic.Bool // the servers have denied access to the stream with the retained values
+
 	readWake  chan struct{} // has a token when there may be more to read
 	probeWake chan struct{} // has a token when it is time to probe
 
@@ -312,7 +314,11 @@ func (n *Node) standalone() bool { return n.server != nil && n.server.standalone
 // reply to a request that it denies.
 func (n *Node) noteDenial(err error, now time.Time) {
 	_, subject, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
-	n.denials.note("permission denied by the NATS servers: "+subject, now)
+	if strings.Contains(subject, n.retainedStream()) {
+		n.noRetained.Store(true)
+	} else {
+		n.denials.note("permission denied by the NATS servers: "+subject, now)
+	}
 	if n.denials.isNew(subject, now) {
 		n.log.Warn("permission denied by the NATS servers", "error", subject)
 	}

@@ -66,11 +66,11 @@ func (n *Node) readSnapshot(ctx context.Context) (snapshot, error) {
 
 	var s snapshot
 	head, err := n.readHead(ctx)
+	if err != nil && n.noRetained.Swap(false) {
+		n.log.Warn("not permitted to use the stream with the retained values, starting without them", "stream", n.retainedStream())
+		return snapshot{}, nil
+	}
 	if err != nil {
-		if denial := n.denials.current(time.Now()); denial != "" {
-			n.log.Warn("cannot read the retained values, starting without them", "error", denial)
-			return snapshot{}, nil
-		}
 		return s, fmt.Errorf("reading the retained values: %w", err)
 	}
 	s.head = head
@@ -93,6 +93,8 @@ func (n *Node) readSnapshot(ctx context.Context) (snapshot, error) {
 
 // readHead returns the head of the latest snapshot. It is empty if there is none.
 func (n *Node) readHead(ctx context.Context) (snapshotHead, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	head := snapshotHead{RetainedHead: new(clusterv1.RetainedHead)}
 	stored, err := n.messageFromLeader(ctx, n.retainedStream(), fmt.Sprintf(`{"last_by_subj":%q}`, n.subjects.head))
 	switch {
