@@ -115,14 +115,16 @@ func (s *pollSet) watch(op int, fd int32, generation, events uint32) error {
 }
 
 // remove removes a descriptor and closes it. The kernel still sends what the
-// socket holds.
-func (s *pollSet) remove(fd int32, generation uint32) {
+// socket holds. Since other connections and files may get the same number, remove
+// sets *fd to -1, with which every system call fails.
+func (s *pollSet) remove(fd *int32, generation uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.entries[fd]; e != nil && e.number() == generation {
-		delete(s.entries, fd)
+	if e := s.entries[*fd]; e != nil && e.number() == generation {
+		delete(s.entries, *fd)
 	}
-	_ = unix.Close(int(fd)) // also removes it from the epoll set
+	_ = unix.Close(int(*fd)) // also removes it from the epoll set
+	*fd = -1
 }
 
 // run waits for events until the set is closed.
