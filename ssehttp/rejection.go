@@ -115,6 +115,8 @@ func startFailed(err error) *rejection {
 		return askToRetry(Suspended)
 	case errors.Is(err, broker.ErrClosed):
 		return askToRetry(Draining)
+	case errors.Is(err, broker.ErrTooLarge):
+		return reject(BadRequest, http.StatusRequestEntityTooLarge, "the retained values for this request are larger than broker.queue_bytes; open a stream, or name fewer topics")
 	}
 	return &rejection{cause: Failed, reason: err.Error()}
 }

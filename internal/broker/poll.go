@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -66,9 +67,10 @@ func (b *Broker) NewPoll(sub Subscription, wait time.Duration) *Poll {
 }
 
 // Read returns the events since the poll's position, or at the current end if it has
-// none. It reports whether the poll is answered: it has events or a reset, or doesn't
-// wait. Read returns ErrClosed once the broker is closing, and ErrSuspended while it
-// accepts no streams.
+// none. The retained values precede them, unless the poll resumes. Read reports whether
+// the poll is answered: it has events or a reset, or doesn't wait. It returns ErrClosed
+// once the broker is closing, ErrSuspended while it accepts no streams, and ErrTooLarge if
+// the retained values are too large for one response.
 func (p *Poll) Read() (batch Batch, answered bool, err error) {
 	st := p.stream
 	b := st.shard.broker
@@ -81,12 +83,12 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 		}
 	}
 
-	batch = Batch{Events: decodeAll(r.events), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
+	batch = Batch{Events: append(valuesOf(r.values), decodeAll(r.events)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
 	if r.ended {
 		batch.addEnd(st.topics.names[0])
 	}
 	if answered = p.wait == 0 || !batch.isEmpty(); answered {
-		st.shard.counters.delivered.Add(int64(len(r.events)))
+		st.shard.counters.delivered.Add(int64(len(r.values) + len(r.events)))
 		b.polls.count(&batch)
 	}
 	return batch, answered, nil
@@ -131,6 +133,14 @@ func decodeAll(events []*event) []Polled {
 	return all
 }
 
+// valuesOf decodes retained values.
+func valuesOf(events []*event) (all []Polled) {
+	for _, e := range events {
+		all = append(all, e.polled(e.audience))
+	}
+	return all
+}
+
 // polled returns an event to the given audience as polls get it.
 func (e *event) polled(to Audience) (p Polled) {
 	p.ID, p.Event, p.Data = e.fields()
@@ -143,9 +153,12 @@ func (e *event) polled(to Audience) (p Polled) {
 // reading is the state of Poll.Read.
 type reading struct {
 	poll   *Poll
+	values []*event // retained ones
+	left   startValues
 	events []*event
 	reset  *Reset
 	begun  bool
+	live   bool // no events follow those that were read
 	ended  bool // the only topic has ended, and its final event has been read
 }
 
@@ -167,10 +180,16 @@ func (b *Broker) readPoll(r *reading) (more bool, err error) {
 	}
 	var live bool
 	switch from := st.resume; {
+	case !r.left.all && r.begun:
+		if err := b.readValuesFor(r); err != nil {
+			return false, err
+		}
+		live = r.live
 	case r.begun:
 		live = b.readMore(r)
 	case from.earlier != nil:
 		b.startEarlier(st)
+		r.left = startValues{last: orderOf(st.cursor)}
 		r.events, st.cursor, live = from.earlier.first, from.earlier.cursor, !st.catchingUp
 		from.earlier.first = nil
 		if from.reset != "" {
@@ -178,14 +197,29 @@ func (b *Broker) readPoll(r *reading) (more bool, err error) {
 		}
 	case from.lastID != "":
 		live = b.readAfter(r)
+		r.left = startValues{last: orderOf(st.cursor), all: r.reset == nil}
 	default:
 		st.cursor, live = b.seq, true
+		r.left = startValues{last: orderOf(st.cursor)}
 	}
 
-	r.begun = true
+	r.begun, r.live = true, live
 	p.cursor, p.ids = position{b.generation, st.cursor}, b.ids.Load()
 	r.ended = live && b.hasEnded(st)
-	return !live && len(r.events) < replayEvents && sizeOf(r.events) < replayBytes, nil
+	return !r.left.all || !live && len(r.events) < replayEvents && sizeOf(r.events) < replayBytes, nil
+}
+
+// ErrTooLarge means that the retained values for a poll are larger than
+// Config.QueueBytes. A stream gets them one after another.
+var ErrTooLarge = errors.New("too many retained values for one response")
+
+// readValuesFor reads the next retained values for a poll. The caller holds b.mu.
+func (b *Broker) readValuesFor(r *reading) error {
+	r.values = append(r.values, b.nextValues(r.poll.stream, &r.left, nil)...)
+	if sizeOf(r.values) > b.cfg.Load().QueueBytes {
+		return ErrTooLarge
+	}
+	return nil
 }
 
 // readAfter reads the first events after the poll's last event id, and reports whether

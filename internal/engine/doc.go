@@ -25,6 +25,7 @@
 // been closed and reused in the meantime. So it uses the descriptor of a stream
 // only under pollSet.mu, under which descriptors are also closed, and only if
 // the entry for that number has the generation that the epoll event carries.
+// Whoever closes a descriptor, or leaves it to another owner, sets its field to -1.
 //
 // The streams of an HTTP/2 connection may belong to any shards. So the connection
 // has a mutex that guards its descriptor and its state.

@@ -129,7 +129,7 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 // open. release releases its slot at the listener, and may be nil.
 func takeDescriptor(from transport) (fd int32, release func(), err error) {
 	if raw, ok := from.(*rawConn); ok {
-		return raw.fd, raw.listener.TakeOver(), nil
+		return raw.take(), raw.listener.TakeOver(), nil
 	}
 	conn, err := connFrom(from)
 	if err != nil {
@@ -184,7 +184,7 @@ func connOf(w http.ResponseWriter) (transport, *session, error) {
 		if !w.conn.set.forget(w.conn) {
 			return nil, nil, net.ErrClosed
 		}
-		return w.conn.conn, w.conn.tls, nil
+		return w.conn.take(), w.conn.tls, nil
 	}
 
 	conn, _, err := http.NewResponseController(w).Hijack()

@@ -20,7 +20,6 @@ type http2Conn struct {
 	set      *pollSet
 	release  func() // releases the connection's slot at the listener; may be nil
 	remote   string // the client's address and port
-	fd       int32
 
 	// The fields below are guarded by pollSet.mu.
 
@@ -28,6 +27,7 @@ type http2Conn struct {
 	timer      timer // while the client must send something
 
 	mu       sync.Mutex
+	fd       int32 // -1 once it is closed
 	conn     *http2conn.Conn
 	tls      *session // nil for plain text
 	out      []byte   // frames to send; borrowed from Engine.buffers while it isn't nil
@@ -209,7 +209,8 @@ func (c *http2Conn) buffer() []byte {
 	return c.out
 }
 
-// flush sends the frames that are ready. The caller holds mu.
+// flush sends the frames that are ready. It may close the connection, and lets
+// requests continue their responses, which may call flush again. The caller holds mu.
 func (c *http2Conn) flush() {
 	if c.closed {
 		return
@@ -221,6 +222,9 @@ func (c *http2Conn) flush() {
 		return
 	}
 	c.conn.Wake()
+	if c.closed || len(c.left) > 0 {
+		return // A flush within Wake got that far.
+	}
 	if c.conn.HasOutput() {
 		c.out = c.conn.AppendOutput(c.buffer())
 	}
@@ -381,7 +385,7 @@ func (c *http2Conn) fail(err error) {
 	c.set.mu.Lock()
 	c.timer.stop()
 	c.set.mu.Unlock()
-	c.set.remove(c.fd, c.generation)
+	c.set.remove(&c.fd, c.generation)
 	c.left, c.waiting = nil, nil
 	if c.out != nil {
 		c.set.engine.recycle(c.out)

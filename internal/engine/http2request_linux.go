@@ -201,6 +201,9 @@ func (w *http2Request) writable() {
 	if len(w.conn.out) >= maxUnsent {
 		w.conn.flush()
 	}
+	if w.conn.closed {
+		return
+	}
 	if len(w.conn.left) > 0 {
 		w.conn.waiting = append(w.conn.waiting, w)
 		return

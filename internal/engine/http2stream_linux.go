@@ -47,6 +47,9 @@ func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 	if len(c.out) >= maxUnsent {
 		c.flush()
 	}
+	if c.closed {
+		return 0, errConnClosed
+	}
 	if len(c.left) > 0 {
 		s.wait()
 		return 0, nil

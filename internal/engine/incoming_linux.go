@@ -22,12 +22,12 @@ type incoming struct {
 	listener *Listener
 	set      *pollSet
 	conn     transport // owns the descriptor
-	fd       int32
-	answered int32    // requests that got a response, less those that are long ago
-	counted  int64    // when answered was last reduced, in Unix milliseconds
-	buf      []byte   // of a request that isn't complete, or of those after the one being handled
-	tls      *session // nil for plain text
-	started  bool     // what was read before has been processed
+	fd       int32     // -1 once the connection has another owner, or is closed
+	answered int32     // requests that got a response, less those that are long ago
+	counted  int64     // when answered was last reduced, in Unix milliseconds
+	buf      []byte    // of a request that isn't complete, or of those after the one being handled
+	tls      *session  // nil for plain text
+	started  bool      // what was read before has been processed
 
 	// The fields below are guarded by pollSet.mu.
 
@@ -265,7 +265,7 @@ func (c *incoming) passOn(input []byte) {
 	if !c.set.detach(c) {
 		return
 	}
-	conn, err := connFrom(c.conn)
+	conn, err := connFrom(c.take())
 	switch {
 	case err != nil:
 		c.listener.cfg.Logger.Warn("connection not passed on", "error", err)
@@ -279,8 +279,15 @@ func (c *incoming) passOn(input []byte) {
 // switchToHTTP2 continues with HTTP/2 after the first bytes.
 func (c *incoming) switchToHTTP2(input []byte) {
 	if c.set.detach(c) {
-		c.listener.serveHTTP2(c.conn, c.set, nil, input)
+		c.listener.serveHTTP2(c.take(), c.set, nil, input)
 	}
+}
+
+// take returns the connection for its next owner, or to close it. c must not use
+// it any more.
+func (c *incoming) take() transport {
+	c.fd = -1
+	return c.conn
 }
 
 // expire implements [expirer].
@@ -298,7 +305,7 @@ func (c *incoming) end() {
 		_, _ = write(c.fd, [][]byte{c.tls.closeNotify(nil)}, nil)
 		c.tls.layer.Wipe()
 	}
-	_ = c.conn.Close()
+	_ = c.take().Close()
 }
 
 // receive reads from a socket without blocking.

@@ -31,7 +31,10 @@ type Listener struct {
 	handshaker *tlsrecord.Handshaker // nil for plain text
 	http2      *http2conn.Server
 
-	running sync.WaitGroup // the accepting goroutine, and those of requests
+	running sync.WaitGroup // the accepting goroutine, those of requests, and calls of pass
+
+	// mu keeps calls of pass from starting while Close closes the channel.
+	mu sync.Mutex
 }
 
 // descriptorListener is a listener that can return bare descriptors. With a
@@ -100,7 +103,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) Close() error {
 	err := net.ErrClosed
 	l.close.Do(func() {
+		l.mu.Lock()
 		close(l.closed)
+		l.mu.Unlock()
 		l.cancel()
 		err = l.Listener.Close()
 		for _, set := range l.engine.sets {
@@ -176,15 +181,31 @@ func (l *Listener) passTransport(c transport) {
 	}
 }
 
-// pass makes Accept return conn or err.
+// pass makes Accept return conn or err. If the listener is closed, pass closes conn.
 func (l *Listener) pass(conn net.Conn, err error) {
-	select {
-	case l.passed <- accepted{conn, err}:
-	case <-l.closed:
-		if conn != nil {
-			_ = conn.Close()
+	if l.beginPass() {
+		defer l.running.Done()
+		select {
+		case l.passed <- accepted{conn, err}:
+			return // Close closes conn if nobody accepts it.
+		case <-l.closed:
 		}
 	}
+	if conn != nil {
+		_ = conn.Close()
+	}
+}
+
+// beginPass adds to running and returns true, unless the listener is closed. What is
+// passed once Close has waited for running would stay open forever.
+func (l *Listener) beginPass() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		return false
+	}
+	l.running.Add(1)
+	return true
 }
 
 // watch adds a connection to an epoll set, which reads its requests. It returns

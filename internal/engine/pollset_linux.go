@@ -29,6 +29,7 @@ type pollSet struct {
 	timeouts   []*timeout
 	wake       time.Time // when the first timeout runs out; zero for never
 	closing    bool      // no connection may wait for a request any more
+	stopped    bool      // close was called
 }
 
 // inputSize is the maximum number of bytes read at once. It exceeds the maximum
@@ -66,8 +67,12 @@ func newPollSet(e *Engine) (*pollSet, error) {
 	return set, nil
 }
 
+// close stops the set's goroutine, and closes the connections that are left.
 func (s *pollSet) close() error {
-	err := s.epoll.Close()
+	s.mu.Lock()
+	s.stopped = true
+	s.wakeAt(time.Time{})
+	s.mu.Unlock()
 	s.ended.Wait()
 
 	s.mu.Lock()
@@ -78,7 +83,15 @@ func (s *pollSet) close() error {
 			c.expire() // It has no streams.
 		}
 	}
-	return err
+	// They used the epoll set until now.
+	return s.epoll.Close()
+}
+
+// isStopped reports whether close was called.
+func (s *pollSet) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
 }
 
 // add adds a descriptor, and sets the generation of its entry. op is
@@ -115,17 +128,19 @@ func (s *pollSet) watch(op int, fd int32, generation, events uint32) error {
 }
 
 // remove removes a descriptor and closes it. The kernel still sends what the
-// socket holds.
-func (s *pollSet) remove(fd int32, generation uint32) {
+// socket holds. Since other connections and files may get the same number, remove
+// sets *fd to -1, with which every system call fails.
+func (s *pollSet) remove(fd *int32, generation uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.entries[fd]; e != nil && e.number() == generation {
-		delete(s.entries, fd)
+	if e := s.entries[*fd]; e != nil && e.number() == generation {
+		delete(s.entries, *fd)
 	}
-	_ = unix.Close(int(fd)) // also removes it from the epoll set
+	_ = unix.Close(int(*fd)) // also removes it from the epoll set
+	*fd = -1
 }
 
-// run waits for events until the set is closed.
+// run waits for events until the set is stopped.
 func (s *pollSet) run() {
 	events := make([]unix.EpollEvent, 128)
 	for {
@@ -135,12 +150,12 @@ func (s *pollSet) run() {
 			n, err = unix.EpollWait(int(fd), events, 0)
 			return err != nil && !errors.Is(err, unix.EINTR) || n > 0
 		})
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !s.isStopped() {
 			s.expire()
 			continue
 		}
 		if err != nil {
-			return // closed
+			return
 		}
 		for _, ev := range events[:max(n, 0)] {
 			s.on(ev)

@@ -17,7 +17,7 @@ type transport interface {
 // rawConn is a connection that is a bare descriptor.
 type rawConn struct {
 	listener descriptorListener
-	fd       int32
+	fd       int32 // -1 once another owner has it, or it is closed
 	remote   net.Addr
 }
 
@@ -28,17 +28,24 @@ func (c *rawConn) RemoteAddr() net.Addr { return c.remote }
 // connFrom or takeDescriptor.
 func (c *rawConn) Close() error {
 	defer c.listener.Release()
-	if err := unix.Close(int(c.fd)); err != nil {
+	if err := unix.Close(int(c.take())); err != nil {
 		return fmt.Errorf("close socket: %w", err)
 	}
 	return nil
+}
+
+// take returns the descriptor, which c must not use any more.
+func (c *rawConn) take() int32 {
+	fd := c.fd
+	c.fd = -1
+	return fd
 }
 
 // connFrom returns c as a connection of package net, in place of c.
 func connFrom(c transport) (net.Conn, error) {
 	switch c := c.(type) {
 	case *rawConn:
-		return c.listener.Conn(int(c.fd))
+		return c.listener.Conn(int(c.take()))
 	case net.Conn:
 		return c, nil
 	default:

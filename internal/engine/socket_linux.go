@@ -15,7 +15,7 @@ type socket struct {
 	stream     *broker.Stream
 	release    func() // releases the connection's slot at the listener; may be nil
 	done       func() // called when the socket is closed
-	fd         int32
+	fd         int32  // -1 once it is closed
 	generation uint32
 	discarded  int32 // bytes sent by the client after its request; guarded by pollSet.mu
 	watched    bool  // the set reports when the socket can be written to
@@ -161,7 +161,7 @@ func (s *socket) Close(broker.Reason) {
 
 // abandon closes the connection without calling done.
 func (s *socket) abandon() {
-	s.set.remove(s.fd, s.generation)
+	s.set.remove(&s.fd, s.generation)
 	if s.release != nil {
 		s.release()
 	}

@@ -202,8 +202,11 @@ func (s *pollSet) expire() {
 }
 
 // wakeAt makes the set's goroutine call expire at that time; never if it is
-// zero. The caller holds mu.
+// zero. If the set is stopped, the goroutine ends. The caller holds mu.
 func (s *pollSet) wakeAt(at time.Time) {
+	if s.stopped {
+		at = time.Unix(1, 0)
+	}
 	s.wake = at
 	_ = s.epoll.SetReadDeadline(at) // It fails only if the set is closed.
 }

@@ -15,9 +15,10 @@ type tlsSocket struct {
 
 	tls session // the receiving side is guarded by pollSet.mu
 
-	// sealed holds records that the socket hasn't accepted completely. One byte of
-	// their plaintext counts as not accepted, so that the broker tries again, and
-	// drops none of the events in them.
+	// sealed holds records that the socket hasn't accepted completely. The last byte
+	// of their plaintext counts as not accepted, so that the broker tries again. It
+	// drops none of the events in them, since the last one has been begun: see
+	// nextRecord.
 	sealed []byte
 }
 
@@ -127,11 +128,19 @@ func (s *tlsSocket) writeSealed(buf *scratch) (bool, error) {
 
 // nextRecord splits off the pieces for one record. The first skip bytes count,
 // but aren't in it. The result is valid until the next call.
+//
+// A record never ends one byte into a piece, which is an event or the rest of one.
+// Otherwise none of that event would count as written while that byte doesn't, and
+// the broker could drop the event or put another before it. Every event is longer than
+// a byte.
 func (b *scratch) nextRecord(pieces [][]byte, skip int) (record, rest [][]byte, size int) {
 	record = b.record[:0]
 	for len(pieces) > 0 && size < tlsrecord.MaxPlaintext {
 		piece := pieces[0]
 		n := min(len(piece), tlsrecord.MaxPlaintext-size)
+		if n == 1 && n < len(piece) && size > 0 {
+			break
+		}
 		record = append(record, piece[min(skip, n):n])
 		skip = max(skip-n, 0)
 		size += n

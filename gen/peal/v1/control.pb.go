@@ -2045,6 +2045,8 @@ type StreamEnded struct {
 	//   - "slow_consumer", "write_timeout", "write_failed"
 	//   - "shutdown": the daemon shut down
 	//   - "suspended": the daemon lost its cluster
+	//   - "ended": its only topic has ended
+	//   - "answered": it was a poll that waited for an event
 	//
 	// In a cluster, it may also be "node_lost" if the stream's node is no longer
 	// reachable, or "unknown" if the node was briefly unreachable.
