@@ -119,6 +119,10 @@ func (s *session) meaning(st *status.Status) string {
 	switch reasonOf(st) {
 	case "LOG_UNAVAILABLE":
 		return "the cluster's event log is unavailable"
+	case "POSITION_EXPIRED":
+		return "messages are missing"
+	case "POSITION_UNKNOWN":
+		return "unknown position"
 	case "NOT_REMOVABLE":
 		return "the node can't be removed"
 	case "UNKNOWN_NODE":

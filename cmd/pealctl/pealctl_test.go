@@ -39,6 +39,7 @@ type daemon struct {
 	removed   []*pealv1.RemoveNodeRequest
 	tokens    []*pealv1.CreateTokenRequest
 	lists     []*pealv1.ListUsersRequest
+	reads     []*pealv1.ListMessagesRequest
 	pages     []*pealv1.ListUsersResponse
 	stats     func() *pealv1.StatsResponse
 	pass      func(data string) // called with the data of a broadcast, if not nil
