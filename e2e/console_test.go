@@ -79,6 +79,7 @@ func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 	t.Run("lists", func(t *testing.T) { page.testLists(t) })
 	t.Run("tail", func(t *testing.T) { page.testTail(t, d) })
 	t.Run("publish", func(t *testing.T) { page.testPublish(t, alice, nobody) })
+	t.Run("history", func(t *testing.T) { page.testHistory(t, d) })
 	t.Run("keyboard", func(t *testing.T) { page.testKeyboard(t, d, alice) })
 	t.Run("disconnect", func(t *testing.T) { page.testDisconnect(t, d) })
 	t.Run("themes", func(t *testing.T) { page.testColours(t) })
@@ -201,6 +202,39 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	p.Fill(t, "#publish-data", "x")
 	p.Click(t, "#publish-form [type=submit]")
 	p.waitUntil(t, `all("#publish-target-problem")[0].includes("is the pattern")`)
+}
+
+// testHistory shows what the history holds for a topic, in pages.
+func (p consolePage) testHistory(t *testing.T, d *pealdtest.Daemon) {
+	t.Helper()
+
+	const published = 25
+	for i := range published {
+		if _, err := d.Control(t).Publish(t.Context(), &pealv1.PublishRequest{Topic: "news", Data: fmt.Sprint("news ", i), Retain: i == published-1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	p.act(t, "#topics tr[data-key=news]", "history")
+	p.waitUntil(t, `document.getElementById("history-dialog").open && all("#history-topic")[0] === "news"`)
+	p.waitUntil(t, `all("#history-list .text").length === 20 && all("#history-list .text")[0] === "news 24"`)
+	p.waitUntil(t, `all("#history-list .badge")[0] === "topic" && all("#history-list .id")[0].includes("-") && all("#history-state")[0].startsWith("20 shown")`)
+	p.Click(t, "#history-older")
+	p.waitUntil(t, `all("#history-list .text").slice(24).join() === "news 0,the news" && document.getElementById("history-older").hidden`)
+	p.Click(t, "#history-dialog [value=retained]")
+	p.waitUntil(t, `all("#history-list .text").join() === "news 24" && all("#history-state")[0] === "1 shown, newest first"`)
+	p.Click(t, "#history-close")
+	p.waitUntil(t, `!document.getElementById("history-dialog").open && document.querySelector("#topics tr[data-key='orders.*'] [data-act=history]").hidden`)
+
+	p.act(t, "#topics tr[data-key=news]", "history")
+	p.waitUntil(t, `all("#history-list .text").length === 20`)
+	if _, err := d.Control(t).Publish(t.Context(), &pealv1.PublishRequest{Topic: "news", Data: "<b>late</b>"}); err != nil {
+		t.Fatal(err)
+	}
+	p.Click(t, "#history-refresh")
+	p.waitUntil(t, `all("#history-list .text").length === 20 && all("#history-list .text")[0] === "<b>late</b>"`)
+	p.Press(t, browsertest.KeyEscape)
+	p.waitUntil(t, `!document.getElementById("history-dialog").open && all("#history-list li").length === 0`)
 }
 
 // testKeyboard uses only the keyboard to fill in the form and publish.

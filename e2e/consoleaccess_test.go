@@ -19,10 +19,11 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 		cfg.Control.Tokens = []daemon.Token{
 			{Name: "ops", Token: "the-operators-own-token"},
 			{Name: "reader", Token: "the-readers-own-token", Scopes: []string{"read"}},
+			{Name: "auditor", Token: "the-auditors-own-token", Scopes: []string{"read", "data"}},
 			{Name: "shop", Token: "the-shops-own-token", Scopes: []string{"publish"}},
 		}
 	})
-	listen(t, d, "alice")
+	listen(t, d, "alice", "news")
 	page := openConsole(t, b, d)
 	use := func(token string) {
 		t.Helper()
@@ -40,7 +41,7 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.waitUntil(t, `!document.getElementById("token-dialog").open && all("#state", "#token-button").join() === "Serving,Token: reader"`)
 	page.waitUntil(t, `all("#users tbody .key").join() === "alice"`)
 	page.waitUntil(t, `all("#publish .denied", "#tail .denied").every((text) => /scope (publish|admin)/.test(text)) && document.querySelector("#publish [type=submit]").disabled`)
-	page.waitUntil(t, `[...document.querySelectorAll("#users .actions button")].every((button) => getComputedStyle(button).display === "none")`)
+	page.waitUntil(t, `[...document.querySelectorAll(".actions button")].every((button) => getComputedStyle(button).display === "none")`)
 
 	// The tab keeps the token, and nothing else does.
 	page.Reload(t)
@@ -53,6 +54,14 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.Fill(t, "#publish-data", "from the shop")
 	page.Click(t, "#publish-form [type=submit]")
 	page.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ")`)
+
+	page.Click(t, "#token-button")
+	use("the-auditors-own-token")
+	page.waitUntil(t, `all("#token-button")[0] === "Token: auditor" && all("#users tbody .key").join() === "alice"`)
+	page.act(t, "#topics tr[data-key=news]", "history")
+	page.waitUntil(t, `all("#history-empty")[0] === "The history holds no messages."`)
+	page.Click(t, "#history-close")
+	page.waitUntil(t, `[...document.querySelectorAll(".actions [data-act]:not([data-act=history]), #users .more")].every((button) => getComputedStyle(button).display === "none")`)
 
 	page.Click(t, "#token-button")
 	use("the-operators-own-token")
@@ -72,7 +81,7 @@ func testConsoleReconnects(t *testing.T, b *browsertest.Browser) {
 	page := openConsole(t, b, d)
 	page.waitUntil(t, `all("#state")[0] === "Serving"`)
 	page.waitUntil(t, `all("#tail-state")[0] === "following"`)
-	listen(t, d, "alice")
+	listen(t, d, "alice", "news")
 	page.waitUntil(t, `all("#state")[0] === "Full" && all("#trouble")[0].includes("limit of streams")`)
 	d.Stop(t)
 	page.waitUntil(t, `all("#state")[0] === "Unreachable" && all("#tail-state")[0].startsWith("disconnected")`)

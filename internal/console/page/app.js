@@ -4,6 +4,7 @@ import * as format from "/console/format.js";
 import { Charts } from "/console/charts.js";
 import { Control } from "/console/control.js";
 import { Disconnect } from "/console/disconnect.js";
+import { History } from "/console/history.js";
 import { List } from "/console/list.js";
 import { Publisher } from "/console/publish.js";
 import { Session } from "/console/session.js";
@@ -20,6 +21,7 @@ const stats = new Stats(control);
 const charts = new Charts(stats);
 const publisher = new Publisher(control);
 const tail = new Tail(control);
+const history = new History(control);
 const announce = (text) => (element("announce").textContent = text);
 
 const users = new List(control, element("users"), element("user-template"), {
@@ -43,10 +45,10 @@ const topics = new List(control, element("topics"), element("topic-template"), {
   key: ({ topic }) => topic,
   fill: (row, { topic, subscribers }) => {
     row.querySelector(".number").textContent = format.count(subscribers);
-    row.querySelector("[data-act=send]").hidden = isPattern(topic);
+    for (const act of ["send", "history"]) row.querySelector(`[data-act=${act}]`).hidden = isPattern(topic);
     row.querySelector(".more").hidden = isPattern(topic) && !session.may("admin");
   },
-  act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic) })[act](),
+  act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic), history: () => history.of(topic) })[act](),
   none: "No stream subscribes to a topic.",
 });
 

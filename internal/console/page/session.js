@@ -88,6 +88,7 @@ export class Session extends EventTarget {
     }
     document.body.classList.toggle("may-not-admin", !this.may("admin"));
     document.body.classList.toggle("may-not-publish", !this.may("publish"));
+    document.body.classList.toggle("may-not-data", !this.may("data"));
   }
 
   #ask(problem) {

@@ -1,11 +1,11 @@
 // The live tail of published messages.
 
 import * as format from "/console/format.js";
+import { renderMessage } from "/console/message.js";
 import { Newest, most } from "/console/newest.js";
 import { Rejection } from "/console/control.js";
 
 const retryAfter = 2000; // milliseconds
-const longest = 2000; // characters of data that are displayed
 
 const element = (id) => document.getElementById(`tail-${id}`);
 
@@ -28,24 +28,16 @@ function renderGap({ reason, messages }) {
   return item;
 }
 
-function renderMessage(message) {
-  const item = document.getElementById("message-template").content.firstElementChild.cloneNode(true);
-  const part = (name) => item.querySelector(`.${name}`);
+function renderTailed(message) {
   const to = message.userId !== undefined ? `user ${message.userId}` : message.topic !== undefined ? `topic ${message.topic}` : "everyone";
-  item.dataset.type = message.event;
+  const item = renderMessage(message, `${message.event} · to ${to}`);
   item.classList.toggle("for-one", message.userId !== undefined);
   item.classList.toggle("for-topic", message.topic !== undefined);
-  part("badge").textContent = `${message.event} · to ${to}`;
-  part("id").textContent = message.id;
-  part("recipients").textContent = `${format.streams(message.recipients)} ·`;
-  part("text").textContent = message.data.length > longest ? `${message.data.slice(0, longest)}… (${format.count(message.data.length)} characters)` : message.data;
-  const time = item.querySelector("time");
-  time.dateTime = message.time;
-  time.textContent = format.clock(new Date(message.time));
+  item.querySelector(".recipients").textContent = `${format.streams(message.recipients)} ·`;
   return item;
 }
 
-const render = ({ message, gap }) => (gap ? renderGap(gap) : renderMessage(message));
+const render = ({ message, gap }) => (gap ? renderGap(gap) : renderTailed(message));
 
 // visible settles once the page is visible.
 const visible = () =>
