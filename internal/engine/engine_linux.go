@@ -195,7 +195,11 @@ func connOf(w http.ResponseWriter) (transport, *session, error) {
 	case *readConn:
 		return c.Conn, nil, nil
 	case *tlsConn:
-		raw, s := c.detach()
+		raw, s, err := c.detach()
+		if err != nil {
+			_ = c.Close()
+			return nil, nil, fmt.Errorf("take over TLS connection: %w", err)
+		}
 		return raw, s, nil
 	default:
 		return conn, nil, nil
