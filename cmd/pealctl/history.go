@@ -13,12 +13,12 @@ import (
 )
 
 type historyFlags struct {
-	topic, user string
-	broadcast   bool
-	after       string
-	newest      bool
-	retained    bool
-	count       int
+	audienceFlags
+
+	after    string
+	newest   bool
+	retained bool
+	count    int
 }
 
 func newHistory(s *session) *cobra.Command {
@@ -46,24 +46,21 @@ see what is left, omit the flag.`,
 		},
 	}
 
-	cmd.Flags().StringVar(&flags.topic, "topic", "", "show the messages to this topic")
-	cmd.Flags().StringVar(&flags.user, "user", "", "show the messages to this user")
-	cmd.Flags().BoolVar(&flags.broadcast, "broadcast", false, "show the messages to everyone")
+	flags.add(cmd, "show the messages", "to this topic", "to this user", "to everyone")
 	cmd.Flags().StringVar(&flags.after, "after", "", "show only messages after the event with this `id`")
 	cmd.Flags().BoolVar(&flags.newest, "newest", false, "show the newest messages first")
 	cmd.Flags().BoolVar(&flags.retained, "retained", false, "show only retained values, even if they have left the history")
 	cmd.Flags().IntVarP(&flags.count, "count", "n", 100, "show at most this many messages; 0 for all")
-	cmd.MarkFlagsMutuallyExclusive("topic", "user", "broadcast")
-	cmd.MarkFlagsOneRequired("topic", "user", "broadcast")
 	return cmd
 }
 
 // request returns the request for the first page, without its size.
 func (f *historyFlags) request(cmd *cobra.Command) (*pealv1.ListMessagesRequest, error) {
-	for flag, text := range map[string]string{"--topic": f.topic, "--user": f.user, "--after": f.after} {
-		if err := checkUTF8(flag, text); err != nil {
-			return nil, err
-		}
+	if err := f.check(cmd); err != nil {
+		return nil, err
+	}
+	if err := checkUTF8("--after", f.after); err != nil {
+		return nil, err
 	}
 	if f.count < 0 {
 		return nil, usagef("--count: invalid number %d; want 1 or more, or 0 for all", f.count)
@@ -75,8 +72,6 @@ func (f *historyFlags) request(cmd *cobra.Command) (*pealv1.ListMessagesRequest,
 		request.Audience = &pealv1.ListMessagesRequest_Topic{Topic: f.topic}
 	case cmd.Flags().Changed("user"):
 		request.Audience = &pealv1.ListMessagesRequest_UserId{UserId: f.user}
-	case !f.broadcast:
-		return nil, usagef("--broadcast is false; want --topic, --user or --broadcast")
 	default:
 		request.Audience = &pealv1.ListMessagesRequest_Everyone{Everyone: true}
 	}

@@ -40,6 +40,7 @@ type daemon struct {
 	tokens    []*pealv1.CreateTokenRequest
 	lists     []*pealv1.ListUsersRequest
 	reads     []*pealv1.ListMessagesRequest
+	cleared   []*pealv1.ClearRetainedRequest
 	pages     []*pealv1.ListUsersResponse
 	stats     func() *pealv1.StatsResponse
 	pass      func(data string) // called with the data of a broadcast, if not nil
@@ -103,7 +104,7 @@ func (d *daemon) ExplainTopic(_ context.Context, r *pealv1.ExplainTopicRequest) 
 	switch r.GetTopic() {
 	case "prices.eur":
 		reply.Policy = &pealv1.TopicPolicy{
-			Pattern: "prices.>", Position: 2, MaxEvents: new(int32(1)), MaxAge: durationpb.New(time.Hour), SlowConsumer: new("conflate"), Anonymous: new(true),
+			Pattern: "prices.>", Position: 2, MaxEvents: new(int32(1)), MaxAge: durationpb.New(time.Hour), SlowConsumer: new("conflate"), Anonymous: new(true), Retain: new(true),
 		}
 	case "audit":
 		reply.Policy = &pealv1.TopicPolicy{Pattern: "audit", Position: 3, MaxAge: durationpb.New(0)}

@@ -95,12 +95,12 @@ func TestTopics(t *testing.T) {
 func TestExplainTopic(t *testing.T) {
 	d := startDaemon(t)
 	for topic, want := range map[string]string{
-		"prices.eur": "TOPIC       POLICY  PATTERN   MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS\n" +
-			"prices.eur  2 of 3  prices.>  1           1h0m0s   conflate       true\n",
-		"audit": "TOPIC  POLICY  PATTERN  MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS\n" +
-			"audit  3 of 3  audit    default     0s       default        default\n",
-		"news": "TOPIC  POLICY     PATTERN  MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS\n" +
-			"news   none of 3  -        default     default  default        default\n",
+		"prices.eur": "TOPIC       POLICY  PATTERN   MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS  RETAIN\n" +
+			"prices.eur  2 of 3  prices.>  1           1h0m0s   conflate       true       true\n",
+		"audit": "TOPIC  POLICY  PATTERN  MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS  RETAIN\n" +
+			"audit  3 of 3  audit    default     0s       default        default    default\n",
+		"news": "TOPIC  POLICY     PATTERN  MAX EVENTS  MAX AGE  SLOW CONSUMER  ANONYMOUS  RETAIN\n" +
+			"news   none of 3  -        default     default  default        default    default\n",
 	} {
 		d.pealctl(t, []string{"topics", "explain", topic}).want(t, want)
 	}
