@@ -11,6 +11,8 @@ import (
 // Broker publishes messages and knows the open streams. *broker.Broker implements
 // it. Its methods must be safe for concurrent use.
 type Broker interface {
+	History
+
 	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
 	ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error)
 	Users(prefix, after string, limit int) []broker.User
@@ -19,6 +21,10 @@ type Broker interface {
 	Latency() broker.Histogram
 	Disconnect(user string, ban time.Duration) (closed int, err error)
 	Watch() (*broker.Watch, error)
+}
+
+// History reads published messages. Its methods must be safe for concurrent use.
+type History interface {
 	Position() (id string, err error)
 	ReadMessages(ctx context.Context, q broker.Read) (broker.ReadPage, error)
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)

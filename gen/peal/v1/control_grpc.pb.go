@@ -138,7 +138,8 @@ type ControlServiceClient interface {
 	// page_token requires messages that have left the history (reason
 	// POSITION_EXPIRED) or isn't from this history (POSITION_UNKNOWN). The metadata
 	// "oldest" of the google.rpc.ErrorInfo is the id of the oldest message that the
-	// history still holds for the audience.
+	// history still holds for the audience. It fails with UNAVAILABLE for the same
+	// reasons as GetPosition.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
@@ -472,7 +473,8 @@ type ControlServiceServer interface {
 	// page_token requires messages that have left the history (reason
 	// POSITION_EXPIRED) or isn't from this history (POSITION_UNKNOWN). The metadata
 	// "oldest" of the google.rpc.ErrorInfo is the id of the oldest message that the
-	// history still holds for the audience.
+	// history still holds for the audience. It fails with UNAVAILABLE for the same
+	// reasons as GetPosition.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
