@@ -11,7 +11,10 @@ import (
 
 // ClearRetained implements pealv1.ControlServiceServer.
 func (s *Service) ClearRetained(ctx context.Context, req *pealv1.ClearRetainedRequest) (*pealv1.ClearRetainedResponse, error) {
-	c := broker.Clear{ConflateKey: req.ConflateKey} //nolint:protogetter // The getter hides whether it is set.
+	var c broker.Clear
+	if key, ok := req.GetConflateKeyValue().(*pealv1.ClearRetainedRequest_ConflateKey); ok {
+		c.ConflateKey = &key.ConflateKey
+	}
 
 	switch to := req.GetAudience().(type) {
 	case *pealv1.ClearRetainedRequest_Everyone:

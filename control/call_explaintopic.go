@@ -23,8 +23,9 @@ func (s *Service) ExplainTopic(_ context.Context, req *pealv1.ExplainTopicReques
 
 	i := slices.IndexFunc(policies, func(p TopicPolicy) bool { return broker.Covers(p.Pattern, topic) })
 	if i >= 0 {
-		resp.Policy = policies[i].message()
-		resp.Policy.Position = toInt32(i + 1)
+		policy := policies[i].message()
+		policy.Position = toInt32(i + 1)
+		resp.PolicyValue = &pealv1.ExplainTopicResponse_Policy{Policy: policy}
 	}
 
 	return resp, nil
@@ -32,22 +33,26 @@ func (s *Service) ExplainTopic(_ context.Context, req *pealv1.ExplainTopicReques
 
 // message returns the policy without its position.
 func (p TopicPolicy) message() *pealv1.TopicPolicy {
-	m := &pealv1.TopicPolicy{Pattern: p.Pattern, Anonymous: p.Anonymous}
+	m := &pealv1.TopicPolicy{Pattern: p.Pattern}
 
 	if p.MaxEvents != 0 {
-		m.MaxEvents = new(toInt32(p.MaxEvents))
-	}
-
-	if p.Retain {
-		m.Retain = &p.Retain
-	}
-
-	if p.SlowConsumer != "" {
-		m.SlowConsumer = &p.SlowConsumer
+		m.MaxEventsValue = &pealv1.TopicPolicy_MaxEvents{MaxEvents: toInt32(p.MaxEvents)}
 	}
 
 	if p.MaxAge != nil {
-		m.MaxAge = durationpb.New(*p.MaxAge)
+		m.MaxAgeValue = &pealv1.TopicPolicy_MaxAge{MaxAge: durationpb.New(*p.MaxAge)}
+	}
+
+	if p.SlowConsumer != "" {
+		m.SlowConsumerValue = &pealv1.TopicPolicy_SlowConsumer{SlowConsumer: p.SlowConsumer}
+	}
+
+	if p.Anonymous != nil {
+		m.AnonymousValue = &pealv1.TopicPolicy_Anonymous{Anonymous: *p.Anonymous}
+	}
+
+	if p.Retain {
+		m.RetainValue = &pealv1.TopicPolicy_Retain{Retain: true}
 	}
 
 	return m

@@ -103,11 +103,18 @@ func (d *daemon) ExplainTopic(_ context.Context, r *pealv1.ExplainTopicRequest) 
 	reply := &pealv1.ExplainTopicResponse{Policies: 3}
 	switch r.GetTopic() {
 	case "prices.eur":
-		reply.Policy = &pealv1.TopicPolicy{
-			Pattern: "prices.>", Position: 2, MaxEvents: new(int32(1)), MaxAge: durationpb.New(time.Hour), SlowConsumer: new("conflate"), Anonymous: new(true), Retain: new(true),
-		}
+		reply.PolicyValue = &pealv1.ExplainTopicResponse_Policy{Policy: &pealv1.TopicPolicy{
+			Pattern: "prices.>", Position: 2,
+			MaxEventsValue:    &pealv1.TopicPolicy_MaxEvents{MaxEvents: 1},
+			MaxAgeValue:       &pealv1.TopicPolicy_MaxAge{MaxAge: durationpb.New(time.Hour)},
+			SlowConsumerValue: &pealv1.TopicPolicy_SlowConsumer{SlowConsumer: "conflate"},
+			AnonymousValue:    &pealv1.TopicPolicy_Anonymous{Anonymous: true},
+			RetainValue:       &pealv1.TopicPolicy_Retain{Retain: true},
+		}}
 	case "audit":
-		reply.Policy = &pealv1.TopicPolicy{Pattern: "audit", Position: 3, MaxAge: durationpb.New(0)}
+		reply.PolicyValue = &pealv1.ExplainTopicResponse_Policy{Policy: &pealv1.TopicPolicy{
+			Pattern: "audit", Position: 3, MaxAgeValue: &pealv1.TopicPolicy_MaxAge{MaxAge: durationpb.New(0)},
+		}}
 	}
 	return reply, nil
 }

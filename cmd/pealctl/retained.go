@@ -86,7 +86,7 @@ received them are not notified.`,
 				request.Audience = &pealv1.ClearRetainedRequest_UserId{UserId: flags.user}
 			}
 			if cmd.Flags().Changed("conflate-key") {
-				request.ConflateKey = &key
+				request.ConflateKeyValue = &pealv1.ClearRetainedRequest_ConflateKey{ConflateKey: key}
 			}
 			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
 				reply, err := c.ClearRetained(ctx, request)

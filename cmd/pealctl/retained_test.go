@@ -26,14 +26,13 @@ func TestRetained(t *testing.T) {
 		t.Errorf("request %v", got)
 	}
 
-	empty, key := "", "k"
 	for _, c := range []struct {
 		args []string
 		want *pealv1.ClearRetainedRequest
 	}{
 		{[]string{"--topic", "prices.eur"}, &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_Topic{Topic: "prices.eur"}}},
-		{[]string{"--user", "alice", "--conflate-key", "k"}, &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_UserId{UserId: "alice"}, ConflateKey: &key}},
-		{[]string{"--broadcast", "--conflate-key", ""}, &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_Everyone{Everyone: true}, ConflateKey: &empty}},
+		{[]string{"--user", "alice", "--conflate-key", "k"}, &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_UserId{UserId: "alice"}, ConflateKeyValue: &pealv1.ClearRetainedRequest_ConflateKey{ConflateKey: "k"}}},
+		{[]string{"--broadcast", "--conflate-key", ""}, &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_Everyone{Everyone: true}, ConflateKeyValue: &pealv1.ClearRetainedRequest_ConflateKey{}}},
 	} {
 		d.cleared = nil
 		d.pealctl(t, append([]string{"retained", "clear"}, c.args...)).want(t, "VALUES CLEARED\n             3\n")

@@ -75,17 +75,17 @@ func policyCells(reply *pealv1.ExplainTopicResponse) table.Row {
 	position, pattern, maxEvents, maxAge, slow, anonymous, retain := "none", "-", left, left, left, left, left
 	if p := reply.GetPolicy(); p != nil {
 		position, pattern = strconv.Itoa(int(p.GetPosition())), escaped(p.GetPattern())
-		if p.MaxEvents != nil {
+		if p.GetMaxEventsValue() != nil {
 			maxEvents = strconv.Itoa(int(p.GetMaxEvents()))
 		}
 		if d := p.GetMaxAge(); d != nil {
 			maxAge = d.AsDuration().String()
 		}
 		slow = cmp.Or(escaped(p.GetSlowConsumer()), left)
-		if p.Anonymous != nil {
+		if p.GetAnonymousValue() != nil {
 			anonymous = strconv.FormatBool(p.GetAnonymous())
 		}
-		if p.Retain != nil {
+		if p.GetRetainValue() != nil {
 			retain = strconv.FormatBool(p.GetRetain())
 		}
 	}

@@ -204,6 +204,11 @@ func rules() []archtest.Rule {
 			May:  []string{"gen/peal/v1"},
 			Why:  "an example must work outside this module",
 		},
+		{
+			Path:     "examples/llm",
+			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
+			Why:      "an example must work outside this module",
+		},
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "e2e/load", TestOnly: true},

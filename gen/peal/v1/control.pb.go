@@ -110,11 +110,14 @@ type ClearRetainedRequest struct {
 	//	*ClearRetainedRequest_UserId
 	//	*ClearRetainedRequest_Topic
 	Audience isClearRetainedRequest_Audience `protobuf_oneof:"audience"`
-	// The conflate_key of the value to remove, which may be empty. If absent, all
-	// values of the audience are removed.
-	ConflateKey   *string `protobuf:"bytes,4,opt,name=conflate_key,json=conflateKey,proto3,oneof" json:"conflate_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// A oneof, so that it can be absent: older compilers reject "optional".
+	//
+	// Types that are valid to be assigned to ConflateKeyValue:
+	//
+	//	*ClearRetainedRequest_ConflateKey
+	ConflateKeyValue isClearRetainedRequest_ConflateKeyValue `protobuf_oneof:"conflate_key_value"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ClearRetainedRequest) Reset() {
@@ -181,9 +184,18 @@ func (x *ClearRetainedRequest) GetTopic() string {
 	return ""
 }
 
+func (x *ClearRetainedRequest) GetConflateKeyValue() isClearRetainedRequest_ConflateKeyValue {
+	if x != nil {
+		return x.ConflateKeyValue
+	}
+	return nil
+}
+
 func (x *ClearRetainedRequest) GetConflateKey() string {
-	if x != nil && x.ConflateKey != nil {
-		return *x.ConflateKey
+	if x != nil {
+		if x, ok := x.ConflateKeyValue.(*ClearRetainedRequest_ConflateKey); ok {
+			return x.ConflateKey
+		}
 	}
 	return ""
 }
@@ -212,6 +224,18 @@ func (*ClearRetainedRequest_Everyone) isClearRetainedRequest_Audience() {}
 func (*ClearRetainedRequest_UserId) isClearRetainedRequest_Audience() {}
 
 func (*ClearRetainedRequest_Topic) isClearRetainedRequest_Audience() {}
+
+type isClearRetainedRequest_ConflateKeyValue interface {
+	isClearRetainedRequest_ConflateKeyValue()
+}
+
+type ClearRetainedRequest_ConflateKey struct {
+	// The conflate_key of the value to remove, which may be empty. If absent, all
+	// values of the audience are removed.
+	ConflateKey string `protobuf:"bytes,4,opt,name=conflate_key,json=conflateKey,proto3,oneof"`
+}
+
+func (*ClearRetainedRequest_ConflateKey) isClearRetainedRequest_ConflateKeyValue() {}
 
 // ClearRetainedResponse is the result of removing retained values.
 type ClearRetainedResponse struct {
@@ -1603,9 +1627,10 @@ func (x *ExplainTopicRequest) GetTopic() string {
 // ExplainTopicResponse is the policy that applies to a topic.
 type ExplainTopicResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The policy; missing if none applies, and the topic is treated like all
-	// others.
-	Policy *TopicPolicy `protobuf:"bytes,1,opt,name=policy,proto3,oneof" json:"policy,omitempty"`
+	// Types that are valid to be assigned to PolicyValue:
+	//
+	//	*ExplainTopicResponse_Policy
+	PolicyValue isExplainTopicResponse_PolicyValue `protobuf_oneof:"policy_value"`
 	// The number of policies that the daemon has.
 	Policies      int32 `protobuf:"varint,2,opt,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1642,9 +1667,18 @@ func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
+func (x *ExplainTopicResponse) GetPolicyValue() isExplainTopicResponse_PolicyValue {
+	if x != nil {
+		return x.PolicyValue
+	}
+	return nil
+}
+
 func (x *ExplainTopicResponse) GetPolicy() *TopicPolicy {
 	if x != nil {
-		return x.Policy
+		if x, ok := x.PolicyValue.(*ExplainTopicResponse_Policy); ok {
+			return x.Policy
+		}
 	}
 	return nil
 }
@@ -1656,24 +1690,48 @@ func (x *ExplainTopicResponse) GetPolicies() int32 {
 	return 0
 }
 
+type isExplainTopicResponse_PolicyValue interface {
+	isExplainTopicResponse_PolicyValue()
+}
+
+type ExplainTopicResponse_Policy struct {
+	// The policy; missing if none applies, and the topic is treated like all
+	// others.
+	Policy *TopicPolicy `protobuf:"bytes,1,opt,name=policy,proto3,oneof"`
+}
+
+func (*ExplainTopicResponse_Policy) isExplainTopicResponse_PolicyValue() {}
+
 // TopicPolicy is an entry of the setting topics. What it leaves out is missing, and
 // is as for all topics.
+// Each field that may be absent is in a oneof, since older compilers reject
+// "optional".
 type TopicPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The pattern, which may be a topic.
 	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	// The policy's position among all policies: 1 for the first.
 	Position int32 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
-	// The maximum number of events in the history for each topic.
-	MaxEvents *int32 `protobuf:"varint,3,opt,name=max_events,json=maxEvents,proto3,oneof" json:"max_events,omitempty"`
-	// The maximum age of the events in the history; 0s for no limit.
-	MaxAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3,oneof" json:"max_age,omitempty"`
-	// What happens to slow consumers: disconnect, drop-oldest or conflate.
-	SlowConsumer *string `protobuf:"bytes,5,opt,name=slow_consumer,json=slowConsumer,proto3,oneof" json:"slow_consumer,omitempty"`
-	// Whether streams without a token may subscribe.
-	Anonymous *bool `protobuf:"varint,6,opt,name=anonymous,proto3,oneof" json:"anonymous,omitempty"`
-	// Whether each message is retained.
-	Retain        *bool `protobuf:"varint,7,opt,name=retain,proto3,oneof" json:"retain,omitempty"`
+	// Types that are valid to be assigned to MaxEventsValue:
+	//
+	//	*TopicPolicy_MaxEvents
+	MaxEventsValue isTopicPolicy_MaxEventsValue `protobuf_oneof:"max_events_value"`
+	// Types that are valid to be assigned to MaxAgeValue:
+	//
+	//	*TopicPolicy_MaxAge
+	MaxAgeValue isTopicPolicy_MaxAgeValue `protobuf_oneof:"max_age_value"`
+	// Types that are valid to be assigned to SlowConsumerValue:
+	//
+	//	*TopicPolicy_SlowConsumer
+	SlowConsumerValue isTopicPolicy_SlowConsumerValue `protobuf_oneof:"slow_consumer_value"`
+	// Types that are valid to be assigned to AnonymousValue:
+	//
+	//	*TopicPolicy_Anonymous
+	AnonymousValue isTopicPolicy_AnonymousValue `protobuf_oneof:"anonymous_value"`
+	// Types that are valid to be assigned to RetainValue:
+	//
+	//	*TopicPolicy_Retain
+	RetainValue   isTopicPolicy_RetainValue `protobuf_oneof:"retain_value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1722,40 +1780,140 @@ func (x *TopicPolicy) GetPosition() int32 {
 	return 0
 }
 
+func (x *TopicPolicy) GetMaxEventsValue() isTopicPolicy_MaxEventsValue {
+	if x != nil {
+		return x.MaxEventsValue
+	}
+	return nil
+}
+
 func (x *TopicPolicy) GetMaxEvents() int32 {
-	if x != nil && x.MaxEvents != nil {
-		return *x.MaxEvents
+	if x != nil {
+		if x, ok := x.MaxEventsValue.(*TopicPolicy_MaxEvents); ok {
+			return x.MaxEvents
+		}
 	}
 	return 0
 }
 
+func (x *TopicPolicy) GetMaxAgeValue() isTopicPolicy_MaxAgeValue {
+	if x != nil {
+		return x.MaxAgeValue
+	}
+	return nil
+}
+
 func (x *TopicPolicy) GetMaxAge() *durationpb.Duration {
 	if x != nil {
-		return x.MaxAge
+		if x, ok := x.MaxAgeValue.(*TopicPolicy_MaxAge); ok {
+			return x.MaxAge
+		}
+	}
+	return nil
+}
+
+func (x *TopicPolicy) GetSlowConsumerValue() isTopicPolicy_SlowConsumerValue {
+	if x != nil {
+		return x.SlowConsumerValue
 	}
 	return nil
 }
 
 func (x *TopicPolicy) GetSlowConsumer() string {
-	if x != nil && x.SlowConsumer != nil {
-		return *x.SlowConsumer
+	if x != nil {
+		if x, ok := x.SlowConsumerValue.(*TopicPolicy_SlowConsumer); ok {
+			return x.SlowConsumer
+		}
 	}
 	return ""
 }
 
+func (x *TopicPolicy) GetAnonymousValue() isTopicPolicy_AnonymousValue {
+	if x != nil {
+		return x.AnonymousValue
+	}
+	return nil
+}
+
 func (x *TopicPolicy) GetAnonymous() bool {
-	if x != nil && x.Anonymous != nil {
-		return *x.Anonymous
+	if x != nil {
+		if x, ok := x.AnonymousValue.(*TopicPolicy_Anonymous); ok {
+			return x.Anonymous
+		}
 	}
 	return false
 }
 
+func (x *TopicPolicy) GetRetainValue() isTopicPolicy_RetainValue {
+	if x != nil {
+		return x.RetainValue
+	}
+	return nil
+}
+
 func (x *TopicPolicy) GetRetain() bool {
-	if x != nil && x.Retain != nil {
-		return *x.Retain
+	if x != nil {
+		if x, ok := x.RetainValue.(*TopicPolicy_Retain); ok {
+			return x.Retain
+		}
 	}
 	return false
 }
+
+type isTopicPolicy_MaxEventsValue interface {
+	isTopicPolicy_MaxEventsValue()
+}
+
+type TopicPolicy_MaxEvents struct {
+	// The maximum number of events in the history for each topic.
+	MaxEvents int32 `protobuf:"varint,3,opt,name=max_events,json=maxEvents,proto3,oneof"`
+}
+
+func (*TopicPolicy_MaxEvents) isTopicPolicy_MaxEventsValue() {}
+
+type isTopicPolicy_MaxAgeValue interface {
+	isTopicPolicy_MaxAgeValue()
+}
+
+type TopicPolicy_MaxAge struct {
+	// The maximum age of the events in the history; 0s for no limit.
+	MaxAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3,oneof"`
+}
+
+func (*TopicPolicy_MaxAge) isTopicPolicy_MaxAgeValue() {}
+
+type isTopicPolicy_SlowConsumerValue interface {
+	isTopicPolicy_SlowConsumerValue()
+}
+
+type TopicPolicy_SlowConsumer struct {
+	// What happens to slow consumers: disconnect, drop-oldest or conflate.
+	SlowConsumer string `protobuf:"bytes,5,opt,name=slow_consumer,json=slowConsumer,proto3,oneof"`
+}
+
+func (*TopicPolicy_SlowConsumer) isTopicPolicy_SlowConsumerValue() {}
+
+type isTopicPolicy_AnonymousValue interface {
+	isTopicPolicy_AnonymousValue()
+}
+
+type TopicPolicy_Anonymous struct {
+	// Whether streams without a token may subscribe.
+	Anonymous bool `protobuf:"varint,6,opt,name=anonymous,proto3,oneof"`
+}
+
+func (*TopicPolicy_Anonymous) isTopicPolicy_AnonymousValue() {}
+
+type isTopicPolicy_RetainValue interface {
+	isTopicPolicy_RetainValue()
+}
+
+type TopicPolicy_Retain struct {
+	// Whether each message is retained.
+	Retain bool `protobuf:"varint,7,opt,name=retain,proto3,oneof"`
+}
+
+func (*TopicPolicy_Retain) isTopicPolicy_RetainValue() {}
 
 // WatchConnectionsRequest starts a watch.
 type WatchConnectionsRequest struct {
@@ -4458,15 +4616,15 @@ var File_peal_v1_control_proto protoreflect.FileDescriptor
 
 const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n" +
+	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n" +
 	"\x14ClearRetainedRequest\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
-	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12&\n" +
-	"\fconflate_key\x18\x04 \x01(\tH\x01R\vconflateKey\x88\x01\x01B\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12#\n" +
+	"\fconflate_key\x18\x04 \x01(\tH\x01R\vconflateKeyB\n" +
 	"\n" +
-	"\baudienceB\x0f\n" +
-	"\r_conflate_key\"1\n" +
+	"\baudienceB\x14\n" +
+	"\x12conflate_key_value\"1\n" +
 	"\x15ClearRetainedResponse\x12\x18\n" +
 	"\acleared\x18\x01 \x01(\x05R\acleared\"\xcd\x01\n" +
 	"\x10BroadcastRequest\x12\x12\n" +
@@ -4566,27 +4724,25 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
 	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"+\n" +
 	"\x13ExplainTopicRequest\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\"p\n" +
-	"\x14ExplainTopicResponse\x121\n" +
-	"\x06policy\x18\x01 \x01(\v2\x14.peal.v1.TopicPolicyH\x00R\x06policy\x88\x01\x01\x12\x1a\n" +
-	"\bpolicies\x18\x02 \x01(\x05R\bpoliciesB\t\n" +
-	"\a_policy\"\xd0\x02\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"r\n" +
+	"\x14ExplainTopicResponse\x12.\n" +
+	"\x06policy\x18\x01 \x01(\v2\x14.peal.v1.TopicPolicyH\x00R\x06policy\x12\x1a\n" +
+	"\bpolicies\x18\x02 \x01(\x05R\bpoliciesB\x0e\n" +
+	"\fpolicy_value\"\xda\x02\n" +
 	"\vTopicPolicy\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x05R\bposition\x12\"\n" +
+	"\bposition\x18\x02 \x01(\x05R\bposition\x12\x1f\n" +
 	"\n" +
-	"max_events\x18\x03 \x01(\x05H\x00R\tmaxEvents\x88\x01\x01\x127\n" +
-	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationH\x01R\x06maxAge\x88\x01\x01\x12(\n" +
-	"\rslow_consumer\x18\x05 \x01(\tH\x02R\fslowConsumer\x88\x01\x01\x12!\n" +
-	"\tanonymous\x18\x06 \x01(\bH\x03R\tanonymous\x88\x01\x01\x12\x1b\n" +
-	"\x06retain\x18\a \x01(\bH\x04R\x06retain\x88\x01\x01B\r\n" +
-	"\v_max_eventsB\n" +
-	"\n" +
-	"\b_max_ageB\x10\n" +
-	"\x0e_slow_consumerB\f\n" +
-	"\n" +
-	"_anonymousB\t\n" +
-	"\a_retain\"\x19\n" +
+	"max_events\x18\x03 \x01(\x05H\x00R\tmaxEvents\x124\n" +
+	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationH\x01R\x06maxAge\x12%\n" +
+	"\rslow_consumer\x18\x05 \x01(\tH\x02R\fslowConsumer\x12\x1e\n" +
+	"\tanonymous\x18\x06 \x01(\bH\x03R\tanonymous\x12\x18\n" +
+	"\x06retain\x18\a \x01(\bH\x04R\x06retainB\x12\n" +
+	"\x10max_events_valueB\x0f\n" +
+	"\rmax_age_valueB\x15\n" +
+	"\x13slow_consumer_valueB\x11\n" +
+	"\x0fanonymous_valueB\x0e\n" +
+	"\fretain_value\"\x19\n" +
 	"\x17WatchConnectionsRequest\"\xf7\x01\n" +
 	"\x18WatchConnectionsResponse\x12)\n" +
 	"\apresent\x18\x01 \x01(\v2\r.peal.v1.UserH\x00R\apresent\x12H\n" +
@@ -4990,14 +5146,23 @@ func file_peal_v1_control_proto_init() {
 		(*ClearRetainedRequest_Everyone)(nil),
 		(*ClearRetainedRequest_UserId)(nil),
 		(*ClearRetainedRequest_Topic)(nil),
+		(*ClearRetainedRequest_ConflateKey)(nil),
 	}
 	file_peal_v1_control_proto_msgTypes[8].OneofWrappers = []any{
 		(*PublishStreamRequest_Everyone)(nil),
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[20].OneofWrappers = []any{}
-	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{}
+	file_peal_v1_control_proto_msgTypes[20].OneofWrappers = []any{
+		(*ExplainTopicResponse_Policy)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{
+		(*TopicPolicy_MaxEvents)(nil),
+		(*TopicPolicy_MaxAge)(nil),
+		(*TopicPolicy_SlowConsumer)(nil),
+		(*TopicPolicy_Anonymous)(nil),
+		(*TopicPolicy_Retain)(nil),
+	}
 	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
