@@ -195,11 +195,7 @@ func connOf(w http.ResponseWriter) (transport, *session, error) {
 	case *readConn:
 		return c.Conn, nil, nil
 	case *tlsConn:
-		raw, s, err := c.detach()
-		if err != nil {
-			_ = c.Close()
-			return nil, nil, fmt.Errorf("take over TLS connection: %w", err)
-		}
+		raw, s := c.detach()
 		return raw, s, nil
 	default:
 		return conn, nil, nil

@@ -236,9 +236,12 @@ func (c *incoming) finish(w *response, inSet bool) {
 	w.close = w.close || worn || c.listener.isClosed()
 
 	if !w.abort {
-		if !c.respond(w.bytes()) {
-			w.close = true
+		out := w.bytes()
+		if c.tls != nil {
+			out = c.tls.layer.Seal(nil, [][]byte{out})
 		}
+		n, err := write(c.fd, [][]byte{out}, nil)
+		w.close = w.close || err != nil || n < len(out)
 	}
 	if w.close || w.abort {
 		c.end()
@@ -255,21 +258,6 @@ func (c *incoming) finish(w *response, inSet bool) {
 	case len(c.buf) > 0:
 		c.receive(bytes.Clone(c.buf))
 	}
-}
-
-// respond writes a response, and reports whether the socket has accepted all of it.
-func (c *incoming) respond(out []byte) bool {
-	if c.tls != nil {
-		out = c.tls.layer.Seal(nil, [][]byte{out})
-	}
-	n, err := write(c.fd, [][]byte{out}, nil)
-	if err == nil && n == len(out) {
-		return true
-	}
-	if c.tls != nil {
-		c.tls.mute = true // An alert would become a part of an incomplete record.
-	}
-	return false
 }
 
 // passOn hands the connection and what was read from it to net/http.

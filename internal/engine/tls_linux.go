@@ -18,7 +18,7 @@ type session struct {
 	state  *tls.ConnectionState // until the connection has a stream
 	sealed []byte               // received, but not a whole record
 	alert  tlsrecord.Alert      // what to send when the connection is closed
-	mute   bool                 // send no alert: the client has sent one, or the last record is incomplete
+	mute   bool                 // send no alert, because the client has sent one
 	ended  bool                 // the client has ended the connection, or sent something wrong
 }
 
@@ -52,7 +52,7 @@ func (s *session) open(plain, input []byte) ([]byte, error) {
 }
 
 // closeNotify appends the alert that ends the connection: close_notify, unless
-// the client has sent something wrong. It appends nothing if the session is mute.
+// the client has sent something wrong.
 func (s *session) closeNotify(dst []byte) []byte {
 	if s.mute {
 		return dst
@@ -121,13 +121,11 @@ func passedOn(r *http.Request) bool {
 }
 
 // detach returns the connection and its session. It discards plaintext that hasn't
-// been read, just as a stream ignores what its client sends.
-func (c *tlsConn) detach() (net.Conn, *session, error) {
-	conn, layer, sealed, err := c.Detach()
-	if err != nil {
-		return nil, nil, err
-	}
+// been read, just as a stream ignores what its client sends. No other call may be in
+// progress.
+func (c *tlsConn) detach() (net.Conn, *session) {
+	conn, layer, sealed := c.Detach()
 	s := &session{layer: layer}
 	_, _ = s.open(nil, sealed) // An error is reported to the stream.
-	return conn, s, nil
+	return conn, s
 }

@@ -38,7 +38,7 @@ func (a *acceptor) open(socket *net.TCPListener) (syscall.RawConn, error) {
 
 	file, err := socket.File()
 	if err != nil {
-		return nil, err // a *net.OpError
+		return nil, fmt.Errorf("duplicate listening socket: %w", err)
 	}
 	raw, err := file.SyscallConn()
 	if err == nil {
@@ -79,21 +79,14 @@ func (a *acceptor) accept(socket net.Listener) (fd int, remote net.Addr, err err
 		}
 	})
 	switch {
-	case err != nil && a.isClosed(): // RawConn.Read returns an error of its own
+	case errors.Is(err, os.ErrClosed):
 		return -1, nil, net.ErrClosed
 	case err != nil:
 		return -1, nil, err
 	case failed != nil:
-		return -1, nil, acceptError(tcp.Addr(), "accept4", failed)
+		return -1, nil, &net.OpError{Op: "accept", Net: tcp.Addr().Network(), Addr: tcp.Addr(), Err: os.NewSyscallError("accept4", failed)}
 	}
 	return fd, tcpAddr(from), nil
-}
-
-func (a *acceptor) isClosed() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-
-	return a.closed
 }
 
 // setDeadline makes accept return [os.ErrDeadlineExceeded] from then on.
@@ -156,18 +149,10 @@ func duplicate(conn net.Conn) (fd int, err error) {
 	err = raw.Control(func(original uintptr) {
 		fd, failed = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
 	})
-	if err := errors.Join(err, failed); err != nil {
-		_ = conn.Close() // It has been accepted, and is of no use.
-		return -1, acceptError(conn.LocalAddr(), "fcntl", err)
+	if err := errors.Join(err, failed, conn.Close()); err != nil {
+		return -1, fmt.Errorf("duplicate descriptor: %w", err)
 	}
-	_ = conn.Close() // The duplicate keeps the connection open.
 	return fd, nil
-}
-
-// acceptError returns an error as Accept does: [net/http] pauses after a temporary one,
-// such as EMFILE, and ends after any other.
-func acceptError(addr net.Addr, call string, err error) error {
-	return &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: os.NewSyscallError(call, err)}
 }
 
 // AcceptDescriptor is like Accept, but returns a non-blocking descriptor that Go's

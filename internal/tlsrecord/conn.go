@@ -41,7 +41,7 @@ type Conn struct {
 	sealBuf  []byte
 	writeErr error // permanent
 
-	// calls is twice the number of Write calls, plus 1 once Close or Detach was called.
+	// calls is twice the number of Write calls, plus 1 once Close was called.
 	calls atomic.Int32
 }
 
@@ -232,29 +232,22 @@ func (c *Conn) Close() error {
 }
 
 // Detach returns the underlying connection, the layer, and what was read from the
-// connection but not opened yet. Later calls fail with [net.ErrClosed]. Plaintext that has
-// not been read yet is lost. Detach returns an error if the connection was closed, or if
-// a Write has failed: the last record may be incomplete.
-func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte, err error) {
+// connection but not opened yet. No other call may be in progress. Later calls fail with
+// [net.ErrClosed]. Plaintext that has not been read yet is lost.
+func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 
 	c.writing.Lock()
 	defer c.writing.Unlock()
 
-	// Two users of a layer would reuse nonces, and a Close after this would wipe it. So
-	// later calls must fail, and only one of Close and Detach succeeds.
-	if c.writeErr != nil {
-		return nil, nil, nil, c.writeErr
-	}
-	if c.calls.Or(1)&1 != 0 {
-		return nil, nil, nil, net.ErrClosed
-	}
+	// Two users of a layer would reuse nonces, so a late call must fail.
+	c.calls.Or(1)
 	sealed = c.sealed
 	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
 	c.plain, c.sealed, c.buf, c.sealBuf = nil, nil, nil, nil
 
-	return c.conn, c.layer, sealed, nil
+	return c.conn, c.layer, sealed
 }
 
 // ConnectionState returns the state of the handshake. net/http uses it for

@@ -360,38 +360,3 @@ func TestConnHTTP(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// TestConnHasOneOwner closes and detaches a connection at the same time. Only one of them
-// may succeed: Close wipes the layer.
-func TestConnHasOneOwner(t *testing.T) {
-	for range 100 {
-		server, _ := newConn(t)
-
-		var closed, detached error
-		var both sync.WaitGroup
-		both.Go(func() { closed = server.Close() })
-		both.Go(func() { _, _, _, detached = server.Detach() })
-		both.Wait()
-
-		if (closed == nil) == (detached == nil) {
-			t.Fatalf("Close returned %v, and Detach %v; want one to succeed", closed, detached)
-		}
-	}
-}
-
-// TestDetachAfterFailedWrite detaches a connection whose last record may be incomplete.
-func TestDetachAfterFailedWrite(t *testing.T) {
-	server, _ := newConn(t)
-	if err := server.SetWriteDeadline(time.Now().Add(-time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Write([]byte("x")); err == nil {
-		t.Fatal("the Write has succeeded")
-	}
-	if _, _, _, err := server.Detach(); err == nil {
-		t.Error("the connection was detached")
-	}
-	if err := server.Close(); err != nil {
-		t.Errorf("Close returned %v", err)
-	}
-}
