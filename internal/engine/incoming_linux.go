@@ -202,11 +202,9 @@ func (c *incoming) finish(w *response, rest []byte) {
 
 	if !w.abort {
 		out := w.bytes()
-		if c.tls != nil {
-			out = c.tls.layer.Seal(nil, [][]byte{out})
+		if !c.respond(out) {
+			w.close = true
 		}
-		n, err := write(c.fd, [][]byte{out}, nil)
-		w.close = w.close || err != nil || n < len(out)
 	}
 	if w.close || w.abort {
 		c.end()
@@ -221,6 +219,21 @@ func (c *incoming) finish(w *response, rest []byte) {
 	if len(rest) > 0 {
 		c.receive(bytes.Clone(rest))
 	}
+}
+
+// respond writes a response, and reports whether the socket has accepted all of it.
+func (c *incoming) respond(out []byte) bool {
+	if c.tls != nil {
+		out = c.tls.layer.Seal(nil, [][]byte{out})
+	}
+	n, err := write(c.fd, [][]byte{out}, nil)
+	if err == nil && n == len(out) {
+		return true
+	}
+	if c.tls != nil {
+		c.tls.mute = true // An alert would become a part of an incomplete record.
+	}
+	return false
 }
 
 // passOn hands the connection and what was read from it to net/http.

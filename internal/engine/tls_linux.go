@@ -18,7 +18,7 @@ type session struct {
 	state  *tls.ConnectionState // until the connection has a stream
 	sealed []byte               // received, but not a whole record
 	alert  tlsrecord.Alert      // what to send when the connection is closed
-	mute   bool                 // send no alert, because the client has sent one
+	mute   bool                 // send no alert: the client has sent one, or the last record is incomplete
 	ended  bool                 // the client has ended the connection, or sent something wrong
 }
 
@@ -52,7 +52,7 @@ func (s *session) open(plain, input []byte) ([]byte, error) {
 }
 
 // closeNotify appends the alert that ends the connection: close_notify, unless
-// the client has sent something wrong.
+// the client has sent something wrong. It appends nothing if the session is mute.
 func (s *session) closeNotify(dst []byte) []byte {
 	if s.mute {
 		return dst
