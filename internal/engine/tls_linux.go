@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -121,11 +122,15 @@ func passedOn(r *http.Request) bool {
 }
 
 // detach returns the connection and its session. It discards plaintext that hasn't
-// been read, just as a stream ignores what its client sends. No other call may be in
-// progress.
-func (c *tlsConn) detach() (net.Conn, *session) {
-	conn, layer, sealed := c.Detach()
+// been read, just as a stream ignores what its client sends. After an error, c is
+// closed.
+func (c *tlsConn) detach() (net.Conn, *session, error) {
+	conn, layer, sealed, err := c.Detach()
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, fmt.Errorf("take over TLS connection: %w", err)
+	}
 	s := &session{layer: layer}
 	_, _ = s.open(nil, sealed) // An error is reported to the stream.
-	return conn, s
+	return conn, s, nil
 }
