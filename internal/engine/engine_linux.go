@@ -195,8 +195,7 @@ func connOf(w http.ResponseWriter) (transport, *session, error) {
 	case *readConn:
 		return c.Conn, nil, nil
 	case *tlsConn:
-		raw, s := c.detach()
-		return raw, s, nil
+		return c.detach()
 	default:
 		return conn, nil, nil
 	}

@@ -237,11 +237,9 @@ func (c *incoming) finish(w *response, inSet bool) {
 
 	if !w.abort {
 		out := w.bytes()
-		if c.tls != nil {
-			out = c.tls.layer.Seal(nil, [][]byte{out})
+		if !c.respond(out) {
+			w.close = true
 		}
-		n, err := write(c.fd, [][]byte{out}, nil)
-		w.close = w.close || err != nil || n < len(out)
 	}
 	if w.close || w.abort {
 		c.end()
@@ -258,6 +256,21 @@ func (c *incoming) finish(w *response, inSet bool) {
 	case len(c.buf) > 0:
 		c.receive(bytes.Clone(c.buf))
 	}
+}
+
+// respond writes a response, and reports whether the socket has accepted all of it.
+func (c *incoming) respond(out []byte) bool {
+	if c.tls != nil {
+		out = c.tls.layer.Seal(nil, [][]byte{out})
+	}
+	n, err := write(c.fd, [][]byte{out}, nil)
+	if err == nil && n == len(out) {
+		return true
+	}
+	if c.tls != nil {
+		c.tls.mute = true // An alert would become a part of an incomplete record.
+	}
+	return false
 }
 
 // passOn hands the connection and what was read from it to net/http.

@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -18,7 +19,7 @@ type session struct {
 	state  *tls.ConnectionState // until the connection has a stream
 	sealed []byte               // received, but not a whole record
 	alert  tlsrecord.Alert      // what to send when the connection is closed
-	mute   bool                 // send no alert, because the client has sent one
+	mute   bool                 // send no alert: the client has sent one, or the last record is incomplete
 	ended  bool                 // the client has ended the connection, or sent something wrong
 }
 
@@ -52,7 +53,7 @@ func (s *session) open(plain, input []byte) ([]byte, error) {
 }
 
 // closeNotify appends the alert that ends the connection: close_notify, unless
-// the client has sent something wrong.
+// the client has sent something wrong. It appends nothing if the session is mute.
 func (s *session) closeNotify(dst []byte) []byte {
 	if s.mute {
 		return dst
@@ -121,11 +122,15 @@ func passedOn(r *http.Request) bool {
 }
 
 // detach returns the connection and its session. It discards plaintext that hasn't
-// been read, just as a stream ignores what its client sends. No other call may be in
-// progress.
-func (c *tlsConn) detach() (net.Conn, *session) {
-	conn, layer, sealed := c.Detach()
+// been read, just as a stream ignores what its client sends. After an error, c is
+// closed.
+func (c *tlsConn) detach() (net.Conn, *session, error) {
+	conn, layer, sealed, err := c.Detach()
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, fmt.Errorf("take over TLS connection: %w", err)
+	}
 	s := &session{layer: layer}
 	_, _ = s.open(nil, sealed) // An error is reported to the stream.
-	return conn, s
+	return conn, s, nil
 }

@@ -38,7 +38,7 @@ func (a *acceptor) open(socket *net.TCPListener) (syscall.RawConn, error) {
 
 	file, err := socket.File()
 	if err != nil {
-		return nil, fmt.Errorf("duplicate listening socket: %w", err)
+		return nil, acceptError(socket.Addr(), err)
 	}
 	raw, err := file.SyscallConn()
 	if err == nil {
@@ -79,14 +79,23 @@ func (a *acceptor) accept(socket net.Listener) (fd int, remote net.Addr, err err
 		}
 	})
 	switch {
-	case errors.Is(err, os.ErrClosed):
-		return -1, nil, net.ErrClosed
+	case err != nil && a.isClosed():
+		return -1, nil, net.ErrClosed // A RawConn has an error of its own for that.
 	case err != nil:
 		return -1, nil, err
 	case failed != nil:
-		return -1, nil, &net.OpError{Op: "accept", Net: tcp.Addr().Network(), Addr: tcp.Addr(), Err: os.NewSyscallError("accept4", failed)}
+		return -1, nil, acceptError(tcp.Addr(), os.NewSyscallError("accept4", failed))
 	}
 	return fd, tcpAddr(from), nil
+}
+
+// acceptError returns err as package net's listeners would. net/http stops serving
+// after any other type of error, even if there are only too many descriptors.
+func acceptError(addr net.Addr, err error) error {
+	if call, ok := errors.AsType[*os.SyscallError](err); ok {
+		err = call // Temporary doesn't look any deeper.
+	}
+	return &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: err}
 }
 
 // setDeadline makes accept return [os.ErrDeadlineExceeded] from then on.
@@ -98,6 +107,14 @@ func (a *acceptor) setDeadline(at time.Time) {
 	if a.file != nil {
 		_ = a.file.SetReadDeadline(at) // It fails only if the socket is closed.
 	}
+}
+
+// isClosed reports whether close was called.
+func (a *acceptor) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	return a.closed
 }
 
 // close closes the descriptor. Accept returns [net.ErrClosed].
@@ -142,15 +159,20 @@ func duplicate(conn net.Conn) (fd int, err error) {
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return -1, errors.Join(err, conn.Close())
+		return -1, acceptError(conn.LocalAddr(), errors.Join(err, conn.Close()))
 	}
 
 	var failed error
 	err = raw.Control(func(original uintptr) {
 		fd, failed = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
 	})
-	if err := errors.Join(err, failed, conn.Close()); err != nil {
-		return -1, fmt.Errorf("duplicate descriptor: %w", err)
+	if err := errors.Join(err, os.NewSyscallError("fcntl", failed)); err != nil {
+		_ = conn.Close()
+		return -1, acceptError(conn.LocalAddr(), err)
+	}
+	if err := conn.Close(); err != nil {
+		_ = unix.Close(fd)
+		return -1, acceptError(conn.LocalAddr(), err)
 	}
 	return fd, nil
 }

@@ -127,7 +127,7 @@ func (l *Listener) takeTurn() {
 
 func (l *Listener) giveTurn() {
 	l.setDeadline(time.Time{})
-	<-l.turn
+	l.releaseTurn()
 }
 
 func (l *Listener) setDeadline(at time.Time) {

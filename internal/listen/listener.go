@@ -198,7 +198,7 @@ func (l *Listener) inTurn(accept func(pending net.Conn) error) error {
 			l.pending = l.pending[:n-1]
 		}
 		err := accept(pending)
-		<-l.turn
+		l.releaseTurn()
 		// HandOver sets a deadline to get its turn.
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
@@ -210,7 +210,25 @@ func (l *Listener) inTurn(accept func(pending net.Conn) error) error {
 func (l *Listener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
 	err := errors.Join(l.socket.Close(), l.acceptor.close())
+	l.closePending()
 
+	return err
+}
+
+// releaseTurn lets others accept.
+func (l *Listener) releaseTurn() {
+	<-l.turn
+
+	select {
+	case <-l.closed:
+		l.closePending()
+	default:
+	}
+}
+
+// closePending closes the pending connections. If Accept or HandOver has the turn,
+// releaseTurn does that later. A HandOver that keeps the turn has accepted none.
+func (l *Listener) closePending() {
 	select {
 	case l.turn <- struct{}{}:
 		for _, conn := range l.pending {
@@ -218,10 +236,8 @@ func (l *Listener) Close() error {
 		}
 		l.pending = nil
 		<-l.turn
-	default: // Accept has the turn and will see the closed socket, or HandOver kept it: nothing is pending.
+	default:
 	}
-
-	return err
 }
 
 // Addr implements [net.Listener].

@@ -1,6 +1,8 @@
 package listen_test
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -94,5 +96,31 @@ func TestInheritedSocketOfAnotherType(t *testing.T) {
 	_, err = listen.Open(t.Context(), listen.Socket{Key: "sse.addr", PeerTimeout: time.Minute, Inherited: file})
 	if err == nil || !strings.Contains(err.Error(), "sse.addr: the inherited socket is of type unix; want a TCP socket") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// TestCloseWithPending closes a listener while it is being handed over. The
+// connections that were accepted in the meantime must be closed, too.
+func TestCloseWithPending(t *testing.T) {
+	t.Parallel()
+
+	l := open(t, listen.Socket{Key: "sse.addr", Addr: "127.0.0.1:0"})
+	var pending, clients []net.Conn
+	for range 3 {
+		conn, client := net.Pipe()
+		pending, clients = append(pending, conn), append(clients, client)
+	}
+
+	release := l.HoldTurn(pending...)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	release()
+
+	for _, client := range clients {
+		_ = client.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("a pending connection isn't closed: %v", err)
+		}
 	}
 }

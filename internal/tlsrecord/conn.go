@@ -41,7 +41,8 @@ type Conn struct {
 	sealBuf  []byte
 	writeErr error // permanent
 
-	// calls is twice the number of Write calls, plus 1 once Close was called.
+	// calls is twice the number of Write calls, plus 1 once Close was called or Detach
+	// has succeeded. Whichever of them adds that owns the layer.
 	calls atomic.Int32
 }
 
@@ -232,22 +233,33 @@ func (c *Conn) Close() error {
 }
 
 // Detach returns the underlying connection, the layer, and what was read from the
-// connection but not opened yet. No other call may be in progress. Later calls fail with
+// connection but not opened yet. It waits for calls in progress. Later calls fail with
 // [net.ErrClosed]. Plaintext that has not been read yet is lost.
-func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte) {
+//
+// Detach fails if Close was called, or if nothing can be written any more, because a
+// record may be incomplete on the wire or an alert was sent. The caller must then close c.
+func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 
 	c.writing.Lock()
 	defer c.writing.Unlock()
 
-	// Two users of a layer would reuse nonces, so a late call must fail.
-	c.calls.Or(1)
+	if c.writeErr != nil {
+		return nil, nil, nil, c.writeErr
+	}
+
+	// Two users of a layer would reuse nonces, so a late call must fail, and Close
+	// must not wipe a layer that has another owner.
+	if c.calls.Or(1)&1 != 0 {
+		return nil, nil, nil, net.ErrClosed
+	}
+
 	sealed = c.sealed
 	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
 	c.plain, c.sealed, c.buf, c.sealBuf = nil, nil, nil, nil
 
-	return c.conn, c.layer, sealed
+	return c.conn, c.layer, sealed, nil
 }
 
 // ConnectionState returns the state of the handshake. net/http uses it for

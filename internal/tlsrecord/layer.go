@@ -113,13 +113,13 @@ func (l *Layer) Unread() []byte {
 }
 
 // Wipe overwrites the layer's secrets, and drops the expanded key, which it can't
-// overwrite. Afterwards Seal and SealAlert append nothing,
-// and Open returns an error.
+// overwrite. Afterwards Seal and SealAlert append nothing, and Open returns an
+// error.
 func (l *Layer) Wipe() {
+	l.closed = true // first, since nothing may be sealed under a key of zeros
 	l.forgetExpanded()
 	l.in, l.out, l.unread = direction{}, direction{}, nil
 	l.pending, l.pendingLen = [keyUpdateSize]byte{}, 0
-	l.closed = true
 
 	if l.state == inOpen {
 		l.state, l.alert = inFailed, AlertInternalError
