@@ -59,9 +59,6 @@ const maxUnsent = 64 << 10
 // any.
 var errUnread = errors.New("the client doesn't read")
 
-// errConnClosed is the error for streams when their connection has ended.
-var errConnClosed = errors.New("the HTTP/2 connection has ended")
-
 // serveHTTP2 serves a connection whose client speaks HTTP/2. input is what it has
 // sent so far; tls is nil for plain text. Only the goroutine of set may pass
 // input.

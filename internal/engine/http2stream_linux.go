@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/http2conn"
 )
@@ -14,6 +16,9 @@ type http2Stream struct {
 	waits  bool           // listed in http2Conn.waiting
 	gone   bool           // the client has ended the stream
 }
+
+// errConnClosed is the error for streams when their connection has ended.
+var errConnClosed = errors.New("the HTTP/2 connection has ended")
 
 // conn returns the stream's connection. A field for it would take 16 bytes of
 // each stream.

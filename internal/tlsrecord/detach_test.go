@@ -62,7 +62,7 @@ func (c *slowToClose) Close() error {
 }
 
 // TestConnDetachWhileClosing detaches a Conn while Close waits. Close will wipe the
-// layer, so nobody else may get it.
+// layer, so no one may get it.
 func TestConnDetachWhileClosing(t *testing.T) {
 	config, clientConfig := configs(t)
 	conn, clientConn := pipe(t)
