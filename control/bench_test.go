@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -168,5 +169,33 @@ func BenchmarkRESTBroadcast(b *testing.B) {
 		if got := p.do(b, "POST", "/v1/broadcast", body, "Authorization", "Bearer s3cret"); got.StatusCode != http.StatusOK {
 			b.Fatal(got.Status)
 		}
+	}
+}
+
+// BenchmarkPublishRetained compares messages that are retained with others, to 3 topics
+// in turn, with 64 calls in flight.
+func BenchmarkPublishRetained(b *testing.B) {
+	for _, retain := range []bool{false, true} {
+		b.Run(fmt.Sprint("retain=", retain), func(b *testing.B) {
+			p := start(b, control.Config{Logger: slog.New(slog.DiscardHandler)}, startBroker(b), nil)
+			data := strings.Repeat("x", 100)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			b.ReportAllocs()
+			b.ResetTimer()
+			var callers sync.WaitGroup
+			for i := range 64 {
+				req := &pealv1.PublishRequest{Topic: fmt.Sprint("topic", i%3), Data: data, Retain: retain}
+				callers.Go(func() {
+					for left.Add(-1) >= 0 {
+						if _, err := p.Publish(b.Context(), req); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			callers.Wait()
+		})
 	}
 }
