@@ -32,7 +32,12 @@ func (s *Service) ListMessages(ctx context.Context, req *pealv1.ListMessagesRequ
 
 	resp := &pealv1.ListMessagesResponse{Position: page.Position}
 	for _, m := range page.Messages {
-		resp.Messages = append(resp.Messages, &pealv1.Message{Id: m.ID, Event: m.Event, Data: m.Data, Time: timestamppb.New(m.At)})
+		listed := &pealv1.Message{Id: m.ID, Event: m.Event, Data: m.Data, Time: timestamppb.New(m.At)}
+		if q.Retained && m.ConflateKey != "" {
+			listed.ConflateKeyValue = &pealv1.Message_ConflateKey{ConflateKey: m.ConflateKey}
+		}
+
+		resp.Messages = append(resp.Messages, listed)
 	}
 
 	if page.More {

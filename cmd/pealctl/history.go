@@ -111,7 +111,7 @@ func (s *session) history(ctx context.Context, request *pealv1.ListMessagesReque
 		}
 	}
 
-	if err := s.print(reply, messageRows(reply)); err != nil {
+	if err := s.print(reply, messageRows(reply, request.GetRetained())); err != nil {
 		return err
 	}
 	if reply.GetNextPageToken() != "" && !s.output.json {
@@ -120,12 +120,20 @@ func (s *session) history(ctx context.Context, request *pealv1.ListMessagesReque
 	return nil
 }
 
-func messageRows(reply *pealv1.ListMessagesResponse) func(table.Writer) {
+// messageRows appends a row for each message. Only retained values have conflate keys.
+func messageRows(reply *pealv1.ListMessagesResponse, retained bool) func(table.Writer) {
 	return func(t table.Writer) {
-		t.AppendHeader(table.Row{"id", "time", "event", "data"})
+		header, keys := table.Row{"id", "time"}, table.Row{}
+		if retained {
+			header = append(header, "conflate key")
+		}
+		t.AppendHeader(append(header, "event", "data"))
 		for _, m := range reply.GetMessages() {
-			at := m.GetTime().AsTime().Local().Format(time.DateTime)
-			t.AppendRow(table.Row{escaped(m.GetId()), at, escaped(m.GetEvent()), escaped(m.GetData())})
+			if retained {
+				keys = table.Row{escaped(m.GetConflateKey())}
+			}
+			row := append(table.Row{escaped(m.GetId()), m.GetTime().AsTime().Local().Format(time.DateTime)}, keys...)
+			t.AppendRow(append(row, escaped(m.GetEvent()), escaped(m.GetData())))
 		}
 	}
 }

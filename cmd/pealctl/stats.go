@@ -167,7 +167,15 @@ func headline(reply, before *pealv1.StatsResponse, now time.Time, rate string) s
 		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
 		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetTopics(), reply.GetPublished(), rate,
 		latencies(reply.GetLatency(), before.GetLatency()),
-		starts(reply))
+		starts(reply)+retainedCount(reply.GetRetained()))
+}
+
+// retainedCount formats the number of retained values, if there are any.
+func retainedCount(r *pealv1.Retained) string {
+	if r.GetEvents() == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d retained (%s)", r.GetEvents(), byteCount(r.GetBytes()))
 }
 
 // starts formats how many streams started in the past. It omits the ways that none
@@ -177,7 +185,7 @@ func starts(reply *pealv1.StatsResponse) string {
 	for _, row := range []struct {
 		name   string
 		counts *pealv1.Resumes
-	}{{"resumed", reply.GetResumes()}, {"since", reply.GetSince()}, {"rewound", reply.GetRewinds()}} {
+	}{{"resumed", reply.GetResumes()}, {"since", reply.GetSince()}, {"rewound", reply.GetRewinds()}, {"began with values", reply.GetRetained().GetStarts()}} {
 		if n, resets := row.counts.GetReplayed(), row.counts.GetResets(); row.name == "resumed" || n+sum(resets) > 0 {
 			all = append(all, fmt.Sprintf("%s %d, reset %s", row.name, n, byReason(resets)))
 		}

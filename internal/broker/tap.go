@@ -27,8 +27,9 @@ type Tap struct {
 
 // Tapped is a message that was published.
 type Tapped struct {
-	ID       string
-	Audience Audience
+	ID          string
+	Audience    Audience
+	ConflateKey string
 	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
 	// Recipients is the number of streams that it was queued for.
@@ -217,7 +218,7 @@ func (b *Broker) feedTaps(e *event) {
 
 // decode returns the message that e was encoded from.
 func (e *event) decode() Tapped {
-	m := Tapped{Audience: e.audience, Recipients: int(e.recipients), At: time.Unix(0, e.at)}
+	m := Tapped{Audience: e.audience, ConflateKey: e.conflateKey, Recipients: int(e.recipients), At: time.Unix(0, e.at)}
 	m.ID, m.Event, m.Data = e.fields()
 	return m
 }

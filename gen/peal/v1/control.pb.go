@@ -4351,9 +4351,13 @@ type Message struct {
 	// The event's data, as browsers receive it: each line break is LF.
 	Data string `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// The time at which it was published.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	// Types that are valid to be assigned to ConflateKeyValue:
+	//
+	//	*Message_ConflateKey
+	ConflateKeyValue isMessage_ConflateKeyValue `protobuf_oneof:"conflate_key_value"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -4413,6 +4417,34 @@ func (x *Message) GetTime() *timestamppb.Timestamp {
 	}
 	return nil
 }
+
+func (x *Message) GetConflateKeyValue() isMessage_ConflateKeyValue {
+	if x != nil {
+		return x.ConflateKeyValue
+	}
+	return nil
+}
+
+func (x *Message) GetConflateKey() string {
+	if x != nil {
+		if x, ok := x.ConflateKeyValue.(*Message_ConflateKey); ok {
+			return x.ConflateKey
+		}
+	}
+	return ""
+}
+
+type isMessage_ConflateKeyValue interface {
+	isMessage_ConflateKeyValue()
+}
+
+type Message_ConflateKey struct {
+	// The conflate_key of a retained value; absent if it has none, and for
+	// messages from the history.
+	ConflateKey string `protobuf:"bytes,5,opt,name=conflate_key,json=conflateKey,proto3,oneof"`
+}
+
+func (*Message_ConflateKey) isMessage_ConflateKeyValue() {}
 
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
@@ -4918,12 +4950,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x14ListMessagesResponse\x12,\n" +
 	"\bmessages\x18\x01 \x03(\v2\x10.peal.v1.MessageR\bmessages\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\tR\bposition\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"s\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xae\x01\n" +
 	"\aMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\tR\x04data\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x0f\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
+	"\fconflate_key\x18\x05 \x01(\tH\x00R\vconflateKeyB\x14\n" +
+	"\x12conflate_key_value\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -5188,6 +5222,9 @@ func file_peal_v1_control_proto_init() {
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
+		(*Message_ConflateKey)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
