@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -24,6 +25,8 @@ type world struct {
 	at      []string          // the position of each tap
 	sent    []*submitted
 	readers []*reader
+	began   time.Time
+	cleared map[string]int // by topic, the number of messages before its values were cleared
 }
 
 // submitted is a message in flight, or its result.
@@ -46,7 +49,8 @@ type reader struct {
 
 func newWorld(t *testing.T, rt *rapid.T, members []*member, number int) *world {
 	t.Helper()
-	w := &world{t: t, number: number, members: members, logs: make([][]broker.Tapped, len(members)), at: make([]string, len(members))}
+	w := &world{t: t, number: number, members: members, logs: make([][]broker.Tapped, len(members)), at: make([]string, len(members)),
+		began: time.Now(), cleared: make(map[string]int)}
 	for i, m := range members {
 		tap, err := m.broker.Tap(broker.Audience{}, "")
 		if err != nil {
