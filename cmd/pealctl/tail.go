@@ -192,6 +192,9 @@ func acceptable(r *http.Response) error {
 		if line = strings.TrimSpace(line); line != "" {
 			line = ": " + escaped(line)
 		}
+		if r.StatusCode == http.StatusNoContent {
+			line = ": the topic has ended, or the user is banned"
+		}
 		return fmt.Errorf("rejected with %s%s", r.Status, line)
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -46,8 +46,9 @@ func newApp(rest, events string, pause time.Duration) http.Handler {
 func generate(rest, id, question string, pause time.Duration) {
 	answer := words(question)
 	for i, word := range answer {
+		data, _ := json.Marshal(map[string]any{"n": i, "word": word})
 		message, _ := json.Marshal(map[string]any{
-			"data":           word,
+			"data":           string(data),
 			"final":          i == len(answer)-1,          // the end of the topic
 			"idempotencyKey": fmt.Sprintf("%s-%d", id, i), // so that it can be sent again
 		})

@@ -85,6 +85,13 @@ func TestAnswers(t *testing.T) {
 		}
 		tab.WaitFor(t, `events.readyState === EventSource.CLOSED`)
 		second.WaitFor(t, `events.readyState === EventSource.CLOSED`)
+		// An answer whose first words have left the history isn't shown as complete.
+		last := []byte(`{"data":"{\"n\":7,\"word\":\"end.\"}","final":true}`)
+		if !publish(d.URL("")+"/v1/topics/answers.old/messages", last) {
+			t.Fatal("cannot publish")
+		}
+		tab.Open(t, app.URL+"/?answer=old")
+		tab.WaitFor(t, `document.getElementById("card").dataset.state === "incomplete" && events.readyState === EventSource.CLOSED`)
 		if asked := requests.Load(); asked == 0 {
 			t.Error("the pages have opened no stream")
 		}

@@ -237,6 +237,7 @@ func (s *shard) queueValues(st *Stream, values []*event) {
 	}
 	r.values = nil
 	s.enqueue(st, s.markEvent(newBlock(), st.cursor))
+	s.queueEnds(st)
 	switch {
 	case r.earlier != nil:
 		s.queueFirst(st)

@@ -66,6 +66,33 @@ func (b *Broker) finalEvent(topic string) uint64 {
 	return 0
 }
 
+// startWithEnds finds the topics of a stream that have ended, unless it gets their final
+// events. Streams with a single topic are closed instead: see hasEnded. The caller holds
+// b.mu.
+func (b *Broker) startWithEnds(st *Stream) {
+	if st.topics == nil || st.isAlone() {
+		return
+	}
+	for _, name := range st.topics.names {
+		l := b.history.lanes[ToTopic(name)]
+		if l == nil || l.final == 0 || l.final > st.cursor && l.len() > 0 && l.at(l.len()-1).seq == l.final {
+			continue
+		}
+		if st.resume == nil {
+			st.resume = new(resumption)
+		}
+		st.resume.ends = append(st.resume.ends, name)
+	}
+}
+
+// queueEnds queues the ends of topics that had ended before the stream started.
+func (s *shard) queueEnds(st *Stream) {
+	for _, topic := range st.resume.ends {
+		s.queueEvents(st, endEvent(topic))
+	}
+	st.resume.ends = nil
+}
+
 // NothingFollows reports whether a client that subscribes to the given topics and
 // resumes after an event would get nothing: the only topic has ended, and the client
 // has received its final event.

@@ -68,6 +68,9 @@ func (s *shard) begin(st *Stream) {
 		events := r.values.first
 		r.values.first = nil
 		s.queueValues(st, events)
+	case r != nil && len(r.ends) > 0:
+		s.queueEnds(st)
+		s.begin(st)
 	case r != nil && r.earlier != nil:
 		s.queueFirst(st)
 	case st.catchingUp:

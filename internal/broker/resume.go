@@ -43,12 +43,15 @@ func (b *Broker) resume(st *Stream) {
 	switch {
 	case st.resume == nil:
 		b.startWithValues(st)
+		b.startWithEnds(st)
 	case st.resume.earlier != nil:
 		b.startEarlier(st)
 		b.startWithValues(st)
+		b.startWithEnds(st)
 	default:
 		if reset := b.resumeAfter(st); reset {
 			b.startWithValues(st)
+			b.startWithEnds(st)
 		}
 	}
 	if !st.catchingUp && b.hasEnded(st) {

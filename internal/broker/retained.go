@@ -161,7 +161,8 @@ func newRetained(limits Retain) retained {
 }
 
 // admit returns the value that e makes, whose fields have the given encoded size, or a
-// *RetainFullError. It first removes what has expired by the time of e.
+// *RetainFullError. It first removes what has expired by the time of e. If limits were
+// lowered, a value may still replace one that is at least as large.
 func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
 	r.expire(e.at)
 	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
@@ -169,7 +170,7 @@ func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, err
 	if old := r.byKey[v.key()]; old != nil {
 		events, bytes = events-1, bytes-int(old.cost)
 	}
-	if events > limits.MaxEvents || bytes > limits.MaxBytes {
+	if events > max(limits.MaxEvents, len(r.byKey)) || bytes > max(limits.MaxBytes, r.bytes) {
 		return nil, &RetainFullError{events, bytes, limits}
 	}
 	return v, nil

@@ -207,8 +207,11 @@ func TestRetainLimits(t *testing.T) {
 		if got := valuesOf(t, b, ">"); got != "y z w mark" {
 			t.Errorf("after the limits were lowered, a new stream got %q", got)
 		}
-		if _, err := b.Publish(t.Context(), retain(toTopic("2", "y"), "")); err == nil {
-			t.Error("a message was retained beyond the limits")
+		publish(t, b, retain(toTopic("2", "v"), "")) // of the same size
+		for _, m := range []broker.Message{retain(toTopic("2", "longer"), ""), retain(toTopic("5", "x"), "")} {
+			if _, err := b.Publish(t.Context(), m); err == nil {
+				t.Errorf("%v was retained beyond the limits", m)
+			}
 		}
 	})
 }
