@@ -74,6 +74,7 @@ type retainedKey struct {
 type retainedValue struct {
 	event     *event
 	order     uint64 // see orderOf
+	restored  uint64 // the sequence number in the id of a value that was restored; 0 for others
 	cost      int32  // memory, in bytes
 	heapIndex int32  // in retained.expiring, if the event expires
 	lane      *valueList
@@ -202,6 +203,22 @@ func (r *retained) put(v *retainedValue) {
 	if v.event.expires != 0 {
 		heap.Push(&r.expiring, v)
 	}
+}
+
+// link makes the event that a replica reads from its log the event of the value that was
+// restored for it, so that a stream gets only one of them. The value's id may be from an
+// earlier epoch.
+func (r *retained) link(e *event) {
+	v := r.byKey[retainedKey{e.audience, e.conflateKey}]
+	if v == nil || v.restored != e.seq || v.event.at != e.at {
+		return
+	}
+	if v.order == orderOf(e.seq) {
+		v.event, v.restored = e, 0
+		return
+	}
+	r.drop(v)
+	r.put(&retainedValue{event: e, order: orderOf(e.seq), cost: v.cost})
 }
 
 // drop removes a value.

@@ -125,7 +125,7 @@ func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
 
 	// Streams remember the sequence numbers of events in the current log. A position in
 	// an earlier log precedes all of them.
-	order := uint64(0)
+	order, number := uint64(0), seq
 	if epoch == b.ids.Load().epoch {
 		order = orderOf(seq)
 	} else {
@@ -135,5 +135,5 @@ func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
 	fields := eventstream.AppendFields(nil, stored.Event, stored.Data)
 	buf := append(eventstream.AppendID(newBlock(), stored.ID), fields...)
 	e.frame = sealFrame(buf, chunkRoom)
-	return &retainedValue{event: e, order: order, cost: e.retainedCost(len(fields))}, nil
+	return &retainedValue{event: e, order: order, restored: number, cost: e.retainedCost(len(fields))}, nil
 }

@@ -183,3 +183,49 @@ func TestRestoreRejectsInvalidValues(t *testing.T) {
 		b.Close()
 	}
 }
+
+// TestRestoredValuesAreSentOnce checks that a stream that starts in the past gets a value
+// only once if a replica has restored it and then read its message from the log again, in
+// the same epoch or in a later one.
+func TestRestoredValuesAreSentOnce(t *testing.T) {
+	for _, epoch := range []string{"abc", "def"} {
+		synctest.Test(t, func(t *testing.T) {
+			entries := []broker.Message{retain(toTopic("t", "1"), ""), retain(toTopic("t", "2"), ""), retain(toTopic("u", "3"), "k"), retain(toAll("4"), "")}
+			entries[3].TTL = time.Hour
+			fill := func(b *broker.Broker, epoch string, restore func()) {
+				b.Begin(epoch, 1)
+				restore()
+				for i := range entries {
+					at := time.Date(2000, 1, 1, 0, 0, i, 0, time.UTC)
+					if _, err := b.Apply(t.Context(), &broker.Entry{Seq: uint64(i + 1), At: at, Retain: broker.Retain{MaxEvents: 9, MaxBytes: 1 << 20}, Message: entries[i]}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				b.Resume()
+			}
+			first, second := replica(), replica()
+			defer first.Close()
+			defer second.Close()
+			fill(first, "abc", func() {})
+			state, _ := first.RetainedState()
+			fill(second, epoch, func() {
+				if err := second.RestoreRetained(slices.Collect(state.Values()), nil, state.Applied); err != nil {
+					t.Fatal(err)
+				}
+			})
+			for _, topics := range [][]string{{"t", "u"}, {"*"}} {
+				for start, want := range map[broker.Start]string{{}: "2 3 4 mark", broker.SinceAll(): "mark 1 2 3 4", broker.Rewind(1): "2 3 mark 4"} {
+					c := connect(t, second, broker.Subscription{Topics: topics, Start: start}, -1)
+					synctest.Wait()
+					if got := c.blocks(); got != want {
+						t.Errorf("epoch %s, %q from %+v: got %q, want %q", epoch, topics, start, got, want)
+					}
+					c.stream.HangUp()
+				}
+			}
+			if again, _ := second.RetainedState(); again.Len() != 3 {
+				t.Errorf("%d values are left", again.Len())
+			}
+		})
+	}
+}

@@ -25,6 +25,7 @@ func (b *Broker) retain(m *Message, e *event, size int, p placement) (v *retaine
 			if m.Retain && r.wasRejected(e.seq) {
 				return nil, &RetainFullError{Events: limits.MaxEvents + 1, Limits: limits}
 			}
+			r.link(e)
 			return v, nil // the values that were restored include it
 		}
 		r.applied = e.seq
