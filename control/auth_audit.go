@@ -27,15 +27,15 @@ func (s *Service) authorize(ctx context.Context, method string) (caller, error) 
 // debugPath is the path of a request for guardedDebug.
 type debugPath string
 
-// audit logs a call that requires ScopeAdmin, ScopeTokens or ScopeData, whether or
-// not it succeeded. It skips unauthenticated calls, because they could fill the log.
+// audit logs a call that requires ScopeAdmin, ScopeTokens or ScopeData, or that clears
+// retained values, whether or not it succeeded. It skips unauthenticated calls, because they could fill the log.
 // Calls that require ScopeTokens or ScopeData are logged at debug level, because a
 // backend may make them for each login or page. If the caller lacks the scope, they
 // are logged at info level like all other calls.
 func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
 	scope := s.scopes.of(method)
 	frequent := scope == ScopeTokens || scope == ScopeData
-	if !isControlMethod(method) || scope != ScopeAdmin && !frequent {
+	if !isControlMethod(method) || scope != ScopeAdmin && !frequent && method != pealv1.ControlService_ClearRetained_FullMethodName {
 		return
 	}
 
@@ -58,14 +58,26 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	s.log.Log(ctx, level, "audit", withTrace(ctx, args)...)
 }
 
+// appendTopic appends a valid topic to the attributes of a log line.
+func appendTopic(args []any, topic string) []any {
+	if broker.ValidTopic(topic) != nil {
+		return args
+	}
+
+	return append(args, "topic", topic)
+}
+
 // auditArgs returns the attributes of a request that the audit log includes.
 func auditArgs(req any) (args []any) {
 	if r, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(r.GetUserId()) == nil {
 		args = append(args, "user", r.GetUserId())
 	}
 
-	if r, ok := req.(*pealv1.ListMessagesRequest); ok && broker.ValidTopic(r.GetTopic()) == nil {
-		args = append(args, "topic", r.GetTopic())
+	switch r := req.(type) {
+	case *pealv1.ListMessagesRequest:
+		args = appendTopic(args, r.GetTopic())
+	case *pealv1.ClearRetainedRequest:
+		args = appendTopic(args, r.GetTopic())
 	}
 
 	if r, ok := req.(*pealv1.RemoveNodeRequest); ok {

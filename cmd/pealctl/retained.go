@@ -41,8 +41,8 @@ func newRetained(s *session) *cobra.Command {
 	flags := historyFlags{retained: true}
 	cmd := &cobra.Command{
 		Use:   "retained",
-		Short: "Show or clear the retained values of a topic, a user or everyone",
-		Long: `Show the retained values of a topic, a user or everyone, in the order in which
+		Short: "Show or clear the retained values of a topic, a user or broadcasts",
+		Long: `Show the retained values of a topic, a user or broadcasts, in the order in which
 streams receive them. The call needs the scope "data".`,
 		Example: `  pealctl retained --topic prices.eur
   pealctl retained clear --topic prices.eur`,
@@ -55,7 +55,7 @@ streams receive them. The call needs the scope "data".`,
 			return s.history(cmd.Context(), request, 0)
 		},
 	}
-	flags.add(cmd, "show the values", "of this topic", "of this user", "of everyone")
+	flags.add(cmd, "show the values", "of this topic", "of this user", "of broadcasts")
 	cmd.AddCommand(newRetainedClear(s))
 	return cmd
 }
@@ -65,8 +65,8 @@ func newRetainedClear(s *session) *cobra.Command {
 	var key string
 	cmd := &cobra.Command{
 		Use:   "clear",
-		Short: "Clear the retained values of a topic, a user or everyone",
-		Long: `Clear the retained values of a topic, a user or everyone. Streams that have
+		Short: "Clear the retained values of a topic, a user or broadcasts",
+		Long: `Clear the retained values of a topic, a user or broadcasts. Streams that have
 received them are not notified.`,
 		Example: `  pealctl retained clear --topic prices.eur
   pealctl retained clear --user alice --conflate-key cart`,
@@ -100,7 +100,7 @@ received them are not notified.`,
 			})
 		},
 	}
-	flags.add(cmd, "clear the values", "of this topic", "of this user", "of everyone")
+	flags.add(cmd, "clear the values", "of this topic", "of this user", "of broadcasts")
 	cmd.Flags().StringVar(&key, "conflate-key", "", `clear only the value with this `+"`key`"+`, which may be empty (default: all values)`)
 	return cmd
 }

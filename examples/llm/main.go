@@ -69,7 +69,8 @@ func publish(target string, message []byte) bool {
 	if reply.StatusCode != http.StatusOK {
 		log.Printf("%s: %s", target, reply.Status)
 	}
-	return reply.StatusCode < http.StatusInternalServerError // anything else won't change
+	later := reply.StatusCode == http.StatusTooManyRequests || reply.StatusCode >= http.StatusInternalServerError
+	return !later // other errors won't go away
 }
 
 // words returns the answer to a question. This is where the language model would be.

@@ -72,7 +72,7 @@ func TestRetainedValues(t *testing.T) {
 		"resumes":                  {broker.Subscription{Topics: []string{"prices.eur"}, LastEventID: "ID1"}, "mark eur-ask all2"},
 		"nothing missed":           {broker.Subscription{Topics: []string{"prices.eur"}, LastEventID: "ID2"}, "mark"},
 	} {
-		for form, opening := range forms() {
+		for form, opening := range map[string]broker.Opening{"bare": {}, "chunked gzip": {Chunked: true, Gzip: true}} {
 			t.Run(name+", "+form, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					cfg := withRetain()
