@@ -231,9 +231,10 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 // placement describes an entry in a replica's log. It is the zero placement for a
 // message that is published on this broker alone.
 type placement struct {
-	foreign bool    // accepted by another node, and not counted as published here
-	verdict Verdict // on the idempotency key
-	retain  Retain  // the limits of the node that published it
+	foreign  bool    // accepted by another node, and not counted as published here
+	verdict  Verdict // on the idempotency key
+	retain   Retain  // the limits of the node that published it
+	byPolicy bool    // a policy on that node retains the message
 }
 
 // order assigns e a sequence number, unless it has one, appends it to the

@@ -35,6 +35,8 @@ type Entry struct {
 	// Retain are the limits for retained values on the node that published the
 	// message.
 	Retain Retain
+	// RetainedByPolicy means that a policy on that node retains the message.
+	RetainedByPolicy bool
 	// Verdict records what the replica that published the message knew about
 	// its idempotency key.
 	Verdict Verdict
@@ -98,7 +100,7 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
-	receipt, posted, err := b.order(m, e, ids, buf, placement{!entry.Own, entry.Verdict, entry.Retain})
+	receipt, posted, err := b.order(m, e, ids, buf, placement{!entry.Own, entry.Verdict, entry.Retain, entry.RetainedByPolicy})
 	if !posted {
 		b.backlog.Release(int64(e.cost))
 	}

@@ -18,11 +18,11 @@ type startValues struct {
 // it makes none. It returns a *RetainFullError if m must be rejected. The caller holds
 // b.mu.
 func (b *Broker) retain(m *Message, e *event, size int, p placement) (v *retainedValue, err error) {
-	r, limits, retain := &b.retained, b.retained.limits, m.Retain
+	r, limits, retain := &b.retained, b.retained.limits, m.Retain || p.byPolicy
 	if b.replica {
 		limits = p.retain
 		if e.seq <= r.applied {
-			if m.Retain && r.wasRejected(e.seq) {
+			if retain && r.wasRejected(e.seq) {
 				return nil, &RetainFullError{Events: limits.MaxEvents + 1, Limits: limits}
 			}
 			r.link(e)

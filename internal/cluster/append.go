@@ -122,7 +122,7 @@ func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message
 	for _, s := range submissions {
-		if s.message.GetRetain() {
+		if isRetained(s.message) {
 			limits := n.broker.RetainLimits()
 			batch.RetainMaxEvents, batch.RetainMaxBytes = uint64(limits.MaxEvents), uint64(limits.MaxBytes)
 		}

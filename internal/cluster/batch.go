@@ -25,6 +25,9 @@ func encode(m *broker.Message) *clusterv1.Message {
 	return out
 }
 
+// isRetained reports whether a message in a batch must be retained.
+func isRetained(m *clusterv1.Message) bool { return m.GetRetain() || m.GetRetainedByPolicy() }
+
 // encodeClear returns c as it is stored in a batch.
 func encodeClear(c broker.Clear) *clusterv1.Message {
 	out := &clusterv1.Message{Clear: clusterv1.Clear_CLEAR_ALL}

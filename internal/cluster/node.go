@@ -262,8 +262,9 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	if serving, reason := n.Serving(); !serving {
 		return nil, notPublishing(reason)
 	}
-	message, retain := encode(&m), m.Retain || n.broker.RetainedByPolicy(m.Audience)
-	if message.Retain = retain; retain {
+	message := encode(&m)
+	message.RetainedByPolicy = !m.Retain && n.broker.RetainedByPolicy(m.Audience)
+	if isRetained(message) {
 		// The values on this node may be older than those that the message will meet,
 		// so the decision is made when the message is applied. But the event log
 		// shouldn't fill up with messages that are rejected.

@@ -61,7 +61,13 @@ func TestRetainedValuesOnAllNodes(t *testing.T) {
 	policy.Topics = []broker.TopicPolicy{{Pattern: "p", Retain: true}}
 	members[1].broker.Reconfigure(policy)
 	byPolicy := broker.Message{Audience: broker.ToTopic("p"), Data: "by policy"}
+	byPolicy.IdempotencyKey = "key"
 	last := members[1].publish(t, byPolicy)
+	for _, m := range members {
+		if again := m.publish(t, byPolicy); again.ID != last.ID {
+			t.Errorf("a repetition of %s was published as %s", last.ID, again.ID)
+		}
+	}
 	members[0].broker.Reconfigure(brokerConfig())
 	agree(t, members...)
 	for _, m := range members {

@@ -216,15 +216,18 @@ type Message struct {
 	// Whether a different message, among those up to the batch's as_of, has the
 	// same idempotency key.
 	KeyUsed bool `protobuf:"varint,10,opt,name=key_used,json=keyUsed,proto3" json:"key_used,omitempty"`
-	// Whether the event is retained.
+	// Whether the publisher asked to retain the event.
 	Retain bool `protobuf:"varint,11,opt,name=retain,proto3" json:"retain,omitempty"`
 	// Whether the event ends its topic.
 	Final bool `protobuf:"varint,12,opt,name=final,proto3" json:"final,omitempty"`
 	// Set in a message that isn't an event, but clears retained values of its
 	// audience.
-	Clear         Clear `protobuf:"varint,13,opt,name=clear,proto3,enum=peal.cluster.v1.Clear" json:"clear,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Clear Clear `protobuf:"varint,13,opt,name=clear,proto3,enum=peal.cluster.v1.Clear" json:"clear,omitempty"`
+	// Whether the event is retained because of a policy on the node, although its
+	// publisher didn't ask for it.
+	RetainedByPolicy bool `protobuf:"varint,14,opt,name=retained_by_policy,json=retainedByPolicy,proto3" json:"retained_by_policy,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -359,6 +362,13 @@ func (x *Message) GetClear() Clear {
 		return x.Clear
 	}
 	return Clear_CLEAR_UNSPECIFIED
+}
+
+func (x *Message) GetRetainedByPolicy() bool {
+	if x != nil {
+		return x.RetainedByPolicy
+	}
+	return false
 }
 
 type isMessage_Audience interface {
@@ -627,7 +637,7 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\tR\x05epoch\x12\x13\n" +
 	"\x05as_of\x18\x05 \x01(\x04R\x04asOf\x12*\n" +
 	"\x11retain_max_events\x18\x06 \x01(\x04R\x0fretainMaxEvents\x12(\n" +
-	"\x10retain_max_bytes\x18\a \x01(\x04R\x0eretainMaxBytes\"\x8a\x03\n" +
+	"\x10retain_max_bytes\x18\a \x01(\x04R\x0eretainMaxBytes\"\xb8\x03\n" +
 	"\aMessage\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -642,7 +652,8 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	" \x01(\bR\akeyUsed\x12\x16\n" +
 	"\x06retain\x18\v \x01(\bR\x06retain\x12\x14\n" +
 	"\x05final\x18\f \x01(\bR\x05final\x12,\n" +
-	"\x05clear\x18\r \x01(\x0e2\x16.peal.cluster.v1.ClearR\x05clearB\n" +
+	"\x05clear\x18\r \x01(\x0e2\x16.peal.cluster.v1.ClearR\x05clear\x12,\n" +
+	"\x12retained_by_policy\x18\x0e \x01(\bR\x10retainedByPolicyB\n" +
 	"\n" +
 	"\baudience\"\x98\x01\n" +
 	"\fRetainedHead\x12\x14\n" +
