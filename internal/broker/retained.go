@@ -244,6 +244,23 @@ func (r *retained) expire(now int64) {
 	}
 }
 
+// size returns the number of values, and the memory that they use, without those that
+// have expired at the time now, in Unix nanoseconds. A replica keeps these until the next
+// entry of its log.
+func (r *retained) size(now int64) (values, bytes int) {
+	values, bytes = len(r.byKey), r.bytes
+	if len(r.expiring) == 0 || !r.expiring[0].event.expired(now) {
+		return values, bytes
+	}
+	for _, v := range r.expiring {
+		if v.event.expired(now) {
+			values--
+			bytes -= int(v.cost)
+		}
+	}
+	return values, bytes
+}
+
 // reject records that a message in the log wasn't accepted.
 func (r *retained) reject(seq uint64) {
 	if len(r.rejected) == maxRejected {

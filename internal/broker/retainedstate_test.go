@@ -229,3 +229,26 @@ func TestRestoredValuesAreSentOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestExpiredValuesAreNotCounted checks the counts of a replica, which keeps expired values
+// until the next entry of its log.
+func TestExpiredValuesAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := replica()
+		defer b.Close()
+		b.Begin("abc", 1)
+		limits := broker.Retain{MaxEvents: 10, MaxBytes: 1 << 20}
+		short, long := retain(toTopic("t", "short"), "a"), retain(toTopic("t", "long"), "b")
+		short.TTL, long.TTL = time.Minute, time.Hour
+		for i, m := range []broker.Message{short, long} {
+			if _, err := b.Apply(t.Context(), &broker.Entry{Seq: uint64(i + 1), At: time.Now(), Retain: limits, Message: m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := b.Stats()
+		time.Sleep(2 * time.Minute)
+		if after := b.Stats(); before.RetainedEvents != 2 || after.RetainedEvents != 1 || after.RetainedBytes >= before.RetainedBytes || after.RetainedBytes == 0 {
+			t.Errorf("%d values with %d bytes, and later %d with %d; want 2 and 1", before.RetainedEvents, before.RetainedBytes, after.RetainedEvents, after.RetainedBytes)
+		}
+	})
+}

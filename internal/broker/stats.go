@@ -154,8 +154,8 @@ func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	st := Stats{Users: b.accounts.Len(), Topics: b.topics.byName.Len(), StartedAt: b.started,
 		LogEvents: b.history.all.events, LogBytes: b.history.bytes,
-		Resumes: b.resumes.clone(), Since: b.since.clone(), Rewinds: b.rewinds.clone(), Fresh: b.fresh.clone(),
-		RetainedEvents: len(b.retained.byKey), RetainedBytes: b.retained.bytes}
+		Resumes: b.resumes.clone(), Since: b.since.clone(), Rewinds: b.rewinds.clone(), Fresh: b.fresh.clone()}
+	st.RetainedEvents, st.RetainedBytes = b.retained.size(b.logNow())
 	if e := b.history.all.first(); e != nil {
 		st.LogSince = time.Unix(0, e.at)
 	}
