@@ -33,7 +33,7 @@ func readOn(tb testing.TB, members []*member, q broker.Read) (ids []string, posi
 func TestPagesAreReadOnAnyNode(t *testing.T) {
 	t.Parallel()
 	members := startAll(t, 3)
-	const n = 150
+	const n = 40
 	var published []string
 	var publishing sync.WaitGroup
 	done := make(chan struct{})
