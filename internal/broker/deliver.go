@@ -222,7 +222,9 @@ func (s *shard) goLive(st *Stream) {
 	case st.phase.closing():
 		s.queueLastBlock(st)
 	case ended:
-		s.enqueue(st, endEvent(st.topics.names[0]))
+		// The final event may have expired. Without its position, the client would
+		// connect again and again.
+		s.enqueue(st, endEvent(st.topics.names[0], s.position(st.cursor)))
 		s.closeEnded(st)
 	}
 }

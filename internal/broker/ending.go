@@ -14,19 +14,19 @@ func endOf(m *Message) *event {
 	if !m.Final {
 		return nil
 	}
-	return endEvent(m.Audience.name)
+	return endEvent(m.Audience.name, "")
 }
 
-// endEvent returns an event that informs a client of the end of a topic. It has no id:
-// the client's position is that of the last event before.
-func endEvent(topic string) *event {
+// endEvent returns an event that informs a client of the end of a topic. Right after the
+// final event, id is empty, since the client has the position.
+func endEvent(topic, id string) *event {
 	data, err := json.Marshal(struct {
 		Topic string `json:"topic"`
 	}{topic})
 	if err != nil {
 		panic(err) // a string can always be marshaled
 	}
-	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), "", endType, string(data)), chunkRoom)}
+	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), id, endType, string(data)), chunkRoom)}
 }
 
 // isAlone reports whether the stream subscribes to one topic alone, by its name.
@@ -88,7 +88,7 @@ func (b *Broker) startWithEnds(st *Stream) {
 // queueEnds queues the ends of topics that had ended before the stream started.
 func (s *shard) queueEnds(st *Stream) {
 	for _, topic := range st.resume.ends {
-		s.queueEvents(st, endEvent(topic))
+		s.queueEvents(st, endEvent(topic, ""))
 	}
 	st.resume.ends = nil
 }

@@ -127,6 +127,34 @@ func TestEndsOutliveEvents(t *testing.T) {
 	}
 }
 
+// TestClientsStopAfterExpiredEnd checks that a client which missed the final event, and
+// can't get it because its time to live has ended, doesn't connect for ever.
+func TestClientsStopAfterExpiredEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(withHistory())
+		defer b.Close()
+		first := publish(t, b, toTopic("t", "1"))
+		m := final(toTopic("t", "2"))
+		m.TTL = time.Second
+		publish(t, b, m)
+		time.Sleep(2 * time.Second)
+		for name, sub := range map[string]broker.Subscription{
+			"resumes": {LastEventID: first.ID}, "fresh": {}, "all": {Start: broker.SinceAll()}, "rewind": {Start: broker.Rewind(1)},
+		} {
+			sub.Topics = []string{"t"}
+			c := connect(t, b, sub, -1)
+			synctest.Wait()
+			if got := c.blocks(); !strings.HasSuffix(got, "mark end") && got != "mark 1 end" {
+				t.Errorf("%s: got %q", name, got)
+			}
+			events := c.events()
+			if last := events[len(events)-1].id; !b.NothingFollows(sub.Topics, last) {
+				t.Errorf("%s: the client connects again with %s", name, last)
+			}
+		}
+	})
+}
+
 // TestSlowStreamsEnd checks that a stream whose connection is slow gets everything before
 // it is closed, and that it is closed at some point if the connection accepts nothing.
 func TestSlowStreamsEnd(t *testing.T) {

@@ -114,7 +114,7 @@ func (b *Batch) isEmpty() bool { return len(b.Events) == 0 && b.Reset == nil }
 // addEnd adds the event that reports the end of the only topic, unless the batch has it.
 func (b *Batch) addEnd(topic string) {
 	if !slices.ContainsFunc(b.Events, func(e Polled) bool { return e.Event == endType }) {
-		b.Events = append(b.Events, endEvent(topic).polled(ToTopic(topic)))
+		b.Events = append(b.Events, endEvent(topic, "").polled(ToTopic(topic)))
 	}
 }
 
