@@ -86,7 +86,7 @@ func TestAnswers(t *testing.T) {
 		tab.WaitFor(t, `events.readyState === EventSource.CLOSED`)
 		second.WaitFor(t, `events.readyState === EventSource.CLOSED`)
 		// An answer whose first words have left the history isn't shown as complete.
-		last := []byte(`{"data":"{\"n\":7,\"word\":\"end.\"}","final":true}`)
+		last := encode(message{Data: encode(word{7, "end."}), Final: true})
 		if !publish(d.URL("")+"/v1/topics/answers.old/messages", last) {
 			t.Fatal("cannot publish")
 		}
