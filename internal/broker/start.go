@@ -108,20 +108,22 @@ func (b *Broker) startEarlier(st *Stream) {
 		r.reset, from.known = ResetExpired, h.evictions
 		from.first, from.cursor, live, _ = b.nextEvents(st, nil)
 	}
-	b.skipValues(st)
+	b.moveStart(st, live)
 	b.countStart(st, live)
 }
 
-// skipValues moves the start of a stream past retained values that the history no
-// longer holds, since they precede the position mark. The caller holds b.mu.
-func (b *Broker) skipValues(st *Stream) {
+// moveStart moves the start of a stream to its first event in the history, or to the end
+// if there is none. So a client that reconnects after the first position mark doesn't get
+// a reset triggered by events that were gone before. Retained values that the history no
+// longer holds are skipped, since they precede the mark. The caller holds b.mu.
+func (b *Broker) moveStart(st *Stream, live bool) {
 	from := st.resume.earlier
 	held := slices.IndexFunc(from.first, func(e *event) bool { return b.history.all.find(e) != nil })
 	switch {
-	case held > 0:
+	case held >= 0:
 		st.cursor = from.first[held].seq - 1
 		from.first = from.first[held:]
-	case held < 0 && len(from.first) > 0:
+	case live || len(from.first) > 0:
 		st.cursor = from.cursor
 		from.first = nil
 	}

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -227,6 +228,51 @@ func TestStartThatIsReadSlowly(t *testing.T) {
 		synctest.Wait()
 		if s := b.Stats(); s.Since.Resets["expired"] != 1 || s.Since.Ended != 0 || s.Rewinds.Ended != 1 || s.Resumes.Replayed != 1 {
 			t.Errorf("since %+v, rewinds %+v, resumes %+v", s.Since, s.Rewinds, s.Resumes)
+		}
+	})
+}
+
+// TestStartBehindEvictions checks that a client that loses its connection right after
+// the first position mark gets no reset for events that were gone when it started.
+func TestStartBehindEvictions(t *testing.T) {
+	mark := regexp.MustCompile(`event: peald\.mark\nid: (.*)\n`)
+	synctest.Test(t, func(t *testing.T) {
+		cfg := withHistory()
+		cfg.History.MaxAge = time.Minute
+		b := broker.New(cfg)
+		defer b.Close()
+		publish(t, b, toTopic("t", "gone"))
+		publish(t, b, final(toTopic("ended", "gone")))
+		time.Sleep(2 * time.Minute)
+		publish(t, b, toTopic("t", "1"))
+		last := publish(t, b, toTopic("other", "2"))
+
+		for name, c := range map[string]struct {
+			sub  broker.Subscription
+			want string
+		}{
+			"some events":    {broker.Subscription{Topics: []string{"t"}, Start: broker.SinceAll()}, "1"},
+			"a pattern":      {broker.Subscription{Topics: []string{"*"}, Start: broker.SinceAll()}, "1 2"},
+			"rewind":         {broker.Subscription{Topics: []string{"t"}, Start: broker.Rewind(3)}, "1"},
+			"no events":      {broker.Subscription{Topics: []string{"none"}, Start: broker.SinceAll()}, ""},
+			"an ended topic": {broker.Subscription{Topics: []string{"ended"}, Start: broker.SinceAll()}, `{"topic":"ended"}`},
+		} {
+			started := connect(t, b, c.sub, -1)
+			synctest.Wait()
+			at := mark.FindStringSubmatch(started.text())
+			if at == nil {
+				t.Fatalf("%s: no mark in %q", name, started.text())
+			}
+			resumed := connect(t, b, broker.Subscription{Topics: c.sub.Topics, LastEventID: at[1]}, -1)
+			synctest.Wait()
+			for how, got := range map[string]string{"started": started.dataAndResets(), "resumed": resumed.dataAndResets()} {
+				if got != c.want {
+					t.Errorf("%s, %s: got %q, want %q", name, how, got, c.want)
+				}
+			}
+			if ended := b.NothingFollows(c.sub.Topics, at[1]); ended != (name == "an ended topic") || !strings.ContainsAny(c.want, "12") && at[1] != last.ID {
+				t.Errorf("%s: the stream starts at %s, and NothingFollows is %v", name, at[1], ended)
+			}
 		}
 	})
 }
