@@ -108,6 +108,8 @@ func (w *world) checkStarts(rt *rapid.T) {
 	last.settle(rt, w)
 	for i, s := range streams {
 		eventually(w.t, func() bool { return s.read(last.Data) }, func() string { return fmt.Sprintf("node %d sends only %q", i, s.got) })
+		// A stream whose only topic has ended may be closed before or after the last message.
+		s.got = slices.DeleteFunc(s.got, func(e string) bool { return strings.HasSuffix(e, " "+last.Data) })
 		if !slices.Equal(s.got, streams[0].got) {
 			rt.Fatalf("%v from %+v: node %d sends\n%q\nnode 0 sends\n%q", sub.Topics, sub.Start, i, s.got, streams[0].got)
 		}
@@ -145,7 +147,11 @@ func (s *startedStream) onEvent(e eventstream.Event) {
 		}
 		s.marked = true
 	}
-	s.got = append(s.got, fmt.Sprintf("%s %s %s", e.ID, e.Type, e.Data))
+	id := e.ID
+	if string(e.Type) == "peald.end" {
+		id = nil // the position at which the stream was closed
+	}
+	s.got = append(s.got, fmt.Sprintf("%s %s %s", id, e.Type, e.Data))
 }
 
 // read reads what has arrived, and reports whether the stream has ended, or its last event
