@@ -61,10 +61,10 @@ func (q *receiveQueue) add(ctx context.Context, r received) bool {
 
 // PublishStream implements pealv1.ControlServiceServer.
 //
-// A separate goroutine receives and decodes messages, while this one publishes
-// and acknowledges them. It sends acknowledgements when no further message is
-// queued. A single message is therefore acknowledged immediately, and many
-// messages are acknowledged with few responses.
+// A separate goroutine receives and decodes messages, while this one publishes and
+// acknowledges them. It sends acknowledgements when no further message is queued. A
+// single message is therefore acknowledged immediately, and many messages are
+// acknowledged in a few responses.
 func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]) error {
 	// Some clients don't return the stream to their caller until it has headers.
 	if err := stream.SendHeader(metadata.MD{}); err != nil {

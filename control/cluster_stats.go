@@ -79,7 +79,7 @@ func (s *statsSum) sort() {
 	})
 }
 
-// addResumes adds other, which a node that runs an older version may not send, to sum.
+// addResumes adds other to sum. A node that runs an older version may not send other.
 func addResumes(sum, other *pealv1.Resumes) {
 	if sum == nil {
 		return

@@ -4,10 +4,9 @@
 // Package rest forwards REST requests to an in-process gRPC server, so that REST
 // and gRPC share the same checks and errors. Package apierror defines the errors.
 //
-// The prefix of a file names its concern. The files call_ contain the RPCs,
-// watch_ the parts of WatchConnections, and cluster_ the calls to other nodes.
-// The files auth_ contain authentication and authorization, and grpc_ the gRPC
-// server.
+// Files are prefixed by concern: call_ for the RPCs, watch_ for the parts of
+// WatchConnections, cluster_ for calls to other nodes, auth_ for authentication and
+// authorization, and grpc_ for the gRPC server.
 package control
 
 import (

@@ -36,7 +36,7 @@ func durationOf(field string, d *durationpb.Duration, absent time.Duration) (tim
 	return duration, nil
 }
 
-// onlyTrue is the problem with a field named everyone whose value is false.
+// onlyTrue describes the problem with an everyone field whose value is false.
 const onlyTrue = "is false; want true"
 
 func userMessage(u broker.User) *pealv1.User {

@@ -30,9 +30,9 @@ type History interface {
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }
 
-// Pipeline is a Broker whose Publish waits, for example for a quorum, and that
-// accepts further messages in the meantime. Messages from one goroutine are
-// published in the order in which it submits them.
+// Pipeline is a Broker that keeps accepting messages while Publish waits, for example
+// for a quorum. Messages from one goroutine are published in the order in which it
+// submits them.
 type Pipeline interface {
 	Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error)
 }
@@ -64,8 +64,8 @@ type Cluster interface {
 type Receiver = interface {
 	// Receive is called with the next responses from a node, in order.
 	Receive(node string, responses [][]byte)
-	// Restart is called when responses from a node were lost, and the node is
-	// about to start over.
+	// Restart is called when responses from a node have been lost and the node is about
+	// to start over.
 	Restart(node string)
 	// End is called when a node will send no more responses.
 	End(node string)

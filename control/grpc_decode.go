@@ -129,8 +129,8 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 // decodingHandler wraps handler so that a decoding error is returned after all
-// interceptors instead of before the first one. So a caller that isn't allowed to
-// call the method learns nothing else.
+// interceptors instead of before the first one. That way, a caller that isn't allowed
+// to call the method learns nothing but that.
 func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		var decodeErr error

@@ -25,7 +25,7 @@ const (
 	sourceHistory  = "history"
 	sourceRetained = "retained"
 
-	// noEvent stands for no event in a token. It is no event id.
+	// noEvent stands for no event in a token. It isn't a valid event id.
 	noEvent = "-"
 )
 

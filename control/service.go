@@ -52,8 +52,8 @@ type Config struct {
 	// Tracer receives the spans of calls. If nil, calls have no spans.
 	Tracer trace.TracerProvider
 
-	// Drain starts shutting the daemon down and returns immediately. It may be
-	// called several times. If nil, calls to the RPC Drain are rejected.
+	// Drain starts shutting the daemon down and returns immediately. It may be called
+	// several times. If nil, calls to the Drain RPC are rejected.
 	Drain func()
 
 	// Cluster provides access to the other nodes; nil without a cluster. It must
@@ -73,9 +73,10 @@ type Config struct {
 }
 
 // TopicPolicy describes what a daemon does differently for the topics that match a
-// pattern, unless an earlier policy matches them too. Zero fields are as for all topics.
+// pattern, unless an earlier policy matches them too. Fields with zero values keep the
+// settings for all topics.
 type TopicPolicy struct {
-	// Pattern is valid according to [broker.ValidPattern].
+	// Pattern is a pattern that [broker.ValidPattern] accepts.
 	Pattern string
 
 	// MaxEvents is the maximum number of events in the history for each topic.
@@ -84,7 +85,7 @@ type TopicPolicy struct {
 	// MaxAge is the maximum age of these events; 0 for no limit.
 	MaxAge *time.Duration
 
-	// SlowConsumer is the name of what happens to slow consumers.
+	// SlowConsumer is the name of the policy for slow consumers.
 	SlowConsumer string
 
 	// Anonymous reports whether streams without a token may subscribe.

@@ -112,7 +112,7 @@ type Broker struct {
 	since      Resumes // of streams that started at a time in the past
 	rewinds    Resumes
 	polls      pollCounters
-	fresh      Resumes // of streams that started now, with retained values
+	fresh      Resumes // of streams that started at the current end, with retained values
 	replays    histogram
 }
 

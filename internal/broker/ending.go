@@ -29,13 +29,13 @@ func endEvent(topic, id string) *event {
 	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), id, endType, string(data)), chunkRoom)}
 }
 
-// isAlone reports whether the stream subscribes to one topic alone, by its name.
+// isAlone reports whether the stream subscribes to exactly one topic, by name.
 func (st *Stream) isAlone() bool {
 	return st.topics != nil && len(st.topics.names) == 1 && !st.topics.patterns
 }
 
-// deliverEnd queues the end of a topic after its final event, e, and closes st if it
-// subscribes to the topic alone.
+// deliverEnd queues the end of a topic after its final event, e, and closes st if that
+// is its only topic.
 func (s *shard) deliverEnd(st *Stream, e *event) {
 	s.enqueue(st, e.end)
 	if st.isAlone() {

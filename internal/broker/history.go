@@ -64,7 +64,7 @@ type lane struct {
 	audience Audience
 	policy   *TopicPolicy // nil for none
 	bytes    int          // of the events
-	evicted  uint64       // the last event that was evicted to keep the limits; 0 for none
+	evicted  uint64       // the last event that was evicted to stay within the limits; 0 for none
 	final    uint64       // the lane's last event, if that ended the topic; 0 if it didn't
 	eviction uint64       // the value of history.evictions when the lane's latest eviction was counted
 	places   [rankings]place
@@ -81,8 +81,8 @@ func (l *lane) after(seq uint64) int {
 	return i
 }
 
-// lost reports whether an event of the lane that follows seq has been evicted, apart
-// from the first evictions up to known.
+// lost reports whether an event of the lane that follows seq has been evicted, ignoring
+// evictions numbered up to known.
 func (l *lane) lost(seq, known uint64) bool { return l.evicted > seq && l.eviction > known }
 
 func (l *lane) remove(e *event) {
@@ -127,8 +127,7 @@ func (x *expirations) Pop() any {
 	return e
 }
 
-// newHistory returns an empty history that begins at the time now, in Unix
-// nanoseconds.
+// newHistory returns an empty history that begins at now, which is in Unix nanoseconds.
 func newHistory(limits History, policies policies, now int64) history {
 	h := history{
 		limits: limits, policies: policies, lanes: make(map[Audience]*lane),
@@ -179,7 +178,7 @@ func (h *history) limit(l *lane) {
 	}
 }
 
-// reconfigure applies new limits and policies at the time now, in Unix nanoseconds.
+// reconfigure applies new limits and policies as of now, which is in Unix nanoseconds.
 // If the policies differ, its cost grows with the number of lanes and events.
 func (h *history) reconfigure(limits History, policies policies, now int64) {
 	h.limits = limits
@@ -228,7 +227,7 @@ func (h *history) count(l *lane, n int) {
 	h.ranks[byBytes].set(l, l.bytes)
 }
 
-// grow counts n more bytes for e, and applies the limits at the time now, in Unix
+// grow counts n more bytes for e, and applies the limits as of now, which is in Unix
 // nanoseconds. It does nothing if e has been removed.
 func (h *history) grow(e *event, n int, now int64) {
 	if s := h.all.find(e); s != nil {
@@ -238,7 +237,7 @@ func (h *history) grow(e *event, n int, now int64) {
 	}
 }
 
-// expire removes the events that are due at the time now, in Unix nanoseconds.
+// expire removes the events that are due as of now, which is in Unix nanoseconds.
 func (h *history) expire(now int64) {
 	for len(h.expiring) > 0 && h.expiring[0].due <= now {
 		e := h.expiring[0]
@@ -246,7 +245,7 @@ func (h *history) expire(now int64) {
 	}
 }
 
-// evict removes the events that exceed the limits at the time now, in Unix
+// evict removes the events that exceed the limits as of now, which is in Unix
 // nanoseconds.
 func (h *history) evict(now int64) {
 	if h.limits.MaxEvents == 0 {
@@ -364,7 +363,7 @@ func (h *history) loseMark(l *lane) {
 }
 
 // lost reports whether an event to the audience that follows seq has been evicted,
-// apart from the first evictions up to known.
+// ignoring evictions numbered up to known.
 func (h *history) lost(a Audience, seq, known uint64) bool {
 	l := h.lanes[a]
 	return l != nil && l.lost(seq, known)

@@ -37,8 +37,8 @@ func anyLost(lanes []*lane, seq, known uint64) bool {
 	return false
 }
 
-// merger merges the events of lanes, the oldest first, or the latest first if it is
-// backward. It is a heap.
+// merger merges the events of lanes, oldest first, or newest first if backward is set.
+// It is a heap.
 type merger struct {
 	lanes    [][]*event // the events of each lane that are left; none is empty
 	backward bool

@@ -11,8 +11,8 @@ import (
 //
 // A poll that waits is a stream: it counts as a connection, and as a recipient of the
 // events that it waits for. Its sink gets the response in one piece, and is closed with
-// the reason [Answered]. The broker also answers it, with what there is, if it would
-// close a stream for a reason other than a client that is gone or too slow.
+// the reason [Answered]. The broker also answers it, with what there is, in every case
+// in which it would close a stream, unless the client is gone or too slow.
 type Poll struct {
 	stream *Stream
 	wait   time.Duration
@@ -32,7 +32,7 @@ type Batch struct {
 	Reason Reason
 }
 
-// Polled is an event as a poll gets it.
+// Polled is an event in the form in which polls receive it.
 type Polled struct {
 	// ID is the event's id. The end of a topic has none.
 	ID string
@@ -56,7 +56,8 @@ type Encoder interface {
 	Encode(b Batch) []byte
 }
 
-// NewPoll prepares a poll that waits up to the given time; 0 for one that doesn't wait.
+// NewPoll prepares a poll that waits for at most the given time, or not at all if it is
+// 0.
 func (b *Broker) NewPoll(sub Subscription, wait time.Duration) *Poll {
 	st := b.NewStream(sub)
 	if st.resume == nil {
@@ -94,11 +95,11 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 	return batch, answered, nil
 }
 
-// Stream returns the stream that a poll waits with if Read hasn't answered it. It must
-// be started with [Poll.Start].
+// Stream returns the stream that a poll uses to wait if Read hasn't answered it. It
+// must be started with [Poll.Start].
 func (p *Poll) Stream() *Stream { return p.stream }
 
-// Start makes a poll wait that Read hasn't answered. It is like [Stream.Start], except
+// Start makes a poll that Read hasn't answered wait. It is like [Stream.Start], except
 // that the sink gets nothing but the response, which enc encodes.
 func (p *Poll) Start(sink Sink, enc Encoder) error {
 	st := p.stream

@@ -9,7 +9,7 @@ import (
 
 // poll is the sink of a poll that waits, and what the shard must know about it. Its
 // events are in the stream's queue until it is answered. Streams find it through their
-// sink, since a field would take memory of each of them.
+// sink, since a field would cost memory in every stream.
 type poll struct {
 	Sink
 
@@ -96,8 +96,8 @@ func (s *shard) openPoll(st *Stream, p *poll) {
 	heap.Push(&s.polls.waiting, timedPoll{st, p})
 }
 
-// collect adds e to the response to a poll. The poll is answered when the shard has
-// taken all mail that there is.
+// collect adds e to the response to a poll. The poll is answered once the shard has
+// emptied its mailbox.
 func (s *shard) collect(st *Stream, p *poll, e *event) {
 	if p.full || p.answered {
 		return
@@ -207,7 +207,7 @@ func (s *shard) closePoll(p *poll) {
 	}
 }
 
-// pollTimers holds the polls that a shard's streams wait with. They aren't in the
+// pollTimers holds the waiting polls among a shard's streams. They aren't in the
 // shard's wheel, because most of them are answered early and replaced by another poll,
 // and the wheel keeps a closed stream until its turn.
 type pollTimers struct {

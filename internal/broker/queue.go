@@ -92,8 +92,8 @@ func (q *queue) dropOldest(droppable eventFilter) bool {
 	return true
 }
 
-// needsGap reports whether dropOldest would drop an event that no reset precedes, and
-// the event's index.
+// needsGap reports whether dropOldest would drop an event that isn't preceded by a
+// reset, and returns the event's index.
 func (q *queue) needsGap(droppable eventFilter) (i int, needed bool) {
 	i = q.oldest(droppable)
 	return i, i < len(q.events) && !slices.ContainsFunc(q.events[q.head:i], func(e *event) bool { return e.gap })

@@ -32,7 +32,7 @@ type Entry struct {
 	At time.Time
 	// Own means that the message was published, and is counted, on this node.
 	Own bool
-	// Retain are the limits for retained values on the node that published the
+	// Retain holds the limits for retained values on the node that published the
 	// message.
 	Retain Retain
 	// RetainedByPolicy means that a policy on that node retains the message.
@@ -88,8 +88,8 @@ func (b *Broker) SetLogStart(at time.Time) {
 // message, and a *RetainFullError if there is no room to retain it. These results depend on the log alone, so all replicas return
 // the same, except that Recipients counts local streams.
 //
-// Apply waits for shards to catch up, but no longer than until ctx ends. Apply must
-// be called for one entry at a time, in order.
+// Apply waits for shards to catch up, but only until ctx ends. Apply must be called for
+// one entry at a time, in order.
 func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	ids := b.ids.Load()

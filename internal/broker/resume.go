@@ -222,8 +222,8 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 	return events, cursor, live, false
 }
 
-// read appends the events of m, up to the sequence number upTo, to a piece that isn't
-// full, until it is. The caller holds b.mu.
+// read appends the events of m, up to the sequence number upTo, to a piece until the
+// piece is full. The piece must not be full already. The caller holds b.mu.
 func (b *Broker) read(m *merger, p piece, upTo uint64) (events []*event, cursor uint64, live bool) {
 	for !p.full() {
 		if m.Len() == 0 || m.peek(0).seq > upTo {

@@ -61,7 +61,7 @@ type retained struct {
 }
 
 // maxRejected is the maximum number of positions in retained.rejected. Publishing nodes
-// reject messages before they append them, so that few are rejected later.
+// reject messages before appending them, so few are rejected later.
 const maxRejected = 1 << 12
 
 // retainedKey identifies a value.
@@ -89,7 +89,7 @@ func (v *retainedValue) key() retainedKey {
 func orderOf(seq uint64) uint64 { return seq | 1<<63 }
 
 // valueList holds values by their order. A value that is removed leaves a dead slot.
-// Dead slots are removed once they are more than half of all, so that each costs
+// Dead slots are removed once they make up more than half of all slots, so each costs
 // constant time on average.
 type valueList struct {
 	slots []valueSlot
@@ -161,9 +161,9 @@ func newRetained(limits Retain) retained {
 	return retained{limits: limits, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
 }
 
-// admit returns the value that e makes, whose fields have the given encoded size, or a
-// *RetainFullError. It first removes what has expired by the time of e. If limits were
-// lowered, a value may still replace one that is at least as large.
+// admit returns the retained value for e, whose fields have the given encoded size, or
+// a *RetainFullError. It first removes what has expired by the time of e. If limits
+// were lowered, a value may still replace one that is at least as large.
 func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
 	r.expire(e.at)
 	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
@@ -237,7 +237,7 @@ func (r *retained) drop(v *retainedValue) {
 	}
 }
 
-// expire removes the values that have expired at the time now, in Unix nanoseconds.
+// expire removes the values that have expired as of now, which is in Unix nanoseconds.
 func (r *retained) expire(now int64) {
 	for len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
 		r.drop(r.expiring[0])
@@ -270,7 +270,8 @@ func (r *retained) reject(seq uint64) {
 	r.changes++
 }
 
-// wasRejected reports whether a message that the values include wasn't accepted.
+// wasRejected reports whether a message at a position covered by the values was
+// rejected.
 func (r *retained) wasRejected(seq uint64) bool {
 	_, found := slices.BinarySearch(r.rejected, seq)
 	return found
@@ -373,7 +374,7 @@ func (b *Broker) MayRetain(m *Message) error {
 // RetainLimits returns the limits for retained values.
 func (b *Broker) RetainLimits() Retain { return b.cfg.Load().Retain }
 
-// RetainedByPolicy reports whether a topic's policy makes its messages retained.
+// RetainedByPolicy reports whether a topic's policy causes its messages to be retained.
 func (b *Broker) RetainedByPolicy(a Audience) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

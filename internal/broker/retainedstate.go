@@ -15,8 +15,8 @@ type RetainedState struct {
 	Epoch string
 	// Applied is the last sequence number that the values include.
 	Applied uint64
-	// Rejected are the sequence numbers of messages up to Applied that weren't
-	// accepted because there was no room to retain them, in ascending order.
+	// Rejected holds the sequence numbers, in ascending order, of messages up to
+	// Applied that weren't accepted because there was no room to retain them.
 	Rejected []uint64
 
 	events []*event

@@ -217,11 +217,10 @@ func (b *Broker) incomplete(st *Stream) bool {
 	}
 }
 
-// prepareStart checks the history for a stream with patterns that starts in the
-// past, if the history has too many lanes to check them once the stream joins. It
-// finds the last events for a rewind, and what was evicted since a time. It
-// releases the lock from time to time, so that publishers don't wait for all of
-// that.
+// prepareStart checks the history for a stream with patterns that starts in the past,
+// if the history has too many lanes to check them once the stream joins. It finds the
+// last events for a rewind, and what has been evicted since the given time. It releases
+// the lock from time to time, so that publishers don't have to wait for the whole scan.
 func (b *Broker) prepareStart(st *Stream) {
 	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
 		return
@@ -275,9 +274,9 @@ func (b *Broker) scanMarks(st *Stream) (more bool) {
 	return more
 }
 
-// scanBack moves the position of a rewind back over at most replayScan events, until
-// st wants left of them. It returns how many more it must find: 0 once it has reached
-// the start of the history.
+// scanBack moves the position of a rewind back over at most replayScan events, or until
+// it has found left events that st wants. It returns how many more it must find: 0 once
+// it has reached the start of the history.
 func (b *Broker) scanBack(st *Stream, left int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,9 +14,9 @@ type startValues struct {
 	all   bool     // no values are left to be read
 }
 
-// retain returns the value that m makes, with fields of the given encoded size; nil if
-// it makes none. It returns a *RetainFullError if m must be rejected. The caller holds
-// b.mu.
+// retain returns the retained value for m, with fields of the given encoded size, or
+// nil if m isn't retained. It returns a *RetainFullError if m must be rejected. The
+// caller holds b.mu.
 func (b *Broker) retain(m *Message, e *event, size int, p placement) (v *retainedValue, err error) {
 	r, limits, retain := &b.retained, b.retained.limits, m.Retain || p.byPolicy
 	if b.replica {
@@ -104,14 +104,14 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 	return dst
 }
 
-// wantedBy reports whether the slot has a value for st at the time now, in Unix
+// wantedBy reports whether the slot has a value for st as of now, which is in Unix
 // nanoseconds.
 func (s valueSlot) wantedBy(st *Stream, now int64) bool {
 	return s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
 }
 
-// expired reports whether the event's time to live has ended at the time now, in Unix
-// nanoseconds.
+// expired reports whether the event's time to live has ended as of now, which is in
+// Unix nanoseconds.
 func (e *event) expired(now int64) bool { return e.expires != 0 && e.expires <= now }
 
 // valuesFor yields the slots after the given order that may have values for st, in
@@ -176,8 +176,7 @@ func (b *Broker) unheldValues(st *Stream) (events []*event, upTo uint64) {
 	return events, math.MaxUint64
 }
 
-// merge adds events with sequence numbers of up to cursor to those in dst from the index
-// from on, in order.
+// merge merges events with sequence numbers up to cursor into dst[from:], in order.
 func merge(dst []*event, from int, events []*event, cursor uint64) []*event {
 	for _, e := range events {
 		if e.seq <= cursor {

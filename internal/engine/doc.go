@@ -18,14 +18,14 @@
 //
 // # Ownership of descriptors
 //
-// While a request is being read, its descriptor belongs to the goroutine of an
-// epoll set. A stream's descriptor belongs to its socket, and the socket to the
-// stream's shard: only the shard's goroutine writes to it and closes it, once.
-// The set's goroutine reads what clients send. It must not use a number that has
-// been closed and reused in the meantime. So it uses the descriptor of a stream
-// only under pollSet.mu, under which descriptors are also closed, and only if
-// the entry for that number has the generation that the epoll event carries.
-// Whoever closes a descriptor, or leaves it to another owner, sets its field to -1.
+// While a request is being read, its descriptor belongs to the goroutine of an epoll
+// set. A stream's descriptor belongs to its socket, and the socket to the stream's
+// shard: only the shard's goroutine writes to it and closes it, once. The set's
+// goroutine reads what clients send. It must not use a descriptor number that has been
+// closed and reused in the meantime. So it uses the descriptor of a stream only under
+// pollSet.mu, under which descriptors are also closed, and only if the entry for that
+// number has the generation that the epoll event carries. Whoever closes a descriptor,
+// or leaves it to another owner, sets its field to -1.
 //
 // The streams of an HTTP/2 connection may belong to any shards. So the connection
 // has a mutex that guards its descriptor and its state.
@@ -58,9 +58,9 @@ type Body interface {
 	broker.Sink
 	// Transport returns how the body is sent.
 	Transport() Transport
-	// Finish sends the rest of a response that won't have a stream after all, as
-	// far as the connection accepts it, and closes the body. Use it instead of
-	// Write and Close, which share memory with the stream's shard.
+	// Finish sends as much of the rest of a response that won't have a stream after all
+	// as the connection accepts, and closes the body. Use it instead of Write and
+	// Close, which share memory with the stream's shard.
 	Finish(rest []byte)
 	// Attach connects the body to st, which must not have been started yet. It
 	// then reports to st when the client hangs up and when the body can accept
@@ -116,7 +116,7 @@ type Handler interface {
 	Waits(r *http.Request) bool
 }
 
-// Guard decides about connections, and counts those that send no request.
+// Guard makes decisions about connections, and counts those that send no request.
 type Guard interface {
 	// Direct reports whether the first bytes from addr come from the client. If
 	// not, they are a header with the client's address.

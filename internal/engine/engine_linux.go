@@ -17,7 +17,7 @@ import (
 // Engine holds connections in epoll sets.
 type Engine struct {
 	sets   []*pollSet
-	next   atomic.Uint32 // the set for the next connection, modulo their number
+	next   atomic.Uint32 // index of the set for the next connection, modulo the number of sets
 	shards []scratch
 	http2  atomic.Int64 // open HTTP/2 connections
 
@@ -60,11 +60,11 @@ func (e *Engine) Close() error {
 // streams.
 func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
 
-// GoAway asks the clients of all HTTP/2 connections to send further requests on
-// other connections: each when its event streams have ended, because WebKitGTK 2.50
-// doesn't always reconnect streams that were open when it was asked. Later
-// connections get the same request with their first response, so that a client that
-// connects here again also learns when to retry.
+// GoAway asks the clients of all HTTP/2 connections to send further requests on other
+// connections. Each client is asked only once its event streams have ended, because
+// WebKitGTK 2.50 doesn't always reconnect streams that were open when it was asked.
+// Later connections get the same request with their first response, so that a client
+// that connects here again also learns when to retry.
 func (e *Engine) GoAway() {
 	e.leaving.Store(true)
 	for _, set := range e.sets {

@@ -14,7 +14,7 @@ type Engine struct{}
 // New returns errors.ErrUnsupported.
 func New(int) (*Engine, error) { return nil, errors.ErrUnsupported }
 
-// TakeOver takes nothing over.
+// TakeOver does nothing and returns false.
 func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, bool, error) {
 	return nil, false, nil
 }

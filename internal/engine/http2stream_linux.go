@@ -20,8 +20,8 @@ type http2Stream struct {
 // errConnClosed is the error for streams when their connection has ended.
 var errConnClosed = errors.New("the HTTP/2 connection has ended")
 
-// conn returns the stream's connection. A field for it would take 16 bytes of
-// each stream.
+// conn returns the stream's connection. A field for it would add 16 bytes to each
+// stream.
 func (s *http2Stream) conn() *http2Conn {
 	return s.st.Conn().Handler().(*http2Conn) //nolint:forcetypeassert // serveHTTP2 passes no other handler.
 }
@@ -69,8 +69,8 @@ func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 	return n, nil
 }
 
-// limit returns the first pieces, up to about most bytes, and reports whether
-// these are all.
+// limit returns the first pieces, up to about most bytes in total, and reports whether
+// that is all of them.
 func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
 	total := 0
 	for i, piece := range pieces {

@@ -143,7 +143,7 @@ func (l *Listener) run() {
 			if l.pass(nil, err); errors.Is(err, net.ErrClosed) || l.isClosed() {
 				return
 			}
-			continue // net/http has waited a moment before it accepted the error
+			continue // net/http waits a moment before it accepts the error
 		}
 		switch {
 		case !l.cfg.Guard.Direct(conn.RemoteAddr()):

@@ -27,7 +27,7 @@ type pollSet struct {
 	entries    map[int32]entry // by descriptor
 	generation uint32          // of the last entry
 	timeouts   []*timeout
-	wake       time.Time // when the first timeout runs out; zero for never
+	wake       time.Time // when the first timeout expires; zero for never
 	closing    bool      // no connection may wait for a request any more
 	stopped    bool      // close was called
 }

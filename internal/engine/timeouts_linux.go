@@ -103,8 +103,8 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	return true
 }
 
-// rearm makes the set report again if c is waiting and there is more to read, after
-// other connections had their turn. It returns false if that isn't possible.
+// rearm makes the set report c again, once other connections have had their turn, if c
+// is waiting and there is more to read. It returns false if that isn't possible.
 func (s *pollSet) rearm(c *incoming) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,8 +124,8 @@ func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	return true
 }
 
-// admit reports whether a request may get a goroutine, which must call
-// l.running.Done at its end.
+// admit reports whether a request may get a goroutine, which must call l.running.Done
+// when it finishes.
 func (s *pollSet) admit(l *Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,8 +174,8 @@ func (s *pollSet) forget(c *incoming) bool {
 	return true
 }
 
-// expire calls expire on the owners of the timers that have run out, or of all
-// timers if the set is closing.
+// expire calls expire on the owners of the timers that have expired, or of all timers
+// if the set is closing.
 func (s *pollSet) expire() {
 	now := time.Now()
 	var late []expirer

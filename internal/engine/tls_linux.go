@@ -108,8 +108,8 @@ func newTLSConn(conn net.Conn, s *session, plain, sealed []byte) *tlsConn {
 	return &tlsConn{c}
 }
 
-// passedAddr is the local address of a tlsConn, and marks it as one. A handler sees
-// nothing else of its connection without hijacking it, which can't be undone.
+// passedAddr is the local address of a tlsConn, and marks it as one. It is all that a
+// handler can see of its connection without hijacking it, which can't be undone.
 type passedAddr struct{ net.Addr }
 
 // LocalAddr implements [net.Conn].

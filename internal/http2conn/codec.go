@@ -38,9 +38,8 @@ func NewCodec() *Codec {
 	c := &Codec{lower: make(map[string]string), indices: tableIndices()}
 	c.reset()
 
-	// The encoder announces its table size with the first field that it encodes.
-	// The encoder is shared by connections, so that update is dropped; see
-	// Conn.tableUpdate.
+	// The encoder announces its table size with the first field that it encodes. Since
+	// connections share the encoder, this update is dropped; see Conn.tableUpdate.
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.encoder.SetMaxDynamicTableSizeLimit(0)
 	c.encodeField(":status", "200")

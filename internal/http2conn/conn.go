@@ -12,7 +12,7 @@ type Conn struct {
 	server  *Server
 	handler Handler
 	streams []*Stream // that are open, by id
-	queue   []byte    // output that isn't taken yet
+	queue   []byte    // output that hasn't been taken yet
 	table   []byte    // the dynamic table for requests; see table.go
 	err     error     // why the connection ended
 
@@ -45,7 +45,7 @@ type Conn struct {
 	reset  uint64
 
 	credit   int32
-	refilled time.Duration // when credit was last increased for the time passed
+	refilled time.Duration // when credit was last increased for elapsed time
 	requests time.Duration // the virtual clock of countRequest
 
 	preface uint8 // bytes of the client's preface that have arrived
@@ -56,13 +56,13 @@ type connFlags uint8
 
 const (
 	settled     connFlags = 1 << iota // the client's SETTINGS have arrived
-	unacked                           // our SETTINGS aren't acknowledged
-	goingAway                         // GOAWAY with a last stream is sent
-	pinging                           // our PING isn't acknowledged
+	unacked                           // our SETTINGS haven't been acknowledged
+	goingAway                         // GOAWAY with a last stream has been sent
+	pinging                           // our PING hasn't been acknowledged
 	tableUpdate                       // the next response must announce its table size
 	noTableSent                       // a response has announced that
 	trusted                           // the rates of requests and resets aren't limited
-	announced                         // the first GOAWAY is sent
+	announced                         // the first GOAWAY has been sent
 )
 
 func (f connFlags) has(flag connFlags) bool { return f&flag != 0 }
@@ -179,8 +179,8 @@ func (c *Conn) next(p []byte) (frame, rest []byte, err error) {
 	return frame, p, nil
 }
 
-// join adds the frame that is complete now to the field block before it, if any. It
-// returns nil if the block isn't complete.
+// join adds the frame that has just been completed to the preceding field block, if
+// any. It returns nil if the block isn't complete.
 func (c *Conn) join() ([]byte, error) {
 	frame := c.partial[c.blockLen:]
 	ends := endsFieldBlock(frame)
@@ -215,8 +215,8 @@ func (c *Conn) join() ([]byte, error) {
 	return c.partial, nil
 }
 
-// keep appends the beginning of p to the incomplete frame until that has size
-// bytes. It returns the rest of p, and reports whether the frame has them.
+// keep appends the beginning of p to the incomplete frame until the frame has size
+// bytes. It returns the rest of p, and reports whether the frame has reached that size.
 func (c *Conn) keep(p []byte, size int) (rest []byte, complete bool) {
 	missing := size - (len(c.partial) - c.blockLen)
 	if missing <= 0 {
@@ -292,9 +292,9 @@ func (c *Conn) Incomplete() bool { return !c.flags.has(settled) || len(c.partial
 // Streams returns the number of open streams.
 func (c *Conn) Streams() int { return len(c.streams) }
 
-// Close ends the connection and all its streams. It adds GOAWAY to the output,
-// with the code of err if that is an [*Error], and NO_ERROR otherwise. Later calls
-// of Receive return err, which must not be nil.
+// Close ends the connection and all its streams. It adds GOAWAY to the output, with the
+// code of err if err is an [*Error], and with NO_ERROR otherwise. Later calls to
+// Receive return err, which must not be nil.
 func (c *Conn) Close(err error) {
 	if c.err != nil {
 		return
@@ -335,8 +335,8 @@ func (c *Conn) find(id uint32) *Stream {
 // Handler returns the handler that was passed to NewConn.
 func (c *Conn) Handler() Handler { return c.handler }
 
-// search returns the index in c.streams of the first stream whose id isn't less
-// than id, and reports whether that is its id.
+// search returns the index in c.streams of the first stream whose id is at least id,
+// and reports whether it is an exact match.
 func (c *Conn) search(id uint32) (int, bool) {
 	return slices.BinarySearchFunc(c.streams, id, func(st *Stream, id uint32) int { return int(st.id) - int(id) })
 }
@@ -354,7 +354,8 @@ func (c *Conn) remove(st *Stream) {
 	st.release()
 }
 
-// idle reports whether no stream with this id was opened yet (RFC 9113 §5.1.1).
+// idle reports whether the stream with this id has not been opened yet (RFC 9113
+// §5.1.1).
 func (c *Conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
 
 // history returns the bit for a stream in c.opened and c.reset. It is 0 for

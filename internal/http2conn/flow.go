@@ -2,9 +2,9 @@ package http2conn
 
 import "golang.org/x/net/http2"
 
-// refresh reports whether WINDOW_UPDATE should announce n more bytes than the
-// client's window of avail bytes: when half of the window is used, or when
-// the client might wait.
+// refresh reports whether WINDOW_UPDATE should extend the client's window of avail
+// bytes by n: when half of the window has been used, or when the client might be
+// waiting.
 func refresh(n, avail int32) bool { return n > 0 && (n >= defaultWindow/2 || n >= avail) }
 
 // consumed returns n bytes to the client's window for the connection.
@@ -46,7 +46,7 @@ func (c *Conn) onData(f *http2.DataFrame) error {
 	return c.receiveBody(st, size, f.Data(), f.StreamEnded())
 }
 
-// receiveBody processes size bytes of payload, of which data isn't padding.
+// receiveBody processes size bytes of payload; data is the part that isn't padding.
 func (c *Conn) receiveBody(st *Stream, size int32, data []byte, end bool) error {
 	b := st.body
 	if b.missing >= 0 {
@@ -129,11 +129,11 @@ func (c *Conn) setStreamWindow(window int32) error {
 	return nil
 }
 
-// Wake calls [Handler.Writable] for streams that can send again, until they would
-// use up the connection's window. It begins after the stream that was called last,
-// so that each gets its turn. Receive calls Wake. The caller must, too, after it
-// has sent on streams or closed them, since a stream for which Writable was called
-// may leave part of the window to others.
+// Wake calls [Handler.Writable] for streams that can send again, until they would use
+// up the connection's window. It begins after the stream that was called last, so that
+// each gets its turn. Receive calls Wake. The caller must call it too, after it has
+// sent on streams or closed them, since a stream for which Writable was called may
+// leave part of the window to others.
 func (c *Conn) Wake() {
 	for range len(c.streams) {
 		if c.claimed >= int64(c.sendWindow) || !c.wakeOne() {

@@ -2,10 +2,10 @@ package http2conn
 
 import "time"
 
-// A connection's credit, and what is deducted and added. A PING each second costs
-// nothing in the long run, nor does a client that sends two WINDOW_UPDATE frames
-// for each DATA frame it receives. DATA frames that are small because of the client
-// earn nothing (CVE-2019-9511).
+// A connection's credit, and what is deducted and added. One PING per second costs
+// nothing in the long run, and neither do two WINDOW_UPDATE frames for each DATA frame
+// that the client receives. DATA frames that are small because of the client earn
+// nothing (CVE-2019-9511).
 const (
 	maxCredit       = 1000
 	creditPerSecond = 100
@@ -13,7 +13,7 @@ const (
 	frameCost = 1 // for a frame that transfers nothing
 	resetCost = 4 // for a stream that is reset before it has a response
 
-	wakeCost = 1 // for a call of Writable; returned if the stream sends enough
+	wakeCost = 1 // for a call to Writable; returned if the stream sends enough
 
 	dataCredit   = 2  // for a DATA frame in either direction that transfers enough
 	headerCredit = 10 // for the header of a response
@@ -28,8 +28,8 @@ const (
 	// nothing.
 	minRefresh = 1 << 10
 
-	// maxQueued limits the output that waits while more frames are processed. The
-	// response headers of all streams fit in.
+	// maxQueued limits the output that waits while more frames are processed. It leaves
+	// room for the response headers of all streams.
 	maxQueued = 64 << 10
 
 	// maxBlockFrames limits the frames of one field block. Clients use a CONTINUATION
@@ -47,7 +47,7 @@ func (c *Conn) spend(cost int32, cause Cause, reason string) error {
 		return nil
 	}
 
-	// The clock is only read now, since most connections never spend this much.
+	// The clock isn't read until now, since most connections never spend this much.
 	now := c.server.elapsed()
 	earned := int64(now-c.refilled) * creditPerSecond / int64(time.Second)
 	c.refilled = now

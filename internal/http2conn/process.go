@@ -68,8 +68,8 @@ func (c *Conn) read(codec *Codec, frame []byte, typ http2.FrameType) (http2.Fram
 	return f, err
 }
 
-// invalidFields reports whether err is about fields that were decoded. Other errors
-// for HEADERS precede that, and have no cause.
+// invalidFields reports whether err is about fields that were decoded. Other errors for
+// HEADERS occur before decoding, and have no cause.
 func invalidFields(err error) bool {
 	var streamErr http2.StreamError
 	return errors.As(err, &streamErr) && streamErr.Cause != nil
@@ -103,7 +103,8 @@ func (c *Conn) readFailed(typ http2.FrameType, id uint32, err error) error {
 	}
 }
 
-// streamError resets a stream for which the client is to blame (RFC 9113 §5.4.2).
+// streamError resets a stream because of an error that is the client's fault (RFC 9113
+// §5.4.2).
 func (c *Conn) streamError(id uint32, code http2.ErrCode, reason string) error {
 	if !c.flags.has(trusted) {
 		if err := c.spend(resetCost, RapidReset, "too many stream errors, the last one "+code.String()); err != nil {

@@ -276,7 +276,7 @@ func setLength(r *http.Request, ended bool) error {
 		}
 		for _, value := range values[1:] {
 			if value != values[0] {
-				return malformedError("several values of content-length")
+				return malformedError("multiple content-length values")
 			}
 		}
 		r.ContentLength = int64(length)

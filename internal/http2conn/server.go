@@ -10,17 +10,17 @@ import (
 
 // Config configures a [Server]. Zero values select the defaults.
 type Config struct {
-	// MaxStreams limits the open requests of a connection. More are refused, and
-	// may be retried. The default is 250.
+	// MaxStreams limits the open requests of a connection. Requests beyond that are
+	// refused, and may be retried. The default is 250.
 	MaxStreams int
 
 	// MaxHeaderBytes limits a request's header. As in net/http, another 320 bytes
 	// are allowed. Larger ones are answered with status 431. The default is 32 KiB.
 	MaxHeaderBytes int
 
-	// RequestBurst and RequestsPerSecond limit the requests of a connection. After
-	// half of the burst, the client is asked to open a new connection. The defaults
-	// are twice MaxStreams, and 50.
+	// RequestBurst and RequestsPerSecond limit the requests of a connection. After half
+	// of the burst, the client is asked to open a new connection. The defaults are
+	// twice MaxStreams and 50, respectively.
 	RequestBurst      int
 	RequestsPerSecond int
 
@@ -38,14 +38,13 @@ type Handler interface {
 	Request(st *Stream, r *http.Request)
 
 	// Data passes a part of the request's body, which is valid during the call. The
-	// caller must return the bytes with [Stream.Consumed] when they are read. The
+	// caller must return the bytes with [Stream.Consumed] once they have been read. The
 	// last call has end set.
 	Data(st *Stream, p []byte, end bool)
 
-	// Writable is called when the flow-control window, into which the last Send
-	// didn't fit, is open again. Receive and [Conn.Wake] call it. The stream must
-	// soon call Send or end, as its part of the window is withheld from other
-	// streams until then.
+	// Writable is called when the flow-control window has reopened after a Send that
+	// didn't fit into it. Receive and [Conn.Wake] call it. The stream must soon call
+	// Send or end, as its part of the window is withheld from other streams until then.
 	Writable(st *Stream)
 
 	// Closed is called when a stream ends without End, Reset or a response without

@@ -36,10 +36,10 @@ const (
 	closed       streamFlags = 1 << iota // the stream isn't in Conn.streams
 	remoteClosed                         // the client has sent END_STREAM
 	localClosed                          // we have
-	answered                             // the response's header is sent
+	answered                             // the response's header has been sent
 	blocked                              // the last Send didn't fit into the window
 	expects                              // the client waits for status 100
-	woken                                // Writable was called, and Send wasn't since
+	woken                                // Writable has been called, and Send hasn't been called since
 	discards                             // nobody reads the request's body
 )
 
@@ -92,10 +92,10 @@ func (st *Stream) SendHeaders(codec *Codec, status int, h http.Header, end bool)
 	}
 }
 
-// Send appends DATA frames to dst, with as many bytes of pieces as the windows
-// allow, and returns how many. If some are left, [Handler.Writable] is called
-// later. Output of the connection that must be sent first is appended, too. Send
-// must follow SendHeaders.
+// Send appends DATA frames to dst, with as many bytes of pieces as the windows allow,
+// and returns how many. If any are left, [Handler.Writable] is called later. Output of
+// the connection that must be sent first is appended, too. Send must follow
+// SendHeaders.
 func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	c := st.conn
 	if st.flags.has(closed) || st.flags.has(localClosed) || !st.flags.has(answered) {

@@ -57,7 +57,7 @@ func setOptions(fd uintptr, after time.Duration) {
 }
 
 // setUserTimeout ignores errors, because the daemon also runs on systems that don't
-// know the option.
+// support the option.
 func setUserTimeout(fd uintptr, after time.Duration) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
 }

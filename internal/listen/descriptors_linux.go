@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptor accepts on a listening socket without registering the connections with
-// Go's poller. It has its own descriptor of the socket, because nothing else can
-// wait on package net's. The zero value is ready to use.
+// acceptor accepts on a listening socket without registering the connections with Go's
+// poller. It has its own descriptor for the socket, because nothing else can wait on
+// package net's. The zero value is ready to use.
 type acceptor struct {
 	mu       sync.Mutex
 	file     *os.File // nil until the first call of accept
@@ -177,9 +177,9 @@ func duplicate(conn net.Conn) (fd int, err error) {
 	return fd, nil
 }
 
-// AcceptDescriptor is like Accept, but returns a non-blocking descriptor that Go's
-// poller doesn't know. The caller must close it. A caller that has its own epoll
-// set saves four system calls.
+// AcceptDescriptor is like Accept, but returns a non-blocking descriptor that isn't
+// registered with Go's poller. The caller must close it. A caller that has its own
+// epoll set saves four system calls.
 func (l *Listener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	err = l.inTurn(func(pending net.Conn) error {
 		if pending == nil {
@@ -198,11 +198,11 @@ type descriptorListener interface {
 	AcceptDescriptor() (fd int, remote net.Addr, err error)
 }
 
-// AcceptDescriptor waits for a slot, and then for a connection, of which it returns a
-// non-blocking descriptor that Go's poller doesn't know. The caller must close the
-// descriptor and release its slot with Release, or with the function that TakeOver
-// returns; or it must pass the descriptor to Conn. The error is [errors.ErrUnsupported]
-// if the listener isn't a [Listener] for TCP.
+// AcceptDescriptor waits for a slot, then for a connection, and returns the
+// connection's descriptor, which is non-blocking and not registered with Go's poller.
+// The caller must close the descriptor and release its slot with Release, or with the
+// function that TakeOver returns; or it must pass the descriptor to Conn. The error is
+// [errors.ErrUnsupported] if the listener isn't a [Listener] for TCP.
 func (l *slotListener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	l.pace()
 

@@ -243,8 +243,7 @@ func (l *Listener) closePending() {
 // Addr implements [net.Listener].
 func (l *Listener) Addr() net.Addr { return l.socket.Addr() }
 
-// Address returns the address as a setting would give it: HOST:PORT, or
-// unix:/PATH.
+// Address returns the address in the form used in settings: HOST:PORT, or unix:/PATH.
 func (l *Listener) Address() string { return Address(l.socket) }
 
 // SetPeerTimeout changes [Socket.PeerTimeout] for connections accepted from now

@@ -12,8 +12,8 @@ const (
 	duplicateFor = 10 * time.Second
 )
 
-// duplicates counts how often nodes that announce themselves under one name have
-// replaced each other, such as nodes on two copies of one directory.
+// duplicates counts how often nodes that announce themselves under the same name, such
+// as nodes that run on two copies of a directory, have replaced each other.
 type duplicates struct {
 	replacements int
 	last         time.Time

@@ -40,7 +40,7 @@ func (d *Directory) requestPage(n *remoteNode, now time.Time) {
 func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 	n := d.nodes[page.GetIncarnation()]
 	if n == nil || n.pull == nil || !proto.Equal(page.GetAfter(), n.pull.after) {
-		return // the pull was given up
+		return // the pull was abandoned
 	}
 
 	d.adoptBans(page.GetCounts().GetBans(), now)

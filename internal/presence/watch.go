@@ -29,8 +29,8 @@ const (
 type Receiver = interface {
 	// Receive is called with the next responses from a node, in order.
 	Receive(node string, responses [][]byte)
-	// Restart is called when responses from a node were lost, and the node is
-	// about to start over.
+	// Restart is called when responses from a node have been lost and the node is about
+	// to start over.
 	Restart(node string)
 	// End is called when a node will send no more responses.
 	End(node string)
