@@ -140,7 +140,7 @@ func New(cfg Config) *Broker {
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
 		topics:   newTopics(),
 		history:  newHistory(cfg.History, newPolicies(cfg.Topics), now.UnixNano()),
-		retained: newRetained(cfg.Retain),
+		retained: newRetained(cfg.Retain, newDigester()),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),

@@ -69,7 +69,7 @@ func (b *Broker) Begin(epoch string, first uint64) {
 	b.history = newHistory(b.cfg.Load().History, b.history.policies, time.Now().UnixNano())
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
-	b.retained = newRetained(b.cfg.Load().Retain)
+	b.retained = newRetained(b.cfg.Load().Retain, b.retained.digester)
 	b.clock = logClock{}
 }
 

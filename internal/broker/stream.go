@@ -143,6 +143,8 @@ type earlier struct {
 	cursor uint64   // the stream's cursor after them
 	known  uint64   // see Stream.knownEvictions
 
+	filter digestFilter // for a stream with patterns, among the retained values; nil before the first of them are read
+
 	// prepareStart sets the fields below.
 	scanned    bool     // the timeline, for a stream with patterns; the others are set only then
 	found      position // before the last events, or after the last slot that was checked

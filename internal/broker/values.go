@@ -12,6 +12,8 @@ type startValues struct {
 	next  uint64   // the order up to which values have been read
 	last  uint64   // the order of the position mark
 	all   bool     // no values are left to be read
+
+	filter digestFilter // for a stream with patterns; nil before the first of them are read
 }
 
 // retain returns the value that m makes, with fields of the given encoded size; nil if
@@ -85,6 +87,9 @@ func (b *Broker) readValues(st *Stream) []*event {
 // nextValues appends to dst the next retained values for st, as many as may be read
 // under one lock. The caller holds b.mu.
 func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
+	if v.filter == nil && st.hasPatterns() {
+		v.filter = b.retained.digester.filter(st)
+	}
 	now, size, scanned := b.logNow(), 0, 0
 	for slot := range b.valuesFor(st, v.next) {
 		if slot.order > v.last {
@@ -95,7 +100,7 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 		}
 		scanned++
 		v.next = slot.order
-		if slot.wantedBy(st, now) {
+		if v.filter.matches(slot.digest) && slot.wantedBy(st, now) {
 			dst = append(dst, slot.value.event)
 			size += len(slot.value.event.frame.chunk)
 		}
@@ -162,6 +167,10 @@ func (b *Broker) unheldValues(st *Stream) (events []*event, upTo uint64) {
 	if st.resume.earlier == nil || len(b.retained.byKey) == 0 {
 		return nil, math.MaxUint64
 	}
+	from := st.resume.earlier
+	if from.filter == nil && st.hasPatterns() {
+		from.filter = b.retained.digester.filter(st)
+	}
 	now, scanned := b.logNow(), 0
 	for slot := range b.valuesFor(st, orderOf(st.cursor)) {
 		if scanned == replayScan || len(events) == replayEvents {
@@ -169,7 +178,7 @@ func (b *Broker) unheldValues(st *Stream) (events []*event, upTo uint64) {
 		}
 		scanned++
 		upTo = slot.order &^ orderOf(0)
-		if slot.wantedBy(st, now) && b.history.all.find(slot.value.event) == nil {
+		if from.filter.matches(slot.digest) && slot.wantedBy(st, now) && b.history.all.find(slot.value.event) == nil {
 			events = append(events, slot.value.event)
 		}
 	}
