@@ -66,6 +66,20 @@ type digestMatch struct{ mask, want digest }
 // matches all.
 type digestFilter []digestMatch
 
+// filter returns the filter of a stream with patterns, or nil for another stream. The
+// caller holds b.mu.
+func (b *Broker) filter(st *Stream) digestFilter {
+	switch {
+	case !st.hasPatterns():
+		return nil
+	case st.resume == nil:
+		return b.digester.filter(st)
+	case st.resume.filter == nil:
+		st.resume.filter = b.digester.filter(st)
+	}
+	return st.resume.filter
+}
+
 // filter returns a filter that matches the digests of all audiences that a stream belongs
 // to, and of few others.
 func (d digester) filter(st *Stream) digestFilter {

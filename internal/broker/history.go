@@ -41,6 +41,7 @@ const (
 type history struct {
 	limits   History
 	policies policies
+	digester digester
 	all      timeline
 	lanes    map[Audience]*lane
 	first    uint64 // events before this one may have been evicted from lanes that are no longer known
@@ -62,12 +63,19 @@ type lane struct {
 	fifo[*event]
 
 	audience Audience
+	digest   digest       // of the audience
 	policy   *TopicPolicy // nil for none
 	bytes    int          // of the events
 	evicted  uint64       // the last event that was evicted to keep the limits; 0 for none
 	final    uint64       // the lane's last event, if that ended the topic; 0 if it didn't
 	eviction uint64       // the value of history.evictions when the lane's latest eviction was counted
 	places   [rankings]place
+}
+
+// wantedBy reports whether the lane is of one of a stream's audiences, given the stream's
+// filter.
+func (l *lane) wantedBy(st *Stream, f digestFilter) bool {
+	return f.matches(l.digest) && st.wants(l.audience)
 }
 
 // cost returns the approximate memory that the lane uses besides its events, in
@@ -129,9 +137,9 @@ func (x *expirations) Pop() any {
 
 // newHistory returns an empty history that begins at the time now, in Unix
 // nanoseconds.
-func newHistory(limits History, policies policies, now int64) history {
+func newHistory(limits History, policies policies, d digester, now int64) history {
 	h := history{
-		limits: limits, policies: policies, lanes: make(map[Audience]*lane),
+		limits: limits, policies: policies, digester: d, lanes: make(map[Audience]*lane),
 		first: 1, complete: now, evictions: 1, forgotten: 1, unmarked: 1,
 	}
 	for by := range h.ranks {
@@ -210,7 +218,7 @@ func (h *history) lane(a Audience) *lane {
 	l := h.lanes[a]
 	switch {
 	case l == nil:
-		l = &lane{audience: a, policy: h.policies.find(a)}
+		l = &lane{audience: a, digest: h.digester.of(a), policy: h.policies.find(a)}
 		h.lanes[a] = l
 		h.bytes += l.cost()
 	case l.len() == 0:
@@ -332,7 +340,7 @@ func (h *history) clear() {
 		h.lose(last.seq, last.at)
 	}
 	first, evictions := h.first, h.evictions
-	*h = newHistory(h.limits, h.policies, h.complete)
+	*h = newHistory(h.limits, h.policies, h.digester, h.complete)
 	h.first, h.evictions, h.forgotten, h.unmarked = first, evictions, evictions, evictions
 }
 

@@ -47,12 +47,12 @@ const retainedOverhead = 600
 // which they expire depend on the log alone.
 type retained struct {
 	limits   Retain
+	digester digester
 	byKey    map[retainedKey]*retainedValue
 	lanes    map[Audience]*valueList
 	all      valueList
 	expiring valueHeap
 	bytes    int
-	digester digester
 
 	// The fields below are used on replicas.
 
@@ -161,7 +161,7 @@ func (x *valueHeap) Pop() any {
 }
 
 func newRetained(limits Retain, d digester) retained {
-	return retained{limits: limits, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList), digester: d}
+	return retained{limits: limits, digester: d, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
 }
 
 // admit returns the value that e makes, whose fields have the given encoded size, or a

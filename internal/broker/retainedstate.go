@@ -92,7 +92,7 @@ func (b *Broker) RetainedState() (RetainedState, RetainedProgress) {
 func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, applied uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := newRetained(b.retained.limits, b.retained.digester)
+	r := newRetained(b.retained.limits, b.digester)
 	r.applied, r.rejected = applied, rejected
 	for i := range values {
 		v, err := b.restoreValue(&values[i])

@@ -130,6 +130,7 @@ type resumption struct {
 	earlier *earlier
 	reset   string // why events are missing after that position; empty if none are
 
+	filter  digestFilter // see Broker.filter; nil before it is first used
 	values  *startValues // retained values that precede that position; nil if there are none
 	counted bool         // the outcome was counted when the stream joined
 	ended   bool         // the stream must be closed once it is live, because its topic has ended
@@ -142,8 +143,6 @@ type earlier struct {
 	first  []*event // the first events to replay
 	cursor uint64   // the stream's cursor after them
 	known  uint64   // see Stream.knownEvictions
-
-	filter digestFilter // for a stream with patterns, among the retained values; nil before the first of them are read
 
 	// prepareStart sets the fields below.
 	scanned    bool     // the timeline, for a stream with patterns; the others are set only then
