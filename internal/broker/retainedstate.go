@@ -48,9 +48,6 @@ func (s RetainedState) Values() iter.Seq[RetainedValue] {
 	}
 }
 
-// Len returns the number of values.
-func (s RetainedState) Len() int { return len(s.events) }
-
 // RetainedProgress describes how the retained values of a replica change.
 type RetainedProgress struct {
 	// Applied is the last position of the log that the values include.
