@@ -122,6 +122,7 @@ drain: ## Drain a daemon with 10,000 streams; check that they are closed at an e
 soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,000 clients and 500 messages/s (NODES=3)
 	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestDamagedFilesOfReplica$$' ./internal/cluster
+	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 
 .PHONY: bench
 bench: ## Compare peald with other servers (30 minutes) and write docs/benchmarks.md

@@ -96,6 +96,7 @@ type Broker struct {
 	reads      [audiences]int64 // pages read by ReadMessages
 	accounts   *btree.BTreeG[*account]
 	topics     topics
+	digester   digester
 	history    history
 	retained   retained
 	replies    replies
@@ -130,17 +131,18 @@ const maxBacklog = 64 << 20
 
 // New starts a broker. The caller must call Close.
 func New(cfg Config) *Broker {
-	now := time.Now()
+	now, digester := time.Now(), newDigester()
 	b := &Broker{
 		replica:  cfg.Replica,
 		started:  now,
 		replays:  newHistogram(replayBounds()),
 		hashSeed: maphash.MakeSeed(),
+		digester: digester,
 		backlog:  semaphore.NewWeighted(maxBacklog),
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
 		topics:   newTopics(),
-		history:  newHistory(cfg.History, newPolicies(cfg.Topics), now.UnixNano()),
-		retained: newRetained(cfg.Retain),
+		history:  newHistory(cfg.History, newPolicies(cfg.Topics), digester, now.UnixNano()),
+		retained: newRetained(cfg.Retain, digester),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),

@@ -41,6 +41,7 @@ const (
 type history struct {
 	limits   History
 	policies policies
+	digester digester
 	all      timeline
 	lanes    map[Audience]*lane
 	first    uint64 // events before this one may have been evicted from lanes that are no longer known
@@ -62,12 +63,19 @@ type lane struct {
 	fifo[*event]
 
 	audience Audience
+	digest   digest       // of the audience
 	policy   *TopicPolicy // nil for none
 	bytes    int          // of the events
 	evicted  uint64       // the last event that was evicted to stay within the limits; 0 for none
 	final    uint64       // the lane's last event, if that ended the topic; 0 if it didn't
 	eviction uint64       // the value of history.evictions when the lane's latest eviction was counted
 	places   [rankings]place
+}
+
+// wantedBy reports whether the lane is of one of a stream's audiences, given the stream's
+// filter.
+func (l *lane) wantedBy(st *Stream, f digestFilter) bool {
+	return f.matches(l.digest) && st.wants(l.audience)
 }
 
 // cost returns the approximate memory that the lane uses besides its events, in
@@ -127,10 +135,10 @@ func (x *expirations) Pop() any {
 	return e
 }
 
-// newHistory returns an empty history that begins at now, which is in Unix nanoseconds.
-func newHistory(limits History, policies policies, now int64) history {
+// newHistory returns an empty history that begins at now, in Unix nanoseconds.
+func newHistory(limits History, policies policies, d digester, now int64) history {
 	h := history{
-		limits: limits, policies: policies, lanes: make(map[Audience]*lane),
+		limits: limits, policies: policies, digester: d, lanes: make(map[Audience]*lane),
 		first: 1, complete: now, evictions: 1, forgotten: 1, unmarked: 1,
 	}
 	for by := range h.ranks {
@@ -178,7 +186,7 @@ func (h *history) limit(l *lane) {
 	}
 }
 
-// reconfigure applies new limits and policies as of now, which is in Unix nanoseconds.
+// reconfigure applies new limits and policies as of now (in Unix nanoseconds).
 // If the policies differ, its cost grows with the number of lanes and events.
 func (h *history) reconfigure(limits History, policies policies, now int64) {
 	h.limits = limits
@@ -209,7 +217,7 @@ func (h *history) lane(a Audience) *lane {
 	l := h.lanes[a]
 	switch {
 	case l == nil:
-		l = &lane{audience: a, policy: h.policies.find(a)}
+		l = &lane{audience: a, digest: h.digester.of(a), policy: h.policies.find(a)}
 		h.lanes[a] = l
 		h.bytes += l.cost()
 	case l.len() == 0:
@@ -227,8 +235,7 @@ func (h *history) count(l *lane, n int) {
 	h.ranks[byBytes].set(l, l.bytes)
 }
 
-// grow counts n more bytes for e, and applies the limits as of now, which is in Unix
-// nanoseconds. It does nothing if e has been removed.
+// grow counts n more bytes for e, and applies the limits as of now (in Unix nanoseconds). It does nothing if e has been removed.
 func (h *history) grow(e *event, n int, now int64) {
 	if s := h.all.find(e); s != nil {
 		e.packedBytes += int32(n)
@@ -237,7 +244,7 @@ func (h *history) grow(e *event, n int, now int64) {
 	}
 }
 
-// expire removes the events that are due as of now, which is in Unix nanoseconds.
+// expire removes the events that are due as of now (in Unix nanoseconds).
 func (h *history) expire(now int64) {
 	for len(h.expiring) > 0 && h.expiring[0].due <= now {
 		e := h.expiring[0]
@@ -245,8 +252,7 @@ func (h *history) expire(now int64) {
 	}
 }
 
-// evict removes the events that exceed the limits as of now, which is in Unix
-// nanoseconds.
+// evict removes the events that exceed the limits as of now (in Unix nanoseconds).
 func (h *history) evict(now int64) {
 	if h.limits.MaxEvents == 0 {
 		h.clear()
@@ -331,7 +337,7 @@ func (h *history) clear() {
 		h.lose(last.seq, last.at)
 	}
 	first, evictions := h.first, h.evictions
-	*h = newHistory(h.limits, h.policies, h.complete)
+	*h = newHistory(h.limits, h.policies, h.digester, h.complete)
 	h.first, h.evictions, h.forgotten, h.unmarked = first, evictions, evictions, evictions
 }
 

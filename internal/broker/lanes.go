@@ -11,8 +11,9 @@ const maxLanes = replayScan / 2
 func (b *Broker) lanesOf(st *Stream) []*lane {
 	lanes := make([]*lane, 0, 4)
 	if st.hasPatterns() {
-		for a, l := range b.history.lanes {
-			if st.wants(a) {
+		f := b.filter(st)
+		for _, l := range b.history.lanes {
+			if l.wantedBy(st, f) {
 				lanes = append(lanes, l)
 			}
 		}

@@ -66,10 +66,10 @@ func (b *Broker) Begin(epoch string, first uint64) {
 
 	b.ids.Store(newIDFormat(epoch))
 	b.seq, b.passed = first-1, first-1
-	b.history = newHistory(b.cfg.Load().History, b.history.policies, time.Now().UnixNano())
+	b.history = newHistory(b.cfg.Load().History, b.history.policies, b.digester, time.Now().UnixNano())
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
-	b.retained = newRetained(b.cfg.Load().Retain)
+	b.retained = newRetained(b.cfg.Load().Retain, b.digester)
 	b.clock = logClock{}
 }
 

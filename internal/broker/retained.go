@@ -47,6 +47,7 @@ const retainedOverhead = 600
 // which they expire depend on the log alone.
 type retained struct {
 	limits   Retain
+	digester digester
 	byKey    map[retainedKey]*retainedValue
 	lanes    map[Audience]*valueList
 	all      valueList
@@ -92,13 +93,15 @@ func orderOf(seq uint64) uint64 { return seq | 1<<63 }
 // Dead slots are removed once they make up more than half of all slots, so each costs
 // constant time on average.
 type valueList struct {
-	slots []valueSlot
-	live  int
+	slots  []valueSlot
+	live   int
+	digest digest // of the audience, unless the list has several
 }
 
 type valueSlot struct {
-	order uint64
-	value *retainedValue // nil if it was removed
+	order  uint64
+	digest digest
+	value  *retainedValue // nil if it was removed
 }
 
 // after returns the slots that follow the given order.
@@ -107,7 +110,7 @@ func (l *valueList) after(order uint64) []valueSlot {
 }
 
 func (l *valueList) push(v *retainedValue) {
-	l.slots = append(l.slots, valueSlot{v.order, v})
+	l.slots = append(l.slots, valueSlot{v.order, v.lane.digest, v})
 	l.live++
 }
 
@@ -157,8 +160,8 @@ func (x *valueHeap) Pop() any {
 	return v
 }
 
-func newRetained(limits Retain) retained {
-	return retained{limits: limits, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
+func newRetained(limits Retain, d digester) retained {
+	return retained{limits: limits, digester: d, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
 }
 
 // admit returns the retained value for e, whose fields have the given encoded size, or
@@ -191,7 +194,7 @@ func (r *retained) put(v *retainedValue) {
 	}
 	lane := r.lanes[key.audience]
 	if lane == nil {
-		lane = new(valueList)
+		lane = &valueList{digest: r.digester.of(key.audience)}
 		r.lanes[key.audience] = lane
 	}
 	r.changes++
@@ -237,7 +240,7 @@ func (r *retained) drop(v *retainedValue) {
 	}
 }
 
-// expire removes the values that have expired as of now, which is in Unix nanoseconds.
+// expire removes the values that have expired as of now (in Unix nanoseconds).
 func (r *retained) expire(now int64) {
 	for len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
 		r.drop(r.expiring[0])

@@ -48,9 +48,6 @@ func (s RetainedState) Values() iter.Seq[RetainedValue] {
 	}
 }
 
-// Len returns the number of values.
-func (s RetainedState) Len() int { return len(s.events) }
-
 // RetainedProgress describes how the retained values of a replica change.
 type RetainedProgress struct {
 	// Applied is the last position of the log that the values include.
@@ -92,7 +89,7 @@ func (b *Broker) RetainedState() (RetainedState, RetainedProgress) {
 func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, applied uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := newRetained(b.retained.limits)
+	r := newRetained(b.retained.limits, b.digester)
 	r.applied, r.rejected = applied, rejected
 	for i := range values {
 		v, err := b.restoreValue(&values[i])

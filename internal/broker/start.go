@@ -256,7 +256,7 @@ func (b *Broker) lanes() int {
 func (b *Broker) scanMarks(st *Stream) (more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	h, from := &b.history, st.resume.earlier
+	h, from, f := &b.history, st.resume.earlier, b.filter(st)
 	if at := &from.found; at.generation != b.generation {
 		from.start = Start{startTime, b.startTime(from.start)}
 		*at = position{b.generation, b.before(h.all.since(from.start.value))}
@@ -266,7 +266,7 @@ func (b *Broker) scanMarks(st *Stream) (more bool) {
 	more = len(slots) > replayScan
 	for _, s := range slots[:min(len(slots), replayScan)] {
 		from.found.seq = s.seq
-		if s.mark(h.first) && st.wants(s.lane.audience) {
+		if s.mark(h.first) && s.lane.wantedBy(st, f) {
 			from.incomplete = true
 			return false
 		}
@@ -286,14 +286,14 @@ func (b *Broker) scanBack(st *Stream, left int) int {
 		left = int(st.resume.earlier.start.value)
 	}
 
-	log := &b.history.all
+	log, f := &b.history.all, b.filter(st)
 	all := log.all()[:log.after(at.seq)]
 	for i, s := range slices.Backward(all) {
 		if len(all)-i > replayScan {
 			return left
 		}
 		at.seq = s.seq - 1
-		if s.event == nil || !st.wants(s.lane.audience) {
+		if s.event == nil || !s.lane.wantedBy(st, f) {
 			continue
 		}
 		if left--; left == 0 {

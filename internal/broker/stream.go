@@ -130,6 +130,7 @@ type resumption struct {
 	earlier *earlier
 	reset   string // why events are missing after that position; empty if none are
 
+	filter  digestFilter // see Broker.filter; nil before it is first used
 	values  *startValues // retained values that precede that position; nil if there are none
 	counted bool         // the outcome was counted when the stream joined
 	ended   bool         // the stream must be closed once it is live, because its topic has ended

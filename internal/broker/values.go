@@ -85,7 +85,7 @@ func (b *Broker) readValues(st *Stream) []*event {
 // nextValues appends to dst the next retained values for st, as many as may be read
 // under one lock. The caller holds b.mu.
 func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
-	now, size, scanned := b.logNow(), 0, 0
+	now, f, size, scanned := b.logNow(), b.filter(st), 0, 0
 	for slot := range b.valuesFor(st, v.next) {
 		if slot.order > v.last {
 			break
@@ -95,7 +95,7 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 		}
 		scanned++
 		v.next = slot.order
-		if slot.wantedBy(st, now) {
+		if slot.wantedBy(st, f, now) {
 			dst = append(dst, slot.value.event)
 			size += len(slot.value.event.frame.chunk)
 		}
@@ -104,14 +104,12 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 	return dst
 }
 
-// wantedBy reports whether the slot has a value for st as of now, which is in Unix
-// nanoseconds.
-func (s valueSlot) wantedBy(st *Stream, now int64) bool {
-	return s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
+// wantedBy reports whether the slot has a value for st, given the stream's filter, as of now (in Unix nanoseconds).
+func (s valueSlot) wantedBy(st *Stream, f digestFilter, now int64) bool {
+	return f.matches(s.digest) && s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
 }
 
-// expired reports whether the event's time to live has ended as of now, which is in
-// Unix nanoseconds.
+// expired reports whether the event's time to live has ended as of now (in Unix nanoseconds).
 func (e *event) expired(now int64) bool { return e.expires != 0 && e.expires <= now }
 
 // valuesFor yields the slots after the given order that may have values for st, in
@@ -162,14 +160,14 @@ func (b *Broker) unheldValues(st *Stream) (events []*event, upTo uint64) {
 	if st.resume.earlier == nil || len(b.retained.byKey) == 0 {
 		return nil, math.MaxUint64
 	}
-	now, scanned := b.logNow(), 0
+	now, f, scanned := b.logNow(), b.filter(st), 0
 	for slot := range b.valuesFor(st, orderOf(st.cursor)) {
 		if scanned == replayScan || len(events) == replayEvents {
 			return events, upTo
 		}
 		scanned++
 		upTo = slot.order &^ orderOf(0)
-		if slot.wantedBy(st, now) && b.history.all.find(slot.value.event) == nil {
+		if slot.wantedBy(st, f, now) && b.history.all.find(slot.value.event) == nil {
 			events = append(events, slot.value.event)
 		}
 	}
