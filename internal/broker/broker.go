@@ -31,8 +31,8 @@ const (
 // MaxQueueBytes is the maximum value of Config.QueueBytes.
 const MaxQueueBytes = 1 << 30
 
-// Config configures a Broker. Every field except Retain, Topics
-// and Replica is required.
+// Config configures a Broker. Every field except Retain, Topics and Replica is
+// required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
@@ -56,7 +56,7 @@ type Config struct {
 	History History
 	// Retain limits the retained values.
 	Retain Retain
-	// Topics are the policies for topics.
+	// Topics holds the policies for topics, in order of precedence.
 	Topics []TopicPolicy
 	// IdempotencyWindow is how long idempotency keys are remembered.
 	IdempotencyWindow time.Duration
@@ -89,7 +89,7 @@ type Broker struct {
 	suspension *drain           // closes the streams that the suspension affects; nil for none
 	generation int              // number of event logs that have begun
 	seq        uint64           // the last assigned sequence number
-	passed     uint64           // no entry in a replica's log up to this sequence number will follow
+	passed     uint64           // every further entry in a replica's log has a higher sequence number
 	waiters    []*waiter        // clients that are waiting for a replica to catch up
 	logEnd     logEnd           // the last known end of a replica's log
 	published  [audiences]int64 // messages accepted

@@ -334,7 +334,7 @@ func (s *shard) flush(st *Stream) {
 	}
 
 	if n < total {
-		// Retries that the sink doesn't accept must not defer the timeout.
+		// A retry must not defer the timeout if the sink accepts nothing.
 		if n > 0 || !st.stalled {
 			st.blockedSince = s.now
 		}

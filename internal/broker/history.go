@@ -50,8 +50,8 @@ type history struct {
 	ranks    [rankings]ranking
 	expiring expirations // events with a time to live, or with a policy for their age
 
-	evictions uint64 // how many, plus 1 for what precedes the history
-	forgotten uint64 // the last of them that first stands for
+	evictions uint64 // number of evictions, plus 1 for what precedes the history
+	forgotten uint64 // the last of them that first accounts for
 	unmarked  uint64 // the last of them without a mark that counts, because its slot precedes first
 
 	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
@@ -72,8 +72,8 @@ type lane struct {
 	places   [rankings]place
 }
 
-// wantedBy reports whether the lane is of one of a stream's audiences, given the stream's
-// filter.
+// wantedBy reports whether the stream belongs to the lane's audience, given the
+// stream's filter.
 func (l *lane) wantedBy(st *Stream, f digestFilter) bool {
 	return f.matches(l.digest) && st.wants(l.audience)
 }
@@ -235,7 +235,8 @@ func (h *history) count(l *lane, n int) {
 	h.ranks[byBytes].set(l, l.bytes)
 }
 
-// grow counts n more bytes for e, and applies the limits as of now (in Unix nanoseconds). It does nothing if e has been removed.
+// grow counts n more bytes for e, and applies the limits as of now (in Unix
+// nanoseconds). It does nothing if e has been removed.
 func (h *history) grow(e *event, n int, now int64) {
 	if s := h.all.find(e); s != nil {
 		e.packedBytes += int32(n)
@@ -385,9 +386,9 @@ func (h *history) lostAfter(a Audience, seq uint64) bool {
 	return seq+1 < h.first
 }
 
-// lostBefore reports whether events after seq may have been evicted from lanes that
-// are no longer known, apart from the first evictions up to known. For a stream with
-// patterns, it also covers lanes that are known, but whose marks no longer count.
+// lostBefore reports whether events after seq may have been evicted from lanes that are
+// no longer known, ignoring evictions numbered up to known. For a stream with patterns,
+// it also covers lanes that are known, but whose marks no longer count.
 func (h *history) lostBefore(seq, known uint64, patterns bool) bool {
 	last := h.forgotten
 	if patterns {

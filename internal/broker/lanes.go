@@ -28,7 +28,7 @@ func (b *Broker) lanesOf(st *Stream) []*lane {
 }
 
 // anyLost reports whether an event after seq has been evicted from one of the lanes,
-// apart from the first evictions up to known.
+// ignoring evictions numbered up to known.
 func anyLost(lanes []*lane, seq, known uint64) bool {
 	for _, l := range lanes {
 		if l.lost(seq, known) {
@@ -45,7 +45,7 @@ type merger struct {
 	backward bool
 }
 
-// mergeAfter returns a merger for the events after seq, the oldest first.
+// mergeAfter returns a merger for the events after seq, oldest first.
 func mergeAfter(lanes []*lane, seq uint64) *merger {
 	m := &merger{lanes: make([][]*event, 0, len(lanes))}
 	for _, l := range lanes {
@@ -57,7 +57,7 @@ func mergeAfter(lanes []*lane, seq uint64) *merger {
 	return m
 }
 
-// mergeBackward returns a merger for all events, the latest first.
+// mergeBackward returns a merger for all events, newest first.
 func mergeBackward(lanes []*lane) *merger {
 	m := mergeAfter(lanes, 0)
 	m.backward = true

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// poll is the sink of a poll that waits, and what the shard must know about it. Its
-// events are in the stream's queue until it is answered. Streams find it through their
-// sink, since a field would cost memory in every stream.
+// poll is the sink of a poll that waits. It also holds what the shard must know about
+// the poll, whose events are in the stream's queue until it is answered. Streams find
+// it through their sink, since a field would cost memory in every stream.
 type poll struct {
 	Sink
 
@@ -212,7 +212,7 @@ func (s *shard) closePoll(p *poll) {
 // and the wheel keeps a closed stream until its turn.
 type pollTimers struct {
 	waiting pollHeap
-	passed  position // every event up to it is in the queues, if it is of the current log
+	passed  position // if it is from the current log, all events up to it are in the queues
 }
 
 // remove removes the timer of a poll. It does nothing if there is none.
@@ -304,8 +304,8 @@ func (c *pollCounters) count(b *Batch) { c.results[b.result()].Add(1) }
 type Polls struct {
 	// Waiting is the number of polls that are waiting for an event.
 	Waiting int
-	// Answered counts the polls that have been answered, by [Batch.Result]; and under
-	// "abandoned" those whose clients left before that.
+	// Answered counts the polls that have been answered, by [Batch.Result]. Under
+	// "abandoned", it counts those whose clients left first.
 	Answered map[string]int64
 }
 

@@ -127,8 +127,8 @@ type reader struct {
 
 	begun      bool
 	generation int
-	// The messages are between after and before, neither included. These are sequence
-	// numbers in the history, and orders of retained values.
+	// The messages are between after and before, both exclusive. For the history, these
+	// are sequence numbers; for retained values, they are orders.
 	after, before uint64
 	checked       bool // messages must not have been evicted since after
 	events        []*event

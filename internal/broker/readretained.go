@@ -41,9 +41,9 @@ func (b *Broker) beginRetained(r *reader) error {
 	return nil
 }
 
-// around returns the order of the last value in l up to the given id, and the order of
-// the first one at or after it. For an id of the current log, that is the id's own
-// order. The caller holds b.mu.
+// around returns the orders of the last value in l up to the given id, and of the first
+// one at or after it. For an id of the current log, both are the id's own order. The
+// caller holds b.mu.
 func (b *Broker) around(l *valueList, id string) (below, above uint64) {
 	epoch, seq, _ := parseID(id) // checked by Read.validate
 	if epoch == b.ids.Load().epoch {

@@ -82,11 +82,11 @@ func (b *Broker) SetLogStart(at time.Time) {
 	b.history.complete = at.UnixNano()
 }
 
-// Apply applies the next entry in a replica's log and queues it for the local
-// streams in its audience. It returns what Publish would: the first receipt if the
-// message is a repetition, ErrKeyUsed if its idempotency key was used for another
-// message, and a *RetainFullError if there is no room to retain it. These results depend on the log alone, so all replicas return
-// the same, except that Recipients counts local streams.
+// Apply applies the next entry in a replica's log and queues it for the local streams
+// in its audience. It returns what Publish would: the first receipt if the message is a
+// repetition, ErrKeyUsed if its idempotency key was used for another message, and a
+// *RetainFullError if there is no room to retain it. These results depend on the log
+// alone, so all replicas return the same, except that Recipients counts local streams.
 //
 // Apply waits for shards to catch up, but only until ctx ends. Apply must be called for
 // one entry at a time, in order.
@@ -108,9 +108,9 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 }
 
 // Advance records that a replica has read its log up to seq: every entry that follows
-// has a higher sequence number. So a client may resume from any position up to there,
-// even if no entry has that number. It can be the current end of a replica that began
-// later.
+// has a higher sequence number. A client may therefore resume from any position up to
+// seq, even if no entry has that number. Such a position can be the current end of a
+// replica that began later.
 func (b *Broker) Advance(seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

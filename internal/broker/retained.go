@@ -14,7 +14,7 @@ import (
 type Retain struct {
 	// MaxEvents is the maximum number of values. If it is 0, none are accepted.
 	MaxEvents int
-	// MaxBytes is the maximum memory that the values use, with their index, in bytes.
+	// MaxBytes is the maximum memory used by the values and their index, in bytes.
 	MaxBytes int
 }
 
@@ -42,9 +42,9 @@ const retainedOverhead = 600
 // messages with Message.Retain. Streams that start get the values of their audiences.
 // It is guarded by Broker.mu.
 //
-// All replicas of an event log must hold the same values, since they accept or reject a
-// message because of them. So on a replica, the values, their sizes and the time at
-// which they expire depend on the log alone.
+// All replicas of an event log must hold the same values, since the values decide
+// whether a message is accepted. On a replica, the values, their sizes and the times at
+// which they expire therefore depend on the log alone.
 type retained struct {
 	limits   Retain
 	digester digester
@@ -208,8 +208,8 @@ func (r *retained) put(v *retainedValue) {
 	}
 }
 
-// link makes the event that a replica reads from its log the event of the value that was
-// restored for it, so that a stream gets only one of them. The value's id may be from an
+// link stores the event that a replica reads from its log in the value that was
+// restored for it, so that a stream doesn't get both. The value's id may be from an
 // earlier epoch.
 func (r *retained) link(e *event) {
 	v := r.byKey[retainedKey{e.audience, e.conflateKey}]
@@ -248,7 +248,7 @@ func (r *retained) expire(now int64) {
 }
 
 // size returns the number of values, and the memory that they use, without those that
-// have expired at the time now, in Unix nanoseconds. A replica keeps these until the next
+// have expired as of now (in Unix nanoseconds). A replica keeps these until the next
 // entry of its log.
 func (r *retained) size(now int64) (values, bytes int) {
 	values, bytes = len(r.byKey), r.bytes

@@ -82,10 +82,10 @@ func (b *Broker) RetainedState() (RetainedState, RetainedProgress) {
 	return s, RetainedProgress{r.applied, r.changes, r.bytes}
 }
 
-// RestoreRetained sets the retained values of a replica, which must be in order. It must
-// be called after Begin and before entries are applied. Entries up to the sequence
-// number applied, in the log that has begun, don't change the values; those in rejected
-// weren't accepted. It returns an error, and restores nothing, if a value is invalid.
+// RestoreRetained sets the retained values of a replica, which must be in order. It
+// must be called after Begin and before entries are applied. Entries of the new log up
+// to the sequence number applied don't change the values. Those in rejected weren't
+// accepted. It returns an error, and restores nothing, if a value is invalid.
 func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, applied uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -112,10 +112,11 @@ func (b *Broker) startEarlier(st *Stream) {
 	b.countStart(st, live)
 }
 
-// moveStart moves the start of a stream to its first event in the history, or to the end
-// if there is none. So a client that reconnects after the first position mark doesn't get
-// a reset triggered by events that were gone before. Retained values that the history no
-// longer holds are skipped, since they precede the mark. The caller holds b.mu.
+// moveStart moves the start of a stream to its first event in the history, or to the
+// end if there is none. That way, a client that reconnects after the first position
+// mark doesn't get a reset because of events that had already left. Retained values
+// that the history no longer holds are skipped, since they precede the mark. The caller
+// holds b.mu.
 func (b *Broker) moveStart(st *Stream, live bool) {
 	from := st.resume.earlier
 	held := slices.IndexFunc(from.first, func(e *event) bool { return b.history.all.find(e) != nil })

@@ -150,7 +150,7 @@ type earlier struct {
 	incomplete bool     // events after the start have been evicted
 }
 
-// subscriptions are a stream's topics.
+// subscriptions holds a stream's topics.
 type subscriptions struct {
 	names    []string
 	patterns bool          // at least one of the names is a pattern

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// startValues are the retained values that a stream gets before its position mark.
+// startValues holds the retained values that a stream gets before its position mark.
 type startValues struct {
 	first []*event // those that were read when the stream joined, until it is opened
 	next  uint64   // the order up to which values have been read
@@ -83,7 +83,7 @@ func (b *Broker) readValues(st *Stream) []*event {
 }
 
 // nextValues appends to dst the next retained values for st, as many as may be read
-// under one lock. The caller holds b.mu.
+// while the lock is held. The caller holds b.mu.
 func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 	now, f, size, scanned := b.logNow(), b.filter(st), 0, 0
 	for slot := range b.valuesFor(st, v.next) {
@@ -104,12 +104,14 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 	return dst
 }
 
-// wantedBy reports whether the slot has a value for st, given the stream's filter, as of now (in Unix nanoseconds).
+// wantedBy reports whether the slot has a value for st, given the stream's filter, as
+// of now (in Unix nanoseconds).
 func (s valueSlot) wantedBy(st *Stream, f digestFilter, now int64) bool {
 	return f.matches(s.digest) && s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
 }
 
-// expired reports whether the event's time to live has ended as of now (in Unix nanoseconds).
+// expired reports whether the event's time to live has ended as of now (in Unix
+// nanoseconds).
 func (e *event) expired(now int64) bool { return e.expires != 0 && e.expires <= now }
 
 // valuesFor yields the slots after the given order that may have values for st, in
