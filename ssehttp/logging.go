@@ -138,6 +138,12 @@ func (l *streamLog) Write(pieces [][]byte) (int, error) {
 	return n, err
 }
 
+// Unflushed implements [broker.Flusher].
+func (l *streamLog) Unflushed() bool {
+	f, ok := l.Sink.(broker.Flusher)
+	return ok && f.Unflushed()
+}
+
 // Flush implements [broker.Flusher].
 func (l *streamLog) Flush() {
 	if f, ok := l.Sink.(broker.Flusher); ok {

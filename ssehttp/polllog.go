@@ -64,6 +64,12 @@ func (l *pollLog) around(sink broker.Sink, by transport) broker.Sink {
 	return l
 }
 
+// Unflushed implements [broker.Flusher].
+func (l *pollLog) Unflushed() bool {
+	f, ok := l.Sink.(broker.Flusher)
+	return ok && f.Unflushed()
+}
+
 // Flush implements [broker.Flusher].
 func (l *pollLog) Flush() {
 	if f, ok := l.Sink.(broker.Flusher); ok {

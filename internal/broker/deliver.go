@@ -316,7 +316,7 @@ func (s *shard) flush(st *Stream) {
 		return
 	}
 
-	if st.flushes {
+	if st.flushes && st.sink.(Flusher).Unflushed() { //nolint:forcetypeassert // flushes means that it is one
 		s.unflushed = append(s.unflushed, st)
 	}
 	if n > 0 {

@@ -41,6 +41,12 @@ func (st *Stream) poll() *poll {
 	return p
 }
 
+// Unflushed implements [Flusher].
+func (p *poll) Unflushed() bool {
+	f, ok := p.Sink.(Flusher)
+	return ok && f.Unflushed()
+}
+
 // Flush implements [Flusher].
 func (p *poll) Flush() {
 	if f, ok := p.Sink.(Flusher); ok {

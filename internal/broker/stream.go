@@ -24,6 +24,9 @@ type Sink interface {
 // called, so that several streams on one connection share a write.
 type Flusher interface {
 	Sink
+	// Unflushed reports whether the sink keeps bytes until Flush is called. The shard
+	// calls it after Write.
+	Unflushed() bool
 	// Flush sends what Write has accepted, without blocking. The shard calls it
 	// after it has written to some streams, but not after Close.
 	Flush()

@@ -246,6 +246,15 @@ func (c *http2Conn) flush() {
 	}
 }
 
+// flushAndWake is flush, after which the streams that wait for it may write again. The
+// caller holds mu.
+func (c *http2Conn) flushAndWake() {
+	c.flush()
+	if len(c.left) == 0 && len(c.waiting) > 0 && !c.closed {
+		c.wake()
+	}
+}
+
 // watchFull makes the set report when the socket can be written to again. The
 // caller holds mu.
 func (c *http2Conn) watchFull() error {

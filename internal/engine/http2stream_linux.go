@@ -41,7 +41,8 @@ func (s *http2Stream) Attach(st *broker.Stream, done func()) error {
 	return nil
 }
 
-// Write implements [broker.Sink]. What it accepts is sent by Flush.
+// Write implements [broker.Sink]. What it accepts is sent at once if the connection has
+// no other event stream, and otherwise by Flush.
 func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 	c := s.conn()
 	c.mu.Lock()
@@ -65,6 +66,9 @@ func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 	c.out, n = s.st.Send(c.buffer(), taken)
 	if !all && !s.st.Blocked() {
 		s.wait()
+	}
+	if c.streams == 1 {
+		c.flushAndWake() // while the connection is in the CPU's caches
 	}
 	return n, nil
 }
@@ -97,10 +101,15 @@ func (s *http2Stream) Flush() {
 	c := s.conn()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flush()
-	if len(c.left) == 0 && len(c.waiting) > 0 && !c.closed {
-		c.wake()
-	}
+	c.flushAndWake()
+}
+
+// Unflushed implements [broker.Flusher].
+func (s *http2Stream) Unflushed() bool {
+	c := s.conn()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out) > 0
 }
 
 // Finish implements [Body].
