@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// Engine exists only on Linux.
+// Engine works only on Linux.
 type Engine struct{}
 
 // New returns errors.ErrUnsupported.
@@ -19,12 +19,12 @@ func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, bool, error) 
 	return nil, false, nil
 }
 
-// Defer takes nothing over.
+// Defer does nothing and returns false.
 func (*Engine) Defer(http.ResponseWriter, *http.Request) (Body, bool, error) {
 	return nil, false, nil
 }
 
-// Listen returns l.
+// Listen returns l unchanged.
 func (*Engine) Listen(l net.Listener, _ ListenConfig) net.Listener { return l }
 
 // HTTP2Connections returns 0.

@@ -17,7 +17,7 @@ type http2Stream struct {
 	gone   bool           // the client has ended the stream
 }
 
-// errConnClosed is the error for streams when their connection has ended.
+// errConnClosed is the error for streams whose connection has ended.
 var errConnClosed = errors.New("the HTTP/2 connection has ended")
 
 // conn returns the stream's connection. A field for it would add 16 bytes to each
@@ -74,7 +74,7 @@ func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 }
 
 // limit returns the first pieces, up to about most bytes in total, and reports whether
-// that is all of them.
+// these are all of them.
 func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
 	total := 0
 	for i, piece := range pieces {
@@ -86,7 +86,7 @@ func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
 	return pieces, true
 }
 
-// wait makes the connection call Ready when it has sent what it holds. The caller
+// wait makes the connection call Ready once it has sent its pending output. The caller
 // holds http2Conn.mu.
 func (s *http2Stream) wait() {
 	if !s.waits {
@@ -144,7 +144,8 @@ func (s *http2Stream) resume() {
 	s.stream.Ready()
 }
 
-// data implements [http2User]: the body of a request for a stream was discarded.
+// data implements [http2User]. It does nothing, because the body of a request for a
+// stream is discarded.
 func (s *http2Stream) data([]byte, bool) {}
 
 // writable implements [http2User].
