@@ -28,6 +28,8 @@ type Stats struct {
 	Since, Rewinds Resumes
 	// Fresh counts the streams that started now, with retained values.
 	Fresh Resumes
+	// Polls counts the requests for events in JSON.
+	Polls Polls
 	// RetainedEvents is the number of retained values, and RetainedBytes the memory
 	// that they use, which Retain.MaxBytes limits.
 	RetainedEvents, RetainedBytes int
@@ -162,6 +164,7 @@ func (b *Broker) Stats() Stats {
 	st.ByAudience, st.Reads = byAudience(b.published), byAudience(b.reads)
 	b.mu.Unlock()
 
+	st.Polls = b.Polls()
 	st.Published = st.ByAudience.Broadcast + st.ByAudience.User + st.ByAudience.Topic
 
 	now := time.Now().UnixNano()
