@@ -24,7 +24,7 @@ const (
 	// maxPollExtra is the maximum number of bytes of the heap that a poll that waits
 	// may take more than a stream. A stream doesn't keep what is needed to read another
 	// request from its connection.
-	maxPollExtra = 1000
+	maxPollExtra = 1500
 
 	// maxGoroutines is the maximum number of goroutines that a daemon may start on demand
 	// for any number of clients.
@@ -63,7 +63,7 @@ func TestPolls(t *testing.T) {
 	}
 }
 
-// clientCost is what a client costs a daemon, in bytes.
+// clientCost holds the cost of a client for a daemon, in bytes.
 type clientCost struct {
 	heap, resident int64
 	kernel         int64 // slabs for both ends of its connection

@@ -57,8 +57,12 @@ func readBatch(response *http.Response) (b batch, err error) {
 	}
 
 	var text struct {
-		Events   []struct{ ID, Event, Data string }
-		Position string
+		Events []struct {
+			ID    string `json:"id"`
+			Event string `json:"event"`
+			Data  string `json:"data"`
+		} `json:"events"`
+		Position string `json:"position"`
 	}
 	if err := json.Unmarshal(body, &text); err != nil {
 		return b, fmt.Errorf("malformed response to a poll: %w", err)

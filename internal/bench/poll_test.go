@@ -33,6 +33,13 @@ type pollServer struct {
 	conns  map[string]bool
 }
 
+// batch is the response to a poll.
+type batch struct {
+	Events   []polled `json:"events"`
+	Position string   `json:"position"`
+	Reset    *string  `json:"reset"`
+}
+
 type polled struct {
 	ID    string `json:"id"`
 	Event string `json:"event"`
@@ -106,7 +113,7 @@ func (s *pollServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"events": events, "position": fmt.Sprint("log-", end), "reset": nil})
+	_ = json.NewEncoder(w).Encode(batch{events, fmt.Sprint("log-", end), nil})
 }
 
 // connections returns how many connections there have been.
@@ -179,12 +186,12 @@ func TestRejectedPolls(t *testing.T) {
 	t.Parallel()
 	eachPolling(t, func(t *testing.T, c client) {
 		s := &pollServer{reject: func(w http.ResponseWriter) bool {
-			http.Error(w, "stay away\nplease", http.StatusServiceUnavailable)
+			http.Error(w, "too busy\nretry", http.StatusServiceUnavailable)
 			return true
 		}}
 		cfg := c.startPolls(t, s)
 		r, err := bench.Measure(t.Context(), cfg, s)
-		want := "503 Service Unavailable: stay away"
+		want := "503 Service Unavailable: too busy"
 		if err == nil {
 			err = fmt.Errorf("%s", r.Faults()) // rejected after the clients were open
 		}

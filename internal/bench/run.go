@@ -74,7 +74,7 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 
 // newPool returns a pool that has started to open the streams.
 func (r *run) newPool(ctx context.Context, address *url.URL) (pool, error) {
-	if !r.cfg.Portable && !(r.cfg.Poll && r.cfg.HTTP2) {
+	if !r.cfg.Portable && (!r.cfg.Poll || !r.cfg.HTTP2) {
 		p, err := newNativePool(ctx, r, address)
 		if p != nil || err != nil {
 			return p, err
