@@ -58,6 +58,14 @@ func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
 	addResumes(sum.GetRewinds(), other.GetRewinds())
 	addResumes(sum.GetRetained().GetStarts(), other.GetRetained().GetStarts())
 
+	addPolls(sum.GetPolls(), other.GetPolls())
+
+	if reads := sum.GetReads(); reads != nil {
+		reads.Broadcast += other.GetReads().GetBroadcast()
+		reads.User += other.GetReads().GetUser()
+		reads.Topic += other.GetReads().GetTopic()
+	}
+
 	if by := sum.GetPublishedByAudience(); by != nil {
 		by.Broadcast += other.GetPublishedByAudience().GetBroadcast()
 		by.User += other.GetPublishedByAudience().GetUser()
@@ -89,6 +97,17 @@ func addResumes(sum, other *pealv1.Resumes) {
 	sum.Replayed += other.GetReplayed()
 	sum.Ended += other.GetEnded()
 	sum.Resets = addCounts(sum.GetResets(), other.GetResets())
+}
+
+// addPolls is like addResumes.
+func addPolls(sum, other *pealv1.Polls) {
+	if sum == nil {
+		return
+	}
+
+	sum.Waiting += other.GetWaiting()
+	sum.Answered = addCounts(sum.GetAnswered(), other.GetAnswered())
+	sum.Abandoned += other.GetAbandoned()
 }
 
 func addShard(sum, other *pealv1.ShardStats) {

@@ -32,7 +32,7 @@ func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePoo
 	transport := r.transport(ctx, address)
 	opening := make(chan struct{}, max(1, r.cfg.AtOnce/r.cfg.PerConnection))
 	for _, numbers := range r.connections() {
-		c := &portableConn{pool: p, transport: transport, address: address, opening: opening}
+		c := &portableConn{pool: p, transport: transport, address: address, opening: opening, polls: r.cfg.Poll}
 		for _, n := range numbers {
 			s := &stream{} // a slow stream, which isn't checked
 			if n < len(p.streams) {
@@ -75,7 +75,7 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 			return dialers[int(dials.Add(1))%len(dialers)].DialContext(ctx, network, addr)
 		},
 		DisableCompression: true,
-		DisableKeepAlives:  !r.cfg.HTTP2, // such a connection has a single stream
+		DisableKeepAlives:  !r.cfg.HTTP2 && !r.cfg.Poll, // such a connection has a single stream
 		ReadBufferSize:     4 << 10,
 		WriteBufferSize:    1 << 10,
 	}
@@ -88,6 +88,7 @@ type portableConn struct {
 	address   *url.URL
 	opening   chan struct{} // holds an element for each connection that opens streams
 	streams   []portableStream
+	polls     bool // instead of streams
 }
 
 type portableStream struct {
@@ -107,6 +108,13 @@ func (c *portableConn) run(ctx context.Context) {
 	}
 	opened := sync.OnceFunc(func() { <-c.opening })
 	defer opened()
+
+	if c.polls {
+		for _, s := range c.streams { // one
+			c.closed(ctx, s, c.poll(ctx, s, opened))
+		}
+		return
+	}
 
 	start := time.Now()
 	conn, err := c.transport.NewClientConn(ctx, c.address.Scheme, net.JoinHostPort(c.address.Hostname(), c.address.Port()))

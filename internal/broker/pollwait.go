@@ -278,9 +278,12 @@ const (
 	pollResults
 )
 
+// PollAbandoned is the result of polls whose clients left before an answer.
+const PollAbandoned = "abandoned"
+
 // String returns the result's name in metrics.
 func (r pollResult) String() string {
-	return [...]string{"events", "empty", "reset", "abandoned"}[r]
+	return [...]string{"events", "empty", "reset", PollAbandoned}[r]
 }
 
 // pollCounters count polls. Any goroutine may use them.
@@ -311,7 +314,7 @@ type Polls struct {
 	// Waiting is the number of polls that are waiting for an event.
 	Waiting int
 	// Answered counts the polls that have been answered, by [Batch.Result]. Under
-	// "abandoned", it counts those whose clients left first.
+	// [PollAbandoned], it counts those whose clients left first.
 	Answered map[string]int64
 }
 

@@ -29,6 +29,8 @@ type Stats struct {
 	// Fresh counts the streams that started at the current end of the history, with
 	// retained values.
 	Fresh Resumes
+	// Polls counts the requests for events in JSON.
+	Polls Polls
 	// RetainedEvents is the number of retained values, and RetainedBytes the memory
 	// that they use, which Retain.MaxBytes limits.
 	RetainedEvents, RetainedBytes int
@@ -163,6 +165,7 @@ func (b *Broker) Stats() Stats {
 	st.ByAudience, st.Reads = byAudience(b.published), byAudience(b.reads)
 	b.mu.Unlock()
 
+	st.Polls = b.Polls()
 	st.Published = st.ByAudience.Broadcast + st.ByAudience.User + st.ByAudience.Topic
 
 	now := time.Now().UnixNano()
