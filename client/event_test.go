@@ -28,7 +28,7 @@ func TestEnvelopes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			want.ID, want.Type, want.Data, want.Time, want.Retained = "a-1", "x", "a\nb", at, true
-			for got, err := range (&server{replies: []reply{enveloped("x", text), ended}}).subscribe(t, client.WithEnvelope()).Events() {
+			for got, err := range (&server{replies: []reply{enveloped("x", text), ended()}}).subscribe(t, client.WithEnvelope()).Events() {
 				if err != nil || got != want {
 					t.Errorf("%s: got %+v, error %v, want %+v", text, got, err, want)
 				}
@@ -77,7 +77,7 @@ func TestMalformedEvents(t *testing.T) {
 // envelope.
 func TestOtherServerEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		events, err := collect((&server{replies: []reply{enveloped("peald.new", "x"), ended}}).subscribe(t, client.WithEnvelope()))
+		events, err := collect((&server{replies: []reply{enveloped("peald.new", "x"), ended()}}).subscribe(t, client.WithEnvelope()))
 		if err != nil || len(events) != 1 || events[0] != "a-1 peald.new x" {
 			t.Errorf("got %q, error %v", events, err)
 		}
@@ -139,7 +139,7 @@ func TestMaxEventSize(t *testing.T) {
 		"an endless id":      {"id: " + strings.Repeat("x", 3*limit), true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &server{replies: []reply{{body: "id: a-1\ndata: 1\n\n" + test.stream, hangs: test.large}, ended}}
+			s := &server{replies: []reply{{body: "id: a-1\ndata: 1\n\n" + test.stream, hangs: test.large}, ended()}}
 			events, err := collect(s.subscribe(t, client.WithMaxEventSize(limit)))
 			large, ok := errors.AsType[*client.EventTooLargeError](err)
 			if ok != test.large || (err == nil) == test.large || len(events) == 0 {

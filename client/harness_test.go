@@ -109,17 +109,17 @@ func (b *body) Close() error { return nil }
 func (s *server) lastEventIDs() []string {
 	var ids []string
 	for _, r := range s.requests {
-		ids = append(ids, r.Header.Get("Last-Event-Id"))
+		ids = append(ids, r.Header.Get("Last-Event-ID"))
 	}
 	return ids
 }
 
 // subscribe returns a subscription to the server.
-func (s *server) subscribe(t testing.TB, options ...client.Option) *client.Subscription {
-	t.Helper()
-	sub, err := client.Subscribe(t.Context(), streamURL, append([]client.Option{client.WithHTTPClient(&http.Client{Transport: s})}, options...)...)
+func (s *server) subscribe(tb testing.TB, options ...client.Option) *client.Subscription {
+	tb.Helper()
+	sub, err := client.Subscribe(tb.Context(), streamURL, append([]client.Option{client.WithHTTPClient(&http.Client{Transport: s})}, options...)...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return sub
 }
@@ -146,4 +146,14 @@ func describe(e client.Event) string {
 
 var errBroken = errors.New("broken")
 
-var ended = reply{status: http.StatusNoContent}
+// ended returns the reply that ends an iteration.
+func ended() reply { return reply{status: http.StatusNoContent} }
+
+func containsAll(text string, parts ...string) bool {
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			return false
+		}
+	}
+	return true
+}

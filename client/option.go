@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,10 +56,8 @@ type startOption struct {
 // stream has at most 100.
 func WithTopics(topics ...string) Option {
 	return func(c *config) error {
-		for _, topic := range topics {
-			if topic == "" {
-				return errors.New(`WithTopics: topic "" is empty; want a name or a pattern`)
-			}
+		if slices.Contains(topics, "") {
+			return errors.New(`WithTopics: topic "" is empty; want a name or a pattern`)
 		}
 		c.topics = append(c.topics, topics...)
 		return nil

@@ -73,7 +73,7 @@ func TestRequests(t *testing.T) {
 			map[string]string{"User-Agent": "me", "Authorization": "Bearer t", "Accept": "text/event-stream", "Last-Event-ID": ""},
 		},
 	} {
-		s := &server{replies: []reply{ended}}
+		s := &server{replies: []reply{ended()}}
 		sub, err := client.Subscribe(t.Context(), test.url, append(test.options, client.WithHTTPClient(&http.Client{Transport: s}))...)
 		if err != nil {
 			t.Fatal(err)

@@ -31,12 +31,12 @@ type faultyServer struct {
 // RoundTrip implements [http.RoundTripper].
 func (s *faultyServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.requests++
-	last := r.Header.Get("Last-Event-Id")
+	last := r.Header.Get("Last-Event-ID")
 	s.published = min(s.total, s.published+rapid.IntRange(0, 10).Draw(s.t, "published"))
 	if s.faults--; s.faults < 0 {
 		s.published = s.total
 		if last == eventID(s.total) {
-			return ended.to(r)
+			return ended().to(r)
 		}
 		return reply{body: s.stream(last)}.to(r)
 	}

@@ -38,12 +38,12 @@ func TestTokens(t *testing.T) {
 		want    []string // tokens in the requests
 		err     string
 	}{
-		"kept while it is accepted": {[]reply{event, event, ended}, []string{"a"}, []string{"a", "a", "a"}, ""},
-		"renewed":                   {[]reply{event, rejected, event, event, ended}, []string{"a", "b"}, []string{"a", "a", "b", "b", "b"}, ""},
-		"renewed again":             {[]reply{rejected, event, rejected, event, ended}, []string{"a", "b", "c"}, []string{"a", "b", "b", "c", "c"}, ""},
+		"kept while it is accepted": {[]reply{event, event, ended()}, []string{"a"}, []string{"a", "a", "a"}, ""},
+		"renewed":                   {[]reply{event, rejected, event, event, ended()}, []string{"a", "b"}, []string{"a", "a", "b", "b", "b"}, ""},
+		"renewed again":             {[]reply{rejected, event, rejected, event, ended()}, []string{"a", "b", "c"}, []string{"a", "b", "b", "c", "c"}, ""},
 		"rejected twice":            {[]reply{event, rejected, rejected}, []string{"a", "b", "c"}, []string{"a", "a", "b"}, "401 Unauthorized: the token has expired"},
-		"renewed after a failure":   {[]reply{rejected, {err: errBroken}, rejected, event, ended}, []string{"a", "b", "c"}, []string{"a", "b", "b", "c", "c"}, ""},
-		"anonymous":                 {[]reply{event, ended}, []string{""}, []string{"", ""}, ""},
+		"renewed after a failure":   {[]reply{rejected, {err: errBroken}, rejected, event, ended()}, []string{"a", "b", "c"}, []string{"a", "b", "b", "c", "c"}, ""},
+		"anonymous":                 {[]reply{event, ended()}, []string{""}, []string{"", ""}, ""},
 		"no token":                  {[]reply{event}, nil, nil, "https://sse.example/events: get a token: no more tokens"},
 		"malformed":                 {[]reply{event}, []string{"s3cret\n"}, nil, "get a token: the token contains a control character"},
 	} {
@@ -67,7 +67,7 @@ func TestTokens(t *testing.T) {
 // TestTokenSourceFails checks that an error of the token source is temporary.
 func TestTokenSourceFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, calls := &server{replies: []reply{ended}}, 0
+		s, calls := &server{replies: []reply{ended()}}, 0
 		var seen error
 		_, err := collect(s.subscribe(t, client.WithToken(func(context.Context) (string, error) {
 			if calls++; calls < 3 {
@@ -93,22 +93,22 @@ func TestDelays(t *testing.T) {
 		replies []reply
 		want    []span
 	}{
-		"failures":                    {[]reply{down, down, down, down, down, down, down, ended}, []span{{0, s}, {0, 2 * s}, {0, 4 * s}, {0, 8 * s}, {0, 16 * s}, {0, 30 * s}, {0, 30 * s}}},
-		"refusals":                    {[]reply{retry(5000), retry(7000), ended}, []span{{5 * s, 6 * s}, {7 * s, 9 * s}}},
-		"streams":                     {[]reply{event(1), event(2), ended}, []span{{2 * s, 2 * s}, {2 * s, 2 * s}}},
-		"a failure after a stream":    {[]reply{down, down, event(1), down, down, ended}, []span{{0, s}, {0, 2 * s}, {2 * s, 2 * s}, {2 * s, 3 * s}, {2 * s, 4 * s}}},
-		"retry stays":                 {[]reply{retry(5000), down, {body: "data: x\n\n"}, ended}, []span{{5 * s, 6 * s}, {5 * s, 7 * s}, {5 * s, 5 * s}}},
-		"a stream without retry":      {[]reply{{body: "data: x\n\n"}, {body: "data: x\n\n"}, ended}, []span{{0, s}, {0, s}}},
-		"a stream with nothing new":   {[]reply{event(1), {body: "id: a-1\nevent: peald.mark\ndata:\n\n"}, ended}, []span{{2 * s, 2 * s}, {2 * s, 3 * s}}},
-		"Retry-After in seconds":      {[]reply{after("20"), ended}, []span{{20 * s, 21 * s}}},
-		"Retry-After as a date":       {[]reply{after("Sat, 01 Jan 2000 00:00:40 GMT"), ended}, []span{{40 * s, 41 * s}}},
-		"Retry-After in the past":     {[]reply{after("Sat, 01 Jan 1990 00:00:40 GMT"), ended}, []span{{0, s}}},
-		"Retry-After is limited":      {[]reply{after("99999999999999"), ended}, []span{{time.Hour, time.Hour + s}}},
-		"Retry-After too large":       {[]reply{after("99999999999999999999999"), ended}, []span{{0, s}}},
-		"retry is limited":            {[]reply{retry(99999999999999), ended}, []span{{time.Hour, time.Hour + s}}},
-		"Retry-After replaces retry":  {[]reply{event(1), after("1"), ended}, []span{{2 * s, 2 * s}, {s, 2 * s}}},
-		"a refusal repeats the id":    {[]reply{event(1), {body: "retry: 3000\nid: a-1\n\n"}, ended}, []span{{2 * s, 2 * s}, {3 * s, 4 * s}}},
-		"a status without a duration": {[]reply{{status: 502}, ended}, []span{{0, s}}},
+		"failures":                    {[]reply{down, down, down, down, down, down, down, ended()}, []span{{0, s}, {0, 2 * s}, {0, 4 * s}, {0, 8 * s}, {0, 16 * s}, {0, 30 * s}, {0, 30 * s}}},
+		"refusals":                    {[]reply{retry(5000), retry(7000), ended()}, []span{{5 * s, 6 * s}, {7 * s, 9 * s}}},
+		"streams":                     {[]reply{event(1), event(2), ended()}, []span{{2 * s, 2 * s}, {2 * s, 2 * s}}},
+		"a failure after a stream":    {[]reply{down, down, event(1), down, down, ended()}, []span{{0, s}, {0, 2 * s}, {2 * s, 2 * s}, {2 * s, 3 * s}, {2 * s, 4 * s}}},
+		"retry stays":                 {[]reply{retry(5000), down, {body: "data: x\n\n"}, ended()}, []span{{5 * s, 6 * s}, {5 * s, 7 * s}, {5 * s, 5 * s}}},
+		"a stream without retry":      {[]reply{{body: "data: x\n\n"}, {body: "data: x\n\n"}, ended()}, []span{{0, s}, {0, s}}},
+		"a stream with nothing new":   {[]reply{event(1), {body: "id: a-1\nevent: peald.mark\ndata:\n\n"}, ended()}, []span{{2 * s, 2 * s}, {2 * s, 3 * s}}},
+		"Retry-After in seconds":      {[]reply{after("20"), ended()}, []span{{20 * s, 21 * s}}},
+		"Retry-After as a date":       {[]reply{after("Sat, 01 Jan 2000 00:00:40 GMT"), ended()}, []span{{40 * s, 41 * s}}},
+		"Retry-After in the past":     {[]reply{after("Sat, 01 Jan 1990 00:00:40 GMT"), ended()}, []span{{0, s}}},
+		"Retry-After is limited":      {[]reply{after("99999999999999"), ended()}, []span{{time.Hour, time.Hour + s}}},
+		"Retry-After too large":       {[]reply{after("99999999999999999999999"), ended()}, []span{{0, s}}},
+		"retry is limited":            {[]reply{retry(99999999999999), ended()}, []span{{time.Hour, time.Hour + s}}},
+		"Retry-After replaces retry":  {[]reply{event(1), after("1"), ended()}, []span{{2 * s, 2 * s}, {s, 2 * s}}},
+		"a refusal repeats the id":    {[]reply{event(1), {body: "retry: 3000\nid: a-1\n\n"}, ended()}, []span{{2 * s, 2 * s}, {3 * s, 4 * s}}},
+		"a status without a duration": {[]reply{{status: 502}, ended()}, []span{{0, s}}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			server := &server{replies: test.replies}
@@ -133,7 +133,7 @@ func TestJitter(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
-			server := &server{replies: []reply{{err: errBroken}, ended}}
+			server := &server{replies: []reply{{err: errBroken}, ended()}}
 			_, _ = collect(server.subscribe(t, client.WithOnRetry(func(_ error, d time.Duration) { seen[d] = true })))
 		})
 	}
@@ -145,7 +145,7 @@ func TestJitter(t *testing.T) {
 // TestLongStream checks that a stream that was idle for long counts as a success.
 func TestLongStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first := &server{replies: []reply{{body: "retry: 4000\n\n", hangs: true}, ended}}
+		first := &server{replies: []reply{{body: "retry: 4000\n\n", hangs: true}, ended()}}
 		var got time.Duration
 		_, err := collect(first.subscribe(t, client.WithOnRetry(func(_ error, d time.Duration) { got = d })))
 		if err != nil || got != 4*time.Second {
@@ -168,7 +168,7 @@ func TestSilence(t *testing.T) {
 		"no second event": {reply{body: "data: x\n\n", hangs: true}, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &server{replies: []reply{test.reply, ended}}
+			s := &server{replies: []reply{test.reply, ended()}}
 			var reason error
 			for _, err := range s.subscribe(t, client.WithSilenceLimit(limit), client.WithOnRetry(func(err error, _ time.Duration) { reason = err })).Events() {
 				if err != nil {
@@ -186,7 +186,7 @@ func TestSilence(t *testing.T) {
 	}
 
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{replies: []reply{{hangs: true}, ended}}
+		s := &server{replies: []reply{{hangs: true}, ended()}}
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
 		defer cancel()
 		sub, err := client.Subscribe(ctx, streamURL, client.WithHTTPClient(&http.Client{Transport: s}), client.WithSilenceLimit(0))

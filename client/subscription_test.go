@@ -32,7 +32,7 @@ func TestEvents(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		for piece := range len(stream) {
-			s := &server{replies: []reply{{body: stream, piece: piece}, ended}}
+			s := &server{replies: []reply{{body: stream, piece: piece}, ended()}}
 			sub := s.subscribe(t)
 			events, err := collect(sub)
 			if err != nil || !slices.Equal(events, want) {
@@ -47,7 +47,7 @@ func TestEvents(t *testing.T) {
 
 func TestTypedEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{replies: []reply{{body: "event: peald.reset\ndata: {\"reason\":\"expired\",\"last_event_id\":\"a-1\",\"new\":1}\n\nid: a-9\ndata: kept\n\nevent: peald.end\ndata: {\"topic\":\"x\"}\n\n"}, ended}}
+		s := &server{replies: []reply{{body: "event: peald.reset\ndata: {\"reason\":\"expired\",\"last_event_id\":\"a-1\",\"new\":1}\n\nid: a-9\ndata: kept\n\nevent: peald.end\ndata: {\"topic\":\"x\"}\n\n"}, ended()}}
 		var got []client.Event
 		for event, err := range s.subscribe(t).Events() {
 			if err != nil {
@@ -77,7 +77,7 @@ func TestRetained(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var got []bool
-			for event, err := range (&server{replies: []reply{{body: test.stream}, ended}}).subscribe(t).Events() {
+			for event, err := range (&server{replies: []reply{{body: test.stream}, ended()}}).subscribe(t).Events() {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -94,7 +94,7 @@ func TestRetained(t *testing.T) {
 // second iteration continues there.
 func TestPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{replies: []reply{{body: "id: a-1\ndata: 1\n\nid: a-2\ndata: 2\n\n"}, {body: "id: a-2\ndata: 2\n\n"}, ended}}
+		s := &server{replies: []reply{{body: "id: a-1\ndata: 1\n\nid: a-2\ndata: 2\n\n"}, {body: "id: a-2\ndata: 2\n\n"}, ended()}}
 		sub := s.subscribe(t, client.WithPosition("a-0"))
 		if p := sub.Position(); p != "a-0" {
 			t.Errorf("position %q before the first event", p)
@@ -118,7 +118,7 @@ func TestPosition(t *testing.T) {
 // and that a stream without ids keeps the earlier position.
 func TestIDReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{replies: []reply{{body: "id: a-1\ndata: 1\n\n"}, {body: "data: 2\n\n"}, {body: "id\ndata: 3\n\n"}, ended}}
+		s := &server{replies: []reply{{body: "id: a-1\ndata: 1\n\n"}, {body: "data: 2\n\n"}, {body: "id\ndata: 3\n\n"}, ended()}}
 		events, err := collect(s.subscribe(t))
 		if ids := s.lastEventIDs(); err != nil || !slices.Equal(ids, []string{"", "a-1", "a-1", ""}) {
 			t.Errorf("events %q, error %v, Last-Event-IDs %q", events, err, ids)
@@ -128,7 +128,7 @@ func TestIDReset(t *testing.T) {
 
 func TestOneIteration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sub := (&server{replies: []reply{{body: "data: x\n\n"}, ended}}).subscribe(t)
+		sub := (&server{replies: []reply{{body: "data: x\n\n"}, ended()}}).subscribe(t)
 		for range sub.Events() {
 			if _, err := collect(sub); !errors.Is(err, client.ErrIterating) {
 				t.Errorf("a second iteration: error %v", err)
@@ -178,7 +178,7 @@ func TestStatuses(t *testing.T) {
 		{reply{then: io.ErrUnexpectedEOF}, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &server{replies: []reply{test.reply, {body: "data: x\n\n"}, ended}}
+			s := &server{replies: []reply{test.reply, {body: "data: x\n\n"}, ended()}}
 			events, err := collect(s.subscribe(t))
 			if test.want == nil {
 				if err != nil || len(events) != 1 {
