@@ -14,6 +14,8 @@ type Event struct {
 	Data []byte
 	// ID is the last event id as of this event. An earlier block may have set it.
 	ID []byte
+	// HasID reports whether the event's own block has an id.
+	HasID bool
 }
 
 // Decoder interprets a stream according to §9.2.6. The stream may be split into pieces
@@ -33,6 +35,20 @@ type Decoder struct {
 	hasID   bool
 	sawCR   bool // the last byte was CR; an LF right after it is part of the same line break
 	started bool // a leading byte order mark has been removed or ruled out
+}
+
+// Resume sets the last event id, for a stream that continues an earlier one. It must
+// be called before Write.
+func (d *Decoder) Resume(id string) { d.lastID = append(d.lastID[:0], id...) }
+
+// Buffered returns the number of bytes that the decoder holds for an incomplete
+// block.
+func (d *Decoder) Buffered() int {
+	n := len(d.line) + len(d.event) + len(d.data)
+	if d.hasID {
+		n += len(d.id)
+	}
+	return n
 }
 
 // LastEventID returns the id that a client would now send in the Last-Event-ID header.
@@ -148,12 +164,13 @@ func (d *Decoder) setRetry(value []byte) {
 }
 
 func (d *Decoder) dispatch() {
-	if d.hasID {
+	hasID := d.hasID
+	if hasID {
 		d.lastID = append(d.lastID[:0], d.id...)
 		d.hasID = false
 	}
 	if d.hasData && d.OnEvent != nil {
-		e := Event{Type: d.event, Data: d.data[:len(d.data)-1], ID: d.lastID}
+		e := Event{Type: d.event, Data: d.data[:len(d.data)-1], ID: d.lastID, HasID: hasID}
 		if len(e.Type) == 0 {
 			e.Type = []byte("message")
 		}
