@@ -38,6 +38,14 @@ type ordersExample struct {
 	rest bool
 }
 
+func TestPHP(t *testing.T) {
+	t.Parallel()
+	testOrders(t, ordersExample{
+		folder: "php", language: "PHP", rest: true,
+		needs: []string{"php -r 'exit(function_exists(\"curl_init\") ? 0 : 1);'"},
+	})
+}
+
 func TestRuby(t *testing.T) {
 	t.Parallel()
 	testOrders(t, ordersExample{
