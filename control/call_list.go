@@ -89,7 +89,7 @@ func merge[R any](rows []R, name func(R) string, add func(row, other R)) []R {
 }
 
 // firstPage returns the first page of rows, which come from one node or from all nodes,
-// and the token for the next page. More is true if any node has further rows. Such a
+// and the token for the next page. more is true if any node has further rows. Such a
 // node has returned a full page, so the first page isn't missing any rows.
 func firstPage[R any](rows []R, size int, more bool, name func(R) string) (page []R, next string) {
 	if len(rows) > size {

@@ -15,7 +15,7 @@ type encodable[M any] interface {
 }
 
 // queryOthers calls a method on all other nodes, and passes their responses to add, one
-// at a time. Missing holds the sorted names of the nodes that returned no valid
+// at a time. missing holds the sorted names of the nodes that returned no valid
 // response.
 func queryOthers[Resp any, Response encodable[Resp]](ctx context.Context, s *Service, method string, req proto.Message, add func(node string, resp Response)) (missing []string, _ error) {
 	if s.cluster == nil {

@@ -87,7 +87,7 @@ func (s *statsSum) sort() {
 	})
 }
 
-// addResumes adds other to sum. Other may be nil if it comes from a node that runs an
+// addResumes adds other to sum. other may be nil if it comes from a node that runs an
 // older version.
 func addResumes(sum, other *pealv1.Resumes) {
 	if sum == nil {

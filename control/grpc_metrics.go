@@ -87,7 +87,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.rejected.Collect(ch)
 }
 
-// countCall counts a completed call. Err is the error that the caller received.
+// countCall counts a completed call. err is the error that the caller received.
 func (m *metrics) countCall(method string, start time.Time, err error) {
 	of, ok := m.methods[method]
 	if !ok {

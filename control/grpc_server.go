@@ -27,7 +27,7 @@ const (
 )
 
 // GRPCServer returns a server for the ControlService, health and reflection that
-// applies all checks. The caller starts and stops it. Opts may add credentials.
+// applies all checks. The caller starts and stops it. opts may add credentials.
 func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 	if s.tracer != nil {
 		opts = append(opts, traceCalls(s.tracer))

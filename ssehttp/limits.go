@@ -104,7 +104,8 @@ func newUsage[K comparable]() *usage[K] {
 	return &usage[K]{count: make(map[K]int)}
 }
 
-// acquire adds one stream to key, or returns false if key already has most streams.
+// acquire adds one stream to key, or returns false if key already has the maximum
+// number of streams, most.
 func (u *usage[K]) acquire(key K, most int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -96,9 +96,9 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	header.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		// A page can also send a request without CORS, such as for an image. It
-		// can't read the response to such a request, but the stream would still
-		// be opened and counted for the user.
+		// A page can also send a request without CORS, for example to load an image. It
+		// can't read the response to such a request, but the stream would still be
+		// opened and counted for the user.
 		site := r.Header.Get("Sec-Fetch-Site")
 		return site != "cross-site" && site != "same-site"
 	}

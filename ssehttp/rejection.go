@@ -124,8 +124,8 @@ func startFailed(err error) *rejection {
 // rejections counts rejections by cause.
 type rejections [causes]atomic.Int64
 
-// Rejected returns how many requests haven't received a stream since the start, by the
-// name of the cause.
+// Rejected returns how many requests haven't received a stream since the handler was
+// created, by the name of the cause.
 func (h *Handler) Rejected() map[string]int64 {
 	found := make(map[string]int64, causes)
 	for c := range causes {

@@ -46,9 +46,9 @@ func (rules *rules) allowsAnonymous(topic string) bool {
 		switch r.Access {
 		case AllowAnonymous:
 		case AsConfigured:
-			// It would suffice if the list covered the topics to which this rule
-			// applies. But it must cover all topics that topic matches, because nothing
-			// more precise is checked.
+			// It would be enough for the list to cover the topics that this rule
+			// applies to. But the check isn't that precise: the list must cover
+			// everything that topic matches.
 			if !coveredBy(rules.cfg.AnonymousTopics, topic) {
 				return false
 			}

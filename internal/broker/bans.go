@@ -8,7 +8,7 @@ type Ban struct {
 	// Set and Until are the times at which the ban starts and ends.
 	Set, Until time.Time
 
-	closed int // streams that AdoptBan closed and no Disconnect has returned
+	closed int // streams that AdoptBan closed and that no call to Disconnect has counted yet
 }
 
 // callTime is the maximum delay between a ban's arrival and that of the Disconnect call

@@ -34,20 +34,20 @@
 // stealing (P. McKenney, "Stochastic Fairness Queuing", 1990). See ranking for how
 // the audience is found in constant time.
 //
-// A stream must get a reset if an event that it may see has been evicted after its
-// position, and needn't get one otherwise. So the history has a mark for each
-// audience: the sequence number of the last event evicted from it. A resume
-// compares its position with the marks of its audiences. A stream with patterns
-// scans the events after its position, and finds the marks among them, so it may
-// get its reset later than one that names its topics, after some events. If few
-// events match, it continues with the audiences that match its patterns, unless
-// there are too many to compare.
+// A stream must get a reset if an event that follows its position, and that it may see,
+// has been evicted. Otherwise, it needn't get one. So the history has a mark for each
+// audience: the sequence number of the last event evicted from it. A resume compares
+// its position with the marks of its audiences. A stream with patterns scans the events
+// after its position, and finds the marks among them, so it may get its reset later
+// than one that names its topics, after some events. If few events match, it stops
+// scanning, and reads the lanes of the audiences that match its patterns instead,
+// unless there are too many lanes to compare.
 //
-// A stream that starts in the past, but not after a specific event, gets what is
-// left. It needs a reset only if it starts at a time and an event since then has
-// been evicted, which the marks show too. Later evictions count as for any other
-// stream. To tell them apart, evictions are numbered, and a stream knows the last
-// one before its start.
+// A stream that starts in the past, but not after a specific event, gets what is left.
+// It needs a reset only if it starts at a given time and an event published since then
+// has been evicted, which the marks show too. Later evictions count as for any other
+// stream. To tell them apart, evictions are numbered, and a stream knows the last one
+// before its start.
 //
 // Marks of audiences without events use memory as well. They are limited to 1/16 of
 // the history's memory. Beyond that, the mark of the audience that has been without
@@ -80,8 +80,8 @@
 // # Topics that end
 //
 // A topic has ended if its last event was final. Its lane in the history records that,
-// and the lane's mark after the event has left. So the end is remembered for as long as
-// marks are, and a replica that rereads the log learns of it too.
+// and so does the lane's mark once the event has left. So the end is remembered for as
+// long as marks are, and a replica that rereads the log learns of it too.
 //
 // # Ownership of bytes
 //

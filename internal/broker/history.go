@@ -51,8 +51,8 @@ type history struct {
 	expiring expirations // events with a time to live, or with a policy for their age
 
 	evictions uint64 // number of evictions, plus 1 for what precedes the history
-	forgotten uint64 // the last of them that first accounts for
-	unmarked  uint64 // the last of them without a mark that counts, because its slot precedes first
+	forgotten uint64 // the last of them that the field first covers
+	unmarked  uint64 // the last of them that left no valid mark, because its slot precedes first
 
 	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
 	markedBytes int

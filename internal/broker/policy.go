@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TopicPolicy configures the topics that match a pattern. The first policy in
-// Config.Topics whose pattern matches a topic applies to it, and no other.
+// TopicPolicy configures the topics that match a pattern. Only the first policy in
+// Config.Topics whose pattern matches a topic applies to it.
 type TopicPolicy struct {
 	// Pattern must be valid according to [ValidPattern].
 	Pattern string

@@ -71,9 +71,9 @@ const pageBytes = 1 << 20
 // ReadMessages returns a page of messages. A page can have fewer messages than
 // q.Limit even if more follow, since its size in bytes is limited too.
 //
-// It returns a *PositionError if messages after q.After, or after the previous page
-// in ascending order, have left the history, except for those whose time to live has
-// ended. It also returns one if these positions aren't from this event log. On a
+// It returns a *PositionError if messages after q.After (or, in ascending order, after
+// the previous page) have left the history for any reason other than the end of their
+// time to live. It also returns one if these positions aren't from this event log. On a
 // replica, it first waits until they have been applied, and returns ErrBehind if that
 // takes too long. It returns an *InvalidError for an invalid q, ErrClosed once the
 // broker is closing, and ErrSuspended while it accepts no streams.

@@ -188,9 +188,9 @@ const (
 	// awaitTimeout limits the wait for an event that the client has seen but this
 	// replica hasn't. Replicas are milliseconds apart, unless one is partitioned.
 	awaitTimeout = 3 * time.Second
-	// settleTime is the minimum time between the start of Await and a reading
-	// of the log's end that proves that the client's position is beyond it.
-	// Right after a leader change, a log may appear shorter than it is.
+	// settleTime is how long after Await began a reading of the log's end must be taken
+	// to prove that the client's position is beyond that end. Right after a leader
+	// change, a log may appear shorter than it is.
 	settleTime = time.Second
 )
 

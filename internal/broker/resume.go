@@ -179,9 +179,9 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	return events, cursor, live, lost
 }
 
-// restart prepares a stream that has lost events to start again, after a reset, at
-// the given cursor. It reports whether the stream is live, because there are no retained
-// values for it. The caller holds b.mu.
+// restart prepares a stream that has lost events to start again, after a reset, at the
+// given cursor. It reports whether the stream is already live, which is the case if
+// there are no retained values for it. The caller holds b.mu.
 func (b *Broker) restart(st *Stream, cursor uint64) (live bool) {
 	before, r := st.cursor, st.resume
 	st.cursor, r.reset = cursor, ResetExpired

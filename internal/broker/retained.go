@@ -39,8 +39,8 @@ func (e *RetainFullError) Error() string {
 const retainedOverhead = 600
 
 // retained holds the latest value for each audience and conflate key, among the
-// messages with Message.Retain. Streams that start get the values of their audiences.
-// It is guarded by Broker.mu.
+// messages that have Message.Retain set. Streams that start get the values of their
+// audiences. It is guarded by Broker.mu.
 //
 // All replicas of an event log must hold the same values, since the values decide
 // whether a message is accepted. On a replica, the values, their sizes and the times at
@@ -165,8 +165,9 @@ func newRetained(limits Retain, d digester) retained {
 }
 
 // admit returns the retained value for e, whose fields have the given encoded size, or
-// a *RetainFullError. It first removes what has expired by the time of e. If limits
-// were lowered, a value may still replace one that is at least as large.
+// a *RetainFullError. It first removes the values that had expired when e was
+// published. If limits were lowered, a value may still replace one that is at least as
+// large.
 func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
 	r.expire(e.at)
 	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
@@ -208,9 +209,9 @@ func (r *retained) put(v *retainedValue) {
 	}
 }
 
-// link stores the event that a replica reads from its log in the value that was
-// restored for it, so that a stream doesn't get both. The value's id may be from an
-// earlier epoch.
+// link stores an event that a replica has read from its log in the value that was
+// restored for that event, so that a stream doesn't get both. The value's id may be
+// from an earlier epoch.
 func (r *retained) link(e *event) {
 	v := r.byKey[retainedKey{e.audience, e.conflateKey}]
 	if v == nil || v.restored != e.seq || v.event.at != e.at {
@@ -247,7 +248,7 @@ func (r *retained) expire(now int64) {
 	}
 }
 
-// size returns the number of values, and the memory that they use, without those that
+// size returns the number of values, and the memory that they use, excluding those that
 // have expired as of now (in Unix nanoseconds). A replica keeps these until the next
 // entry of its log.
 func (r *retained) size(now int64) (values, bytes int) {

@@ -44,7 +44,7 @@ type shard struct {
 	polls         pollTimers
 	generation    int // Broker.generation as of the last item taken
 
-	taken    int64 // events taken out of the mailbox since the start
+	taken    int64 // events taken out of the mailbox since the broker started
 	delays   delays
 	counters counters
 }

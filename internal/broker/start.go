@@ -148,8 +148,8 @@ func (b *Broker) countStart(st *Stream, live bool) {
 	}
 }
 
-// startTime returns the time, in Unix nanoseconds, of a start from a time. The caller
-// holds b.mu.
+// startTime returns the time that s stands for, in Unix nanoseconds. The caller holds
+// b.mu.
 func (b *Broker) startTime(s Start) int64 {
 	if s.kind == startAgo {
 		return b.logNow() - s.value

@@ -63,9 +63,9 @@ type ShardStats struct {
 	// Connections counts the open streams, Authenticated those with a user, and
 	// Compressed those with the content coding gzip.
 	Connections, Authenticated, Compressed int
-	// Connected counts the streams opened since the start.
+	// Connected counts the streams opened since the broker started.
 	Connected int64
-	// Disconnected counts the streams closed since the start, by reason.
+	// Disconnected counts the streams closed since the broker started, by reason.
 	Disconnected map[string]int64
 	// Delivered counts the events that sinks accepted.
 	Delivered int64
@@ -90,9 +90,9 @@ type counters struct {
 	delivered, bytes, queuedBytes          atomic.Int64
 	disconnected, dropped                  [reasons]atomic.Int64
 
-	// taken counts the events taken out of the mailbox since the start. oldest
-	// is when the oldest event in mailbox.read was published, in Unix
-	// nanoseconds; 0 if there is none.
+	// taken counts the events taken out of the mailbox since the broker started. oldest
+	// is when the oldest event in mailbox.read was published, in Unix nanoseconds; 0 if
+	// there is none.
 	taken, oldest atomic.Int64
 }
 

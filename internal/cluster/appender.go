@@ -77,7 +77,7 @@ func newAppender(incarnation uint64) *appender {
 }
 
 // submit queues a message behind all earlier submissions. The caller must pass the
-// result to wait. Original is nil if the message isn't an event.
+// result to wait. original is nil if the message isn't an event.
 func (a *appender) submit(ctx context.Context, original *broker.Message, message *clusterv1.Message, maxSize int) (*submission, error) {
 	s := &submission{original: original, message: message, deadline: time.Now().Add(appendTimeout), done: make(chan result, 1)}
 	s.size = proto.Size(s.message)

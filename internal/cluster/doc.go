@@ -18,9 +18,9 @@
 //
 // A node has at most one append in flight. Messages published in the meantime form the
 // next batch, which becomes one message in the stream. Under load, one disk sync and
-// one round trip to the other nodes therefore serve hundreds of messages. Without load,
-// messages don't wait. An event's sequence number is its batch's sequence number in the
-// stream, times [eventsPerEntry], plus its index in the batch.
+// one round trip to the other nodes therefore serve hundreds of messages. When there is
+// no load, messages don't wait. An event's sequence number is its batch's sequence
+// number in the stream, times [eventsPerEntry], plus its index in the batch.
 //
 // Having one append at a time also preserves the order when something fails. An append
 // that isn't acknowledged is retried until it is known to be in the stream or is given
@@ -38,18 +38,19 @@
 // whether a message is a repetition. All nodes must reach the same decision: an event
 // that only some nodes have would be a gap on the others.
 //
-// But not all nodes know the same keys. A node that starts reads them from the stream,
-// which drops entries by age and by size. Entries dropped by size may go before the
-// window of their keys has passed. Also, the broker forgets keys when there are too
+// But not all nodes know the same keys. When a node starts, it reads them from the
+// stream, which drops entries by age and by size. Entries dropped by size may go before
+// the window of their keys has passed. Also, the broker forgets keys when there are too
 // many. The event log therefore records what is known about a key. The node that
 // appends a batch records the last event of the log that it has applied and, for each
 // message, whether its key was known by then, and for which event (broker.Verdict).
 // Readers trust that verdict for everything up to that event, regardless of what they
 // know themselves. They decide about later events, which were in flight, from what they
-// have read. That event is usually only milliseconds old, and all nodes that have read
-// the log from there on reach the same decision. Only a node that starts reading after
-// that event can differ, and only for the first entries that it reads. Those are
-// normally older than the broker's history, because the stream is kept longer.
+// have read. The last event that the appending node had applied is usually only
+// milliseconds old, and all nodes that have read the log from there on reach the same
+// decision. Only a node that starts reading after that event can differ, and only for
+// the first entries that it reads. Those are normally older than the broker's history,
+// because the stream is kept longer.
 //
 // The guarantee therefore has a limit. Nodes that have been running for a key's whole
 // window know the key. A node that started later knows keys only as far back as the
@@ -80,7 +81,8 @@
 //
 // One gap remains. If all nodes are killed at once, within the few seconds between a
 // change and the next snapshot, and stay down until the log's entries have expired, the
-// change is lost. A node that starts then logs that values may be missing.
+// change is lost. A node that is started after that logs a warning that values may be
+// missing.
 //
 // # Reading
 //

@@ -20,7 +20,7 @@ const markName = "mark"
 
 // marks is a node's record of its event logs, kept outside their own files. It holds
 // which event log the node used last, and the last entry that it applied from each.
-// With this record, a node that starts can detect that an event log has lost its last
+// With this record, a node can detect at its start that an event log has lost its last
 // entries, has been replaced by an older copy, or is stale because the node has used
 // another one since.
 //
@@ -131,9 +131,9 @@ func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEE
 
 // check returns the reason why the event log with the given key needs a new epoch: it
 // isn't the one that the node used last, or part of it is missing. The reason is empty
-// if no new epoch is needed. Standalone is true if only this node has the event log.
+// if no new epoch is needed. standalone is true if only this node has the event log.
 //
-// Doubt is an entry that the event log should have but doesn't. That doesn't prove that
+// doubt is an entry that the event log should have but doesn't. That doesn't prove that
 // the entry is lost: a newly elected leader may still be applying its own log.
 func (m *marks) check(key string, l eventLog, standalone bool) (reason string, doubt *position) {
 	if m == nil {

@@ -66,7 +66,7 @@ type subjects struct {
 	chunks  string // for the chunks of these snapshots
 }
 
-// Start starts a node that fills b, which must be a replica. B is suspended until the
+// Start starts a node that fills b, which must be a replica. b is suspended until the
 // node is serving. The caller must call Run and Close.
 //
 // An error means that there is a problem with the configuration or with this machine.
@@ -157,7 +157,7 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 		nats.Name(n.name),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // the credentials may be corrected later, in their file or on the servers
-		nats.ReconnectBufSize(-1),   // without a connection, an append must fail immediately to be retried
+		nats.ReconnectBufSize(-1),   // without a connection, an append must fail immediately, so that it is retried
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				n.log.Warn("disconnected from NATS", "error", err)

@@ -15,7 +15,7 @@ type recovery struct {
 	advised   bool          // the operator has been advised to restart the node
 	minFree   int           // number of bytes that the disk must accept
 	pause     time.Duration // minimum time before the next fault is handled
-	recovered time.Time     // when the last fault was over
+	recovered time.Time     // when the last fault ended
 	restarted time.Time     // when JetStream was last restarted
 }
 

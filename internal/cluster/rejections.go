@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// repeatAfter is how long a kind of rejection must not have occurred before it is
+	// repeatAfter is how long a kind of rejection must have been absent before it is
 	// logged again. Connections are retried once a second.
 	repeatAfter = time.Minute
 	// recentFor is how long a rejection is reported as the reason why a node isn't

@@ -24,9 +24,9 @@ type replicaCheck struct {
 }
 
 // update reports whether the replica is sound. If it has been unsound for too long,
-// update also returns a description of the problem. Reported is the replica as reported
-// by the leader. Local is the replica's extent, or nil if it has no entries. Leader is
-// the leader's extent a moment earlier.
+// update also returns a description of the problem. reported is the replica as the
+// leader reports it. local is the replica's extent, or nil if it has no entries. leader
+// is the leader's extent a moment earlier.
 func (c *replicaCheck) update(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
 	if c.targetSince.IsZero() {
 		c.target, c.targetSince, c.progressAt = leader.last, now, now

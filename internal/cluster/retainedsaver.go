@@ -46,7 +46,7 @@ type saver struct {
 	failing bool         // the last attempt failed
 }
 
-// restored records the snapshot that the node has started with.
+// restored records the snapshot that the node started with.
 func (s *saver) restored(head snapshotHead, applied, changes uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,8 +113,8 @@ func (s *saver) isDue(now time.Time) bool {
 }
 
 // isBehind reports whether the event log may soon remove entries that the snapshot
-// doesn't include. Even if they don't change any value, a node that starts must know
-// that. The caller must hold s.mu.
+// doesn't include. Even if those entries don't change any value, a node must know that
+// when it starts. The caller must hold s.mu.
 func (s *saver) isBehind() bool {
 	first, last := s.node.logRange()
 	return s.head.revision != 0 && s.applied/eventsPerEntry < first+(last-first)/2

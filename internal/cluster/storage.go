@@ -76,7 +76,7 @@ func newStorage(dir string) *storage {
 	return &storage{dir: dir, wake: make(chan struct{}, 1)}
 }
 
-// report records that a write to the event log has failed. Broken is true if JetStream
+// report records that a write to the event log has failed. broken is true if JetStream
 // must be restarted. JetStream calls report with locks held, so report doesn't block.
 func (s *storage) report(cause string, broken bool) {
 	if s == nil {

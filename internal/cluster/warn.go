@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The prober logs a problem only when it starts and when it is over, rather than every
-// second.
+// The prober logs a problem only when the problem starts and when it ends, rather than
+// every second.
 
 const (
 	// searchWarnAfter is how long a node searches for its event log before it logs a

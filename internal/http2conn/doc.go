@@ -33,8 +33,8 @@
 // kind of flood. This stops rapid reset (CVE-2023-44487) and its variant in which the
 // server sends the resets (CVE-2025-8671), endless header blocks (CVE-2023-45288), and
 // floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown and empty frames
-// (CVE-2019-9512 to 9518). The replies that wait for a client that doesn't read are
-// limited as well.
+// (CVE-2019-9512 to 9518). Replies that are queued because the client doesn't read them
+// are limited as well.
 //
 // Server push, CONNECT, upgrades to h2c, and priorities aren't supported. PRIORITY and
 // PRIORITY_UPDATE are ignored, as RFC 9113 §5.3.2 allows.

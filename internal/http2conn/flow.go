@@ -156,8 +156,7 @@ func (c *Conn) wakeOne() bool {
 }
 
 // writable calls Writable for a blocked stream, and reserves the bytes that it can send
-// now. It deducts the cost, but leaves the check of the credit to the client's next
-// frame.
+// now. It deducts the cost, but the credit isn't checked until the client's next frame.
 func (c *Conn) writable(st *Stream) {
 	st.flags = st.flags&^blocked | woken
 	st.unserved = min(st.unserved, st.sendWindow)

@@ -20,8 +20,8 @@ const (
 )
 
 const (
-	// usefulData is the minimum number of bytes with which a DATA frame earns credit.
-	// The last frame may be smaller.
+	// usefulData is the minimum number of bytes that a DATA frame must have to earn
+	// credit. The last frame may be smaller.
 	usefulData = 1 << 10
 
 	// minRefresh is the minimum increment of a WINDOW_UPDATE frame that costs

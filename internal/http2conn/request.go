@@ -117,9 +117,9 @@ func (c *Conn) onTrailers(st *Stream, f *http2.MetaHeadersFrame) error {
 	return c.receiveBody(st, 0, nil, true)
 }
 
-// newRequest returns the request that f describes, and reports whether the client waits
-// for status 100 before it sends the body. The codec has already checked field names
-// and the order of pseudo-header fields.
+// newRequest returns the request that f describes, and reports whether the client is
+// waiting for status 100 before sending the body. The codec has already checked field
+// names and the order of pseudo-header fields.
 func newRequest(f *http2.MetaHeadersFrame) (r *http.Request, expectContinue bool, err error) {
 	fields := f.RegularFields()
 	header, err := newHeader(fields)

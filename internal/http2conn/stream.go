@@ -41,7 +41,7 @@ const (
 	localClosed                          // we have sent END_STREAM
 	answered                             // the response's header has been sent
 	blocked                              // the last Send didn't fit into the window
-	expects                              // the client waits for status 100
+	expects                              // the client is waiting for status 100
 	woken                                // Writable has been called, and Send hasn't been called since
 	discards                             // nobody reads the request's body
 )
@@ -60,7 +60,7 @@ func (st *Stream) Window() int { return int(min(st.sendWindow, st.conn.sendWindo
 // Blocked reports whether the last Send didn't fit into the window.
 func (st *Stream) Blocked() bool { return st.flags.has(blocked) }
 
-// Continue sends status 100 if the client waits for it before it sends the body.
+// Continue sends status 100 if the client is waiting for it before sending the body.
 func (st *Stream) Continue(codec *Codec) {
 	if st.flags.has(expects) && !st.flags.has(remoteClosed) {
 		st.SendHeaders(codec, http.StatusContinue, nil, false)
@@ -173,8 +173,8 @@ func (st *Stream) appendData(dst []byte, pieces [][]byte, n int) []byte {
 	return dst
 }
 
-// End appends the end of the response's body to dst, which isn't subject to flow
-// control. If the client is still sending the request's body, it is asked to stop.
+// End appends the end of the response's body, which isn't subject to flow control, to
+// dst. If the client is still sending the request's body, it is asked to stop.
 func (st *Stream) End(dst []byte) []byte {
 	c := st.conn
 	if st.flags.has(closed) {

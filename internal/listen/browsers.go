@@ -75,10 +75,10 @@ func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
 // a stream, and how many they may use.
 func (b *Browsers) Descriptors() (used, limit int) { return b.slots.inUse() }
 
-// Accepted returns how many connections have been accepted since the start.
+// Accepted returns how many connections have been accepted so far.
 func (b *Browsers) Accepted() int64 { return b.slots.acquired.Load() }
 
-// Rejected returns how many connections have been rejected since the start, by
+// Rejected returns how many connections have been rejected so far, by
 // cause.
 func (b *Browsers) Rejected() map[string]int64 {
 	return map[string]int64{

@@ -16,7 +16,7 @@ import (
 // requests.
 type slots struct {
 	limit    int
-	acquired atomic.Int64 // since the start
+	acquired atomic.Int64 // so far
 
 	mu     sync.Mutex
 	free   sync.Cond // signaled when used falls or closed is set
