@@ -149,8 +149,8 @@ func (c *connection) read(body io.Reader) error {
 	}
 }
 
-// roomForFields is how much larger than its data an incomplete block may be, in bytes:
-// names of fields, an id, and a type.
+// roomForFields is the number of bytes by which an incomplete block may exceed its
+// data: names of fields, an id, and a type.
 const roomForFields = 4 << 10
 
 func (c *connection) tooLarge() error {

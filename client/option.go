@@ -225,8 +225,8 @@ func WithSilenceLimit(limit time.Duration) Option {
 }
 
 // WithBackoff sets the range of the random delay before reconnecting, in addition to
-// the delay that the server asks for. It is up to first after the first failure,
-// doubles with each further one, and is at most limit. The defaults are 1 s and 30 s.
+// the delay that the server asks for. It is up to first after the first failure, twice
+// as much after each further one, and at most limit. The defaults are 1 s and 30 s.
 func WithBackoff(first, limit time.Duration) Option {
 	return func(c *config) error {
 		if first <= 0 || limit < first {

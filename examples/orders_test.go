@@ -134,7 +134,7 @@ func testOrdersArrive(t *testing.T, e ordersExample, program ordersProgram) {
 
 	want := []sse.Event{
 		{LastEventID: ids[1], Type: "paid", Data: "Order 7 is paid ☀\n(from " + e.language + ")"},
-		{LastEventID: ids[2], Type: "individual", Data: "Thank you for order 7, says " + e.language},
+		{LastEventID: ids[2], Type: "individual", Data: "Thank you for order 7, from " + e.language},
 		{Type: "broadcast", Data: "the end"},
 	}
 

@@ -74,7 +74,7 @@ try {
     echo "To orders.$order: event {$reply['id']}, queued to {$reply['recipients']} streams\n";
 
     $reply = post('/v1/users/' . rawurlencode($user) . '/messages', [
-        'data' => "Thank you for order $order, says PHP",
+        'data' => "Thank you for order $order, from PHP",
         'idempotency_key' => "php-order-$order-thanks",
     ]);
     echo "To $user: event {$reply['id']}, queued to {$reply['recipients']} streams\n";

@@ -53,7 +53,7 @@ begin
 
   reply = control.send_to_user(
     SendToUserRequest.new(
-      user_id: user, data: "Thank you for order #{order}, says Ruby",
+      user_id: user, data: "Thank you for order #{order}, from Ruby",
       idempotency_key: "ruby-order-#{order}-thanks",
     ),
     metadata: metadata,
