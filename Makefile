@@ -124,6 +124,7 @@ soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,0
 	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterKeepsRetainedValues$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestDamagedFilesOfReplica$$' ./internal/cluster
+	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 
 .PHONY: bench
 bench: ## Compare peald with other servers (30 minutes) and write docs/benchmarks.md

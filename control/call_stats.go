@@ -105,8 +105,8 @@ func shardStats(st broker.ShardStats) *pealv1.ShardStats {
 }
 
 // bucketStep is the minimum ratio between the bounds of two adjacent buckets of a
-// histogram. It is slightly less than the square root of 2, because the broker's
-// bounds include the powers of that number.
+// histogram. It is slightly less than the square root of 2, because the broker's bounds
+// include the powers of that root.
 const bucketStep = 1.4
 
 // histogram converts h to a histogram with fewer buckets.

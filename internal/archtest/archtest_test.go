@@ -41,6 +41,13 @@ func rules() []archtest.Rule {
 			Why:      "a client depends only on the daemon's network API",
 		},
 		{
+			Path:     "client",
+			May:      []string{"internal/eventstream"},
+			TestsMay: []string{"daemon", "gen/peal/v1"}, // to publish events
+			Never:    []string{viper, grpc},
+			Why:      "programs import the client, so it depends only on the event stream format",
+		},
+		{
 			Path:     "daemon",
 			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/listen", "internal/presence"},
 			TestsMay: []string{"gen/peal/v1"},
@@ -206,6 +213,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "examples/llm",
+			May:      []string{"gen/peal/v1"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Why:      "an example must work outside this module",
 		},

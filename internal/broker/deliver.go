@@ -316,7 +316,7 @@ func (s *shard) flush(st *Stream) {
 		return
 	}
 
-	if st.flushes {
+	if st.flushes && st.sink.(Flusher).Unflushed() { //nolint:forcetypeassert // flushes means that it is one
 		s.unflushed = append(s.unflushed, st)
 	}
 	if n > 0 {
@@ -334,7 +334,7 @@ func (s *shard) flush(st *Stream) {
 	}
 
 	if n < total {
-		// Retries that the sink doesn't accept must not defer the timeout.
+		// A retry must not defer the timeout if the sink accepts nothing.
 		if n > 0 || !st.stalled {
 			st.blockedSince = s.now
 		}

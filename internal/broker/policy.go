@@ -86,7 +86,7 @@ func (p *TopicPolicy) slowConsumer() SlowPolicy {
 	return p.SlowConsumer
 }
 
-// retain reports whether the policy retains messages; false if policy is nil.
+// retain reports whether the policy retains messages. A nil policy doesn't.
 func (p *TopicPolicy) retain() bool { return p != nil && p.Retain }
 
 // ownAge reports whether the policy overrides History.MaxAge.

@@ -26,7 +26,8 @@ type Stats struct {
 	// Since counts the streams that started at a time in the past or at the start
 	// of the history, and Rewinds those that asked for their last n events.
 	Since, Rewinds Resumes
-	// Fresh counts the streams that started now, with retained values.
+	// Fresh counts the streams that started at the current end of the history, with
+	// retained values.
 	Fresh Resumes
 	// Polls counts the requests for events in JSON.
 	Polls Polls
