@@ -149,7 +149,7 @@ func (c *connection) read(body io.Reader) error {
 	}
 }
 
-// roomForFields is how much larger than its data an incomplete block may be, in bytes:
+// roomForFields limits what an incomplete block has in addition to its data, in bytes:
 // names of fields, an id, and a type.
 const roomForFields = 4 << 10
 
