@@ -149,8 +149,8 @@ func (c *connection) read(body io.Reader) error {
 	}
 }
 
-// roomForFields is the number of bytes by which an incomplete block may exceed its
-// data: names of fields, an id, and a type.
+// roomForFields limits what an incomplete block has in addition to its data, in bytes:
+// names of fields, an id, and a type.
 const roomForFields = 4 << 10
 
 func (c *connection) tooLarge() error {

@@ -48,9 +48,10 @@ type config struct {
 
 // startOption is an option that makes streams start in the past.
 type startOption struct {
-	option      string // for errors, such as "WithRewind(10)"
-	name, value string // of the query parameter
+	name, value string // of the query parameter; the name is empty for none
 }
+
+func (o startOption) String() string { return o.name + "=" + o.value }
 
 // WithTopics subscribes to topics and patterns, in addition to those in the URL. A
 // stream has at most 100.
@@ -111,7 +112,7 @@ func WithSince(d time.Duration) Option {
 	if d <= 0 {
 		return failing("WithSince: duration %s; want more than 0", d)
 	}
-	return startingAt(fmt.Sprintf("WithSince(%s)", d), "since", d.String())
+	return startingAt("since", d.String())
 }
 
 // WithSinceTime starts with the events published at t or later. If the history doesn't
@@ -121,30 +122,31 @@ func WithSinceTime(t time.Time) Option {
 	if err != nil {
 		return failing("WithSinceTime: time %s; want a year from 0 to 9999: %w", t, err)
 	}
-	return startingAt(fmt.Sprintf("WithSinceTime(%s)", text), "since", string(text))
+	return startingAt("since", string(text))
 }
 
 // WithSinceAll starts with all events that the history holds.
-func WithSinceAll() Option { return startingAt("WithSinceAll()", "since", "all") }
+func WithSinceAll() Option { return startingAt("since", "all") }
 
 // WithRewind starts with the last n events, from 1 to 1000.
 func WithRewind(n int) Option {
 	if n < 1 || n > maxRewind {
 		return failing("WithRewind: %d events; want 1 to %d", n, maxRewind)
 	}
-	return startingAt(fmt.Sprintf("WithRewind(%d)", n), "rewind", strconv.Itoa(n))
+	return startingAt("rewind", strconv.Itoa(n))
 }
 
 func failing(format string, args ...any) Option {
 	return func(*config) error { return fmt.Errorf(format, args...) }
 }
 
-func startingAt(option, name, value string) Option {
+func startingAt(name, value string) Option {
 	return func(c *config) error {
-		if c.start.option != "" {
-			return fmt.Errorf("%s and %s are both given; want at most one start", c.start.option, option)
+		start := startOption{name, value}
+		if c.start.name != "" {
+			return fmt.Errorf("%s and %s are both given; want at most one start", c.start, start)
 		}
-		c.start = startOption{option, name, value}
+		c.start = start
 		return nil
 	}
 }
@@ -225,8 +227,8 @@ func WithSilenceLimit(limit time.Duration) Option {
 }
 
 // WithBackoff sets the range of the random delay before reconnecting, in addition to
-// the delay that the server asks for. It is up to first after the first failure, twice
-// as much after each further one, and at most limit. The defaults are 1 s and 30 s.
+// the delay that the server asks for. It is up to first after the first failure,
+// up to twice as much with each further one, and at most limit. The defaults are 1 s and 30 s.
 func WithBackoff(first, limit time.Duration) Option {
 	return func(c *config) error {
 		if first <= 0 || limit < first {
@@ -292,7 +294,7 @@ func (c *config) setURL(address string) error {
 		return fmt.Errorf("invalid URL %q: %w", address, err)
 	}
 	if parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
-		return fmt.Errorf("invalid URL %q; want an http or https URL, such as https://example.com/events", address)
+		return fmt.Errorf("invalid URL %q; want an http:// or https:// URL, such as https://example.com/events", address)
 	}
 
 	query, err := url.ParseQuery(parsed.RawQuery)
@@ -300,11 +302,11 @@ func (c *config) setURL(address string) error {
 		return fmt.Errorf("invalid query in URL %q: %w", address, err)
 	}
 	for _, name := range []string{"last_event_id", "since", "rewind"} {
-		if c.start.option != "" && query.Has(name) {
-			return fmt.Errorf("%s is given, and the URL has %s; want at most one start", c.start.option, name)
+		if c.start.name != "" && query.Has(name) {
+			return fmt.Errorf("%s is given, and the URL has %s=%s; want at most one start", c.start, name, shortened(query.Get(name)))
 		}
 	}
-	if c.start.option != "" {
+	if c.start.name != "" {
 		query.Set(c.start.name, c.start.value)
 	}
 	if query["topic"] = append(query["topic"], c.topics...); len(query["topic"]) > maxTopics {

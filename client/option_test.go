@@ -16,7 +16,7 @@ func TestOptionErrors(t *testing.T) {
 		options []client.Option
 		want    string
 	}{
-		{"example.com/events", nil, `invalid URL "example.com/events"; want an http or https URL`},
+		{"example.com/events", nil, `invalid URL "example.com/events"; want an http:// or https:// URL`},
 		{"ftp://example.com", nil, `invalid URL "ftp://example.com"`},
 		{"http://[::1", nil, "missing ']' in host"},
 		{streamURL + "?a=%zz", nil, "invalid query"},
@@ -27,8 +27,8 @@ func TestOptionErrors(t *testing.T) {
 		{streamURL, []client.Option{client.WithRewind(1001)}, "WithRewind: 1001 events"},
 		{streamURL, []client.Option{client.WithSince(-time.Second)}, "WithSince: duration -1s; want more than 0"},
 		{streamURL, []client.Option{client.WithSinceTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))}, "WithSinceTime: time 10000-"},
-		{streamURL, []client.Option{client.WithSinceAll(), client.WithRewind(5)}, "WithSinceAll() and WithRewind(5) are both given; want at most one"},
-		{streamURL + "?since=all", []client.Option{client.WithSince(time.Minute)}, "WithSince(1m0s) is given, and the URL has since"},
+		{streamURL, []client.Option{client.WithSinceAll(), client.WithRewind(5)}, "since=all and rewind=5 are both given; want at most one start"},
+		{streamURL + "?since=all", []client.Option{client.WithSince(time.Minute)}, "since=1m0s is given, and the URL has since=all; want at most one start"},
 		{streamURL, []client.Option{client.WithPosition("a\n1")}, `WithPosition: invalid position "a\n1"`},
 		{streamURL, []client.Option{client.WithPosition(" a")}, `invalid position " a"`},
 		{streamURL, []client.Option{client.WithPosition(strings.Repeat("x", 2000))}, "has 2000 bytes; want at most 1024"},

@@ -116,22 +116,16 @@ func (it *iteration) run() {
 			break
 		}
 
-		err = it.describe(err)
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err // it would add the URL with its secrets
+		}
 		if it.cfg.once || isPermanent(err) {
-			it.yield(Event{}, err)
+			it.yield(Event{}, fmt.Errorf("%s: %w", it.cfg.redacted(), err))
 			return
 		}
 		it.wait(ctx, err)
 	}
 	it.yield(Event{}, context.Cause(ctx))
-}
-
-// describe adds the URL to an error, without its secrets.
-func (it *iteration) describe(err error) error {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err // it would add the whole URL
-	}
-	return fmt.Errorf("%s: %w", it.cfg.redacted(), err)
 }
 
 // wait waits until it is time to reconnect after err, or ctx is done.

@@ -35,7 +35,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "cmd/pealctl",
-			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/flags"},
+			May:      []string{"client", "gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/flags"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Never:    []string{viper},
 			Why:      "a client depends only on the daemon's network API",
