@@ -13,6 +13,7 @@ const closeReasons = {
   disconnected: "disconnected",
   drained: "drained",
   suspended: "no quorum",
+  ended: "topic ended",
 };
 
 // Why streams could not resume, or start in the past, without a gap.
@@ -41,7 +42,7 @@ const gaps = (...resets) => {
   return sum(all) > 0 ? `gaps: ${byReason(all, resetReasons)}` : "no gaps";
 };
 
-function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, descriptors }) {
+function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, retained, descriptors }) {
   return [
     ["Streams opened", format.count(Number(total.connected)), `${format.count(total.connections)} open`],
     ["Streams closed", format.count(sum(total.disconnected)), byReason(total.disconnected, closeReasons)],
@@ -52,6 +53,7 @@ function totals({ total, published, resumes, since, rewinds, publishedByAudience
     ...(since && rewinds ? [["Started in the past", format.count(Number(since.replayed) + Number(rewinds.replayed)), gaps(since.resets, rewinds.resets)]] : []),
     ["Buffered", format.bytes(Number(total.queuedBytes)), "not yet sent"],
     ...(log ? [["History", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
+    ...(retained ? [["Retained values", format.count(Number(retained.events)), format.bytes(Number(retained.bytes))]] : []),
     ...(descriptors ? [["File descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
   ];
 }
