@@ -91,7 +91,7 @@ type TopicPolicy struct {
 	Anonymous *bool
 
 	// Retain reports whether each message is retained.
-	Retain bool
+	Retain *bool
 }
 
 // Service is the control plane of one daemon. Its methods are safe for
