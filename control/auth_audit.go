@@ -78,6 +78,9 @@ func auditArgs(req any) (args []any) {
 		args = appendTopic(args, r.GetTopic())
 	case *pealv1.ClearRetainedRequest:
 		args = appendTopic(args, r.GetTopic())
+		if r.GetAll() {
+			args = append(args, "all", true)
+		}
 	}
 
 	if r, ok := req.(*pealv1.RemoveNodeRequest); ok {

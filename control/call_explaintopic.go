@@ -51,8 +51,8 @@ func (p TopicPolicy) message() *pealv1.TopicPolicy {
 		m.AnonymousValue = &pealv1.TopicPolicy_Anonymous{Anonymous: *p.Anonymous}
 	}
 
-	if p.Retain {
-		m.RetainValue = &pealv1.TopicPolicy_Retain{Retain: true}
+	if p.Retain != nil {
+		m.RetainValue = &pealv1.TopicPolicy_Retain{Retain: *p.Retain}
 	}
 
 	return m

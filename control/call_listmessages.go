@@ -32,7 +32,11 @@ func (s *Service) ListMessages(ctx context.Context, req *pealv1.ListMessagesRequ
 
 	resp := &pealv1.ListMessagesResponse{Position: page.Position}
 	for _, m := range page.Messages {
-		listed := &pealv1.Message{Id: m.ID, Event: m.Event, Data: m.Data, Time: timestamppb.New(m.At)}
+		listed := &pealv1.Message{Id: m.ID, Event: m.Event, Data: m.Data, Time: timestamppb.New(m.At), Final: m.Final}
+		if !m.Expires.IsZero() {
+			listed.ExpireTimeValue = &pealv1.Message_ExpireTime{ExpireTime: timestamppb.New(m.Expires)}
+		}
+
 		if q.Retained && m.ConflateKey != "" {
 			listed.ConflateKeyValue = &pealv1.Message_ConflateKey{ConflateKey: m.ConflateKey}
 		}

@@ -26,6 +26,7 @@ type Broker interface {
 // History reads published messages. Its methods must be safe for concurrent use.
 type History interface {
 	Position() (id string, err error)
+	RetainedAudiences(ctx context.Context, q broker.RetainedList) (broker.RetainedPage, error)
 	ReadMessages(ctx context.Context, q broker.Read) (broker.ReadPage, error)
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }

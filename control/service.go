@@ -91,8 +91,8 @@ type TopicPolicy struct {
 	// Anonymous sets whether streams without a token may subscribe.
 	Anonymous *bool
 
-	// Retain sets whether every message is retained.
-	Retain bool
+	// Retain sets whether each message is retained.
+	Retain *bool
 }
 
 // Service is the control plane of one daemon. Its methods are safe for

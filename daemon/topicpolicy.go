@@ -25,8 +25,9 @@ type TopicPolicy struct {
 	// Anonymous allows or denies the topics to streams without a subscriber token,
 	// regardless of auth.anonymous_topics.
 	Anonymous *bool `mapstructure:"anonymous"`
-	// Retain retains each message for the topics.
-	Retain bool `mapstructure:"retain"`
+	// Retain retains each message for the topics. False is the same as nil: it leaves
+	// that to the publishers.
+	Retain *bool `mapstructure:"retain"`
 }
 
 // TopicHistory limits the history of each topic that matches a policy.
@@ -34,6 +35,9 @@ type TopicHistory struct {
 	MaxEvents *int           `mapstructure:"max_events"`
 	MaxAge    *time.Duration `mapstructure:"max_age"`
 }
+
+// retains reports whether the policy retains messages.
+func (p TopicPolicy) retains() bool { return p.Retain != nil && *p.Retain }
 
 // String returns the policy in the form of a YAML flow mapping.
 func (p TopicPolicy) String() string {
@@ -54,8 +58,8 @@ func (p TopicPolicy) String() string {
 	if p.Anonymous != nil {
 		fields = append(fields, "anonymous: "+strconv.FormatBool(*p.Anonymous))
 	}
-	if p.Retain {
-		fields = append(fields, "retain: true")
+	if p.Retain != nil {
+		fields = append(fields, "retain: "+strconv.FormatBool(*p.Retain))
 	}
 	return "{" + strings.Join(fields, ", ") + "}"
 }
@@ -91,7 +95,7 @@ func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 		return &SettingError{prefix + "slow_consumer", strconv.Quote(p.SlowConsumer), "disconnect, drop-oldest or conflate"}
 	}
 
-	if p.Retain && c.Retain.MaxEvents == 0 {
+	if p.retains() && c.Retain.MaxEvents == 0 {
 		return &SettingError{prefix + "retain", "true although retain.max_events is 0", "retain.max_events of 1 or more, or no retain"}
 	}
 
@@ -120,7 +124,7 @@ func (c Config) shadowed() (pairs [][2]string) {
 // brokerPolicies returns the parts of the policies that concern the broker.
 func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 	for _, t := range topics {
-		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer), Retain: t.Retain}
+		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer), Retain: t.retains()}
 		if t.History.MaxEvents != nil {
 			p.MaxEvents = *t.History.MaxEvents
 		}

@@ -227,7 +227,17 @@ func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, messag
 		return "has an escape that is not a valid character"
 	}
 
-	return requirement(field)
+	return fmt.Sprintf("is %s; want %s", shownJSON(value), requirement(field))
+}
+
+// shownJSON shortens a value that the caller sent, so that an error can include it.
+func shownJSON(value json.RawMessage) string {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, value); err != nil {
+		return "not JSON"
+	}
+
+	return printable(compact.String())
 }
 
 // fieldNamed returns the field of message with the given JSON or proto name, or nil.
@@ -240,20 +250,22 @@ func fieldNamed(message proto.Message, name string) protoreflect.FieldDescriptor
 	return fields.ByTextName(name)
 }
 
-// requirement describes the value that field must have.
+// requirement describes the value that field must have. It completes "want".
 func requirement(field protoreflect.FieldDescriptor) string {
 	switch {
 	case field.IsList() && field.Kind() == protoreflect.StringKind:
-		return "must be a list of JSON strings"
+		return "a list of JSON strings"
 	case field.Kind() == protoreflect.StringKind:
-		return "must be a JSON string"
+		return "a JSON string"
+	case field.Kind() == protoreflect.BoolKind:
+		return "true or false"
 	case field.Kind() == protoreflect.Int32Kind:
-		return "must be a 32-bit whole number"
+		return "a 32-bit whole number"
 	case field.Kind() == protoreflect.MessageKind && field.Message().FullName() == "google.protobuf.Duration":
-		return `must be a duration in seconds, such as "3600s"`
+		return `a duration in seconds, such as "3600s"`
 	}
 
-	return "must be of type " + field.Kind().String()
+	return "a value of type " + field.Kind().String()
 }
 
 // printable prepares a name that the caller chose for use in an error: it shortens the

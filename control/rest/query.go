@@ -212,7 +212,7 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 	case oneof != nil && c.chosen[oneof.Name()] != "":
 		return name, "can't be combined with " + c.chosen[oneof.Name()] + "; set only one of them"
 	case !c.parses(name, values):
-		return name, fmt.Sprintf("is %.80q and %s", values[0], requirement(field))
+		return name, fmt.Sprintf("is %.80q; want %s", values[0], requirement(field))
 	}
 
 	return name, ""

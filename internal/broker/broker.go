@@ -218,7 +218,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 
 	ids := b.ids.Load()
 	buf := encodeFields(&m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(&m), cost: int32(min(len(buf), maxBacklog))}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(&m), final: m.Final, cost: int32(min(len(buf), maxBacklog))}
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}

@@ -94,7 +94,7 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	ids := b.ids.Load()
 	buf := encodeFields(m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(m), seq: entry.Seq, at: entry.At.UnixNano()}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(m), final: m.Final, seq: entry.Seq, at: entry.At.UnixNano()}
 	e.cost = int32(min(len(buf), maxBacklog))
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"sort"
 
@@ -95,6 +96,7 @@ func orderOf(seq uint64) uint64 { return seq | 1<<63 }
 type valueList struct {
 	slots  []valueSlot
 	live   int
+	bytes  int    // memory that the values use, unless the list has several audiences
 	digest digest // of the audience, unless the list has several
 }
 
@@ -160,6 +162,20 @@ func (x *valueHeap) Pop() any {
 	return v
 }
 
+// expired yields the values that have expired at the time now, in Unix nanoseconds.
+func (x valueHeap) expired(now int64) iter.Seq[*retainedValue] {
+	return func(yield func(*retainedValue) bool) { x.walk(0, now, yield) }
+}
+
+// walk yields the expired values from the index i of the heap on. The values below one
+// that hasn't expired haven't expired either.
+func (x valueHeap) walk(i int, now int64, yield func(*retainedValue) bool) bool {
+	if i >= len(x) || !x[i].event.expired(now) {
+		return true
+	}
+	return yield(x[i]) && x.walk(2*i+1, now, yield) && x.walk(2*i+2, now, yield)
+}
+
 func newRetained(limits Retain, d digester) retained {
 	return retained{limits: limits, digester: d, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
 }
@@ -202,6 +218,7 @@ func (r *retained) put(v *retainedValue) {
 	v.lane = lane
 	r.byKey[key] = v
 	lane.push(v)
+	lane.bytes += int(v.cost)
 	r.all.push(v)
 	r.bytes += int(v.cost)
 	if v.event.expires != 0 {
@@ -231,6 +248,7 @@ func (r *retained) drop(v *retainedValue) {
 	key := v.key()
 	delete(r.byKey, key)
 	v.lane.remove(v)
+	v.lane.bytes -= int(v.cost)
 	if v.lane.live == 0 {
 		delete(r.lanes, key.audience)
 	}
@@ -253,14 +271,9 @@ func (r *retained) expire(now int64) {
 // entry of its log.
 func (r *retained) size(now int64) (values, bytes int) {
 	values, bytes = len(r.byKey), r.bytes
-	if len(r.expiring) == 0 || !r.expiring[0].event.expired(now) {
-		return values, bytes
-	}
-	for _, v := range r.expiring {
-		if v.event.expired(now) {
-			values--
-			bytes -= int(v.cost)
-		}
+	for v := range r.expiring.expired(now) {
+		values--
+		bytes -= int(v.cost)
 	}
 	return values, bytes
 }
@@ -281,9 +294,11 @@ func (r *retained) wasRejected(seq uint64) bool {
 	return found
 }
 
-// clear removes the values of an audience, or only the one with the given key, and
-// returns how many there were.
+// clear removes the values that c selects, and returns how many there were.
 func (r *retained) clear(c Clear) (cleared int) {
+	if c.All {
+		return r.clearAll()
+	}
 	if c.ConflateKey != nil {
 		if v := r.byKey[retainedKey{c.Audience, *c.ConflateKey}]; v != nil {
 			r.drop(v)
@@ -304,8 +319,19 @@ func (r *retained) clear(c Clear) (cleared int) {
 	return cleared
 }
 
+// clearAll removes all values, and returns how many there were.
+func (r *retained) clearAll() (cleared int) {
+	empty := newRetained(r.limits, r.digester)
+	empty.applied, empty.rejected = r.applied, r.rejected
+	cleared, empty.changes = len(r.byKey), r.changes+1
+	*r = empty
+	return cleared
+}
+
 // Clear describes which retained values to remove.
 type Clear struct {
+	// All removes the values of all audiences. The other fields must not be set.
+	All      bool
 	Audience Audience
 	// ConflateKey removes only the value with this key, which may be empty. If it is
 	// nil, all values of the audience are removed.
@@ -314,6 +340,12 @@ type Clear struct {
 
 // Validate returns nil if c is valid, or an *InvalidError.
 func (c *Clear) Validate() error {
+	if c.All {
+		if c.Audience != (Audience{}) || c.ConflateKey != nil {
+			return &InvalidError{"all", "can't be combined with an audience or a conflate_key"}
+		}
+		return nil
+	}
 	if err := c.Audience.validate(); err != nil {
 		return err
 	}

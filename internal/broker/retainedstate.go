@@ -31,6 +31,7 @@ type RetainedValue struct {
 	ConflateKey string
 	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
+	Final       bool
 	// At and Expires are the times at which it was published and expires, in Unix
 	// nanoseconds; 0 for never.
 	At, Expires int64
@@ -41,7 +42,7 @@ func (s RetainedState) Values() iter.Seq[RetainedValue] {
 	return func(yield func(RetainedValue) bool) {
 		for _, e := range s.events {
 			m := e.decode()
-			if !yield(RetainedValue{m.ID, e.audience, e.conflateKey, m.Event, m.Data, e.at, e.expires}) {
+			if !yield(RetainedValue{m.ID, e.audience, e.conflateKey, m.Event, m.Data, e.final, e.at, e.expires}) {
 				return
 			}
 		}
@@ -111,7 +112,7 @@ func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, appl
 // restoreValue returns a value with its order, which is 0 for a value from an earlier
 // log. The caller holds b.mu.
 func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
-	m := Message{Audience: stored.Audience, ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data}
+	m := Message{Audience: stored.Audience, ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data, Final: stored.Final}
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
 	} else {
 		seq = 1
 	}
-	e := &event{seq: seq, audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires}
+	e := &event{seq: seq, audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires, final: stored.Final}
 	fields := eventstream.AppendFields(nil, stored.Event, stored.Data)
 	buf := append(eventstream.AppendID(newBlock(), stored.ID), fields...)
 	e.frame = sealFrame(buf, chunkRoom)

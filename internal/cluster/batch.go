@@ -30,6 +30,9 @@ func isRetained(m *clusterv1.Message) bool { return m.GetRetain() || m.GetRetain
 
 // encodeClear returns c in the form in which a batch stores it.
 func encodeClear(c broker.Clear) *clusterv1.Message {
+	if c.All {
+		return &clusterv1.Message{Clear: clusterv1.Clear_CLEAR_EVERYTHING}
+	}
 	out := &clusterv1.Message{Clear: clusterv1.Clear_CLEAR_ALL}
 	if c.ConflateKey != nil {
 		out.Clear, out.ConflateKey = clusterv1.Clear_CLEAR_KEY, *c.ConflateKey
@@ -65,6 +68,8 @@ func audience(in *clusterv1.Message) broker.Audience {
 func decodeClear(in *clusterv1.Message) (broker.Clear, error) {
 	c := broker.Clear{Audience: audience(in)}
 	switch key := in.GetConflateKey(); in.GetClear() {
+	case clusterv1.Clear_CLEAR_EVERYTHING:
+		c.All = true
 	case clusterv1.Clear_CLEAR_ALL:
 	case clusterv1.Clear_CLEAR_KEY:
 		c.ConflateKey = &key

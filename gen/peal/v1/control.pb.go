@@ -109,6 +109,7 @@ type ClearRetainedRequest struct {
 	//	*ClearRetainedRequest_Everyone
 	//	*ClearRetainedRequest_UserId
 	//	*ClearRetainedRequest_Topic
+	//	*ClearRetainedRequest_All
 	Audience isClearRetainedRequest_Audience `protobuf_oneof:"audience"`
 	// A oneof, so that it can be absent: older compilers reject "optional".
 	//
@@ -184,6 +185,15 @@ func (x *ClearRetainedRequest) GetTopic() string {
 	return ""
 }
 
+func (x *ClearRetainedRequest) GetAll() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*ClearRetainedRequest_All); ok {
+			return x.All
+		}
+	}
+	return false
+}
+
 func (x *ClearRetainedRequest) GetConflateKeyValue() isClearRetainedRequest_ConflateKeyValue {
 	if x != nil {
 		return x.ConflateKeyValue
@@ -219,11 +229,19 @@ type ClearRetainedRequest_Topic struct {
 	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
 }
 
+type ClearRetainedRequest_All struct {
+	// All audiences: all retained values are removed at once. Only true is
+	// accepted, and no conflate_key.
+	All bool `protobuf:"varint,5,opt,name=all,proto3,oneof"`
+}
+
 func (*ClearRetainedRequest_Everyone) isClearRetainedRequest_Audience() {}
 
 func (*ClearRetainedRequest_UserId) isClearRetainedRequest_Audience() {}
 
 func (*ClearRetainedRequest_Topic) isClearRetainedRequest_Audience() {}
+
+func (*ClearRetainedRequest_All) isClearRetainedRequest_Audience() {}
 
 type isClearRetainedRequest_ConflateKeyValue interface {
 	isClearRetainedRequest_ConflateKeyValue()
@@ -4506,8 +4524,14 @@ type Message struct {
 	//
 	//	*Message_ConflateKey
 	ConflateKeyValue isMessage_ConflateKeyValue `protobuf_oneof:"conflate_key_value"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Whether it ended its topic; see PublishRequest.final.
+	Final bool `protobuf:"varint,6,opt,name=final,proto3" json:"final,omitempty"`
+	// Types that are valid to be assigned to ExpireTimeValue:
+	//
+	//	*Message_ExpireTime
+	ExpireTimeValue isMessage_ExpireTimeValue `protobuf_oneof:"expire_time_value"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -4584,6 +4608,29 @@ func (x *Message) GetConflateKey() string {
 	return ""
 }
 
+func (x *Message) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *Message) GetExpireTimeValue() isMessage_ExpireTimeValue {
+	if x != nil {
+		return x.ExpireTimeValue
+	}
+	return nil
+}
+
+func (x *Message) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.ExpireTimeValue.(*Message_ExpireTime); ok {
+			return x.ExpireTime
+		}
+	}
+	return nil
+}
+
 type isMessage_ConflateKeyValue interface {
 	isMessage_ConflateKeyValue()
 }
@@ -4596,6 +4643,258 @@ type Message_ConflateKey struct {
 
 func (*Message_ConflateKey) isMessage_ConflateKeyValue() {}
 
+type isMessage_ExpireTimeValue interface {
+	isMessage_ExpireTimeValue()
+}
+
+type Message_ExpireTime struct {
+	// The time at which its ttl ends; absent if it has none.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expire_time,json=expireTime,proto3,oneof"`
+}
+
+func (*Message_ExpireTime) isMessage_ExpireTimeValue() {}
+
+// ListRetainedRequest requests a page of audiences that have retained values.
+type ListRetainedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Audiences per page: 100 if zero, at most 1000.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the previous page; empty for the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// List only topics that match this topic or pattern; empty for all audiences.
+	Topic         string `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRetainedRequest) Reset() {
+	*x = ListRetainedRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRetainedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRetainedRequest) ProtoMessage() {}
+
+func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
+func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListRetainedRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRetainedRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListRetainedRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// ListRetainedResponse is a page of audiences that have retained values.
+type ListRetainedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audiences.
+	Audiences []*RetainedAudience `protobuf:"bytes,1,rep,name=audiences,proto3" json:"audiences,omitempty"`
+	// The page_token of the next page; empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRetainedResponse) Reset() {
+	*x = ListRetainedResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRetainedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRetainedResponse) ProtoMessage() {}
+
+func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
+func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+func (x *ListRetainedResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// RetainedAudience is an audience that has retained values.
+type RetainedAudience struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audience.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*RetainedAudience_Everyone
+	//	*RetainedAudience_UserId
+	//	*RetainedAudience_Topic
+	Audience isRetainedAudience_Audience `protobuf_oneof:"audience"`
+	// The number of values: one for each conflate_key.
+	Events int64 `protobuf:"varint,4,opt,name=events,proto3" json:"events,omitempty"`
+	// The memory that they use, which counts towards retain.max_bytes.
+	Bytes         int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetainedAudience) Reset() {
+	*x = RetainedAudience{}
+	mi := &file_peal_v1_control_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetainedAudience) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetainedAudience) ProtoMessage() {}
+
+func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
+func (*RetainedAudience) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *RetainedAudience) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*RetainedAudience_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *RetainedAudience) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*RetainedAudience_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *RetainedAudience) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*RetainedAudience_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *RetainedAudience) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *RetainedAudience) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type isRetainedAudience_Audience interface {
+	isRetainedAudience_Audience()
+}
+
+type RetainedAudience_Everyone struct {
+	// Everyone: the values are broadcasts.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
+type RetainedAudience_UserId struct {
+	// One user.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type RetainedAudience_Topic struct {
+	// One topic.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
+}
+
+func (*RetainedAudience_Everyone) isRetainedAudience_Audience() {}
+
+func (*RetainedAudience_UserId) isRetainedAudience_Audience() {}
+
+func (*RetainedAudience_Topic) isRetainedAudience_Audience() {}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4605,7 +4904,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4617,7 +4916,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4630,7 +4929,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -4648,7 +4947,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4959,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4972,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -4699,7 +4998,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4711,7 +5010,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4724,7 +5023,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -4738,7 +5037,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4750,7 +5049,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4763,7 +5062,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -4798,11 +5097,12 @@ var File_peal_v1_control_proto protoreflect.FileDescriptor
 
 const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n" +
+	"\x15peal/v1/control.proto\x12\apeal.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n" +
 	"\x14ClearRetainedRequest\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
-	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12#\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\x12\n" +
+	"\x03all\x18\x05 \x01(\bH\x00R\x03all\x12#\n" +
 	"\fconflate_key\x18\x04 \x01(\tH\x01R\vconflateKeyB\n" +
 	"\n" +
 	"\baudienceB\x14\n" +
@@ -5113,14 +5413,34 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x14ListMessagesResponse\x12,\n" +
 	"\bmessages\x18\x01 \x03(\v2\x10.peal.v1.MessageR\bmessages\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\tR\bposition\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xae\x01\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\x98\x02\n" +
 	"\aMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\tR\x04data\x12.\n" +
 	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
-	"\fconflate_key\x18\x05 \x01(\tH\x00R\vconflateKeyB\x14\n" +
-	"\x12conflate_key_value\"\x0f\n" +
+	"\fconflate_key\x18\x05 \x01(\tH\x00R\vconflateKey\x12\x14\n" +
+	"\x05final\x18\x06 \x01(\bR\x05final\x12=\n" +
+	"\vexpire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampH\x01R\n" +
+	"expireTimeB\x14\n" +
+	"\x12conflate_key_valueB\x13\n" +
+	"\x11expire_time_value\"g\n" +
+	"\x13ListRetainedRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05topic\x18\x03 \x01(\tR\x05topic\"w\n" +
+	"\x14ListRetainedResponse\x127\n" +
+	"\taudiences\x18\x01 \x03(\v2\x19.peal.v1.RetainedAudienceR\taudiences\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x01\n" +
+	"\x10RetainedAudience\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\x16\n" +
+	"\x06events\x18\x04 \x01(\x03R\x06events\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x03R\x05bytesB\n" +
+	"\n" +
+	"\baudience\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -5134,7 +5454,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xa0\v\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xf7\v\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -5152,7 +5472,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"Disconnect\x12\x1a.peal.v1.DisconnectRequest\x1a\x1b.peal.v1.DisconnectResponse\x12@\n" +
 	"\x05Stats\x12\x15.peal.v1.StatsRequest\x1a\x16.peal.v1.StatsResponse\"\b\xc2\xe1\x18\x04read\x12R\n" +
 	"\vGetPosition\x12\x1b.peal.v1.GetPositionRequest\x1a\x1c.peal.v1.GetPositionResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
-	"\fListMessages\x12\x1c.peal.v1.ListMessagesRequest\x1a\x1d.peal.v1.ListMessagesResponse\"\b\xc2\xe1\x18\x04data\x12E\n" +
+	"\fListMessages\x12\x1c.peal.v1.ListMessagesRequest\x1a\x1d.peal.v1.ListMessagesResponse\"\b\xc2\xe1\x18\x04data\x12U\n" +
+	"\fListRetained\x12\x1c.peal.v1.ListRetainedRequest\x1a\x1d.peal.v1.ListRetainedResponse\"\b\xc2\xe1\x18\x04read\x12E\n" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
@@ -5174,7 +5495,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
@@ -5232,44 +5553,47 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*ListMessagesRequest)(nil),        // 53: peal.v1.ListMessagesRequest
 	(*ListMessagesResponse)(nil),       // 54: peal.v1.ListMessagesResponse
 	(*Message)(nil),                    // 55: peal.v1.Message
-	(*WhoAmIRequest)(nil),              // 56: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 57: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 58: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 59: peal.v1.DrainResponse
-	nil,                                // 60: peal.v1.Polls.AnsweredEntry
-	nil,                                // 61: peal.v1.Resumes.ResetsEntry
-	nil,                                // 62: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 63: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 64: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 65: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 66: google.protobuf.MethodOptions
+	(*ListRetainedRequest)(nil),        // 56: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 57: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 58: peal.v1.RetainedAudience
+	(*WhoAmIRequest)(nil),              // 59: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 60: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 61: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 62: peal.v1.DrainResponse
+	nil,                                // 63: peal.v1.Polls.AnsweredEntry
+	nil,                                // 64: peal.v1.Resumes.ResetsEntry
+	nil,                                // 65: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 66: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 69: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	64, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	64, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	64, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	64, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	67, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	67, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	67, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	67, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	11, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	12, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	13, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	16, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	65, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	68, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	19, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	22, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	64, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	67, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
 	16, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	25, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	26, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	27, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	65, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	65, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	68, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	68, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
 	30, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
 	31, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	65, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	64, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	68, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	67, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
 	46, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
 	46, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	65, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	68, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
 	45, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
 	37, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
 	38, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
@@ -5282,62 +5606,66 @@ var file_peal_v1_control_proto_depIdxs = []int32{
 	41, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
 	42, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
 	0,  // 36: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	65, // 37: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	65, // 38: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	65, // 39: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	68, // 37: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	68, // 38: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	68, // 39: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
 	45, // 40: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	60, // 41: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	63, // 41: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
 	44, // 42: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	61, // 43: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	62, // 44: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	63, // 45: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	64, // 46: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	64, // 47: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	65, // 48: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	64, // 43: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	65, // 44: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	66, // 45: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	67, // 46: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	67, // 47: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	68, // 48: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
 	55, // 49: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	65, // 50: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	66, // 51: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 52: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 53: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 54: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 55: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 56: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	14, // 57: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	17, // 58: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	20, // 59: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	23, // 60: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	28, // 61: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	32, // 62: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	34, // 63: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	51, // 64: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	53, // 65: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	47, // 66: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	49, // 67: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	56, // 68: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	58, // 69: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 70: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 71: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 72: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 73: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 74: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	15, // 75: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	18, // 76: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	21, // 77: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	24, // 78: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	29, // 79: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	33, // 80: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	35, // 81: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	52, // 82: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	54, // 83: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	48, // 84: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	50, // 85: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	57, // 86: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	59, // 87: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	70, // [70:88] is the sub-list for method output_type
-	52, // [52:70] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	51, // [51:52] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	68, // 50: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	68, // 51: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	58, // 52: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	69, // 53: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	3,  // 54: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	5,  // 55: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	7,  // 56: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	9,  // 57: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	1,  // 58: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	14, // 59: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	17, // 60: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	20, // 61: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	23, // 62: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	28, // 63: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	32, // 64: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	34, // 65: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	51, // 66: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	53, // 67: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	56, // 68: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	47, // 69: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	49, // 70: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	59, // 71: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	61, // 72: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	4,  // 73: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	6,  // 74: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	8,  // 75: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	10, // 76: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	2,  // 77: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	15, // 78: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	18, // 79: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	21, // 80: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	24, // 81: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	29, // 82: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	33, // 83: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	35, // 84: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	52, // 85: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	54, // 86: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	57, // 87: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	48, // 88: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	50, // 89: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	60, // 90: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	62, // 91: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	73, // [73:92] is the sub-list for method output_type
+	54, // [54:73] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	53, // [53:54] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -5349,6 +5677,7 @@ func file_peal_v1_control_proto_init() {
 		(*ClearRetainedRequest_Everyone)(nil),
 		(*ClearRetainedRequest_UserId)(nil),
 		(*ClearRetainedRequest_Topic)(nil),
+		(*ClearRetainedRequest_All)(nil),
 		(*ClearRetainedRequest_ConflateKey)(nil),
 	}
 	file_peal_v1_control_proto_msgTypes[8].OneofWrappers = []any{
@@ -5394,6 +5723,12 @@ func file_peal_v1_control_proto_init() {
 	}
 	file_peal_v1_control_proto_msgTypes[54].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
+		(*Message_ExpireTime)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+		(*RetainedAudience_Everyone)(nil),
+		(*RetainedAudience_UserId)(nil),
+		(*RetainedAudience_Topic)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5401,7 +5736,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   63,
+			NumMessages:   66,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

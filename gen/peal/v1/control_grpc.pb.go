@@ -39,6 +39,7 @@ const (
 	ControlService_Stats_FullMethodName            = "/peal.v1.ControlService/Stats"
 	ControlService_GetPosition_FullMethodName      = "/peal.v1.ControlService/GetPosition"
 	ControlService_ListMessages_FullMethodName     = "/peal.v1.ControlService/ListMessages"
+	ControlService_ListRetained_FullMethodName     = "/peal.v1.ControlService/ListRetained"
 	ControlService_RemoveNode_FullMethodName       = "/peal.v1.ControlService/RemoveNode"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
@@ -141,6 +142,12 @@ type ControlServiceClient interface {
 	// history still holds for the audience. It fails with UNAVAILABLE for the same
 	// reasons as GetPosition.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
+	// ListRetained lists the audiences that have retained values: everyone first,
+	// then users and then topics, each in ascending byte order of their names. To
+	// read the values of one, call ListMessages with retained. All nodes of a
+	// cluster have the same values, so any of them replies from its own. The call
+	// fails with UNAVAILABLE for the same reasons as GetPosition.
+	ListRetained(ctx context.Context, in *ListRetainedRequest, opts ...grpc.CallOption) (*ListRetainedResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
 	// nodes. If the removed node held a replica of the event log, another node
@@ -331,6 +338,16 @@ func (c *controlServiceClient) ListMessages(ctx context.Context, in *ListMessage
 	return out, nil
 }
 
+func (c *controlServiceClient) ListRetained(ctx context.Context, in *ListRetainedRequest, opts ...grpc.CallOption) (*ListRetainedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRetainedResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListRetained_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveNodeResponse)
@@ -476,6 +493,12 @@ type ControlServiceServer interface {
 	// history still holds for the audience. It fails with UNAVAILABLE for the same
 	// reasons as GetPosition.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
+	// ListRetained lists the audiences that have retained values: everyone first,
+	// then users and then topics, each in ascending byte order of their names. To
+	// read the values of one, call ListMessages with retained. All nodes of a
+	// cluster have the same values, so any of them replies from its own. The call
+	// fails with UNAVAILABLE for the same reasons as GetPosition.
+	ListRetained(context.Context, *ListRetainedRequest) (*ListRetainedResponse, error)
 	// RemoveNode permanently removes a failed node from the cluster, such as one
 	// whose disk is lost. From then on, the quorum is a majority of the remaining
 	// nodes. If the removed node held a replica of the event log, another node
@@ -546,6 +569,9 @@ func (UnimplementedControlServiceServer) GetPosition(context.Context, *GetPositi
 }
 func (UnimplementedControlServiceServer) ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMessages not implemented")
+}
+func (UnimplementedControlServiceServer) ListRetained(context.Context, *ListRetainedRequest) (*ListRetainedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRetained not implemented")
 }
 func (UnimplementedControlServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
@@ -807,6 +833,24 @@ func _ControlService_ListMessages_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListRetained_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRetainedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListRetained(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListRetained_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListRetained(ctx, req.(*ListRetainedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RemoveNodeRequest)
 	if err := dec(in); err != nil {
@@ -922,6 +966,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListMessages",
 			Handler:    _ControlService_ListMessages_Handler,
+		},
+		{
+			MethodName: "ListRetained",
+			Handler:    _ControlService_ListRetained_Handler,
 		},
 		{
 			MethodName: "RemoveNode",

@@ -67,7 +67,7 @@ const gaps = (...resets) => {
   return sum(all) > 0 ? `gaps: ${byReason(all, resetReasons)}` : "no gaps";
 };
 
-function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, descriptors, polls, reads }) {
+function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, retained, descriptors, polls, reads }) {
   return [
     ["Streams opened", format.count(Number(total.connected)), `${format.count(total.connections)} open`],
     ["Streams closed", format.count(sum(total.disconnected)), byReason(total.disconnected, closeReasons)],
@@ -80,6 +80,7 @@ function totals({ total, published, resumes, since, rewinds, publishedByAudience
     ...(reads ? readRow(reads) : []),
     ["Buffered", format.bytes(Number(total.queuedBytes)), "not yet sent"],
     ...(log ? [["History", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
+    ...(retained ? [["Retained values", format.count(Number(retained.events)), format.bytes(Number(retained.bytes))]] : []),
     ...(descriptors ? [["File descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
   ];
 }

@@ -36,6 +36,8 @@ const (
 	Clear_CLEAR_ALL Clear = 1
 	// Only the value with the conflate key.
 	Clear_CLEAR_KEY Clear = 2
+	// All values of all audiences.
+	Clear_CLEAR_EVERYTHING Clear = 3
 )
 
 // Enum value maps for Clear.
@@ -44,11 +46,13 @@ var (
 		0: "CLEAR_UNSPECIFIED",
 		1: "CLEAR_ALL",
 		2: "CLEAR_KEY",
+		3: "CLEAR_EVERYTHING",
 	}
 	Clear_value = map[string]int32{
 		"CLEAR_UNSPECIFIED": 0,
 		"CLEAR_ALL":         1,
 		"CLEAR_KEY":         2,
+		"CLEAR_EVERYTHING":  3,
 	}
 )
 
@@ -671,11 +675,12 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x18.peal.cluster.v1.MessageR\amessage\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x18\n" +
-	"\aexpires\x18\x04 \x01(\x03R\aexpires*<\n" +
+	"\aexpires\x18\x04 \x01(\x03R\aexpires*R\n" +
 	"\x05Clear\x12\x15\n" +
 	"\x11CLEAR_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tCLEAR_ALL\x10\x01\x12\r\n" +
-	"\tCLEAR_KEY\x10\x02B6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
+	"\tCLEAR_KEY\x10\x02\x12\x14\n" +
+	"\x10CLEAR_EVERYTHING\x10\x03B6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
 
 var (
 	file_peal_cluster_v1_log_proto_rawDescOnce sync.Once
