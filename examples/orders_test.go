@@ -2,6 +2,7 @@ package examples_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -38,6 +39,17 @@ type ordersExample struct {
 	rest bool
 }
 
+func TestJava(t *testing.T) {
+	t.Parallel()
+	testOrders(t, ordersExample{
+		folder: "java", language: "Java",
+		needs: []string{
+			"command -v javac && command -v protoc && command -v grpc_java_plugin",
+			"grep -o '/usr/share/java/[^:\"]*' java/classpath | xargs ls",
+		},
+	})
+}
+
 func TestPHP(t *testing.T) {
 	t.Parallel()
 	testOrders(t, ordersExample{
@@ -72,7 +84,7 @@ func testOrders(t *testing.T, e ordersExample) {
 		}
 		defer silent.Close()
 
-		out, err := program.run(t, silent.Addr().String(), controlToken, "alice", "7")
+		_, out, err := program.run(t, silent.Addr().String(), controlToken, "alice", "7")
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || !regexp.MustCompile(`(?i)DeadlineExceeded|DEADLINE_EXCEEDED|timed out`).MatchString(out) {
 			t.Errorf("without a reply from the daemon: error %v, want a failure that mentions the deadline; output:\n%s", err, out)
 		}
@@ -107,11 +119,11 @@ func testOrdersArrive(t *testing.T, e ordersExample, program ordersProgram) {
 	replies := regexp.MustCompile(`^To orders\.7: event (\S+), queued to 1 streams\nTo alice: event (\S+), queued to 1 streams\n$`)
 	proxy, lost := loseFirstReply(t, addr, !e.rest)
 
-	out, err := program.run(t, proxy, controlToken, "alice", "7")
+	out, diagnostics, err := program.run(t, proxy, controlToken, "alice", "7")
 	ids := replies.FindStringSubmatch(out)
 
 	if err != nil || ids == nil {
-		t.Fatalf("error %v, want both replies; output:\n%s", err, out)
+		t.Fatalf("error %v, want both replies; output:\n%s%s", err, out, diagnostics)
 	}
 
 	if !lost.Load() {
@@ -120,11 +132,11 @@ func testOrdersArrive(t *testing.T, e ordersExample, program ordersProgram) {
 
 	// The topic's message is the same again, but the one to the user isn't.
 	repeated := fmt.Sprintf("To orders.7: event %s, queued to 1 streams\nAnother user was already thanked for order 7\n", ids[1])
-	if out, err := program.run(t, addr, controlToken, "bob", "7"); err != nil || out != repeated {
-		t.Errorf("with the same keys and another user: error %v, want none; output:\n%swant:\n%s", err, out, repeated)
+	if out, diagnostics, err := program.run(t, addr, controlToken, "bob", "7"); err != nil || out != repeated {
+		t.Errorf("with the same keys and another user: error %v, want none; output:\n%s%swant:\n%s", err, out, diagnostics, repeated)
 	}
 
-	if out, err := program.run(t, addr, "a-wrong-one", "alice", "8"); err == nil || !strings.Contains(out, "CONTROL_TOKEN_UNKNOWN") {
+	if _, out, err := program.run(t, addr, "a-wrong-one", "alice", "8"); err == nil || !strings.Contains(out, "CONTROL_TOKEN_UNKNOWN") {
 		t.Errorf("with a wrong control token: error %v, want a failure that prints CONTROL_TOKEN_UNKNOWN; output:\n%s", err, out)
 	}
 
@@ -167,7 +179,11 @@ func (e ordersExample) build(t *testing.T) ordersProgram {
 	root := t.TempDir()
 	dir := filepath.Join(root, "examples", e.folder)
 
-	for to, from := range map[string]string{filepath.Join(root, "proto"): filepath.Join("..", "proto"), dir: e.folder} {
+	for to, from := range map[string]string{
+		filepath.Join(root, "proto"):             filepath.Join("..", "proto"),
+		filepath.Join(root, "examples", "proto"): "proto",
+		dir:                                      e.folder,
+	} {
 		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +209,7 @@ func (e ordersExample) build(t *testing.T) ordersProgram {
 
 	build := exec.CommandContext(t.Context(), "sh", "-ec", strings.Join(commands[:last], "\n"))
 	build.Dir = root
-	build.Env = append(os.Environ(), "CXXFLAGS=-O0")
+	build.Env = append(os.Environ(), quick()...)
 
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%q: %v\n%s", commands[:last], err, out)
@@ -202,16 +218,27 @@ func (e ordersExample) build(t *testing.T) ordersProgram {
 	return ordersProgram{dir: dir, command: strings.Fields(strings.TrimSuffix(commands[last], " alice 7"))}
 }
 
-// run runs the program against the daemon at addr and returns its output.
-func (p ordersProgram) run(t *testing.T, addr, token, user, order string) (string, error) {
+// quick returns variables for compilers and programs that run for a moment.
+func quick() []string {
+	return []string{"CXXFLAGS=-O0", "JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+}
+
+// run runs the program against the daemon at addr and returns what it writes to
+// stdout and to stderr.
+func (p ordersProgram) run(t *testing.T, addr, token, user, order string) (stdout, stderr string, err error) {
 	t.Helper()
 
 	cmd := exec.CommandContext(t.Context(), p.command[0], append(p.command[1:], user, order)...)
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "PEALCTL_ADDR="+addr, "PEALCTL_REST_URL=http://"+addr, "PEALCTL_TOKEN="+token)
-	out, err := cmd.CombinedOutput()
+	cmd.Env = append(cmd.Env, quick()...)
 
-	return string(out), err
+	var out, diagnostics bytes.Buffer
+
+	cmd.Stdout, cmd.Stderr = &out, &diagnostics
+	err = cmd.Run()
+
+	return out.String(), diagnostics.String(), err
 }
 
 // loseFirstReply returns the address of a proxy for addr. It closes the first
