@@ -7,7 +7,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// sources are the parts and functions that metrics are read from.
+// sources holds the parts and functions that metrics are read from.
 type sources struct {
 	broker         *broker.Broker
 	streams        *ssehttp.Handler
