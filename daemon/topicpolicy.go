@@ -25,8 +25,8 @@ type TopicPolicy struct {
 	// Anonymous allows or forbids subscribing without a subscriber token, regardless of
 	// auth.anonymous_topics.
 	Anonymous *bool `mapstructure:"anonymous"`
-	// Retain makes the daemon retain each message to the topics. False has the same effect as nil: it leaves
-	// that to the publishers.
+	// Retain makes the daemon retain each message to the topics. False has the same
+	// effect as nil: it leaves that to the publishers.
 	Retain *bool `mapstructure:"retain"`
 }
 
