@@ -29,7 +29,7 @@ const (
 // tuneMemory makes the garbage collector run less often during a burst of
 // connections. It returns memory to the system after a burst, and when much of
 // it has become garbage. It runs until ctx ends; accepted returns the number of
-// connections since the start.
+// connections since the daemon started.
 //
 // Each connection leaves the buffers of its request or handshake behind, about 12
 // KB with net/http, in a heap with little live memory. If live memory set the

@@ -40,8 +40,8 @@ func streamMetrics() []metric {
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Disconnected) }),
 		each(prometheus.CounterValue, "polls_total", "Polls answered, by result: events; reset, with or without events, because some are missing; or empty. "+
 			"Polls whose client left while they waited are abandoned.",
-			"result", func(r *reading) map[string]int64 { return r.polls.Answered }),
-		gauge("polls_waiting", "Polls that are waiting for an event.", func(r *reading) int64 { return int64(r.polls.Waiting) }),
+			"result", func(r *reading) map[string]int64 { return r.Polls.Answered }),
+		gauge("polls_waiting", "Polls that are waiting for an event.", func(r *reading) int64 { return int64(r.Polls.Waiting) }),
 		each(prometheus.CounterValue, "refused_total", "Rejected requests for streams and polls, by reason.",
 			"reason", func(r *reading) map[string]int64 { return r.rejected }),
 	}

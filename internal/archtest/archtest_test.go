@@ -213,6 +213,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "examples/llm",
+			May:      []string{"gen/peal/v1"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Why:      "an example must work outside this module",
 		},

@@ -34,7 +34,7 @@ func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePoo
 	transport := r.transport(ctx, address)
 	opening := make(chan struct{}, max(1, r.cfg.AtOnce/r.cfg.PerConnection))
 	for _, numbers := range r.connections() {
-		c := &portableConn{pool: p, transport: transport, address: address, opening: opening}
+		c := &portableConn{pool: p, transport: transport, address: address, opening: opening, polls: r.cfg.Poll}
 		for _, n := range numbers {
 			s := &stream{} // a slow stream, which isn't checked
 			if n < len(p.streams) {
@@ -42,9 +42,7 @@ func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePoo
 			}
 
 			s.user = r.userOf(n)
-			header := r.requests[s.user].Clone()
-			header.Del("Accept") // the client sets it
-			c.streams = append(c.streams, portableStream{s, header, n >= len(p.streams)})
+			c.streams = append(c.streams, portableStream{s, r.requests[s.user], n >= len(p.streams)})
 		}
 		p.done.Go(func() { c.run(ctx) })
 	}
@@ -78,7 +76,7 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 			return dialers[int(dials.Add(1))%len(dialers)].DialContext(ctx, network, addr)
 		},
 		DisableCompression: true,
-		DisableKeepAlives:  !r.cfg.HTTP2, // such a connection has a single stream
+		DisableKeepAlives:  !r.cfg.HTTP2 && !r.cfg.Poll, // such a connection has a single stream
 		ReadBufferSize:     4 << 10,
 		WriteBufferSize:    1 << 10,
 	}
@@ -91,6 +89,7 @@ type portableConn struct {
 	address   *url.URL
 	opening   chan struct{} // holds an element for each connection that opens streams
 	streams   []portableStream
+	polls     bool // instead of streams
 }
 
 type portableStream struct {
@@ -110,6 +109,13 @@ func (c *portableConn) run(ctx context.Context) {
 	}
 	opened := sync.OnceFunc(func() { <-c.opening })
 	defer opened()
+
+	if c.polls {
+		for _, s := range c.streams { // one
+			c.closed(ctx, s, c.poll(ctx, s, opened))
+		}
+		return
+	}
 
 	start := time.Now()
 	conn, err := c.transport.NewClientConn(ctx, c.address.Scheme, net.JoinHostPort(c.address.Hostname(), c.address.Port()))
@@ -158,9 +164,12 @@ func (c *portableConn) closed(ctx context.Context, s portableStream, err error) 
 
 // follow opens a stream and reads it until it closes. It calls opened in between.
 func (c *portableConn) follow(ctx context.Context, conn http.RoundTripper, s portableStream, opened func()) error {
+	header := s.header.Clone()
+	header.Del("Accept") // the client sets it
+
 	subscription, err := client.Subscribe(ctx, c.address.String(),
 		client.WithHTTPClient(&http.Client{Transport: conn, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
-		client.WithHeader(s.header),
+		client.WithHeader(header),
 		client.WithMaxEventSize(maxEvent),
 		client.WithSilenceLimit(0),
 		client.WithoutReconnect(),

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Event is an event that a decoder dispatches. Its bytes are only valid during
-// the call to Decoder.OnEvent.
+// Event is an event that a decoder dispatches. Its slices are valid only during the
+// call of [Decoder.OnEvent].
 type Event struct {
-	// Type is the event's type, "message" if the stream has none.
+	// Type is the event's type, or "message" if the stream specifies none.
 	Type []byte
-	// Data has LF between its lines.
+	// Data holds the event's data, with LF between its lines.
 	Data []byte
 	// ID is the last event id as of this event. An earlier block may have set it.
 	ID []byte
@@ -18,9 +18,9 @@ type Event struct {
 	HasID bool
 }
 
-// Decoder interprets a stream according to §9.2.6. The stream may be split into
-// pieces at any byte. The zero value is ready to use. A decoder only holds memory
-// for an incomplete block, so a program can have thousands of them.
+// Decoder interprets a stream according to §9.2.6. The stream may be split into pieces
+// at any byte. The zero value is ready to use. A decoder holds memory only for an
+// incomplete block, so a program can have thousands of decoders.
 type Decoder struct {
 	// OnEvent is called for each event that is dispatched.
 	OnEvent func(Event)
@@ -33,7 +33,7 @@ type Decoder struct {
 	retry   time.Duration
 	hasData bool
 	hasID   bool
-	sawCR   bool // the last byte was CR; an LF right after it belongs to it
+	sawCR   bool // the last byte was CR; an LF right after it is part of the same line break
 	started bool // a leading byte order mark has been removed or ruled out
 }
 
@@ -51,11 +51,11 @@ func (d *Decoder) Buffered() int {
 	return n
 }
 
-// LastEventID returns what a client would now send as Last-Event-ID.
+// LastEventID returns the id that a client would now send in the Last-Event-ID header.
 func (d *Decoder) LastEventID() string { return string(d.lastID) }
 
-// Retry returns the reconnection time that the stream has set, or zero if it has
-// set none.
+// Retry returns the reconnection time that the stream has set, or zero if there is
+// none.
 func (d *Decoder) Retry() time.Duration { return d.retry }
 
 // Write decodes p and never fails.
@@ -99,7 +99,7 @@ func (d *Decoder) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// endOfLine returns the index of the first CR or LF in p, or -1.
+// endOfLine returns the index of the first CR or LF in p, or -1 if there is none.
 func endOfLine(p []byte) int {
 	i := bytes.IndexByte(p, '\n')
 	if i < 0 {

@@ -2899,7 +2899,11 @@ type StatsResponse struct {
 	// The retained values.
 	Retained *Retained `protobuf:"bytes,18,opt,name=retained,proto3" json:"retained,omitempty"`
 	// The streams that have started with the last events since the daemon started.
-	Rewinds       *Resumes `protobuf:"bytes,17,opt,name=rewinds,proto3" json:"rewinds,omitempty"`
+	Rewinds *Resumes `protobuf:"bytes,17,opt,name=rewinds,proto3" json:"rewinds,omitempty"`
+	// The requests for events in JSON.
+	Polls *Polls `protobuf:"bytes,19,opt,name=polls,proto3" json:"polls,omitempty"`
+	// The pages of messages that ListMessages has read since the daemon started.
+	Reads         *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3056,6 +3060,20 @@ func (x *StatsResponse) GetRetained() *Retained {
 func (x *StatsResponse) GetRewinds() *Resumes {
 	if x != nil {
 		return x.Rewinds
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetPolls() *Polls {
+	if x != nil {
+		return x.Polls
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetReads() *Reads {
+	if x != nil {
+		return x.Reads
 	}
 	return nil
 }
@@ -3485,6 +3503,138 @@ func (x *Retained) GetStarts() *Resumes {
 	return nil
 }
 
+// Polls describes the requests for events in JSON. Those that wait for an event are
+// also counted as streams.
+type Polls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of polls that are waiting.
+	Waiting int32 `protobuf:"varint,1,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// The polls answered since the daemon started, whether or not they waited, by
+	// result: events; empty; or reset, with or without events, because some are
+	// missing.
+	Answered map[string]int64 `protobuf:"bytes,2,rep,name=answered,proto3" json:"answered,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The polls whose clients left while they waited, since the daemon started.
+	Abandoned     int64 `protobuf:"varint,3,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Polls) Reset() {
+	*x = Polls{}
+	mi := &file_peal_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Polls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Polls) ProtoMessage() {}
+
+func (x *Polls) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Polls.ProtoReflect.Descriptor instead.
+func (*Polls) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Polls) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Polls) GetAnswered() map[string]int64 {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+func (x *Polls) GetAbandoned() int64 {
+	if x != nil {
+		return x.Abandoned
+	}
+	return 0
+}
+
+// Reads counts pages of messages, from the history or the retained values, by
+// audience.
+type Reads struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pages of broadcasts.
+	Broadcast int64 `protobuf:"varint,1,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	// Pages of one user's messages.
+	User int64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Pages of one topic's messages.
+	Topic         int64 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reads) Reset() {
+	*x = Reads{}
+	mi := &file_peal_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reads) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reads) ProtoMessage() {}
+
+func (x *Reads) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reads.ProtoReflect.Descriptor instead.
+func (*Reads) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Reads) GetBroadcast() int64 {
+	if x != nil {
+		return x.Broadcast
+	}
+	return 0
+}
+
+func (x *Reads) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *Reads) GetTopic() int64 {
+	if x != nil {
+		return x.Topic
+	}
+	return 0
+}
+
 // Histogram counts observations since the daemon started. To get the
 // observations between two replies, subtract their counts.
 type Histogram struct {
@@ -3502,7 +3652,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3514,7 +3664,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3527,7 +3677,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -3565,7 +3715,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3727,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3740,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -3623,7 +3773,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3635,7 +3785,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3648,7 +3798,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -3708,7 +3858,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3870,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3883,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -3831,7 +3981,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3843,7 +3993,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3856,7 +4006,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -3877,7 +4027,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4039,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +4052,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -3931,7 +4081,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +4093,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3956,7 +4106,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -3994,7 +4144,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4006,7 +4156,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4019,7 +4169,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4045,7 +4195,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4057,7 +4207,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4070,7 +4220,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4084,7 +4234,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4246,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4259,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4151,7 +4301,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4163,7 +4313,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4176,7 +4326,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -4292,7 +4442,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4454,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4467,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -4362,7 +4512,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +4524,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4387,7 +4537,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Message) GetId() string {
@@ -4455,7 +4605,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4467,7 +4617,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4480,7 +4630,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -4498,7 +4648,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4510,7 +4660,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4523,7 +4673,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -4549,7 +4699,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4561,7 +4711,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4574,7 +4724,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -4588,7 +4738,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4600,7 +4750,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +4763,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -4827,7 +4977,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\x82\x06\n" +
+	"\fStatsRequest\"\xce\x06\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -4848,7 +4998,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rmissing_nodes\x18\x0f \x03(\tR\fmissingNodes\x12&\n" +
 	"\x05since\x18\x10 \x01(\v2\x10.peal.v1.ResumesR\x05since\x12-\n" +
 	"\bretained\x18\x12 \x01(\v2\x11.peal.v1.RetainedR\bretained\x12*\n" +
-	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\"\xef\x03\n" +
+	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\x12$\n" +
+	"\x05polls\x18\x13 \x01(\v2\x0e.peal.v1.PollsR\x05polls\x12$\n" +
+	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -4883,7 +5035,18 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\bRetained\x12\x16\n" +
 	"\x06events\x18\x01 \x01(\x03R\x06events\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12(\n" +
-	"\x06starts\x18\x03 \x01(\v2\x10.peal.v1.ResumesR\x06starts\"g\n" +
+	"\x06starts\x18\x03 \x01(\v2\x10.peal.v1.ResumesR\x06starts\"\xb6\x01\n" +
+	"\x05Polls\x12\x18\n" +
+	"\awaiting\x18\x01 \x01(\x05R\awaiting\x128\n" +
+	"\banswered\x18\x02 \x03(\v2\x1c.peal.v1.Polls.AnsweredEntryR\banswered\x12\x1c\n" +
+	"\tabandoned\x18\x03 \x01(\x03R\tabandoned\x1a;\n" +
+	"\rAnsweredEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"O\n" +
+	"\x05Reads\x12\x1c\n" +
+	"\tbroadcast\x18\x01 \x01(\x03R\tbroadcast\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05topic\x18\x03 \x01(\x03R\x05topic\"g\n" +
 	"\tHistogram\x122\n" +
 	"\abuckets\x18\x01 \x03(\v2\x18.peal.v1.HistogramBucketR\abuckets\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x10\n" +
@@ -5011,7 +5174,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
@@ -5054,121 +5217,127 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*Log)(nil),                        // 38: peal.v1.Log
 	(*Descriptors)(nil),                // 39: peal.v1.Descriptors
 	(*Retained)(nil),                   // 40: peal.v1.Retained
-	(*Histogram)(nil),                  // 41: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 42: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 43: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 44: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 45: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 46: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 47: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 48: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 49: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 50: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 51: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 52: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 53: peal.v1.Message
-	(*WhoAmIRequest)(nil),              // 54: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 55: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 56: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 57: peal.v1.DrainResponse
-	nil,                                // 58: peal.v1.Resumes.ResetsEntry
-	nil,                                // 59: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 60: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 61: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 62: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 63: google.protobuf.MethodOptions
+	(*Polls)(nil),                      // 41: peal.v1.Polls
+	(*Reads)(nil),                      // 42: peal.v1.Reads
+	(*Histogram)(nil),                  // 43: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 44: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 45: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 46: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 47: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 48: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 49: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 50: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 51: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 52: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 53: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 54: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 55: peal.v1.Message
+	(*WhoAmIRequest)(nil),              // 56: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 57: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 58: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 59: peal.v1.DrainResponse
+	nil,                                // 60: peal.v1.Polls.AnsweredEntry
+	nil,                                // 61: peal.v1.Resumes.ResetsEntry
+	nil,                                // 62: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 63: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 64: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 65: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 66: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	61, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	61, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	61, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	61, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	64, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	64, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	64, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	64, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	11, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	12, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	13, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	16, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	62, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	65, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	19, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
 	22, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	61, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	64, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
 	16, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
 	25, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
 	26, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
 	27, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	62, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	62, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	65, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	65, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
 	30, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
 	31, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	62, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	61, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	44, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	44, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	62, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	43, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	65, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	64, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	46, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	46, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	65, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	45, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
 	37, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
 	38, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
 	39, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	41, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	43, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
 	36, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	43, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	45, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
 	40, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	43, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	0,  // 34: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	62, // 35: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	62, // 36: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	62, // 37: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	43, // 38: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	42, // 39: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	58, // 40: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	59, // 41: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	60, // 42: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	61, // 43: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	61, // 44: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	62, // 45: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	53, // 46: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	62, // 47: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	63, // 48: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 49: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 50: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 51: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 52: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 53: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	14, // 54: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	17, // 55: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	20, // 56: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	23, // 57: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	28, // 58: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	32, // 59: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	34, // 60: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	49, // 61: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	51, // 62: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	45, // 63: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	47, // 64: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	54, // 65: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	56, // 66: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 67: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 68: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 69: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 70: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 71: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	15, // 72: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	18, // 73: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	21, // 74: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	24, // 75: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	29, // 76: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	33, // 77: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	35, // 78: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	50, // 79: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	52, // 80: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	46, // 81: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	48, // 82: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	55, // 83: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	57, // 84: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	67, // [67:85] is the sub-list for method output_type
-	49, // [49:67] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	48, // [48:49] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	45, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	41, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	42, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	0,  // 36: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	65, // 37: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	65, // 38: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	65, // 39: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	45, // 40: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	60, // 41: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	44, // 42: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	61, // 43: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	62, // 44: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	63, // 45: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	64, // 46: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	64, // 47: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	65, // 48: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	55, // 49: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	65, // 50: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	66, // 51: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	3,  // 52: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	5,  // 53: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	7,  // 54: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	9,  // 55: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	1,  // 56: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	14, // 57: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	17, // 58: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	20, // 59: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	23, // 60: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	28, // 61: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	32, // 62: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	34, // 63: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	51, // 64: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	53, // 65: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	47, // 66: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	49, // 67: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	56, // 68: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	58, // 69: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	4,  // 70: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	6,  // 71: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	8,  // 72: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	10, // 73: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	2,  // 74: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	15, // 75: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	18, // 76: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	21, // 77: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	24, // 78: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	29, // 79: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	33, // 80: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	35, // 81: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	52, // 82: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	54, // 83: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	48, // 84: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	50, // 85: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	57, // 86: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	59, // 87: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	70, // [70:88] is the sub-list for method output_type
+	52, // [52:70] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	51, // [51:52] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -5218,12 +5387,12 @@ func file_peal_v1_control_proto_init() {
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[50].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[54].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 	}
 	type x struct{}
@@ -5232,7 +5401,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   60,
+			NumMessages:   63,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
