@@ -144,7 +144,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:  "internal/bench",
-			May:   []string{"internal/eventstream"},
+			May:   []string{"client", "internal/eventstream"},
 			Never: []string{viper, grpc},
 			Why:   "a load generator that shares code with the server also shares its bugs",
 		},

@@ -26,9 +26,8 @@ func (c *portableConn) poll(ctx context.Context, s portableStream, opened func()
 			}
 		}
 
-		request := s.request.Clone(ctx)
-		request.URL = pollURL(c.address, position)
-		response, err := conn.RoundTrip(request)
+		request := &http.Request{Method: http.MethodGet, URL: pollURL(c.address, position), Header: s.header}
+		response, err := conn.RoundTrip(request.WithContext(ctx))
 		if err != nil {
 			return err
 		}
