@@ -109,7 +109,7 @@ func readOf(req *pealv1.ListMessagesRequest) (q broker.Read, _ error) {
 // the token belongs to another request.
 func continueAt(q *broker.Read, token messageToken) []apierror.Field {
 	if want := tokenOf(*q); token.request() != want.request() {
-		return []apierror.Field{{Name: "page_token", Problem: "is from a request with another " + token.difference(want) +
+		return []apierror.Field{{Name: "page_token", Problem: "is from a request with a different " + token.difference(want) +
 			"; only page_size may differ between pages"}}
 	}
 

@@ -158,8 +158,8 @@ func (m *member) settle(ctx context.Context, settled func(serving bool)) {
 	}
 }
 
-// leave makes the health service report that the daemon isn't serving. From now
-// on, it reports this regardless of the node's state.
+// leave makes the health service report that the daemon isn't serving. From then on, it
+// reports this regardless of the node's state.
 func (m *member) leave(service *control.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

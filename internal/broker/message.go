@@ -224,7 +224,7 @@ type event struct {
 	recipients  int32 // streams that it was queued for; for taps
 	packedBytes int32 // what the history counts for packed; guarded by Broker.mu
 	gap         bool  // a peald.reset for events that were dropped from a queue
-	final       bool  // its message has Final; unlike end, also for a value that was restored
+	final       bool  // its message has Final set; unlike end, this also holds for a restored value
 }
 
 // encodeFields encodes the fields of m that don't depend on its id. It leaves

@@ -27,8 +27,8 @@ type poll struct {
 	answered bool  // the response is in the queue, or has been written
 }
 
-// found holds the answer to a poll that must not wait, because of what has happened
-// between Read and Start.
+// found holds the answer to a poll that must not wait, because of what happened between
+// Read and Start.
 type found struct {
 	events []*event
 	reset  *Reset

@@ -162,12 +162,12 @@ func (x *valueHeap) Pop() any {
 	return v
 }
 
-// expired yields the values that have expired at the time now, in Unix nanoseconds.
+// expired yields the values that have expired as of now (in Unix nanoseconds).
 func (x valueHeap) expired(now int64) iter.Seq[*retainedValue] {
 	return func(yield func(*retainedValue) bool) { x.walk(0, now, yield) }
 }
 
-// walk yields the expired values from the index i of the heap on. The values below one
+// walk yields the expired values starting at index i of the heap. The values below one
 // that hasn't expired haven't expired either.
 func (x valueHeap) walk(i int, now int64, yield func(*retainedValue) bool) bool {
 	if i >= len(x) || !x[i].event.expired(now) {

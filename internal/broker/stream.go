@@ -137,7 +137,7 @@ type resumption struct {
 	values  *startValues // retained values that precede that position; nil if there are none
 	counted bool         // the outcome was counted when the stream joined
 	ended   bool         // the stream must be closed once it is live, because its topic has ended
-	ends    []string     // the topics that had ended before, for a stream with others too
+	ends    []string     // the topics that had ended before, for a stream that also has others
 }
 
 // earlier is the position of a stream without a last event id that starts in the past.

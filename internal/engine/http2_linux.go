@@ -245,8 +245,8 @@ func (c *http2Conn) flush() {
 	}
 }
 
-// flushAndWake is flush, after which the streams that wait for it may write again. The
-// caller holds mu.
+// flushAndWake is like flush, but then lets the streams that are waiting for it write
+// again. The caller holds mu.
 func (c *http2Conn) flushAndWake() {
 	c.flush()
 	if len(c.left) == 0 && len(c.waiting) > 0 && !c.closed {

@@ -30,9 +30,9 @@ type Listener struct {
 	handshaker *tlsrecord.Handshaker // nil for plain text
 	http2      *http2conn.Server
 
-	running sync.WaitGroup // the accepting goroutine, those of requests, and calls of pass
+	running sync.WaitGroup // the accepting goroutine, those of requests, and calls to pass
 
-	// mu prevents calls of pass from starting while Close closes the channel.
+	// mu prevents calls to pass from starting while Close closes the channel.
 	mu sync.Mutex
 }
 
