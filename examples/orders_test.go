@@ -188,7 +188,7 @@ func (e ordersExample) build(t *testing.T) ordersProgram {
 
 	for _, command := range e.needs {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-c", command).CombinedOutput(); err != nil {
-			pealdtest.Missingf(t, "%s: %v\n%s", command, err, out)
+			pealdtest.Missingf(t, "the %s example needs what its README installs; this failed: %s: %v\n%s", e.language, command, err, out)
 		}
 	}
 
