@@ -155,7 +155,7 @@ fmt: ## Format Go and proto files
 ##@ Check
 
 .PHONY: check
-check: check-format check-vet check-lint check-glossary check-proto check-gen check-tidy check-cross check-vuln ## Run every check below
+check: check-format check-vet check-lint check-glossary check-proto check-gen check-tidy check-cross check-cpp check-vuln ## Run every check below
 
 .PHONY: check-format
 check-format: ## Check that Go and proto files are formatted
@@ -214,6 +214,10 @@ check-tidy: ## Check that go.mod and go.sum are tidy in all modules
 check-cross: ## Check that code and tests compile for macOS, and the programs for Windows
 	GOOS=darwin CGO_ENABLED=0 $(GO) vet ./...
 	GOOS=windows CGO_ENABLED=0 $(GO) build ./...
+
+.PHONY: check-cpp
+check-cpp: ## Build and run the C++ example if gRPC's C++ library is installed
+	EXAMPLE_CPP=1 $(GO) test -count=1 -v -run='^TestCPP$$' ./examples
 
 .PHONY: check-vuln
 check-vuln: ## Run govulncheck if its database is reachable

@@ -82,7 +82,7 @@ public class Peald {
 
         SendToUserResponse thanks = control.withDeadlineAfter(10, TimeUnit.SECONDS).sendToUser(SendToUserRequest.newBuilder()
                 .setUserId(user)
-                .setData("Thank you for order " + order + ", says Java")
+                .setData("Thank you for order " + order + ", from Java")
                 .setIdempotencyKey("java-order-" + order + "-thanks")
                 .build());
         System.out.printf("To %s: event %s, queued to %d streams%n", user, thanks.getId(), thanks.getRecipients());
