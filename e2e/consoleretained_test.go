@@ -5,12 +5,11 @@ import (
 	"testing"
 
 	"github.com/peald/peald/internal/browsertest"
-	"github.com/peald/peald/internal/pealdtest"
 )
 
 // testRetained publishes retained values with the form, shows them for audiences
 // without streams, and clears them.
-func (p consolePage) testRetained(t *testing.T, d *pealdtest.Daemon) {
+func (p consolePage) testRetained(t *testing.T) {
 	t.Helper()
 	p.publishRetained(t)
 
