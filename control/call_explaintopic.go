@@ -31,7 +31,7 @@ func (s *Service) ExplainTopic(_ context.Context, req *pealv1.ExplainTopicReques
 	return resp, nil
 }
 
-// message returns the policy without its position.
+// message converts the policy to a message without a position.
 func (p TopicPolicy) message() *pealv1.TopicPolicy {
 	m := &pealv1.TopicPolicy{Pattern: p.Pattern}
 

@@ -53,7 +53,7 @@ func (s *Service) ListMessages(ctx context.Context, req *pealv1.ListMessagesRequ
 	return resp, nil
 }
 
-// readOf returns the read that req selects.
+// readOf converts req to a broker.Read.
 func readOf(req *pealv1.ListMessagesRequest) (q broker.Read, _ error) {
 	var token messageToken
 	size, text, invalid := pageFields(req, func(text string) (err error) {
@@ -105,8 +105,8 @@ func readOf(req *pealv1.ListMessagesRequest) (q broker.Read, _ error) {
 	return q, nil
 }
 
-// continueAt sets the position of q from a page token. It returns what is wrong if the
-// token belongs to another request.
+// continueAt sets the position of q from a page token. It returns an invalid field if
+// the token belongs to another request.
 func continueAt(q *broker.Read, token messageToken) []apierror.Field {
 	if want := tokenOf(*q); token.request() != want.request() {
 		return []apierror.Field{{Name: "page_token", Problem: "is from a request with another " + token.difference(want) +

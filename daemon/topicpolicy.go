@@ -12,21 +12,21 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// maxTopicPolicies is the maximum number of entries in topics. They are tried one
-// after another.
+// maxTopicPolicies is the maximum number of entries in topics. It is limited because
+// they are tried one after another.
 const maxTopicPolicies = 1000
 
-// TopicPolicy is an entry of topics. Fields that are nil or empty leave a topic to the
-// settings for all topics.
+// TopicPolicy is an entry of topics. If a field is nil or empty, the setting for all
+// topics applies.
 type TopicPolicy struct {
 	Pattern      string       `mapstructure:"pattern"`
 	History      TopicHistory `mapstructure:"history"`
 	SlowConsumer string       `mapstructure:"slow_consumer"`
-	// Anonymous allows or denies the topics to streams without a subscriber token,
-	// regardless of auth.anonymous_topics.
+	// Anonymous allows or forbids subscribing without a subscriber token, regardless of
+	// auth.anonymous_topics.
 	Anonymous *bool `mapstructure:"anonymous"`
-	// Retain retains each message for the topics. False is the same as nil: it leaves
-	// that to the publishers.
+	// Retain makes the daemon retain each message to the topics. False has the same
+	// effect as nil: it leaves that to the publishers.
 	Retain *bool `mapstructure:"retain"`
 }
 
@@ -76,7 +76,8 @@ func (c Config) checkTopics() *SettingError {
 	return nil
 }
 
-// checkTopicPolicy checks an entry of topics. The keys in errors start with prefix.
+// checkTopicPolicy checks an entry of topics. Prefix is the start of the keys in
+// errors.
 func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 	if err := broker.ValidPattern(p.Pattern); err != nil {
 		return &SettingError{prefix + "pattern", strconv.Quote(p.Pattern), `a topic such as "orders", or a pattern such as "orders.*" or "orders.>"`}
@@ -109,8 +110,8 @@ func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 	return nil
 }
 
-// shadowed returns the policies that apply to no topic, each with the earlier policy
-// that matches all of its topics.
+// shadowed returns the patterns of policies that apply to no topic, each with the
+// pattern of an earlier policy that matches all of its topics.
 func (c Config) shadowed() (pairs [][2]string) {
 	for i, p := range c.Topics {
 		j := slices.IndexFunc(c.Topics[:i], func(earlier TopicPolicy) bool { return broker.Covers(earlier.Pattern, p.Pattern) })
@@ -133,7 +134,7 @@ func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 	return policies
 }
 
-// controlPolicies returns the policies as the control plane reports them.
+// controlPolicies converts the policies for the control plane, which reports them.
 func controlPolicies(topics []TopicPolicy) (policies []control.TopicPolicy) {
 	for _, t := range topics {
 		p := control.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: t.SlowConsumer, Anonymous: t.Anonymous, Retain: t.Retain}
@@ -146,8 +147,8 @@ func controlPolicies(topics []TopicPolicy) (policies []control.TopicPolicy) {
 }
 
 // anonymousRules returns the parts of the policies that concern streams without a
-// token. Policies that leave them to auth.anonymous_topics are included, since the
-// first match counts.
+// token. It includes policies that leave the decision to auth.anonymous_topics, since
+// the first match counts.
 func anonymousRules(topics []TopicPolicy) (rules []ssehttp.TopicRule) {
 	for _, t := range topics {
 		r := ssehttp.TopicRule{Pattern: t.Pattern}

@@ -6,9 +6,9 @@ import (
 )
 
 // digest summarizes an audience in 8 bytes, so that a stream with patterns can skip the
-// audiences that it doesn't belong to without reading their names. The highest byte of a
-// topic's digest is the number of its tokens. Each of the other bytes is a hash of one of
-// the first tokens, from the lowest byte on; 0 if the topic has fewer.
+// audiences that it doesn't belong to without reading their names. The highest byte of
+// a topic's digest is the number of its tokens. Each of the other bytes, starting with
+// the lowest, is a hash of one of the first tokens, or 0 if the topic has fewer.
 type digest uint64
 
 const (
@@ -59,15 +59,29 @@ func (d digester) pattern(pattern string) (m digestMatch) {
 	return m
 }
 
-// digestMatch matches the digests with certain bytes.
+// digestMatch matches digests by some of their bits.
 type digestMatch struct{ mask, want digest }
 
-// digestFilter matches the digests that one of its elements matches. If it is nil, it
-// matches all.
+// digestFilter matches a digest if one of its elements does. A nil filter matches every
+// digest.
 type digestFilter []digestMatch
 
-// filter returns a filter that matches the digests of all audiences that a stream belongs
-// to, and of few others.
+// filter returns the filter of a stream with patterns, or nil for another stream. The
+// caller holds b.mu.
+func (b *Broker) filter(st *Stream) digestFilter {
+	switch {
+	case !st.hasPatterns():
+		return nil
+	case st.resume == nil:
+		return b.digester.filter(st)
+	case st.resume.filter == nil:
+		st.resume.filter = b.digester.filter(st)
+	}
+	return st.resume.filter
+}
+
+// filter returns a filter that matches the digests of all audiences that a stream
+// belongs to, and few others.
 func (d digester) filter(st *Stream) digestFilter {
 	const whole = ^digest(0)
 	f := digestFilter{{whole, d.of(Everyone())}}

@@ -97,8 +97,8 @@ type Message struct {
 	// message is published again within Config.IdempotencyWindow, Publish sends
 	// nothing and returns the first receipt.
 	IdempotencyKey string
-	// ConflateKey identifies the state that the event updates. With the policy
-	// Conflate, a full queue keeps only the newest event for each key.
+	// ConflateKey identifies the state that the event updates. With the Conflate
+	// policy, a full queue keeps only the newest event for each key.
 	ConflateKey string
 	// TTL limits how long the event may be replayed or retained, in addition to the
 	// limits of the history; 0 for no additional limit.

@@ -14,7 +14,7 @@ import (
 type Retain struct {
 	// MaxEvents is the maximum number of values. If it is 0, none are accepted.
 	MaxEvents int
-	// MaxBytes is the maximum memory that the values use, with their index, in bytes.
+	// MaxBytes is the maximum memory used by the values and their index, in bytes.
 	MaxBytes int
 }
 
@@ -39,20 +39,20 @@ func (e *RetainFullError) Error() string {
 const retainedOverhead = 600
 
 // retained holds the latest value for each audience and conflate key, among the
-// messages with Message.Retain. Streams that start get the values of their audiences.
-// It is guarded by Broker.mu.
+// messages that have Message.Retain set. Streams that start get the values of their
+// audiences. It is guarded by Broker.mu.
 //
-// All replicas of an event log must hold the same values, since they accept or reject a
-// message because of them. So on a replica, the values, their sizes and the time at
-// which they expire depend on the log alone.
+// All replicas of an event log must hold the same values, since the values decide
+// whether a message is accepted. On a replica, the values, their sizes and the times at
+// which they expire therefore depend on the log alone.
 type retained struct {
 	limits   Retain
+	digester digester
 	byKey    map[retainedKey]*retainedValue
 	lanes    map[Audience]*valueList
 	all      valueList
 	expiring valueHeap
 	bytes    int
-	digester digester
 
 	// The fields below are used on replicas.
 
@@ -62,7 +62,7 @@ type retained struct {
 }
 
 // maxRejected is the maximum number of positions in retained.rejected. Publishing nodes
-// reject messages before they append them, so that few are rejected later.
+// reject messages before appending them, so few are rejected later.
 const maxRejected = 1 << 12
 
 // retainedKey identifies a value.
@@ -90,7 +90,7 @@ func (v *retainedValue) key() retainedKey {
 func orderOf(seq uint64) uint64 { return seq | 1<<63 }
 
 // valueList holds values by their order. A value that is removed leaves a dead slot.
-// Dead slots are removed once they are more than half of all, so that each costs
+// Dead slots are removed once they make up more than half of all slots, so each costs
 // constant time on average.
 type valueList struct {
 	slots  []valueSlot
@@ -129,12 +129,13 @@ func (l *valueList) remove(v *retainedValue) {
 }
 
 func newRetained(limits Retain, d digester) retained {
-	return retained{limits: limits, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList), digester: d}
+	return retained{limits: limits, digester: d, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
 }
 
-// admit returns the value that e makes, whose fields have the given encoded size, or a
-// *RetainFullError. It first removes what has expired by the time of e. If limits were
-// lowered, a value may still replace one that is at least as large.
+// admit returns the retained value for e, whose fields have the given encoded size, or
+// a *RetainFullError. It first removes the values that had expired when e was
+// published. If limits were lowered, a value may still replace one that is at least as
+// large.
 func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
 	r.expire(e.at)
 	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
@@ -177,9 +178,9 @@ func (r *retained) put(v *retainedValue) {
 	}
 }
 
-// link makes the event that a replica reads from its log the event of the value that was
-// restored for it, so that a stream gets only one of them. The value's id may be from an
-// earlier epoch.
+// link stores an event that a replica has read from its log in the value that was
+// restored for that event, so that a stream doesn't get both. The value's id may be
+// from an earlier epoch.
 func (r *retained) link(e *event) {
 	v := r.byKey[retainedKey{e.audience, e.conflateKey}]
 	if v == nil || v.restored != e.seq || v.event.at != e.at {
@@ -210,15 +211,15 @@ func (r *retained) drop(v *retainedValue) {
 	}
 }
 
-// expire removes the values that have expired at the time now, in Unix nanoseconds.
+// expire removes the values that have expired as of now (in Unix nanoseconds).
 func (r *retained) expire(now int64) {
 	for len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
 		r.drop(r.expiring[0])
 	}
 }
 
-// size returns the number of values, and the memory that they use, without those that
-// have expired at the time now, in Unix nanoseconds. A replica keeps these until the next
+// size returns the number of values, and the memory that they use, excluding those that
+// have expired as of now (in Unix nanoseconds). A replica keeps these until the next
 // entry of its log.
 func (r *retained) size(now int64) (values, bytes int) {
 	values, bytes = len(r.byKey), r.bytes
@@ -238,7 +239,8 @@ func (r *retained) reject(seq uint64) {
 	r.changes++
 }
 
-// wasRejected reports whether a message that the values include wasn't accepted.
+// wasRejected reports whether a message at a position covered by the values was
+// rejected.
 func (r *retained) wasRejected(seq uint64) bool {
 	_, found := slices.BinarySearch(r.rejected, seq)
 	return found
@@ -360,7 +362,7 @@ func (b *Broker) MayRetain(m *Message) error {
 // RetainLimits returns the limits for retained values.
 func (b *Broker) RetainLimits() Retain { return b.cfg.Load().Retain }
 
-// RetainedByPolicy reports whether a topic's policy makes its messages retained.
+// RetainedByPolicy reports whether a topic's policy causes its messages to be retained.
 func (b *Broker) RetainedByPolicy(a Audience) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -15,8 +15,8 @@ type RetainedState struct {
 	Epoch string
 	// Applied is the last sequence number that the values include.
 	Applied uint64
-	// Rejected are the sequence numbers of messages up to Applied that weren't
-	// accepted because there was no room to retain them, in ascending order.
+	// Rejected holds the sequence numbers, in ascending order, of messages up to
+	// Applied that weren't accepted because there was no room to retain them.
 	Rejected []uint64
 
 	events []*event
@@ -48,9 +48,6 @@ func (s RetainedState) Values() iter.Seq[RetainedValue] {
 		}
 	}
 }
-
-// Len returns the number of values.
-func (s RetainedState) Len() int { return len(s.events) }
 
 // RetainedProgress describes how the retained values of a replica change.
 type RetainedProgress struct {
@@ -86,14 +83,14 @@ func (b *Broker) RetainedState() (RetainedState, RetainedProgress) {
 	return s, RetainedProgress{r.applied, r.changes, r.bytes}
 }
 
-// RestoreRetained sets the retained values of a replica, which must be in order. It must
-// be called after Begin and before entries are applied. Entries up to the sequence
-// number applied, in the log that has begun, don't change the values; those in rejected
-// weren't accepted. It returns an error, and restores nothing, if a value is invalid.
+// RestoreRetained sets the retained values of a replica, which must be in order. It
+// must be called after Begin and before entries are applied. Entries of the new log up
+// to the sequence number applied don't change the values. Those in rejected weren't
+// accepted. It returns an error, and restores nothing, if a value is invalid.
 func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, applied uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := newRetained(b.retained.limits, b.retained.digester)
+	r := newRetained(b.retained.limits, b.digester)
 	r.applied, r.rejected = applied, rejected
 	for i := range values {
 		v, err := b.restoreValue(&values[i])

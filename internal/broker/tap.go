@@ -158,8 +158,8 @@ func (t *Tap) take() (events []*event, batch TapBatch, err error) {
 	return events, batch, err
 }
 
-// catchUp reads the next messages from the history, as many as may be read under
-// one lock. The caller holds Broker.mu.
+// catchUp reads the next messages from the history, as many as may be read while the
+// lock is held. The caller holds Broker.mu.
 func (t *Tap) catchUp() {
 	h := &t.broker.history
 	if t.cursor+1 < h.first {

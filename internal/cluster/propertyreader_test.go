@@ -37,7 +37,7 @@ type connection struct {
 	blocks []block
 }
 
-// startKind is where a stream without a position starts.
+// startKind names the start of a stream that has no position.
 type startKind string
 
 const (
