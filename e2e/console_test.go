@@ -80,7 +80,7 @@ func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 	t.Run("tail", func(t *testing.T) { page.testTail(t, d) })
 	t.Run("publish", func(t *testing.T) { page.testPublish(t, alice, nobody) })
 	t.Run("history", func(t *testing.T) { page.testHistory(t, d) })
-	t.Run("retained", func(t *testing.T) { page.testRetained(t, d) })
+	t.Run("retained", func(t *testing.T) { page.testRetained(t) })
 	t.Run("keyboard", func(t *testing.T) { page.testKeyboard(t, d, alice) })
 	t.Run("disconnect", func(t *testing.T) { page.testDisconnect(t, d) })
 	t.Run("themes", func(t *testing.T) { page.testColours(t) })

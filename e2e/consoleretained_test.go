@@ -5,12 +5,11 @@ import (
 	"testing"
 
 	"github.com/peald/peald/internal/browsertest"
-	"github.com/peald/peald/internal/pealdtest"
 )
 
 // testRetained publishes retained values with the form, shows them for audiences
 // without streams, and clears them.
-func (p consolePage) testRetained(t *testing.T, d *pealdtest.Daemon) {
+func (p consolePage) testRetained(t *testing.T) {
 	t.Helper()
 	p.publishRetained(t)
 
@@ -18,12 +17,12 @@ func (p consolePage) testRetained(t *testing.T, d *pealdtest.Daemon) {
 	p.Click(t, "#history-button")
 	p.waitUntil(t, `document.activeElement.id === "history-target" && all("#history-title")[0] === "Messages" && document.getElementById("history-refresh").disabled`)
 	p.Press(t, browsertest.KeyEnter)
-	p.waitUntil(t, `all("#history-target-problem")[0] === "Enter a topic"`)
+	p.waitUntil(t, `all("#history-target-problem")[0] === "Enter a topic or pattern"`)
 	p.Fill(t, "#history-target", "answers.7")
 	p.Press(t, browsertest.KeyEnter)
 	p.waitUntil(t, `all("#history-list .text").join() === "the end,so far" && all("#history-target-problem")[0] === ""`)
 	p.Click(t, "#history-dialog [value=retained]")
-	p.waitUntil(t, `all("#history-title")[0] === "Retained values of answers.7" && all("#history-list .badge")[0].includes("topic") && all("#history-list .badge")[1] === "topic · key progress"`)
+	p.waitUntil(t, `all("#history-title")[0] === "Retained values of answers.7" && all("#history-list .badge").join() === "topic · final,topic · key progress"`)
 
 	// One value, and then all of them. Enter cancels.
 	p.Click(t, "#history-list li:last-child .clear")
@@ -38,11 +37,37 @@ func (p consolePage) testRetained(t *testing.T, d *pealdtest.Daemon) {
 	p.Click(t, "#clear-yes")
 	p.waitUntil(t, `all("#history-empty")[0] === "There are no retained values." && all("#history-state")[0] === "Cleared 1 value." && document.getElementById("history-clear").hidden`)
 
-	p.Eval(t, `((select) => { select.value = "everyone"; select.dispatchEvent(new Event("change")); })(document.getElementById("history-of"))`, nil)
+	p.pickAudience(t, "everyone")
 	p.waitUntil(t, `all("#history-title")[0] === "Retained values of broadcasts" && document.getElementById("history-target").hidden && all("#history-list .text").join() === "to all"`)
-	p.waitUntil(t, `document.documentElement.scrollWidth <= innerWidth`)
+	p.testAudiences(t)
 	p.Click(t, "#history-close")
 	p.waitUntil(t, `all("#totals dt").some((name, i) => name === "Retained values" && all("#totals dd:first-of-type")[i] === "2")`)
+}
+
+// testAudiences lists audiences with retained values: those that match a pattern, and all
+// of them, and opens one.
+func (p consolePage) testAudiences(t *testing.T) {
+	t.Helper()
+	p.pickAudience(t, "topic")
+	p.Fill(t, "#history-target", "*")
+	p.Press(t, browsertest.KeyEnter)
+	p.waitUntil(t, `all("#history-title")[0] === "Retained values of *" && all("#history-list .badge").join() === "news" && all("#history-list .values")[0].startsWith("1 value · ")`)
+	p.waitUntil(t, `document.querySelector("#history-source [value=history]").disabled && document.getElementById("history-clear").hidden`)
+	p.pickAudience(t, "all")
+	p.waitUntil(t, `all("#history-title")[0] === "Retained values of all audiences" && all("#history-list .badge").join() === "broadcasts,news" && all("#history-state")[0] === "2 shown, by name"`)
+	p.Click(t, "#history-clear")
+	p.waitUntil(t, `all("#clear-title")[0] === "Clear all retained values of all audiences?"`)
+	p.Click(t, "#clear-no")
+	p.Click(t, "#history-list li:last-child button")
+	p.waitUntil(t, `all("#history-title")[0] === "Retained values of news" && all("#history-list .text").join() === "news 24" && document.activeElement.id === "history-refresh"`)
+	p.waitUntil(t, `!document.querySelector("#history-source [value=history]").disabled && document.getElementById("history-target").value === "news"`)
+	p.waitUntil(t, `((dialog) => dialog.scrollWidth <= dialog.clientWidth)(document.getElementById("history-dialog"))`)
+}
+
+// pickAudience selects an audience in the dialog.
+func (p consolePage) pickAudience(t *testing.T, audience string) {
+	t.Helper()
+	p.Eval(t, `((select) => { select.value = `+jsonOf(t, audience)+`; select.dispatchEvent(new Event("change")); })(document.getElementById("history-of"))`, nil)
 }
 
 // publishRetained publishes three values with the form.

@@ -1,6 +1,7 @@
 // Connects the parts of the page: stats and charts, lists, forms and the tail.
 
 import * as format from "/console/format.js";
+import { isPattern } from "/console/audiences.js";
 import { Charts } from "/console/charts.js";
 import { Clear } from "/console/clear.js";
 import { Control } from "/console/control.js";
@@ -37,8 +38,6 @@ const users = new List(control, element("users"), element("user-template"), {
   act: (act, user) => ({ send: () => publisher.to("user", user), tail: () => tail.of("user", user), history: () => history.of("user", user), disconnect: () => disconnect.ask(user) })[act](),
   none: "No users are connected.",
 });
-
-const isPattern = (topic) => topic.split(".").some((token) => token === "*" || token === ">");
 
 const topics = new List(control, element("topics"), element("topic-template"), {
   path: "/v1/topics",

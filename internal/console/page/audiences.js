@@ -1,5 +1,8 @@
 // The audiences of messages, and the REST paths of what concerns them.
 
+// isPattern reports whether a topic has wildcards.
+export const isPattern = (topic) => topic.split(".").some((token) => token === "*" || token === ">");
+
 const part = encodeURIComponent;
 
 // Each audience has the default type of its events (type), the path of its messages

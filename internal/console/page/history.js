@@ -1,11 +1,15 @@
 // The dialog with the messages that the history holds for an audience, and with its
-// retained values.
+// retained values. For a pattern, and for all audiences, it lists the audiences that
+// have retained values.
 
 import * as format from "/console/format.js";
-import { audiences } from "/console/audiences.js";
+import { audiences, isPattern } from "/console/audiences.js";
 import { renderMessage } from "/console/message.js";
 
 const pageSize = 20;
+
+// The label of the name of each audience in the dialog.
+const labels = { topic: "Topic or pattern", user: "User" };
 
 const element = (id) => document.getElementById(`history-${id}`);
 
@@ -44,7 +48,9 @@ export class History {
   of(kind, name) {
     element("of").value = kind;
     element("target").value = name;
-    element("source").querySelector("[value=history]").checked = true;
+    const history = element("source").querySelector("[value=history]");
+    history.checked = true;
+    history.disabled = false;
     this.#of = null;
     this.#showAudience();
     this.#reset();
@@ -58,7 +64,7 @@ export class History {
   }
 
   #showAudience() {
-    const { label } = audiences[element("of").value];
+    const label = labels[element("of").value];
     element("target").hidden = !label;
     element("target-label").textContent = label ?? "Name";
     element("target").placeholder = label ?? "";
@@ -66,9 +72,16 @@ export class History {
 
   #submit() {
     const kind = element("of").value;
-    const { label } = audiences[kind];
-    this.#of = { kind, name: label ? element("target").value : "" };
+    this.#of = { kind, name: labels[kind] ? element("target").value : "" };
+    const [history, retained] = element("source").querySelectorAll("input");
+    if (this.#listing) retained.checked = true;
+    history.disabled = this.#listing;
     this.#start();
+  }
+
+  // listing reports whether the dialog lists audiences.
+  get #listing() {
+    return this.#of !== null && (this.#of.kind === "all" || (this.#of.kind === "topic" && isPattern(this.#of.name)));
   }
 
   #reset() {
@@ -85,13 +98,13 @@ export class History {
   }
 
   get #described() {
-    return audiences[this.#of.kind].describe(this.#of.name);
+    return this.#of.kind === "all" ? "all audiences" : audiences[this.#of.kind].describe(this.#of.name);
   }
 
   #start() {
     this.#reset();
     if (this.#of === null) return;
-    const { label } = audiences[this.#of.kind];
+    const label = labels[this.#of.kind];
     if (label && this.#of.name === "") {
       this.#of = null;
       this.#reset();
@@ -107,44 +120,63 @@ export class History {
     if (problem !== "") element("target").focus();
   }
 
-  // load displays the next page, and its newest message first.
+  // load displays the next page: messages, the newest first, or audiences.
   async #load() {
     const turn = ++this.#turn;
     const { kind, name } = this.#of;
-    const { messages: path, field } = audiences[kind];
-    const query = { order: "newest", page_size: pageSize, page_token: this.#token, retained: this.#retained };
     try {
-      const { messages, nextPageToken } = await this.#control.get(path(name), query);
-      if (turn === this.#turn) this.#show(messages, nextPageToken);
+      const page = { page_size: pageSize, page_token: this.#token };
+      const { items, nextPageToken } = this.#listing ? await this.#audiences(page, name) : await this.#messages(page);
+      if (turn === this.#turn) this.#show(items, nextPageToken);
     } catch (error) {
       if (turn !== this.#turn) return;
-      const problem = error.fields?.[field];
+      const problem = error.fields?.[audiences[kind]?.field];
       if (problem) this.#showTargetProblem(problem);
       else element("problem").textContent = error.message;
     }
   }
 
-  #show(messages, nextToken) {
+  async #messages(page) {
+    const { kind, name } = this.#of;
+    const query = { ...page, order: "newest", retained: this.#retained };
+    const { messages, nextPageToken } = await this.#control.get(audiences[kind].messages(name), query);
+    return { items: messages.map((message) => this.#render(message)), nextPageToken };
+  }
+
+  async #audiences(page, topic) {
+    const reply = await this.#control.get("/v1/retained", { ...page, topic });
+    return { items: reply.audiences.map((audience) => this.#renderAudience(audience)), nextPageToken: reply.nextPageToken };
+  }
+
+  #show(items, nextToken) {
     const list = element("list");
-    list.append(...messages.map((message) => this.#render(message)));
+    list.append(...items);
     this.#token = nextToken;
     const older = element("older");
     // A button loses the focus when it is hidden.
     if (nextToken === "" && document.activeElement === older) element("close").focus();
     older.hidden = nextToken === "";
+    older.textContent = this.#listing ? "Show more" : "Show older";
+    list.reversed = !this.#listing;
+    element("scroll").ariaLabel = this.#listing ? "Audiences" : "Messages, newest first";
     element("problem").textContent = "";
     const shown = list.children.length;
-    element("clear").hidden = !this.#retained || shown === 0;
+    element("clear").hidden = !this.#retained || shown === 0 || (this.#listing && this.#of.kind !== "all");
     element("empty").hidden = shown > 0;
     element("empty").textContent = this.#retained ? "There are no retained values." : "The history holds no messages.";
-    const count = shown === 0 ? "" : `${format.count(shown)} shown, newest first${nextToken ? "; older ones are available" : ""}`;
+    const [order, more] = this.#listing ? ["by name", "more"] : ["newest first", "older ones"];
+    const count = shown === 0 ? "" : `${format.count(shown)} shown, ${order}${nextToken ? `; ${more} are available` : ""}`;
     element("state").textContent = `${this.#note} ${count}`.trim();
     this.#note = "";
   }
 
   #render(message) {
     const key = message.conflateKey ?? "";
-    const item = renderMessage(message, key === "" ? message.event : `${message.event} · key ${key}`);
+    const item = renderMessage(message, [message.event, ...(key === "" ? [] : [`key ${key}`]), ...(message.final ? ["final"] : [])].join(" · "));
+    if (message.expireTime) {
+      const left = format.duration(Date.parse(message.expireTime) - Date.now());
+      item.querySelector(".recipients").textContent = `expires in ${left} ·`;
+    }
     item.classList.toggle("for-one", this.#of.kind === "user");
     item.classList.toggle("for-topic", this.#of.kind === "topic");
     if (this.#retained) {
@@ -157,12 +189,34 @@ export class History {
     return item;
   }
 
+  // renderAudience returns a list item for an audience, with a button that shows its
+  // values.
+  #renderAudience({ userId, topic, events, bytes }) {
+    const [kind, name] = userId !== undefined ? ["user", userId] : topic !== undefined ? ["topic", topic] : ["everyone", ""];
+    const item = document.getElementById("audience-template").content.firstElementChild.cloneNode(true);
+    const described = audiences[kind].describe(name);
+    item.classList.toggle("for-one", kind === "user");
+    item.classList.toggle("for-topic", kind === "topic");
+    item.querySelector(".badge").textContent = described;
+    item.querySelector(".values").textContent = `${format.count(Number(events))} ${events === "1" ? "value" : "values"} · ${format.bytes(Number(bytes))}`;
+    const open = item.querySelector("button");
+    open.ariaLabel = `Open: ${described}`;
+    open.addEventListener("click", () => {
+      element("of").value = kind;
+      element("target").value = name;
+      this.#showAudience();
+      element("refresh").focus(); // the button is about to be removed
+      this.#submit();
+    });
+    return item;
+  }
+
   #clearAll() {
-    this.#ask(`all retained values of ${this.#described}`, {});
+    this.#ask(`all retained values of ${this.#described}`, this.#of.kind === "all" ? { all: true } : {});
   }
 
   #ask(what, query) {
-    const path = audiences[this.#of.kind].retained(this.#of.name);
+    const path = this.#of.kind === "all" ? "/v1/retained" : audiences[this.#of.kind].retained(this.#of.name);
     this.#clear.ask(what, path, query, (cleared) => {
       // The list, and perhaps the button that has the focus, are about to be replaced.
       element("refresh").focus();
