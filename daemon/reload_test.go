@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/jsclient"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/jsclient"
 	"github.com/peald/peald/internal/pealdtest"
 )
 

@@ -6,6 +6,7 @@ import type { Environment } from "./env.js";
 import { PealdError } from "./errors.js";
 import { follow } from "./lifecycle.js";
 import type { Link, Sink } from "./link.js";
+import { Member } from "./member.js";
 import { settingsOf } from "./options.js";
 import type { Settings } from "./options.js";
 import { Queue } from "./queue.js";
@@ -145,7 +146,10 @@ export class Peald implements AsyncIterable<PealdEvent> {
       },
       firstByte,
     };
-    this.#link = new Engine(context, { ...settings, topics: this.#topics, values: true }, this.#sink());
+    const { group } = settings, topics = this.#topics;
+    this.#link = group !== undefined && env.locks && env.channel
+      ? new Member(context, { ...settings, group, topics }, this.#sink())
+      : new Engine(context, { ...settings, topics, values: true }, this.#sink());
     this.#unfollow = follow(env, this.#link);
   }
 

@@ -22,6 +22,8 @@ export interface EngineOptions {
   values: boolean;
   /** Is called when a source has been adopted that has all events for its topics after the position. */
   covered?: (topics: readonly string[], position: string) => void;
+  /** Gets each block before it is delivered. */
+  relay?: (block: Block) => void;
 }
 
 /** The longest time that a timer can wait. */
@@ -75,6 +77,16 @@ export class Engine implements Link {
 
   get topics(): readonly string[] {
     return this.#wanted;
+  }
+
+  /** Whether the events come from a stream, and not from polls. */
+  get streaming(): boolean {
+    return this.#streaming;
+  }
+
+  /** Whether a source has all events for the topics after the position. */
+  get live(): boolean {
+    return this.#current !== undefined && this.#cursor.settled && sameTopics(this.#current.topics, this.#wanted);
   }
 
   setTopics(topics: readonly string[]): Promise<void> {
@@ -254,6 +266,7 @@ export class Engine implements Link {
   async #deliver(block: Block, source: Source): Promise<void> {
     const cursor = this.#cursor, wasSettled = cursor.settled, before = cursor.position;
     const fresh = source.streaming || Object.keys(this.options.query).length === 0;
+    this.options.relay?.(block);
     const delivery = cursor.take(block, this.context.requester.envelope, fresh);
     if (cursor.settled && !wasSettled) {
       this.#cover();

@@ -25,7 +25,6 @@ export class Poller implements Source {
   #abort = new AbortController();
   #blocks: Block[] | undefined;
   #start: Start;
-  #closed = false;
 
   constructor(
     private context: SourceContext,
@@ -58,26 +57,14 @@ export class Poller implements Source {
   }
 
   close(): void {
-    this.#closed = true;
     this.#abort.abort();
   }
 
   async #poll(seconds?: number): Promise<Block[]> {
-    const { context, topics, context: { env } } = this;
-    await context.requester.tokens.get(); // takes as long as the page needs
-    let late = false;
-    const timer = env.setTimeout(() => { late = true; this.#abort.abort(); }, (seconds ?? 0) * 1000 + patience);
-    try {
-      const batch = await readBatch(context, topics, this.#start, this.#abort.signal, seconds);
-      this.lastSeen = env.now();
-      this.#start = { position: batch.position, query: batch.position ? {} : this.#start.query };
-      return batch.blocks;
-    } catch (err) {
-      if (late && !this.#closed) throw new Failure("silent", "the server didn't answer a poll");
-      throw failureOf(err);
-    } finally {
-      env.clearTimeout(timer);
-    }
+    const batch = await readBatch(this.context, this.topics, this.#start, this.#abort.signal, seconds);
+    this.lastSeen = this.context.env.now();
+    this.#start = { position: batch.position, query: batch.position ? {} : this.#start.query };
+    return batch.blocks;
   }
 
   #sleep(ms: number): Promise<void> {
@@ -89,23 +76,36 @@ export class Poller implements Source {
 }
 
 /**
- * Reads the events after a start in one response. The blocks are those that a stream would get: a reset if events are
- * missing, the events, and a position mark.
+ * Reads the events after a start in one response, for which it waits the given number of seconds. The blocks are those that
+ * a stream would get: a reset if events are missing, the events, and a position mark.
+ *
+ * @throws Failure if there is no such response.
  */
 export async function readBatch(
-  { requester }: SourceContext, topics: readonly string[], start: Start, signal: AbortSignal, seconds?: number,
+  { env, requester }: SourceContext, topics: readonly string[], start: Start, signal: AbortSignal, seconds?: number,
 ): Promise<{ blocks: Block[]; position: string }> {
-  const response = await requester.send({ topics, start, json: true, signal, ...(seconds !== undefined && { wait: `${seconds}s` }) });
-  let batch: Batch;
+  await requester.tokens.get(); // takes as long as the page needs
+  const controller = new AbortController(), stop = () => controller.abort();
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop);
+  let late = false;
+  const timer = env.setTimeout(() => { late = true; stop(); }, (seconds ?? 0) * 1000 + patience);
   try {
-    batch = (await response.json()) as Batch;
+    const wanted = { topics, start, json: true, signal: controller.signal };
+    const response = await requester.send(seconds === undefined ? wanted : { ...wanted, wait: `${seconds}s` });
+    return blocksOf((await response.json()) as Batch);
   } catch (err) {
-    throw failureOf(err);
+    throw late ? new Failure("silent", "the server didn't answer a poll") : failureOf(err);
+  } finally {
+    env.clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
   }
+}
+
+function blocksOf(batch: Batch): { blocks: Block[]; position: string } {
   if (!Array.isArray(batch?.events) || typeof batch.position !== "string") {
     throw new Failure("network", "the response to a poll isn't a batch of events", 200);
   }
-
   const blocks: Block[] = [];
   if (batch.reset) blocks.push({ id: undefined, type: "peald.reset", data: JSON.stringify(batch.reset) });
   for (const { id, event, topic, data } of batch.events) {
