@@ -387,13 +387,16 @@ export class Member implements Link {
 
   /** Asks whether the leader is alive, from time to time, and replaces it if it isn't. */
   #ping(): void {
-    const { document } = this.#env, channel = this.#channel;
+    const { document } = this.#env, channel = this.#channel, due = this.#env.now() + pingInterval;
     this.#timer = this.#env.setTimeout(() => {
       if (this.#channel !== channel) return;
+      const now = this.#env.now();
+      if (now - due > pingInterval) this.#heard = now; // this tab itself has been stopped
+
       if (!this.#leading && document?.visibilityState !== "hidden") {
         this.#post({ kind: "ping" });
-        if (this.#env.now() - this.#heard > leaderTimeout) {
-          this.#heard = this.#env.now();
+        if (now - this.#heard > leaderTimeout) {
+          this.#heard = now;
           this.#lead(true);
         }
       }

@@ -99,11 +99,17 @@ export class Tab {
 
   /** Closes the tab. The page gets pagehide, but nothing after that. */
   close(): void {
-    this.window.dispatchEvent(new Event("pagehide"));
+    this.notify("pagehide");
     this.crash();
   }
 
+  /** Fires an event at the window. */
+  notify(type: string): void {
+    this.run(() => this.window.dispatchEvent(new Event(type)));
+  }
+
   async #fetch(server: Server, input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
+    init.signal?.throwIfAborted();
     const controller = new AbortController();
     this.#requests.add(controller);
     init.signal?.addEventListener("abort", () => {
