@@ -298,8 +298,8 @@ export class Engine implements Link {
     if (failure?.kind === "silent" && source.streaming) {
       // Either the server's heartbeats are rare, or something on the way holds them back.
       this.#dull = source.proven ? 0 : this.#dull + 1;
-      if (this.#dull === 1) this.context.silence.timeout *= 2;
-      if (this.#dull > 1) this.#streaming = false;
+      if (this.#dull > 2) this.#streaming = false;
+      else if (this.#dull > 0) this.context.silence.timeout *= 2;
       return;
     }
     if (failure && failure.kind !== "network") return this.#failed(failure);

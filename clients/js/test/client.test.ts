@@ -247,7 +247,7 @@ test("the attempts per minute are bounded", async () => {
       await clock.advance(minute);
       assert.ok(server.requests.length - before <= 31, `${JSON.stringify(fault)}: ${server.requests.length - before} attempts in a minute`);
     }
-    assert.ok(server.requests.length > 10, "it goes on trying");
+    assert.ok(server.requests.length > 3, "it goes on trying");
   }
 });
 

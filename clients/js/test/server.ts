@@ -58,7 +58,7 @@ interface Poll {
 }
 
 /**
- * A model of the server's event streams and polls, with faults. Heartbeats are sent only if heartbeat is set.
+ * A model of the server's event streams and polls, with faults.
  */
 export class Server {
   epoch = "e1";
@@ -76,6 +76,8 @@ export class Server {
   ended = new Map<string, number>();
   retained = new Map<string, Message>();
   envelopes = true;
+  /** After how much silence a stream gets a heartbeat, in milliseconds; 0 for never. */
+  silence = 0;
 
   #connections = new Set<Connection>();
   #polls = new Set<Poll>();
@@ -211,13 +213,19 @@ export class Server {
     }
 
     const encoder = new TextEncoder();
-    let left = fault.cut ?? Infinity, stalled = false;
+    let left = fault.cut ?? Infinity, stalled = false, timer: number | undefined;
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
         const connection: Connection = {
           topics,
           envelope,
           write: (piece) => {
+            this.clock.clearTimeout(timer);
+            if (this.silence > 0 && this.#connections.has(connection)) {
+              timer = this.clock.setTimeout(() => {
+                if (this.#connections.has(connection)) connection.write(this.#mark(this.seq));
+              }, this.silence);
+            }
             if (stalled || fault.buffered) return;
             const bytes = encoder.encode(piece), sent = bytes.slice(0, left);
             if (sent.length > 0) controller.enqueue(sent);
