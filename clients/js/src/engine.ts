@@ -56,7 +56,7 @@ export class Engine implements Link {
   #timers = new Map<string, unknown>();
 
   #delay = 0;
-  #patient = true; // the server said how long to wait
+  #patient = true; // the server has set the time to wait
   #wake: (() => void) | undefined;
   #suspended = false;
   #closed = false;
@@ -370,7 +370,7 @@ export class Engine implements Link {
     }
   }
 
-  /** Replaces the current source if it has to be, unless that is already happening. */
+  /** Replaces the current source if it must be, unless that is already happening. */
   #update(): void {
     const current = this.#current;
     if (!current || this.#updating || this.#backingOff || !this.#cursor.settled) return;

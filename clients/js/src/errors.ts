@@ -34,7 +34,7 @@ export type FailureKind =
 /** The reason why an attempt or a stream has ended. */
 export class Failure extends Error {
   /**
-   * @param wait - how long to wait at least, in milliseconds, if the server said so
+   * @param wait - how long to wait at least, in milliseconds, if the server has set a time
    */
   constructor(
     readonly kind: FailureKind,

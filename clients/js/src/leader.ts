@@ -29,7 +29,7 @@ export type Message = { from: string } & (
   | { kind: "state"; state: PealdState }
 );
 
-/** What a message says, without its sender. */
+/** The content of a message, without its sender. */
 export type Content = Message extends infer M ? (M extends Message ? Omit<M, "from"> : never) : never;
 
 /** How long a new leader waits for the topics of the others, in milliseconds. */
@@ -88,7 +88,7 @@ export class Leader {
     this.#engine?.check(replace);
   }
 
-  /** Disconnects. The caller tells the members. */
+  /** Disconnects. The caller informs the members. */
   stop(): void {
     this.#stopped = true;
     this.context.env.clearTimeout(this.#timer);

@@ -5,7 +5,7 @@ import type { Link } from "./link.js";
 const tick = 5000, asleep = 15_000;
 
 /**
- * Tells a link about what happens to the page: the back/forward cache, freezing, sleep, the network. It returns a
+ * Informs a link of what happens to the page: the back/forward cache, freezing, sleep, the network. It returns a
  * function that ends this.
  */
 export function follow(env: Environment, link: Link): () => void {
@@ -28,7 +28,7 @@ export function follow(env: Environment, link: Link): () => void {
     }
   });
 
-  // After the computer has slept, the connection is dead, but nothing says so. The timers of hidden pages are late for
+  // After the computer has slept, the connection is dead, but there is no sign of it. The timers of hidden pages are late for
   // other reasons.
   let last = env.now(), timer: unknown;
   const next = () => {

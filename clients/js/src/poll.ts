@@ -6,7 +6,7 @@ import type { SourceContext } from "./stream.js";
 
 /** How long a poll waits for its first event, in seconds. */
 const wait = 20;
-/** How long a response may take in addition, in milliseconds. */
+/** How long a response may take besides that, in milliseconds. */
 const patience = 10_000;
 
 /** The body of the response to a poll. */

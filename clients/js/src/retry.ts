@@ -18,7 +18,7 @@ export class Pacer {
   constructor(private env: Environment) {}
 
   /**
-   * Returns how long to wait before the next attempt: at least as long as the server said, plus a random part of an
+   * Returns how long to wait before the next attempt: at least as long as the server wants, plus a random part of an
    * exponentially growing time (full jitter).
    */
   delay(floor = this.retry): number {

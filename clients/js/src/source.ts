@@ -33,6 +33,6 @@ export interface Source {
 export interface Silence {
   /** How long a stream may be silent, in milliseconds. */
   timeout: number;
-  /** Tells how long the stream was silent before a heartbeat. */
+  /** Learns how long the stream was silent before a heartbeat. */
   learn(gap: number): void;
 }

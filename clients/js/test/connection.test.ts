@@ -118,7 +118,7 @@ test("a 401 asks for a new token once", async () => {
   assert.deepEqual({ ...page.closed }, { reason: "unauthorized", status: 401, message: "token rejected" });
 });
 
-test("a token function may fail for a while, or say that there is no token", async () => {
+test("a token function may fail for a while, or return no token", async () => {
   const clock = new Clock(), server = new Server(clock);
   let result: () => string | null = () => { throw new Error("offline"); };
   const page = new Page(environmentOf(clock, server.fetch), { token: () => result() });
