@@ -7,15 +7,17 @@ export interface Block {
   data: string;
   /** The topic, if the block comes from a poll. */
   topic?: string;
+  /** Whether the data may be an envelope, because a stream with envelopes was requested. */
+  envelope?: boolean;
 }
 
 /** What the client does with an event, in a form that can be sent to other tabs. */
 export type EventData = Omit<PealdEvent, "json">;
 
-/** Returns the event of a block. Its data is unpacked if the client has asked for envelopes. */
-export function eventOf(block: Block, retained: boolean, envelopes: boolean): EventData {
+/** Returns the event of a block. An envelope is unpacked. */
+export function eventOf(block: Block, retained: boolean): EventData {
   const base = { id: block.id ?? "", type: block.type, retained };
-  const envelope = envelopes ? unpack(block) : undefined;
+  const envelope = block.envelope ? unpack(block) : undefined;
   if (!envelope) return { ...base, data: block.data, ...(block.topic !== undefined && audienceOf(block.topic)) };
 
   const time = new Date(envelope.time);

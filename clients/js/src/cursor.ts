@@ -33,7 +33,7 @@ export class Cursor {
   }
 
   /** Takes a block. It returns what the page should get of it; undefined for nothing. */
-  take(block: Block, envelopes: boolean, fresh: boolean): Delivery | undefined {
+  take(block: Block, fresh: boolean): Delivery | undefined {
     switch (block.type) {
       case "peald.mark":
         this.#settle(block.id);
@@ -53,10 +53,10 @@ export class Cursor {
       }
     }
     if (block.type.startsWith("peald.")) return undefined; // of a later version
-    return this.#event(block, envelopes, fresh);
+    return this.#event(block, fresh);
   }
 
-  #event(block: Block, envelopes: boolean, fresh: boolean): Delivery | undefined {
+  #event(block: Block, fresh: boolean): Delivery | undefined {
     const { id } = block;
     const retained = !this.settled;
     if (id !== undefined && retained) {
@@ -66,7 +66,7 @@ export class Cursor {
       if (!isAfter(id, this.position)) return undefined;
       this.position = id;
     }
-    const event = eventOf(block, retained && fresh, envelopes);
+    const event = eventOf(block, retained && fresh);
     if (event.topic !== undefined) this.#ended.delete(event.topic);
     return { kind: "event", event };
   }

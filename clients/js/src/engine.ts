@@ -1,33 +1,17 @@
 import type { Block, EventData } from "./block.js";
 import { Cursor } from "./cursor.js";
-import { Failure, failureOf, PealdError } from "./errors.js";
-import type { Link, Sink } from "./link.js";
+import { Failure, failureOf } from "./errors.js";
+import type { EngineOptions, Link, Sink } from "./link.js";
 import { Poller } from "./poll.js";
+import { Renewal } from "./renewal.js";
 import type { Source } from "./source.js";
 import { Stream } from "./stream.js";
 import type { SourceContext } from "./stream.js";
+import { Timers } from "./timers.js";
 import { isPattern, matches, sameTopics } from "./topics.js";
 import type { PealdClose } from "./types.js";
 import { readValues } from "./values.js";
-
-/** Configures an {@link Engine}. */
-export interface EngineOptions {
-  topics: readonly string[];
-  position: string;
-  /** The query parameters since and rewind. */
-  query: Readonly<Record<string, string>>;
-  /** How long to poll before a stream is tried again, in milliseconds. */
-  probe: number;
-  /** Whether to deliver the retained values of topics that are added later. */
-  values: boolean;
-  /** Is called when a source has been adopted that has all events for its topics after the position. */
-  covered?: (topics: readonly string[], position: string) => void;
-  /** Gets each block before it is delivered. */
-  relay?: (block: Block) => void;
-}
-
-/** The longest time that a timer can wait. */
-const maxTimer = 2 ** 31 - 1;
+import { Waiters } from "./waiters.js";
 
 /**
  * A link with a connection of its own. One loop connects and delivers. A source that must be replaced, because its topics
@@ -37,7 +21,7 @@ export class Engine implements Link {
   #cursor: Cursor;
   #wanted: readonly string[];
   #accepted: readonly string[] | undefined; // the topics of the last source that was accepted
-  #waiters: { resolve: () => void; reject: (err: PealdError) => void }[] = [];
+  #waiters = new Waiters();
 
   #current: Source | undefined;
   #opening: Source | undefined;
@@ -53,7 +37,8 @@ export class Engine implements Link {
   #renew = false; // the source must be replaced though its topics are right
   #probing = false; // by a stream, though polls work
   #backingOff = false; // a replacement has failed
-  #timers = new Map<string, unknown>();
+  #timers: Timers;
+  #renewal: Renewal;
 
   #delay = 0;
   #patient = true; // the server has set the time to wait
@@ -66,6 +51,11 @@ export class Engine implements Link {
     private options: EngineOptions,
     private sink: Sink,
   ) {
+    this.#timers = new Timers(context.env);
+    this.#renewal = new Renewal(context, this.#timers, () => {
+      this.#renew = true;
+      this.#update();
+    }, (failure) => this.close(failure.close()));
     this.#cursor = new Cursor(options.position);
     this.#wanted = options.topics;
     void this.#run();
@@ -91,11 +81,8 @@ export class Engine implements Link {
 
   setTopics(topics: readonly string[]): Promise<void> {
     this.#wanted = topics;
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      // Changes that are made together lead to one new source.
-      queueMicrotask(() => this.#settleTopics());
-    });
+    queueMicrotask(() => this.#settleTopics()); // changes that are made together lead to one new source
+    return this.#waiters.add();
   }
 
   suspend(): void {
@@ -117,11 +104,16 @@ export class Engine implements Link {
     }
   }
 
+  /** Fires the timers that are due. */
+  poke(): void {
+    this.#timers.poke();
+  }
+
   close(close: PealdClose): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#drop();
-    this.#rejectWaiters(close);
+    this.#waiters.reject(close);
     this.sink.state("closed");
     this.sink.close(close);
   }
@@ -134,7 +126,6 @@ export class Engine implements Link {
     this.#opening?.close();
     this.#aborts.abort();
     this.#aborts = new AbortController();
-    for (const timer of this.#timers.values()) this.context.env.clearTimeout(timer);
     this.#timers.clear();
     this.#backingOff = false;
     this.#delay = 0;
@@ -163,23 +154,11 @@ export class Engine implements Link {
     return new Promise((resolve) => {
       this.#wake = () => {
         this.#wake = undefined;
-        this.#timer("sleep");
+        this.#timers.set("sleep");
         resolve();
       };
-      if (ms !== Infinity) this.#timer("sleep", ms, this.#wake);
+      if (ms !== Infinity) this.#timers.set("sleep", ms, this.#wake);
     });
-  }
-
-  /** Replaces the timer of a name, or stops it. */
-  #timer(name: string, ms?: number, callback?: () => void): void {
-    const { env } = this.context;
-    env.clearTimeout(this.#timers.get(name));
-    this.#timers.delete(name);
-    if (ms === undefined || ms === Infinity || !callback) return;
-    this.#timers.set(name, env.setTimeout(() => {
-      this.#timers.delete(name);
-      callback();
-    }, Math.min(Math.max(ms, 0), maxTimer)));
   }
 
   #create(topics: readonly string[], streaming: boolean): Source {
@@ -216,8 +195,9 @@ export class Engine implements Link {
     this.#cursor.begin();
 
     this.sink.state(source.streaming ? "open" : "polling");
-    this.#timer("probe", source.streaming ? undefined : this.options.probe, () => this.check(true));
-    this.#scheduleRenewal();
+    this.#timers.set("probe", source.streaming ? undefined : this.options.probe, () => this.check(true));
+    if (source.streaming) this.#renewal.schedule();
+    else this.#renewal.stop(); // polls ask for the token each time
     if (this.#cursor.settled) this.#cover();
     this.#settleTopics();
   }
@@ -228,15 +208,11 @@ export class Engine implements Link {
 
   /** Resolves the waiters if the source has the topics that are wanted, or replaces it. */
   #settleTopics(): void {
-    if (this.#closed) return this.#rejectWaiters({ reason: "closed", status: 0, message: "the client is closed" });
+    if (this.#closed) return this.#waiters.reject({ reason: "closed", status: 0, message: "the client is closed" });
     if (this.#current && sameTopics(this.#current.topics, this.#wanted)) {
-      for (const { resolve } of this.#waiters.splice(0)) resolve();
+      this.#waiters.resolve();
     }
     this.#update();
-  }
-
-  #rejectWaiters(close: PealdClose): void {
-    for (const { reject } of this.#waiters.splice(0)) reject(new PealdError(close));
   }
 
   /** Delivers the blocks of the current source and of those that replace it, until there is none. */
@@ -267,7 +243,7 @@ export class Engine implements Link {
     const cursor = this.#cursor, wasSettled = cursor.settled, before = cursor.position;
     const fresh = source.streaming || Object.keys(this.options.query).length === 0;
     this.options.relay?.(block);
-    const delivery = cursor.take(block, this.context.requester.envelope, fresh);
+    const delivery = cursor.take(block, fresh);
     if (cursor.settled && !wasSettled) {
       this.#cover();
       this.#update();
@@ -344,30 +320,8 @@ export class Engine implements Link {
   #revert(failure: Failure): boolean {
     if (![400, 403].includes(failure.status) || !this.#accepted || sameTopics(this.#accepted, this.#wanted)) return false;
     this.#wanted = this.#accepted;
-    this.#rejectWaiters(failure.close());
+    this.#waiters.reject(failure.close());
     return true;
-  }
-
-  #scheduleRenewal(): void {
-    const { env, requester: { tokens } } = this.context;
-    const streaming = this.#current?.streaming; // polls ask for the token each time
-    this.#timer("renew", streaming ? tokens.renews - env.now() : undefined, () => void this.#renewToken());
-  }
-
-  async #renewToken(): Promise<void> {
-    const { pacer, requester: { tokens } } = this.context;
-    try {
-      if (await tokens.renew()) {
-        this.#renew = true;
-        this.#update();
-      } else {
-        this.#scheduleRenewal();
-      }
-    } catch (err) {
-      const failure = failureOf(err);
-      if (failure.kind === "permanent") return this.close(failure.close());
-      this.#timer("renew", pacer.delay(), () => void this.#renewToken());
-    }
   }
 
   /** Replaces the current source if it must be, unless that is already happening. */
@@ -409,7 +363,7 @@ export class Engine implements Link {
 
   #backOff(ms: number): void {
     this.#backingOff = true;
-    this.#timer("update", ms, () => {
+    this.#timers.set("update", ms, () => {
       this.#backingOff = false;
       this.#update();
     });
@@ -419,7 +373,7 @@ export class Engine implements Link {
   #notReplaced(old: Source, changed: boolean, failure: Failure): void {
     const { pacer, requester: { tokens } } = this.context;
     if (!old.streaming && !changed) {
-      return this.#timer("probe", this.options.probe, () => this.check(true)); // the stream still doesn't get through
+      return this.#timers.set("probe", this.options.probe, () => this.check(true)); // the stream still doesn't get through
     }
     switch (failure.kind) {
       case "unauthorized":

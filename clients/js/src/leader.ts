@@ -76,6 +76,7 @@ export class Leader {
         this.#remove(message.from);
         break;
       case "ping":
+        this.#engine?.poke(); // the leader's tab may be hidden
         this.options.post({ kind: "pong" });
         break;
       case "check":

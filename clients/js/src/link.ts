@@ -1,4 +1,4 @@
-import type { EventData } from "./block.js";
+import type { Block, EventData } from "./block.js";
 import type { PealdClose, PealdEnd, PealdReset, PealdState } from "./types.js";
 
 /** Receives what a link delivers. */
@@ -39,4 +39,20 @@ export interface Link {
   check(replace: boolean): void;
   /** Disconnects for good. */
   close(close: PealdClose): void;
+}
+
+/** Configures a link with a connection of its own. */
+export interface EngineOptions {
+  topics: readonly string[];
+  position: string;
+  /** The query parameters since and rewind. */
+  query: Readonly<Record<string, string>>;
+  /** How long to poll before a stream is tried again, in milliseconds. */
+  probe: number;
+  /** Whether to deliver the retained values of topics that are added later. */
+  values: boolean;
+  /** Is called when a source has been adopted that has all events for its topics after the position. */
+  covered?: (topics: readonly string[], position: string) => void;
+  /** Gets each block before it is delivered. */
+  relay?: (block: Block) => void;
 }

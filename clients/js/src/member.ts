@@ -1,17 +1,20 @@
 import type { Block } from "./block.js";
 import { Cursor } from "./cursor.js";
 import { Engine } from "./engine.js";
-import type { Channel, Environment } from "./env.js";
-import { failureOf, PealdError } from "./errors.js";
+import { failureOf } from "./errors.js";
+import type { PealdError } from "./errors.js";
 import { Leader } from "./leader.js";
-import type { Content, Message } from "./leader.js";
+import type { Message } from "./leader.js";
 import type { Link, Sink } from "./link.js";
 import { readBatch } from "./poll.js";
 import { comparable, isAfter } from "./position.js";
+import { Room } from "./room.js";
+import type { Platform } from "./room.js";
 import type { SourceContext } from "./stream.js";
 import { isPattern, matches, sameTopics } from "./topics.js";
 import type { PealdClose } from "./types.js";
 import { readValues } from "./values.js";
+import { Waiters } from "./waiters.js";
 
 /** Configures a {@link Member}. */
 export interface MemberOptions {
@@ -26,8 +29,6 @@ export interface MemberOptions {
 /** How often a visible member asks whether the leader is alive, and how long that may take, in milliseconds. */
 const pingInterval = 300, leaderTimeout = 800;
 
-type Platform = Environment & { locks: LockManager; channel: (name: string) => Channel };
-
 /**
  * A link that shares a stream with other tabs. One of them, the holder of a lock, is the leader and relays the blocks of
  * its stream. Each member has its own topics and its own position. If the relayed blocks begin after that position, the
@@ -38,18 +39,15 @@ export class Member implements Link {
 
   #cursor: Cursor;
   #env: Platform;
-  #id = ""; // a new one whenever the member enters the group
   #own: Engine | undefined; // instead of sharing
-  #channel: Channel | undefined;
+  #room: Room | undefined; // a new one whenever the member enters the group
   #number = 0; // of the topics
   #covered: { number: number; topics: readonly string[] } | undefined; // the topics that have been received up to the position
-  #waiters: { number: number; resolve: () => void; reject: (err: PealdError) => void }[] = [];
+  #waiters = new Waiters();
 
   #leader: string | undefined;
   #heard = 0; // when the leader was heard last
   #leading: Leader | undefined;
-  #release = () => {}; // gives up the locks
-  #lock: AbortController | undefined; // stops waiting for the leader's lock
 
   #live = false; // relayed blocks are delivered as they arrive
   #held: Block[] = []; // while the member reads what it has missed
@@ -76,11 +74,9 @@ export class Member implements Link {
   setTopics(topics: readonly string[]): Promise<void> {
     this.topics = topics;
     if (this.#own) return this.#own.setTopics(topics);
-    const number = ++this.#number;
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ number, resolve, reject });
-      this.#join();
-    });
+    const waiting = this.#waiters.add(++this.#number);
+    this.#join();
+    return waiting;
   }
 
   suspend(): void {
@@ -99,7 +95,7 @@ export class Member implements Link {
 
   check(replace: boolean): void {
     if (this.#own) this.#own.check(replace);
-    else this.#post({ kind: "check", replace });
+    else this.#room?.post({ kind: "check", replace });
   }
 
   close(close: PealdClose): void {
@@ -107,93 +103,48 @@ export class Member implements Link {
     this.#closed = true;
     if (this.#own) return this.#own.close(close);
     this.#leave();
-    for (const { reject } of this.#waiters.splice(0)) reject(new PealdError(close));
+    this.#waiters.reject(close);
     this.sink.state("closed");
     this.sink.close(close);
   }
 
   #start(): void {
-    if (this.#closed || this.#suspended || this.#own || this.#channel) return;
+    if (this.#closed || this.#suspended || this.#own || this.#room) return;
     this.sink.state("connecting");
-    this.#id = `${this.#env.now()}-${this.#env.random()}`;
     this.#heard = this.#env.now();
-    const channel = this.#env.channel(this.options.group);
-    this.#channel = channel;
-    channel.onmessage = ({ data }: MessageEvent) => this.#receive(data as Message);
-    // The lock shows the leader that this tab is alive.
-    this.#hold(this.#lockOf(this.#id), () => {
-      if (this.#channel !== channel) return;
-      this.#join();
-      this.#lead(false);
-      this.#ping();
+    const room = this.#room = new Room(this.#env, this.options.group, {
+      entered: () => {
+        this.#join();
+        this.#ping(room);
+      },
+      receive: (message) => this.#receive(message),
+      lead: () => { this.#leading = this.#newLeader(room); },
+      deposed: () => {
+        this.#leading?.stop();
+        this.#leading = undefined;
+        room.post({ kind: "unlead" });
+      },
     });
   }
 
-  #lockOf(id: string): string {
-    return `${this.options.group} ${id}`;
-  }
-
-  /** Requests a lock and holds it until release is called. */
-  async #hold(name: string, granted: () => void, options: LockOptions = {}): Promise<void> {
-    try {
-      await this.#env.locks.request(name, options, () => new Promise<void>((resolve) => {
-        const release = this.#release;
-        this.#release = () => {
-          release();
-          resolve();
-        };
-        granted();
-      }));
-    } catch {
-      // It was stolen, or is no longer wanted.
-    }
-  }
-
-  /** Waits for the leader's lock, or takes it from a leader that doesn't react. */
-  #lead(steal: boolean): void {
-    const channel = this.#channel;
-    this.#lock?.abort();
-    this.#lock = new AbortController();
-    let leader: Leader | undefined;
-    const lead = () => {
-      if (this.#channel !== channel) return;
-      leader = this.#leading = this.#newLeader();
-    };
-    void this.#hold(`${this.options.group} leader`, lead, steal ? { steal } : { signal: this.#lock.signal }).then(() => {
-      leader?.stop();
-      if (this.#channel !== channel || !leader || this.#leading !== leader) return;
-      // Another tab has taken the lock, because this one didn't react for a while.
-      this.#leading = undefined;
-      this.#post({ kind: "unlead" });
-      this.#lead(false);
-    });
-  }
-
-  #newLeader(): Leader {
+  #newLeader(room: Room): Leader {
     const { query, probe } = this.options;
     return new Leader(this.context, {
-      id: this.#id, query, probe,
+      id: room.id, query, probe,
       position: () => this.#cursor.position,
-      post: (content) => this.#post(content),
-      whenGone: async (id, signal) => { await this.#env.locks.request(this.#lockOf(id), { signal }, () => {}); },
+      post: (content) => room.post(content),
+      whenGone: (id, signal) => room.whenGone(id, signal),
       started: () => this.#relayed(),
     });
   }
 
-  /** Sends a message to all members, including this one, and to the leader. */
-  #post(content: Content): void {
-    const message = { ...content, from: this.#id } as Message;
-    const channel = this.#channel;
-    channel?.postMessage(message);
-    queueMicrotask(() => { if (this.#channel === channel && channel) this.#receive(message); });
-  }
-
   #join(): void {
-    this.#post({ kind: "join", number: this.#number, topics: this.topics });
+    this.#room?.post({ kind: "join", number: this.#number, topics: this.topics });
   }
 
   #receive(message: Message): void {
-    if (this.#closed || this.#own || !this.#channel) return;
+    const room = this.#room;
+    if (!room) return;
     this.#leading?.receive(message);
     const { from } = message;
     switch (message.kind) {
@@ -215,7 +166,7 @@ export class Member implements Link {
     this.#heard = this.#env.now();
     switch (message.kind) {
       case "cover":
-        if (message.members[this.#id] === this.#number) void this.#catchUp(message.position, message.state);
+        if (message.members[room.id] === this.#number) void this.#catchUp(message.position, message.state);
         break;
       case "block":
         if (this.#live) this.#take(message.block);
@@ -225,7 +176,7 @@ export class Member implements Link {
         if (this.#live) this.sink.state(message.state);
         break;
       case "refuse":
-        if (message.members.includes(this.#id)) this.#refused(message.close);
+        if (message.members.includes(room.id)) this.#refused(message.close);
         break;
       case "dissolve":
         this.#separate();
@@ -292,10 +243,7 @@ export class Member implements Link {
   #caughtUp(number: number, topics: readonly string[], state: Parameters<Sink["state"]>[0]): void {
     this.#covered = { number, topics };
     this.sink.state(state);
-    this.#waiters = this.#waiters.filter((waiter) => {
-      if (waiter.number <= number) waiter.resolve();
-      return waiter.number > number;
-    });
+    this.#waiters.resolve(number);
   }
 
   /** Reads and delivers events until the member's position isn't before the given one. */
@@ -320,7 +268,7 @@ export class Member implements Link {
   #take(block: Block): void {
     if (this.#closed) return;
     const before = this.#cursor.position;
-    const delivery = this.#cursor.take(block, true, Object.keys(this.options.query).length === 0 || this.#live);
+    const delivery = this.#cursor.take(block, Object.keys(this.options.query).length === 0 || this.#live);
     switch (delivery?.kind) {
       case "event":
         this.#deliverEvent(delivery.event, before);
@@ -348,7 +296,7 @@ export class Member implements Link {
     if (!this.#covered || sameTopics(this.#covered.topics, this.topics)) return this.#separate();
     this.topics = this.#covered.topics;
     this.#number++;
-    for (const { reject } of this.#waiters.splice(0)) reject(new PealdError(close));
+    this.#waiters.reject(close);
     this.#join();
   }
 
@@ -358,49 +306,38 @@ export class Member implements Link {
     this.#leave();
     const { query, probe } = this.options, { position } = this.#cursor, covered = this.#covered?.topics ?? this.topics;
     this.#own = new Engine(this.context, { topics: covered, position, query, probe, values: true }, this.sink);
-    const waiters = this.#waiters.splice(0);
-    if (waiters.length === 0 && sameTopics(covered, this.topics)) return;
-    this.#own.setTopics(this.topics).then(
-      () => { for (const { resolve } of waiters) resolve(); },
-      (err: PealdError) => { for (const { reject } of waiters) reject(err); },
-    );
+    this.#own.setTopics(this.topics).then(() => this.#waiters.resolve(this.#number), (err: PealdError) => this.#waiters.reject(err));
   }
 
   /** Leaves the group. */
   #leave(): void {
-    this.#post({ kind: this.#leading ? "unlead" : "leave" });
+    const room = this.#room;
+    if (!room) return;
+    room.post({ kind: this.#leading ? "unlead" : "leave" });
+    this.#room = undefined;
     this.#leading?.stop();
     this.#leading = undefined;
-    this.#lock?.abort();
     this.#live = false;
     this.#follow(undefined);
     this.#env.clearTimeout(this.#timer);
-    const channel = this.#channel;
-    this.#channel = undefined;
-    if (channel) {
-      channel.onmessage = null;
-      channel.close();
-    }
-    this.#release();
-    this.#release = () => {};
+    room.leave();
   }
 
   /** Asks whether the leader is alive, from time to time, and replaces it if it isn't. */
-  #ping(): void {
-    const { document } = this.#env, channel = this.#channel, due = this.#env.now() + pingInterval;
+  #ping(room: Room): void {
+    const { document } = this.#env, due = this.#env.now() + pingInterval;
     this.#timer = this.#env.setTimeout(() => {
-      if (this.#channel !== channel) return;
+      if (this.#room !== room) return;
       const now = this.#env.now();
       if (now - due > pingInterval) this.#heard = now; // this tab itself has been stopped
-
       if (!this.#leading && document?.visibilityState !== "hidden") {
-        this.#post({ kind: "ping" });
+        room.post({ kind: "ping" });
         if (now - this.#heard > leaderTimeout) {
           this.#heard = now;
-          this.#lead(true);
+          room.lead(true);
         }
       }
-      this.#ping();
+      this.#ping(room);
     }, pingInterval);
   }
 }

@@ -37,7 +37,7 @@ export class Stream implements Source {
   ) {
     this.lastSeen = context.env.now();
     this.#parser = createParser({
-      onEvent: ({ id, event, data }) => this.#blocks.push({ id, type: event ?? "message", data }),
+      onEvent: ({ id, event, data }) => this.#blocks.push({ id, type: event ?? "message", data, envelope: context.requester.envelope }),
       onRetry: (ms) => { context.pacer.retry = ms; },
     });
   }

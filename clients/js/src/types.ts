@@ -6,11 +6,11 @@ export interface PealdEvent {
   readonly type: string;
   /** The event's data, as published. */
   readonly data: string;
-  /** The topic that the event was published to. It is undefined for other audiences, and without envelopes. */
+  /** The topic that the event was published to. It is undefined for other audiences, and in streams without envelopes. */
   readonly topic?: string;
-  /** Whom the event was published to. It is undefined if the server hasn't reported it, for example without envelopes. */
+  /** Whom the event was published to. It is undefined without envelopes, and for users and everyone while the client polls. */
   readonly audience?: "topic" | "user" | "broadcast";
-  /** When the event was published. It is undefined if the server hasn't reported it, for example without envelopes. */
+  /** When the event was published. It is undefined without envelopes, and while the client polls. */
   readonly time?: Date;
   /** True for the retained value of an audience, which was published before the client subscribed. */
   readonly retained: boolean;

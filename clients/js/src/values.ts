@@ -16,19 +16,20 @@ export async function readValues(
 ): Promise<EventData[]> {
   if (topics.length === 0) return [];
   const { requester } = context;
-  let blocks: Block[];
+  let blocks: Block[], unknown = false; // whether events with topics lack them
   try {
     ({ blocks } = await readBatch(context, topics, { position: "", query: {} }, signal));
   } catch (err) {
     if (failureOf(err).kind !== "large") throw err;
     blocks = await readStream(context, topics, signal);
+    unknown = !requester.envelope;
   }
 
   // The response includes the values of broadcasts and of the user, which aren't new.
   return blocks
     .filter((block) => !block.type.startsWith("peald.") && (block.id === undefined || !position || !isAfter(block.id, position)))
-    .map((block) => eventOf(block, true, requester.envelope))
-    .filter(({ topic, audience }) => topic === undefined ? !requester.envelope && audience === undefined : topics.some((t) => matches(t, topic)));
+    .map((block) => eventOf(block, true))
+    .filter(({ topic }) => topic === undefined ? unknown : topics.some((wanted) => matches(wanted, topic)));
 }
 
 /** Reads the retained values at the start of a stream, which may have any size. */

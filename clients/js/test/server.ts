@@ -166,6 +166,7 @@ export class Server {
     if (!this.accepts(request.token)) return new Response("token rejected", { status: 401 });
     const status = this.allows(request.topics);
     if (status !== 200) return new Response(`topics ${request.topics.join()} are not allowed`, { status });
+    if (request.json && request.url.searchParams.has("envelope")) return new Response("envelope is only for streams", { status: 400 });
     const [only] = request.topics;
     if (request.topics.length === 1 && this.ended.has(only!) && this.#after(request.position) >= this.ended.get(only!)!) {
       return new Response(null, { status: 204 });
