@@ -69,9 +69,9 @@ export class Engine implements Link {
     return this.#wanted;
   }
 
-  /** Whether the events come from a stream, and not from polls. */
-  get streaming(): boolean {
-    return this.#streaming;
+  /** The state of a link that is live. */
+  get state(): "open" | "polling" {
+    return this.#streaming ? "open" : "polling";
   }
 
   /** Whether a source has all events for the topics after the position. */
@@ -182,19 +182,17 @@ export class Engine implements Link {
   }
 
   #adopt(source: Source): void {
-    const { pacer } = this.context;
-    const old = this.#current;
+    this.#current?.close();
     this.#current = source;
     this.#opening = undefined;
-    old?.close();
-    pacer.failures = 0;
+    this.context.pacer.failures = 0;
     this.#asked = this.#finished = this.#backingOff = this.#renew = this.#probing = false;
     this.#accepted = source.topics;
     this.#streaming = source.streaming;
     this.#polled = !source.streaming;
     this.#cursor.begin();
 
-    this.sink.state(source.streaming ? "open" : "polling");
+    this.sink.state(this.state);
     this.#timers.set("probe", source.streaming ? undefined : this.options.probe, () => this.check(true));
     if (source.streaming) this.#renewal.schedule();
     else this.#renewal.stop(); // polls ask for the token each time

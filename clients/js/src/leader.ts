@@ -99,6 +99,7 @@ export class Leader {
   }
 
   #open(): void {
+    if (this.#stopped) return;
     const { position, query, probe, post, started } = this.options;
     started();
     this.#engine = new Engine(this.context, {
@@ -170,7 +171,7 @@ export class Leader {
       member.covered = members[id] = member.number;
     }
     if (Object.keys(members).length > 0) {
-      this.options.post({ kind: "cover", position, members, state: this.#engine?.streaming === false ? "polling" : "open" });
+      this.options.post({ kind: "cover", position, members, state: this.#engine?.state ?? "open" });
     }
   }
 }

@@ -47,13 +47,23 @@ export class Tab {
 
   #frozen: (() => void)[] | undefined;
   #dead = false;
+  #cleared = new Set<number>(); // timers that were stopped after they were due
   #requests = new Set<AbortController>();
 
   constructor(private browser: Browser, options: PealdOptions) {
     const { clock, server } = browser;
     this.env = environmentOf(clock, (input, init) => this.#fetch(server, input, init), {
       random: Math.random, // ids must differ
-      setTimeout: (callback, ms) => clock.setTimeout(() => this.run(callback), ms),
+      setTimeout: (callback, ms) => {
+        const timer: number = clock.setTimeout(() => this.run(() => {
+          if (!this.#cleared.delete(timer)) callback();
+        }), ms);
+        return timer;
+      },
+      clearTimeout: (timer) => {
+        clock.clearTimeout(timer);
+        if (this.#frozen && timer !== undefined) this.#cleared.add(timer as number);
+      },
       locks: { request: this.#lock, query: () => Promise.reject(new Error("not in tests")) } as unknown as LockManager,
       channel: (name) => this.#channel(name),
       window: this.window,
@@ -76,8 +86,8 @@ export class Tab {
 
   thaw(): void {
     const tasks = this.#frozen ?? [];
+    for (const task of tasks) if (!this.#dead) task();
     this.#frozen = undefined;
-    for (const task of tasks) this.run(task);
   }
 
   /** Ends the tab without a warning. */
