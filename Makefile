@@ -110,18 +110,21 @@ test-tools:
 SOAK    ?= 10m
 
 .PHONY: soak
-soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks; then open 10,000 pages
+soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks; then open 10,000 pages; then hold 15,000 polls
 	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e/load
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestPages$$' ./e2e/load
+	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestPolls$$' ./e2e/load
 
 .PHONY: drain
 drain: ## Drain a daemon with 10,000 streams; check that they are closed at an even rate and complete
 	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e/load
 
 .PHONY: soak-cluster
-soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,000 clients and 500 messages/s (NODES=3)
+soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,000 clients and 500 messages/s (NODES=3), then with 1,000 retained values/s
 	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
+	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterKeepsRetainedValues$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestDamagedFilesOfReplica$$' ./internal/cluster
+	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 
 .PHONY: bench
 bench: ## Compare peald with other servers (30 minutes) and write docs/benchmarks.md

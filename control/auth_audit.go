@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// authorize is like [authorizer.authorize], and logs unauthenticated calls.
+// authorize is like [authorizer.authorize], but also logs unauthenticated calls.
 func (s *Service) authorize(ctx context.Context, method string) (caller, error) {
 	c, err := s.reloadable.Load().authorizer.authorize(ctx, method)
 	if rejected, ok := errors.AsType[*apierror.Error](err); ok && rejected.Code == codes.Unauthenticated {
@@ -24,14 +24,14 @@ func (s *Service) authorize(ctx context.Context, method string) (caller, error) 
 	return c, err
 }
 
-// debugPath is the path of a request for guardedDebug.
+// debugPath is the path of a request to a guarded handler.
 type debugPath string
 
-// audit logs a call that requires ScopeAdmin, ScopeTokens or ScopeData, or that clears
-// retained values, whether or not it succeeded. It skips unauthenticated calls, because they could fill the log.
-// Calls that require ScopeTokens or ScopeData are logged at debug level, because a
-// backend may make them for each login or page. If the caller lacks the scope, they
-// are logged at info level like all other calls.
+// audit logs a call, whether or not it succeeded, if it requires ScopeAdmin,
+// ScopeTokens or ScopeData, or clears retained values. It skips unauthenticated calls,
+// because they could fill the log. Calls that require ScopeTokens or ScopeData are
+// logged at debug level, because a backend may make them for each login or page. If the
+// caller lacks the scope, they are logged at info level like all other calls.
 func (s *Service) audit(ctx context.Context, c caller, method string, req any, err error) {
 	scope := s.scopes.of(method)
 	frequent := scope == ScopeTokens || scope == ScopeData
@@ -58,7 +58,7 @@ func (s *Service) audit(ctx context.Context, c caller, method string, req any, e
 	s.log.Log(ctx, level, "audit", withTrace(ctx, args)...)
 }
 
-// appendTopic appends a valid topic to the attributes of a log line.
+// appendTopic appends topic to the attributes of a log line if it is valid.
 func appendTopic(args []any, topic string) []any {
 	if broker.ValidTopic(topic) != nil {
 		return args
@@ -67,7 +67,7 @@ func appendTopic(args []any, topic string) []any {
 	return append(args, "topic", topic)
 }
 
-// auditArgs returns the attributes of a request that the audit log includes.
+// auditArgs returns the attributes that describe req in the audit log.
 func auditArgs(req any) (args []any) {
 	if r, ok := req.(interface{ GetUserId() string }); ok && broker.ValidUserID(r.GetUserId()) == nil {
 		args = append(args, "user", r.GetUserId())
@@ -78,6 +78,9 @@ func auditArgs(req any) (args []any) {
 		args = appendTopic(args, r.GetTopic())
 	case *pealv1.ClearRetainedRequest:
 		args = appendTopic(args, r.GetTopic())
+		if r.GetAll() {
+			args = append(args, "all", true)
+		}
 	}
 
 	if r, ok := req.(*pealv1.RemoveNodeRequest); ok {

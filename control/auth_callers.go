@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/control/apierror"
 )
 
-// Token is a control token. It authenticates a caller.
+// Token is a control token, which authenticates a caller.
 type Token struct {
 	// Name identifies the token in errors and logs.
 	Name string
@@ -23,7 +23,7 @@ type Token struct {
 	Token string
 
 	// Scopes holds the token's scopes: any of ScopePublish, ScopeRead, ScopeData,
-	// ScopeTokens and ScopeAdmin. If it is empty, the token has all of them.
+	// ScopeTokens and ScopeAdmin. An empty list grants all of them.
 	Scopes []string
 }
 
@@ -33,14 +33,13 @@ type authorizer struct {
 	scopes scopes
 }
 
-// tokenDigest identifies a caller by the digest of its token.
+// tokenDigest maps the digest of a token to its caller.
 type tokenDigest struct {
 	digest [sha256.Size]byte
 	caller caller
 }
 
-// caller is an authenticated caller. If scopes is empty, the caller has all
-// scopes.
+// caller is an authenticated caller. A caller with an empty scopes list has all scopes.
 type caller struct {
 	name   string
 	scopes []string
@@ -78,9 +77,9 @@ func (a *authorizer) authorize(ctx context.Context, method string) (caller, erro
 	return c, c.mayCall(method, a.scopes.of(method))
 }
 
-// authenticate returns the caller. A client certificate is sufficient. If the
-// caller also sends a token, it gets the token's name and scopes instead. This
-// lets the holder of a certificate restrict a program to some of the scopes.
+// authenticate returns the caller. A client certificate is sufficient. If the caller
+// also sends a token, the token determines the name and scopes instead. This lets the
+// holder of a certificate restrict a program to some of the scopes.
 func (a *authorizer) authenticate(ctx context.Context) (caller, error) {
 	name := certifiedName(ctx)
 	if len(a.tokens) == 0 || name != "" && len(metadata.ValueFromIncomingContext(ctx, "authorization")) == 0 {
@@ -101,8 +100,7 @@ func (a *authorizer) authenticate(ctx context.Context) (caller, error) {
 	return c, nil
 }
 
-// mayCall returns an error if c's scopes don't include scope, the scope that
-// method requires.
+// mayCall returns an error unless c has scope, the scope that method requires.
 func (c caller) mayCall(method, scope string) error {
 	if c.has(scope) {
 		return nil
@@ -123,8 +121,7 @@ func (c caller) has(scope string) bool {
 }
 
 // lookup returns the caller with the given token. It compares the digests of all
-// tokens, each in constant time, so that the time it takes reveals nothing about
-// them.
+// tokens, each in constant time, so that its running time reveals nothing about them.
 func (a *authorizer) lookup(token string) (found caller, ok bool) {
 	digest := sha256.Sum256([]byte(token))
 	for _, t := range a.tokens {
@@ -136,7 +133,7 @@ func (a *authorizer) lookup(token string) (found caller, ok bool) {
 	return found, ok
 }
 
-// bearerToken returns the token from a call's metadata.
+// bearerToken returns the bearer token in a call's metadata.
 func bearerToken(ctx context.Context) (string, error) {
 	missing := func(problem string) error {
 		return apierror.New(codes.Unauthenticated, apierror.ReasonTokenMissing,

@@ -92,6 +92,9 @@ func calls() map[string]call {
 		"ListMessages": {control.ScopeData, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.ListMessages(ctx, &pealv1.ListMessagesRequest{Audience: &pealv1.ListMessagesRequest_Everyone{Everyone: true}}))
 		}, "GET", "/v1/broadcast", "", false},
+		"ListRetained": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ListRetained(ctx, &pealv1.ListRetainedRequest{}))
+		}, "GET", "/v1/retained", "", false},
 		"CreateToken": {control.ScopeTokens, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.CreateToken(ctx, &pealv1.CreateTokenRequest{UserId: "alice"}))
 		}, "POST", "/v1/tokens", `{"userId":"alice"}`, false},

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// certifiedName returns the name in the caller's client certificate, which TLS
-// has verified. It returns "" if there is none.
+// certifiedName returns the name in the caller's client certificate, or "" if there is
+// none. TLS has already verified the certificate.
 func certifiedName(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -17,8 +17,8 @@ func certifiedName(ctx context.Context) string {
 	}
 
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	// There are verified chains only if client certificates are verified and the
-	// caller sent one.
+	// VerifiedChains is empty unless client certificates are verified and the caller
+	// sent one.
 	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
 		return ""
 	}

@@ -20,8 +20,8 @@ func (s *Service) GuardMetrics(next http.Handler) http.Handler { return s.guard(
 // admin calls.
 func (s *Service) GuardDebug(next http.Handler) http.Handler { return s.guard(guardedDebug, next) }
 
-// guard wraps next with the checks for calls to method. It accepts only GET and
-// HEAD requests.
+// guard wraps next with the checks that apply to calls to method. It accepts only GET
+// and HEAD requests.
 func (s *Service) guard(method string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -83,7 +83,7 @@ func (s *Service) checkHost(r *http.Request) error {
 	return rest.CheckHost(r)
 }
 
-// callContext returns the context that r would have as a gRPC call.
+// callContext returns the context that r would have if it were a gRPC call.
 func callContext(r *http.Request) context.Context {
 	var from net.Addr = &net.UnixAddr{Net: "unix"}
 	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {

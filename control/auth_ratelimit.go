@@ -14,17 +14,16 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// maxNames is the maximum number of caller names that have a limiter. The limit
-// is necessary because a certificate authority may issue a new name to each
-// process. Beyond the limit, the name that has been idle the longest is evicted.
-// On its next call, that name starts with a full burst, which it would have after
-// a second without calls anyway.
+// maxNames is the maximum number of caller names with a limiter. It is needed because a
+// certificate authority may issue a new name to each process. Beyond it, the name that
+// has been idle the longest is evicted. On its next call, that name starts with a full
+// burst, which it would have regained after a second without calls anyway.
 const maxNames = 10_000
 
-// rateLimits limits the calls per second of each caller name. Callers without a
-// name share one limit.
+// rateLimits limits the calls per second for each caller name. Callers without a name
+// share one limit.
 type rateLimits struct {
-	perSecond atomic.Int64 // 0 for no limit; written with mu held
+	perSecond atomic.Int64 // 0 for no limit; mu must be held to write it
 
 	mu     sync.Mutex
 	byName *simplelru.LRU[string, *rate.Limiter]
@@ -81,7 +80,7 @@ func (l *rateLimits) limiter(c caller, method string) *rate.Limiter {
 	return limiter
 }
 
-// take counts a call, or rejects it if it exceeds the limit.
+// take counts a call against the limit, or rejects the call if it exceeds the limit.
 func (l *rateLimits) take(c caller, method string) error {
 	limiter := l.limiter(c, method)
 	if limiter == nil {
@@ -104,8 +103,8 @@ func (l *rateLimits) take(c caller, method string) error {
 	return rejected
 }
 
-// pacedStream delays the messages in a PublishStream so that they stay within its
-// caller's limit. The caller is slowed down by gRPC's flow control.
+// pacedStream delays the messages in a PublishStream to keep its caller within the
+// limit. gRPC's flow control then slows the caller down.
 type pacedStream struct {
 	grpc.ServerStream
 
@@ -126,7 +125,7 @@ func (s pacedStream) RecvMsg(m any) error {
 	}
 
 	if ctx := s.Context(); limiter.Wait(ctx) != nil {
-		// Wait fails early if the deadline will pass while it waits.
+		// Wait fails immediately if the deadline would pass before it could return.
 		<-ctx.Done()
 
 		return ctx.Err()

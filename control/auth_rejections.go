@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// rejectionsPerSecond is the rate at which rejected calls are logged, and
-	// rejectionBurst limits how many are logged in a burst. Attempts to guess
-	// tokens must be visible, but must not fill the disk.
+	// rejectionsPerSecond is the maximum rate at which rejected calls are logged, and
+	// rejectionBurst is the maximum number logged at once. Attempts to guess tokens
+	// must be visible, but must not fill the disk.
 	rejectionsPerSecond = 1
 	rejectionBurst      = 5
 )
@@ -21,14 +21,14 @@ const (
 // rejectionLog limits the rate at which unauthenticated calls are logged.
 type rejectionLog struct {
 	limiter  *rate.Limiter
-	unlogged atomic.Int64 // calls since the last one that was logged
+	unlogged atomic.Int64 // rejected calls since the last one that was logged
 }
 
 func newRejectionLog() *rejectionLog {
 	return &rejectionLog{limiter: rate.NewLimiter(rejectionsPerSecond, rejectionBurst)}
 }
 
-// warn logs a rejected call, unless there have been too many.
+// warn logs a rejected call, unless the rate limit is exceeded.
 func (r *rejectionLog) warn(ctx context.Context, log *slog.Logger, method string, rejected *apierror.Error) {
 	if !r.limiter.Allow() {
 		r.unlogged.Add(1)

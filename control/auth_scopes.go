@@ -10,14 +10,14 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The scopes of control tokens. Each method declares the scope that it requires
-// in its scope option in the proto.
+// The scopes of control tokens. Each method in the proto declares the scope it requires
+// in its scope option.
 const (
 	// ScopePublish allows publishing events.
 	ScopePublish = "publish"
 	// ScopeRead allows reading users, topics, stats and metrics.
 	ScopeRead = "read"
-	// ScopeData allows reading messages, with their data, from the history.
+	// ScopeData allows reading messages, including their data, from the history.
 	ScopeData = "data"
 	// ScopeTokens allows signing subscriber tokens.
 	ScopeTokens = "tokens"
@@ -29,17 +29,17 @@ const (
 	scopeNone = "none"
 )
 
-// Handlers on the REST listener that aren't RPCs also have method names, which
-// the scopes, the rate limit and the log use.
+// Method names for handlers on the REST listener that aren't RPCs. The scopes, the rate
+// limit and the log use these names.
 const (
 	guardedMetrics = "/peal.v1.ControlService/Metrics" // requires ScopeRead
 	guardedDebug   = "/peal.v1.ControlService/Debug"   // requires ScopeAdmin
 )
 
-// scopes holds the scopes that methods require, by full name. It is immutable.
+// scopes maps the full names of methods to the scopes they require. It is immutable.
 type scopes map[string]string
 
-// newScopes returns the scopes that the method options in the proto define.
+// newScopes returns the scopes from the method options in the proto.
 func newScopes() scopes {
 	s := scopes{guardedMetrics: ScopeRead}
 	service := pealv1.File_peal_v1_control_proto.Services().ByName("ControlService")
@@ -64,8 +64,8 @@ func (s scopes) of(method string) string {
 	return ScopeAdmin
 }
 
-// isControlMethod reports whether method belongs to the ControlService, rather than
-// to health or reflection.
+// isControlMethod reports whether method belongs to the ControlService rather than to
+// health or reflection.
 func isControlMethod(method string) bool {
 	return strings.HasPrefix(method, "/"+pealv1.ControlService_ServiceDesc.ServiceName+"/")
 }

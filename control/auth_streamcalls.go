@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/control/apierror"
 )
 
-// streamCalls holds the streaming calls that are in progress. Such a call may
-// last for weeks, so it is canceled when its caller loses the right to make it.
+// streamCalls holds the streaming calls that are in progress. Such a call can last for
+// weeks, so it is canceled if its caller loses the right to make it.
 type streamCalls struct {
 	mu    sync.Mutex
 	calls map[*streamCall]struct{}
@@ -72,7 +72,8 @@ func (s *streamCalls) revoke(a *authorizer) (revoked int) {
 	return revoked
 }
 
-// revoked returns the reason why the call was revoked, or nil if it wasn't.
+// revoked returns the error that the call was revoked with, or nil if it wasn't
+// revoked.
 func (c *streamCall) revoked() error {
 	if rejected, ok := errors.AsType[*apierror.Error](context.Cause(c.ctx)); ok {
 		return rejected

@@ -19,7 +19,7 @@ func (s *Service) ClearRetained(ctx context.Context, req *pealv1.ClearRetainedRe
 	switch to := req.GetAudience().(type) {
 	case *pealv1.ClearRetainedRequest_Everyone:
 		if !to.Everyone {
-			return nil, apierror.Invalid(apierror.Field{Name: "everyone", Problem: "is false; set it to true or omit it"})
+			return nil, apierror.Invalid(apierror.Field{Name: "everyone", Problem: onlyTrue})
 		}
 
 		c.Audience = broker.Everyone()
@@ -27,6 +27,14 @@ func (s *Service) ClearRetained(ctx context.Context, req *pealv1.ClearRetainedRe
 		c.Audience = broker.ToUser(to.UserId)
 	case *pealv1.ClearRetainedRequest_Topic:
 		c.Audience = broker.ToTopic(to.Topic)
+	case *pealv1.ClearRetainedRequest_All:
+		if !to.All {
+			return nil, apierror.Invalid(apierror.Field{Name: "all", Problem: onlyTrue})
+		}
+
+		c.All = true
+	default:
+		return nil, apierror.Invalid(apierror.Field{Name: "audience", Problem: "is missing; set everyone, user_id, topic or all"})
 	}
 
 	cleared, err := s.broker.ClearRetained(ctx, c)

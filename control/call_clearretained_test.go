@@ -69,6 +69,7 @@ func TestClearRetained(t *testing.T) {
 		{"/v1/users/t/retained", `{"cleared":0}`},
 		{"/v1/broadcast/retained", `{"cleared":1}`},
 		{"/v1/broadcast/retained?conflate_key=", `{"cleared":1}`},
+		{"/v1/retained?all=true", `{"cleared":3}`},
 	} {
 		publish(broker.Message{Audience: broker.ToTopic("t")})
 		publish(broker.Message{Audience: broker.ToTopic("t"), ConflateKey: "k"})
@@ -84,6 +85,11 @@ func TestClearRetained(t *testing.T) {
 		"/v1/topics/t/retained?everyone=true":               "everyone is set by the path",
 		"/v1/broadcast/retained?everyone=true":              "everyone is set by the path",
 		"/v1/broadcast/retained?topic=t":                    "topic is set by the path",
+		"/v1/topics/t/retained?all=true":                    "all is set by the path",
+		"/v1/retained":                                      "audience is missing; set everyone, user_id, topic or all",
+		"/v1/retained?all=false":                            "all is false; want true",
+		"/v1/retained?all=true&topic=t":                     "can't be combined with",
+		"/v1/retained?all=true&conflate_key=k":              "all can't be combined with",
 		"/v1/topics/t/retained?colour=red":                  "colour is not a parameter",
 		"/v1/topics/t.*/retained":                           "is the pattern",
 		"/v1/topics/t/retained?conflate_key=%0A":            "control character",

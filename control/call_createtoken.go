@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// defaultTokenTTL is the lifetime of a token whose request has no ttl.
+// defaultTokenTTL is the lifetime of a token if the request has no ttl.
 const defaultTokenTTL = time.Hour
 
 // CreateToken implements pealv1.ControlServiceServer.
@@ -54,7 +54,7 @@ func (s *Service) CreateToken(_ context.Context, req *pealv1.CreateTokenRequest)
 	return &pealv1.CreateTokenResponse{Token: token, ExpiresAt: timestamppb.New(expires)}, nil
 }
 
-// invalidPatterns returns the invalid topics and patterns of a token.
+// invalidPatterns returns the invalid topics and patterns in patterns.
 func invalidPatterns(patterns []string) (fields []apierror.Field) {
 	if len(patterns) > broker.MaxTopics {
 		return []apierror.Field{{Name: "topics", Problem: fmt.Sprintf("has %d entries; want at most %d", len(patterns), broker.MaxTopics)}}

@@ -31,7 +31,7 @@ func (s *Service) ExplainTopic(_ context.Context, req *pealv1.ExplainTopicReques
 	return resp, nil
 }
 
-// message returns the policy without its position.
+// message converts the policy to a message without a position.
 func (p TopicPolicy) message() *pealv1.TopicPolicy {
 	m := &pealv1.TopicPolicy{Pattern: p.Pattern}
 
@@ -51,8 +51,8 @@ func (p TopicPolicy) message() *pealv1.TopicPolicy {
 		m.AnonymousValue = &pealv1.TopicPolicy_Anonymous{Anonymous: *p.Anonymous}
 	}
 
-	if p.Retain {
-		m.RetainValue = &pealv1.TopicPolicy_Retain{Retain: true}
+	if p.Retain != nil {
+		m.RetainValue = &pealv1.TopicPolicy_Retain{Retain: *p.Retain}
 	}
 
 	return m

@@ -16,15 +16,15 @@ import (
 func TestExplainTopic(t *testing.T) {
 	cfg := control.Config{TopicPolicies: []control.TopicPolicy{
 		{Pattern: "prices.internal.>", Anonymous: new(false)},
-		{Pattern: "prices.>", MaxEvents: 1, MaxAge: new(time.Hour), SlowConsumer: "conflate", Anonymous: new(true)},
+		{Pattern: "prices.>", MaxEvents: 1, MaxAge: new(time.Hour), SlowConsumer: "conflate", Anonymous: new(true), Retain: new(true)},
 		{Pattern: "prices.eur", MaxEvents: 2},
-		{Pattern: "audit", MaxAge: new(time.Duration(0))},
+		{Pattern: "audit", MaxAge: new(time.Duration(0)), Retain: new(false)},
 	}}
 	p := start(t, cfg, &fakeBroker{}, nil)
 	for topic, want := range map[string]string{
-		"prices.eur":         `{"policy":{"pattern":"prices.>","position":2,"maxEvents":1,"maxAge":"3600s","slowConsumer":"conflate","anonymous":true},"policies":4}`,
+		"prices.eur":         `{"policy":{"pattern":"prices.>","position":2,"maxEvents":1,"maxAge":"3600s","slowConsumer":"conflate","anonymous":true,"retain":true},"policies":4}`,
 		"prices.internal.eu": `{"policy":{"pattern":"prices.internal.>","position":1,"anonymous":false},"policies":4}`,
-		"audit":              `{"policy":{"pattern":"audit","position":4,"maxAge":"0s"},"policies":4}`,
+		"audit":              `{"policy":{"pattern":"audit","position":4,"maxAge":"0s","retain":false},"policies":4}`,
 		"prices":             `{"policies":4}`,
 		"prices..eur":        `{"policies":4}`,
 		"a%2Fb":              `{"policies":4}`,

@@ -88,9 +88,9 @@ func merge[R any](rows []R, name func(R) string, add func(row, other R)) []R {
 	return merged
 }
 
-// firstPage returns the first page of rows, which come from one node or from all
-// nodes, and the token for the next page. More is true if any node has more rows.
-// Such a node has returned a full page, so no row is missing from the first page.
+// firstPage returns the first page of rows, which come from one node or from all nodes,
+// and the token for the next page. more is true if any node has further rows. Such a
+// node has returned a full page, so the first page isn't missing any rows.
 func firstPage[R any](rows []R, size int, more bool, name func(R) string) (page []R, next string) {
 	if len(rows) > size {
 		rows, more = rows[:size], true
@@ -146,8 +146,8 @@ func sizeOf(req interface{ GetPageSize() int32 }) int {
 	return defaultPageSize
 }
 
-// pageOf returns the size of the requested page, and the name after which the
-// page starts. It rejects names that valid doesn't accept.
+// pageOf returns the size of the requested page, and the name after which the page
+// starts. It rejects a name that valid doesn't accept.
 func pageOf(req interface {
 	GetPageSize() int32
 	GetPageToken() string
@@ -160,7 +160,7 @@ func pageOf(req interface {
 	return size, after, nil
 }
 
-// pageFields is like pageOf, and returns the invalid fields.
+// pageFields is like pageOf, but returns the invalid fields instead of an error.
 func pageFields(req interface {
 	GetPageSize() int32
 	GetPageToken() string
@@ -180,6 +180,6 @@ func pageFields(req interface {
 	return size, after, invalid
 }
 
-// pageToken returns the token for the page that follows the name last. It is
-// encoded so that clients don't depend on its contents.
+// pageToken returns the token for the page that follows the name last. It is encoded to
+// keep clients from depending on its contents.
 func pageToken(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }

@@ -32,7 +32,11 @@ func (s *Service) ListMessages(ctx context.Context, req *pealv1.ListMessagesRequ
 
 	resp := &pealv1.ListMessagesResponse{Position: page.Position}
 	for _, m := range page.Messages {
-		listed := &pealv1.Message{Id: m.ID, Event: m.Event, Data: m.Data, Time: timestamppb.New(m.At)}
+		listed := &pealv1.Message{Id: m.ID, Event: m.Event, Data: m.Data, Time: timestamppb.New(m.At), Final: m.Final}
+		if !m.Expires.IsZero() {
+			listed.ExpireTimeValue = &pealv1.Message_ExpireTime{ExpireTime: timestamppb.New(m.Expires)}
+		}
+
 		if q.Retained && m.ConflateKey != "" {
 			listed.ConflateKeyValue = &pealv1.Message_ConflateKey{ConflateKey: m.ConflateKey}
 		}
@@ -49,7 +53,7 @@ func (s *Service) ListMessages(ctx context.Context, req *pealv1.ListMessagesRequ
 	return resp, nil
 }
 
-// readOf returns the read that req selects.
+// readOf converts req to a broker.Read.
 func readOf(req *pealv1.ListMessagesRequest) (q broker.Read, _ error) {
 	var token messageToken
 	size, text, invalid := pageFields(req, func(text string) (err error) {
@@ -101,8 +105,8 @@ func readOf(req *pealv1.ListMessagesRequest) (q broker.Read, _ error) {
 	return q, nil
 }
 
-// continueAt sets the position of q from a page token. It returns what is wrong if the
-// token belongs to another request.
+// continueAt sets the position of q from a page token. It returns an invalid field if
+// the token belongs to another request.
 func continueAt(q *broker.Read, token messageToken) []apierror.Field {
 	if want := tokenOf(*q); token.request() != want.request() {
 		return []apierror.Field{{Name: "page_token", Problem: "is from a request with another " + token.difference(want) +

@@ -11,7 +11,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// publishRequest provides the fields that the requests for all audiences share.
+// publishRequest provides the fields that publish requests for all audiences have in
+// common.
 type publishRequest interface {
 	GetData() string
 	GetEvent() string

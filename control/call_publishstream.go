@@ -18,23 +18,23 @@ import (
 )
 
 const (
-	// maxReceived and maxReceivedBytes limit the messages that are decoded in
-	// advance. A single message may be larger.
+	// maxReceived and maxReceivedBytes limit the number and the total size of the
+	// messages that are decoded in advance. A single message may be larger.
 	maxReceived      = 256
 	maxReceivedBytes = 1 << 20
 	// maxAcks is the maximum number of acknowledgements in one response.
 	maxAcks = 256
 )
 
-// received is a message from a PublishStream, or the reason why there is none.
+// received is a message from a PublishStream, or the error received instead.
 type received struct {
 	message  *pealv1.PublishStreamRequest
-	rejected *apierror.Error // the message could not be decoded
-	end      error           // the error with which the stream ended: io.EOF, or one from gRPC
+	rejected *apierror.Error // set if the message could not be decoded
+	end      error           // set if the stream ended: io.EOF, or an error from gRPC
 	bytes    int64           // the message's share of receiveQueue.bytes
 }
 
-// receiveQueue holds the messages that were received but not yet published.
+// receiveQueue holds messages that have been received but not yet published.
 type receiveQueue struct {
 	queue chan received
 	bytes *semaphore.Weighted
@@ -61,10 +61,10 @@ func (q *receiveQueue) add(ctx context.Context, r received) bool {
 
 // PublishStream implements pealv1.ControlServiceServer.
 //
-// A separate goroutine receives and decodes messages, while this one publishes
-// and acknowledges them. It sends acknowledgements when no further message is
-// queued. A single message is therefore acknowledged immediately, and many
-// messages are acknowledged with few responses.
+// A separate goroutine receives and decodes messages, while this one publishes and
+// acknowledges them. It sends acknowledgements once no further message is queued. A
+// single message is therefore acknowledged immediately, and a burst of messages in a
+// few responses.
 func (s *Service) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]) error {
 	// Some clients don't return the stream to their caller until it has headers.
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
@@ -131,9 +131,9 @@ func receiveMessages(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest
 	}
 }
 
-// publishQueued publishes r, the stream's message with the given number, and the
-// messages that are queued after it. It returns their acknowledgements and, if the
-// stream ends, the error with which it ends.
+// publishQueued publishes r, which is the stream's message with the given number, and
+// the messages queued after it. It returns their acknowledgements and, if the stream
+// ends, the error it ends with.
 func (s *Service) publishQueued(ctx context.Context, queue *receiveQueue, r received, number int64) (acks []*pealv1.PublishAck, end error) {
 	if p, ok := s.broker.(Pipeline); ok {
 		return s.publishPipelined(ctx, p, queue, r, number)
@@ -171,8 +171,8 @@ func (s *Service) publishQueued(ctx context.Context, queue *receiveQueue, r rece
 	}
 }
 
-// publishPipelined is like publishQueued, but for a Pipeline: it submits all
-// messages before it waits for their receipts.
+// publishPipelined is like publishQueued, but uses a Pipeline: it submits all messages
+// before it waits for their receipts.
 func (s *Service) publishPipelined(ctx context.Context, p Pipeline, queue *receiveQueue, r received, number int64) (acks []*pealv1.PublishAck, end error) {
 	var submitted []func(context.Context) (broker.Receipt, error)
 
@@ -221,9 +221,9 @@ func (s *Service) publishPipelined(ctx context.Context, p Pipeline, queue *recei
 	return acks, end
 }
 
-// acknowledge returns the acknowledgement of a message that was published with
-// receipt, or rejected with err. End is an error that ends the stream, because
-// further messages would fail with it too.
+// acknowledge returns the acknowledgement for a message that was published with receipt
+// or rejected with err. If further messages would fail in the same way, it returns end
+// instead, an error that ends the stream.
 func (s *Service) acknowledge(ctx context.Context, number int64, receipt broker.Receipt, err error) (ack *pealv1.PublishAck, end error) {
 	switch {
 	case err == nil:

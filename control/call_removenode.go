@@ -10,12 +10,12 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// MembershipError is the error for a node that can't be removed.
+// MembershipError is returned for a node that can't be removed.
 type MembershipError struct {
-	// Unknown is true if there is no such node, and false if the node must not
-	// be removed.
+	// Unknown is true if there is no such node. It is false if the node exists but must
+	// not be removed.
 	Unknown bool
-	// Reason is the error message for the operator.
+	// Reason is the error message, meant for the operator.
 	Reason string
 }
 
@@ -30,8 +30,8 @@ func (e *MembershipError) APIError() *apierror.Error {
 	return apierror.New(codes.FailedPrecondition, apierror.ReasonNotRemovable, e.Reason)
 }
 
-// maxNodeName is the maximum length of a node's name, in bytes. It exceeds the
-// length of the longest host name.
+// maxNodeName is the maximum length of a node's name, in bytes. It is larger than the
+// longest possible host name.
 const maxNodeName = 300
 
 // RemoveNode implements pealv1.ControlServiceServer.

@@ -45,6 +45,8 @@ func (s *Service) localStats() *pealv1.StatsResponse {
 		Rewinds:             resumes(st.Rewinds),
 		Retained:            &pealv1.Retained{Events: int64(st.RetainedEvents), Bytes: int64(st.RetainedBytes), Starts: resumes(st.Fresh)},
 		PublishedByAudience: &pealv1.PublishedByAudience{Broadcast: st.ByAudience.Broadcast, User: st.ByAudience.User, Topic: st.ByAudience.Topic},
+		Polls:               polls(st.Polls),
+		Reads:               &pealv1.Reads{Broadcast: st.Reads.Broadcast, User: st.Reads.User, Topic: st.Reads.Topic},
 		Topics:              toInt32(st.Topics),
 		Log:                 &pealv1.Log{Events: int64(st.LogEvents), Bytes: int64(st.LogBytes)},
 		Latency:             histogram(s.broker.Latency()),
@@ -70,6 +72,22 @@ func resumes(r broker.Resumes) *pealv1.Resumes {
 	return &pealv1.Resumes{Replayed: r.Replayed, Resets: r.Resets, Ended: r.Ended}
 }
 
+// polls converts p. Like all counts by reason or result, it omits zeros.
+func polls(p broker.Polls) *pealv1.Polls {
+	converted := &pealv1.Polls{Waiting: toInt32(p.Waiting), Answered: make(map[string]int64)}
+
+	for result, n := range p.Answered {
+		switch {
+		case result == broker.PollAbandoned:
+			converted.Abandoned = n
+		case n > 0:
+			converted.Answered[result] = n
+		}
+	}
+
+	return converted
+}
+
 func shardStats(st broker.ShardStats) *pealv1.ShardStats {
 	return &pealv1.ShardStats{
 		Shard:                    toInt32(st.Shard),
@@ -87,8 +105,8 @@ func shardStats(st broker.ShardStats) *pealv1.ShardStats {
 }
 
 // bucketStep is the minimum ratio between the bounds of two adjacent buckets of a
-// histogram. It is slightly less than the square root of 2, because the broker's
-// bounds include the powers of that number.
+// histogram. It is slightly less than the square root of 2, because the broker's bounds
+// include the powers of that root.
 const bucketStep = 1.4
 
 // histogram converts h to a histogram with fewer buckets.

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 		Resumes: broker.Resumes{Ended: 4},
 		Since:   broker.Resumes{Replayed: 11, Resets: map[string]int64{"expired": 12}},
 		Rewinds: broker.Resumes{Replayed: 13, Ended: 14},
+		Polls:   broker.Polls{Waiting: 15, Answered: map[string]int64{"events": 16, "empty": 0, "abandoned": 17}},
+		Reads:   broker.ByAudience{Broadcast: 18, User: 19, Topic: 20},
 		Total:   broker.ShardStats{WaitingEvents: 8, Lag: 1500 * time.Millisecond},
 	}}
 	p := start(t, control.Config{Descriptors: func() (int, int) { return 9, 10 }}, b, nil)
@@ -32,6 +35,15 @@ func TestStatsOfHistoryLagAndDescriptors(t *testing.T) {
 		reply.GetTotal().GetWaitingEvents() != 8 || reply.GetTotal().GetLag().AsDuration() != 1500*time.Millisecond ||
 		reply.GetDescriptors().GetUsed() != 9 || reply.GetDescriptors().GetAllowed() != 10 {
 		t.Errorf("%v", reply)
+	}
+
+	polls, reads := reply.GetPolls(), reply.GetReads()
+	if polls.GetWaiting() != 15 || !maps.Equal(polls.GetAnswered(), map[string]int64{"events": 16}) || polls.GetAbandoned() != 17 {
+		t.Errorf("polls: %v", polls)
+	}
+
+	if reads.GetBroadcast() != 18 || reads.GetUser() != 19 || reads.GetTopic() != 20 {
+		t.Errorf("reads: %v", reads)
 	}
 
 	b.stats = broker.Stats{}

@@ -12,9 +12,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// positionInterval is the interval at which a tail sends its position. A tail
-// without messages can resume from the last position, and the traffic keeps
-// proxies from closing an idle connection.
+// positionInterval is the interval at which a tail sends its position. A tail that gets
+// no messages can resume from the last position, and the traffic keeps proxies from
+// closing the connection as idle.
 const positionInterval = 15 * time.Second
 
 // Tail implements pealv1.ControlServiceServer.

@@ -9,8 +9,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// HandleQuery handles a call from another node in the cluster. The response covers
-// only this node.
+// HandleQuery handles a unary call from another node in the cluster. The response
+// covers only this node.
 func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
 	case pealv1.ControlService_ListUsers_FullMethodName:
@@ -26,8 +26,8 @@ func (s *Service) HandleQuery(_ context.Context, method string, request []byte) 
 	return nil, fmt.Errorf("method %q can't be queried from another node", method)
 }
 
-// HandleWatch handles a call from another node in the cluster, and sends responses
-// until the call ends. The responses cover only this node.
+// HandleWatch handles a streaming call from another node in the cluster, and sends
+// responses until the call ends. The responses cover only this node.
 func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
 	if method != pealv1.ControlService_WatchConnections_FullMethodName {
 		return fmt.Errorf("method %q can't be watched from another node", method)
@@ -43,7 +43,7 @@ func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send
 	})
 }
 
-// respond decodes a request, and returns the encoded response from call.
+// respond decodes a request, passes it to call, and returns the encoded response.
 func respond[Req, Resp any, Request encodable[Req], Response encodable[Resp]](request []byte, call func(Request) (Response, error)) ([]byte, error) {
 	req := Request(new(Req))
 	if err := proto.Unmarshal(request, req); err != nil {

@@ -8,16 +8,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// encodable constrains a type parameter to the pointer type of a protobuf message
-// M.
+// encodable constrains a type parameter to *M, where *M is a protobuf message.
 type encodable[M any] interface {
 	*M
 	proto.Message
 }
 
-// queryOthers calls a method on all other nodes, and passes their responses to
-// add, one at a time. Missing holds the sorted names of the nodes without a
-// valid response.
+// queryOthers calls a method on all other nodes, and passes their responses to add, one
+// at a time. missing holds the sorted names of the nodes that returned no valid
+// response.
 func queryOthers[Resp any, Response encodable[Resp]](ctx context.Context, s *Service, method string, req proto.Message, add func(node string, resp Response)) (missing []string, _ error) {
 	if s.cluster == nil {
 		return nil, nil

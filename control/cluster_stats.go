@@ -9,7 +9,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// statsSum accumulates the stats of all nodes in this node's reply.
+// statsSum adds up the stats of all nodes in this node's reply.
 type statsSum struct {
 	reply *pealv1.StatsResponse
 	nodes map[string]*pealv1.Node // by name
@@ -28,8 +28,8 @@ func newStatsSum(own *pealv1.StatsResponse, name string, nodes []*pealv1.Node) *
 	return sum
 }
 
-// label sets the node in each row of stats. It also copies the stats that are
-// part of the node's own entry.
+// label sets the node's name in each row of stats. It also copies the values that
+// belong in the node's entry in the list of nodes.
 func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
 	for _, row := range stats.GetShards() {
 		row.Node = node
@@ -58,6 +58,14 @@ func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
 	addResumes(sum.GetRewinds(), other.GetRewinds())
 	addResumes(sum.GetRetained().GetStarts(), other.GetRetained().GetStarts())
 
+	addPolls(sum.GetPolls(), other.GetPolls())
+
+	if reads := sum.GetReads(); reads != nil {
+		reads.Broadcast += other.GetReads().GetBroadcast()
+		reads.User += other.GetReads().GetUser()
+		reads.Topic += other.GetReads().GetTopic()
+	}
+
 	if by := sum.GetPublishedByAudience(); by != nil {
 		by.Broadcast += other.GetPublishedByAudience().GetBroadcast()
 		by.User += other.GetPublishedByAudience().GetUser()
@@ -79,7 +87,8 @@ func (s *statsSum) sort() {
 	})
 }
 
-// addResumes adds other, which a node that runs an older version may not send, to sum.
+// addResumes adds other to sum. other may be nil if it comes from a node that runs an
+// older version.
 func addResumes(sum, other *pealv1.Resumes) {
 	if sum == nil {
 		return
@@ -88,6 +97,17 @@ func addResumes(sum, other *pealv1.Resumes) {
 	sum.Replayed += other.GetReplayed()
 	sum.Ended += other.GetEnded()
 	sum.Resets = addCounts(sum.GetResets(), other.GetResets())
+}
+
+// addPolls is like addResumes.
+func addPolls(sum, other *pealv1.Polls) {
+	if sum == nil {
+		return
+	}
+
+	sum.Waiting += other.GetWaiting()
+	sum.Answered = addCounts(sum.GetAnswered(), other.GetAnswered())
+	sum.Abandoned += other.GetAbandoned()
 }
 
 func addShard(sum, other *pealv1.ShardStats) {
@@ -115,8 +135,8 @@ func addCounts(sum, other map[string]int64) map[string]int64 {
 	return sum
 }
 
-// addHistogram adds other to sum. It ignores a histogram with different bounds,
-// which a node that runs another version may send.
+// addHistogram adds other to sum. It ignores other if its bounds differ, as they may if
+// its node runs another version.
 func addHistogram(sum, other *pealv1.Histogram) {
 	same := slices.EqualFunc(sum.GetBuckets(), other.GetBuckets(), func(a, b *pealv1.HistogramBucket) bool {
 		return a.GetUpperBound() == b.GetUpperBound()

@@ -1,13 +1,12 @@
-// Package control is the control plane of a daemon. It serves the
-// ControlService of a broker over gRPC and REST, and authorizes its callers.
+// Package control is the control plane of a daemon. It serves the ControlService for a
+// broker over gRPC and REST, and authorizes its callers.
 //
 // Package rest forwards REST requests to an in-process gRPC server, so that REST
 // and gRPC share the same checks and errors. Package apierror defines the errors.
 //
-// The prefix of a file names its concern. The files call_ contain the RPCs,
-// watch_ the parts of WatchConnections, and cluster_ the calls to other nodes.
-// The files auth_ contain authentication and authorization, and grpc_ the gRPC
-// server.
+// Files are prefixed by concern: call_ for the RPCs, watch_ for the parts of
+// WatchConnections, cluster_ for calls to other nodes, auth_ for authentication and
+// authorization, and grpc_ for the gRPC server.
 package control
 
 import (
@@ -20,9 +19,9 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// New returns a Service. Health checks and /readyz fail until SetServing is
-// called. If there is no signing key, m must be a nil interface, and CreateToken
-// is rejected. The Service must be closed.
+// New returns a Service. Health checks and /readyz fail until SetServing is called. If
+// there is no signing key, m must be a nil interface, and calls to CreateToken are
+// rejected. The caller must close the Service.
 func New(cfg Config, b Broker, m Minter) *Service {
 	log := cfg.Logger
 	if log == nil {
@@ -57,13 +56,13 @@ func New(cfg Config, b Broker, m Minter) *Service {
 	return s
 }
 
-// Reconfigure applies m, and the Tokens, Insecure, RateLimit, TopicPolicies and
-// MaxConnections of cfg, to later calls. It ignores all other fields of cfg.
+// Reconfigure applies m and the Tokens, Insecure, RateLimit, TopicPolicies and
+// MaxConnections fields of cfg to later calls. It ignores all other fields of cfg.
 //
-// A streaming call continues if its caller could still make it with the new Config.
-// If the caller's token was removed or lost the scope, the call ends with the error
-// that a new call would get. Messages that were already published are acknowledged
-// first.
+// A streaming call continues if its caller could still make it with the new Config. If
+// the caller's token has been removed or has lost the scope, the call ends with the
+// error that a new call would get. Messages that have already been published are
+// acknowledged first.
 func (s *Service) Reconfigure(cfg Config, m Minter) {
 	next := &reloadable{cfg: cfg, authorizer: newAuthorizer(cfg.Tokens, s.scopes), minter: m}
 	s.reloadable.Store(next)
@@ -74,7 +73,7 @@ func (s *Service) Reconfigure(cfg Config, m Minter) {
 	}
 }
 
-// Metrics returns the Service's metrics. Register them only once.
+// Metrics returns the Service's metrics. They must be registered only once.
 func (s *Service) Metrics() prometheus.Collector { return s.metrics }
 
 // SetServing sets whether health checks and /readyz succeed.
@@ -88,9 +87,8 @@ func (s *Service) SetServing(serving bool) {
 	s.health.SetServingStatus(pealv1.ControlService_ServiceDesc.ServiceName, status)
 }
 
-// EndCalls ends the long-lived calls (PublishStream, WatchConnections and Tail)
-// and rejects new ones. Messages that were already published are acknowledged
-// first.
+// EndCalls ends the long-lived calls (PublishStream, WatchConnections and Tail) and
+// rejects new ones. Messages that have already been published are acknowledged first.
 func (s *Service) EndCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,10 +99,9 @@ func (s *Service) EndCalls() {
 	}
 }
 
-// Close closes the REST handlers and waits for all goroutines of the Service. It
+// Close closes the REST handlers and waits for the Service's goroutines to finish. It
 // cancels REST calls that are in progress, so stop the HTTP servers first. Health
-// checks fail once Close is called. The caller must stop the servers that
-// GRPCServer returned.
+// checks fail from then on. The caller must stop the servers that GRPCServer returned.
 func (s *Service) Close() {
 	s.EndCalls()
 

@@ -13,11 +13,11 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// maxDuration is the longest duration that a request may have.
+// maxDuration is the longest duration that a request may contain.
 const maxDuration = 365 * 24 * time.Hour
 
-// durationOf returns the duration in a field of a request, or absent if the
-// field is not set. If the duration is invalid, it returns the reason.
+// durationOf returns the duration in a field of a request, or absent if the field isn't
+// set. If the duration is invalid, it returns a description of the problem.
 func durationOf(field string, d *durationpb.Duration, absent time.Duration) (time.Duration, *apierror.Field) {
 	if d == nil {
 		return absent, nil
@@ -36,12 +36,12 @@ func durationOf(field string, d *durationpb.Duration, absent time.Duration) (tim
 	return duration, nil
 }
 
-// onlyTrue is the problem with a field named everyone whose value is false.
+// onlyTrue describes the problem with an everyone field whose value is false.
 const onlyTrue = "is false; want true"
 
 func userMessage(u broker.User) *pealv1.User {
 	return &pealv1.User{UserId: u.ID, Connections: toInt32(u.Connections), ConnectedSince: timestamppb.New(u.Since)}
 }
 
-// toInt32 converts n to an int32, and clamps it to that range.
+// toInt32 converts n to an int32, clamping it to the range of that type.
 func toInt32(n int) int32 { return int32(max(math.MinInt32, min(n, math.MaxInt32))) }

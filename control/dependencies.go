@@ -8,8 +8,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Broker publishes messages and knows the open streams. *broker.Broker implements
-// it. Its methods must be safe for concurrent use.
+// Broker publishes messages and keeps track of the open streams. *broker.Broker
+// implements it. Its methods must be safe for concurrent use.
 type Broker interface {
 	History
 
@@ -26,13 +26,14 @@ type Broker interface {
 // History reads published messages. Its methods must be safe for concurrent use.
 type History interface {
 	Position() (id string, err error)
+	RetainedAudiences(ctx context.Context, q broker.RetainedList) (broker.RetainedPage, error)
 	ReadMessages(ctx context.Context, q broker.Read) (broker.ReadPage, error)
 	Tap(of broker.Audience, lastEventID string) (*broker.Tap, error)
 }
 
-// Pipeline is a Broker whose Publish waits, for example for a quorum, and that
-// accepts further messages in the meantime. Messages from one goroutine are
-// published in the order in which it submits them.
+// Pipeline is implemented by a Broker that can accept more messages while earlier ones
+// wait, for example for a quorum. Messages from one goroutine are published in the
+// order in which it submits them.
 type Pipeline interface {
 	Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error)
 }
@@ -47,11 +48,11 @@ type Minter interface {
 type Cluster interface {
 	// Name returns the name of this node.
 	Name() string
-	// Nodes returns all nodes, sorted by name and including this one.
+	// Nodes returns all nodes, including this one, sorted by name.
 	Nodes() []*pealv1.Node
-	// Query calls [Service.HandleQuery] on all other nodes, and passes their
-	// responses to receive, one at a time. It returns the names of the nodes that
-	// didn't respond in time.
+	// Query calls [Service.HandleQuery] on all other nodes, and passes their responses
+	// to receive, one at a time. It returns the sorted names of the nodes that didn't
+	// respond in time.
 	Query(ctx context.Context, method string, request []byte, receive func(node string, response []byte)) (missing []string)
 	// Watch runs [Service.HandleWatch] on all other nodes, including those that
 	// join later, until ctx is done. It calls started first, with the names of
@@ -62,10 +63,10 @@ type Cluster interface {
 // Receiver receives the responses to a watch. Its methods are called one at a
 // time.
 type Receiver = interface {
-	// Receive is called with the next responses from a node, in order.
+	// Receive is called with a node's next responses, in order.
 	Receive(node string, responses [][]byte)
-	// Restart is called when responses from a node were lost, and the node is
-	// about to start over.
+	// Restart is called when a node's responses have been lost and the node is about to
+	// start over.
 	Restart(node string)
 	// End is called when a node will send no more responses.
 	End(node string)
@@ -74,8 +75,8 @@ type Receiver = interface {
 // Membership removes members from a cluster. Its methods must be safe for
 // concurrent use.
 type Membership interface {
-	// Remove permanently removes a node from the members, and returns the sorted
-	// names of the remaining members. It returns a *MembershipError, or one of the
-	// errors that [Broker] returns.
+	// Remove permanently removes a member, and returns the sorted names of the
+	// remaining members. Its error is a *MembershipError or one of the errors that a
+	// [Broker] returns.
 	Remove(ctx context.Context, name string) (members []string, err error)
 }

@@ -18,13 +18,12 @@ import (
 	"github.com/peald/peald/control/apierror"
 )
 
-// gRPC responds with INTERNAL to a request that can't be decoded, such as one
-// with a string that isn't UTF-8. Protobuf's error doesn't name the field.
-// Callers should receive INVALID_ARGUMENT with the field's name instead. So
-// requests are decoded into a *decodeTarget, which gRPC passes to the codec in
-// place of the message.
+// gRPC responds with INTERNAL to a request that can't be decoded, such as one with a
+// string that isn't UTF-8, and protobuf's error doesn't name the field. Callers should
+// receive INVALID_ARGUMENT with the field's name instead. Requests are therefore
+// decoded into a *decodeTarget, which gRPC passes to the codec in place of the message.
 
-// decodeTarget is a message to decode into, and the error from decoding it.
+// decodeTarget holds a message to decode into and the error from decoding it.
 type decodeTarget struct {
 	message proto.Message
 	err     error
@@ -73,8 +72,8 @@ func decodeError(data []byte, message protoreflect.MessageDescriptor) error {
 		fmt.Sprintf("the request is not a valid %s", message.FullName()))
 }
 
-// invalidString returns the name of the first field of an encoded message whose
-// string isn't valid UTF-8, or "".
+// invalidString returns the name of the first string field in an encoded message that
+// isn't valid UTF-8, or "" if there is none.
 func invalidString(data []byte, message protoreflect.MessageDescriptor) string {
 	for len(data) > 0 {
 		number, typ, n := protowire.ConsumeTag(data)
@@ -129,8 +128,8 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 // decodingHandler wraps handler so that a decoding error is returned after all
-// interceptors instead of before the first one. So a caller that isn't allowed to
-// call the method learns nothing else.
+// interceptors have run instead of before the first one. A caller that may not call the
+// method then learns only that.
 func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		var decodeErr error

@@ -12,8 +12,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// metrics counts calls to the ControlService over gRPC and REST. It excludes
-// health and reflection, which programs call on their own schedules.
+// metrics counts calls to the ControlService over gRPC and REST. It excludes calls to
+// health and reflection, which tools make on their own schedules.
 type metrics struct {
 	calls    *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
@@ -22,8 +22,8 @@ type metrics struct {
 	methods map[string]methodMetrics // by full name; immutable
 }
 
-// methodMetrics holds the metrics of one method. They are looked up in advance,
-// because a lookup by labels costs more than counting.
+// methodMetrics holds the metrics of one method. They are looked up in advance, because
+// a lookup by labels costs more than incrementing a counter.
 type methodMetrics struct {
 	name    string
 	ok      prometheus.Counter  // calls that succeeded
@@ -65,7 +65,7 @@ func newMetrics() *metrics {
 		add(method.StreamName, nil)
 	}
 
-	// Without an initial value, the first increment of a counter isn't visible.
+	// Without an initial value of 0, the first increment of a counter isn't visible.
 	for reason, code := range apierror.CodesByReason() {
 		m.rejected.WithLabelValues(codeName(code), reason)
 	}
@@ -87,7 +87,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.rejected.Collect(ch)
 }
 
-// countCall counts a completed call. Err is the error that the caller received.
+// countCall counts a completed call. err is the error that the caller received.
 func (m *metrics) countCall(method string, start time.Time, err error) {
 	of, ok := m.methods[method]
 	if !ok {
@@ -107,8 +107,8 @@ func (m *metrics) countCall(method string, start time.Time, err error) {
 	m.calls.WithLabelValues(of.name, codeName(status.Code(err))).Inc()
 }
 
-// countRejection counts a call or message that was rejected with err, unless its
-// caller canceled it. Errors that gRPC itself detects have no reason.
+// countRejection counts a call or message that was rejected with err, unless its caller
+// canceled it. Errors that gRPC itself detects are counted without a reason.
 func (m *metrics) countRejection(err error) {
 	rejected := apierror.From(err)
 	if rejected == nil {

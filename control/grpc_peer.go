@@ -18,7 +18,7 @@ func peerOf(ctx context.Context) string {
 		return ""
 	}
 
-	// The REST gateway sets this header. It is ignored when other callers send it.
+	// The REST gateway sets this header. It is ignored on calls from anyone else.
 	from := metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")
 
 	switch {

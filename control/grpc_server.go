@@ -26,8 +26,8 @@ const (
 	minPing = 2 * time.Second
 )
 
-// GRPCServer returns a server for the ControlService, health and reflection,
-// with all checks. The caller starts and stops it. Opts may add credentials.
+// GRPCServer returns a server for the ControlService, health and reflection that
+// applies all checks. The caller starts and stops it. opts may add credentials.
 func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 	if s.tracer != nil {
 		opts = append(opts, traceCalls(s.tracer))
@@ -40,7 +40,7 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 		grpc.MaxRecvMsgSize(MaxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		// Workers keep their grown stacks between calls.
+		// Worker goroutines keep their grown stacks between calls.
 		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 		// Stop cancels the remaining calls and waits for their handlers.
 		grpc.WaitForHandlers(true),
@@ -77,8 +77,8 @@ func (s *Service) interceptUnary(ctx context.Context, req any, info *grpc.UnaryS
 	return resp, err
 }
 
-// interceptStream does the same for streaming calls, and cancels calls that are
-// revoked. A PublishStream is rate-limited per message.
+// interceptStream does the same for streaming calls, and also handles their revocation.
+// PublishStream calls are rate-limited per message.
 func (s *Service) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	start := time.Now()
 
@@ -116,8 +116,8 @@ func (s *Service) interceptStream(srv any, stream grpc.ServerStream, info *grpc.
 	return err
 }
 
-// callerError returns err as the caller receives it, and counts it. It logs
-// unexpected errors, whose details callers don't receive.
+// callerError counts err and returns it in the form that the caller receives. It logs
+// unexpected errors, because callers don't receive their details.
 func (s *Service) callerError(ctx context.Context, method string, err error) error {
 	s.metrics.countRejection(err)
 	s.annotateSpanReason(ctx, err)
@@ -127,7 +127,7 @@ func (s *Service) callerError(ctx context.Context, method string, err error) err
 		s.logFailure(ctx, method, err)
 	}
 
-	return st.Err() //nolint:wrapcheck // Callers receive exactly this.
+	return st.Err() //nolint:wrapcheck // This is exactly what callers receive.
 }
 
 // logFailure logs an unexpected error.

@@ -11,8 +11,8 @@ import (
 // traceParent is the metadata key for the W3C Trace Context header.
 const traceParent = "traceparent"
 
-// withTrace adds the trace id of a call to args, if the call has one. The id
-// comes from the call's span or from the caller.
+// withTrace adds the call's trace id to args, if the call has one. The id comes from
+// the call's span or from the caller.
 func withTrace(ctx context.Context, args []any) []any {
 	span := trace.SpanContextFromContext(ctx)
 	if parent := metadata.ValueFromIncomingContext(ctx, traceParent); !span.IsValid() && len(parent) == 1 {

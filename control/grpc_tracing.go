@@ -28,7 +28,7 @@ const (
 	attributeReason     = attribute.Key("peald.reason")   // of an error
 )
 
-// traceCalls returns an option that uses provider to record each call as a span.
+// traceCalls returns a server option that records each call as a span, using provider.
 func traceCalls(provider trace.TracerProvider) grpc.ServerOption {
 	return grpc.StatsHandler(otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(provider),
@@ -38,8 +38,8 @@ func traceCalls(provider trace.TracerProvider) grpc.ServerOption {
 	))
 }
 
-// annotateSpan adds the caller, the audience and the receipt of a call to its
-// span, if it has one.
+// annotateSpan adds the transport, the caller, the audience and the receipt of a call
+// to its span, if it has one.
 func (s *Service) annotateSpan(ctx context.Context, c caller, req, resp any) {
 	if s.tracer == nil {
 		return

@@ -182,6 +182,10 @@ func (f *fakeBroker) Publish(_ context.Context, m broker.Message) (broker.Receip
 	return f.publish(m)
 }
 
+func (f *fakeBroker) RetainedAudiences(context.Context, broker.RetainedList) (broker.RetainedPage, error) {
+	return broker.RetainedPage{}, nil
+}
+
 func (f *fakeBroker) ClearRetained(context.Context, broker.Clear) (int, error) { return 0, nil }
 
 func (f *fakeBroker) Users(string, string, int) []broker.User { return f.users }

@@ -9,8 +9,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// messageToken is the contents of a page token of ListMessages: the request that it
-// belongs to, and where the page starts.
+// messageToken holds the contents of a ListMessages page token: the request it belongs
+// to, and where the page starts.
 type messageToken struct {
 	order    string
 	source   string // sourceHistory or sourceRetained
@@ -25,7 +25,7 @@ const (
 	sourceHistory  = "history"
 	sourceRetained = "retained"
 
-	// noEvent stands for no event in a token. It is no event id.
+	// noEvent marks the absence of an event in a token. It isn't a valid event id.
 	noEvent = "-"
 )
 
@@ -66,7 +66,7 @@ func (t messageToken) request() messageToken {
 	return t
 }
 
-// difference returns the name of a field in which the requests differ.
+// difference returns the name of a request field in which t and other differ.
 func (t messageToken) difference(other messageToken) string {
 	switch {
 	case t.order != other.order:
@@ -82,8 +82,8 @@ func (t messageToken) difference(other messageToken) string {
 
 var errMessageToken = errors.New("is not the next_page_token of an earlier reply")
 
-// parseMessageToken returns the token with the given text. It accepts only what String
-// returns.
+// parseMessageToken parses the text of a token. It accepts only text that String can
+// return.
 func parseMessageToken(text string) (messageToken, error) {
 	parts := strings.Split(text, " ")
 	if len(parts) != 6 {

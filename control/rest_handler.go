@@ -18,9 +18,9 @@ var openAPI string
 //go:embed openapi/peald.swagger.json
 var swagger string
 
-// RESTHandler returns the handler for the REST API, a [rest.Handler]. Close
-// closes it. Paths must be passed to it unchanged: a mux that cleans paths would
-// redirect user ids that contain slashes.
+// RESTHandler returns a [rest.Handler] for the REST API. [Service.Close] closes it.
+// Paths must be passed to it unchanged: a mux that cleans paths would redirect requests
+// for user ids that contain slashes.
 func (s *Service) RESTHandler() (http.Handler, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,7 +46,8 @@ func (s *Service) RESTHandler() (http.Handler, error) {
 	return handler, nil
 }
 
-// ready reports whether the daemon is serving, and if not, why.
+// ready reports whether the daemon is serving. If it isn't, ready also returns the
+// reason.
 func (s *Service) ready(ctx context.Context) (ready bool, reason string) {
 	reply, err := s.health.Check(ctx, &healthv1.HealthCheckRequest{})
 

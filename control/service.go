@@ -19,79 +19,80 @@ const MaxRequest = rest.MaxBody
 // Config configures a [Service]. [Service.Reconfigure] lists the fields that can
 // change later.
 type Config struct {
-	// Tokens holds the accepted control tokens. If there are none, every caller
-	// that can reach the control plane may do everything.
+	// Tokens holds the accepted control tokens. If it is empty, every caller that can
+	// reach the control plane may do everything.
 	Tokens []Token
 
-	// Insecure allows an unauthenticated control plane on a network. Without it
-	// and without Tokens, REST accepts only host names that an attacker can't make
-	// resolve to this address.
+	// Insecure allows an unauthenticated control plane on a network. If it is false and
+	// Tokens is empty, REST accepts only hosts that an attacker can't make resolve to
+	// this address.
 	Insecure bool
 
-	// RateLimit is the number of calls that each caller name may make per
-	// second; it is also the maximum burst. Each message in a PublishStream
-	// counts as a call. 0 means no limit.
+	// RateLimit is the number of calls that each caller name may make per second. It is
+	// also the maximum burst. Each message in a PublishStream counts as a call. 0 means
+	// no limit.
 	RateLimit int
 
-	// TopicPolicies holds the policies for topics, in the order in which they are
-	// tried, for ExplainTopic.
+	// TopicPolicies holds the topic policies in the order in which they are tried. It
+	// is used by ExplainTopic.
 	TopicPolicies []TopicPolicy
 
-	// Version is the daemon's version, for Stats.
+	// Version is the daemon's version, as reported by Stats.
 	Version string
 
-	// MaxConnections is the maximum number of streams that the daemon accepts, for
-	// Stats.
+	// MaxConnections is the maximum number of streams that the daemon accepts, as
+	// reported by Stats.
 	MaxConnections int
 
-	// Descriptors returns the number of file descriptors that browsers'
-	// connections use, and the maximum that they may use, for Stats. It is nil if
-	// these are unknown.
+	// Descriptors returns the number of file descriptors that browsers' connections
+	// use, and the maximum that they may use. Stats reports both. It is nil if these
+	// are unknown.
 	Descriptors func() (used, allowed int)
 
-	// Tracer receives the spans of calls. If nil, calls have no spans.
+	// Tracer records the spans of calls. If nil, calls have no spans.
 	Tracer trace.TracerProvider
 
-	// Drain starts shutting the daemon down and returns immediately. It may be
-	// called several times. If nil, calls to the RPC Drain are rejected.
+	// Drain starts shutting the daemon down and returns immediately. It may be called
+	// several times. If nil, calls to the Drain RPC are rejected.
 	Drain func()
 
-	// Cluster provides access to the other nodes; nil without a cluster. It must
-	// pass calls from other nodes to HandleQuery and HandleWatch.
+	// Cluster provides access to the other nodes. It must pass calls from other nodes
+	// to HandleQuery and HandleWatch. It is nil if clustering is disabled.
 	Cluster Cluster
 
-	// Membership removes nodes from the cluster; nil without a cluster.
+	// Membership removes nodes from the cluster. It is nil if clustering is disabled.
 	Membership Membership
 
-	// Unready returns why the daemon is not serving. While it isn't, /readyz
-	// reveals the reason to anyone. Unready may be nil.
+	// Unready returns the reason why the daemon isn't serving. While the daemon isn't
+	// serving, /readyz reveals that reason to anyone. Unready may be nil.
 	Unready func() string
 
-	// Logger receives messages for the operator. They never include the contents
-	// of requests. If nil, nothing is logged.
+	// Logger receives log messages for the operator. They never include tokens or the
+	// data of messages. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 
-// TopicPolicy describes what a daemon does differently for the topics that match a
-// pattern, unless an earlier policy matches them too. Zero fields are as for all topics.
+// TopicPolicy describes how a daemon treats topics that match a pattern, unless an
+// earlier policy matches them too. A field with its zero value keeps the setting that
+// applies to all topics.
 type TopicPolicy struct {
-	// Pattern is valid according to [broker.ValidPattern].
+	// Pattern is a pattern that [broker.ValidPattern] accepts.
 	Pattern string
 
-	// MaxEvents is the maximum number of events in the history for each topic.
+	// MaxEvents is the maximum number of events that the history holds for each topic.
 	MaxEvents int
 
-	// MaxAge is the maximum age of these events; 0 for no limit.
+	// MaxAge is the maximum age of these events. An age of 0 means no limit.
 	MaxAge *time.Duration
 
-	// SlowConsumer is the name of what happens to slow consumers.
+	// SlowConsumer is the name of the policy for slow consumers.
 	SlowConsumer string
 
-	// Anonymous reports whether streams without a token may subscribe.
+	// Anonymous sets whether streams without a token may subscribe.
 	Anonymous *bool
 
-	// Retain reports whether each message is retained.
-	Retain bool
+	// Retain sets whether each message is retained.
+	Retain *bool
 }
 
 // Service is the control plane of one daemon. Its methods are safe for
@@ -102,11 +103,11 @@ type Service struct {
 	version     string
 	descriptors func() (used, allowed int) // nil if unknown
 	drain       func()                     // starts the daemon's shutdown; may be nil
-	unready     func() string              // returns why the daemon is not serving; may be nil
+	unready     func() string              // returns the reason why the daemon isn't serving; may be nil
 
 	broker     Broker
-	cluster    Cluster    // nil without a cluster
-	membership Membership // nil without a cluster
+	cluster    Cluster    // nil if clustering is disabled
+	membership Membership // nil if clustering is disabled
 
 	reloadable atomic.Pointer[reloadable]
 	log        *slog.Logger
@@ -136,8 +137,8 @@ type reloadable struct {
 	minter     Minter // nil if there is no signing key
 }
 
-// startReceiver runs f in a goroutine that Close waits for. Once long-lived calls
-// must end, it returns false without running f.
+// startReceiver runs f in a goroutine that Close waits for. Once EndCalls has been
+// called, it returns false without running f.
 func (s *Service) startReceiver(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

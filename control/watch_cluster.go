@@ -13,9 +13,9 @@ import (
 
 const (
 	// snapshotTimeout limits how long other nodes may take to send their snapshots.
-	// Streams in a later snapshot are reported as opened.
+	// Streams in a snapshot that arrives later are reported as opened.
 	snapshotTimeout = 5 * time.Second
-	// maxNodeUpdates is the number of updates that may be queued for the caller.
+	// maxNodeUpdates is the maximum number of updates queued for the caller.
 	maxNodeUpdates = 64
 )
 
@@ -74,7 +74,7 @@ type watchReceiver struct {
 	updates chan nodeUpdate
 }
 
-// put queues an update. It fails if the call ends first.
+// put queues an update. It returns an error if the call ends first.
 func (r *watchReceiver) put(u nodeUpdate) error {
 	select {
 	case r.updates <- u:

@@ -9,38 +9,37 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// The close reasons reported for streams on other nodes whose real reason is
-// unknown.
+// The close reasons reported for streams on other nodes if the real reason is unknown.
 const (
 	reasonNodeLost = "node_lost"
 	reasonUnknown  = "unknown"
 )
 
-// nodeUpdate is an update from one node for a watch.
+// nodeUpdate is an update to a watch from one node.
 type nodeUpdate struct {
 	node      string
 	responses []*pealv1.WatchConnectionsResponse
 	restarted bool     // the node starts over with a snapshot
 	ended     bool     // the node will send nothing more
-	started   []string // instead of the above: the nodes that are reachable at the start
+	started   []string // if not nil, the nodes that are reachable at the start; all other fields are unset
 }
 
-// mergedWatch merges the watches of all nodes into one. Its counts are sums over
-// all nodes. The call's goroutine owns it.
+// mergedWatch merges the watches of all nodes into one. The counts it sends are sums
+// over all nodes. The call's goroutine owns it.
 //
-// It keeps each node's stream counts. If a node restarts its watch or is lost,
-// the new counts must be compared with those that were already sent. The
-// announced counts of package presence can't replace them: they lack the order of
-// changes and the close reasons.
+// It keeps each node's stream counts because, if a node restarts its watch or is lost,
+// the new counts must be compared with those already sent. The counts that package
+// presence announces are no substitute: they lack the order of changes and the close
+// reasons.
 type mergedWatch struct {
 	send         func(*pealv1.WatchConnectionsResponse) error
 	nodes        map[string]*watchedNode
-	awaited      map[string]bool // the nodes whose snapshots are missing; nil until the reachable nodes are known
+	awaited      map[string]bool // by node, whether its snapshot is missing; nil until the reachable nodes are known
 	snapshotSent bool
 }
 
-// watchedNode holds the streams of one node. Anonymous streams belong to the user
-// "".
+// watchedNode holds the streams of one node. Anonymous streams are counted under the
+// user "".
 type watchedNode struct {
 	streams  map[string]int32                  // by user
 	since    map[string]*timestamppb.Timestamp // by user; nil once the merged snapshot is sent
@@ -51,7 +50,7 @@ func newMergedWatch(send func(*pealv1.WatchConnectionsResponse) error) *mergedWa
 	return &mergedWatch{send: send, nodes: make(map[string]*watchedNode)}
 }
 
-// apply applies an update, and sends the events that result from it.
+// apply applies an update and sends the resulting events.
 func (w *mergedWatch) apply(u nodeUpdate) error {
 	switch {
 	case u.started != nil:
@@ -152,7 +151,8 @@ func (w *mergedWatch) sum(user string) (streams int32) {
 	return streams
 }
 
-// sendChange sends a change. Changes before the snapshot become part of it.
+// sendChange sends a change. Changes that precede the snapshot become part of it
+// instead.
 func (w *mergedWatch) sendChange(resp *pealv1.WatchConnectionsResponse) error {
 	if !w.snapshotSent {
 		return nil
@@ -161,8 +161,8 @@ func (w *mergedWatch) sendChange(resp *pealv1.WatchConnectionsResponse) error {
 	return w.send(resp)
 }
 
-// sendSnapshotIfComplete sends the snapshot once the snapshots of all nodes that
-// were reachable at the start are complete.
+// sendSnapshotIfComplete sends the merged snapshot once all nodes that were reachable
+// at the start have sent theirs.
 func (w *mergedWatch) sendSnapshotIfComplete() error {
 	if w.awaited == nil {
 		return nil
@@ -177,8 +177,8 @@ func (w *mergedWatch) sendSnapshotIfComplete() error {
 	return w.sendSnapshot()
 }
 
-// sendSnapshot sends the users who are known to be present, unless the snapshot has
-// already been sent.
+// sendSnapshot sends the users known to be present, unless the snapshot has already
+// been sent.
 func (w *mergedWatch) sendSnapshot() error {
 	if w.snapshotSent {
 		return nil
@@ -237,8 +237,8 @@ func (w *mergedWatch) removeNode(name string) error {
 	return err
 }
 
-// sendDifference replaces the streams of a node, and reports each stream that was
-// opened or closed as a result.
+// sendDifference replaces the streams of a node, and reports each difference as a
+// stream that was opened or closed.
 func (w *mergedWatch) sendDifference(n *watchedNode, next map[string]int32, reason string) error {
 	at := timestamppb.Now()
 

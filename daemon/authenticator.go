@@ -10,8 +10,9 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// authenticator authenticates browsers, with tokens or by asking the application.
-type authenticator struct { //nolint:recvcheck // Its setters build a value step by step.
+// authenticator authenticates browsers, either with tokens or by asking the
+// application.
+type authenticator struct { //nolint:recvcheck // The setters build a value step by step.
 	tokens   *auth.Tokens   // nil if no key is set
 	callback *auth.Callback // nil if no URL is set
 	signs    bool           // tokens has a secret
@@ -24,9 +25,9 @@ func newAuthenticator(cfg Auth, log *slog.Logger) (a authenticator, err error) {
 	return a, a.setCallback(cfg, log)
 }
 
-// reconfigure returns an authenticator for new settings. next reuses the parts of
-// a whose settings haven't changed. The parts that were replaced are returned in
-// old. The caller must close old once nothing uses it.
+// reconfigure returns an authenticator for new settings. Next reuses the parts of a
+// whose settings haven't changed, and old holds the parts that it replaces. The caller
+// must close old once nothing uses it anymore.
 func (a authenticator) reconfigure(before, now Auth, log *slog.Logger) (next, old authenticator, err error) {
 	next = a
 
@@ -56,8 +57,8 @@ func sameCallback(a, b Auth) bool {
 		a.CallbackTimeout == b.CallbackTimeout && a.CallbackCache == b.CallbackCache && a.CallbackConcurrency == b.CallbackConcurrency
 }
 
-// setTokens creates a.tokens from the settings. cfg provides the fields that
-// aren't settings.
+// setTokens creates a.tokens from the settings. Cfg provides the fields that aren't
+// settings.
 func (a *authenticator) setTokens(settings Auth, cfg auth.Config) (err error) {
 	jwt := settings.JWT
 	a.tokens, a.signs = nil, jwt.HMACSecret != ""
@@ -132,8 +133,8 @@ func (a authenticator) minter() control.Minter {
 	return a.tokens
 }
 
-// keyReads returns how many times public keys were read, and how many times that
-// failed.
+// keyReads returns how many attempts to read public keys have succeeded and how many
+// have failed.
 func (a authenticator) keyReads() (good, failed int64) {
 	if a.tokens == nil {
 		return 0, 0

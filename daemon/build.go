@@ -13,8 +13,8 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// build creates the parts in dependency order, and starts none of the servers. The
-// caller must close the result.
+// build creates the parts in dependency order. It doesn't start any servers. The caller
+// must close the result.
 func build(cfg Config, opts Options, s sockets, descriptors listen.Budget, log *slog.Logger) (_ *parts, err error) {
 	p := &parts{
 		log:     log,

@@ -39,7 +39,7 @@ func (p *parts) buildSSE(tlsConfig *tls.Config, descriptors listen.Budget) error
 }
 
 // serveStreams serves streams on the connections of l. It returns a listener for
-// the connections that request something else.
+// connections that request anything else.
 func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config, other http.Handler) net.Listener {
 	if tlsConfig != nil {
 		tlsConfig = tlsConfig.Clone()
@@ -55,14 +55,15 @@ func (p *parts) serveStreams(l net.Listener, tlsConfig *tls.Config, other http.H
 	})
 }
 
-// setTrustedProxies replaces the proxies that may set their clients' addresses.
+// setTrustedProxies replaces the set of proxies that are trusted to report their
+// clients' addresses.
 func (p *parts) setTrustedProxies(cfg SSE) {
 	trusted, _ := prefixes(cfg.TrustedProxies) // Validate has already checked them.
 	p.browsers.Trust(trusted, cfg.ProxyProtocol)
 }
 
-// buildGRPC builds the control plane's gRPC server; tlsConfig is nil for plain
-// text.
+// buildGRPC builds the control plane's gRPC server. If tlsConfig is nil, the server
+// uses plain text.
 func (p *parts) buildGRPC(tlsConfig *tls.Config) {
 	p.calls = listen.Track(p.sockets.grpc)
 
@@ -146,8 +147,9 @@ func (p *parts) metricsHandler() (http.Handler, error) {
 	return handler, nil
 }
 
-// restPaths routes what the REST listener serves besides calls. It isn't an
-// [http.ServeMux], because a ServeMux cleans paths and calls need them unchanged.
+// restPaths routes requests on the REST listener to metrics, debug pages and calls. It
+// isn't an [http.ServeMux], because a ServeMux cleans paths and calls need them
+// unchanged.
 type restPaths struct{ metrics, debug, calls http.Handler }
 
 // ServeHTTP implements [http.Handler].

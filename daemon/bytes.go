@@ -8,12 +8,11 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Bytes is an amount of memory. As text it is a number of bytes, or a number
-// with a unit (64KiB, 1MiB).
+// Bytes is a size in bytes. Its text form is a number of bytes, or a number with a unit
+// (64KiB, 1MiB).
 type Bytes int64
 
-// String returns the amount in the largest binary unit that represents it
-// exactly.
+// String returns the size in the largest binary unit that represents it exactly.
 func (b Bytes) String() string {
 	switch {
 	case b != 0 && b%(1<<30) == 0:
@@ -30,8 +29,8 @@ func (b Bytes) String() string {
 // MarshalText implements [encoding.TextMarshaler]. It returns [Bytes.String].
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It accepts what String
-// returns, and any other amount with a decimal or binary unit.
+// UnmarshalText implements [encoding.TextUnmarshaler]. It accepts what String returns,
+// as well as any size with a decimal or binary unit.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil {

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// certificates holds the TLS configurations of a daemon. Each is nil for plain
-// text.
+// certificates holds the TLS configurations of a daemon. A nil configuration means
+// plain text.
 type certificates struct{ sse, grpc, cluster *tls.Config }
 
-// files holds the files that were read for TLS. They are read again when they
+// files tracks the files that have been read for TLS. They are read again when they
 // change.
 type files struct {
 	log     *slog.Logger
@@ -38,15 +38,15 @@ func (f *files) load(cfg Config) (c certificates, err error) {
 	return c, err
 }
 
-// reread immediately reads all files again. It logs those that can't be read.
+// reread immediately reads all files again, and logs those that can't be read.
 func (f *files) reread() {
 	for _, reread := range f.rereads {
 		reread()
 	}
 }
 
-// serverTLS reads a server's certificate. Errors name the section of the
-// settings. Without a certificate it returns nil.
+// serverTLS reads a server's certificate. It returns nil if no certificate is
+// configured. Section is the section of the settings, for use in errors.
 func (f *files) serverTLS(section, certFile, keyFile string) (*tls.Config, error) {
 	if certFile == "" {
 		return nil, nil //nolint:nilnil // As in crypto/tls, no Config means no TLS.
@@ -63,7 +63,7 @@ func (f *files) serverTLS(section, certFile, keyFile string) (*tls.Config, error
 	}, nil
 }
 
-// controlTLS is like serverTLS for the gRPC listener, which may also require
+// controlTLS is like serverTLS, but for the gRPC listener, which may also require
 // client certificates.
 func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
 	config, err := f.serverTLS("grpc.tls", cfg.CertFile, cfg.KeyFile)
@@ -93,12 +93,12 @@ func (f *files) controlTLS(cfg MutualTLS) (*tls.Config, error) {
 	return outer, nil
 }
 
-// clusterTLS returns the TLS configuration for connections between nodes, or to
-// NATS servers; nil for plain text.
+// clusterTLS returns the TLS configuration for connections between nodes or to NATS
+// servers. It returns nil for plain text.
 //
-// Nodes know each other by address, and one name may resolve to many nodes. So
-// between nodes, a certificate is valid for any name as long as the cluster's
-// authority has signed it.
+// Nodes know each other by address, and one name may resolve to many nodes. Between
+// nodes, a certificate that the cluster's authority has signed is therefore valid
+// whatever name it contains.
 func (f *files) clusterTLS(cfg Cluster) (*tls.Config, error) {
 	if cfg.TLS.CertFile == "" && cfg.TLS.CAFile == "" {
 		return nil, nil //nolint:nilnil // As in crypto/tls, no Config means no TLS.
@@ -166,7 +166,8 @@ func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
 	return &certificate, nil
 }
 
-// readAuthorities reads the file of certificate authorities that a setting names.
+// readAuthorities reads certificate authorities from the file that the setting with the
+// given key names.
 func readAuthorities(key, file string) (*x509.CertPool, error) {
 	const accepted = "a readable PEM file with at least one certificate"
 
@@ -182,9 +183,9 @@ func readAuthorities(key, file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// followed is a value that was read from files, and is read again when they
-// change. It needs no goroutine, because each call to get checks for changes. If
-// the files can't be read, the previous value is kept.
+// followed is a value that is read from files, and read again when they change. It
+// needs no goroutine, because get checks for changes. If the files can't be read,
+// followed keeps the previous value.
 type followed[T any] struct {
 	files []string
 	read  func() (T, error)
@@ -193,7 +194,7 @@ type followed[T any] struct {
 	mu      sync.Mutex
 	value   T
 	seen    []os.FileInfo // of the files that value was read from
-	failed  []os.FileInfo // of the files that couldn't be read on the last attempt
+	failed  []os.FileInfo // of the files that the last attempt couldn't read
 	checked time.Time
 }
 
@@ -231,8 +232,8 @@ func (f *followed[T]) reread() {
 	f.refresh()
 }
 
-// refresh reads the files if they have changed. It stats the files before reading
-// them, so that files that change in between are read again the next time.
+// refresh reads the files if they have changed. It stats them before it reads them, so
+// that files that change in between are read again the next time.
 func (f *followed[T]) refresh() {
 	found := f.stat()
 	if same(found, f.seen) {
@@ -255,12 +256,12 @@ func (f *followed[T]) refresh() {
 func (f *followed[T]) stat() []os.FileInfo {
 	found := make([]os.FileInfo, len(f.files))
 	for i, name := range f.files {
-		found[i], _ = os.Stat(name) // It is nil for a missing file.
+		found[i], _ = os.Stat(name) // The info is nil if the file is missing.
 	}
 	return found
 }
 
-// same reports whether two lists describe the same unchanged files.
+// same reports whether two lists describe the same files, unchanged.
 func same(a, b []os.FileInfo) bool {
 	return slices.EqualFunc(a, b, func(a, b os.FileInfo) bool {
 		if a == nil || b == nil {

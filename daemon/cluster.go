@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// settleTimeout limits how long startup waits for the cluster: for an election,
-	// and for the node to read the event log.
+	// settleTimeout limits how long startup waits for an election and for the node to
+	// read the event log.
 	settleTimeout = 30 * time.Second
 
-	// The event log keeps entries for retentionSlack longer than nodes need
-	// them, because nodes aren't all at the same position.
+	// retentionSlack extends the time for which the event log keeps entries, because
+	// nodes aren't all at the same position.
 	retentionSlack = time.Minute
 
 	// The event log may use diskFactor times history.max_bytes on disk, but at
@@ -33,7 +33,7 @@ const (
 	minDisk    = 1 << 30
 )
 
-// member is the daemon's node of a cluster.
+// member is the daemon's node in a cluster.
 type member struct {
 	node      *cluster.Node
 	directory *presence.Directory
@@ -45,7 +45,8 @@ type member struct {
 	served    chan struct{} // closed when the node first starts serving
 }
 
-// newMember starts the daemon's node; tlsConfig is nil for plain text.
+// newMember starts the daemon's node. If tlsConfig is nil, its connections use plain
+// text.
 func newMember(cfg Config, tlsConfig *tls.Config, b *broker.Broker, version string, log *slog.Logger) (*member, error) {
 	node, err := cluster.Start(clusterConfig(cfg, tlsConfig, log), b)
 	if err != nil {
@@ -95,8 +96,8 @@ func clusterConfig(cfg Config, tlsConfig *tls.Config, log *slog.Logger) cluster.
 	return c
 }
 
-// clusterBroker is a [control.Broker] that publishes to the node's cluster and
-// leaves everything else to the node's own broker.
+// clusterBroker is a [control.Broker] that publishes to the cluster and leaves
+// everything else to the node's own broker.
 type clusterBroker struct {
 	*broker.Broker
 
@@ -142,8 +143,8 @@ func (m *member) run(ctx context.Context, service *control.Service) error {
 	return both.Wait()
 }
 
-// settle calls settled once the node is serving, or after settleTimeout. If ctx
-// ends first, it doesn't call settled.
+// settle calls settled once the node is serving, or after settleTimeout. It doesn't
+// call settled if ctx ends first.
 func (m *member) settle(ctx context.Context, settled func(serving bool)) {
 	timeout := time.NewTimer(settleTimeout)
 	defer timeout.Stop()

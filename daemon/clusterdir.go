@@ -9,12 +9,12 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// lockClusterDir locks cluster.dir for this daemon until release is called: two
-// daemons that write there concurrently would corrupt the event log. The kernel
-// holds the lock, so a daemon that is killed leaves none behind.
+// lockClusterDir locks cluster.dir for this daemon until release is called. Two daemons
+// that wrote to it concurrently would corrupt the event log. The kernel holds the lock,
+// so a daemon that is killed doesn't leave a lock behind.
 //
-// It must be called before anything listens. Otherwise, with sse.reuse_port, a
-// daemon could accept connections and only then fail to start.
+// lockClusterDir must be called before any socket is opened. Otherwise, with
+// sse.reuse_port, a daemon could accept connections and only then fail to start.
 func lockClusterDir(cfg Cluster) (release func(), err error) {
 	if cfg.Mode != ClusterEmbedded {
 		return func() {}, nil

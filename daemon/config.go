@@ -10,15 +10,15 @@ import (
 // Config holds the settings of a daemon. The zero Config isn't valid: start from
 // [Defaults].
 //
-// Flags, environment variables, configuration files and the reference are
-// derived from the tags of the fields. The mapstructure tags, joined by dots,
-// form the key ("sse.tls.cert_file"). The other tags are:
+// Flags, environment variables, configuration files and the reference are derived from
+// the fields' tags. The mapstructure tags, joined by dots, form a setting's key, such
+// as "sse.tls.cert_file". The other tags are:
 //
 //   - doc: the help text
 //   - choices: the words that the setting accepts
 //   - secret: the value is never printed
 //   - reload: the setting can change while the daemon runs
-//   - empty: an empty string in a file is a value; for other settings it means
+//   - empty: an empty string in a file is a value, whereas for other settings it means
 //     the default
 type Config struct {
 	SSE     SSE     `mapstructure:"sse"`
@@ -52,7 +52,7 @@ type SSE struct {
 	MaxConnectionsPerIP   int           `mapstructure:"max_connections_per_ip" reload:"true" doc:"Maximum number of streams from one IPv4 address or IPv6 /64 network; further ones are rejected. 0 means no limit. Behind a proxy, this requires sse.trusted_proxies."`
 	MaxConnectsPerSecond  int           `mapstructure:"max_connects_per_second" reload:"true" doc:"Maximum number of streams that all clients together may open per second; further clients are asked to retry later. 0 means no limit."`
 	TrustedProxies        []string      `mapstructure:"trusted_proxies" reload:"true" doc:"Networks and addresses of proxies, such as 10.0.0.0/8, that are trusted to report their clients' addresses."`
-	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies report their client's address: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
+	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies report their clients' addresses: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
 	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto uses gzip for clients that accept it, and compresses each large event once for all of them; off disables compression. A change applies to new streams."`
 	Client                bool          `mapstructure:"client" reload:"true" doc:"Serve the JavaScript client at /peald.js, so that pages can import it from here."`
@@ -87,7 +87,8 @@ type GRPC struct {
 	TLS        MutualTLS `mapstructure:"tls"`
 }
 
-// MutualTLS configures a server's certificate, and the certificates of its clients.
+// MutualTLS configures a server's certificate, and which client certificates it
+// accepts.
 type MutualTLS struct {
 	CertFile     string `mapstructure:"cert_file" doc:"PEM file with the certificate chain. Empty means plain text."`
 	KeyFile      string `mapstructure:"key_file" doc:"PEM file with the certificate's private key."`
@@ -135,11 +136,11 @@ type JWT struct {
 	HMACSecret    string `mapstructure:"hmac_secret" reload:"true" doc:"Secret that signs and verifies subscriber tokens (HS256), at least 32 bytes. With at least 48 bytes, it also verifies HS384; with at least 64, HS512. The daemon can sign tokens only if this is set." secret:"true"`
 	PublicKeyFile string `mapstructure:"public_key_file" reload:"true" doc:"PEM file with public keys or certificates that verify subscriber tokens: RSA (RS256 to PS512), ECDSA (ES256, ES384, ES512), Ed25519 (EdDSA). It is read again when it changes."`
 	JWKSURL       string `mapstructure:"jwks_url" reload:"true" doc:"URL or file of the JSON Web Key Set that verifies subscriber tokens. The token's kid, if it has one, selects the key. It is fetched again every 5m, and when a token has an unknown kid."`
-	Issuer        string `mapstructure:"issuer" reload:"true" doc:"The iss that subscriber tokens must have. If it is empty, any is accepted."`
-	Audience      string `mapstructure:"audience" reload:"true" doc:"The aud that subscriber tokens must have. If it is empty, any is accepted."`
+	Issuer        string `mapstructure:"issuer" reload:"true" doc:"The iss claim that subscriber tokens must have. If it is empty, any is accepted."`
+	Audience      string `mapstructure:"audience" reload:"true" doc:"The aud claim that subscriber tokens must have. If it is empty, any is accepted."`
 }
 
-// hasKey reports whether tokens can be verified.
+// hasKey reports whether there is a key to verify tokens with.
 func (j JWT) hasKey() bool { return j.HMACSecret != "" || j.PublicKeyFile != "" || j.JWKSURL != "" }
 
 // Broker configures how events are delivered to streams.
@@ -162,9 +163,9 @@ type Retain struct {
 	MaxBytes  Bytes `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for retained values, including about 600 bytes of overhead for each. Messages that would exceed it are rejected."`
 }
 
-// History configures the history of recent events, from which clients that reconnect
-// get the events that they missed. When it is full, the audience with the largest
-// share of it gives up its oldest event.
+// History configures the history of recent events. Clients that reconnect get the
+// events that they missed from it. When it is full, the audience with the largest share
+// of it loses its oldest event.
 type History struct {
 	MaxEvents         int           `mapstructure:"max_events" reload:"true" doc:"Maximum number of events kept. 0 disables the history: a client that loses its connection before its first event isn't notified of events that it misses. 1 keeps almost no history but still notifies every client."`
 	MaxBytes          Bytes         `mapstructure:"max_bytes" reload:"true" doc:"Maximum memory for events, including their index."`
@@ -172,25 +173,25 @@ type History struct {
 	IdempotencyWindow time.Duration `mapstructure:"idempotency_window" reload:"true" doc:"How long an idempotency_key is remembered, so that repeating a message with that key doesn't send it again. If there are more than 65536 keys, the oldest are forgotten sooner."`
 }
 
-// Cluster configures whether daemons form a cluster, and how they find each
+// Cluster configures whether the daemon is part of a cluster, and how nodes find each
 // other.
 type Cluster struct {
 	Mode            string     `mapstructure:"mode" choices:"off embedded nats" doc:"Whether the daemon is part of a cluster: off; embedded, with a NATS server inside each daemon; or nats, with existing NATS servers."`
 	Name            string     `mapstructure:"name" doc:"Name of the cluster, the same on all nodes. With cluster.mode nats it is also the name of the stream and the prefix of the cluster's subjects."`
 	Addr            string     `mapstructure:"addr" doc:"Address that other nodes connect to, with cluster.mode embedded. Unless it is a loopback address, it requires cluster.secret or cluster.tls. Without cluster.peers, it is not used."`
 	Advertise       string     `mapstructure:"advertise" doc:"HOST:PORT at which other nodes reach this one, with cluster.mode embedded. The default is the address that its connections come from, with the port of cluster.addr. Set it if the node is behind NAT or uses published container ports."`
-	Peers           []string   `mapstructure:"peers" doc:"Where to find the nodes, with cluster.mode embedded: the HOST:PORT of each node, with or without this one; or HOST:PORT with a name that resolves to all nodes, which is resolved again every 5s. If it is empty, the node is alone, and its event log survives a restart."`
+	Peers           []string   `mapstructure:"peers" doc:"Where to find the nodes, with cluster.mode embedded: the HOST:PORT of each node, with or without this one; or HOST:PORT with a name that resolves to all nodes, which is resolved again every 5s. If it is empty, the node is standalone, and its event log survives a restart."`
 	Dir             string     `mapstructure:"dir" doc:"Directory for the event log, used only by this node, with cluster.mode embedded."`
 	Replicas        int        `mapstructure:"replicas" doc:"Number of nodes that store the event log, 1 to 5; publishing requires a majority of them. 0 means 3 if there are that many nodes, otherwise 1."`
 	Sync            bool       `mapstructure:"sync" doc:"Sync the event log to disk before a message is acknowledged, with cluster.mode embedded. If it is off, a node that loses power may lose the last few seconds of the log, which matters if most nodes fail at once."`
 	Secret          string     `mapstructure:"secret" doc:"Secret that nodes use to authenticate each other, the same on all nodes, with cluster.mode embedded." secret:"true"`
 	TLS             ClusterTLS `mapstructure:"tls"`
 	URL             string     `mapstructure:"url" doc:"URLs of NATS servers with JetStream, separated by commas, with cluster.mode nats." secret:"true"`
-	CredentialsFile string     `mapstructure:"credentials_file" doc:"Credentials file (.creds) for the NATS servers, with cluster.mode nats."`
+	CredentialsFile string     `mapstructure:"credentials_file" doc:"Credentials file (.creds) for connecting to the NATS servers, with cluster.mode nats."`
 }
 
 // ClusterTLS configures a node's certificate, and the authorities that sign the
-// other nodes' certificates.
+// certificates of its peers.
 type ClusterTLS struct {
 	CertFile string `mapstructure:"cert_file" doc:"PEM file with the certificate chain that this node sends to other nodes, or to NATS servers. Empty means plain text between nodes."`
 	KeyFile  string `mapstructure:"key_file" doc:"PEM file with the certificate's private key."`
@@ -228,7 +229,7 @@ type Debug struct {
 	FlightRecorder bool `mapstructure:"flight_recorder" doc:"Record runtime events, so that /debug/flight on the REST listener returns the last few seconds for go tool trace. It costs a little CPU and up to 16MiB."`
 }
 
-// Defaults returns the Config with the default values.
+// Defaults returns a Config with the default values.
 func Defaults() Config {
 	return Config{
 		SSE: SSE{

@@ -6,9 +6,9 @@ import (
 	"github.com/peald/peald/internal/console"
 )
 
-// withConsole returns a handler that serves the console at its own paths, and
-// passes all other requests to next. sse is the address of the listener that
-// browsers connect to.
+// withConsole returns a handler that serves the console at the console's paths, and
+// passes all other requests to next. Sse is the address of the listener that browsers
+// connect to.
 func withConsole(cfg Config, sse string, next http.Handler) (http.Handler, error) {
 	scheme := "http"
 	if cfg.SSE.TLS.CertFile != "" {

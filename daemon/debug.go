@@ -5,20 +5,20 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/pprof" // It adds handlers to the default mux, which nothing serves.
+	"net/http/pprof" // Importing pprof adds handlers to the default mux, which nothing serves.
 	"runtime/trace"
 	"strings"
 	"time"
 )
 
-// Limits of the flight recorder: it keeps about the last flightAge, or less if
-// there are more than flightBytes of events.
+// Limits of the flight recorder, which keeps about flightAge of events, or less if they
+// exceed flightBytes.
 const (
 	flightAge   = 10 * time.Second
 	flightBytes = 16 << 20
 )
 
-// newFlightRecorder starts recording runtime events. A process can have only one
+// newFlightRecorder starts recording runtime events. A process can have only one active
 // recorder.
 func newFlightRecorder() (*trace.FlightRecorder, error) {
 	recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: flightAge, MaxBytes: flightBytes})
@@ -28,8 +28,9 @@ func newFlightRecorder() (*trace.FlightRecorder, error) {
 	return recorder, nil
 }
 
-// debugPages serves /debug/: profiles and, if recorder isn't nil, its recording.
-// Unlike pprof, it doesn't serve the command line, which may contain secrets.
+// debugPages returns a handler for /debug/, which serves profiles and, if recorder
+// isn't nil, its recording. Unlike pprof's handlers, it doesn't serve the command line,
+// which may contain secrets.
 func debugPages(recorder *trace.FlightRecorder) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
@@ -49,7 +50,7 @@ func debugPages(recorder *trace.FlightRecorder) http.Handler {
 	})
 }
 
-// sendFlight sends the recording, for `go tool trace`.
+// sendFlight sends the recording in the format that `go tool trace` reads.
 func sendFlight(w http.ResponseWriter, recorder *trace.FlightRecorder) {
 	if recorder == nil {
 		http.Error(w, "nothing is recorded: debug.flight_recorder is off", http.StatusNotFound)

@@ -29,8 +29,8 @@ func checkDemo(cfg Config) error {
 	return nil
 }
 
-// generateDemoSecret returns a secret that signs tokens for as long as the
-// process runs.
+// generateDemoSecret returns a random secret, with which tokens are signed for as long
+// as the process runs.
 func generateDemoSecret() string { return rand.Text() + rand.Text() }
 
 // publishDemo publishes demo events until ctx ends or the broker closes.

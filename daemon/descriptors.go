@@ -7,8 +7,8 @@ import (
 	"github.com/peald/peald/internal/listen"
 )
 
-// descriptorBudget divides up the process's file descriptors for maxStreams
-// streams, or for as many as possible if maxStreams is 0.
+// descriptorBudget divides up the process's file descriptors so that there are enough
+// for maxStreams streams, or for as many as possible if maxStreams is 0.
 func descriptorBudget(maxStreams int) (listen.Budget, error) {
 	b, err := listen.NewBudget()
 	if err != nil {

@@ -1,3 +1,3 @@
-// Package daemon assembles peald. A [Config] holds all of its settings; [Run]
-// builds the parts from it, runs them and shuts them down gracefully.
+// Package daemon assembles peald. A [Config] holds all of its settings. [Run] builds
+// the parts according to a Config, runs them and shuts them down gracefully.
 package daemon

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// FileMode holds a file's permission bits. As text it is three or four octal
-// digits, as in chmod(1): 0660.
+// FileMode holds a file's permission bits. Its text form is three or four octal digits,
+// as for chmod(1), such as 0660.
 type FileMode fs.FileMode
 
 // String returns m as four octal digits.

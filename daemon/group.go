@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// group runs the goroutines of a daemon and records the first failure.
+// group runs a daemon's goroutines and records the first failure.
 type group struct {
 	running sync.WaitGroup
 
@@ -51,5 +51,5 @@ func (g *group) err() error {
 	}
 }
 
-// wait waits for the goroutines.
+// wait waits for all goroutines to finish.
 func (g *group) wait() { g.running.Wait() }

@@ -8,35 +8,34 @@ import (
 )
 
 const (
-	// At least burstRate connections in a burstTick start a burst. Fewer than
-	// calmRate end it.
+	// A burst starts with at least burstRate connections in a burstTick. It ends after
+	// calmTicks ticks with fewer than calmRate.
 	burstRate = 100
 	calmRate  = 20
 	burstTick = 100 * time.Millisecond
-	calmTicks = 10 // calm ticks until the memory of a burst is returned
+	calmTicks = 10 // after these, a burst's memory is returned
 
 	// burstGarbage limits the growth of the heap between two collections during
 	// a burst, in bytes.
 	burstGarbage = 32 << 20
 
-	// Every returnTick, memory is returned to the system if the process holds
-	// at least returnAtLeast bytes plus a quarter more than after the last
-	// return.
+	// Every returnTick, memory is returned to the system if the process holds more than
+	// it did after the last return, by at least a quarter plus returnAtLeast bytes.
 	returnTick    = 8 * time.Second
 	returnAtLeast = 16 << 20
 )
 
-// tuneMemory makes the garbage collector run less often during a burst of
-// connections. It returns memory to the system after a burst, and when much of
-// it has become garbage. It runs until ctx ends; accepted returns the number of
-// connections since the start.
+// tuneMemory makes the garbage collector run less often during a burst of connections.
+// It returns memory to the system after a burst, and when much of it has become
+// garbage. It runs until ctx ends. accepted returns the number of connections accepted
+// so far.
 //
-// Each connection leaves the buffers of its request or handshake behind, about 12
-// KB with net/http, in a heap with little live memory. If live memory set the
-// pace, collections would run in quick succession and account for a fifth of the
-// cost of a connection. After the burst, its memory would stay with the process
-// for minutes, although idle streams need less. The same is true of the queues of
-// many slow clients, because an idle daemon doesn't collect garbage.
+// Each connection leaves behind the buffers of its request or handshake, about 12 KB
+// with net/http, in a heap with little live memory. If live memory set the pace,
+// collections would run in quick succession and account for a fifth of the cost of a
+// connection. After a burst, the process would keep the memory for minutes, although
+// idle streams need less. The same applies to the queues of many slow clients, because
+// an idle daemon doesn't collect garbage.
 func tuneMemory(ctx context.Context, accepted func() int64) {
 	tick := time.NewTicker(burstTick)
 	defer tick.Stop()
@@ -87,8 +86,8 @@ func tuneMemory(ctx context.Context, accepted func() int64) {
 	}
 }
 
-// resident returns the number of bytes that the runtime has obtained from the
-// system and not returned.
+// resident returns the number of bytes that the runtime has obtained from the system
+// and hasn't returned.
 func resident() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
@@ -97,7 +96,7 @@ func resident() uint64 {
 }
 
 // burstPercent returns the garbage collection percentage that lets the heap grow by
-// burstGarbage, given the live memory after the last collection.
+// burstGarbage, based on the live memory after the last collection.
 func burstPercent() int {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)

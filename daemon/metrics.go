@@ -34,9 +34,9 @@ func counter(name, help string, value func(*reading) int64) metric {
 	return one(prometheus.CounterValue, name, help, func(r *reading) float64 { return float64(value(r)) })
 }
 
-// each returns a metric with one label. From the start, the function values must
-// return all values of the label. A series that appears only with its first event
-// shows no increase.
+// each returns a metric with one label. The function values must always return all
+// values of the label: a series that appears only with its first event shows no
+// increase.
 func each[N int64 | float64](kind prometheus.ValueType, name, help, label string, values func(*reading) map[string]N) metric {
 	desc := descOf(name, help, label)
 

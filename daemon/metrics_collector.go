@@ -4,7 +4,7 @@ package daemon
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// collector collects the daemon's metrics. It reads the state of the parts when
+// collector collects the daemon's metrics. It reads the state of the parts whenever
 // metrics are scraped.
 type collector struct {
 	sources sources

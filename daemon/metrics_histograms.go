@@ -9,8 +9,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// latencyMetric returns the delivery latency as both a classic and a native
-// histogram. Prometheus scrapes the one that it is configured for.
+// latencyMetric returns the delivery latency as both a classic and a native histogram.
+// Prometheus uses whichever it is configured for.
 func latencyMetric(name, help string) metric {
 	desc := descOf(name, help)
 
@@ -35,7 +35,7 @@ func handshakesMetric(name, help string) metric {
 	}}
 }
 
-// classic returns h with the buckets that the bounds define.
+// classic returns h as a classic histogram with the given bucket bounds.
 func classic(desc *prometheus.Desc, h broker.Histogram, bounds []float64) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(bounds))
 	for _, bound := range bounds {
@@ -45,9 +45,9 @@ func classic(desc *prometheus.Desc, h broker.Histogram, bounds []float64) promet
 	return prometheus.MustNewConstHistogram(desc, uint64(h.Count()), h.Sum, buckets)
 }
 
-// native merges the buckets of h into those of a native histogram. Values above
-// all bounds go into the bucket after the last one, because a native histogram
-// has no infinite bucket.
+// native returns h as a native histogram, merging its buckets. Values above all bounds
+// go into the bucket after the last one, because a native histogram has no infinite
+// bucket.
 func native(desc *prometheus.Desc, h broker.Histogram, r *reading) prometheus.Metric {
 	const perOctave = 1 << broker.LatencySchema
 
@@ -68,7 +68,7 @@ func native(desc *prometheus.Desc, h broker.Histogram, r *reading) prometheus.Me
 		uint64(h.Counts[0]), broker.LatencySchema, h.Bounds[0], r.StartedAt)
 }
 
-// bothHistograms is one metric with the buckets of a native and a classic
+// bothHistograms is a single metric with the buckets of both a native and a classic
 // histogram.
 type bothHistograms struct{ native, classic prometheus.Metric }
 

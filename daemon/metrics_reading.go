@@ -7,7 +7,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// sources are the parts and functions that metrics are read from.
+// sources holds the parts and functions that metrics are read from.
 type sources struct {
 	broker         *broker.Broker
 	streams        *ssehttp.Handler
@@ -29,7 +29,6 @@ type reading struct {
 	engines           map[string]int64
 	http2Connections  int64
 	handshakes        ssehttp.Handshakes
-	polls             broker.Polls
 	draining          bool
 	rejected          map[string]int64
 	maxConnections    int64
@@ -49,7 +48,6 @@ func (s *sources) read() *reading {
 		engines:          s.streams.Engines(),
 		http2Connections: s.streams.HTTP2Connections(),
 		handshakes:       s.streams.TLSHandshakes(),
-		polls:            s.broker.Polls(),
 		draining:         s.streams.Draining(),
 		rejected:         s.rejected(),
 		maxConnections:   s.maxConnections(),

@@ -11,8 +11,8 @@ import (
 	"github.com/peald/peald/internal/buildinfo"
 )
 
-// ownMetrics returns the daemon's metrics, except for those that the parts
-// register themselves.
+// ownMetrics returns the daemon's own metrics. They don't include those that parts
+// provide as collectors of their own.
 func ownMetrics() []metric {
 	return slices.Concat(streamMetrics(), handshakeMetrics(), trafficMetrics(), historyMetrics(), shardMetrics(), processMetrics())
 }
@@ -38,10 +38,10 @@ func streamMetrics() []metric {
 		counter("connects_total", "Streams opened, and polls that waited.", func(r *reading) int64 { return r.Total.Connected }),
 		each(prometheus.CounterValue, "disconnects_total", "Streams closed, by reason.",
 			"reason", func(r *reading) map[string]int64 { return ofEachReason(r.Total.Disconnected) }),
-		each(prometheus.CounterValue, "polls_total", "Polls answered, by result: events; reset, with or without events, because some are missing; or empty. "+
-			"Polls whose client left while they waited are abandoned.",
-			"result", func(r *reading) map[string]int64 { return r.polls.Answered }),
-		gauge("polls_waiting", "Polls that are waiting for an event.", func(r *reading) int64 { return int64(r.polls.Waiting) }),
+		each(prometheus.CounterValue, "polls_total", "Polls answered, by result: events; reset, with or without events, because some are missing; empty; "+
+			"or abandoned, because the client left while the poll was waiting.",
+			"result", func(r *reading) map[string]int64 { return r.Polls.Answered }),
+		gauge("polls_waiting", "Polls that are waiting for an event.", func(r *reading) int64 { return int64(r.Polls.Waiting) }),
 		each(prometheus.CounterValue, "refused_total", "Rejected requests for streams and polls, by reason.",
 			"reason", func(r *reading) map[string]int64 { return r.rejected }),
 	}
@@ -60,7 +60,7 @@ func handshakeMetrics() []metric {
 	}
 }
 
-// ofEachReason returns counted, with zeros added for the reasons that it lacks.
+// ofEachReason returns counted with zeros added for the reasons that it lacks.
 func ofEachReason(counted map[string]int64) map[string]int64 {
 	all := make(map[string]int64)
 	for _, reason := range broker.Reasons() {
@@ -124,8 +124,8 @@ func historyMetrics() []metric {
 	}
 }
 
-// startOutcomes returns the counts of streams that started in the past without an event
-// id, by outcome.
+// startOutcomes returns the numbers, by outcome, of streams that started in the past
+// without an event id.
 func startOutcomes(r broker.Resumes) map[string]int64 {
 	return map[string]int64{"replayed": r.Replayed, "ended": r.Ended, broker.ResetExpired: r.Resets[broker.ResetExpired]}
 }
@@ -140,9 +140,9 @@ func shardMetrics() []metric {
 	}
 }
 
-// ofEachShard returns a metric with one series per shard, because a single shard
-// may lag if a user has very many streams. There are as many shards as
-// processors by default, and at most MaxShards.
+// ofEachShard returns a metric with one series per shard, because a single shard may
+// lag if one user has very many streams. By default, there are as many shards as
+// processors. There are at most MaxShards.
 func ofEachShard(name, help string, value func(broker.ShardStats) float64) metric {
 	return each(prometheus.GaugeValue, name, help, "shard", func(r *reading) map[string]float64 {
 		all := make(map[string]float64, len(r.Shards))

@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// parts holds the parts of a daemon and how they are wired.
+// parts holds the parts of a daemon and wires them together.
 type parts struct {
 	log     *slog.Logger
 	opts    Options
@@ -35,10 +35,10 @@ type parts struct {
 	sse        *listen.Server
 
 	control    *control.Service
-	calls      *listen.Tracked // connections of grpc
+	calls      *listen.Tracked // the connections of grpc
 	grpc       *grpc.Server
 	rest       *listen.Server
-	handedREST atomic.Bool           // REST clients must reconnect, because another process is accepting connections
+	handedREST atomic.Bool           // another process is accepting connections, so REST clients must reconnect
 	recorder   *trace.FlightRecorder // nil if debug.flight_recorder is off
 
 	drainOnce sync.Once
@@ -49,27 +49,27 @@ type parts struct {
 	// their configuration and shuts them down.
 
 	cfg        Config // in effect
-	demoSecret string // cfg's auth.jwt.hmac_secret, if it was generated for the demo
+	demoSecret string // auth.jwt.hmac_secret in cfg, if it was generated for the demo
 	files      files
 	reloads    *reloads
 	closers    []func() // in the order in which the parts were built
 }
 
-// close releases what building the parts acquired, in reverse order. The servers
-// must have been shut down.
+// close releases everything that build acquired, in reverse order. The servers must
+// have been shut down already.
 func (p *parts) close() {
 	for _, closePart := range slices.Backward(p.closers) {
 		closePart()
 	}
 }
 
-// onClose registers a function for close.
+// onClose registers a function for close to call.
 func (p *parts) onClose(f func()) { p.closers = append(p.closers, f) }
 
 // requestDrain makes the daemon drain and shut down.
 func (p *parts) requestDrain() { p.drainOnce.Do(func() { close(p.drain) }) }
 
-// unready returns why the daemon isn't serving.
+// unready returns the reason why the daemon isn't serving.
 func (p *parts) unready() string {
 	if p.draining.Load() {
 		return "draining"
@@ -82,7 +82,7 @@ func (p *parts) unready() string {
 	return "starting"
 }
 
-// rejected returns how many requests from browsers were rejected, by cause.
+// rejected returns how many requests from browsers have been rejected, by cause.
 func (p *parts) rejected() map[string]int64 {
 	counts := p.streams.Rejected()
 	maps.Copy(counts, p.browsers.Rejected())
@@ -90,9 +90,9 @@ func (p *parts) rejected() map[string]int64 {
 	return counts
 }
 
-// askToReconnect makes REST clients reconnect once another process accepts their
-// connections. If the daemon instead closed an idle connection just as a client
-// reused it, the call would fail.
+// askToReconnect wraps next to make REST clients reconnect once another process accepts
+// their connections. Closing idle connections instead would make a call fail if its
+// client reused the connection just then.
 func (p *parts) askToReconnect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.handedREST.Load() {

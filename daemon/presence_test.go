@@ -47,6 +47,24 @@ func statusOf(t *testing.T, url string) int {
 	return resp.StatusCode
 }
 
+// poll sends a request for JSON, which must be accepted.
+func poll(t *testing.T, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("a poll gets %s", resp.Status)
+	}
+}
+
 func TestPresenceInACluster(t *testing.T) {
 	daemons := pealdtest.StartCluster(t, 3, func(cfg *daemon.Config) {
 		cfg.SSE.MaxConnectionsPerUser = 2
@@ -78,6 +96,13 @@ func TestPresenceInACluster(t *testing.T) {
 	users, err := control.ListUsers(t.Context(), &pealv1.ListUsersRequest{})
 	if err != nil || len(users.GetUsers()) != 2 || users.GetUsers()[0].GetConnections() != 2 || len(users.GetMissingNodes()) > 0 {
 		t.Errorf("users are %v, %v", users, err)
+	}
+
+	for _, d := range daemons[1:] {
+		poll(t, d.Events(t, "carol"))
+		if _, err := d.Control(t).ListMessages(t.Context(), &pealv1.ListMessagesRequest{Audience: &pealv1.ListMessagesRequest_Everyone{Everyone: true}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	watching, err := control.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{})
@@ -127,6 +152,10 @@ func TestPresenceInACluster(t *testing.T) {
 
 	if since, rewinds := stats.GetSince().GetReplayed(), stats.GetRewinds().GetReplayed(); since != 1 || rewinds != 1 {
 		t.Errorf("%d streams with since and %d with rewind are counted on all nodes, want 1 and 1", since, rewinds)
+	}
+
+	if polls, reads := stats.GetPolls(), stats.GetReads(); polls.GetAnswered()["empty"] != 2 || polls.GetWaiting() != 0 || reads.GetBroadcast() != 2 {
+		t.Errorf("%v and %v are counted on all nodes, want 2 polls without events and 2 pages of broadcasts", polls, reads)
 	}
 
 	leaders := 0

@@ -37,8 +37,8 @@ func (p *parts) reload(r Reload) {
 	p.warn(func(key string) bool { return slices.Contains(changed, key) })
 }
 
-// apply applies all new settings that can change at runtime or, if it returns an
-// error, none. It returns the keys of those that changed.
+// apply applies all new settings that can change at runtime, and returns the keys of
+// those that changed. If it returns an error, it has applied none.
 func (p *parts) apply(given Config) (changed []string, _ error) {
 	given, trimmed := p.opts.Inherited.override(given).trimSecrets()
 	if err := given.Validate(); err != nil {
@@ -49,8 +49,8 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	}
 
 	next := p.cfg.with(given)
-	// Settings that change may contradict those that don't. For example, tokens
-	// may be removed while a listener is still open to the network.
+	// Settings that change may conflict with those that don't. For example, tokens may
+	// be removed while a listener is open to the network.
 	if err := p.checkRunning(next); err != nil {
 		return nil, fmt.Errorf("conflicts with settings that can't change without a restart: %w", err)
 	}
@@ -71,7 +71,7 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 		p.demoPage.Store(&page)
 	}
 
-	// From here on nothing fails.
+	// Nothing can fail from here on.
 	for _, d := range p.cfg.differences(next) {
 		changed = append(changed, d.given.Key)
 	}
@@ -87,8 +87,8 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	p.streams.Reconfigure(streamsConfig(next, auth, descriptors.Streams, p.log), auth.verifier())
 	p.control.Reconfigure(p.controlConfig(next, descriptors.Streams), auth.minter())
 
-	// A lower level takes effect immediately, so that the messages about the reload
-	// are logged. A higher one takes effect after them.
+	// A lower level takes effect immediately, so that the messages about the reload are
+	// logged. A higher level takes effect after they have been logged.
 	if level := next.Log.Threshold(); p.opts.LogLevel != nil && level < p.opts.LogLevel.Level() {
 		p.opts.LogLevel.Set(level)
 	}
@@ -97,8 +97,7 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	return changed, nil
 }
 
-// checkRunning returns an error if a daemon that runs with p.cfg can't switch to
-// next.
+// checkRunning returns an error if the running daemon can't switch to next.
 func (p *parts) checkRunning(next Config) error {
 	if err := next.Validate(); err != nil {
 		return err
@@ -113,7 +112,7 @@ func (p *parts) checkRunning(next Config) error {
 	return checkDemo(next)
 }
 
-// warnOfRestart logs the settings that were changed but need a restart.
+// warnOfRestart logs settings that have changed but need a restart to take effect.
 func (p *parts) warnOfRestart(stale []difference) {
 	if len(stale) == 0 {
 		return

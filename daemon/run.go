@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Run runs a daemon until ctx ends or a call to the control plane drains it. It
-// then accepts no more streams and closes the open ones, spread over up to four
-// fifths of cfg.Drain.Timeout. After that, calls to the control plane get 2 s to
-// finish, and whatever is left is cut off.
+// Run runs a daemon until ctx ends or a call to the Drain RPC drains it. The daemon
+// then accepts no more streams and closes the open ones over up to four fifths of
+// cfg.Drain.Timeout. After that, calls to the control plane get 2 s to finish, and any
+// that remain are cut off.
 //
-// Run returns once all of its goroutines have ended. The error is nil after a
-// graceful shutdown. Otherwise it states why the daemon could not start or had to
+// Run returns once all of its goroutines have ended. It returns nil after a graceful
+// shutdown, and otherwise an error that states why the daemon couldn't start or had to
 // stop.
 func Run(ctx context.Context, cfg Config, opts Options) error {
 	cfg, trimmed := opts.Inherited.override(cfg).trimSecrets()
@@ -60,10 +60,10 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	return p.run(ctx)
 }
 
-// run serves until ctx ends, a call drains the daemon or a part fails. It then
-// shuts down all parts.
+// run serves until ctx ends, a call drains the daemon, or a part fails. It then shuts
+// down all parts.
 func (p *parts) run(ctx context.Context) error {
-	// The parts outlive ctx, because they shut down in order.
+	// The parts must outlive ctx, because they are shut down in order.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
@@ -111,8 +111,8 @@ func (p *parts) serve(ctx context.Context, g *group) {
 	g.start(ctx, "cluster", func(ctx context.Context) error { return p.member.run(ctx, p.control) })
 }
 
-// announce reports to the operator and to the calling program that the
-// listeners accept connections and, later, that the daemon is serving.
+// announce reports, to the operator and to the calling program, that the listeners
+// accept connections and, to the calling program, that the daemon is serving.
 func (p *parts) announce(ctx context.Context, g *group) {
 	addresses := p.sockets.addresses()
 	p.log.Info("accepting", "sse", addresses.SSE, "grpc", addresses.GRPC, "rest", addresses.REST)

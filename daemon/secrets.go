@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// trimSecrets returns c without line breaks at the end of secrets, and the keys
-// of the settings that had any. Such line breaks come from files or from echo.
-// The copy of the secret in an application that signs tokens usually has none.
+// trimSecrets returns c with the line breaks at the end of secrets removed, and the
+// keys of the settings that had any. Such line breaks come from files or from echo. An
+// application that signs tokens with the same secret usually has it without a line
+// break.
 func (c Config) trimSecrets() (trimmed Config, keys []string) {
 	eachSetting("", reflect.ValueOf(&c).Elem(), func(s Setting, field reflect.Value) {
 		if !s.Secret {
@@ -27,7 +28,7 @@ func (c Config) trimSecrets() (trimmed Config, keys []string) {
 		case string:
 			field.SetString(trim(value))
 		case []Token:
-			tokens := slices.Clone(value) // The caller's slice stays unchanged.
+			tokens := slices.Clone(value) // Leave the caller's slice unchanged.
 			for i, token := range tokens {
 				tokens[i].Token = trim(token.Token)
 			}

@@ -2,12 +2,12 @@ package daemon
 
 import "fmt"
 
-// SettingError is the error for an invalid setting. Its message is one line and
-// contains no secret.
+// SettingError reports an invalid setting. Its message is a single line and contains no
+// secrets.
 type SettingError struct {
 	Key      string
-	Given    string // describes the value that was given
-	Accepted string // describes what is accepted
+	Given    string // describes the given value
+	Accepted string // describes the accepted values
 }
 
 // Error implements error.

@@ -19,16 +19,16 @@ type Setting struct {
 	Empty   bool     // an empty string is a value, not the default
 }
 
-// Settings returns the settings of c in the order of its fields. Flags,
-// environment variables, help and the reference are derived from it, so that
-// each field of Config is a setting everywhere.
+// Settings returns the settings of c in the order of its fields. Flags, environment
+// variables, help and the reference are derived from them, so each field of Config is a
+// setting in all of these.
 func (c Config) Settings() []Setting {
 	var settings []Setting
 	eachSetting("", reflect.ValueOf(c), func(s Setting, _ reflect.Value) { settings = append(settings, s) })
 	return settings
 }
 
-// eachSetting calls visit for each setting of a section and the sections in it.
+// eachSetting calls visit for each setting in a section and its subsections.
 func eachSetting(prefix string, section reflect.Value, visit func(s Setting, field reflect.Value)) {
 	for field, value := range section.Fields() {
 		key := prefix + field.Tag.Get("mapstructure")
@@ -48,10 +48,10 @@ func eachSetting(prefix string, section reflect.Value, visit func(s Setting, fie
 	}
 }
 
-// difference is a setting whose new value differs from the one in effect.
+// difference holds a setting with the value in effect and with a different new value.
 type difference struct{ runs, given Setting }
 
-// differences returns the settings whose values in c and given differ, in the
+// differences returns the settings that have different values in c and given, in the
 // order of the fields.
 func (c Config) differences(given Config) []difference {
 	var found []difference
@@ -64,8 +64,8 @@ func (c Config) differences(given Config) []difference {
 	return found
 }
 
-// with returns c, but with the values from given for the settings that can change
-// while the daemon runs.
+// with returns c with the values from given for those settings that can change while
+// the daemon runs.
 func (c Config) with(given Config) Config {
 	values := given.Settings()
 	i := 0
@@ -88,7 +88,7 @@ func (s Setting) equals(other Setting) bool {
 	return reflect.DeepEqual(s.Value, other.Value)
 }
 
-// shown returns the value as text for the log, unless it is a secret.
+// shown returns the value as text for the log, or a placeholder if the value is secret.
 func (s Setting) shown() string {
 	if s.Secret {
 		return "(not shown)"
@@ -99,7 +99,8 @@ func (s Setting) shown() string {
 	return fmt.Sprint(s.Value)
 }
 
-// Accepts describes the values that the setting's type and choices allow.
+// Accepts describes the values that the setting accepts, judging by its type and
+// choices.
 func (s Setting) Accepts() string {
 	if last := len(s.Choices) - 1; last > 0 {
 		return strings.Join(s.Choices[:last], ", ") + " or " + s.Choices[last]

@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// Calls to the control plane get callGrace to finish. They take milliseconds,
-	// except for health watches, which would never end.
+	// callGrace is how long calls to the control plane get to finish. They take
+	// milliseconds, except for health watches, which would never end.
 	callGrace = 2 * time.Second
 
 	// The last tenth of drain.timeout is reserved for cutting off whatever hasn't
-	// finished by then. The last fifth is reserved for everything that happens
-	// after the last stream is closed.
+	// finished by then. The last fifth, which includes that tenth, is reserved for
+	// everything that happens after the last stream is closed.
 	cutShare    = 10
 	spreadShare = 5
 )
 
-// shutDown shuts down all parts, and logs the cause. It first closes the streams,
-// one after another, while the control plane still publishes to open streams and
-// reports the progress. It then shuts down the control plane.
+// shutDown logs the cause and shuts down all parts. It first closes the streams, one
+// after another. In the meantime, the control plane still publishes to open streams and
+// reports the progress. shutDown then shuts down the control plane.
 func (p *parts) shutDown(cause string) {
 	start := time.Now()
 	timeout := p.cfg.Drain.Timeout
@@ -59,8 +59,8 @@ func (p *parts) shutDown(cause string) {
 	}
 }
 
-// closeStreams shuts down the browsers' server and, at the same time, the broker
-// with the remaining streams.
+// closeStreams shuts down the server for browsers and, at the same time, closes the
+// broker with any remaining streams.
 func (p *parts) closeStreams(ctx context.Context) {
 	var streams errgroup.Group
 	streams.Go(func() error { return p.sse.Shutdown(ctx) })
@@ -74,10 +74,10 @@ func (p *parts) closeStreams(ctx context.Context) {
 	}
 }
 
-// handOver hands the listeners over to another daemon, if one accepts connections
-// on the same addresses. Clients of the control plane move to that daemon first,
-// because the streams move there too. The returned group waits for the calls to
-// the servers that were handed over. This daemon keeps its streams.
+// handOver hands the listeners over to another daemon, if one is accepting connections
+// on the same addresses. Clients of the control plane move to that daemon before the
+// streams do. The returned group waits for calls that are in progress on the servers
+// that were handed over. This daemon keeps its streams for now.
 func (p *parts) handOver(ctx context.Context) *errgroup.Group {
 	var handedOver errgroup.Group
 
@@ -118,8 +118,7 @@ func (p *parts) handOverSockets(ctx context.Context) (sse, grpc, rest bool) {
 	return sse, grpc, rest
 }
 
-// shutDownGRPC waits for calls that are in progress, and cuts them off when ctx
-// ends.
+// shutDownGRPC waits for calls that are in progress, but cuts them off when ctx ends.
 func (p *parts) shutDownGRPC(ctx context.Context) error {
 	p.calls.CloseSilent()
 

@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/internal/listen"
 )
 
-// Addresses holds the addresses that a daemon listens on: each is HOST:PORT or,
-// for the control plane, unix:/PATH.
+// Addresses holds the addresses that a daemon listens on. Each is HOST:PORT or, for the
+// control plane, unix:/PATH.
 type Addresses struct {
 	SSE  string `json:"sse"`
 	GRPC string `json:"grpc"`
@@ -22,7 +22,7 @@ type Addresses struct {
 // listener bound to addr, even if it is bound to all addresses.
 func Reachable(addr string) string { return listen.Reachable(addr) }
 
-// CurlTarget returns what to pass to curl, before a path, to reach an HTTP
+// CurlTarget returns the arguments for curl, up to the path, that reach an HTTP
 // listener bound to addr.
 func CurlTarget(addr string) string {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
@@ -31,16 +31,16 @@ func CurlTarget(addr string) string {
 	return "http://" + Reachable(addr)
 }
 
-// Inherited holds listening sockets that the process was started with, for
-// example by systemd. For each socket that is nil, a daemon opens one at the
-// address in its Config. It ignores the addresses of the others. Other processes
-// may share the sockets.
+// Inherited holds listening sockets that the process was started with, for example by
+// systemd. In place of each nil socket, the daemon opens one at the address in its
+// Config. It ignores the Config's addresses for the others. Other processes may share
+// the sockets.
 type Inherited struct {
 	SSE, GRPC, REST net.Listener
 }
 
-// override returns cfg with the addresses of the inherited sockets, so that address
-// checks apply to them.
+// override returns cfg with the addresses of the inherited sockets, so that checks of
+// addresses apply to these sockets.
 func (i Inherited) override(cfg Config) Config {
 	for _, s := range []struct {
 		listener net.Listener
@@ -53,8 +53,8 @@ func (i Inherited) override(cfg Config) Config {
 	return cfg
 }
 
-// sockets holds a daemon's listening sockets. They are opened before anything runs,
-// so that an address that is unavailable is an error at startup.
+// sockets holds a daemon's listening sockets. They are opened before anything runs, so
+// that an unavailable address is an error at startup.
 type sockets struct{ sse, grpc, rest *listen.Listener }
 
 func openSockets(ctx context.Context, cfg Config, inherited Inherited) (_ sockets, err error) {
@@ -97,17 +97,16 @@ func openSockets(ctx context.Context, cfg Config, inherited Inherited) (_ socket
 	return s, err
 }
 
-// peerTimeout returns how long a browser may go without acknowledging anything
-// before its connection is considered broken. It is longer than the broker's
-// timeout for a socket that accepts no bytes, because the broker must detect a
-// merely slow browser first.
+// peerTimeout returns how long a browser may go without acknowledging anything before
+// its connection is considered broken. It is longer than the broker's timeout for a
+// socket that accepts no bytes, so that the broker detects a merely slow browser first.
 func peerTimeout(cfg Config) time.Duration { return cfg.SSE.WriteTimeout + cfg.SSE.Heartbeat }
 
 func (s sockets) addresses() Addresses {
 	return Addresses{SSE: s.sse.Address(), GRPC: s.grpc.Address(), REST: s.rest.Address()}
 }
 
-// close closes the sockets that are open. It is safe to close them twice.
+// close closes the sockets that are open. It may be called more than once.
 func (s sockets) close() {
 	for _, socket := range []*listen.Listener{s.sse, s.grpc, s.rest} {
 		if socket != nil {

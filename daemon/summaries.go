@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// summaryEvery is the minimum time between two summaries for the same cause.
-	// A cause may affect thousands of clients in a second.
+	// summaryEvery is the minimum time between two summaries for the same cause. A
+	// single cause may affect thousands of clients within a second.
 	summaryEvery = 10 * time.Second
 
 	// summaryTick is the interval at which counters are read, and therefore the
@@ -20,19 +20,19 @@ const (
 	summaryTick = time.Second
 )
 
-// occurrence counts how often streams have been rejected or closed for one cause
-// since the daemon started.
+// occurrence holds how often streams have been rejected or closed for one cause since
+// the daemon started.
 type occurrence struct {
 	kind  occurrenceKind
 	level slog.Level
 	count int64
 }
 
-// occurrenceKind identifies the summaries for one cause by their message and an
+// occurrenceKind identifies the summaries for one cause by their log message and an
 // attribute.
 type occurrenceKind struct{ message, key, value string }
 
-// occurrences returns the counters that are summarized in the log.
+// occurrences returns the counts that are summarized in the log.
 func (p *parts) occurrences() []occurrence {
 	var found []occurrence
 	for cause, count := range p.rejected() {
@@ -59,8 +59,8 @@ func rejectionLevel(cause string) slog.Level {
 	return slog.LevelInfo
 }
 
-// summaries logs how often streams were rejected or closed: at most once per
-// summaryEvery for each cause, and a final time when it stops.
+// summaries logs how often streams have been rejected or closed: at most once per
+// summaryEvery for each cause, and a last time when it stops.
 type summaries struct {
 	log    *slog.Logger
 	read   func() []occurrence
@@ -70,7 +70,7 @@ type summaries struct {
 // summary records the last summary for a cause.
 type summary struct {
 	at    time.Time
-	count int64 // since the daemon started, at that time
+	count int64 // number of occurrences up to that time, since the daemon started
 }
 
 func newSummaries(log *slog.Logger, read func() []occurrence) *summaries {
@@ -93,8 +93,8 @@ func (s *summaries) run(ctx context.Context) {
 	}
 }
 
-// logNew logs summaries for the causes that have new occurrences and weren't logged
-// within the last interval.
+// logNew logs summaries for the causes that have new occurrences and haven't been
+// logged within the last interval.
 func (s *summaries) logNew(interval time.Duration) {
 	now := time.Now()
 	for _, o := range s.read() {

@@ -12,21 +12,22 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
-// maxTopicPolicies is the maximum number of entries in topics. They are tried one
-// after another.
+// maxTopicPolicies is the maximum number of entries in topics. It is limited because
+// they are tried one after another.
 const maxTopicPolicies = 1000
 
-// TopicPolicy is an entry of topics. Fields that are nil or empty leave a topic to the
-// settings for all topics.
+// TopicPolicy is an entry of topics. If a field is nil or empty, the setting for all
+// topics applies.
 type TopicPolicy struct {
 	Pattern      string       `mapstructure:"pattern"`
 	History      TopicHistory `mapstructure:"history"`
 	SlowConsumer string       `mapstructure:"slow_consumer"`
-	// Anonymous allows or denies the topics to streams without a subscriber token,
-	// regardless of auth.anonymous_topics.
+	// Anonymous allows or forbids subscribing without a subscriber token, regardless of
+	// auth.anonymous_topics.
 	Anonymous *bool `mapstructure:"anonymous"`
-	// Retain retains each message for the topics.
-	Retain bool `mapstructure:"retain"`
+	// Retain makes the daemon retain each message to the topics. False has the same
+	// effect as nil: it leaves that to the publishers.
+	Retain *bool `mapstructure:"retain"`
 }
 
 // TopicHistory limits the history of each topic that matches a policy.
@@ -34,6 +35,9 @@ type TopicHistory struct {
 	MaxEvents *int           `mapstructure:"max_events"`
 	MaxAge    *time.Duration `mapstructure:"max_age"`
 }
+
+// retains reports whether the policy retains messages.
+func (p TopicPolicy) retains() bool { return p.Retain != nil && *p.Retain }
 
 // String returns the policy in the form of a YAML flow mapping.
 func (p TopicPolicy) String() string {
@@ -54,8 +58,8 @@ func (p TopicPolicy) String() string {
 	if p.Anonymous != nil {
 		fields = append(fields, "anonymous: "+strconv.FormatBool(*p.Anonymous))
 	}
-	if p.Retain {
-		fields = append(fields, "retain: true")
+	if p.Retain != nil {
+		fields = append(fields, "retain: "+strconv.FormatBool(*p.Retain))
 	}
 	return "{" + strings.Join(fields, ", ") + "}"
 }
@@ -72,7 +76,8 @@ func (c Config) checkTopics() *SettingError {
 	return nil
 }
 
-// checkTopicPolicy checks an entry of topics. The keys in errors start with prefix.
+// checkTopicPolicy checks an entry of topics. Prefix is the start of the keys in
+// errors.
 func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 	if err := broker.ValidPattern(p.Pattern); err != nil {
 		return &SettingError{prefix + "pattern", strconv.Quote(p.Pattern), `a topic such as "orders", or a pattern such as "orders.*" or "orders.>"`}
@@ -91,7 +96,7 @@ func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 		return &SettingError{prefix + "slow_consumer", strconv.Quote(p.SlowConsumer), "disconnect, drop-oldest or conflate"}
 	}
 
-	if p.Retain && c.Retain.MaxEvents == 0 {
+	if p.retains() && c.Retain.MaxEvents == 0 {
 		return &SettingError{prefix + "retain", "true although retain.max_events is 0", "retain.max_events of 1 or more, or no retain"}
 	}
 
@@ -105,8 +110,8 @@ func (c Config) checkTopicPolicy(prefix string, p TopicPolicy) *SettingError {
 	return nil
 }
 
-// shadowed returns the policies that apply to no topic, each with the earlier policy
-// that matches all of its topics.
+// shadowed returns the patterns of policies that apply to no topic, each with the
+// pattern of an earlier policy that matches all of its topics.
 func (c Config) shadowed() (pairs [][2]string) {
 	for i, p := range c.Topics {
 		j := slices.IndexFunc(c.Topics[:i], func(earlier TopicPolicy) bool { return broker.Covers(earlier.Pattern, p.Pattern) })
@@ -120,7 +125,7 @@ func (c Config) shadowed() (pairs [][2]string) {
 // brokerPolicies returns the parts of the policies that concern the broker.
 func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 	for _, t := range topics {
-		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer), Retain: t.Retain}
+		p := broker.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: broker.SlowPolicy(t.SlowConsumer), Retain: t.retains()}
 		if t.History.MaxEvents != nil {
 			p.MaxEvents = *t.History.MaxEvents
 		}
@@ -129,7 +134,7 @@ func brokerPolicies(topics []TopicPolicy) (policies []broker.TopicPolicy) {
 	return policies
 }
 
-// controlPolicies returns the policies as the control plane reports them.
+// controlPolicies converts the policies for the control plane, which reports them.
 func controlPolicies(topics []TopicPolicy) (policies []control.TopicPolicy) {
 	for _, t := range topics {
 		p := control.TopicPolicy{Pattern: t.Pattern, MaxAge: t.History.MaxAge, SlowConsumer: t.SlowConsumer, Anonymous: t.Anonymous, Retain: t.Retain}
@@ -142,8 +147,8 @@ func controlPolicies(topics []TopicPolicy) (policies []control.TopicPolicy) {
 }
 
 // anonymousRules returns the parts of the policies that concern streams without a
-// token. Policies that leave them to auth.anonymous_topics are included, since the
-// first match counts.
+// token. It includes policies that leave the decision to auth.anonymous_topics, since
+// the first match counts.
 func anonymousRules(topics []TopicPolicy) (rules []ssehttp.TopicRule) {
 	for _, t := range topics {
 		r := ssehttp.TopicRule{Pattern: t.Pattern}

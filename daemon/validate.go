@@ -20,16 +20,16 @@ const MaxShards = 1024
 
 const (
 	minHeartbeat  = time.Second
-	minRetry      = time.Millisecond // retry: is in milliseconds
+	minRetry      = time.Millisecond // the unit of the retry field in an event stream
 	minQueueBytes = 1 << 10
 	minHistory    = 1 << 10 // bytes
-	// Nodes save all retained values at once.
+	// maxRetainBytes is limited because nodes save all retained values at once.
 	maxRetainBytes = 1 << 30
 	minIdempotent  = time.Second
 )
 
 // Validate returns an error if a daemon can't run with c. The error is a
-// [*SettingError] about the first invalid setting. Like [Run], it ignores line
+// [*SettingError] for the first invalid setting. Like [Run], Validate ignores line
 // breaks at the end of secrets.
 func (c Config) Validate() error {
 	c, _ = c.trimSecrets()
@@ -200,7 +200,7 @@ func (c Config) checkTokens() *SettingError {
 	return nil
 }
 
-// checkGuard rejects guarded metrics that no token could read.
+// checkGuard rejects guarded metrics if there is no token that could read them.
 func (c Config) checkGuard() *SettingError {
 	if c.Control.GuardMetrics && len(c.Control.Tokens) == 0 {
 		return &SettingError{"control.guard_metrics", "true with no control.tokens", "control.tokens, one of which /metrics then requires"}
@@ -208,8 +208,8 @@ func (c Config) checkGuard() *SettingError {
 	return nil
 }
 
-// checkExposure rejects a control plane that strangers could call: anyone who
-// reaches it can publish to every browser and sign tokens for any user.
+// checkExposure rejects a control plane that strangers could reach. Anyone who can call
+// it can publish to every browser and sign tokens for any user.
 func (c Config) checkExposure() *SettingError {
 	if c.Control.Insecure || len(c.Control.Tokens) > 0 {
 		return nil

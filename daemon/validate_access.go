@@ -12,8 +12,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// minSecret is the minimum length of a secret in bytes. RFC 7518 §3.2 requires a
-// key at least as long as the hash: 32 bytes for HS256.
+// minSecret is the minimum length of a secret in bytes. RFC 7518 §3.2 requires a key
+// that is at least as long as the hash, which has 32 bytes for HS256.
 const minSecret = 32
 
 func (c Config) checkAuth() *SettingError {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// maxReplicas is the maximum that JetStream supports.
+// maxReplicas is the maximum number of replicas that JetStream supports.
 const maxReplicas = 5
 
 func (c Config) checkCluster() *SettingError {

@@ -35,7 +35,7 @@ func notInName(r rune) bool {
 	return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r)
 }
 
-// isBearerToken reports whether s is a b64token as defined in RFC 6750 §2.1. It
+// isBearerToken reports whether s is a b64token as defined in RFC 6750 §2.1. A b64token
 // contains no commas or colons, which are separators in environment variables.
 func isBearerToken(s string) bool {
 	s = strings.TrimRight(s, "=")
@@ -48,8 +48,8 @@ func isAlphanumeric(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 }
 
-// isLocal reports whether a control plane listener on addr is reachable only from
-// this machine.
+// isLocal reports whether a listener of the control plane on addr is reachable only
+// from this machine.
 func isLocal(addr string) bool {
 	_, isFile, _ := listen.SocketPath(addr)
 	return isFile || isLoopback(addr)
@@ -87,14 +87,14 @@ func isHTTP(location string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// isOriginPattern reports whether s is an origin with a wildcard in place of the
-// first labels of its host.
+// isOriginPattern reports whether s is an origin with a wildcard in place of its host's
+// first labels.
 func isOriginPattern(s string) bool {
 	scheme, domain, ok := strings.Cut(s, "://*.")
 	return ok && isOrigin(scheme+"://"+domain) && !strings.Contains(domain, "*")
 }
 
-// prefixes parses the networks in list, which are CIDRs or single addresses.
+// prefixes parses the networks in list. Each is a CIDR prefix or a single address.
 func prefixes(list []string) ([]netip.Prefix, *SettingError) {
 	found := make([]netip.Prefix, 0, len(list))
 	for _, text := range list {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// warn logs settings that are valid but possibly unintended. It considers only
-// settings for which isNew returns true.
+// warn logs settings that are valid but may be unintended. It considers only settings
+// for which isNew returns true.
 func (p *parts) warn(isNew func(key string) bool) {
 	if isNew("control.tokens") {
 		p.warnOfShortTokens()
@@ -37,7 +37,8 @@ func (p *parts) warnOfShortTokens() {
 	}
 }
 
-// warnOfTrimmedSecrets logs the keys for which isNew returns true.
+// warnOfTrimmedSecrets logs those keys for which isNew returns true. Their settings are
+// secrets that had a line break at the end.
 func (p *parts) warnOfTrimmedSecrets(keys []string, isNew func(key string) bool) {
 	for _, key := range keys {
 		if isNew(key) {

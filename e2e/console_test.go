@@ -80,6 +80,7 @@ func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 	t.Run("tail", func(t *testing.T) { page.testTail(t, d) })
 	t.Run("publish", func(t *testing.T) { page.testPublish(t, alice, nobody) })
 	t.Run("history", func(t *testing.T) { page.testHistory(t, d) })
+	t.Run("retained", func(t *testing.T) { page.testRetained(t, d) })
 	t.Run("keyboard", func(t *testing.T) { page.testKeyboard(t, d, alice) })
 	t.Run("disconnect", func(t *testing.T) { page.testDisconnect(t, d) })
 	t.Run("themes", func(t *testing.T) { page.testColours(t) })
@@ -216,13 +217,13 @@ func (p consolePage) testHistory(t *testing.T, d *pealdtest.Daemon) {
 	}
 
 	p.act(t, "#topics tr[data-key=news]", "history")
-	p.waitUntil(t, `document.getElementById("history-dialog").open && all("#history-topic")[0] === "news"`)
+	p.waitUntil(t, `document.getElementById("history-dialog").open && all("#history-title")[0] === "History of news"`)
 	p.waitUntil(t, `all("#history-list .text").length === 20 && all("#history-list .text")[0] === "news 24"`)
 	p.waitUntil(t, `all("#history-list .badge")[0] === "topic" && all("#history-list .id")[0].includes("-") && all("#history-state")[0].startsWith("20 shown")`)
 	p.Click(t, "#history-older")
 	p.waitUntil(t, `all("#history-list .text").slice(24).join() === "news 0,the news" && document.getElementById("history-older").hidden`)
 	p.Click(t, "#history-dialog [value=retained]")
-	p.waitUntil(t, `all("#history-list .text").join() === "news 24" && all("#history-state")[0] === "1 shown, newest first"`)
+	p.waitUntil(t, `all("#history-list .text").join() === "news 24" && all("#history-state")[0] === "1 shown, newest first" && all("#history-title")[0] === "Retained values of news"`)
 	p.Click(t, "#history-close")
 	p.waitUntil(t, `!document.getElementById("history-dialog").open && document.querySelector("#topics tr[data-key='orders.*'] [data-act=history]").hidden`)
 
@@ -235,6 +236,10 @@ func (p consolePage) testHistory(t *testing.T, d *pealdtest.Daemon) {
 	p.waitUntil(t, `all("#history-list .text").length === 20 && all("#history-list .text")[0] === "<b>late</b>"`)
 	p.Press(t, browsertest.KeyEscape)
 	p.waitUntil(t, `!document.getElementById("history-dialog").open && all("#history-list li").length === 0`)
+
+	p.act(t, "#users tr[data-key=alice]", "history")
+	p.waitUntil(t, `all("#history-title")[0] === "History of user alice" && all("#history-list .text").join() === "for alice"`)
+	p.Press(t, browsertest.KeyEscape)
 }
 
 // testKeyboard uses only the keyboard to fill in the form and publish.
@@ -270,6 +275,10 @@ func (p consolePage) testKeyboard(t *testing.T, d *pealdtest.Daemon, alice *list
 	p.Press(t, "typed")
 	tabTo("publish-data")
 	p.Press(t, "by hand")
+	tabTo("publish-key")
+	p.Press(t, "typed-key")
+	tabTo("publish-retain")
+	p.Press(t, " ")
 	p.Press(t, browsertest.KeyTab)
 	p.waitUntil(t, `document.activeElement.type === "submit"`)
 	p.Press(t, browsertest.KeyEnter)

@@ -24,6 +24,10 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 		}
 	})
 	listen(t, d, "alice", "news")
+	if _, err := d.Control(t).Publish(t.Context(), &pealv1.PublishRequest{Topic: "news", Data: "kept", Retain: true}); err != nil {
+		t.Fatal(err)
+	}
+
 	page := openConsole(t, b, d)
 	use := func(token string) {
 		t.Helper()
@@ -59,9 +63,11 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	use("the-auditors-own-token")
 	page.waitUntil(t, `all("#token-button")[0] === "Token: auditor" && all("#users tbody .key").join() === "alice"`)
 	page.act(t, "#topics tr[data-key=news]", "history")
-	page.waitUntil(t, `all("#history-empty")[0] === "The history holds no messages."`)
+	page.waitUntil(t, `all("#history-list .text").join() === "kept"`)
+	page.Click(t, "#history-dialog [value=retained]")
+	page.waitUntil(t, `all("#history-list .text").join() === "kept" && getComputedStyle(document.querySelector("#history-list .clear")).display === "none"`)
 	page.Click(t, "#history-close")
-	page.waitUntil(t, `[...document.querySelectorAll(".actions [data-act]:not([data-act=history]), #users .more")].every((button) => getComputedStyle(button).display === "none")`)
+	page.waitUntil(t, `[...document.querySelectorAll(".actions [data-act]:not([data-act=history]), #history-clear")].every((button) => getComputedStyle(button).display === "none")`)
 
 	page.Click(t, "#token-button")
 	use("the-operators-own-token")

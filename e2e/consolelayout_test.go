@@ -76,7 +76,7 @@ func (p consolePage) testMenu(t *testing.T) {
 	p.waitUntil(t, `document.activeElement === document.querySelector("`+more+`") && document.activeElement.ariaExpanded === "false"`)
 
 	open()
-	p.Press(t, browsertest.KeyDown+browsertest.KeyDown)
+	p.Press(t, browsertest.KeyDown+browsertest.KeyDown+browsertest.KeyDown)
 	p.waitUntil(t, `document.activeElement.dataset.act === "disconnect"`)
 	p.Press(t, browsertest.KeyEnter)
 	p.waitUntil(t, `document.getElementById("disconnect-dialog").open && all("#disconnect-user")[0] === "alice"`)

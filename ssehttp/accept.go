@@ -11,13 +11,13 @@ import (
 type format uint8
 
 const (
-	noFormat format = iota // none that the client accepts
+	noFormat format = iota // the client accepts none of the formats
 	streamFormat
 	jsonFormat
 )
 
-// formatOf returns the format of the response to a client. It is JSON if the client
-// prefers that to an event stream (RFC 9110 §12.5.1).
+// formatOf returns the format of the response to a client. That is JSON if the client
+// prefers it to an event stream (RFC 9110 §12.5.1).
 func formatOf(header http.Header) format {
 	switch {
 	case mediaWeight(header, "application", "json") > mediaWeight(header, "text", "event-stream"):
@@ -28,8 +28,8 @@ func formatOf(header http.Header) format {
 	return noFormat
 }
 
-// mediaWeight returns the weight of a media type, which is that of the most specific
-// range that matches it; 0 for none.
+// mediaWeight returns the weight of the most specific range that matches a media type,
+// or 0 if no range matches.
 func mediaWeight(header http.Header, typ, subtype string) (weight float64) {
 	ranges := []string{"*/*", typ + "/*", typ + "/" + subtype}
 	matched := -1
@@ -49,8 +49,8 @@ func mediaWeight(header http.Header, typ, subtype string) (weight float64) {
 	return weight
 }
 
-// acceptWeight returns the weight in the parameters of a media range: 1 by default, and
-// if it is malformed.
+// acceptWeight returns the weight in the parameters of a media range. It is 1 if the
+// weight is missing or malformed.
 func acceptWeight(params string) float64 {
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")

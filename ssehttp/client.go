@@ -55,7 +55,7 @@ func (c clients) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// lastHop removes the last hop from a list.
+// lastHop splits off the last hop of a list.
 func (c clients) lastHop(hops string) (hop, rest string) {
 	if c.header == Forwarded {
 		return lastForwarded(hops)
@@ -64,9 +64,9 @@ func (c clients) lastHop(hops string) (hop, rest string) {
 	return strings.TrimSpace(hops[cut+1:]), hops[:max(cut, 0)]
 }
 
-// lastForwarded removes the last element from a Forwarded header and returns its
-// "for" parameter (RFC 7239 §4). It reads from the end, where trusted proxies
-// write, so that a quote opened by a client can't hide what they wrote.
+// lastForwarded removes the last element from a Forwarded header and returns its "for"
+// parameter (RFC 7239 §4). It reads from the end, where trusted proxies write, so a
+// quote opened by a client can't hide what they have written.
 func lastForwarded(hops string) (hop, rest string) {
 	end, quoted := len(hops), false
 	for i := len(hops) - 1; ; i-- {

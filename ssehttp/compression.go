@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// negotiate reports whether the body of a stream has the content coding gzip,
-// and sets the headers accordingly.
+// negotiate reports whether to compress the body of a stream with gzip, and sets the
+// headers accordingly.
 func (rules *rules) negotiate(response, request http.Header) bool {
 	if !rules.cfg.Compression {
 		return false
@@ -67,7 +67,7 @@ func weight(params string) float64 {
 	return 1
 }
 
-// gzipBody returns a whole body with the content coding gzip.
+// gzipBody compresses a whole body with gzip.
 func gzipBody(p []byte) []byte {
 	var body bytes.Buffer
 	coding := gzip.NewWriter(&body)

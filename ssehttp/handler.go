@@ -1,12 +1,11 @@
-// Package ssehttp is the HTTP interface for browsers: it turns a GET of the
-// events path into a subscription, and writes the stream's bytes to its
+// Package ssehttp is the HTTP interface for browsers: it turns a GET request for the
+// events path into a subscription, and writes the stream's bytes to the request's
 // connection.
 //
-// How browsers react to a status determines how requests are rejected. After any
-// status other than 200, an EventSource gives up permanently (WHATWG HTML §9.2.3).
-// Therefore a permanent rejection is sent as a status other than 200. A client that
-// should retry gets a 200 with a reconnection time and no events, after which
-// EventSource reconnects.
+// How browsers react to a status determines how requests are rejected. After any status
+// other than 200, an EventSource gives up permanently (WHATWG HTML §9.2.3). A permanent
+// rejection therefore has a status other than 200. A client that should retry gets a
+// 200 with a reconnection time and no events, and EventSource then reconnects.
 package ssehttp
 
 import (
@@ -30,7 +29,7 @@ import (
 // Config configures a Handler. [Handler.Reconfigure] can change it later, with
 // some exceptions.
 type Config struct {
-	// Path is the path of streams.
+	// Path is the URL path of streams.
 	Path string
 	// Cookie is the name of the cookie that may hold a token.
 	Cookie string
@@ -42,8 +41,8 @@ type Config struct {
 	// TopicRules override AnonymousTopics. The first rule whose pattern matches a
 	// topic applies to it.
 	TopicRules []TopicRule
-	// AllowedOrigins are the origins whose pages may read streams, in addition
-	// to the listener's own, such as "https://app.example.com". "*" allows any
+	// AllowedOrigins are the origins whose pages may read streams, such as
+	// "https://app.example.com", in addition to the listener's own. "*" allows any
 	// origin.
 	AllowedOrigins []string
 	// AllowedHeaders are the request headers that pages from AllowedOrigins may
@@ -56,8 +55,8 @@ type Config struct {
 	// Application authenticates requests if it is not nil. In that case,
 	// the handler ignores tokens.
 	Application Application
-	// MaxConnectionsPerUser and MaxConnectionsPerAddress are the maximum
-	// number of streams of one user and of one address; 0 for no limit.
+	// MaxConnectionsPerUser and MaxConnectionsPerAddress are the maximum numbers of
+	// streams per user and per address; 0 for no limit.
 	MaxConnectionsPerUser    int
 	MaxConnectionsPerAddress int
 	// Elsewhere returns how many streams a user has on other daemons, which
@@ -72,10 +71,10 @@ type Config struct {
 	// ProxyHeader is the header in which those proxies pass the client's
 	// address: ForwardedFor or Forwarded.
 	ProxyHeader string
-	// Retry is the minimum time that a client waits when it is asked to retry.
-	// The maximum is twice as long.
+	// Retry is the minimum time that a client must wait when it is asked to retry. The
+	// maximum is twice as long.
 	Retry time.Duration
-	// WriteTimeout limits the time that a connection may go without accepting bytes
+	// WriteTimeout limits how long a connection may go without accepting any bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
 	// Compression sends streams with the content coding gzip to clients that
@@ -95,8 +94,9 @@ type Engine string
 const (
 	// Auto uses Epoll where it is available, and NetHTTP otherwise.
 	Auto Engine = ""
-	// Epoll reads requests and holds streams on bare descriptors, over TLS 1.3 and
-	// HTTP/2 too. It requires Linux. TLS 1.2 and FIPS 140 mode still use NetHTTP.
+	// Epoll reads requests and holds streams on bare descriptors, including those over
+	// TLS 1.3 and HTTP/2. It requires Linux. TLS 1.2 and FIPS 140 mode still use
+	// NetHTTP.
 	Epoll Engine = "epoll"
 	// NetHTTP uses one goroutine per stream.
 	NetHTTP Engine = "nethttp"
@@ -127,13 +127,13 @@ type Handler struct {
 	polls    atomic.Pointer[head] // see pollFields
 	engine   *engine.Engine       // nil if all streams use net/http
 	open     atomic.Int64
-	held     openBy // by the engine
-	served   openBy // by net/http
+	held     openBy // streams held by the engine
+	served   openBy // streams served by net/http
 	rejected rejections
 	failures rate.Sometimes // limits warnings
 	draining atomic.Bool
 
-	uncount [transports]func() // count a stream of the engine that was closed; created once instead of for each stream
+	uncount [transports]func() // called when the engine closes a stream; created once instead of for each stream
 
 	handshakes handshakes
 }
@@ -184,7 +184,7 @@ func (h *Handler) Drain() {
 	}
 }
 
-// Draining reports whether Drain was called.
+// Draining reports whether Drain has been called.
 func (h *Handler) Draining() bool { return h.draining.Load() }
 
 // ServeHTTP serves the events path and the module, and responds with 404 to any
@@ -235,7 +235,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveHead responds to a HEAD that would have been admitted as a GET.
+// serveHead responds to a HEAD request that would have been admitted as a GET request.
 func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, rules *rules, wanted format) {
 	if wanted == jsonFormat {
 		pollHeaders(w.Header())

@@ -9,16 +9,15 @@ import (
 	"github.com/peald/peald/internal/engine"
 )
 
-// Handshakes are statistics of the TLS handshakes that the engine performed.
+// Handshakes holds statistics of the TLS handshakes that the engine has performed.
 type Handshakes struct {
-	// Full counts those with a certificate, Resumed those that resumed a session,
+	// Full counts handshakes with a certificate, Resumed those that resumed a session,
 	// and Failed those that failed or were abandoned.
 	Full, Resumed, Failed int64
-	// Computing is the time spent on all of them, not counting waits for clients or
+	// Computing is the time spent on all handshakes, not counting waits for clients or
 	// for other handshakes.
 	Computing time.Duration
-	// Seconds is the distribution of their total duration, excluding failed
-	// handshakes.
+	// Seconds is the distribution of the total durations of successful handshakes.
 	Seconds broker.Histogram
 }
 
@@ -28,8 +27,8 @@ type handshakes struct {
 	stats Handshakes
 }
 
-// handshakeBounds returns bucket bounds in seconds, from a resumption on the same
-// machine up to the time that a handshake may take.
+// handshakeBounds returns bucket bounds in seconds. They range from the duration of a
+// resumption on the same machine to the maximum time that a handshake may take.
 func handshakeBounds() []float64 {
 	return []float64{0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 }
@@ -61,8 +60,8 @@ func (h *handshakes) observe(done engine.Handshake) {
 	s.Seconds.Sum += seconds
 }
 
-// TLSHandshakes returns statistics of the handshakes that the engine performed, not
-// those of net/http.
+// TLSHandshakes returns statistics of the handshakes that the engine has performed.
+// They don't include net/http's handshakes.
 func (h *Handler) TLSHandshakes() Handshakes {
 	h.handshakes.mu.Lock()
 	defer h.handshakes.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// heads makes response heads. Streams that are opened in the same second share
-// one, unless they need special headers.
+// heads makes response heads. Streams that are opened in the same second share a head,
+// unless they need special headers.
 type heads struct {
 	plain, gzip atomic.Pointer[head] // the last ones, by content coding
 }

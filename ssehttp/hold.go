@@ -9,9 +9,10 @@ import (
 	"github.com/peald/peald/internal/engine"
 )
 
-// enter counts a stream or poll, and waits until this daemon has the event that it
-// resumes after. It rejects one that would get nothing, since its topic has ended. If it
-// returns a rejection, the reservation has ended.
+// enter counts a stream or poll, and waits until this daemon has the event after which
+// the stream or poll resumes. It returns a rejection if there are no more events to
+// send because the topic has ended. If it returns a rejection, it has released the
+// reservation.
 func (h *Handler) enter(r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
 	if n := h.open.Add(1); rules.cfg.MaxConnections > 0 && n > int64(rules.cfg.MaxConnections) {
 		h.closed(res)
@@ -28,14 +29,14 @@ func (h *Handler) enter(r *http.Request, rules *rules, sub broker.Subscription, 
 	return nil
 }
 
-// closed ends a stream's reservation and count.
+// closed releases a stream's reservation, and stops counting the stream.
 func (h *Handler) closed(res *reservation) {
 	res.release()
 	h.open.Add(-1)
 }
 
-// takeOver has the engine take over the request's connection. It returns
-// false if the stream must use net/http.
+// takeOver lets the engine take over the request's connection. It returns false if the
+// stream must use net/http.
 func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Body, taken bool, _ error) {
 	if h.engine == nil {
 		return nil, false, nil
@@ -43,9 +44,9 @@ func (h *Handler) takeOver(w http.ResponseWriter, r *http.Request) (_ engine.Bod
 	return h.engine.TakeOver(w, r)
 }
 
-// hold starts st on a body that the engine has taken over. Except over HTTP/2, it
-// adds the response head to open first. Whatever it returns, the reservation and the count of the stream
-// end when the body is closed. lines may be nil.
+// hold starts st on a body that the engine has taken over. Except over HTTP/2, it adds
+// the response head to open first. Even after an error, the stream counts and keeps its
+// reservation until the body is closed. lines may be nil.
 func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWriter, r *http.Request, st *broker.Stream, res *reservation, retry time.Duration, lines *streamLog) error {
 	if err := h.attach(body, st, res); err != nil {
 		return err
@@ -62,8 +63,9 @@ func (h *Handler) hold(body engine.Body, open broker.Opening, w http.ResponseWri
 	return err
 }
 
-// attach connects st to a body that the engine has taken over, and counts it. Whatever it
-// returns, the reservation and the counts end when the body is closed.
+// attach connects st to a body that the engine has taken over, and counts the stream.
+// Even after an error, the stream counts and keeps its reservation until the body is
+// closed.
 func (h *Handler) attach(body engine.Body, st *broker.Stream, res *reservation) error {
 	by := heldAs(body.Transport())
 	h.held[by].Add(1)

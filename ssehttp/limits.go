@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// limits count the streams of users and addresses that were opened while a limit
-// was configured. They outlive the rules, as streams do.
+// limits counts the streams of each user and address that were opened while a limit was
+// configured. Like streams, it outlives the rules.
 type limits struct {
 	users     *usage[string]
 	addresses *usage[netip.Addr]
@@ -49,7 +49,7 @@ func (l *limits) reserve(client netip.Addr, rules *rules) (*reservation, *reject
 	return res, nil
 }
 
-// addUser also counts the reservation against the user's limit.
+// addUser also counts the stream against the user's limit.
 func (res *reservation) addUser(user string, rules *rules) *rejection {
 	most := rules.cfg.MaxConnectionsPerUser
 	if res == nil || most == 0 || user == "" {
@@ -80,8 +80,8 @@ func (res *reservation) release() {
 	}
 }
 
-// network returns the address under which a client is counted. For IPv6 that is the
-// first half of the address, since one machine may have the whole /64.
+// network returns the address under which a client is counted. For IPv6, that is the
+// first half of the address, since one machine may have a whole /64.
 func network(addr netip.Addr) netip.Addr {
 	const site = 64
 	if addr.Is4() {
@@ -104,7 +104,8 @@ func newUsage[K comparable]() *usage[K] {
 	return &usage[K]{count: make(map[K]int)}
 }
 
-// acquire adds one stream to key, or returns false if it has most already.
+// acquire adds one stream to key, or returns false if key already has the maximum
+// number of streams, most.
 func (u *usage[K]) acquire(key K, most int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

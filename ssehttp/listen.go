@@ -11,11 +11,11 @@ import (
 
 // ListenConfig configures [Handler.Listen].
 type ListenConfig struct {
-	// TLS is the configuration for TLS; nil for plain text. NextProtos must be
+	// TLS is the TLS configuration, or nil for plain text. Its NextProtos field must be
 	// set.
 	TLS *tls.Config
-	// HeaderTimeout limits the time until a connection has sent a complete
-	// request header.
+	// HeaderTimeout limits the time in which a client must send a complete request
+	// header.
 	HeaderTimeout time.Duration
 	// IdleTimeout limits the time between a response and the next request.
 	IdleTimeout time.Duration
@@ -23,13 +23,14 @@ type ListenConfig struct {
 	MaxHeader int
 	// Other handles HTTP/2 requests for other paths.
 	Other http.Handler
-	// Guard is notified of connections that net/http never gets.
+	// Guard makes decisions about connections, and is notified of those that net/http
+	// never gets.
 	Guard engine.Guard
 }
 
-// Listen returns a listener that accepts the connections of l and serves the
-// requests for streams on them. Its Accept returns the other connections, which
-// a server for h must serve. With [NetHTTP], it returns l.
+// Listen returns a listener that accepts the connections of l and serves the requests
+// for streams on them. Its Accept method returns the other connections, which a server
+// for h must serve. With [NetHTTP], Listen returns l.
 func (h *Handler) Listen(l net.Listener, cfg ListenConfig) net.Listener {
 	if h.engine == nil {
 		return l

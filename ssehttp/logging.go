@@ -14,13 +14,13 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// failuresEvery is the minimum time between two warnings about streams that could
-// not be opened, which often come in bursts.
+// failuresEvery is the minimum time between two warnings about streams that could not
+// be opened. Such failures often come in bursts.
 const failuresEvery = 10 * time.Second
 
-// logRejection logs a rejection at debug level. The line contains nothing from
-// the request except the client's address and the origin. It contains a status
-// only if the rejection is permanent. The user is empty if it is unknown.
+// logRejection logs a rejection at debug level. Apart from the client's address and the
+// origin, the line contains nothing from the request. It contains a status only if the
+// rejection is permanent. user is empty if it is unknown.
 func (h *Handler) logRejection(r *http.Request, rules *rules, user string, rej *rejection) {
 	ctx := r.Context()
 	if !h.log.Enabled(ctx, slog.LevelDebug) {
@@ -58,9 +58,9 @@ func addressText(addr netip.Addr) string {
 	return addr.String()
 }
 
-// streamLog is a sink that logs at debug level when its stream is opened and
-// closed. The stream's shard writes both lines, so they are in order. A streamLog
-// doesn't keep the request alive.
+// streamLog is a sink that logs at debug level that its stream was opened and closed.
+// The stream's shard writes both lines, so they are in order. A streamLog doesn't keep
+// the request alive.
 type streamLog struct {
 	broker.Sink
 
@@ -68,7 +68,7 @@ type streamLog struct {
 	stream *broker.Stream
 	attrs  []slog.Attr // of both lines
 	topics int
-	start  slog.Attr // in the past; without a key for none
+	start  slog.Attr // where in the past the stream starts; has no key if nowhere
 	began  time.Time // when the request was admitted
 
 	// The fields below belong to the shard's goroutine.
@@ -96,9 +96,9 @@ func (h *Handler) logStream(r *http.Request, rules *rules, sub *broker.Subscript
 	return lines
 }
 
-// startAttr returns what a stream resumes from or starts with: a last event id, unless
-// it isn't well-formed, or a value of the query, which startOf has validated. It returns
-// the zero Attr if the stream has none of them.
+// startAttr returns the attribute for the point at which a stream resumes or starts: a
+// well-formed last event id, or a value from the query, which startOf has validated. It
+// returns the zero Attr if there is neither.
 func startAttr(sub *broker.Subscription, query url.Values) slog.Attr {
 	switch n, err := strconv.Atoi(query.Get("rewind")); {
 	case sub.LastEventID != "":
@@ -115,8 +115,8 @@ func startAttr(sub *broker.Subscription, query url.Values) slog.Attr {
 	}
 }
 
-// around returns a sink that logs and passes calls to sink. It returns sink
-// itself if l is nil.
+// around returns a sink that logs, and that passes all calls on to sink. It returns
+// sink itself if l is nil.
 func (l *streamLog) around(sink broker.Sink, by transport) broker.Sink {
 	if l == nil {
 		return sink
@@ -128,14 +128,20 @@ func (l *streamLog) around(sink broker.Sink, by transport) broker.Sink {
 	return l
 }
 
-// Write implements [broker.Sink]. The first call logs the opening: only a stream
-// that has joined uses its sink.
+// Write implements [broker.Sink]. The first call logs that the stream was opened, since
+// only a stream that has joined uses its sink.
 func (l *streamLog) Write(pieces [][]byte) (int, error) {
 	l.logOpening()
 	n, err := l.Sink.Write(pieces)
 	l.bytes += int64(n)
 
 	return n, err
+}
+
+// Unflushed implements [broker.Flusher].
+func (l *streamLog) Unflushed() bool {
+	f, ok := l.Sink.(broker.Flusher)
+	return ok && f.Unflushed()
 }
 
 // Flush implements [broker.Flusher].

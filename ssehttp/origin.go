@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// origins are the origins whose pages may read streams (Fetch §3.2, CORS).
+// origins holds the origins whose pages may read streams (Fetch §3.2, CORS).
 type origins struct {
 	any      bool
 	opaque   bool
@@ -52,7 +52,7 @@ func ASCIIOrigin(origin string) (string, error) {
 	scheme, host, _ := strings.Cut(origin, "://")
 	host, isPattern := strings.CutPrefix(host, "*.")
 	host, port, hasPort := strings.Cut(host, ":")
-	// The options of the URL Standard's "domain to ASCII", not strict.
+	// These are the options of the URL Standard's "domain to ASCII" in non-strict mode.
 	profile := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.CheckJoiners(true), idna.Transitional(false), idna.StrictDomainName(false), idna.VerifyDNSLength(true))
 	ascii, err := profile.ToASCII(host)
 	if err != nil {
@@ -76,12 +76,12 @@ func (o origins) allows(origin string) bool {
 // maxHost is the maximum length of a host with its port, in bytes (RFC 1035 §2.3.4).
 const maxHost = 253 + len(":65535")
 
-// matches reports whether an origin's host has at least one label before the
-// pattern's domain, and nothing but labels.
+// matches reports whether an origin's host consists of at least one label followed by
+// the pattern's domain.
 func (p originPattern) matches(origin string) bool {
 	host, ok := strings.CutPrefix(origin, p.scheme)
 	if !ok || len(host) > maxHost {
-		return false // Origins that are allowed are repeated in the response.
+		return false // The response repeats an allowed origin.
 	}
 	labels, ok := strings.CutSuffix(host, p.domain)
 	return ok && labels != "" && labels[0] != '.' && !strings.ContainsFunc(labels, func(r rune) bool {
@@ -96,9 +96,9 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	header.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		// A page can also send a request without CORS, such as for an image. It
-		// can't read the response to such a request, but the stream would still
-		// be opened and counted for the user.
+		// A page can also send a request without CORS, for example to load an image. It
+		// can't read the response to such a request, but the stream would still be
+		// opened and counted for the user.
 		site := r.Header.Get("Sec-Fetch-Site")
 		return site != "cross-site" && site != "same-site"
 	}
@@ -124,8 +124,8 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// sameOrigin compares host and port only: behind a proxy that terminates TLS, the
-// scheme is unknown.
+// sameOrigin reports whether origin has the request's host and port. It ignores the
+// scheme, which is unknown behind a proxy that terminates TLS.
 func sameOrigin(origin string, r *http.Request) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)

@@ -51,9 +51,9 @@ func waitOf(values []string, f format) (time.Duration, *rejection) {
 	return wait, nil
 }
 
-// poll answers a request for JSON, at once or after a wait. It returns when the response
-// has been written or the engine has taken over the response and the reservation. If it
-// returns a rejection, it has not written anything.
+// poll answers a request for JSON, immediately or after a wait. It returns when the
+// response has been written or the engine has taken over the response and the
+// reservation. If it returns a rejection, it has not written anything.
 func (h *Handler) poll(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, wait time.Duration, res *reservation) *rejection {
 	if rej := h.enter(r, rules, sub, res); rej != nil {
 		return rej
@@ -94,8 +94,8 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, rules *rules, sub
 	return nil
 }
 
-// deferResponse has the engine take over the response. It returns false if net/http must
-// send it.
+// deferResponse lets the engine take over the response. It returns false if net/http
+// must send it.
 func (h *Handler) deferResponse(w http.ResponseWriter, r *http.Request) (_ engine.Body, taken bool, _ error) {
 	if h.engine == nil {
 		return nil, false, nil
@@ -104,8 +104,8 @@ func (h *Handler) deferResponse(w http.ResponseWriter, r *http.Request) (_ engin
 }
 
 // holdPoll makes p wait on a body that the engine has taken over. If that fails, the
-// client gets the batch, which is empty. Whatever it returns, the reservation and the
-// count of the stream end when the body is closed. lines may be nil.
+// client gets batch, which is empty. Even after an error, the stream counts and keeps
+// its reservation until the body is closed. lines may be nil.
 func (h *Handler) holdPoll(body engine.Body, w http.ResponseWriter, p *broker.Poll, res *reservation, batch broker.Batch, lines *pollLog) error {
 	if err := h.attach(body, p.Stream(), res); err != nil {
 		return err
@@ -146,7 +146,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, p *broker.Po
 	return nil
 }
 
-// wholeWriter is a response that is written in one piece.
+// wholeWriter writes a response in one piece.
 type wholeWriter struct{ http.ResponseWriter }
 
 // Write implements [http.ResponseWriter].
@@ -155,8 +155,8 @@ func (w wholeWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// writeWhole writes a response in one piece, and gives up after a timeout. The engine
-// never waits for the client.
+// writeWhole writes a response in one piece, and gives up after a timeout. The timeout
+// matters only for net/http, because the engine never waits for the client.
 func writeWhole(w http.ResponseWriter, body []byte, timeout time.Duration) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(timeout))
@@ -173,11 +173,11 @@ func pollHeaders(header http.Header) {
 	header["Vary"] = []string{strings.Join(append(header["Vary"], "Accept"), ", ")}
 }
 
-// pollFields returns the header of a response as it is sent over HTTP/1.1, without the
-// status line and without what depends on the response. Polls share it, unless they need
-// special headers.
+// pollFields returns a response's header fields in the form in which HTTP/1.1 sends
+// them, without the status line and the fields that differ between responses. Polls
+// share the result, unless they need special headers.
 func (h *Handler) pollFields(header http.Header) []byte {
-	header.Del("Connection") // Encode decides
+	header.Del("Connection") // Encode adds it if necessary
 	_, special := header["Access-Control-Allow-Origin"]
 	vary := header.Get("Vary")
 	if last := h.polls.Load(); !special && last != nil && last.vary == vary {
@@ -220,10 +220,10 @@ func (a *pollAnswer) Encode(b broker.Batch) []byte {
 	return append(whole, text...)
 }
 
-// maxHead is the room for the part of a head that Encode writes, in bytes.
+// maxHead is the space reserved for the part of a head that Encode writes, in bytes.
 const maxHead = 128
 
-// batchText is a [broker.Batch] in JSON.
+// batchText is the JSON form of a [broker.Batch].
 type batchText struct {
 	Events   []eventText `json:"events"`
 	Position string      `json:"position"`
@@ -242,7 +242,7 @@ type resetText struct {
 	LastEventID string `json:"last_event_id"`
 }
 
-// encodeBatch returns a batch in JSON, with a line feed at the end.
+// encodeBatch returns a batch as JSON, with a line feed at the end.
 func encodeBatch(b *broker.Batch) []byte {
 	text := batchText{Events: make([]eventText, len(b.Events)), Position: b.Position}
 	for i, e := range b.Events {

@@ -53,8 +53,8 @@ func (l *pollLog) answered(b *broker.Batch) {
 	}
 }
 
-// around returns a sink that logs and passes calls to sink. It returns sink itself if l
-// is nil.
+// around returns a sink that logs, and that passes all calls on to sink. It returns
+// sink itself if l is nil.
 func (l *pollLog) around(sink broker.Sink, by transport) broker.Sink {
 	if l == nil {
 		return sink
@@ -62,6 +62,12 @@ func (l *pollLog) around(sink broker.Sink, by transport) broker.Sink {
 	l.Sink = sink
 	l.attrs = append(l.attrs, slog.String("transport", by.String()))
 	return l
+}
+
+// Unflushed implements [broker.Flusher].
+func (l *pollLog) Unflushed() bool {
+	f, ok := l.Sink.(broker.Flusher)
+	return ok && f.Unflushed()
 }
 
 // Flush implements [broker.Flusher].

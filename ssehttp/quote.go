@@ -2,8 +2,8 @@ package ssehttp
 
 import "unicode/utf8"
 
-// maxQuoted limits the bytes of a URL or a header that a response or a log line
-// quotes. Escapes can make them four times as long.
+// maxQuoted limits how many bytes of a URL or a header are quoted in a response or a
+// log line. Escapes can make the quote four times as long.
 const maxQuoted = 200
 
 // shortened returns text, or its first maxQuoted bytes and an ellipsis if it is

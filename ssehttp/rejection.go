@@ -15,7 +15,7 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// Cause is the reason why a request was rejected or asked to retry.
+// Cause is the reason why a request was rejected or its client was asked to retry.
 type Cause uint8
 
 // The causes of rejections.
@@ -65,8 +65,8 @@ func (c Cause) String() string {
 	}[c]
 }
 
-// rejection is the error for a request that gets no stream. A permanent rejection
-// has a status; with status 0 the client is asked to retry.
+// rejection is the error for a request that gets no stream. A permanent rejection has a
+// status. If the status is 0, the client is asked to retry.
 type rejection struct {
 	cause  Cause
 	status int
@@ -81,8 +81,8 @@ func reject(cause Cause, status int, format string, args ...any) *rejection {
 	return &rejection{cause: cause, status: status, reason: fmt.Sprintf(format, args...)}
 }
 
-// rejectQuoting is reject for a reason that quotes the request's URL or a header. It
-// shortens the strings in args.
+// rejectQuoting is like reject, but for a reason that quotes the request's URL or a
+// header. It shortens the strings in args.
 func rejectQuoting(cause Cause, status int, format string, args ...any) *rejection {
 	for i, arg := range args {
 		if text, ok := arg.(string); ok {
@@ -124,8 +124,8 @@ func startFailed(err error) *rejection {
 // rejections counts rejections by cause.
 type rejections [causes]atomic.Int64
 
-// Rejected returns how many requests got no stream since the start, by the name
-// of the cause.
+// Rejected returns how many requests haven't received a stream since the handler was
+// created, by the name of the cause.
 func (h *Handler) Rejected() map[string]int64 {
 	found := make(map[string]int64, causes)
 	for c := range causes {
@@ -134,8 +134,7 @@ func (h *Handler) Rejected() map[string]int64 {
 	return found
 }
 
-// record counts a rejection and logs it at debug level. The user is empty if it
-// is unknown.
+// record counts a rejection and logs it at debug level. user is empty if it is unknown.
 func (h *Handler) record(r *http.Request, rules *rules, user string, rej *rejection) {
 	h.rejected[rej.cause].Add(1)
 	h.logRejection(r, rules, user, rej)
@@ -144,8 +143,7 @@ func (h *Handler) record(r *http.Request, rules *rules, user string, rej *reject
 	}
 }
 
-// reject records a rejection and writes the response. The user is empty if it is
-// unknown.
+// reject records a rejection and writes the response. user is empty if it is unknown.
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, rules *rules, user string, rej *rejection) {
 	h.record(r, rules, user, rej)
 	w.Header().Del("Content-Encoding") // set for a stream that could not be started
@@ -171,9 +169,9 @@ func writeRejection(w http.ResponseWriter, rej *rejection) {
 	}
 }
 
-// writeRetry asks a client to retry. A client that accepts event streams by name
-// gets a stream with nothing but a reconnection time. Any other client, and one that
-// prefers JSON, gets a 503.
+// writeRetry asks a client to retry. A client that accepts event streams by name gets a
+// stream with nothing but a reconnection time. Any other client gets a 503, and so does
+// one that prefers JSON.
 func writeRetry(w http.ResponseWriter, r *http.Request, retry time.Duration, rej *rejection) {
 	wait := retryAfter(retry)
 	if r.ProtoMajor == 1 {
@@ -189,8 +187,8 @@ func writeRetry(w http.ResponseWriter, r *http.Request, retry time.Duration, rej
 	_, _ = w.Write(retryBlock(r, wait))
 }
 
-// retryAfter returns a random reconnection time between retry and twice as long,
-// so that clients that are asked to retry together don't reconnect together.
+// retryAfter returns a random reconnection time between retry and twice that, so that
+// clients asked to retry at the same time don't all reconnect at the same time.
 func retryAfter(retry time.Duration) time.Duration { return retry + rand.N(retry+1) }
 
 // retryBlock returns the only block of a stream that asks the client that sent r
@@ -204,9 +202,9 @@ func retryBlock(r *http.Request, wait time.Duration) []byte {
 	return eventstream.AppendEnd(block)
 }
 
-// retryBody returns a whole response body that asks the client that sent r to
-// retry, for a connection that has been taken over. The response's head has been
-// written for a body of the given form.
+// retryBody returns a whole response body that asks the client that sent r to retry,
+// for a connection that has been taken over. The response's head has already been
+// written, for a body of the given form.
 func retryBody(r *http.Request, retry time.Duration, form broker.Opening) []byte {
 	block := retryBlock(r, retryAfter(retry))
 	if form.Gzip {

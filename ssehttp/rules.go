@@ -7,8 +7,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// rules determine which requests are admitted. They are replaced as a whole and
-// never changed: each request uses the rules in effect when it started.
+// rules determines which requests are admitted. It is replaced as a whole and never
+// modified, so each request uses the rules in effect when it started.
 type rules struct {
 	cfg      Config
 	verifier Verifier
@@ -23,9 +23,9 @@ type rules struct {
 // Reconfigure applies cfg and v to new requests. It ignores Path, Elsewhere,
 // Engine and Logger.
 //
-// Streams stay open even if there are more than a new limit allows. If there was
-// no limit per user or address until now, only streams that are opened from now
-// on count towards the new one.
+// Streams stay open even if there are more than a new limit allows. If there has been
+// no limit per user or per address until now, only streams opened from now on count
+// towards the new limit.
 func (h *Handler) Reconfigure(cfg Config, v Verifier) {
 	next := &rules{
 		cfg:      cfg,

@@ -30,11 +30,11 @@ const maxUnwritten = 64 << 10
 type responseSink struct {
 	stream *broker.Stream
 	rc     *http.ResponseController
-	work   chan struct{} // has a token when pieces or closed was set
+	work   chan struct{} // has a token when pieces or closed has been set
 
 	mu        sync.Mutex
 	pieces    [][]byte // handed over and not yet taken by the goroutine
-	unwritten int      // bytes that were handed over and are not yet written
+	unwritten int      // bytes that have been handed over and not yet written
 	full      bool     // the shard waits for Ready
 	closed    bool     // no more pieces will come
 	exited    bool     // the goroutine has returned; rc must not be used any more
@@ -61,12 +61,12 @@ func (s *responseSink) Write(pieces [][]byte) (n int, _ error) {
 	return n, nil
 }
 
-// lastBatchTimeout limits the time that a connection takes to accept the last
-// batch of a stream that the daemon closes.
+// lastBatchTimeout limits how long a connection may take to accept the last batch of a
+// stream that the daemon closes.
 const lastBatchTimeout = 2 * time.Second
 
 // Close implements [broker.Sink]. The connection of a slow client is closed
-// immediately, any other after its last batch.
+// immediately, and any other connection after its last batch.
 func (s *responseSink) Close(why broker.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,8 +148,8 @@ func (s *responseSink) write(w http.ResponseWriter, batch [][]byte, timeout time
 	return s.rc.Flush() == nil
 }
 
-// extend renews the connection's write deadline, unless the stream was
-// closed in the meantime.
+// extend renews the connection's write deadline, unless the stream has been closed in
+// the meantime.
 func (s *responseSink) extend(timeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

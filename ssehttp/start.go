@@ -11,11 +11,11 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// acceptedSince completes a rejection's "want".
+// acceptedSince lists the accepted values of since. It follows "want" in a rejection.
 const acceptedSince = "all, a duration such as 10m, a time such as 2026-11-27T09:30:00Z (RFC 3339, with + encoded as %2B), or an event id"
 
-// start describes where a request wants its stream to start: after the last event that the
-// client has, or earlier. The zero value is the current end of the history.
+// start describes where a request wants its stream to start: after the last event that
+// the client has, or earlier. The zero value stands for the current end of the history.
 type start struct {
 	lastEventID string
 	earlier     broker.Start // if lastEventID is empty

@@ -65,9 +65,9 @@ func (rules *rules) tokenSources() string {
 	return strings.Join(sources, " or ")
 }
 
-// hasAmbientCredentials reports whether a request has credentials that browsers
-// add on their own for any page: cookies and stored passwords. A bearer token, in
-// contrast, is only sent by a page that has it.
+// hasAmbientCredentials reports whether a request has credentials that browsers add on
+// their own for any page: cookies and stored passwords. A bearer token, in contrast, is
+// sent only by a page that has it.
 func hasAmbientCredentials(header http.Header) bool {
 	return len(header["Cookie"]) > 0 || slices.ContainsFunc(header["Authorization"], func(value string) bool {
 		scheme, _, _ := strings.Cut(value, " ")
@@ -75,8 +75,8 @@ func hasAmbientCredentials(header http.Header) bool {
 	})
 }
 
-// token returns the request's token from the Authorization header, the cookie or
-// the query; empty for none. Several of them may have the same token.
+// token returns the request's token from the Authorization header, the cookie or the
+// query; empty for none. If several of them have a token, it must be the same one.
 func (rules *rules) token(r *http.Request, query url.Values) (string, *rejection) {
 	if rules.cfg.Application != nil {
 		return "", nil

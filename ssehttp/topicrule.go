@@ -14,7 +14,7 @@ type TopicRule struct {
 	Access  Access
 }
 
-// Access is a decision on streams without a token.
+// Access is a decision about streams without a token.
 type Access uint8
 
 const (
@@ -22,7 +22,7 @@ const (
 	AsConfigured Access = iota
 	// AllowAnonymous allows the topics.
 	AllowAnonymous
-	// DenyAnonymous denies them, even if Config.AnonymousTopics has them.
+	// DenyAnonymous denies the topics, even if Config.AnonymousTopics contains them.
 	DenyAnonymous
 )
 
@@ -46,8 +46,9 @@ func (rules *rules) allowsAnonymous(topic string) bool {
 		switch r.Access {
 		case AllowAnonymous:
 		case AsConfigured:
-			// The list may cover only those topics that this rule applies to. That
-			// isn't checked: it must cover all of them.
+			// It would be enough for the list to cover the topics that this rule
+			// applies to. But the check isn't that precise: the list must cover
+			// everything that topic matches.
 			if !coveredBy(rules.cfg.AnonymousTopics, topic) {
 				return false
 			}

@@ -39,6 +39,9 @@ results are connect times, delivery latencies and deliveries per second. The exi
 status is 1 if a message was lost, duplicated, damaged, out of order or delivered
 to the wrong user, or if the server closed a stream.
 
+With --poll the clients poll instead: each sends requests for JSON that wait for
+the next messages, one request after another.
+
 Messages are broadcasts. With --users each message is sent to one user, in
 rotation. Events from other publishers are counted, but aren't errors.
 
@@ -49,6 +52,7 @@ or _ns.`,
   pealctl bench --clients 1000 --users 500 --rate 200
   pealctl bench --chaos --clients 2000 --rate 1000 --duration 60s
   pealctl bench --resume 20 --clients 10000 --users 500
+  pealctl bench --poll --clients 5000 --rate 1
   pealctl bench --url https://localhost:8443/events --http2 --streams-per-connection 10`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,6 +70,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.streamCA, "stream-ca-file", "", "PEM `file` of CA certificates to trust for an https --url; doesn't enable TLS for the control plane (default: --ca-file)")
 	flags.BoolVar(&f.cfg.HTTP2, "http2", false, "use HTTP/2: negotiated for an https --url, and with prior knowledge (h2c) for an http --url")
 	flags.IntVar(&f.cfg.PerConnection, "streams-per-connection", 1, "with --http2: `number` of streams that share a connection")
+	flags.BoolVar(&f.cfg.Poll, "poll", false, "use long polling instead of streams; with --http2, in the way of --portable")
 	flags.IntVar(&f.cfg.Clients, "clients", 1000, "number of streams that read and are checked")
 	flags.IntVar(&f.cfg.Slow, "slow", 0, "number of additional streams that never read")
 	flags.IntVar(&f.cfg.Users, "users", 0, "number of users to spread the streams over; each message goes to one user, in rotation (default: broadcasts)")
@@ -85,7 +90,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.missed, "resume", 0, "run a different benchmark: close all streams, send this many messages to each of --users, and reconnect all streams at the same time")
 
 	cmd.MarkFlagsMutuallyExclusive("chaos", "resume")
-	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "streams-per-connection", "at-once", "sources", "readers", "portable"} {
+	for _, other := range []string{"burst", "size", "slow", "plot", "user-token", "streams-per-connection", "at-once", "sources", "readers", "portable", "poll"} {
 		cmd.MarkFlagsMutuallyExclusive("chaos", other)
 		cmd.MarkFlagsMutuallyExclusive("resume", other)
 	}

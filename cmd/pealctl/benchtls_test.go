@@ -47,11 +47,12 @@ func TestBenchTransports(t *testing.T) {
 	} {
 		for kind, args := range map[string][]string{
 			"measure":  {"--clients", "20", "--burst", "20"},
+			"poll":     {"--clients", "20", "--burst", "20", "--poll"},
 			"portable": {"--clients", "20", "--burst", "20", "--portable"},
 			"chaos":    {"--clients", "20", "--rate", "100", "--duration", "1s", "--life", "200ms", "--chaos"},
 			"resume":   {"--clients", "20", "--users", "5", "--resume", "3"},
 		} {
-			if name == "h2c" && kind != "measure" || name == "TLS" && kind == "portable" {
+			if name == "h2c" && kind != "measure" && kind != "poll" || name == "TLS" && kind == "portable" {
 				continue // h2 has the same code with TLS, and takes as long
 			}
 			t.Run(name+" "+kind, func(t *testing.T) { // one at a time, since a broadcast reaches all

@@ -18,7 +18,7 @@ func newBroadcast(s *session) *cobra.Command {
 		Long: `Send an event to all open streams, authenticated or not. The browser receives
 DATA unchanged in MessageEvent.data. If DATA is -, it is read from standard
 input.`,
-		Example: `  pealctl broadcast 'the shop opens'
+		Example: `  pealctl broadcast 'the shop is open'
   date | pealctl broadcast --event clock -`,
 		Args: arguments("DATA"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
@@ -19,6 +22,7 @@ type historyFlags struct {
 	newest   bool
 	retained bool
 	count    int
+	token    string
 }
 
 func newHistory(s *session) *cobra.Command {
@@ -51,6 +55,7 @@ see what is left, omit the flag.`,
 	cmd.Flags().BoolVar(&flags.newest, "newest", false, "show the newest messages first")
 	cmd.Flags().BoolVar(&flags.retained, "retained", false, "show only retained values, even if they have left the history")
 	cmd.Flags().IntVarP(&flags.count, "count", "n", 100, "show at most this many messages; 0 for all")
+	cmd.Flags().StringVar(&flags.token, "page-token", "", "continue with this `token`, as printed with the previous messages")
 	return cmd
 }
 
@@ -59,14 +64,16 @@ func (f *historyFlags) request(cmd *cobra.Command) (*pealv1.ListMessagesRequest,
 	if err := f.check(cmd); err != nil {
 		return nil, err
 	}
-	if err := checkUTF8("--after", f.after); err != nil {
-		return nil, err
+	for flag, text := range map[string]string{"--after": f.after, "--page-token": f.token} {
+		if err := checkUTF8(flag, text); err != nil {
+			return nil, err
+		}
 	}
 	if f.count < 0 {
 		return nil, usagef("--count: invalid number %d; want 1 or more, or 0 for all", f.count)
 	}
 
-	request := &pealv1.ListMessagesRequest{AfterId: f.after, Retained: f.retained}
+	request := &pealv1.ListMessagesRequest{AfterId: f.after, Retained: f.retained, PageToken: f.token}
 	switch {
 	case cmd.Flags().Changed("topic"):
 		request.Audience = &pealv1.ListMessagesRequest_Topic{Topic: f.topic}
@@ -115,25 +122,53 @@ func (s *session) history(ctx context.Context, request *pealv1.ListMessagesReque
 		return err
 	}
 	if reply.GetNextPageToken() != "" && !s.output.json {
-		fmt.Fprintf(s.stderr, "The history has more messages. Use -n to show more, or -n 0 to show all.\n")
+		fmt.Fprintf(s.stderr, "The history has more messages. Use -n to show more, -n 0 to show all, or continue with --page-token %q.\n", reply.GetNextPageToken())
 	}
 	return nil
 }
 
 // messageRows appends a row for each message. Only retained values have conflate keys.
+// The columns "expires" and "final" are shown if a message has them.
 func messageRows(reply *pealv1.ListMessagesResponse, retained bool) func(table.Writer) {
+	messages := reply.GetMessages()
+	columns := []struct {
+		name  string
+		shown bool
+		cell  func(*pealv1.Message) string
+	}{
+		{"id", true, func(m *pealv1.Message) string { return escaped(m.GetId()) }},
+		{"time", true, func(m *pealv1.Message) string { return localTime(m.GetTime()) }},
+		{"expires", slices.ContainsFunc(messages, func(m *pealv1.Message) bool { return m.GetExpireTime() != nil }), func(m *pealv1.Message) string {
+			return localTime(m.GetExpireTime())
+		}},
+		{"conflate key", retained, func(m *pealv1.Message) string { return escaped(m.GetConflateKey()) }},
+		{"final", slices.ContainsFunc(messages, (*pealv1.Message).GetFinal), func(m *pealv1.Message) string {
+			return strconv.FormatBool(m.GetFinal())
+		}},
+		{"event", true, func(m *pealv1.Message) string { return escaped(m.GetEvent()) }},
+		{"data", true, func(m *pealv1.Message) string { return escaped(m.GetData()) }},
+	}
+
 	return func(t table.Writer) {
-		header, keys := table.Row{"id", "time"}, table.Row{}
-		if retained {
-			header = append(header, "conflate key")
-		}
-		t.AppendHeader(append(header, "event", "data"))
-		for _, m := range reply.GetMessages() {
-			if retained {
-				keys = table.Row{escaped(m.GetConflateKey())}
+		row := func(cell func(i int) string) (row table.Row) {
+			for i := range columns {
+				if columns[i].shown {
+					row = append(row, cell(i))
+				}
 			}
-			row := append(table.Row{escaped(m.GetId()), m.GetTime().AsTime().Local().Format(time.DateTime)}, keys...)
-			t.AppendRow(append(row, escaped(m.GetEvent()), escaped(m.GetData())))
+			return row
+		}
+		t.AppendHeader(row(func(i int) string { return columns[i].name }))
+		for _, m := range messages {
+			t.AppendRow(row(func(i int) string { return columns[i].cell(m) }))
 		}
 	}
+}
+
+// localTime formats a time in the local zone; "-" if it is absent.
+func localTime(at *timestamppb.Timestamp) string {
+	if at == nil {
+		return "-"
+	}
+	return at.AsTime().Local().Format(time.DateTime)
 }

@@ -24,6 +24,7 @@ func (d *daemon) ListMessages(_ context.Context, r *pealv1.ListMessagesRequest) 
 	first := len(r.GetPageToken()) * 2
 	for i := range min(int(r.GetPageSize()), 2) {
 		page.Messages = append(page.Messages, &pealv1.Message{
+			Final: d.ending, ExpireTimeValue: d.expiry,
 			Id: fmt.Sprintf("k3f9-%d", first+i), Event: "topic", Data: fmt.Sprintf("line %d\nescape \x1b", first+i), Time: timestamppb.New(time.Unix(0, 0)),
 		})
 	}
@@ -51,7 +52,7 @@ func TestHistory(t *testing.T) {
 
 	d.reads = nil
 	r = d.pealctl(t, []string{"history", "--user", "alice", "--newest", "-n", "3", "--after", "k3f9-7", "--retained"})
-	if strings.Count(r.stdout, "\n") != 4 || !strings.Contains(r.stderr, "-n 0") {
+	if strings.Count(r.stdout, "\n") != 4 || !strings.Contains(r.stderr, "-n 0") || !strings.Contains(r.stderr, "--page-token \"++\".") {
 		t.Errorf("want a header and three rows:\n%s%s", r.stdout, r.stderr)
 	}
 	want := &pealv1.ListMessagesRequest{
@@ -69,6 +70,23 @@ func TestHistory(t *testing.T) {
 	}
 	if got := d.reads[2]; !got.GetEveryone() || got.GetPageSize() != 1000 {
 		t.Errorf("last request is %v", got)
+	}
+}
+
+func TestHistoryShowsEndsAndExpiry(t *testing.T) {
+	d := startDaemon(t)
+	d.ending, d.expiry = true, &pealv1.Message_ExpireTime{ExpireTime: timestamppb.New(time.Unix(60, 0))}
+	r := d.pealctl(t, []string{"history", "--topic", "a", "-n", "1"})
+	at, expires := time.Unix(0, 0).Format(time.DateTime), time.Unix(60, 0).Format(time.DateTime)
+	want := "ID      TIME                 EXPIRES              FINAL  EVENT  DATA\nk3f9-0  " + at + "  " + expires + `  true   topic  line 0\nescape \x1b` + "\n"
+	if r.stdout != want {
+		t.Errorf("%s%s; want %s", r.stdout, r.stderr, want)
+	}
+
+	d.reads = nil
+	r = d.pealctl(t, []string{"history", "--topic", "a", "--page-token", "+"})
+	if len(d.reads) != 2 || d.reads[0].GetPageToken() != "+" || strings.Count(r.stdout, "\n") != 5 {
+		t.Errorf("requests %v:\n%s%s", d.reads, r.stdout, r.stderr)
 	}
 }
 

@@ -39,7 +39,10 @@ type daemon struct {
 	removed   []*pealv1.RemoveNodeRequest
 	tokens    []*pealv1.CreateTokenRequest
 	lists     []*pealv1.ListUsersRequest
+	ending    bool                       // of all messages
+	expiry    *pealv1.Message_ExpireTime // of all messages
 	reads     []*pealv1.ListMessagesRequest
+	listed    []*pealv1.ListRetainedRequest
 	cleared   []*pealv1.ClearRetainedRequest
 	pages     []*pealv1.ListUsersResponse
 	stats     func() *pealv1.StatsResponse

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -15,13 +17,24 @@ type audienceFlags struct {
 	broadcast   bool
 }
 
-// add defines the flags on cmd. The verb and the nouns complete their descriptions.
+// add defines the flags on cmd, one of which is required. The verb and the nouns complete
+// their descriptions.
 func (f *audienceFlags) add(cmd *cobra.Command, verb, ofTopic, ofUser, ofEveryone string) {
+	f.define(cmd, verb, ofTopic, ofUser, ofEveryone)
+	cmd.MarkFlagsOneRequired("topic", "user", "broadcast")
+}
+
+// define is like add, but the flags are optional.
+func (f *audienceFlags) define(cmd *cobra.Command, verb, ofTopic, ofUser, ofEveryone string) {
 	cmd.Flags().StringVar(&f.topic, "topic", "", verb+" "+ofTopic)
 	cmd.Flags().StringVar(&f.user, "user", "", verb+" "+ofUser)
 	cmd.Flags().BoolVar(&f.broadcast, "broadcast", false, verb+" "+ofEveryone)
 	cmd.MarkFlagsMutuallyExclusive("topic", "user", "broadcast")
-	cmd.MarkFlagsOneRequired("topic", "user", "broadcast")
+}
+
+// given reports whether one of the flags has been set.
+func (f *audienceFlags) given(cmd *cobra.Command) bool {
+	return slices.ContainsFunc([]string{"topic", "user", "broadcast"}, cmd.Flags().Changed)
 }
 
 // check returns an error if the flags select nothing.
@@ -38,48 +51,120 @@ func (f *audienceFlags) check(cmd *cobra.Command) error {
 }
 
 func newRetained(s *session) *cobra.Command {
-	flags := historyFlags{retained: true}
+	var (
+		flags = historyFlags{retained: true}
+		list  pealv1.ListRetainedRequest
+		all   bool
+	)
+
 	cmd := &cobra.Command{
 		Use:   "retained",
-		Short: "Show or clear the retained values of a topic, a user or broadcasts",
-		Long: `Show the retained values of a topic, a user or broadcasts, in the order in which
-streams receive them. The call needs the scope "data".`,
-		Example: `  pealctl retained --topic prices.eur
+		Short: "Show or clear retained values",
+		Long: `List the audiences that have retained values, with the number of values and the
+memory that they use: one page, or with --all every page.
+
+With --topic, --user or --broadcast, show the values of one audience, in the order
+in which streams receive them. That call needs the scope "data".`,
+		Example: `  pealctl retained
+  pealctl retained --matching 'prices.*'
+  pealctl retained --topic prices.eur
   pealctl retained clear --topic prices.eur`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			request, err := flags.request(cmd)
-			if err != nil {
+			if flags.given(cmd) {
+				request, err := flags.request(cmd)
+				if err != nil {
+					return err
+				}
+				return s.history(cmd.Context(), request, 0)
+			}
+			if err := checkUTF8("--matching", list.GetTopic()); err != nil {
 				return err
 			}
-			return s.history(cmd.Context(), request, 0)
+			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
+				return s.listRetained(ctx, c, &list, all)
+			})
 		},
 	}
-	flags.add(cmd, "show the values", "of this topic", "of this user", "of broadcasts")
+
+	flags.define(cmd, "show the values", "of this topic", "of this user", "of broadcasts")
+	cmd.Flags().StringVar(&list.Topic, "matching", "", "list only topics that match this `pattern`")
+	cmd.Flags().BoolVar(&all, "all", false, "list every page")
+	cmd.Flags().Int32Var(&list.PageSize, "page-size", 0, "audiences per page (default 100, maximum 1000)")
+	cmd.Flags().StringVar(&list.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
+	for _, audience := range []string{"topic", "user", "broadcast"} {
+		for _, page := range []string{"matching", "all", "page-size", "page-token"} {
+			cmd.MarkFlagsMutuallyExclusive(audience, page)
+		}
+	}
 	cmd.AddCommand(newRetainedClear(s))
 	return cmd
 }
 
+func (s *session) listRetained(ctx context.Context, c pealv1.ControlServiceClient, request *pealv1.ListRetainedRequest, all bool) error {
+	listed, err := c.ListRetained(ctx, request)
+	for err == nil && all && listed.GetNextPageToken() != "" {
+		request.PageToken = listed.GetNextPageToken()
+		var page *pealv1.ListRetainedResponse
+		if page, err = c.ListRetained(ctx, request); err == nil {
+			listed.Audiences = append(listed.Audiences, page.GetAudiences()...)
+			listed.NextPageToken = page.GetNextPageToken()
+		}
+	}
+	if err != nil {
+		return err
+	}
+
+	err = s.print(listed, func(t table.Writer) {
+		t.AppendHeader(table.Row{"audience", "name", "values", "bytes"})
+		for _, a := range listed.GetAudiences() {
+			kind, name := "broadcast", "-"
+			switch to := a.GetAudience().(type) {
+			case *pealv1.RetainedAudience_UserId:
+				kind, name = "user", escaped(to.UserId)
+			case *pealv1.RetainedAudience_Topic:
+				kind, name = "topic", escaped(to.Topic)
+			}
+			t.AppendRow(table.Row{kind, name, a.GetEvents(), a.GetBytes()})
+		}
+	})
+	if next := listed.GetNextPageToken(); err == nil && next != "" && !s.output.json {
+		fmt.Fprintf(s.stderr, morePages, next)
+	}
+	return err
+}
+
 func newRetainedClear(s *session) *cobra.Command {
-	var flags audienceFlags
-	var key string
+	var (
+		flags audienceFlags
+		key   string
+		all   bool
+	)
+
 	cmd := &cobra.Command{
 		Use:   "clear",
-		Short: "Clear the retained values of a topic, a user or broadcasts",
-		Long: `Clear the retained values of a topic, a user or broadcasts. Streams that have
-received them are not notified.`,
+		Short: "Clear the retained values of a topic, a user or broadcasts, or all values",
+		Long: `Clear the retained values of a topic, a user or broadcasts, or with --all those of
+all audiences at once. Streams that have received them are not notified.`,
 		Example: `  pealctl retained clear --topic prices.eur
-  pealctl retained clear --user alice --conflate-key cart`,
+  pealctl retained clear --user alice --conflate-key cart
+  pealctl retained clear --all`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.check(cmd); err != nil {
-				return err
+			if !cmd.Flags().Changed("all") {
+				if err := flags.check(cmd); err != nil {
+					return err
+				}
+			} else if !all {
+				return usagef("--all is false; want --all, --topic, --user or --broadcast")
 			}
 			if err := checkUTF8("--conflate-key", key); err != nil {
 				return err
 			}
 			request := &pealv1.ClearRetainedRequest{Audience: &pealv1.ClearRetainedRequest_Everyone{Everyone: true}}
 			switch {
+			case all:
+				request.Audience = &pealv1.ClearRetainedRequest_All{All: true}
 			case cmd.Flags().Changed("topic"):
 				request.Audience = &pealv1.ClearRetainedRequest_Topic{Topic: flags.topic}
 			case cmd.Flags().Changed("user"):
@@ -100,7 +185,11 @@ received them are not notified.`,
 			})
 		},
 	}
-	flags.add(cmd, "clear the values", "of this topic", "of this user", "of broadcasts")
+	flags.define(cmd, "clear the values", "of this topic", "of this user", "of broadcasts")
+	cmd.Flags().BoolVar(&all, "all", false, "clear the values of all audiences")
+	cmd.MarkFlagsMutuallyExclusive("all", "topic", "user", "broadcast")
+	cmd.MarkFlagsOneRequired("all", "topic", "user", "broadcast")
 	cmd.Flags().StringVar(&key, "conflate-key", "", `clear only the value with this `+"`key`"+`, which may be empty (default: all values)`)
+	cmd.MarkFlagsMutuallyExclusive("all", "conflate-key")
 	return cmd
 }

@@ -167,7 +167,25 @@ func headline(reply, before *pealv1.StatsResponse, now time.Time, rate string) s
 		reply.GetVersion(), now.Sub(reply.GetStartedAt().AsTime()).Round(time.Second),
 		reply.GetTotal().GetConnections(), limit, reply.GetUsers(), reply.GetTopics(), reply.GetPublished(), rate,
 		latencies(reply.GetLatency(), before.GetLatency()),
-		starts(reply)+retainedCount(reply.GetRetained()))
+		starts(reply)+retainedCount(reply.GetRetained())+pollCount(reply.GetPolls())+readCount(reply.GetReads()))
+}
+
+// pollCount formats the numbers of polls, if there were any. Those that wait are also
+// among the streams.
+func pollCount(p *pealv1.Polls) string {
+	if p.GetWaiting() == 0 && sum(p.GetAnswered()) == 0 && p.GetAbandoned() == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", polls: %d waiting, answered %s, %d abandoned", p.GetWaiting(), byReason(p.GetAnswered()), p.GetAbandoned())
+}
+
+// readCount formats the number of pages read, if there are any.
+func readCount(r *pealv1.Reads) string {
+	n := r.GetBroadcast() + r.GetUser() + r.GetTopic()
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d pages read", n)
 }
 
 // retainedCount formats the number of retained values, if there are any.

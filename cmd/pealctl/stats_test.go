@@ -58,6 +58,16 @@ func TestStats(t *testing.T) {
 		t.Errorf("want %q in:\n%s%s", want, r.stdout, r.stderr)
 	}
 
+	d.stats = func() *pealv1.StatsResponse {
+		s := someStats(1000)
+		s.Polls = &pealv1.Polls{Waiting: 9, Answered: map[string]int64{"events": 6, "empty": 2}, Abandoned: 4}
+		s.Reads = &pealv1.Reads{Broadcast: 1, User: 2, Topic: 4}
+		return s
+	}
+	if r, want := d.pealctl(t, []string{"stats"}), ", polls: 9 waiting, answered 8 (events 6, empty 2), 4 abandoned, 7 pages read\n"; !strings.Contains(r.stdout, want) {
+		t.Errorf("want %q in:\n%s%s", want, r.stdout, r.stderr)
+	}
+
 	r = d.pealctl(t, []string{"stats", "--output", "json"})
 	var reply pealv1.StatsResponse
 	if err := protojson.Unmarshal([]byte(r.stdout), &reply); err != nil || reply.GetPublished() != 99 {

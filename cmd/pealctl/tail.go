@@ -1,29 +1,32 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
-	"github.com/tmaxmax/go-sse"
+
+	"github.com/peald/peald/client"
 )
 
 const defaultStream = "http://127.0.0.1:8080/events"
 
 type tailFlags struct {
-	topics      []string
-	userToken   string
-	lastEventID string
-	count       int
+	topics       []string
+	userToken    string
+	lastEventID  string
+	since        string
+	rewind       int
+	silenceLimit time.Duration
+	count        int
 }
 
 func newTail(s *session) *cobra.Command {
@@ -32,15 +35,20 @@ func newTail(s *session) *cobra.Command {
 		Use:   "tail [URL]",
 		Short: "Follow an event stream the way EventSource does",
 		Long: `Follow the event stream at URL (default ` + defaultStream + `) the
-way a browser's EventSource does. When the stream closes, tail reconnects after
-the delay that the server requested and sends the ID of the last event. When the
-server rejects the stream, tail exits.
+way a browser's EventSource does. When the stream closes, tail reconnects and
+sends the ID of the last event. It waits for as long as the server requested, and
+longer after each failure. When the server rejects the stream, tail exits.
+
+A stream starts at the current end of the history, unless --since, --rewind or
+--last-event-id is given.
 
 Each event is printed as its ID, its type and its data, separated by tabs.
 Further lines of the data are indented and control characters are escaped. With
 --output json each event is one line of JSON.`,
 		Example: `  pealctl tail
   pealctl tail --topic news --topic 'orders.*'
+  pealctl tail --topic 'orders.*' --since 10m
+  pealctl tail --topic news --rewind 20
   pealctl tail --user-token "$(pealctl token --user alice)"`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -49,172 +57,152 @@ Further lines of the data are indented and control characters are escaped. With
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			url := defaultStream
+			address := defaultStream
 			if len(args) == 1 {
-				url = args[0]
+				address = args[0]
 			}
 			if flags.userToken == "" {
 				flags.userToken = s.getenv(envPrefix + "USER_TOKEN")
 			}
-			return s.tail(cmd.Context(), url, flags)
+			if err := flags.check(); err != nil {
+				return err
+			}
+			start, err := flags.start(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
+			return s.tail(cmd.Context(), address, flags, start)
 		},
 	}
 
 	cmd.Flags().StringArrayVar(&flags.topics, "topic", nil, "subscribe to this topic or pattern; can be repeated")
 	cmd.Flags().StringVar(&flags.userToken, "user-token", "", "subscriber `token` to send as Authorization: Bearer (PEALCTL_USER_TOKEN)")
 	cmd.Flags().StringVar(&flags.lastEventID, "last-event-id", "", "resume after the event with this `id`, if the event history still holds what follows")
+	cmd.Flags().StringVar(&flags.since, "since", "", "start with the events since `when`: all, a duration such as 10m, a time such as 2026-11-27T09:30:00Z, or the ID of an event")
+	cmd.Flags().IntVar(&flags.rewind, "rewind", 0, fmt.Sprintf("start with the last `n` events, 1 to %d", maxRewind))
+	cmd.Flags().DurationVar(&flags.silenceLimit, "silence-limit", 45*time.Second, "reconnect if nothing arrives for this long; three times the server's sse.heartbeat is a good value, and 0 is no limit")
 	cmd.Flags().IntVarP(&flags.count, "count", "n", 0, "exit after this many events (default: no limit)")
+	cmd.MarkFlagsMutuallyExclusive("last-event-id", "since", "rewind")
 	return cmd
 }
 
-func (s *session) tail(ctx context.Context, url string, flags tailFlags) error {
-	ctx, done := context.WithCancelCause(ctx)
-	defer done(nil)
+const maxRewind = 1000
 
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return usagef("invalid stream URL %q: %w", url, err)
-	}
-	if scheme := request.URL.Scheme; scheme != "http" && scheme != "https" || request.URL.Host == "" {
-		return usagef("invalid stream URL %q; want an http:// or https:// URL, such as %s", url, defaultStream)
-	}
-
-	if len(flags.topics) > 0 {
-		query := request.URL.Query()
-		query["topic"] = append(query["topic"], flags.topics...)
-		request.URL.RawQuery = query.Encode()
-	}
-
-	request.Header.Set("User-Agent", "pealctl")
-	if flags.userToken != "" {
-		request.Header.Set("Authorization", "Bearer "+flags.userToken)
-	}
-
-	trust, err := s.tls.config()
-	if err != nil {
-		return err
-	}
-
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: trust, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
-
-	enough := errors.New("enough events")
-	client := sse.Client{
-		HTTPClient:        &http.Client{Transport: resuming{after: flags.lastEventID, next: transport}},
-		ResponseValidator: acceptable,
-		// Browsers wait three seconds unless the server sets another delay, and
-		// don't increase it. The library doesn't accept zero jitter.
-		Backoff: sse.Backoff{InitialInterval: 3 * time.Second, Multiplier: 1, Jitter: 1e-9},
-		OnRetry: func(err error, after time.Duration) {
-			if ctx.Err() != nil {
-				return
-			}
-			// A browser wouldn't retry after this either, and retrying wouldn't help.
-			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-				done(fmt.Errorf("%s: %w", url, reason(err)))
-				return
-			}
-			fmt.Fprintf(s.stderr, "pealctl: %s; reconnecting in %s\n", closeReason(err), after.Round(time.Millisecond))
-		},
-	}
-
-	connection := client.NewConnection(request)
-	const longest = 16 << 20
-	connection.Buffer(nil, longest)
-	seen := 0
-
-	connection.SubscribeToAll(func(e sse.Event) {
-		// The library also invokes the callback for position marks and for blocks
-		// that hold only an id or a retry. Those have no data.
-		if e.Data == "" || ctx.Err() != nil {
-			return
-		}
-
-		if err := s.printEvent(e); err != nil {
-			done(err)
-			return
-		}
-
-		if seen++; seen == flags.count {
-			done(enough)
-		}
-	})
-
-	err = connection.Connect()
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, enough), errors.Is(cause, context.Canceled):
-		return nil // an interrupt is the normal way to stop a tail
-	case cause != nil:
-		return cause
-	}
-
-	return fmt.Errorf("%s: %w", url, reason(err))
-}
-
-// resuming adds the initial Last-Event-ID to requests that have none. The
-// library drops the initial ID when it reconnects before the first event.
-type resuming struct {
-	after string
-	next  http.RoundTripper
-}
-
-// RoundTrip implements [http.RoundTripper].
-func (r resuming) RoundTrip(request *http.Request) (*http.Response, error) {
-	const header = "Last-Event-ID"
-	if r.after != "" && request.Header.Get(header) == "" {
-		request = request.Clone(request.Context())
-		request.Header.Set(header, r.after)
-	}
-	return r.next.RoundTrip(request)
-}
-
-// reason returns the cause of a library error, without the library's wrapping.
-func reason(err error) error {
-	if wrapped, ok := errors.AsType[*sse.ConnectionError](err); ok {
-		return wrapped.Err
-	}
-	return err
-}
-
-func closeReason(err error) string {
-	err = reason(err)
-	if errors.Is(err, io.EOF) {
-		return "stream closed by the server"
-	}
-	return err.Error()
-}
-
-// acceptable returns an error for a response that EventSource wouldn't accept.
-// The error contains the first line of the body.
-func acceptable(r *http.Response) error {
-	if r.StatusCode != http.StatusOK {
-		line, _ := bufio.NewReader(io.LimitReader(r.Body, 1<<10)).ReadString('\n')
-		if line = strings.TrimSpace(line); line != "" {
-			line = ": " + escaped(line)
-		}
-		if r.StatusCode == http.StatusNoContent {
-			line = ": the topic has ended, or the user is banned"
-		}
-		return fmt.Errorf("rejected with %s%s", r.Status, line)
-	}
-	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if kind != "text/event-stream" {
-		return fmt.Errorf("the response is not an event stream: Content-Type is %q; want text/event-stream", r.Header.Get("Content-Type"))
+// check returns an error that names an invalid flag other than the start.
+func (f *tailFlags) check() error {
+	switch {
+	case slices.Contains(f.topics, ""):
+		return usagef(`invalid --topic ""; want a topic or a pattern`)
+	case strings.ContainsFunc(f.userToken, unicode.IsControl):
+		return usagef("invalid --user-token: it contains a control character")
+	case f.silenceLimit < 0:
+		return usagef("invalid --silence-limit %s; want 0 or more", f.silenceLimit)
 	}
 	return nil
 }
 
-func (s *session) printEvent(e sse.Event) error {
-	if e.Type == "" {
-		e.Type = "message"
+// start returns the option for where the stream starts. Changed reports whether a flag
+// was given.
+func (f *tailFlags) start(changed func(name string) bool) (client.Option, error) {
+	switch {
+	case changed("since"):
+		return parseSince(f.since)
+	case changed("rewind"):
+		if f.rewind < 1 || f.rewind > maxRewind {
+			return nil, usagef("invalid --rewind %d; want a number of events from 1 to %d", f.rewind, maxRewind)
+		}
+		return client.WithRewind(f.rewind), nil
+	}
+	if strings.ContainsFunc(f.lastEventID, unicode.IsControl) || strings.TrimSpace(f.lastEventID) != f.lastEventID {
+		return nil, usagef("invalid --last-event-id %q; want an id without control characters and surrounding spaces", f.lastEventID)
+	}
+	return client.WithPosition(f.lastEventID), nil
+}
+
+// parseSince returns the option for a value of --since.
+func parseSince(value string) (client.Option, error) {
+	if value == "all" {
+		return client.WithSinceAll(), nil
+	}
+	if d, err := time.ParseDuration(value); err == nil && d > 0 {
+		return client.WithSince(d), nil
+	}
+	var at time.Time
+	if err := at.UnmarshalText([]byte(value)); err == nil {
+		return client.WithSinceTime(at), nil
+	}
+	if regexp.MustCompile(`^[0-9a-z]+-[0-9]+$`).MatchString(value) {
+		return client.WithPosition(value), nil
+	}
+	return nil, usagef("invalid --since %q; want all, a duration such as 10m, a time such as 2026-11-27T09:30:00Z, or the ID of an event", value)
+}
+
+func (s *session) tail(ctx context.Context, address string, flags tailFlags, start client.Option) error {
+	trust, err := s.tls.config()
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: trust, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+
+	header := http.Header{"User-Agent": {"pealctl"}}
+	if flags.userToken != "" {
+		header.Set("Authorization", "Bearer "+flags.userToken)
 	}
 
+	const longest = 16 << 20
+	stream, err := client.Subscribe(ctx, address, start,
+		client.WithTopics(flags.topics...),
+		client.WithHeader(header),
+		client.WithHTTPClient(&http.Client{Transport: transport}),
+		client.WithMaxEventSize(longest),
+		client.WithSilenceLimit(flags.silenceLimit),
+		client.WithOnRetry(func(err error, delay time.Duration) {
+			fmt.Fprintf(s.stderr, "pealctl: %s; reconnecting in %s\n", escaped(err.Error()), delay.Round(time.Millisecond))
+		}))
+	if err != nil {
+		return usagef("%w", err)
+	}
+	return s.printStream(ctx, stream, address, flags.count)
+}
+
+// printStream prints the events of a stream until there are count, or ctx is done.
+func (s *session) printStream(ctx context.Context, stream *client.Subscription, address string, count int) error {
+	seen := 0
+	for event, err := range stream.Events() {
+		switch {
+		case ctx.Err() != nil:
+			return nil // an interrupt is the normal way to stop a tail
+		case err != nil:
+			return fmt.Errorf("%s", escaped(err.Error()))
+		}
+		if err := s.printEvent(event); err != nil {
+			return err
+		}
+		if seen++; seen == count {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: rejected with 204 No Content: the topic has ended, or the user is banned", withoutSecrets(address))
+}
+
+// withoutSecrets returns the URL of a stream without its user and its query.
+func withoutSecrets(address string) string {
+	stream, err := url.Parse(address)
+	if err != nil {
+		return "the stream"
+	}
+	stream.User, stream.RawQuery, stream.Fragment = nil, "", ""
+	return stream.String()
+}
+
+func (s *session) printEvent(e client.Event) error {
 	if s.output.json {
 		text, err := json.Marshal(struct {
 			ID    string `json:"id"`
 			Event string `json:"event"`
 			Data  string `json:"data"`
-		}{e.LastEventID, e.Type, e.Data})
+		}{e.ID, e.Type, e.Data})
 		if err != nil {
 			return fmt.Errorf("encode an event: %w", err)
 		}
@@ -228,6 +216,6 @@ func (s *session) printEvent(e sse.Event) error {
 		lines[i] = escaped(lines[i])
 	}
 
-	_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\n", escaped(e.LastEventID), escaped(e.Type), strings.Join(lines, "\n\t\t"))
+	_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\n", escaped(e.ID), escaped(e.Type), strings.Join(lines, "\n\t\t"))
 	return err
 }

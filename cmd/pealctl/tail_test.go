@@ -47,7 +47,7 @@ func TestTailResumes(t *testing.T) {
 	if r.status != 0 || r.stdout != "a-1\tmessage\tone\na-8\tmessage\teight\n" {
 		t.Errorf("status %d, stdout %q", r.status, r.stdout)
 	}
-	if strings.Count(r.stderr, "stream closed by the server; reconnecting in 1ms") != 2 {
+	if strings.Count(r.stderr, "stream closed by the server; reconnecting in ") != 2 {
 		t.Errorf("stderr doesn't report two closed streams: %q", r.stderr)
 	}
 
@@ -99,10 +99,72 @@ func TestTailStopsWhenRejected(t *testing.T) {
 			w.WriteHeader(c.status)
 			fmt.Fprint(w, c.body)
 		}))
-		pealctl(t, []string{"tail", server.URL}).wantError(t, append(c.want, server.URL)...)
+		r := pealctl(t, []string{"tail", server.URL + "/?access_token=s3cret"})
+		r.wantError(t, append(c.want, server.URL)...)
+		if strings.Contains(r.stderr, "s3cret") {
+			t.Errorf("the error contains the token: %s", r.stderr)
+		}
 		server.Close()
 	}
-	pealctl(t, []string{"tail", "http://[::1"}).wantUsage(t, "invalid stream URL")
+	pealctl(t, []string{"tail", "http://[::1"}).wantUsage(t, "invalid URL")
+}
+
+func TestTailStarts(t *testing.T) {
+	for _, c := range []struct{ flag, value, query, header string }{
+		{"--since", "all", "since=all", ""},
+		{"--since", "90s", "since=1m30s", ""},
+		{"--since", "2026-11-27T09:30:00+01:00", "since=2026-11-27T09%3A30%3A00%2B01%3A00", ""},
+		{"--since", "k3f9-41", "", "k3f9-41"},
+		{"--rewind", "20", "rewind=20", ""},
+		{"--last-event-id", "k3f9-41", "", "k3f9-41"},
+		{"--last-event-id", "", "", ""},
+	} {
+		url, received := streams(t, "data: x\n\n")
+		if r := pealctl(t, []string{"tail", url, "-n", "1", c.flag, c.value}); r.status != 0 {
+			t.Fatalf("%s %s: %s", c.flag, c.value, r.stderr)
+		}
+		if r := <-received; r.URL.RawQuery != c.query || r.Header.Get("Last-Event-ID") != c.header {
+			t.Errorf("%s %s: query %q, Last-Event-ID %q, want %q and %q", c.flag, c.value, r.URL.RawQuery, r.Header.Get("Last-Event-ID"), c.query, c.header)
+		}
+	}
+}
+
+func TestTailFlagErrors(t *testing.T) {
+	for want, args := range map[string][]string{
+		`invalid --since "yesterday"; want all, a duration such as 10m, a time such as`: {"--since", "yesterday"},
+		`invalid --since "-5m"`:        {"--since", "-5m"},
+		`invalid --since "2026-11-27"`: {"--since", "2026-11-27"},
+		`invalid --since ""`:           {"--since", ""},
+		`invalid --rewind 0; want a number of events from 1 to 1000`: {"--rewind", "0"},
+		`invalid --rewind 1001`:                        {"--rewind", "1001"},
+		`invalid --last-event-id "a\n"`:                {"--last-event-id", "a\n"},
+		`invalid --silence-limit -1s`:                  {"--silence-limit", "-1s"},
+		`invalid --topic ""`:                           {"--topic", ""},
+		`--user-token: it contains`:                    {"--user-token", "a\n"},
+		`since=all is given, and the URL has rewind=5`: {"http://127.0.0.1:1/?rewind=5", "--since", "all"},
+		`[rewind since] were all set`:                  {"--since", "all", "--rewind", "5"},
+		`[last-event-id rewind] were all set`:          {"--last-event-id", "a-1", "--rewind", "5"},
+	} {
+		pealctl(t, append([]string{"tail"}, args...)).wantUsage(t, want)
+	}
+}
+
+func TestTailSilence(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		if r.Header.Get("Last-Event-ID") == "a-1" {
+			fmt.Fprint(w, "id: a-2\ndata: two\n\n")
+			return
+		}
+		fmt.Fprint(w, "retry: 1\nid: a-1\ndata: one\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	r := pealctl(t, []string{"tail", server.URL, "-n", "2", "--silence-limit", "300ms"})
+	if r.status != 0 || r.stdout != "a-1\tmessage\tone\na-2\tmessage\ttwo\n" || !strings.Contains(r.stderr, "nothing received for 300ms; reconnecting in 1ms") {
+		t.Errorf("status %d, stdout %q, stderr %q", r.status, r.stdout, r.stderr)
+	}
 }
 
 func TestTailInterrupted(t *testing.T) {

@@ -139,7 +139,7 @@ type printedPolicy struct {
 		MaxEvents *int   `yaml:"max_events,omitempty"`
 		MaxAge    string `yaml:"max_age,omitempty"`
 	} `yaml:"history,omitempty,flow"`
-	Retain       bool   `yaml:"retain,omitempty"`
+	Retain       *bool  `yaml:"retain,omitempty"`
 	SlowConsumer string `yaml:"slow_consumer,omitempty"`
 	Anonymous    *bool  `yaml:"anonymous,omitempty"`
 }

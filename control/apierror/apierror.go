@@ -20,7 +20,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// domain is the domain of every ErrorInfo. It scopes the reason.
+// domain is the domain of every ErrorInfo. Reasons are unique within it.
 const domain = "peald"
 
 // MaxFields is the maximum number of fields that an error should name.
@@ -31,8 +31,7 @@ type Error struct {
 	// Code is the canonical code.
 	Code codes.Code
 
-	// Reason identifies the error to programs. It is sent as the reason of an
-	// ErrorInfo.
+	// Reason identifies the error to programs. It becomes the reason of the ErrorInfo.
 	Reason string
 
 	// Message is the human-readable error message.
@@ -41,14 +40,13 @@ type Error struct {
 	// Fields holds the invalid fields of the request, if any.
 	Fields []Field
 
-	// Metadata is sent as the metadata of the ErrorInfo.
+	// Metadata becomes the metadata of the ErrorInfo.
 	Metadata map[string]string
 
-	// RetryAfter is the delay after which the caller may retry; 0 for none.
+	// RetryAfter is the delay after which the caller may retry, or 0 if none is known.
 	RetryAfter time.Duration
 
-	// HTTPStatus overrides the HTTP status that REST derives from Code; 0 for
-	// none.
+	// HTTPStatus, if not 0, overrides the HTTP status that REST derives from Code.
 	HTTPStatus int
 }
 
@@ -57,8 +55,8 @@ func New(code codes.Code, reason, message string) *Error {
 	return &Error{Code: code, Reason: reason, Message: message}
 }
 
-// Invalid returns the error for a request with invalid fields. It must be called
-// with at least one field.
+// Invalid returns the error for a request with invalid fields. There must be at least
+// one field.
 func Invalid(fields ...Field) *Error {
 	sentences := make([]string, len(fields))
 	for i, f := range fields {
@@ -98,14 +96,14 @@ type Field struct {
 	Problem string
 }
 
-// Problems that occur in several places.
+// Problems that are reported in several places.
 const (
 	NotUTF8      = "is not valid UTF-8"
 	MoreThanOnce = "is given more than once"
 )
 
-// Sentence returns the field's name and its problem. Names with unusual
-// characters are quoted.
+// Sentence returns the field's name followed by its problem. It quotes names with
+// unusual characters.
 func (f Field) Sentence() string {
 	name := f.Name
 	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
@@ -117,8 +115,8 @@ func (f Field) Sentence() string {
 	return name + " " + f.Problem
 }
 
-// Convertible is implemented by error types in other packages that define how
-// callers receive them.
+// Convertible is implemented by error types in other packages to define how callers
+// receive them.
 type Convertible interface {
 	error
 
@@ -126,8 +124,8 @@ type Convertible interface {
 	APIError() *Error
 }
 
-// From returns err as callers receive it. It returns nil for an unexpected
-// error, which callers must not see.
+// From returns err as callers receive it. It returns nil for an unexpected error, which
+// must not be shown to callers.
 func From(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -189,7 +187,7 @@ func Status(err error) (st *status.Status, expected bool) {
 	if e := From(err); e != nil {
 		return e.Status(), true
 	}
-	// Errors that gRPC itself detects, such as a message that is too large.
+	// The error is from gRPC itself, for example because a message is too large.
 	if st, ok := status.FromError(err); ok {
 		return st, true
 	}
@@ -222,8 +220,8 @@ func (e *Error) Status() *status.Status {
 
 	detailed, err := st.WithDetails(details...)
 	if err != nil {
-		// The details can't be encoded if a field's name or problem isn't valid
-		// UTF-8. Return the code and the message alone.
+		// The details can't be encoded if a field's name or problem isn't valid UTF-8.
+		// Return only the code and the message.
 		return st
 	}
 

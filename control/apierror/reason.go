@@ -32,9 +32,9 @@ const (
 	ReasonInternal         = "INTERNAL"
 )
 
-// CodesByReason returns the code for each reason to reject a call. It omits
-// ReasonCancelled, because a call that its caller cancels isn't rejected. It also
-// omits ReasonNotEndable, because the daemon can always be drained.
+// CodesByReason maps each reason for rejecting a call to its code. It omits
+// ReasonCancelled, because a call canceled by its caller isn't rejected. It also omits
+// ReasonNotEndable, because the daemon can always be drained.
 func CodesByReason() map[string]codes.Code {
 	return map[string]codes.Code{
 		ReasonInvalidField:     codes.InvalidArgument,

@@ -21,21 +21,20 @@ import (
 	"github.com/peald/peald/control/apierror"
 )
 
-// requestBody is the body of a call. The generated handlers pass it to the
-// decoder, and pass the request that contains it to the error handler. It
-// therefore also carries the decoder's error to the error handler.
+// requestBody is the body of a call. The generated handlers pass the body to the
+// decoder and the whole request to the error handler. The decoder can therefore pass
+// its error to the error handler in the requestBody.
 type requestBody struct {
 	io.ReadCloser
 
 	length      int64 // the announced length, or -1
 	contentType string
-	encodings   []string          // the values of Content-Encoding
+	encodings   []string          // values of the Content-Encoding header
 	inPath      map[string]string // fields that the path sets
 	err         error             // the decoder's error
 }
 
-// checkContentType accepts JSON, and the media types that common tools send with
-// JSON.
+// checkContentType accepts JSON and the media types that common tools send JSON with.
 func (b *requestBody) checkContentType() error {
 	if b.contentType == "" {
 		return nil
@@ -46,7 +45,7 @@ func (b *requestBody) checkContentType() error {
 	switch {
 	case err != nil:
 	case media == "application/json", strings.HasSuffix(media, "+json"),
-		// Sent by curl -d, and by fetch with a string.
+		// Sent by curl -d, and by fetch with a string body.
 		media == "application/x-www-form-urlencoded", media == "text/plain":
 		return nil
 	}
@@ -78,7 +77,7 @@ func unsupportedMediaType(message string) error {
 	return err
 }
 
-// decode reads the body into message. An empty body is an empty message; the
+// decode reads the body into message. An empty body decodes to an empty message: the
 // call itself reports missing fields.
 func (b *requestBody) decode(message proto.Message) error {
 	if b.length > MaxBody {
@@ -95,8 +94,8 @@ func (b *requestBody) decode(message proto.Message) error {
 	}
 
 	if bytes.HasPrefix(data, []byte("\uFEFF")) {
-		// Replace the byte order mark with spaces, which JSON ignores and which
-		// preserve the offsets in errors.
+		// Replace the byte order mark with spaces. JSON ignores them, and they preserve
+		// the offsets in errors.
 		copy(data, "   ")
 	}
 
@@ -130,7 +129,7 @@ func tooLarge() error {
 	return err
 }
 
-// diagnose returns the reason why protojson rejected data. The wording of
+// diagnose returns an error that describes why protojson rejected data. The wording of
 // protojson's own errors differs between builds.
 func diagnose(data []byte, message proto.Message) error {
 	var object map[string]json.RawMessage
@@ -166,8 +165,8 @@ func malformed(err error) error {
 	return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, text)
 }
 
-// invalidFields decodes the fields of the object in data one by one, and returns
-// those that message rejects.
+// invalidFields decodes the fields of the JSON object in data one by one, and returns
+// those that aren't valid for message.
 func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if _, err := dec.Token(); err != nil {
@@ -207,8 +206,8 @@ func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error)
 	return invalid, nil
 }
 
-// problemOf returns why message rejects value for field, or "". Repeated is true
-// if the field is already set.
+// problemOf describes why value isn't valid for field of message, or returns "".
+// Repeated is true if the field was already set.
 func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, message proto.Message, repeated bool) string {
 	if repeated {
 		return apierror.MoreThanOnce
@@ -223,15 +222,25 @@ func problemOf(field protoreflect.FieldDescriptor, value json.RawMessage, messag
 		return ""
 	}
 
-	// A JSON string can be rejected only because of half a surrogate pair.
+	// The only possible reason to reject a JSON string is an unpaired surrogate.
 	if field.Kind() == protoreflect.StringKind && !field.IsList() && value[0] == '"' {
 		return "has an escape that is not a valid character"
 	}
 
-	return requirement(field)
+	return fmt.Sprintf("is %s; want %s", shownJSON(value), requirement(field))
 }
 
-// fieldNamed returns the field of message with a JSON or proto name, or nil.
+// shownJSON shortens a value that the caller sent, so that an error can include it.
+func shownJSON(value json.RawMessage) string {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, value); err != nil {
+		return "not JSON"
+	}
+
+	return printable(compact.String())
+}
+
+// fieldNamed returns the field of message with the given JSON or proto name, or nil.
 func fieldNamed(message proto.Message, name string) protoreflect.FieldDescriptor {
 	fields := message.ProtoReflect().Descriptor().Fields()
 	if field := fields.ByJSONName(name); field != nil {
@@ -241,24 +250,26 @@ func fieldNamed(message proto.Message, name string) protoreflect.FieldDescriptor
 	return fields.ByTextName(name)
 }
 
-// requirement describes the value that field must have.
+// requirement describes the value that field must have. It completes "want".
 func requirement(field protoreflect.FieldDescriptor) string {
 	switch {
 	case field.IsList() && field.Kind() == protoreflect.StringKind:
-		return "must be a list of JSON strings"
+		return "a list of JSON strings"
 	case field.Kind() == protoreflect.StringKind:
-		return "must be a JSON string"
+		return "a JSON string"
+	case field.Kind() == protoreflect.BoolKind:
+		return "true or false"
 	case field.Kind() == protoreflect.Int32Kind:
-		return "must be a 32-bit whole number"
+		return "a 32-bit whole number"
 	case field.Kind() == protoreflect.MessageKind && field.Message().FullName() == "google.protobuf.Duration":
-		return `must be a duration in seconds, such as "3600s"`
+		return `a duration in seconds, such as "3600s"`
 	}
 
-	return "must be of type " + field.Kind().String()
+	return "a value of type " + field.Kind().String()
 }
 
-// printable shortens a name that the caller chose and makes it valid UTF-8, so
-// that an error can include it.
+// printable prepares a name that the caller chose for use in an error: it shortens the
+// name and makes it valid UTF-8.
 func printable(name string) string {
 	const most = 80
 	if len(name) > most {

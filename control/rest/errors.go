@@ -52,8 +52,8 @@ func WriteError(w http.ResponseWriter, err error) {
 	_, _ = w.Write(body) //nolint:gosec // The response is JSON, and must not be sniffed.
 }
 
-// MethodNotAllowed returns the error for a request whose method isn't one of
-// allowed, and sets the Allow header of the response.
+// MethodNotAllowed sets the response's Allow header and returns the error for a request
+// whose method isn't in allowed. GET implies HEAD.
 func MethodNotAllowed(w http.ResponseWriter, r *http.Request, allowed ...string) error {
 	var list []string
 
@@ -77,10 +77,10 @@ func unknownPath() error {
 	return apierror.New(codes.NotFound, apierror.ReasonUnknownPath, "unknown path; /openapi.json lists all paths")
 }
 
-// inProcessError returns the error that the caller receives for err, which a call
-// on the in-process connection returned. The client's end of that connection
-// creates statuses without details in three cases: the caller is gone, a deadline
-// has passed, or the connection was closed because the daemon is shutting down.
+// inProcessError converts err, an error from a call on the in-process connection, to
+// the error that the caller receives. The client side of that connection creates
+// statuses without details in three cases: the caller is gone, a deadline has passed,
+// or the connection was closed because the daemon is shutting down.
 func inProcessError(ctx context.Context, err error) error {
 	st, ok := status.FromError(err)
 
@@ -100,7 +100,7 @@ func inProcessError(ctx context.Context, err error) error {
 
 // handleError responds with err, an error from gRPC or from the generated code.
 func (g *gateway) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	// The generated code keeps only the message of the decoder's error.
+	// The generated code has kept only the message of the decoder's error.
 	if body, ok := r.Body.(*requestBody); ok && body.err != nil {
 		err = body.err
 	}

@@ -15,14 +15,14 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// gateway maps REST requests to gRPC calls. It is stricter than the generated
-// handlers: it rejects any part of a request that they would ignore, and names
-// that part in the error.
+// gateway maps REST requests to gRPC calls. It is stricter than the generated handlers:
+// it rejects requests with any part that they would ignore, and names that part in the
+// error.
 type gateway struct {
 	mux *runtime.ServeMux
 
 	// routes has the same routes as mux but makes no calls. It is used to find the
-	// methods of a path, which mux doesn't expose.
+	// methods that a path supports, which mux doesn't expose.
 	routes *runtime.ServeMux
 
 	calls map[string]queryCall // by routeKey
@@ -30,8 +30,8 @@ type gateway struct {
 	writeError func(http.ResponseWriter, error)
 }
 
-// newGateway returns a gateway that makes its calls with client. Document is the
-// Swagger document of the calls. WriteError responds with an error.
+// newGateway returns a gateway that makes its calls through client. Document is the
+// Swagger document that describes the calls. WriteError responds with an error.
 func newGateway(client pealv1.ControlServiceClient, document string, writeError func(http.ResponseWriter, error)) (*gateway, error) {
 	calls, err := queryCalls(document)
 	if err != nil {
@@ -42,15 +42,15 @@ func newGateway(client pealv1.ControlServiceClient, document string, writeError 
 
 	g.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, new(jsonMarshaler)),
-		// Otherwise a POST with the content type of a form, which curl -d also
-		// sends for JSON, could be handled as a GET.
+		// Otherwise, a POST with the content type of a form could be handled as a GET,
+		// and curl -d sends that content type even for JSON.
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
-		// Splits the path at slashes before unescaping, so that %2F stays in a
-		// user id.
+		// Split the path at slashes before unescaping it, so that a user id can contain
+		// %2F.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
 		runtime.WithWriteContentLength(),
-		// net/http does this itself where the protocol supports it.
+		// net/http chooses chunked encoding itself where the protocol supports it.
 		runtime.WithDisableChunkedEncoding(),
 		// The Authorization header is always passed on.
 		runtime.WithIncomingHeaderMatcher(traceHeader),
@@ -63,7 +63,7 @@ func newGateway(client pealv1.ControlServiceClient, document string, writeError 
 	)
 
 	for _, mux := range []*runtime.ServeMux{g.routes, g.mux} {
-		// The context is unused: the gateway doesn't own client's connection.
+		// The context isn't used: the gateway doesn't own client's connection.
 		if err := pealv1.RegisterControlServiceHandlerClient(context.Background(), mux, client); err != nil {
 			return nil, fmt.Errorf("registering the REST calls: %w", err)
 		}
@@ -74,7 +74,7 @@ func newGateway(client pealv1.ControlServiceClient, document string, writeError 
 
 func noHeader(string) (string, bool) { return "", false }
 
-// traceHeader passes on only the headers of W3C Trace Context.
+// traceHeader passes on the W3C Trace Context headers and no others.
 func traceHeader(name string) (metadataKey string, ok bool) {
 	switch key := strings.ToLower(name); key {
 	case "traceparent", "tracestate":
@@ -94,8 +94,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		encodings:   r.Header.Values("Content-Encoding"),
 	}
 
-	// The gateway would interpret other headers, which have no meaning here, and
-	// would print warnings about some of them to standard error.
+	// The mux would interpret other headers, which have no meaning here, and would
+	// print warnings about some of them to standard error.
 	call.Header = http.Header{}
 
 	for _, name := range []string{"Authorization", "Traceparent", "Tracestate"} {
@@ -105,7 +105,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if r.Method == http.MethodHead {
-		// net/http omits the body of the response.
+		// net/http omits the body from the response.
 		call.Method = http.MethodGet
 	}
 
@@ -115,7 +115,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // strict rejects requests with parts that the generated handlers would ignore.
 func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
-		var call queryCall // has no request if that is in the body
+		var call queryCall // its request is nil if the request is in the body
 
 		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
 			call = g.calls[routeKey(r.Method, pattern.String())]
@@ -179,7 +179,7 @@ func (g *gateway) methods(r *http.Request) []string {
 	var found []string
 
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		// Omit the original header, so that it can't override the method.
+		// Omit the original headers: they could override the method.
 		request := &http.Request{Method: method, URL: r.URL, Header: http.Header{}, Body: http.NoBody}
 
 		probe := &routeProbe{}
@@ -196,8 +196,8 @@ func (g *gateway) methods(r *http.Request) []string {
 // routeProbe records whether a mux from newRouteProbe found a matching route.
 type routeProbe struct{ matched bool }
 
-// newRouteProbe returns a mux that makes no calls. Given a *routeProbe, it records
-// whether a route matches the request.
+// newRouteProbe returns a mux that makes no calls. When it serves a request to a
+// *routeProbe, it records there whether a route matches the request.
 func newRouteProbe() *runtime.ServeMux {
 	return runtime.NewServeMux(
 		runtime.WithDisablePathLengthFallback(),

@@ -98,6 +98,10 @@ func (f *fakeBroker) Publish(context.Context, broker.Message) (broker.Receipt, e
 	return broker.Receipt{ID: "e-1"}, nil
 }
 
+func (f *fakeBroker) RetainedAudiences(context.Context, broker.RetainedList) (broker.RetainedPage, error) {
+	return broker.RetainedPage{}, nil
+}
+
 func (f *fakeBroker) ClearRetained(context.Context, broker.Clear) (int, error) { return 0, nil }
 
 func (f *fakeBroker) Users(string, string, int) []broker.User { return nil }

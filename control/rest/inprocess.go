@@ -11,20 +11,18 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// inProcessBuffer is the size in bytes of the buffer between the two ends of the
-// in-process connection.
+// inProcessBuffer is the size of the in-process connection's buffer, in bytes.
 const inProcessBuffer = 256 << 10
 
-// inProcess serves a gRPC server only to this process, over an in-memory
-// connection.
+// inProcess serves a gRPC server to this process alone, over an in-memory connection.
 type inProcess struct {
 	server *grpc.Server
 	conn   *grpc.ClientConn
 	served chan struct{} // closed when Serve has returned
 }
 
-// serveInProcess starts serving server. The caller must close the returned
-// inProcess. This also stops server.
+// serveInProcess starts serving server. The caller must close the returned inProcess,
+// which also stops server.
 func serveInProcess(server *grpc.Server) (*inProcess, error) {
 	listener := bufconn.Listen(inProcessBuffer)
 	conn, err := grpc.NewClient("passthrough:///control",
@@ -42,7 +40,7 @@ func serveInProcess(server *grpc.Server) (*inProcess, error) {
 
 	go func() {
 		defer close(p.served)
-		// Serve returns when the server is stopped: nothing else closes the
+		// Serve returns only when the server is stopped: nothing else closes the
 		// listener.
 		_ = p.server.Serve(listener)
 	}()
@@ -50,7 +48,7 @@ func serveInProcess(server *grpc.Server) (*inProcess, error) {
 	return p, nil
 }
 
-// close stops the server, cancels its calls and waits until both are done.
+// close cancels the calls in progress, stops the server and waits for both.
 func (p *inProcess) close() {
 	_ = p.conn.Close()
 	p.server.Stop()

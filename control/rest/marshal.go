@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// jsonMarshaler encodes and decodes messages with protojson. Its output is the same
-// in every build, whereas protojson's deliberately isn't. Its input must be exactly
-// one message.
+// jsonMarshaler encodes and decodes messages with protojson. Its output is the same in
+// every build, whereas protojson's deliberately isn't. Its input must consist of
+// exactly one message.
 type jsonMarshaler struct{ runtime.JSONPb }
 
 // Marshal implements runtime.Marshaler.
@@ -45,7 +45,8 @@ func encodeAs(name string, message proto.Message) ([]byte, error) {
 }
 
 func encode(message proto.Message) ([]byte, error) {
-	// Omit empty fields from errors. Their details have many, which mean nothing.
+	// Omit empty fields from errors: their details contain many, and none has a
+	// meaning.
 	_, isStatus := message.(*rpcstatus.Status)
 	encoded, err := protojson.MarshalOptions{EmitUnpopulated: !isStatus}.Marshal(message)
 	if err != nil {
@@ -62,7 +63,7 @@ func encode(message proto.Message) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// NewDecoder implements runtime.Marshaler for the body of a call.
+// NewDecoder implements runtime.Marshaler. R must be the body of a call.
 func (*jsonMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	return runtime.DecoderFunc(func(v any) error {
 		body, ok := r.(*requestBody)

@@ -12,8 +12,8 @@ import (
 )
 
 // CheckHost rejects a request unless its host is localhost or an IP address. An
-// attacker can make any other name resolve to this address, and a page under that
-// name would then have the same origin.
+// attacker can make any other name resolve to this address, and a page served under
+// that name would then have the same origin.
 func CheckHost(r *http.Request) error {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -30,7 +30,7 @@ func CheckHost(r *http.Request) error {
 }
 
 // CheckSite rejects a request that a browser sends on behalf of a page from another
-// site. The page couldn't read the response, but handling the request costs
+// origin. The page couldn't read the response, but handling the request costs
 // resources.
 func CheckSite(r *http.Request) error {
 	switch r.Header.Get("Sec-Fetch-Site") {

@@ -21,16 +21,16 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// queryCall describes an RPC whose request is in the path and the query: REST maps it
-// to GET or DELETE.
+// queryCall describes an RPC that REST maps to GET or DELETE. The path and the query
+// contain its request.
 type queryCall struct {
-	// request is an empty request, whose fields are the query parameters.
+	// request is an empty request. Its fields are the query parameters.
 	request proto.Message
 
 	// inPath is true if the path determines the request's audience.
 	inPath bool
 
-	// everyone is true if that is everyone, who have no variable in the path.
+	// everyone is true if that audience is everyone. The path has no variable for it.
 	everyone bool
 
 	// longLived is true for a call that lasts until its caller cancels it.
@@ -38,9 +38,9 @@ type queryCall struct {
 }
 
 // queryCalls returns the RPCs that REST maps to GET or DELETE, keyed by the routeKey of
-// their method and path. The proto's descriptors don't contain the HTTP rules. So
-// queryCalls reads them from document, the Swagger document that is generated from the
-// same rules.
+// their method and path. The proto's descriptors don't contain the HTTP rules, so
+// queryCalls reads them from document, the Swagger document generated from the same
+// rules.
 func queryCalls(document string) (map[string]queryCall, error) {
 	var parsed struct {
 		Paths map[string]map[string]struct {
@@ -73,8 +73,8 @@ func queryCalls(document string) (map[string]queryCall, error) {
 	return calls, nil
 }
 
-// queryCallOf describes the operation with the given id in an OpenAPI document. An RPC
-// with several paths has ids with a number after its name.
+// queryCallOf returns the queryCall for the operation with the given id in an OpenAPI
+// document. If an RPC has several paths, the ids of its operations end in a number.
 func queryCallOf(service protoreflect.ServiceDescriptor, id, path string) (queryCall, error) {
 	name := strings.TrimRight(strings.TrimPrefix(id, string(service.Name())+"_"), "0123456789")
 
@@ -98,11 +98,12 @@ func queryCallOf(service protoreflect.ServiceDescriptor, id, path string) (query
 	}, nil
 }
 
-// broadcastPath is the path of what concerns everyone. The calls of such paths have a
-// field that selects everyone, which the gateway can't set from the path.
+// broadcastPath is the path of calls that concern everyone. Calls whose path starts
+// with it have a field that selects everyone, but the gateway can't set that field from
+// the path.
 const broadcastPath = "/v1/broadcast"
 
-// setEveryone adds that field to the query of a call.
+// setEveryone adds the field that selects everyone to the query of a call.
 func (c queryCall) setEveryone(r *http.Request) *http.Request {
 	query := url.Values{"everyone": {"true"}}.Encode()
 	if r.URL.RawQuery != "" {
@@ -117,8 +118,8 @@ func (c queryCall) setEveryone(r *http.Request) *http.Request {
 	return &changed
 }
 
-// routeKey returns the method and the path without the names of its variables, which
-// the gateway and the OpenAPI document write differently.
+// routeKey returns the method and the path, without the names of the path's variables.
+// The gateway and the OpenAPI document write those differently.
 func routeKey(method, path string) string {
 	var key strings.Builder
 
@@ -138,8 +139,8 @@ func routeKey(method, path string) string {
 	return key.String()
 }
 
-// checkQuery rejects query parameters that are unknown or malformed. Params are
-// the fields that the path sets.
+// checkQuery rejects query parameters that are unknown or malformed. Params holds the
+// fields that the path sets.
 func (c queryCall) checkQuery(r *http.Request, params map[string]string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -175,11 +176,11 @@ type queryCheck struct {
 	params  map[string]string
 	inPath  bool // the path determines the audience
 	seen    map[protoreflect.FieldNumber]bool
-	chosen  map[protoreflect.Name]string // by oneof, the field that was set
+	chosen  map[protoreflect.Name]string // by oneof; the field that was set
 }
 
-// parameter returns the field that a query parameter sets, and what is wrong
-// with the parameter, or "".
+// parameter returns the name of the field that a query parameter sets and, if the
+// parameter is invalid, a description of the problem.
 func (c *queryCheck) parameter(name string, values []string) (fieldName, problem string) {
 	if c.request == nil || c.request.ProtoReflect().Descriptor().Fields().Len() == 0 {
 		return printable(name), "is in the query, but this call has no query parameters"
@@ -211,7 +212,7 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 	case oneof != nil && c.chosen[oneof.Name()] != "":
 		return name, "can't be combined with " + c.chosen[oneof.Name()] + "; set only one of them"
 	case !c.parses(name, values):
-		return name, fmt.Sprintf("is %.80q and %s", values[0], requirement(field))
+		return name, fmt.Sprintf("is %.80q; want %s", values[0], requirement(field))
 	}
 
 	return name, ""

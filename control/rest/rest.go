@@ -26,26 +26,25 @@ type Config struct {
 	// Server serves the calls. The Handler owns it, and stops it in Close.
 	Server *grpc.Server
 
-	// OpenAPI and Swagger are the OpenAPI 3 and Swagger 2.0 documents of the
+	// OpenAPI and Swagger are the OpenAPI 3 and Swagger 2.0 documents that describe the
 	// calls.
 	OpenAPI, Swagger string
 
-	// CheckHost returns an error if requests to the given request's host must be
-	// rejected.
+	// CheckHost returns an error if a request must be rejected because of its host.
 	CheckHost func(*http.Request) error
 
-	// Ready reports whether /readyz succeeds. If not, reason is the body of the
+	// Ready reports whether /readyz succeeds. If it doesn't, reason is the body of the
 	// response.
 	Ready func(context.Context) (ready bool, reason string)
 
-	// Rejected is called with each error that the Handler itself detects. It
-	// isn't called for errors from calls that reached Server.
+	// Rejected is called with each error that the Handler itself detects, but not with
+	// errors from calls that reached Server.
 	Rejected func(error)
 }
 
-// Handler serves /v1/, /openapi.json, /swagger.json, /healthz and /readyz. It
-// responds to any other path with 404. Paths must be passed to it unchanged: a
-// mux that cleans paths would redirect user ids that contain slashes.
+// Handler serves /v1/, /openapi.json, /swagger.json, /healthz and /readyz. It responds
+// to any other path with 404. Paths must be passed to it unchanged: a mux that cleans
+// paths would redirect requests for user ids that contain slashes.
 type Handler struct {
 	cfg       Config
 	inProcess *inProcess
@@ -69,9 +68,9 @@ func New(cfg Config) (*Handler, error) {
 		return nil, err
 	}
 
-	// Browsers send forms and plain text to other origins without a preflight
-	// request. A page can also make its own host name resolve to this host, which
-	// gives it the same origin. CheckHost prevents that.
+	// Browsers send forms and plain text to other origins without a preflight request.
+	// A page's owner could also make the page's host name resolve to this host, which
+	// would give the page the same origin. CheckHost protects against that.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h.writeError(w, foreignOrigin())
@@ -83,8 +82,8 @@ func New(cfg Config) (*Handler, error) {
 	return h, nil
 }
 
-// Close stops the server for the calls, and cancels calls that are in progress.
-// Later calls fail with Unavailable.
+// Close stops the Server and cancels calls that are in progress. Later calls fail with
+// Unavailable.
 func (h *Handler) Close() { h.inProcess.close() }
 
 // ServeHTTP implements http.Handler.
@@ -133,7 +132,7 @@ func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, 
 	_, _ = io.WriteString(w, body)
 }
 
-// writeError responds with err, and reports it unless it comes from Server.
+// writeError responds with err, and reports it to Rejected unless it comes from Server.
 func (h *Handler) writeError(w http.ResponseWriter, err error) {
 	if apierror.From(err) != nil {
 		h.cfg.Rejected(err)

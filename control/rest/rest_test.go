@@ -141,7 +141,7 @@ func TestResponse(t *testing.T) {
 
 	const shard = `{"shard":0,"connections":0,"authenticatedConnections":0,"connected":"0","disconnected":{},"delivered":"0","dropped":{},"bytes":"0","queuedBytes":"0","waitingEvents":"0","lag":"0s","node":""}`
 
-	const want = `{"total":` + shard + `,"shards":[` + shard + `],"users":0,"published":"7","startedAt":"0001-01-01T00:00:00Z","version":"v1.2.3","maxConnections":1000,"resumes":{"replayed":"0","resets":{},"ended":"0"},"publishedByAudience":{"broadcast":"0","user":"0","topic":"0"},"topics":0,"log":{"events":"0","bytes":"0","since":null},"descriptors":null,"latency":{"buckets":[],"count":"0","sum":0},"nodes":[],"missingNodes":[],"since":{"replayed":"0","resets":{},"ended":"0"},"retained":{"events":"0","bytes":"0","starts":{"replayed":"0","resets":{},"ended":"0"}},"rewinds":{"replayed":"0","resets":{},"ended":"0"}}` + "\n"
+	const want = `{"total":` + shard + `,"shards":[` + shard + `],"users":0,"published":"7","startedAt":"0001-01-01T00:00:00Z","version":"v1.2.3","maxConnections":1000,"resumes":{"replayed":"0","resets":{},"ended":"0"},"publishedByAudience":{"broadcast":"0","user":"0","topic":"0"},"topics":0,"log":{"events":"0","bytes":"0","since":null},"descriptors":null,"latency":{"buckets":[],"count":"0","sum":0},"nodes":[],"missingNodes":[],"since":{"replayed":"0","resets":{},"ended":"0"},"retained":{"events":"0","bytes":"0","starts":{"replayed":"0","resets":{},"ended":"0"}},"rewinds":{"replayed":"0","resets":{},"ended":"0"},"polls":{"waiting":0,"answered":{},"abandoned":"0"},"reads":{"broadcast":"0","user":"0","topic":"0"}}` + "\n"
 	if got.body != want {
 		t.Errorf("got  %swant %s", got.body, want)
 	}

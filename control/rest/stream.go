@@ -13,24 +13,23 @@ import (
 	"github.com/peald/peald/control/apierror"
 )
 
-// streamError returns the status that the gateway writes at the end of a stream
-// that fails with err.
+// streamError returns the status that the gateway writes at the end of a stream that
+// has failed with err.
 func streamError(ctx context.Context, err error) *status.Status {
 	st, _ := apierror.Status(inProcessError(ctx, err))
 	return st
 }
 
-// responseWriter is the http.ResponseWriter of a call. If a stream fails before its
-// first message, the gateway writes the error in its own form. responseWriter
-// captures that error, so that it can be written like the error from any other
-// call.
+// responseWriter is the http.ResponseWriter for a call. If a stream fails before its
+// first message, the gateway writes the error in a format of its own. A responseWriter
+// captures that error, so that it can be written like an error from any other call.
 type responseWriter struct {
 	http.ResponseWriter
 
-	captured *bytes.Buffer // the gateway's error; nil for none
+	captured *bytes.Buffer // the gateway's error; nil if there is none
 }
 
-// Unwrap returns the underlying writer to [http.ResponseController].
+// Unwrap returns the underlying writer, for use by [http.ResponseController].
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter]. The gateway calls it only for

@@ -6,23 +6,21 @@ import (
 	"time"
 )
 
-// maxDrain, in bytes, and drainTime bound how much of an unneeded body is read
-// after the response. If a connection is closed while its client is still
-// writing, the client gets a reset. The reset can destroy the response before the
-// client has read it.
+// maxDrain, in bytes, and drainTime limit how much of an unneeded body is read after
+// the response. If a connection is closed while its client is still writing, the client
+// receives a reset, which can discard the response before the client has read it.
 const (
 	maxDrain  = 64 << 20
 	drainTime = 10 * time.Second
 
-	// drainedByServer is the size in bytes up to which net/http itself reads an
+	// drainedByServer is the size, in bytes, up to which net/http itself reads an
 	// unneeded body.
 	drainedByServer = 256 << 10
 )
 
-// drainBody wraps next for HTTP/1.x clients that write their whole request
-// before they read. It ensures that such clients receive the response even if the
-// body is too large, or if next doesn't read the body for another reason. HTTP/2
-// doesn't need this.
+// drainBody wraps next for HTTP/1.x clients that write their whole request before they
+// read anything. It ensures that such clients receive the response even if next doesn't
+// read the body, for example because it is too large. HTTP/2 doesn't need this.
 func drainBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Body == nil {
@@ -47,7 +45,7 @@ func drainBody(next http.Handler) http.Handler {
 	})
 }
 
-// finish sends the response and then reads the rest of body, within bounds.
+// finish sends the response, and then reads the rest of body up to the limits.
 func finish(w http.ResponseWriter, body io.Reader) {
 	control := http.NewResponseController(w)
 	if control.EnableFullDuplex() != nil || control.Flush() != nil {
@@ -63,7 +61,7 @@ type trackedBody struct {
 	io.ReadCloser
 
 	begun bool
-	ended bool // by the end of the body or by an error
+	ended bool // Read has returned an error, such as io.EOF
 }
 
 // Read implements [io.Reader].

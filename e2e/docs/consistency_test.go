@@ -30,6 +30,18 @@ func TestGoExample(t *testing.T) {
 	}
 }
 
+// TestGoClient checks that docs/clients.md shows a function of the client's tests.
+func TestGoClient(t *testing.T) {
+	t.Parallel()
+
+	_, block, found := strings.Cut(read(t, "docs/clients.md"), "```go\nfunc listen(")
+	block, _, _ = strings.Cut(block, "```")
+
+	if !found || !strings.Contains(read(t, "client/listen_test.go"), "\nfunc listen("+block) {
+		t.Error("docs/clients.md doesn't show the function listen in client/listen_test.go")
+	}
+}
+
 // TestLogMessages checks that the daemon can log the messages that
 // docs/troubleshooting.md explains.
 func TestLogMessages(t *testing.T) {

@@ -18,16 +18,14 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/eventstream"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
 // TestClusterLosesNothing kills, stalls and restarts cluster nodes under load.
-// Each client must receive all of its events exactly once and in order.
+// Each client must receive all of its events exactly once and in order, and all nodes must
+// keep the last retained values.
 // SOAK_CLUSTER sets the duration, and NODES the number of nodes. By default, the
 // test is short and uses three nodes.
 func TestClusterLosesNothing(t *testing.T) {
@@ -59,7 +57,9 @@ func TestClusterLosesNothing(t *testing.T) {
 		}
 	}
 
-	nodes := startNodes(t, count, "--cluster.replicas", strconv.Itoa(min(count, 5)), "--cluster.sync")
+	nodes := startNodes(t, count, "--cluster.replicas", strconv.Itoa(min(count, 5)), "--cluster.sync", anonymousValues)
+	retained := newValues(t, nodes)
+	stop := retained.publishAt(t, valueTopics)
 	w := newClusterWorld(t, nodes, load)
 	for range rounds {
 		w.disrupt(t, "a follower is suspended briefly", electionFor, func() { w.suspend(t, w.node(t, false)) })
@@ -83,6 +83,8 @@ func TestClusterLosesNothing(t *testing.T) {
 	}
 
 	w.finish(t)
+	stop()
+	retained.check(t)
 }
 
 // clusterLoad describes the load on a cluster.
@@ -117,13 +119,7 @@ func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clus
 	w := &clusterWorld{nodes: nodes, load: load, sent: make(map[string]int)}
 
 	for _, n := range nodes {
-		conn, err := grpc.NewClient(n.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		t.Cleanup(func() { _ = conn.Close() })
-		w.conns = append(w.conns, pealv1.NewControlServiceClient(conn))
+		w.conns = append(w.conns, n.control(t))
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
@@ -119,4 +123,18 @@ func (n *clusterNode) leads() bool {
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(resp.Body)
 	return strings.Contains(string(body), "\npeald_cluster_leads 1\n")
+}
+
+// control returns a client with a connection of its own.
+func (n *clusterNode) control(t *testing.T) pealv1.ControlServiceClient {
+	t.Helper()
+
+	conn, err := grpc.NewClient(n.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = conn.Close() })
+
+	return pealv1.NewControlServiceClient(conn)
 }

@@ -1,102 +1,110 @@
-// Command llm answers questions word by word, as a language model does, and publishes
-// each word to the topic of the answer. Its page shows the answer with an EventSource.
+// Command llm shows answers word by word, as a language model generates them. Its page
+// misses no word if it is reloaded, opened in a second tab, or loses its connection.
+// The model is made up.
+//
+//	PEALCTL_ADDR   the daemon's grpc.addr (127.0.0.1:9090)
+//	PEALCTL_TOKEN  a token from control.tokens, if the daemon has any
+//
+// Usage: go run ./examples/llm [-addr ADDR] [-events URL]
 package main
 
 import (
-	"crypto/rand"
+	"cmp"
+	"context"
 	_ "embed"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"html/template"
-	"log"
+	"io"
+	"net"
 	"net/http"
-	"net/url"
-	"strings"
+	"os"
+	"os/signal"
+	"sync"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
 //go:embed index.html
 var page string
 
+// retries lets calls survive a restart of the daemon, and control.rate_limit. It is safe
+// because words have idempotency keys.
+const retries = `{"methodConfig": [{"name": [{}], "retryPolicy": {
+	"maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+	"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}}]}`
+
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8000", "address of the page")
-	rest := flag.String("rest", "http://127.0.0.1:9091", "URL of peald's REST listener")
-	events := flag.String("events", "http://127.0.0.1:8080/events", "URL of peald's streams, for browsers")
+	addr := flag.String("addr", "127.0.0.1:8000", "`address` of the page")
+	events := flag.String("events", "http://127.0.0.1:8080/events", "`URL` of peald's streams, for browsers")
+
 	flag.Parse()
-	log.Printf("open http://%s/", *addr)
-	server := http.Server{Addr: *addr, Handler: newApp(*rest, *events, 80*time.Millisecond), ReadHeaderTimeout: 5 * time.Second}
-	log.Fatal(server.ListenAndServe())
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C kills the program
+
+	if err := run(ctx, *addr, *events, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
-// newApp serves the page, and answers questions with the given pause between two words.
-func newApp(rest, events string, pause time.Duration) http.Handler {
-	index := template.Must(template.New("").Parse(page))
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _ = index.Execute(w, events) })
-	mux.HandleFunc("POST /ask", func(w http.ResponseWriter, r *http.Request) {
-		id := rand.Text()
-		go generate(rest, id, r.FormValue("question"), pause)
-		http.Redirect(w, r, "/?answer="+id, http.StatusSeeOther)
+// run serves the page until ctx is canceled, and then ends the unfinished answers.
+func run(ctx context.Context, addr, events string, stdout io.Writer) error {
+	if token := os.Getenv("PEALCTL_TOKEN"); token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	}
+
+	conn, err := grpc.NewClient(cmp.Or(os.Getenv("PEALCTL_ADDR"), "127.0.0.1:9090"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(retries))
+	if err != nil {
+		return fmt.Errorf("PEALCTL_ADDR: %w", err)
+	}
+	defer conn.Close()
+
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+
+	b := &backend{model: parrot, peald: pealv1.NewControlServiceClient(conn)}
+	defer b.running.Wait()
+
+	server := &http.Server{Handler: newHandler(ctx, b, events), ReadHeaderTimeout: 10 * time.Second}
+
+	ctx, cancel := context.WithCancel(ctx)
+
+	var shutdown sync.WaitGroup
+	defer shutdown.Wait()
+	defer cancel()
+
+	shutdown.Go(func() {
+		<-ctx.Done()
+
+		_ = server.Shutdown(context.WithoutCancel(ctx))
 	})
-	return mux
-}
 
-// generate publishes an answer. It doesn't depend on the page: nobody has to watch.
-func generate(rest, id, question string, pause time.Duration) {
-	answer := words(question)
-	for i, text := range answer {
-		// Each word has its number, and a key, so that it can be sent again. The last one
-		// ends the topic.
-		data := encode(word{i, text})
-		message := encode(message{data, i == len(answer)-1, fmt.Sprintf("%s-%d", id, i)})
-		for !publish(rest+"/v1/topics/answers."+url.PathEscape(id)+"/messages", message) {
-			time.Sleep(time.Second)
-		}
-		time.Sleep(pause)
+	fmt.Fprintf(stdout, "Open http://%s/\n", listener.Addr())
+
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
+	return nil
 }
 
-// word is the data of an event.
-type word struct {
-	N    int    `json:"n"`
-	Word string `json:"word"`
-}
+// newHandler serves the page, which opens its stream at the URL events. Canceling ctx
+// ends the answers that have been started.
+func newHandler(ctx context.Context, b *backend, events string) http.Handler {
+	index := template.Must(template.New("index.html").Parse(page))
+	mux := http.NewServeMux()
 
-// message is a message to a topic.
-type message struct {
-	Data           string `json:"data"`
-	Final          bool   `json:"final"`
-	IdempotencyKey string `json:"idempotencyKey"`
-}
-
-func encode(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // strings and numbers can always be encoded
-	}
-	return string(text)
-}
-
-func publish(target, message string) bool {
-	reply, err := http.Post(target, "application/json", strings.NewReader(message)) //nolint:gosec,noctx // The operator names the host, and an answer has no end before its last word.
-	if err != nil {
-		log.Print(err)
-		return false
-	}
-	defer reply.Body.Close()
-	if reply.StatusCode != http.StatusOK {
-		log.Printf("%s: %s", target, reply.Status)
-	}
-	later := reply.StatusCode == http.StatusTooManyRequests || reply.StatusCode >= http.StatusInternalServerError
-	return !later // other errors won't go away
-}
-
-// words returns the answer to a question. This is where the language model would be.
-func words(question string) []string {
-	text := "You asked: “" + question + "”\n\nThis answer comes from a generator that knows nothing, one word at a time. " +
-		"Reload the page, open it in a second tab, or switch off your network for a moment: " +
-		"the answer continues where it was, because every word is an event in the history of its topic. " +
-		"The last word is marked as final, so the stream ends here, and the page doesn't ask again."
-	return strings.SplitAfter(text, " ")
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _ = index.Execute(w, events) })
+	mux.HandleFunc("POST /ask", func(w http.ResponseWriter, r *http.Request) { b.ask(ctx, w, r) })
+	return http.NewCrossOriginProtection().Handler(mux) // only this page may ask
 }

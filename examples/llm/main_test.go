@@ -1,99 +1,206 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/peald/peald/daemon"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/browsertest"
-	"github.com/peald/peald/internal/pealdtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
 
-// TestAnswers watches an answer in three browsers: through reloads, in a second tab,
-// without a network for a while, and after its end.
-func TestAnswers(t *testing.T) {
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		t.Helper()
+// TestAnswer watches one answer in two tabs: from its question, through a reload and
+// broken connections, to its end and after it. Both tabs must display what the model
+// has generated.
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	browsertest.Each(t, testAnswer)
+}
 
-		var requests, down atomic.Int64
-		var app *httptest.Server
-		d := pealdtest.Start(t, func(cfg *daemon.Config) {
-			cfg.Auth.AnonymousTopics = []string{"answers.*"}
-			cfg.SSE.Retry = 50 * time.Millisecond
-		})
-		proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: d.SSE})
-		proxy.FlushInterval = -1
-		var answers http.Handler
-		app = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch {
-			case r.URL.Path != "/events":
-				answers.ServeHTTP(w, r)
-			case down.Load() > 0:
-				panic(http.ErrAbortHandler)
-			default:
-				requests.Add(1)
-				proxy.ServeHTTP(w, r)
-			}
-		}))
-		t.Cleanup(func() { app.CloseClientConnections(); app.Close() })
-		answers = newApp(d.URL(""), app.URL+"/events", 10*time.Millisecond)
+func testAnswer(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
 
-		const question = "Why is the sky blue?"
-		whole := strings.Join(words(question), "")
-		tab := b.Open(t, app.URL)
-		tab.Fill(t, "input", question)
-		tab.Click(t, "button")
-		has := func(part string) string { return `document.getElementById("answer").textContent.length > ` + part }
-		tab.WaitFor(t, has("20"))
+	s := newSite(t)
+	durable := inDirectory(t.TempDir())
+	s.startDaemon(t, durable)
 
-		tab.Reload(t)
-		tab.WaitFor(t, has("40"))
+	first := answerPage{b.Open(t, s.pages.URL)}
+	a := s.ask(t, first, `Is "1 < 2" & true?`)
 
-		var address string
-		tab.Eval(t, "location.href", &address)
-		second := b.Open(t, address)
-		second.WaitFor(t, has("60"))
+	a.generate(t, "It", " is,", "\n\n", " <b>obviously</b> &amp;", " très vrai 😀.")
+	first.wants(t, a)
 
-		down.Add(1)
-		app.CloseClientConnections()
-		time.AfterFunc(100*time.Millisecond, func() { down.Add(-1) })
+	// In mid-generation, a second tab and a reload replay what the model has generated so far.
+	second := answerPage{b.Open(t, s.answerURL(a))}
+	second.wants(t, a)
+	first.Reload(t)
+	first.wants(t, a)
 
-		done := `document.getElementById("card").dataset.state === "done"`
-		for name, page := range map[string]*browsertest.Tab{"first": tab, "second": second} {
-			page.WaitFor(t, done)
-			var text string
-			if page.Eval(t, `document.getElementById("answer").textContent`, &text); text != whole {
-				t.Errorf("the %s tab shows %q, want %q", name, text, whole)
-			}
+	a.generate(t, " And", " so", " on.")
+	first.wants(t, a)
+	second.wants(t, a)
+
+	// The network is down for a while: the connections break, and new ones are refused.
+	s.network.stop(t)
+	first.WaitFor(t, stateIs("reconnecting"))
+	second.WaitFor(t, stateIs("reconnecting"))
+	a.generate(t, " Meanwhile,", " the", " model", " carries", " on.")
+	s.network.start(t)
+	first.wants(t, a)
+	second.wants(t, a)
+
+	// Connections break while words are arriving.
+	for i := range 60 {
+		a.generate(t, fmt.Sprintf(" %d", i))
+
+		if i%20 == 10 {
+			s.network.stop(t)
+			s.network.start(t)
 		}
+	}
 
-		// After the end, a page shows the whole answer, and stops asking.
-		tab.Reload(t)
-		tab.WaitFor(t, done)
-		var text string
-		if tab.Eval(t, `document.getElementById("answer").textContent`, &text); text != whole {
-			t.Errorf("after a reload, the tab shows %q, want %q", text, whole)
+	first.wants(t, a)
+	second.wants(t, a)
+
+	// The daemon is restarted. Its history is on disk.
+	s.daemon.Stop(t)
+	s.startDaemon(t, durable)
+	a.generate(t, " There", " was", " a", " restart.")
+	first.wants(t, a)
+	second.wants(t, a)
+
+	a.stop()
+
+	for _, page := range []answerPage{first, second} {
+		page.wantsEnd(t, a, "done", fmt.Sprintf("Done · %d words", len(a.generated)))
+	}
+
+	// After the end, each page that opens makes two requests: one for the answer, and one
+	// that gets a 204. If a page that is complete made any, they would be counted here.
+	made := s.network.requests(a.topic)
+	third := answerPage{b.NewTab(t)}
+
+	for i, open := range []func(){
+		func() { first.Reload(t) },
+		func() { second.Reload(t) },
+		func() { third.Open(t, s.answerURL(a)) },
+	} {
+		open()
+
+		page := []answerPage{first, second, third}[i]
+		page.wantsEnd(t, a, "done", fmt.Sprintf("Done · %d words", len(a.generated)))
+
+		made = append(made, http.StatusOK, http.StatusNoContent)
+		if got := s.network.requests(a.topic); fmt.Sprint(got) != fmt.Sprint(made) {
+			t.Errorf("after opening %d complete pages, the responses were %v, want %v", i+1, got, made)
 		}
-		tab.WaitFor(t, `events.readyState === EventSource.CLOSED`)
-		second.WaitFor(t, `events.readyState === EventSource.CLOSED`)
-		// An answer whose first words have left the history isn't shown as complete.
-		last := encode(message{Data: encode(word{7, "end."}), Final: true})
-		if !publish(d.URL("")+"/v1/topics/answers.old/messages", last) {
-			t.Fatal("cannot publish")
-		}
-		tab.Open(t, app.URL+"/?answer=old")
-		tab.WaitFor(t, `document.getElementById("card").dataset.state === "incomplete" && events.readyState === EventSource.CLOSED`)
-		if asked := requests.Load(); asked == 0 {
-			t.Error("the pages have opened no stream")
-		}
+	}
+
+	if asked := s.questions.Load(); asked != 1 {
+		t.Errorf("the model was asked %d times, want once", asked)
+	}
+
+	// The pages don't show whether a word was published twice under different ids.
+	messages, err := s.daemon.Control(t).ListMessages(t.Context(), &pealv1.ListMessagesRequest{
+		Audience: &pealv1.ListMessagesRequest_Topic{Topic: a.topic}, PageSize: 1000,
 	})
+	if want := 1 + len(a.generated) + 1; err != nil || len(messages.GetMessages()) != want {
+		t.Errorf("the topic has %d messages, %v, want %d", len(messages.GetMessages()), err, want)
+	}
+}
+
+// TestGaps shows pages that can't show a whole answer, and that they report it.
+func TestGaps(t *testing.T) {
+	t.Parallel()
+	browsertest.Each(t, testGaps)
+}
+
+func testGaps(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
+
+	s := newSite(t)
+	s.startDaemon(t)
+
+	page := answerPage{b.Open(t, s.pages.URL)}
+	a := s.ask(t, page, "What was first?")
+	a.generate(t, "The", " egg")
+	page.wants(t, a)
+
+	// The next process has another history, but the backend carries on.
+	s.daemon.Stop(t)
+	page.WaitFor(t, stateIs("reconnecting"))
+	s.startDaemon(t)
+	a.generated = nil // the history with these words is gone
+	a.generate(t, " or", " the", " hen.")
+	page.WaitFor(t, noticeHas("no longer holds the beginning"))
+	page.wants(t, a)
+
+	// If the backend is stopped, the answer ends.
+	s.shutDown()
+	page.wantsEnd(t, a, "interrupted", "Interrupted · 3 words")
+
+	stranger := answerPage{b.Open(t, s.pages.URL+"/?answer=unknown")}
+	stranger.WaitFor(t, noticeHas("doesn't hold this answer"))
+	stranger.WaitFor(t, stateIs("waiting"))
+}
+
+// TestForgotten opens an answer that has ended and whose events are too old.
+func TestForgotten(t *testing.T) {
+	t.Parallel()
+	browsertest.Each(t, testForgotten)
+}
+
+func testForgotten(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
+
+	s := newSite(t)
+	s.startDaemon(t, func(cfg *daemon.Config) { cfg.History.MaxAge = 10 * time.Millisecond })
+
+	status, location := s.post(t, "Who are you?")
+	if status != http.StatusSeeOther {
+		t.Fatalf("asking: %d %s", status, location)
+	}
+
+	a := s.answer(t, location)
+	a.generate(t, "I", " forget.")
+	a.stop()
+	wantNoMessages(t, s.daemon, a.topic)
+
+	page := answerPage{b.Open(t, s.answerURL(a))}
+	page.WaitFor(t, noticeHas("no longer holds this answer"))
+	page.WaitFor(t, stateIs("forgotten"))
+	page.WaitFor(t, "events.readyState === EventSource.CLOSED")
+}
+
+// TestAsk sends questions that are rejected.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+
+	s := newSite(t)
+
+	if status, reason := s.post(t, ""); status != http.StatusBadRequest || !strings.Contains(reason, "0 bytes long; want 1 to 2000") {
+		t.Errorf("an empty question: %d %s", status, reason)
+	}
+
+	if status, reason := s.post(t, strings.Repeat("ü", 1001)); status != http.StatusBadRequest || !strings.Contains(reason, "2002 bytes long; want 1 to 2000") {
+		t.Errorf("a long question: %d %s", status, reason)
+	}
+
+	if status, _ := s.post(t, "Hello?", "Origin", "https://example.com"); status != http.StatusForbidden {
+		t.Errorf("a question from another site: %d, want 403", status)
+	}
+
+	if status, reason := s.post(t, "Hello?"); status != http.StatusBadGateway || !strings.Contains(reason, "publish the question: ") {
+		t.Errorf("a question without a daemon: %d %s", status, reason)
+	}
+
+	if asked := s.questions.Load(); asked != 0 {
+		t.Errorf("the model was asked %d times, want never", asked)
+	}
 }

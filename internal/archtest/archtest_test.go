@@ -35,10 +35,17 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "cmd/pealctl",
-			May:      []string{"gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/eventstream", "internal/flags"},
+			May:      []string{"client", "gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/flags"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Never:    []string{viper},
 			Why:      "a client depends only on the daemon's network API",
+		},
+		{
+			Path:     "client",
+			May:      []string{"internal/eventstream"},
+			TestsMay: []string{"daemon", "gen/peal/v1"}, // to publish events
+			Never:    []string{viper, grpc},
+			Why:      "programs import the client, so it depends only on the event stream format",
 		},
 		{
 			Path:     "daemon",
@@ -137,7 +144,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:  "internal/bench",
-			May:   []string{"internal/eventstream"},
+			May:   []string{"client", "internal/eventstream"},
 			Never: []string{viper, grpc},
 			Why:   "a load generator that shares code with the server also shares its bugs",
 		},
@@ -211,6 +218,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "examples/llm",
+			May:      []string{"gen/peal/v1"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Why:      "an example must work outside this module",
 		},

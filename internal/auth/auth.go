@@ -1,10 +1,10 @@
-// Package auth authenticates streams. It signs and verifies subscriber tokens, or
-// asks the application through a callback. A subscriber token is a JSON Web Token
-// whose "sub" is the user of a stream.
+// Package auth authenticates streams. It signs and verifies subscriber tokens, or asks
+// the application through a callback. A subscriber token is a JSON Web Token whose
+// "sub" claim identifies a stream's user.
 //
-// A token is untrusted input. The keys, not the token, determine the algorithm.
-// Claims are read only under their exact names, and no error repeats anything from
-// the token.
+// A token is untrusted input. The key, not the token, determines which algorithms are
+// accepted. Claims are read only under their exact names, and errors never repeat
+// anything from the token.
 package auth
 
 import (
@@ -24,59 +24,59 @@ const (
 	// MaxToken is the maximum length of a token, in bytes.
 	MaxToken = 8 << 10
 
-	// MinSecret is the minimum length of a secret, in bytes. RFC 7518 §3.2
-	// requires a key that is at least as long as the output of the hash.
+	// MinSecret is the minimum length of a secret, in bytes. RFC 7518 §3.2 requires a
+	// key that is at least as long as the hash.
 	MinSecret = 32
 
-	// Leeway is the tolerated difference between the clocks of the daemon and the
-	// signer of a token.
+	// Leeway is the tolerated difference between the clocks of the daemon and of a
+	// token's signer.
 	Leeway = 5 * time.Second
 )
 
 // Identity is an authenticated user and what the user may subscribe to.
 type Identity struct {
-	// User is the user ID; empty for an anonymous stream.
+	// User is the user ID. It is empty for an anonymous stream.
 	User string
 
-	// Topics are the topics and patterns that the user may subscribe to.
+	// Topics holds the topics and patterns that the user may subscribe to.
 	Topics []string
 
-	// Expires is the time from which Verify rejects the token: its "exp" plus
+	// Expires is the time from which Verify rejects the token: its "exp" claim plus
 	// Leeway. It is zero for a token that never expires.
 	Expires time.Time
 }
 
-// Config configures Tokens. At least one source of keys is required. A token must
-// be signed by one of the keys, with an algorithm for that kind of key.
+// Config configures Tokens. At least one source of keys is required. A token must be
+// signed with one of the keys, using an algorithm for that kind of key.
 type Config struct {
-	// HMACSecret is the key for HS256, of at least MinSecret bytes. If it has at
+	// HMACSecret is the key for HS256 and must have at least MinSecret bytes. With at
 	// least 48 bytes, it is also used for HS384; with at least 64, for HS512. Mint
 	// signs with it.
 	HMACSecret string
 
-	// PublicKeyFile is the name of a PEM file with public keys or certificates. It
-	// is read again when it changes.
+	// PublicKeyFile is the name of a PEM file that contains public keys or
+	// certificates. It is read again when it changes.
 	PublicKeyFile string
 
 	// JWKSURL is the URL or the file name of a JSON Web Key Set.
 	JWKSURL string
 
-	// Issuer, if not empty, must be a token's "iss".
+	// Issuer, if not empty, must be the value of a token's "iss" claim.
 	Issuer string
 
-	// Audience, if not empty, must be in a token's "aud".
+	// Audience, if not empty, must be included in a token's "aud" claim.
 	Audience string
 
 	// Proxy selects the proxy for requests to JWKSURL.
 	Proxy Proxy
 
-	// Logger is used for warnings; nil disables logging.
+	// Logger receives log messages for the operator. If nil, nothing is logged.
 	Logger *slog.Logger
 
-	// Replacing is set during a reload. In a reload, a key set that can't be
-	// fetched is an error, unless Before has the same URL. In that case the keys
-	// from Before are kept. Before may be nil. Without Replacing, New succeeds
-	// and retries the fetch.
+	// Replacing is true for a reload. In a reload, New fails if a key set can't be
+	// fetched, unless Before has the same URL. In that case, New keeps the keys from
+	// Before. Before may be nil. If Replacing is false, New succeeds, and the fetch is
+	// retried.
 	Replacing bool
 	Before    *Tokens
 }
@@ -97,8 +97,8 @@ type Tokens struct {
 	ended   sync.WaitGroup
 }
 
-// New returns Tokens for cfg. The caller must call Close. An error names the
-// setting that caused it.
+// New returns Tokens for cfg. The caller must close them. An error names the setting
+// that caused it.
 func New(cfg Config) (*Tokens, error) {
 	log := cfg.Logger
 	if log == nil {
@@ -190,17 +190,17 @@ func (t *Tokens) Reads() (good, failed int64) {
 	return good, failed
 }
 
-// Waits reports whether Verify may wait until keys have been read.
+// Waits reports whether Verify may have to wait for keys to be read.
 func (t *Tokens) Waits() bool { return len(t.sources) > 0 }
 
 // Verify verifies token and returns its identity. The error is ErrUnavailable or a
-// *RejectedError, whose message may be shown to the sender of the token.
+// *RejectedError, whose message may be shown to the token's sender.
 func (t *Tokens) Verify(token string) (Identity, error) {
 	if len(token) > MaxToken {
 		return Identity{}, rejectFor(TooLong)
 	}
-	// The base64 decoder ignores line breaks, which would allow several spellings
-	// of the same token.
+	// The base64 decoder ignores line breaks, so there would be several spellings of
+	// the same token.
 	if token == "" || strings.ContainsAny(token, "\r\n") {
 		return Identity{}, rejectFor(Malformed)
 	}
@@ -232,9 +232,9 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 	return id, nil
 }
 
-// Mint signs a token for user that allows topics, which may be patterns. The token
-// is valid for ttl, rounded up to the next whole second because "exp" has no
-// fractions. Mint also returns the time of "exp".
+// Mint signs a token that allows user to subscribe to topics, which may include
+// patterns. The token is valid for ttl, rounded up to end on a whole second because
+// "exp" has no fractions. Mint also returns the time at which the token expires.
 func (t *Tokens) Mint(user string, topics []string, ttl time.Duration) (token string, expires time.Time, err error) {
 	if t.secret == nil {
 		return "", time.Time{}, errors.New("sign a token: auth.jwt.hmac_secret is not set")
@@ -276,8 +276,8 @@ type minted struct {
 
 // key returns the keys that may have signed token.
 func (t *Tokens) key(token *jwt.Token) (any, error) {
-	// RFC 7515 §4.1.11 forbids accepting a token with extensions that the reader
-	// doesn't understand. The library ignores "crit".
+	// RFC 7515 §4.1.11 forbids accepting a token with critical extensions that the
+	// recipient doesn't understand. The library ignores "crit".
 	if _, ok := token.Header["crit"]; ok {
 		return nil, errCritical
 	}
@@ -308,8 +308,9 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 }
 
 // find returns the keys that may have signed a token, and reports whether any key
-// matches its algorithm. For an unknown key ID it reads the keys again. If that isn't
-// possible now, it returns ErrUnavailable, because a rejection would be permanent.
+// matches the token's algorithm. If the key ID is unknown, find reads the keys again.
+// If that isn't possible at the moment, it returns ErrUnavailable, because a rejection
+// would be permanent.
 func (s *source) find(ctx context.Context, alg, id string) (found []jwt.VerificationKey, forAlgorithm bool, _ error) {
 	if !slices.Contains(asymmetric(), alg) {
 		return nil, false, nil

@@ -28,18 +28,18 @@ import (
 // CallbackConfig configures a Callback. All fields except Headers, CacheFor, Proxy and
 // Logger are required.
 type CallbackConfig struct {
-	// URL is the callback URL of the application.
+	// URL is the application's callback URL.
 	URL string
 
-	// Headers are the names of the request headers that are sent to the application,
-	// in addition to the cookies.
+	// Headers holds the names of the request headers that are sent to the application,
+	// in addition to cookies.
 	Headers []string
 
-	// Timeout is the time limit for a callback, including the wait for a free slot.
+	// Timeout limits how long a callback may take, including the wait for a free slot.
 	Timeout time.Duration
 
-	// CacheFor is how long a response is reused for requests that look the same
-	// to the application; 0 disables the cache.
+	// CacheFor is how long a response is reused for requests that look the same to the
+	// application. If 0, responses aren't reused.
 	CacheFor time.Duration
 
 	// Concurrency is the maximum number of concurrent callbacks.
@@ -48,7 +48,7 @@ type CallbackConfig struct {
 	// Proxy selects the proxy for requests to URL.
 	Proxy Proxy
 
-	// Logger is used for warnings; nil disables logging.
+	// Logger receives log messages for the operator. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -62,13 +62,13 @@ type Callback struct {
 	flight singleflight.Group
 	cache  *lru.Cache[requestHash, result]
 
-	failures rate.Sometimes // limits log lines about failures
-	invalid  *rejectionLog  // invalid responses
+	failures rate.Sometimes // limits how often failures are logged
+	invalid  *rejectionLog  // logs invalid responses
 
 	running context.Context //nolint:containedctx // canceled by Close
 	end     context.CancelFunc
 
-	mu      sync.Mutex // protects closed, so that no callback starts after Close
+	mu      sync.Mutex // guards closed, so that no callback starts after Close
 	closed  bool
 	pending sync.WaitGroup
 }
@@ -76,7 +76,7 @@ type Callback struct {
 // requestHash is the hash of a callback request.
 type requestHash [sha256.Size]byte
 
-// result is the result of a callback, and the time when it expires.
+// result is the result of a callback and the time until which it may be reused.
 type result struct {
 	id    Identity
 	err   error
@@ -92,11 +92,11 @@ type DeniedError struct {
 // Error returns a message for the client.
 func (e *DeniedError) Error() string { return "the application rejected this connection" }
 
-// RequestError reports a request that can't be sent to the application, because a
-// part of it is not UTF-8. In JSON, such parts would look the same in different
-// requests, and one user could be mistaken for another.
+// RequestError reports a request that can't be sent to the application because a part
+// of it isn't valid UTF-8. Different invalid parts could look the same in JSON, so that
+// one user could be mistaken for another.
 type RequestError struct {
-	// Part describes the part that is not UTF-8, such as "the header X-Session".
+	// Part describes the part that isn't valid UTF-8, such as "the header X-Session".
 	Part string
 }
 
@@ -130,7 +130,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 				IdleConnTimeout:     30 * time.Second,
 				ForceAttemptHTTP2:   true,
 			},
-			// Following a redirect could send cookies to another server.
+			// Don't follow redirects: that could send cookies to another server.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -143,7 +143,7 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 	return c, nil
 }
 
-// Close cancels pending callbacks and waits for them.
+// Close cancels pending callbacks and waits for them to end.
 func (c *Callback) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -162,7 +162,7 @@ type callbackRequest struct {
 	Origin  string            `json:"origin"`
 }
 
-// Authorize asks the application for the identity of the sender of r. The error is a
+// Authorize asks the application for the identity of r's sender. The error is a
 // *DeniedError, a *RequestError, ErrUnavailable, or the error from r's context.
 func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.Addr) (Identity, error) {
 	q := c.newRequest(r, query, client)
@@ -189,10 +189,10 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 	c.pending.Add(1)
 	c.mu.Unlock()
 
-	// Concurrent requests with the same hash share one callback, so the callback
-	// doesn't depend on the context of the first request.
+	// Concurrent requests with the same hash share one callback, so the callback must
+	// not depend on the context of the first request.
 	done := c.flight.DoChan(string(key[:]), func() (any, error) {
-		// Another callback may have finished since the cache was read.
+		// Another callback may have finished since the cache was checked.
 		if a, ok := c.cached(key); ok {
 			return a.id, a.err
 		}
@@ -211,15 +211,17 @@ func (c *Callback) Authorize(r *http.Request, query neturl.Values, client netip.
 	}
 }
 
-// cached returns the cached result for a request and reports whether it is valid.
+// cached returns the cached result for a request, and reports whether it is still
+// valid.
 func (c *Callback) cached(key requestHash) (result, bool) {
 	a, ok := c.cache.Get(key)
 
 	return a, ok && time.Now().Before(a.until)
 }
 
-// newRequest returns the callback request for r. It omits from the query where the
-// stream starts, so that a page that reconnects produces the same hash.
+// newRequest returns the callback request for r. It omits the query parameters that
+// determine where the stream starts, so that the hash is the same when a page
+// reconnects.
 func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip.Addr) callbackRequest {
 	q := callbackRequest{
 		Cookies: map[string]string{},
@@ -255,7 +257,7 @@ func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip
 	return q
 }
 
-// check returns a *RequestError if a part of q is not UTF-8.
+// check returns a *RequestError if a part of q isn't valid UTF-8.
 func (q callbackRequest) check() error {
 	if !utf8.ValidString(q.Origin) {
 		return &RequestError{"the header Origin"}
@@ -282,8 +284,8 @@ func (q callbackRequest) check() error {
 	return nil
 }
 
-// call sends a request to the application and caches the result. It doesn't cache
-// failures.
+// call sends a request to the application. It caches the result, unless the request
+// failed.
 func (c *Callback) call(key requestHash, body []byte) (Identity, error) {
 	ctx, cancel := context.WithTimeout(c.running, c.cfg.Timeout)
 	defer cancel()
@@ -351,18 +353,19 @@ func (c *Callback) post(ctx context.Context, body []byte) (id Identity, _ error)
 	return parseResponse(content)
 }
 
-// responseError reports an invalid response from the application. It contains no
-// values from the response.
+// responseError reports an invalid response from the application. It doesn't contain
+// any values from the response.
 type responseError struct{ problem string }
 
 func (e *responseError) Error() string { return e.problem }
 
-// parseResponse parses a response from the application. An invalid response is a mistake
-// in the application that can be fixed, so it isn't a permanent rejection of the client.
+// parseResponse parses a response from the application. An invalid response is due to a
+// mistake in the application, which can be fixed, so the client isn't rejected
+// permanently.
 func parseResponse(content []byte) (Identity, error) {
 	known := strictjson.Schema{Members: []string{"user_id", "topics", "expires_at"}, Closed: true}
-	// RFC 8259 §8.1 allows parsers to ignore a byte order mark. Some editors put one
-	// at the start of a script, which then prints it.
+	// RFC 8259 §8.1 allows parsers to ignore a byte order mark. Some editors put one at
+	// the start of a script, and the script then outputs it.
 	object, err := known.Read(bytes.TrimPrefix(content, []byte("\ufeff")))
 	if err != nil {
 		return Identity{}, &responseError{fmt.Sprintf("%v; want JSON of the form {user_id, topics, expires_at}", err)}

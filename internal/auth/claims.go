@@ -13,22 +13,22 @@ import (
 // maxSubject is the maximum length of a user ID, in bytes.
 const maxSubject = 255
 
-// lastSecond is the end of the year 9999. Later dates are mistakes and would
+// lastSecond is the last second of the year 9999. Later dates are mistakes, and could
 // overflow time arithmetic.
 const lastSecond = 253402300799
 
 // claimError reports a claim with an invalid type or value. It doesn't contain the
-// value, which comes from the token.
+// value, because that comes from the token.
 type claimError struct{ claim string }
 
 func (e *claimError) Error() string { return "claim " + e.claim + " has the wrong type" }
 
-// claims holds the claims that are read. It is a custom jwt.Claims for two
-// reasons. First, encoding/json ignores case in names. A claim "Sub", which users
-// of an identity provider may be able to set, would therefore override "sub".
+// claims holds the claims that matter here. There are two reasons for a custom
+// jwt.Claims. First, encoding/json ignores case in names, so a claim named "Sub" would
+// override "sub". Users of an identity provider may be able to set such a claim.
 // Second, jwt.MapClaims treats an "exp" of 0 as missing.
 type claims struct {
-	invalid error // error from reading the claims; if it is set, all other fields are zero
+	invalid error // error from reading the claims; if set, all other fields are zero
 
 	subject   string
 	issuer    string
@@ -38,8 +38,8 @@ type claims struct {
 	topics    []string
 }
 
-// UnmarshalJSON reads the claims. It saves any error for Validate, because that
-// is called only after the signature has been verified. Until then, the claims
+// UnmarshalJSON reads the claims. It leaves it to Validate to return any error, because
+// Validate is called only after the signature has been verified. Until then, the claims
 // may come from anyone.
 func (c *claims) UnmarshalJSON(data []byte) error {
 	read := claims{}
@@ -50,9 +50,9 @@ func (c *claims) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// read reads each claim under its exact name. It ignores other claims, as RFC 7519
-// §4 requires, unless they resemble a known one: users of an identity provider may
-// be able to set them.
+// read reads each claim under its exact name. It ignores other claims, as RFC 7519 §4
+// requires, but rejects claims whose names resemble a known one, because users of an
+// identity provider may be able to set those.
 func (c *claims) read(data []byte) error {
 	known := strictjson.Schema{Members: []string{"sub", "iss", "aud", "exp", "nbf", "topics"}}
 	object, err := known.Read(data)
@@ -85,7 +85,7 @@ func date(object strictjson.Object, name string) (*jwt.NumericDate, error) {
 	if !object.Has(name) {
 		return nil, nil //nolint:nilnil // the claim is missing
 	}
-	// A null must not make a token valid forever.
+	// A null must not make a token valid indefinitely.
 	var seconds *float64
 	if object.Decode(name, &seconds) != nil || seconds == nil || !(*seconds >= 0 && *seconds <= lastSecond) {
 		return nil, &claimError{name}
@@ -93,7 +93,8 @@ func date(object strictjson.Object, name string) (*jwt.NumericDate, error) {
 	return jwt.NewNumericDate(time.Unix(int64(*seconds), 0)), nil
 }
 
-// Validate is called by the parser after it has checked the signature and the times.
+// Validate returns an error if the claims are invalid. The parser calls it after it has
+// checked the signature and the times.
 func (c *claims) Validate() error {
 	if c.invalid != nil {
 		return c.invalid

@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// ErrUnavailable is returned if the user can't be determined at the moment, for
-// example because the key of a token couldn't be fetched.
+// ErrUnavailable means that the user can't be determined at the moment, for example
+// because a token's key couldn't be fetched.
 var ErrUnavailable = errors.New("authentication is temporarily unavailable")
 
 var (
@@ -38,19 +38,19 @@ const (
 	Subject     Reason = "subject"
 )
 
-// RejectedError reports a rejected token. It contains nothing from the token.
+// RejectedError reports a rejected token. It doesn't contain anything from the token.
 type RejectedError struct {
 	Reason Reason
 
-	// Claim is the claim with the wrong type, if that is why the token is
+	// Claim is the name of the claim with the wrong type, if that is why the token is
 	// Malformed: sub, iss, aud, exp, nbf or topics.
 	Claim string
 
-	// malformation is the error message for a token with ambiguous JSON.
+	// malformation is the message for a token with ambiguous JSON.
 	malformation string
 }
 
-// Error returns a message for the sender of the token.
+// Error returns a message for the token's sender.
 func (e *RejectedError) Error() string {
 	switch e.Reason {
 	case TooLong:
@@ -102,7 +102,8 @@ func claimType(claim string) (want string, ok bool) {
 	return "", false
 }
 
-// rejection converts an error from the parser. Token is nil or partially parsed.
+// rejection converts an error from the parser to a RejectedError. Token may be nil or
+// only partially parsed.
 func (t *Tokens) rejection(token *jwt.Token, err error) *RejectedError {
 	rejected := &RejectedError{Reason: t.reasonOf(token, err)}
 	if wrong, ok := errors.AsType[*claimError](err); ok && rejected.Reason == Malformed {
@@ -114,9 +115,9 @@ func (t *Tokens) rejection(token *jwt.Token, err error) *RejectedError {
 	return rejected
 }
 
-// malformation describes a problem in a part of a token, such as "claims are".
-// Apart from the names of known members, the description contains nothing from
-// the token.
+// malformation describes a problem in a part of a token. Part is the part with its
+// verb, such as "claims are". Apart from the names of known members, the description
+// doesn't contain anything from the token.
 func malformation(part string, wrong *strictjson.Error) string {
 	if wrong.Problem == strictjson.NotJSON || wrong.Problem == strictjson.NotObject {
 		return "" // not a token at all
@@ -126,8 +127,8 @@ func malformation(part string, wrong *strictjson.Error) string {
 	return fmt.Sprintf("the token's %s malformed: %v", part, &nameless)
 }
 
-// reasonOf derives the reason from the parser's error. Token is nil or partially
-// parsed.
+// reasonOf derives the reason from the parser's error. Token may be nil or only
+// partially parsed.
 func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	if _, ok := errors.AsType[*strictjson.Error](err); ok {
 		return Malformed
@@ -146,8 +147,7 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	case errors.Is(err, errNoKey):
 		return Key
 
-	// The library reports an algorithm that isn't accepted as an invalid
-	// signature.
+	// If an algorithm isn't accepted, the library reports an invalid signature.
 	case token != nil && !t.accepts(token.Header["alg"]):
 		return Algorithm
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
@@ -163,8 +163,8 @@ func (t *Tokens) reasonOf(token *jwt.Token, err error) Reason {
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		return Issuer
 
-	// Issuer and audience are required if configured. If one is missing, the
-	// library doesn't report which.
+	// The issuer and the audience are required if they are configured. If one is
+	// missing, the library doesn't report which one.
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		if c, ok := token.Claims.(*claims); ok && c.issuer == "" && t.issuer != "" {
 			return Issuer

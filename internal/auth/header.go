@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/strictjson"
 )
 
-// checkHeader returns a *RejectedError if the relevant members of a token's header are
+// checkHeader returns a *RejectedError if any relevant member of a token's header is
 // ambiguous. It ignores other members (RFC 7515 §4), and leaves it to the parser to
 // reject a header that can't be decoded.
 func checkHeader(token string) error {
@@ -31,13 +31,13 @@ func checkHeader(token string) error {
 	return &RejectedError{Reason: Malformed, malformation: malformation("header is", wrong)}
 }
 
-// registerEd25519 registers the algorithm "Ed25519" (RFC 9864 §2.2) with the
-// parser. It is "EdDSA" with a key on that curve. Repeated calls have no effect.
+// registerEd25519 registers the algorithm "Ed25519" (RFC 9864 §2.2) with the parser. It
+// is the same as "EdDSA" with a key on that curve. Repeated calls have no effect.
 func registerEd25519() {
 	jwt.RegisterSigningMethod(ed25519Name, func() jwt.SigningMethod { return jwt.SigningMethodEdDSA })
 }
 
-// ed25519Name is the other name of EdDSA.
+// ed25519Name is another name for EdDSA.
 const ed25519Name = "Ed25519"
 
 // canonical returns the canonical name of an algorithm that may have two names.

@@ -17,16 +17,16 @@ import (
 // minRSA is the minimum size of an RSA key, in bits (RFC 7518 §3.3).
 const minRSA = 2048
 
-// key verifies signatures. Its type determines the algorithms: a public key is never
-// used for HMAC, even if a token asks for it.
+// key verifies signatures. The type of its material determines the algorithms: a public
+// key is never used for HMAC, even if a token asks for that.
 type key struct {
 	id         string // its "kid"; empty if it has none
 	algorithms []string
 	material   jwt.VerificationKey
 }
 
-// secretKey returns the key for an HMAC secret. RFC 7518 §3.2 requires a key that is
-// at least as long as the output of the hash.
+// secretKey returns the key for an HMAC secret. RFC 7518 §3.2 requires the secret to be
+// at least as long as the hash.
 func secretKey(secret []byte) key {
 	k := key{material: secret}
 	for _, m := range []*jwt.SigningMethodHMAC{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
@@ -61,7 +61,7 @@ func publicKey(material crypto.PublicKey) (key, error) {
 	return k, nil
 }
 
-// asymmetric returns the algorithms for public keys.
+// asymmetric returns the algorithms that use public keys.
 func asymmetric() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 }
@@ -82,7 +82,7 @@ func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known 
 	}
 
 	if id == "" && sameAlgorithm > 1 {
-		// Don't try all keys: anyone could then make the daemon do that much
+		// Don't try all keys: otherwise, anyone could make the daemon do that much
 		// work.
 		found = nil
 	}
@@ -90,7 +90,7 @@ func candidates(keys []key, alg, id string) (found []jwt.VerificationKey, known 
 	return found, sameAlgorithm > 0
 }
 
-// parsePEM reads public keys and certificates.
+// parsePEM parses a PEM file that contains public keys or certificates.
 func parsePEM(data []byte) ([]key, []skippedKey, error) {
 	var keys []key
 	for {

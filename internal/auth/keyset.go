@@ -15,7 +15,7 @@ import (
 // maxKeys is the maximum number of keys in a JSON Web Key Set.
 const maxKeys = 1000
 
-// skippedKey is a key in a set that isn't used.
+// skippedKey describes a key in a set that isn't used.
 type skippedKey struct{ id, reason string }
 
 // parseJWKS parses a JSON Web Key Set (RFC 7517). It skips keys that it can't use, as
@@ -56,12 +56,12 @@ func parseJWKS(data []byte) (keys []key, skipped []skippedKey, _ error) {
 	return keys, skipped, nil
 }
 
-// parseJWK parses one key. If it returns an error, the key has only its ID, and
-// only if the ID could be read.
+// parseJWK parses one key. If it returns an error, only the returned key's ID is set,
+// and only if the ID could be read.
 //
-// Only the known members are passed to the library. Otherwise it would reject a
-// key because of a certificate in x5c that it can't decode. The certificate is
-// only another representation of the same key (RFC 7517 §4.7).
+// It passes only known members to the library. Otherwise, the library would reject a
+// key because of a certificate in x5c that it can't decode. The certificate is only
+// another representation of the same key (RFC 7517 §4.7).
 func parseJWK(raw []byte) (k key, _ error) {
 	known := strictjson.Schema{Members: []string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}}
 	object, err := known.Read(raw)
@@ -117,7 +117,7 @@ func parseJWK(raw []byte) (k key, _ error) {
 	return public, nil
 }
 
-// short truncates a string from a key set for a log line.
+// short truncates a string from a key set for use in a log message.
 func short(text string) string {
 	const limit = 80
 	if len(text) > limit {

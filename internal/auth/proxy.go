@@ -8,16 +8,17 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// ProxyFromEnvironment is the string that selects the proxies in HTTP_PROXY,
+// ProxyFromEnvironment is the text that selects proxies according to HTTP_PROXY,
 // HTTPS_PROXY and NO_PROXY.
 const ProxyFromEnvironment = "environment"
 
-// Proxy selects the proxy for a request to the application or to a key server. A nil
-// Proxy selects none.
+// Proxy selects the proxy for a request to the application or to a key server. If nil,
+// no proxy is used.
 type Proxy func(*http.Request) (*neturl.URL, error)
 
-// ParseProxy returns the Proxy for text: empty for none, the URL of a proxy, or
-// ProxyFromEnvironment. The error doesn't contain text, which may hold a password.
+// ParseProxy returns the Proxy for text, which is the URL of a proxy,
+// ProxyFromEnvironment, or empty for no proxy. The error doesn't contain text, because
+// it may contain a password.
 func ParseProxy(text string) (Proxy, error) {
 	switch text {
 	case "":

@@ -12,13 +12,13 @@ const (
 	// repeatAfter is the minimum time between two log lines for the same rejection.
 	repeatAfter = 10 * time.Minute
 
-	// maxRejections is the number of rejections that are remembered. Beyond that,
-	// the least recently logged one is forgotten.
+	// maxRejections is the maximum number of rejections that are remembered. Beyond
+	// that, the least recently logged one is forgotten.
 	maxRejections = 64
 )
 
-// rejectionLog limits how often a rejection is logged, because invalid tokens and
-// responses occur in bursts. Its methods are safe for concurrent use.
+// rejectionLog limits how often the same rejection is logged, because invalid tokens
+// and responses occur in bursts. Its methods are safe for concurrent use.
 type rejectionLog struct {
 	log *slog.Logger
 

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// fetchTimeout is the time limit for reading keys.
+	// fetchTimeout limits how long reading keys may take.
 	fetchTimeout = 5 * time.Second
 
 	// rereadEvery is the interval at which key files are read again.
@@ -28,20 +28,20 @@ const (
 	// refreshEvery is the interval at which keys are fetched again from a URL.
 	refreshEvery = 5 * time.Minute
 
-	// Delays between attempts after keys couldn't be fetched.
+	// Bounds for the delay between attempts while keys can't be fetched.
 	firstRetry = 5 * time.Second
 	maxRetry   = 30 * time.Second
 
-	// Limits for fetches triggered by unknown key IDs. The burst allows several new
-	// tokens to arrive after a key rotation.
+	// Limits for fetches triggered by unknown key IDs. The burst allows for several new
+	// key IDs that arrive after a key rotation.
 	unknownBurst = 5
 	unknownEvery = 10 * time.Second
 
 	maxKeySet = 1 << 20 // bytes
 )
 
-// source periodically reads keys from a file or a URL. If that fails, it keeps the
-// keys that were read last.
+// source periodically reads keys from a file or a URL. If it can't read them, it keeps
+// the keys that it read last.
 type source struct {
 	name    string
 	url     string // empty for a file
@@ -49,15 +49,15 @@ type source struct {
 	read    func(context.Context) ([]byte, error)
 	parse   func([]byte) ([]key, []skippedKey, error)
 	log     *slog.Logger
-	unknown *rate.Limiter // limits fetches triggered by unknown key IDs; nil for a file
+	unknown *rate.Limiter // limits fetches triggered by unknown key IDs; nil for files
 
-	keys      atomic.Pointer[[]key] // nil until they have been read once
-	refreshes chan chan bool        // requests to read the keys; the reply is whether they were read
+	keys      atomic.Pointer[[]key] // nil until keys have been read once
+	refreshes chan chan bool        // requests to read the keys; the reply reports whether that succeeded
 	rereads   chan chan struct{}    // requests to read the keys; closed when done
 
 	// Owned by run's goroutine once it has started.
-	failed  bool         // whether the last attempt failed
-	skipped []skippedKey // keys of the last set that aren't used
+	failed  bool         // the last attempt failed
+	skipped []skippedKey // keys in the last set that aren't used
 	retry   backoff.ExponentialBackOff
 
 	reads reads
@@ -79,8 +79,8 @@ func fileSource(setting, name string, parse func([]byte) ([]key, []skippedKey, e
 	return s, nil
 }
 
-// jwksSource returns a source for a JSON Web Key Set at a URL or in a file. The
-// URL may be unreachable for a while, but the file must exist.
+// jwksSource returns a source for a JSON Web Key Set at a URL or in a file. A file must
+// exist, but a URL may be unreachable for a while.
 func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, error) {
 	const setting = "auth.jwt.jwks_url"
 	location := cfg.JWKSURL
@@ -117,8 +117,8 @@ func jwksSource(ctx context.Context, cfg Config, log *slog.Logger) (*source, err
 	return s, nil
 }
 
-// keysOf returns the keys that were last read from url, and reports whether t has that
-// source.
+// keysOf returns the keys that t last read from url, and reports whether url is one of
+// t's sources.
 func (t *Tokens) keysOf(url string) (keys *[]key, ok bool) {
 	if t == nil {
 		return nil, false
@@ -131,8 +131,8 @@ func (t *Tokens) keysOf(url string) (keys *[]key, ok bool) {
 	return nil, false
 }
 
-// checkRedirect allows redirects, except those from https to http, which would let an
-// attacker on the network path choose the keys.
+// checkRedirect allows a few redirects, but none from https to http, because that would
+// let an attacker on the network path choose the keys.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if req.URL.Scheme != "https" && via[0].URL.Scheme == "https" {
 		return errors.New("redirect from https to " + req.URL.Scheme)
@@ -150,7 +150,7 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	}
 
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	// Fetches are minutes apart, so there is no point in keeping the connection.
+	// Fetches are minutes apart, so there is no point in keeping the connection open.
 	req.Close = true
 	resp, err := client.Do(req)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *source) readKeys(ctx context.Context) ([]key, []skippedKey, error) {
 // maxSkipped is the number of skipped keys that are logged individually.
 const maxSkipped = 10
 
-// warnSkipped logs the skipped keys, unless they are the same as in the last set.
+// warnSkipped logs skipped keys, unless they are the same as in the last set.
 func (s *source) warnSkipped(skipped []skippedKey) {
 	if slices.Equal(s.skipped, skipped) {
 		return
@@ -218,7 +218,7 @@ func (s *source) warnSkipped(skipped []skippedKey) {
 	}
 }
 
-// try reads the keys, logs the result and reports whether it succeeded.
+// try reads the keys, logs the result, and reports whether it succeeded.
 func (s *source) try(ctx context.Context) bool {
 	err := s.load(ctx)
 	if ctx.Err() != nil {
@@ -228,7 +228,8 @@ func (s *source) try(ctx context.Context) bool {
 	return err == nil
 }
 
-// logResult logs the result of an attempt if it differs from the previous one.
+// logResult logs the result of an attempt if it differs from that of the previous
+// attempt.
 func (s *source) logResult(err error) {
 	switch {
 	case err != nil && !s.failed:
@@ -265,8 +266,8 @@ func (s *source) run(ctx context.Context) {
 	}
 }
 
-// nextDelay returns the time until the next attempt to read the keys. While a URL
-// can't be fetched, the delay grows and has jitter.
+// nextDelay returns the time until the next attempt to read the keys. While a URL can't
+// be fetched, the delay grows with each attempt, and has jitter.
 func (s *source) nextDelay() time.Duration {
 	if !s.failed || s.url == "" {
 		s.retry.Reset()
@@ -285,8 +286,8 @@ func (s *source) reread(ctx context.Context) {
 	}
 }
 
-// refresh immediately reads the keys, unless the rate limit forbids it, and reports
-// whether they were read.
+// refresh immediately reads the keys, unless the rate limit forbids that, and reports
+// whether they have been read.
 func (s *source) refresh(ctx context.Context) bool {
 	reply := make(chan bool, 1)
 	select {

@@ -76,6 +76,11 @@ type Config struct {
 	HTTP2         bool
 	PerConnection int
 
+	// Poll selects long polling instead of streams: each client sends requests for
+	// JSON, one after another. It excludes Slow and PerConnection. With HTTP2 the
+	// clients are portable.
+	Poll bool
+
 	// Unwrap returns the message in the data of an event, for servers that add
 	// something to it; nil means the data itself.
 	Unwrap func(data []byte) []byte
@@ -139,6 +144,8 @@ func (cfg *Config) validate() (*url.URL, error) {
 		return nil, errors.New("slow, users, at-once, sources, readers and streams-per-connection must not be negative")
 	case cfg.PerConnection > 1 && !cfg.HTTP2:
 		return nil, fmt.Errorf("streams-per-connection: %d; want 1, or HTTP/2 (http2)", cfg.PerConnection)
+	case cfg.Poll && (cfg.Slow > 0 || cfg.PerConnection > 1):
+		return nil, errors.New("poll: slow and streams-per-connection apply to streams only; want neither")
 	case cfg.Users > cfg.Clients:
 		return nil, fmt.Errorf("users: %d; want at most one per client (%d)", cfg.Users, cfg.Clients)
 	case cfg.Sources > maxSources:

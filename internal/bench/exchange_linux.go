@@ -2,6 +2,7 @@ package bench
 
 import (
 	"crypto/tls"
+	"net/http"
 	"net/url"
 
 	"golang.org/x/net/http2"
@@ -13,6 +14,11 @@ type exchange struct {
 	tls      *tls.Config           // nil for plain text
 	requests [][]byte              // over HTTP/1.1, by user number
 	fields   [][]hpack.HeaderField // over HTTP/2, by user number
+
+	// Clients that poll make their own requests.
+	polls   bool
+	address *url.URL
+	headers []http.Header // by user number
 }
 
 func newExchange(r *run, address *url.URL) (*exchange, error) {
@@ -21,6 +27,11 @@ func newExchange(r *run, address *url.URL) (*exchange, error) {
 		for _, header := range r.requests {
 			e.fields = append(e.fields, requestFields(address, header))
 		}
+		return e, nil
+	}
+
+	if r.cfg.Poll {
+		e.polls, e.address, e.headers = true, address, r.requests
 		return e, nil
 	}
 
@@ -40,6 +51,11 @@ func (e *exchange) http2() bool { return e.fields != nil }
 // begin returns the protocol of a socket that is connected, and what to send
 // first. That is valid until the next use of codec.
 func (e *exchange) begin(s *socket, codec *frameCodec) (p protocol, first []byte, err error) {
+	if e.polls {
+		c := &pollConn{address: e.address, header: e.headers[s.streams[0].user], position: &s.position}
+		first, err = c.request()
+		return c, first, err
+	}
 	if !e.http2() {
 		return &http1{}, e.requests[s.streams[0].user], nil
 	}

@@ -113,6 +113,8 @@ func TestInvalidConfig(t *testing.T) {
 		"streams-per-connection must not be":  func(c *bench.Config) { c.PerConnection = -1 },
 		"streams-per-connection: 2; want 1":   func(c *bench.Config) { c.PerConnection = 2 },
 		"want at most 250":                    func(c *bench.Config) { c.Sources = 251 },
+		"poll: slow and":                      func(c *bench.Config) { c.Poll, c.Slow = true, 1 },
+		"poll: slow":                          func(c *bench.Config) { c.Poll, c.HTTP2, c.PerConnection = true, true, 2 },
 		"password":                            func(c *bench.Config) { c.URL = "http://a:b@127.0.0.1:1/" },
 		"100000000 streams need 100000064 fi": func(c *bench.Config) { c.Clients = 1e8 },
 	} {

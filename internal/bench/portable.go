@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/peald/peald/client"
 )
 
 // portablePool holds a goroutine for each stream, and net/http connections.
@@ -32,7 +34,7 @@ func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePoo
 	transport := r.transport(ctx, address)
 	opening := make(chan struct{}, max(1, r.cfg.AtOnce/r.cfg.PerConnection))
 	for _, numbers := range r.connections() {
-		c := &portableConn{pool: p, transport: transport, address: address, opening: opening}
+		c := &portableConn{pool: p, transport: transport, address: address, opening: opening, polls: r.cfg.Poll}
 		for _, n := range numbers {
 			s := &stream{} // a slow stream, which isn't checked
 			if n < len(p.streams) {
@@ -40,8 +42,7 @@ func newPortablePool(ctx context.Context, r *run, address *url.URL) *portablePoo
 			}
 
 			s.user = r.userOf(n)
-			request := (&http.Request{Method: http.MethodGet, URL: address, Header: r.requests[s.user].Clone()}).WithContext(ctx)
-			c.streams = append(c.streams, portableStream{s, request, n >= len(p.streams)})
+			c.streams = append(c.streams, portableStream{s, r.requests[s.user], n >= len(p.streams)})
 		}
 		p.done.Go(func() { c.run(ctx) })
 	}
@@ -75,7 +76,7 @@ func (r *run) transport(ctx context.Context, address *url.URL) *http.Transport {
 			return dialers[int(dials.Add(1))%len(dialers)].DialContext(ctx, network, addr)
 		},
 		DisableCompression: true,
-		DisableKeepAlives:  !r.cfg.HTTP2, // such a connection has a single stream
+		DisableKeepAlives:  !r.cfg.HTTP2 && !r.cfg.Poll, // such a connection has a single stream
 		ReadBufferSize:     4 << 10,
 		WriteBufferSize:    1 << 10,
 	}
@@ -88,13 +89,14 @@ type portableConn struct {
 	address   *url.URL
 	opening   chan struct{} // holds an element for each connection that opens streams
 	streams   []portableStream
+	polls     bool // instead of streams
 }
 
 type portableStream struct {
 	*stream
 
-	request *http.Request
-	slow    bool
+	header http.Header
+	slow   bool
 }
 
 // run opens the connection and its streams, and reads the streams until they
@@ -107,6 +109,13 @@ func (c *portableConn) run(ctx context.Context) {
 	}
 	opened := sync.OnceFunc(func() { <-c.opening })
 	defer opened()
+
+	if c.polls {
+		for _, s := range c.streams { // one
+			c.closed(ctx, s, c.poll(ctx, s, opened))
+		}
+		return
+	}
 
 	start := time.Now()
 	conn, err := c.transport.NewClientConn(ctx, c.address.Scheme, net.JoinHostPort(c.address.Hostname(), c.address.Port()))
@@ -129,13 +138,17 @@ func (c *portableConn) run(ctx context.Context) {
 			continue
 		}
 
-		response, err := conn.RoundTrip(s.request)
-		if err != nil {
-			c.closed(ctx, s, err)
-			continue
-		}
-		took := time.Since(start)
-		done.Go(func() { c.closed(ctx, s, c.pool.follow(ctx, response, s, took)) })
+		// The streams of a connection are opened one after another.
+		next := make(chan struct{})
+		proceed := sync.OnceFunc(func() { close(next) })
+		done.Go(func() {
+			defer proceed()
+			c.closed(ctx, s, c.follow(ctx, conn, s, func() {
+				c.pool.tally.streamOpened(time.Since(start))
+				proceed()
+			}))
+		})
+		<-next
 	}
 
 	opened()
@@ -149,35 +162,37 @@ func (c *portableConn) closed(ctx context.Context, s portableStream, err error) 
 	}
 }
 
-// follow reads a stream, which took this long to open, until it closes.
-func (p *portablePool) follow(ctx context.Context, response *http.Response, s portableStream, took time.Duration) error {
-	defer response.Body.Close()
+// follow opens a stream and reads it until it closes. It calls opened in between.
+func (c *portableConn) follow(ctx context.Context, conn http.RoundTripper, s portableStream, opened func()) error {
+	header := s.header.Clone()
+	header.Del("Accept") // the client sets it
 
-	if response.StatusCode != http.StatusOK {
-		const limit = 1 << 10
-		body, _ := io.ReadAll(io.LimitReader(response.Body, limit))
-		return checkResponse(response.StatusCode, response.Status, response.Header, body)
-	}
-
-	if err := checkResponse(response.StatusCode, response.Status, response.Header, nil); err != nil {
+	subscription, err := client.Subscribe(ctx, c.address.String(),
+		client.WithHTTPClient(&http.Client{Transport: conn, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
+		client.WithHeader(header),
+		client.WithMaxEventSize(maxEvent),
+		client.WithSilenceLimit(0),
+		client.WithoutReconnect(),
+		client.WithOnOpen(func() {
+			opened()
+			if s.slow {
+				<-ctx.Done()
+			}
+		}))
+	if err != nil {
 		return err
 	}
-
-	p.tally.streamOpened(took)
-	if s.slow {
-		<-ctx.Done()
-		return nil
-	}
-
-	buf := make([]byte, 4<<10)
-	for {
-		n, err := response.Body.Read(buf)
-		p.tally.decode(s.stream, buf[:n])
+	for event, err := range subscription.Events() {
 		if err != nil {
-			return err
+			return errors.Unwrap(err) // without the URL, which all streams have in common
 		}
+		c.pool.tally.receive(s.stream, event.Data)
 	}
+	return errNoContent
 }
+
+// maxEvent is the maximum size of an event, in bytes.
+const maxEvent = 1 << 30
 
 // tallies implements pool.
 func (p *portablePool) tallies() []*tally { return []*tally{p.tally} }
@@ -201,12 +216,15 @@ func (p *portablePool) close() {
 	p.done.Wait()
 }
 
-var errServerClosed = errors.New("the server closed the stream")
+var (
+	errServerClosed = errors.New("the server closed the stream")
+	errNoContent    = errors.New("204 No Content")
+)
 
 // closeReason describes why a stream closed, without details that differ between
 // streams.
 func closeReason(err error) string {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, client.ErrClosed) {
 		return errServerClosed.Error()
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {

@@ -149,7 +149,11 @@ func (r *reader) handle(index int32) {
 	s := &r.sockets[index]
 	r.current = s
 	err := r.advance(s)
-	if err == nil && s.phase != closed {
+	switch {
+	case errors.Is(err, errReconnect):
+		s.close()
+		err = r.connect(s, int(index))
+	case err == nil && s.phase != closed:
 		err = r.await(s, index)
 	}
 	if err != nil {

@@ -84,13 +84,18 @@ func parseHead(head, rest []byte) (chunked bool, length int64, err error) {
 	return chunked, response.ContentLength, nil
 }
 
+// statusError describes a rejection.
+func statusError(status string, body []byte) error {
+	if line := firstLine(body); line != "" {
+		return fmt.Errorf("%s: %s", status, line)
+	}
+	return errors.New(status)
+}
+
 // checkResponse returns an error if a response isn't an event stream.
 func checkResponse(code int, status string, header http.Header, body []byte) error {
 	if code != http.StatusOK {
-		if line := firstLine(body); line != "" {
-			return fmt.Errorf("%s: %s", status, line)
-		}
-		return errors.New(status)
+		return statusError(status, body)
 	}
 	if kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); kind != "text/event-stream" {
 		return fmt.Errorf("the response is not an event stream: Content-Type is %q; want text/event-stream", header.Get("Content-Type"))

@@ -49,6 +49,9 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 	}
 
 	common.Set("Accept", "text/event-stream")
+	if r.cfg.Poll {
+		common.Set("Accept", "application/json")
+	}
 	common.Set("User-Agent", "pealctl")
 
 	if address.User != nil {
@@ -71,7 +74,7 @@ func (r *run) prepare(ctx context.Context, address *url.URL) error {
 
 // newPool returns a pool that has started to open the streams.
 func (r *run) newPool(ctx context.Context, address *url.URL) (pool, error) {
-	if !r.cfg.Portable {
+	if !r.cfg.Portable && (!r.cfg.Poll || !r.cfg.HTTP2) {
 		p, err := newNativePool(ctx, r, address)
 		if p != nil || err != nil {
 			return p, err

@@ -23,6 +23,7 @@ type socket struct {
 	streams  []nativeStream
 	ended    int // number of streams that have ended
 	start    time.Duration
+	position string // of a client that polls; "" until its first response
 }
 
 // nativeStream is a stream of a socket. The reader owns its fields, apart from

@@ -121,13 +121,24 @@ func (t *tally) borrow() *eventstream.Decoder {
 	return d
 }
 
+// receive checks the data of an event on s.
+func (t *tally) receive(s *stream, data string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.current, t.now = s, t.payloads.now()
+	t.check([]byte(data))
+}
+
 // event checks an event on the current stream.
 func (t *tally) event(e eventstream.Event) {
-	if string(e.Type) == eventstream.MarkType {
-		return
+	if string(e.Type) != eventstream.MarkType {
+		t.check(e.Data)
 	}
+}
 
-	m, ok := t.payloads.read(e.Data)
+// check checks the data of an event on the current stream.
+func (t *tally) check(data []byte) {
+	m, ok := t.payloads.read(data)
 	if !ok {
 		t.foreign++
 		return

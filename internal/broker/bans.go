@@ -8,11 +8,11 @@ type Ban struct {
 	// Set and Until are the times at which the ban starts and ends.
 	Set, Until time.Time
 
-	closed int // streams that AdoptBan closed and no Disconnect has returned
+	closed int // streams that AdoptBan closed and that no call to Disconnect has counted yet
 }
 
-// callTime is how long after a ban the Disconnect call that set it may arrive from
-// another daemon.
+// callTime is the maximum delay between a ban's arrival and that of the Disconnect call
+// that set it on another daemon.
 const callTime = 10 * time.Second
 
 // Disconnect closes all of a user's streams and returns how many there were. If ban

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -283,33 +284,61 @@ func BenchmarkPublishRetained(b *testing.B) {
 	}
 }
 
-// BenchmarkStartRetained opens streams that get one retained value, out of 10,000 or of
-// one, or none.
+// markSink discards everything and reports position marks.
+type markSink chan struct{}
+
+func (s markSink) Write(pieces [][]byte) (n int, _ error) {
+	for _, p := range pieces {
+		n += len(p)
+		if bytes.Contains(p, []byte("peald.mark")) {
+			s <- struct{}{}
+		}
+	}
+	return n, nil
+}
+
+func (markSink) Close(broker.Reason) {}
+
+// BenchmarkStartRetained opens streams that get one retained value, out of up to 100,000,
+// or none, and waits for their position marks.
 func BenchmarkStartRetained(b *testing.B) {
+	hundred := make([]string, broker.MaxTopics)
+	for i := range hundred {
+		hundred[i] = fmt.Sprintf("*.%d.other", i)
+	}
 	for _, c := range []struct {
 		name   string
 		values int
-		topic  string
-	}{{"none", 0, "topic7"}, {"one", 1, "topic0"}, {"one of 10,000", 10_000, "topic7"}, {"pattern", 10_000, "topic7.*"}} {
+		topics []string
+	}{
+		{"none", 0, []string{"topic.7.news"}},
+		{"one", 1, []string{"topic.0.news"}},
+		{"one of 10,000", 10_000, []string{"topic.7.news"}},
+		{"pattern, one of 10,000", 10_000, []string{"topic.7.*"}},
+		{"pattern, one of 100,000", 100_000, []string{"topic.7.*"}},
+		{"pattern, none of 100,000", 100_000, []string{"topic.*.other"}},
+		{"100 patterns, none of 100,000", 100_000, hundred},
+	} {
 		b.Run(c.name, func(b *testing.B) {
 			cfg := withHistory()
-			cfg.Retain = broker.Retain{MaxEvents: 100_000, MaxBytes: 64 << 20}
+			cfg.Retain = broker.Retain{MaxEvents: 100_000, MaxBytes: 128 << 20}
 			bk := broker.New(cfg)
 			defer bk.Close()
 			for i := range c.values {
-				m := toTopic(fmt.Sprint("topic", i), strings.Repeat("x", 100))
+				m := toTopic(fmt.Sprintf("topic.%d.news", i), strings.Repeat("x", 100))
 				m.Retain = true
 				if _, err := bk.Publish(b.Context(), m); err != nil {
 					b.Fatal(err)
 				}
 			}
-			var pieces atomic.Int64
+			marked := make(markSink)
 			b.ReportAllocs()
 			for b.Loop() {
-				st := bk.NewStream(broker.Subscription{Topics: []string{c.topic}})
-				if err := st.Start(sponge{&pieces}, broker.Opening{}); err != nil {
+				st := bk.NewStream(broker.Subscription{Topics: c.topics})
+				if err := st.Start(marked, broker.Opening{}); err != nil {
 					b.Fatal(err)
 				}
+				<-marked
 				st.HangUp()
 			}
 		})

@@ -7,8 +7,8 @@ type blockedWrite struct {
 }
 
 // blockedWrites holds the streams to check for write timeouts, each of them once. A
-// stream whose sink accepts bytes again, or that is closed, stays listed until it
-// would be due. So bytes that a sink accepts now and then cost nothing. It is a
+// stream whose sink accepts bytes again, or that is closed, stays listed until it would
+// be due. As a result, a sink that accepts bytes now and then costs nothing. It is a
 // binary heap with the longest-blocked first.
 type blockedWrites []blockedWrite
 

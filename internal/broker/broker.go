@@ -31,8 +31,8 @@ const (
 // MaxQueueBytes is the maximum value of Config.QueueBytes.
 const MaxQueueBytes = 1 << 30
 
-// Config configures a Broker. Every field except Retain, Topics
-// and Replica is required.
+// Config configures a Broker. Every field except Retain, Topics and Replica is
+// required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
@@ -56,7 +56,7 @@ type Config struct {
 	History History
 	// Retain limits the retained values.
 	Retain Retain
-	// Topics are the policies for topics.
+	// Topics holds the policies for topics, in order of precedence.
 	Topics []TopicPolicy
 	// IdempotencyWindow is how long idempotency keys are remembered.
 	IdempotencyWindow time.Duration
@@ -89,13 +89,14 @@ type Broker struct {
 	suspension *drain           // closes the streams that the suspension affects; nil for none
 	generation int              // number of event logs that have begun
 	seq        uint64           // the last assigned sequence number
-	passed     uint64           // no entry in a replica's log up to this sequence number will follow
+	passed     uint64           // every further entry in a replica's log has a higher sequence number
 	waiters    []*waiter        // clients that are waiting for a replica to catch up
 	logEnd     logEnd           // the last known end of a replica's log
 	published  [audiences]int64 // messages accepted
 	reads      [audiences]int64 // pages read by ReadMessages
 	accounts   *btree.BTreeG[*account]
 	topics     topics
+	digester   digester
 	history    history
 	retained   retained
 	replies    replies
@@ -112,7 +113,7 @@ type Broker struct {
 	since      Resumes // of streams that started at a time in the past
 	rewinds    Resumes
 	polls      pollCounters
-	fresh      Resumes // of streams that started now, with retained values
+	fresh      Resumes // of streams that started at the current end, with retained values
 	replays    histogram
 }
 
@@ -130,17 +131,18 @@ const maxBacklog = 64 << 20
 
 // New starts a broker. The caller must call Close.
 func New(cfg Config) *Broker {
-	now := time.Now()
+	now, digester := time.Now(), newDigester()
 	b := &Broker{
 		replica:  cfg.Replica,
 		started:  now,
 		replays:  newHistogram(replayBounds()),
 		hashSeed: maphash.MakeSeed(),
+		digester: digester,
 		backlog:  semaphore.NewWeighted(maxBacklog),
 		accounts: btree.NewG(32, func(a, b *account) bool { return a.id < b.id }),
 		topics:   newTopics(),
-		history:  newHistory(cfg.History, newPolicies(cfg.Topics), now.UnixNano()),
-		retained: newRetained(cfg.Retain),
+		history:  newHistory(cfg.History, newPolicies(cfg.Topics), digester, now.UnixNano()),
+		retained: newRetained(cfg.Retain, digester),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
 		watches:  make(map[*Watch]struct{}),
@@ -216,7 +218,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 
 	ids := b.ids.Load()
 	buf := encodeFields(&m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(&m), cost: int32(min(len(buf), maxBacklog))}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(&m), final: m.Final, cost: int32(min(len(buf), maxBacklog))}
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}

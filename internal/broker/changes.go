@@ -23,7 +23,7 @@ type Tally struct{ Streams, Anonymous, Users int }
 const (
 	// maxChanges limits the number of names that are waiting to be taken.
 	maxChanges = 1 << 20
-	// countBatch limits how many names are counted under one lock, since
+	// countBatch limits how many names are counted each time the lock is held, since
 	// publishers wait for it.
 	countBatch = 256
 )

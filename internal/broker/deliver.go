@@ -146,8 +146,8 @@ func (s *shard) flushSome() {
 // written. Streams that share a connection are often far apart in shard.dirty.
 const maxUnflushed = 512
 
-// flushSinks makes the next sinks send what they have kept, at most flushTurn of
-// them, unless there are only a few and more may follow.
+// flushSinks makes the next sinks, at most flushTurn of them, send what they have kept.
+// It does nothing if only a few sinks are waiting and more may follow.
 func (s *shard) flushSinks() {
 	waiting := len(s.unflushed) - s.nextUnflushed
 	if waiting == 0 || waiting < maxUnflushed && s.nextDirty < len(s.dirty) {
@@ -316,7 +316,7 @@ func (s *shard) flush(st *Stream) {
 		return
 	}
 
-	if st.flushes {
+	if st.flushes && st.sink.(Flusher).Unflushed() { //nolint:forcetypeassert // flushes means that it is a Flusher
 		s.unflushed = append(s.unflushed, st)
 	}
 	if n > 0 {
@@ -334,7 +334,7 @@ func (s *shard) flush(st *Stream) {
 	}
 
 	if n < total {
-		// Retries that the sink doesn't accept must not defer the timeout.
+		// A retry must not defer the timeout if the sink accepts nothing.
 		if n > 0 || !st.stalled {
 			st.blockedSince = s.now
 		}

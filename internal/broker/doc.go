@@ -4,12 +4,12 @@
 //
 // # Order
 //
-// One lock, [Broker].mu, defines the order of events in the daemon. The holder
-// of the lock assigns a message its sequence number, counts its recipients and
-// posts it to the shards that have any. Streams are counted under the same lock
-// when they join and leave. Therefore a stream gets exactly the events that
-// follow its join, and the recipients on a receipt are exactly the streams that
-// the event was queued for. No blocking operation is done under the lock.
+// One lock, [Broker].mu, defines the order of events in the daemon. The holder of the
+// lock assigns a message its sequence number, counts its recipients and posts it to the
+// shards that have any. Streams are counted under the same lock when they join and
+// leave. Therefore a stream gets exactly the events that follow its join, and the
+// recipients on a receipt are exactly the streams that the event was queued for. No
+// blocking operation is performed while the lock is held.
 //
 // # Shards
 //
@@ -34,20 +34,20 @@
 // stealing (P. McKenney, "Stochastic Fairness Queuing", 1990). See ranking for how
 // the audience is found in constant time.
 //
-// A stream must get a reset if an event that it may see has been evicted after its
-// position, and needn't get one otherwise. So the history has a mark for each
-// audience: the sequence number of the last event evicted from it. A resume
-// compares its position with the marks of its audiences. A stream with patterns
-// scans the events after its position, and finds the marks among them, so it may
-// get its reset later than one that names its topics, after some events. If few
-// events match, it continues with the audiences that match its patterns, unless
-// there are too many to compare.
+// A stream must get a reset if an event that follows its position, and that it may see,
+// has been evicted. Otherwise, it needn't get one. So the history has a mark for each
+// audience: the sequence number of the last event evicted from it. A resume compares
+// its position with the marks of its audiences. A stream with patterns scans the events
+// after its position, and finds the marks among them, so it may get its reset later
+// than one that names its topics, after some events. If few events match, it stops
+// scanning, and reads the lanes of the audiences that match its patterns instead,
+// unless there are too many lanes to compare.
 //
-// A stream that starts in the past, but not after a specific event, gets what is
-// left. It needs a reset only if it starts at a time and an event since then has
-// been evicted, which the marks show too. Later evictions count as for any other
-// stream. To tell them apart, evictions are numbered, and a stream knows the last
-// one before its start.
+// A stream that starts in the past, but not after a specific event, gets what is left.
+// It needs a reset only if it starts at a given time and an event published since then
+// has been evicted, which the marks show too. Later evictions count as for any other
+// stream. To tell them apart, evictions are numbered, and a stream knows the last one
+// before its start.
 //
 // Marks of audiences without events use memory as well. They are limited to 1/16 of
 // the history's memory. Beyond that, the mark of the audience that has been without
@@ -57,35 +57,35 @@
 //
 // The replicas of an event log don't have to agree on what they have evicted. Each
 // starts with a different part of the log, and counts the compressed copies of the
-// events that its own streams needed. A client's position is only a sequence
-// number, valid on all of them. The replica on which the client resumes compares it
-// with its own marks, and either sends everything from its own history or a reset.
+// events that its own streams needed. A client's position is only a sequence number,
+// valid on all of them. The replica on which the client resumes compares it with its
+// own marks, and sends either everything from its own history or a reset.
 //
 // # Retained values
 //
-// A message may be retained: it stays the latest value for its audience and
-// conflate key until another message replaces it, it expires or it is cleared. A
-// stream that starts without a position, or with a reset, gets the values of its
-// audiences before its position mark. It reads them like a replay: a few under each
-// lock, when its queue is empty. The order of values is that of their sequence
-// numbers, so a stream remembers only how far it has read, and values that are
-// replaced in the meantime aren't missed: the replacement follows the stream's
-// position. A stream that starts in the past also gets values after its position,
-// in their place among the events, if the history no longer has them.
+// A message may be retained: it stays the latest value for its audience and conflate
+// key until another message replaces it, it expires or it is cleared. A stream that
+// starts without a position, or with a reset, gets the values of its audiences before
+// its position mark. It reads them like a replay: a few each time it holds the lock,
+// when its queue is empty. The order of values is that of their sequence numbers, so a
+// stream remembers only how far it has read, and values that are replaced in the
+// meantime aren't missed: the replacement follows the stream's position. A stream that
+// starts in the past also gets values after its position, in their place among the
+// events, if the history no longer has them.
 //
-// A client that loses its connection among the values resumes after the last one it
-// received. The others have greater sequence numbers, so they are either in the history
-// or lead to a reset, and the client gets all values again.
+// A client that loses its connection partway through the values resumes after the last
+// one it received. The others have greater sequence numbers, so they are either in the
+// history or lead to a reset, and the client gets all values again.
 //
 // # Topics that end
 //
 // A topic has ended if its last event was final. Its lane in the history records that,
-// and the lane's mark after the event has left. So the end is remembered as long as
-// marks are, and a replica that reads the log again knows it too.
+// and so does the lane's mark once the event has left. So the end is remembered for as
+// long as marks are, and a replica that rereads the log learns of it too.
 //
 // # Ownership of bytes
 //
-// An event is encoded once. If any stream's body has the content coding gzip, the
-// event is also compressed once. Its bytes never change afterwards, and all queues
-// and sinks that hold the event share them.
+// An event is encoded once. If any stream's body uses the gzip content coding, the
+// event is also compressed once. Its bytes never change afterwards, and all queues and
+// sinks that hold the event share them.
 package broker

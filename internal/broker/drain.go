@@ -21,8 +21,8 @@ const (
 	// drainStride limits how far a delayed shard advances a drain at once.
 	drainStride = 50 * time.Millisecond
 
-	// drainBatch limits how many streams leave the order under one lock, since
-	// publishers wait for it.
+	// drainBatch limits how many streams stop being counted each time the lock is held,
+	// since publishers wait for it.
 	drainBatch = 256
 
 	// closingTimeout limits how long the connection of a closing stream may go

@@ -9,7 +9,7 @@ import (
 // endType is the type of the event that reports the end of a topic.
 const endType = ReservedTypes + "end"
 
-// endOf returns the event that follows m if it ends its topic, or nil.
+// endOf returns the peald.end that follows m if m ends its topic, or nil if it doesn't.
 func endOf(m *Message) *event {
 	if !m.Final {
 		return nil
@@ -29,13 +29,13 @@ func endEvent(topic, id string) *event {
 	return &event{frame: sealFrame(eventstream.AppendEvent(newBlock(), id, endType, string(data)), chunkRoom)}
 }
 
-// isAlone reports whether the stream subscribes to one topic alone, by its name.
+// isAlone reports whether the stream subscribes to exactly one topic, by name.
 func (st *Stream) isAlone() bool {
 	return st.topics != nil && len(st.topics.names) == 1 && !st.topics.patterns
 }
 
-// deliverEnd queues the end of a topic after its final event, e, and closes st if it
-// subscribes to the topic alone.
+// deliverEnd queues the end of a topic after its final event, e, and closes st if that
+// is its only topic.
 func (s *shard) deliverEnd(st *Stream, e *event) {
 	s.enqueue(st, e.end)
 	if st.isAlone() {
@@ -56,9 +56,9 @@ func (b *Broker) hasEnded(st *Stream) bool {
 	return st.isAlone() && b.finalEvent(st.topics.names[0]) != 0
 }
 
-// finalEvent returns the sequence number of the event that ended a topic; 0 if it
-// hasn't ended, or ended so long ago that the history has forgotten it. The caller
-// holds b.mu.
+// finalEvent returns the sequence number of the event that ended a topic. It returns 0
+// if the topic hasn't ended, or if the history no longer remembers that it has. The
+// caller holds b.mu.
 func (b *Broker) finalEvent(topic string) uint64 {
 	if l := b.history.lanes[ToTopic(topic)]; l != nil {
 		return l.final

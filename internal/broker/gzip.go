@@ -90,7 +90,7 @@ func (s *shard) pack(e *event) {
 	})
 }
 
-// growHistory counts n more bytes for e, if the history holds it.
+// growHistory adds n bytes to e's share of the history, if the history holds e.
 func (b *Broker) growHistory(e *event, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

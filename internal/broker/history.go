@@ -41,6 +41,7 @@ const (
 type history struct {
 	limits   History
 	policies policies
+	digester digester
 	all      timeline
 	lanes    map[Audience]*lane
 	first    uint64 // events before this one may have been evicted from lanes that are no longer known
@@ -49,9 +50,9 @@ type history struct {
 	ranks    [rankings]ranking
 	expiring expirations // events with a time to live, or with a policy for their age
 
-	evictions uint64 // how many, plus 1 for what precedes the history
-	forgotten uint64 // the last of them that first stands for
-	unmarked  uint64 // the last of them without a mark that counts, because its slot precedes first
+	evictions uint64 // number of evictions, plus 1 for what precedes the history
+	forgotten uint64 // the last of them that the field first covers
+	unmarked  uint64 // the last of them that left no valid mark, because its slot precedes first
 
 	marked      laneList // the lanes that have a mark but no events, linked by places[byEvents]
 	markedBytes int
@@ -62,12 +63,19 @@ type lane struct {
 	fifo[*event]
 
 	audience Audience
+	digest   digest       // of the audience
 	policy   *TopicPolicy // nil for none
 	bytes    int          // of the events
-	evicted  uint64       // the last event that was evicted to keep the limits; 0 for none
+	evicted  uint64       // the last event that was evicted to stay within the limits; 0 for none
 	final    uint64       // the lane's last event, if that ended the topic; 0 if it didn't
 	eviction uint64       // the value of history.evictions when the lane's latest eviction was counted
 	places   [rankings]place
+}
+
+// wantedBy reports whether the stream belongs to the lane's audience, given the
+// stream's filter.
+func (l *lane) wantedBy(st *Stream, f digestFilter) bool {
+	return f.matches(l.digest) && st.wants(l.audience)
 }
 
 // cost returns the approximate memory that the lane uses besides its events, in
@@ -81,8 +89,8 @@ func (l *lane) after(seq uint64) int {
 	return i
 }
 
-// lost reports whether an event of the lane that follows seq has been evicted, apart
-// from the first evictions up to known.
+// lost reports whether an event of the lane that follows seq has been evicted, ignoring
+// evictions numbered up to known.
 func (l *lane) lost(seq, known uint64) bool { return l.evicted > seq && l.eviction > known }
 
 func (l *lane) remove(e *event) {
@@ -127,11 +135,10 @@ func (x *expirations) Pop() any {
 	return e
 }
 
-// newHistory returns an empty history that begins at the time now, in Unix
-// nanoseconds.
-func newHistory(limits History, policies policies, now int64) history {
+// newHistory returns an empty history that begins at now, in Unix nanoseconds.
+func newHistory(limits History, policies policies, d digester, now int64) history {
 	h := history{
-		limits: limits, policies: policies, lanes: make(map[Audience]*lane),
+		limits: limits, policies: policies, digester: d, lanes: make(map[Audience]*lane),
 		first: 1, complete: now, evictions: 1, forgotten: 1, unmarked: 1,
 	}
 	for by := range h.ranks {
@@ -179,7 +186,7 @@ func (h *history) limit(l *lane) {
 	}
 }
 
-// reconfigure applies new limits and policies at the time now, in Unix nanoseconds.
+// reconfigure applies new limits and policies as of now (in Unix nanoseconds).
 // If the policies differ, its cost grows with the number of lanes and events.
 func (h *history) reconfigure(limits History, policies policies, now int64) {
 	h.limits = limits
@@ -210,7 +217,7 @@ func (h *history) lane(a Audience) *lane {
 	l := h.lanes[a]
 	switch {
 	case l == nil:
-		l = &lane{audience: a, policy: h.policies.find(a)}
+		l = &lane{audience: a, digest: h.digester.of(a), policy: h.policies.find(a)}
 		h.lanes[a] = l
 		h.bytes += l.cost()
 	case l.len() == 0:
@@ -228,8 +235,8 @@ func (h *history) count(l *lane, n int) {
 	h.ranks[byBytes].set(l, l.bytes)
 }
 
-// grow counts n more bytes for e, and applies the limits at the time now, in Unix
-// nanoseconds. It does nothing if e has been removed.
+// grow counts n more bytes for e, and applies the limits as of now (in Unix
+// nanoseconds). It does nothing if e has been removed.
 func (h *history) grow(e *event, n int, now int64) {
 	if s := h.all.find(e); s != nil {
 		e.packedBytes += int32(n)
@@ -238,7 +245,7 @@ func (h *history) grow(e *event, n int, now int64) {
 	}
 }
 
-// expire removes the events that are due at the time now, in Unix nanoseconds.
+// expire removes the events that are due as of now (in Unix nanoseconds).
 func (h *history) expire(now int64) {
 	for len(h.expiring) > 0 && h.expiring[0].due <= now {
 		e := h.expiring[0]
@@ -246,8 +253,7 @@ func (h *history) expire(now int64) {
 	}
 }
 
-// evict removes the events that exceed the limits at the time now, in Unix
-// nanoseconds.
+// evict removes the events that exceed the limits as of now (in Unix nanoseconds).
 func (h *history) evict(now int64) {
 	if h.limits.MaxEvents == 0 {
 		h.clear()
@@ -332,7 +338,7 @@ func (h *history) clear() {
 		h.lose(last.seq, last.at)
 	}
 	first, evictions := h.first, h.evictions
-	*h = newHistory(h.limits, h.policies, h.complete)
+	*h = newHistory(h.limits, h.policies, h.digester, h.complete)
 	h.first, h.evictions, h.forgotten, h.unmarked = first, evictions, evictions, evictions
 }
 
@@ -364,7 +370,7 @@ func (h *history) loseMark(l *lane) {
 }
 
 // lost reports whether an event to the audience that follows seq has been evicted,
-// apart from the first evictions up to known.
+// ignoring evictions numbered up to known.
 func (h *history) lost(a Audience, seq, known uint64) bool {
 	l := h.lanes[a]
 	return l != nil && l.lost(seq, known)
@@ -380,9 +386,9 @@ func (h *history) lostAfter(a Audience, seq uint64) bool {
 	return seq+1 < h.first
 }
 
-// lostBefore reports whether events after seq may have been evicted from lanes that
-// are no longer known, apart from the first evictions up to known. For a stream with
-// patterns, it also covers lanes that are known, but whose marks no longer count.
+// lostBefore reports whether events after seq may have been evicted from lanes that are
+// no longer known, ignoring evictions numbered up to known. For a stream with patterns,
+// it also covers lanes that are known, but whose marks no longer count.
 func (h *history) lostBefore(seq, known uint64, patterns bool) bool {
 	last := h.forgotten
 	if patterns {

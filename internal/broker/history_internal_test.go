@@ -18,7 +18,7 @@ func TestHistoryAgainstAModel(t *testing.T) {
 			MaxEvents: rapid.SampledFrom([]int{1, 3, 20, 200}).Draw(rt, "events"),
 			MaxBytes:  rapid.SampledFrom([]int{3_000, 20_000, 1 << 20}).Draw(rt, "bytes"),
 			MaxAge:    rapid.SampledFrom([]time.Duration{0, 50, 500}).Draw(rt, "age"),
-		}, drawHistoryPolicies(rt), 0)}
+		}, drawHistoryPolicies(rt), newDigester(), 0)}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": m.append,
 			"burst": func(rt *rapid.T) {

@@ -77,7 +77,7 @@ func (r *replies) find(m *Message, now int64, v Verdict) (earlier Receipt, event
 	return earlier, v.Repeats, nil
 }
 
-// verdict returns the verdict on m from what is known now, without AsOf.
+// verdict returns the verdict on m based on what is known now, without AsOf.
 func (r *replies) verdict(m *Message, now int64) (v Verdict) {
 	old, known := r.byKey[m.IdempotencyKey]
 	switch {
@@ -111,7 +111,7 @@ func (r *replies) forget(now int64) {
 }
 
 func (r *replies) forgetOldest() {
-	// As the result of a verdict, the key may now belong to a later message.
+	// As a result of a verdict, the key may now belong to a later message.
 	if old := r.order.pop(); r.byKey[old.key] == old {
 		delete(r.byKey, old.key)
 	}

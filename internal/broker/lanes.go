@@ -11,8 +11,9 @@ const maxLanes = replayScan / 2
 func (b *Broker) lanesOf(st *Stream) []*lane {
 	lanes := make([]*lane, 0, 4)
 	if st.hasPatterns() {
-		for a, l := range b.history.lanes {
-			if st.wants(a) {
+		f := b.filter(st)
+		for _, l := range b.history.lanes {
+			if l.wantedBy(st, f) {
 				lanes = append(lanes, l)
 			}
 		}
@@ -27,7 +28,7 @@ func (b *Broker) lanesOf(st *Stream) []*lane {
 }
 
 // anyLost reports whether an event after seq has been evicted from one of the lanes,
-// apart from the first evictions up to known.
+// ignoring evictions numbered up to known.
 func anyLost(lanes []*lane, seq, known uint64) bool {
 	for _, l := range lanes {
 		if l.lost(seq, known) {
@@ -37,14 +38,14 @@ func anyLost(lanes []*lane, seq, known uint64) bool {
 	return false
 }
 
-// merger merges the events of lanes, the oldest first, or the latest first if it is
-// backward. It is a heap.
+// merger merges the events of lanes, oldest first, or newest first if backward is set.
+// It is a heap.
 type merger struct {
 	lanes    [][]*event // the events of each lane that are left; none is empty
 	backward bool
 }
 
-// mergeAfter returns a merger for the events after seq, the oldest first.
+// mergeAfter returns a merger for the events after seq, oldest first.
 func mergeAfter(lanes []*lane, seq uint64) *merger {
 	m := &merger{lanes: make([][]*event, 0, len(lanes))}
 	for _, l := range lanes {
@@ -56,7 +57,7 @@ func mergeAfter(lanes []*lane, seq uint64) *merger {
 	return m
 }
 
-// mergeBackward returns a merger for all events, the latest first.
+// mergeBackward returns a merger for all events, newest first.
 func mergeBackward(lanes []*lane) *merger {
 	m := mergeAfter(lanes, 0)
 	m.backward = true

@@ -9,7 +9,7 @@ type mailbox struct {
 
 	mu     sync.Mutex
 	posted []item
-	events int64 // events posted since the start
+	events int64 // events posted since the broker started
 
 	read []item // the items being handled, swapped with posted
 	next int    // index of the next item in read
@@ -57,9 +57,9 @@ func (m *mailbox) take() (*item, bool) {
 	return &m.read[m.next-1], true
 }
 
-// stats returns how many events have been posted since the start, and when the
-// oldest event among the posted items was published, in Unix nanoseconds; 0 if
-// there is none. Items in read don't count.
+// stats returns how many events have been posted since the broker started, and when the
+// oldest event among the posted items was published, in Unix nanoseconds; 0 if there is
+// none. Items in read don't count.
 func (m *mailbox) stats() (events, oldest int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

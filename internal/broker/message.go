@@ -97,8 +97,8 @@ type Message struct {
 	// message is published again within Config.IdempotencyWindow, Publish sends
 	// nothing and returns the first receipt.
 	IdempotencyKey string
-	// ConflateKey identifies the state that the event updates. With the policy
-	// Conflate, a full queue keeps only the newest event for each key.
+	// ConflateKey identifies the state that the event updates. With the Conflate
+	// policy, a full queue keeps only the newest event for each key.
 	ConflateKey string
 	// TTL limits how long the event may be replayed or retained, in addition to the
 	// limits of the history; 0 for no additional limit.
@@ -224,6 +224,7 @@ type event struct {
 	recipients  int32 // streams that it was queued for; for taps
 	packedBytes int32 // what the history counts for packed; guarded by Broker.mu
 	gap         bool  // a peald.reset for events that were dropped from a queue
+	final       bool  // its message has Final; unlike end, also for a value that was restored
 }
 
 // encodeFields encodes the fields of m that don't depend on its id. It leaves

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TopicPolicy configures the topics that match a pattern. The first policy in
-// Config.Topics whose pattern matches a topic applies to it, and no other.
+// TopicPolicy configures the topics that match a pattern. Only the first policy in
+// Config.Topics whose pattern matches a topic applies to it.
 type TopicPolicy struct {
 	// Pattern must be valid according to [ValidPattern].
 	Pattern string
@@ -86,7 +86,7 @@ func (p *TopicPolicy) slowConsumer() SlowPolicy {
 	return p.SlowConsumer
 }
 
-// retain reports whether the policy retains messages; false if policy is nil.
+// retain reports whether the policy retains messages. A nil policy doesn't.
 func (p *TopicPolicy) retain() bool { return p != nil && p.Retain }
 
 // ownAge reports whether the policy overrides History.MaxAge.

@@ -11,8 +11,8 @@ import (
 //
 // A poll that waits is a stream: it counts as a connection, and as a recipient of the
 // events that it waits for. Its sink gets the response in one piece, and is closed with
-// the reason [Answered]. The broker also answers it, with what there is, if it would
-// close a stream for a reason other than a client that is gone or too slow.
+// the reason [Answered]. Whenever the broker would close a stream, it answers the poll
+// with what it has, unless the client is gone or too slow.
 type Poll struct {
 	stream *Stream
 	wait   time.Duration
@@ -28,11 +28,11 @@ type Batch struct {
 	Position string
 	// Reset precedes the events; nil if none are missing.
 	Reset *Reset
-	// Reason is Answered, or the reason why the broker doesn't wait any longer.
+	// Reason is Answered, or the reason why the broker stopped waiting.
 	Reason Reason
 }
 
-// Polled is an event as a poll gets it.
+// Polled is an event in the form in which polls receive it.
 type Polled struct {
 	// ID is the event's id. The end of a topic has none.
 	ID string
@@ -56,7 +56,8 @@ type Encoder interface {
 	Encode(b Batch) []byte
 }
 
-// NewPoll prepares a poll that waits up to the given time; 0 for one that doesn't wait.
+// NewPoll prepares a poll that waits for at most the given time, or not at all if it is
+// 0.
 func (b *Broker) NewPoll(sub Subscription, wait time.Duration) *Poll {
 	st := b.NewStream(sub)
 	if st.resume == nil {
@@ -68,9 +69,9 @@ func (b *Broker) NewPoll(sub Subscription, wait time.Duration) *Poll {
 
 // Read returns the events since the poll's position, or at the current end if it has
 // none. The retained values precede them, unless the poll resumes. Read reports whether
-// the poll is answered: it has events or a reset, or doesn't wait. It returns ErrClosed
-// once the broker is closing, ErrSuspended while it accepts no streams, and ErrTooLarge if
-// the retained values are too large for one response.
+// the poll has been answered: there are events or a reset, or the poll doesn't wait. It
+// returns ErrClosed once the broker is closing, ErrSuspended while it accepts no
+// streams, and ErrTooLarge if the retained values are too large for one response.
 func (p *Poll) Read() (batch Batch, answered bool, err error) {
 	st := p.stream
 	b := st.shard.broker
@@ -94,12 +95,12 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 	return batch, answered, nil
 }
 
-// Stream returns the stream that a poll waits with if Read hasn't answered it. It must
+// Stream returns the stream with which a poll waits if Read hasn't answered it. It must
 // be started with [Poll.Start].
 func (p *Poll) Stream() *Stream { return p.stream }
 
-// Start makes a poll wait that Read hasn't answered. It is like [Stream.Start], except
-// that the sink gets nothing but the response, which enc encodes.
+// Start begins the wait of a poll that Read hasn't answered. It is like [Stream.Start],
+// except that the sink gets nothing but the response, which enc encodes.
 func (p *Poll) Start(sink Sink, enc Encoder) error {
 	st := p.stream
 	st.cursor, st.catchingUp = p.cursor.seq, false
@@ -141,7 +142,7 @@ func valuesOf(events []*event) (all []Polled) {
 	return all
 }
 
-// polled returns an event to the given audience as polls get it.
+// polled returns an event to the given audience in the form in which polls receive it.
 func (e *event) polled(to Audience) (p Polled) {
 	p.ID, p.Event, p.Data = e.fields()
 	if topic, ok := to.Topic(); ok {
@@ -162,8 +163,8 @@ type reading struct {
 	ended  bool // the only topic has ended, and its final event has been read
 }
 
-// readPoll reads as much of the history as may be read under one lock, and reports whether
-// it must be called again.
+// readPoll reads as much of the history as may be read while the lock is held, and
+// reports whether it must be called again.
 func (b *Broker) readPoll(r *reading) (more bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -223,7 +224,7 @@ func (b *Broker) readValuesFor(r *reading) error {
 }
 
 // readAfter reads the first events after the poll's last event id, and reports whether
-// these are all. The caller holds b.mu.
+// there are no more. The caller holds b.mu.
 func (b *Broker) readAfter(r *reading) (live bool) {
 	st := r.poll.stream
 	seq, reset := b.locate(st)
@@ -236,8 +237,8 @@ func (b *Broker) readAfter(r *reading) (live bool) {
 	return b.readMore(r)
 }
 
-// readMore reads the next events, and reports whether these are all. The caller holds
-// b.mu.
+// readMore reads the next events, and reports whether there are no more. The caller
+// holds b.mu.
 func (b *Broker) readMore(r *reading) (live bool) {
 	st := r.poll.stream
 	events, cursor, live, lost := b.nextEvents(st, r.events)

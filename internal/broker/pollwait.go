@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// poll is the sink of a poll that waits, and what the shard must know about it. Its
-// events are in the stream's queue until it is answered. Streams find it through their
-// sink, since a field would take memory of each of them.
+// poll is the sink of a poll that waits. It also holds what the shard must know about
+// the poll, whose events are in the stream's queue until it is answered. Streams find
+// it through their sink, since a field would cost memory in every stream.
 type poll struct {
 	Sink
 
@@ -39,6 +39,12 @@ type found struct {
 func (st *Stream) poll() *poll {
 	p, _ := st.sink.(*poll)
 	return p
+}
+
+// Unflushed implements [Flusher].
+func (p *poll) Unflushed() bool {
+	f, ok := p.Sink.(Flusher)
+	return ok && f.Unflushed()
 }
 
 // Flush implements [Flusher].
@@ -96,8 +102,8 @@ func (s *shard) openPoll(st *Stream, p *poll) {
 	heap.Push(&s.polls.waiting, timedPoll{st, p})
 }
 
-// collect adds e to the response to a poll. The poll is answered when the shard has
-// taken all mail that there is.
+// collect adds e to the response to a poll. The poll is answered once the shard has
+// emptied its mailbox.
 func (s *shard) collect(st *Stream, p *poll, e *event) {
 	if p.full || p.answered {
 		return
@@ -207,12 +213,12 @@ func (s *shard) closePoll(p *poll) {
 	}
 }
 
-// pollTimers holds the polls that a shard's streams wait with. They aren't in the
+// pollTimers holds the waiting polls among a shard's streams. They aren't in the
 // shard's wheel, because most of them are answered early and replaced by another poll,
 // and the wheel keeps a closed stream until its turn.
 type pollTimers struct {
 	waiting pollHeap
-	passed  position // every event up to it is in the queues, if it is of the current log
+	passed  position // if it is from the current log, all events up to it are in the queues
 }
 
 // remove removes the timer of a poll. It does nothing if there is none.
@@ -272,9 +278,12 @@ const (
 	pollResults
 )
 
+// PollAbandoned is the result of polls whose clients left before an answer.
+const PollAbandoned = "abandoned"
+
 // String returns the result's name in metrics.
 func (r pollResult) String() string {
-	return [...]string{"events", "empty", "reset", "abandoned"}[r]
+	return [...]string{"events", "empty", "reset", PollAbandoned}[r]
 }
 
 // pollCounters count polls. Any goroutine may use them.
@@ -304,8 +313,8 @@ func (c *pollCounters) count(b *Batch) { c.results[b.result()].Add(1) }
 type Polls struct {
 	// Waiting is the number of polls that are waiting for an event.
 	Waiting int
-	// Answered counts the polls that have been answered, by [Batch.Result]; and under
-	// "abandoned" those whose clients left before that.
+	// Answered counts the polls that have been answered, by [Batch.Result]. Under
+	// [PollAbandoned], it counts those whose clients left first.
 	Answered map[string]int64
 }
 

@@ -43,13 +43,15 @@ func (w *world) retained(p published) {
 func (w *world) clear(rt *rapid.T) {
 	name := rapid.SampledFrom([]string{"", "user:alice", "topic:a", "topic:a.b"}).Draw(rt, "audience")
 	c := broker.Clear{Audience: audience(name)}
-	if rapid.Bool().Draw(rt, "one key") {
+	if c.All = rapid.IntRange(0, 4).Draw(rt, "all") == 0; c.All {
+		c.Audience = broker.Audience{}
+	} else if rapid.Bool().Draw(rt, "one key") {
 		key := rapid.SampledFrom([]string{"", "k"}).Draw(rt, "conflate key")
 		c.ConflateKey = &key
 	}
 	want := 0
 	for k, p := range w.values {
-		if k.audience != name || c.ConflateKey != nil && *c.ConflateKey != k.conflateKey {
+		if !c.All && k.audience != name || c.ConflateKey != nil && *c.ConflateKey != k.conflateKey {
 			continue
 		}
 		delete(w.values, k)

@@ -71,7 +71,7 @@ func (q *queue) advance(n int, live uint64, delays *delays, spare *spareQueues) 
 	return events, last
 }
 
-// eventFilter reports whether something applies to an event.
+// eventFilter reports whether it selects an event.
 type eventFilter func(e *event) bool
 
 func allEvents(*event) bool { return true }
@@ -92,8 +92,8 @@ func (q *queue) dropOldest(droppable eventFilter) bool {
 	return true
 }
 
-// needsGap reports whether dropOldest would drop an event that no reset precedes, and
-// the event's index.
+// needsGap reports whether dropOldest would drop an event that isn't preceded by a
+// reset, and returns the event's index.
 func (q *queue) needsGap(droppable eventFilter) (i int, needed bool) {
 	i = q.oldest(droppable)
 	return i, i < len(q.events) && !slices.ContainsFunc(q.events[q.head:i], func(e *event) bool { return e.gap })
@@ -121,9 +121,10 @@ func (q *queue) oldest(filter eventFilter) int {
 	return i
 }
 
-// conflate drops every event that is entirely unwritten and may be conflated, and whose
-// conflate key equals next, the key of the event to be queued, or the key of a later
-// such event in the queue. It returns the number of dropped events.
+// conflate drops the events that newer ones supersede, and returns how many it dropped.
+// It drops an event if it is entirely unwritten, may be conflated, and has the conflate
+// key of a later such event in the queue, or next, which is the key of the event to be
+// queued.
 func (q *queue) conflate(next string, conflatable eventFilter) (dropped int) {
 	first := int(q.head)
 	if q.offset > 0 {

@@ -9,12 +9,11 @@ const (
 	rankings
 )
 
-// ranking finds a lane that is as large as the largest one by some measure, to
-// within 1/32: it sorts lanes into classes, and the lanes of a class into a list,
-// in the order in which they joined the class. Up to 63,
-// each size has its own class; above that, each class covers 1/32 of the range between
-// two consecutive powers of two. Each operation takes
-// constant time, whatever the number of lanes.
+// ranking finds a lane that is as large as the largest one by some measure, to within
+// 1/32: it sorts lanes into classes, and the lanes of a class into a list, in the order
+// in which they joined the class. Up to 63, each size has its own class; above that,
+// each class covers 1/32 of the range between two consecutive powers of two. Each
+// operation takes constant time, whatever the number of lanes.
 //
 // Stochastic fairness queueing finds the longest of its queues in a similar table
 // (P. McKenney, "Stochastic Fairness Queuing", 1990). It counts packets, so every

@@ -15,7 +15,7 @@ type Read struct {
 	// After is the id of an event that precedes the messages. If it is empty, the
 	// messages are read from as far back as the history goes.
 	After string
-	// Newest reads the newest messages first, and not the oldest ones.
+	// Newest reads the newest messages first instead of the oldest.
 	Newest bool
 	// Retained reads only messages that are retained values, even if they have left
 	// the history.
@@ -32,10 +32,10 @@ type Read struct {
 // ReadPage holds messages that a [Read] selects.
 type ReadPage struct {
 	Messages []Tapped
-	// Position is the position up to which the messages have been read. If the
-	// oldest messages come first, and more of them follow, that is the last message.
-	// Otherwise it was the end of the history when the first page was read. For
-	// messages from the history, oldest first, it is its end now.
+	// Position is the position up to which the messages have been read. If the oldest
+	// messages come first, and more of them follow, that is the last message. Otherwise
+	// it was the end of the history when the first page was read. If messages are read
+	// from the history, oldest first, it is the current end of the history.
 	Position string
 	// More reports whether more messages follow.
 	More bool
@@ -64,15 +64,16 @@ func (e *PositionError) Error() string {
 }
 
 // pageBytes limits the encoded messages on a page, apart from the last one, so that
-// with a message of MaxData bytes a page is smaller than gRPC clients accept (4 MiB).
+// even with a message of MaxData bytes, a page stays below the size that gRPC clients
+// accept (4 MiB).
 const pageBytes = 1 << 20
 
 // ReadMessages returns a page of messages. A page can have fewer messages than
 // q.Limit even if more follow, since its size in bytes is limited too.
 //
-// It returns a *PositionError if messages after q.After, or after the previous page
-// in ascending order, have left the history, except for those whose time to live has
-// ended. It also returns one if these positions aren't from this event log. On a
+// It returns a *PositionError if messages after q.After (or, in ascending order, after
+// the previous page) have left the history for any reason other than the end of their
+// time to live. It also returns one if these positions aren't from this event log. On a
 // replica, it first waits until they have been applied, and returns ErrBehind if that
 // takes too long. It returns an *InvalidError for an invalid q, ErrClosed once the
 // broker is closing, and ErrSuspended while it accepts no streams.
@@ -120,14 +121,14 @@ func (q *Read) validate() error {
 	return nil
 }
 
-// reader reads one page, a few messages under each lock.
+// reader reads one page, a few messages each time it holds the lock.
 type reader struct {
 	Read
 
 	begun      bool
 	generation int
-	// The messages are between after and before, neither included. These are sequence
-	// numbers in the history, and orders of retained values.
+	// The messages are between after and before, both exclusive. For the history, these
+	// are sequence numbers; for retained values, they are orders.
 	after, before uint64
 	checked       bool // messages must not have been evicted since after
 	events        []*event

@@ -7,8 +7,8 @@ import (
 )
 
 // beginRetained sets the positions that r starts from, in the order of retained values.
-// It doesn't read past r.position, so that values that are published while pages are
-// read move to no other page. The caller holds b.mu.
+// It doesn't read past r.position, so that values published while pages are being read
+// don't move to another page. The caller holds b.mu.
 func (b *Broker) beginRetained(r *reader) error {
 	end := b.seq
 	for _, at := range []struct {
@@ -41,9 +41,9 @@ func (b *Broker) beginRetained(r *reader) error {
 	return nil
 }
 
-// around returns the order of the last value in l up to the given id, and the order of
-// the first one from it on. For an id of the current log, that is the id's own order.
-// The caller holds b.mu.
+// around returns the orders of the last value in l up to the given id, and of the first
+// one at or after it. For an id of the current log, both are the id's own order. The
+// caller holds b.mu.
 func (b *Broker) around(l *valueList, id string) (below, above uint64) {
 	epoch, seq, _ := parseID(id) // checked by Read.validate
 	if epoch == b.ids.Load().epoch {
@@ -74,8 +74,8 @@ func (b *Broker) around(l *valueList, id string) (below, above uint64) {
 	return below, above
 }
 
-// compareIDs compares two ids by the time at which they were assigned. Epochs begin with
-// the time, see [NewEpoch].
+// compareIDs compares two ids by the time at which they were assigned. Epochs begin
+// with the time; see [NewEpoch].
 func compareIDs(a, b string) int {
 	epochA, seqA, _ := parseID(a)
 	epochB, seqB, _ := parseID(b)

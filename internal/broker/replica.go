@@ -32,7 +32,7 @@ type Entry struct {
 	At time.Time
 	// Own means that the message was published, and is counted, on this node.
 	Own bool
-	// Retain are the limits for retained values on the node that published the
+	// Retain holds the limits for retained values on the node that published the
 	// message.
 	Retain Retain
 	// RetainedByPolicy means that a policy on that node retains the message.
@@ -66,10 +66,10 @@ func (b *Broker) Begin(epoch string, first uint64) {
 
 	b.ids.Store(newIDFormat(epoch))
 	b.seq, b.passed = first-1, first-1
-	b.history = newHistory(b.cfg.Load().History, b.history.policies, time.Now().UnixNano())
+	b.history = newHistory(b.cfg.Load().History, b.history.policies, b.digester, time.Now().UnixNano())
 	b.history.first = first
 	b.replies = newReplies(b.cfg.Load().IdempotencyWindow)
-	b.retained = newRetained(b.cfg.Load().Retain)
+	b.retained = newRetained(b.cfg.Load().Retain, b.digester)
 	b.clock = logClock{}
 }
 
@@ -82,19 +82,19 @@ func (b *Broker) SetLogStart(at time.Time) {
 	b.history.complete = at.UnixNano()
 }
 
-// Apply applies the next entry in a replica's log and queues it for the local
-// streams in its audience. It returns what Publish would: the first receipt if the
-// message is a repetition, ErrKeyUsed if its idempotency key was used for another
-// message, and a *RetainFullError if there is no room to retain it. These results depend on the log alone, so all replicas return
-// the same, except that Recipients counts local streams.
+// Apply applies the next entry in a replica's log and queues it for the local streams
+// in its audience. It returns what Publish would: the first receipt if the message is a
+// repetition, ErrKeyUsed if its idempotency key was used for another message, and a
+// *RetainFullError if there is no room to retain it. These results depend on the log
+// alone, so all replicas return the same, except that Recipients counts local streams.
 //
-// Apply waits for shards to catch up, but no longer than until ctx ends. Apply must
-// be called for one entry at a time, in order.
+// Apply waits for shards to catch up, but only until ctx ends. Apply must be called for
+// one entry at a time, in order.
 func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	ids := b.ids.Load()
 	buf := encodeFields(m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(m), seq: entry.Seq, at: entry.At.UnixNano()}
+	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(m), final: m.Final, seq: entry.Seq, at: entry.At.UnixNano()}
 	e.cost = int32(min(len(buf), maxBacklog))
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
@@ -108,9 +108,9 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 }
 
 // Advance records that a replica has read its log up to seq: every entry that follows
-// has a higher sequence number. So a client may resume from any position up to there,
-// even if no entry has that number. It can be the current end of a replica that began
-// later.
+// has a higher sequence number. A client may therefore resume from any position up to
+// seq, even if no entry has that number. Such a position can be the current end of a
+// replica that began later.
 func (b *Broker) Advance(seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -188,9 +188,9 @@ const (
 	// awaitTimeout limits the wait for an event that the client has seen but this
 	// replica hasn't. Replicas are milliseconds apart, unless one is partitioned.
 	awaitTimeout = 3 * time.Second
-	// settleTime is the minimum time between the start of Await and a reading
-	// of the log's end that proves that the client's position is beyond it.
-	// Right after a leader change, a log may appear shorter than it is.
+	// settleTime is how long after Await began a reading of the log's end must be taken
+	// to prove that the client's position is beyond that end. Right after a leader
+	// change, a log may appear shorter than it is.
 	settleTime = time.Second
 )
 

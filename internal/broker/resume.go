@@ -98,9 +98,9 @@ func (b *Broker) lost(st *Stream, seq uint64) bool {
 		return true
 	}
 	if st.topics != nil && st.topics.patterns {
-		slots := h.all.all()[h.all.after(seq):]
+		slots, f := h.all.all()[h.all.after(seq):], b.filter(st)
 		return slices.ContainsFunc(slots[:min(len(slots), replayScan)], func(s slot) bool {
-			return s.mark(h.first) && s.lane.eviction > known && st.wants(s.lane.audience)
+			return s.mark(h.first) && s.lane.eviction > known && s.lane.wantedBy(st, f)
 		})
 	}
 	for a := range st.audiences() {
@@ -179,9 +179,9 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 	return events, cursor, live, lost
 }
 
-// restart prepares a stream that has lost events to start again, after a reset, at
-// the given cursor. It reports whether the stream is live, because there are no retained
-// values for it. The caller holds b.mu.
+// restart prepares a stream that has lost events to start again, after a reset, at the
+// given cursor. It reports whether the stream is already live, which is the case if
+// there are no retained values for it. The caller holds b.mu.
 func (b *Broker) restart(st *Stream, cursor uint64) (live bool) {
 	before, r := st.cursor, st.resume
 	st.cursor, r.reset = cursor, ResetExpired
@@ -222,8 +222,8 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 	return events, cursor, live, false
 }
 
-// read appends the events of m, up to the sequence number upTo, to a piece that isn't
-// full, until it is. The caller holds b.mu.
+// read appends the events of m, up to the sequence number upTo, to a piece until the
+// piece is full. The piece must not be full already. The caller holds b.mu.
 func (b *Broker) read(m *merger, p piece, upTo uint64) (events []*event, cursor uint64, live bool) {
 	for !p.full() {
 		if m.Len() == 0 || m.peek(0).seq > upTo {
@@ -256,7 +256,7 @@ func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*e
 		return dst, b.seq, true, true
 	}
 
-	p, before := piece{events: dst}, len(dst)
+	p, before, f := piece{events: dst}, len(dst), b.filter(st)
 	slots := h.all.all()[h.all.after(st.cursor):]
 	enough := max(len(h.lanes), replayEvents)
 	if len(h.lanes) > maxLanes || len(slots) < 2*enough {
@@ -276,7 +276,7 @@ func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*e
 			}
 			events, cursor, live = b.read(mergeAfter(lanes, s.seq-1), p, upTo)
 			return events, cursor, live, false
-		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !st.wants(s.lane.audience):
+		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !s.lane.wantedBy(st, f):
 		case s.event == nil:
 			clear(p.events[before:])
 			return p.events[:before], b.seq, true, true

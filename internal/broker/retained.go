@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"sort"
 
@@ -14,7 +15,7 @@ import (
 type Retain struct {
 	// MaxEvents is the maximum number of values. If it is 0, none are accepted.
 	MaxEvents int
-	// MaxBytes is the maximum memory that the values use, with their index, in bytes.
+	// MaxBytes is the maximum memory used by the values and their index, in bytes.
 	MaxBytes int
 }
 
@@ -39,14 +40,15 @@ func (e *RetainFullError) Error() string {
 const retainedOverhead = 600
 
 // retained holds the latest value for each audience and conflate key, among the
-// messages with Message.Retain. Streams that start get the values of their audiences.
-// It is guarded by Broker.mu.
+// messages that have Message.Retain set. Streams that start get the values of their
+// audiences. It is guarded by Broker.mu.
 //
-// All replicas of an event log must hold the same values, since they accept or reject a
-// message because of them. So on a replica, the values, their sizes and the time at
-// which they expire depend on the log alone.
+// All replicas of an event log must hold the same values, since the values decide
+// whether a message is accepted. On a replica, the values, their sizes and the times at
+// which they expire therefore depend on the log alone.
 type retained struct {
 	limits   Retain
+	digester digester
 	byKey    map[retainedKey]*retainedValue
 	lanes    map[Audience]*valueList
 	all      valueList
@@ -61,7 +63,7 @@ type retained struct {
 }
 
 // maxRejected is the maximum number of positions in retained.rejected. Publishing nodes
-// reject messages before they append them, so that few are rejected later.
+// reject messages before appending them, so few are rejected later.
 const maxRejected = 1 << 12
 
 // retainedKey identifies a value.
@@ -89,16 +91,19 @@ func (v *retainedValue) key() retainedKey {
 func orderOf(seq uint64) uint64 { return seq | 1<<63 }
 
 // valueList holds values by their order. A value that is removed leaves a dead slot.
-// Dead slots are removed once they are more than half of all, so that each costs
+// Dead slots are removed once they make up more than half of all slots, so each costs
 // constant time on average.
 type valueList struct {
-	slots []valueSlot
-	live  int
+	slots  []valueSlot
+	live   int
+	bytes  int    // memory that the values use, unless the list has several audiences
+	digest digest // of the audience, unless the list has several
 }
 
 type valueSlot struct {
-	order uint64
-	value *retainedValue // nil if it was removed
+	order  uint64
+	digest digest
+	value  *retainedValue // nil if it was removed
 }
 
 // after returns the slots that follow the given order.
@@ -107,7 +112,7 @@ func (l *valueList) after(order uint64) []valueSlot {
 }
 
 func (l *valueList) push(v *retainedValue) {
-	l.slots = append(l.slots, valueSlot{v.order, v})
+	l.slots = append(l.slots, valueSlot{v.order, v.lane.digest, v})
 	l.live++
 }
 
@@ -157,13 +162,28 @@ func (x *valueHeap) Pop() any {
 	return v
 }
 
-func newRetained(limits Retain) retained {
-	return retained{limits: limits, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
+// expired yields the values that have expired at the time now, in Unix nanoseconds.
+func (x valueHeap) expired(now int64) iter.Seq[*retainedValue] {
+	return func(yield func(*retainedValue) bool) { x.walk(0, now, yield) }
 }
 
-// admit returns the value that e makes, whose fields have the given encoded size, or a
-// *RetainFullError. It first removes what has expired by the time of e. If limits were
-// lowered, a value may still replace one that is at least as large.
+// walk yields the expired values from the index i of the heap on. The values below one
+// that hasn't expired haven't expired either.
+func (x valueHeap) walk(i int, now int64, yield func(*retainedValue) bool) bool {
+	if i >= len(x) || !x[i].event.expired(now) {
+		return true
+	}
+	return yield(x[i]) && x.walk(2*i+1, now, yield) && x.walk(2*i+2, now, yield)
+}
+
+func newRetained(limits Retain, d digester) retained {
+	return retained{limits: limits, digester: d, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
+}
+
+// admit returns the retained value for e, whose fields have the given encoded size, or
+// a *RetainFullError. It first removes the values that had expired when e was
+// published. If limits were lowered, a value may still replace one that is at least as
+// large.
 func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
 	r.expire(e.at)
 	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
@@ -191,13 +211,14 @@ func (r *retained) put(v *retainedValue) {
 	}
 	lane := r.lanes[key.audience]
 	if lane == nil {
-		lane = new(valueList)
+		lane = &valueList{digest: r.digester.of(key.audience)}
 		r.lanes[key.audience] = lane
 	}
 	r.changes++
 	v.lane = lane
 	r.byKey[key] = v
 	lane.push(v)
+	lane.bytes += int(v.cost)
 	r.all.push(v)
 	r.bytes += int(v.cost)
 	if v.event.expires != 0 {
@@ -205,9 +226,9 @@ func (r *retained) put(v *retainedValue) {
 	}
 }
 
-// link makes the event that a replica reads from its log the event of the value that was
-// restored for it, so that a stream gets only one of them. The value's id may be from an
-// earlier epoch.
+// link stores an event that a replica has read from its log in the value that was
+// restored for that event, so that a stream doesn't get both. The value's id may be
+// from an earlier epoch.
 func (r *retained) link(e *event) {
 	v := r.byKey[retainedKey{e.audience, e.conflateKey}]
 	if v == nil || v.restored != e.seq || v.event.at != e.at {
@@ -227,6 +248,7 @@ func (r *retained) drop(v *retainedValue) {
 	key := v.key()
 	delete(r.byKey, key)
 	v.lane.remove(v)
+	v.lane.bytes -= int(v.cost)
 	if v.lane.live == 0 {
 		delete(r.lanes, key.audience)
 	}
@@ -237,26 +259,21 @@ func (r *retained) drop(v *retainedValue) {
 	}
 }
 
-// expire removes the values that have expired at the time now, in Unix nanoseconds.
+// expire removes the values that have expired as of now (in Unix nanoseconds).
 func (r *retained) expire(now int64) {
 	for len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
 		r.drop(r.expiring[0])
 	}
 }
 
-// size returns the number of values, and the memory that they use, without those that
-// have expired at the time now, in Unix nanoseconds. A replica keeps these until the next
+// size returns the number of values, and the memory that they use, excluding those that
+// have expired as of now (in Unix nanoseconds). A replica keeps these until the next
 // entry of its log.
 func (r *retained) size(now int64) (values, bytes int) {
 	values, bytes = len(r.byKey), r.bytes
-	if len(r.expiring) == 0 || !r.expiring[0].event.expired(now) {
-		return values, bytes
-	}
-	for _, v := range r.expiring {
-		if v.event.expired(now) {
-			values--
-			bytes -= int(v.cost)
-		}
+	for v := range r.expiring.expired(now) {
+		values--
+		bytes -= int(v.cost)
 	}
 	return values, bytes
 }
@@ -270,15 +287,18 @@ func (r *retained) reject(seq uint64) {
 	r.changes++
 }
 
-// wasRejected reports whether a message that the values include wasn't accepted.
+// wasRejected reports whether a message at a position covered by the values was
+// rejected.
 func (r *retained) wasRejected(seq uint64) bool {
 	_, found := slices.BinarySearch(r.rejected, seq)
 	return found
 }
 
-// clear removes the values of an audience, or only the one with the given key, and
-// returns how many there were.
+// clear removes the values that c selects, and returns how many there were.
 func (r *retained) clear(c Clear) (cleared int) {
+	if c.All {
+		return r.clearAll()
+	}
 	if c.ConflateKey != nil {
 		if v := r.byKey[retainedKey{c.Audience, *c.ConflateKey}]; v != nil {
 			r.drop(v)
@@ -299,8 +319,19 @@ func (r *retained) clear(c Clear) (cleared int) {
 	return cleared
 }
 
+// clearAll removes all values, and returns how many there were.
+func (r *retained) clearAll() (cleared int) {
+	empty := newRetained(r.limits, r.digester)
+	empty.applied, empty.rejected = r.applied, r.rejected
+	cleared, empty.changes = len(r.byKey), r.changes+1
+	*r = empty
+	return cleared
+}
+
 // Clear describes which retained values to remove.
 type Clear struct {
+	// All removes the values of all audiences. The other fields must not be set.
+	All      bool
 	Audience Audience
 	// ConflateKey removes only the value with this key, which may be empty. If it is
 	// nil, all values of the audience are removed.
@@ -309,6 +340,12 @@ type Clear struct {
 
 // Validate returns nil if c is valid, or an *InvalidError.
 func (c *Clear) Validate() error {
+	if c.All {
+		if c.Audience != (Audience{}) || c.ConflateKey != nil {
+			return &InvalidError{"all", "can't be combined with an audience or a conflate_key"}
+		}
+		return nil
+	}
 	if err := c.Audience.validate(); err != nil {
 		return err
 	}
@@ -373,7 +410,7 @@ func (b *Broker) MayRetain(m *Message) error {
 // RetainLimits returns the limits for retained values.
 func (b *Broker) RetainLimits() Retain { return b.cfg.Load().Retain }
 
-// RetainedByPolicy reports whether a topic's policy makes its messages retained.
+// RetainedByPolicy reports whether a topic's policy causes its messages to be retained.
 func (b *Broker) RetainedByPolicy(a Audience) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

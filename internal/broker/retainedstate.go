@@ -15,8 +15,8 @@ type RetainedState struct {
 	Epoch string
 	// Applied is the last sequence number that the values include.
 	Applied uint64
-	// Rejected are the sequence numbers of messages up to Applied that weren't
-	// accepted because there was no room to retain them, in ascending order.
+	// Rejected holds the sequence numbers, in ascending order, of messages up to
+	// Applied that weren't accepted because there was no room to retain them.
 	Rejected []uint64
 
 	events []*event
@@ -31,6 +31,7 @@ type RetainedValue struct {
 	ConflateKey string
 	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
+	Final       bool
 	// At and Expires are the times at which it was published and expires, in Unix
 	// nanoseconds; 0 for never.
 	At, Expires int64
@@ -41,15 +42,12 @@ func (s RetainedState) Values() iter.Seq[RetainedValue] {
 	return func(yield func(RetainedValue) bool) {
 		for _, e := range s.events {
 			m := e.decode()
-			if !yield(RetainedValue{m.ID, e.audience, e.conflateKey, m.Event, m.Data, e.at, e.expires}) {
+			if !yield(RetainedValue{m.ID, e.audience, e.conflateKey, m.Event, m.Data, e.final, e.at, e.expires}) {
 				return
 			}
 		}
 	}
 }
-
-// Len returns the number of values.
-func (s RetainedState) Len() int { return len(s.events) }
 
 // RetainedProgress describes how the retained values of a replica change.
 type RetainedProgress struct {
@@ -85,14 +83,14 @@ func (b *Broker) RetainedState() (RetainedState, RetainedProgress) {
 	return s, RetainedProgress{r.applied, r.changes, r.bytes}
 }
 
-// RestoreRetained sets the retained values of a replica, which must be in order. It must
-// be called after Begin and before entries are applied. Entries up to the sequence
-// number applied, in the log that has begun, don't change the values; those in rejected
-// weren't accepted. It returns an error, and restores nothing, if a value is invalid.
+// RestoreRetained sets the retained values of a replica, which must be in order. It
+// must be called after Begin and before entries are applied. Entries of the new log up
+// to the sequence number applied don't change the values. Those in rejected weren't
+// accepted. It returns an error, and restores nothing, if a value is invalid.
 func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, applied uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := newRetained(b.retained.limits)
+	r := newRetained(b.retained.limits, b.digester)
 	r.applied, r.rejected = applied, rejected
 	for i := range values {
 		v, err := b.restoreValue(&values[i])
@@ -114,7 +112,7 @@ func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, appl
 // restoreValue returns a value with its order, which is 0 for a value from an earlier
 // log. The caller holds b.mu.
 func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
-	m := Message{Audience: stored.Audience, ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data}
+	m := Message{Audience: stored.Audience, ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data, Final: stored.Final}
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -131,7 +129,7 @@ func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
 	} else {
 		seq = 1
 	}
-	e := &event{seq: seq, audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires}
+	e := &event{seq: seq, audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires, final: stored.Final}
 	fields := eventstream.AppendFields(nil, stored.Event, stored.Data)
 	buf := append(eventstream.AppendID(newBlock(), stored.ID), fields...)
 	e.frame = sealFrame(buf, chunkRoom)

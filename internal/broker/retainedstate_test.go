@@ -223,8 +223,9 @@ func TestRestoredValuesAreSentOnce(t *testing.T) {
 					c.stream.HangUp()
 				}
 			}
-			if again, _ := second.RetainedState(); again.Len() != 3 {
-				t.Errorf("%d values are left", again.Len())
+			again, _ := second.RetainedState()
+			if left := slices.Collect(again.Values()); len(left) != 3 {
+				t.Errorf("%d values are left", len(left))
 			}
 		})
 	}

@@ -22,7 +22,7 @@ type shard struct {
 	takenEvents, takenBytes int
 	maxTakenBytes           int
 	dirtied, flushed        uint64 // how often streams became dirty and were written
-	resumeAt                uint64 // the value of flushed from which mail is taken again
+	resumeAt                uint64 // the value of flushed at which mail is taken again
 
 	streams   []*Stream
 	dirty     []*Stream // have something to write and a sink that can accept it
@@ -44,7 +44,7 @@ type shard struct {
 	polls         pollTimers
 	generation    int // Broker.generation as of the last item taken
 
-	taken    int64 // events taken out of the mailbox since the start
+	taken    int64 // events taken out of the mailbox since the broker started
 	delays   delays
 	counters counters
 }

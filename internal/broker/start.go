@@ -112,10 +112,11 @@ func (b *Broker) startEarlier(st *Stream) {
 	b.countStart(st, live)
 }
 
-// moveStart moves the start of a stream to its first event in the history, or to the end
-// if there is none. So a client that reconnects after the first position mark doesn't get
-// a reset triggered by events that were gone before. Retained values that the history no
-// longer holds are skipped, since they precede the mark. The caller holds b.mu.
+// moveStart moves the start of a stream to its first event in the history, or to the
+// end if there is none. That way, a client that reconnects after the first position
+// mark doesn't get a reset because of events that had already left. Retained values
+// that the history no longer holds are skipped, since they precede the mark. The caller
+// holds b.mu.
 func (b *Broker) moveStart(st *Stream, live bool) {
 	from := st.resume.earlier
 	held := slices.IndexFunc(from.first, func(e *event) bool { return b.history.all.find(e) != nil })
@@ -147,8 +148,8 @@ func (b *Broker) countStart(st *Stream, live bool) {
 	}
 }
 
-// startTime returns the time, in Unix nanoseconds, of a start from a time. The caller
-// holds b.mu.
+// startTime returns the time that s stands for, in Unix nanoseconds. The caller holds
+// b.mu.
 func (b *Broker) startTime(s Start) int64 {
 	if s.kind == startAgo {
 		return b.logNow() - s.value
@@ -217,11 +218,10 @@ func (b *Broker) incomplete(st *Stream) bool {
 	}
 }
 
-// prepareStart checks the history for a stream with patterns that starts in the
-// past, if the history has too many lanes to check them once the stream joins. It
-// finds the last events for a rewind, and what was evicted since a time. It
-// releases the lock from time to time, so that publishers don't wait for all of
-// that.
+// prepareStart checks the history for a stream with patterns that starts in the past,
+// if the history has too many lanes to check them once the stream joins. It finds the
+// last events for a rewind, and what has been evicted since the given time. It releases
+// the lock from time to time, so that publishers don't have to wait for the whole scan.
 func (b *Broker) prepareStart(st *Stream) {
 	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
 		return
@@ -257,7 +257,7 @@ func (b *Broker) lanes() int {
 func (b *Broker) scanMarks(st *Stream) (more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	h, from := &b.history, st.resume.earlier
+	h, from, f := &b.history, st.resume.earlier, b.filter(st)
 	if at := &from.found; at.generation != b.generation {
 		from.start = Start{startTime, b.startTime(from.start)}
 		*at = position{b.generation, b.before(h.all.since(from.start.value))}
@@ -267,7 +267,7 @@ func (b *Broker) scanMarks(st *Stream) (more bool) {
 	more = len(slots) > replayScan
 	for _, s := range slots[:min(len(slots), replayScan)] {
 		from.found.seq = s.seq
-		if s.mark(h.first) && st.wants(s.lane.audience) {
+		if s.mark(h.first) && s.lane.wantedBy(st, f) {
 			from.incomplete = true
 			return false
 		}
@@ -275,9 +275,9 @@ func (b *Broker) scanMarks(st *Stream) (more bool) {
 	return more
 }
 
-// scanBack moves the position of a rewind back over at most replayScan events, until
-// st wants left of them. It returns how many more it must find: 0 once it has reached
-// the start of the history.
+// scanBack moves the position of a rewind back over at most replayScan events, or until
+// it has found left events that st wants. It returns how many more it must find: 0 once
+// it has reached the start of the history.
 func (b *Broker) scanBack(st *Stream, left int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -287,14 +287,14 @@ func (b *Broker) scanBack(st *Stream, left int) int {
 		left = int(st.resume.earlier.start.value)
 	}
 
-	log := &b.history.all
+	log, f := &b.history.all, b.filter(st)
 	all := log.all()[:log.after(at.seq)]
 	for i, s := range slices.Backward(all) {
 		if len(all)-i > replayScan {
 			return left
 		}
 		at.seq = s.seq - 1
-		if s.event == nil || !st.wants(s.lane.audience) {
+		if s.event == nil || !s.lane.wantedBy(st, f) {
 			continue
 		}
 		if left--; left == 0 {

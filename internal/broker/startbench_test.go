@@ -60,3 +60,43 @@ func benchmarkStart(b *testing.B, bk *broker.Broker, sub broker.Subscription) {
 		st.HangUp()
 	}
 }
+
+// BenchmarkStartWithPatterns starts streams with 100 patterns that match none of the
+// topics in the history, and waits for their position marks.
+func BenchmarkStartWithPatterns(b *testing.B) {
+	patterns := make([]string, broker.MaxTopics)
+	for i := range patterns {
+		patterns[i] = fmt.Sprintf("*.%d.other", i)
+	}
+	for _, topics := range []int{100, 1_500, 100_000} {
+		cfg := config()
+		cfg.History = broker.History{MaxEvents: 100_000, MaxBytes: 1 << 30}
+		bk := broker.New(cfg)
+		began := time.Now()
+		for i := range cfg.History.MaxEvents {
+			m := broker.Message{Audience: broker.ToTopic(fmt.Sprintf("topic.%d.news", i%topics)), Data: "x"}
+			if _, err := bk.Publish(b.Context(), m); err != nil {
+				b.Fatal(err)
+			}
+		}
+		starts := []struct {
+			name  string
+			start broker.Start
+		}{{"all", broker.SinceAll()}, {"time", broker.SinceTime(began)}, {"rewind", broker.Rewind(broker.MaxRewind)}}
+		for _, s := range starts {
+			b.Run(fmt.Sprintf("%d topics/%s", topics, s.name), func(b *testing.B) {
+				marked := make(markSink)
+				b.ReportAllocs()
+				for b.Loop() {
+					st := bk.NewStream(broker.Subscription{Topics: patterns, Start: s.start})
+					if err := st.Start(marked, broker.Opening{}); err != nil {
+						b.Fatal(err)
+					}
+					<-marked
+					st.HangUp()
+				}
+			})
+		}
+		bk.Close()
+	}
+}

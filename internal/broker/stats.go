@@ -26,8 +26,11 @@ type Stats struct {
 	// Since counts the streams that started at a time in the past or at the start
 	// of the history, and Rewinds those that asked for their last n events.
 	Since, Rewinds Resumes
-	// Fresh counts the streams that started now, with retained values.
+	// Fresh counts the streams that started at the current end of the history, with
+	// retained values.
 	Fresh Resumes
+	// Polls counts the requests for events in JSON.
+	Polls Polls
 	// RetainedEvents is the number of retained values, and RetainedBytes the memory
 	// that they use, which Retain.MaxBytes limits.
 	RetainedEvents, RetainedBytes int
@@ -60,9 +63,9 @@ type ShardStats struct {
 	// Connections counts the open streams, Authenticated those with a user, and
 	// Compressed those with the content coding gzip.
 	Connections, Authenticated, Compressed int
-	// Connected counts the streams opened since the start.
+	// Connected counts the streams opened since the broker started.
 	Connected int64
-	// Disconnected counts the streams closed since the start, by reason.
+	// Disconnected counts the streams closed since the broker started, by reason.
 	Disconnected map[string]int64
 	// Delivered counts the events that sinks accepted.
 	Delivered int64
@@ -87,9 +90,9 @@ type counters struct {
 	delivered, bytes, queuedBytes          atomic.Int64
 	disconnected, dropped                  [reasons]atomic.Int64
 
-	// taken counts the events taken out of the mailbox since the start. oldest
-	// is when the oldest event in mailbox.read was published, in Unix
-	// nanoseconds; 0 if there is none.
+	// taken counts the events taken out of the mailbox since the broker started. oldest
+	// is when the oldest event in mailbox.read was published, in Unix nanoseconds; 0 if
+	// there is none.
 	taken, oldest atomic.Int64
 }
 
@@ -162,6 +165,7 @@ func (b *Broker) Stats() Stats {
 	st.ByAudience, st.Reads = byAudience(b.published), byAudience(b.reads)
 	b.mu.Unlock()
 
+	st.Polls = b.Polls()
 	st.Published = st.ByAudience.Broadcast + st.ByAudience.User + st.ByAudience.Topic
 
 	now := time.Now().UnixNano()

@@ -24,6 +24,9 @@ type Sink interface {
 // called, so that several streams on one connection share a write.
 type Flusher interface {
 	Sink
+	// Unflushed reports whether the sink keeps bytes until Flush is called. The shard
+	// calls it after Write.
+	Unflushed() bool
 	// Flush sends what Write has accepted, without blocking. The shard calls it
 	// after it has written to some streams, but not after Close.
 	Flush()
@@ -130,6 +133,7 @@ type resumption struct {
 	earlier *earlier
 	reset   string // why events are missing after that position; empty if none are
 
+	filter  digestFilter // see Broker.filter; nil before it is first used
 	values  *startValues // retained values that precede that position; nil if there are none
 	counted bool         // the outcome was counted when the stream joined
 	ended   bool         // the stream must be closed once it is live, because its topic has ended
@@ -149,7 +153,7 @@ type earlier struct {
 	incomplete bool     // events after the start have been evicted
 }
 
-// subscriptions are a stream's topics.
+// subscriptions holds a stream's topics.
 type subscriptions struct {
 	names    []string
 	patterns bool          // at least one of the names is a pattern

@@ -32,9 +32,13 @@ type Tapped struct {
 	ConflateKey string
 	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
+	// Final reports whether it ended its topic.
+	Final bool
 	// Recipients is the number of streams that it was queued for.
 	Recipients int
 	At         time.Time
+	// Expires holds the end of its time to live; zero if it has none.
+	Expires time.Time
 }
 
 // Gap reports that a tap has missed messages.
@@ -154,8 +158,8 @@ func (t *Tap) take() (events []*event, batch TapBatch, err error) {
 	return events, batch, err
 }
 
-// catchUp reads the next messages from the history, as many as may be read under
-// one lock. The caller holds Broker.mu.
+// catchUp reads the next messages from the history, as many as may be read while the
+// lock is held. The caller holds Broker.mu.
 func (t *Tap) catchUp() {
 	h := &t.broker.history
 	if t.cursor+1 < h.first {
@@ -218,7 +222,10 @@ func (b *Broker) feedTaps(e *event) {
 
 // decode returns the message that e was encoded from.
 func (e *event) decode() Tapped {
-	m := Tapped{Audience: e.audience, ConflateKey: e.conflateKey, Recipients: int(e.recipients), At: time.Unix(0, e.at)}
+	m := Tapped{Audience: e.audience, ConflateKey: e.conflateKey, Recipients: int(e.recipients), Final: e.final, At: time.Unix(0, e.at)}
+	if e.expires != 0 {
+		m.Expires = time.Unix(0, e.expires)
+	}
 	m.ID, m.Event, m.Data = e.fields()
 	return m
 }

@@ -63,8 +63,8 @@ func (t *timeline) after(seq uint64) int {
 	return i
 }
 
-// since returns the index of the first slot with a time of at or later, in Unix
-// nanoseconds, or the number of slots if there is none.
+// since returns the index of the first slot whose time is not before at (in Unix
+// nanoseconds), or the number of slots if there is none.
 func (t *timeline) since(at int64) int {
 	slots := t.all()
 	return sort.Search(len(slots), func(i int) bool { return slots[i].at >= at })
@@ -89,8 +89,8 @@ func (t *timeline) append(e *event, l *lane) {
 	t.events++
 }
 
-// first returns the oldest event, or nil if there is none. It takes time for each mark
-// before it.
+// first returns the oldest event, or nil if there is none. Its cost is proportional to
+// the number of marks before that event.
 func (t *timeline) first() *event {
 	for _, s := range t.all() {
 		if s.event != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// startValues are the retained values that a stream gets before its position mark.
+// startValues holds the retained values that a stream gets before its position mark.
 type startValues struct {
 	first []*event // those that were read when the stream joined, until it is opened
 	next  uint64   // the order up to which values have been read
@@ -14,9 +14,9 @@ type startValues struct {
 	all   bool     // no values are left to be read
 }
 
-// retain returns the value that m makes, with fields of the given encoded size; nil if
-// it makes none. It returns a *RetainFullError if m must be rejected. The caller holds
-// b.mu.
+// retain returns the retained value for m, with fields of the given encoded size, or
+// nil if m isn't retained. It returns a *RetainFullError if m must be rejected. The
+// caller holds b.mu.
 func (b *Broker) retain(m *Message, e *event, size int, p placement) (v *retainedValue, err error) {
 	r, limits, retain := &b.retained, b.retained.limits, m.Retain || p.byPolicy
 	if b.replica {
@@ -83,9 +83,9 @@ func (b *Broker) readValues(st *Stream) []*event {
 }
 
 // nextValues appends to dst the next retained values for st, as many as may be read
-// under one lock. The caller holds b.mu.
+// while the lock is held. The caller holds b.mu.
 func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
-	now, size, scanned := b.logNow(), 0, 0
+	now, f, size, scanned := b.logNow(), b.filter(st), 0, 0
 	for slot := range b.valuesFor(st, v.next) {
 		if slot.order > v.last {
 			break
@@ -95,7 +95,7 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 		}
 		scanned++
 		v.next = slot.order
-		if slot.wantedBy(st, now) {
+		if slot.wantedBy(st, f, now) {
 			dst = append(dst, slot.value.event)
 			size += len(slot.value.event.frame.chunk)
 		}
@@ -104,14 +104,14 @@ func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 	return dst
 }
 
-// wantedBy reports whether the slot has a value for st at the time now, in Unix
-// nanoseconds.
-func (s valueSlot) wantedBy(st *Stream, now int64) bool {
-	return s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
+// wantedBy reports whether the slot has a value for st, given the stream's filter, as
+// of now (in Unix nanoseconds).
+func (s valueSlot) wantedBy(st *Stream, f digestFilter, now int64) bool {
+	return f.matches(s.digest) && s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
 }
 
-// expired reports whether the event's time to live has ended at the time now, in Unix
-// nanoseconds.
+// expired reports whether the event's time to live has ended as of now (in Unix
+// nanoseconds).
 func (e *event) expired(now int64) bool { return e.expires != 0 && e.expires <= now }
 
 // valuesFor yields the slots after the given order that may have values for st, in
@@ -162,22 +162,21 @@ func (b *Broker) unheldValues(st *Stream) (events []*event, upTo uint64) {
 	if st.resume.earlier == nil || len(b.retained.byKey) == 0 {
 		return nil, math.MaxUint64
 	}
-	now, scanned := b.logNow(), 0
+	now, f, scanned := b.logNow(), b.filter(st), 0
 	for slot := range b.valuesFor(st, orderOf(st.cursor)) {
 		if scanned == replayScan || len(events) == replayEvents {
 			return events, upTo
 		}
 		scanned++
 		upTo = slot.order &^ orderOf(0)
-		if slot.wantedBy(st, now) && b.history.all.find(slot.value.event) == nil {
+		if slot.wantedBy(st, f, now) && b.history.all.find(slot.value.event) == nil {
 			events = append(events, slot.value.event)
 		}
 	}
 	return events, math.MaxUint64
 }
 
-// merge adds events with sequence numbers of up to cursor to those in dst from the index
-// from on, in order.
+// merge merges events with sequence numbers up to cursor into dst[from:], in order.
 func merge(dst []*event, from int, events []*event, cursor uint64) []*event {
 	for _, e := range events {
 		if e.seq <= cursor {

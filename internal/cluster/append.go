@@ -32,8 +32,8 @@ func (n *Node) appendAll(ctx context.Context) {
 	}
 }
 
-// appendBatch appends a batch. It returns once the batch is in the event log or has
-// been given up.
+// appendBatch appends a batch. It returns once the event log has stored the batch, or
+// once the batch has been given up.
 func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submission) {
 	record := &clusterv1.Batch{Incarnation: n.appender.incarnation, Number: number}
 	for _, s := range batch {
@@ -84,7 +84,7 @@ func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submissi
 	}
 }
 
-// countAppend counts a batch that needs no more attempts.
+// countAppend counts a batch that needs no further attempts.
 func (n *Node) countAppend(f *flight, took time.Duration) {
 	n.appender.mu.Lock()
 	givenUp := f.givenUp
@@ -96,8 +96,8 @@ func (n *Node) countAppend(f *flight, took time.Duration) {
 	n.metrics.appended(took, len(f.submissions))
 }
 
-// tryAppend returns the number of the batch's entry, or 0 if the batch has already
-// been read.
+// tryAppend tries once to append a batch. It returns the number of the batch's entry,
+// or 0 if the batch has been read in the meantime.
 func (n *Node) tryAppend(ctx context.Context, data []byte, id jetstream.PublishOpt, seen <-chan struct{}) (entry uint64, err error) {
 	future, err := n.js.PublishMsgAsync(&nats.Msg{Subject: n.subjects.entries, Data: data}, id,
 		jetstream.WithExpectStream(n.cfg.Name), jetstream.WithRetryAttempts(0))
@@ -116,8 +116,8 @@ func (n *Node) tryAppend(ctx context.Context, data []byte, id jetstream.PublishO
 	}
 }
 
-// stamp records in a batch which event log it is for, and what this node knows
-// about the idempotency keys of its messages.
+// stamp records in a batch which event log it is for, the limits on retained values,
+// and what this node knows about the idempotency keys of its messages.
 func (n *Node) stamp(batch *clusterv1.Batch, submissions []*submission) {
 	var keyed []*clusterv1.Message
 	var messages []*broker.Message

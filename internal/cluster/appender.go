@@ -14,10 +14,10 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// mayBePublished is added to the error for a message that was sent.
+// mayBePublished is appended to the error for a message that has been sent.
 const mayBePublished = "; the message may still be published, so retry only with the same idempotency_key"
 
-// submission is a message to be appended.
+// submission is a message to append to the event log.
 type submission struct {
 	original *broker.Message // nil for a message that isn't an event
 	message  *clusterv1.Message
@@ -28,34 +28,34 @@ type submission struct {
 	// Guarded by appender.mu.
 
 	sent      bool // part of a batch
-	abandoned bool // its publisher is no longer waiting
+	abandoned bool // the publisher is no longer waiting
 }
 
 // result is the result of publishing a message.
 type result struct {
 	receipt broker.Receipt
-	cleared int // retained values, for a message that clears them
+	cleared int // number of retained values, for a message that clears them
 	err     error
 }
 
-// appender queues submissions, and tracks the batches in flight.
+// appender queues submissions and tracks the batches in flight.
 type appender struct {
 	incarnation uint64
 	capacity    *semaphore.Weighted // of the queue, in bytes
 	wake        chan struct{}       // has a token when the queue isn't empty
 
 	mu        sync.Mutex
-	closed    error // rejects submissions for good
+	closed    error // rejects submissions permanently
 	suspended error // rejects submissions until resume
-	lastErr   error // from the last attempt to append the batch in flight
+	lastErr   error // from the last attempt to append the current batch
 	queue     []*submission
-	inFlight  map[uint64]*flight // by number of the batch
+	inFlight  map[uint64]*flight // by batch number
 }
 
-// flight is a batch in flight, until the node has read it or given it up.
+// flight is a batch in flight. It ends when the node has read the batch or given it up.
 type flight struct {
 	submissions []*submission
-	seen        chan struct{} // closed when the batch was read, or given up by suspend
+	seen        chan struct{} // closed when the batch has been read, or given up by suspend
 
 	// Guarded by appender.mu.
 
@@ -103,17 +103,17 @@ func (a *appender) submit(ctx context.Context, original *broker.Message, message
 	return s, nil
 }
 
-// wait returns the result of s, or an error when s's deadline has passed or ctx is
-// done. After an error, s isn't sent if it hasn't been already.
+// wait waits for the result of s. It returns an error if s's deadline passes or ctx is
+// done first. After an error, s won't be sent unless it already has been.
 func (a *appender) wait(ctx context.Context, s *submission) (result, error) {
 	select {
-	case r := <-s.done: // the usual case for all but the first one in a batch
+	case r := <-s.done: // usually the case for all submissions but the first in a batch
 		return r, r.err
 	default:
 	}
 
-	// The deadline is measured from submit, so that a submission queued behind
-	// batches that are being retried doesn't wait the full time again.
+	// The deadline counts from submit. A submission queued behind batches that are
+	// being retried therefore doesn't wait the full time again.
 	late := time.NewTimer(time.Until(s.deadline))
 	defer late.Stop()
 	var err error
@@ -139,8 +139,8 @@ func (a *appender) wait(ctx context.Context, s *submission) (result, error) {
 	return result{}, err
 }
 
-// timeoutError returns the error for a message that the event log hasn't stored in
-// time. The caller must hold a.mu.
+// timeoutError returns the error for a message that the event log didn't store in time.
+// The caller must hold a.mu.
 func (a *appender) timeoutError(sent bool) error {
 	reason := "the event log did not store the message within " + appendTimeout.String()
 	if a.lastErr != nil {
@@ -152,8 +152,8 @@ func (a *appender) timeoutError(sent bool) error {
 	return &broker.UnavailableError{Reason: reason + "; the message was not sent"}
 }
 
-// take removes the submissions of the next batch from the queue. The batch has at
-// most maxSize bytes, and is empty if the queue is.
+// take removes the submissions of the next batch from the queue. The batch has at most
+// maxSize bytes. It is empty if the queue is empty.
 func (a *appender) take(maxSize int) (batch []*submission) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -177,8 +177,8 @@ func (a *appender) take(maxSize int) (batch []*submission) {
 	return batch
 }
 
-// launch registers a batch as in flight. While the appender is suspended, it
-// rejects the batch and returns nil.
+// launch registers a batch as in flight. If the appender is suspended, launch rejects
+// the batch and returns nil.
 func (a *appender) launch(number uint64, batch []*submission) *flight {
 	f := &flight{submissions: batch, seen: make(chan struct{})}
 	a.mu.Lock()
@@ -194,8 +194,8 @@ func (a *appender) launch(number uint64, batch []*submission) *flight {
 	return f
 }
 
-// acknowledge passes the results of a batch that was read from the event log to
-// its publishers.
+// acknowledge passes the results of a batch to its publishers, after the batch has been
+// read from the event log.
 func (a *appender) acknowledge(number uint64, results []result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -210,15 +210,15 @@ func (a *appender) acknowledge(number uint64, results []result) {
 	close(f.seen)
 }
 
-// setError records why the last attempt to append failed.
+// setError records the error from the last attempt to append.
 func (a *appender) setError(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lastErr = err
 }
 
-// giveUp fails a batch that may not be in the event log with err, or with a timeout
-// error if err is nil.
+// giveUp gives up a batch, which may nevertheless be in the event log. Its messages
+// fail with err, or with a timeout error if err is nil.
 func (a *appender) giveUp(number uint64, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -280,7 +280,7 @@ func (a *appender) suspend(reason string) (largest int) {
 	return largest
 }
 
-// resume accepts submissions again.
+// resume makes the appender accept submissions again.
 func (a *appender) resume() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

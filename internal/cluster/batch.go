@@ -10,7 +10,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// encode returns m as it is stored in a batch.
+// encode returns m in the form in which a batch stores it.
 func encode(m *broker.Message) *clusterv1.Message {
 	out := &clusterv1.Message{
 		Data:           m.Data,
@@ -25,11 +25,14 @@ func encode(m *broker.Message) *clusterv1.Message {
 	return out
 }
 
-// isRetained reports whether a message in a batch must be retained.
+// isRetained reports whether m must be retained.
 func isRetained(m *clusterv1.Message) bool { return m.GetRetain() || m.GetRetainedByPolicy() }
 
-// encodeClear returns c as it is stored in a batch.
+// encodeClear returns c in the form in which a batch stores it.
 func encodeClear(c broker.Clear) *clusterv1.Message {
+	if c.All {
+		return &clusterv1.Message{Clear: clusterv1.Clear_CLEAR_EVERYTHING}
+	}
 	out := &clusterv1.Message{Clear: clusterv1.Clear_CLEAR_ALL}
 	if c.ConflateKey != nil {
 		out.Clear, out.ConflateKey = clusterv1.Clear_CLEAR_KEY, *c.ConflateKey
@@ -60,11 +63,13 @@ func audience(in *clusterv1.Message) broker.Audience {
 	return broker.Audience{}
 }
 
-// decodeClear returns what a message in a batch clears. It returns an error if the
-// message is invalid.
+// decodeClear decodes a message in a batch that clears retained values. It returns an
+// error if the message is invalid.
 func decodeClear(in *clusterv1.Message) (broker.Clear, error) {
 	c := broker.Clear{Audience: audience(in)}
 	switch key := in.GetConflateKey(); in.GetClear() {
+	case clusterv1.Clear_CLEAR_EVERYTHING:
+		c.All = true
 	case clusterv1.Clear_CLEAR_ALL:
 	case clusterv1.Clear_CLEAR_KEY:
 		c.ConflateKey = &key
@@ -74,8 +79,7 @@ func decodeClear(in *clusterv1.Message) (broker.Clear, error) {
 	return c, c.Validate()
 }
 
-// decode returns a message from a batch. It returns an error if the message is
-// invalid.
+// decode decodes a message in a batch. It returns an error if the message is invalid.
 func decode(in *clusterv1.Message) (broker.Message, error) {
 	m := broker.Message{
 		Audience:       audience(in),
@@ -87,13 +91,13 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 		Retain:         in.GetRetain(),
 		Final:          in.GetFinal(),
 	}
-	// Another program may have written it, and a frame must not contain more
-	// than one event.
+	// Another program may have written the message. Validation ensures, for example,
+	// that a frame can't contain more than one event.
 	return m, m.Validate()
 }
 
-// verdict returns what the node that appended a batch knew about the idempotency
-// key of a message. It is empty if the batch was made in another epoch.
+// verdict returns what the node that appended a batch knew about a message's
+// idempotency key. It returns an empty verdict if the batch is from another epoch.
 func verdict(batch *clusterv1.Batch, in *clusterv1.Message, epoch string) (v broker.Verdict) {
 	if batch.GetEpoch() == epoch {
 		v = broker.Verdict{AsOf: batch.GetAsOf(), Repeats: in.GetRepeats(), Used: in.GetKeyUsed()}

@@ -10,50 +10,50 @@ import (
 
 // Keys of the stream's metadata.
 const (
-	// metaEpoch is the epoch of event ids. It isn't derived from the stream's
-	// creation time, which a backup of the stream shares.
+	// metaEpoch is the epoch of event ids. It isn't derived from the stream's creation
+	// time, because a backup of the stream has the same one.
 	metaEpoch = "peald.epoch"
-	// metaBase is the last entry that the stream had when it got its epoch.
-	// Entries up to there have earlier epochs.
+	// metaBase is the last entry that the stream had when it got its epoch. Entries up
+	// to that one are from earlier epochs.
 	metaBase = "peald.base"
-	// metaPrevious is the previous epoch. Batches that were in flight when the
-	// epoch changed may have it.
+	// metaPrevious is the previous epoch. Batches that were in flight when the epoch
+	// changed may be from it.
 	metaPrevious = "peald.previous"
-	// metaRenewed is the time at which the stream got its epoch, in RFC 3339. It is
-	// missing if that is when the stream was created.
+	// metaRenewed is the time when the stream got its epoch, in RFC 3339. It is missing
+	// if the stream has had its epoch since it was created.
 	metaRenewed = "peald.renewed"
 	// metaFormat is the format of the stream's messages.
 	metaFormat    = "peald.format"
 	currentFormat = "1"
 )
 
-// deduplicateFor is the window in which the stream detects repeated appends.
-// Appends are retried for appendTimeout.
+// deduplicateFor is the window in which the stream detects repeated appends. It is
+// longer than appendTimeout, for which appends are retried.
 const deduplicateFor = 2 * time.Minute
 
 // defaultReplicas is the number of replicas that the event log has by default.
 const defaultReplicas = 3
 
-// position is an entry in the event log, and the time when the stream stored it.
-// The time distinguishes the entry from another one with the same number.
+// position identifies an entry in the event log by its number and the time when the
+// stream stored it. The time distinguishes the entry from another one with the same
+// number.
 type position struct {
 	entry uint64
 	at    time.Time
 }
 
-// eventLog describes the stream, as its leader reported it.
+// eventLog describes the stream as its leader reported it.
 type eventLog struct {
 	epoch, previous   string
 	base, first, last uint64
 	at                time.Time // by the leader's clock
-	complete          time.Time // by the leader's clock; no later entry is missing, unless it is damaged
+	complete          time.Time // by the leader's clock; no entry stored later is missing, unless it is damaged
 	replicas          int
-	hasBase           bool // created or adopted by a version that keeps marks
+	hasBase           bool // the stream was created or adopted by a version that keeps marks
 }
 
-// accepts reports whether a batch from the given epoch belongs in the event log at
-// the given entry. Batches from versions that recorded no epoch are always
-// accepted.
+// accepts reports whether a batch from the given epoch can be the given entry of the
+// event log. Batches from versions that recorded no epoch are always accepted.
 func (l *eventLog) accepts(epoch string, entry uint64) bool {
 	return epoch == l.epoch || epoch == "" || epoch == l.previous || entry <= l.base
 }
@@ -90,7 +90,7 @@ func describe(info *jetstream.StreamInfo) (eventLog, error) {
 	return l, nil
 }
 
-// oldestKept returns the time up to which entries may have been removed, or the zero
+// oldestKept returns the time before which entries may have been removed, or the zero
 // time if none have been.
 func oldestKept(state *jetstream.StreamState) time.Time {
 	switch {

@@ -10,11 +10,11 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// errNoEntry means that the replica that was queried doesn't have the entry.
+// errNoEntry means that the queried replica doesn't have the entry.
 var errNoEntry = errors.New("the replica doesn't have the entry")
 
-// gapAfter is how long replicas may lack an entry before the leader is asked for
-// it. They lag by milliseconds.
+// gapAfter is how long replicas may lack an entry before it is requested from the
+// leader. They usually lag by milliseconds.
 const gapAfter = 3 * time.Second
 
 // gap is an entry that can't be read.
@@ -23,8 +23,8 @@ type gap struct {
 	since time.Time
 }
 
-// resolveGap is called when a replica doesn't have the next entry. If no other
-// replica has it either, it returns errReopen: the event log must be reopened, to
+// resolveGap is called when a replica doesn't have the next entry. If no other replica
+// has it either, resolveGap returns errReopen: the event log must be reopened to
 // continue after the gap.
 //
 // If there is only one replica, the entry is lost. If there are several, resolveGap
@@ -43,7 +43,7 @@ func (r *reader) resolveGap(ctx context.Context) error {
 	defer cancel()
 	stream, err := n.js.Stream(asking, n.cfg.Name)
 	if err != nil {
-		return nil // the caller tries again
+		return nil // the caller will try again
 	}
 	found, err := describe(stream.CachedInfo())
 	if err != nil || found.epoch != r.eventLog.epoch || found.first > r.next {
@@ -80,22 +80,21 @@ func (r *reader) resolveGap(ctx context.Context) error {
 	return errReopen
 }
 
-// skipped is the first entry to read in an event log that has a gap before that
-// entry.
+// skipped is the first entry to read in an event log with a gap before that entry.
 type skipped struct {
 	epoch string
 	first uint64
 }
 
-// apply moves the start of l past the gap, if there is one.
+// apply moves the start of l past the gap, if l has one.
 func (s *skipped) apply(l *eventLog) {
 	if s.epoch == l.epoch && s.first > l.first {
 		l.first, l.complete = s.first, l.at // the time of the gap is unknown
 	}
 }
 
-// firstReadable returns the first readable entry from first to last, or last+1 if
-// there is none.
+// firstReadable returns the first readable entry between first and last, inclusive, or
+// last+1 if there is none.
 func (r *reader) firstReadable(ctx context.Context, first, last uint64) (uint64, error) {
 	if first > last {
 		return last + 1, nil
@@ -162,7 +161,7 @@ func (r *reader) firstFrom(ctx context.Context, seq uint64) (uint64, error) {
 	return 0, errNoEntry
 }
 
-// rawEntry is an entry as the leader returned it.
+// rawEntry is an entry in the form in which the leader returned it.
 type rawEntry struct {
 	seq  uint64
 	at   time.Time

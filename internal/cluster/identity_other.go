@@ -2,8 +2,8 @@
 
 package cluster
 
-// identity returns zeros: files can't be distinguished from their copies.
+// identity returns zeros, because files can't be distinguished from their copies.
 func identity(string) (inode uint64, born int64) { return 0, 0 }
 
-// bootID returns an empty string: the boot is unknown.
+// bootID returns an empty string, because the boot's id is unknown.
 func bootID() string { return "" }

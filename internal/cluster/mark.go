@@ -14,50 +14,51 @@ import (
 	"time"
 )
 
-// markName is the name of the file in a node's directory that records how much of its
-// event logs the node has used.
+// markName is the name of the file in a node's directory that records how far the node
+// has used its event logs.
 const markName = "mark"
 
-// marks is a node's record of its event logs, kept outside their own files:
-// which one it used last, and the last entry of each that it has applied. From this
-// record, a node that starts detects that an event log has lost its last entries,
-// was replaced by an older copy, or is stale because the node has used another one
-// since.
+// marks is a node's record of its event logs, kept outside their own files. It holds
+// which event log the node used last, and the last entry that it applied from each.
+// With this record, a node can detect at its start that an event log has lost its last
+// entries, has been replaced by an older copy, or is stale because the node has used
+// another one since.
 //
-// Each start creates a new file, with a new inode, and records the inode in it.
-// That way, it detects a copy of the file, such as one from a restored backup. Each
-// entry is recorded before its events are delivered. That takes a system call and
-// no disk sync: the record survives the process. To detect a crash of the machine,
-// the record contains the id of the machine's boot.
+// Each start creates a new file, with a new inode, and records the inode in the file.
+// The next start can then detect a copy of the file, such as one from a restored
+// backup. Each entry is recorded before its events are delivered. That takes a system
+// call but no disk sync, so the record survives a crash of the process. To detect a
+// crash of the machine, the record contains the machine's boot id.
 //
-// The methods are safe for concurrent use. On a nil *marks, they do nothing.
+// Its methods are safe for concurrent use. On a nil *marks, they do nothing.
 type marks struct {
 	path    string
-	storage *storage // gets write errors
+	storage *storage // receives write errors
 	log     *slog.Logger
 
 	mu     sync.Mutex
 	file   *os.File // nil until an event log is opened
 	record record
 	key    string // of the open event log
-	failed bool   // whether the last write failed
+	failed bool   // the last write failed
 
-	// unreliable explains why the record from the last run can't be relied on. It
-	// is empty if it can, and once an event log has been opened.
+	// unreliable explains why the record from the last run can't be relied on. It is
+	// empty if the record is reliable, and once an event log has been opened.
 	unreliable string
-	// absent reports whether there was no record. Earlier versions kept none.
+	// absent is true if there was no record. Earlier versions kept none.
 	absent bool
 }
 
-// record is the content of the file: a checksum, followed by JSON.
+// record is the content of the file, which consists of a checksum followed by the
+// record in JSON.
 type record struct {
 	// Node is the node's name. It is empty in records from earlier versions.
 	Node string `json:"node,omitempty"`
-	// Last is the key of the event log that was used last.
+	// Last is the key of the event log used last.
 	Last string `json:"last"`
-	// Logs are the event logs that were used, by key.
+	// Logs holds the marks of the event logs used so far, by key.
 	Logs map[string]logMark `json:"logs"`
-	// Boot is the id of the machine's boot; empty if unknown.
+	// Boot is the machine's boot id. It is empty if unknown.
 	Boot string `json:"boot,omitempty"`
 	// Clean reports whether the node was shut down cleanly.
 	Clean bool `json:"clean"`
@@ -66,17 +67,17 @@ type record struct {
 	Born  int64  `json:"born,omitempty"`
 }
 
-// logMark is the position up to which an event log was used.
+// logMark is the position up to which an event log has been used.
 type logMark struct {
 	Epoch string `json:"epoch"`
-	// Entry is the last entry that was applied. At is the time when the event
-	// log stored it, in Unix nanoseconds; 0 if unknown.
+	// Entry is the last entry that was applied. At is the time when the event log
+	// stored it, in Unix nanoseconds, or 0 if unknown.
 	Entry uint64 `json:"entry"`
 	At    int64  `json:"at,omitempty"`
 }
 
-// readMarks reads the record that earlier runs left in dir. If the event log isn't
-// synced, the record is unreliable after the machine has crashed.
+// readMarks reads the record that earlier runs left in dir. If synced is false, the
+// record is unreliable after a crash of the machine.
 func readMarks(dir string, synced bool, storage *storage, log *slog.Logger) *marks {
 	m := &marks{path: filepath.Join(dir, markName), storage: storage, log: log}
 	m.unreliable = m.read(synced)
@@ -86,7 +87,7 @@ func readMarks(dir string, synced bool, storage *storage, log *slog.Logger) *mar
 	return m
 }
 
-// read reads the record, and returns why it can't be relied on.
+// read reads the record. If the record can't be relied on, read returns the reason.
 func (m *marks) read(synced bool) (unreliable string) {
 	data, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,14 +113,14 @@ func (m *marks) read(synced bool) (unreliable string) {
 	return ""
 }
 
-// nodeName returns the node's name in the last run; empty if unknown.
+// nodeName returns the node's name in the last run, or "" if it is unknown.
 func (m *marks) nodeName() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.record.Node
 }
 
-// setNodeName sets the node's name, to be recorded when an event log is opened.
+// setNodeName sets the node's name, which is recorded when an event log is opened.
 func (m *marks) setNodeName(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -128,13 +129,12 @@ func (m *marks) setNodeName(name string) {
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
-// check returns the reason why the event log with the given key needs a new epoch:
-// it isn't the one that the node used last, or part of it is missing. reason is
-// empty if no new epoch is needed. standalone reports whether only this node has
-// the event log.
+// check returns the reason why the event log with the given key needs a new epoch: it
+// isn't the one that the node used last, or part of it is missing. The reason is empty
+// if no new epoch is needed. standalone is true if only this node has the event log.
 //
-// doubt is an entry that the event log should have and doesn't. A leader that was
-// just elected may still be applying its own log.
+// doubt is an entry that the event log should have but doesn't. That doesn't prove that
+// the entry is lost: a newly elected leader may still be applying its own log.
 func (m *marks) check(key string, l eventLog, standalone bool) (reason string, doubt *position) {
 	if m == nil {
 		return "", nil
@@ -157,13 +157,14 @@ func (m *marks) check(key string, l eventLog, standalone bool) (reason string, d
 	case short:
 		return "", &position{known.Entry, time.Unix(0, known.At)}
 	case ok && m.unreliable == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && l.last == known.Entry:
-		// No other node has used it either, or it would have more entries.
+		// No other node has used it since either, or it would have more entries.
 		return "stale: the node has used the event log " + m.record.Last + " since", nil
 	}
 	return "", nil
 }
 
-// used reports whether the event log with the given key was used in an earlier run.
+// used reports whether the event log with the given key has been used in an earlier
+// run.
 func (m *marks) used(key string) bool {
 	if m == nil {
 		return false
@@ -187,7 +188,7 @@ func (m *marks) open(key string, l eventLog) (err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	// Clients may immediately get ids for positions up to the first entry.
+	// Clients may immediately get ids for positions before the first entry.
 	known := m.record.Logs[key]
 	if known.Epoch != l.epoch {
 		known = logMark{Epoch: l.epoch}
@@ -209,7 +210,8 @@ func (m *marks) open(key string, l eventLog) (err error) {
 	return nil
 }
 
-// create replaces the file with a new one. The caller must hold m.mu.
+// create writes the record to a new file that replaces the old one. The caller must
+// hold m.mu.
 func (m *marks) create() (err error) {
 	const private = 0o600
 	path := m.path + ".new"
@@ -255,7 +257,7 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	}
 }
 
-// retry writes the record to a new file if the last attempt failed.
+// retry writes the record to a new file if the last write failed.
 func (m *marks) retry() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -270,8 +272,8 @@ func (m *marks) retry() error {
 	return err
 }
 
-// The length of the file is a multiple of markBlock, so that a record overwrites
-// the previous one in place.
+// The length of the file is a multiple of markBlock, so that a record can overwrite the
+// previous one in place.
 const markBlock = 4096
 
 // write writes the record. The caller must hold m.mu.
@@ -289,7 +291,7 @@ func (m *marks) write() error {
 	return err
 }
 
-// close records that the node was shut down cleanly, with its event logs on disk.
+// close records that the node has been shut down cleanly, with its event logs on disk.
 func (m *marks) close() {
 	if m == nil {
 		return

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// jszSubject is a subject on which all servers reply with the state of their
-	// JetStream.
+	// jszSubject is the subject for requests to all servers, which reply with the state
+	// of their JetStream.
 	jszSubject = "$SYS.REQ.SERVER.PING.JSZ"
-	// namesInterval is the minimum time between requests for names to the leader.
+	// namesInterval is the minimum time between requests to the leader for names.
 	namesInterval = 10 * time.Second
 	// surveyTimeout limits how long members may take to reply.
 	surveyTimeout = time.Second
-	// A member counts as running for contactWithin after its last contact with the
-	// leader. Members contact the leader once a second.
+	// contactWithin is how long a member counts as running after its last contact with
+	// the leader. Members contact the leader once a second.
 	contactWithin = 5 * time.Second
 	// removeTimeout limits how long a removal may take.
 	removeTimeout = 5 * time.Second
@@ -35,11 +35,12 @@ const (
 var (
 	// ErrNoSuchMember means that no member has the given name.
 	ErrNoSuchMember = errors.New("no such member of the cluster")
-	// ErrNotRemovable means that the member can't be removed, or not by this node.
+	// ErrNotRemovable means that the member can't be removed, or can't be removed by
+	// this node.
 	ErrNotRemovable = errors.New("member can't be removed")
 )
 
-// RemoveError is the error for a node that can't be removed. It wraps ErrNoSuchMember or
+// RemoveError is returned for a node that can't be removed. It wraps ErrNoSuchMember or
 // ErrNotRemovable.
 type RemoveError struct {
 	// Reason explains the error to the operator.
@@ -60,7 +61,7 @@ func (p *prober) updateMembers(ctx context.Context) {
 	}
 	members := n.server.members()
 	if members == nil {
-		return // keep what is known
+		return // keep the known names
 	}
 	var names []string
 	for id, name := range members {
@@ -76,8 +77,9 @@ func (p *prober) updateMembers(ctx context.Context) {
 	n.state.clusterMembers = names
 }
 
-// nameOf returns the name of a member whose name this node doesn't know. It asks the
-// cluster's leader, and returns the id if the leader doesn't know the name either.
+// nameOf returns the name of the member with the given id, whose name this node's
+// server doesn't know. It asks the cluster's leader. It returns the id if the leader
+// doesn't know the name either.
 func (p *prober) nameOf(ctx context.Context, id string) string {
 	if name, ok := p.memberNames[id]; ok {
 		return name
@@ -102,7 +104,7 @@ func (p *prober) nameOf(ctx context.Context, id string) string {
 	return cmp.Or(p.memberNames[id], id)
 }
 
-// leaderInfo requests the cluster's members from its leader.
+// leaderInfo requests the members from the cluster's leader.
 func (n *Node) leaderInfo(ctx context.Context) (*server.MetaClusterInfo, error) {
 	conn, err := n.connectAsSystem()
 	if err != nil {
@@ -138,8 +140,8 @@ func (n *Node) connectAsSystem() (*nats.Conn, error) {
 // longer counts towards the quorum, and another node takes over its replica of the
 // event log. Remove returns the sorted names of the remaining members.
 //
-// It returns a *[RemoveError] if the node can't be removed, and a
-// *[broker.UnavailableError] while the cluster has no quorum.
+// Remove returns a *[RemoveError] if the node can't be removed, and a
+// *[broker.UnavailableError] if the cluster has no quorum.
 func (n *Node) Remove(ctx context.Context, name string) (left []string, err error) {
 	switch {
 	case n.server == nil:
@@ -176,15 +178,15 @@ func (n *Node) Remove(ctx context.Context, name string) (left []string, err erro
 	return slices.DeleteFunc(found.members, func(m string) bool { return m == found.name }), nil
 }
 
-// survey holds the replies from all servers before one of them is removed.
+// survey summarizes the replies from all servers before one of them is removed.
 type survey struct {
 	running  []string // the servers that replied
 	members  []string // according to the leader; empty if there is no leader
-	name, id string   // of the member to remove; empty if there is no such member
-	contact  bool     // whether the leader has been in contact with that member lately
+	name, id string   // of the member to remove; both are empty if there is no such member
+	contact  bool     // whether the leader has recently been in contact with that member
 }
 
-// surveyMembers asks all servers to reply, and asks the leader for the members.
+// surveyMembers asks all servers for a reply. The leader's reply contains the members.
 func surveyMembers(ctx context.Context, conn *nats.Conn, name string) (found survey, err error) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
@@ -227,7 +229,8 @@ func surveyMembers(ctx context.Context, conn *nats.Conn, name string) (found sur
 	}
 }
 
-// proposeRemoval removes a member. It returns once a quorum has agreed.
+// proposeRemoval removes the member with the given id. It returns once a quorum has
+// agreed.
 func proposeRemoval(ctx context.Context, conn *nats.Conn, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()

@@ -105,7 +105,8 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.members, float64(following))
 }
 
-// maxLag returns the greatest lag among the replicas in contact with the leader.
+// maxLag returns the largest lag among the replicas that are in contact with the
+// leader.
 func maxLag(members []Member) (lag uint64) {
 	for _, m := range members {
 		if m.Silent < replicaSilence {

@@ -13,11 +13,10 @@ import (
 	"unicode/utf8"
 )
 
-// nodeName returns the name of the node that dir belongs to. Other nodes know the
-// node by this name, and the data in dir belongs to it. The first call for a
-// directory generates the name, which is stored both in a file and in the node's
-// marks. A damaged file is restored from the marks, so that the node doesn't become
-// a different one.
+// nodeName returns the name of the node that dir belongs to. Other nodes know the node
+// by this name, and the data in dir belongs to the node with this name. The first call
+// for a directory generates the name, which is stored both in a file and in the node's
+// marks. A damaged file is restored from the marks, so that the node keeps its name.
 func nodeName(dir string, marks *marks, log *slog.Logger) (string, error) {
 	const mode = 0o700
 	if err := os.MkdirAll(dir, mode); err != nil {
@@ -50,7 +49,7 @@ func nodeName(dir string, marks *marks, log *slog.Logger) (string, error) {
 	return name, nil
 }
 
-// notInNames holds the characters that NATS rejects in a name, or that have a
+// notInNames holds the characters that NATS rejects in a name or that have a special
 // meaning in a subject or path.
 const notInNames = " \t\n.*>/\\"
 
@@ -60,7 +59,7 @@ func isNodeName(name string) bool {
 		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// newNodeName returns a unique name that starts with the host's.
+// newNodeName returns a unique name that starts with the host's name.
 func newNodeName() string {
 	const random = 6
 	host, err := os.Hostname()

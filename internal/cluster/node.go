@@ -18,8 +18,8 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Node is a node of a cluster. A message that is published on one node is delivered
-// by all nodes. The methods of a Node are safe for concurrent use.
+// Node is a node of a cluster. A message published on one node is delivered by all
+// nodes. The methods of a Node are safe for concurrent use.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
@@ -35,42 +35,42 @@ type Node struct {
 	appender *appender
 	prober   *prober
 	saver    *saver
-	denials  rejections // permissions that the servers denied
+	denials  rejections // permissions that the servers have denied
 
-	noRetained atomic.Bool // the servers have denied access to the stream with the retained values
+	noRetained atomic.Bool // the servers have denied access to the stream that holds the retained values
 
 	readWake  chan struct{} // has a token when there may be more to read
-	probeWake chan struct{} // has a token when it is time to probe
+	probeWake chan struct{} // has a token when the prober should probe now
 
-	applied     atomic.Uint64            // the last entry that was applied
-	lastApplied atomic.Pointer[position] // the same, with its time
+	applied     atomic.Uint64            // the number of the last entry that was applied
+	lastApplied atomic.Pointer[position] // the same entry, with its time
 	gapFills    atomic.Int64
 
-	elsewhere func(broker.Audience) int // counts the recipients on other nodes; nil if unknown
+	elsewhere func(broker.Audience) int // estimates the recipients on other nodes; nil if unknown
 
 	// The fields below are owned by the reader.
 
 	skip             skipped
-	snapshotFailures int // consecutive ones to read the retained values
+	snapshotFailures int // consecutive failures to read the retained values
 
 	mu       sync.Mutex
 	state    state
 	onChange func(serving bool) // called with mu held
 }
 
-// subjects are the NATS subjects of the event log.
+// subjects holds the NATS subjects of the event log and the retained values.
 type subjects struct {
 	entries string // for entries to append
-	live    string // for entries that were appended
+	live    string // for entries that have been appended
 	head    string // for the heads of snapshots of the retained values
-	chunks  string // for their chunks
+	chunks  string // for the chunks of these snapshots
 }
 
-// Start starts a node that fills b, which must be a replica. The node suspends b
-// until it is serving. The caller must call Run and Close.
+// Start starts a node that fills b, which must be a replica. b is suspended until the
+// node is serving. The caller must call Run and Close.
 //
-// An error means that the configuration or this machine is at fault. Unreachable
-// nodes are not an error.
+// An error means that there is a problem with the configuration or with this machine.
+// It isn't an error if other nodes are unreachable.
 func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	n := &Node{
 		cfg:    cfg,
@@ -111,7 +111,7 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	return n, nil
 }
 
-// setUp sets the node's name, starts the embedded server if there is one, and
+// setUp sets the node's name, starts the embedded server if one is configured, and
 // returns the options for connecting.
 func (n *Node) setUp() (options []nats.Option, err error) {
 	if embedded := n.cfg.Embedded; embedded != nil {
@@ -122,8 +122,7 @@ func (n *Node) setUp() (options []nats.Option, err error) {
 		}
 		if err := n.storage.try(storageMinFree); err != nil {
 			// JetStream may fail to recover the log. A standalone node must restart
-			// JetStream later; other nodes get the log from the rest of the
-			// cluster.
+			// JetStream later. A node in a cluster gets the log from the other nodes.
 			n.storage.report(err.Error(), len(embedded.Peers) == 0)
 		}
 		n.marks.setNodeName(n.name)
@@ -157,8 +156,8 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect(url, append(options,
 		nats.Name(n.name),
 		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // credentials may be corrected, in their file or on the servers
-		nats.ReconnectBufSize(-1),   // without a connection, an append fails immediately and is retried
+		nats.IgnoreAuthErrorAbort(), // the credentials may be corrected later, in their file or on the servers
+		nats.ReconnectBufSize(-1),   // without a connection, an append must fail immediately, so that it is retried
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				n.log.Warn("disconnected from NATS", "error", err)
@@ -174,7 +173,7 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
-			case errors.Is(err, nats.ErrSlowConsumer): // dropped entries are read again
+			case errors.Is(err, nats.ErrSlowConsumer): // the reader reads dropped entries again
 			case errors.Is(err, nats.ErrPermissionViolation):
 				n.noteDenial(err, time.Now())
 			default:
@@ -187,8 +186,8 @@ func (n *Node) connect(options ...nats.Option) (*nats.Conn, error) {
 // Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
 
-// Run runs the node until ctx is done, and then leaves the cluster. It calls
-// onChange when the node starts or stops serving. It returns an error if the node
+// Run runs the node until ctx is done, and then hands over any leadership it has. It
+// calls onChange when the node starts or stops serving. It returns an error if the node
 // can't continue.
 func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 	n.mu.Lock()
@@ -224,7 +223,8 @@ func (n *Node) Run(ctx context.Context, onChange func(serving bool)) error {
 	return nil
 }
 
-// Close releases what Start acquired. Run must have returned.
+// Close releases all resources that Start acquired. It must not be called before Run
+// has returned.
 func (n *Node) Close() {
 	if n.js != nil {
 		n.js.CleanupPublisher()
@@ -239,11 +239,11 @@ func (n *Node) Close() {
 }
 
 // Publish publishes m on all nodes. It returns once a quorum of the event log's
-// replicas has stored m, and this node has applied it.
+// replicas has stored m and this node has applied it.
 //
 // In addition to the errors from [broker.Broker.Publish], it returns a
-// *[broker.UnavailableError] if the event log doesn't store m within 10 s, or
-// immediately if the node isn't serving.
+// *[broker.UnavailableError] if the event log doesn't store m within 10 s. If the node
+// isn't serving, it returns that error immediately.
 func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	wait, err := n.Submit(ctx, m)
 	if err != nil {
@@ -252,9 +252,10 @@ func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, e
 	return wait(ctx)
 }
 
-// Submit is Publish in two steps. Messages from one goroutine are published in the
-// order in which it submits them, and it may submit the next one before it waits
-// for the result of the previous one.
+// Submit is the first step of Publish, and the returned function is the second.
+// Messages from one goroutine are published in the order in which it submits them. The
+// goroutine may submit the next message before it waits for the result of the previous
+// one.
 func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -265,9 +266,9 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	message := encode(&m)
 	message.RetainedByPolicy = !m.Retain && n.broker.RetainedByPolicy(m.Audience)
 	if isRetained(message) {
-		// The values on this node may be older than those that the message will meet,
-		// so the decision is made when the message is applied. But the event log
-		// shouldn't fill up with messages that are rejected.
+		// This node's values may be older than those that the message will be applied
+		// to, so the final decision is made then. This check keeps the event log from
+		// filling up with messages that are rejected.
 		if err := n.broker.MayRetain(&m); err != nil {
 			return nil, err
 		}
@@ -286,7 +287,7 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 }
 
 // ClearRetained clears retained values on all nodes, and returns how many there were.
-// The errors are those of [broker.Broker.ClearRetained], and those of Publish.
+// It returns the same errors as [broker.Broker.ClearRetained] and Publish.
 func (n *Node) ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error) {
 	if err := c.Validate(); err != nil {
 		return 0, err
@@ -302,17 +303,16 @@ func (n *Node) ClearRetained(ctx context.Context, c broker.Clear) (cleared int, 
 	return r.cleared, err
 }
 
-// maxEntry returns the size of the largest batch that the servers accept, in
-// bytes.
+// maxEntry returns the maximum size, in bytes, of a batch that the servers accept.
 func (n *Node) maxEntry() int {
 	return int(n.conn.MaxPayload()) - entryOverhead
 }
 
-// standalone reports whether the node has its own event log.
+// standalone reports whether the node has an event log of its own.
 func (n *Node) standalone() bool { return n.server != nil && n.server.standalone }
 
-// noteDenial records a permission that the servers have denied. A server doesn't
-// reply to a request that it denies.
+// noteDenial records a permission that the servers have denied. Servers don't reply to
+// requests that they deny.
 func (n *Node) noteDenial(err error, now time.Time) {
 	_, subject, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
 	if strings.Contains(subject, n.retainedStream()) {

@@ -40,9 +40,9 @@ func (n *Node) openLog(ctx context.Context) (eventLog, error) {
 	return l, n.marks.open(n.logKey(), l)
 }
 
-// canOpen returns an error if a standalone node must not open or create its event
-// log now. While the disk is failing, JetStream may have recovered nothing, and the
-// marks can't be written.
+// canOpen returns an error if a standalone node must not open or create its event log
+// at the moment. While the disk is failing, JetStream may not have recovered the log,
+// and the marks can't be written.
 func (n *Node) canOpen() error {
 	if phase, _, _ := n.storage.current(); phase == storageFailed && n.standalone() {
 		return errors.New(n.storage.reason())
@@ -50,7 +50,8 @@ func (n *Node) canOpen() error {
 	return nil
 }
 
-// logKey identifies the event log among those in the node's directory.
+// logKey returns the key that identifies the event log among those in the node's
+// directory.
 func (n *Node) logKey() string {
 	if n.standalone() {
 		return "alone/" + n.cfg.Name
@@ -58,9 +59,9 @@ func (n *Node) logKey() string {
 	return "cluster/" + n.cfg.Name
 }
 
-// checkLog gives the event log a new epoch if it isn't the one that the node has
-// used before, or if part of it is missing. Ids must not be used twice, and clients
-// must learn that events are missing.
+// checkLog starts a new epoch if the event log isn't the one that the node used last,
+// or if part of it is missing. Ids must not be used twice, and clients must learn that
+// events are missing.
 func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l eventLog) (eventLog, error) {
 	reason, doubt := n.marks.check(n.logKey(), l, n.standalone())
 	n.mu.Lock()
@@ -77,7 +78,7 @@ func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l event
 	return l, nil
 }
 
-// createLog creates the event log, unless another node has done so first.
+// createLog creates the event log, unless another node has done so in the meantime.
 func (n *Node) createLog(ctx context.Context) (eventLog, error) {
 	replicas, err := n.replicas()
 	if err != nil {
@@ -105,7 +106,7 @@ func (n *Node) createLog(ctx context.Context) (eventLog, error) {
 	return l, n.marks.open(n.logKey(), l)
 }
 
-// streamConfig returns the configuration of the stream.
+// streamConfig returns the configuration of the event log's stream.
 func (n *Node) streamConfig(replicas int) jetstream.StreamConfig {
 	window := deduplicateFor
 	if n.cfg.MaxAge > 0 {
@@ -129,7 +130,7 @@ func (n *Node) streamConfig(replicas int) jetstream.StreamConfig {
 	}
 }
 
-// replicas returns how many replicas a new event log gets.
+// replicas returns how many replicas a new event log should have.
 func (n *Node) replicas() (int, error) {
 	switch {
 	case n.cfg.Replicas > 0:

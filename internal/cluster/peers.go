@@ -12,14 +12,14 @@ import (
 // resolveInterval is how often the names of peers are resolved.
 const resolveInterval = 5 * time.Second
 
-// resolve returns the sorted addresses of peers. A name that can't be resolved is
-// returned as is, so that it can be resolved later.
+// resolve returns the sorted addresses of peers. If a name can't be resolved, resolve
+// returns the name itself, which may become resolvable later.
 func resolve(ctx context.Context, resolver *net.Resolver, peers []string, log *slog.Logger) []string {
 	var addrs []string
 	for _, peer := range peers {
 		host, port, err := net.SplitHostPort(peer)
 		if err != nil {
-			continue // the configuration was validated
+			continue // can't happen: the configuration has been validated
 		}
 		if _, err := netip.ParseAddr(host); err == nil {
 			addrs = append(addrs, peer)

@@ -12,9 +12,9 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// prober asks the event log's leader for its state once a second, and keeps the
-// node's state and the event log's configuration up to date. Its fields are owned
-// by the goroutine that calls run.
+// prober queries the event log's leader for the log's state once a second. It keeps the
+// node's state and the event log's configuration up to date. Its fields are owned by
+// the goroutine that calls run.
 type prober struct {
 	node *Node
 
@@ -24,7 +24,7 @@ type prober struct {
 	memberNames map[string]string // by id, for members whose names this node doesn't know
 	namesAsked  time.Time         // when the leader was last asked for names
 
-	adjusted bool // the stream has had the configured limits at least once
+	adjusted bool // the configured limits have been applied to the stream
 
 	doubt      *position // an applied entry that the leader didn't have
 	doubtSince time.Time
@@ -69,12 +69,12 @@ func (p *prober) probe(ctx context.Context) {
 	}
 	defer release()
 
-	// Another event log may be open by the time the reply arrives.
+	// By the time the reply arrives, another event log may be open.
 	applied, epoch := n.applied.Load(), n.openEpoch()
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if err != nil {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			n.leaveLog(epoch) // the reader sets the trouble if it can't create another
+			n.leaveLog(epoch) // the reader reports any trouble with creating another
 		} else {
 			n.setTrouble(n.explain(err))
 		}
@@ -126,8 +126,9 @@ func (p *prober) probe(ctx context.Context) {
 	}
 }
 
-// updateDoubt records an entry that the node has applied and the leader doesn't have.
-// A leader that was just elected may still be applying its own log.
+// updateDoubt records an entry that the node has applied but the leader doesn't have.
+// That doesn't prove that the entry is lost: a newly elected leader may still be
+// applying its own log.
 func (p *prober) updateDoubt(applied, last uint64) {
 	n := p.node
 	n.mu.Lock()
@@ -143,14 +144,14 @@ func (p *prober) updateDoubt(applied, last uint64) {
 	p.doubt, p.doubtSince = n.lastApplied.Load(), time.Now()
 }
 
-// hasLost reports whether the stream has lost entries that were applied, or has
-// other entries in their place.
+// hasLost reports whether the stream has lost entries that this node has applied, or
+// has other entries in their place.
 func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eventLog) bool {
 	if p.doubt == nil {
 		return false
 	}
 	if found.last < p.doubt.entry {
-		// If there is only one replica, it can't lag behind others.
+		// If there is only one replica, it can't be lagging behind others.
 		return found.replicas == 1 || time.Since(p.doubtSince) > partitionedAfter
 	}
 	if found.first > p.doubt.entry {
@@ -168,8 +169,9 @@ func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eve
 	return true
 }
 
-// inspect updates the state of the replicas. It returns how long the leader has
-// been out of contact with a quorum, and what is wrong with the replicas.
+// inspect updates the state of the replicas. It returns how long the leader has been
+// out of contact with a quorum and, if there is a problem with the replicas, its
+// description.
 func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trouble string) {
 	n := p.node
 	members := []Member{}
@@ -209,7 +211,7 @@ func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trou
 	return silence[len(members)/2], ""
 }
 
-// adjustOrWarn calls adjust, and logs its error if it is a new one.
+// adjustOrWarn calls adjust, and logs its error if it isn't the same as last time.
 func (p *prober) adjustOrWarn(ctx context.Context, info *jetstream.StreamInfo) {
 	n := p.node
 	err := p.adjust(ctx, info)
@@ -223,15 +225,16 @@ func (p *prober) adjustOrWarn(ctx context.Context, info *jetstream.StreamInfo) {
 	}
 }
 
-// adjust adapts an existing stream to this node's configuration. It does so once,
-// since nodes with other settings would undo it each time. The number of replicas
-// grows with the cluster, and never shrinks automatically.
+// adjust adapts an existing stream to this node's configuration. It applies the
+// configured limits and replicas only once: otherwise, nodes with different settings
+// would keep overriding each other. The number of replicas grows with the cluster, but
+// never shrinks automatically.
 func (p *prober) adjust(ctx context.Context, info *jetstream.StreamInfo) error {
 	n := p.node
 	have := info.Config
 	want := have
 
-	// Nodes can't read the stream without these. An administrator may have
+	// Nodes can't read the stream without these settings. An administrator may have
 	// changed them.
 	required := n.streamConfig(have.Replicas)
 	want.AllowDirect, want.RePublish = required.AllowDirect, required.RePublish

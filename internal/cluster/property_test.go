@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,17 +12,31 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// shortHistory is the number of events that the last node of the cluster keeps, so
-// that some clients reconnect too late to resume.
-const shortHistory = 30
+const (
+	// longHistory is the number of events that the nodes keep.
+	longHistory = 1000
+	// shortHistory is the number of events that the last node keeps, so that some
+	// clients reconnect too late to resume.
+	shortHistory = 30
+)
 
-// TestClusterProperties runs random interleavings of publishes, connects, cuts at any
-// byte and resumes on the nodes of a cluster. It checks that all nodes have the same
-// events: each acknowledged message once, in its publisher's order. It also checks
-// that each client received exactly its own events since its position, or a reset
-// where there is a gap. Other messages are retained, cleared and end their topics; all
-// nodes must have the same values, and start streams in the same way. If SOAK_CLUSTER is set to a duration, the test runs for
-// that long, and also restarts nodes.
+// worldConfig returns the configuration of a node's broker.
+func worldConfig(node, nodes int) broker.Config {
+	cfg := brokerConfig()
+	cfg.History.MaxEvents = longHistory
+	if node == nodes-1 {
+		cfg.History.MaxEvents = shortHistory
+	}
+	return cfg
+}
+
+// TestClusterProperties runs random interleavings of publishes, starts of streams, cuts at
+// any byte, resumes, clears and new policies on the nodes of a cluster. It checks that
+// all nodes have the same events and retained values: each acknowledged message once,
+// in its publisher's order. It also checks that each client received exactly its own
+// events and values since its position, or a reset where there is a gap. If
+// SOAK_CLUSTER is set to a duration, the test runs for that long, and also restarts and
+// kills nodes.
 func TestClusterProperties(t *testing.T) {
 	t.Parallel()
 	duration := 6 * time.Second
@@ -38,15 +51,12 @@ func TestClusterProperties(t *testing.T) {
 
 	var members []*member
 	for i, cfg := range configs(t, 3) {
-		brokerCfg := brokerConfig()
-		if i == 2 {
-			brokerCfg.History.MaxEvents = shortHistory
-		}
-		members = append(members, startOn(t, cfg, brokerCfg))
+		members = append(members, startOn(t, cfg, worldConfig(i, 3)))
 	}
 
 	serving(t, members...)
 	runs, ends := 0, time.Now().Add(duration)
+	var opened counts
 	for time.Now().Before(ends) && !t.Failed() {
 		rapid.Check(t, func(rt *rapid.T) {
 			if time.Now().After(ends) {
@@ -54,6 +64,7 @@ func TestClusterProperties(t *testing.T) {
 			}
 			runs++
 			w := newWorld(t, rt, members, runs)
+			w.counts = &opened
 			defer w.end()
 			steps := map[string]func(*rapid.T){
 				"publish": w.publish,
@@ -61,8 +72,8 @@ func TestClusterProperties(t *testing.T) {
 				"cut":     w.cut,
 				"hop":     w.hop,
 				"settle":  w.settle,
-				"retain":  w.retain,
 				"clear":   w.clear,
+				"reload":  w.reload,
 				"publishes": func(rt *rapid.T) {
 					for range rapid.IntRange(1, 40).Draw(rt, "messages") {
 						w.publish(rt)
@@ -74,12 +85,10 @@ func TestClusterProperties(t *testing.T) {
 			}
 			rt.Repeat(steps)
 			w.finish(rt)
-			w.checkValues(rt)
-			w.checkStarts(rt)
 		})
 	}
 
-	t.Logf("%d interleavings", runs)
+	t.Logf("%d interleavings, %+v", runs, opened)
 }
 
 func (w *world) publish(rt *rapid.T) {
@@ -88,21 +97,10 @@ func (w *world) publish(rt *rapid.T) {
 	case repeats < 2 && len(w.sent) > 0:
 		s.Message = w.sent[rapid.IntRange(0, len(w.sent)-1).Draw(rt, "which")].Message
 		if repeats == 0 && s.IdempotencyKey != "" {
-			s.Data = fmt.Sprint("another ", len(w.sent))
+			s.Data = "another " + s.Data
 		}
 	default:
-		s.Data = fmt.Sprint(len(w.sent))
-		if rapid.Bool().Draw(rt, "key") {
-			s.IdempotencyKey = fmt.Sprint(w.number, "-", len(w.sent))
-		}
-		switch kind, name, _ := strings.Cut(rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience"), ":"); kind {
-		case "user":
-			s.Audience = broker.ToUser(name)
-		case "topic":
-			s.Audience = broker.ToTopic(name)
-		default:
-			s.Audience = broker.Everyone()
-		}
+		s.Message = w.draw(rt)
 	}
 
 	w.submit(rt, s)
@@ -111,7 +109,32 @@ func (w *world) publish(rt *rapid.T) {
 	}
 }
 
+// draw returns a random message.
+func (w *world) draw(rt *rapid.T) broker.Message {
+	m := broker.Message{Data: fmt.Sprint(len(w.sent)), Audience: rapid.SampledFrom(audiences()).Draw(rt, "audience")}
+	if rapid.Bool().Draw(rt, "key") {
+		m.IdempotencyKey = fmt.Sprint(w.number, "-", len(w.sent))
+	}
+	if rapid.IntRange(0, 2).Draw(rt, "retain") == 0 {
+		m.Retain = true
+	}
+	m.ConflateKey = rapid.SampledFrom([]string{"", "k"}).Draw(rt, "conflate key")
+	switch rapid.IntRange(0, 9).Draw(rt, "ttl") {
+	case 0:
+		m.TTL, m.Data = 20*time.Millisecond, brief+m.Data
+	case 1:
+		m.TTL = time.Hour
+	}
+	if _, ok := m.Audience.Topic(); ok {
+		if m.Final = rapid.IntRange(0, 8).Draw(rt, "final") == 0; m.Final {
+			m.Data += last
+		}
+	}
+	return m
+}
+
 func (w *world) submit(rt *rapid.T, s *submitted) {
+	s.retained = s.Retain || w.retains(s.node, s.Audience)
 	var err error
 	if s.wait, err = w.members[s.node].Submit(w.t.Context(), s.Message); err != nil {
 		rt.Fatalf("node %d: submit: %v", s.node, err)
@@ -123,39 +146,94 @@ func (w *world) settle(rt *rapid.T) {
 	for _, s := range w.sent {
 		s.settle(rt, w)
 	}
-	for _, f := range w.readers {
-		f.read()
+	for _, r := range w.readers {
+		w.read(rt, r)
 	}
+}
+
+// clear clears retained values on one node.
+func (w *world) clear(rt *rapid.T) {
+	node := rapid.IntRange(0, len(w.members)-1).Draw(rt, "node")
+	c := cleared{Clear: broker.Clear{Audience: rapid.SampledFrom(audiences()).Draw(rt, "audience")}}
+	if rapid.Bool().Draw(rt, "one key") {
+		key := rapid.SampledFrom([]string{"", "k"}).Draw(rt, "conflate key")
+		c.ConflateKey = &key
+	}
+	c.after = sequence(w.members[node].position(w.t))
+	if _, err := w.members[node].ClearRetained(w.t.Context(), c.Clear); err != nil {
+		rt.Fatalf("node %d: clear: %v", node, err)
+	}
+	c.upTo = sequence(w.members[node].position(w.t))
+	w.clears = append(w.clears, c)
+}
+
+// reload gives a node new policies for topics.
+func (w *world) reload(rt *rapid.T) {
+	var policies []broker.TopicPolicy
+	for _, pattern := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a.*", "a.>", "c", ">"}), 0, 3).Draw(rt, "patterns") {
+		p := broker.TopicPolicy{
+			Pattern:      pattern,
+			MaxEvents:    rapid.SampledFrom([]int{0, 1, 10}).Draw(rt, "topic events"),
+			SlowConsumer: rapid.SampledFrom([]broker.SlowPolicy{"", broker.Disconnect, broker.Conflate}).Draw(rt, "topic policy"),
+			Retain:       rapid.Bool().Draw(rt, "topic retain"),
+		}
+		if age := rapid.SampledFrom([]time.Duration{-1, 0, 30 * time.Millisecond, time.Hour}).Draw(rt, "topic age"); age >= 0 {
+			p.MaxAge = &age
+		}
+		policies = append(policies, p)
+	}
+	w.configure(rapid.IntRange(0, len(w.members)-1).Draw(rt, "node"), policies)
 }
 
 func (w *world) connect(rt *rapid.T) {
-	var f *reader
+	var r *reader
 	if i := rapid.IntRange(0, max(len(w.readers), 4)).Draw(rt, "client"); i < len(w.readers) {
-		if f = w.readers[i]; f.stream != nil {
+		if r = w.readers[i]; r.stream != nil {
 			return
 		}
 	} else {
-		f = &reader{follower: follower{name: fmt.Sprint(len(w.readers))}}
-		f.user = rapid.SampledFrom([]string{"", "alice", "bob"}).Draw(rt, "user")
-		f.topics = rapid.SampledFrom([][]string{nil, {"a"}, {"a", "c"}, {"a.*"}, {"a.>"}, {"a", "a.*", "a.b"}}).Draw(rt, "topics")
-		w.readers = append(w.readers, f)
+		r = &reader{name: fmt.Sprint(len(w.readers))}
+		r.user = rapid.SampledFrom([]string{"", "alice", "bob"}).Draw(rt, "user")
+		r.topics = rapid.SampledFrom([][]string{nil, {"a"}, {"a", "c"}, {"a.*"}, {">"}, {"a", "a.*", "a.b"}}).Draw(rt, "topics")
+		w.readers = append(w.readers, r)
 	}
-	w.open(rt, f, rapid.IntRange(0, len(w.members)-1).Draw(rt, "node"))
+	node := rapid.IntRange(0, len(w.members)-1).Draw(rt, "node")
+	if rapid.Bool().Draw(rt, "settled") { // so that it is certain what the history holds
+		for _, s := range w.sent {
+			s.settle(rt, w)
+		}
+		await(w.t, w.latest(), w.members[node])
+	}
+	var s drawnStart
+	if r.lastID == "" {
+		s = w.drawStart(rt, node)
+	}
+	w.open(rt, r, node, s)
 }
 
-// open opens a client's stream on a node.
-func (w *world) open(rt *rapid.T, c *reader, node int) {
-	if c.lastID == "" {
-		c.before = len(w.sent)
+// drawStart draws where a new stream starts.
+func (w *world) drawStart(rt *rapid.T, node int) (s drawnStart) {
+	switch s.kind = rapid.SampledFrom([]startKind{fresh, fresh, since, since, all, rewind}).Draw(rt, "start"); s.kind {
+	case since:
+		w.take(rt, node)
+		s.at = time.Now().Add(-24 * time.Hour)
+		if log := w.logs[node]; len(log) > 0 && rapid.IntRange(0, 5).Draw(rt, "early") > 0 {
+			s.at = log[rapid.IntRange(0, len(log)-1).Draw(rt, "since")].At
+		}
+		s.of = broker.SinceTime(s.at)
+	case all:
+		s.of = broker.SinceAll()
+	case rewind:
+		s.events = rapid.OneOf(rapid.IntRange(1, 10), rapid.IntRange(1, broker.MaxRewind)).Draw(rt, "rewind")
+		s.of = broker.Rewind(s.events)
+	case fresh:
 	}
-	if err := c.open(w.t.Context(), w.members[node], node); err != nil {
-		rt.Fatalf("node %d: start a stream: %v", node, err)
-	}
+	return s
 }
 
 // connected returns a random client that has a stream, or nil.
 func (w *world) connected(rt *rapid.T) *reader {
-	all := slices.DeleteFunc(slices.Clone(w.readers), func(f *reader) bool { return f.stream == nil })
+	all := slices.DeleteFunc(slices.Clone(w.readers), func(r *reader) bool { return r.stream == nil })
 	if len(all) == 0 {
 		return nil
 	}
@@ -164,51 +242,61 @@ func (w *world) connected(rt *rapid.T) *reader {
 
 // cut breaks a connection at a random byte that the client has not read yet.
 func (w *world) cut(rt *rapid.T) {
-	f := w.connected(rt)
-	if f == nil {
+	r := w.connected(rt)
+	if r == nil {
 		return
 	}
-	unread, _ := f.wire.next()
-	f.decode(unread[:rapid.IntRange(0, len(unread)).Draw(rt, "cut")])
-	f.hangUp()
+	unread, _ := r.wire.next()
+	w.decode(rt, r, unread[:rapid.IntRange(0, len(unread)).Draw(rt, "cut")])
+	r.hangUp()
 }
 
 // hop reconnects a client to another node, with an id that the new node may not
 // have yet.
 func (w *world) hop(rt *rapid.T) {
-	f := w.connected(rt)
-	if f == nil {
+	r := w.connected(rt)
+	if r == nil {
 		return
 	}
-	s := &submitted{node: f.node, Message: toAll(fmt.Sprint(len(w.sent)))}
+	node := r.conn().node
+	s := &submitted{node: node, Message: toAll(fmt.Sprint(len(w.sent)))}
 	w.submit(rt, s)
 	s.settle(rt, w)
-	if f.read(); f.stream == nil {
-		return
-	}
-	eventually(w.t, func() bool { f.read(); return sequence(f.lastID) >= sequence(s.receipt.ID) }, func() string {
-		return "client " + f.name + " doesn't receive " + s.receipt.ID
+	eventually(w.t, func() bool { w.read(rt, r); return r.stream == nil || sequence(r.lastID) >= sequence(s.receipt.ID) }, func() string {
+		return fmt.Sprintf("%v doesn't receive %s", r, s.receipt.ID)
 	})
-	f.hangUp()
-	w.open(rt, f, (f.node+rapid.IntRange(1, len(w.members)-1).Draw(rt, "further"))%len(w.members))
+	r.hangUp()
+	w.open(rt, r, (node+rapid.IntRange(1, len(w.members)-1).Draw(rt, "further"))%len(w.members), drawnStart{})
 }
 
-// restart restarts a node. Messages that the node hadn't acknowledged yet may or
+// restart restarts or kills a node. Messages that the node hadn't acknowledged yet may or
 // may not be in the event log.
 func (w *world) restart(rt *rapid.T) {
 	if rapid.IntRange(0, 9).Draw(rt, "now") > 0 {
 		return
 	}
-	node := rapid.IntRange(0, 1).Draw(rt, "node") // the last node's history is too short to continue the tap
+	node := rapid.IntRange(0, len(w.members)-2).Draw(rt, "node") // the last node's history is too short to continue the tap
 	for _, s := range w.sent {
 		s.unsure = s.unsure || s.node == node && s.wait != nil
 	}
+	w.take(rt, node)
 	w.taps[node].Close()
-	w.members[node].end(w.t)
-	w.members[node] = startOn(w.t, w.members[node].cfg, brokerConfig())
+	if m := w.members[node]; rapid.Bool().Draw(rt, "kill") {
+		m.kill(w.t)
+	} else {
+		m.end(w.t)
+	}
+	w.members[node] = startOn(w.t, w.members[node].cfg, worldConfig(node, len(w.members)))
+	w.policies[node], w.restarted[node] = nil, true
 	serving(w.t, w.members[node])
 	var err error
 	if w.taps[node], err = w.members[node].broker.Tap(broker.Audience{}, w.at[node]); err != nil {
 		rt.Fatal(err)
+	}
+	w.settle(rt)
+	await(w.t, w.latest(), w.members[node])
+	end := w.members[node].position(w.t)
+	for w.take(rt, node); sequence(w.at[node]) < sequence(end); { // before new policies evict events
+		w.take(rt, node)
 	}
 }

@@ -14,20 +14,20 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// If the Raft snapshot of the cluster's metadata is damaged, the server doesn't
-// start. If the snapshot of the event log's group is damaged, the node has no
-// replica of the event log. A node without the file gets its content from the other
-// nodes, so damaged files are set aside.
+// If the Raft snapshot of the cluster's metadata is damaged, the server doesn't start.
+// If the Raft snapshot of the event log's group is damaged, the node has no replica of
+// the event log. Damaged files are therefore set aside: a node without the file gets
+// its contents from the other nodes.
 
 const (
 	// raftGroups is the directory of the Raft groups below the server's store.
 	raftGroups = "jetstream/$SYS/_js_"
-	// damagedPrefix is the prefix of the names that damaged files get.
+	// damagedPrefix is the prefix that is added to the names of damaged files.
 	damagedPrefix = "damaged-"
 	// snapshotHeader is the length of a snapshot's header: the term, the index,
 	// and the length of the peer list.
 	snapshotHeader = 8 + 8 + 4
-	// peersHeader is the length of the header of the peer list.
+	// peersHeader is the length of the peer list's header.
 	peersHeader = 4 + 4
 	// peerName is the length of a peer's name.
 	peerName = 8
@@ -36,9 +36,9 @@ const (
 	plausibleTerms = 1 << 40
 )
 
-// setDamagedAside renames the files of Raft groups that the server can't read, and
-// logs each. The node gets their content from the other nodes. The server must not
-// be running.
+// setDamagedAside renames the files of Raft groups that the server can't read, and logs
+// each. The node gets their contents from the other nodes. The server must not be
+// running.
 func setDamagedAside(store string, log *slog.Logger) error {
 	groups, err := os.ReadDir(filepath.Join(store, raftGroups))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -109,7 +109,7 @@ func checkSnapshot(group string, data []byte) error {
 	return nil
 }
 
-// checkTerm returns an error if the file with a group's current term and vote is
+// checkTerm returns an error if the file that holds a group's current term and vote is
 // damaged.
 func checkTerm(_ string, data []byte) error {
 	if len(data) < 8 {

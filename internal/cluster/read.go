@@ -15,13 +15,13 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// errReopen means that the open event log was replaced, or that entries have
+// errReopen means that the open event log has been replaced, or that entries
 // disappeared before they were read.
 var errReopen = errors.New("the event log must be reopened")
 
 const (
-	// liveBuffer is the number of live entries that may be queued. Further ones
-	// are dropped, and read again.
+	// liveBuffer is the maximum number of live entries that are queued. Any others are
+	// dropped and read again later.
 	liveBuffer = 4096
 	// fillEntries and fillBytes limit one request to a replica.
 	fillEntries = 512
@@ -39,12 +39,12 @@ type reader struct {
 	lastBatch    map[uint64]uint64 // the number of the last batch, by incarnation
 	incarnations []uint64          // the keys of lastBatch, oldest first
 
-	gap           gap    // at next, if it can't be read
-	gapEnd        uint64 // the entry that a replica has instead of next; 0 if unknown
-	rejectedEpoch string // of the last batch from another event log
+	gap           gap    // at next, if that entry can't be read
+	gapEnd        uint64 // the first entry that a replica has after next; 0 if unknown
+	rejectedEpoch string // epoch of the last batch from another event log
 }
 
-// readAll reads the event log, and reopens it whenever necessary, until ctx is done.
+// readAll reads the event log until ctx is done. It reopens the log whenever necessary.
 func (n *Node) readAll(ctx context.Context) {
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -57,7 +57,7 @@ func (n *Node) readAll(ctx context.Context) {
 		}
 		err := n.readLog(ctx)
 		if errors.Is(err, broker.ErrClosed) {
-			// Nothing would read what is appended from here on.
+			// From now on, nothing would read appended messages.
 			n.appender.close(broker.ErrClosed)
 			return
 		}
@@ -81,7 +81,7 @@ func (n *Node) readLog(ctx context.Context) error {
 		return err
 	}
 
-	// Subscribe before filling, so that no entry is missed in between.
+	// Subscribe before calling fill, so that no entry is missed in between.
 	live := make(chan *nats.Msg, liveBuffer)
 	sub, err := n.conn.ChanSubscribe(n.subjects.live, live)
 	if err != nil {
@@ -107,10 +107,10 @@ func (n *Node) readLog(ctx context.Context) error {
 	return r.follow(ctx, live)
 }
 
-// follow applies live entries, and fills gaps between them.
+// follow applies live entries and fills the gaps between them.
 func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 	n := r.node
-	var missing uint64 // the value of next when that entry was first found to be missing
+	var missing uint64 // the next entry, once it has been found to be missing
 	for {
 		select {
 		case <-ctx.Done():
@@ -135,7 +135,7 @@ func (r *reader) follow(ctx context.Context, live <-chan *nats.Msg) error {
 	}
 }
 
-// applyLive applies a live entry, after any missing entries before it.
+// applyLive applies a live entry, after filling in any missing entries before it.
 func (r *reader) applyLive(ctx context.Context, msg *nats.Msg) error {
 	seq, at, err := livePosition(msg)
 	if err != nil {
@@ -157,7 +157,8 @@ func (r *reader) applyLive(ctx context.Context, msg *nats.Msg) error {
 	return r.apply(ctx, seq, at, msg.Data)
 }
 
-// fill reads entries from replicas, up to one that the event log is known to have.
+// fill reads and applies entries from replicas. The event log must be known to have the
+// entry upTo, which is the last one that fill reads.
 func (r *reader) fill(ctx context.Context, upTo uint64) error {
 	n := r.node
 	delays := newBackOff()
@@ -175,7 +176,7 @@ func (r *reader) fill(ctx context.Context, upTo uint64) error {
 			continue
 		}
 
-		// The replica that replied may lag, or all replicas lack the entry.
+		// The replica that replied may lag, or all replicas may lack the entry.
 		n.log.Debug("cannot fill a gap in the event log yet", "entry", r.next, "error", err)
 		n.setReadError(err.Error())
 		if errors.Is(err, errNoEntry) {
@@ -197,7 +198,7 @@ func (r *reader) fill(ctx context.Context, upTo uint64) error {
 	return nil
 }
 
-// fillSome requests the next entries from a replica.
+// fillSome requests the next entries from a replica, and applies them.
 func (r *reader) fillSome(ctx context.Context) error {
 	r.gapEnd = 0
 	asking, cancel := context.WithTimeout(ctx, fillTimeout)
@@ -218,7 +219,7 @@ func (r *reader) fillSome(ctx context.Context) error {
 			continue
 		}
 		if entry.Sequence > r.next {
-			// The next entry has expired, or is lost.
+			// The next entry has expired or is lost.
 			r.gapEnd = entry.Sequence
 			return errNoEntry
 		}
@@ -236,7 +237,7 @@ func (r *reader) fillSome(ctx context.Context) error {
 	return nil
 }
 
-// livePosition returns the sequence number and time of a live message.
+// livePosition returns the sequence number and the time of a live message.
 func livePosition(msg *nats.Msg) (seq uint64, at time.Time, err error) {
 	if seq, err = strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64); err != nil {
 		return 0, at, fmt.Errorf("header %s: %w", jetstream.SequenceHeader, err)
@@ -288,7 +289,7 @@ func (r *reader) apply(ctx context.Context, seq uint64, at time.Time, data []byt
 	return nil
 }
 
-// applyMessage applies a message in a batch, given its position.
+// applyMessage applies a message in a batch. The entry holds the message's position.
 func (r *reader) applyMessage(ctx context.Context, batch *clusterv1.Batch, in *clusterv1.Message, entry broker.Entry) (res result) {
 	b := r.node.broker
 	if in.GetClear() != clusterv1.Clear_CLEAR_UNSPECIFIED {
@@ -309,7 +310,7 @@ func (r *reader) applyMessage(ctx context.Context, batch *clusterv1.Batch, in *c
 	return res
 }
 
-// skipMessage returns the result for an invalid message.
+// skipMessage logs an invalid message and returns the result for it.
 func (r *reader) skipMessage(entry broker.Entry, err error) result {
 	r.node.log.Error("skipped an invalid message in the event log", "entry", entry.Seq/eventsPerEntry, "error", err)
 	return result{err: err}
@@ -321,9 +322,9 @@ func (r *reader) isForeign(seq uint64, data []byte) bool {
 	return err == nil && !r.eventLog.accepts(batch.GetEpoch(), seq)
 }
 
-// replaceForeign handles a foreign entry from a replica, whose files may belong
-// to another event log. The leader may have the right entry. A standalone node has
-// lost it, since no other node appends to its event log.
+// replaceForeign handles a foreign entry from a replica. The replica's files may belong
+// to another event log, and the leader may have the right entry. A standalone node has
+// lost that entry, since no other node appends to its event log.
 func (r *reader) replaceForeign(ctx context.Context, foreign *jetstream.RawStreamMsg) error {
 	n := r.node
 	if n.standalone() && foreign.Sequence <= r.eventLog.last {
@@ -339,8 +340,8 @@ func (r *reader) replaceForeign(ctx context.Context, foreign *jetstream.RawStrea
 	return r.apply(ctx, foreign.Sequence, foreign.Time, foreign.Data)
 }
 
-// reject logs a batch from another event log, once per epoch. A cluster with the
-// same name has appended or published it here.
+// reject logs a batch from another event log, once per epoch. Another cluster with the
+// same name has appended it to this event log or published it to its subjects.
 func (r *reader) reject(seq uint64, data []byte) {
 	batch, err := decodeBatch(data)
 	if err != nil || r.rejectedEpoch == batch.GetEpoch() {
@@ -358,12 +359,14 @@ func (r *reader) advance(seq uint64, at time.Time) {
 	r.node.applied.Store(seq)
 }
 
-// maxIncarnations is the number of incarnations that are remembered. A batch that
-// was given up arrives within seconds, during which few nodes start.
+// maxIncarnations is the number of incarnations that are remembered. If a batch that
+// was given up still arrives, it does so within seconds, and few nodes start in that
+// time.
 const maxIncarnations = 4096
 
 // isNext reports whether a batch follows the last one from its incarnation. A
-// repetition doesn't, nor does a batch that was given up before a later one.
+// repetition doesn't, and neither does a batch that was given up and arrives after a
+// later one.
 func (r *reader) isNext(incarnation, number uint64) bool {
 	last, known := r.lastBatch[incarnation]
 	if number <= last {

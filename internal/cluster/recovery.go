@@ -8,19 +8,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// recovery is the state of a node's recovery from storage faults. It is owned by
-// the goroutine that calls watchStorage.
+// recovery tracks a node's recovery from storage faults. It is owned by the goroutine
+// that calls watchStorage.
 type recovery struct {
-	logged    bool          // the fault
-	advised   bool          // that the node must be restarted
-	minFree   int           // bytes that the disk must accept
-	pause     time.Duration // before the next fault is handled
-	recovered time.Time     // when the last fault was over
+	logged    bool          // the fault has been logged
+	advised   bool          // the operator has been advised to restart the node
+	minFree   int           // number of bytes that the disk must accept
+	pause     time.Duration // minimum time before the next fault is handled
+	recovered time.Time     // when the last fault ended
 	restarted time.Time     // when JetStream was last restarted
 }
 
-// watchStorage rejects messages while the event log can't be written, and tries to
-// recover it, until ctx is done.
+// watchStorage runs until ctx is done. While the event log can't be written, it rejects
+// messages and tries to recover the log.
 func (n *Node) watchStorage(ctx context.Context) {
 	r := recovery{minFree: storageMinFree, pause: storageInterval}
 	tick := time.NewTicker(storageInterval)
@@ -42,8 +42,8 @@ func (n *Node) watchStorage(ctx context.Context) {
 	}
 }
 
-// rejectMessages rejects messages with the storage fault as the reason, if the
-// fault keeps them out of the event log.
+// rejectMessages makes the appender reject messages, with the storage fault as the
+// reason, if the fault prevents publishing.
 func (n *Node) rejectMessages(r *recovery, cause string) {
 	if !r.logged {
 		r.logged = true
@@ -56,8 +56,8 @@ func (n *Node) rejectMessages(r *recovery, cause string) {
 	}
 }
 
-// recoverStorage accepts messages again if the disk accepts writes, and the event
-// log is intact.
+// recoverStorage makes the appender accept messages again if the disk accepts writes
+// and the event log is intact.
 func (n *Node) recoverStorage(ctx context.Context, r *recovery) {
 	s, now := n.storage, time.Now()
 	if phase, _, _ := s.current(); phase == storageFailed && !n.tryStorage(r, now) {
@@ -80,8 +80,8 @@ func (n *Node) recoverStorage(ctx context.Context, r *recovery) {
 	n.wakeProber()
 }
 
-// tryStorage reports whether the disk accepts writes, so that the event log can be
-// checked. On a standalone node it restarts JetStream first.
+// tryStorage reports whether the disk accepts writes again and the event log can be
+// checked. On a standalone node, it restarts JetStream first if necessary.
 func (n *Node) tryStorage(r *recovery, now time.Time) bool {
 	if !r.recovered.IsZero() && now.Before(r.recovered.Add(r.pause)) {
 		return false
@@ -112,7 +112,7 @@ func (n *Node) restartJetStream() bool {
 	defer s.opening.Unlock()
 	err := n.server.ShutdownJetStream()
 	s.mu.Lock()
-	s.broken = false // reports from here on are new faults
+	s.broken = false // reports from now on are about new faults
 	s.mu.Unlock()
 	if err = errors.Join(err, n.server.startJetStream()); err != nil {
 		n.log.Debug("cannot restart JetStream", "error", err)
@@ -122,9 +122,9 @@ func (n *Node) restartJetStream() bool {
 	return !broken
 }
 
-// logIntact reports whether, after a restart of JetStream, the open event log still
-// has everything that was read from it. If it doesn't, the reader reopens it, which
-// starts a new epoch: an id must not be used twice.
+// logIntact reports whether, after a restart of JetStream, the open event log still has
+// everything that has been read from it. If it doesn't, logIntact makes the reader
+// reopen it, which starts a new epoch: an id must not be used twice.
 func (n *Node) logIntact(ctx context.Context) bool {
 	epoch, applied := n.openEpoch(), n.applied.Load()
 	if epoch == "" {

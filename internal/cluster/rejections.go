@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// repeatAfter is how long a kind of rejection must have been absent before it
-	// is logged again. Connections are retried once a second.
+	// repeatAfter is how long a kind of rejection must have been absent before it is
+	// logged again. Connections are retried once a second.
 	repeatAfter = time.Minute
-	// recentFor is how long a rejection is given as the reason why a node isn't
+	// recentFor is how long a rejection is reported as the reason why a node isn't
 	// connected.
 	recentFor = 10 * time.Second
 )
@@ -26,8 +26,8 @@ type rejections struct {
 	latestAt time.Time
 }
 
-// current describes the last rejection. It returns an empty string if there was
-// none recently.
+// current returns the description of the last rejection, or an empty string if there
+// was none recently.
 func (r *rejections) current(now time.Time) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,13 +61,12 @@ func (r *rejections) isNew(kind string, now time.Time) bool {
 	return !known || now.Sub(last) > repeatAfter
 }
 
-// sameName is the likely cause if a node that connects has this node's name.
+// sameName is the likely cause if a connecting node has this node's name.
 const sameName = "another node has this node's name: one of them runs on a copy of the other's cluster.dir"
 
-// parseRejection parses a log line from the server about a rejected connection
-// between nodes. It returns the other node's address and the likely cause. The
-// address has no port if the other node opened the connection, since that port is
-// random.
+// parseRejection parses a log line from the server about a rejected connection between
+// nodes. It returns the other node's address and the likely cause. The address has no
+// port if the other node opened the connection, since the port is random in that case.
 func parseRejection(line string) (addr, cause string, ok bool) {
 	addr, text, found := strings.Cut(line, " - rid:")
 	if !found {
@@ -82,7 +81,7 @@ func parseRejection(line string) (addr, cause string, ok bool) {
 		return host, sameName, true
 	case strings.Contains(text, "Authorization Violation"):
 		return addr, "rejected by another node: its cluster.secret probably differs, or only one of the two nodes has one", true
-	case strings.HasSuffix(text, "authentication error"): // without a user: it wasn't a node's greeting
+	case strings.HasSuffix(text, "authentication error"): // without a user, so it wasn't a node's greeting
 		return host, "rejected another node: it probably uses cluster.tls, and this node doesn't", true
 	case strings.Contains(text, "authentication error"):
 		return host, "rejected another node: its cluster.secret probably differs, or only one of the two nodes has one", true

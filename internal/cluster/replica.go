@@ -9,24 +9,24 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// extent is the range of entries that a replica has, and their number.
+// extent is the range of a replica's entries and their number.
 type extent struct{ first, last, entries uint64 }
 
 // replicaCheck checks a node's own replica of the event log. The leader reports a
-// replica as current as soon as the replica follows, even if it lacks entries. So
-// the node inspects its own store.
+// replica as current as soon as it follows, even if it lacks entries. The node
+// therefore inspects its own store.
 type replicaCheck struct {
 	target      uint64    // an entry that the replica must reach
 	targetSince time.Time // when target was set
-	whole       bool      // the replica once had all entries
-	last        uint64    // the last entry that it had
-	progressAt  time.Time // when it got that entry
+	whole       bool      // at some point, the replica had all entries
+	last        uint64    // the last entry that the replica had
+	progressAt  time.Time // when the replica got that entry
 }
 
-// update reports whether the replica is sound, and returns what is wrong with it if
-// it has been unsound for too long. reported is the replica as the leader reports
-// it. local is the range of entries in the replica, or nil if there are none.
-// leader is the range that the leader had a moment earlier.
+// update reports whether the replica is sound. If it has been unsound for too long,
+// update also returns a description of the problem. reported is the replica as the
+// leader reports it. local is the replica's extent, or nil if it has no entries. leader
+// is the leader's extent a moment earlier.
 func (c *replicaCheck) update(now time.Time, reported Member, local *extent, leader extent) (sound bool, trouble string) {
 	if c.targetSince.IsZero() {
 		c.target, c.targetSince, c.progressAt = leader.last, now, now
@@ -92,8 +92,8 @@ func (p *prober) checkReplica(info *jetstream.StreamInfo, now time.Time) {
 	}
 }
 
-// extentOf returns the range of a stream's entries that the server has, or nil if
-// it has none.
+// extentOf returns the extent of the server's replica of a stream, or nil if it has
+// none.
 func (s *embeddedServer) extentOf(stream string) *extent {
 	info, err := s.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {

@@ -17,23 +17,23 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// The retained values are kept in a second stream, because they outlive the entries of
-// the event log that set them. It holds a snapshot, in chunks, and a head that describes
-// it. A new snapshot has new chunks. Once its head is stored, everything before its first
-// chunk is removed.
+// The retained values are kept in a second JetStream stream, because they can outlive
+// the event log's entries that set them. The stream holds a snapshot, split into
+// chunks, and a head that describes the snapshot. A new snapshot has new chunks. Once
+// its head has been stored, everything before its first chunk is removed.
 
-// retainedStream returns the name of the stream with the retained values.
+// retainedStream returns the name of the stream that holds the retained values.
 func (n *Node) retainedStream() string { return n.cfg.Name + "_retained" }
 
 // snapshotHead is the head of a snapshot.
 type snapshotHead struct {
 	*clusterv1.RetainedHead
 
-	revision uint64 // the head's sequence number in its stream; 0 if there is none
+	revision uint64 // the head's sequence number in the stream; 0 if there is no head
 }
 
-// applied returns the last position of l that the snapshot includes. The snapshot may
-// be from an earlier epoch, with positions that l doesn't have.
+// applied returns the last position of l that the snapshot includes. A snapshot from an
+// earlier epoch may include positions that l doesn't have.
 func (h snapshotHead) applied(l eventLog) uint64 {
 	if h.GetEpoch() == l.epoch {
 		return h.GetApplied()
@@ -41,22 +41,22 @@ func (h snapshotHead) applied(l eventLog) uint64 {
 	return min(h.GetApplied(), (l.base+1)*eventsPerEntry-1)
 }
 
-// snapshot holds the retained values that a node starts from.
+// snapshot holds the retained values that a node starts with.
 type snapshot struct {
 	head   snapshotHead
 	values []broker.RetainedValue
 }
 
 // errSnapshotMoved means that another snapshot has replaced the one being read, or that
-// a replica lags.
+// a replica is lagging.
 var errSnapshotMoved = errors.New("the snapshot of the retained values is being replaced")
 
 // snapshotAttempts is the number of attempts to read a snapshot before it counts as
-// damaged. They are as far apart as attempts to open the event log.
+// damaged. The event log is reopened for each attempt, with the usual delays.
 const snapshotAttempts = 20
 
-// readSnapshot returns the latest snapshot of the retained values. It is empty if there
-// is none, or if it can't be read for good.
+// readSnapshot returns the latest snapshot of the retained values. It returns an empty
+// snapshot if there is none, or if the latest one is permanently unreadable.
 func (n *Node) readSnapshot(ctx context.Context) (snapshot, error) {
 	release, ok := n.storage.hold()
 	if !ok {
@@ -91,7 +91,8 @@ func (n *Node) readSnapshot(ctx context.Context) (snapshot, error) {
 	return snapshot{head: snapshotHead{revision: head.revision}}, nil
 }
 
-// readHead returns the head of the latest snapshot. It is empty if there is none.
+// readHead returns the head of the latest snapshot, or an empty head if there is no
+// snapshot.
 func (n *Node) readHead(ctx context.Context) (snapshotHead, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -131,7 +132,7 @@ func (n *Node) readChunks(ctx context.Context, head snapshotHead) (values []brok
 				return nil, fmt.Errorf("chunk %d: %w", index, err)
 			}
 			if chunk.GetId() != head.GetId() || index == head.GetChunks() {
-				continue // an unfinished snapshot of another node
+				continue // from an unfinished snapshot by another node
 			}
 			if chunk.GetIndex() != index {
 				return nil, errSnapshotMoved
@@ -145,7 +146,7 @@ func (n *Node) readChunks(ctx context.Context, head snapshotHead) (values []brok
 	return values, nil
 }
 
-// appendValues appends the values in a chunk.
+// appendValues appends the values in a chunk to dst.
 func appendValues(dst []broker.RetainedValue, chunk *clusterv1.RetainedChunk) ([]broker.RetainedValue, error) {
 	for _, v := range chunk.GetValues() {
 		value, err := decodeValue(v)
@@ -160,17 +161,17 @@ func appendValues(dst []broker.RetainedValue, chunk *clusterv1.RetainedChunk) ([
 func decodeValue(in *clusterv1.RetainedValue) (broker.RetainedValue, error) {
 	m, err := decode(in.GetMessage())
 	return broker.RetainedValue{
-		ID: in.GetId(), Audience: m.Audience, ConflateKey: m.ConflateKey, Event: m.Event, Data: m.Data, At: in.GetAt(), Expires: in.GetExpires(),
+		ID: in.GetId(), Audience: m.Audience, ConflateKey: m.ConflateKey, Event: m.Event, Data: m.Data, Final: m.Final, At: in.GetAt(), Expires: in.GetExpires(),
 	}, err
 }
 
 func encodeValue(v broker.RetainedValue) *clusterv1.RetainedValue {
-	m := broker.Message{Audience: v.Audience, ConflateKey: v.ConflateKey, Event: v.Event, Data: v.Data}
+	m := broker.Message{Audience: v.Audience, ConflateKey: v.ConflateKey, Event: v.Event, Data: v.Data, Final: v.Final}
 	return &clusterv1.RetainedValue{Message: encode(&m), Id: v.ID, At: v.At, Expires: v.Expires}
 }
 
-// restore restores the retained values of a snapshot in the broker, which has begun to
-// read l.
+// restore restores the retained values from a snapshot in the broker, which must have
+// begun l.
 func (n *Node) restore(s snapshot, l eventLog) {
 	applied := s.head.applied(l)
 	if err := n.broker.RestoreRetained(s.values, slices.Clone(s.head.GetRejected()), applied); err != nil {
@@ -190,8 +191,9 @@ const (
 )
 
 // messageFromLeader requests a message from a stream's leader. It returns errNoEntry if
-// the leader doesn't have it, or if there is no such stream. A request that any replica
-// may answer goes first to the replica on this node, which may have lost the message.
+// the leader doesn't have the message, or if there is no such stream. A request that
+// any replica may answer wouldn't do: it would go first to the replica on this node,
+// which may have lost the message.
 func (n *Node) messageFromLeader(ctx context.Context, stream, request string) (rawEntry, error) {
 	msg, err := n.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, []byte(request))
 	if err != nil {
@@ -222,7 +224,8 @@ func (n *Node) messageFromLeader(ctx context.Context, stream, request string) (r
 	return rawEntry{reply.Message.Seq, reply.Message.Time, data}, err
 }
 
-// retainedConfig returns the configuration of the stream with the retained values.
+// retainedConfig returns the configuration of the stream that holds the retained
+// values.
 func (n *Node) retainedConfig(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        n.retainedStream(),

@@ -94,6 +94,15 @@ func TestRetainedValuesOnAllNodes(t *testing.T) {
 	if got := again.values(); !slices.Equal(got, want) {
 		t.Errorf("after a restart, a node has %q, want %q", got, want)
 	}
+
+	// One entry of the log clears everything.
+	members[1] = again
+	if n, err := again.ClearRetained(t.Context(), broker.Clear{All: true}); n != len(want) || err != nil {
+		t.Errorf("cleared %d values, want %d: %v", n, len(want), err)
+	}
+	if left := agree(t, members...); len(left) != 0 {
+		t.Errorf("the nodes still have %q", left)
+	}
 }
 
 // TestRetainedValuesOutliveTheLog checks that values survive when the event log has lost

@@ -17,43 +17,44 @@ import (
 )
 
 const (
-	// saveCheck is the time between two checks whether the retained values must be
-	// saved.
+	// saveCheck is the time between checks whether the retained values must be saved.
 	saveCheck = 500 * time.Millisecond
-	// saveDelay is the minimum time from a change to a snapshot, so that one snapshot
-	// holds many changes. Large snapshots wait longer: see saveRate.
+	// saveDelay is the minimum time between a change and the snapshot that includes it,
+	// so that a snapshot can include many changes. Large snapshots wait longer: see
+	// saveRate.
 	saveDelay = 2 * time.Second
 	// saveRate limits how fast snapshots are written, in bytes of values per second.
 	saveRate = 2 << 20
-	// saveTimeout limits how long a snapshot may take to be written.
+	// saveTimeout limits how long reading or writing a snapshot may take.
 	saveTimeout = time.Minute
-	// lastSaveTimeout is saveTimeout for a node that stops.
+	// lastSaveTimeout takes the place of saveTimeout when a node stops.
 	lastSaveTimeout = 10 * time.Second
 	// chunkBytes is the size of a chunk, unless it holds a single larger value.
 	chunkBytes = 256 << 10
 )
 
-// saver saves snapshots of the retained values. Every node has one. The node that leads
-// the event log saves first; the others save only if it doesn't.
+// saver saves snapshots of the retained values. Every node has a saver. The node that
+// leads the event log saves first, and the others save only if it doesn't.
 type saver struct {
 	node *Node
 
 	mu      sync.Mutex
-	head    snapshotHead // of the latest snapshot that is known
-	applied uint64       // the last position that it includes, in the open event log
+	head    snapshotHead // of the latest known snapshot
+	applied uint64       // the last position in the open event log that the snapshot includes
 	changes uint64       // broker.RetainedProgress.Changes as of that position, or earlier
 	due     time.Time    // when changes must be saved; zero if there are none
 	failing bool         // the last attempt failed
 }
 
-// restored records the snapshot that the node has started from.
+// restored records the snapshot that the node started with.
 func (s *saver) restored(head snapshotHead, applied, changes uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.head, s.applied, s.changes, s.due = head, applied, changes, time.Time{}
 }
 
-// run saves snapshots until ctx is done, and then a last one.
+// run saves snapshots until ctx is done. If this node leads the event log, run then
+// saves a last one.
 func (s *saver) run(ctx context.Context) {
 	tick := time.NewTicker(saveCheck)
 	defer tick.Stop()
@@ -76,7 +77,7 @@ func (s *saver) run(ctx context.Context) {
 	}
 }
 
-// isDirty reports whether a serving node has changes to save.
+// isDirty reports whether the node is serving and has changes to save.
 func (s *saver) isDirty() bool {
 	if serving, _ := s.node.Serving(); !serving {
 		return false
@@ -112,14 +113,15 @@ func (s *saver) isDue(now time.Time) bool {
 }
 
 // isBehind reports whether the event log may soon remove entries that the snapshot
-// doesn't include. Even if they don't change any value, a node that starts must know
-// that. The caller holds s.mu.
+// doesn't include. Even if those entries don't change any value, a node must know that
+// when it starts. The caller must hold s.mu.
 func (s *saver) isBehind() bool {
 	first, last := s.node.logRange()
 	return s.head.revision != 0 && s.applied/eventsPerEntry < first+(last-first)/2
 }
 
-// report logs the error of a save, if it is the first one.
+// report records the outcome of a save, and logs its error unless the previous save
+// failed too.
 func (s *saver) report(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,15 +193,16 @@ func (s *saver) save(ctx context.Context) error {
 	return nil
 }
 
-// saved records the latest snapshot, which includes the given progress.
+// saved records that the latest snapshot has the given head and includes the given
+// progress.
 func (s *saver) saved(head snapshotHead, progress broker.RetainedProgress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.head, s.applied, s.changes = head, head.GetApplied(), progress.Changes
 }
 
-// openRetained opens the stream with the retained values. It creates the stream if
-// there is none, with as many replicas as the event log has.
+// openRetained opens the stream that holds the retained values, and creates it if it
+// doesn't exist. It gives the stream as many replicas as the event log has.
 func (n *Node) openRetained(ctx context.Context) (jetstream.Stream, error) {
 	replicas := n.logReplicas()
 	stream, err := n.js.Stream(ctx, n.retainedStream())
@@ -228,7 +231,7 @@ func (n *Node) openRetained(ctx context.Context) (jetstream.Stream, error) {
 	return stream, nil
 }
 
-// writeChunks writes the chunks of a snapshot, and describes them in head.
+// writeChunks writes the chunks of a snapshot and describes them in head.
 func (n *Node) writeChunks(ctx context.Context, state broker.RetainedState, head *clusterv1.RetainedHead) error {
 	id := rand.Uint64()
 	head.Id = id
@@ -281,8 +284,8 @@ func (n *Node) writeChunks(ctx context.Context, state broker.RetainedState, head
 	return nil
 }
 
-// writeHead writes the head of a snapshot, if the latest one still has the given
-// revision, and returns the new revision.
+// writeHead writes the head of a snapshot and returns its revision. It fails unless the
+// latest head still has the given revision.
 func (n *Node) writeHead(ctx context.Context, head *clusterv1.RetainedHead, revision uint64) (uint64, error) {
 	data, err := proto.Marshal(head)
 	if err != nil {

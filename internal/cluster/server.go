@@ -25,25 +25,25 @@ type embeddedServer struct {
 	options    *server.Options
 	log        *slog.Logger
 	standalone bool
-	routes     []string   // the addresses of other nodes, HOST:PORT
-	fatal      chan error // has a fatal error from the server, if there was one
+	routes     []string   // the addresses of other nodes, as HOST:PORT
+	fatal      chan error // receives a fatal error from the server, if there is one
 	stopped    sync.Once
 	rejections rejections // of connections between nodes
 }
 
 const (
-	// systemUser is the user name for the system account of the node's own server,
-	// which accepts connections only from this process.
+	// systemUser is the user name for the system account of the node's own server. The
+	// server accepts client connections only from this process.
 	systemUser = "system"
-	// routeUser is the user name of nodes. The secret is the password.
+	// routeUser is the user name with which nodes connect to each other. The secret is
+	// the password.
 	routeUser = "peald"
-	// noSecret is the password if there is no secret. It protects only against
-	// accidents.
+	// noSecret is the password if there is no secret. It only prevents accidents.
 	noSecret = "no secret"
 	// bootTimeout limits how long a server may take to recover its files.
 	bootTimeout = time.Minute
-	// handOverTimeout limits how long a node waits for another one to become the
-	// leader in its place.
+	// handOverTimeout limits how long a node waits for another node to become leader in
+	// its place.
 	handOverTimeout = 2 * time.Second
 )
 
@@ -70,7 +70,7 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 		NoSigs:                true,
 		JetStream:             true,
 		StoreDir:              filepath.Join(cfg.Dir, "alone"),
-		JetStreamMaxStore:     1 << 50, // the stream has its own limits
+		JetStreamMaxStore:     1 << 50, // the streams have their own limits
 		JetStreamMaxMemory:    1 << 30,
 		SyncAlways:            cfg.Sync,
 		MaxPayload:            maxPayload,
@@ -79,8 +79,8 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 	}
 
 	if !s.standalone {
-		// The store of a standalone node belongs to no cluster, and in a cluster
-		// JetStream deletes streams that don't belong to it.
+		// A standalone node uses a different store. In a cluster, JetStream would
+		// delete the streams in that store, because they don't belong to the cluster.
 		options.StoreDir = filepath.Join(cfg.Dir, "cluster")
 		if err := s.joinCluster(cluster, options); err != nil {
 			return nil, err
@@ -105,14 +105,14 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 
 	select {
 	case err := <-s.fatal:
-		// No goroutine of the server is waiting for routing to start yet.
+		// At this point, no goroutine of the server is waiting for routing to start.
 		return nil, fmt.Errorf("%w; its files are in %s, and the node starts over if you remove them", err, filepath.Join(options.StoreDir, "jetstream"))
 	default:
 	}
 
 	if !s.standalone {
 		// A server that doesn't listen for clients never starts routing by itself,
-		// since routing waits for the client port.
+		// because routing waits for the client port.
 		ready := make(chan struct{})
 		close(ready)
 		s.StartRouting(ready)
@@ -149,7 +149,7 @@ func (s *embeddedServer) joinCluster(cluster string, options *server.Options) er
 		Host:      host,
 		Port:      number,
 		Advertise: s.cfg.Advertise,
-		PoolSize:  -1, // one connection per node suffices for one stream
+		PoolSize:  -1, // one connection per node is enough for one stream
 		TLSConfig: s.cfg.TLS,
 	}
 
@@ -163,9 +163,9 @@ func (s *embeddedServer) joinCluster(cluster string, options *server.Options) er
 	return nil
 }
 
-// password returns the password that other nodes must present. The accepting side
-// checks it. Without a password, nodes that have a secret could join this node by
-// connecting to it.
+// password returns the password that other nodes must present. Only the node that
+// accepts a connection checks the password. Without one, nodes that have a secret could
+// join this node by connecting to it.
 func (s *embeddedServer) password() string {
 	if s.cfg.Secret == "" {
 		return noSecret
@@ -181,8 +181,8 @@ func (s *embeddedServer) routeURLs(addrs []string) []*url.URL {
 	return urls
 }
 
-// followPeers regularly resolves the names of peers, and has the server connect to
-// their new addresses, until ctx is done.
+// followPeers resolves the names of peers at intervals, and makes the server connect to
+// new addresses, until ctx is done.
 func (s *embeddedServer) followPeers(ctx context.Context) {
 	if s.standalone || !slices.ContainsFunc(s.cfg.Peers, isName) {
 		return
@@ -210,8 +210,9 @@ func (s *embeddedServer) followPeers(ctx context.Context) {
 	}
 }
 
-// members returns the names of the cluster's members by their NATS ids, running or
-// not. It returns nil on a standalone node, and while JetStream isn't running.
+// members returns the names of the cluster's members, whether or not they are running,
+// by their NATS ids. It returns nil on a standalone node, and while JetStream isn't
+// running.
 func (s *embeddedServer) members() map[string]string {
 	if s.standalone {
 		return nil
@@ -227,8 +228,8 @@ func (s *embeddedServer) members() map[string]string {
 	return names
 }
 
-// memberName returns the name of a member. It returns the id if the server doesn't
-// know the name, because the member hasn't run since the server started.
+// memberName returns the name of a member. If the member hasn't run since the server
+// started, the server doesn't know its name, and memberName returns its id.
 func memberName(p *server.PeerInfo) string {
 	if strings.ContainsAny(p.Name, " ") { // the server's placeholder for an unknown name
 		return p.Peer
@@ -236,8 +237,8 @@ func memberName(p *server.PeerInfo) string {
 	return p.Name
 }
 
-// replicas returns how many replicas the cluster has nodes for, up to the default
-// number. Only the cluster's leader knows.
+// replicas returns the number of replicas that the cluster has enough nodes for, up to
+// the default number. In a cluster, it fails on all nodes but the leader.
 func (s *embeddedServer) replicas() (int, error) {
 	if s.standalone {
 		return 1, nil
@@ -277,10 +278,10 @@ func (s *embeddedServer) handOver(stream string) {
 	}
 }
 
-// startJetStream starts JetStream on a standalone node after ShutdownJetStream,
-// which recovers the event log from disk. Connections stay open.
+// startJetStream starts JetStream again on a standalone node after ShutdownJetStream.
+// JetStream then recovers the event log from disk. Connections stay open.
 func (s *embeddedServer) startJetStream() error {
-	// A reload starts JetStream if it is configured and not running.
+	// A reload starts JetStream if it is configured but not running.
 	if err := s.ReloadOptions(s.options.Clone()); err != nil {
 		return fmt.Errorf("starting JetStream: %w", err)
 	}
@@ -290,7 +291,7 @@ func (s *embeddedServer) startJetStream() error {
 	return nil
 }
 
-// stop shuts the server down and waits until that is done.
+// stop shuts the server down and waits until it has stopped.
 func (s *embeddedServer) stop() {
 	s.stopped.Do(func() {
 		s.Shutdown()

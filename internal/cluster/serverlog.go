@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// reportInterval is the number of failed attempts to connect to another node after
-// which the server logs one. It retries once a second.
+// reportInterval is how often the server logs a failed attempt to connect to another
+// node: every reportInterval-th attempt. It retries once a second.
 const reportInterval = 600
 
-// serverLog passes the log of the NATS server to slog. It implements
+// serverLog passes the NATS server's log messages to slog. It implements
 // [server.Logger].
 type serverLog struct {
 	log        *slog.Logger
@@ -34,9 +34,9 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := slog.LevelWarn
 	for _, usual := range []string{
-		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // at each startup, shutdown and election
+		"Waiting for routing", "contact with a meta leader", "Metalayer blocking snapshot", "RAFT", "NO quorum", // on each startup, shutdown and election
 		"Stream state outdated", "Stream state too short", "Recovering stream state from index errored", // after a crash: the state is recovered from other files
-		"solicited routes will not be verified", // they are, by tls.Config.VerifyConnection
+		"solicited routes will not be verified", // tls.Config.VerifyConnection does verify them
 	} {
 		if strings.Contains(text, usual) {
 			level = slog.LevelDebug
@@ -49,7 +49,7 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	l.log.Log(context.Background(), level, text)
 }
 
-// Errorf logs an error, and passes rejections and write errors to the node. Errors
+// Errorf logs an error, and passes rejections and write errors on to the node. Errors
 // about other nodes are logged at info level at most.
 func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
@@ -70,7 +70,7 @@ func (l *serverLog) Errorf(format string, v ...any) {
 		level = slog.LevelDebug // the node logs it
 		l.storage.report(cause, true)
 	}
-	for _, consequence := range []string{"failed to store a msg", "will be DISABLED"} { // of a write error
+	for _, consequence := range []string{"failed to store a msg", "will be DISABLED"} { // consequences of a write error
 		if strings.Contains(text, consequence) {
 			level = slog.LevelDebug
 		}
@@ -83,7 +83,7 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	l.log.Log(context.Background(), level, text)
 }
 
-// Fatalf passes a fatal error to the node: the server can't continue after it.
+// Fatalf passes a fatal error on to the node. The server can't continue after one.
 func (l *serverLog) Fatalf(format string, v ...any) {
 	select {
 	case l.fatal <- fmt.Errorf("the NATS server: "+format, v...):

@@ -13,29 +13,29 @@ import (
 // state is a node's view of itself and the event log. It is guarded by Node.mu.
 type state struct {
 	serving bool
-	current bool   // the node has caught up with the event log, but may be unable to publish
+	current bool   // the node is up to date with the event log, but may be unable to publish
 	reason  string // why the node isn't serving
 
 	epoch     string    // of the open event log; empty while none is open
-	replaced  bool      // the stream has another epoch by now, or is gone
-	first     uint64    // the first entry that the event log still has
+	replaced  bool      // the stream now has another epoch, or is gone
+	first     uint64    // the first entry that is still in the event log
 	known     uint64    // the last entry that the event log is known to have
 	quorumAt  time.Time // when the leader last had a quorum
-	trouble   string    // what the last probe found
+	trouble   string    // the problem that the last probe found; empty if there was none
 	readError string    // of the last attempt to read missing entries; empty if it succeeded
 
 	openDoubt *position // an entry that the event log should have had when it was opened
 
-	target      uint64    // an entry to be applied soon
+	target      uint64    // an entry that the node should apply soon
 	targetSince time.Time // when target was set
-	caughtUp    bool      // the node has applied everything that the open event log had at some point
+	caughtUp    bool      // at some point, the node had applied everything in the open event log
 
 	leader         string
 	replicas       int // configured
 	members        []Member
 	replicaSound   bool     // the node has a sound replica of the event log
 	replicaTrouble string   // what is wrong with the replica; empty if it is sound or there is none
-	clusterMembers []string // nil where the cluster has no membership
+	clusterMembers []string // nil if unknown, or if nodes aren't members
 }
 
 // Member is a replica of the event log.
@@ -43,9 +43,9 @@ type Member struct {
 	Name    string
 	Leader  bool
 	Current bool
-	// Silent is the time since its last message to the leader.
+	// Silent is the time since the replica's last message to the leader.
 	Silent time.Duration
-	// Lag is the number of entries that it lacks.
+	// Lag is the number of entries that the replica lacks.
 	Lag uint64
 }
 
@@ -56,7 +56,7 @@ func (n *Node) Serving() (serving bool, reason string) {
 	return n.state.serving, n.state.reason
 }
 
-// leads reports whether the leader of the event log is on this node.
+// leads reports whether this node leads the event log.
 func (n *Node) leads() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -84,7 +84,7 @@ func (n *Node) noteEntry(entry uint64) {
 	n.state.known = max(n.state.known, entry)
 }
 
-// openEpoch returns the epoch of the open event log. It is empty while none is
+// openEpoch returns the epoch of the open event log, or an empty string if none is
 // open.
 func (n *Node) openEpoch() string {
 	n.mu.Lock()
@@ -93,7 +93,7 @@ func (n *Node) openEpoch() string {
 }
 
 // leaveLog makes the reader leave the event log with the given epoch, because the
-// stream has another epoch or is gone. It does nothing if another log is open by
+// stream has another epoch or is gone. It does nothing if another event log is open by
 // now.
 func (n *Node) leaveLog(epoch string) {
 	n.mu.Lock()
@@ -104,8 +104,8 @@ func (n *Node) leaveLog(epoch string) {
 	n.wakeReader()
 }
 
-// readable returns the last known entry of the event log. It reports false if the
-// log was replaced, or no longer has the entry next.
+// readable returns the last known entry of the event log. It reports false if the log
+// has been replaced or no longer has the entry next.
 func (n *Node) readable(next uint64) (known uint64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -126,15 +126,16 @@ func (n *Node) wakeProber() {
 	}
 }
 
-// setTrouble sets what the last probe, or attempt to open the event log, found.
+// setTrouble sets the problem that the last probe, or the last attempt to open the
+// event log, has found.
 func (n *Node) setTrouble(trouble string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.state.trouble = trouble
 }
 
-// setReadError sets the reason why missing entries can't be read. The reason is
-// empty if they can.
+// setReadError sets the reason why missing entries can't be read, or clears it if
+// reason is empty.
 func (n *Node) setReadError(reason string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -144,7 +145,7 @@ func (n *Node) setReadError(reason string) {
 // codeNotAvailable is JetStream's error code for a cluster without a leader.
 const codeNotAvailable = 10008
 
-// explain describes a JetStream error to the operator.
+// explain returns a description of a JetStream error for the operator.
 func (n *Node) explain(err error) string {
 	var api *jetstream.APIError
 	switch {
@@ -175,7 +176,7 @@ func (n *Node) explain(err error) string {
 	return err.Error()
 }
 
-// updateServing decides whether the node is serving.
+// updateServing determines whether the node is serving, and acts on any change.
 func (n *Node) updateServing(now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -186,8 +187,8 @@ func (n *Node) updateServing(now time.Time) {
 		s.caughtUp = s.caughtUp || s.epoch != "" && applied >= s.known
 	}
 
-	// If only this node has the event log, and can't write it, other nodes can't
-	// publish either: streams miss nothing, and stay open.
+	// If only this node has the event log and it can't write it, other nodes can't
+	// publish either. Streams then miss nothing, so they stay open.
 	fault := n.faultLocked()
 	var reason string
 	switch {
@@ -225,8 +226,8 @@ func (n *Node) updateServing(now time.Time) {
 	}
 }
 
-// fault returns why a storage fault on this node prevents publishing. It is empty
-// if there is no fault, or if other nodes have the event log too.
+// fault describes the storage fault that prevents publishing. It returns an empty
+// string if there is no fault, or if other nodes have the event log too.
 func (n *Node) fault() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -242,7 +243,7 @@ func (n *Node) faultLocked() string {
 	return ""
 }
 
-// begin records that the reader has opened an event log, and starts at its first
+// begin records that the reader has opened an event log and will start at its first
 // entry.
 func (n *Node) begin(l eventLog) {
 	n.mu.Lock()

@@ -30,9 +30,9 @@ func (n *Node) Status() node.Status {
 	}
 }
 
-// Conn returns the node's connection to NATS. Close closes it.
+// Conn returns the node's connection to NATS. [Node.Close] closes it.
 func (n *Node) Conn() *nats.Conn { return n.conn }
 
-// Estimate makes receipts include the recipients on other nodes, as estimated by
-// elsewhere. It must be called before anything is published.
+// Estimate makes receipts include the number of recipients on other nodes, as estimated
+// by elsewhere. It must be called before anything is published.
 func (n *Node) Estimate(elsewhere func(broker.Audience) int) { n.elsewhere = elsewhere }

@@ -14,20 +14,20 @@ import (
 const (
 	// storageInterval is the time between attempts to write to a failed disk.
 	storageInterval = time.Second
-	// storageMaxPause is the maximum pause before handling a fault that occurs
+	// storageMaxPause is the maximum pause before the node handles a fault that occurs
 	// soon after the previous one. The pause doubles each time.
 	storageMaxPause = time.Minute
-	// storageStable is the time for which the event log must stay writable before the next
-	// fault is again handled without a pause.
+	// storageStable is how long the event log must stay writable for the pause to be
+	// reset.
 	storageStable = time.Minute
 	// storageRestartInterval is the time between restarts of JetStream while the
 	// disk is full. A restart removes expired entries.
 	storageRestartInterval = time.Minute
 	// storageMinFree is the number of bytes that a disk must accept to count as
-	// writable: a full batch.
+	// writable. It is enough for a full batch.
 	storageMinFree = maxBatchBytes + entryOverhead
-	// trialName is the name of the file in a node's directory that is written to
-	// find out whether the disk accepts writes.
+	// trialName is the name of a file in a node's directory that is written to find out
+	// whether the disk accepts writes.
 	trialName = "trial"
 )
 
@@ -40,7 +40,7 @@ type storagePhase int
 const (
 	// storageWritable means that no write has failed.
 	storageWritable storagePhase = iota
-	// storageFailed means that a write has failed, and the disk has accepted none
+	// storageFailed means that a write has failed and that the disk has accepted none
 	// since.
 	storageFailed
 	// storageChecking means that the disk accepts writes again, and that the event
@@ -50,20 +50,20 @@ const (
 
 // storage tracks whether a node can write its event log to disk.
 //
-// JetStream keeps the first write error: until it is restarted, it appends nothing
-// and doesn't reply to publishers. On a standalone node, [Node.watchStorage]
-// restarts it once the disk accepts writes again. That isn't possible in a cluster:
-// if JetStream starts while the server is connected, it briefly acts as if the
-// server were alone, and replies that there is no such stream. So the operator must
+// After its first write error, JetStream appends nothing and doesn't reply to
+// publishers until it is restarted. On a standalone node, [Node.watchStorage] restarts
+// it once the disk accepts writes again. That isn't possible in a cluster: if JetStream
+// starts while the server is connected to other nodes, it briefly acts as if the server
+// were alone, and replies that there is no such stream. The operator must therefore
 // restart the node.
 //
-// The methods are safe for concurrent use. On a nil *storage, they do nothing.
+// Its methods are safe for concurrent use. On a nil *storage, they do nothing.
 type storage struct {
 	dir  string
-	wake chan struct{} // has a token when a fault was reported
+	wake chan struct{} // has a token after a fault has been reported
 
-	// opening is held while JetStream restarts. It is read-locked by code that
-	// would mistake a stream that isn't recovered yet for a missing one.
+	// opening is locked while JetStream restarts. It is read-locked by code that could
+	// mistake a stream that hasn't been recovered yet for a missing one.
 	opening sync.RWMutex
 
 	mu     sync.Mutex
@@ -76,9 +76,8 @@ func newStorage(dir string) *storage {
 	return &storage{dir: dir, wake: make(chan struct{}, 1)}
 }
 
-// report records that a write to the event log has failed. broken reports whether
-// JetStream must be restarted. JetStream calls report with locks held, so it
-// doesn't block.
+// report records that a write to the event log has failed. broken is true if JetStream
+// must be restarted. JetStream calls report with locks held, so report doesn't block.
 func (s *storage) report(cause string, broken bool) {
 	if s == nil {
 		return
@@ -107,8 +106,8 @@ func (s *storage) current() (phase storagePhase, cause string, broken bool) {
 	return s.phase, s.cause, s.broken
 }
 
-// move changes the phase from one value to another. It reports false if the phase
-// is no longer from, because another fault was reported.
+// move changes the phase from one value to another. It reports false if the phase is no
+// longer from, because another fault has been reported.
 func (s *storage) move(from, to storagePhase) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +118,8 @@ func (s *storage) move(from, to storagePhase) (ok bool) {
 	return true
 }
 
-// reason returns why the event log can't be written. It is empty if it can.
+// reason returns the reason why the event log can't be written, or an empty string if
+// it can.
 func (s *storage) reason() string {
 	phase, cause, _ := s.current()
 	switch {
@@ -133,13 +133,14 @@ func (s *storage) reason() string {
 	return fmt.Sprintf("cannot write the event log: %s: %s", s.dir, cause)
 }
 
-// isFull reports whether the text of an error means that a disk or quota is full.
+// isFull reports whether the text of an error means that a disk is full or that a quota
+// is exhausted.
 func isFull(cause string) bool {
 	return strings.Contains(cause, syscall.ENOSPC.Error()) || strings.Contains(cause, syscall.EDQUOT.Error())
 }
 
-// hold prevents restarts of JetStream until release is called. It reports false if
-// JetStream is being restarted.
+// hold prevents JetStream from being restarted until release is called. It reports
+// false if JetStream is being restarted already.
 func (s *storage) hold() (release func(), ok bool) {
 	if s == nil {
 		return func() {}, true

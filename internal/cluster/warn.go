@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// The prober logs a problem once when it starts and once when it is over, not every
-// second.
+// The prober logs a problem only when the problem starts and when it ends, rather than
+// every second.
 
 const (
-	// searchWarnAfter is the time after which a node warns that it hasn't found
-	// its event log. The first start of a cluster takes several seconds.
+	// searchWarnAfter is how long a node searches for its event log before it logs a
+	// warning. The first start of a cluster takes several seconds.
 	searchWarnAfter = 15 * time.Second
-	// quorumWarnAfter is the time after which a node warns that the event log has
-	// no quorum. Most elections take less.
+	// quorumWarnAfter is how long the event log may be without a quorum before a node
+	// logs a warning. Most elections take less time.
 	quorumWarnAfter = 8 * time.Second
-	// replicasWarnAfter is the time after which a node warns that the event log is
-	// under-replicated. Nodes start one after another, and a replica takes a while
-	// to catch up.
+	// replicasWarnAfter is how long the event log may be under-replicated before a node
+	// logs a warning. Nodes start one after another, and a replica takes a while to
+	// catch up.
 	replicasWarnAfter = 30 * time.Second
 )
 
-// warnings tracks the problems that have been logged and aren't over yet.
+// warnings tracks problems that have been logged and aren't over yet.
 type warnings struct {
-	searchSince   time.Time // when the node began to search for its event log; zero while it can read it
+	searchSince   time.Time // when the node began to search for its event log; zero while it can read the log
 	search        bool
 	quorum        bool
 	replicasSince time.Time // when the event log became under-replicated; zero while it isn't
 	replicas      bool
-	settings      string // why this node's settings can't be applied to the event log; empty if they are
+	settings      string // why this node's settings can't be applied to the event log; empty if they have been
 }
 
 // warn logs new problems with the event log, and problems that are over.
@@ -79,8 +79,8 @@ func (p *prober) warn(now time.Time) {
 	}
 }
 
-// wantedReplicas returns how many replicas the event log should have. One is too few
-// in a cluster that has enough nodes for more, even if one is configured.
+// wantedReplicas returns how many replicas the event log should have. In a cluster with
+// enough nodes for more, one is too few, even if that is what is configured.
 func (n *Node) wantedReplicas(s *state) int {
 	want := max(n.cfg.Replicas, s.replicas)
 	if want <= 1 && len(s.clusterMembers) >= defaultReplicas {

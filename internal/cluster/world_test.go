@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 
@@ -15,42 +13,85 @@ import (
 )
 
 // world is the model of a cluster: its messages and clients since a moment at which
-// all nodes had the same events.
+// all nodes had the same events, no retained values, and no policies.
 type world struct {
-	t       *testing.T
-	number  int // of the world, to make its keys unique
-	members []*member
-	taps    []*broker.Tap
-	logs    [][]broker.Tapped // the events from each node
-	at      []string          // the position of each tap
-	sent    []*submitted
-	readers []*reader
-	began   time.Time
-	cleared map[string]int // by topic, the number of messages before its values were cleared
+	t        *testing.T
+	number   int // of the world, to make its keys unique
+	members  []*member
+	policies [][]broker.TopicPolicy // of each node
+	taps     []*broker.Tap
+	logs     [][]broker.Tapped // the events from each node
+	at       []string          // the position of each tap
+	sent     []*submitted
+	clears   []cleared
+	readers  []*reader
+	counts   *counts
+	begin    uint64 // the position of the nodes at first
+
+	restarted []bool // the tap of the node may lack events that had expired by then
+
+	// The fields below are set by finish.
+
+	log    []broker.Tapped         // the events
+	source map[string][]*submitted // the messages by the id of their event
+}
+
+// counts counts what has been tested.
+type counts struct {
+	Streams, Exact, Values, Resets, Ends, Stopped int
 }
 
 // submitted is a message in flight, or its result.
 type submitted struct {
 	broker.Message
 
-	node    int
-	wait    func(context.Context) (broker.Receipt, error)
-	receipt broker.Receipt
-	err     error
-	unsure  bool // whether its node was restarted before the acknowledgment
+	node     int
+	retained bool // because of the message, or of its node's policy
+	wait     func(context.Context) (broker.Receipt, error)
+	receipt  broker.Receipt
+	err      error
+	unsure   bool // whether its node was restarted before the acknowledgment
 }
 
-// reader is a client of a world.
-type reader struct {
-	follower
+// cleared is a removal of retained values, at an unknown position in a range.
+type cleared struct {
+	broker.Clear
 
-	before int // the number of messages that were submitted before it connected
+	after, upTo uint64
+}
+
+const (
+	// brief is in the data of messages that may expire during the test.
+	brief = "brief "
+	// last is the suffix of the data of messages that end their topic.
+	last = " last"
+)
+
+func audiences() []broker.Audience {
+	return []broker.Audience{
+		broker.Everyone(), broker.ToUser("alice"), broker.ToUser("bob"), broker.ToTopic("a"), broker.ToTopic("a.b"), broker.ToTopic("c"),
+	}
 }
 
 func newWorld(t *testing.T, rt *rapid.T, members []*member, number int) *world {
 	t.Helper()
-	w := &world{t: t, number: number, members: members, logs: make([][]broker.Tapped, len(members)), at: make([]string, len(members)),
-		began: time.Now(), cleared: make(map[string]int)}
+	w := &world{
+		t: t, number: number, members: members, policies: make([][]broker.TopicPolicy, len(members)), restarted: make([]bool, len(members)),
+		logs: make([][]broker.Tapped, len(members)), at: make([]string, len(members)),
+	}
+	for i := range members {
+		w.configure(i, nil)
+	}
+	for _, a := range audiences() {
+		if _, ok := a.Topic(); ok {
+			members[0].publish(t, broker.Message{Audience: a, Data: "the topic hasn't ended"})
+		}
+		if _, err := members[0].ClearRetained(t.Context(), broker.Clear{Audience: a}); err != nil {
+			rt.Fatal(err)
+		}
+	}
+	await(t, members[0].position(t), members...)
+
 	for i, m := range members {
 		tap, err := m.broker.Tap(broker.Audience{}, "")
 		if err != nil {
@@ -64,6 +105,7 @@ func newWorld(t *testing.T, rt *rapid.T, members []*member, number int) *world {
 			rt.Fatalf("node %d is at %s, node 0 at %s", i, at, w.at[0])
 		}
 	}
+	w.begin = sequence(w.at[0])
 	return w
 }
 
@@ -71,9 +113,37 @@ func (w *world) end() {
 	for _, tap := range w.taps {
 		tap.Close()
 	}
-	for _, f := range w.readers {
-		f.hangUp()
+	for _, r := range w.readers {
+		r.hangUp()
 	}
+}
+
+// configure gives a node policies for topics.
+func (w *world) configure(node int, policies []broker.TopicPolicy) {
+	cfg := worldConfig(node, len(w.members))
+	cfg.Topics = policies
+	w.members[node].broker.Reconfigure(cfg)
+	w.policies[node] = policies
+}
+
+// retains reports whether a node's policies retain messages to an audience.
+func (w *world) retains(node int, a broker.Audience) bool {
+	topic, ok := a.Topic()
+	if !ok {
+		return false
+	}
+	i := slices.IndexFunc(w.policies[node], func(p broker.TopicPolicy) bool { return broker.Covers(p.Pattern, topic) })
+	return i >= 0 && w.policies[node][i].Retain
+}
+
+// latest returns the highest id that was acknowledged, or "".
+func (w *world) latest() (id string) {
+	for _, s := range w.sent {
+		if sequence(s.receipt.ID) > sequence(id) {
+			id = s.receipt.ID
+		}
+	}
+	return id
 }
 
 // take adds the new events from a node.
@@ -100,38 +170,61 @@ func (s *submitted) settle(rt *rapid.T, w *world) {
 	}
 }
 
-// finish waits for all messages and clients, and checks that no event is missing or
-// duplicated.
+// finish waits for all messages and clients, and checks that no event or value is missing
+// or duplicated.
 func (w *world) finish(rt *rapid.T) {
 	w.settle(rt)
-	var last uint64
-	for _, s := range w.sent {
-		last = max(last, sequence(s.receipt.ID))
-	}
+	s := &submitted{Message: toAll("the end")}
+	w.submit(rt, s)
+	s.settle(rt, w)
+	end := w.latest()
 	for i := range w.members {
-		eventually(w.t, func() bool { w.take(rt, i); return sequence(w.at[i]) >= last }, func() string {
-			return fmt.Sprintf("node %d is at %s and doesn't reach %d", i, w.at[i], last)
+		eventually(w.t, func() bool { w.take(rt, i); return sequence(w.at[i]) >= sequence(end) }, func() string {
+			return fmt.Sprintf("node %d is at %s and doesn't reach %s", i, w.at[i], end)
 		})
 	}
-	for i, log := range w.logs {
-		if !slices.EqualFunc(log, w.logs[0], same) {
-			rt.Fatalf("node %d has other events than node 0:\n%v\n%v", i, log, w.logs[0])
-		}
+	w.log = w.logs[len(w.members)-1] // which is never restarted
+	for i := range w.logs {
+		w.checkNode(rt, i)
 	}
 	w.checkLog(rt)
-	for _, f := range w.readers {
-		if f.read(); f.stream == nil {
-			w.open(rt, f, rapid.IntRange(0, len(w.members)-1).Draw(rt, "node"))
+	agree(w.t, w.members...)
+	w.checkState(rt)
+
+	for _, r := range w.readers {
+		eventually(w.t, func() bool {
+			if w.read(rt, r); r.stream == nil && !r.stopped {
+				w.open(rt, r, rapid.IntRange(0, len(w.members)-1).Draw(rt, "node"), drawnStart{})
+				w.read(rt, r)
+			}
+			return r.stopped || sequence(r.lastID) >= sequence(end)
+		}, func() string { return fmt.Sprintf("%s doesn't reach %s, but %s", r, end, r.lastID) })
+	}
+	for _, r := range w.readers {
+		w.checkReader(rt, r)
+	}
+}
+
+// checkNode checks that a node has the same events as the last one.
+func (w *world) checkNode(rt *rapid.T, node int) {
+	got, want := w.logs[node], w.log
+	if w.restarted[node] {
+		expires := func(m broker.Tapped) bool { return isBrief(m.Data) }
+		got, want = slices.DeleteFunc(slices.Clone(got), expires), slices.DeleteFunc(slices.Clone(want), expires)
+	}
+	for i, m := range got {
+		if i == len(want) || !same(m, want[i]) {
+			rt.Fatalf("node %d has %v after %v, want %v", node, m, got[max(0, i-3):i], want[i:min(i+3, len(want))])
 		}
 	}
-	for _, f := range w.readers {
-		w.checkReader(rt, f)
+	if len(got) < len(want) {
+		rt.Fatalf("node %d doesn't have %v", node, want[len(got)])
 	}
 }
 
 // checkLog checks that the events are what was published.
 func (w *world) checkLog(rt *rapid.T) {
-	log, index := w.logs[0], make(map[string]int)
+	log, index := w.log, make(map[string]int)
 	for i, m := range log {
 		if i > 0 && sequence(m.ID) <= sequence(log[i-1].ID) {
 			rt.Fatalf("%s follows %s", m.ID, log[i-1].ID)
@@ -140,6 +233,7 @@ func (w *world) checkLog(rt *rapid.T) {
 	}
 
 	accounted := make([]bool, len(log))
+	w.source = make(map[string][]*submitted)
 	keys := make(map[string]string) // the id of each key's message
 	order := make([]uint64, len(w.members))
 	for _, s := range w.sent {
@@ -150,6 +244,7 @@ func (w *world) checkLog(rt *rapid.T) {
 		if !ok || log[i].Audience != s.Audience || log[i].Data != s.Data {
 			rt.Fatalf("%q to %v was acknowledged as %s, which is missing: %v", s.Data, s.Audience, s.receipt.ID, log)
 		}
+		w.source[s.receipt.ID] = append(w.source[s.receipt.ID], s)
 		if id, known := keys[s.IdempotencyKey]; known && s.IdempotencyKey != "" {
 			if id != s.receipt.ID {
 				rt.Fatalf("%q with the key %q was acknowledged as %s and %s", s.Data, s.IdempotencyKey, id, s.receipt.ID)
@@ -181,6 +276,7 @@ func (w *world) checkLog(rt *rapid.T) {
 			for ; i >= 0 && i < len(log); i++ {
 				if log[i].Data == s.Data && !accounted[i] {
 					accounted[i] = true
+					w.source[log[i].ID] = append(w.source[log[i].ID], s)
 					break
 				}
 			}
@@ -190,22 +286,4 @@ func (w *world) checkLog(rt *rapid.T) {
 	if i := slices.Index(accounted, false); i >= 0 {
 		rt.Fatalf("%v was not published", log[i])
 	}
-}
-
-// checkReader checks that a client has received its events. A client that reconnects
-// late to the node with the short history may get a reset instead.
-func (w *world) checkReader(rt *rapid.T, f *reader) {
-	last := f.last(w.logs[0])
-	eventually(w.t, func() bool {
-		f.read()
-		return f.lastID != "" && sequence(f.lastID) >= last
-	}, func() string { return fmt.Sprintf("%s doesn't reach %d, but %s", f, last, f.lastID) })
-	for _, s := range w.sent[f.before:] {
-		if s.err == nil && s.IdempotencyKey == "" && sequence(s.receipt.ID) <= f.start {
-			rt.Fatalf("%s connected before %q was published as %s", f, s.Data, s.receipt.ID)
-		}
-	}
-	f.check(rt, w.logs[0], func(reset received) bool {
-		return reset.node == len(w.members)-1 && strings.Contains(reset.data, `"expired"`)
-	})
 }

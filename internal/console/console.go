@@ -1,6 +1,6 @@
 // Package console serves the operator's web page: charts of the daemon's stats,
-// users and topics, the history of a topic, a form that publishes, and a live tail
-// of all messages.
+// users and topics, the history and the retained values of any audience, a form that
+// publishes, and a live tail of all messages.
 //
 // The page consists of static files. It calls the control plane's REST API with
 // the operator's control token, so it has only the operator's permissions.

@@ -9,12 +9,13 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// Defer is like [Engine.TakeOver] for a response that comes later, in one piece, and
-// after which the connection may serve further requests: the body is written as a whole,
-// over HTTP/1.x with its head, and then closed with the reason [broker.Answered]. Over
-// HTTP/1.x, the connection is closed after the response unless the body is a [Reusable]
-// whose method returns true. So a client whose request net/http has read gets a connection for
-// the next one whose requests the engine reads.
+// Defer is like [Engine.TakeOver], but for a response that is sent later and in one
+// piece. The connection may serve further requests after it. The caller writes the
+// whole body at once, over HTTP/1.x together with the response's head, and then closes
+// it with the reason [broker.Answered]. Over HTTP/1.x, the connection is closed after
+// the response unless the body is a [Reusable] whose Reusable method returns true. A
+// client whose request was read by net/http therefore opens a new connection, whose
+// requests the engine reads.
 func (e *Engine) Defer(w http.ResponseWriter, r *http.Request) (Body, bool, error) {
 	switch w := w.(type) {
 	case *http2Request:
@@ -25,33 +26,34 @@ func (e *Engine) Defer(w http.ResponseWriter, r *http.Request) (Body, bool, erro
 		return w.conn.deferResponse(w.request.Close), true, nil
 	}
 	if r.Body != http.NoBody {
-		return nil, false, nil // A reset because of what wasn't read could discard the response.
+		return nil, false, nil // Closing with unread input could reset the connection and discard the response.
 	}
 	return e.TakeOver(w, r)
 }
 
-// errGone is the error for a response whose client has closed its connection.
+// errGone is the error for a response to a client that has closed its connection.
 var errGone = errors.New("the client has closed the connection")
 
-// deferred is the part of a [Body] that returns a connection to its set after a response.
+// deferred is the part of a [Body] that returns the connection to its epoll set after
+// the response.
 type deferred struct {
 	conn  *incoming
 	close bool // the connection must be closed after the response
 }
 
-// deferredSocket is the body of a response over HTTP/1.1 without TLS.
+// deferredSocket is the body of a deferred response over HTTP/1.1 without TLS.
 type deferredSocket struct {
 	socket
 	deferred
 }
 
-// deferredTLS is the body of a response over HTTP/1.1 with TLS.
+// deferredTLS is the body of a deferred response over HTTP/1.1 with TLS.
 type deferredTLS struct {
 	tlsSocket
 	deferred
 }
 
-// deferResponse returns the body of the response to the request that is being handled.
+// deferResponse returns a body for the deferred response to the current request.
 func (c *incoming) deferResponse(closeAfter bool) Body {
 	worn := c.countRequest()
 	d := deferred{conn: c, close: closeAfter || worn}
@@ -81,7 +83,8 @@ func (d *deferredTLS) Attach(st *broker.Stream, done func()) error {
 	return d.watch(st)
 }
 
-// watch makes the set report to st. What the client sends in the meantime isn't read.
+// watch makes the set report events to st. Until the response has been sent, nothing
+// more is read from the client.
 func (d *deferred) watch(st *broker.Stream) error {
 	c := d.conn
 	if c.tls != nil && c.tls.ended {
@@ -93,7 +96,7 @@ func (d *deferred) watch(st *broker.Stream) error {
 		return errGone
 	}
 	c.stream = st
-	return c.set.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, unix.EPOLLRDHUP) // A hang-up is reported again.
+	return c.set.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, unix.EPOLLRDHUP) // This also reports a hang-up that came before.
 }
 
 // Finish implements [Body].
@@ -120,13 +123,13 @@ func (d *deferredSocket) Close(why broker.Reason) {
 // Close implements [broker.Sink].
 func (d *deferredTLS) Close(why broker.Reason) {
 	if len(d.sealed) > 0 {
-		d.conn.tls.mute = true // An alert would be in the middle of a record.
+		d.conn.tls.mute = true // An alert would end up in the middle of a record.
 	}
 	d.finish(why)
 	d.done()
 }
 
-// finish returns the connection to its set after a whole response, and closes it
+// finish returns the connection to its set after a complete response, and closes it
 // otherwise.
 func (d *deferred) finish(why broker.Reason) {
 	if why != broker.Answered || d.close || !d.conn.set.reuse(d.conn) {
@@ -134,8 +137,8 @@ func (d *deferred) finish(why broker.Reason) {
 	}
 }
 
-// reuse makes the set read the next request of c, from what is in c.buf and then from
-// the socket. Any goroutine may call it. It returns false if that isn't possible.
+// reuse makes the set read the next request of c, first from c.buf and then from the
+// socket. It returns false if that isn't possible. Any goroutine may call it.
 func (s *pollSet) reuse(c *incoming) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

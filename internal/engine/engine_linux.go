@@ -17,11 +17,11 @@ import (
 // Engine holds connections in epoll sets.
 type Engine struct {
 	sets   []*pollSet
-	next   atomic.Uint32 // the set for the next connection, modulo their number
+	next   atomic.Uint32 // index of the set for the next connection, modulo the number of sets
 	shards []scratch
 	http2  atomic.Int64 // open HTTP/2 connections
 
-	leaving atomic.Bool // GoAway was called
+	leaving atomic.Bool // GoAway has been called
 
 	codecs  sync.Pool // of *http2conn.Codec
 	buffers sync.Pool // of *[]byte, for frames and records
@@ -60,11 +60,11 @@ func (e *Engine) Close() error {
 // streams.
 func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
 
-// GoAway asks the clients of all HTTP/2 connections to send further requests on
-// other connections: each when its event streams have ended, because WebKitGTK 2.50
-// doesn't always reconnect streams that were open when it was asked. Later
-// connections get the same request with their first response, so that a client that
-// connects here again also learns when to retry.
+// GoAway asks the clients of all HTTP/2 connections to send further requests on other
+// connections. A client isn't asked before its event streams have ended, because
+// WebKitGTK 2.50 doesn't always reconnect streams that were open when it was asked. On
+// later connections, the client is asked along with the first response. That way, a
+// client that connects here again also learns when to retry.
 func (e *Engine) GoAway() {
 	e.leaving.Store(true)
 	for _, set := range e.sets {
@@ -74,22 +74,21 @@ func (e *Engine) GoAway() {
 	}
 }
 
-// nextSet returns the sets in turn.
+// nextSet returns the next epoll set, in rotation.
 func (e *Engine) nextSet() *pollSet {
 	return e.sets[e.next.Add(1)%uint32(len(e.sets))]
 }
 
-// countedConn is a connection that its listener counts until it is closed. If it
-// is taken over, it is counted until the function that TakeOver returned is
-// called.
+// countedConn is a connection that its listener counts until it is closed. After
+// TakeOver, the listener counts it until release is called.
 type countedConn interface {
 	TakeOver() (release func())
 }
 
-// TakeOver takes over the connection of r, to which w responds, before anything
-// has been written to w. It returns false if the engine can't hold the
-// connection; nothing has changed in that case. After an error, the connection
-// is closed.
+// TakeOver takes over the connection of r. w must be the response writer for r, and
+// nothing may have been written to it. TakeOver returns false, and changes nothing, if
+// the engine can't hold the connection. If it returns an error, the connection is
+// closed.
 func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, error) {
 	if w, ok := w.(*http2Request); ok {
 		body, err := w.takeOver()
@@ -125,8 +124,8 @@ func (e *Engine) TakeOver(w http.ResponseWriter, r *http.Request) (Body, bool, e
 	return &tlsSocket{socket: sock, tls: *tls}, true, nil
 }
 
-// takeDescriptor closes from, and returns a descriptor that keeps the connection
-// open. release releases its slot at the listener, and may be nil.
+// takeDescriptor closes from, and returns a descriptor that keeps the connection open.
+// release releases the connection's slot in the listener, and may be nil.
 func takeDescriptor(from transport) (fd int32, release func(), err error) {
 	if raw, ok := from.(*rawConn); ok {
 		return raw.take(), raw.listener.TakeOver(), nil
@@ -176,7 +175,7 @@ func (e *Engine) recycle(buf []byte) {
 	}
 }
 
-// connOf takes the connection from its owner. The error is [http.ErrNotSupported]
+// connOf takes the connection of w from its owner. The error is [http.ErrNotSupported]
 // if that isn't possible. The session is nil for plain text.
 func connOf(w http.ResponseWriter) (transport, *session, error) {
 	if w, ok := w.(*response); ok {
@@ -212,7 +211,7 @@ func duplicate(conn net.Conn) (fd int, err error) {
 		return -1, fmt.Errorf("get descriptor: %w", err)
 	}
 	if ctlErr := raw.Control(func(original uintptr) {
-		// The call never blocks, so the scheduler need not know.
+		// The call never blocks, so the scheduler needn't know about it.
 		n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, original, unix.F_DUPFD_CLOEXEC, 0)
 		if fd = int(n); errno != 0 {
 			err = errno

@@ -8,23 +8,23 @@ import (
 	"net/http"
 )
 
-// Engine exists only on Linux.
+// Engine works only on Linux.
 type Engine struct{}
 
 // New returns errors.ErrUnsupported.
 func New(int) (*Engine, error) { return nil, errors.ErrUnsupported }
 
-// TakeOver takes nothing over.
+// TakeOver does nothing and returns false.
 func (*Engine) TakeOver(http.ResponseWriter, *http.Request) (Body, bool, error) {
 	return nil, false, nil
 }
 
-// Defer takes nothing over.
+// Defer does nothing and returns false.
 func (*Engine) Defer(http.ResponseWriter, *http.Request) (Body, bool, error) {
 	return nil, false, nil
 }
 
-// Listen returns l.
+// Listen returns l unchanged.
 func (*Engine) Listen(l net.Listener, _ ListenConfig) net.Listener { return l }
 
 // HTTP2Connections returns 0.

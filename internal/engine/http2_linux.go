@@ -12,51 +12,50 @@ import (
 	"github.com/peald/peald/internal/http2conn"
 )
 
-// http2Conn is an HTTP/2 connection on a bare descriptor. Its streams may belong
-// to any shards, so mu guards everything, the descriptor included. It is locked
-// before pollSet.mu.
+// http2Conn is an HTTP/2 connection on a bare descriptor. Its streams may belong to
+// different shards, so mu guards everything, including the descriptor. If both are
+// needed, mu is locked before pollSet.mu.
 type http2Conn struct {
 	listener *Listener
 	set      *pollSet
-	release  func() // releases the connection's slot at the listener; may be nil
+	release  func() // releases the connection's slot in the listener; may be nil
 	remote   string // the client's address and port
 
 	// The fields below are guarded by pollSet.mu.
 
 	generation uint32
-	timer      timer // while the client must send something
+	timer      timer // runs while the client must send something
 
 	mu       sync.Mutex
 	fd       int32 // -1 once it is closed
 	conn     *http2conn.Conn
 	tls      *session // nil for plain text
-	out      []byte   // frames to send; borrowed from Engine.buffers while it isn't nil
+	out      []byte   // frames to send; borrowed from Engine.buffers unless it is nil
 	left     []byte   // bytes on the wire that the socket hasn't accepted
 	arrived  []*http2Request
 	waiting  []http2User     // can't write until the socket accepts more
-	running  []*http2Request // those that have a goroutine
+	running  []*http2Request // requests that have a goroutine
 	streams  int             // event streams
 	moved    bool            // the client has sent or accepted something since the timer started
-	received int             // bytes since the timer started, or since moved was set
+	received int             // bytes received since the timer started, or since moved was set
 	answered bool            // a request has arrived
 	watched  bool            // the set reports when the socket can be written to
-	started  bool            // what arrived with the handshake has been processed
+	started  bool            // the bytes that arrived with the handshake have been processed
 	closed   bool            // the descriptor is closed
 }
 
-// maxTurn is the number of bytes that are read from a connection in one turn.
+// maxTurn is the maximum number of bytes read from a connection in one turn.
 const maxTurn = 32 << 10
 
-// largestFrame is the size of the largest frame and its record. A client that has
-// sent that much has completed a frame.
+// largestFrame is the size of the largest frame, including its TLS record. A client
+// that has sent this many bytes has completed a frame.
 const largestFrame = 20 << 10
 
-// maxUnsent is the number of bytes that a connection takes from its streams
-// before it sends them.
+// maxUnsent is the number of bytes that a connection collects from its streams before
+// it sends them.
 const maxUnsent = 64 << 10
 
-// errUnread is the error for a client that keeps causing output without reading
-// any.
+// errUnread is the error for a client that keeps causing output without reading it.
 var errUnread = errors.New("the client doesn't read")
 
 // serveHTTP2 serves a connection whose client speaks HTTP/2. input is what it has
@@ -114,10 +113,10 @@ func (c *http2Conn) ready(events uint32) {
 	c.endTurn()
 }
 
-// read reads and processes some of what the client has sent. It stops early, so
-// that a client that sends fast can't block its set, or the shards with streams on
-// the connection. If the client has hung up, further turns read up to the end. The
-// caller holds mu.
+// read reads and processes some of what the client has sent. It stops early, so a
+// client that sends fast can't block its set, or the shards that have streams on the
+// connection. If the client has hung up, the remaining bytes are read in further turns.
+// The caller holds mu.
 func (c *http2Conn) read(toEnd bool) {
 	if c.tls != nil && !c.started {
 		c.receive(c.set.input[:copy(c.set.input, c.tls.sealed)])
@@ -206,7 +205,7 @@ func (c *http2Conn) buffer() []byte {
 	return c.out
 }
 
-// flush sends the frames that are ready. It may close the connection, and lets
+// flush sends the frames that are ready. It may close the connection. It also lets
 // requests continue their responses, which may call flush again. The caller holds mu.
 func (c *http2Conn) flush() {
 	if c.closed {
@@ -220,7 +219,7 @@ func (c *http2Conn) flush() {
 	}
 	c.conn.Wake()
 	if c.closed || len(c.left) > 0 {
-		return // A flush within Wake got that far.
+		return // Wake has already called flush.
 	}
 	if c.conn.HasOutput() {
 		c.out = c.conn.AppendOutput(c.buffer())
@@ -246,6 +245,15 @@ func (c *http2Conn) flush() {
 	}
 }
 
+// flushAndWake is flush, after which the streams that wait for it may write again. The
+// caller holds mu.
+func (c *http2Conn) flushAndWake() {
+	c.flush()
+	if len(c.left) == 0 && len(c.waiting) > 0 && !c.closed {
+		c.wake()
+	}
+}
+
 // watchFull makes the set report when the socket can be written to again. The
 // caller holds mu.
 func (c *http2Conn) watchFull() error {
@@ -256,8 +264,8 @@ func (c *http2Conn) watchFull() error {
 	return c.set.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, readable|unix.EPOLLOUT)
 }
 
-// resume continues a write that the socket has accepted only in part, and then
-// the streams that wait for it. The caller holds mu.
+// resume continues a write that the socket has accepted only in part, and then lets the
+// waiting streams write. The caller holds mu.
 func (c *http2Conn) resume() {
 	if len(c.left) > 0 {
 		n, err := write(c.fd, [][]byte{c.left}, nil)
@@ -283,8 +291,7 @@ func (c *http2Conn) wake() {
 	}
 }
 
-// setTimer limits how long the client may take to send what it must. The caller
-// holds mu.
+// setTimer limits how long the connection may wait for the client. The caller holds mu.
 func (c *http2Conn) setTimer() {
 	if c.closed {
 		return
@@ -299,15 +306,15 @@ func (c *http2Conn) setTimer() {
 	case c.conn.Incomplete() || c.tls != nil && len(c.tls.sealed) > 0:
 		after = c.listener.cfg.HeaderTimeout
 	case c.streams == 0 && len(c.running) == 0:
-		// It is idle, or its responses aren't read. Event streams have their own
-		// timeout.
+		// The connection is idle, or the client isn't reading its responses. Event
+		// streams have their own timeout.
 		after = c.listener.cfg.IdleTimeout
 	}
 
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
 	if t := c.timer.timeout; t != nil && t.after == after && !c.moved {
-		return // Part of a frame doesn't extend the time limit for the frame.
+		return // An incomplete frame doesn't extend its own time limit.
 	}
 	c.moved, c.received = false, 0
 	c.timer.stop()

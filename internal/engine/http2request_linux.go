@@ -20,7 +20,7 @@ import (
 )
 
 // http2Request is a request over HTTP/2 and the [http.ResponseWriter] for it. It
-// keeps the response until the handler returns. http2Conn.mu guards its fields,
+// buffers the response until the handler returns. http2Conn.mu guards its fields,
 // except for the response while the handler is running.
 type http2Request struct {
 	conn    *http2Conn
@@ -29,11 +29,11 @@ type http2Request struct {
 	header  http.Header
 	status  int // 0 until WriteHeader
 	body    bytes.Buffer
-	taken   bool // the stream was taken over
+	taken   bool // the stream has been taken over
 	abort   bool // the handler has panicked
 
 	upload *http2Body // nil for a request without a body
-	cancel func()     // of a request that has a goroutine; nil otherwise
+	cancel func()     // cancels the request if it has a goroutine; nil otherwise
 	gone   bool       // the client has ended the stream
 }
 
@@ -47,8 +47,8 @@ func newHTTP2Request(c *http2Conn, st *http2conn.Stream, r *http.Request) *http2
 	return w
 }
 
-// handle handles a request: in this goroutine if it is for a stream and doesn't
-// wait, otherwise in a new one.
+// handle handles a request. It uses the current goroutine if the request is for a
+// stream and doesn't wait, and a new one otherwise.
 func (c *http2Conn) handle(w *http2Request) {
 	cfg := &c.listener.cfg
 	isStream := w.request.URL.Path == cfg.Path
@@ -82,8 +82,8 @@ func (c *http2Conn) handle(w *http2Request) {
 	}()
 }
 
-// maxRunning limits the requests of a connection that are handled by goroutines.
-// A client that resets streams can't start more.
+// maxRunning limits the number of a connection's requests that are handled by
+// goroutines. Resetting streams doesn't let a client start more.
 const maxRunning = 250
 
 // serve calls the handler and sends the response.
@@ -157,7 +157,7 @@ func (w *http2Request) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// SetReadDeadline is for [http.ResponseController]: it limits the time until the
+// SetReadDeadline is called by [http.ResponseController]. It limits the time until the
 // request's body is complete.
 func (w *http2Request) SetReadDeadline(at time.Time) error {
 	if w.upload != nil {
@@ -166,7 +166,8 @@ func (w *http2Request) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// takeOver returns a sink for the rest of the response. Its header has been sent.
+// takeOver sends the response's header, and returns a sink for the rest of the
+// response.
 func (w *http2Request) takeOver() (Body, error) {
 	c := w.conn
 	c.mu.Lock()
@@ -195,8 +196,8 @@ func (w *http2Request) data(p []byte, end bool) {
 	}
 }
 
-// writable implements [http2User]: it continues the response. It keeps what the
-// socket doesn't accept, so that the stream still counts towards the stream limit.
+// writable implements [http2User] by continuing the response. It keeps the bytes that
+// the socket doesn't accept, so the stream still counts towards the stream limit.
 func (w *http2Request) writable() {
 	if len(w.conn.out) >= maxUnsent {
 		w.conn.flush()
@@ -228,7 +229,7 @@ func (w *http2Request) resume() {
 func (w *http2Request) closed(err error) {
 	w.gone = true
 	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // of the body
+		err = io.ErrUnexpectedEOF // for a reader of the body
 	}
 	w.stop(err)
 }
@@ -248,7 +249,7 @@ type http2Body struct {
 	request *http2Request
 	arrival sync.Cond
 	buf     bytes.Buffer
-	err     error // after what is in buf
+	err     error // what Read returns once buf is empty
 	timer   *time.Timer
 }
 
@@ -278,7 +279,7 @@ func (b *http2Body) Close() error {
 	return nil
 }
 
-// add appends what has arrived.
+// add appends bytes that have arrived.
 func (b *http2Body) add(p []byte, end bool) {
 	b.buf.Write(p)
 	if end {
@@ -287,7 +288,7 @@ func (b *http2Body) add(p []byte, end bool) {
 	b.arrival.Broadcast()
 }
 
-// fail makes Read return err after what has arrived.
+// fail makes Read return err after the bytes that have arrived.
 func (b *http2Body) fail(err error) {
 	if b.err == nil {
 		b.err = err
@@ -298,7 +299,7 @@ func (b *http2Body) fail(err error) {
 	b.arrival.Broadcast()
 }
 
-// discard drops what has arrived and what is still to come.
+// discard drops the bytes that have arrived and those still to come.
 func (b *http2Body) discard() {
 	b.request.st.Discard()
 	b.buf.Reset()

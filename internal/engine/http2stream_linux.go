@@ -17,11 +17,11 @@ type http2Stream struct {
 	gone   bool           // the client has ended the stream
 }
 
-// errConnClosed is the error for streams when their connection has ended.
+// errConnClosed is the error for streams whose connection has ended.
 var errConnClosed = errors.New("the HTTP/2 connection has ended")
 
-// conn returns the stream's connection. A field for it would take 16 bytes of
-// each stream.
+// conn returns the stream's connection. A field for it would add 16 bytes to each
+// stream.
 func (s *http2Stream) conn() *http2Conn {
 	return s.st.Conn().Handler().(*http2Conn) //nolint:forcetypeassert // serveHTTP2 passes no other handler.
 }
@@ -41,7 +41,8 @@ func (s *http2Stream) Attach(st *broker.Stream, done func()) error {
 	return nil
 }
 
-// Write implements [broker.Sink]. What it accepts is sent by Flush.
+// Write implements [broker.Sink]. What it accepts is sent at once if the connection has
+// no other event stream, and otherwise by Flush.
 func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 	c := s.conn()
 	c.mu.Lock()
@@ -66,11 +67,14 @@ func (s *http2Stream) Write(pieces [][]byte) (int, error) {
 	if !all && !s.st.Blocked() {
 		s.wait()
 	}
+	if c.streams == 1 {
+		c.flushAndWake() // while the connection is in the CPU's caches
+	}
 	return n, nil
 }
 
-// limit returns the first pieces, up to about most bytes, and reports whether
-// these are all.
+// limit returns the first pieces, up to about most bytes in total, and reports whether
+// these are all of them.
 func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
 	total := 0
 	for i, piece := range pieces {
@@ -82,7 +86,7 @@ func limit(pieces [][]byte, most int) (first [][]byte, all bool) {
 	return pieces, true
 }
 
-// wait makes the connection call Ready when it has sent what it holds. The caller
+// wait makes the connection call Ready once it has sent its pending output. The caller
 // holds http2Conn.mu.
 func (s *http2Stream) wait() {
 	if !s.waits {
@@ -97,10 +101,15 @@ func (s *http2Stream) Flush() {
 	c := s.conn()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flush()
-	if len(c.left) == 0 && len(c.waiting) > 0 && !c.closed {
-		c.wake()
-	}
+	c.flushAndWake()
+}
+
+// Unflushed implements [broker.Flusher].
+func (s *http2Stream) Unflushed() bool {
+	c := s.conn()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out) > 0
 }
 
 // Finish implements [Body].
@@ -135,7 +144,8 @@ func (s *http2Stream) resume() {
 	s.stream.Ready()
 }
 
-// data implements [http2User]: the body of a request for a stream was discarded.
+// data implements [http2User]. It does nothing, because the body of a request for a
+// stream is discarded.
 func (s *http2Stream) data([]byte, bool) {}
 
 // writable implements [http2User].

@@ -16,26 +16,26 @@ import (
 )
 
 // incoming is a connection that has no stream: its next request is being read or
-// handled. Unless noted, its fields belong to the goroutine of its set, or to
+// handled. Unless noted otherwise, its fields belong to the goroutine of its set, or to
 // that of the request.
 type incoming struct {
 	listener *Listener
 	set      *pollSet
 	conn     transport // owns the descriptor
 	fd       int32     // -1 once the connection has another owner, or is closed
-	answered int32     // requests that got a response, less those that are long ago
+	answered int32     // responses so far, minus those that countRequest has forgotten
 	counted  int64     // when answered was last reduced, in Unix milliseconds
-	buf      []byte    // of a request that isn't complete, or of those after the one being handled
+	buf      []byte    // an incomplete request, or those that follow the one being handled
 	tls      *session  // nil for plain text
-	started  bool      // what was read before has been processed
+	started  bool      // the bytes that were read before have been processed
 
 	// The fields below are guarded by pollSet.mu.
 
 	generation uint32
 	state      incomingState
-	timer      timer          // while it is waiting
-	cancel     func()         // of a request that has a goroutine; nil otherwise
-	stream     *broker.Stream // of a response that is deferred; nil otherwise
+	timer      timer          // runs in the state waiting
+	cancel     func()         // cancels the request if it has a goroutine; nil otherwise
+	stream     *broker.Stream // the stream of a deferred response; nil otherwise
 }
 
 // incomingState is the state of a connection without a stream.
@@ -44,13 +44,13 @@ type incomingState uint8
 const (
 	waiting  incomingState = iota // for a complete request
 	handling                      // a request
-	gone                          // closed, passed on, or a stream's
+	gone                          // closed, passed on, or taken over by a stream
 )
 
-// maxAnswered is the number of requests after which a connection is closed, unless
-// it is a trusted proxy's. Every second, answersPerSecond of them are forgotten. A client
-// whose streams stay open needs only a few; one that is rejected repeatedly, or whose
-// polls are answered at once, must reconnect.
+// maxAnswered is the number of requests after which a connection is closed, unless it
+// belongs to a trusted proxy. answersPerSecond of these requests are forgotten every
+// second. A client whose streams stay open needs only a few requests. A client that is
+// rejected repeatedly, or whose polls are answered immediately, must reconnect.
 const (
 	maxAnswered      = 50
 	answersPerSecond = 10
@@ -78,8 +78,8 @@ func (c *incoming) ready(events uint32) {
 
 	if !c.started {
 		c.started = true
-		// The end of the handshake may have come with the first request, and a request
-		// with the next one.
+		// The first request may have arrived along with the end of the handshake, and a
+		// later request along with the one before it.
 		if kept := c.kept(); len(kept)+len(c.buf) > 0 {
 			c.arrived(c.set.input[:copy(c.set.input, kept)])
 		}
@@ -90,7 +90,8 @@ func (c *incoming) ready(events uint32) {
 	c.read(events&hungUp != 0)
 }
 
-// kept returns what was read from the socket and isn't a whole request or record.
+// kept returns the bytes read from the socket that don't form a complete request or
+// record.
 func (c *incoming) kept() []byte {
 	if c.tls != nil {
 		return c.tls.sealed
@@ -98,9 +99,9 @@ func (c *incoming) kept() []byte {
 	return c.buf
 }
 
-// read reads some of what the client has sent and handles it. It stops early, so
-// that a client that sends fast can't keep the set from serving other connections.
-// If the client has hung up, further turns read up to the end.
+// read reads some of what the client has sent and handles it. It stops early, so a
+// client that sends fast can't keep the set from serving other connections. If the
+// client has hung up, the remaining bytes are read in further turns.
 func (c *incoming) read(toEnd bool) {
 	input := c.set.input[:copy(c.set.input, c.kept())]
 	n, errno := receive(c.fd, input[len(input):cap(input)])
@@ -119,8 +120,8 @@ func (c *incoming) read(toEnd bool) {
 	}
 }
 
-// arrived handles everything that has been read from the socket but not handled
-// yet.
+// arrived handles input, which holds everything that has been read from the socket but
+// not handled yet.
 func (c *incoming) arrived(input []byte) {
 	if c.tls != nil {
 		plain, err := c.tls.open(c.set.plain[:copy(c.set.plain, c.buf)], input)
@@ -141,12 +142,13 @@ func (c *incoming) endIfWaiting() {
 	}
 }
 
-// receive handles what the client has sent so far, unless that is incomplete.
+// receive handles input, which is what the client has sent so far, unless the request
+// is incomplete.
 func (c *incoming) receive(input []byte) verdict {
 	cfg := &c.listener.cfg
 	size, what := classify(input, cfg.Path, cfg.MaxHeader)
 	if what == http2Preface && c.tls != nil {
-		what = foreign // it must be negotiated (RFC 9113 §3.3)
+		what = foreign // over TLS, HTTP/2 must be negotiated (RFC 9113 §3.3)
 	}
 	switch what {
 	case incomplete:
@@ -200,7 +202,7 @@ func (c *incoming) handle(r *http.Request, rest []byte) {
 	}()
 }
 
-// serve calls the handler. If that panics, the connection is closed.
+// serve calls the handler. If the handler panics, the connection is closed.
 func (c *incoming) serve(w *response, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -225,9 +227,9 @@ func (c *incoming) countRequest() (worn bool) {
 	return c.answered >= maxAnswered && !c.listener.cfg.Guard.Trusted(c.conn.RemoteAddr())
 }
 
-// finish sends the response unless the connection has been taken over, and then
-// waits for the next request. inSet means that it is called by the set's goroutine, which
-// alone may read that request.
+// finish sends the response unless the connection has been taken over, and then waits
+// for the next request. inSet means that the caller is the set's goroutine; no other
+// goroutine may read that request.
 func (c *incoming) finish(w *response, inSet bool) {
 	if w.taken {
 		return
@@ -268,12 +270,12 @@ func (c *incoming) respond(out []byte) bool {
 		return true
 	}
 	if c.tls != nil {
-		c.tls.mute = true // An alert would become a part of an incomplete record.
+		c.tls.mute = true // An alert would end up in the middle of a record.
 	}
 	return false
 }
 
-// passOn hands the connection and what was read from it to net/http.
+// passOn passes the connection to net/http, along with the bytes read from it.
 func (c *incoming) passOn(input []byte) {
 	if !c.set.detach(c) {
 		return
@@ -289,14 +291,15 @@ func (c *incoming) passOn(input []byte) {
 	}
 }
 
-// switchToHTTP2 continues with HTTP/2 after the first bytes.
+// switchToHTTP2 makes the connection continue with HTTP/2. input holds the bytes read
+// so far.
 func (c *incoming) switchToHTTP2(input []byte) {
 	if c.set.detach(c) {
 		c.listener.serveHTTP2(c.take(), c.set, nil, input)
 	}
 }
 
-// take returns the connection for its next owner, or to close it. c must not use
+// take returns the connection to be closed or passed to its next owner. c must not use
 // it any more.
 func (c *incoming) take() transport {
 	c.fd = -1

@@ -12,13 +12,12 @@ import (
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
-// Listener accepts connections and serves the requests for streams on them. Its
-// Accept returns the connections with other requests, together with the bytes
-// read so far.
+// Listener accepts connections and serves the requests for streams on them. Its Accept
+// method returns connections with other requests, together with the bytes read so far.
 type Listener struct {
 	net.Listener // accepts all connections
 
-	raw    descriptorListener // the same, or nil if Go's poller must know the connections
+	raw    descriptorListener // the same listener; nil if Go's poller must know the connections
 	engine *Engine
 	cfg    ListenConfig
 	passed chan accepted
@@ -33,35 +32,35 @@ type Listener struct {
 
 	running sync.WaitGroup // the accepting goroutine, those of requests, and calls of pass
 
-	// mu keeps calls of pass from starting while Close closes the channel.
+	// mu prevents calls of pass from starting while Close closes the channel.
 	mu sync.Mutex
 }
 
-// descriptorListener is a listener that can return bare descriptors. With a
-// [net.Conn], seven of the twelve system calls for a new stream only add
+// descriptorListener is a listener that can return bare descriptors. With a [net.Conn],
+// seven of the twelve system calls for a new stream would do nothing but add
 // descriptors to Go's poller, duplicate them and remove them.
 type descriptorListener interface {
 	// AcceptDescriptor returns a non-blocking descriptor, which the caller owns. The
-	// error is [errors.ErrUnsupported] if the listener can't do that.
+	// error is [errors.ErrUnsupported] if the listener has no descriptors to return.
 	AcceptDescriptor() (fd int, remote net.Addr, err error)
-	// Conn returns a connection that owns the descriptor. It closes the descriptor
-	// if that fails.
+	// Conn returns a connection that owns the descriptor. If it fails, it closes the
+	// descriptor.
 	Conn(fd int) (net.Conn, error)
-	// TakeOver must be called when a descriptor gets a stream, and release when
-	// it is closed.
+	// TakeOver must be called when a stream takes over a descriptor, and release when
+	// the descriptor is closed.
 	TakeOver() (release func())
 	// Release must be called when a descriptor without a stream is closed.
 	Release()
 }
 
-// accepted is a result of Accept.
+// accepted holds the results of one Accept call.
 type accepted struct {
 	conn net.Conn
 	err  error
 }
 
-// maxPassed is the number of connections that may wait for net/http to accept them.
-// net/http pauses after an error.
+// maxPassed is the maximum number of connections that may wait for net/http to accept
+// them. net/http pauses after an error.
 const maxPassed = 64
 
 // Listen returns a listener that serves the connections of l. Close it to stop
@@ -98,8 +97,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops accepting, closes the connections without a request, and cancels
-// and waits for the requests that are being handled.
+// Close stops accepting connections, and closes those without a request. It cancels the
+// requests that are being handled, and waits for them.
 func (l *Listener) Close() error {
 	err := net.ErrClosed
 	l.close.Do(func() {
@@ -125,7 +124,7 @@ func (l *Listener) Close() error {
 	}
 }
 
-// isClosed reports whether Close was called.
+// isClosed reports whether Close has been called.
 func (l *Listener) isClosed() bool {
 	select {
 	case <-l.closed:
@@ -143,7 +142,7 @@ func (l *Listener) run() {
 			if l.pass(nil, err); errors.Is(err, net.ErrClosed) || l.isClosed() {
 				return
 			}
-			continue // net/http has waited a moment before it accepted the error
+			continue // not a busy loop: net/http pauses after each error
 		}
 		switch {
 		case !l.cfg.Guard.Direct(conn.RemoteAddr()):
@@ -156,7 +155,7 @@ func (l *Listener) run() {
 	}
 }
 
-// accept accepts a connection: a rawConn if possible.
+// accept accepts a connection, as a rawConn if possible.
 func (l *Listener) accept() (transport, error) {
 	if l.raw == nil {
 		return l.Listener.Accept()
@@ -196,8 +195,8 @@ func (l *Listener) pass(conn net.Conn, err error) {
 	}
 }
 
-// beginPass adds to running and returns true, unless the listener is closed. What is
-// passed once Close has waited for running would stay open forever.
+// beginPass adds to running and returns true, unless the listener is closed. A
+// connection that is passed after Close has waited for running would stay open forever.
 func (l *Listener) beginPass() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,16 +20,16 @@ type pollSet struct {
 	raw    syscall.RawConn
 	fd     int
 	ended  sync.WaitGroup
-	input  []byte // what the set's goroutine is reading
-	plain  []byte // the same without encryption
+	input  []byte // the bytes that the set's goroutine is reading
+	plain  []byte // the same bytes, decrypted
 
 	mu         sync.Mutex
 	entries    map[int32]entry // by descriptor
 	generation uint32          // of the last entry
 	timeouts   []*timeout
-	wake       time.Time // when the first timeout runs out; zero for never
+	wake       time.Time // when the first timeout expires; zero for never
 	closing    bool      // no connection may wait for a request any more
-	stopped    bool      // close was called
+	stopped    bool      // close has been called
 }
 
 // inputSize is the maximum number of bytes read at once. It exceeds the maximum
@@ -67,7 +67,7 @@ func newPollSet(e *Engine) (*pollSet, error) {
 	return set, nil
 }
 
-// close stops the set's goroutine, and closes the connections that are left.
+// close stops the set's goroutine, and closes the remaining connections.
 func (s *pollSet) close() error {
 	s.mu.Lock()
 	s.stopped = true
@@ -83,19 +83,19 @@ func (s *pollSet) close() error {
 			c.expire() // It has no streams.
 		}
 	}
-	// They used the epoll set until now.
+	// The connections used the epoll set until now.
 	return s.epoll.Close()
 }
 
-// isStopped reports whether close was called.
+// isStopped reports whether close has been called.
 func (s *pollSet) isStopped() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stopped
 }
 
-// add adds a descriptor, and sets the generation of its entry. op is
-// EPOLL_CTL_MOD if the epoll set has the descriptor already. The caller holds mu.
+// add adds a descriptor, and sets the generation of its entry. op is EPOLL_CTL_MOD if
+// the epoll set already has the descriptor. The caller holds mu.
 func (s *pollSet) add(op int, fd int32, e entry, generation *uint32, events uint32) error {
 	s.generation++
 	*generation = s.generation
@@ -107,7 +107,7 @@ func (s *pollSet) add(op int, fd int32, e entry, generation *uint32, events uint
 	return err
 }
 
-// drop removes a descriptor that stays open. The caller holds mu.
+// drop removes a descriptor without closing it. The caller holds mu.
 func (s *pollSet) drop(fd int32, generation uint32) {
 	if e := s.entries[fd]; e != nil && e.number() == generation {
 		delete(s.entries, fd)
@@ -115,7 +115,7 @@ func (s *pollSet) drop(fd int32, generation uint32) {
 	}
 }
 
-// watch sets the events for which the set watches a descriptor. Events are
+// watch sets the events that the set reports for a descriptor. Events are
 // edge-triggered: each is reported once.
 func (s *pollSet) watch(op int, fd int32, generation, events uint32) error {
 	err := unix.EpollCtl(s.fd, op, int(fd), &unix.EpollEvent{
@@ -127,9 +127,9 @@ func (s *pollSet) watch(op int, fd int32, generation, events uint32) error {
 	return nil
 }
 
-// remove removes a descriptor and closes it. The kernel still sends what the
-// socket holds. Since other connections and files may get the same number, remove
-// sets *fd to -1, with which every system call fails.
+// remove removes a descriptor and closes it. The kernel still sends the data in the
+// socket's buffer. Other connections and files may get the same number, so remove sets
+// *fd to -1, which makes every later system call fail.
 func (s *pollSet) remove(fd *int32, generation uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

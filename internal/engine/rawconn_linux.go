@@ -14,7 +14,7 @@ type transport interface {
 	Close() error
 }
 
-// rawConn is a connection that is a bare descriptor.
+// rawConn is a connection that consists of a bare descriptor.
 type rawConn struct {
 	listener descriptorListener
 	fd       int32 // -1 once another owner has it, or it is closed
@@ -34,14 +34,14 @@ func (c *rawConn) Close() error {
 	return nil
 }
 
-// take returns the descriptor, which c must not use any more.
+// take returns the descriptor. c must not use it any more.
 func (c *rawConn) take() int32 {
 	fd := c.fd
 	c.fd = -1
 	return fd
 }
 
-// connFrom returns c as a connection of package net, in place of c.
+// connFrom returns a [net.Conn] that replaces c.
 func connFrom(c transport) (net.Conn, error) {
 	switch c := c.(type) {
 	case *rawConn:

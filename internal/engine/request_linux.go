@@ -28,8 +28,8 @@ const (
 	headerEnd = "\r\n\r\n"
 )
 
-// classify looks at the first bytes of a request. size is the length of a complete
-// header. A header whose lines end with bare line feeds is left to net/http.
+// classify examines the first bytes of a request. size is the length of the header if
+// it is complete. A header with bare line feeds is left to net/http.
 func classify(input []byte, path string, most int) (size int, what verdict) {
 	if n := min(len(input), len(http2.ClientPreface)); string(input[:n]) == http2.ClientPreface[:n] && n > 0 {
 		if n < len(http2.ClientPreface) {
@@ -54,7 +54,7 @@ func classify(input []byte, path string, most int) (size int, what verdict) {
 	}
 	switch {
 	case bytes.Count(input, []byte("\n")) != bytes.Count(input, []byte("\r\n")):
-		return 0, foreign // A bare line feed ends a line, too (RFC 9112 §2.2).
+		return 0, foreign // A bare line feed also ends a line (RFC 9112 §2.2).
 	case end >= 0 && end+len(headerEnd) <= most:
 		return len(input), complete
 	case len(input) >= most:
@@ -64,8 +64,8 @@ func classify(input []byte, path string, most int) (size int, what verdict) {
 	}
 }
 
-// parse parses the header of a GET request. It returns nil for anything that is
-// malformed or unusual: net/http parses it again, and decides.
+// parse parses the header of a GET request. It returns nil for anything malformed or
+// unusual, and net/http then parses the header again and decides what to do.
 func parse(head []byte, path string) *http.Request {
 	end := bytes.Index(head, []byte(lineEnd))
 	if end < len(method)+len(path) || bytes.IndexByte(head[:end], '\n') >= 0 {

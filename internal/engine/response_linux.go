@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// response is the [http.ResponseWriter] of a request that the engine has read.
-// It keeps the response until the handler returns.
+// response is the [http.ResponseWriter] of a request that the engine has read. It
+// buffers the response until the handler returns.
 type response struct {
 	conn    *incoming
 	request *http.Request
 	header  http.Header
 	status  int // 0 until WriteHeader
 	body    bytes.Buffer
-	taken   bool // the connection was taken over
+	taken   bool // the connection has been taken over
 	close   bool // close the connection after the response
-	abort   bool // close it without a response
+	abort   bool // close the connection without a response
 }
 
 // Header implements [http.ResponseWriter].
@@ -72,8 +72,8 @@ func (c *readConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite closes the sending side, so that a client that is still sending
-// its request gets net/http's response.
+// CloseWrite closes the sending side. That way, a client that is still sending its
+// request gets net/http's response.
 func (c *readConn) CloseWrite() error {
 	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return conn.CloseWrite()

@@ -8,12 +8,12 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// socket is the sink of a stream on a bare descriptor. Unless noted, its fields
-// either never change or belong to the shard's goroutine.
+// socket is the sink of a stream on a bare descriptor. Unless noted otherwise, its
+// fields either never change or belong to the shard's goroutine.
 type socket struct {
 	set        *pollSet
 	stream     *broker.Stream
-	release    func() // releases the connection's slot at the listener; may be nil
+	release    func() // releases the connection's slot in the listener; may be nil
 	done       func() // called when the socket is closed
 	fd         int32  // -1 once it is closed
 	generation uint32
@@ -22,8 +22,8 @@ type socket struct {
 	listed     bool  // the epoll set had the descriptor before Attach
 }
 
-// maxDiscarded is the number of bytes that a client may send after its request
-// before it is disconnected.
+// maxDiscarded is the number of bytes that a client may send after its request. A
+// client that sends more is disconnected.
 const maxDiscarded = 64 << 10
 
 // Transport implements [Body].
@@ -85,7 +85,7 @@ func (s *socket) discard() bool {
 	return false
 }
 
-// Write implements [broker.Sink] with one write or writev.
+// Write implements [broker.Sink] with a single write or writev.
 func (s *socket) Write(pieces [][]byte) (int, error) {
 	n, err := write(s.fd, pieces, &s.set.engine.shards[s.stream.Shard()])
 	if err != nil {
@@ -111,8 +111,8 @@ func (s *socket) watchFull() error {
 	return s.set.watch(unix.EPOLL_CTL_MOD, s.fd, s.generation, readable|unix.EPOLLOUT)
 }
 
-// write writes pieces to fd and returns how many bytes it accepted, which is 0
-// if it is full. buf may be nil for a single piece.
+// write writes pieces to fd and returns how many bytes the socket has accepted: 0 if
+// its buffer is full. buf may be nil for a single piece.
 func write(fd int32, pieces [][]byte, buf *scratch) (int, error) {
 	for {
 		n, errno := writeOnce(fd, pieces, buf)
@@ -128,8 +128,8 @@ func write(fd int32, pieces [][]byte, buf *scratch) (int, error) {
 	}
 }
 
-// writeOnce makes the system call. It never blocks, so the scheduler need not
-// know about it. That saves a tenth of the cost of a delivery.
+// writeOnce makes the system call. The call never blocks, so the scheduler needn't know
+// about it. That saves a tenth of the cost of a delivery.
 func writeOnce(fd int32, pieces [][]byte, buf *scratch) (int, unix.Errno) {
 	if len(pieces) == 1 {
 		p := pieces[0]

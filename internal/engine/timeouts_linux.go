@@ -10,7 +10,7 @@ import (
 // guarded by pollSet.mu.
 type timer struct {
 	deadline   time.Time
-	timeout    *timeout // the list that it is in; nil for none
+	timeout    *timeout // the list that holds it; nil for none
 	next, prev *timer   // in that list
 	owner      expirer
 }
@@ -19,14 +19,14 @@ type timer struct {
 // the timer's deadline, or when the listener is closed.
 type expirer interface{ expire() }
 
-// timeout is a list of timers with the same duration. They are ordered by deadline,
-// so they don't need a system timer each.
+// timeout is a list of timers with the same duration. They are ordered by deadline, so
+// they don't each need a system timer.
 type timeout struct {
 	after       time.Duration
 	first, last *timer
 }
 
-// add appends c.
+// add appends c to the list.
 func (t *timeout) add(c *timer) {
 	c.timeout, c.deadline = t, time.Now().Add(t.after)
 	c.prev, c.next = t.last, nil
@@ -103,15 +103,15 @@ func (s *pollSet) await(c *incoming, after time.Duration) bool {
 	return true
 }
 
-// rearm makes the set report again if c is waiting and there is more to read, after
-// other connections had their turn. It returns false if that isn't possible.
+// rearm makes the set report c again if c is waiting and there is more to read, once
+// other connections have had their turn. It returns false if that isn't possible.
 func (s *pollSet) rearm(c *incoming) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return c.state != waiting || s.watch(unix.EPOLL_CTL_MOD, c.fd, c.generation, readable) == nil
 }
 
-// begin makes c stop waiting because its request is being handled. cancel, if not
+// begin ends c's wait for a request, because one is now being handled. cancel, if not
 // nil, is called when the client hangs up. begin returns false if c isn't waiting.
 func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	s.mu.Lock()
@@ -124,8 +124,8 @@ func (s *pollSet) begin(c *incoming, cancel func()) bool {
 	return true
 }
 
-// admit reports whether a request may get a goroutine, which must call
-// l.running.Done at its end.
+// admit reports whether a request may get a goroutine, which must call l.running.Done
+// when it finishes.
 func (s *pollSet) admit(l *Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,8 +143,8 @@ func (s *pollSet) isWaiting(c *incoming) bool {
 	return c.state == waiting
 }
 
-// detach removes c from the set, and leaves the connection open. It returns
-// false if c had been removed.
+// detach removes c from the set, and leaves the connection open. It returns false if c
+// has already been removed.
 func (s *pollSet) detach(c *incoming) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,8 +174,8 @@ func (s *pollSet) forget(c *incoming) bool {
 	return true
 }
 
-// expire calls expire on the owners of the timers that have run out, or of all
-// timers if the set is closing.
+// expire calls expire on the owners of the timers that have expired, or of all timers
+// if the set is closing.
 func (s *pollSet) expire() {
 	now := time.Now()
 	var late []expirer
@@ -201,8 +201,8 @@ func (s *pollSet) expire() {
 	}
 }
 
-// wakeAt makes the set's goroutine call expire at that time; never if it is
-// zero. If the set is stopped, the goroutine ends. The caller holds mu.
+// wakeAt makes the set's goroutine call expire at the given time, or never if the time
+// is zero. If the set is stopped, the goroutine ends. The caller holds mu.
 func (s *pollSet) wakeAt(at time.Time) {
 	if s.stopped {
 		at = time.Unix(1, 0)
@@ -211,8 +211,8 @@ func (s *pollSet) wakeAt(at time.Time) {
 	_ = s.epoll.SetReadDeadline(at) // It fails only if the set is closed.
 }
 
-// closeIdle closes the connections that wait for a request, now and later. HTTP/2
-// clients are asked to use other connections.
+// closeIdle closes the connections that are waiting for a request, and makes sure that
+// no connection waits for one later. HTTP/2 clients are asked to use other connections.
 func (s *pollSet) closeIdle() {
 	s.mu.Lock()
 	s.closing = true

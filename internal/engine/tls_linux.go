@@ -16,16 +16,16 @@ import (
 // writes to the connection.
 type session struct {
 	layer  *tlsrecord.Layer
-	state  *tls.ConnectionState // until the connection has a stream
+	state  *tls.ConnectionState // nil once the connection has a stream
 	sealed []byte               // received, but not a whole record
-	alert  tlsrecord.Alert      // what to send when the connection is closed
+	alert  tlsrecord.Alert      // the alert to send when the connection is closed
 	mute   bool                 // send no alert: the client has sent one, or the last record is incomplete
-	ended  bool                 // the client has ended the connection, or sent something wrong
+	ended  bool                 // the client has ended the connection, or sent something invalid
 }
 
-// open decrypts the records in input, in place, and appends the plaintext to
-// plain. It keeps a record that isn't complete. An error means that the
-// connection has ended.
+// open decrypts the records in input, in place, and appends the plaintext to plain. It
+// keeps an incomplete record for the next call. An error means that the connection has
+// ended.
 func (s *session) open(plain, input []byte) ([]byte, error) {
 	for {
 		data, n, err := s.layer.Open(input)
@@ -52,8 +52,8 @@ func (s *session) open(plain, input []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// closeNotify appends the alert that ends the connection: close_notify, unless
-// the client has sent something wrong. It appends nothing if the session is mute.
+// closeNotify appends the alert that ends the connection: close_notify, unless the
+// client has sent something invalid. It appends nothing if the session is mute.
 func (s *session) closeNotify(dst []byte) []byte {
 	if s.mute {
 		return dst
@@ -72,7 +72,7 @@ func (l *Listener) handshake(from transport) {
 	_ = conn.SetDeadline(time.Now().Add(l.cfg.HeaderTimeout))
 	tc, layer, err := l.handshaker.Handshake(l.requests, conn)
 	if err != nil {
-		// Load balancers that check whether the port is open cause these too.
+		// Load balancers that check whether the port is open cause such errors too.
 		l.cfg.Logger.Debug("TLS handshake failed", "address", conn.RemoteAddr().String(), "error", err)
 		_ = conn.Close()
 		if !l.isClosed() {
@@ -108,8 +108,9 @@ func newTLSConn(conn net.Conn, s *session, plain, sealed []byte) *tlsConn {
 	return &tlsConn{c}
 }
 
-// passedAddr is the local address of a tlsConn, and marks it as one. A handler sees
-// nothing else of its connection without hijacking it, which can't be undone.
+// passedAddr is the local address of a tlsConn, and identifies it as one. The address
+// is all that a handler can see of its connection without hijacking it, and hijacking
+// can't be undone.
 type passedAddr struct{ net.Addr }
 
 // LocalAddr implements [net.Conn].
@@ -121,9 +122,8 @@ func passedOn(r *http.Request) bool {
 	return ok
 }
 
-// detach returns the connection and its session. It discards plaintext that hasn't
-// been read, just as a stream ignores what its client sends. After an error, c is
-// closed.
+// detach returns the connection and its session. It discards unread plaintext, just as
+// a stream ignores what its client sends. If it returns an error, c is closed.
 func (c *tlsConn) detach() (net.Conn, *session, error) {
 	conn, layer, sealed, err := c.Detach()
 	if err != nil {

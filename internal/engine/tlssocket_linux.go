@@ -15,10 +15,10 @@ type tlsSocket struct {
 
 	tls session // the receiving side is guarded by pollSet.mu
 
-	// sealed holds records that the socket hasn't accepted completely. The last byte
-	// of their plaintext counts as not accepted, so that the broker tries again. It
-	// drops none of the events in them, since the last one has been begun: see
-	// nextRecord.
+	// sealed holds records that the socket hasn't accepted completely. The last byte of
+	// their plaintext counts as not accepted, so the broker tries again. The broker
+	// drops none of the events in these records, since it has begun to write the last
+	// one; see nextRecord.
 	sealed []byte
 }
 
@@ -58,9 +58,9 @@ func (s *tlsSocket) ready(events uint32) {
 	}
 }
 
-// discard reads what the client has sent and discards everything but TLS messages.
-// It returns false if the client has closed the connection, or sent too much or
-// something wrong. The caller holds pollSet.mu.
+// discard reads what the client has sent and discards everything but TLS messages. It
+// returns false if the client has closed the connection, or has sent too much or
+// something invalid. The caller holds pollSet.mu.
 func (s *tlsSocket) discard() bool {
 	for s.discarded < maxDiscarded {
 		input := s.set.input[:copy(s.set.input, s.tls.sealed)]
@@ -80,8 +80,8 @@ func (s *tlsSocket) discard() bool {
 	return false
 }
 
-// Write implements [broker.Sink]. It encrypts as much as fits into a record, and
-// continues as long as the socket accepts each record.
+// Write implements [broker.Sink]. It fills and encrypts one record after another, as
+// long as the socket accepts each of them completely.
 func (s *tlsSocket) Write(pieces [][]byte) (int, error) {
 	buf := &s.set.engine.shards[s.stream.Shard()]
 	skip := 0
@@ -126,13 +126,13 @@ func (s *tlsSocket) writeSealed(buf *scratch) (bool, error) {
 	return true, nil
 }
 
-// nextRecord splits off the pieces for one record. The first skip bytes count,
-// but aren't in it. The result is valid until the next call.
+// nextRecord splits off the pieces for one record. The first skip bytes count towards
+// size, but aren't part of the record. The result is valid until the next call.
 //
-// A record never ends one byte into a piece, which is an event or the rest of one.
-// Otherwise none of that event would count as written while that byte doesn't, and
-// the broker could drop the event or put another before it. Every event is longer than
-// a byte.
+// A piece is an event or the rest of one, and a record never ends one byte into a
+// piece. Otherwise, while that byte counts as not accepted, none of the event would
+// count as written. The broker could then drop the event or put another one before it.
+// Every event is longer than one byte.
 func (b *scratch) nextRecord(pieces [][]byte, skip int) (record, rest [][]byte, size int) {
 	record = b.record[:0]
 	for len(pieces) > 0 && size < tlsrecord.MaxPlaintext {
@@ -169,8 +169,8 @@ func (s *tlsSocket) Close(broker.Reason) {
 	s.done()
 }
 
-// abandon closes the connection without calling done. A client that has got all
-// of the last record also gets close_notify.
+// abandon closes the connection without calling done. A client that has received the
+// whole last record also gets close_notify.
 func (s *tlsSocket) abandon() {
 	s.set.mu.Lock()
 	if len(s.sealed) == 0 {

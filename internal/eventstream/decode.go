@@ -5,20 +5,22 @@ import (
 	"time"
 )
 
-// Event is an event that a decoder dispatches. Its bytes are only valid during
-// the call to Decoder.OnEvent.
+// Event is an event that a decoder dispatches. Its slices are valid only during the
+// call of [Decoder.OnEvent].
 type Event struct {
-	// Type is the event's type, "message" if the stream has none.
+	// Type is the event's type, or "message" if the stream specifies none.
 	Type []byte
-	// Data has LF between its lines.
+	// Data holds the event's data, with LF between its lines.
 	Data []byte
 	// ID is the last event id as of this event. An earlier block may have set it.
 	ID []byte
+	// HasID reports whether the event's own block has an id.
+	HasID bool
 }
 
-// Decoder interprets a stream according to §9.2.6. The stream may be split into
-// pieces at any byte. The zero value is ready to use. A decoder only holds memory
-// for an incomplete block, so a program can have thousands of them.
+// Decoder interprets a stream according to §9.2.6. The stream may be split into pieces
+// at any byte. The zero value is ready to use. A decoder holds memory only for an
+// incomplete block, so a program can have thousands of decoders.
 type Decoder struct {
 	// OnEvent is called for each event that is dispatched.
 	OnEvent func(Event)
@@ -31,15 +33,29 @@ type Decoder struct {
 	retry   time.Duration
 	hasData bool
 	hasID   bool
-	sawCR   bool // the last byte was CR; an LF right after it belongs to it
+	sawCR   bool // the last byte was CR; an LF right after it is part of the same line break
 	started bool // a leading byte order mark has been removed or ruled out
 }
 
-// LastEventID returns what a client would now send as Last-Event-ID.
+// Resume sets the last event id, for a stream that continues an earlier one. It must
+// be called before Write.
+func (d *Decoder) Resume(id string) { d.lastID = append(d.lastID[:0], id...) }
+
+// Buffered returns the number of bytes that the decoder holds for an incomplete
+// block.
+func (d *Decoder) Buffered() int {
+	n := len(d.line) + len(d.event) + len(d.data)
+	if d.hasID {
+		n += len(d.id)
+	}
+	return n
+}
+
+// LastEventID returns the id that a client would now send in the Last-Event-ID header.
 func (d *Decoder) LastEventID() string { return string(d.lastID) }
 
-// Retry returns the reconnection time that the stream has set, or zero if it has
-// set none.
+// Retry returns the reconnection time that the stream has set, or zero if there is
+// none.
 func (d *Decoder) Retry() time.Duration { return d.retry }
 
 // Write decodes p and never fails.
@@ -83,7 +99,7 @@ func (d *Decoder) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// endOfLine returns the index of the first CR or LF in p, or -1.
+// endOfLine returns the index of the first CR or LF in p, or -1 if there is none.
 func endOfLine(p []byte) int {
 	i := bytes.IndexByte(p, '\n')
 	if i < 0 {
@@ -148,12 +164,13 @@ func (d *Decoder) setRetry(value []byte) {
 }
 
 func (d *Decoder) dispatch() {
-	if d.hasID {
+	hasID := d.hasID
+	if hasID {
 		d.lastID = append(d.lastID[:0], d.id...)
 		d.hasID = false
 	}
 	if d.hasData && d.OnEvent != nil {
-		e := Event{Type: d.event, Data: d.data[:len(d.data)-1], ID: d.lastID}
+		e := Event{Type: d.event, Data: d.data[:len(d.data)-1], ID: d.lastID, HasID: hasID}
 		if len(e.Type) == 0 {
 			e.Type = []byte("message")
 		}

@@ -15,8 +15,8 @@ import (
 // MaxType is the maximum length of an event type, in bytes.
 const MaxType = 255
 
-// ValidType returns nil if event is a valid event type, or an error that
-// completes a sentence starting with the name of the field. The empty type is
+// ValidType returns nil if event is a valid event type. Otherwise it returns an error
+// that completes a sentence starting with the name of the field. The empty type is
 // valid: EventSource dispatches it as "message".
 func ValidType(event string) error {
 	if len(event) > MaxType {
@@ -31,10 +31,10 @@ func ValidType(event string) error {
 	return nil
 }
 
-// AppendEvent appends a whole event: id, type, data, and the empty line that
-// dispatches it. It omits the id field if id is empty, and the event field if event
-// is empty. The id must not contain CR, LF or NUL, and event must be valid
-// according to [ValidType]. data may be any UTF-8.
+// AppendEvent appends a whole event: id, type, data, and the empty line that dispatches
+// it. It omits the id field if id is empty, and the event field if event is empty. The
+// id must not contain CR, LF or NUL, and event must be valid according to [ValidType].
+// data may be any UTF-8 text.
 func AppendEvent(dst []byte, id, event, data string) []byte {
 	if id != "" {
 		dst = AppendID(dst, id)
@@ -48,10 +48,10 @@ const MarkType = "peald.mark"
 // AppendMark appends a position mark: a whole block with an id and no data. Without
 // an id, the block is just a heartbeat.
 //
-// The mark has a type and an empty data field, so that clients dispatch it as an
-// event without listeners. According to the standard an id alone would suffice
-// (§9.2.6 sets the last event id before it checks the data), but Firefox,
-// WebKitGTK and several libraries only keep the ids of dispatched events.
+// The mark has a type and an empty data field, so clients dispatch it as an event that
+// has no listeners. According to the standard, an id alone would suffice (§9.2.6 sets
+// the last event id before it checks the data). However, Firefox, WebKitGTK and several
+// libraries keep only the ids of dispatched events.
 func AppendMark(dst []byte, id string) []byte {
 	dst = append(dst, "event: "+MarkType+"\n"...)
 	if id != "" {
@@ -104,8 +104,8 @@ func AppendFields(dst []byte, event, data string) []byte {
 	return append(dst, '\n', '\n')
 }
 
-// FieldsSize returns the number of bytes that [AppendFields] appends for data
-// without line breaks, or a few more. Each line break adds at most six bytes.
+// FieldsSize returns the number of bytes that [AppendFields] appends for data without
+// line breaks, or slightly more. Each line break adds at most six bytes.
 func FieldsSize(event, data string) int {
 	return len("event: \ndata: \n\n") + len(event) + len(data)
 }

@@ -1,6 +1,7 @@
 package eventstream_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -157,6 +158,40 @@ func TestRetry(t *testing.T) {
 		_, _ = d.Write([]byte(in))
 		if d.Retry() != want {
 			t.Errorf("%q: retry %v, want %v", in, d.Retry(), want)
+		}
+	}
+}
+
+// TestResume decodes a stream that continues an earlier one: its blocks without an id
+// keep that of the earlier stream.
+func TestResume(t *testing.T) {
+	type seen struct {
+		data, id string
+		hasID    bool
+	}
+	var got []seen
+	d := eventstream.Decoder{OnEvent: func(e eventstream.Event) { got = append(got, seen{string(e.Data), string(e.ID), e.HasID}) }}
+	d.Resume("a-7")
+	_, _ = d.Write([]byte("data: x\n\nid: a-8\ndata: y\n\ndata: z\n\nid\n\ndata: w\n\n"))
+	want := []seen{{"x", "a-7", false}, {"y", "a-8", true}, {"z", "a-8", false}, {"w", "", false}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestBuffered checks that the decoder reports the memory for a block that has not
+// ended, whichever fields it consists of.
+func TestBuffered(t *testing.T) {
+	long := strings.Repeat("x", 100)
+	for _, block := range []string{long, ":" + long, "data:" + long, "data:" + long + "\n", "event:" + long + "\n", "id:" + long + "\n", strings.Repeat("data: 123\n", 25)} {
+		var d eventstream.Decoder
+		_, _ = d.Write([]byte(block))
+		if n := d.Buffered(); n < 100 || n > len(block) {
+			t.Errorf("%.20q: %d bytes are buffered, want from 100 to %d", block, n, len(block))
+		}
+		_, _ = d.Write([]byte("\n\n"))
+		if n := d.Buffered(); n != 0 {
+			t.Errorf("%.20q: %d bytes are buffered after the block", block, n)
 		}
 	}
 }

@@ -18,10 +18,10 @@ import (
 type Codec struct {
 	input   bytes.Reader
 	framer  *http2.Framer
-	decoder *hpack.Decoder // has the dynamic table of the connection in use
+	decoder *hpack.Decoder // holds the dynamic table of the connection being served
 	entries []hpack.HeaderField
-	image   []byte // of the dynamic table
-	indices []byte // a field block that lists the dynamic table
+	image   []byte // an image of the dynamic table; see table.go
+	indices []byte // a field block that refers to every entry of the dynamic table
 
 	encoder *hpack.Encoder // never uses a dynamic table
 	block   bytes.Buffer   // what encoder has written
@@ -29,8 +29,8 @@ type Codec struct {
 	lower   map[string]string // lower-case names of response fields
 }
 
-// maxLower limits the names in Codec.lower. Handlers choose them, so there are
-// few.
+// maxLower is the maximum number of names in Codec.lower. Only handlers choose these
+// names, so there are few of them.
 const maxLower = 100
 
 // NewCodec returns a new codec.
@@ -38,9 +38,8 @@ func NewCodec() *Codec {
 	c := &Codec{lower: make(map[string]string), indices: tableIndices()}
 	c.reset()
 
-	// The encoder announces its table size with the first field that it encodes.
-	// The encoder is shared by connections, so that update is dropped; see
-	// Conn.tableUpdate.
+	// The encoder announces its table size along with the first field that it encodes.
+	// Connections share the encoder, so this update is discarded here; see tableUpdate.
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.encoder.SetMaxDynamicTableSizeLimit(0)
 	c.encodeField(":status", "200")
@@ -49,7 +48,7 @@ func NewCodec() *Codec {
 	return c
 }
 
-// reset drops the parser's state, after an error in the middle of a frame.
+// reset discards the parser's state after an error in the middle of a frame.
 func (c *Codec) reset() {
 	c.framer = http2.NewFramer(nil, &c.input)
 	c.framer.SetReuseFrames()
@@ -67,8 +66,8 @@ func (c *Codec) read(frame []byte, maxHeaderList uint32) (http2.Frame, error) {
 	return f, err
 }
 
-// encode returns the field block of a response. It is valid until the next call.
-// Fields that HTTP/2 doesn't allow are left out. A date is added if h has none.
+// encode returns the field block of a response, which is valid until the next call. It
+// omits fields that HTTP/2 doesn't allow, and adds a date if h has none.
 func (c *Codec) encode(status int, h http.Header, date func() string, tableUpdate bool) []byte {
 	c.block.Reset()
 	if tableUpdate {
@@ -102,13 +101,13 @@ func (c *Codec) encode(status int, h http.Header, date func() string, tableUpdat
 	return c.block.Bytes()
 }
 
-// encodeField can't fail, as it writes to a buffer.
+// encodeField appends a field to c.block. It can't fail, since it writes to a buffer.
 func (c *Codec) encodeField(name, value string) {
 	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
 }
 
-// fieldName returns a response field's HTTP/2 name, and whether the field is
-// allowed.
+// fieldName returns the HTTP/2 name of a response field, and reports whether the field
+// is allowed.
 func (c *Codec) fieldName(key string) (string, bool) {
 	name, ok := c.lower[key]
 	if !ok {

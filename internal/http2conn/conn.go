@@ -11,41 +11,41 @@ import (
 type Conn struct {
 	server  *Server
 	handler Handler
-	streams []*Stream // that are open, by id
-	queue   []byte    // output that isn't taken yet
+	streams []*Stream // the open streams, sorted by id
+	queue   []byte    // output that hasn't been taken yet
 	table   []byte    // the dynamic table for requests; see table.go
 	err     error     // why the connection ended
 
-	// partial is an incomplete frame. Before it, up to blockLen, is an incomplete
-	// field block as one HEADERS frame.
+	// partial holds an incomplete frame. If a field block is incomplete, the first
+	// blockLen bytes hold the part that has arrived, joined into one HEADERS frame.
 	partial     []byte
 	blockLen    int
 	blockID     uint32 // the stream of that block, or 0
 	blockFrames int
 
-	// Flow control. The windows are what either side may still send.
+	// Flow control. A window is the number of bytes that one side may still send.
 	sendWindow   int32
-	streamWindow int32 // the initial window of streams, as the client set it
+	streamWindow int32 // the initial window of streams, set by the client
 	recvWindow   int32
-	unsent       int32 // bytes that were consumed, but not yet announced to the client
-	claimed      int64 // what woken streams may send; see wake
+	unsent       int32 // consumed bytes that haven't been announced to the client yet
+	claimed      int64 // bytes reserved for woken streams; see Wake
 
-	// returnable is the number of bytes that were sent and that WINDOW_UPDATE frames
-	// haven't returned; each byte counts twice, since two windows limit it.
+	// returnable is the number of bytes that have been sent, but not yet returned by
+	// WINDOW_UPDATE frames. Each byte counts twice, since it uses up two windows.
 	returnable int64
 
 	lastID   uint32 // highest stream id so far
 	goAwayID uint32 // last stream id in GOAWAY, if flags has goingAway
-	turn     uint32 // the stream for which Writable was called last
+	turn     uint32 // id of the stream for which Writable was last called
 
-	// History of the last 64 stream ids; bit 0 is lastID. RFC 9113 §5.1 treats frames
-	// for closed streams, for skipped ones, and for those that the server reset
-	// differently.
+	// History of the last 64 stream ids; bit 0 stands for lastID. RFC 9113 §5.1
+	// distinguishes between frames for closed streams, for skipped streams, and for
+	// streams that the server has reset.
 	opened uint64
 	reset  uint64
 
 	credit   int32
-	refilled time.Duration // when credit was last increased for the time passed
+	refilled time.Duration // when elapsed time was last added to credit
 	requests time.Duration // the virtual clock of countRequest
 
 	preface uint8 // bytes of the client's preface that have arrived
@@ -56,19 +56,19 @@ type connFlags uint8
 
 const (
 	settled     connFlags = 1 << iota // the client's SETTINGS have arrived
-	unacked                           // our SETTINGS aren't acknowledged
-	goingAway                         // GOAWAY with a last stream is sent
-	pinging                           // our PING isn't acknowledged
+	unacked                           // our SETTINGS haven't been acknowledged
+	goingAway                         // GOAWAY with a last stream has been sent
+	pinging                           // our PING hasn't been acknowledged
 	tableUpdate                       // the next response must announce its table size
-	noTableSent                       // a response has announced that
+	noTableSent                       // a response has announced its table size
 	trusted                           // the rates of requests and resets aren't limited
-	announced                         // the first GOAWAY is sent
+	announced                         // the first GOAWAY has been sent
 )
 
 func (f connFlags) has(flag connFlags) bool { return f&flag != 0 }
 
-// NewConn returns a new connection, whose output has the server's preface. h is
-// notified of what happens on it.
+// NewConn returns a new connection that calls h. Its output already contains the
+// server's preface.
 func (s *Server) NewConn(h Handler) *Conn {
 	return &Conn{
 		server:       s,
@@ -83,21 +83,22 @@ func (s *Server) NewConn(h Handler) *Conn {
 	}
 }
 
-// SkipPreface makes c expect what follows the client's preface,
-// [http2.ClientPreface], which the caller has consumed.
+// SkipPreface makes c start after the client's preface, [http2.ClientPreface]. Call it
+// if the caller has already consumed the preface.
 func (c *Conn) SkipPreface() { c.preface = uint8(len(http2.ClientPreface)) }
 
 // Trust exempts c from the limits on the rates of requests and of resets: a
 // trusted proxy shares one connection among many clients.
 func (c *Conn) Trust() { c.flags |= trusted }
 
-// Receive processes bytes from the client and calls the handler. It keeps copies
-// only of incomplete frames. An error is an [*Error]: GOAWAY is in the output, all
-// streams are closed, and the caller must send the output and close the connection.
+// Receive processes bytes from the client and calls the handler. It copies only
+// incomplete frames. If the client has violated the protocol or exceeded a limit,
+// Receive returns an [*Error]. All streams are then closed, and GOAWAY is in the
+// output. The caller must send the output and close the connection.
 func (c *Conn) Receive(codec *Codec, p []byte) error {
 	err := c.receive(codec, p)
 	if err != nil {
-		c.Close(err) // which has no effect if it was closed before
+		c.Close(err) // no effect if c is already closed
 	}
 
 	return err
@@ -143,9 +144,9 @@ func (c *Conn) readPreface(p []byte) ([]byte, error) {
 	return p[n:], nil
 }
 
-// next returns the first complete frame in what c holds and p, and the rest of p. A
-// field block in several frames counts as one HEADERS frame. If none is complete,
-// next keeps p and returns nil.
+// next returns the first complete frame in the bytes that c has kept, followed by p,
+// and the rest of p. A field block that spans several frames counts as one HEADERS
+// frame. If no frame is complete, next keeps p and returns nil.
 func (c *Conn) next(p []byte) (frame, rest []byte, err error) {
 	if len(c.partial) == 0 && len(p) >= headerLen {
 		size, err := c.frameSize(p)
@@ -179,8 +180,8 @@ func (c *Conn) next(p []byte) (frame, rest []byte, err error) {
 	return frame, p, nil
 }
 
-// join adds the frame that is complete now to the field block before it, if any. It
-// returns nil if the block isn't complete.
+// join appends the frame that has just been completed to the field block before it, if
+// any. It returns nil while the block is incomplete.
 func (c *Conn) join() ([]byte, error) {
 	frame := c.partial[c.blockLen:]
 	ends := endsFieldBlock(frame)
@@ -215,8 +216,9 @@ func (c *Conn) join() ([]byte, error) {
 	return c.partial, nil
 }
 
-// keep appends the beginning of p to the incomplete frame until that has size
-// bytes. It returns the rest of p, and reports whether the frame has them.
+// keep moves bytes from the beginning of p to the incomplete frame until the frame has
+// size bytes. It returns the rest of p, and reports whether the frame has reached that
+// size.
 func (c *Conn) keep(p []byte, size int) (rest []byte, complete bool) {
 	missing := size - (len(c.partial) - c.blockLen)
 	if missing <= 0 {
@@ -233,7 +235,8 @@ func (c *Conn) dropPartial() {
 }
 
 // frameSize returns the length of the frame that begins with header. It returns an
-// error if the frame is too long or not allowed here, before c keeps any of it.
+// error if the frame is too long or not allowed at this point, so c never keeps part of
+// such a frame.
 func (c *Conn) frameSize(header []byte) (int, error) {
 	length, typ, flags, id := frameHeader(header)
 	if length > maxFrameSize {
@@ -271,10 +274,9 @@ func (c *Conn) checkFieldBlock(length int, typ http2.FrameType, id uint32) error
 	}
 }
 
-// AppendOutput appends what must be sent to dst, other than DATA frames, and
-// removes it from c. Call it when the client accepts data: output that isn't taken
-// is limited. Before anything is sent to a new connection, it returns the server's
-// preface.
+// AppendOutput appends all pending frames to dst, other than DATA frames, and removes
+// them from c. Call it whenever the client accepts data, since c limits the output that
+// it holds. On a new connection, the output begins with the server's preface.
 func (c *Conn) AppendOutput(dst []byte) []byte {
 	dst = append(dst, c.queue...)
 	c.queue = nil
@@ -292,9 +294,9 @@ func (c *Conn) Incomplete() bool { return !c.flags.has(settled) || len(c.partial
 // Streams returns the number of open streams.
 func (c *Conn) Streams() int { return len(c.streams) }
 
-// Close ends the connection and all its streams. It adds GOAWAY to the output,
-// with the code of err if that is an [*Error], and NO_ERROR otherwise. Later calls
-// of Receive return err, which must not be nil.
+// Close ends the connection and all its streams. It adds GOAWAY to the output, with the
+// code of err if err is an [*Error], and with NO_ERROR otherwise. Later calls to
+// Receive return err, which must not be nil.
 func (c *Conn) Close(err error) {
 	if c.err != nil {
 		return
@@ -323,7 +325,7 @@ func (c *Conn) Close(err error) {
 	}
 }
 
-// find returns the open stream with the given id, or nil.
+// find returns the open stream with the given id, or nil if there is none.
 func (c *Conn) find(id uint32) *Stream {
 	if at, ok := c.search(id); ok {
 		return c.streams[at]
@@ -335,13 +337,13 @@ func (c *Conn) find(id uint32) *Stream {
 // Handler returns the handler that was passed to NewConn.
 func (c *Conn) Handler() Handler { return c.handler }
 
-// search returns the index in c.streams of the first stream whose id isn't less
-// than id, and reports whether that is its id.
+// search returns the index in c.streams of the first stream whose id is at least id,
+// and reports whether it is an exact match.
 func (c *Conn) search(id uint32) (int, bool) {
 	return slices.BinarySearchFunc(c.streams, id, func(st *Stream, id uint32) int { return int(st.id) - int(id) })
 }
 
-// remove removes a stream, and returns its unread bytes to the client.
+// remove removes a stream, and returns its unread bytes to the connection's window.
 func (c *Conn) remove(st *Stream) {
 	at, _ := c.search(st.id)
 	c.streams = slices.Delete(c.streams, at, at+1)
@@ -354,14 +356,15 @@ func (c *Conn) remove(st *Stream) {
 	st.release()
 }
 
-// idle reports whether no stream with this id was opened yet (RFC 9113 §5.1.1).
+// idle reports whether the stream with the given id hasn't been opened yet (RFC 9113
+// §5.1.1).
 func (c *Conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
 
-// history returns the bit for a stream in c.opened and c.reset. It is 0 for
-// streams that are too old.
+// history returns a stream's bit in c.opened and c.reset, or 0 if the stream is too
+// old.
 func (c *Conn) history(id uint32) uint64 { return 1 << ((c.lastID - id) / 2) }
 
-// advance records a new stream, which closes those with lower ids that were idle.
+// advance records a new stream. That closes all idle streams with lower ids.
 func (c *Conn) advance(id uint32) {
 	by := (id - c.lastID) / 2
 	c.lastID = id

@@ -12,11 +12,11 @@ type Cause uint8
 // Causes of connection errors. All except Violation are floods.
 const (
 	Violation  Cause = iota // the client violated the protocol
-	Requests                // too many requests in a short time
-	RapidReset              // too many streams that were reset before they had a response
-	Frames                  // too many frames that transfer nothing
-	FieldBlock              // a field block of too many bytes or frames
-	Unread                  // the client doesn't read the replies that it causes
+	Requests                // too many requests arrived in a short time
+	RapidReset              // too many streams were reset before they had a response
+	Frames                  // too many frames transfer nothing
+	FieldBlock              // a field block has too many bytes or frames
+	Unread                  // the client causes replies that it doesn't read
 )
 
 // String returns a short name such as "rapid reset".
@@ -37,8 +37,8 @@ func (c Cause) String() string {
 	}
 }
 
-// Error is a connection error (RFC 9113 §5.4.1). GOAWAY with its code is in the
-// connection's output.
+// Error is a connection error (RFC 9113 §5.4.1). The connection's output contains a
+// GOAWAY frame with its code.
 type Error struct {
 	Code   http2.ErrCode
 	Cause  Cause
@@ -62,13 +62,13 @@ func flood(cause Cause, reason string) *Error {
 	return &Error{Code: http2.ErrCodeEnhanceYourCalm, Cause: cause, Reason: reason}
 }
 
-// resetError is the cause of a stream error reported by the client.
+// resetError is the cause of a stream error if the client has reset the stream.
 type resetError struct{}
 
 // Error implements error.
 func (resetError) Error() string { return "reset by the client" }
 
-// malformedError is the reason why a request is malformed (RFC 9113 §8.1.1).
+// malformedError describes why a request is malformed (RFC 9113 §8.1.1).
 type malformedError string
 
 // Error implements error.

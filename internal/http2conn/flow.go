@@ -2,12 +2,12 @@ package http2conn
 
 import "golang.org/x/net/http2"
 
-// refresh reports whether WINDOW_UPDATE should announce n more bytes than the
-// client's window of avail bytes: when half of the window is used, or when
-// the client might wait.
+// refresh reports whether to extend the client's window by n bytes with WINDOW_UPDATE,
+// if avail bytes are left: when half of the window has been used, or when the client
+// might be waiting.
 func refresh(n, avail int32) bool { return n > 0 && (n >= defaultWindow/2 || n >= avail) }
 
-// consumed returns n bytes to the client's window for the connection.
+// consumed returns n bytes to the connection's receive window.
 func (c *Conn) consumed(n int32) {
 	c.unsent += n
 	if c.err == nil && refresh(c.unsent, c.recvWindow) {
@@ -30,7 +30,7 @@ func (c *Conn) onData(f *http2.DataFrame) error {
 	st := c.find(id)
 	switch {
 	case st == nil && c.reset&c.history(id) != 0:
-		// The client sent it before it saw our RST_STREAM.
+		// The client sent this frame before it received our RST_STREAM.
 		c.consumed(size)
 		return c.spendFrame()
 
@@ -46,7 +46,7 @@ func (c *Conn) onData(f *http2.DataFrame) error {
 	return c.receiveBody(st, size, f.Data(), f.StreamEnded())
 }
 
-// receiveBody processes size bytes of payload, of which data isn't padding.
+// receiveBody processes a payload of size bytes; data is the payload without padding.
 func (c *Conn) receiveBody(st *Stream, size int32, data []byte, end bool) error {
 	b := st.body
 	if b.missing >= 0 {
@@ -129,11 +129,11 @@ func (c *Conn) setStreamWindow(window int32) error {
 	return nil
 }
 
-// Wake calls [Handler.Writable] for streams that can send again, until they would
-// use up the connection's window. It begins after the stream that was called last,
-// so that each gets its turn. Receive calls Wake. The caller must, too, after it
-// has sent on streams or closed them, since a stream for which Writable was called
-// may leave part of the window to others.
+// Wake calls [Handler.Writable] for streams that can send again, until these streams
+// would use up the connection's window. It continues after the stream that was last
+// called, so each stream gets its turn. Receive calls Wake. The caller must also call
+// it after sending on streams or closing them, since a woken stream may leave part of
+// the window to others.
 func (c *Conn) Wake() {
 	for range len(c.streams) {
 		if c.claimed >= int64(c.sendWindow) || !c.wakeOne() {
@@ -142,8 +142,8 @@ func (c *Conn) Wake() {
 	}
 }
 
-// wakeOne calls Writable for the next stream that can send again, even if others
-// may need the whole window. It reports whether there was one.
+// wakeOne calls Writable for the next stream that can send again, even if the streams
+// woken before may need the whole window. It reports whether there was such a stream.
 func (c *Conn) wakeOne() bool {
 	st := c.nextBlocked()
 	if st == nil {
@@ -155,8 +155,8 @@ func (c *Conn) wakeOne() bool {
 	return true
 }
 
-// writable calls Writable for a stream that was blocked, and reserves what it can
-// send now. Its cost is checked along with that of the client's next frame.
+// writable calls Writable for a blocked stream, and reserves the bytes that it can send
+// now. It deducts the cost, but the credit isn't checked until the client's next frame.
 func (c *Conn) writable(st *Stream) {
 	st.flags = st.flags&^blocked | woken
 	st.unserved = min(st.unserved, st.sendWindow)
@@ -165,7 +165,8 @@ func (c *Conn) writable(st *Stream) {
 	c.handler.Writable(st)
 }
 
-// nextBlocked returns the stream after c.turn that is blocked and can send, or nil.
+// nextBlocked returns the next stream after c.turn that is blocked and can send, or nil
+// if there is none.
 func (c *Conn) nextBlocked() *Stream {
 	if c.sendWindow <= 0 {
 		return nil

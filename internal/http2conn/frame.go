@@ -6,10 +6,10 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// The frames that a server sends have a fixed form, except for field blocks.
-// Appending them directly needs no buffer, unlike [http2.Framer].
+// Except for field blocks, the frames that a server sends have a fixed layout. The
+// functions below append them directly; an [http2.Framer] would need a buffer.
 
-// Lengths of payloads (RFC 9113 §6).
+// Payload lengths in bytes (RFC 9113 §6).
 const (
 	settingLen      = 6
 	resetLen        = 4
@@ -52,8 +52,8 @@ func appendWindowUpdate(dst []byte, id uint32, n int32) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(n))
 }
 
-// appendFieldBlock appends a field block as HEADERS and as many CONTINUATION
-// frames as it needs.
+// appendFieldBlock appends a field block as a HEADERS frame and as many CONTINUATION
+// frames as necessary.
 func appendFieldBlock(dst []byte, id uint32, block []byte, end bool) []byte {
 	typ, flags := http2.FrameHeaders, http2.Flags(0)
 	if end {
@@ -81,7 +81,7 @@ func frameHeader(p []byte) (length int, typ http2.FrameType, flags http2.Flags, 
 	return int(p[0])<<16 | int(p[1])<<8 | int(p[2]), http2.FrameType(p[3]), http2.Flags(p[4]), binary.BigEndian.Uint32(p[5:]) &^ (1 << 31)
 }
 
-// endsFieldBlock reports whether the frame isn't followed by a CONTINUATION frame.
+// endsFieldBlock reports whether no CONTINUATION frame follows the frame.
 func endsFieldBlock(frame []byte) bool {
 	_, typ, flags, _ := frameHeader(frame)
 	isFields := typ == http2.FrameHeaders || typ == http2.FrameContinuation
@@ -91,14 +91,14 @@ func endsFieldBlock(frame []byte) bool {
 // flagsAt is the index of the flags in a frame.
 const flagsAt = 4
 
-// setFrameLength sets the length in the frame's header to that of frame.
+// setFrameLength sets the length in frame's header to the size of its payload.
 func setFrameLength(frame []byte) {
 	length := len(frame) - headerLen
 	frame[0], frame[1], frame[2] = byte(length>>16), byte(length>>8), byte(length)
 }
 
-// unpad removes the padding from a HEADERS frame (RFC 9113 §6.2), in place. It
-// reports whether the padding is valid.
+// unpad removes the padding from a HEADERS frame in place (RFC 9113 §6.2). It reports
+// whether the padding is valid.
 func unpad(frame []byte) ([]byte, bool) {
 	if frame[flagsAt]&byte(http2.FlagHeadersPadded) == 0 {
 		return frame, true
@@ -115,7 +115,7 @@ func unpad(frame []byte) ([]byte, bool) {
 	return frame, true
 }
 
-// fieldBlock returns the field block in a HEADERS frame that is valid.
+// fieldBlock returns the field block of a valid HEADERS frame.
 func fieldBlock(frame []byte) []byte {
 	block := frame[headerLen:]
 	flags := http2.Flags(frame[flagsAt])

@@ -2,10 +2,10 @@ package http2conn
 
 import "time"
 
-// A connection's credit, and what is deducted and added. A PING each second costs
-// nothing in the long run, nor does a client that sends two WINDOW_UPDATE frames
-// for each DATA frame it receives. DATA frames that are small because of the client
-// earn nothing (CVE-2019-9511).
+// A connection's credit, and the amounts that are deducted from it and added to it. In
+// the long run, one PING per second costs nothing, and neither do two WINDOW_UPDATE
+// frames for each DATA frame that the client receives. DATA frames earn nothing if the
+// client makes them small (CVE-2019-9511).
 const (
 	maxCredit       = 1000
 	creditPerSecond = 100
@@ -13,30 +13,31 @@ const (
 	frameCost = 1 // for a frame that transfers nothing
 	resetCost = 4 // for a stream that is reset before it has a response
 
-	wakeCost = 1 // for a call of Writable; returned if the stream sends enough
+	wakeCost = 1 // for a call to Writable; refunded if the stream sends enough
 
 	dataCredit   = 2  // for a DATA frame in either direction that transfers enough
-	headerCredit = 10 // for the header of a response
+	headerCredit = 10 // for a response header
 )
 
 const (
-	// usefulData is the minimum number of bytes for which a DATA frame earns
-	// credit. The last one may be smaller.
+	// usefulData is the minimum number of bytes that a DATA frame must have to earn
+	// credit. The last frame may be smaller.
 	usefulData = 1 << 10
 
 	// minRefresh is the minimum increment of a WINDOW_UPDATE frame that costs
 	// nothing.
 	minRefresh = 1 << 10
 
-	// maxQueued limits the output that waits while more frames are processed. The
-	// response headers of all streams fit in.
+	// maxQueued limits the output that may be waiting when a frame is processed, in
+	// bytes. It leaves room for the response headers of all streams.
 	maxQueued = 64 << 10
 
-	// maxBlockFrames limits the frames of one field block. Clients use a CONTINUATION
-	// frame for each 16 KiB.
+	// maxBlockFrames limits the number of frames in one field block. Clients send a
+	// CONTINUATION frame for each 16 KiB.
 	maxBlockFrames = 64
 
-	// maxSettings limits the parameters in one SETTINGS frame. Six are defined.
+	// maxSettings limits the number of parameters in one SETTINGS frame. RFC 9113
+	// defines six.
 	maxSettings = 100
 )
 
@@ -47,7 +48,7 @@ func (c *Conn) spend(cost int32, cause Cause, reason string) error {
 		return nil
 	}
 
-	// The clock is only read now, since most connections never spend this much.
+	// The clock isn't read until now, since most connections never spend this much.
 	now := c.server.elapsed()
 	earned := int64(now-c.refilled) * creditPerSecond / int64(time.Second)
 	c.refilled = now
@@ -66,9 +67,9 @@ func (c *Conn) spendFrame() error {
 	return c.spend(frameCost, Frames, "too many control or empty frames")
 }
 
-// spendUpdate deducts the cost of a WINDOW_UPDATE frame, unless it returns a good
-// part of a window for bytes that were sent. A client may send one for each 4 KiB
-// that it reads, twice: for the stream and for the connection.
+// spendUpdate deducts the cost of a WINDOW_UPDATE frame, unless the frame returns a
+// sizable number of bytes that have been sent. For each 4 KiB that it reads, a client
+// may send two of them: one for the stream and one for the connection.
 func (c *Conn) spendUpdate(increment int64) error {
 	if increment < minRefresh || increment > c.returnable {
 		return c.spendFrame()
@@ -78,8 +79,8 @@ func (c *Conn) spendUpdate(increment int64) error {
 	return nil
 }
 
-// countRequest applies the request limit. Each request advances a virtual clock by
-// one interval, and the clock must not be ahead by more than the burst.
+// countRequest applies the request limit. Each request advances a virtual clock by one
+// interval. The clock must not get ahead of real time by more than the burst.
 func (c *Conn) countRequest() error {
 	if c.flags.has(trusted) {
 		return nil

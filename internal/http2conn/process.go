@@ -6,7 +6,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// process processes one complete frame.
+// process handles one complete frame.
 func (c *Conn) process(codec *Codec, frame []byte) error {
 	if len(c.queue) > maxQueued {
 		return flood(Unread, "too much unread output")
@@ -46,8 +46,8 @@ func (c *Conn) process(codec *Codec, frame []byte) error {
 	return c.spendFrame()
 }
 
-// read parses a frame. For HEADERS it decodes the fields, with the connection's
-// dynamic table.
+// read parses a frame. If it is a HEADERS frame, read decodes the fields with the
+// connection's dynamic table.
 func (c *Conn) read(codec *Codec, frame []byte, typ http2.FrameType) (http2.Frame, error) {
 	if typ == http2.FrameHeaders {
 		if err := codec.restore(c.table); err != nil {
@@ -68,8 +68,8 @@ func (c *Conn) read(codec *Codec, frame []byte, typ http2.FrameType) (http2.Fram
 	return f, err
 }
 
-// invalidFields reports whether err is about fields that were decoded. Other errors
-// for HEADERS precede that, and have no cause.
+// invalidFields reports whether err is about decoded fields. Other errors in HEADERS
+// frames occur before decoding, and have no cause.
 func invalidFields(err error) bool {
 	var streamErr http2.StreamError
 	return errors.As(err, &streamErr) && streamErr.Cause != nil
@@ -103,7 +103,8 @@ func (c *Conn) readFailed(typ http2.FrameType, id uint32, err error) error {
 	}
 }
 
-// streamError resets a stream for which the client is to blame (RFC 9113 §5.4.2).
+// streamError resets a stream because of an error that is the client's fault (RFC 9113
+// §5.4.2).
 func (c *Conn) streamError(id uint32, code http2.ErrCode, reason string) error {
 	if !c.flags.has(trusted) {
 		if err := c.spend(resetCost, RapidReset, "too many stream errors, the last one "+code.String()); err != nil {
@@ -121,7 +122,7 @@ func (c *Conn) streamError(id uint32, code http2.ErrCode, reason string) error {
 	return nil
 }
 
-// queueReset sends RST_STREAM for a stream that isn't idle.
+// queueReset queues RST_STREAM for a stream, which must not be idle.
 func (c *Conn) queueReset(id uint32, code http2.ErrCode) {
 	c.queue = appendReset(c.queue, id, code)
 	c.reset |= c.history(id)

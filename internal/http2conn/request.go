@@ -12,13 +12,13 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// onHeaders processes the header of a request, or the trailers of one.
+// onHeaders processes the header or the trailers of a request.
 func (c *Conn) onHeaders(codec *Codec, f *http2.MetaHeadersFrame) error {
 	id := f.StreamID
 	if st := c.find(id); st != nil {
 		return c.onTrailers(st, f)
 	}
-	refuse := c.flags.has(goingAway) // before this request may cause it
+	refuse := c.flags.has(goingAway) // read before open, which may call GoAway
 	if done, err := c.open(id); err != nil || done {
 		return err
 	}
@@ -60,7 +60,7 @@ func (c *Conn) onHeaders(codec *Codec, f *http2.MetaHeadersFrame) error {
 	return nil
 }
 
-// open records a new stream. It returns done if the frame must be ignored.
+// open records a new stream. If done is true, the frame must be ignored.
 func (c *Conn) open(id uint32) (done bool, err error) {
 	switch {
 	case id%2 == 0:
@@ -69,7 +69,7 @@ func (c *Conn) open(id uint32) (done bool, err error) {
 		c.advance(id)
 		return false, c.countRequest()
 	case c.reset&c.history(id) != 0:
-		// The client sent it before it saw our RST_STREAM.
+		// The client sent this frame before it received our RST_STREAM.
 		return true, c.spendFrame()
 	case c.opened&c.history(id) != 0:
 		return true, violation(http2.ErrCodeStreamClosed, "HEADERS for a closed stream")
@@ -78,7 +78,7 @@ func (c *Conn) open(id uint32) (done bool, err error) {
 	}
 }
 
-// onInvalidFields handles HEADERS with fields that aren't allowed.
+// onInvalidFields handles a HEADERS frame with fields that aren't allowed.
 func (c *Conn) onInvalidFields(id uint32, cause http2.StreamError) error {
 	if c.find(id) == nil {
 		if done, err := c.open(id); err != nil || done {
@@ -97,7 +97,8 @@ func (c *Conn) reject(codec *Codec, st *Stream, status int) error {
 	return c.spendFrame()
 }
 
-// onTrailers processes HEADERS after the request's header (RFC 9113 §8.1).
+// onTrailers processes a HEADERS frame that follows the request's header (RFC 9113
+// §8.1).
 func (c *Conn) onTrailers(st *Stream, f *http2.MetaHeadersFrame) error {
 	switch {
 	case st.flags.has(remoteClosed):
@@ -116,9 +117,9 @@ func (c *Conn) onTrailers(st *Stream, f *http2.MetaHeadersFrame) error {
 	return c.receiveBody(st, 0, nil, true)
 }
 
-// newRequest returns the request with the given header, and whether the client
-// waits for status 100 before it sends the body. The codec has checked names, and
-// the order of pseudo-header fields.
+// newRequest returns the request that f describes, and reports whether the client is
+// waiting for status 100 before sending the body. The codec has already checked field
+// names and the order of pseudo-header fields.
 func newRequest(f *http2.MetaHeadersFrame) (r *http.Request, expectContinue bool, err error) {
 	fields := f.RegularFields()
 	header, err := newHeader(fields)
@@ -174,8 +175,8 @@ func newHeader(fields []hpack.HeaderField) (http.Header, error) {
 	return header, nil
 }
 
-// canonicalName returns a field's HTTP/1.1 name. It saves an allocation for names
-// that browsers send and that net/textproto has no copy of.
+// canonicalName returns a field's HTTP/1.1 name. It saves an allocation for names that
+// browsers send but that net/textproto has no copy of.
 func canonicalName(name string) string {
 	switch name {
 	case "dnt":
@@ -203,7 +204,8 @@ func canonicalName(name string) string {
 	}
 }
 
-// checkField checks what RFC 9113 §8.2 requires of fields, except for names.
+// checkField checks that a field complies with RFC 9113 §8.2. The codec has already
+// checked which characters the name contains.
 func checkField(field hpack.HeaderField) error {
 	switch {
 	case connectionSpecific(field.Name):
@@ -244,7 +246,7 @@ func setTarget(r *http.Request, f *http2.MetaHeadersFrame) error {
 	switch {
 	case f.PseudoValue("protocol") != "":
 		return malformedError("extended CONNECT isn't supported")
-	case !httpguts.ValidHeaderFieldName(r.Method): // both are tokens
+	case !httpguts.ValidHeaderFieldName(r.Method): // methods and field names are both tokens
 		return malformedError("invalid :method")
 	case r.Method == http.MethodConnect:
 		if scheme != "" || path != "" || r.Host == "" {
@@ -276,7 +278,7 @@ func setLength(r *http.Request, ended bool) error {
 		}
 		for _, value := range values[1:] {
 			if value != values[0] {
-				return malformedError("several values of content-length")
+				return malformedError("multiple content-length values")
 			}
 		}
 		r.ContentLength = int64(length)

@@ -10,17 +10,18 @@ import (
 
 // Config configures a [Server]. Zero values select the defaults.
 type Config struct {
-	// MaxStreams limits the open requests of a connection. More are refused, and
-	// may be retried. The default is 250.
+	// MaxStreams limits the open requests on a connection. Requests beyond the limit
+	// are refused, and the client may retry them. The default is 250.
 	MaxStreams int
 
-	// MaxHeaderBytes limits a request's header. As in net/http, another 320 bytes
-	// are allowed. Larger ones are answered with status 431. The default is 32 KiB.
+	// MaxHeaderBytes limits the size of a request's header. As in net/http, another 320
+	// bytes are allowed. A larger header is answered with status 431. The default is 32
+	// KiB.
 	MaxHeaderBytes int
 
-	// RequestBurst and RequestsPerSecond limit the requests of a connection. After
-	// half of the burst, the client is asked to open a new connection. The defaults
-	// are twice MaxStreams, and 50.
+	// RequestBurst and RequestsPerSecond limit the rate of requests on a connection.
+	// Once half of the burst is used up, the client is asked to open a new connection.
+	// The defaults are twice MaxStreams and 50, respectively.
 	RequestBurst      int
 	RequestsPerSecond int
 
@@ -28,56 +29,55 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Handler receives what happens on one connection. Its methods are called by
-// [Conn.Receive] and [Conn.Close], and may call any method of the connection and
-// its streams except Receive.
+// Handler handles the events of one connection. Its methods are called by
+// [Conn.Receive], [Conn.Wake] and [Conn.Close]. They may call any method of the
+// connection and its streams except Receive.
 type Handler interface {
-	// Request starts a request. r is as net/http's server would pass it, except that
-	// RemoteAddr, TLS and the context are unset, and that Body is nil, or
-	// [http.NoBody] if the request has none. Trailers are checked and discarded.
+	// Request is called for a new request. r is what net/http's server would pass,
+	// except that RemoteAddr, TLS and the context are unset. Body is nil, or
+	// [http.NoBody] if the request has no body. Trailers are checked and discarded.
 	Request(st *Stream, r *http.Request)
 
-	// Data passes a part of the request's body, which is valid during the call. The
-	// caller must return the bytes with [Stream.Consumed] when they are read. The
-	// last call has end set.
+	// Data is called with a part of the request's body. p is valid only during the
+	// call. Once the bytes have been read, they must be returned with
+	// [Stream.Consumed]. end is set in the last call.
 	Data(st *Stream, p []byte, end bool)
 
-	// Writable is called when the flow-control window, into which the last Send
-	// didn't fit, is open again. Receive and [Conn.Wake] call it. The stream must
-	// soon call Send or end, as its part of the window is withheld from other
-	// streams until then.
+	// Writable is called when the flow-control window has reopened after a Send that
+	// didn't fit into it. Receive and [Conn.Wake] call it. Call Send or end the stream
+	// soon, since its share of the window is withheld from other streams until then.
 	Writable(st *Stream)
 
-	// Closed is called when a stream ends without End, Reset or a response without
-	// a body: the client reset it or violated the protocol (err is a
-	// [http2.StreamError]), or the connection ended (err is an [*Error], or the
-	// error passed to [Conn.Close]). From then on, the stream's methods have no
-	// effect.
+	// Closed is called when a stream ends in any way other than End, Reset or a
+	// response without a body. If the client has reset the stream or violated the
+	// protocol, err is an [http2.StreamError]. If the connection has ended, err is an
+	// [*Error] or the error passed to [Conn.Close]. From then on, the stream's methods
+	// have no effect.
 	Closed(st *Stream, err error)
 }
 
-// Server holds what connections have in common. It is safe for concurrent use.
+// Server holds the configuration that connections share. It is safe for concurrent use.
 type Server struct {
 	cfg      Config
 	settings []byte // the server's connection preface
 	start    time.Time
 
 	interval time.Duration // between requests at the sustained rate
-	burst    time.Duration // RequestBurst in these intervals
+	burst    time.Duration // RequestBurst times interval
 }
 
-// Sizes that the server doesn't negotiate.
+// Sizes that aren't negotiated.
 const (
 	headerLen     = 9       // of a frame (RFC 9113 §4.1)
-	maxFrameSize  = 1 << 14 // of frames in both directions; every peer accepts it
+	maxFrameSize  = 1 << 14 // in both directions; every peer accepts it
 	defaultWindow = 1<<16 - 1
 	maxWindow     = 1<<31 - 1
 	maxStreamID   = 1<<31 - 1
 
 	defaultTableSize = 4096 // of HPACK (RFC 9113 §6.5.2)
 
-	// net/http adds the same to MaxHeaderBytes: the overhead of ten fields as in
-	// RFC 9113 §6.5.2.
+	// headerSlack is added to MaxHeaderBytes, as in net/http. It is the overhead of ten
+	// fields as defined in RFC 9113 §6.5.2.
 	headerSlack = 10 * 32
 )
 
@@ -97,7 +97,7 @@ func NewServer(cfg Config) *Server {
 	settings := appendFrameHeader(nil, 2*settingLen, http2.FrameSettings, 0, 0)
 	settings = appendSetting(settings, http2.SettingMaxConcurrentStreams, uint32(cfg.MaxStreams))
 	settings = appendSetting(settings, http2.SettingMaxHeaderListSize, s.maxHeaderList())
-	s.settings = slices.Clip(settings) // connections must not append to it
+	s.settings = slices.Clip(settings) // so that connections can't append to it in place
 
 	return s
 }
@@ -108,12 +108,12 @@ func setDefault(v *int, value int) {
 	}
 }
 
-// maxHeaderList returns the limit for the size of a request's fields, as RFC 9113
-// §6.5.2 counts it.
+// maxHeaderList returns the maximum size of a request's fields, counted as in RFC 9113
+// §6.5.2.
 func (s *Server) maxHeaderList() uint32 { return uint32(s.cfg.MaxHeaderBytes + headerSlack) }
 
-// maxFieldBlock returns the limit for the encoded bytes of a field block. A block
-// up to this size can be answered with a status.
+// maxFieldBlock returns the maximum size of an encoded field block, in bytes. A request
+// with a block of up to this size can be answered with a status.
 func (s *Server) maxFieldBlock() int { return 2 * int(s.maxHeaderList()) }
 
 // elapsed returns the time since the server was created.

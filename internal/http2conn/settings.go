@@ -26,8 +26,8 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 		case http2.SettingHeaderTableSize:
 			c.limitResponseTable(s.Val)
 		default:
-			// The server pushes nothing and opens no streams. Frames have the size
-			// that every client accepts. MAX_HEADER_LIST_SIZE is advisory.
+			// The server neither pushes nor opens streams. It uses the frame size that
+			// every client accepts. MAX_HEADER_LIST_SIZE is only advisory.
 		}
 		return nil
 	})
@@ -35,8 +35,8 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 		return err
 	}
 
-	// Only the last of several values changes the windows of streams, as the net
-	// effect is the same.
+	// If there are several values, only the last one is applied to the windows of
+	// streams, since the net effect is the same.
 	if err := c.setStreamWindow(window); err != nil {
 		return err
 	}
@@ -60,15 +60,15 @@ func settingErrCode(id http2.SettingID) http2.ErrCode {
 const noTable = 0x20
 
 // limitResponseTable applies the client's limit to the dynamic table for responses.
-// This server uses none, but must announce that if the limit is lower than the
-// default (RFC 9113 §4.3.1).
+// This server doesn't use that table, but must announce a size of 0 if the limit is
+// lower than the default (RFC 9113 §4.3.1).
 func (c *Conn) limitResponseTable(size uint32) {
 	if size < defaultTableSize && !c.flags.has(noTableSent) {
 		c.flags |= tableUpdate
 	}
 }
 
-// encode returns the field block of a response to be sent next.
+// encode returns the field block of a response, which must be the next one sent.
 func (c *Conn) encode(codec *Codec, status int, h map[string][]string) []byte {
 	block := codec.encode(status, h, c.server.date, c.flags.has(tableUpdate))
 	if c.flags.has(tableUpdate) {

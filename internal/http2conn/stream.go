@@ -9,7 +9,7 @@ import (
 // Stream is one request and its response. Its methods have no effect once it is
 // closed.
 type Stream struct {
-	// Value is for the caller.
+	// Value is for use by the caller.
 	Value any
 
 	conn *Conn
@@ -17,15 +17,18 @@ type Stream struct {
 	id   uint32
 
 	sendWindow int32 // may be negative
-	unserved   int32 // bytes that the last Send left, if blocked; those it may send next, if woken
+
+	// unserved is the number of bytes that the last Send left over, if the stream is
+	// blocked, or that are reserved for the next Send, if it is woken.
+	unserved int32
 
 	flags streamFlags
 }
 
-// body is the state of a request's body. Streams without one, such as all event
-// streams of browsers, take less memory.
+// body is the state of a request's body. Streams without a body, such as browsers'
+// event streams, take less memory.
 type body struct {
-	missing int64 // bytes until the announced length, or -1 if none was announced
+	missing int64 // bytes missing from the announced length, or -1 if none was announced
 	window  int32 // bytes that the client may still send
 	held    int32 // bytes that the caller hasn't consumed
 }
@@ -35,11 +38,11 @@ type streamFlags uint8
 const (
 	closed       streamFlags = 1 << iota // the stream isn't in Conn.streams
 	remoteClosed                         // the client has sent END_STREAM
-	localClosed                          // we have
-	answered                             // the response's header is sent
+	localClosed                          // we have sent END_STREAM
+	answered                             // the response's header has been sent
 	blocked                              // the last Send didn't fit into the window
-	expects                              // the client waits for status 100
-	woken                                // Writable was called, and Send wasn't since
+	expects                              // the client is waiting for status 100
+	woken                                // Writable has been called, and Send hasn't been called since
 	discards                             // nobody reads the request's body
 )
 
@@ -57,17 +60,17 @@ func (st *Stream) Window() int { return int(min(st.sendWindow, st.conn.sendWindo
 // Blocked reports whether the last Send didn't fit into the window.
 func (st *Stream) Blocked() bool { return st.flags.has(blocked) }
 
-// Continue sends status 100 if the client expects that before it sends the body.
+// Continue sends status 100 if the client is waiting for it before sending the body.
 func (st *Stream) Continue(codec *Codec) {
 	if st.flags.has(expects) && !st.flags.has(remoteClosed) {
 		st.SendHeaders(codec, http.StatusContinue, nil, false)
 	}
 }
 
-// SendHeaders queues a response's header, and ends the stream if end is set. Before
-// that, informational responses (1xx) may be sent. Names may have any case;
-// connection-specific fields are left out, but "Connection: close" calls
-// [Conn.GoAway]. A missing date is added.
+// SendHeaders queues a response's header, and ends the stream if end is set.
+// Informational responses (1xx) may be sent first. Names may have any case. SendHeaders
+// omits connection-specific fields, but calls [Conn.GoAway] for "Connection: close". It
+// adds a date if there is none.
 func (st *Stream) SendHeaders(codec *Codec, status int, h http.Header, end bool) {
 	c := st.conn
 	if st.flags.has(closed) || st.flags.has(answered) {
@@ -92,10 +95,9 @@ func (st *Stream) SendHeaders(codec *Codec, status int, h http.Header, end bool)
 	}
 }
 
-// Send appends DATA frames to dst, with as many bytes of pieces as the windows
-// allow, and returns how many. If some are left, [Handler.Writable] is called
-// later. Output of the connection that must be sent first is appended, too. Send
-// must follow SendHeaders.
+// Send appends as many bytes of pieces as the windows allow to dst, as DATA frames, and
+// returns how many. If any are left, [Handler.Writable] is called later. Any output of
+// the connection is appended first. Call SendHeaders before Send.
 func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	c := st.conn
 	if st.flags.has(closed) || st.flags.has(localClosed) || !st.flags.has(answered) {
@@ -123,8 +125,8 @@ func (st *Stream) Send(dst []byte, pieces [][]byte) (out []byte, n int) {
 	return st.appendData(dst, pieces, n), n
 }
 
-// earnFor adds the credit for sending n bytes. If some are left, the client's
-// windows determine the size of the last frame.
+// earnFor adds the credit for sending n bytes. all reports that no bytes are left;
+// otherwise the client's windows have determined the size of the last frame.
 func (st *Stream) earnFor(n int, all bool) {
 	frames := int32(n / maxFrameSize)
 	if rest := n % maxFrameSize; rest >= usefulData || rest > 0 && all {
@@ -140,7 +142,7 @@ func (st *Stream) earnFor(n int, all bool) {
 	}
 }
 
-// settle ends the stream's claim to a part of the connection's window.
+// settle ends the stream's claim to part of the connection's window.
 func (st *Stream) settle() {
 	if st.flags.has(woken) {
 		st.conn.claimed -= int64(st.unserved)
@@ -171,8 +173,8 @@ func (st *Stream) appendData(dst []byte, pieces [][]byte, n int) []byte {
 	return dst
 }
 
-// End appends the end of the response's body to dst. It isn't subject to flow
-// control. If the client is still sending the request's body, it is asked to stop.
+// End appends the end of the response's body, which isn't subject to flow control, to
+// dst. If the client is still sending the request's body, it is asked to stop.
 func (st *Stream) End(dst []byte) []byte {
 	c := st.conn
 	if st.flags.has(closed) {
@@ -192,8 +194,8 @@ func (st *Stream) End(dst []byte) []byte {
 	return st.finish(dst)
 }
 
-// finish closes a stream on which END_STREAM was sent. It appends RST_STREAM to dst
-// if the request isn't complete (RFC 9113 §8.1).
+// finish closes a stream on which END_STREAM has been sent. It appends RST_STREAM to
+// dst if the request isn't complete (RFC 9113 §8.1).
 func (st *Stream) finish(dst []byte) []byte {
 	c := st.conn
 	st.flags |= localClosed
@@ -215,10 +217,10 @@ func (st *Stream) Reset(code http2.ErrCode) {
 	st.conn.remove(st)
 }
 
-// Discard drops the request's body: what the caller hasn't consumed, and what
-// arrives later, for which Data isn't called. The stream's window isn't opened
-// again, so the client can send at most 64 KiB more. If it needs to send more
-// before it reads the response, the caller should call Reset or End.
+// Discard drops the request's body: the bytes that the caller hasn't consumed, and
+// those that arrive later. Data is no longer called. The stream's window isn't extended
+// any more, so the client can send at most another 64 KiB. If it must send more than
+// that before it reads the response, call Reset or End.
 func (st *Stream) Discard() {
 	if st.flags.has(closed) {
 		return
@@ -227,8 +229,7 @@ func (st *Stream) Discard() {
 	st.release()
 }
 
-// release returns the body's bytes that the caller hasn't consumed to the
-// connection's window.
+// release returns the body's unconsumed bytes to the connection's window.
 func (st *Stream) release() {
 	if st.body != nil {
 		st.conn.consumed(st.body.held)
@@ -241,7 +242,7 @@ func (st *Stream) release() {
 func (st *Stream) Consumed(n int) {
 	b := st.body
 	if b == nil || st.flags.has(closed) {
-		return // everything was returned when it closed
+		return // everything was returned when the stream closed
 	}
 	count := int32(min(max(n, 0), int(b.held)))
 	b.held -= count

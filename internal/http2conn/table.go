@@ -6,17 +6,17 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// Clients refer to fields of earlier requests, which a decoder holds in its dynamic
+// Clients may refer to fields of earlier requests, which a decoder keeps in its dynamic
 // table (RFC 7541 §2.3.2). A decoder with the fields of one request from a browser
-// takes 3 KB, and some clients don't honor a smaller SETTINGS_HEADER_TABLE_SIZE. So
-// all connections share the Codec's decoder, and each keeps only an image of its
-// table: a field block that, when decoded, restores the table.
+// takes 3 KB, and some clients don't honor a smaller SETTINGS_HEADER_TABLE_SIZE. So all
+// connections share the Codec's decoder, and each keeps only an image of its table: a
+// field block that, when decoded, restores the table.
 
 // The dynamic table's representations (RFC 7541 §6), by their first bits.
 const (
-	indexedField  = 0x80 // and a 7-bit prefix: the index
-	addedField    = 0x40 // and a 6-bit prefix: 0 for a new name
-	sizeUpdate    = 0x20 // and a 5-bit prefix: the size
+	indexedField  = 0x80 // with a 7-bit prefix: the index
+	addedField    = 0x40 // with a 6-bit prefix: 0 for a new name
+	sizeUpdate    = 0x20 // with a 5-bit prefix: the size
 	sizeMask      = 0xe0
 	sizePrefix    = 5
 	stringPrefix  = 7
@@ -25,8 +25,8 @@ const (
 	entryOverhead = 32 // RFC 7541 §4.1
 )
 
-// restore replaces the decoder's table with that of an image. After an error, which
-// doesn't occur with images that save made, the table may be another connection's.
+// restore loads an image into the decoder's table. It never fails for images that save
+// has made. After an error, the table may still be that of another connection.
 func (c *Codec) restore(image []byte) error {
 	c.image = appendInteger(append(c.image[:0], noTable), sizeUpdate, sizePrefix, defaultTableSize)
 	c.image = append(c.image, image...)
@@ -40,8 +40,8 @@ func (c *Codec) restore(image []byte) error {
 	return c.decoder.Close()
 }
 
-// save returns an image of the decoder's table, whose maximum size is size. It
-// returns old if that hasn't changed.
+// save returns an image of the decoder's table, which has the given maximum size. It
+// returns old if the image hasn't changed.
 func (c *Codec) save(old []byte, size uint32) []byte {
 	c.decoder.SetEmitEnabled(true)
 	c.decoder.SetMaxStringLength(0)
@@ -53,7 +53,7 @@ func (c *Codec) save(old []byte, size uint32) []byte {
 	if size != defaultTableSize {
 		c.image = appendInteger(c.image, sizeUpdate, sizePrefix, size)
 	}
-	for _, entry := range slices.Backward(c.entries) { // the oldest is added first
+	for _, entry := range slices.Backward(c.entries) { // so that the oldest is added first
 		c.image = append(c.image, addedField)
 		c.image = appendString(c.image, entry.Name)
 		c.image = appendString(c.image, entry.Value)
@@ -82,8 +82,8 @@ func tableIndices() []byte {
 	return block
 }
 
-// tableSize returns the size to which the updates at the beginning of a field block
-// change the table, or size if there are none.
+// tableSize returns the table size set by the updates at the beginning of a field
+// block, or size if there are none.
 func tableSize(block []byte, size uint32) uint32 {
 	for len(block) > 0 && block[0]&sizeMask == sizeUpdate {
 		size, block = readInteger(block, sizePrefix)
@@ -108,8 +108,8 @@ func appendInteger(dst []byte, bits byte, prefix uint, v uint32) []byte {
 	return append(dst, byte(v))
 }
 
-// readInteger reads an integer with the given prefix, and returns what follows it.
-// The decoder has rejected invalid and large ones.
+// readInteger reads an integer with the given prefix, and returns what follows it. The
+// decoder has already rejected invalid and overly large integers.
 func readInteger(p []byte, prefix uint) (v uint32, rest []byte) {
 	limit := uint32(1)<<prefix - 1
 	v, p = uint32(p[0])&limit, p[1:]

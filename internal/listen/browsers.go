@@ -18,9 +18,9 @@ type Browsers struct {
 	requests *requestLimits
 }
 
-// NewBrowsers returns a guard for a TCP listener. The listener's connections may
-// use at most this many file descriptors at once; the system queues further
-// connections.
+// NewBrowsers returns a Browsers for a TCP listener. descriptors is the maximum number
+// of file descriptors that the listener's connections may use at once. The system
+// queues further connections.
 func NewBrowsers(listener net.Listener, descriptors int, log *slog.Logger) *Browsers {
 	b := &Browsers{log: log, slots: newSlots(descriptors), requests: newRequestLimits(log)}
 	b.proxies.Listener = newSlotListener(listener, b.slots)
@@ -34,19 +34,20 @@ func (b *Browsers) Intercept(wrap func(net.Listener) net.Listener) {
 	b.proxies.Listener = wrap(b.proxies.Listener)
 }
 
-// Direct reports whether connections from addr begin with a request, and not
-// with a PROXY protocol header.
+// Direct reports whether connections from addr begin with a request rather than with a
+// PROXY protocol header.
 func (b *Browsers) Direct(addr net.Addr) bool { return !b.proxies.proxies.contain(addr) }
 
 // Trusted reports whether addr is that of a trusted proxy.
 func (b *Browsers) Trusted(addr net.Addr) bool { return b.requests.trusted.contain(addr) }
 
-// NoRequest counts a connection from addr that NewServer's server doesn't know,
-// and that closed before it sent a request.
+// NoRequest counts a connection from addr that was closed before it sent a request.
+// Call it only for connections that the server returned by NewServer doesn't know.
 func (b *Browsers) NoRequest(addr string) { b.requests.countSilent(addr) }
 
-// TooManyRequests counts a connection from addr that NewServer's server doesn't
-// know, and that was cut off because it exceeded the rate of requests.
+// TooManyRequests counts a connection from addr that was cut off because it exceeded
+// the request rate. Call it only for connections that the server returned by NewServer
+// doesn't know.
 func (b *Browsers) TooManyRequests(addr string) { b.requests.countCut(context.Background(), addr) }
 
 // NewServer returns a server that serves handler on the listener; tlsConfig is
@@ -74,10 +75,10 @@ func (b *Browsers) Trust(proxies []netip.Prefix, proxyProtocol bool) {
 // a stream, and how many they may use.
 func (b *Browsers) Descriptors() (used, limit int) { return b.slots.inUse() }
 
-// Accepted returns how many connections have been accepted since the start.
+// Accepted returns how many connections have been accepted so far.
 func (b *Browsers) Accepted() int64 { return b.slots.acquired.Load() }
 
-// Rejected returns how many connections have been rejected since the start, by
+// Rejected returns how many connections have been rejected so far, by
 // cause.
 func (b *Browsers) Rejected() map[string]int64 {
 	return map[string]int64{

@@ -13,14 +13,13 @@ import (
 // peer is still there, and the time between two probes.
 const keepAliveSeconds = 15
 
-// closeDeadPeers breaks a connection that a listener of lc accepts once sent data
-// has gone unacknowledged for this long. Keep-alive doesn't do that, because it
-// only probes idle connections: after a browser has vanished, heartbeats keep its
-// connection from being idle for the quarter of an hour during which Linux
-// retransmits.
+// closeDeadPeers makes the listeners of lc break an accepted connection once sent data
+// has remained unacknowledged for the given time. Keep-alive doesn't do that, because
+// it probes only idle connections. After a browser has vanished, heartbeats keep its
+// connection from being idle for the quarter of an hour during which Linux retransmits.
 //
-// Accepted connections inherit the options of the listening socket. So setting them
-// takes no system calls per connection; package net would make four.
+// Accepted connections inherit the options of the listening socket. Setting them there
+// costs no system calls per connection, whereas package net would make four.
 func closeDeadPeers(lc *net.ListenConfig, after time.Duration) {
 	lc.KeepAlive = -1
 	lc.Control = func(_, _ string, socket syscall.RawConn) error {
@@ -57,7 +56,7 @@ func setOptions(fd uintptr, after time.Duration) {
 }
 
 // setUserTimeout ignores errors, because the daemon also runs on systems that don't
-// know the option.
+// support the option.
 func setUserTimeout(fd uintptr, after time.Duration) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds(), math.MaxInt32)))
 }

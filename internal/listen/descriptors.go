@@ -4,7 +4,7 @@ import "fmt"
 
 const (
 	ownDescriptors     = 32  // standard streams, listeners, the runtime's poller
-	controlDescriptors = 256 // connections of the control plane, which browsers can't use up
+	controlDescriptors = 256 // control-plane connections, which browsers can't use up
 	controlShare       = 4   // the control plane gets at most a quarter of all descriptors
 
 	// Connections without a stream get a sixteenth of all descriptors, within
@@ -21,8 +21,8 @@ type Budget struct {
 	Idle    int // browsers' connections that don't hold a stream yet, or are about to be rejected
 }
 
-// NewBudget raises the process's file descriptor limit as far as the system allows,
-// and divides the descriptors up. It returns an error if none are left for streams.
+// NewBudget raises the process's file descriptor limit as far as the system allows, and
+// divides up the descriptors. It returns an error if none are left for streams.
 func NewBudget() (Budget, error) {
 	limit, err := raiseDescriptorLimit()
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptor accepts on a listening socket without registering the connections with
-// Go's poller. It has its own descriptor of the socket, because nothing else can
-// wait on package net's. The zero value is ready to use.
+// acceptor accepts connections on a listening socket without registering them with Go's
+// poller. It has its own descriptor for the socket, because only package net can wait
+// on the original one. The zero value is ready to use.
 type acceptor struct {
 	mu       sync.Mutex
 	file     *os.File // nil until the first call of accept
@@ -24,7 +24,7 @@ type acceptor struct {
 	closed   bool
 }
 
-// open returns the descriptor of a socket.
+// open returns the acceptor's own descriptor for a socket.
 func (a *acceptor) open(socket *net.TCPListener) (syscall.RawConn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -52,8 +52,8 @@ func (a *acceptor) open(socket *net.TCPListener) (syscall.RawConn, error) {
 	return raw, nil
 }
 
-// accept accepts a connection. The caller must close the descriptor, which is
-// non-blocking. Errors are those of Accept, or [errors.ErrUnsupported].
+// accept accepts a connection and returns its descriptor, which is non-blocking. The
+// caller must close it. Errors are those of Accept, or [errors.ErrUnsupported].
 func (a *acceptor) accept(socket net.Listener) (fd int, remote net.Addr, err error) {
 	tcp, ok := socket.(*net.TCPListener)
 	if !ok {
@@ -80,7 +80,7 @@ func (a *acceptor) accept(socket net.Listener) (fd int, remote net.Addr, err err
 	})
 	switch {
 	case err != nil && a.isClosed():
-		return -1, nil, net.ErrClosed // A RawConn has an error of its own for that.
+		return -1, nil, net.ErrClosed // A RawConn returns an error of its own.
 	case err != nil:
 		return -1, nil, err
 	case failed != nil:
@@ -89,8 +89,9 @@ func (a *acceptor) accept(socket net.Listener) (fd int, remote net.Addr, err err
 	return fd, tcpAddr(from), nil
 }
 
-// acceptError returns err as package net's listeners would. net/http stops serving
-// after any other type of error, even if there are only too many descriptors.
+// acceptError returns err in the form in which package net's listeners would return it.
+// net/http stops serving after any other type of error, even if the process has merely
+// run out of descriptors.
 func acceptError(addr net.Addr, err error) error {
 	if call, ok := errors.AsType[*os.SyscallError](err); ok {
 		err = call // Temporary doesn't look any deeper.
@@ -98,7 +99,7 @@ func acceptError(addr net.Addr, err error) error {
 	return &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: err}
 }
 
-// setDeadline makes accept return [os.ErrDeadlineExceeded] from then on.
+// setDeadline makes accept return [os.ErrDeadlineExceeded] from the given time on.
 func (a *acceptor) setDeadline(at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -109,7 +110,7 @@ func (a *acceptor) setDeadline(at time.Time) {
 	}
 }
 
-// isClosed reports whether close was called.
+// isClosed reports whether close has been called.
 func (a *acceptor) isClosed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -117,7 +118,7 @@ func (a *acceptor) isClosed() bool {
 	return a.closed
 }
 
-// close closes the descriptor. Accept returns [net.ErrClosed].
+// close closes the descriptor. Afterwards, accept returns [net.ErrClosed].
 func (a *acceptor) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -177,9 +178,9 @@ func duplicate(conn net.Conn) (fd int, err error) {
 	return fd, nil
 }
 
-// AcceptDescriptor is like Accept, but returns a non-blocking descriptor that Go's
-// poller doesn't know. The caller must close it. A caller that has its own epoll
-// set saves four system calls.
+// AcceptDescriptor is like Accept, but returns a non-blocking descriptor that isn't
+// registered with Go's poller. The caller must close it. That saves four system calls
+// for a caller that has its own epoll set.
 func (l *Listener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	err = l.inTurn(func(pending net.Conn) error {
 		if pending == nil {
@@ -193,16 +194,16 @@ func (l *Listener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	return fd, remote, err
 }
 
-// descriptorListener is a listener that accepts descriptors.
+// descriptorListener is a listener that can accept connections as bare descriptors.
 type descriptorListener interface {
 	AcceptDescriptor() (fd int, remote net.Addr, err error)
 }
 
-// AcceptDescriptor waits for a slot, and then for a connection, of which it returns a
-// non-blocking descriptor that Go's poller doesn't know. The caller must close the
-// descriptor and release its slot with Release, or with the function that TakeOver
-// returns; or it must pass the descriptor to Conn. The error is [errors.ErrUnsupported]
-// if the listener isn't a [Listener] for TCP.
+// AcceptDescriptor waits for a slot, then for a connection, and returns the
+// connection's descriptor, which is non-blocking and not registered with Go's poller.
+// The caller must either pass the descriptor to Conn, or close it and then release its
+// slot with Release or with the function that TakeOver returns. The error is
+// [errors.ErrUnsupported] if the listener isn't a [Listener] for TCP.
 func (l *slotListener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	l.pace()
 
@@ -225,8 +226,8 @@ func (l *slotListener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	return fd, remote, nil
 }
 
-// Conn returns the connection of a descriptor from AcceptDescriptor. It owns the
-// descriptor and its slot, even if Conn fails.
+// Conn returns a connection for a descriptor from AcceptDescriptor. It takes ownership
+// of the descriptor and its slot, even if it fails.
 func (l *slotListener) Conn(fd int) (net.Conn, error) {
 	file := os.NewFile(uintptr(fd), "")
 	conn, err := net.FileConn(file)
@@ -242,9 +243,8 @@ func (l *slotListener) Conn(fd int) (net.Conn, error) {
 	return &slotConn{TCPConn: tcp, listener: l}, nil
 }
 
-// TakeOver records that a descriptor has a stream. The caller must call release
-// when it has closed the descriptor. All connections of a listener share one
-// function.
+// TakeOver records that a descriptor has a stream. The caller must call release once it
+// has closed the descriptor. All connections of a listener share one release function.
 func (l *slotListener) TakeOver() (release func()) {
 	l.serving.Add(-1)
 	return l.release

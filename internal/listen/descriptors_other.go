@@ -2,7 +2,7 @@
 
 package listen
 
-// unlimitedDescriptors is the limit that is assumed, because the system has none.
+// unlimitedDescriptors is the assumed limit, because the system has none.
 const unlimitedDescriptors = 1 << 20
 
 func raiseDescriptorLimit() (int, error) { return unlimitedDescriptors, nil }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unlimitedDescriptors is the limit that is assumed if the system has none.
+// unlimitedDescriptors is the assumed limit if the system has none.
 const unlimitedDescriptors = 1 << 20
 
 // raiseDescriptorLimit raises the soft file descriptor limit to the hard limit,
@@ -22,8 +22,8 @@ func raiseDescriptorLimit() (int, error) {
 	if limit.Cur != limit.Max {
 		raised := limit
 		raised.Cur = limit.Max
-		// Some systems reject the hard limit that they report. In that
-		// case, the soft limit stays in effect.
+		// Some systems reject the hard limit that they themselves report. In that case,
+		// the soft limit stays in effect.
 		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
 			limit = raised
 		}

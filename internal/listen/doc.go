@@ -1,9 +1,9 @@
 // Package listen opens the daemon's listening sockets and limits what they
 // accept.
 //
-// A [Listener] is one socket: on a TCP address, on a socket file, or inherited
-// from the process that started the daemon. It can be handed over to another
-// process that accepts on the same address, without losing a connection.
+// A [Listener] is one socket: on a TCP address, on a socket file, or inherited from the
+// process that started the daemon. It can be handed over to another process that
+// accepts on the same address, without losing any connections.
 //
 // [Browsers] guards the listener that browsers connect to. It limits
 // connections to a [Budget] of file descriptors and requests to a rate per

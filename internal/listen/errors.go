@@ -11,9 +11,9 @@ import (
 
 var errInUse = errors.New("another process is listening there")
 
-// cause returns the innermost part of an error from package net or os: in
-// "listen tcp 127.0.0.1:80: bind: permission denied", only the end is new information.
-// For an address in use, it adds what to do.
+// cause returns the innermost part of an error from package net or os: in "listen tcp
+// 127.0.0.1:80: bind: permission denied", only the end is new information. If the
+// address is in use, it adds what to do about that.
 func cause(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err

@@ -22,12 +22,12 @@ const (
 // Accept continues to return connections whose handshake had already begun; with
 // SO_REUSEPORT, they arrive within [HandOverGrace].
 //
-// Closing a socket resets the connections that are waiting in its queue (Linux
-// moves most of them to another socket only with tcp_migrate_req, which is off by
-// default). So HandOver closes nothing. With SO_REUSEPORT, it makes the system give
-// new connections to another process's socket, and the caller closes this one after
-// HandOverGrace. A socket that several processes share is no longer read here, and
-// stays open in the others.
+// Closing a socket resets the connections that are waiting in its queue (Linux moves
+// most of them to another socket only with tcp_migrate_req, which is off by default).
+// So HandOver closes nothing. With SO_REUSEPORT, it makes the system give new
+// connections to another process's socket, and the caller closes this one after
+// HandOverGrace. If several processes share one socket, this process stops accepting on
+// it, and it stays open in the others.
 func (l *Listener) HandOver(ctx context.Context) bool {
 	switch {
 	case !l.shared:
@@ -85,9 +85,9 @@ func (l *Listener) ownsNext(ctx context.Context) (bool, error) {
 	}
 }
 
-// stopIfRead stops accepting for good if another process accepts on the same
-// socket, and reports whether one does. If a connection leaves the queue while this
-// process isn't accepting, another process is.
+// stopIfRead stops accepting for good if another process accepts on the same socket,
+// and reports whether one does. If a connection leaves the queue while this process
+// isn't accepting, another process has accepted it.
 func (l *Listener) stopIfRead(ctx context.Context) bool {
 	l.takeTurn()
 
@@ -119,7 +119,7 @@ func (l *Listener) isRead(ctx context.Context) bool {
 	return false
 }
 
-// takeTurn keeps Accept from accepting until giveTurn is called.
+// takeTurn prevents Accept from accepting until giveTurn is called.
 func (l *Listener) takeTurn() {
 	l.setDeadline(time.Unix(1, 0))
 	l.turn <- struct{}{}
@@ -145,8 +145,8 @@ func (l *Listener) dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, l.Addr().Network(), Reachable(l.Addr().String()))
 }
 
-// sameAddr reports whether two addresses are the same, whether or not IPv4
-// ones are mapped to IPv6.
+// sameAddr reports whether two addresses are the same. An IPv4 address equals the IPv6
+// address to which it is mapped.
 func sameAddr(a, b net.Addr) bool {
 	x, errX := netip.ParseAddrPort(a.String())
 	y, errY := netip.ParseAddrPort(b.String())

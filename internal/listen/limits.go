@@ -4,13 +4,13 @@ import "time"
 
 // Limits for HTTP servers.
 const (
-	// HeaderTimeout limits the time for a request's header, and for the TLS
-	// handshake.
+	// HeaderTimeout limits the time that a request's header or a TLS handshake may
+	// take.
 	HeaderTimeout = 10 * time.Second
 	// IdleTimeout limits the time between a response and the next request.
 	IdleTimeout = 30 * time.Second
-	// MaxHeader is the maximum size of a request's header, in bytes. It has room
-	// for a token in the query, one in a cookie, and what browsers add.
+	// MaxHeader is the maximum size of a request's header, in bytes. It leaves room for
+	// a token in the query, another in a cookie, and the headers that browsers add.
 	MaxHeader = 32 << 10
 
 	bodyTimeout = 10 * time.Second

@@ -34,8 +34,8 @@ type Socket struct {
 	// true.
 	ReusePort bool
 
-	// Inherited, if not nil, is used instead of a newly opened socket. Other
-	// processes may have it too.
+	// Inherited, if not nil, is used instead of a newly opened socket. Other processes
+	// may have it open too.
 	Inherited net.Listener
 }
 
@@ -120,7 +120,7 @@ func (s Socket) listenTCP(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
 	if s.PeerTimeout > 0 {
 		closeDeadPeers(&lc, s.PeerTimeout)
-		// Multipath TCP sockets lack the option, and browsers don't use them.
+		// Multipath TCP sockets lack the option, and browsers don't use Multipath TCP.
 		lc.SetMultipathTCP(false)
 	}
 	if s.ReusePort {
@@ -156,8 +156,8 @@ func withReusePort(lc *net.ListenConfig) {
 	lc.SetMultipathTCP(false)
 }
 
-// tcpNetwork returns "tcp4" for an IPv4 address, because package net would
-// bind 0.0.0.0 to all IPv6 addresses too.
+// tcpNetwork returns "tcp4" for an IPv4 address, because package net would otherwise
+// bind 0.0.0.0 to all IPv6 addresses as well.
 func tcpNetwork(addr string) string {
 	at, err := netip.ParseAddrPort(addr)
 	if err == nil && at.Addr().Is4() {
@@ -178,8 +178,8 @@ func (l *Listener) Accept() (conn net.Conn, err error) {
 	return conn, err
 }
 
-// inTurn calls accept when HandOver isn't accepting. If HandOver has accepted a
-// connection, accept gets it and must use it.
+// inTurn calls accept once HandOver isn't accepting. pending is a connection that
+// HandOver has accepted, or nil. accept must use it if there is one.
 func (l *Listener) inTurn(accept func(pending net.Conn) error) error {
 	if !l.shared {
 		return accept(nil)
@@ -206,7 +206,7 @@ func (l *Listener) inTurn(accept func(pending net.Conn) error) error {
 	}
 }
 
-// Close closes this process's end of the socket. It is safe to call Close twice.
+// Close closes the socket in this process. It may be called more than once.
 func (l *Listener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
 	err := errors.Join(l.socket.Close(), l.acceptor.close())
@@ -215,7 +215,7 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// releaseTurn lets others accept.
+// releaseTurn lets another goroutine accept.
 func (l *Listener) releaseTurn() {
 	<-l.turn
 
@@ -227,7 +227,8 @@ func (l *Listener) releaseTurn() {
 }
 
 // closePending closes the pending connections. If Accept or HandOver has the turn,
-// releaseTurn does that later. A HandOver that keeps the turn has accepted none.
+// releaseTurn does that later. If HandOver keeps the turn, it has accepted no
+// connection.
 func (l *Listener) closePending() {
 	select {
 	case l.turn <- struct{}{}:
@@ -243,20 +244,19 @@ func (l *Listener) closePending() {
 // Addr implements [net.Listener].
 func (l *Listener) Addr() net.Addr { return l.socket.Addr() }
 
-// Address returns the address as a setting would give it: HOST:PORT, or
-// unix:/PATH.
+// Address returns the address in the form used in settings: HOST:PORT, or unix:/PATH.
 func (l *Listener) Address() string { return Address(l.socket) }
 
-// SetPeerTimeout changes [Socket.PeerTimeout] for connections accepted from now
-// on. On sockets that aren't TCP it does nothing.
+// SetPeerTimeout changes [Socket.PeerTimeout] for connections accepted from now on. It
+// does nothing on sockets that don't use TCP.
 func (l *Listener) SetPeerTimeout(after time.Duration) {
 	if tcp, ok := l.socket.(*net.TCPListener); ok {
 		setPeerTimeout(tcp, after)
 	}
 }
 
-// Address returns the address of a listener as a setting would give it:
-// HOST:PORT, or unix:/PATH.
+// Address returns the address of a listener in the form used in settings: HOST:PORT, or
+// unix:/PATH.
 func Address(listener net.Listener) string {
 	if file, ok := listener.(*socketFile); ok {
 		return unixScheme + file.path
@@ -267,7 +267,7 @@ func Address(listener net.Listener) string {
 	return listener.Addr().String()
 }
 
-// Reachable returns the HOST:PORT at which processes on this machine reach a
+// Reachable returns the HOST:PORT at which processes on this machine can reach a
 // listener bound to addr, even if addr is unspecified.
 func Reachable(addr string) string {
 	bound, err := netip.ParseAddrPort(addr)

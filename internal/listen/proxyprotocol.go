@@ -10,9 +10,9 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyListener reads the PROXY protocol header, which holds the client's
-// address, on connections from trusted proxies. From other peers, such a header is
-// a bad request.
+// proxyListener reads the PROXY protocol header, which holds the client's address, on
+// connections from trusted proxies. If any other peer sends such a header, it is
+// treated as a bad request.
 type proxyListener struct {
 	net.Listener
 
@@ -31,8 +31,8 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 	return &proxiedConn{Conn: withHeader, raw: conn}, nil
 }
 
-// proxiedConn is a connection whose addresses come from its header. It forwards
-// what the stream engine needs to the raw connection.
+// proxiedConn is a connection whose addresses come from its PROXY protocol header. It
+// forwards the methods that the stream engine needs to the raw connection.
 type proxiedConn struct {
 	*proxyproto.Conn
 
@@ -55,8 +55,7 @@ func (c *proxiedConn) TakeOver() (release func()) {
 	return nil
 }
 
-// underlying returns the connection that was accepted, without TLS and the
-// PROXY protocol.
+// underlying returns the accepted connection beneath TLS and the PROXY protocol.
 func underlying(conn net.Conn) net.Conn {
 	for {
 		c, ok := conn.(interface{ NetConn() net.Conn })

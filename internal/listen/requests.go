@@ -13,24 +13,24 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits for the requests on one connection. A browser sends one per tab. A client
-// that opens HTTP/2 streams only to reset them (CVE-2023-44487) sends tens of
-// thousands a second, and starting one costs more than resetting it. Over HTTP/1.1,
-// where requests follow one another, fewer are enough.
+// Limits for the requests on one connection. A browser sends one per tab. A client that
+// opens HTTP/2 streams only to reset them (CVE-2023-44487) sends tens of thousands of
+// requests per second, and starting one costs more than resetting it. Over HTTP/1.1,
+// where requests come one after another, fewer are enough.
 const (
 	requestBurst      = 2 * maxHTTP2Streams
 	requestsPerSecond = 50
-	http1Cost         = 5 // of one HTTP/1.1 request, in HTTP/2 requests
+	http1Cost         = 5 // the number of HTTP/2 requests that one HTTP/1.1 request counts as
 )
 
 // Causes for which [Browsers] rejects connections.
 const (
 	// TooManyRequests means that a connection was cut off because it exceeded the
-	// rate of requests.
+	// request rate.
 	TooManyRequests = "max_requests_per_connection"
 
-	// NoRequest means that a connection closed before it sent a request: it sent
-	// none, or one that arrived too slowly or was too large.
+	// NoRequest means that a connection was closed before its first request: the client
+	// sent no request, or one that arrived too slowly or was too large.
 	NoRequest = "no_request"
 )
 
@@ -51,7 +51,7 @@ func newRequestLimits(log *slog.Logger) *requestLimits {
 	return &requestLimits{log: log, waiting: make(map[net.Conn]struct{})}
 }
 
-// client is a connection and its limit.
+// client holds a connection and its request limit.
 type client struct {
 	conn    net.Conn
 	allowed *rate.Limiter // nil for a trusted proxy
@@ -60,7 +60,7 @@ type client struct {
 
 type clientKey struct{}
 
-// connContext is for [http.Server.ConnContext].
+// connContext is the server's [http.Server.ConnContext] hook.
 func (l *requestLimits) connContext(ctx context.Context, conn net.Conn) context.Context {
 	c := &client{conn: conn}
 	// The server hasn't read the PROXY header yet, and this function must not wait
@@ -77,15 +77,15 @@ func (l *requestLimits) connContext(ctx context.Context, conn net.Conn) context.
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// closed must be called for each connection that closes.
+// closed must be called for each connection that has been closed.
 func (l *requestLimits) closed(conn net.Conn) {
 	if l.stopWaiting(conn) {
-		// A closed connection doesn't wait for its PROXY header.
+		// On a closed connection, RemoteAddr doesn't wait for the PROXY header.
 		l.countSilent(conn.RemoteAddr().String())
 	}
 }
 
-// countSilent counts a connection that closed before its first request.
+// countSilent counts a connection that was closed before its first request.
 func (l *requestLimits) countSilent(addr string) {
 	l.silent.Add(1)
 	l.logRejection(context.Background(), NoRequest, func() string { return host(addr) })
@@ -97,8 +97,8 @@ func (l *requestLimits) countCut(ctx context.Context, addr string) {
 	l.logRejection(ctx, TooManyRequests, func() string { return host(addr) })
 }
 
-// stopWaiting reports whether conn hadn't sent a request yet, and stops waiting for
-// one.
+// stopWaiting stops waiting for conn's first request, and reports whether that request
+// was still missing.
 func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,11 +109,11 @@ func (l *requestLimits) stopWaiting(conn net.Conn) bool {
 	return ok
 }
 
-// handler limits the requests that next serves. A connection that has used half
-// of its burst is asked to close, so that the client opens a new one. Over
-// HTTP/1.1, that closes the connection. Over HTTP/2, a client that ignores the
-// request is eventually cut off. A well-behaved client, such as a proxy that isn't
-// configured as trusted, only has to open a new connection.
+// handler limits the requests that next serves. Once a connection has used half of its
+// burst, the client is asked to open a new one. Over HTTP/1.1, the old connection is
+// then closed. Over HTTP/2, a client that ignores this is eventually cut off. A
+// well-behaved client, such as a proxy that isn't configured as trusted, just opens a
+// new connection.
 func (l *requestLimits) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(clientKey{}).(*client)

@@ -13,15 +13,15 @@ import (
 // an address, and lets a process choose the socket.
 const CanReusePort = true
 
-// reusePort allows other sockets to be bound to the same address as a socket that
-// isn't bound yet.
+// reusePort allows other sockets to be bound to the same address as this socket, which
+// must not be bound yet.
 func reusePort(fd uintptr) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 }
 
-// steer makes the system give new connections to the index-th of the sockets that
-// listen on the address, in the order in which they were bound. If there is no such
-// socket, the system picks any one of them, as it does by default. To do so, steer
+// steer makes the system give new connections to one of the sockets that listen on the
+// address. index is the socket's place in the order in which they were bound. If there
+// is no such socket, the system picks any one of them, as it does by default. steer
 // attaches a filter to the whole group of sockets, which requires no privileges
 // (socket(7), SO_ATTACH_REUSEPORT_CBPF).
 func steer(listener net.Listener, index uint32) error {
@@ -31,7 +31,7 @@ func steer(listener net.Listener, index uint32) error {
 	})
 }
 
-// unsteer undoes steer, even if another process called it.
+// unsteer undoes the effect of steer, even if another process called it.
 func unsteer(listener net.Listener) {
 	_ = onSocket(listener, func(fd int) error { // It fails if there is nothing to undo.
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
@@ -50,8 +50,8 @@ func boundAccept(listener net.Listener) error {
 	})
 }
 
-// queued returns how many connections are waiting in the queue of a TCP socket for
-// any process to accept them.
+// queued returns how many connections in the queue of a TCP socket are waiting to be
+// accepted by any process. known reports whether the system provides that number.
 func queued(listener net.Listener) (n int, known bool) {
 	if listener.Addr().Network() != "tcp" {
 		return 0, false

@@ -20,7 +20,7 @@ type Server struct {
 	http     http.Server
 	listener net.Listener
 
-	closed func(net.Conn) // called for connections that close; may be nil
+	closed func(net.Conn) // called for each connection that has been closed; may be nil
 
 	mu      sync.Mutex
 	silent  map[net.Conn]struct{} // connections that haven't sent anything
@@ -68,8 +68,7 @@ func NewServer(listener net.Listener, handler http.Handler, tlsConfig *tls.Confi
 // Protocols returns the protocols that servers offer over TLS.
 func Protocols() []string { return []string{"h2", "http/1.1"} }
 
-// tlsListener is a listener for TLS. A connection may already be encrypted when
-// it is accepted.
+// tlsListener adds TLS to the connections that it accepts, unless they already use it.
 type tlsListener struct {
 	net.Listener
 
@@ -88,7 +87,7 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	return tls.Server(conn, l.config), nil
 }
 
-// Serve accepts connections until Shutdown is called, and then returns nil.
+// Serve serves connections until Shutdown is called, and then returns nil.
 func (s *Server) Serve() error {
 	err := s.http.Serve(s.listener)
 	if !errors.Is(err, http.ErrServerClosed) {
@@ -98,7 +97,7 @@ func (s *Server) Serve() error {
 }
 
 // Shutdown stops accepting connections and waits for the requests that are being
-// served. When ctx ends, it cuts off those that are left, and returns ctx's error
+// served. When ctx is done, it cuts off the remaining requests, and returns ctx's error
 // if there were any.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
@@ -115,7 +114,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// connState is for [http.Server.ConnState].
+// connState is the server's [http.Server.ConnState] hook.
 func (s *Server) connState(conn net.Conn, state http.ConnState) {
 	if s.closed != nil && state == http.StateClosed {
 		s.closed(conn)
@@ -149,7 +148,7 @@ func LimitBody(next http.Handler) http.Handler {
 }
 
 // serverLog logs what net/http reports. Failed TLS handshakes are logged at debug
-// level: load balancers that check whether the port is open cause them too.
+// level, because load balancers that check whether the port is open cause them too.
 type serverLog struct{ log *slog.Logger }
 
 // Write implements [io.Writer].

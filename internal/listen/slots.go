@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// slots counts the file descriptors that browsers' connections may use. Each
-// accepted connection holds a slot until it is closed. So the control plane keeps
-// its descriptors, no matter how many browsers connect, and whether or not they
-// send requests.
+// slots limits the file descriptors that browsers' connections may use. Each accepted
+// connection holds a slot until it is closed. That way, the control plane keeps its
+// descriptors no matter how many browsers connect, and whether or not they send
+// requests.
 type slots struct {
 	limit    int
-	acquired atomic.Int64 // since the start
+	acquired atomic.Int64 // so far
 
 	mu     sync.Mutex
 	free   sync.Cond // signaled when used falls or closed is set
@@ -57,7 +57,7 @@ func (s *slots) release() {
 	s.free.Signal()
 }
 
-// inUse returns how many slots are used, and how many there are.
+// inUse returns how many slots are in use, and how many there are.
 func (s *slots) inUse() (used, limit int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *slots) inUse() (used, limit int) {
 	return s.used, s.limit
 }
 
-// close makes all current and future calls to acquire return.
+// close makes all current and future calls of acquire return false.
 func (s *slots) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,11 +75,11 @@ func (s *slots) close() {
 }
 
 const (
-	// While crowd or more connections have no stream, Accept pauses now and then.
-	// Until a stream takes a connection over, it may need a goroutine and buffers,
-	// either for a handshake or because net/http serves it; with net/http, these take
-	// about 15 KB. In a burst of connections, they would account for most of the
-	// memory.
+	// While crowd or more connections have no stream, Accept pauses now and then. Until
+	// a stream takes over a connection, the connection may need a goroutine and
+	// buffers, either for a handshake or because net/http serves it. With net/http,
+	// these take about 15 KB. In a burst of connections, they would account for most of
+	// the memory.
 	crowd = 256
 
 	// pauseEvery is the number of connections accepted between two pauses. It
@@ -154,7 +154,7 @@ type slotConn struct {
 	*net.TCPConn
 
 	listener *slotListener
-	left     atomic.Bool // it was closed, or its slot was taken over
+	left     atomic.Bool // the connection has been closed, or its slot has been taken over
 	active   atomic.Bool // a request is being served, so reads don't wait for a header
 }
 
@@ -174,7 +174,7 @@ func (c *slotConn) Read(p []byte) (int, error) {
 // net/http doesn't report it, no read has a deadline.
 func (c *slotConn) setActive(active bool) { c.active.Store(active) }
 
-// Close also releases the slot, unless it was taken over.
+// Close also releases the slot, unless the slot has been taken over.
 func (c *slotConn) Close() error {
 	err := c.TCPConn.Close()
 	if release := c.TakeOver(); release != nil {
@@ -183,11 +183,10 @@ func (c *slotConn) Close() error {
 	return err
 }
 
-// TakeOver detaches the slot from the connection, for a caller that has
-// duplicated its descriptor: the slot is then held until the caller calls
-// release, which it must do exactly once. All connections of a listener share
-// one release function. After Close there is no slot to take over, and release
-// is nil.
+// TakeOver detaches the slot from the connection, for a caller that has duplicated the
+// connection's descriptor. The slot is then held until the caller calls release, which
+// it must do exactly once. All connections of a listener share one release function.
+// After Close, there is no slot to take over, and release is nil.
 func (c *slotConn) TakeOver() (release func()) {
 	if c.left.Swap(true) {
 		return nil

@@ -43,7 +43,7 @@ func (t *Tracked) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// CloseSilent closes all connections on which nothing was ever received, and all
+// CloseSilent closes all connections on which nothing has ever been received, and all
 // that are accepted from now on.
 func (t *Tracked) CloseSilent() {
 	t.closeIf(func(c *trackedConn) bool { return !c.received.Load() })

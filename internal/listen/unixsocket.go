@@ -82,7 +82,7 @@ func listenUnix(ctx context.Context, key, path string, mode fs.FileMode) (net.Li
 	if !ok {
 		return nil, errors.Join(failed(errors.New("not a unix socket")), raw.Close())
 	}
-	// A process that starts later may have put its own socket in place.
+	// When the listener is closed, a later process may have put its own socket there.
 	listener.SetUnlinkOnClose(false)
 
 	created, err := os.Lstat(path)
@@ -139,7 +139,7 @@ func removeStale(ctx context.Context, path string) error {
 	return os.Remove(aside)
 }
 
-// socketFile is a listener on a socket file, which it removes when it closes.
+// socketFile is a listener on a socket file. It removes the file when it is closed.
 type socketFile struct {
 	*net.UnixListener
 

@@ -11,16 +11,16 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// namesPerMessage is the maximum number of names in a message. A name has at most
-// 255 bytes, and NATS accepts messages of 1 MiB by default.
+// namesPerMessage is the maximum number of names in a message. A name has at most 255
+// bytes, and NATS accepts messages of up to 1 MiB by default.
 const namesPerMessage = 2000
 
-// announce announces what has changed, and at least once per announceInterval that
-// this node is running.
+// announce announces what has changed. At least once per announceInterval, it also
+// announces that this node is running.
 func (d *Directory) announce(now time.Time) {
 	users, topics, bans, complete := d.changes.Take()
 	if !complete {
-		d.number++ // other nodes notice the missing number, and request the full state
+		d.number++ // other nodes notice the missing number and request the full state
 	}
 	due := now.Sub(d.announced) >= announceInterval
 	status := d.status()
@@ -47,8 +47,8 @@ func (d *Directory) announce(now time.Time) {
 	}
 }
 
-// take passes up to *limit of the rows to add, subtracts their number from *limit,
-// and returns the remaining rows.
+// take passes up to *limit rows to add, subtracts their number from *limit, and returns
+// the remaining rows.
 func take[R any](rows []R, limit *int, add func(R)) []R {
 	n := min(len(rows), *limit)
 	for _, row := range rows[:n] {
@@ -66,8 +66,8 @@ func encodeBan(b broker.Ban, now time.Time) *presencev1.Ban {
 	return &presencev1.Ban{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
 }
 
-// publish sends the next announcement. If sending fails, other nodes notice that
-// its number is missing.
+// publish completes a and sends it as the next announcement. If sending fails, other
+// nodes notice that its number is missing.
 func (d *Directory) publish(a *presencev1.Announcement) {
 	d.number++
 	tally := d.cfg.Broker.Tally()

@@ -45,7 +45,7 @@ func (c *counts) add(changed *presencev1.Counts) {
 		if had == has || !(broker.Topic{Name: t.GetName()}).IsPattern() {
 			continue
 		}
-		// gsl accepts every valid pattern. One that it rejects matches nothing.
+		// gsl accepts every valid pattern. A pattern that it rejects matches nothing.
 		if has {
 			_ = c.patterns.Insert(t.GetName(), t.GetName())
 		} else {
@@ -54,8 +54,8 @@ func (c *counts) add(changed *presencev1.Counts) {
 	}
 }
 
-// of estimates the number of streams in an audience. A stream with several matching
-// patterns may be counted once for each of them.
+// of estimates the number of streams in an audience. A stream that matches through
+// several patterns may be counted once for each of them.
 func (c *counts) of(to broker.Audience) int {
 	if user, ok := to.User(); ok {
 		return int(c.users[user])

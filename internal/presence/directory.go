@@ -24,24 +24,24 @@ const (
 	changesInterval = 250 * time.Millisecond
 	// announceInterval is the time between announcements without changes.
 	announceInterval = time.Second
-	// A node's streams count towards users' limits for countedFor after its last
-	// announcement: one interval, and some time for a late announcement. It is
-	// shorter than the default delay before browsers reconnect, because all
-	// browsers of a node reconnect at the same time when the node is killed.
+	// countedFor is how long a node's streams count towards users' limits after its
+	// last announcement: one interval, plus some time for a late announcement. It is
+	// shorter than the default delay before browsers reconnect, because if a node is
+	// killed, all of its browsers reconnect at the same time.
 	countedFor = 2 * time.Second
-	// lostAfter is the time of silence after which a node is lost.
+	// lostAfter is how long a node must be silent to be considered lost.
 	lostAfter = 5 * time.Second
-	// forgottenAfter is the time of silence after which a node is no longer listed
-	// as lost.
+	// forgottenAfter is how long a node must be silent before it is no longer listed as
+	// lost.
 	forgottenAfter = 10 * time.Minute
-	// inboxSize is the number of messages from other nodes that may be queued.
-	// Further ones are dropped, and the node requests the state again.
+	// inboxSize is the maximum number of messages from other nodes that are queued. Any
+	// others are dropped, and the node requests the full state again.
 	inboxSize = 4096
 )
 
 // Config configures a [Directory].
 type Config struct {
-	// Conn is the connection to the cluster. The caller closes it.
+	// Conn is the connection to the cluster. The caller must close it.
 	Conn *nats.Conn
 	// Cluster is the name of the cluster, and the prefix of its subjects.
 	Cluster string
@@ -49,23 +49,22 @@ type Config struct {
 	Node string
 	// Broker holds the streams of this node.
 	Broker *broker.Broker
-	// Version is the version of this daemon, and StartedAt the time when it
-	// started.
+	// Version is this daemon's version, and StartedAt is the time when it started.
 	Version   string
 	StartedAt time.Time
 	// Status returns the current status of this node.
 	Status func() node.Status
-	// Logger receives messages for the operator. If nil, nothing is logged.
+	// Logger receives log messages for the operator. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 
-// Handler handles calls from other nodes, and responds with what its own node
-// holds. Its methods must be safe for concurrent use.
+// A Handler handles calls from other nodes. Its responses cover only its own node. Its
+// methods must be safe for concurrent use.
 type Handler interface {
 	// HandleQuery handles a call with one response.
 	HandleQuery(ctx context.Context, method string, request []byte) (response []byte, err error)
-	// HandleWatch handles a call that keeps responding. It returns when ctx is
-	// done, send fails, or there are no more responses.
+	// HandleWatch handles a call that keeps responding. It returns when ctx is done,
+	// when send fails, or when there are no more responses.
 	HandleWatch(ctx context.Context, method string, request []byte, send func(response []byte) error) error
 }
 
@@ -84,11 +83,11 @@ type Directory struct {
 	number     uint64 // of the last announcement
 	announced  time.Time
 	checked    time.Time
-	hello      bool         // ask other nodes to announce themselves
+	hello      bool         // the next announcement asks other nodes to announce themselves
 	lastStatus *pealv1.Node // the status in the last announcement
 	inbox      chan *nats.Msg
 	pageInbox  string               // the subject of requested pages
-	replaced   map[uint64]time.Time // when a node with the same name replaced an incarnation
+	replaced   map[uint64]time.Time // by incarnation, when a node with the same name replaced it
 
 	mu         sync.RWMutex
 	nodes      map[uint64]*remoteNode // by incarnation
@@ -96,8 +95,8 @@ type Directory struct {
 	change     chan struct{}          // closed and replaced when a node joins, is lost or leaves
 }
 
-// remoteNode is another node. Run writes it, and holds Directory.mu when it writes
-// fields that other goroutines read.
+// remoteNode is another node. Only Run writes to it, and holds Directory.mu when it
+// writes fields that other goroutines read.
 type remoteNode struct {
 	name        string
 	incarnation uint64
@@ -109,11 +108,11 @@ type remoteNode struct {
 	// Read only by Run.
 
 	next  uint64 // the number of the next announcement
-	stale bool   // an announcement was missed, or none has arrived yet
-	pull  *pull  // in progress; nil for none
+	stale bool   // counts must be requested: an announcement was missed, or the node is new
+	pull  *pull  // the pull in progress; nil if there is none
 }
 
-// New returns a directory. It is empty until Run is called.
+// New returns a directory, which is empty until Run is called.
 func New(cfg Config) *Directory {
 	d := &Directory{
 		cfg:         cfg,
@@ -148,7 +147,7 @@ func (d *Directory) subjectOf(kind string, incarnation uint64) string {
 	return fmt.Sprintf("%s.%s.%016x", d.cfg.Cluster, kind, incarnation)
 }
 
-// Run announces this node, tracks the others, and passes their calls to handler,
+// Run announces this node, tracks the other nodes, and passes their calls to handler
 // until ctx is done. Before it returns, it announces that this node is leaving.
 func (d *Directory) Run(ctx context.Context, handler Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -297,14 +296,14 @@ func (d *Directory) removeNode(n *remoteNode) {
 	d.notify()
 }
 
-// notify wakes the watches, because the set of nodes has changed. The caller must
-// hold d.mu.
+// notify wakes the watches after the set of nodes has changed. The caller must hold
+// d.mu.
 func (d *Directory) notify() {
 	close(d.change)
 	d.change = make(chan struct{})
 }
 
-// checkNodes detects lost nodes, and requests missing counts.
+// checkNodes detects lost nodes and requests missing counts.
 func (d *Directory) checkNodes(now time.Time) {
 	late := d.checked.Add(changesInterval)
 	d.checked = now
@@ -332,7 +331,7 @@ func (d *Directory) checkNodes(now time.Time) {
 	}
 }
 
-// isRemoved reports whether the cluster has members, and the node isn't one.
+// isRemoved reports whether the members are known and the node isn't one of them.
 func isRemoved(name string, members []string) bool {
 	return len(members) > 0 && !slices.Contains(members, name)
 }
@@ -351,9 +350,9 @@ func (d *Directory) adoptBans(bans []*presencev1.Ban, now time.Time) {
 	}
 }
 
-// Elsewhere returns the number of streams that a user has on other nodes, as
-// announced. It leaves out nodes that may be dead, or that are closing their
-// streams, since those streams reconnect before the node is known to be lost.
+// Elsewhere returns the number of streams that a user has on other nodes, according to
+// their announcements. It leaves out nodes that may be dead or are closing their
+// streams, because those streams reconnect before the node is known to be lost.
 func (d *Directory) Elsewhere(user string) int {
 	now := time.Now()
 	d.mu.RLock()
@@ -380,8 +379,8 @@ func (d *Directory) Recipients(to broker.Audience) int {
 	return sum
 }
 
-// remoteNodes returns the names of the reachable nodes by incarnation, the names
-// of the lost nodes, and a channel that is closed when either changes.
+// remoteNodes returns the names of the reachable nodes, by incarnation, the names of
+// the lost nodes, and a channel that is closed when either set changes.
 func (d *Directory) remoteNodes() (reachable map[uint64]string, lost []string, change <-chan struct{}) {
 	reachable = make(map[uint64]string)
 	d.mu.RLock()

@@ -7,26 +7,26 @@ const (
 	// replace each other to count as duplicates. A restart replaces a node once,
 	// and a late message from the old process looks like a second replacement.
 	duplicateAfter = 3
-	// A name counts as duplicated until duplicateFor after its last replacement.
+	// duplicateFor is how long a name counts as duplicated after the last replacement.
 	// Each node announces itself once a second.
 	duplicateFor = 10 * time.Second
 )
 
-// duplicates counts how often nodes that announce themselves under one name have
-// replaced each other, such as nodes on two copies of one directory.
+// duplicates counts how often nodes with the same name have replaced each other. Two
+// nodes have the same name if, for example, they run on two copies of a directory.
 type duplicates struct {
 	replacements int
 	last         time.Time
 	reported     bool
 }
 
-// active reports whether two nodes have the name.
+// active reports whether two nodes currently have the name.
 func (t *duplicates) active(now time.Time) bool {
 	return t != nil && t.reported && now.Sub(t.last) <= duplicateFor
 }
 
-// noteDuplicate counts an announcement from a node that had already been replaced
-// by another node with its name.
+// noteDuplicate counts an announcement from a node that another node with the same name
+// had already replaced.
 func (d *Directory) noteDuplicate(name string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -30,13 +30,13 @@ func newMetrics() metrics {
 		pulls:         counter("state_requests_total", "Requests for another node's full state, made because the node was new or an announcement was missed."),
 		unanswered:    counter("unanswered_total", "Queries that another node did not answer in time."),
 		nodes:         desc("nodes", "Nodes of the cluster by state, including this one.", "state"),
-		silence:       desc("silence_seconds", "Time since the last announcement from the most silent node, not counting lost nodes."),
+		silence:       desc("silence_seconds", "Longest time since a node's last announcement, not counting lost nodes."),
 		streams:       desc("streams_elsewhere", "Streams on other nodes, as those nodes announced them."),
 		users:         desc("users_elsewhere", "Users with streams on other nodes, as those nodes announced them. A user is counted once per node."),
 	}
 }
 
-// stateNames returns the values of the label state.
+// stateNames returns the values of the state label.
 func stateNames() map[pealv1.NodeState]string {
 	return map[pealv1.NodeState]string{
 		pealv1.NodeState_NODE_STATE_SERVING:     "serving",

@@ -12,8 +12,8 @@ import (
 	"github.com/peald/peald/internal/node"
 )
 
-// Nodes returns all nodes of the cluster, sorted by name: this one, the others,
-// lost ones, and absent members.
+// Nodes returns all nodes of the cluster, sorted by name: this node, other running
+// nodes, lost nodes, and absent members.
 func (d *Directory) Nodes() []*pealv1.Node {
 	now := time.Now()
 	status := d.cfg.Status()
@@ -52,7 +52,7 @@ func (d *Directory) Nodes() []*pealv1.Node {
 	return nodes
 }
 
-// status returns the status of this node, as it is announced.
+// status returns this node's status in the form in which it is announced.
 func (d *Directory) status() *pealv1.Node { return d.encodeStatus(d.cfg.Status()) }
 
 func (d *Directory) encodeStatus(s node.Status) *pealv1.Node {

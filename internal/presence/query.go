@@ -17,15 +17,15 @@ const (
 	// queryTimeout limits how long other nodes may take to reply.
 	queryTimeout = time.Second
 	// Up to maxConcurrentQueries queries are handled concurrently, and up to
-	// maxQueuedQueries are queued. Further ones are dropped.
+	// maxQueuedQueries are queued. Any others are dropped.
 	maxConcurrentQueries = 4
 	maxQueuedQueries     = 256
 )
 
-// Query calls a method on all other nodes, and passes their responses to receive,
-// one at a time. It waits for a second, or for three quarters of the time until
-// ctx's deadline if that is shorter. It returns the sorted names of the nodes that
-// haven't responded, including lost ones.
+// Query calls a method on all other nodes, and passes their responses to receive, one
+// at a time. It waits for up to a second, or for three quarters of the time until ctx's
+// deadline if that is shorter. It returns the sorted names of the nodes that didn't
+// respond, including lost ones.
 func (d *Directory) Query(ctx context.Context, method string, request []byte, receive func(node string, response []byte)) (missing []string) {
 	awaited, missing, _ := d.remoteNodes()
 	if len(awaited) == 0 {
@@ -56,8 +56,9 @@ func sorted(names []string) []string {
 	return slices.Compact(names)
 }
 
-// query removes the nodes that reply from awaited, and returns when awaited is
-// empty or ctx is done. Nodes that replied with an error are returned in failed.
+// query sends a query and receives the replies. It removes each node that replies from
+// awaited, and returns when awaited is empty or ctx is done. Failed holds the names of
+// the nodes that replied with an error.
 func (d *Directory) query(ctx context.Context, method string, request []byte, awaited map[uint64]string, receive func(node string, response []byte)) (failed []string, err error) {
 	query, err := proto.Marshal(&presencev1.Query{Incarnation: d.incarnation, Method: method, Request: request})
 	if err != nil {
@@ -99,7 +100,7 @@ func (d *Directory) query(ctx context.Context, method string, request []byte, aw
 	return failed, nil
 }
 
-// responder handles the queries and watches from other nodes.
+// responder handles queries and watches from other nodes.
 type responder struct {
 	directory *Directory
 	handler   Handler

@@ -11,7 +11,7 @@ import (
 // pageTimeout limits how long a node may take to send a page.
 const pageTimeout = 2 * time.Second
 
-// pull is a request for the full state of another node, page by page.
+// pull tracks the retrieval of another node's full state, page by page.
 type pull struct {
 	counts    *counts              // nil until the first page arrives
 	after     *presencev1.Position // the end of the page before the requested one
@@ -36,17 +36,17 @@ func (d *Directory) requestPage(n *remoteNode, now time.Time) {
 	}
 }
 
-// receivePage applies a page, and requests the next one.
+// receivePage applies a page and requests the next one.
 func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 	n := d.nodes[page.GetIncarnation()]
 	if n == nil || n.pull == nil || !proto.Equal(page.GetAfter(), n.pull.after) {
-		return // the pull was given up
+		return // the pull was abandoned
 	}
 
 	d.adoptBans(page.GetCounts().GetBans(), now)
 	if n.pull.counts == nil {
 		n.pull.counts = newCounts()
-		// The pages contain what was already announced.
+		// The pages reflect everything that had been announced by then.
 		n.next, n.stale = page.GetNumber()+1, false
 	}
 	n.pull.counts.add(page.GetCounts())
@@ -64,7 +64,7 @@ func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 	n.counts = pulled
 }
 
-// sendPage sends the page that another node has requested.
+// sendPage sends a page that another node has requested.
 func (d *Directory) sendPage(to string, after *presencev1.Position) {
 	tally := d.cfg.Broker.Tally()
 	page := &presencev1.StatePage{
@@ -85,8 +85,8 @@ func (d *Directory) sendPage(to string, after *presencev1.Position) {
 	d.send(to, page)
 }
 
-// countsAfter returns the counts for the next names in a part, the number of names,
-// and the last name.
+// countsAfter returns the counts for the names that follow a position, the number of
+// these names, and the last of them.
 func (d *Directory) countsAfter(after *presencev1.Position) (counts *presencev1.Counts, n int, last string) {
 	b, counts := d.cfg.Broker, new(presencev1.Counts)
 	switch after.GetPart() {

@@ -19,26 +19,26 @@ const (
 	// watch a node, before jitter.
 	firstRetryDelay = 250 * time.Millisecond
 	maxRetryDelay   = 2 * time.Second
-	// queuedPieces is the number of pieces that a watch queues. Other versions of
-	// the daemon send up to 32 before the first is acknowledged.
+	// queuedPieces is the maximum number of pieces that a watch queues. Other versions
+	// of the daemon send up to 32 before the first is acknowledged.
 	queuedPieces = 64
 )
 
 // Receiver receives the responses to a watch. Its methods are called one at a
 // time.
 type Receiver = interface {
-	// Receive is called with the next responses from a node, in order.
+	// Receive is called with a node's next responses, in order.
 	Receive(node string, responses [][]byte)
-	// Restart is called when responses from a node were lost, and the node is
-	// about to start over.
+	// Restart is called when a node's responses have been lost and the node is about to
+	// start over.
 	Restart(node string)
 	// End is called when a node will send no more responses.
 	End(node string)
 }
 
-// Watch runs a call that keeps responding on all other nodes, including those that
-// join later, until ctx is done. It calls started once, with the names of the
-// nodes that are reachable at the start.
+// Watch runs a call that keeps responding. The call runs on all other nodes, including
+// those that join later, until ctx is done. It calls started once, with the names of
+// the nodes that are reachable at the start.
 func (d *Directory) Watch(ctx context.Context, method string, request []byte, receiver Receiver, started func(nodes []string)) {
 	var (
 		running sync.WaitGroup
@@ -56,8 +56,8 @@ func (d *Directory) Watch(ctx context.Context, method string, request []byte, re
 			started(names)
 		}
 
-		// A node that was restarted has another incarnation. The receiver must
-		// see the end of the old one first.
+		// A restarted node has a new incarnation. The receiver must see the end of the
+		// old one first.
 		for incarnation, stop := range stops {
 			if _, ok := reachable[incarnation]; !ok {
 				stop()
@@ -92,7 +92,7 @@ func (d *Directory) Watch(ctx context.Context, method string, request []byte, re
 	}
 }
 
-// nodeWatch is the part of a watch that runs on one node.
+// nodeWatch is the part of a watch that covers one node.
 type nodeWatch struct {
 	directory   *Directory
 	mu          *sync.Mutex
@@ -131,8 +131,8 @@ func (w *nodeWatch) run(ctx context.Context) {
 	w.receiver.End(w.node)
 }
 
-// attempt watches the node from the start, until a piece is missing or ctx is
-// done.
+// attempt starts watching the node anew, and continues until a piece is missing or ctx
+// is done.
 func (w *nodeWatch) attempt(ctx context.Context) error {
 	d := w.directory
 	inbox := d.cfg.Conn.NewInbox()
@@ -161,7 +161,7 @@ func (w *nodeWatch) attempt(ctx context.Context) error {
 			if now.Sub(arrival) > watchTimeout {
 				return fmt.Errorf("no message for %s", watchTimeout)
 			}
-			d.send(subject, &presencev1.Watch{Inbox: inbox, Acknowledged: acked}) // the last one may have been lost
+			d.send(subject, &presencev1.Watch{Inbox: inbox, Acknowledged: acked}) // the last acknowledgement may have been lost
 		case msg := <-pieces:
 			piece := new(presencev1.Piece)
 			if err := proto.Unmarshal(msg.Data, piece); err != nil {

@@ -14,34 +14,34 @@ import (
 )
 
 const (
-	// pieceBytes is the size at which a piece is sent immediately. A piece exceeds
-	// that size by at most one response.
+	// pieceBytes is the size, in bytes, at which a piece is sent immediately. A piece
+	// exceeds that size by at most one response.
 	pieceBytes = 256 << 10
 	// gatherFor is how long a smaller piece waits for more responses.
 	gatherFor = 20 * time.Millisecond
-	// queuedResponses is the number of responses that wait for the next piece.
+	// queuedResponses is the maximum number of responses that wait for the next piece.
 	queuedResponses = 256
-	// heartbeatInterval is the time between messages in both directions when
-	// there are no responses.
+	// heartbeatInterval is the time between messages, in either direction, when there
+	// are no responses.
 	heartbeatInterval = time.Second
 	// watchTimeout limits how long the other side may be silent.
 	watchTimeout = 5 * time.Second
 )
 
-// errWatcherGone is the cause with which a call is canceled when its watcher has
-// ended the watch or is silent.
+// errWatcherGone is the cause of a call's cancellation if its watcher has ended the
+// watch or is silent.
 var errWatcherGone = errors.New("the watcher is gone")
 
-// watcher is another node that watches this one.
+// watcher is a watch of this node by another node.
 type watcher struct {
 	inbox  string
 	cancel context.CancelCauseFunc
-	acked  atomic.Uint64 // the last piece that it has acknowledged
-	wake   chan struct{} // has a token after acked was set
+	acked  atomic.Uint64 // the last piece that the other node has acknowledged
+	wake   chan struct{} // has a token after acked has been set
 }
 
-// handleWatch starts or ends a watch by another node, or notes which piece that
-// node acknowledges.
+// handleWatch starts or ends a watch by another node, or records an acknowledgement
+// from it.
 func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *sync.WaitGroup) {
 	request := new(presencev1.Watch)
 	if err := proto.Unmarshal(msg.Data, request); err != nil {
@@ -67,7 +67,7 @@ func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *syn
 		r.watchers[w.inbox] = w
 		running.Go(func() {
 			sent, err := r.serveWatch(watchCtx, w, request.GetMethod(), request.GetRequest())
-			// When this node shuts down, its last announcement ends the watch.
+			// If this node is shutting down, its last announcement ends the watch.
 			if ctx.Err() == nil && !errors.Is(context.Cause(watchCtx), errWatcherGone) {
 				r.sendEnd(w, sent, err)
 			}
@@ -79,8 +79,8 @@ func (r *responder) handleWatch(ctx context.Context, msg *nats.Msg, running *syn
 	}
 }
 
-// serveWatch runs a call, and sends its responses to w. It returns the number of
-// pieces that were sent, and the error from the call.
+// serveWatch runs a call and sends its responses to w. It returns the number of pieces
+// sent and the error from the call.
 func (r *responder) serveWatch(ctx context.Context, w *watcher, method string, request []byte) (sent uint64, err error) {
 	responses := make(chan []byte, queuedResponses)
 	var sending sync.WaitGroup
@@ -103,9 +103,8 @@ func (r *responder) serveWatch(ctx context.Context, w *watcher, method string, r
 	return sent, err
 }
 
-// sendPieces sends responses to w until they are closed. It sends a piece only
-// when the previous one has been acknowledged, and returns the number of pieces
-// that were sent.
+// sendPieces sends responses to w until the channel is closed. It sends a piece only
+// once the previous one has been acknowledged. It returns the number of pieces sent.
 func (r *responder) sendPieces(ctx context.Context, w *watcher, responses <-chan []byte) (sent uint64, err error) {
 	for {
 		next, open := nextResponses(ctx, responses)
@@ -123,9 +122,9 @@ func (r *responder) sendPieces(ctx context.Context, w *watcher, responses <-chan
 	}
 }
 
-// nextResponses returns the responses of the next piece: those that arrive within
-// gatherFor after the first. It returns none after heartbeatInterval, and reports
-// whether more may follow.
+// nextResponses returns the responses for the next piece: those that arrive within
+// gatherFor of the first. If none arrives within heartbeatInterval, it returns none. It
+// also reports whether more may follow.
 func nextResponses(ctx context.Context, responses <-chan []byte) (next [][]byte, open bool) {
 	enough := time.NewTimer(heartbeatInterval)
 	defer enough.Stop()
@@ -165,7 +164,7 @@ func (w *watcher) awaitAck(ctx context.Context, piece uint64) error {
 	return nil
 }
 
-// sendEnd informs a watcher that the call has ended.
+// sendEnd notifies a watcher that the call has ended.
 func (r *responder) sendEnd(w *watcher, sent uint64, reason error) {
 	end := &presencev1.Piece{Number: sent + 1, End: true}
 	if reason != nil {

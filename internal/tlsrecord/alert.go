@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Alert is the description of an alert (RFC 8446 §6).
+// Alert is the description of a TLS alert (RFC 8446 §6).
 type Alert uint8
 
-// These are the alerts that this package sends or treats specially (RFC 8446 §6).
+// Alerts that this package sends or treats specially (RFC 8446 §6).
 const (
 	AlertCloseNotify       Alert = 0
 	AlertUnexpectedMessage Alert = 10
@@ -24,11 +24,11 @@ const (
 // String returns the name of the alert, such as "bad record MAC".
 func (a Alert) String() string { return strings.TrimPrefix(tls.AlertError(a).Error(), "tls: ") }
 
-// AlertError is an error in what the peer sent. The connection must be closed after
-// the alert has been sent to the peer.
+// AlertError reports that the peer has sent something invalid. Send the alert to the
+// peer, and then close the connection.
 type AlertError struct {
 	Alert  Alert
-	Reason string // what was wrong; empty if the error was returned before
+	Reason string // what was wrong; empty if the error has been returned before
 }
 
 func (e *AlertError) Error() string {
@@ -39,8 +39,8 @@ func (e *AlertError) Error() string {
 	return "tls: " + e.Alert.String() + ": " + e.Reason
 }
 
-// PeerAlertError is an alert that the peer sent because of an error. The connection
-// must be closed without sending an alert.
+// PeerAlertError reports that the peer has sent an error alert. Close the connection
+// without sending an alert.
 type PeerAlertError struct{ Alert Alert }
 
 func (e *PeerAlertError) Error() string { return "tls: peer sent alert: " + e.Alert.String() }

@@ -14,14 +14,14 @@ const (
 	// minRead is the minimum size of a read buffer, in bytes.
 	minRead = 1024
 
-	// maxKept is the capacity in bytes up to which a Conn keeps its buffer for writes.
+	// maxKept is the maximum capacity of the write buffer that a Conn keeps, in bytes.
 	maxKept = 8192
 
-	// maxSealed is the size in bytes of the chunks in which a large Write is
-	// encrypted.
+	// maxSealed is the size of the chunks in which a large Write is encrypted, in
+	// bytes.
 	maxSealed = 4 * MaxPlaintext
 
-	// alertTimeout bounds the time for sending an alert, as in crypto/tls.
+	// alertTimeout limits the time for sending an alert, as in crypto/tls.
 	alertTimeout = 5 * time.Second
 )
 
@@ -33,37 +33,36 @@ type Conn struct {
 	state tls.ConnectionState
 
 	reading  sync.Mutex
-	plain    []byte // not read yet; it may be a part of buf
-	sealed   []byte // not opened yet; it may be a part of buf
+	plain    []byte // not read yet; may be part of buf
+	sealed   []byte // not opened yet; may be part of buf
 	buf      []byte
 	readErr  error // permanent
 	writing  sync.Mutex
 	sealBuf  []byte
 	writeErr error // permanent
 
-	// calls is twice the number of Write calls, plus 1 once Close was called or Detach
-	// has succeeded. Whichever of them adds that owns the layer.
+	// calls is twice the number of Write calls in progress, plus 1 once Close has been
+	// called or Detach has succeeded. Whichever of the two adds the 1 owns the layer.
 	calls atomic.Int32
 }
 
-// NewConn returns a Conn that continues l's connection on conn. The Conn owns both.
-// The state is the handshake's; Read begins with the layer's Unread.
+// NewConn returns a Conn that continues l's connection on conn, and owns both. state is
+// the result of the handshake. Read begins with the bytes that l.Unread returns.
 func NewConn(conn net.Conn, l *Layer, state tls.ConnectionState) *Conn {
 	return &Conn{conn: conn, layer: l, state: state, sealed: l.Unread()}
 }
 
-// Prepend makes Read return plain first, which the layer has already decrypted.
-// Read then decrypts sealed, which was read from the connection after the layer's
-// Unread. Prepend must be called before Read, and at most once. The Conn owns both
-// slices.
+// Prepend makes Read first return plain, which the layer has already decrypted. Read
+// then decrypts sealed, which was read from the connection after the layer's Unread
+// bytes. Call Prepend at most once, and before Read. The Conn owns both slices.
 func (c *Conn) Prepend(plain, sealed []byte) {
 	c.plain = plain
 	c.sealed = append(c.sealed, sealed...)
 }
 
-// Read reads application data. At the end it returns io.EOF, even if the client
-// closed the connection between two records without a close_notify, as crypto/tls
-// does.
+// Read reads application data. At the end, it returns io.EOF. As in crypto/tls, it does
+// so even if the client closed the connection between two records without a
+// close_notify.
 func (c *Conn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -101,15 +100,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill reads more ciphertext. It overwrites the plaintext, so there must be none
-// left.
+// fill reads more ciphertext. It overwrites the plaintext, so none must be left.
 func (c *Conn) fill() error {
 	want := minRead
 	if len(c.sealed) >= headerSize {
 		want = max(want, headerSize+int(c.sealed[3])<<8+int(c.sealed[4]))
 	}
 
-	// The buffer has room left, because sealed is less than a whole record.
+	// The buffer has room left, because sealed is shorter than a whole record.
 	buf := c.buf
 	if len(buf) < want {
 		buf = make([]byte, want)
@@ -129,7 +127,7 @@ func (c *Conn) fill() error {
 	}
 }
 
-// reply sends the alert of an error that Open returned. Nothing can be written
+// reply sends the alert for an error that Open has returned. Nothing can be written
 // afterwards.
 func (c *Conn) reply(err error) {
 	alert, ok := errors.AsType[*AlertError](err)
@@ -144,8 +142,8 @@ func (c *Conn) reply(err error) {
 	_ = c.sendAlert(alert.Alert, err)
 }
 
-// sendAlert sends an alert unless writing has failed already. Further writes fail with
-// the error. The caller holds writing.
+// sendAlert sends an alert unless a write has already failed. Later writes fail with
+// the error further. The caller holds c.writing.
 func (c *Conn) sendAlert(alert Alert, further error) error {
 	if c.writeErr != nil {
 		return c.writeErr
@@ -161,8 +159,8 @@ func (c *Conn) sendAlert(alert Alert, further error) error {
 	return err
 }
 
-// Write writes p as application data. After an error a record may be incomplete on
-// the wire, so the error is permanent.
+// Write writes p as application data. After an error, a record may be incomplete on the
+// wire, so the error is permanent.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	if c.calls.Add(2)&1 != 0 {
 		c.calls.Add(-2)
@@ -232,12 +230,13 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Detach returns the underlying connection, the layer, and what was read from the
+// Detach returns the underlying connection, the layer, and the bytes read from the
 // connection but not opened yet. It waits for calls in progress. Later calls fail with
-// [net.ErrClosed]. Plaintext that has not been read yet is lost.
+// [net.ErrClosed]. Unread plaintext is lost.
 //
-// Detach fails if Close was called, or if nothing can be written any more, because a
-// record may be incomplete on the wire or an alert was sent. The caller must then close c.
+// Detach fails if Close has been called. It also fails if nothing more can be written,
+// because a record may be incomplete on the wire or an alert has been sent. The caller
+// must then close c.
 func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -249,8 +248,8 @@ func (c *Conn) Detach() (conn net.Conn, l *Layer, sealed []byte, err error) {
 		return nil, nil, nil, c.writeErr
 	}
 
-	// Two users of a layer would reuse nonces, so a late call must fail, and Close
-	// must not wipe a layer that has another owner.
+	// Two users of a layer would reuse nonces, so a late Write must fail. Close must
+	// not wipe a layer that has another owner.
 	if c.calls.Or(1)&1 != 0 {
 		return nil, nil, nil, net.ErrClosed
 	}

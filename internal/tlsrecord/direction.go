@@ -11,7 +11,7 @@ type direction struct {
 	secret [maxSecretSize]byte // the traffic secret, from which the next one is derived
 	key    [maxKeySize]byte
 	iv     [nonceSize]byte
-	seq    uint64 // of the next record under key
+	seq    uint64 // the sequence number of the next record under key
 }
 
 // start derives the keys from a traffic secret.
@@ -53,16 +53,16 @@ func (d *direction) deriveKeys(s suite) error {
 
 func (d *direction) newAEAD(s suite) (cipher.AEAD, error) { return s.newAEAD(d.key[:s.keySize()]) }
 
-// mask turns the IV into the nonce of the next record (RFC 8446 §5.3), and the
-// nonce back into the IV. A separate variable for the nonce would be allocated for
-// each record, because it is passed to an interface.
+// mask turns the IV into the nonce of the next record (RFC 8446 §5.3), and the nonce
+// back into the IV. A separate variable for the nonce would be allocated on the heap
+// for each record, because it is passed to an interface.
 func (d *direction) mask() {
 	for i := range 8 {
 		d.iv[nonceSize-1-i] ^= byte(d.seq >> (8 * i))
 	}
 }
 
-// seal encrypts a record in place. The record consists of its header, the plaintext
+// seal encrypts a record in place. The record must consist of its header, the plaintext
 // with its type, and room for the tag.
 func (d *direction) seal(aead cipher.AEAD, record []byte) {
 	header, inner := record[:headerSize], record[headerSize:len(record)-tagSize]
@@ -74,7 +74,7 @@ func (d *direction) seal(aead cipher.AEAD, record []byte) {
 }
 
 // open decrypts a whole record in place and returns the plaintext with its type and
-// padding. The record is overwritten even if that fails.
+// padding. The record is overwritten even if open fails.
 func (d *direction) open(aead cipher.AEAD, record []byte) ([]byte, error) {
 	if d.seq == math.MaxUint64 {
 		return nil, errors.New("no sequence numbers left")

@@ -17,7 +17,7 @@ import (
 // concurrently.
 type Handshaker struct {
 	config  *tls.Config // the caller's
-	outer   *tls.Config // for all connections until their ClientHello
+	outer   *tls.Config // used for a connection until its ClientHello has arrived
 	permits chan struct{}
 	buffers sync.Pool // of *[readAhead]byte
 	budget  budget
@@ -27,7 +27,7 @@ type Handshaker struct {
 	full, resumed, failed, layers, computed atomic.Int64
 }
 
-// Stats are statistics of a Handshaker since its creation.
+// Stats holds the statistics of a Handshaker since its creation.
 type Stats struct {
 	Full      int64         // handshakes with a certificate
 	Resumed   int64         // handshakes that resumed a session
@@ -45,13 +45,13 @@ type Outcome struct {
 	Computing time.Duration // Duration, not counting waits for the client or for other handshakes
 }
 
-// NewHandshaker returns a Handshaker with the configuration for [tls.Server], which
-// must not be changed afterwards except by its SetSessionTicketKeys. At most parallel
-// handshakes compute at once; 0 means as many as there are processors. After each
-// handshake, observe is called unless it is nil.
+// NewHandshaker returns a Handshaker that uses config, a configuration for
+// [tls.Server]. config must not be changed afterwards, except with its
+// SetSessionTicketKeys method. At most parallel handshakes compute at once; 0 means as
+// many as there are processors. observe, if not nil, is called after each handshake.
 //
 // Session tickets are encrypted with config's keys, unless config or its
-// GetConfigForClient determines otherwise.
+// GetConfigForClient specifies otherwise.
 func NewHandshaker(config *tls.Config, parallel int, observe func(Outcome)) *Handshaker {
 	if parallel < 1 {
 		parallel = runtime.GOMAXPROCS(0)
@@ -81,13 +81,13 @@ func (h *Handshaker) Stats() Stats {
 	}
 }
 
-// Handshake performs the server's handshake on conn until it succeeds, fails or ctx
-// is canceled. The caller must limit its duration with ctx or a deadline on conn,
-// and close conn after an error.
+// Handshake performs the server's handshake on conn until it succeeds, fails or ctx is
+// canceled. The caller must limit the duration with ctx or a deadline on conn, and must
+// close conn after an error.
 //
-// If layer isn't nil, the connection continues with it on conn, and tc can be used
-// only for its ConnectionState: it is cut off from conn. Otherwise the connection
-// continues on tc: with TLS 1.2, in FIPS 140 mode, or if the layer can't continue
+// If layer isn't nil, the connection continues with layer on conn. tc is cut off from
+// conn, and only its ConnectionState can be used. Otherwise, the connection continues
+// on tc. This happens with TLS 1.2, in FIPS 140 mode, and if a layer can't continue
 // where crypto/tls stopped.
 func (h *Handshaker) Handshake(ctx context.Context, conn net.Conn) (tc *tls.Conn, layer *Layer, err error) {
 	begin := time.Now()
@@ -145,7 +145,7 @@ func (h *Handshaker) count(o Outcome) {
 	}
 }
 
-// configFor returns the configuration of one connection, which logs its keys to the
+// configFor returns the configuration for one connection. Its key log goes to the
 // handshakeConn.
 func (h *Handshaker) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	conn, ok := hello.Conn.(*handshakeConn)
@@ -170,7 +170,7 @@ func (h *Handshaker) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) 
 
 	own := config.Clone()
 	if config == h.config && config.WrapSession == nil && config.UnwrapSession == nil {
-		// A clone would keep the keys that config had when it was cloned.
+		// A clone would keep using the keys that config had when it was cloned.
 		own.WrapSession, own.UnwrapSession = config.EncryptTicket, config.DecryptTicket
 	}
 

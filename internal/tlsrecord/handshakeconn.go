@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// readAhead is the size in bytes of a read during a handshake. A
-// browser's ClientHello with a post-quantum key share has about 1.8 KB.
+// readAhead is the size of a read during a handshake, in bytes. A browser's ClientHello
+// with a post-quantum key share takes about 1.8 KB.
 const readAhead = 4096
 
-// phase identifies who uses the connection.
+// phase identifies what is using the connection.
 type phase = uint32
 
 const (
@@ -21,10 +21,9 @@ const (
 	phaseLayer           // a layer; crypto/tls must not use it any more
 )
 
-// handshakeConn is the connection that crypto/tls performs a handshake on. Read
-// returns bytes from only one record until crypto/tls has read all of it. Read and
-// Write give up the handshake's permission to compute while they wait for the
-// client.
+// handshakeConn is the connection on which crypto/tls performs a handshake. Read
+// returns bytes from only one record until crypto/tls has read all of it. While Read
+// and Write wait for the client, they give up the handshake's permit.
 //
 // After the handshake, it passes everything through if crypto/tls continues, and
 // nothing if a layer does.
@@ -36,7 +35,7 @@ type handshakeConn struct {
 	permit  permit
 
 	buf        *[readAhead]byte // nil if nothing has been read ahead
-	start, end int              // of the bytes in buf that haven't been returned yet
+	start, end int              // the range of the bytes in buf that haven't been returned yet
 	rest       int              // how many bytes of the current record haven't been returned yet
 
 	capture        bool   // TLS 1.3 is possible
@@ -65,7 +64,7 @@ func (c *handshakeConn) Read(p []byte) (int, error) {
 	}
 }
 
-// readRecord reads from one record.
+// readRecord reads bytes of one record.
 func (c *handshakeConn) readRecord(p []byte) (int, error) {
 	if c.rest == 0 {
 		for c.end-c.start < headerSize {
@@ -115,7 +114,7 @@ func (c *handshakeConn) fill() error {
 	return err
 }
 
-// consume removes n bytes from the buffer, and frees it when it is empty.
+// consume removes n bytes from the buffer, and frees the buffer when it is empty.
 func (c *handshakeConn) consume(n int) {
 	c.start += n
 	if c.start == c.end {
@@ -165,12 +164,12 @@ func (c *handshakeConn) Close() error {
 // SetDeadline sets the deadlines of the connection, unless it belongs to a layer.
 func (c *handshakeConn) SetDeadline(t time.Time) error { return c.setDeadline(c.Conn.SetDeadline, t) }
 
-// SetReadDeadline is like SetDeadline, for Read.
+// SetReadDeadline is like SetDeadline, but only for Read.
 func (c *handshakeConn) SetReadDeadline(t time.Time) error {
 	return c.setDeadline(c.Conn.SetReadDeadline, t)
 }
 
-// SetWriteDeadline is like SetDeadline, for Write. [tls.Conn.Close] sets it.
+// SetWriteDeadline is like SetDeadline, but only for Write. [tls.Conn.Close] calls it.
 func (c *handshakeConn) SetWriteDeadline(t time.Time) error {
 	return c.setDeadline(c.Conn.SetWriteDeadline, t)
 }
@@ -183,8 +182,8 @@ func (c *handshakeConn) setDeadline(set func(time.Time) error, t time.Time) erro
 	return set(t)
 }
 
-// finish ends the handshake: the connection belongs to crypto/tls or to a layer, and
-// secrets are overwritten.
+// finish ends the handshake. It overwrites the secrets, and leaves the connection to
+// crypto/tls or to a layer.
 func (c *handshakeConn) finish(next phase) {
 	c.client, c.server, c.sent = secret{}, secret{}, nil
 	c.permit.release()
@@ -201,8 +200,8 @@ type permit struct {
 	computed time.Duration // while the permit was held
 }
 
-// acquire waits for the permit. It reports whether it was granted before the context
-// was canceled.
+// acquire waits for the permit, and reports whether the permit was granted before the
+// context was canceled.
 func (p *permit) acquire() bool {
 	select {
 	case p.permits <- struct{}{}:
@@ -218,7 +217,7 @@ func (p *permit) acquire() bool {
 	return true
 }
 
-// release gives the permit up if it is held.
+// release gives up the permit if it is held.
 func (p *permit) release() {
 	if !p.held {
 		return

@@ -28,7 +28,7 @@ type keyLog struct {
 }
 
 // Write processes one line: label, client random and secret, the latter two in
-// hexadecimal. Without a valid secret the layer doesn't take over.
+// hexadecimal. Without a valid secret, no layer takes over.
 func (k keyLog) Write(line []byte) (int, error) {
 	label, rest, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
 	_, encoded, _ := bytes.Cut(rest, []byte(" "))
@@ -48,7 +48,7 @@ func (k keyLog) Write(line []byte) (int, error) {
 }
 
 // decode sets the secret from its hexadecimal encoding. If the encoding isn't valid,
-// the secret is empty.
+// the secret becomes empty.
 func (s *secret) decode(encoded []byte) {
 	*s = secret{}
 

@@ -10,27 +10,27 @@ const (
 	// §5.1).
 	MaxPlaintext = 1 << 14
 
-	// MaxRecord is the maximum size of a received record in bytes, with its header
+	// MaxRecord is the maximum size of a received record in bytes, including its header
 	// (RFC 8446 §5.2). A buffer of this size can hold any record that Open accepts.
 	MaxRecord = headerSize + maxCiphertext
 
-	// Overhead is the size in bytes by which a record that Seal appends exceeds its
-	// plaintext: header, type and tag.
+	// Overhead is the number of bytes that Seal adds to the plaintext of a record:
+	// header, type and tag.
 	Overhead = headerSize + 1 + tagSize
 
 	headerSize    = 5
 	maxCiphertext = MaxPlaintext + 256
 
-	// maxRecords limits the records encrypted under one key. RFC 8446 §5.5 allows
-	// 2^24.5 full-size records for AES-GCM.
+	// maxRecords limits the number of records encrypted under one key. RFC 8446 §5.5
+	// allows 2^24.5 full-size records for AES-GCM.
 	maxRecords = 1 << 24
 
-	// maxExpanded bounds the expanded keys that the layers of one Handshaker keep.
-	// With AES-GCM, each takes 768 bytes.
+	// maxExpanded limits the number of expanded keys that the layers of one Handshaker
+	// keep. With AES-GCM, each takes 768 bytes.
 	maxExpanded = 1024
 
-	// maxUseless bounds the consecutive records that carry no application data, as in
-	// crypto/tls. They cost the sender less than the receiver.
+	// maxUseless limits the number of consecutive records without application data, as
+	// in crypto/tls. Such records cost the sender less than the receiver.
 	maxUseless = 16
 )
 
@@ -47,16 +47,16 @@ const (
 	messageKeyUpdate        = 24
 )
 
-// keyUpdateSize is the size in bytes of a KeyUpdate message: type, length in three
-// bytes, and one byte that may ask the peer for an update in return.
+// keyUpdateSize is the size in bytes of a KeyUpdate message: the type, three bytes for
+// the length, and one byte that may ask the peer for an update in return.
 const keyUpdateSize = 5
 
-// Layer is the record layer of one connection after the handshake. One goroutine at
-// a time may call Open, and one at a time Seal and SealAlert. The other methods must
-// not be called at the same time as any method.
+// Layer is the record layer of one connection after the handshake. One goroutine at a
+// time may call Open, and one at a time may call Seal or SealAlert. All other methods
+// need exclusive access.
 //
 // There may be many connections, so only a limited number of layers keep the expanded
-// key for sealing. The others expand it again for each call.
+// key for sealing. The others expand the key again in each call.
 type Layer struct {
 	in, out direction
 	unread  []byte
@@ -71,10 +71,10 @@ type Layer struct {
 	alert      Alert // received or to be sent, depending on state
 	useless    uint8 // consecutive records without application data
 	pendingLen uint8
-	pending    [keyUpdateSize]byte // the start of a KeyUpdate message in several records
+	pending    [keyUpdateSize]byte // the start of a KeyUpdate message that spans several records
 
 	closed          bool        // Seal appends nothing
-	updateRequested atomic.Bool // the peer asked for a KeyUpdate
+	updateRequested atomic.Bool // the peer has asked for a KeyUpdate
 }
 
 // inState determines what Open returns.
@@ -87,7 +87,7 @@ const (
 	inFailed            // the peer has sent something invalid
 )
 
-// newLayer returns a layer that starts with these traffic secrets. It copies them.
+// newLayer returns a layer that starts with copies of the given traffic secrets.
 func newLayer(s suite, client, server []byte) (*Layer, error) {
 	l := &Layer{suite: s}
 
@@ -102,9 +102,9 @@ func newLayer(s suite, client, server []byte) (*Layer, error) {
 	return l, nil
 }
 
-// Unread returns the ciphertext that was read from the connection during the
-// handshake but follows it. It comes before anything else that is read from the
-// connection. The caller owns it; further calls return nil.
+// Unread returns the ciphertext that was read from the connection during the handshake,
+// but that follows the handshake. It comes before anything else that is read from the
+// connection. The caller owns the slice; further calls return nil.
 func (l *Layer) Unread() []byte {
 	unread := l.unread
 	l.unread = nil
@@ -113,10 +113,9 @@ func (l *Layer) Unread() []byte {
 }
 
 // Wipe overwrites the layer's secrets, and drops the expanded key, which it can't
-// overwrite. Afterwards Seal and SealAlert append nothing, and Open returns an
-// error.
+// overwrite. Afterwards, Seal and SealAlert append nothing, and Open returns an error.
 func (l *Layer) Wipe() {
-	l.closed = true // first, since nothing may be sealed under a key of zeros
+	l.closed = true // first, since nothing must be sealed under a key of zeros
 	l.forgetExpanded()
 	l.in, l.out, l.unread = direction{}, direction{}, nil
 	l.pending, l.pendingLen = [keyUpdateSize]byte{}, 0
@@ -137,7 +136,8 @@ func (l *Layer) forgetExpanded() {
 // budget is the number of expanded keys that may still be kept.
 type budget struct{ left atomic.Int64 }
 
-// take reports whether another key may be kept. A nil budget allows none.
+// take reports whether another key may be kept, and counts it. A nil budget allows
+// none.
 func (b *budget) take() bool {
 	if b == nil {
 		return false

@@ -7,8 +7,8 @@ import (
 
 // Open decrypts the first record of in, in place. It returns the application data,
 // which is part of in, and the size of the record. If in doesn't contain a whole
-// record, both are zero. The data is empty for records that the layer consumes itself,
-// such as KeyUpdate messages.
+// record, plain is nil and n is 0. The data is empty for records that the layer
+// consumes itself, such as KeyUpdate messages.
 //
 // The error is [io.EOF] if the peer has sent close_notify, an [*AlertError] if it
 // has sent something invalid, and a [*PeerAlertError] if it has sent an error alert.
@@ -46,9 +46,10 @@ func (l *Layer) Open(in []byte) (plain []byte, n int, err error) {
 	return nil, size, nil
 }
 
-// recordSize returns the size of the first record with its header, or 0 if it isn't
-// complete. Unprotected records, such as change_cipher_spec, are errors after the
-// handshake (RFC 8446 §5). So is any version that crypto/tls doesn't accept (§5.2).
+// recordSize returns the size of the first record, including its header, or 0 if the
+// record isn't complete. Unprotected records, such as change_cipher_spec, are errors
+// after the handshake (RFC 8446 §5). So is any version that crypto/tls doesn't accept
+// (§5.2).
 func (l *Layer) recordSize(in []byte) (int, error) {
 	if len(in) < headerSize {
 		return 0, nil
@@ -124,8 +125,8 @@ func (l *Layer) handle(inner []byte) ([]byte, error) {
 	}
 }
 
-// handleAlert processes an alert (RFC 8446 §6), whose level is ignored. Alerts are
-// never fragmented or coalesced (§5.1).
+// handleAlert processes an alert (RFC 8446 §6) and ignores its level. Alerts are never
+// fragmented or coalesced (§5.1).
 func (l *Layer) handleAlert(content []byte) error {
 	switch {
 	case len(content) == 0:

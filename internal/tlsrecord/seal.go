@@ -10,8 +10,8 @@ import (
 // [MaxPlaintext] bytes; they aren't modified. If there is nothing to encrypt, nothing
 // is appended.
 //
-// A KeyUpdate precedes the data if the peer asked for one (RFC 8446 §4.6.3), or
-// before the key reaches its limit of records (§5.5).
+// Seal puts a KeyUpdate before the data if the peer has asked for one (RFC 8446
+// §4.6.3). It also updates the key before the key reaches its record limit (§5.5).
 //
 // Everything appended must be sent to the peer, in this order. After SealAlert or
 // Wipe, Seal appends nothing.
@@ -60,7 +60,7 @@ func (l *Layer) Seal(dst []byte, pieces [][]byte) []byte {
 }
 
 // SealAlert appends a record with an alert to dst and returns the extended slice.
-// Afterwards nothing can be sealed, because no data may follow close_notify or an
+// Afterwards, nothing can be sealed, because no data may follow close_notify or an
 // error alert (RFC 8446 §6).
 func (l *Layer) SealAlert(dst []byte, alert Alert) []byte {
 	const warning, fatal = 1, 2
@@ -86,7 +86,8 @@ func (l *Layer) SealAlert(dst []byte, alert Alert) []byte {
 	return dst
 }
 
-// updateKey appends a KeyUpdate that asks for none in return, and replaces the key.
+// updateKey appends a KeyUpdate that doesn't ask for one in return, and replaces the
+// key.
 func (l *Layer) updateKey(dst []byte, aead cipher.AEAD) ([]byte, cipher.AEAD, bool) {
 	const notRequested = 0
 
@@ -104,7 +105,7 @@ func (l *Layer) updateKey(dst []byte, aead cipher.AEAD) ([]byte, cipher.AEAD, bo
 	return dst, aead, ok
 }
 
-// sealMessage appends a record with content of this type.
+// sealMessage appends a record with content of the given type.
 func (l *Layer) sealMessage(dst []byte, aead cipher.AEAD, contentType byte, content ...byte) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, len(content))
@@ -115,9 +116,9 @@ func (l *Layer) sealMessage(dst []byte, aead cipher.AEAD, contentType byte, cont
 	return dst
 }
 
-// sealer returns the expanded key. Outside FIPS 140 mode, where there are no
-// layers, the ciphers accept any key of the right size. If one didn't, nothing more
-// could be sealed.
+// sealer returns the expanded key. There are no layers in FIPS 140 mode, and otherwise
+// the ciphers accept any key of the right size. If one didn't, nothing more could be
+// sealed.
 func (l *Layer) sealer() (cipher.AEAD, bool) {
 	if l.expanded != nil {
 		return l.expanded, true
@@ -136,7 +137,7 @@ func (l *Layer) sealer() (cipher.AEAD, bool) {
 	return aead, true
 }
 
-// appendHeader appends the header of a record with this many bytes of plaintext.
+// appendHeader appends the header of a record with the given number of plaintext bytes.
 func appendHeader(dst []byte, plaintext int) []byte {
 	size := plaintext + 1 + tagSize
 

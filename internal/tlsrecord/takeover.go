@@ -6,8 +6,8 @@ import (
 	"errors"
 )
 
-// next ends a successful handshake. It returns the layer that the connection continues
-// with, or nil if it continues with crypto/tls.
+// next ends a successful handshake. It returns the layer with which the connection
+// continues, or nil if it continues with crypto/tls.
 func (c *handshakeConn) next(state tls.ConnectionState) *Layer {
 	l, err := c.takeOver(state)
 	if err != nil {
@@ -19,8 +19,8 @@ func (c *handshakeConn) next(state tls.ConnectionState) *Layer {
 	return l
 }
 
-// takeOver returns a layer that continues after crypto/tls's handshake. After
-// an error, crypto/tls must continue.
+// takeOver returns a layer that continues after crypto/tls's handshake. If it returns
+// an error, the connection must continue with crypto/tls.
 func (c *handshakeConn) takeOver(state tls.ConnectionState) (*Layer, error) {
 	s := suite(state.CipherSuite)
 
@@ -51,10 +51,10 @@ func (c *handshakeConn) takeOver(state tls.ConnectionState) (*Layer, error) {
 	return l, nil
 }
 
-// skipTickets advances the outbound sequence number past the records in sent
-// that were sealed under the application keys. These are session tickets, and
-// they come last. A record authenticates with only one key and sequence number,
-// so all other records fail to. Sent is overwritten.
+// skipTickets advances the outbound sequence number past the records in sent that were
+// sealed under the application keys. These are session tickets, and they come last. A
+// record authenticates with only one key and sequence number, so all other records fail
+// to authenticate. sent is overwritten.
 func (l *Layer) skipTickets(sent []byte) error {
 	aead, err := l.out.newAEAD(l.suite)
 	if err != nil {

@@ -2,6 +2,7 @@
 
 import * as format from "/console/format.js";
 import { Charts } from "/console/charts.js";
+import { Clear } from "/console/clear.js";
 import { Control } from "/console/control.js";
 import { Disconnect } from "/console/disconnect.js";
 import { History } from "/console/history.js";
@@ -21,7 +22,7 @@ const stats = new Stats(control);
 const charts = new Charts(stats);
 const publisher = new Publisher(control);
 const tail = new Tail(control);
-const history = new History(control);
+const history = new History(control, new Clear(control));
 const announce = (text) => (element("announce").textContent = text);
 
 const users = new List(control, element("users"), element("user-template"), {
@@ -33,7 +34,7 @@ const users = new List(control, element("users"), element("user-template"), {
     row.querySelector(".since").textContent = format.duration(Date.now() - Date.parse(connectedSince));
     row.querySelector(".since").title = new Date(connectedSince).toLocaleString("en-GB");
   },
-  act: (act, user) => ({ send: () => publisher.to("user", user), tail: () => tail.of("user", user), disconnect: () => disconnect.ask(user) })[act](),
+  act: (act, user) => ({ send: () => publisher.to("user", user), tail: () => tail.of("user", user), history: () => history.of("user", user), disconnect: () => disconnect.ask(user) })[act](),
   none: "No users are connected.",
 });
 
@@ -48,7 +49,7 @@ const topics = new List(control, element("topics"), element("topic-template"), {
     for (const act of ["send", "history"]) row.querySelector(`[data-act=${act}]`).hidden = isPattern(topic);
     row.querySelector(".more").hidden = isPattern(topic) && !session.may("admin");
   },
-  act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic), history: () => history.of(topic) })[act](),
+  act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic), history: () => history.of("topic", topic) })[act](),
   none: "No stream subscribes to a topic.",
 });
 

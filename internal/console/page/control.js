@@ -49,6 +49,10 @@ export class Control extends EventTarget {
     return this.#call("POST", path, {}, body);
   }
 
+  delete(path, query = {}) {
+    return this.#call("DELETE", path, query);
+  }
+
   // ready reports whether the daemon accepts streams.
   async ready() {
     try {

@@ -1,15 +1,10 @@
 // The form that publishes.
 
 import * as format from "/console/format.js";
+import { audiences } from "/console/audiences.js";
 import { Rejection } from "/console/control.js";
 
 const element = (id) => document.getElementById(`publish-${id}`);
-
-const audiences = {
-  everyone: { type: "broadcast", path: () => "/v1/broadcast" },
-  user: { label: "User", type: "individual", field: "user_id", path: (name) => `/v1/users/${encodeURIComponent(name)}/messages` },
-  topic: { label: "Topic", type: "topic", field: "topic", path: (name) => `/v1/topics/${encodeURIComponent(name)}/messages` },
-};
 
 export class Publisher {
   #control;
@@ -42,15 +37,31 @@ export class Publisher {
     return audiences[this.#form.elements.to.value];
   }
 
+  // Only topics end.
+  get #mayEnd() {
+    return this.#form.elements.to.value === "topic";
+  }
+
+  get #message() {
+    return {
+      data: element("data").value,
+      event: element("event").value,
+      conflate_key: element("key").value,
+      retain: element("retain").checked,
+      ...(this.#mayEnd && { final: element("final").checked }),
+    };
+  }
+
   #showAudience() {
     const { label, type } = this.#audience;
     element("target-field").hidden = !label;
     element("target-label").textContent = label ?? "";
     element("event").placeholder = type;
+    element("final-field").hidden = !this.#mayEnd;
   }
 
   async #publish() {
-    const { path, field, label } = this.#audience;
+    const { messages: path, field, label } = this.#audience;
     const name = element("target").value;
     element("result").textContent = "";
     this.#showProblems({});
@@ -61,7 +72,7 @@ export class Publisher {
     const button = this.#form.querySelector("[type=submit]");
     button.ariaDisabled = "true";
     try {
-      const { id, recipients } = await this.#control.post(path(name), { data: element("data").value, event: element("event").value });
+      const { id, recipients } = await this.#control.post(path(name), this.#message);
       element("result").textContent = `Sent to ${format.streams(recipients)} as ${id}`;
     } catch (error) {
       if (error instanceof Rejection && Object.keys(error.fields).length > 0) this.#showProblems(error.fields);
@@ -73,9 +84,9 @@ export class Publisher {
 
   // showProblems displays each field's problem below the field.
   #showProblems(fields) {
-    const inputs = { data: "data", event: "event", [this.#audience.field]: "target" };
+    const inputs = { data: "data", event: "event", conflate_key: "key", [this.#audience.field]: "target" };
     element("problem").textContent = "";
-    for (const input of ["data", "event", "target"]) {
+    for (const input of ["data", "event", "key", "target"]) {
       element(input).ariaInvalid = null;
       element(`${input}-problem`).textContent = "";
     }

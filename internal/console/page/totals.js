@@ -12,6 +12,8 @@ const closeReasons = {
   shutdown: "shutdown",
   disconnected: "disconnected",
   drained: "drained",
+  answered: "poll answered",
+  ended: "topic ended",
   suspended: "no quorum",
 };
 
@@ -33,6 +35,30 @@ const byReason = (counts, names) =>
 const byAudience = ({ broadcast, user, topic }) =>
   `${format.count(Number(broadcast))} broadcast, ${format.count(Number(user))} to users, ${format.count(Number(topic))} to topics`;
 
+// What polls were answered with.
+const pollResults = {
+  events: "with events",
+  empty: "without",
+  reset: "with a reset",
+};
+
+// pollRow returns no row if there were no polls.
+function pollRow({ waiting, answered, abandoned }) {
+  const all = { ...answered, abandoned };
+  if (waiting + sum(all) === 0) return [];
+  return [["Polls", format.count(sum(answered)), [`${format.count(waiting)} waiting`, byReason(all, pollResults)].filter(Boolean).join(", ")]];
+}
+
+// The audiences of pages.
+const readAudiences = {
+  broadcast: "of broadcasts",
+  user: "of users",
+  topic: "of topics",
+};
+
+// readRow returns no row if no pages were read.
+const readRow = (reads) => (sum(reads) > 0 ? [["Pages read", format.count(sum(reads)), byReason(reads, readAudiences)]] : []);
+
 const gaps = (...resets) => {
   const all = {};
   for (const counts of resets) {
@@ -41,7 +67,7 @@ const gaps = (...resets) => {
   return sum(all) > 0 ? `gaps: ${byReason(all, resetReasons)}` : "no gaps";
 };
 
-function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, descriptors }) {
+function totals({ total, published, resumes, since, rewinds, publishedByAudience, log, retained, descriptors, polls, reads }) {
   return [
     ["Streams opened", format.count(Number(total.connected)), `${format.count(total.connections)} open`],
     ["Streams closed", format.count(sum(total.disconnected)), byReason(total.disconnected, closeReasons)],
@@ -50,8 +76,11 @@ function totals({ total, published, resumes, since, rewinds, publishedByAudience
     ["Dropped", format.count(sum(total.dropped)), byReason(total.dropped, closeReasons)],
     ["Resumed", format.count(Number(resumes.replayed)), gaps(resumes.resets)],
     ...(since && rewinds ? [["Started in the past", format.count(Number(since.replayed) + Number(rewinds.replayed)), gaps(since.resets, rewinds.resets)]] : []),
+    ...(polls ? pollRow(polls) : []),
+    ...(reads ? readRow(reads) : []),
     ["Buffered", format.bytes(Number(total.queuedBytes)), "not yet sent"],
     ...(log ? [["History", format.count(Number(log.events)), format.bytes(Number(log.bytes))]] : []),
+    ...(retained ? [["Retained values", format.count(Number(retained.events)), format.bytes(Number(retained.bytes))]] : []),
     ...(descriptors ? [["File descriptors", format.count(descriptors.used), `of ${format.count(descriptors.allowed)}`]] : []),
   ];
 }

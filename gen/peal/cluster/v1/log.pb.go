@@ -36,6 +36,8 @@ const (
 	Clear_CLEAR_ALL Clear = 1
 	// Only the value with the conflate key.
 	Clear_CLEAR_KEY Clear = 2
+	// All values of all audiences.
+	Clear_CLEAR_EVERYTHING Clear = 3
 )
 
 // Enum value maps for Clear.
@@ -44,11 +46,13 @@ var (
 		0: "CLEAR_UNSPECIFIED",
 		1: "CLEAR_ALL",
 		2: "CLEAR_KEY",
+		3: "CLEAR_EVERYTHING",
 	}
 	Clear_value = map[string]int32{
 		"CLEAR_UNSPECIFIED": 0,
 		"CLEAR_ALL":         1,
 		"CLEAR_KEY":         2,
+		"CLEAR_EVERYTHING":  3,
 	}
 )
 
@@ -79,28 +83,27 @@ func (Clear) EnumDescriptor() ([]byte, []int) {
 	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{0}
 }
 
-// Batch is one message of the stream. It holds the messages that one node
+// Batch is one message in the stream. It holds the messages that a node
 // publishes together, in order.
 type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A random number that identifies one run of the node's daemon, from its start
-	// to its exit.
+	// A random number that identifies one run of the node's daemon.
 	Incarnation uint64 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// The batch's number, which is greater than those of all batches that the
-	// node has already appended. A batch that follows one with a higher number
-	// was given up by its node and must be ignored.
+	// The batch's number, which is greater than the numbers of all batches that
+	// the node has already appended. If a batch follows one with a higher number,
+	// its node had given it up, and it must be ignored.
 	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	// The messages, 1 to 1024.
+	// The messages, from 1 to 1024.
 	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
 	// The epoch of the event log that the batch was created for. Nodes reject a
-	// batch with another epoch, because clusters with the same name may reach
-	// each other. Empty in batches from versions that wrote it only together with
-	// idempotency keys.
+	// batch with another epoch, because it may come from another cluster with the
+	// same name. Empty in batches from versions that recorded it only together
+	// with idempotency keys.
 	Epoch string `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The last event of the log that the node had applied when it looked up its
-	// messages' idempotency keys; absent if no message has one.
+	// The last event of the log that the node had applied when it looked up the
+	// messages' idempotency keys; absent if no message has a key.
 	AsOf uint64 `protobuf:"varint,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
-	// The limits for retained values on the node; absent if no message is retained.
+	// The node's limits on retained values; absent if no message is retained.
 	RetainMaxEvents uint64 `protobuf:"varint,6,opt,name=retain_max_events,json=retainMaxEvents,proto3" json:"retain_max_events,omitempty"`
 	RetainMaxBytes  uint64 `protobuf:"varint,7,opt,name=retain_max_bytes,json=retainMaxBytes,proto3" json:"retain_max_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -200,18 +203,18 @@ type Message struct {
 	Audience isMessage_Audience `protobuf_oneof:"audience"`
 	// The event's data.
 	Data string `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
-	// The event's type; empty for the default of its audience.
+	// The event's type; empty for its audience's default.
 	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
 	// The idempotency key; empty for none.
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// The conflate key; empty for none. To clear retained values, it is the key of
-	// the value.
+	// The conflate key; empty for none. With CLEAR_KEY, the key of the value to
+	// clear.
 	ConflateKey string `protobuf:"bytes,7,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// How long the event may be replayed, in nanoseconds; 0 if only the history's
-	// limits apply.
+	// own limits apply.
 	TtlNanos int64 `protobuf:"varint,8,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
-	// The sequence number of the event with the same message and idempotency key,
-	// among the events up to the batch's as_of; 0 if there is none.
+	// The sequence number of the event, among those up to the batch's as_of, with
+	// the same message and idempotency key; 0 if there is none.
 	Repeats uint64 `protobuf:"varint,9,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	// Whether a different message, among those up to the batch's as_of, has the
 	// same idempotency key.
@@ -220,11 +223,11 @@ type Message struct {
 	Retain bool `protobuf:"varint,11,opt,name=retain,proto3" json:"retain,omitempty"`
 	// Whether the event ends its topic.
 	Final bool `protobuf:"varint,12,opt,name=final,proto3" json:"final,omitempty"`
-	// Set in a message that isn't an event, but clears retained values of its
+	// Set if the message isn't an event but clears retained values of its
 	// audience.
 	Clear Clear `protobuf:"varint,13,opt,name=clear,proto3,enum=peal.cluster.v1.Clear" json:"clear,omitempty"`
 	// Whether the event is retained because of a policy on the node, although its
-	// publisher didn't ask for it.
+	// publisher didn't ask for that.
 	RetainedByPolicy bool `protobuf:"varint,14,opt,name=retained_by_policy,json=retainedByPolicy,proto3" json:"retained_by_policy,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -396,21 +399,22 @@ func (*Message_UserId) isMessage_Audience() {}
 
 func (*Message_Topic) isMessage_Audience() {}
 
-// RetainedHead describes the latest snapshot of the retained values, which is in
-// the chunks.
+// RetainedHead describes the latest snapshot of the retained values. The chunks
+// hold the snapshot itself.
 type RetainedHead struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch of the event log that the snapshot was taken from.
 	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The last sequence number that the snapshot includes.
 	Applied uint64 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
-	// The sequence numbers of messages up to applied that weren't accepted.
+	// The sequence numbers of messages, up to applied, that were rejected.
 	Rejected []uint64 `protobuf:"varint,3,rep,packed,name=rejected,proto3" json:"rejected,omitempty"`
-	// The snapshot's id, which its chunks have too.
+	// The snapshot's id, which is also in its chunks.
 	Id uint64 `protobuf:"fixed64,4,opt,name=id,proto3" json:"id,omitempty"`
 	// The number of chunks.
 	Chunks uint32 `protobuf:"varint,5,opt,name=chunks,proto3" json:"chunks,omitempty"`
-	// The stream's sequence number of the first chunk; 0 if there are none.
+	// The sequence number of the first chunk in the stream; 0 if there are no
+	// chunks.
 	First         uint64 `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -555,12 +559,12 @@ func (x *RetainedChunk) GetValues() []*RetainedValue {
 // RetainedValue is a retained value.
 type RetainedValue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The audience, the event's type, its data and its conflate key.
+	// The audience, and the event's type, data and conflate key.
 	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// The event's id.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// When the message was published, and when it expires, in Unix nanoseconds; 0
-	// for never.
+	// The times when the message was published and when it expires, in Unix
+	// nanoseconds. An expiry of 0 means never.
 	At            int64 `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`
 	Expires       int64 `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -671,11 +675,12 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x18.peal.cluster.v1.MessageR\amessage\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x18\n" +
-	"\aexpires\x18\x04 \x01(\x03R\aexpires*<\n" +
+	"\aexpires\x18\x04 \x01(\x03R\aexpires*R\n" +
 	"\x05Clear\x12\x15\n" +
 	"\x11CLEAR_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tCLEAR_ALL\x10\x01\x12\r\n" +
-	"\tCLEAR_KEY\x10\x02B6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
+	"\tCLEAR_KEY\x10\x02\x12\x14\n" +
+	"\x10CLEAR_EVERYTHING\x10\x03B6Z4github.com/peald/peald/gen/peal/cluster/v1;clusterv1b\x06proto3"
 
 var (
 	file_peal_cluster_v1_log_proto_rawDescOnce sync.Once
