@@ -143,6 +143,11 @@ gen: ## Generate gen/ and control/openapi/ from proto/
 	$(TOOL) buf generate
 	$(GO) -C tools run ./openapi3 ../control/openapi
 
+.PHONY: client
+client: ## Bundle the JavaScript client into internal/jsclient/peald.js
+	npm --prefix clients/js ci --ignore-scripts --no-audit --no-fund --prefer-offline
+	npm --prefix clients/js run --silent bundle
+
 .PHONY: pictures
 pictures: ## Retake the console's screenshots in docs/img/ with Chromium
 	$(GO) test -count=1 -v -run='^TestConsolePictures$$' ./e2e -update
@@ -155,7 +160,7 @@ fmt: ## Format Go and proto files
 ##@ Check
 
 .PHONY: check
-check: check-format check-vet check-lint check-glossary check-proto check-gen check-tidy check-cross check-cpp check-vuln ## Run every check below
+check: check-format check-vet check-lint check-glossary check-proto check-gen check-client check-tidy check-cross check-cpp check-vuln ## Run every check below
 
 .PHONY: check-format
 check-format: ## Check that Go and proto files are formatted
@@ -200,6 +205,16 @@ check-gen: ## Check that gen/ and control/openapi/ are up to date with proto/
 	for dir in gen control/openapi; do \
 		diff -r "$$dir" "$$fresh/$$dir" || { echo "make check-gen: $$dir is stale: run make gen and commit it"; exit 1; }; \
 	done
+
+.PHONY: check-client
+check-client: ## Check the JavaScript client: types, documentation, size, packaging
+	@if ! { command -v node && command -v npm; } >/dev/null; then \
+		echo 'make check-client: SKIPPED: node or npm is missing'; [[ -z $${CI:-} ]]; exit; \
+	fi; \
+	if [[ ! clients/js/node_modules/.package-lock.json -nt clients/js/package-lock.json ]]; then \
+		npm --prefix clients/js ci --ignore-scripts --no-audit --no-fund --prefer-offline; \
+	fi; \
+	npm --prefix clients/js run --silent check -- ../../internal/jsclient/peald.js
 
 .PHONY: check-tidy
 check-tidy: ## Check that go.mod and go.sum are tidy in all modules

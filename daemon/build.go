@@ -8,6 +8,7 @@ import (
 
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/jsclient"
 	"github.com/peald/peald/internal/listen"
 	"github.com/peald/peald/ssehttp"
 )
@@ -148,6 +149,11 @@ func brokerConfig(cfg Config) broker.Config {
 }
 
 func streamsConfig(cfg Config, auth authenticator, maxStreams int, log *slog.Logger) ssehttp.Config {
+	var module *ssehttp.Module
+	if cfg.SSE.Client {
+		module = ssehttp.NewModule(jsclient.Module())
+	}
+
 	trusted, _ := prefixes(cfg.SSE.TrustedProxies) // Validate has already checked them.
 	engine := ssehttp.Engine(cfg.SSE.Engine)
 	if cfg.SSE.Engine == EngineAuto {
@@ -174,6 +180,7 @@ func streamsConfig(cfg Config, auth authenticator, maxStreams int, log *slog.Log
 		Retry:                    cfg.SSE.Retry,
 		WriteTimeout:             cfg.SSE.WriteTimeout,
 		Compression:              cfg.SSE.Compression == CompressionAuto,
+		Module:                   module,
 		Logger:                   log,
 	}
 }

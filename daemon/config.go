@@ -55,6 +55,7 @@ type SSE struct {
 	ProxyHeader           string        `mapstructure:"proxy_header" reload:"true" choices:"X-Forwarded-For Forwarded" doc:"Header in which trusted proxies report their clients' addresses: X-Forwarded-For, or Forwarded (RFC 7239). The other header is ignored."`
 	ProxyProtocol         bool          `mapstructure:"proxy_protocol" reload:"true" doc:"Require trusted proxies to begin each connection with a PROXY protocol header, version 1 or 2."`
 	Compression           string        `mapstructure:"compression" reload:"true" choices:"auto off" doc:"Whether streams are compressed: auto uses gzip for clients that accept it, and compresses each large event once for all of them; off disables compression. A change applies to new streams."`
+	Client                bool          `mapstructure:"client" reload:"true" doc:"Serve the JavaScript client at /peald.js, so that pages can import it from here."`
 	Engine                string        `mapstructure:"engine" choices:"auto epoll nethttp" doc:"How streams are served: epoll, available only on Linux, uses by far the least memory, because it keeps connections as bare descriptors, over HTTP/1.1 and HTTP/2, with or without TLS 1.3; nethttp uses Go's net/http with one goroutine per stream; auto is epoll where available. TLS 1.2 always uses net/http."`
 	ReusePort             bool          `mapstructure:"reuse_port" doc:"Allow another daemon run by the same user to listen on all three addresses at the same time (SO_REUSEPORT), so that it accepts connections before this one shuts down. Linux only, and not with socket files."`
 	TLS                   TLS           `mapstructure:"tls"`
@@ -239,6 +240,7 @@ func Defaults() Config {
 			WriteTimeout: 30 * time.Second,
 			ProxyHeader:  ssehttp.ForwardedFor,
 			Compression:  CompressionAuto,
+			Client:       true,
 			Engine:       EngineAuto,
 		},
 		GRPC: GRPC{Addr: "127.0.0.1:9090", SocketMode: 0o660},

@@ -234,6 +234,8 @@ func TestValidate(t *testing.T) {
 			c.Auth.CallbackURL = "https://app.example"
 			c.Topics = []daemon.TopicPolicy{{Pattern: "a", Anonymous: new(false)}}
 		}, "topics[0].anonymous", "the application decides"},
+		"client's path":    {func(c *daemon.Config) { c.SSE.Path = "/peald.js" }, "sse.path", "sse.client=false"},
+		"without a client": {func(c *daemon.Config) { c.SSE.Path, c.SSE.Client = "/peald.js", false }, "", ""},
 		"compression off":  {func(c *daemon.Config) { c.SSE.Compression = "off" }, "", ""},
 		"other coding":     {func(c *daemon.Config) { c.SSE.Compression = "br" }, "sse.compression", "auto or off"},
 		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/jsclient"
 	"github.com/peald/peald/internal/pealdtest"
 )
 
@@ -91,6 +92,22 @@ func TestReloadOfCompression(t *testing.T) {
 	}
 	if got := coding(); got != "" {
 		t.Errorf("without compression the content coding is %q", got)
+	}
+}
+
+// TestReloadOfClient checks that the JavaScript client is served by default, and can be
+// switched off.
+func TestReloadOfClient(t *testing.T) {
+	r := startReloadable(t, daemon.Options{}, func(*daemon.Config) {})
+	url := "http://" + r.SSE + "/peald.js"
+	if got := get(t, client(t), url); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, string(jsclient.Module())) {
+		t.Errorf("by default the client is %.100q", got)
+	}
+	if logged := r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Client = false }); !strings.Contains(logged, "changed=sse.client") {
+		t.Errorf("the log is %q", logged)
+	}
+	if got := get(t, client(t), url); !strings.HasPrefix(got, "404 ") {
+		t.Errorf("without sse.client it is %.100q", got)
 	}
 }
 

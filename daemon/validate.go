@@ -115,6 +115,10 @@ func (c Config) checkSSE() *SettingError {
 		return &SettingError{"sse.path", strconv.Quote(c.SSE.Path), `a path that begins with "/", without a query, escapes or spaces`}
 	}
 
+	if c.SSE.Client && c.SSE.Path == ssehttp.ModulePath {
+		return &SettingError{"sse.path", strconv.Quote(c.SSE.Path) + " with sse.client", "another path, since the JavaScript client is there, or sse.client=false"}
+	}
+
 	if c.SSE.Heartbeat < minHeartbeat {
 		return atLeast("sse.heartbeat", c.SSE.Heartbeat, minHeartbeat)
 	}

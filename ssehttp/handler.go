@@ -80,6 +80,8 @@ type Config struct {
 	// Compression sends streams with the content coding gzip to clients that
 	// accept it.
 	Compression bool
+	// Module is the module that pages import from ModulePath; nil for none.
+	Module *Module
 	// Engine selects how streams are served.
 	Engine Engine
 	// Logger gets messages for operators; nil for none.
@@ -185,11 +187,13 @@ func (h *Handler) Drain() {
 // Draining reports whether Drain has been called.
 func (h *Handler) Draining() bool { return h.draining.Load() }
 
-// ServeHTTP serves the events path, and responds with 404 to any other path.
+// ServeHTTP serves the events path and the module, and responds with 404 to any
+// other path.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rules := h.rules.Load()
 	originOK := rules.origins.admit(w, r)
-	if r.URL.Path != h.path {
+	isModule := r.URL.Path == ModulePath && rules.cfg.Module != nil
+	if r.URL.Path != h.path && !isModule {
 		h.reject(w, r, rules, "", rejectQuoting(BadRequest, http.StatusNotFound, "nothing found at %q; streams are at %q", r.URL.Path, h.path))
 		return
 	}
@@ -202,6 +206,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Allow", allowedMethods)
 		h.reject(w, r, rules, "", reject(BadRequest, http.StatusMethodNotAllowed, "method %s is not allowed; want one of %s", shortened(r.Method), allowedMethods))
+		return
+	}
+
+	if isModule {
+		rules.cfg.Module.serve(w, r)
 		return
 	}
 

@@ -49,7 +49,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/listen", "internal/presence"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/jsclient", "internal/listen", "internal/presence"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -147,6 +147,11 @@ func rules() []archtest.Rule {
 			May:   []string{"client", "internal/eventstream"},
 			Never: []string{viper, grpc},
 			Why:   "a load generator that shares code with the server also shares its bugs",
+		},
+		{
+			Path:  "internal/jsclient",
+			Never: []string{viper, grpc, "net"},
+			Why:   "the client is only a file, which the listener for browsers serves",
 		},
 		{
 			Path:  "internal/demo",

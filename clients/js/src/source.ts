@@ -1,0 +1,38 @@
+import type { Block } from "./block.js";
+
+/**
+ * A source of blocks: a stream, or a series of polls. It continues from the position at which it was opened, without gaps
+ * and duplicates of its own.
+ */
+export interface Source {
+  /** The topics to which it subscribes. */
+  readonly topics: readonly string[];
+  /** True for a stream, false for polls. */
+  readonly streaming: boolean;
+  /** Whether it has received more than its first blocks. */
+  readonly proven: boolean;
+  /** When something arrived last. */
+  readonly lastSeen: number;
+  /**
+   * Connects. It returns once the first blocks are there.
+   *
+   * @throws Failure if it can't connect.
+   */
+  open(): Promise<void>;
+  /**
+   * Returns the next blocks, at least one, or undefined if the server has closed the stream.
+   *
+   * @throws Failure if the connection broke or was silent for too long.
+   */
+  next(): Promise<Block[] | undefined>;
+  /** Disconnects. A next that waits fails. It is safe to call it more than once. */
+  close(): void;
+}
+
+/** What {@link Pacer} and the sources know about the connection, which outlives them. */
+export interface Silence {
+  /** How long a stream may be silent, in milliseconds. */
+  timeout: number;
+  /** Learns how long the stream was silent before a heartbeat. */
+  learn(gap: number): void;
+}
