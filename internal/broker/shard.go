@@ -33,7 +33,7 @@ type shard struct {
 	spare     spareQueues
 	pieces    [][]byte     // scratch space of flush
 	replayed  []*event     // scratch space of catchUp
-	deflated  bytes.Buffer // scratch space of gzipFrame
+	scratch   bytes.Buffer // scratch space of gzipFrame and envelopeFrame
 	unflushed []*Stream    // have a Flusher that has accepted bytes
 
 	nextUnflushed int    // index of the next of them to flush
@@ -168,9 +168,12 @@ func (s *shard) takeMail() (all bool) {
 		if it.kind == deliver {
 			s.taken++
 			s.takenEvents++
-			s.takenBytes += len(it.event.frame.chunk)
+			e := it.event
+			s.handle(it)
+			s.takenBytes += e.largest()
+		} else {
+			s.handle(it)
 		}
-		s.handle(it)
 
 		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTakenBytes {
 			s.resumeAt = s.dirtied

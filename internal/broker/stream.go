@@ -207,6 +207,9 @@ type Opening struct {
 	// a piece of it that can be decompressed as soon as it has arrived. Large
 	// events are compressed, once for all streams.
 	Gzip bool
+	// Envelope replaces the data of each published event with a JSON object that
+	// also contains its audience, type and time. It is encoded once for all streams.
+	Envelope bool
 }
 
 // form returns the form of the stream's body.
@@ -216,6 +219,9 @@ func (o Opening) form() (f form) {
 	}
 	if o.Gzip {
 		f |= gzipped
+	}
+	if o.Envelope {
+		f |= enveloped
 	}
 	return f
 }
