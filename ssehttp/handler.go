@@ -214,7 +214,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	wanted, wait, rej := requested(r)
+	wanted, rej := requested(r)
 	if rej != nil {
 		h.reject(w, r, rules, "", rej)
 		return
@@ -224,11 +224,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rej != nil:
 	case r.Method == http.MethodHead:
 		res.release()
-		h.serveHead(w, r, rules, wanted)
-	case wanted == jsonFormat:
-		rej = h.poll(w, r, rules, sub, wait, res)
+		h.serveHead(w, r, rules, wanted.format)
+	case wanted.format == jsonFormat:
+		rej = h.poll(w, r, rules, sub, wanted.wait, res)
 	default:
-		rej = h.stream(w, r, rules, sub, res)
+		rej = h.stream(w, r, rules, sub, wanted.envelope, res)
 	}
 	if rej != nil {
 		h.reject(w, r, rules, sub.User, rej)
@@ -317,7 +317,7 @@ func (h *Handler) checkCapacity(rules *rules) *rejection {
 // stream opens a stream on the request's connection. It returns when the stream
 // is closed or the engine has taken over the stream and its reservation. If it
 // returns a rejection, it has not written anything.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, res *reservation) *rejection {
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, envelope bool, res *reservation) *rejection {
 	if rej := h.enter(r, rules, sub, res); rej != nil {
 		return rej
 	}
@@ -326,7 +326,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	if r.ProtoMajor > 1 {
 		w.Header().Del("Connection") // it would end the whole connection
 	}
-	open := broker.Opening{Gzip: rules.negotiate(w.Header(), r.Header)}
+	open := broker.Opening{Gzip: rules.negotiate(w.Header(), r.Header), Envelope: envelope}
 	st := h.broker.NewStream(sub)
 	lines := h.logStream(r, rules, &sub, st)
 

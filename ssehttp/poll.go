@@ -17,22 +17,36 @@ import (
 // MaxWait is the maximum time that a poll may wait for an event.
 const MaxWait = time.Minute
 
-// requested returns what a request asks for: the format of the response, and how long a
-// poll may wait for its first event.
-func requested(r *http.Request) (f format, wait time.Duration, rej *rejection) {
-	f = formatOf(r.Header)
-	if f == noFormat {
-		return f, 0, rejectQuoting(BadRequest, http.StatusNotAcceptable,
+// wish describes what a request asks for.
+type wish struct {
+	format   format
+	wait     time.Duration // how long a poll may wait for its first event
+	envelope bool          // the data of a stream's events is in envelopes
+}
+
+// requested returns what a request asks for.
+func requested(r *http.Request) (wanted wish, rej *rejection) {
+	wanted.format = formatOf(r.Header)
+	if wanted.format == noFormat {
+		return wanted, rejectQuoting(BadRequest, http.StatusNotAcceptable,
 			"the Accept header is %q; this resource is text/event-stream or application/json", r.Header.Get("Accept"))
 	}
-	if !strings.Contains(r.URL.RawQuery, "wait") {
-		return f, 0, nil
+	if !strings.Contains(r.URL.RawQuery, "wait") && !strings.Contains(r.URL.RawQuery, "envelope") {
+		return wanted, nil
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	if values := query["wait"]; err == nil && len(values) > 0 {
-		wait, rej = waitOf(values, f)
+	if err != nil {
+		return wanted, nil // admit rejects it
 	}
-	return f, wait, rej // admit rejects a malformed query
+	if values := query["wait"]; len(values) > 0 {
+		if wanted.wait, rej = waitOf(values, wanted.format); rej != nil {
+			return wanted, rej
+		}
+	}
+	if values := query["envelope"]; len(values) > 0 {
+		wanted.envelope, rej = envelopeOf(values, wanted.format)
+	}
+	return wanted, rej
 }
 
 // waitOf parses the values of the query parameter wait.
@@ -49,6 +63,22 @@ func waitOf(values []string, f format) (time.Duration, *rejection) {
 		return 0, reject(BadRequest, http.StatusBadRequest, "wait is only for polls; send it with Accept: application/json")
 	}
 	return wait, nil
+}
+
+// envelopeOf parses the values of the query parameter envelope.
+func envelopeOf(values []string, f format) (bool, *rejection) {
+	if slices.ContainsFunc(values, func(other string) bool { return other != values[0] }) {
+		return false, reject(BadRequest, http.StatusBadRequest, "the query has two different values for envelope; want one")
+	}
+	on, err := strconv.ParseBool(values[0])
+	switch {
+	case err != nil:
+		return false, rejectQuoting(BadRequest, http.StatusBadRequest,
+			"envelope is %q; want 1 or true for events in envelopes, or 0 or false for events without", shortened(values[0]))
+	case on && f == jsonFormat:
+		return false, reject(BadRequest, http.StatusBadRequest, "envelope is only for streams; leave it out with Accept: application/json, which names the topic of each event anyway")
+	}
+	return on, nil
 }
 
 // poll answers a request for JSON, immediately or after a wait. It returns when the

@@ -248,7 +248,7 @@ func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip
 
 	for name, values := range query {
 		switch name {
-		case "last_event_id", "since", "rewind", "wait":
+		case "last_event_id", "since", "rewind", "wait", "envelope":
 		default:
 			q.Query[name] = values
 		}

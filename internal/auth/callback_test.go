@@ -61,7 +61,7 @@ func TestCallbackRequest(t *testing.T) {
 		io.WriteString(w, `{"user_id":"alice","topics":["orders.*"],"expires_at":"2999-01-01T00:00:00Z"}`)
 	})
 
-	r, query, client := browser(t, "s1", "topic=orders.1&topic=b&last_event_id=x-1&since=10m&rewind=3&wait=20s")
+	r, query, client := browser(t, "s1", "topic=orders.1&topic=b&last_event_id=x-1&since=10m&rewind=3&wait=20s&envelope=1")
 	r.AddCookie(&http.Cookie{Name: "session", Value: "with a shorter path"})
 
 	id, err := c.Authorize(r, query, client)
@@ -126,7 +126,7 @@ func TestCallbackCache(t *testing.T) {
 	}
 
 	first := ask("a", "topic=x")
-	for _, start := range []string{"", "&last_event_id=e-7", "&since=all", "&since=2026-11-27T09:30:00Z", "&rewind=3", "&wait=20s"} {
+	for _, start := range []string{"", "&last_event_id=e-7", "&since=all", "&since=2026-11-27T09:30:00Z", "&rewind=3", "&wait=20s", "&envelope=1"} {
 		if same := ask("a", "topic=x"+start); same != first {
 			t.Errorf("%q: the same request has the users %s and %s", start, first, same)
 		}

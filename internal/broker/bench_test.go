@@ -35,9 +35,14 @@ func openStreams(b *testing.B, bk *broker.Broker, n int) *atomic.Int64 {
 
 func openStreamsAs(b *testing.B, bk *broker.Broker, n int, form broker.Opening) *atomic.Int64 {
 	b.Helper()
+	return openStreamsIn(b, bk, n, func(int) broker.Opening { return form })
+}
+
+func openStreamsIn(b *testing.B, bk *broker.Broker, n int, form func(stream int) broker.Opening) *atomic.Int64 {
+	b.Helper()
 	var pieces atomic.Int64
 	for i := range n {
-		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, form); err != nil {
+		if err := bk.NewStream(broker.Subscription{User: fmt.Sprint("user", i)}).Start(sponge{&pieces}, form(i)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -165,10 +170,18 @@ func orders(n int) string {
 
 func benchmarkDelivery(b *testing.B, data string, form broker.Opening) {
 	b.Helper()
-	const streams = 10_000
+	benchmarkDeliveryTo(b, data, func(int) broker.Opening { return form })
+}
+
+// benchmarkStreams is the number of streams of benchmarkDeliveryTo.
+const benchmarkStreams = 10_000
+
+func benchmarkDeliveryTo(b *testing.B, data string, form func(stream int) broker.Opening) {
+	b.Helper()
+	const streams = benchmarkStreams
 	bk := broker.New(config())
 	defer bk.Close()
-	pieces := openStreamsAs(b, bk, streams, form)
+	pieces := openStreamsIn(b, bk, streams, form)
 	m := broker.Message{Audience: broker.Everyone(), Data: data}
 	before := bk.Stats().Total
 	b.ReportAllocs()

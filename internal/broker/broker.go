@@ -31,7 +31,7 @@ const (
 // MaxQueueBytes is the maximum value of Config.QueueBytes.
 const MaxQueueBytes = 1 << 30
 
-// Config configures a Broker. Every field except Retain, Topics and Replica is
+// Config configures a Broker. Every field except MaxAge, Retain, Topics and Replica is
 // required.
 type Config struct {
 	// Shards is the number of shards, at least 1.
@@ -52,6 +52,10 @@ type Config struct {
 	// WriteTimeout limits how long a connection may go without accepting bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
+	// MaxAge is the age at which a stream is closed as by a drain, so that its client
+	// connects again. Each stream gets up to a tenth more or less. It is at most
+	// MaxStreamAge; 0 for no limit.
+	MaxAge time.Duration
 	// History limits the event history.
 	History History
 	// Retain limits the retained values.

@@ -86,6 +86,8 @@
 // # Ownership of bytes
 //
 // An event is encoded once. If any stream's body uses the gzip content coding, the
-// event is also compressed once. Its bytes never change afterwards, and all queues and
-// sinks that hold the event share them.
+// event is also compressed once. If any stream asks for envelopes, the event is also
+// encoded once in an envelope, as an event of its own that queues hold in its place. The
+// bytes never change afterwards, and all queues and sinks that hold the event share
+// them.
 package broker

@@ -33,9 +33,11 @@ const (
 	chunked form = 1 << iota
 	// gzipped is the content coding gzip.
 	gzipped
+	// enveloped puts the data of published events into envelopes.
+	enveloped
 )
 
-// has reports whether the form includes a coding.
+// has reports whether the form includes one of the given codings.
 func (f form) has(coding form) bool { return f&coding != 0 }
 
 // sealFrame returns a frame for the block at buf[start:], where start is at least

@@ -38,8 +38,8 @@ const (
 	// packedOverhead is the approximate memory that a packed uses in addition
 	// to its frame's bytes.
 	packedOverhead = 80
-	// maxScratch is the capacity up to which a shard keeps its buffer for
-	// compressed blocks, in bytes.
+	// maxScratch is the capacity up to which a shard keeps its scratch space, in
+	// bytes.
 	maxScratch = 64 << 10
 )
 
@@ -59,15 +59,9 @@ func (e *event) in(f form) *frame {
 	return &e.frame
 }
 
-// prepare packs e if the form needs it. Shards that prepare the same event at
-// the same time wait until the first of them has packed it.
-func (s *shard) prepare(f form, e *event) {
-	if f.has(gzipped) {
-		s.pack(e)
-	}
-}
-
-func (s *shard) pack(e *event) {
+// pack packs e, which is the published event or its envelope. Shards that pack the same
+// event at the same time wait until the first of them has done so.
+func (s *shard) pack(e, published *event) {
 	p := e.packed.Load()
 	if p == nil {
 		if p = new(packed); !e.packed.CompareAndSwap(nil, p) {
@@ -84,17 +78,10 @@ func (s *shard) pack(e *event) {
 			return
 		}
 		p.frame, p.sum = s.gzipFrame(e.frame.block()), sumOf(e.frame.block())
-		if e.seq != 0 {
-			s.broker.growHistory(e, len(p.frame.chunk)+packedOverhead)
+		if e.seq != 0 && published.keeps(e) {
+			s.broker.countCopy(published, len(p.frame.chunk)+packedOverhead)
 		}
 	})
-}
-
-// growHistory adds n bytes to e's share of the history, if the history holds e.
-func (b *Broker) growHistory(e *event, n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.history.grow(e, n, b.logNow())
 }
 
 // gzipFrame returns a frame of the deflate blocks for an event. The event is
@@ -102,12 +89,10 @@ func (b *Broker) growHistory(e *event, n int) {
 func (s *shard) gzipFrame(block []byte) frame {
 	stored := storedSize(len(block))
 	if len(block) >= minDeflated {
-		s.deflated.Reset()
-		_ = flate.StatelessDeflate(&s.deflated, block, false, nil) // writing to a buffer can't fail
-		deflated := s.deflated.Bytes()
-		if cap(deflated) > maxScratch {
-			s.deflated = bytes.Buffer{}
-		}
+		s.scratch.Reset()
+		_ = flate.StatelessDeflate(&s.scratch, block, false, nil) // writing to a buffer can't fail
+		deflated := s.scratch.Bytes()
+		s.trimScratch()
 		if len(deflated) < stored {
 			buf := make([]byte, chunkRoom, chunkRoom+len(deflated)+len(chunkEnd))
 			return sealFrame(append(buf, deflated...), chunkRoom)
@@ -116,6 +101,14 @@ func (s *shard) gzipFrame(block []byte) frame {
 
 	buf := make([]byte, chunkRoom, chunkRoom+stored+len(chunkEnd))
 	return sealFrame(appendStored(buf, block), chunkRoom)
+}
+
+// trimScratch releases the scratch space if it has become large. What was in it is still
+// valid.
+func (s *shard) trimScratch() {
+	if s.scratch.Cap() > maxScratch {
+		s.scratch = bytes.Buffer{}
+	}
 }
 
 // startGzip packs a stream's first event, with the header of the body.

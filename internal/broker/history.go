@@ -17,7 +17,7 @@ type History struct {
 	// but still notifies every client.
 	MaxEvents int
 	// MaxBytes is the maximum memory used by the events, with their compressed
-	// copies, and by the index, in bytes.
+	// copies and envelopes, and by the index, in bytes.
 	MaxBytes int
 	// MaxAge is the maximum age of an event; 0 for no limit.
 	MaxAge time.Duration
@@ -239,7 +239,7 @@ func (h *history) count(l *lane, n int) {
 // nanoseconds). It does nothing if e has been removed.
 func (h *history) grow(e *event, n int, now int64) {
 	if s := h.all.find(e); s != nil {
-		e.packedBytes += int32(n)
+		e.copyBytes += int32(n)
 		h.count(s.lane, n)
 		h.evict(now)
 	}
@@ -296,7 +296,7 @@ func (h *history) remove(e *event, evicted bool) {
 		}
 	}
 
-	size := len(e.frame.chunk) + eventOverhead + int(e.packedBytes)
+	size := len(e.frame.chunk) + eventOverhead + int(e.copyBytes)
 	if l.len() > 0 {
 		h.count(l, -size)
 		return

@@ -11,7 +11,7 @@ import (
 // open starts serving a stream that has joined.
 func (s *shard) open(st *Stream, preamble *event) {
 	s.list(st)
-	st.sent = st.cursor
+	st.sent, st.birth = st.cursor, newBirth(s.now)
 
 	if len(preamble.frame.chunk) > 0 {
 		s.enqueue(st, preamble)

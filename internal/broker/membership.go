@@ -65,7 +65,7 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 		if st.resume.reset == "" {
 			b.outcomes(st).Ended++
 		}
-		b.replays.observe(int64(st.replayed))
+		b.replays.observe(int64(st.resume.replayed))
 	}
 	b.notify(st, false, why)
 }

@@ -209,6 +209,8 @@ type event struct {
 	frame  frame
 	packed atomic.Pointer[packed] // for gzip bodies; nil until one needs it
 
+	envelope atomic.Pointer[envelope] // nil until a stream needs it, and while it isn't kept
+
 	audience    Audience
 	conflateKey string
 	at          int64        // when it was published, in Unix nanoseconds
@@ -221,10 +223,10 @@ type event struct {
 	heapIndex int32        // its index in history.expiring
 	pending   atomic.Int32 // shards that have not taken it out of their mailbox yet
 
-	recipients  int32 // streams that it was queued for; for taps
-	packedBytes int32 // what the history counts for packed; guarded by Broker.mu
-	gap         bool  // a peald.reset for events that were dropped from a queue
-	final       bool  // its message has Final set; unlike end, this also holds for a restored value
+	recipients int32 // streams that it was queued for; for taps
+	copyBytes  int32 // what the history counts for packed and envelope; guarded by Broker.mu
+	gap        bool  // a peald.reset for events that were dropped from a queue
+	final      bool  // its message has Final set; unlike end, this also holds for a restored value
 }
 
 // encodeFields encodes the fields of m that don't depend on its id. It leaves

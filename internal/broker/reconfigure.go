@@ -34,17 +34,20 @@ func (b *Broker) Reconfigure(cfg Config) {
 
 // reconfigure applies the broker's current configuration.
 func (s *shard) reconfigure() {
-	before := s.cfg.Heartbeat
+	before := s.cfg
 	s.cfg = s.broker.cfg.Load()
 	s.maxTakenBytes = maxTakenBytes(s.cfg)
-	if s.cfg.Heartbeat != before {
-		s.rewind(int64(before))
+	if s.cfg.MaxAge != before.MaxAge {
+		s.maxAgeSince = s.now
+	}
+	if s.cfg.Heartbeat != before.Heartbeat || s.cfg.MaxAge != before.MaxAge {
+		s.rewind(int64(before.Heartbeat))
 	}
 }
 
-// rewind moves all streams to a wheel for the new heartbeat interval. No stream
-// waits longer for its next heartbeat than it would have with the old interval
-// (the parameter before), because its proxy may be about to time out. Streams that
+// rewind moves all streams to a wheel for the new heartbeat interval and maximum age.
+// No stream waits longer for its next heartbeat than it would have with the old
+// interval (the parameter before), because its proxy may be about to time out. Streams that
 // would be due at the same time are spread out.
 func (s *shard) rewind(before int64) {
 	s.wheel = newWheel(s.cfg.Heartbeat)

@@ -161,7 +161,7 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 
 	before := len(dst)
 	events, cursor, live, lost = b.nextEvents(st, dst)
-	st.replayed += int32(len(events) - before)
+	st.resume.replayed += int32(len(events) - before)
 	switch counts := b.outcomes(st); {
 	case st.resume.reset != "" || st.resume.counted:
 	case lost:
@@ -173,7 +173,7 @@ func (b *Broker) replay(st *Stream, dst []*event) (events []*event, cursor uint6
 		live = b.restart(st, cursor)
 	}
 	if live {
-		b.replays.observe(int64(st.replayed))
+		b.replays.observe(int64(st.resume.replayed))
 		st.resume.ended = b.hasEnded(st)
 	}
 	return events, cursor, live, lost

@@ -15,6 +15,7 @@ type Retain struct {
 	// MaxEvents is the maximum number of values. If it is 0, none are accepted.
 	MaxEvents int
 	// MaxBytes is the maximum memory used by the values and their index, in bytes.
+	// Copies of the values in envelopes may use as much again.
 	MaxBytes int
 }
 
@@ -53,6 +54,7 @@ type retained struct {
 	all      valueList
 	expiring valueHeap
 	bytes    int
+	copies   int // memory of the values' other encodings, which depends on this daemon's streams
 
 	// The fields below are used on replicas.
 
@@ -77,6 +79,7 @@ type retainedValue struct {
 	order     uint64 // see orderOf
 	restored  uint64 // the sequence number in the id of a value that was restored; 0 for others
 	cost      int32  // memory, in bytes
+	copies    int32  // memory of the event's other encodings, in bytes
 	heapIndex int32  // in retained.expiring, if the event expires
 	lane      *valueList
 }
@@ -187,7 +190,8 @@ func (r *retained) link(e *event) {
 		return
 	}
 	if v.order == orderOf(e.seq) {
-		v.event, v.restored = e, 0
+		r.copies -= int(v.copies)
+		v.event, v.restored, v.copies = e, 0, 0
 		return
 	}
 	r.drop(v)
@@ -206,6 +210,7 @@ func (r *retained) drop(v *retainedValue) {
 	}
 	r.all.remove(v)
 	r.bytes -= int(v.cost)
+	r.copies -= int(v.copies)
 	if v.event.expires != 0 {
 		heap.Remove(&r.expiring, int(v.heapIndex))
 	}

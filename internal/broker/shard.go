@@ -33,7 +33,7 @@ type shard struct {
 	spare     spareQueues
 	pieces    [][]byte     // scratch space of flush
 	replayed  []*event     // scratch space of catchUp
-	deflated  bytes.Buffer // scratch space of gzipFrame
+	scratch   bytes.Buffer // scratch space of gzipFrame and envelopeFrame
 	unflushed []*Stream    // have a Flusher that has accepted bytes
 
 	nextUnflushed int    // index of the next of them to flush
@@ -41,6 +41,8 @@ type shard struct {
 	heartbeat     *event // of this tick
 	closing       bool
 	drains        drains
+	old           []*Stream // scratch space of onTick: those that have reached the maximum age
+	maxAgeSince   int64     // when Config.MaxAge was last changed
 	polls         pollTimers
 	generation    int // Broker.generation as of the last item taken
 
@@ -168,9 +170,12 @@ func (s *shard) takeMail() (all bool) {
 		if it.kind == deliver {
 			s.taken++
 			s.takenEvents++
-			s.takenBytes += len(it.event.frame.chunk)
+			e := it.event
+			s.handle(it)
+			s.takenBytes += e.largest()
+		} else {
+			s.handle(it)
 		}
-		s.handle(it)
 
 		if s.takenEvents >= maxPieces/2 || s.takenBytes >= s.maxTakenBytes {
 			s.resumeAt = s.dirtied
@@ -251,7 +256,7 @@ func (s *shard) handle(it *item) {
 }
 
 // onTick does what is due at a tick of the wheel: heartbeats, the expiry of
-// tokens, and timeouts of blocked writes.
+// tokens, the maximum age of streams, and timeouts of blocked writes.
 func (s *shard) onTick() {
 	s.now = s.broker.steady()
 
@@ -266,6 +271,7 @@ func (s *shard) onTick() {
 	}
 	s.heartbeat = &event{frame: sealFrame(eventstream.AppendMark(newBlock(), id), chunkRoom)}
 	s.wheel.advance(s.now, s.onDue)
+	s.closeOld()
 	s.answerDue()
 
 	s.closeStalled(s.now - int64(s.cfg.WriteTimeout))
@@ -282,6 +288,9 @@ func (s *shard) onDue(st *Stream) int64 {
 	case st.expires != 0 && st.expires <= time.Now().UnixNano():
 		s.flushAndClose(st, Expired)
 		return 0
+	case s.ages(st) && s.oldAt(st) <= s.now:
+		s.old = append(s.old, st)
+		return beat
 	case st.queue.len() == 0 && !st.catchingUp && s.now-st.lastSent > beat/4:
 		s.enqueue(st, s.heartbeat)
 	}
@@ -289,10 +298,13 @@ func (s *shard) onDue(st *Stream) int64 {
 }
 
 // untilDue returns the time until a stream's next turn on the wheel: wait
-// nanoseconds, or less if its token expires earlier.
+// nanoseconds, or less if its token expires or it reaches its maximum age earlier.
 func (s *shard) untilDue(st *Stream, wait int64) int64 {
 	if st.expires != 0 {
 		wait = min(wait, st.expires-time.Now().UnixNano())
+	}
+	if s.ages(st) {
+		wait = min(wait, s.oldAt(st)-s.now)
 	}
 	return max(wait, 1)
 }

@@ -133,7 +133,7 @@ func (b *Broker) moveStart(st *Stream, live bool) {
 // countStart counts a stream that has a start and has read its first events. The
 // caller holds b.mu.
 func (b *Broker) countStart(st *Stream, live bool) {
-	st.replayed, st.catchingUp = int32(len(st.resume.earlier.first)), !live
+	st.resume.replayed, st.catchingUp = int32(len(st.resume.earlier.first)), !live
 	if st.resume.counted {
 		return
 	}
@@ -144,7 +144,7 @@ func (b *Broker) countStart(st *Stream, live bool) {
 		counts.Replayed++
 	}
 	if live {
-		b.replays.observe(int64(st.replayed))
+		b.replays.observe(int64(st.resume.replayed))
 	}
 }
 

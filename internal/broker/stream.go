@@ -63,13 +63,16 @@ const (
 	Ended
 	// Answered means that a poll was answered.
 	Answered
+	// MaxAge means that the stream reached Config.MaxAge, so that the client
+	// reconnects, perhaps elsewhere.
+	MaxAge
 
 	reasons
 )
 
 // String returns the reason's name in metrics and logs.
 func (r Reason) String() string {
-	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended", "answered"}[r]
+	return [...]string{"hung_up", "write_failed", "slow_consumer", "write_timeout", "expired", "shutdown", "disconnected", "drained", "suspended", "ended", "answered", "max_age"}[r]
 }
 
 // Reasons returns all reasons.
@@ -113,10 +116,10 @@ type Stream struct {
 	cursor       uint64 // events up to this sequence number don't come from the mailbox: they precede the stream or come from the history
 	sent         uint64 // sequence number of the last event that the sink accepted; initially the position that the stream starts from
 	index        int32  // in shard.streams, or in drains.closing for a stream that is closing; -1 if in neither
-	replayed     int32  // events that came from the history
-	lastSent     int64  // when the sink last accepted bytes, by Broker.steady
-	expires      int64  // Unix nanoseconds, 0 for never
-	blockedSince int64  // if stalled, when the sink stopped accepting bytes, by Broker.steady
+	birth        birth
+	lastSent     int64 // when the sink last accepted bytes, by Broker.steady
+	expires      int64 // Unix nanoseconds, 0 for never
+	blockedSince int64 // if stalled, when the sink stopped accepting bytes, by Broker.steady
 	phase        phase
 	closeReason  Reason // from phaseDraining or phaseStopping on
 	dirty        bool   // listed in shard.dirty
@@ -133,11 +136,12 @@ type resumption struct {
 	earlier *earlier
 	reset   string // why events are missing after that position; empty if none are
 
-	filter  digestFilter // see Broker.filter; nil before it is first used
-	values  *startValues // retained values that precede that position; nil if there are none
-	counted bool         // the outcome was counted when the stream joined
-	ended   bool         // the stream must be closed once it is live, because its topic has ended
-	ends    []string     // the topics that had ended before, for a stream that also has others
+	filter   digestFilter // see Broker.filter; nil before it is first used
+	values   *startValues // retained values that precede that position; nil if there are none
+	replayed int32        // events that came from the history
+	counted  bool         // the outcome was counted when the stream joined
+	ended    bool         // the stream must be closed once it is live, because its topic has ended
+	ends     []string     // the topics that had ended before, for a stream that also has others
 }
 
 // earlier is the position of a stream without a last event id that starts in the past.
@@ -210,6 +214,9 @@ type Opening struct {
 	// a piece of it that can be decompressed as soon as it has arrived. Large
 	// events are compressed, once for all streams.
 	Gzip bool
+	// Envelope replaces the data of each published event with a JSON object that
+	// also contains its audience, type and time. It is encoded once for all streams.
+	Envelope bool
 }
 
 // form returns the form of the stream's body.
@@ -219,6 +226,9 @@ func (o Opening) form() (f form) {
 	}
 	if o.Gzip {
 		f |= gzipped
+	}
+	if o.Envelope {
+		f |= enveloped
 	}
 	return f
 }

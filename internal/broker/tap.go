@@ -1,9 +1,8 @@
 package broker
 
 import (
+	"strings"
 	"time"
-
-	"github.com/peald/peald/internal/eventstream"
 )
 
 // Tap observes messages as they are published. A tap isn't a stream: it doesn't
@@ -230,11 +229,16 @@ func (e *event) decode() Tapped {
 	return m
 }
 
-// fields returns the event's id, type and data, as clients get them.
+// fields returns the event's id, type and data, as clients get them. It understands only
+// what encodeFields and endEvent write, and is much faster than a decoder for any stream.
 func (e *event) fields() (id, typ, data string) {
-	decoder := eventstream.Decoder{OnEvent: func(d eventstream.Event) {
-		id, typ, data = string(d.ID), string(d.Type), string(d.Data)
-	}}
-	_, _ = decoder.Write(e.frame.block())
-	return id, typ, data
+	rest := strings.TrimSuffix(string(e.frame.block()), "\n\n")
+	if line, ok := strings.CutPrefix(rest, "id: "); ok {
+		id, rest, _ = strings.Cut(line, "\n")
+	}
+	if line, ok := strings.CutPrefix(rest, "event: "); ok {
+		typ, rest, _ = strings.Cut(line, "\n")
+	}
+	rest = strings.TrimPrefix(rest, "data: ")
+	return id, typ, strings.ReplaceAll(rest, "\ndata: ", "\n")
 }

@@ -120,7 +120,8 @@ func (s *http2Stream) Finish(rest []byte) {
 
 // Close implements [broker.Sink]. The response ends with END_STREAM even if the
 // client was too slow: WebKitGTK ignores RST_STREAM, and drops an incomplete event
-// anyway.
+// anyway. A stream that has reached its maximum age asks the client to use another
+// connection, on which other streams of this one follow.
 func (s *http2Stream) Close(why broker.Reason) {
 	c := s.conn()
 	c.mu.Lock()
@@ -130,6 +131,9 @@ func (s *http2Stream) Close(why broker.Reason) {
 		if why == broker.WriteTimeout && len(c.left) > 0 {
 			c.fail(errConnClosed) // The whole connection is blocked, not only this stream.
 		}
+	}
+	if !c.closed && why == broker.MaxAge {
+		c.conn.GoAway() // Otherwise, the client would open its next stream on this daemon.
 	}
 	if !c.closed {
 		c.leave()

@@ -104,6 +104,17 @@ func AppendFields(dst []byte, event, data string) []byte {
 	return append(dst, '\n', '\n')
 }
 
+// AppendLine appends a whole event with an id, a type, and data that has no line breaks,
+// such as JSON.
+func AppendLine(dst []byte, id, event string, data []byte) []byte {
+	dst = AppendID(dst, id)
+	dst = append(dst, "event: "...)
+	dst = append(dst, event...)
+	dst = append(dst, "\ndata: "...)
+	dst = append(dst, data...)
+	return append(dst, '\n', '\n')
+}
+
 // FieldsSize returns the number of bytes that [AppendFields] appends for data without
 // line breaks, or slightly more. Each line break adds at most six bytes.
 func FieldsSize(event, data string) int {

@@ -207,6 +207,14 @@ func TestValidType(t *testing.T) {
 	}
 }
 
+func TestAppendLine(t *testing.T) {
+	const id, typ, data = "k3f9-1042", "price", `{"a":" b"}`
+	want := string(eventstream.AppendEvent(nil, id, typ, data))
+	if got := string(eventstream.AppendLine(nil, id, typ, []byte(data))); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func BenchmarkAppendEvent(b *testing.B) {
 	for _, size := range []int{100, 4096} {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {

@@ -1,0 +1,105 @@
+package ssehttp_test
+
+import (
+	"bufio"
+	"encoding/json"
+
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/ssehttp"
+)
+
+// TestEnvelopes reads events in envelopes, live and after a resume, with and without
+// compression. A stream without them gets bare events.
+func TestEnvelopes(t *testing.T) { onAll(t, testEnvelopes) }
+
+func testEnvelopes(t *testing.T, via path) {
+	s := start(t, via, func(c *ssehttp.Config, b *broker.Config) {
+		withCompression(c, b)
+		c.AnonymousTopics = []string{">"}
+	})
+	first := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "first"}).ID
+	const target = "/events?topic=orders.*&access_token=good-alice"
+	bodies := map[string]*bufio.Reader{}
+	for name, query := range map[string]string{
+		"bare": "", "envelope=0": "&envelope=0", "envelope=1": "&envelope=1", "envelope=true": "&envelope=true&envelope=true",
+	} {
+		for _, coding := range []string{"identity", "gzip"} {
+			body := decoded(t, s.request(t, http.MethodGet, target+query, "Accept-Encoding: "+coding))
+			if got := block(t, body); !strings.HasSuffix(got, "\nevent: peald.mark\nid: "+first+"\ndata:\n\n") {
+				t.Errorf("%s, %s: the first block is %q", name, coding, got)
+			}
+			bodies[name+" "+coding] = body
+		}
+	}
+
+	data := "two\nlines " + strings.Repeat("x", 1000)
+	topic := s.publish(t, broker.Message{Audience: broker.ToTopic("orders.7"), Data: data}).ID
+	user := s.publish(t, broker.Message{Audience: broker.ToUser("alice"), Event: "paid", Data: "7"}).ID
+	all := s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "all"}).ID
+	bodies["envelope=1 resumed"] = decoded(t, s.request(t, http.MethodGet, target+"&envelope=1", "Last-Event-ID: "+first))
+	block(t, bodies["envelope=1 resumed"])
+
+	for name, body := range bodies {
+		for _, want := range []struct{ id, typ, data, audience string }{
+			{topic, "topic", data, `{"topic":"orders.7",`}, {user, "paid", "7", `{"user":true,`}, {all, "broadcast", "all", `{"broadcast":true,`},
+		} {
+			got := block(t, body)
+			head := "id: " + want.id + "\nevent: " + want.typ + "\ndata: "
+			if !strings.Contains(name, "envelope=1") && !strings.Contains(name, "true") {
+				if got != head+strings.ReplaceAll(want.data, "\n", "\ndata: ")+"\n\n" {
+					t.Errorf("%s: got %.100q", name, got)
+				}
+				continue
+			}
+			line, ok := strings.CutPrefix(strings.TrimSuffix(got, "\n\n"), head)
+			var in struct{ Data string }
+			if err := json.Unmarshal([]byte(line), &in); err != nil || !ok || !strings.HasPrefix(line, want.audience) || in.Data != want.data {
+				t.Errorf("%s: got %.100q (%v)", name, got, err)
+			}
+		}
+	}
+}
+
+// TestEnvelopeParameter checks which values of envelope are accepted.
+func TestEnvelopeParameter(t *testing.T) { onBoth(t, testEnvelopeParameter) }
+
+func testEnvelopeParameter(t *testing.T, via path) {
+	s := start(t, via, nil)
+	for query, want := range map[string]struct {
+		accept string
+		status int
+		text   string // part of the body
+	}{
+		"envelope=1":            {"text/event-stream", 200, ""},
+		"envelope=false":        {"text/event-stream", 200, ""},
+		"envelope=1&envelope=1": {"*/*", 200, ""},
+		"envelope=2":            {"text/event-stream", 400, `envelope is "2"; want 1 or true`},
+		"envelope=":             {"text/event-stream", 400, `envelope is ""; want 1 or true`},
+		"envelope":              {"text/event-stream", 400, `envelope is ""; want 1 or true`},
+		"envelope=yes":          {"text/event-stream", 400, `envelope is "yes"`},
+		"envelope=1&envelope=0": {"text/event-stream", 400, "two different values for envelope; want one"},
+		"envelope=1&wait=x":     {"application/json", 400, "wait is"},
+		"envelope=1&since=all":  {"application/json", 400, "envelope is only for streams"},
+		"envelope=0&since=all":  {"application/json", 200, ""},
+		"envelope=x&since=all":  {"application/json", 400, `envelope is "x"`},
+		"envelopes=x":           {"text/event-stream", 200, ""},
+		"envelope=1&%zz":        {"text/event-stream", 400, "malformed query"},
+	} {
+		for _, method := range []string{http.MethodHead, http.MethodGet} {
+			resp := s.request(t, method, "/events?"+query, "Accept: "+want.accept)
+			if resp.StatusCode != want.status {
+				t.Errorf("%s %s: status %d, want %d", method, query, resp.StatusCode, want.status)
+			}
+			if method == http.MethodGet && want.status != http.StatusOK {
+				if got := read(t, resp); !strings.Contains(got, want.text) {
+					t.Errorf("%s: got %q, want %q", query, got, want.text)
+				}
+			}
+			resp.Body.Close()
+		}
+	}
+}
