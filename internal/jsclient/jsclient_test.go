@@ -16,7 +16,7 @@ import (
 const maxCompressed = 12 << 10
 
 // source is the directory of the client's source.
-var source = filepath.Join("..", "..", "clients", "js")
+const source = "../../clients/js"
 
 // project returns a copy of the client's source with the packages that it needs. The
 // go command notices changes to the files, since the test reads them.
