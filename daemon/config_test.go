@@ -29,7 +29,7 @@ func TestSettingKeys(t *testing.T) {
 	want := strings.Fields(`
 		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.allowed_headers sse.max_connections
 		sse.max_connections_per_user sse.max_connections_per_ip sse.max_connects_per_second
-		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.compression sse.engine sse.reuse_port
+		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.compression sse.client sse.engine sse.reuse_port
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.socket_mode grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr rest.socket_mode
