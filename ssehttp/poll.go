@@ -35,18 +35,13 @@ func requested(r *http.Request) (wanted wish, rej *rejection) {
 		return wanted, nil
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return wanted, nil // admit rejects it
+	if values := query["wait"]; err == nil && len(values) > 0 {
+		wanted.wait, rej = waitOf(values, wanted.format)
 	}
-	if values := query["wait"]; len(values) > 0 {
-		if wanted.wait, rej = waitOf(values, wanted.format); rej != nil {
-			return wanted, rej
-		}
-	}
-	if values := query["envelope"]; len(values) > 0 {
+	if values := query["envelope"]; err == nil && rej == nil && len(values) > 0 {
 		wanted.envelope, rej = envelopeOf(values, wanted.format)
 	}
-	return wanted, rej
+	return wanted, rej // admit rejects a malformed query
 }
 
 // waitOf parses the values of the query parameter wait.
