@@ -325,6 +325,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	streamHeaders(w.Header())
 	if r.ProtoMajor > 1 {
 		w.Header().Del("Connection") // it would end the whole connection
+	} else {
+		w.Header().Set("Connection", "close") // so that the next stream may go elsewhere
 	}
 	open := broker.Opening{Gzip: rules.negotiate(w.Header(), r.Header), Envelope: envelope}
 	st := h.broker.NewStream(sub)
