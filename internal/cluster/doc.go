@@ -24,7 +24,7 @@
 //
 // Having one append at a time also preserves the order when something fails. An append
 // that isn't acknowledged is retried until it is known to be in the stream or is given
-// up. Only then does the next one start. The stream recognizes repetitions by their
+// up. Only then does the next one start. The stream recognizes duplicates by their
 // Nats-Msg-Id and drops them. Each batch also carries its node's incarnation and an
 // increasing number, and readers drop a batch that arrives after a later one. Such a
 // batch may have been given up while it was still on its way. If there were several
@@ -88,7 +88,7 @@
 //
 // The stream republishes each message that it stores, and every node subscribes to
 // these copies. When a node starts, or finds a gap in the sequence, it requests the
-// missing entries from a replica of the stream. JetStream's own way to read is a
+// missing entries from a replica of the stream. JetStream's own way of reading is a
 // consumer. But a consumer would run on one node and end with it. Another node would
 // then recreate it, after an election.
 //

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// markName is the name of the file in a node's directory that records how far the node
-// has used its event logs.
+// markName is the name of the file in a node's directory that records how far into its
+// event logs the node has got.
 const markName = "mark"
 
 // marks is a node's record of its event logs, kept outside their own files. It holds

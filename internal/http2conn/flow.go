@@ -143,7 +143,7 @@ func (c *Conn) Wake() {
 }
 
 // wakeOne calls Writable for the next stream that can send again, even if the streams
-// woken before may need the whole window. It reports whether there was such a stream.
+// woken earlier may need the whole window. It reports whether there was such a stream.
 func (c *Conn) wakeOne() bool {
 	st := c.nextBlocked()
 	if st == nil {
