@@ -9,8 +9,8 @@ import (
 // which a birth repeats.
 const MaxStreamAge = 30 * 24 * time.Hour
 
-// birth holds when a stream was opened, by Broker.steady, and a random number that varies
-// its maximum age. The time is in units of birthUnit, and repeats every 48 days.
+// birth records when a stream was opened, by Broker.steady, and a random number that
+// varies its maximum age. The time is in units of birthUnit, and repeats every 48 days.
 type birth uint32
 
 const (
@@ -20,7 +20,7 @@ const (
 	timeMask  = 1<<(32-luckBits) - 1
 )
 
-// newBirth returns the birth of a stream that is opened now.
+// newBirth returns the birth of a stream that is being opened now.
 func newBirth(now int64) birth {
 	return birth(uint32(now/birthUnit)<<luckBits | rand.Uint32()&maxLuck)
 }
@@ -49,8 +49,8 @@ func (s *shard) oldAt(st *Stream) int64 {
 // answered earlier.
 func (s *shard) ages(st *Stream) bool { return s.cfg.MaxAge != 0 && st.phase == phaseOpen }
 
-// closeOld closes the streams that have reached the maximum age in the way in which a
-// drain closes them.
+// closeOld closes the streams that have reached the maximum age, the same way a drain
+// does.
 func (s *shard) closeOld() {
 	for left := s.old; len(left) > 0; {
 		next := left[:min(len(left), drainBatch)]
