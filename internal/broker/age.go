@@ -14,10 +14,10 @@ const MaxStreamAge = 30 * 24 * time.Hour
 type birth uint32
 
 const (
-	birthUnit = int64(250 * time.Millisecond) // the longest tick of a wheel
-	randomBits  = 8
-	maxRandom   = 1<<randomBits - 1
-	timeMask  = 1<<(32-randomBits) - 1
+	birthUnit  = int64(250 * time.Millisecond) // the longest tick of a wheel
+	randomBits = 8
+	maxRandom  = 1<<randomBits - 1
+	timeMask   = 1<<(32-randomBits) - 1
 )
 
 // newBirth returns the birth of a stream that is being opened now.
