@@ -81,6 +81,7 @@ export class Stream extends EventTarget {
   #follow(peald) {
     const on = (type, handler) => peald.on(type, (value) => peald === this.#peald && handler(value));
     let opened = false;
+    this.#become("connecting");
     on("peald.state", (state) => {
       opened ||= state === "open" || state === "polling";
       // Each attempt to reconnect takes only a moment.
