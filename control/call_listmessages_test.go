@@ -184,10 +184,10 @@ func TestListMessagesRejectsTokens(t *testing.T) {
 	}
 	token := page.GetNextPageToken()
 	for problem, req := range map[string]*pealv1.ListMessagesRequest{
-		"another order":    {Audience: topic("a"), AfterId: first},
-		"another audience": {Audience: &pealv1.ListMessagesRequest_UserId{UserId: "a"}, AfterId: first, Order: "newest"},
-		"another after_id": {Audience: topic("a"), AfterId: page.GetPosition(), Order: "newest"},
-		"another retained": {Audience: topic("a"), AfterId: first, Order: "newest", Retained: true},
+		"different order":    {Audience: topic("a"), AfterId: first},
+		"different audience": {Audience: &pealv1.ListMessagesRequest_UserId{UserId: "a"}, AfterId: first, Order: "newest"},
+		"different after_id": {Audience: topic("a"), AfterId: page.GetPosition(), Order: "newest"},
+		"different retained": {Audience: topic("a"), AfterId: first, Order: "newest", Retained: true},
 	} {
 		req.PageToken = token
 		_, err := p.ListMessages(t.Context(), req)

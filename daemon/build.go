@@ -136,6 +136,7 @@ func brokerConfig(cfg Config) broker.Config {
 		Heartbeat:    cfg.SSE.Heartbeat,
 		Retry:        cfg.SSE.Retry,
 		WriteTimeout: cfg.SSE.WriteTimeout,
+		MaxAge:       cfg.SSE.MaxAge,
 		History: broker.History{
 			MaxEvents: cfg.History.MaxEvents,
 			MaxBytes:  int(cfg.History.MaxBytes),

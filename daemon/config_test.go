@@ -27,9 +27,9 @@ func TestSettingKeys(t *testing.T) {
 	}
 
 	want := strings.Fields(`
-		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.allowed_origins sse.allowed_headers sse.max_connections
+		sse.addr sse.path sse.heartbeat sse.retry sse.write_timeout sse.max_age sse.allowed_origins sse.allowed_headers sse.max_connections
 		sse.max_connections_per_user sse.max_connections_per_ip sse.max_connects_per_second
-		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.compression sse.engine sse.reuse_port
+		sse.trusted_proxies sse.proxy_header sse.proxy_protocol sse.compression sse.client sse.engine sse.reuse_port
 		sse.tls.cert_file sse.tls.key_file
 		grpc.addr grpc.socket_mode grpc.tls.cert_file grpc.tls.key_file grpc.tls.client_ca_file
 		rest.addr rest.socket_mode
@@ -91,6 +91,10 @@ func TestValidate(t *testing.T) {
 		"no retry":                 {func(c *daemon.Config) { c.SSE.Retry = 0 }, "sse.retry", "given 0s"},
 		"no write timeout":         {func(c *daemon.Config) { c.SSE.WriteTimeout = 0 }, "sse.write_timeout", "given 0s"},
 		"negative write timeout":   {func(c *daemon.Config) { c.SSE.WriteTimeout = -1 }, "sse.write_timeout", "given -1ns"},
+		"maximum age":              {func(c *daemon.Config) { c.SSE.MaxAge = 720 * time.Hour }, "", ""},
+		"short maximum age":        {func(c *daemon.Config) { c.SSE.MaxAge = 999 * time.Millisecond }, "sse.max_age", "given 999ms; want 1s to 720h, or 0s for no limit"},
+		"negative maximum age":     {func(c *daemon.Config) { c.SSE.MaxAge = -time.Hour }, "sse.max_age", "given -1h0m0s"},
+		"long maximum age":         {func(c *daemon.Config) { c.SSE.MaxAge = 721 * time.Hour }, "sse.max_age", "given 721h0m0s; want 1s to 720h"},
 		"origins":                  {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"https://a.example", "http://b.example:3000"} }, "", ""},
 		"any origin":               {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"*"} }, "", ""},
 		"origin without scheme":    {func(c *daemon.Config) { c.SSE.AllowedOrigins = []string{"a.example"} }, "sse.allowed_origins", `"a.example"`},

@@ -20,6 +20,7 @@ const MaxShards = 1024
 
 const (
 	minHeartbeat  = time.Second
+	minMaxAge     = time.Second
 	minRetry      = time.Millisecond // the unit of the retry field in an event stream
 	minQueueBytes = 1 << 10
 	minHistory    = 1 << 10 // bytes
@@ -129,6 +130,10 @@ func (c Config) checkSSE() *SettingError {
 
 	if c.SSE.WriteTimeout <= 0 {
 		return moreThanZero("sse.write_timeout", c.SSE.WriteTimeout)
+	}
+
+	if age := c.SSE.MaxAge; age != 0 && (age < minMaxAge || age > broker.MaxStreamAge) {
+		return &SettingError{"sse.max_age", age.String(), fmt.Sprintf("%v to %.0fh, or 0s for no limit", minMaxAge, broker.MaxStreamAge.Hours())}
 	}
 
 	for _, origin := range c.SSE.AllowedOrigins {

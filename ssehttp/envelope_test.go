@@ -3,7 +3,6 @@ package ssehttp_test
 import (
 	"bufio"
 	"encoding/json"
-
 	"net/http"
 	"strings"
 	"testing"

@@ -77,8 +77,7 @@ type Config struct {
 	// WriteTimeout limits how long a connection may go without accepting any bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
-	// Compression sends streams with the content coding gzip to clients that
-	// accept it.
+	// Compression sends streams with the gzip content coding to clients that accept it.
 	Compression bool
 	// Module is the module that pages import from ModulePath; nil for none.
 	Module *Module
@@ -325,6 +324,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rules *rules, s
 	streamHeaders(w.Header())
 	if r.ProtoMajor > 1 {
 		w.Header().Del("Connection") // it would end the whole connection
+	} else {
+		w.Header().Set("Connection", "close") // so that the next stream may go elsewhere
 	}
 	open := broker.Opening{Gzip: rules.negotiate(w.Header(), r.Header), Envelope: envelope}
 	st := h.broker.NewStream(sub)

@@ -35,21 +35,16 @@ func requested(r *http.Request) (wanted wish, rej *rejection) {
 		return wanted, nil
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return wanted, nil // admit rejects it
+	if values := query["wait"]; err == nil && len(values) > 0 {
+		wanted.wait, rej = waitOf(values, wanted.format)
 	}
-	if values := query["wait"]; len(values) > 0 {
-		if wanted.wait, rej = waitOf(values, wanted.format); rej != nil {
-			return wanted, rej
-		}
-	}
-	if values := query["envelope"]; len(values) > 0 {
+	if values := query["envelope"]; err == nil && rej == nil && len(values) > 0 {
 		wanted.envelope, rej = envelopeOf(values, wanted.format)
 	}
-	return wanted, rej
+	return wanted, rej // admit rejects a malformed query
 }
 
-// waitOf parses the values of the query parameter wait.
+// waitOf parses the values of the wait query parameter.
 func waitOf(values []string, f format) (time.Duration, *rejection) {
 	if slices.ContainsFunc(values, func(other string) bool { return other != values[0] }) {
 		return 0, reject(BadRequest, http.StatusBadRequest, "the query has two different values for wait; want one")
@@ -65,7 +60,7 @@ func waitOf(values []string, f format) (time.Duration, *rejection) {
 	return wait, nil
 }
 
-// envelopeOf parses the values of the query parameter envelope.
+// envelopeOf parses the values of the envelope query parameter.
 func envelopeOf(values []string, f format) (bool, *rejection) {
 	if slices.ContainsFunc(values, func(other string) bool { return other != values[0] }) {
 		return false, reject(BadRequest, http.StatusBadRequest, "the query has two different values for envelope; want one")

@@ -162,7 +162,7 @@ func TestMaxAgeOfBusyStreams(t *testing.T) {
 		stuck.drain(0)
 		slow.drain(0)
 		publish(t, b, toAll("before"))
-		time.Sleep(14 * time.Second) // to more than 110 %
+		time.Sleep(14 * time.Second) // to more than 110%
 		synctest.Wait()
 		for _, c := range []*client{stuck, slow} {
 			if closed, _ := c.closed(); closed || b.Stats().Total.Disconnected["max_age"] != 0 {
@@ -276,8 +276,8 @@ func TestMaxAgeProperty(t *testing.T) {
 			for i, c := range streams {
 				c.drain(-1)
 				synctest.Wait()
-				if all := append(got[i], c.data()...); !slices.Equal(all, want) {
-					r.Errorf("%s: got %.300q, want %.300q", names[i], all, want)
+				if got[i] = append(got[i], c.data()...); !slices.Equal(got[i], want) {
+					r.Errorf("%s: got %.300q, want %.300q", names[i], got[i], want)
 				}
 			}
 		})

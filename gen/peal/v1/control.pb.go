@@ -2222,6 +2222,7 @@ type StreamEnded struct {
 	//   - "expired": its token expired
 	//   - "drained": closed so that the client reconnects, to another node or
 	//     later
+	//   - "max_age": it reached sse.max_age
 	//   - "slow_consumer", "write_timeout", "write_failed"
 	//   - "shutdown": the daemon shut down
 	//   - "suspended": the daemon lost its cluster

@@ -15,6 +15,7 @@ const closeReasons = {
   answered: "poll answered",
   ended: "topic ended",
   suspended: "no quorum",
+  max_age: "maximum age",
 };
 
 // Why streams could not resume, or start in the past, without a gap.
