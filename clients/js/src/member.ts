@@ -41,8 +41,8 @@ export class Member implements Link {
   #env: Platform;
   #own: Engine | undefined; // instead of sharing
   #room: Room | undefined; // a new one whenever the member enters the group
-  #number = 0; // of the topics
-  #covered: { number: number; topics: readonly string[] } | undefined; // the topics that have been received up to the position
+  #number = 0; // of the join that was sent last
+  #covered: readonly string[] | undefined; // the topics that have been received up to the position
   #waiters = new Waiters();
 
   #leader: string | undefined;
@@ -149,18 +149,16 @@ export class Member implements Link {
     const { from } = message;
     switch (message.kind) {
       case "lead":
-        this.#follow(from);
-        return this.#join();
+        // A tab that was frozen may get the lock too late, after this one has taken it. If this tab has lost the lock,
+        // it is about to be deposed, and joins then.
+        if (this.#leading && from !== room.id) return;
+        return this.#follow(from);
       case "unlead":
         if (from !== this.#leader && this.#leader) return;
-        this.#follow(undefined);
-        return this.#join();
+        return this.#follow(undefined);
       case "cover":
       case "pong":
-        if (!this.#leader) {
-          this.#follow(from);
-          this.#join();
-        }
+        if (!this.#leader) this.#follow(from);
     }
     if (from !== this.#leader) return; // a former leader may not know yet
     this.#heard = this.#env.now();
@@ -183,13 +181,15 @@ export class Member implements Link {
     }
   }
 
-  /** Waits for the blocks of another leader. */
+  /** Waits for the blocks of another leader. The number is a new one, since the leader may have covered the previous one. */
   #follow(leader: string | undefined): void {
     this.#leader = leader;
     this.#heard = this.#env.now();
     this.#stopReading();
     if (this.#live) this.sink.state("connecting");
     this.#live = false;
+    this.#number++;
+    this.#join();
   }
 
   #stopReading(): void {
@@ -201,7 +201,7 @@ export class Member implements Link {
   /** Prepares for the blocks of this tab's own stream, which starts at the member's position. */
   #relayed(): void {
     this.#stopReading();
-    this.#covered ??= { number: this.#number, topics: this.topics };
+    this.#covered ??= this.topics;
     this.#live = true;
     this.#cursor.begin();
   }
@@ -209,7 +209,7 @@ export class Member implements Link {
   /** Reads what is missing up to a position, from which on blocks are relayed, and delivers those. */
   async #catchUp(position: string, state: Parameters<Sink["state"]>[0]): Promise<void> {
     const number = this.#number, { topics } = this, before = this.#covered;
-    const added = before ? topics.filter((topic) => !before.topics.includes(topic)) : [];
+    const added = before ? topics.filter((topic) => !before.includes(topic)) : [];
     if (this.#live && added.length === 0) return this.#caughtUp(number, topics, state);
 
     this.#reading?.abort();
@@ -219,7 +219,7 @@ export class Member implements Link {
     for (let failures = 0; !signal.aborted;) {
       try {
         // The topics that are added count from the position on.
-        if (behind) await this.#readMissed(before?.topics ?? topics, position, signal);
+        if (behind) await this.#readMissed(before ?? topics, position, signal);
         const values = await readValues(this.context, added, this.#cursor.position, signal);
         if (signal.aborted) return;
         for (const value of values) this.#deliverEvent(value, this.#cursor.position);
@@ -241,7 +241,7 @@ export class Member implements Link {
   }
 
   #caughtUp(number: number, topics: readonly string[], state: Parameters<Sink["state"]>[0]): void {
-    this.#covered = { number, topics };
+    this.#covered = topics;
     this.sink.state(state);
     this.#waiters.resolve(number);
   }
@@ -293,8 +293,8 @@ export class Member implements Link {
 
   /** Returns to the topics that the stream had, or gives up sharing if there are none. */
   #refused(close: PealdClose): void {
-    if (!this.#covered || sameTopics(this.#covered.topics, this.topics)) return this.#separate();
-    this.topics = this.#covered.topics;
+    if (!this.#covered || sameTopics(this.#covered, this.topics)) return this.#separate();
+    this.topics = this.#covered;
     this.#number++;
     this.#waiters.reject(close);
     this.#join();
@@ -304,7 +304,7 @@ export class Member implements Link {
   #separate(): void {
     if (this.#own || this.#closed) return;
     this.#leave();
-    const { query, probe } = this.options, { position } = this.#cursor, covered = this.#covered?.topics ?? this.topics;
+    const { query, probe } = this.options, { position } = this.#cursor, covered = this.#covered ?? this.topics;
     this.#own = new Engine(this.context, { topics: covered, position, query, probe, values: true }, this.sink);
     this.#own.setTopics(this.topics).then(() => this.#waiters.resolve(this.#number), (err: PealdError) => this.#waiters.reject(err));
   }

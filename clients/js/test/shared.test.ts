@@ -69,6 +69,25 @@ for (const how of ["close", "crash", "freeze"] as const) {
   });
 }
 
+for (const crashes of [false, true]) {
+  test(`a frozen tab that gets the lock too late${crashes ? " and crashes" : ""} doesn't stop the others`, async () => {
+    // After the crash, there is only the leader, since another tab would notice the silence and take over.
+    const { clock, server, tabs } = await browserWith(["a"], ["b"], ["a"], ...(crashes ? [] : [["a"]])), [leader, frozen, ...others] = tabs as [Tab, Tab, ...Tab[]];
+    frozen.freeze();
+    leader.close(); // the frozen tab gets the lock, and another one takes it
+    await clock.advance(1200);
+    frozen.thaw();
+    if (crashes) frozen.crash();
+    await clock.advance(2000);
+    server.publish("a", "1");
+    server.publish("b", "2");
+    await clock.advance(0);
+    assert.deepEqual(logs([...others, frozen]), crashes ? [["1"], []] : [["1"], ["1"], ["2"]]);
+    assert.deepEqual(others.map(({ page }) => page.peald.state), others.map(() => "open"));
+    assert.equal(server.open, 1);
+  });
+}
+
 test("a leader that the browser freezes hands over at once", async () => {
   const { clock, server, tabs } = await browserWith(["a"], ["a"]), [leader, other] = tabs as [Tab, Tab];
   leader.document.dispatchEvent(new Event("freeze"));

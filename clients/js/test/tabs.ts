@@ -21,7 +21,15 @@ export class Browser {
   locks = new Map<string, { held: Held | undefined; queue: Waiting[] }>();
   channels = new Map<string, Set<{ tab: Tab; deliver: (data: unknown) => void }>>();
 
+  #randomState = 1;
+
   constructor(readonly clock: Clock, readonly server: Server) {}
+
+  /** Returns random numbers that differ, since tabs have random ids, but are the same in each run: a linear congruential generator. */
+  random = (): number => {
+    this.#randomState = (this.#randomState * 1_664_525 + 1_013_904_223) % 2 ** 32;
+    return this.#randomState / 2 ** 32;
+  };
 
   open(options: PealdOptions): Tab {
     const tab = new Tab(this, options);
@@ -53,7 +61,7 @@ export class Tab {
   constructor(private browser: Browser, options: PealdOptions) {
     const { clock, server } = browser;
     this.env = environmentOf(clock, (input, init) => this.#fetch(server, input, init), {
-      random: Math.random, // ids must differ
+      random: browser.random,
       setTimeout: (callback, ms) => {
         const timer: number = clock.setTimeout(() => this.run(() => {
           if (!this.#cleared.delete(timer)) callback();
