@@ -81,6 +81,11 @@ func testShop(t *testing.T, d *shopDaemon, page shopPage) {
 
 	page.waitForState(t, "open")
 	d.WaitForStreams(t, 1)
+
+	if n := d.connects(t); n != 1 {
+		t.Errorf("the page has opened %d streams, want 1", n)
+	}
+
 	d.publish(t, "stock.bells", "not subscribed yet")
 	d.publish(t, "prices.bells", "€ 12")
 	page.waitForLines(t, "prices.bells: € 12")
@@ -194,6 +199,37 @@ func (d *shopDaemon) publish(t *testing.T, topic, data string) {
 	if _, err := d.Control(t).Publish(t.Context(), &pealv1.PublishRequest{Topic: topic, Data: data}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// connects returns how many streams have been opened.
+func (d *shopDaemon) connects(t *testing.T) int {
+	t.Helper()
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.URL("/metrics"), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+
+	metrics, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_, after, _ := strings.Cut(string(metrics), "\npeald_connects_total ")
+	value, _, _ := strings.Cut(after, "\n")
+
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatalf("peald_connects_total: %v", err)
+	}
+
+	return n
 }
 
 // waitForTopics waits until the streams subscribe to these topics and to no others.
