@@ -36,10 +36,9 @@ const MaxQueueBytes = 1 << 30
 type Config struct {
 	// Shards is the number of shards, at least 1.
 	Shards int
-	// QueueBytes limits the bytes queued for one stream, and is at most
-	// MaxQueueBytes. A single event may be larger: an empty queue accepts any
-	// event. Bytes are counted as sent on the connection, so a compressed event
-	// counts as its compressed size.
+	// QueueBytes limits the bytes queued for one stream, and is at most MaxQueueBytes.
+	// A single event may be larger: an empty queue accepts any event. Bytes are counted
+	// as sent on the connection, so a compressed event counts at its compressed size.
 	QueueBytes int
 	// SlowConsumer determines what happens to a stream whose queue is full.
 	SlowConsumer SlowPolicy

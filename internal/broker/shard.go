@@ -21,7 +21,7 @@ type shard struct {
 	// dirty stream has been written once: see takeMail.
 	takenEvents, takenBytes int
 	maxTakenBytes           int
-	dirtied, flushed        uint64 // how often streams became dirty and were written
+	dirtied, flushed        uint64 // how many times streams became dirty and were written
 	resumeAt                uint64 // the value of flushed at which mail is taken again
 
 	streams   []*Stream

@@ -118,10 +118,10 @@ func (s *http2Stream) Finish(rest []byte) {
 	s.Close(broker.Shutdown)
 }
 
-// Close implements [broker.Sink]. The response ends with END_STREAM even if the
-// client was too slow: WebKitGTK ignores RST_STREAM, and drops an incomplete event
-// anyway. A stream that has reached its maximum age asks the client to use another
-// connection, on which other streams of this one follow.
+// Close implements [broker.Sink]. The response ends with END_STREAM even if the client
+// was too slow: WebKitGTK ignores RST_STREAM, and drops an incomplete event anyway. A
+// stream that has reached its maximum age asks the client to use another connection, to
+// which the other streams on this one move later.
 func (s *http2Stream) Close(why broker.Reason) {
 	c := s.conn()
 	c.mu.Lock()

@@ -17,7 +17,7 @@ import (
 type Listener struct {
 	net.Listener // accepts all connections
 
-	raw    descriptorListener // the same listener; nil if Go's poller must know the connections
+	raw    descriptorListener // the same listener; nil if Go's poller must know about the connections
 	engine *Engine
 	cfg    ListenConfig
 	passed chan accepted
