@@ -61,7 +61,7 @@ func (e *Engine) Close() error {
 func (e *Engine) HTTP2Connections() int64 { return e.http2.Load() }
 
 // GoAway asks the clients of all HTTP/2 connections to send further requests on other
-// connections. A client isn't asked before its event streams have ended, because
+// connections. A client isn't asked until its event streams have ended, because
 // WebKitGTK 2.50 doesn't always reconnect streams that were open when it was asked. On
 // later connections, the client is asked along with the first response. That way, a
 // client that connects here again also learns when to retry.

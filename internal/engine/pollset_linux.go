@@ -83,7 +83,7 @@ func (s *pollSet) close() error {
 			c.expire() // It has no streams.
 		}
 	}
-	// The connections used the epoll set until now.
+	// The epoll set must stay open for as long as there are connections.
 	return s.epoll.Close()
 }
 

@@ -48,7 +48,8 @@ func (c *Conn) spend(cost int32, cause Cause, reason string) error {
 		return nil
 	}
 
-	// The clock isn't read until now, since most connections never spend this much.
+	// The clock isn't read until this point, since most connections never spend this
+	// much.
 	now := c.server.elapsed()
 	earned := int64(now-c.refilled) * creditPerSecond / int64(time.Second)
 	c.refilled = now
