@@ -150,7 +150,7 @@ func (c *connection) read(body io.Reader) error {
 }
 
 // roomForFields limits what an incomplete block has in addition to its data, in bytes:
-// names of fields, an id, and a type.
+// field names, an id, and a type.
 const roomForFields = 4 << 10
 
 func (c *connection) tooLarge() error {

@@ -21,12 +21,12 @@
 //
 // # Reconnecting
 //
-// When the connection breaks or the stream ends, the iterator reconnects and sends
-// the id of the last event in the header Last-Event-ID. Events arrive exactly once
-// and in order. If the server no longer has all of them, the next event is a
-// [Reset]. The delay before a connection is the one that the server asked for
-// ("retry" in the stream, or the header Retry-After), plus a random time (full jitter):
-// up to 1 s, twice as much with each further failure, and at most 30 s.
+// When the connection breaks or the stream ends, the iterator reconnects and sends the
+// id of the last event in the Last-Event-ID header. Events arrive exactly once and in
+// order. If the server no longer has all of them, the next event is a [Reset]. The
+// delay before a connection is the one that the server asked for ("retry" in the
+// stream, or the Retry-After header), plus a random delay (full jitter): up to 1 s,
+// twice as long after each further failure, and at most 30 s.
 //
 // A stream on which nothing arrives for 45 s counts as dead, since peald sends a
 // heartbeat every 15 s by default.

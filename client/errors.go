@@ -26,13 +26,13 @@ var (
 
 // StatusError reports a response other than 200 and 204.
 //
-// It ends an iteration, unless it is temporary. A 5xx, 408 and 425 are temporary, and
+// It ends an iteration, unless it is temporary. A 5xx, a 408 or a 425 is temporary, and
 // so is a 429 with a Retry-After.
 type StatusError struct {
 	StatusCode int
 	Status     string        // such as "403 Forbidden"
 	Reason     string        // the first line of the body, at most 1 KiB
-	RetryAfter time.Duration // from the header Retry-After; at most an hour
+	RetryAfter time.Duration // from the Retry-After header; at most an hour
 }
 
 // Error returns the status and the reason.
@@ -132,7 +132,7 @@ func newStatusError(response *http.Response) *StatusError {
 	}
 }
 
-// longestDelay limits the delays that a server can ask for. Otherwise, a wrong header
+// longestDelay limits the delays that a server can ask for. Otherwise, a bogus header
 // could stop a program for good.
 const longestDelay = time.Hour
 

@@ -79,7 +79,7 @@ const (
 )
 
 // newEvent returns an event without its id. It returns a *MalformedEventError if the
-// data isn't what the type requires, or isn't an envelope although it must be.
+// data isn't what the type requires, or isn't an envelope when it must be.
 func newEvent(e eventstream.Event, enveloped bool) (Event, error) {
 	event := Event{Type: typeName(e.Type), Data: string(e.Data)}
 	var err error

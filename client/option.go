@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	defaultMaxEventSize = 8 << 20          // peald's limit is 1 MiB, of which an envelope can make 6 MiB
+	defaultMaxEventSize = 8 << 20          // peald's limit is 1 MiB, which an envelope can expand to 6 MiB
 	defaultSilenceLimit = 45 * time.Second // three of peald's heartbeats
 	defaultFirstDelay   = time.Second
 	defaultMaxDelay     = 30 * time.Second
@@ -101,7 +101,7 @@ func checkPosition(id string) error {
 		return fmt.Errorf("position %q has %d bytes; want at most %d", shortened(id), len(id), limit)
 	}
 	if !httpguts.ValidHeaderFieldValue(id) || strings.TrimSpace(id) != id {
-		return fmt.Errorf("invalid position %q; want an id without control characters and surrounding spaces", id)
+		return fmt.Errorf("invalid position %q; want an id without control characters or surrounding spaces", id)
 	}
 	return nil
 }
@@ -227,8 +227,9 @@ func WithSilenceLimit(limit time.Duration) Option {
 }
 
 // WithBackoff sets the range of the random delay before reconnecting, in addition to
-// the delay that the server asks for. It is up to first after the first failure,
-// up to twice as much with each further one, and at most limit. The defaults are 1 s and 30 s.
+// the delay that the server asks for. It is up to first after the first failure; that
+// bound is twice as long after each further one, up to limit. The defaults are 1 s and
+// 30 s.
 func WithBackoff(first, limit time.Duration) Option {
 	return func(c *config) error {
 		if first <= 0 || limit < first {

@@ -28,7 +28,7 @@ type Subscription struct {
 
 // Subscribe returns a subscription to the stream at url. It doesn't connect: each
 // iteration over the events opens its own connection. Iterations end when ctx is done.
-// An error is about the URL or an option.
+// Any error is about the URL or an option.
 func Subscribe(ctx context.Context, url string, options ...Option) (*Subscription, error) {
 	cfg, err := newConfig(url, options)
 	if err != nil {

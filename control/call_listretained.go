@@ -69,7 +69,7 @@ const (
 	topicToken    = "topic "
 )
 
-// audienceToken returns a text that parseAudience turns back into the audience.
+// audienceToken returns a string that parseAudience turns back into the audience.
 func audienceToken(a broker.Audience) string {
 	if user, ok := a.User(); ok {
 		return userToken + user
@@ -82,7 +82,7 @@ func audienceToken(a broker.Audience) string {
 	return everyoneToken
 }
 
-// parseAudience returns the audience for a text from audienceToken.
+// parseAudience returns the audience for a string from audienceToken.
 func parseAudience(text string) (broker.Audience, error) {
 	if user, ok := strings.CutPrefix(text, userToken); ok {
 		return broker.ToUser(user), broker.ValidUserID(user)

@@ -17,8 +17,8 @@ func checkDemo(cfg Config) error {
 	if demo.Takes(cfg.SSE.Path) {
 		return &SettingError{"sse.path", strconv.Quote(cfg.SSE.Path) + " with --demo", "a path other than /, and not under /demo/, where the demo page is"}
 	}
-	if cfg.Auth.Cookie == "" {
-		return &SettingError{"auth.cookie", `"" with --demo`, "the name of a cookie, in which the demo page keeps its visitors' tokens"}
+	if !cfg.SSE.Client {
+		return &SettingError{"sse.client", "false with --demo", "true, because the demo page imports the client"}
 	}
 	if cfg.Auth.JWT.HMACSecret != "" && !isLoopback(cfg.SSE.Addr) {
 		return &SettingError{"sse.addr", strconv.Quote(cfg.SSE.Addr) + " with --demo and auth.jwt.hmac_secret", "a loopback address, because the demo gives anyone who can reach it a token for any user"}
@@ -51,11 +51,9 @@ func (p *parts) publishDemo(ctx context.Context) error {
 func newDemoPage(cfg Config, tokens *auth.Tokens, publisher demo.Publisher, rest string, streams http.Handler) (http.Handler, error) {
 	page, err := demo.New(demo.Config{
 		Events:       cfg.SSE.Path,
-		Cookie:       cfg.Auth.Cookie,
 		Anonymous:    cfg.Auth.Anonymous,
 		Control:      CurlTarget(rest),
 		ControlToken: len(cfg.Control.Tokens) > 0,
-		Secure:       cfg.SSE.TLS.CertFile != "",
 		Tokens:       tokens,
 		Publisher:    publisher,
 		Streams:      streams,

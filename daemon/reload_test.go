@@ -242,8 +242,8 @@ func TestReloadDemo(t *testing.T) {
 	if page() == before {
 		t.Error("the demo page hasn't changed with control.tokens")
 	}
-	logged = r.reload(t, func(cfg *daemon.Config) { cfg.Auth.Cookie = "" })
-	if !strings.Contains(logged, "auth.cookie: given") {
+	logged = r.reload(t, func(cfg *daemon.Config) { cfg.SSE.Client = false })
+	if !strings.Contains(logged, "sse.client: given false with --demo") {
 		t.Errorf("the log is\n%s", logged)
 	}
 }

@@ -122,6 +122,7 @@ func testDemoPage(t *testing.T, b *browsertest.Browser) {
 			p.waitUntil(t, `all("#state", "#who").join() === "Connected,`+user+`"`)
 			sendTo(t, again, user, "again to "+user)
 			p.waitUntil(t, `all(".event[data-type=individual] .text").includes("again to `+user+`")`)
+			p.waitUntil(t, `all(".event[data-type='peald.reset'] .title").join() === "Events are missing"`)
 		}
 
 		second.Reload(t)
@@ -158,7 +159,7 @@ func (p demoPage) testPublish(t *testing.T) {
 	p.Click(t, "#publish-form [type=submit]")
 	p.waitUntil(t, `all("#publish-problem")[0].includes("pattern")`)
 
-	// Another subscription: the page reconnects and resumes.
+	// Another topic, at run time: events of the others keep coming.
 	p.Click(t, "#topics [value='prices.*']")
 	p.waitUntil(t, `all("#state")[0] === "Connected" && all(".event .badge").some((badge) => badge.startsWith("topic · prices."))`)
 	p.Fill(t, "#publish-topic", "prices.gongs")

@@ -77,8 +77,7 @@ type Config struct {
 	// WriteTimeout limits how long a connection may go without accepting any bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
-	// Compression sends streams with the content coding gzip to clients that
-	// accept it.
+	// Compression sends streams with the gzip content coding to clients that accept it.
 	Compression bool
 	// Module is the module that pages import from ModulePath; nil for none.
 	Module *Module

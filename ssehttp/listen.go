@@ -14,7 +14,7 @@ type ListenConfig struct {
 	// TLS is the TLS configuration, or nil for plain text. Its NextProtos field must be
 	// set.
 	TLS *tls.Config
-	// HeaderTimeout limits the time in which a client must send a complete request
+	// HeaderTimeout is the time within which a client must send a complete request
 	// header.
 	HeaderTimeout time.Duration
 	// IdleTimeout limits the time between a response and the next request.

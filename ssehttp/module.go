@@ -37,8 +37,8 @@ func newRepresentation(content []byte) representation {
 	return representation{`"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, content}
 }
 
-// serve responds to a request for the module. Clients may keep it, but must ask
-// whether it has changed, so that pages and the daemon fit together after an upgrade.
+// serve responds to a request for the module. Clients may keep it, but must ask whether
+// it has changed, so that pages and the daemon still match after an upgrade.
 func (m *Module) serve(w http.ResponseWriter, r *http.Request) {
 	header, body := w.Header(), &m.plain
 	if acceptsGzip(r.Header) {

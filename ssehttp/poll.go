@@ -44,7 +44,7 @@ func requested(r *http.Request) (wanted wish, rej *rejection) {
 	return wanted, rej // admit rejects a malformed query
 }
 
-// waitOf parses the values of the query parameter wait.
+// waitOf parses the values of the wait query parameter.
 func waitOf(values []string, f format) (time.Duration, *rejection) {
 	if slices.ContainsFunc(values, func(other string) bool { return other != values[0] }) {
 		return 0, reject(BadRequest, http.StatusBadRequest, "the query has two different values for wait; want one")
@@ -60,7 +60,7 @@ func waitOf(values []string, f format) (time.Duration, *rejection) {
 	return wait, nil
 }
 
-// envelopeOf parses the values of the query parameter envelope.
+// envelopeOf parses the values of the envelope query parameter.
 func envelopeOf(values []string, f format) (bool, *rejection) {
 	if slices.ContainsFunc(values, func(other string) bool { return other != values[0] }) {
 		return false, reject(BadRequest, http.StatusBadRequest, "the query has two different values for envelope; want one")

@@ -65,15 +65,15 @@ func startOf(header http.Header, query url.Values) (start, *rejection) {
 // headerEventID returns the value of the Last-Event-ID header; empty for none.
 func headerEventID(header http.Header) string {
 	lines := slices.DeleteFunc(slices.Clone(header["Last-Event-Id"]), func(id string) bool { return id == "" })
-	// Different lines form a list (RFC 9110 §5.3), which isn't a valid id. Choosing one
-	// of them could skip events.
+	// Lines that differ form a list (RFC 9110 §5.3), which isn't a valid id. Choosing
+	// one of them could skip events.
 	id := strings.Join(slices.Compact(lines), ", ")
 	// The client would send an invalid id again and again, so a rejection would be
 	// permanent. The broker resets the stream instead.
 	return strings.ToValidUTF8(id[:min(len(id), broker.MaxEventID)], "\uFFFD")
 }
 
-// parseSince parses the value of the query parameter since.
+// parseSince parses the value of the since query parameter.
 func parseSince(value string) (start, *rejection) {
 	if value == "all" {
 		return start{earlier: broker.SinceAll()}, nil
@@ -91,7 +91,7 @@ func parseSince(value string) (start, *rejection) {
 	return start{}, rejectQuoting(BadRequest, http.StatusBadRequest, "since is %q; want %s", shortened(value), acceptedSince)
 }
 
-// parseRewind parses the value of the query parameter rewind.
+// parseRewind parses the value of the rewind query parameter.
 func parseRewind(value string) (start, *rejection) {
 	n, err := strconv.Atoi(value)
 	if err != nil || strconv.Itoa(n) != value || n < 1 || n > broker.MaxRewind {

@@ -106,7 +106,7 @@ func (rules *rules) token(r *http.Request, query url.Values) (string, *rejection
 
 	for _, cookie := range r.CookiesNamed(rules.cfg.Cookie) {
 		if cookie.Value == "" {
-			continue // applications log out by emptying the cookie
+			continue // applications log users out by emptying the cookie
 		}
 
 		if rej := add(cookie.Value); rej != nil {

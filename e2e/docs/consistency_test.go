@@ -42,6 +42,27 @@ func TestGoClient(t *testing.T) {
 	}
 }
 
+// TestFrameworks checks that docs/javascript.md shows the hook for React and the
+// composable for Vue as they are in the examples, and how their pages use them.
+func TestFrameworks(t *testing.T) {
+	t.Parallel()
+
+	page := read(t, "docs/javascript.md")
+
+	for heading, files := range map[string][2]string{
+		"With React": {"examples/react/src/usePeald.ts", "examples/react/src/main.tsx"},
+		"With Vue":   {"examples/vue/src/usePeald.ts", "examples/vue/src/main.ts"},
+	} {
+		_, section, _ := strings.Cut(page, "\n## "+heading+"\n")
+		section, _, _ = strings.Cut(section, "\n## ")
+		blocks := regexp.MustCompile("(?ms)^```tsx?\n(.*?)^```$").FindAllStringSubmatch(section, -1)
+
+		if len(blocks) != len(files) || blocks[0][1] != read(t, files[0]) || !strings.Contains(read(t, files[1]), blocks[1][1]) {
+			t.Errorf("the section %q of docs/javascript.md doesn't show %s, and a part of %s", heading, files[0], files[1])
+		}
+	}
+}
+
 // TestLogMessages checks that the daemon can log the messages that
 // docs/troubleshooting.md explains.
 func TestLogMessages(t *testing.T) {

@@ -9,29 +9,29 @@ import (
 // which a birth repeats.
 const MaxStreamAge = 30 * 24 * time.Hour
 
-// birth holds when a stream was opened, by Broker.steady, and a random number that varies
-// its maximum age. The time is in units of birthUnit, and repeats every 48 days.
+// birth records when a stream was opened, by Broker.steady, and a random number that
+// varies its maximum age. The time is in units of birthUnit, and repeats every 48 days.
 type birth uint32
 
 const (
-	birthUnit = int64(250 * time.Millisecond) // the longest tick of a wheel
-	luckBits  = 8
-	maxLuck   = 1<<luckBits - 1
-	timeMask  = 1<<(32-luckBits) - 1
+	birthUnit  = int64(250 * time.Millisecond) // the longest tick of a wheel
+	randomBits = 8
+	maxRandom  = 1<<randomBits - 1
+	timeMask   = 1<<(32-randomBits) - 1
 )
 
-// newBirth returns the birth of a stream that is opened now.
+// newBirth returns the birth of a stream that is being opened now.
 func newBirth(now int64) birth {
-	return birth(uint32(now/birthUnit)<<luckBits | rand.Uint32()&maxLuck)
+	return birth(uint32(now/birthUnit)<<randomBits | rand.Uint32()&maxRandom)
 }
 
-// luck returns the random number, from 0 to maxLuck.
-func (b birth) luck() int64 { return int64(b & maxLuck) }
+// random returns the random number, from 0 to maxRandom.
+func (b birth) random() int64 { return int64(b & maxRandom) }
 
 // opened returns when the stream was opened, or up to birthUnit later. It must be called
 // at the time now, within 48 days.
 func (b birth) opened(now int64) int64 {
-	passed := (now/birthUnit - int64(b>>luckBits)) & timeMask
+	passed := (now/birthUnit - int64(b>>randomBits)) & timeMask
 	return (now/birthUnit - passed + 1) * birthUnit
 }
 
@@ -41,7 +41,7 @@ func (b birth) opened(now int64) int64 {
 // reconnect at once.
 func (s *shard) oldAt(st *Stream) int64 {
 	most := int64(s.cfg.MaxAge)
-	vary := most / 5 * st.birth.luck() / maxLuck
+	vary := most / 5 * st.birth.random() / maxRandom
 	return max(st.birth.opened(s.now)+most-most/10+vary, s.maxAgeSince+vary)
 }
 
@@ -49,8 +49,8 @@ func (s *shard) oldAt(st *Stream) int64 {
 // answered earlier.
 func (s *shard) ages(st *Stream) bool { return s.cfg.MaxAge != 0 && st.phase == phaseOpen }
 
-// closeOld closes the streams that have reached the maximum age in the way in which a
-// drain closes them.
+// closeOld closes the streams that have reached the maximum age, the same way a drain
+// does.
 func (s *shard) closeOld() {
 	for left := s.old; len(left) > 0; {
 		next := left[:min(len(left), drainBatch)]

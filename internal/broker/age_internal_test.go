@@ -17,8 +17,8 @@ func TestBirth(t *testing.T) {
 		if got := b.opened(at + age); got < at || got > at+birthUnit {
 			t.Errorf("a stream opened at %d seems to have been opened at %d", at, got)
 		}
-		if luck := b.luck(); luck < 0 || luck > maxLuck {
-			t.Errorf("luck %d", luck)
+		if r := b.random(); r < 0 || r > maxRandom {
+			t.Errorf("random number %d", r)
 		}
 	})
 }

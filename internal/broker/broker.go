@@ -52,8 +52,8 @@ type Config struct {
 	// WriteTimeout limits how long a connection may go without accepting bytes
 	// while bytes are queued for it.
 	WriteTimeout time.Duration
-	// MaxAge is the age at which a stream is closed as by a drain, so that its client
-	// connects again. Each stream gets up to a tenth more or less. It is at most
+	// MaxAge is the age at which a stream is closed as if by a drain, so that its
+	// client connects again. Each stream gets up to a tenth more or less. It is at most
 	// MaxStreamAge; 0 for no limit.
 	MaxAge time.Duration
 	// History limits the event history.

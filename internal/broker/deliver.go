@@ -141,8 +141,8 @@ func (s *shard) flushSome() {
 	s.dirty, s.nextDirty = compacted(s.dirty, s.nextDirty)
 }
 
-// maxUnflushed is the number of sinks that may keep bytes while other streams are
-// written. Streams that share a connection are often far apart in shard.dirty.
+// maxUnflushed is the number of sinks that may keep bytes while other streams are being
+// written to. Streams that share a connection are often far apart in shard.dirty.
 const maxUnflushed = 512
 
 // flushSinks makes the next sinks, at most flushTurn of them, send what they have kept.

@@ -45,9 +45,9 @@
 //
 // A stream that starts in the past, but not after a specific event, gets what is left.
 // It needs a reset only if it starts at a given time and an event published since then
-// has been evicted, which the marks show too. Later evictions count as for any other
-// stream. To tell them apart, evictions are numbered, and a stream knows the last one
-// before its start.
+// has been evicted, which the marks show too. Later evictions count as they do for any
+// other stream. To tell them apart, evictions are numbered, and a stream knows the last
+// one before its start.
 //
 // Marks of audiences without events use memory as well. They are limited to 1/16 of
 // the history's memory. Beyond that, the mark of the audience that has been without

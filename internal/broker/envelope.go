@@ -10,8 +10,8 @@ import (
 	"github.com/peald/peald/internal/eventstream"
 )
 
-// envelope holds the event that streams with [Opening.Envelope] get in place of another.
-// Its data is a JSON object, see envelopeText.
+// envelope holds the event that streams with [Opening.Envelope] get in place of
+// another. Its data is a JSON object; see envelopeText.
 type envelope struct {
 	once  sync.Once // sets the other fields
 	event event
@@ -138,8 +138,8 @@ func (b *Broker) countCopy(e *event, n int) {
 }
 
 // grow counts n more bytes for other encodings of e. It reports whether those of all
-// values fit into the limit, which is that of the values themselves. It does nothing if e
-// isn't a value.
+// values fit within the limit, which is that of the values themselves. It does nothing
+// if e isn't a value.
 func (r *retained) grow(e *event, n int) (fits bool) {
 	if len(r.byKey) == 0 {
 		return true

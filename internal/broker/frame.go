@@ -31,7 +31,7 @@ type form uint8
 const (
 	// chunked is HTTP/1.1's chunked transfer coding.
 	chunked form = 1 << iota
-	// gzipped is the content coding gzip.
+	// gzipped is the gzip content coding.
 	gzipped
 	// enveloped puts the data of published events into envelopes.
 	enveloped

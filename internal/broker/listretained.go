@@ -57,7 +57,8 @@ func (b *Broker) RetainedAudiences(_ context.Context, q RetainedList) (page Reta
 	return l.page, nil
 }
 
-// retainedLister finds the audiences on a page, a few values under each lock.
+// retainedLister finds the audiences on a page, a few values each time it holds the
+// lock.
 type retainedLister struct {
 	RetainedList
 

@@ -103,8 +103,8 @@ type Message struct {
 	// TTL limits how long the event may be replayed or retained, in addition to the
 	// limits of the history; 0 for no additional limit.
 	TTL time.Duration
-	// Retain keeps the event as the latest value for its audience and ConflateKey.
-	// Streams that start get the values of their audiences.
+	// Retain keeps the event as the latest value for its audience and ConflateKey. New
+	// streams get the values of their audiences.
 	Retain bool
 	// Final ends the topic: a stream that subscribes to it alone is closed after the
 	// event, and others are notified. A later message reopens the topic.

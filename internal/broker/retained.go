@@ -40,8 +40,8 @@ func (e *RetainFullError) Error() string {
 const retainedOverhead = 600
 
 // retained holds the latest value for each audience and conflate key, among the
-// messages that have Message.Retain set. Streams that start get the values of their
-// audiences. It is guarded by Broker.mu.
+// messages that have Message.Retain set. New streams get the values of their audiences.
+// It is guarded by Broker.mu.
 //
 // All replicas of an event log must hold the same values, since the values decide
 // whether a message is accepted. On a replica, the values, their sizes and the times at

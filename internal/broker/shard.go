@@ -150,9 +150,9 @@ func (s *shard) measure() {
 // of them.
 //
 // It takes at most as many events as a stream can send in one write, and takes more
-// only when every dirty stream has been written. If a publisher is faster than the
-// shard, its events wait in the mailbox, where they slow down publishers. If they
-// were in the queues instead, they would make clients look slow.
+// only when every dirty stream has been written to. If a publisher is faster than the
+// shard, its events wait in the mailbox, where they slow down publishers. If they were
+// in the queues instead, they would make clients look slow.
 func (s *shard) takeMail() (all bool) {
 	defer s.reportLag()
 	for {
@@ -183,8 +183,7 @@ func (s *shard) takeMail() (all bool) {
 	}
 }
 
-// reportLag updates the counters that show how far the shard is behind its
-// mailbox.
+// reportLag updates the counters that show how far behind its mailbox the shard is.
 func (s *shard) reportLag() {
 	if s.counters.taken.Load() != s.taken {
 		s.counters.taken.Store(s.taken)

@@ -219,9 +219,9 @@ func (b *Broker) incomplete(st *Stream) bool {
 }
 
 // prepareStart checks the history for a stream with patterns that starts in the past,
-// if the history has too many lanes to check them once the stream joins. It finds the
-// last events for a rewind, and what has been evicted since the given time. It releases
-// the lock from time to time, so that publishers don't have to wait for the whole scan.
+// if the history has too many lanes to check once the stream joins. It finds the last
+// events for a rewind, and what has been evicted since the given time. It releases the
+// lock from time to time, so that publishers don't have to wait for the whole scan.
 func (b *Broker) prepareStart(st *Stream) {
 	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
 		return

@@ -61,7 +61,7 @@ type ShardStats struct {
 	// Shard is the shard's number.
 	Shard int
 	// Connections counts the open streams, Authenticated those with a user, and
-	// Compressed those with the content coding gzip.
+	// Compressed those with the gzip content coding.
 	Connections, Authenticated, Compressed int
 	// Connected counts the streams opened since the broker started.
 	Connected int64

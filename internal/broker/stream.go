@@ -210,9 +210,9 @@ type Opening struct {
 	// coding, and the last chunk when the stream is closed gracefully.
 	// Otherwise the sink gets bare blocks.
 	Chunked bool
-	// Gzip sends a body with the content coding gzip (RFC 1952). Each block is
-	// a piece of it that can be decompressed as soon as it has arrived. Large
-	// events are compressed, once for all streams.
+	// Gzip sends a body with the gzip content coding (RFC 1952). Each block is a piece
+	// of it that can be decompressed as soon as it has arrived. Large events are
+	// compressed, once for all streams.
 	Gzip bool
 	// Envelope replaces the data of each published event with a JSON object that
 	// also contains its audience, type and time. It is encoded once for all streams.

@@ -105,7 +105,7 @@ func (t *Tap) begin(lastID string) {
 	case "":
 		t.cursor, t.catchingUp = seq, true
 	case ResetExpired:
-		t.catchingUp = true // from the start of the history, see catchUp
+		t.catchingUp = true // from the start of the history; see catchUp
 	default:
 		t.gap.Reason = reset
 	}
@@ -229,8 +229,9 @@ func (e *event) decode() Tapped {
 	return m
 }
 
-// fields returns the event's id, type and data, as clients get them. It understands only
-// what encodeFields and endEvent write, and is much faster than a decoder for any stream.
+// fields returns the event's id, type and data, as clients get them. It understands
+// only what encodeFields and endEvent write, and is much faster than a general-purpose
+// decoder.
 func (e *event) fields() (id, typ, data string) {
 	rest := strings.TrimSuffix(string(e.frame.block()), "\n\n")
 	if line, ok := strings.CutPrefix(rest, "id: "); ok {

@@ -33,7 +33,7 @@ func (n *Node) appendAll(ctx context.Context) {
 }
 
 // appendBatch appends a batch. It returns once the event log has stored the batch, or
-// once the batch has been given up.
+// once the batch has been abandoned.
 func (n *Node) appendBatch(ctx context.Context, number uint64, batch []*submission) {
 	record := &clusterv1.Batch{Incarnation: n.appender.incarnation, Number: number}
 	for _, s := range batch {

@@ -52,10 +52,11 @@ type appender struct {
 	inFlight  map[uint64]*flight // by batch number
 }
 
-// flight is a batch in flight. It ends when the node has read the batch or given it up.
+// flight is a batch in flight. It ends when the node has read the batch or given up on
+// it.
 type flight struct {
 	submissions []*submission
-	seen        chan struct{} // closed when the batch has been read, or given up by suspend
+	seen        chan struct{} // closed when the batch has been read, or abandoned by suspend
 
 	// Guarded by appender.mu.
 
@@ -217,7 +218,7 @@ func (a *appender) setError(err error) {
 	a.lastErr = err
 }
 
-// giveUp gives up a batch, which may nevertheless be in the event log. Its messages
+// giveUp gives up on a batch, which may nevertheless be in the event log. Its messages
 // fail with err, or with a timeout error if err is nil.
 func (a *appender) giveUp(number uint64, err error) {
 	a.mu.Lock()

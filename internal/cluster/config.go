@@ -72,7 +72,7 @@ const (
 	// replicaSilence is how long a replica may be silent and still count as a follower.
 	// Each replica contacts the leader once a second.
 	replicaSilence = 5 * time.Second
-	// noElectionFor is the time after their last contact with the leader in which
+	// noElectionFor is the time after their last contact with the leader during which
 	// replicas can't have elected another one: they first wait for 4 s of silence.
 	noElectionFor = 3 * time.Second
 	// partitionedAfter is how long a node keeps serving without a leader that has a

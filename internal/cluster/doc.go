@@ -23,11 +23,11 @@
 // number in the stream, times [eventsPerEntry], plus its index in the batch.
 //
 // Having one append at a time also preserves the order when something fails. An append
-// that isn't acknowledged is retried until it is known to be in the stream or is given
-// up. Only then does the next one start. The stream recognizes repetitions by their
-// Nats-Msg-Id and drops them. Each batch also carries its node's incarnation and an
-// increasing number, and readers drop a batch that arrives after a later one. Such a
-// batch may have been given up while it was still on its way. If there were several
+// that isn't acknowledged is retried until it is known to be in the stream or is
+// abandoned. Only then does the next one start. The stream recognizes duplicates by
+// their Nats-Msg-Id and drops them. Each batch also carries its node's incarnation and
+// an increasing number, and readers drop a batch that arrives after a later one. Such a
+// batch may have been abandoned while it was still on its way. If there were several
 // appends in flight, one that failed would end up behind those that followed it.
 //
 // # Idempotency keys
@@ -45,8 +45,8 @@
 // appends a batch records the last event of the log that it has applied and, for each
 // message, whether its key was known by then, and for which event (broker.Verdict).
 // Readers trust that verdict for everything up to that event, regardless of what they
-// know themselves. They decide about later events, which were in flight, from what they
-// have read. The last event that the appending node had applied is usually only
+// know themselves. For later events, which were in flight, they decide based on what
+// they have read. The last event that the appending node had applied is usually only
 // milliseconds old, and all nodes that have read the log from there on reach the same
 // decision. Only a node that starts reading after that event can differ, and only for
 // the first entries that it reads. Those are normally older than the broker's history,
@@ -88,7 +88,7 @@
 //
 // The stream republishes each message that it stores, and every node subscribes to
 // these copies. When a node starts, or finds a gap in the sequence, it requests the
-// missing entries from a replica of the stream. JetStream's own way to read is a
+// missing entries from a replica of the stream. JetStream's own way of reading is a
 // consumer. But a consumer would run on one node and end with it. Another node would
 // then recreate it, after an election.
 //

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// markName is the name of the file in a node's directory that records how far the node
-// has used its event logs.
+// markName is the name of the file in a node's directory that records how far into its
+// event logs the node has got.
 const markName = "mark"
 
 // marks is a node's record of its event logs, kept outside their own files. It holds
 // which event log the node used last, and the last entry that it applied from each.
-// With this record, a node can detect at its start that an event log has lost its last
+// With this record, a node can detect at startup that an event log has lost its last
 // entries, has been replaced by an older copy, or is stale because the node has used
 // another one since.
 //

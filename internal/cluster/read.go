@@ -359,13 +359,12 @@ func (r *reader) advance(seq uint64, at time.Time) {
 	r.node.applied.Store(seq)
 }
 
-// maxIncarnations is the number of incarnations that are remembered. If a batch that
-// was given up still arrives, it does so within seconds, and few nodes start in that
-// time.
+// maxIncarnations is the number of incarnations that are remembered. If an abandoned
+// batch still arrives, it does so within seconds, and few nodes start in that time.
 const maxIncarnations = 4096
 
 // isNext reports whether a batch follows the last one from its incarnation. A
-// repetition doesn't, and neither does a batch that was given up and arrives after a
+// repetition doesn't, and neither does a batch that was abandoned and arrives after a
 // later one.
 func (r *reader) isNext(incarnation, number uint64) bool {
 	last, known := r.lastBatch[incarnation]

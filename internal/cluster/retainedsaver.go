@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// saveCheck is the time between checks whether the retained values must be saved.
+	// saveCheck is the time between checks of whether the retained values must be
+	// saved.
 	saveCheck = 500 * time.Millisecond
 	// saveDelay is the minimum time between a change and the snapshot that includes it,
 	// so that a snapshot can include many changes. Large snapshots wait longer: see
@@ -54,7 +55,7 @@ func (s *saver) restored(head snapshotHead, applied, changes uint64) {
 }
 
 // run saves snapshots until ctx is done. If this node leads the event log, run then
-// saves a last one.
+// saves one last snapshot.
 func (s *saver) run(ctx context.Context) {
 	tick := time.NewTicker(saveCheck)
 	defer tick.Stop()

@@ -93,8 +93,8 @@ func (n *Node) openEpoch() string {
 }
 
 // leaveLog makes the reader leave the event log with the given epoch, because the
-// stream has another epoch or is gone. It does nothing if another event log is open by
-// now.
+// stream has another epoch or is gone. It does nothing if another event log has been
+// opened in the meantime.
 func (n *Node) leaveLog(epoch string) {
 	n.mu.Lock()
 	if epoch != "" && n.state.epoch == epoch {

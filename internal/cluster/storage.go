@@ -140,7 +140,7 @@ func isFull(cause string) bool {
 }
 
 // hold prevents JetStream from being restarted until release is called. It reports
-// false if JetStream is being restarted already.
+// false if JetStream is already being restarted.
 func (s *storage) hold() (release func(), ok bool) {
 	if s == nil {
 		return func() {}, true

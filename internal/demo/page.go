@@ -18,8 +18,6 @@ import (
 type Config struct {
 	// Events is the path of the event stream, on the page's own origin.
 	Events string
-	// Cookie is the name of the cookie from which the stream accepts a token.
-	Cookie string
 	// Anonymous allows visitors without a name. The stream must allow them too.
 	Anonymous bool
 	// Control is the curl argument for the base URL of the control plane's REST
@@ -28,13 +26,12 @@ type Config struct {
 	// ControlToken reports whether the control plane requires a token. If so,
 	// the page doesn't publish.
 	ControlToken bool
-	// Secure is set if the page is served over TLS.
-	Secure bool
 	// Tokens signs the tokens of visitors who pick a name.
 	Tokens Minter
 	// Publisher publishes the visitors' messages.
 	Publisher Publisher
-	// Streams serves every path that isn't the page's own.
+	// Streams serves every path that isn't the page's own. Among them must be the
+	// client for pages, at /peald.js.
 	Streams http.Handler
 }
 
@@ -66,8 +63,8 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, fmt.Errorf("the stream's path %s belongs to the demo page, which uses %s and %s", cfg.Events, pagePath, filesPath)
 	}
 
-	if cfg.Cookie == "" || cfg.Tokens == nil || cfg.Publisher == nil || cfg.Streams == nil {
-		return nil, errors.New("the demo page requires Cookie, Tokens, Publisher and Streams")
+	if cfg.Tokens == nil || cfg.Publisher == nil || cfg.Streams == nil {
+		return nil, errors.New("the demo page requires Tokens, Publisher and Streams")
 	}
 
 	index, err := renderIndex(cfg)

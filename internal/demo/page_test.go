@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/demo"
+	"github.com/peald/peald/ssehttp"
 )
 
 // minter returns tokens that name their user and topics.
@@ -25,7 +26,6 @@ func (m minter) Mint(user string, topics []string, ttl time.Duration) (string, t
 func config() demo.Config {
 	return demo.Config{
 		Events:    "/events",
-		Cookie:    "peald_token",
 		Anonymous: true,
 		Control:   "http://127.0.0.1:9091",
 		Tokens:    minter{},
@@ -82,17 +82,20 @@ func TestPageIsComplete(t *testing.T) {
 		}
 		if media == "text/html" || media == "text/javascript" {
 			for _, match := range reference.FindAllStringSubmatch(reply.Body.String(), -1) {
-				if !strings.HasPrefix(match[1], "/") {
+				switch {
+				case !strings.HasPrefix(match[1], "/"):
 					t.Errorf("%s loads %q, want an absolute path", target, match[1])
-					continue
+				case match[1] == ssehttp.ModulePath: // isn't the page's own
+					seen[match[1]] = true
+				default:
+					visit(match[1])
 				}
-				visit(match[1])
 			}
 		}
 	}
 	visit("/")
-	if len(seen) < 7 {
-		t.Errorf("the page loads only %v, want 7 files or more", seen)
+	if len(seen) < 8 || !seen[ssehttp.ModulePath] {
+		t.Errorf("the page loads only %v, want 8 files or more, and %s", seen, ssehttp.ModulePath)
 	}
 }
 
@@ -136,7 +139,6 @@ func TestInvalidConfig(t *testing.T) {
 	for name, change := range map[string]func(*demo.Config){
 		"stream at the page's path": func(c *demo.Config) { c.Events = "/" },
 		"stream among the files":    func(c *demo.Config) { c.Events = "/demo/events" },
-		"no cookie":                 func(c *demo.Config) { c.Cookie = "" },
 		"no tokens":                 func(c *demo.Config) { c.Tokens = nil },
 		"no publisher":              func(c *demo.Config) { c.Publisher = nil },
 	} {
@@ -171,40 +173,21 @@ const (
 	plain = "application/json"
 )
 
-func TestNamesBecomeCookies(t *testing.T) {
-	const named = "-for->; Path=/events; Max-Age=43200; HttpOnly; SameSite=Strict"
-	const nobody = "peald_token=; Path=/events; Max-Age=0; HttpOnly; SameSite=Strict"
+func TestNamesGetTokens(t *testing.T) {
 	for name, test := range map[string]struct{ contentType, body, want string }{
-		"form":              {form, "user=alice", "peald_token=token-of-alice" + named},
-		"form with charset": {form + ";charset=UTF-8", "user=alice", "peald_token=token-of-alice" + named},
-		"JSON":              {plain, `{"user":"bob"}`, "peald_token=token-of-bob" + named},
-		"anonymous form":    {form, "user=", nobody},
-		"anonymous JSON":    {plain, `{}`, nobody},
+		"form":              {form, "user=alice", "token-of-alice-for->"},
+		"form with charset": {form + ";charset=UTF-8", "user=alice", "token-of-alice-for->"},
+		"JSON":              {plain, `{"user":"bob"}`, "token-of-bob-for->"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reply := post(newPage(t, config()), test.contentType, test.body)
-			if got := reply.Header().Get("Set-Cookie"); reply.Code != http.StatusNoContent || got != test.want {
-				t.Errorf("%d, cookie %q; want %q", reply.Code, got, test.want)
+			if reply.Code != http.StatusOK || reply.Body.String() != test.want {
+				t.Errorf("%d %q, want %q", reply.Code, reply.Body, test.want)
 			}
 			if caching := reply.Header().Get("Cache-Control"); caching != "no-store" {
 				t.Errorf("Cache-Control is %q", caching)
 			}
 		})
-	}
-}
-
-func TestCookieIsSecureOverTLS(t *testing.T) {
-	cfg := config()
-	cfg.Secure = true
-	server := httptest.NewTLSServer(newPage(t, cfg))
-	defer server.Close()
-	reply, err := server.Client().Post(server.URL+"/demo/token", plain, strings.NewReader(`{"user":"alice"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reply.Body.Close()
-	if cookies := reply.Cookies(); len(cookies) != 1 || !cookies[0].Secure {
-		t.Errorf("cookies are %v", cookies)
 	}
 }
 
@@ -214,6 +197,8 @@ func TestInvalidNames(t *testing.T) {
 		status            int
 		reason            string
 	}{
+		"empty form":       {form, "user=", 400, "user is empty"},
+		"empty JSON":       {plain, `{}`, 400, "user is empty"},
 		"too long":         {form, "user=" + strings.Repeat("x", 256), 400, "user is 256 bytes long"},
 		"control":          {form, "user=a%00b", 400, "user has the control character"},
 		"not UTF-8":        {form, "user=%ff", 400, "user is not valid UTF-8"},
@@ -235,18 +220,11 @@ func TestInvalidNames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			reply := post(newPage(t, config()), test.contentType, test.body)
-			if reply.Code != test.status || !strings.Contains(reply.Body.String(), test.reason) || reply.Header().Get("Set-Cookie") != "" {
-				t.Errorf("%d %q, cookie %q; want %d %q", reply.Code, reply.Body, reply.Header().Get("Set-Cookie"), test.status, test.reason)
+			if reply.Code != test.status || !strings.Contains(reply.Body.String(), test.reason) {
+				t.Errorf("%d %q; want %d %q", reply.Code, reply.Body, test.status, test.reason)
 			}
 		})
 	}
-	t.Run("anonymous visitor without anonymous streams", func(t *testing.T) {
-		cfg := config()
-		cfg.Anonymous = false
-		if reply := post(newPage(t, cfg), form, "user="); reply.Code != http.StatusForbidden {
-			t.Errorf("%d %s", reply.Code, reply.Body)
-		}
-	})
 	t.Run("other methods", func(t *testing.T) {
 		if reply := get(newPage(t, config()), "/demo/token"); reply.Code != http.StatusMethodNotAllowed || reply.Header().Get("Allow") != "POST" {
 			t.Errorf("%d, Allow: %s", reply.Code, reply.Header().Get("Allow"))
@@ -261,8 +239,7 @@ func TestInvalidNames(t *testing.T) {
 	})
 }
 
-// TestCrossOriginRequests checks that other sites can neither change a browser's
-// user name nor publish.
+// TestCrossOriginRequests checks that other sites can neither get a token nor publish.
 func TestCrossOriginRequests(t *testing.T) {
 	for name, header := range map[string][2]string{
 		"Fetch Metadata": {"Sec-Fetch-Site", "cross-site"},
@@ -272,8 +249,8 @@ func TestCrossOriginRequests(t *testing.T) {
 			change := func(r *http.Request) { r.Header.Set(header[0], header[1]) }
 
 			reply := post(newPage(t, config()), form, "user=mallory", change)
-			if reply.Code != http.StatusForbidden || reply.Header().Get("Set-Cookie") != "" {
-				t.Errorf("POST /demo/token: %d with cookie %q, want 403 without one", reply.Code, reply.Header().Get("Set-Cookie"))
+			if reply.Code != http.StatusForbidden || strings.Contains(reply.Body.String(), "token-of") {
+				t.Errorf("POST /demo/token: %d %q, want 403", reply.Code, reply.Body)
 			}
 
 			if reply := postTo(newPage(t, config()), "/demo/publish", plain, `{"data":"x"}`, change); reply.Code != http.StatusForbidden {

@@ -16,7 +16,6 @@ type notice struct {
 	Title  string `json:"title"`
 	Text   string `json:"text"`
 	Detail string `json:"detail,omitempty"`
-	Topic  string `json:"topic,omitempty"`
 }
 
 func newNotice(kind, title, text, detail string) notice {
@@ -147,8 +146,6 @@ func (s shop) update(topic string) (string, error) {
 	case "stock":
 		n = s.stock()
 	}
-
-	n.Topic = topic
 
 	return n.encode()
 }

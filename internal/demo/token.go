@@ -23,20 +23,15 @@ const (
 	maxTokenRequest = 8 << 10
 )
 
-// tokenHandler gives the visitor a name: it sets a cookie with a subscriber token
-// for all topics. Browsers send the cookie only to the stream's path. An empty
-// name deletes the cookie.
+// tokenHandler gives the visitor a name: it responds with a subscriber token for all
+// topics.
 type tokenHandler struct{ cfg Config }
 
 func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxTokenRequest)
 
 	user, status, err := requestedUser(r)
-	if err == nil && user == "" && !h.cfg.Anonymous {
-		status, err = http.StatusForbidden, errors.New("user is empty; this daemon accepts no anonymous streams")
-	}
-
-	if invalid, ok := errors.AsType[*broker.InvalidError](broker.ValidUserID(user)); ok && err == nil && user != "" {
+	if invalid, ok := errors.AsType[*broker.InvalidError](broker.ValidUserID(user)); ok && err == nil {
 		status, err = http.StatusBadRequest, fmt.Errorf("user %s", invalid.Reason)
 	}
 
@@ -45,29 +40,15 @@ func (h *tokenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	//nolint:gosec // Secure only if the page is: otherwise the page's own daemon wouldn't receive the cookie
-	cookie := &http.Cookie{
-		Name:     h.cfg.Cookie,
-		Path:     h.cfg.Events,
-		MaxAge:   -1,
-		HttpOnly: true,
-		Secure:   h.cfg.Secure,
-		SameSite: http.SameSiteStrictMode,
-	}
-
-	if user != "" {
-		token, _, err := h.cfg.Tokens.Mint(user, []string{">"}, tokenLife)
-		if err != nil {
-			http.Error(w, "the token could not be signed", http.StatusInternalServerError)
-			return
-		}
-
-		cookie.Value, cookie.MaxAge = token, int(tokenLife/time.Second)
+	token, _, err := h.cfg.Tokens.Mint(user, []string{">"}, tokenLife)
+	if err != nil {
+		http.Error(w, "the token could not be signed", http.StatusInternalServerError)
+		return
 	}
 
 	w.Header().Set("Cache-Control", "no-store")
-	http.SetCookie(w, cookie)
-	w.WriteHeader(http.StatusNoContent)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, token) // an error means that the visitor has left
 }
 
 // requestedUser reads the name from a form or from JSON. Along with an error, it

@@ -25,7 +25,7 @@
 // closed and reused in the meantime. So it uses a stream's descriptor only while it
 // holds pollSet.mu, and only if the entry for that number has the generation that the
 // epoll event carries. Descriptors are also closed under pollSet.mu. Code that closes a
-// descriptor, or leaves it to another owner, sets the field that held it to -1.
+// descriptor, or hands it over to another owner, sets the field that held it to -1.
 //
 // The streams of an HTTP/2 connection may belong to different shards, so a mutex guards
 // the connection's descriptor and state.

@@ -43,9 +43,9 @@ type descriptorListener interface {
 	// AcceptDescriptor returns a non-blocking descriptor, which the caller owns. The
 	// error is [errors.ErrUnsupported] if the listener has no descriptors to return.
 	AcceptDescriptor() (fd int, remote net.Addr, err error)
-	// Conn returns a connection that owns the descriptor. If it fails, it closes the
-	// descriptor.
-	Conn(fd int) (net.Conn, error)
+	// Conn returns a connection that owns the descriptor and has the given remote
+	// address. If it fails, it closes the descriptor.
+	Conn(fd int, remote net.Addr) (net.Conn, error)
 	// TakeOver must be called when a stream takes over a descriptor, and release when
 	// the descriptor is closed.
 	TakeOver() (release func())

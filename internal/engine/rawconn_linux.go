@@ -45,7 +45,7 @@ func (c *rawConn) take() int32 {
 func connFrom(c transport) (net.Conn, error) {
 	switch c := c.(type) {
 	case *rawConn:
-		return c.listener.Conn(int(c.take()))
+		return c.listener.Conn(int(c.take()), c.remote)
 	case net.Conn:
 		return c, nil
 	default:

@@ -133,7 +133,7 @@ func (c *Conn) setStreamWindow(window int32) error {
 // would use up the connection's window. It continues after the stream that was last
 // called, so each stream gets its turn. Receive calls Wake. The caller must also call
 // it after sending on streams or closing them, since a woken stream may leave part of
-// the window to others.
+// the window for others.
 func (c *Conn) Wake() {
 	for range len(c.streams) {
 		if c.claimed >= int64(c.sendWindow) || !c.wakeOne() {
@@ -143,7 +143,7 @@ func (c *Conn) Wake() {
 }
 
 // wakeOne calls Writable for the next stream that can send again, even if the streams
-// woken before may need the whole window. It reports whether there was such a stream.
+// woken earlier may need the whole window. It reports whether there was such a stream.
 func (c *Conn) wakeOne() bool {
 	st := c.nextBlocked()
 	if st == nil {

@@ -37,7 +37,7 @@ func (c *Conn) process(codec *Codec, frame []byte) error {
 			return violation(http2.ErrCodeProtocol, "stream depends on itself")
 		}
 	case *http2.GoAwayFrame:
-		c.flags |= announced // The client knows already.
+		c.flags |= announced // The client already knows.
 		c.finishGoAway()
 	case *http2.PushPromiseFrame:
 		return violation(http2.ErrCodeProtocol, "client sent PUSH_PROMISE")

@@ -38,9 +38,9 @@ type Handler interface {
 	// [http.NoBody] if the request has no body. Trailers are checked and discarded.
 	Request(st *Stream, r *http.Request)
 
-	// Data is called with a part of the request's body. p is valid only during the
-	// call. Once the bytes have been read, they must be returned with
-	// [Stream.Consumed]. end is set in the last call.
+	// Data is called with part of the request's body. p is valid only during the call.
+	// Once the bytes have been read, they must be returned with [Stream.Consumed]. end
+	// is set in the last call.
 	Data(st *Stream, p []byte, end bool)
 
 	// Writable is called when the flow-control window has reopened after a Send that

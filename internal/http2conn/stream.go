@@ -18,7 +18,7 @@ type Stream struct {
 
 	sendWindow int32 // may be negative
 
-	// unserved is the number of bytes that the last Send left over, if the stream is
+	// unserved is the number of bytes that the last Send didn't send, if the stream is
 	// blocked, or that are reserved for the next Send, if it is woken.
 	unserved int32
 

@@ -226,9 +226,9 @@ func (l *slotListener) AcceptDescriptor() (fd int, remote net.Addr, err error) {
 	return fd, remote, nil
 }
 
-// Conn returns a connection for a descriptor from AcceptDescriptor. It takes ownership
-// of the descriptor and its slot, even if it fails.
-func (l *slotListener) Conn(fd int) (net.Conn, error) {
+// Conn returns a connection for a descriptor and a remote address from AcceptDescriptor.
+// It takes ownership of the descriptor and its slot, even if it fails.
+func (l *slotListener) Conn(fd int, remote net.Addr) (net.Conn, error) {
 	file := os.NewFile(uintptr(fd), "")
 	conn, err := net.FileConn(file)
 	if err := errors.Join(err, file.Close()); err != nil {
@@ -240,7 +240,11 @@ func (l *slotListener) Conn(fd int) (net.Conn, error) {
 		l.Release()
 		return nil, errors.Join(fmt.Errorf("unexpected connection type %T; want TCP", conn), conn.Close())
 	}
-	return &slotConn{TCPConn: tcp, listener: l}, nil
+	c := &slotConn{TCPConn: tcp, listener: l}
+	if tcp.RemoteAddr() == nil {
+		c.remote = remote // The client has reset the connection, so the socket has none.
+	}
+	return c, nil
 }
 
 // TakeOver records that a descriptor has a stream. The caller must call release once it

@@ -186,7 +186,7 @@ func inherited(t *testing.T) (*listen.Listener, net.Listener) {
 type descriptorListener interface {
 	net.Listener
 	AcceptDescriptor() (fd int, remote net.Addr, err error)
-	Conn(fd int) (net.Conn, error)
+	Conn(fd int, remote net.Addr) (net.Conn, error)
 	TakeOver() (release func())
 	Release()
 }
@@ -223,7 +223,7 @@ func TestSlotsOfDescriptors(t *testing.T) {
 	closeFD(fd)
 	release()
 
-	conn, err := slots.Conn(next())
+	conn, err := slots.Conn(next(), new(net.TCPAddr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,6 +241,44 @@ func TestSlotsOfDescriptors(t *testing.T) {
 	}
 	if err := <-closed; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("AcceptDescriptor returned %v after Close, want net.ErrClosed", err)
+	}
+}
+
+// TestConnOfResetConnection accepts connections that their clients have reset. The sockets
+// no longer have a remote address then, but the connections must.
+func TestConnOfResetConnection(t *testing.T) {
+	t.Parallel()
+
+	socket := open(t, listen.Socket{Key: "sse.addr", Addr: "127.0.0.1:0"})
+	slots := listen.Slotted(socket, 1).(descriptorListener)
+	t.Cleanup(func() { _ = slots.Close() })
+	for _, reset := range []bool{true, false} {
+		client, err := net.Dial("tcp", socket.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reset {
+			if err := errors.Join(client.(*net.TCPConn).SetLinger(0), client.Close()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			t.Cleanup(func() { _ = client.Close() })
+		}
+
+		fd, remote, err := slots.AcceptDescriptor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := slots.Conn(fd, remote)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.RemoteAddr(); got == nil || got.String() != remote.String() {
+			t.Errorf("reset %t: the connection has the remote address %v, want %s", reset, got, remote)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -154,8 +154,17 @@ type slotConn struct {
 	*net.TCPConn
 
 	listener *slotListener
+	remote   net.Addr    // if TCPConn has none; nil otherwise
 	left     atomic.Bool // the connection has been closed, or its slot has been taken over
 	active   atomic.Bool // a request is being served, so reads don't wait for a header
+}
+
+// RemoteAddr implements [net.Conn]. It never returns nil.
+func (c *slotConn) RemoteAddr() net.Addr {
+	if c.remote != nil {
+		return c.remote
+	}
+	return c.TCPConn.RemoteAddr()
 }
 
 // Read closes a connection whose request header arrives too late. Otherwise

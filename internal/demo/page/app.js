@@ -17,16 +17,21 @@ const stream = new Stream(settings.events);
 const publisher = new Publisher("controlToken" in settings);
 const feed = new Feed();
 const rate = new Rate(element("rate"), element("rate-text"));
-const counts = { broadcast: 0, individual: 0, topic: 0 };
+const counts = { broadcast: 0, user: 0, topic: 0 };
 
 const words = {
   closed: "Disconnected",
   connecting: "Connecting…",
   open: "Connected",
-  reconnecting: "Reconnecting…",
+  polling: "Polling",
+  waiting: "Reconnecting…",
 };
 
 const chosenTopics = () => topicBoxes.filter((box) => box.checked).map((box) => box.value);
+
+function chooseTopics(topics) {
+  for (const box of topicBoxes) box.checked = topics.includes(box.value);
+}
 
 function showIdentity(user) {
   element("who").textContent = user || "Anonymous";
@@ -62,10 +67,13 @@ stream.addEventListener("state", ({ detail: { state, problem } }) => {
 });
 
 stream.addEventListener("event", ({ detail: event }) => {
-  element("count-" + event.audience).textContent = ++counts[event.audience];
-  rate.count(event.audience);
-  feed.add(event, stream.user);
+  // Events that are polled don't name every audience.
+  const audience = event.audience ?? (event.type === "individual" ? "user" : "broadcast");
+  element("count-" + audience).textContent = ++counts[audience];
+  rate.count(audience);
+  feed.add(event, audience, stream.user);
 });
+stream.addEventListener("reset", ({ detail: reset }) => feed.addReset(reset));
 
 element("name-form").addEventListener("submit", (submit) => {
   submit.preventDefault();
@@ -73,9 +81,10 @@ element("name-form").addEventListener("submit", (submit) => {
   element("name").value = "";
 });
 element("anonymous").addEventListener("click", () => connectAs(""));
-element("topics").addEventListener("change", () => {
+element("topics").addEventListener("change", async () => {
+  element("problem").textContent = "";
+  if (stream.state !== "closed") chooseTopics(await stream.setTopics(chosenTopics()));
   sessionStorage.setItem("topics", JSON.stringify(chosenTopics()));
-  if (stream.state !== "closed") connectAs(stream.user);
 });
 element("toggle").addEventListener("click", () => {
   if (stream.state !== "closed") stream.disconnect();
@@ -83,13 +92,8 @@ element("toggle").addEventListener("click", () => {
   else element("name").focus();
 });
 
-// A page in the browser's back/forward cache must not keep a stream open.
-addEventListener("pagehide", () => stream.disconnect());
-addEventListener("pageshow", (shown) => shown.persisted && connectAs(stream.user));
-
 const user = sessionStorage.getItem("user") ?? "";
-const topics = JSON.parse(sessionStorage.getItem("topics") ?? `["chat.workshop"]`);
-for (const box of topicBoxes) box.checked = topics.includes(box.value);
+chooseTopics(JSON.parse(sessionStorage.getItem("topics") ?? `["chat.workshop"]`));
 if (!user) element("name").value = suggestName();
 showIdentity("");
 if (user || anonymousAllowed) connectAs(user);

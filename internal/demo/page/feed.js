@@ -5,42 +5,29 @@ import { Newest } from "/demo/newest.js";
 // plain returns a JSON value as readable text.
 const plain = (value) => (typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value));
 
-// readable returns the title, text, detail and topic of JSON that has a title.
-// Any other data becomes the text.
+// readable returns the title, text and detail of JSON that has a title. Any other
+// data becomes the text.
 function readable(data) {
   try {
-    const { title, text, detail, topic } = JSON.parse(data);
-    if (typeof title === "string") return { title, text: plain(text), detail: plain(detail), topic: plain(topic) };
+    const { title, text, detail } = JSON.parse(data);
+    if (typeof title === "string") return { title, text: plain(text), detail: plain(detail) };
   } catch {
     // not JSON
   }
-  return { title: "", text: data, detail: "", topic: "" };
+  return { title: "", text: data, detail: "" };
 }
 
 // label names an event's type, and its audience if that isn't everyone.
-function label({ type, audience }, topic, user) {
-  if (audience === "individual" && user) return `${type} · for ${user}`;
+function label({ type, topic }, audience, user) {
+  if (audience === "user" && user) return `${type} · for ${user}`;
   return topic ? `${type} · ${topic}` : type;
 }
 
-function render(template, event, user) {
-  const item = template.content.firstElementChild.cloneNode(true);
-  const part = (name) => item.querySelector("." + name);
-  const { title, text, detail, topic } = readable(event.data);
-  item.dataset.type = event.type;
-  item.classList.toggle("for-one", event.audience === "individual");
-  item.classList.toggle("for-topic", event.audience === "topic");
-  part("badge").textContent = label(event, topic, user);
-  part("id").textContent = event.id;
-  part("title").textContent = title;
-  part("detail").textContent = detail;
-  part("text").textContent = text;
-  part("data").textContent = event.data;
-  const time = item.querySelector("time");
-  time.dateTime = event.at.toISOString();
-  time.textContent = event.at.toLocaleTimeString();
-  return item;
-}
+const resets = {
+  expired: "The daemon’s history no longer holds all events since the last one.",
+  unknown: "The daemon was restarted, and its history is another one.",
+  overflow: "This page read too slowly.",
+};
 
 export class Feed {
   #list = document.getElementById("events");
@@ -60,12 +47,40 @@ export class Feed {
     });
   }
 
-  add(event, user) {
-    this.#newest.add(render(this.#template, event, user));
+  add(event, audience, user) {
+    const item = this.#render(event, event.time ?? new Date());
+    item.classList.toggle("for-one", audience === "user");
+    item.classList.toggle("for-topic", audience === "topic");
+    item.querySelector(".badge").textContent = label(event, audience, user);
+    this.#newest.add(item);
     // There are too many other events for a screen reader.
-    if (event.audience === "individual" && !this.#newest.paused) {
+    if (audience === "user" && !this.#newest.paused) {
       const { title, text } = readable(event.data);
       this.#announce.textContent = `For you: ${title} ${text}`;
     }
+  }
+
+  // addReset shows that events are missing.
+  addReset({ reason, lastEventId }) {
+    const data = JSON.stringify({ title: "Events are missing", text: resets[reason] ?? reason });
+    const item = this.#render({ type: "peald.reset", id: lastEventId, data }, new Date());
+    item.querySelector(".badge").textContent = "peald.reset";
+    this.#newest.add(item);
+  }
+
+  #render({ type, id, data }, at) {
+    const item = this.#template.content.firstElementChild.cloneNode(true);
+    const part = (name) => item.querySelector("." + name);
+    const { title, text, detail } = readable(data);
+    item.dataset.type = type;
+    part("id").textContent = id;
+    part("title").textContent = title;
+    part("detail").textContent = detail;
+    part("text").textContent = text;
+    part("data").textContent = data;
+    const time = item.querySelector("time");
+    time.dateTime = at.toISOString();
+    time.textContent = at.toLocaleTimeString();
+    return item;
   }
 }

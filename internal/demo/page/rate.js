@@ -3,9 +3,9 @@
 const seconds = 60;
 const width = 240;
 const height = 48;
-const kinds = ["broadcast", "individual", "topic"];
+const kinds = ["broadcast", "user", "topic"];
 
-const emptyColumn = () => ({ broadcast: 0, individual: 0, topic: 0 });
+const emptyColumn = () => ({ broadcast: 0, user: 0, topic: 0 });
 const total = (column) => kinds.reduce((sum, kind) => sum + column[kind], 0);
 
 export class Rate {
