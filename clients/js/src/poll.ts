@@ -69,8 +69,14 @@ export class Poller implements Source {
 
   #sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = this.context.env.setTimeout(resolve, ms);
-      this.#abort.signal.addEventListener("abort", () => { this.context.env.clearTimeout(timer); resolve(); }, { once: true });
+      const { env } = this.context, { signal } = this.#abort;
+      const done = () => {
+        env.clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = env.setTimeout(done, ms);
+      signal.addEventListener("abort", done);
     });
   }
 }

@@ -242,26 +242,26 @@ test("the attempts per minute are bounded", async () => {
       s.retry = 0;
       s.fault = () => fault;
     });
-    for (let i = 0; i < 10; i++) {
+    for (let i = 0; i < 5; i++) {
       const before = server.requests.length;
       await clock.advance(minute);
       assert.ok(server.requests.length - before <= 31, `${JSON.stringify(fault)}: ${server.requests.length - before} attempts in a minute`);
     }
-    assert.ok(server.requests.length > 3, "it goes on trying");
+    assert.ok(server.requests.length > 2, "it goes on trying");
   }
 });
 
 test("a loop that is slow holds the stream back, and the position follows it", async () => {
   const { server, peald } = await connected({ topics: ["a"] });
   const loop = peald[Symbol.asyncIterator]();
-  for (let i = 1; i <= 2000; i++) server.publish("a", String(i));
+  for (let i = 1; i <= 600; i++) server.publish("a", String(i));
   await settle();
   assert.equal(peald.position, "e1-0");
-  for (let i = 1; i <= 2000; i++) {
+  for (let i = 1; i <= 600; i++) {
     const { value } = (await loop.next()) as { value: PealdEvent };
     assert.equal(value.data, String(i));
   }
-  assert.equal(peald.position, "e1-2000");
+  assert.equal(peald.position, "e1-600");
   await loop.return!();
   peald.close();
 });

@@ -48,9 +48,26 @@ const ofTabs = [
   ...(["crash", "shut", "freeze", "thaw", "hide", "show", "online"] as const).map((kind) => ({ weight: 1, arbitrary: ofTab.map((at) => ({ kind, ...at })) })),
 ];
 
-// RUNS, SEED and AT, the path of a counterexample, are set by hand.
+// RUNS is set by make soak. SEED and AT, the path of a counterexample, are set by hand.
 const { RUNS, SEED, AT } = process.env;
-const parameters = { numRuns: Number(RUNS ?? 25), includeErrorInReport: true, ...(SEED && { seed: Number(SEED) }), ...(AT && { path: AT }) };
+const parameters = { numRuns: Number(RUNS ?? 8), includeErrorInReport: true, ...(SEED && { seed: Number(SEED) }), ...(AT && { path: AT }) };
+
+/** How long a smaller counterexample is looked for, in milliseconds. It can't change whether the test passes. */
+const shrinking = 15_000;
+
+/** Returns a predicate that skips all values once it has failed and the time for shrinking is over. */
+function shrinkable<T extends unknown[]>(predicate: (...values: T) => Promise<void>): (...values: T) => Promise<void> {
+  let deadline = Infinity;
+  return async (...values) => {
+    fc.pre(Date.now() < deadline);
+    try {
+      await predicate(...values);
+    } catch (err) {
+      deadline = Math.min(deadline, Date.now() + shrinking);
+      throw err;
+    }
+  };
+}
 
 /** A simulated world that runs commands. */
 class World {
@@ -123,7 +140,7 @@ for (const [name, more] of [["nothing is lost, repeated or reordered by a faulty
       fc.array(fault, { minLength: 1, maxLength: 12 }),
       fc.array(fc.oneof(...ofServer, ...changes, ...more), { minLength: 5, maxLength: 60 }),
       fc.constantFrom({}, { since: "all" }, { rewind: 2 }),
-      async (faults, commands, options) => {
+      shrinkable(async (faults, commands, options) => {
         const world = new World(faults), { server, clock } = world;
         for (const name of topics) server.publish(name, "before", { retain: name === "a" });
         const page = new Page(environmentOf(clock, server.fetch), { topics: ["a"], probe: 60_000, ...options });
@@ -136,7 +153,7 @@ for (const [name, more] of [["nothing is lost, repeated or reordered by a faulty
         await world.finish(() => [page]);
         checkRate(server);
         assert.ok(server.open + server.waiting <= 1, "connections were left open");
-      },
+      }),
     ), parameters);
   });
 
@@ -144,7 +161,7 @@ for (const [name, more] of [["nothing is lost, repeated or reordered by a faulty
     await fc.assert(fc.asyncProperty(
       fc.array(fault, { minLength: 1, maxLength: 12 }),
       fc.array(fc.oneof(...ofServer, ...changes, ...ofTabs, ...more), { minLength: 5, maxLength: 60 }),
-      async (faults, commands) => {
+      shrinkable(async (faults, commands) => {
         const world = new World(faults), { browser, server } = world;
         for (const command of [{ kind: "open", topic: "a" }, { kind: "open", topic: "b" }, ...commands]) {
           await world.run(command);
@@ -157,7 +174,7 @@ for (const [name, more] of [["nothing is lost, repeated or reordered by a faulty
         await world.finish(() => browser.tabs.map(({ page }) => page));
         assert.ok(server.open + server.waiting <= 1, `${server.open} streams and ${server.waiting} polls for ${browser.tabs.length} tabs`);
         checkRate(server, world.opened);
-      },
+      }),
     ), parameters);
   });
 }
