@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -100,7 +101,7 @@ func TestTTLAndKeysReachTheBroker(t *testing.T) {
 		"/v1/topics/orders/messages": broker.ToTopic("orders"),
 	} {
 		want := broker.Message{Audience: to, Event: "e", Data: "d", IdempotencyKey: "i", ConflateKey: "c", TTL: 1500 * time.Millisecond}
-		if reply := p.do(t, "POST", path, body); reply.StatusCode != http.StatusOK || got != want {
+		if reply := p.do(t, "POST", path, body); reply.StatusCode != http.StatusOK || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %s, published %+v", path, reply.Status, got)
 		}
 	}
