@@ -59,6 +59,7 @@ func newGateway(client pealv1.ControlServiceClient, document string, writeError 
 		runtime.WithMiddlewares(g.strict),
 		runtime.WithErrorHandler(g.handleError),
 		runtime.WithStreamErrorHandler(streamError),
+		runtime.WithForwardResponseOption(replaceErrors),
 		runtime.WithRoutingErrorHandler(g.handleUnrouted),
 	)
 
@@ -135,7 +136,7 @@ func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 		defer release()
 
 		response := &responseWriter{ResponseWriter: w}
-		next(response, r.WithContext(ctx), params)
+		next(response, r.WithContext(withBody(ctx, r)), params)
 
 		if err := response.err(); err != nil {
 			g.writeError(w, err)
