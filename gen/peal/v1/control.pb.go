@@ -1600,6 +1600,214 @@ func (x *Topic) GetSubscribers() int32 {
 	return 0
 }
 
+// ListSubscribersRequest requests a page of the users whose streams subscribe
+// to a topic.
+type ListSubscribersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic. Streams that subscribe to it by pattern are included. If it is a
+	// pattern itself, the streams are those that subscribe to every topic that it
+	// matches: to the same pattern, or to one that covers it, as "orders.>" covers
+	// "orders.*".
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Users per page: 100 if zero, at most 1000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the previous page; empty for the first page.
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// List only users whose id starts with this prefix.
+	Prefix        string `protobuf:"bytes,4,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubscribersRequest) Reset() {
+	*x = ListSubscribersRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubscribersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubscribersRequest) ProtoMessage() {}
+
+func (x *ListSubscribersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubscribersRequest.ProtoReflect.Descriptor instead.
+func (*ListSubscribersRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListSubscribersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ListSubscribersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSubscribersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListSubscribersRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// ListSubscribersResponse is a page of the users whose streams subscribe to a
+// topic.
+type ListSubscribersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The users, in ascending order of id.
+	Users []*Subscriber `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// The number of all anonymous streams that subscribe to the topic, on every
+	// page and regardless of prefix.
+	AnonymousConnections int32 `protobuf:"varint,2,opt,name=anonymous_connections,json=anonymousConnections,proto3" json:"anonymous_connections,omitempty"`
+	// The page_token of the next page; empty on the last page.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Same as in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,4,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubscribersResponse) Reset() {
+	*x = ListSubscribersResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubscribersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubscribersResponse) ProtoMessage() {}
+
+func (x *ListSubscribersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubscribersResponse.ProtoReflect.Descriptor instead.
+func (*ListSubscribersResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListSubscribersResponse) GetUsers() []*Subscriber {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *ListSubscribersResponse) GetAnonymousConnections() int32 {
+	if x != nil {
+		return x.AnonymousConnections
+	}
+	return 0
+}
+
+func (x *ListSubscribersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListSubscribersResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Subscriber is a user with at least one open stream that subscribes to a
+// topic.
+type Subscriber struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The "sub" claim of the user's tokens.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The number of the user's open streams that subscribe to the topic.
+	Connections   int32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscriber) Reset() {
+	*x = Subscriber{}
+	mi := &file_peal_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscriber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscriber) ProtoMessage() {}
+
+func (x *Subscriber) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
+func (*Subscriber) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Subscriber) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Subscriber) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 // ExplainTopicRequest requests the policy that applies to a topic.
 type ExplainTopicRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1611,7 +1819,7 @@ type ExplainTopicRequest struct {
 
 func (x *ExplainTopicRequest) Reset() {
 	*x = ExplainTopicRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1831,7 @@ func (x *ExplainTopicRequest) String() string {
 func (*ExplainTopicRequest) ProtoMessage() {}
 
 func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1844,7 @@ func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTopicRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainTopicRequest) GetTopic() string {
@@ -1661,7 +1869,7 @@ type ExplainTopicResponse struct {
 
 func (x *ExplainTopicResponse) Reset() {
 	*x = ExplainTopicResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1881,7 @@ func (x *ExplainTopicResponse) String() string {
 func (*ExplainTopicResponse) ProtoMessage() {}
 
 func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1894,7 @@ func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExplainTopicResponse) GetPolicyValue() isExplainTopicResponse_PolicyValue {
@@ -1759,7 +1967,7 @@ type TopicPolicy struct {
 
 func (x *TopicPolicy) Reset() {
 	*x = TopicPolicy{}
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1979,7 @@ func (x *TopicPolicy) String() string {
 func (*TopicPolicy) ProtoMessage() {}
 
 func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1992,7 @@ func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPolicy.ProtoReflect.Descriptor instead.
 func (*TopicPolicy) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TopicPolicy) GetPattern() string {
@@ -1938,14 +2146,17 @@ func (*TopicPolicy_Retain) isTopicPolicy_RetainValue() {}
 
 // WatchConnectionsRequest starts a watch.
 type WatchConnectionsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic or pattern whose subscribers are watched, as in
+	// ListSubscribersRequest; empty for all streams.
+	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchConnectionsRequest) Reset() {
 	*x = WatchConnectionsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2168,7 @@ func (x *WatchConnectionsRequest) String() string {
 func (*WatchConnectionsRequest) ProtoMessage() {}
 
 func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,10 +2181,18 @@ func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
-// WatchConnectionsResponse is one event in a watch.
+func (x *WatchConnectionsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// WatchConnectionsResponse is one event in a watch. If the watch covers one
+// topic, all counts of streams are of those that subscribe to it.
 type WatchConnectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event.
@@ -1991,7 +2210,7 @@ type WatchConnectionsResponse struct {
 
 func (x *WatchConnectionsResponse) Reset() {
 	*x = WatchConnectionsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2222,7 @@ func (x *WatchConnectionsResponse) String() string {
 func (*WatchConnectionsResponse) ProtoMessage() {}
 
 func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2235,7 @@ func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
@@ -2106,7 +2325,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2118,7 +2337,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2131,7 +2350,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SnapshotComplete) GetAnonymousConnections() int32 {
@@ -2157,7 +2376,7 @@ type StreamOpened struct {
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2388,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2401,7 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamOpened) GetUserId() string {
@@ -2238,7 +2457,7 @@ type StreamEnded struct {
 
 func (x *StreamEnded) Reset() {
 	*x = StreamEnded{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2469,7 @@ func (x *StreamEnded) String() string {
 func (*StreamEnded) ProtoMessage() {}
 
 func (x *StreamEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2482,7 @@ func (x *StreamEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
 func (*StreamEnded) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StreamEnded) GetUserId() string {
@@ -2315,7 +2534,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2546,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2559,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TailRequest) GetAudience() isTailRequest_Audience {
@@ -2426,7 +2645,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2657,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2670,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TailResponse) GetItem() isTailResponse_Item {
@@ -2542,7 +2761,7 @@ type TailedMessage struct {
 
 func (x *TailedMessage) Reset() {
 	*x = TailedMessage{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2773,7 @@ func (x *TailedMessage) String() string {
 func (*TailedMessage) ProtoMessage() {}
 
 func (x *TailedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2786,7 @@ func (x *TailedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
 func (*TailedMessage) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TailedMessage) GetId() string {
@@ -2681,7 +2900,7 @@ type TailGap struct {
 
 func (x *TailGap) Reset() {
 	*x = TailGap{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2912,7 @@ func (x *TailGap) String() string {
 func (*TailGap) ProtoMessage() {}
 
 func (x *TailGap) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2925,7 @@ func (x *TailGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
 func (*TailGap) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TailGap) GetReason() string {
@@ -2738,7 +2957,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2969,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2982,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -2795,7 +3014,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3026,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3039,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -2846,7 +3065,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3077,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3090,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 // StatsResponse holds the daemon's current state and its counters since it
@@ -2935,7 +3154,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +3166,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +3179,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -3144,7 +3363,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3375,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3388,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Node) GetName() string {
@@ -3292,7 +3511,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3523,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3536,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -3357,7 +3576,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3588,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3601,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -3421,7 +3640,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3652,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3665,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -3480,7 +3699,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3711,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3724,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -3547,7 +3766,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3778,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3791,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -3612,7 +3831,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +3843,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +3856,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -3679,7 +3898,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3910,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3923,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -3742,7 +3961,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3973,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +3986,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -3799,7 +4018,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4030,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +4043,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -3884,7 +4103,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4115,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4128,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4007,7 +4226,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4238,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4251,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4053,7 +4272,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4284,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4297,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4107,7 +4326,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4338,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4351,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -4170,7 +4389,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4401,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4414,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4221,7 +4440,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4233,7 +4452,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4246,7 +4465,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4260,7 +4479,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4491,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4504,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4328,7 +4547,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +4559,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +4572,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -4470,7 +4689,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4701,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4714,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -4546,7 +4765,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4558,7 +4777,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4571,7 +4790,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Message) GetId() string {
@@ -4679,7 +4898,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4910,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4923,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -4741,7 +4960,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4753,7 +4972,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4766,7 +4985,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -4804,7 +5023,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4816,7 +5035,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4829,7 +5048,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -4914,7 +5133,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4926,7 +5145,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4939,7 +5158,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -4957,7 +5176,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4969,7 +5188,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4982,7 +5201,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5008,7 +5227,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5239,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5252,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5047,7 +5266,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5059,7 +5278,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5072,7 +5291,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5214,7 +5433,22 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rmissing_nodes\x18\x03 \x03(\tR\fmissingNodes\"?\n" +
 	"\x05Topic\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
-	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"+\n" +
+	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"\x82\x01\n" +
+	"\x16ListSubscribersRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06prefix\x18\x04 \x01(\tR\x06prefix\"\xc6\x01\n" +
+	"\x17ListSubscribersResponse\x12)\n" +
+	"\x05users\x18\x01 \x03(\v2\x13.peal.v1.SubscriberR\x05users\x123\n" +
+	"\x15anonymous_connections\x18\x02 \x01(\x05R\x14anonymousConnections\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x12#\n" +
+	"\rmissing_nodes\x18\x04 \x03(\tR\fmissingNodes\"G\n" +
+	"\n" +
+	"Subscriber\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
+	"\vconnections\x18\x02 \x01(\x05R\vconnections\"+\n" +
 	"\x13ExplainTopicRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\"r\n" +
 	"\x14ExplainTopicResponse\x12.\n" +
@@ -5234,8 +5468,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rmax_age_valueB\x15\n" +
 	"\x13slow_consumer_valueB\x11\n" +
 	"\x0fanonymous_valueB\x0e\n" +
-	"\fretain_value\"\x19\n" +
-	"\x17WatchConnectionsRequest\"\xf7\x01\n" +
+	"\fretain_value\"/\n" +
+	"\x17WatchConnectionsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xf7\x01\n" +
 	"\x18WatchConnectionsResponse\x12)\n" +
 	"\apresent\x18\x01 \x01(\v2\r.peal.v1.UserH\x00R\apresent\x12H\n" +
 	"\x11snapshot_complete\x18\x02 \x01(\v2\x19.peal.v1.SnapshotCompleteH\x00R\x10snapshotComplete\x12/\n" +
@@ -5464,7 +5699,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xf7\v\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xd7\f\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -5474,7 +5709,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rClearRetained\x12\x1d.peal.v1.ClearRetainedRequest\x1a\x1e.peal.v1.ClearRetainedResponse\"\v\xc2\xe1\x18\apublish\x12L\n" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
 	"\n" +
-	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
+	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12^\n" +
+	"\x0fListSubscribers\x12\x1f.peal.v1.ListSubscribersRequest\x1a .peal.v1.ListSubscribersResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
 	"\fExplainTopic\x12\x1c.peal.v1.ExplainTopicRequest\x1a\x1d.peal.v1.ExplainTopicResponse\"\b\xc2\xe1\x18\x04read\x12c\n" +
 	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse\"\b\xc2\xe1\x18\x04read0\x01\x125\n" +
 	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
@@ -5505,7 +5741,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
@@ -5527,155 +5763,161 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*ListTopicsRequest)(nil),          // 17: peal.v1.ListTopicsRequest
 	(*ListTopicsResponse)(nil),         // 18: peal.v1.ListTopicsResponse
 	(*Topic)(nil),                      // 19: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 20: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 21: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 22: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 23: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 24: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 25: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 26: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 27: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 28: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 29: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 30: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 31: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 32: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 33: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 34: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 35: peal.v1.StatsResponse
-	(*Node)(nil),                       // 36: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 37: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 38: peal.v1.Log
-	(*Descriptors)(nil),                // 39: peal.v1.Descriptors
-	(*Retained)(nil),                   // 40: peal.v1.Retained
-	(*Polls)(nil),                      // 41: peal.v1.Polls
-	(*Reads)(nil),                      // 42: peal.v1.Reads
-	(*Histogram)(nil),                  // 43: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 44: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 45: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 46: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 47: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 48: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 49: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 50: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 51: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 52: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 53: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 54: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 55: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 56: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 57: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 58: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 59: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 60: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 61: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 62: peal.v1.DrainResponse
-	nil,                                // 63: peal.v1.Polls.AnsweredEntry
-	nil,                                // 64: peal.v1.Resumes.ResetsEntry
-	nil,                                // 65: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 66: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 69: google.protobuf.MethodOptions
+	(*ListSubscribersRequest)(nil),     // 20: peal.v1.ListSubscribersRequest
+	(*ListSubscribersResponse)(nil),    // 21: peal.v1.ListSubscribersResponse
+	(*Subscriber)(nil),                 // 22: peal.v1.Subscriber
+	(*ExplainTopicRequest)(nil),        // 23: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 24: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 25: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 26: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 27: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 28: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 29: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 30: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 31: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 32: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 33: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 34: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 35: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 36: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 37: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 38: peal.v1.StatsResponse
+	(*Node)(nil),                       // 39: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 40: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 41: peal.v1.Log
+	(*Descriptors)(nil),                // 42: peal.v1.Descriptors
+	(*Retained)(nil),                   // 43: peal.v1.Retained
+	(*Polls)(nil),                      // 44: peal.v1.Polls
+	(*Reads)(nil),                      // 45: peal.v1.Reads
+	(*Histogram)(nil),                  // 46: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 47: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 48: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 49: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 50: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 51: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 52: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 53: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 54: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 55: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 56: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 57: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 58: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 59: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 60: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 61: peal.v1.RetainedAudience
+	(*WhoAmIRequest)(nil),              // 62: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 63: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 64: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 65: peal.v1.DrainResponse
+	nil,                                // 66: peal.v1.Polls.AnsweredEntry
+	nil,                                // 67: peal.v1.Resumes.ResetsEntry
+	nil,                                // 68: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 69: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 70: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 71: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 72: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	67, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	70, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	70, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	70, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	70, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	11, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	12, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	13, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	16, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	68, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	71, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	19, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	22, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	67, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	16, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	25, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	26, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	27, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	68, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	68, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	30, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	31, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	68, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	67, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	46, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	46, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	68, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	45, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	37, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	38, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	39, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	43, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	36, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	45, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	40, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	45, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	41, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	42, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	0,  // 36: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	68, // 37: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	68, // 38: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	68, // 39: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	45, // 40: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	63, // 41: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	44, // 42: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	64, // 43: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	65, // 44: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	66, // 45: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	67, // 46: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	67, // 47: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	68, // 48: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	55, // 49: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	68, // 50: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	68, // 51: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	58, // 52: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	69, // 53: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 54: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 55: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 56: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 57: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 58: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	14, // 59: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	17, // 60: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	20, // 61: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	23, // 62: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	28, // 63: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	32, // 64: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	34, // 65: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	51, // 66: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	53, // 67: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	56, // 68: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	47, // 69: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	49, // 70: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	59, // 71: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	61, // 72: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 73: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 74: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 75: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 76: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 77: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	15, // 78: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	18, // 79: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	21, // 80: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	24, // 81: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	29, // 82: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	33, // 83: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	35, // 84: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	52, // 85: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	54, // 86: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	57, // 87: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	48, // 88: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	50, // 89: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	60, // 90: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	62, // 91: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	73, // [73:92] is the sub-list for method output_type
-	54, // [54:73] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	53, // [53:54] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	22, // 10: peal.v1.ListSubscribersResponse.users:type_name -> peal.v1.Subscriber
+	25, // 11: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	70, // 12: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	16, // 13: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	28, // 14: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	29, // 15: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	30, // 16: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	71, // 17: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	71, // 18: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	33, // 19: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	34, // 20: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	71, // 21: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	70, // 22: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	49, // 23: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	49, // 24: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	71, // 25: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	48, // 26: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	40, // 27: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	41, // 28: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	42, // 29: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	46, // 30: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	39, // 31: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	48, // 32: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	43, // 33: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	48, // 34: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	44, // 35: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	45, // 36: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	0,  // 37: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	71, // 38: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	71, // 39: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	71, // 40: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	48, // 41: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	66, // 42: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	47, // 43: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	67, // 44: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	68, // 45: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	69, // 46: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	70, // 47: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	70, // 48: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	71, // 49: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 50: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	71, // 51: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	71, // 52: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	61, // 53: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	72, // 54: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	3,  // 55: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	5,  // 56: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	7,  // 57: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	9,  // 58: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	1,  // 59: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	14, // 60: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	17, // 61: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	20, // 62: peal.v1.ControlService.ListSubscribers:input_type -> peal.v1.ListSubscribersRequest
+	23, // 63: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	26, // 64: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	31, // 65: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	35, // 66: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	37, // 67: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	54, // 68: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	56, // 69: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	59, // 70: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	50, // 71: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	52, // 72: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	62, // 73: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	64, // 74: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	4,  // 75: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	6,  // 76: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	8,  // 77: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	10, // 78: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	2,  // 79: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	15, // 80: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	18, // 81: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	21, // 82: peal.v1.ControlService.ListSubscribers:output_type -> peal.v1.ListSubscribersResponse
+	24, // 83: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	27, // 84: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	32, // 85: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	36, // 86: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	38, // 87: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	55, // 88: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	57, // 89: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	60, // 90: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	51, // 91: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	53, // 92: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	63, // 93: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	65, // 94: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	75, // [75:95] is the sub-list for method output_type
+	55, // [55:75] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	54, // [54:55] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -5695,47 +5937,47 @@ func file_peal_v1_control_proto_init() {
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[20].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
 		(*ExplainTopicResponse_Policy)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[24].OneofWrappers = []any{
 		(*TopicPolicy_MaxEvents)(nil),
 		(*TopicPolicy_MaxAge)(nil),
 		(*TopicPolicy_SlowConsumer)(nil),
 		(*TopicPolicy_Anonymous)(nil),
 		(*TopicPolicy_Retain)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[30].OneofWrappers = []any{
 		(*TailRequest_Everyone)(nil),
 		(*TailRequest_UserId)(nil),
 		(*TailRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[31].OneofWrappers = []any{
 		(*TailResponse_Message)(nil),
 		(*TailResponse_Gap)(nil),
 		(*TailResponse_Position)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[32].OneofWrappers = []any{
 		(*TailedMessage_Everyone)(nil),
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[55].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[54].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -5746,7 +5988,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   66,
+			NumMessages:   69,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
