@@ -71,6 +71,9 @@ func calls() map[string]call {
 		"ListTopics": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.ListTopics(ctx, &pealv1.ListTopicsRequest{}))
 		}, "GET", "/v1/topics", "", false},
+		"ListSubscribers": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ListSubscribers(ctx, &pealv1.ListSubscribersRequest{Topic: "news"}))
+		}, "GET", "/v1/topics/news/subscribers", "", false},
 		"Disconnect": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.Disconnect(ctx, &pealv1.DisconnectRequest{UserId: "alice"}))
 		}, "POST", "/v1/users/alice:disconnect", `{}`, false},

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,71 @@ func TestWatchReportsChanges(t *testing.T) {
 
 	for left := int32(2); left >= 0; left-- {
 		wantEnded("alice", left, "disconnected")
+	}
+}
+
+func TestWatchOfATopic(t *testing.T) {
+	b := startBroker(t)
+	p := start(t, control.Config{}, b, nil)
+	stream(t, b, "alice", "orders.7")
+	stream(t, b, "alice", "news")
+	stream(t, b, "bob", "orders.*", ">")
+	stream(t, b, "carol", "news")
+	stream(t, b, "", "orders.7")
+
+	w, err := p.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{Topic: "orders.7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(want string) {
+		t.Helper()
+		got := ""
+		switch e := next(t, w).GetEvent().(type) {
+		case *pealv1.WatchConnectionsResponse_Present:
+			got = fmt.Sprint(e.Present.GetUserId(), " has ", e.Present.GetConnections())
+		case *pealv1.WatchConnectionsResponse_SnapshotComplete:
+			got = fmt.Sprint("complete, ", e.SnapshotComplete.GetAnonymousConnections())
+		case *pealv1.WatchConnectionsResponse_Opened:
+			got = fmt.Sprint(e.Opened.GetUserId(), " opened ", e.Opened.GetConnections())
+		case *pealv1.WatchConnectionsResponse_Ended:
+			got = fmt.Sprint(e.Ended.GetUserId(), " ended ", e.Ended.GetConnections(), " ", e.Ended.GetReason())
+		}
+		if got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	want("alice has 1")
+	want("bob has 1")
+	want("complete, 1")
+
+	stream(t, b, "carol", "news", "orders.8")
+	stream(t, b, "alice")
+	stream(t, b, "carol", "news", "orders.7").HangUp()
+	want("carol opened 1")
+	want("carol ended 0 hung_up")
+	stream(t, b, "", ">")
+	want(" opened 2")
+	if _, err := p.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	want("alice ended 0 disconnected")
+	p.service.EndCalls()
+	_, err = w.Recv()
+	if f := failureOf(t, err); f.code != codes.Unavailable || f.reason != "STOPPING" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestWatchOfAnInvalidTopic(t *testing.T) {
+	p := start(t, control.Config{}, startBroker(t), nil)
+	for _, topic := range []string{"a.>.b", "a\nb", strings.Repeat("x", 256)} {
+		w, err := p.WatchConnections(t.Context(), &pealv1.WatchConnectionsRequest{Topic: topic})
+		if err == nil {
+			_, err = w.Recv()
+		}
+		if f := failureOf(t, err); f.code != codes.InvalidArgument || f.fields["topic"] == "" {
+			t.Errorf("%q: %+v", topic, f)
+		}
 	}
 }
 

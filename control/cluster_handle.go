@@ -11,12 +11,16 @@ import (
 
 // HandleQuery handles a unary call from another node in the cluster. The response
 // covers only this node.
-func (s *Service) HandleQuery(_ context.Context, method string, request []byte) ([]byte, error) {
+func (s *Service) HandleQuery(ctx context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
 	case pealv1.ControlService_ListUsers_FullMethodName:
 		return respond(request, s.localUsers)
 	case pealv1.ControlService_ListTopics_FullMethodName:
 		return respond(request, s.localTopics)
+	case pealv1.ControlService_ListSubscribers_FullMethodName:
+		return respond(request, func(req *pealv1.ListSubscribersRequest) (*pealv1.ListSubscribersResponse, error) {
+			return s.localSubscribers(ctx, req)
+		})
 	case pealv1.ControlService_Disconnect_FullMethodName:
 		return respond(request, s.localDisconnect)
 	case pealv1.ControlService_Stats_FullMethodName:
@@ -26,14 +30,27 @@ func (s *Service) HandleQuery(_ context.Context, method string, request []byte) 
 	return nil, fmt.Errorf("method %q can't be queried from another node", method)
 }
 
+// watchTopicMethod is the name under which nodes watch each other's subscribers of a
+// topic. Nodes of earlier versions reject it. They would take a WatchConnections call for
+// a watch of all streams, because they don't read its request.
+const watchTopicMethod = pealv1.ControlService_WatchConnections_FullMethodName + "/topic"
+
 // HandleWatch handles a streaming call from another node in the cluster, and sends
 // responses until the call ends. The responses cover only this node.
-func (s *Service) HandleWatch(ctx context.Context, method string, _ []byte, send func(response []byte) error) error {
-	if method != pealv1.ControlService_WatchConnections_FullMethodName {
+func (s *Service) HandleWatch(ctx context.Context, method string, request []byte, send func(response []byte) error) error {
+	req := new(pealv1.WatchConnectionsRequest)
+
+	switch method {
+	case pealv1.ControlService_WatchConnections_FullMethodName:
+	case watchTopicMethod:
+		if err := proto.Unmarshal(request, req); err != nil {
+			return fmt.Errorf("decoding a request: %w", err)
+		}
+	default:
 		return fmt.Errorf("method %q can't be watched from another node", method)
 	}
 
-	return s.watchLocal(ctx, func(resp *pealv1.WatchConnectionsResponse) error {
+	return s.watchLocal(ctx, req, func(resp *pealv1.WatchConnectionsResponse) error {
 		response, err := proto.Marshal(resp)
 		if err != nil {
 			return fmt.Errorf("encoding a response: %w", err)

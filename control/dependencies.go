@@ -17,10 +17,12 @@ type Broker interface {
 	ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error)
 	Users(prefix, after string, limit int) []broker.User
 	Topics(prefix, after string, limit int) []broker.Topic
+	Subscribers(ctx context.Context, q broker.SubscriberList) (broker.Subscribers, error)
 	Stats() broker.Stats
 	Latency() broker.Histogram
 	Disconnect(user string, ban time.Duration) (closed int, err error)
 	Watch() (*broker.Watch, error)
+	WatchTopic(ctx context.Context, topic string) (*broker.Watch, error)
 }
 
 // History reads published messages. Its methods must be safe for concurrent use.

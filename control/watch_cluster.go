@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,7 +21,12 @@ const (
 )
 
 // watchCluster implements WatchConnections for the streams on all nodes.
-func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConnectionsResponse) error) error {
+func (s *Service) watchCluster(ctx context.Context, req *pealv1.WatchConnectionsRequest, send func(*pealv1.WatchConnectionsResponse) error) error {
+	method, request, err := watchOfNodes(req)
+	if err != nil {
+		return err
+	}
+
 	ctx, cancel := context.WithCancel(ctx)
 
 	var running sync.WaitGroup
@@ -33,12 +39,12 @@ func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConne
 	localEnd := make(chan error, 1)
 
 	running.Go(func() {
-		localEnd <- s.watchLocal(ctx, func(resp *pealv1.WatchConnectionsResponse) error {
+		localEnd <- s.watchLocal(ctx, req, func(resp *pealv1.WatchConnectionsResponse) error {
 			return receiver.put(nodeUpdate{node: name, responses: []*pealv1.WatchConnectionsResponse{resp}})
 		})
 	})
 	running.Go(func() {
-		s.cluster.Watch(ctx, pealv1.ControlService_WatchConnections_FullMethodName, nil, receiver,
+		s.cluster.Watch(ctx, method, request, receiver,
 			func(nodes []string) { _ = receiver.put(nodeUpdate{started: append(nodes, name)}) })
 	})
 
@@ -65,6 +71,20 @@ func (s *Service) watchCluster(ctx context.Context, send func(*pealv1.WatchConne
 			return err
 		}
 	}
+}
+
+// watchOfNodes returns the method and the request of a watch of the other nodes.
+func watchOfNodes(req *pealv1.WatchConnectionsRequest) (method string, request []byte, _ error) {
+	if req.GetTopic() == "" {
+		return pealv1.ControlService_WatchConnections_FullMethodName, nil, nil
+	}
+
+	request, err := proto.Marshal(req)
+	if err != nil {
+		return "", nil, fmt.Errorf("encoding a request: %w", err)
+	}
+
+	return watchTopicMethod, request, nil
 }
 
 // watchReceiver is a Receiver that passes the updates from nodes to the call's

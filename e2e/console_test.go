@@ -77,6 +77,7 @@ func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 
 	t.Run("charts", func(t *testing.T) { page.testCharts(t, d) })
 	t.Run("lists", func(t *testing.T) { page.testLists(t) })
+	t.Run("subscribers", func(t *testing.T) { page.testSubscribers(t, d) })
 	t.Run("tail", func(t *testing.T) { page.testTail(t, d) })
 	t.Run("publish", func(t *testing.T) { page.testPublish(t, alice, nobody) })
 	t.Run("history", func(t *testing.T) { page.testHistory(t, d) })

@@ -45,7 +45,11 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.waitUntil(t, `!document.getElementById("token-dialog").open && all("#state", "#token-button").join() === "Serving,Token: reader"`)
 	page.waitUntil(t, `all("#users tbody .key").join() === "alice"`)
 	page.waitUntil(t, `all("#publish .denied", "#tail .denied").every((text) => /scope (publish|admin)/.test(text)) && document.querySelector("#publish [type=submit]").disabled`)
-	page.waitUntil(t, `[...document.querySelectorAll(".actions button")].every((button) => getComputedStyle(button).display === "none")`)
+	page.waitUntil(t, `[...document.querySelectorAll("#users .actions button, #topics [data-act]:not([data-act=subscribers])")].every((button) => getComputedStyle(button).display === "none")`)
+
+	page.act(t, "#topics tr[data-key=news]", "subscribers")
+	page.waitUntil(t, `all("#subscribers-dialog tbody .key").join() === "alice"`)
+	page.Click(t, "#subscribers-close")
 
 	// The tab keeps the token, and nothing else does.
 	page.Reload(t)
@@ -67,7 +71,7 @@ func testConsoleAsksForAToken(t *testing.T, b *browsertest.Browser) {
 	page.Click(t, "#history-dialog [value=retained]")
 	page.waitUntil(t, `all("#history-list .text").join() === "kept" && getComputedStyle(document.querySelector("#history-list .clear")).display === "none"`)
 	page.Click(t, "#history-close")
-	page.waitUntil(t, `[...document.querySelectorAll(".actions [data-act]:not([data-act=history]), #history-clear")].every((button) => getComputedStyle(button).display === "none")`)
+	page.waitUntil(t, `[...document.querySelectorAll(".actions [data-act]:not([data-act=history], [data-act=subscribers]), #history-clear")].every((button) => getComputedStyle(button).display === "none")`)
 
 	page.Click(t, "#token-button")
 	use("the-operators-own-token")

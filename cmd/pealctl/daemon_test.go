@@ -62,6 +62,11 @@ func TestTopicsAndPresence(t *testing.T) {
 	anonymous.stop()
 	plain.until(t, "\tended\t(anonymous)\t0\thung_up")
 
+	ofTopic := watch(t, at("watch", "--topic", "orders.7")...)
+	ofTopic.until(t, "\tpresent\talice\t1")
+	pealctl(t, at("subscribers", "orders.7")).want(t, "USER   STREAMS\nalice        1\n")
+	pealctl(t, at("subscribers", "news")).want(t, "USER  STREAMS\n")
+
 	if r := pealctl(t, at("publish", "orders.7", "paid")); r.status != 0 {
 		t.Fatal(r.stderr)
 	}
@@ -76,6 +81,8 @@ func TestTopicsAndPresence(t *testing.T) {
 
 	presence.until(t, `,"reason":"disconnected"}}`)
 	plain.until(t, "\tended\talice\t0\tdisconnected")
+	ofTopic.until(t, "\tended\talice\t0\tdisconnected")
+	ofTopic.stop()
 
 	if code := presence.stop(); code != 0 {
 		t.Errorf("an interrupted watch exits with status %d", code)

@@ -43,6 +43,7 @@ type daemon struct {
 	expiry    *pealv1.Message_ExpireTime // of all messages
 	reads     []*pealv1.ListMessagesRequest
 	listed    []*pealv1.ListRetainedRequest
+	audience  []*pealv1.ListSubscribersRequest
 	cleared   []*pealv1.ClearRetainedRequest
 	pages     []*pealv1.ListUsersResponse
 	stats     func() *pealv1.StatsResponse
@@ -142,6 +143,17 @@ func (d *daemon) ListTopics(_ context.Context, r *pealv1.ListTopicsRequest) (*pe
 		return &pealv1.ListTopicsResponse{Topics: []*pealv1.Topic{{Topic: r.GetPrefix() + "news", Subscribers: 12}}, NextPageToken: "more"}, nil
 	}
 	return &pealv1.ListTopicsResponse{Topics: []*pealv1.Topic{{Topic: "orders.*", Subscribers: 1}}}, nil
+}
+
+// ListSubscribers returns two pages of one user each.
+func (d *daemon) ListSubscribers(_ context.Context, r *pealv1.ListSubscribersRequest) (*pealv1.ListSubscribersResponse, error) {
+	d.audience = append(d.audience, r)
+	if r.GetPageToken() == "" {
+		return &pealv1.ListSubscribersResponse{
+			Users: []*pealv1.Subscriber{{UserId: r.GetPrefix() + "alice", Connections: 12}}, AnonymousConnections: 4, NextPageToken: "more",
+		}, nil
+	}
+	return &pealv1.ListSubscribersResponse{Users: []*pealv1.Subscriber{{UserId: "bob", Connections: 1}}, AnonymousConnections: 5, MissingNodes: []string{"b"}}, nil
 }
 
 func (d *daemon) CreateToken(_ context.Context, r *pealv1.CreateTokenRequest) (*pealv1.CreateTokenResponse, error) {

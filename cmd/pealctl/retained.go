@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -52,9 +51,9 @@ func (f *audienceFlags) check(cmd *cobra.Command) error {
 
 func newRetained(s *session) *cobra.Command {
 	var (
-		flags = historyFlags{retained: true}
-		list  pealv1.ListRetainedRequest
-		all   bool
+		flags    = historyFlags{retained: true}
+		pages    pageFlags
+		matching string
 	)
 
 	cmd := &cobra.Command{
@@ -78,20 +77,16 @@ in which streams receive them. That call needs the scope "data".`,
 				}
 				return s.history(cmd.Context(), request, 0)
 			}
-			if err := checkUTF8("--matching", list.GetTopic()); err != nil {
+			if err := checkUTF8("--matching", matching); err != nil {
 				return err
 			}
-			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
-				return s.listRetained(ctx, c, &list, all)
-			})
+			return s.listRetained(cmd.Context(), &pages, matching)
 		},
 	}
 
 	flags.define(cmd, "show the values", "of this topic", "of this user", "of broadcasts")
-	cmd.Flags().StringVar(&list.Topic, "matching", "", "list only topics that match this `pattern`")
-	cmd.Flags().BoolVar(&all, "all", false, "list every page")
-	cmd.Flags().Int32Var(&list.PageSize, "page-size", 0, "audiences per page (default 100, maximum 1000)")
-	cmd.Flags().StringVar(&list.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
+	cmd.Flags().StringVar(&matching, "matching", "", "list only topics that match this `pattern`")
+	pages.add(cmd, "audiences")
 	for _, audience := range []string{"topic", "user", "broadcast"} {
 		for _, page := range []string{"matching", "all", "page-size", "page-token"} {
 			cmd.MarkFlagsMutuallyExclusive(audience, page)
@@ -101,21 +96,19 @@ in which streams receive them. That call needs the scope "data".`,
 	return cmd
 }
 
-func (s *session) listRetained(ctx context.Context, c pealv1.ControlServiceClient, request *pealv1.ListRetainedRequest, all bool) error {
-	listed, err := c.ListRetained(ctx, request)
-	for err == nil && all && listed.GetNextPageToken() != "" {
-		request.PageToken = listed.GetNextPageToken()
-		var page *pealv1.ListRetainedResponse
-		if page, err = c.ListRetained(ctx, request); err == nil {
-			listed.Audiences = append(listed.Audiences, page.GetAudiences()...)
-			listed.NextPageToken = page.GetNextPageToken()
-		}
-	}
+func (s *session) listRetained(ctx context.Context, pages *pageFlags, matching string) error {
+	var listed pealv1.ListRetainedResponse
+	err := s.pages(ctx, pages, func(ctx context.Context, c pealv1.ControlServiceClient) (next string, err error) {
+		page, err := c.ListRetained(ctx, &pealv1.ListRetainedRequest{Topic: matching, PageSize: pages.size, PageToken: pages.token})
+		listed.Audiences = append(listed.Audiences, page.GetAudiences()...)
+		listed.NextPageToken = page.GetNextPageToken()
+		return page.GetNextPageToken(), err
+	})
 	if err != nil {
 		return err
 	}
 
-	err = s.print(listed, func(t table.Writer) {
+	err = s.print(&listed, func(t table.Writer) {
 		t.AppendHeader(table.Row{"audience", "name", "values", "bytes"})
 		for _, a := range listed.GetAudiences() {
 			kind, name := "broadcast", "-"
@@ -128,10 +121,11 @@ func (s *session) listRetained(ctx context.Context, c pealv1.ControlServiceClien
 			t.AppendRow(table.Row{kind, name, a.GetEvents(), a.GetBytes()})
 		}
 	})
-	if next := listed.GetNextPageToken(); err == nil && next != "" && !s.output.json {
-		fmt.Fprintf(s.stderr, morePages, next)
+	if err != nil {
+		return err
 	}
-	return err
+	s.noteNextPage(listed.GetNextPageToken())
+	return nil
 }
 
 func newRetainedClear(s *session) *cobra.Command {

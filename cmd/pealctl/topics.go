@@ -14,8 +14,8 @@ import (
 
 func newTopics(s *session) *cobra.Command {
 	var (
-		request pealv1.ListTopicsRequest
-		all     bool
+		flags  pageFlags
+		prefix string
 	)
 
 	cmd := &cobra.Command{
@@ -25,19 +25,15 @@ func newTopics(s *session) *cobra.Command {
 with --all every page.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkUTF8("--prefix", request.GetPrefix()); err != nil {
+			if err := checkUTF8("--prefix", prefix); err != nil {
 				return err
 			}
-			return s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
-				return s.listTopics(ctx, c, &request, all)
-			})
+			return s.listTopics(cmd.Context(), &flags, prefix)
 		},
 	}
 
-	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "list only topics and patterns that start with this `text`")
-	cmd.Flags().BoolVar(&all, "all", false, "list every page")
-	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "topics per page (default 100, maximum 1000)")
-	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
+	cmd.Flags().StringVar(&prefix, "prefix", "", "list only topics and patterns that start with this `text`")
+	flags.add(cmd, "topics")
 	cmd.AddCommand(newExplainTopic(s))
 	return cmd
 }
@@ -92,31 +88,28 @@ func policyCells(reply *pealv1.ExplainTopicResponse) table.Row {
 	return table.Row{fmt.Sprintf("%s of %d", position, reply.GetPolicies()), pattern, maxEvents, maxAge, slow, anonymous, retain}
 }
 
-func (s *session) listTopics(ctx context.Context, c pealv1.ControlServiceClient, request *pealv1.ListTopicsRequest, all bool) error {
-	listed, err := c.ListTopics(ctx, request)
-	for err == nil && all && listed.GetNextPageToken() != "" {
-		request.PageToken = listed.GetNextPageToken()
-		var page *pealv1.ListTopicsResponse
-		if page, err = c.ListTopics(ctx, request); err == nil {
-			listed.Topics = append(listed.Topics, page.GetTopics()...)
-			listed.NextPageToken = page.GetNextPageToken()
-			listed.MissingNodes = mergeNames(listed.GetMissingNodes(), page.GetMissingNodes())
-		}
-	}
-
+func (s *session) listTopics(ctx context.Context, flags *pageFlags, prefix string) error {
+	var reply pealv1.ListTopicsResponse
+	err := s.pages(ctx, flags, func(ctx context.Context, c pealv1.ControlServiceClient) (next string, err error) {
+		page, err := c.ListTopics(ctx, &pealv1.ListTopicsRequest{Prefix: prefix, PageSize: flags.size, PageToken: flags.token})
+		reply.Topics = append(reply.Topics, page.GetTopics()...)
+		reply.MissingNodes = mergeNames(reply.GetMissingNodes(), page.GetMissingNodes())
+		reply.NextPageToken = page.GetNextPageToken()
+		return page.GetNextPageToken(), err
+	})
 	if err != nil {
 		return err
 	}
 
-	err = s.print(listed, func(t table.Writer) {
+	err = s.print(&reply, func(t table.Writer) {
 		t.AppendHeader(table.Row{"topic", "subscribers"})
-		for _, topic := range listed.GetTopics() {
+		for _, topic := range reply.GetTopics() {
 			t.AppendRow(table.Row{topic.GetTopic(), topic.GetSubscribers()})
 		}
 	})
-	if next := listed.GetNextPageToken(); err == nil && next != "" && !s.output.json {
-		fmt.Fprintf(s.stderr, morePages, next)
+	if err != nil {
+		return err
 	}
-
-	return err
+	s.noteNextPage(reply.GetNextPageToken())
+	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -13,8 +12,8 @@ import (
 
 func newUsers(s *session) *cobra.Command {
 	var (
-		request pealv1.ListUsersRequest
-		all     bool
+		flags  pageFlags
+		prefix string
 	)
 
 	cmd := &cobra.Command{
@@ -24,45 +23,32 @@ func newUsers(s *session) *cobra.Command {
 or with --all every page.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkUTF8("--prefix", request.GetPrefix()); err != nil {
+			if err := checkUTF8("--prefix", prefix); err != nil {
 				return err
 			}
 			var reply pealv1.ListUsersResponse
-			for more := true; more; more = all && reply.GetNextPageToken() != "" {
-				err := s.call(cmd.Context(), func(ctx context.Context, c pealv1.ControlServiceClient) error {
-					page, err := c.ListUsers(ctx, &request)
-					if err != nil {
-						return err
-					}
-					reply.Users = append(reply.Users, page.GetUsers()...)
-					reply.NextPageToken = page.GetNextPageToken()
-					reply.MissingNodes = mergeNames(reply.GetMissingNodes(), page.GetMissingNodes())
-					request.PageToken = page.GetNextPageToken()
-					return nil
-				})
-				if err != nil {
-					return err
-				}
+			err := s.pages(cmd.Context(), &flags, func(ctx context.Context, c pealv1.ControlServiceClient) (next string, err error) {
+				page, err := c.ListUsers(ctx, &pealv1.ListUsersRequest{Prefix: prefix, PageSize: flags.size, PageToken: flags.token})
+				reply.Users = append(reply.Users, page.GetUsers()...)
+				reply.MissingNodes = mergeNames(reply.GetMissingNodes(), page.GetMissingNodes())
+				reply.NextPageToken = page.GetNextPageToken()
+				return page.GetNextPageToken(), err
+			})
+			if err != nil {
+				return err
 			}
 			if err := s.print(&reply, userRows(&reply, time.Now())); err != nil {
 				return err
 			}
-			if next := reply.GetNextPageToken(); next != "" && !s.output.json {
-				fmt.Fprintf(s.stderr, morePages, next)
-			}
+			s.noteNextPage(reply.GetNextPageToken())
 			return nil
 		},
 	}
 
-	cmd.Flags().StringVar(&request.Prefix, "prefix", "", "list only users whose ID starts with this `text`")
-	cmd.Flags().BoolVar(&all, "all", false, "list every page")
-	cmd.Flags().Int32Var(&request.PageSize, "page-size", 0, "users per page (default 100, maximum 1000)")
-	cmd.Flags().StringVar(&request.PageToken, "page-token", "", "start at the page with this `token`, as printed with the previous page")
+	cmd.Flags().StringVar(&prefix, "prefix", "", "list only users whose ID starts with this `text`")
+	flags.add(cmd, "users")
 	return cmd
 }
-
-// morePages is printed after a page that isn't the last one.
-const morePages = "More pages follow. Use --all to list them, or --page-token %q for the next page.\n"
 
 func userRows(reply *pealv1.ListUsersResponse, now time.Time) func(table.Writer) {
 	return func(t table.Writer) {

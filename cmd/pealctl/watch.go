@@ -15,7 +15,9 @@ import (
 )
 
 func newWatch(s *session) *cobra.Command {
-	return &cobra.Command{
+	var request pealv1.WatchConnectionsRequest
+
+	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Watch streams open and close",
 		Long: `Watch streams open and close. The command first prints the users that are
@@ -23,22 +25,40 @@ connected, then one line per change: the time, the kind (present, opened or
 ended), the user, the number of streams that the user has afterwards and, for
 ended, the close reason. Anonymous streams are shown with the user (anonymous).
 
+With --topic, it shows and counts only the streams that subscribe to that topic, by
+name or by pattern.
+
 With --output json each change is one line of JSON.`,
 		Example: `  pealctl watch
+  pealctl watch --topic orders.7
   pealctl watch --output json | jq -c 'select(.ended.connections == 0)'`,
 		Args: arguments(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.watch(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkUTF8("--topic", request.GetTopic()); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("topic") && request.GetTopic() == "" {
+				return usagef("--topic: empty topic; want a topic or pattern, or no --topic for all streams")
+			}
+			return s.watch(cmd.Context(), &request)
+		},
 	}
+
+	cmd.Flags().StringVar(&request.Topic, "topic", "", "watch only the subscribers of this `topic` or pattern")
+	return cmd
 }
 
-func (s *session) watch(ctx context.Context) (err error) {
+// anonymousUser stands for the user of anonymous streams.
+const anonymousUser = "(anonymous)"
+
+func (s *session) watch(ctx context.Context, request *pealv1.WatchConnectionsRequest) (err error) {
 	conn, err := s.dial()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 
-	watch, err := pealv1.NewControlServiceClient(conn).WatchConnections(ctx, &pealv1.WatchConnectionsRequest{})
+	watch, err := pealv1.NewControlServiceClient(conn).WatchConnections(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -70,7 +90,7 @@ func (s *session) printChange(change *pealv1.WatchConnectionsResponse) error {
 
 	line := func(at *timestamppb.Timestamp, kind, user string, connections int32, reason string) error {
 		if user == "" {
-			user = "(anonymous)"
+			user = anonymousUser
 		}
 		_, err := fmt.Fprintf(s.stdout, "%s\t%s\t%s\t%d%s\n", at.AsTime().Local().Format(time.DateTime), kind, escaped(user), connections, reason)
 		return err

@@ -104,7 +104,7 @@ type Broker struct {
 	replies    replies
 	clock      logClock // of a replica's log
 	bans       *btree.BTreeG[Ban]
-	watches    map[*Watch]struct{}
+	watches    watches
 	taps       map[*Tap]struct{}
 	changes    *Changes   // nil until Changes is called
 	mail       []delivery // scratch space of post
@@ -149,7 +149,7 @@ func New(cfg Config) *Broker {
 		retained: newRetained(cfg.Retain, digester),
 		replies:  newReplies(cfg.IdempotencyWindow),
 		bans:     btree.NewG(32, func(a, b Ban) bool { return a.User < b.User }),
-		watches:  make(map[*Watch]struct{}),
+		watches:  newWatches(),
 		taps:     make(map[*Tap]struct{}),
 		open:     make([]int, cfg.Shards),
 		stop:     make(chan struct{}),
@@ -324,9 +324,7 @@ func (b *Broker) Close() {
 	if !b.closed {
 		b.closed = true
 		close(b.stop)
-		for w := range b.watches {
-			b.endWatch(w, ErrClosed)
-		}
+		b.endWatches(ErrClosed)
 		for t := range b.taps {
 			t.wake()
 		}

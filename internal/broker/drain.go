@@ -67,7 +67,7 @@ func (b *Broker) startDrain(over time.Duration, why Reason) *drain {
 	d := &drain{why: why, over: min(over, time.Duration(b.total)*time.Second/drainPace), done: make(chan struct{})}
 	d.shards.Store(int32(len(b.shards)))
 	for _, s := range b.shards {
-		s.post(item{kind: beginDrain, drain: d})
+		s.post(item{kind: task, task: func(s *shard) { s.beginDrain(d) }})
 	}
 	return d
 }
@@ -75,7 +75,7 @@ func (b *Broker) startDrain(over time.Duration, why Reason) *drain {
 // cancelDrain keeps open the streams whose turn in d has not come.
 func (b *Broker) cancelDrain(d *drain) {
 	for _, s := range b.shards {
-		s.post(item{kind: endDrain, drain: d})
+		s.post(item{kind: task, task: func(s *shard) { s.endDrain(d) }})
 	}
 }
 

@@ -300,9 +300,12 @@ func TestWatchReportsADrain(t *testing.T) {
 		if err := b.Drain(t.Context(), time.Second); err != nil {
 			t.Fatal(err)
 		}
+		changes, err := w.Take()
+		if err != nil {
+			t.Fatal(err)
+		}
 		var reported []string
-		for range 3 {
-			c := <-w.C
+		for _, c := range changes {
 			reported = append(reported, fmt.Sprint(c.User, " ", c.Open, " ", c.Reason, " ", c.Connections))
 		}
 		if want := "alice false drained 2,alice false drained 1,alice false drained 0"; strings.Join(reported, ",") != want {

@@ -159,8 +159,10 @@ func TestWatch(t *testing.T) {
 		synctest.Wait()
 		connect(t, b, broker.Subscription{}, -1)
 		b.Close()
+		<-w.C
+		changes, err := w.Take()
 		var got []string
-		for c := range w.C {
+		for _, c := range changes {
 			got = append(got, fmt.Sprintf("%s %v %v %d", c.User, c.Open, c.Reason, c.Connections))
 		}
 
@@ -169,7 +171,7 @@ func TestWatch(t *testing.T) {
 			t.Errorf("reported %q, want %q", got, want)
 		}
 
-		if err := w.Err(); !errors.Is(err, broker.ErrClosed) {
+		if !errors.Is(err, broker.ErrClosed) {
 			t.Errorf("the watch ended with error %v", err)
 		}
 

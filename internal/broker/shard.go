@@ -60,8 +60,7 @@ const (
 	hangUp
 	disconnect
 	reconfigure
-	beginDrain
-	endDrain
+	task
 	drained
 	closeAll
 	shutdown
@@ -74,7 +73,7 @@ type item struct {
 	event  *event  // deliver; join: the stream's preamble
 	group  *group  // deliver, disconnect: the streams; nil for all of the shard
 	stream *Stream // join, ready, hangUp, drained
-	drain  *drain  // beginDrain, endDrain
+	task   func(*shard)
 }
 
 const (
@@ -240,10 +239,8 @@ func (s *shard) handle(it *item) {
 		it.group.each(func(st *Stream) { s.flushAndClose(st, Disconnected) })
 	case reconfigure:
 		s.reconfigure()
-	case beginDrain:
-		s.beginDrain(it.drain)
-	case endDrain:
-		s.endDrain(it.drain)
+	case task:
+		it.task(s)
 	case drained:
 		s.drains.draining--
 		if it.stream.phase == phaseDraining {

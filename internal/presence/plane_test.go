@@ -5,17 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
 	"github.com/peald/peald/control"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/broker"
 )
 
 // plane is a node with a control plane.
@@ -130,6 +129,74 @@ func TestPagesMergeAllNodes(t *testing.T) {
 	})
 }
 
+// TestPagesOfSubscribersMergeAllNodes checks that each user with streams that stay open is
+// on one page, with all of these streams, while others come and go between the pages.
+func TestPagesOfSubscribersMergeAllNodes(t *testing.T) {
+	t.Parallel()
+	all := planes(t, 3)
+	topics := []string{"x.1", "x.2", "x.*", "*.1", ">", "y"}
+	rapid.Check(t, func(t *rapid.T) {
+		stable := make(map[string]int32)
+		var hangUps []func()
+		open := func(covered func(string) bool, label string) {
+			user := rapid.StringMatching(`[abé]{0,2}`).Draw(t, "user of a "+label)
+			names := rapid.SliceOfNDistinct(rapid.SampledFrom(topics), 1, 3, rapid.ID[string]).Draw(t, "topics of a "+label)
+			hangUps = append(hangUps, all[rapid.IntRange(0, 2).Draw(t, "node of a "+label)].connect(t, user, names...))
+			if slices.ContainsFunc(names, covered) {
+				stable[user]++
+			}
+		}
+		topic := rapid.SampledFrom([]string{"x.1", "x.2", "x.*", "y"}).Draw(t, "topic")
+		for range rapid.IntRange(0, 30).Draw(t, "streams") {
+			open(func(name string) bool { return broker.Covers(name, topic) }, "stream")
+		}
+		stableStreams := len(hangUps)
+
+		request := &pealv1.ListSubscribersRequest{
+			Topic: topic, PageSize: int32(rapid.IntRange(1, 9).Draw(t, "size")), Prefix: rapid.SampledFrom([]string{"", "a", "é", "bb"}).Draw(t, "prefix"),
+		}
+		got := make(map[string]int32)
+		var order []string
+		for more := true; more; more = request.GetPageToken() != "" {
+			reply, err := all[rapid.IntRange(0, 2).Draw(t, "queried")].ListSubscribers(context.Background(), request)
+			if err != nil || len(reply.GetMissingNodes()) > 0 {
+				t.Fatalf("%v, missing %q", err, reply.GetMissingNodes())
+			}
+			if reply.GetAnonymousConnections() < stable[""] || int32(len(reply.GetUsers())) > request.GetPageSize() {
+				t.Fatalf("%d users and %d anonymous streams, want at least %d", len(reply.GetUsers()), reply.GetAnonymousConnections(), stable[""])
+			}
+			for _, u := range reply.GetUsers() {
+				order = append(order, u.GetUserId())
+				got[u.GetUserId()] = u.GetConnections()
+			}
+			request.PageToken = reply.GetNextPageToken()
+
+			for _, hangUp := range hangUps[stableStreams:] {
+				hangUp()
+			}
+			hangUps = hangUps[:stableStreams]
+			for range rapid.IntRange(0, 3).Draw(t, "other streams") {
+				open(func(string) bool { return false }, "brief stream")
+			}
+		}
+
+		if !slices.IsSorted(order) || len(order) != len(got) {
+			t.Fatalf("the users are listed as %q", order)
+		}
+		for user, streams := range stable {
+			if user != "" && strings.HasPrefix(user, request.GetPrefix()) && got[user] < streams {
+				t.Fatalf("%q has %d streams, want at least %d", user, got[user], streams)
+			}
+		}
+		for _, hangUp := range hangUps {
+			hangUp()
+		}
+		for _, p := range all {
+			eventually(t, func() bool { return p.broker.Tally().Streams == 0 }, "streams stay open")
+		}
+	})
+}
+
 func TestStatsAreSummed(t *testing.T) {
 	t.Parallel()
 	all := planes(t, 3)
@@ -197,7 +264,7 @@ func TestNodesThatDontReplyAreMissing(t *testing.T) {
 	t.Parallel()
 	all := planes(t, 3)
 	for _, p := range all {
-		p.connect(t, "alice")
+		p.connect(t, "alice", "orders.*")
 	}
 	all[2].kill()
 	ctx, begin := t.Context(), time.Now()
@@ -209,6 +276,10 @@ func TestNodesThatDontReplyAreMissing(t *testing.T) {
 	if err != nil || !slices.Equal(topics.GetMissingNodes(), []string{"node2"}) {
 		t.Errorf("%v, %v", topics, err)
 	}
+	subscribers, err := all[0].ListSubscribers(ctx, &pealv1.ListSubscribersRequest{Topic: "orders.7"})
+	if err != nil || !slices.Equal(subscribers.GetMissingNodes(), []string{"node2"}) || len(subscribers.GetUsers()) != 1 || subscribers.GetUsers()[0].GetConnections() != 2 {
+		t.Errorf("%v, %v", subscribers, err)
+	}
 	stats, err := all[0].Stats(ctx, &pealv1.StatsRequest{})
 	if err != nil || !slices.Equal(stats.GetMissingNodes(), []string{"node2"}) || stats.GetTotal().GetConnected() > 2 {
 		t.Errorf("%v, %v", stats, err)
@@ -218,100 +289,6 @@ func TestNodesThatDontReplyAreMissing(t *testing.T) {
 		t.Errorf("%v, %v", disconnected, err)
 	}
 	if took := time.Since(begin); took > time.Minute {
-		t.Errorf("four calls took %s", took)
+		t.Errorf("five calls took %s", took)
 	}
-}
-
-// watchStream is the server stream of a WatchConnections call.
-type watchStream struct {
-	grpc.ServerStream
-
-	ctx    context.Context
-	mu     sync.Mutex
-	events []string
-}
-
-func (w *watchStream) Context() context.Context { return w.ctx }
-
-func (w *watchStream) Send(response *pealv1.WatchConnectionsResponse) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch e := response.GetEvent().(type) {
-	case *pealv1.WatchConnectionsResponse_Present:
-		w.events = append(w.events, fmt.Sprintf("%s has %d", e.Present.GetUserId(), e.Present.GetConnections()))
-	case *pealv1.WatchConnectionsResponse_SnapshotComplete:
-		w.events = append(w.events, fmt.Sprintf("complete, %d anonymous", e.SnapshotComplete.GetAnonymousConnections()))
-	case *pealv1.WatchConnectionsResponse_Opened:
-		w.events = append(w.events, fmt.Sprintf("%s opened %d", e.Opened.GetUserId(), e.Opened.GetConnections()))
-	case *pealv1.WatchConnectionsResponse_Ended:
-		w.events = append(w.events, fmt.Sprintf("%s ended %d %s", e.Ended.GetUserId(), e.Ended.GetConnections(), e.Ended.GetReason()))
-	}
-	return nil
-}
-
-// expect waits until exactly these events were sent, and clears them.
-func (w *watchStream) expect(t *testing.T, want ...string) {
-	t.Helper()
-	var events []string
-	eventually(t, func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		events = slices.Clone(w.events)
-		return len(events) >= len(want)
-	}, "got %q, want %q", &events, want)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !slices.Equal(w.events, want) {
-		t.Fatalf("got %q, want %q", w.events, want)
-	}
-	w.events = nil
-}
-
-func (p plane) watch(t *testing.T) *watchStream {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	w := &watchStream{ctx: ctx}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := p.WatchConnections(&pealv1.WatchConnectionsRequest{}, w); ctx.Err() == nil {
-			t.Errorf("the watch has ended: %v", err)
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
-	return w
-}
-
-func TestWatchConnectionsCoversAllNodes(t *testing.T) {
-	t.Parallel()
-	s := startNATS(t)
-	a, b, c := joinPlane(t, s, "a"), joinPlane(t, s, "b"), joinPlane(t, s, "c")
-	joined(t, a.member, b.member, c.member)
-	a.connect(t, "alice")
-	b.connect(t, "alice")
-	b.connect(t, "bob")
-	c.connect(t, "")
-	w := a.watch(t)
-	w.expect(t, "alice has 2", "bob has 1", "complete, 1 anonymous")
-
-	c.connect(t, "alice")
-	w.expect(t, "alice opened 3")
-	a.connect(t, "")
-	w.expect(t, " opened 2")
-	if _, err := b.Disconnect(t.Context(), &pealv1.DisconnectRequest{UserId: "alice"}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.events) == 3 }, "the closed streams are not reported")
-	w.expect(t, "alice ended 2 disconnected", "alice ended 1 disconnected", "alice ended 0 disconnected")
-
-	// A node that joins with an open stream.
-	d := joinPlane(t, s, "d")
-	d.connect(t, "bob")
-	w.expect(t, "bob opened 2")
-
-	// A node that dies.
-	b.kill()
-	w.expect(t, "bob ended 1 node_lost")
-	c.stop()
-	w.expect(t, " ended 1 node_lost")
 }

@@ -2119,6 +2119,214 @@ func (x *Topic) GetSubscribers() int32 {
 	return 0
 }
 
+// ListSubscribersRequest requests a page of the users whose streams subscribe
+// to a topic.
+type ListSubscribersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic. Streams that subscribe to it by pattern are included. If it is a
+	// pattern itself, the streams are those that subscribe to every topic that it
+	// matches: to the same pattern, or to one that covers it, as "orders.>" covers
+	// "orders.*".
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Users per page: 100 if zero, at most 1000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the previous page; empty for the first page.
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// List only users whose id starts with this prefix.
+	Prefix        string `protobuf:"bytes,4,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubscribersRequest) Reset() {
+	*x = ListSubscribersRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubscribersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubscribersRequest) ProtoMessage() {}
+
+func (x *ListSubscribersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubscribersRequest.ProtoReflect.Descriptor instead.
+func (*ListSubscribersRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListSubscribersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ListSubscribersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSubscribersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListSubscribersRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// ListSubscribersResponse is a page of the users whose streams subscribe to a
+// topic.
+type ListSubscribersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The users, in ascending order of id.
+	Users []*Subscriber `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// The number of all anonymous streams that subscribe to the topic, on every
+	// page and regardless of prefix.
+	AnonymousConnections int32 `protobuf:"varint,2,opt,name=anonymous_connections,json=anonymousConnections,proto3" json:"anonymous_connections,omitempty"`
+	// The page_token of the next page; empty on the last page.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Same as in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,4,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubscribersResponse) Reset() {
+	*x = ListSubscribersResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubscribersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubscribersResponse) ProtoMessage() {}
+
+func (x *ListSubscribersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubscribersResponse.ProtoReflect.Descriptor instead.
+func (*ListSubscribersResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListSubscribersResponse) GetUsers() []*Subscriber {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *ListSubscribersResponse) GetAnonymousConnections() int32 {
+	if x != nil {
+		return x.AnonymousConnections
+	}
+	return 0
+}
+
+func (x *ListSubscribersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListSubscribersResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Subscriber is a user with at least one open stream that subscribes to a
+// topic.
+type Subscriber struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The "sub" claim of the user's tokens.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The number of the user's open streams that subscribe to the topic.
+	Connections   int32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscriber) Reset() {
+	*x = Subscriber{}
+	mi := &file_peal_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscriber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscriber) ProtoMessage() {}
+
+func (x *Subscriber) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
+func (*Subscriber) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Subscriber) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Subscriber) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 // ExplainTopicRequest requests the policy that applies to a topic.
 type ExplainTopicRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2130,7 +2338,7 @@ type ExplainTopicRequest struct {
 
 func (x *ExplainTopicRequest) Reset() {
 	*x = ExplainTopicRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2350,7 @@ func (x *ExplainTopicRequest) String() string {
 func (*ExplainTopicRequest) ProtoMessage() {}
 
 func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2363,7 @@ func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTopicRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainTopicRequest) GetTopic() string {
@@ -2180,7 +2388,7 @@ type ExplainTopicResponse struct {
 
 func (x *ExplainTopicResponse) Reset() {
 	*x = ExplainTopicResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2400,7 @@ func (x *ExplainTopicResponse) String() string {
 func (*ExplainTopicResponse) ProtoMessage() {}
 
 func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2413,7 @@ func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExplainTopicResponse) GetPolicyValue() isExplainTopicResponse_PolicyValue {
@@ -2278,7 +2486,7 @@ type TopicPolicy struct {
 
 func (x *TopicPolicy) Reset() {
 	*x = TopicPolicy{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2498,7 @@ func (x *TopicPolicy) String() string {
 func (*TopicPolicy) ProtoMessage() {}
 
 func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2511,7 @@ func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPolicy.ProtoReflect.Descriptor instead.
 func (*TopicPolicy) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TopicPolicy) GetPattern() string {
@@ -2457,14 +2665,17 @@ func (*TopicPolicy_Retain) isTopicPolicy_RetainValue() {}
 
 // WatchConnectionsRequest starts a watch.
 type WatchConnectionsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic or pattern whose subscribers are watched, as in
+	// ListSubscribersRequest; empty for all streams.
+	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchConnectionsRequest) Reset() {
 	*x = WatchConnectionsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2687,7 @@ func (x *WatchConnectionsRequest) String() string {
 func (*WatchConnectionsRequest) ProtoMessage() {}
 
 func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,10 +2700,18 @@ func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
-// WatchConnectionsResponse is one event in a watch.
+func (x *WatchConnectionsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// WatchConnectionsResponse is one event in a watch. If the watch covers one
+// topic, all counts of streams are of those that subscribe to it.
 type WatchConnectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event.
@@ -2510,7 +2729,7 @@ type WatchConnectionsResponse struct {
 
 func (x *WatchConnectionsResponse) Reset() {
 	*x = WatchConnectionsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2741,7 @@ func (x *WatchConnectionsResponse) String() string {
 func (*WatchConnectionsResponse) ProtoMessage() {}
 
 func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2754,7 @@ func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
@@ -2625,7 +2844,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2856,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2869,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SnapshotComplete) GetAnonymousConnections() int32 {
@@ -2676,7 +2895,7 @@ type StreamOpened struct {
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2907,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2920,7 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StreamOpened) GetUserId() string {
@@ -2757,7 +2976,7 @@ type StreamEnded struct {
 
 func (x *StreamEnded) Reset() {
 	*x = StreamEnded{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2988,7 @@ func (x *StreamEnded) String() string {
 func (*StreamEnded) ProtoMessage() {}
 
 func (x *StreamEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +3001,7 @@ func (x *StreamEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
 func (*StreamEnded) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StreamEnded) GetUserId() string {
@@ -2834,7 +3053,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +3065,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3078,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TailRequest) GetAudience() isTailRequest_Audience {
@@ -2945,7 +3164,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3176,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3189,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TailResponse) GetItem() isTailResponse_Item {
@@ -3069,7 +3288,7 @@ type TailedMessage struct {
 
 func (x *TailedMessage) Reset() {
 	*x = TailedMessage{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3300,7 @@ func (x *TailedMessage) String() string {
 func (*TailedMessage) ProtoMessage() {}
 
 func (x *TailedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3313,7 @@ func (x *TailedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
 func (*TailedMessage) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TailedMessage) GetId() string {
@@ -3243,7 +3462,7 @@ type TailGap struct {
 
 func (x *TailGap) Reset() {
 	*x = TailGap{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3474,7 @@ func (x *TailGap) String() string {
 func (*TailGap) ProtoMessage() {}
 
 func (x *TailGap) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3487,7 @@ func (x *TailGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
 func (*TailGap) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TailGap) GetReason() string {
@@ -3300,7 +3519,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3312,7 +3531,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3325,7 +3544,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -3357,7 +3576,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3588,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3601,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -3408,7 +3627,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3420,7 +3639,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3433,7 +3652,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 // StatsResponse holds the daemon's current state and its counters since it
@@ -3497,7 +3716,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3728,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3741,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -3706,7 +3925,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3718,7 +3937,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3731,7 +3950,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Node) GetName() string {
@@ -3854,7 +4073,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4085,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4098,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -3920,7 +4139,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4151,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4164,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -3984,7 +4203,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4215,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4228,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -4043,7 +4262,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4274,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4287,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -4110,7 +4329,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4341,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4354,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -4175,7 +4394,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +4406,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +4419,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -4242,7 +4461,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4473,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4486,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -4305,7 +4524,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +4536,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +4549,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -4362,7 +4581,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +4593,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4387,7 +4606,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -4447,7 +4666,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4459,7 +4678,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4472,7 +4691,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4570,7 +4789,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +4801,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +4814,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4616,7 +4835,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4847,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4860,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4670,7 +4889,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4682,7 +4901,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4695,7 +4914,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -4733,7 +4952,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4745,7 +4964,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4758,7 +4977,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4784,7 +5003,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +5015,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4809,7 +5028,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4823,7 +5042,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4835,7 +5054,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4848,7 +5067,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4891,7 +5110,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4903,7 +5122,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4916,7 +5135,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -5033,7 +5252,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5045,7 +5264,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5058,7 +5277,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -5109,7 +5328,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5340,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5353,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Message) GetId() string {
@@ -5242,7 +5461,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5254,7 +5473,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5267,7 +5486,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -5304,7 +5523,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5316,7 +5535,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5329,7 +5548,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -5367,7 +5586,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5379,7 +5598,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,7 +5611,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -5477,7 +5696,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[63]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5489,7 +5708,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[63]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5502,7 +5721,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5520,7 +5739,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5751,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5764,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5571,7 +5790,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5583,7 +5802,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5596,7 +5815,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5610,7 +5829,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5622,7 +5841,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5635,7 +5854,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5818,7 +6037,22 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rmissing_nodes\x18\x03 \x03(\tR\fmissingNodes\"?\n" +
 	"\x05Topic\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
-	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"+\n" +
+	"\vsubscribers\x18\x02 \x01(\x05R\vsubscribers\"\x82\x01\n" +
+	"\x16ListSubscribersRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06prefix\x18\x04 \x01(\tR\x06prefix\"\xc6\x01\n" +
+	"\x17ListSubscribersResponse\x12)\n" +
+	"\x05users\x18\x01 \x03(\v2\x13.peal.v1.SubscriberR\x05users\x123\n" +
+	"\x15anonymous_connections\x18\x02 \x01(\x05R\x14anonymousConnections\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x12#\n" +
+	"\rmissing_nodes\x18\x04 \x03(\tR\fmissingNodes\"G\n" +
+	"\n" +
+	"Subscriber\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12 \n" +
+	"\vconnections\x18\x02 \x01(\x05R\vconnections\"+\n" +
 	"\x13ExplainTopicRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\"r\n" +
 	"\x14ExplainTopicResponse\x12.\n" +
@@ -5838,8 +6072,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rmax_age_valueB\x15\n" +
 	"\x13slow_consumer_valueB\x11\n" +
 	"\x0fanonymous_valueB\x0e\n" +
-	"\fretain_value\"\x19\n" +
-	"\x17WatchConnectionsRequest\"\xf7\x01\n" +
+	"\fretain_value\"/\n" +
+	"\x17WatchConnectionsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xf7\x01\n" +
 	"\x18WatchConnectionsResponse\x12)\n" +
 	"\apresent\x18\x01 \x01(\v2\r.peal.v1.UserH\x00R\apresent\x12H\n" +
 	"\x11snapshot_complete\x18\x02 \x01(\v2\x19.peal.v1.SnapshotCompleteH\x00R\x10snapshotComplete\x12/\n" +
@@ -6072,7 +6307,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xb1\r\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\x91\x0e\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -6084,7 +6319,8 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\rClearRetained\x12\x1d.peal.v1.ClearRetainedRequest\x1a\x1e.peal.v1.ClearRetainedResponse\"\v\xc2\xe1\x18\apublish\x12L\n" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
 	"\n" +
-	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
+	"ListTopics\x12\x1a.peal.v1.ListTopicsRequest\x1a\x1b.peal.v1.ListTopicsResponse\"\b\xc2\xe1\x18\x04read\x12^\n" +
+	"\x0fListSubscribers\x12\x1f.peal.v1.ListSubscribersRequest\x1a .peal.v1.ListSubscribersResponse\"\b\xc2\xe1\x18\x04read\x12U\n" +
 	"\fExplainTopic\x12\x1c.peal.v1.ExplainTopicRequest\x1a\x1d.peal.v1.ExplainTopicResponse\"\b\xc2\xe1\x18\x04read\x12c\n" +
 	"\x10WatchConnections\x12 .peal.v1.WatchConnectionsRequest\x1a!.peal.v1.WatchConnectionsResponse\"\b\xc2\xe1\x18\x04read0\x01\x125\n" +
 	"\x04Tail\x12\x14.peal.v1.TailRequest\x1a\x15.peal.v1.TailResponse0\x01\x12E\n" +
@@ -6115,7 +6351,7 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
 	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
@@ -6142,163 +6378,169 @@ var file_peal_v1_control_proto_goTypes = []any{
 	(*ListTopicsRequest)(nil),          // 22: peal.v1.ListTopicsRequest
 	(*ListTopicsResponse)(nil),         // 23: peal.v1.ListTopicsResponse
 	(*Topic)(nil),                      // 24: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 25: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 26: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 27: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 28: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 29: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 30: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 31: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 32: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 33: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 34: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 35: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 36: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 37: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 38: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 39: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 40: peal.v1.StatsResponse
-	(*Node)(nil),                       // 41: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 42: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 43: peal.v1.Log
-	(*Descriptors)(nil),                // 44: peal.v1.Descriptors
-	(*Retained)(nil),                   // 45: peal.v1.Retained
-	(*Polls)(nil),                      // 46: peal.v1.Polls
-	(*Reads)(nil),                      // 47: peal.v1.Reads
-	(*Histogram)(nil),                  // 48: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 49: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 50: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 51: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 52: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 53: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 54: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 55: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 56: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 57: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 58: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 59: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 60: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 61: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 62: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 63: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 64: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 65: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 66: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 67: peal.v1.DrainResponse
-	nil,                                // 68: peal.v1.Polls.AnsweredEntry
-	nil,                                // 69: peal.v1.Resumes.ResetsEntry
-	nil,                                // 70: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 71: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 72: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 73: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 74: google.protobuf.MethodOptions
+	(*ListSubscribersRequest)(nil),     // 25: peal.v1.ListSubscribersRequest
+	(*ListSubscribersResponse)(nil),    // 26: peal.v1.ListSubscribersResponse
+	(*Subscriber)(nil),                 // 27: peal.v1.Subscriber
+	(*ExplainTopicRequest)(nil),        // 28: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 29: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 30: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 31: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 32: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 33: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 34: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 35: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 36: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 37: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 38: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 39: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 40: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 41: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 42: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 43: peal.v1.StatsResponse
+	(*Node)(nil),                       // 44: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 45: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 46: peal.v1.Log
+	(*Descriptors)(nil),                // 47: peal.v1.Descriptors
+	(*Retained)(nil),                   // 48: peal.v1.Retained
+	(*Polls)(nil),                      // 49: peal.v1.Polls
+	(*Reads)(nil),                      // 50: peal.v1.Reads
+	(*Histogram)(nil),                  // 51: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 52: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 53: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 54: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 55: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 56: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 57: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 58: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 59: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 60: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 61: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 62: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 63: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 64: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 65: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 66: peal.v1.RetainedAudience
+	(*WhoAmIRequest)(nil),              // 67: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 68: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 69: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 70: peal.v1.DrainResponse
+	nil,                                // 71: peal.v1.Polls.AnsweredEntry
+	nil,                                // 72: peal.v1.Resumes.ResetsEntry
+	nil,                                // 73: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 74: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 77: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	72, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	72, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	72, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	72, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
 	9,  // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
 	13, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
 	17, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
-	72, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
 	16, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
 	17, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
 	18, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
 	21, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	73, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	76, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
 	24, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	27, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	72, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	21, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	30, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	31, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	32, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	73, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	73, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	35, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	36, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	73, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	72, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	51, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	51, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	73, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	50, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	42, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	43, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	44, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	48, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	41, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	50, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	45, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	50, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	46, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	47, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	0,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	73, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	73, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	73, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	50, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	68, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	49, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	69, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	70, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	71, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	72, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	72, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	73, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	60, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	73, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	73, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	63, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	74, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 61: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
-	11, // 62: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
-	14, // 63: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 64: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	19, // 65: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	22, // 66: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	25, // 67: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	28, // 68: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	33, // 69: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	37, // 70: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	39, // 71: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	56, // 72: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	58, // 73: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	61, // 74: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	52, // 75: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	54, // 76: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	64, // 77: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	66, // 78: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 79: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 80: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 81: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 82: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
-	12, // 83: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
-	15, // 84: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 85: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	20, // 86: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	23, // 87: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	26, // 88: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	29, // 89: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	34, // 90: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	38, // 91: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	40, // 92: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	57, // 93: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	59, // 94: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	62, // 95: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	53, // 96: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	55, // 97: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	65, // 98: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	67, // 99: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	79, // [79:100] is the sub-list for method output_type
-	58, // [58:79] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	57, // [57:58] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	27, // 14: peal.v1.ListSubscribersResponse.users:type_name -> peal.v1.Subscriber
+	30, // 15: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	75, // 16: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	21, // 17: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	33, // 18: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	34, // 19: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	35, // 20: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	76, // 21: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	76, // 22: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	38, // 23: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	39, // 24: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	76, // 25: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	75, // 26: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	54, // 27: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	54, // 28: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	76, // 29: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	53, // 30: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	45, // 31: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	46, // 32: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	47, // 33: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	51, // 34: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	44, // 35: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	53, // 36: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	48, // 37: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	53, // 38: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	49, // 39: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	50, // 40: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	0,  // 41: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	76, // 42: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	76, // 43: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	76, // 44: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	53, // 45: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	71, // 46: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	52, // 47: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	72, // 48: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	73, // 49: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	74, // 50: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	75, // 51: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	75, // 52: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	76, // 53: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 54: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	76, // 55: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	76, // 56: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	66, // 57: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	77, // 58: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	3,  // 59: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	5,  // 60: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	7,  // 61: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	9,  // 62: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	11, // 63: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	14, // 64: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	1,  // 65: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	19, // 66: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	22, // 67: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	25, // 68: peal.v1.ControlService.ListSubscribers:input_type -> peal.v1.ListSubscribersRequest
+	28, // 69: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	31, // 70: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	36, // 71: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	40, // 72: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	42, // 73: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	59, // 74: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	61, // 75: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	64, // 76: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	55, // 77: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	57, // 78: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	67, // 79: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	69, // 80: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	4,  // 81: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	6,  // 82: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	8,  // 83: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	10, // 84: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	12, // 85: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	15, // 86: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	2,  // 87: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	20, // 88: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	23, // 89: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	26, // 90: peal.v1.ControlService.ListSubscribers:output_type -> peal.v1.ListSubscribersResponse
+	29, // 91: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	32, // 92: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	37, // 93: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	41, // 94: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	43, // 95: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	60, // 96: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	62, // 97: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	65, // 98: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	56, // 99: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	58, // 100: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	68, // 101: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	70, // 102: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	81, // [81:103] is the sub-list for method output_type
+	59, // [59:81] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	58, // [58:59] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -6328,48 +6570,48 @@ func file_peal_v1_control_proto_init() {
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[25].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
 		(*ExplainTopicResponse_Policy)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
 		(*TopicPolicy_MaxEvents)(nil),
 		(*TopicPolicy_MaxAge)(nil),
 		(*TopicPolicy_SlowConsumer)(nil),
 		(*TopicPolicy_Anonymous)(nil),
 		(*TopicPolicy_Retain)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[31].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[32].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[35].OneofWrappers = []any{
 		(*TailRequest_Everyone)(nil),
 		(*TailRequest_UserId)(nil),
 		(*TailRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[33].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[36].OneofWrappers = []any{
 		(*TailResponse_Message)(nil),
 		(*TailResponse_Gap)(nil),
 		(*TailResponse_Position)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[34].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[37].OneofWrappers = []any{
 		(*TailedMessage_Everyone)(nil),
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
 		(*TailedMessage_ExcludeUserId)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[59].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[62].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[62].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[65].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -6380,7 +6622,7 @@ func file_peal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   71,
+			NumMessages:   74,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

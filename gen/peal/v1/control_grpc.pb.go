@@ -35,6 +35,7 @@ const (
 	ControlService_ClearRetained_FullMethodName    = "/peal.v1.ControlService/ClearRetained"
 	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
 	ControlService_ListTopics_FullMethodName       = "/peal.v1.ControlService/ListTopics"
+	ControlService_ListSubscribers_FullMethodName  = "/peal.v1.ControlService/ListSubscribers"
 	ControlService_ExplainTopic_FullMethodName     = "/peal.v1.ControlService/ExplainTopic"
 	ControlService_WatchConnections_FullMethodName = "/peal.v1.ControlService/WatchConnections"
 	ControlService_Tail_FullMethodName             = "/peal.v1.ControlService/Tail"
@@ -111,6 +112,9 @@ type ControlServiceClient interface {
 	// ListTopics lists the topics and patterns that streams subscribe to, in
 	// ascending byte order of their names.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
+	// ListSubscribers lists the users whose streams subscribe to a topic, by name
+	// or by pattern, in ascending byte order of their ids.
+	ListSubscribers(ctx context.Context, in *ListSubscribersRequest, opts ...grpc.CallOption) (*ListSubscribersResponse, error)
 	// ExplainTopic returns the policy that applies to a topic: the first policy
 	// in the daemon's topics setting whose pattern matches the topic. The topic
 	// need not have subscribers. In a cluster, the policies are those of the node
@@ -119,6 +123,7 @@ type ControlServiceClient interface {
 	// WatchConnections reports streams as they are opened and closed, so that a
 	// backend can track presence. It first sends the users with open streams,
 	// then a SnapshotComplete marker, and then every subsequent change in order.
+	// It covers all streams, or those that subscribe to one topic.
 	//
 	// It ends with ABORTED if the caller reads too slowly to receive every
 	// change, and with UNAVAILABLE if the daemon is shutting down. In both cases,
@@ -282,6 +287,16 @@ func (c *controlServiceClient) ListTopics(ctx context.Context, in *ListTopicsReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTopicsResponse)
 	err := c.cc.Invoke(ctx, ControlService_ListTopics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ListSubscribers(ctx context.Context, in *ListSubscribersRequest, opts ...grpc.CallOption) (*ListSubscribersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSubscribersResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListSubscribers_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -497,6 +512,9 @@ type ControlServiceServer interface {
 	// ListTopics lists the topics and patterns that streams subscribe to, in
 	// ascending byte order of their names.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
+	// ListSubscribers lists the users whose streams subscribe to a topic, by name
+	// or by pattern, in ascending byte order of their ids.
+	ListSubscribers(context.Context, *ListSubscribersRequest) (*ListSubscribersResponse, error)
 	// ExplainTopic returns the policy that applies to a topic: the first policy
 	// in the daemon's topics setting whose pattern matches the topic. The topic
 	// need not have subscribers. In a cluster, the policies are those of the node
@@ -505,6 +523,7 @@ type ControlServiceServer interface {
 	// WatchConnections reports streams as they are opened and closed, so that a
 	// backend can track presence. It first sends the users with open streams,
 	// then a SnapshotComplete marker, and then every subsequent change in order.
+	// It covers all streams, or those that subscribe to one topic.
 	//
 	// It ends with ABORTED if the caller reads too slowly to receive every
 	// change, and with UNAVAILABLE if the daemon is shutting down. In both cases,
@@ -607,6 +626,9 @@ func (UnimplementedControlServiceServer) ListUsers(context.Context, *ListUsersRe
 }
 func (UnimplementedControlServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
+}
+func (UnimplementedControlServiceServer) ListSubscribers(context.Context, *ListSubscribersRequest) (*ListSubscribersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSubscribers not implemented")
 }
 func (UnimplementedControlServiceServer) ExplainTopic(context.Context, *ExplainTopicRequest) (*ExplainTopicResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainTopic not implemented")
@@ -812,6 +834,24 @@ func _ControlService_ListTopics_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).ListTopics(ctx, req.(*ListTopicsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ListSubscribers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSubscribersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListSubscribers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListSubscribers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListSubscribers(ctx, req.(*ListSubscribersRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1049,6 +1089,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTopics",
 			Handler:    _ControlService_ListTopics_Handler,
+		},
+		{
+			MethodName: "ListSubscribers",
+			Handler:    _ControlService_ListSubscribers_Handler,
 		},
 		{
 			MethodName: "ExplainTopic",

@@ -12,6 +12,7 @@ import { Publisher } from "/console/publish.js";
 import { Session } from "/console/session.js";
 import { inShell, showCommands } from "/console/shell.js";
 import { Stats } from "/console/stats.js";
+import { Subscribers } from "/console/subscribers.js";
 import { Tail } from "/console/tail.js";
 import { showTotals } from "/console/totals.js";
 
@@ -24,10 +25,11 @@ const charts = new Charts(stats);
 const publisher = new Publisher(control);
 const tail = new Tail(control);
 const history = new History(control, new Clear(control));
+const subscribers = new Subscribers(control);
 const announce = (text) => (element("announce").textContent = text);
 
 const users = new List(control, element("users"), element("user-template"), {
-  path: "/v1/users",
+  path: () => "/v1/users",
   rows: "users",
   key: ({ userId }) => userId,
   fill: (row, { connections, connectedSince }) => {
@@ -40,15 +42,14 @@ const users = new List(control, element("users"), element("user-template"), {
 });
 
 const topics = new List(control, element("topics"), element("topic-template"), {
-  path: "/v1/topics",
+  path: () => "/v1/topics",
   rows: "topics",
   key: ({ topic }) => topic,
   fill: (row, { topic, subscribers }) => {
     row.querySelector(".number").textContent = format.count(subscribers);
     for (const act of ["send", "history"]) row.querySelector(`[data-act=${act}]`).hidden = isPattern(topic);
-    row.querySelector(".more").hidden = isPattern(topic) && !session.may("admin");
   },
-  act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic), history: () => history.of("topic", topic) })[act](),
+  act: (act, topic) => ({ send: () => publisher.to("topic", topic), tail: () => tail.of("topic", topic), history: () => history.of("topic", topic), subscribers: () => subscribers.of(topic) })[act](),
   none: "No stream subscribes to a topic.",
 });
 
@@ -117,6 +118,7 @@ session.addEventListener("change", () => {
   if (session.may("read")) {
     users.refresh();
     topics.refresh();
+    subscribers.refresh();
   } else {
     users.stop();
     topics.stop();

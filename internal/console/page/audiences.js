@@ -7,7 +7,8 @@ const part = encodeURIComponent;
 
 // Each audience has the default type of its events (type), the path of its messages
 // and of its retained values, and a function that describes it. Users and topics have
-// names: label describes the name, and field is the API's name for it.
+// names: label describes the name, and field is the API's name for it. Topics also have
+// subscribers.
 export const audiences = {
   everyone: {
     type: "broadcast",
@@ -29,6 +30,7 @@ export const audiences = {
     field: "topic",
     messages: (name) => `/v1/topics/${part(name)}/messages`,
     retained: (name) => `/v1/topics/${part(name)}/retained`,
+    subscribers: (name) => `/v1/topics/${part(name)}/subscribers`,
     describe: (name) => name,
   },
 };

@@ -1,4 +1,4 @@
-// A table that lists users or topics, page by page, filtered by prefix.
+// A table that lists users, topics or subscribers, page by page, filtered by prefix.
 
 import { Menu } from "/console/menu.js";
 
@@ -22,11 +22,13 @@ export class List {
   #nextToken = "";
   #timer = 0;
   #turn = 0; // number of the current chain of requests
+  #stopped = true;
 
-  // config holds the path of the list, the field of the reply that holds the
-  // entries (rows), and the key of an entry. It also holds a function that fills a
-  // row from an entry, the function act for a row's buttons, and the text for an
-  // empty list (none).
+  // config holds a function that returns the path of the list, the field of the reply
+  // that holds the entries (rows), and the key of an entry. It also holds a function
+  // that fills a row from an entry, and the text for an empty list (none). Optional are
+  // the function act for the buttons of rows, and the function replied, which receives
+  // each reply that is shown.
   constructor(control, root, template, config) {
     this.#control = control;
     this.#config = { ...config, template: template.content.firstElementChild };
@@ -35,7 +37,8 @@ export class List {
     this.#previous = root.querySelector(".previous");
     this.#next = root.querySelector(".next");
     this.#found = root.querySelector(".found");
-    this.#menu = new Menu(root.querySelector(".menu"), config.act);
+    const menu = root.querySelector(".menu");
+    if (menu) this.#menu = new Menu(menu, config.act);
     this.#search.addEventListener("input", () => {
       this.#before = [];
       this.#token = "";
@@ -56,20 +59,37 @@ export class List {
       if (button?.matches(".more")) this.#menu.fill(button, row);
       else if (button) this.#config.act(button.dataset.act, row.dataset.key);
     });
-    document.addEventListener("visibilitychange", () => this.refresh());
+    document.addEventListener("visibilitychange", () => this.#stopped || this.refresh());
+  }
+
+  // restart shows the first page of another list, without a filter.
+  restart() {
+    this.#before = [];
+    this.#token = "";
+    this.#search.value = "";
+    this.#root.querySelector("tbody").replaceChildren();
+    this.#root.querySelector(".empty").hidden = true;
+    this.#announce("");
+    this.refresh();
   }
 
   refresh() {
+    this.#stopped = false;
     this.#schedule(0);
   }
 
   stop() {
+    this.#stopped = true;
+    this.#cancel();
+  }
+
+  #cancel() {
     clearTimeout(this.#timer);
     this.#turn++;
   }
 
   #schedule(wait) {
-    this.stop();
+    this.#cancel();
     const turn = this.#turn;
     if (!document.hidden) this.#timer = setTimeout(() => this.#request(turn), wait);
   }
@@ -77,8 +97,9 @@ export class List {
   async #request(turn) {
     const prefix = this.#search.value;
     try {
-      const reply = await this.#control.get(this.#config.path, { prefix, page_size: pageSize, page_token: this.#token });
+      const reply = await this.#control.get(this.#config.path(), { prefix, page_size: pageSize, page_token: this.#token });
       if (turn !== this.#turn) return;
+      this.#config.replied?.(reply);
       this.#show(reply[this.#config.rows], reply.nextPageToken, prefix);
     } catch (error) {
       if (turn !== this.#turn) return;
@@ -133,8 +154,10 @@ export class List {
     row.querySelector(".key").textContent = key;
     for (const button of row.querySelectorAll("[data-act]")) button.ariaLabel = `${button.textContent}: ${key}`;
     const more = row.querySelector(".more");
-    more.ariaLabel = `Actions: ${key}`;
-    this.#menu.attach(more);
+    if (more) {
+      more.ariaLabel = `Actions: ${key}`;
+      this.#menu.attach(more);
+    }
     return row;
   }
 
