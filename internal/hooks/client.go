@@ -72,9 +72,14 @@ func newClient(version string) *client {
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// post sends one request. Its error doesn't contain the URL.
+// post sends one request. If ctx has a deadline, it leaves a quarter of the time to the
+// caller. Its error doesn't contain the URL.
 func (c *client) post(ctx context.Context, to string, s signer, id string, body []byte) (response, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no response within %s", attemptTimeout))
+	timeout := attemptTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline)*3/4).Round(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no response within %s", timeout))
 	defer cancel()
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
