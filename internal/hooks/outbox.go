@@ -47,7 +47,7 @@ type batch struct {
 	id       string
 	sequence int
 	body     []byte
-	events   []event // empty for a page of a snapshot
+	events   []event // empty for a page of a snapshot, and if there was nothing else to send
 	names    int     // on a page of a snapshot
 	last     bool    // it is the last page of a snapshot
 }
@@ -100,8 +100,9 @@ func (o *outbox) add(e event) (dropped int) {
 func (o *outbox) pending() int { return len(o.events) + len(o.names) }
 
 // next returns the next batch, or nil if there is nothing to send. Present returns the
-// keys that are present.
-func (o *outbox) next(wanted Hook, present func() []key, now time.Time) *batch {
+// keys that are present. If nothing has been sent for a while, idle is true, and next
+// returns an empty batch of events.
+func (o *outbox) next(wanted Hook, present func() []key, now time.Time, idle bool) *batch {
 	if o.phase == snapshotDue {
 		o.phase, o.names = snapshotting, present()
 		o.snapshot = rand.Text()
@@ -112,7 +113,7 @@ func (o *outbox) next(wanted Hook, present func() []key, now time.Time) *batch {
 	switch {
 	case o.phase == snapshotting:
 		b.encodePage(o.snapshot, wanted, o.names, now)
-	case o.phase == live && len(o.events) > 0:
+	case o.phase == live && (len(o.events) > 0 || idle):
 		b.encodeEvents(o.snapshot, o.events, now)
 	default:
 		return nil

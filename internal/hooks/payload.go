@@ -60,9 +60,9 @@ type testData struct {
 // messageID returns the id of a batch. It is the same each time the batch is sent.
 func messageID(snapshot string, sequence int) string { return fmt.Sprintf("%s-%d", snapshot, sequence) }
 
-// encodeEvents fills the batch with the first of the events.
+// encodeEvents fills the batch with the first of the events, if there are any.
 func (b *batch) encodeEvents(snapshot string, events []event, now time.Time) {
-	var encoded []json.RawMessage
+	encoded := []json.RawMessage{}
 	for size := 0; len(encoded) < min(len(events), maxBatch); {
 		e := events[len(encoded)]
 		d := eventData{Type: typeOf(e.key.kind, e.present), Time: formatTime(e.at)}

@@ -20,6 +20,9 @@ const (
 	// jitter.
 	firstRetryDelay = 250 * time.Millisecond
 	maxRetryDelay   = 10 * time.Second
+	// idleAfter is how long nothing is sent before an empty batch is. It lets a receiver
+	// that has lost its state notice that, and ask for a snapshot.
+	idleAfter = time.Minute
 	// outageAfter is how long attempts must have been failing before that is logged.
 	outageAfter = 5 * time.Second
 )
@@ -193,19 +196,27 @@ func (w *worker) notify() {
 // run sends batches until ctx is done.
 func (w *worker) run(ctx context.Context) {
 	resync := newBackOff()
+	idle := time.NewTimer(idleAfter)
+	defer idle.Stop()
+	isIdle := false
 	for {
-		b, batchCtx := w.next(ctx)
+		b, batchCtx := w.next(ctx, isIdle)
+		isIdle = false
 		if b == nil {
 			select {
 			case <-w.wake:
-				continue
+			case <-idle.C:
+				isIdle = true
+				idle.Reset(idleAfter)
 			case <-ctx.Done():
 				return
 			}
+			continue
 		}
 
 		err := w.deliver(batchCtx, b)
 		w.finish(b, err)
+		idle.Reset(idleAfter)
 		switch {
 		case errors.Is(err, errResync):
 			// A receiver that asks for one snapshot after another must not cause a flood.
@@ -227,11 +238,11 @@ func newBackOff() *backoff.ExponentialBackOff {
 }
 
 // next returns the next batch and the context in which to send it. It returns nil if
-// there is nothing to send.
-func (w *worker) next(ctx context.Context) (*batch, context.Context) {
+// there is nothing to send. If idle is true, it may return an empty batch.
+func (w *worker) next(ctx context.Context, idle bool) (*batch, context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.outbox.next(w.hook, w.tracker.keys, time.Now())
+	b := w.outbox.next(w.hook, w.tracker.keys, time.Now(), idle)
 	if b == nil {
 		return nil, nil
 	}
