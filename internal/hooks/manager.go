@@ -74,14 +74,14 @@ type Manager struct {
 	changed chan struct{} // has a token after Reconfigure
 
 	mu      sync.Mutex
-	hooks   []Hook
-	workers []*worker // in the order of the hooks that Run has applied
+	workers []*worker // in the order of the hooks
 
 	// Owned by Run.
 
+	active       []*worker // the workers that are running
+	stops        map[*worker]func()
 	source       Source // nil if there are no hooks
 	servingSince time.Time
-	stops        map[*worker]func()
 }
 
 // New returns a Manager without hooks.
@@ -101,7 +101,23 @@ func New(cfg Config) *Manager {
 func (m *Manager) Reconfigure(hooks []Hook) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.hooks = slices.Clone(hooks)
+	previous := m.workers
+	m.workers = make([]*worker, 0, len(hooks))
+	for _, w := range previous {
+		if !slices.ContainsFunc(hooks, func(h Hook) bool { return h.Name() == w.name }) {
+			m.metrics.latency.DeleteLabelValues(w.name)
+		}
+	}
+	for _, h := range hooks {
+		i := slices.IndexFunc(previous, func(w *worker) bool { return w.name == h.Name() })
+		if i < 0 {
+			m.workers = append(m.workers, newWorker(h, m.client, m.log, m.metrics.latency.WithLabelValues(h.Name())))
+			continue
+		}
+		previous[i].configure(h)
+		m.workers = append(m.workers, previous[i])
+	}
+
 	select {
 	case m.changed <- struct{}{}:
 	default:
@@ -115,18 +131,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	tick.Stop()
 	defer tick.Stop()
 	defer m.client.close()
-	defer func() { m.apply(ctx, nil) }()
+	defer m.apply(ctx, nil)
 
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-m.changed:
-			m.mu.Lock()
-			hooks := m.hooks
-			m.mu.Unlock()
-			m.apply(ctx, hooks)
-			if len(hooks) == 0 {
+			m.apply(ctx, m.all())
+			if len(m.active) == 0 {
 				tick.Stop() // without hooks, nothing runs
 			} else {
 				tick.Reset(pollInterval)
@@ -137,41 +150,41 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// apply starts, changes and stops workers.
-func (m *Manager) apply(ctx context.Context, hooks []Hook) {
-	previous := m.running()
-	if len(hooks) > 0 && m.source == nil {
+// all returns the workers of all hooks.
+func (m *Manager) all() []*worker {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.workers
+}
+
+// apply starts and stops workers, so that those in next are running.
+func (m *Manager) apply(ctx context.Context, next []*worker) {
+	if len(next) > 0 && m.source == nil {
 		m.source = m.cfg.Follow()
 	}
-
-	next := make([]*worker, 0, len(hooks))
-	for _, h := range hooks {
-		i := slices.IndexFunc(previous, func(w *worker) bool { return w.name == h.Name() })
-		if i >= 0 {
-			w := previous[i]
-			if w.configure(h) {
-				users, topics := m.source.All()
-				w.replace(users, topics, time.Now())
-			}
-			next = append(next, w)
-			continue
+	for _, w := range next {
+		if m.stops[w] == nil {
+			workerCtx, cancel := context.WithCancel(ctx)
+			var running sync.WaitGroup
+			running.Go(func() { w.run(workerCtx) })
+			m.stops[w] = func() { cancel(); running.Wait() }
 		}
-		next = append(next, m.startWorker(ctx, h))
+		if w.needsAll() {
+			users, topics := m.source.All()
+			w.replace(users, topics, time.Now())
+		}
 	}
 
-	m.mu.Lock()
-	m.workers = next
-	m.mu.Unlock()
-	for _, w := range previous {
+	for _, w := range m.active {
 		if !slices.Contains(next, w) {
 			w.setRole(false, false)
 			m.stops[w]()
 			delete(m.stops, w)
-			m.metrics.latency.DeleteLabelValues(w.name)
 		}
 	}
+	m.active = next
 
-	if len(hooks) == 0 && m.source != nil {
+	if len(next) == 0 && m.source != nil {
 		m.source.Close()
 		m.source = nil
 		if m.cfg.Cluster != nil {
@@ -180,29 +193,10 @@ func (m *Manager) apply(ctx context.Context, hooks []Hook) {
 	}
 }
 
-// running returns the workers that are running.
-func (m *Manager) running() []*worker {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.workers
-}
-
-func (m *Manager) startWorker(ctx context.Context, h Hook) *worker {
-	w := newWorker(h, m.client, m.log, m.metrics.latency.WithLabelValues(h.Name()))
-	users, topics := m.source.All()
-	w.replace(users, topics, time.Now())
-
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { w.run(ctx) })
-	m.stops[w] = func() { cancel(); running.Wait() }
-	return w
-}
-
 // step processes changes, and determines what this node sends.
 func (m *Manager) step(now time.Time) {
 	users, topics, complete := m.source.Take()
-	workers := m.running()
+	workers := m.active
 	if !complete {
 		all, allTopics := m.source.All()
 		for _, w := range workers {
@@ -287,7 +281,7 @@ type TestResult struct {
 // Test sends one signed test message from this node, whether or not it sends the hook's
 // events. Name may be empty if there is only one hook.
 func (m *Manager) Test(ctx context.Context, name string) (TestResult, error) {
-	workers := m.running()
+	workers := m.all()
 	if name == "" && len(workers) == 1 {
 		return workers[0].test(ctx, m.cfg.Node), nil
 	}

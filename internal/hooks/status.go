@@ -44,7 +44,7 @@ type Status struct {
 
 // Status returns the status of each hook, in the order of the settings.
 func (m *Manager) Status() []Status {
-	workers := m.running()
+	workers := m.all()
 	all := make([]Status, 0, len(workers))
 	for _, w := range workers {
 		all = append(all, w.status())

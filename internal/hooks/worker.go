@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type worker struct {
 	outbox  outbox
 	cancel  context.CancelFunc // cancels the batch in flight; nil if there is none
 	stats   workerStats
+	stale   bool      // the tracker lacks names
 	ready   bool      // this node is ready to send
 	outage  time.Time // the first of the attempts that have failed in a row; zero if the last one succeeded
 	logged  bool      // the outage has been logged
@@ -67,14 +69,11 @@ func newWorker(h Hook, c *client, log *slog.Logger, latency prometheus.Observer)
 	return w
 }
 
-// configure applies the settings of a hook with the same name, and reports whether it
-// has other events than before. In that case, the caller must call replace.
-func (w *worker) configure(h Hook) (eventsChanged bool) {
+// configure applies the settings of a hook with the same name.
+func (w *worker) configure(h Hook) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, of := range EventTypes() {
-		eventsChanged = eventsChanged || w.hook.wants(of) != h.wants(of)
-	}
+	eventsChanged := slices.ContainsFunc(EventTypes(), func(of string) bool { return w.hook.wants(of) != h.wants(of) })
 	for _, of := range []kind{userKind, topicKind} {
 		if !h.wantsKind(of) {
 			w.tracker.forget(of)
@@ -82,10 +81,22 @@ func (w *worker) configure(h Hook) (eventsChanged bool) {
 	}
 	w.hook, w.tracker.delay = h, h.Delay
 	w.signer, _ = newSigner(h.Secret) // has been checked
+	w.stale = w.stale || eventsChanged
 	if eventsChanged && w.outbox.phase != stopped {
-		w.requireSnapshot()
+		w.outbox.requireSnapshot()
+		w.interrupt()
+		w.notify()
 	}
-	return eventsChanged
+}
+
+// needsAll reports whether the caller must call replace with all names, because the hook
+// is new or has other events than before. It does so once.
+func (w *worker) needsAll() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	stale := w.stale
+	w.stale = false
+	return stale
 }
 
 // setRole sets whether this node is ready to send the hook's events, and whether it
@@ -169,13 +180,6 @@ func (w *worker) add(e event) {
 			w.interrupt()
 		}
 	}
-	w.notify()
-}
-
-// requireSnapshot makes a snapshot the next thing to send. The caller holds w.mu.
-func (w *worker) requireSnapshot() {
-	w.outbox.requireSnapshot()
-	w.interrupt()
 	w.notify()
 }
 
