@@ -70,5 +70,5 @@ func TestTestHook(t *testing.T) {
 	if d.pealctl(t, []string{"hooks", "test", "a", "b"}).wantUsage(t, `unexpected argument "b"`); strings.Join(d.tested, ",") != ",https://a.example/" {
 		t.Errorf("tested %q", d.tested)
 	}
-	d.pealctl(t, []string{"hooks", "test", "\xff"}).wantUsage(t, "URL")
+	d.pealctl(t, []string{"hooks", "test", "\xff"}).wantError(t, "URL is not valid UTF-8")
 }
