@@ -59,8 +59,8 @@ type HookTest struct {
 	URL, MessageID string
 	Status         int
 	Body           string
-	Err            error
 	Duration       time.Duration
+	Err            error
 }
 
 // maxHookURL is the maximum length of a URL in a TestHookRequest, in bytes.

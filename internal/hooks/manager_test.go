@@ -81,8 +81,8 @@ func TestOverflow(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		s := m.Status()[0]
-		if s.Pending != 0 || s.Dropped != hooks.MaxPending+1 {
-			t.Errorf("%d events wait, and %d were dropped", s.Pending, s.Dropped)
+		if s.Pending != users || s.Dropped != hooks.MaxPending+1 {
+			t.Errorf("%d events and names wait, and %d events were dropped", s.Pending, s.Dropped)
 		}
 
 		down.Store(false)
