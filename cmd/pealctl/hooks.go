@@ -59,7 +59,7 @@ URLs are shown without user info and query, because these may be secret.`,
 
 func hookRows(reply *pealv1.ListHooksResponse, now time.Time) func(table.Writer) {
 	return func(t table.Writer) {
-		header(t, "url", "state", "node", "events", "delay", "pending", "sent", "failed", "success")
+		t.AppendHeader(table.Row{"url", "state", "node", "events", "delay", "pending", "sent", "failed", "success"})
 		for _, h := range reply.GetHooks() {
 			node := escaped(h.GetNode())
 			if node == "" {
@@ -129,7 +129,7 @@ func testHookRows(reply *pealv1.TestHookResponse) func(table.Writer) {
 		if n := reply.GetStatus(); n != 0 {
 			status = strconv.Itoa(int(n))
 		}
-		header(t, "url", "message", "status", "took", "response")
+		t.AppendHeader(table.Row{"url", "message", "status", "took", "response"})
 		t.AppendRow(table.Row{
 			escaped(reply.GetUrl()), escaped(reply.GetMessageId()), status,
 			reply.GetDuration().AsDuration().Round(time.Millisecond), escaped(strings.TrimSpace(reply.GetBody())),

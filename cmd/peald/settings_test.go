@@ -395,7 +395,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
 
-		back.Control.Tokens = cfg.Control.Tokens // [] instead of nil
+		back.Control.Tokens, back.Hooks = cfg.Control.Tokens, cfg.Hooks // [] instead of nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())
 		}
