@@ -63,6 +63,9 @@ type Config struct {
 	// Membership removes nodes from the cluster. It is nil if clustering is disabled.
 	Membership Membership
 
+	// Hooks sends webhooks. It may be nil.
+	Hooks Hooks
+
 	// Unready returns the reason why the daemon isn't serving. While the daemon isn't
 	// serving, /readyz reveals that reason to anyone. Unready may be nil.
 	Unready func() string
@@ -108,6 +111,7 @@ type Service struct {
 	broker     Broker
 	cluster    Cluster    // nil if clustering is disabled
 	membership Membership // nil if clustering is disabled
+	hooks      Hooks      // may be nil
 
 	reloadable atomic.Pointer[reloadable]
 	log        *slog.Logger

@@ -32,6 +32,8 @@ type Config struct {
 
 	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, which override the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
 
+	Hooks []Hook `mapstructure:"hooks" reload:"true" doc:"Webhooks: receivers of events about users that go online and offline, and topics that get their first and lose their last subscriber. All nodes of a cluster must have the same. In a flag or a variable, this is a JSON list." secret:"true"`
+
 	Cluster Cluster `mapstructure:"cluster"`
 	Log     Log     `mapstructure:"log"`
 	Drain   Drain   `mapstructure:"drain"`

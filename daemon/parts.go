@@ -13,6 +13,7 @@ import (
 
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/hooks"
 	"github.com/peald/peald/internal/listen"
 	"github.com/peald/peald/ssehttp"
 )
@@ -34,6 +35,7 @@ type parts struct {
 	browsers   *listen.Browsers
 	sse        *listen.Server
 
+	hooks      *hooks.Manager
 	control    *control.Service
 	calls      *listen.Tracked // the connections of grpc
 	grpc       *grpc.Server

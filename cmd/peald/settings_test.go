@@ -59,6 +59,9 @@ func TestDemoAddr(t *testing.T) {
 	}
 }
 
+// hookSecret is a valid secret of a hook.
+const hookSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -114,6 +117,16 @@ func TestPrecedence(t *testing.T) {
 			},
 			[]daemon.TopicPolicy{{Pattern: "c", History: daemon.TopicHistory{MaxAge: new(time.Duration(0))}}},
 			[]daemon.TopicPolicy{{Pattern: "d"}, {Pattern: ">", Anonymous: new(true)}},
+		},
+		{
+			"hooks",
+			"[{url: 'https://a.example', secret: whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=, events: [user.online], delay: 1m}]",
+			`[{"url":"https://b.example","secret":"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]`,
+			`[]`,
+			[]daemon.Hook(nil),
+			[]daemon.Hook{{URL: "https://a.example", Secret: hookSecret, Events: []string{"user.online"}, Delay: new(time.Minute)}},
+			[]daemon.Hook{{URL: "https://b.example", Secret: hookSecret}},
+			[]daemon.Hook{},
 		},
 	} {
 		t.Run(test.key, func(t *testing.T) {
@@ -283,6 +296,10 @@ func TestInvalidSettings(t *testing.T) {
 		"text in a policy":           {nil, nil, "p.yaml", "topics: [{pattern: a, history: {max_age: soon}}]\n", []string{`topics[0].history.max_age: given "soon" in `, "want a duration such as"}},
 		"policies that aren't JSON":  {nil, []string{"PEALD_TOPICS=prices.>"}, "", "", []string{`topics: given "prices.>" in PEALD_TOPICS; want a JSON list such as`}},
 		"policies and more in JSON":  {[]string{`--topics=[],"log.level":[]`}, nil, "", "", []string{"topics: given ", "want a JSON list such as"}},
+		"misspelled part of a hook":  {nil, nil, "p.yaml", "hooks: [{url: a, secrets: hunter2}]\n", []string{`hooks[0]: given "secrets" in `, "did you mean secret?"}},
+		"unknown event of a hook":    {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', secret: hunter2, events: [away]}]\n", []string{`hooks[0].events: given "away"; want user.online, `}},
+		"hooks that aren't JSON":     {nil, []string{"PEALD_HOOKS=hunter2"}, "", "", []string{"hooks: given a value (hidden because it may be a secret) in PEALD_HOOKS; want a JSON list such as"}},
+		"number for a delay":         {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', delay: 5}]\n", []string{"hooks[0].delay: given a value (hidden", "want a duration such as"}},
 		"unlike any variable":        {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: unknown environment variable; peald config --defaults lists all settings"}},
 		"unknown variable":           {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: unknown environment variable; did you mean PEALD_SSE_ADDR?"}},
 		"number for a text":          {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml; want a string"}},
@@ -378,7 +395,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
 
-		back.Control.Tokens = cfg.Control.Tokens // [] instead of nil
+		back.Control.Tokens, back.Hooks = cfg.Control.Tokens, cfg.Hooks // [] instead of nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())
 		}

@@ -100,6 +100,69 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+// HookState is the state of a webhook.
+type HookState int32
+
+const (
+	// Not used.
+	HookState_HOOK_STATE_UNSPECIFIED HookState = 0
+	// Events are sent, and the receiver accepted the last request.
+	HookState_HOOK_STATE_SENDING HookState = 1
+	// Events are sent, but the last request failed. It is repeated until the
+	// receiver accepts it.
+	HookState_HOOK_STATE_FAILING HookState = 2
+	// No node is ready to send: a node must have been serving for the webhook's
+	// delay first.
+	HookState_HOOK_STATE_STARTING HookState = 3
+	// Another node sends, but it didn't reply to the call.
+	HookState_HOOK_STATE_STANDBY HookState = 4
+)
+
+// Enum value maps for HookState.
+var (
+	HookState_name = map[int32]string{
+		0: "HOOK_STATE_UNSPECIFIED",
+		1: "HOOK_STATE_SENDING",
+		2: "HOOK_STATE_FAILING",
+		3: "HOOK_STATE_STARTING",
+		4: "HOOK_STATE_STANDBY",
+	}
+	HookState_value = map[string]int32{
+		"HOOK_STATE_UNSPECIFIED": 0,
+		"HOOK_STATE_SENDING":     1,
+		"HOOK_STATE_FAILING":     2,
+		"HOOK_STATE_STARTING":    3,
+		"HOOK_STATE_STANDBY":     4,
+	}
+)
+
+func (x HookState) Enum() *HookState {
+	p := new(HookState)
+	*p = x
+	return p
+}
+
+func (x HookState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HookState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (HookState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[1]
+}
+
+func (x HookState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HookState.Descriptor instead.
+func (HookState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
 // ClearRetainedRequest names the retained values to remove.
 type ClearRetainedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5687,6 +5750,413 @@ func (*RetainedAudience_UserId) isRetainedAudience_Audience() {}
 
 func (*RetainedAudience_Topic) isRetainedAudience_Audience() {}
 
+// ListHooksRequest requests the webhooks.
+type ListHooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksRequest) Reset() {
+	*x = ListHooksRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksRequest) ProtoMessage() {}
+
+func (x *ListHooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksRequest.ProtoReflect.Descriptor instead.
+func (*ListHooksRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+}
+
+// ListHooksResponse lists the webhooks.
+type ListHooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhooks.
+	Hooks []*Hook `protobuf:"bytes,1,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	// Same as in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,2,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksResponse) Reset() {
+	*x = ListHooksResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksResponse) ProtoMessage() {}
+
+func (x *ListHooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksResponse.ProtoReflect.Descriptor instead.
+func (*ListHooksResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ListHooksResponse) GetHooks() []*Hook {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *ListHooksResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Hook describes a webhook. The counters start when the node starts or gets the
+// webhook.
+type Hook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, without user info and query, because these may be
+	// secret.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The types of events that the receiver gets: "user.online", "user.offline",
+	// "topic.occupied" and "topic.vacated".
+	Events []string `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// How long a user or topic must be without streams before the receiver is
+	// notified.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// The state of the webhook.
+	State HookState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.HookState" json:"state,omitempty"`
+	// The node that this entry describes; empty if clustering is disabled.
+	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	// The number of events, and of names in a snapshot, that wait to be sent.
+	Pending int64 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The number of events and of snapshots that the receiver has accepted.
+	EventsSent    int64 `protobuf:"varint,7,opt,name=events_sent,json=eventsSent,proto3" json:"events_sent,omitempty"`
+	SnapshotsSent int64 `protobuf:"varint,8,opt,name=snapshots_sent,json=snapshotsSent,proto3" json:"snapshots_sent,omitempty"`
+	// The number of events that were dropped because too many were waiting. A
+	// snapshot replaces them.
+	EventsDropped int64 `protobuf:"varint,9,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
+	// The number of requests that the receiver didn't accept.
+	FailedRequests int64 `protobuf:"varint,10,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
+	// The error of the last such request; empty if there was none.
+	LastError string `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of that request; absent if there was none.
+	LastFailure *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// The time of the last request that the receiver has accepted; absent if there
+	// was none.
+	LastSuccess   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hook) Reset() {
+	*x = Hook{}
+	mi := &file_peal_v1_control_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hook) ProtoMessage() {}
+
+func (x *Hook) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hook.ProtoReflect.Descriptor instead.
+func (*Hook) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *Hook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Hook) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Hook) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Hook) GetState() HookState {
+	if x != nil {
+		return x.State
+	}
+	return HookState_HOOK_STATE_UNSPECIFIED
+}
+
+func (x *Hook) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Hook) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsSent() int64 {
+	if x != nil {
+		return x.EventsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetSnapshotsSent() int64 {
+	if x != nil {
+		return x.SnapshotsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsDropped() int64 {
+	if x != nil {
+		return x.EventsDropped
+	}
+	return 0
+}
+
+func (x *Hook) GetFailedRequests() int64 {
+	if x != nil {
+		return x.FailedRequests
+	}
+	return 0
+}
+
+func (x *Hook) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Hook) GetLastFailure() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *Hook) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+// TestHookRequest selects a webhook.
+type TestHookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook. It may be empty if there is only one
+	// webhook.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookRequest) Reset() {
+	*x = TestHookRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookRequest) ProtoMessage() {}
+
+func (x *TestHookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookRequest.ProtoReflect.Descriptor instead.
+func (*TestHookRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *TestHookRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// TestHookResponse is the result of a test message.
+type TestHookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The id of the message, which the receiver gets in the header webhook-id.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Whether the receiver accepted the message, with a status of 200 to 299.
+	Accepted bool `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The status of the response; 0 if there was no response.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The first 1024 bytes of the response's body.
+	Body string `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	// Why the message wasn't accepted; empty if it was.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// The time from the start of the request until the response or the error.
+	Duration *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The node that sent the message; empty if clustering is disabled.
+	Node          string `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookResponse) Reset() {
+	*x = TestHookResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookResponse) ProtoMessage() {}
+
+func (x *TestHookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookResponse.ProtoReflect.Descriptor instead.
+func (*TestHookResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *TestHookResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TestHookResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *TestHookResponse) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *TestHookResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5696,7 +6166,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5708,7 +6178,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5721,7 +6191,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5739,7 +6209,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[67]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5751,7 +6221,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[67]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5764,7 +6234,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5790,7 +6260,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[68]
+	mi := &file_peal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5802,7 +6272,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[68]
+	mi := &file_peal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5815,7 +6285,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5829,7 +6299,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[69]
+	mi := &file_peal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5841,7 +6311,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[69]
+	mi := &file_peal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5854,7 +6324,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -6293,7 +6763,40 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x01(\x03R\x06events\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytesB\n" +
 	"\n" +
-	"\baudience\"\x0f\n" +
+	"\baudience\"\x12\n" +
+	"\x10ListHooksRequest\"]\n" +
+	"\x11ListHooksResponse\x12#\n" +
+	"\x05hooks\x18\x01 \x03(\v2\r.peal.v1.HookR\x05hooks\x12#\n" +
+	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\xee\x03\n" +
+	"\x04Hook\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06events\x18\x02 \x03(\tR\x06events\x12/\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12(\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x12.peal.v1.HookStateR\x05state\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x18\n" +
+	"\apending\x18\x06 \x01(\x03R\apending\x12\x1f\n" +
+	"\vevents_sent\x18\a \x01(\x03R\n" +
+	"eventsSent\x12%\n" +
+	"\x0esnapshots_sent\x18\b \x01(\x03R\rsnapshotsSent\x12%\n" +
+	"\x0eevents_dropped\x18\t \x01(\x03R\reventsDropped\x12'\n" +
+	"\x0ffailed_requests\x18\n" +
+	" \x01(\x03R\x0efailedRequests\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\v \x01(\tR\tlastError\x12=\n" +
+	"\flast_failure\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\x12=\n" +
+	"\flast_success\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\"#\n" +
+	"\x0fTestHookRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\xec\x01\n" +
+	"\x10TestHookResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\bR\baccepted\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x125\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x12\n" +
+	"\x04node\x18\b \x01(\tR\x04node\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -6307,7 +6810,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\x91\x0e\n" +
+	"\x11NODE_STATE_ABSENT\x10\x05*\x88\x01\n" +
+	"\tHookState\x12\x1a\n" +
+	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12HOOK_STATE_SENDING\x10\x01\x12\x16\n" +
+	"\x12HOOK_STATE_FAILING\x10\x02\x12\x17\n" +
+	"\x13HOOK_STATE_STARTING\x10\x03\x12\x16\n" +
+	"\x12HOOK_STATE_STANDBY\x10\x042\xa0\x0f\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -6333,7 +6842,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
-	"\xc2\xe1\x18\x06tokens\x12C\n" +
+	"\xc2\xe1\x18\x06tokens\x12L\n" +
+	"\tListHooks\x12\x19.peal.v1.ListHooksRequest\x1a\x1a.peal.v1.ListHooksResponse\"\b\xc2\xe1\x18\x04read\x12?\n" +
+	"\bTestHook\x12\x18.peal.v1.TestHookRequest\x1a\x19.peal.v1.TestHookResponse\x12C\n" +
 	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\"\b\xc2\xe1\x18\x04none\x128\n" +
 	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01:6\n" +
 	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x8c\x03 \x01(\tR\x05scopeB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
@@ -6350,197 +6861,213 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_peal_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 0: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 2: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 3: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 4: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 5: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 6: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 7: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 8: peal.v1.PublishResponse
-	(*PublishMessageRequest)(nil),      // 9: peal.v1.PublishMessageRequest
-	(*PublishMessageResponse)(nil),     // 10: peal.v1.PublishMessageResponse
-	(*PublishBatchRequest)(nil),        // 11: peal.v1.PublishBatchRequest
-	(*PublishBatchResponse)(nil),       // 12: peal.v1.PublishBatchResponse
-	(*PublishResult)(nil),              // 13: peal.v1.PublishResult
-	(*PublishStreamRequest)(nil),       // 14: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 15: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 16: peal.v1.PublishAck
-	(*PublishError)(nil),               // 17: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 18: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 19: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 20: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 21: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 22: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 23: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 24: peal.v1.Topic
-	(*ListSubscribersRequest)(nil),     // 25: peal.v1.ListSubscribersRequest
-	(*ListSubscribersResponse)(nil),    // 26: peal.v1.ListSubscribersResponse
-	(*Subscriber)(nil),                 // 27: peal.v1.Subscriber
-	(*ExplainTopicRequest)(nil),        // 28: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 29: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 30: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 31: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 32: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 33: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 34: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 35: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 36: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 37: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 38: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 39: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 40: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 41: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 42: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 43: peal.v1.StatsResponse
-	(*Node)(nil),                       // 44: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 45: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 46: peal.v1.Log
-	(*Descriptors)(nil),                // 47: peal.v1.Descriptors
-	(*Retained)(nil),                   // 48: peal.v1.Retained
-	(*Polls)(nil),                      // 49: peal.v1.Polls
-	(*Reads)(nil),                      // 50: peal.v1.Reads
-	(*Histogram)(nil),                  // 51: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 52: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 53: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 54: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 55: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 56: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 57: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 58: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 59: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 60: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 61: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 62: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 63: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 64: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 65: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 66: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 67: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 68: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 69: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 70: peal.v1.DrainResponse
-	nil,                                // 71: peal.v1.Polls.AnsweredEntry
-	nil,                                // 72: peal.v1.Resumes.ResetsEntry
-	nil,                                // 73: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 74: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 77: google.protobuf.MethodOptions
+	(HookState)(0),                     // 1: peal.v1.HookState
+	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
+	(*PublishMessageRequest)(nil),      // 10: peal.v1.PublishMessageRequest
+	(*PublishMessageResponse)(nil),     // 11: peal.v1.PublishMessageResponse
+	(*PublishBatchRequest)(nil),        // 12: peal.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),       // 13: peal.v1.PublishBatchResponse
+	(*PublishResult)(nil),              // 14: peal.v1.PublishResult
+	(*PublishStreamRequest)(nil),       // 15: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 16: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 17: peal.v1.PublishAck
+	(*PublishError)(nil),               // 18: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 19: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 20: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 21: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 22: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 23: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 24: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 25: peal.v1.Topic
+	(*ListSubscribersRequest)(nil),     // 26: peal.v1.ListSubscribersRequest
+	(*ListSubscribersResponse)(nil),    // 27: peal.v1.ListSubscribersResponse
+	(*Subscriber)(nil),                 // 28: peal.v1.Subscriber
+	(*ExplainTopicRequest)(nil),        // 29: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 30: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 31: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 32: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 33: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 34: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 35: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 36: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 37: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 38: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 39: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 40: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 41: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 42: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 43: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 44: peal.v1.StatsResponse
+	(*Node)(nil),                       // 45: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 46: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 47: peal.v1.Log
+	(*Descriptors)(nil),                // 48: peal.v1.Descriptors
+	(*Retained)(nil),                   // 49: peal.v1.Retained
+	(*Polls)(nil),                      // 50: peal.v1.Polls
+	(*Reads)(nil),                      // 51: peal.v1.Reads
+	(*Histogram)(nil),                  // 52: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 53: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 54: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 55: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 56: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 57: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 58: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 59: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 60: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 61: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 62: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 63: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 64: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 65: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 66: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 67: peal.v1.RetainedAudience
+	(*ListHooksRequest)(nil),           // 68: peal.v1.ListHooksRequest
+	(*ListHooksResponse)(nil),          // 69: peal.v1.ListHooksResponse
+	(*Hook)(nil),                       // 70: peal.v1.Hook
+	(*TestHookRequest)(nil),            // 71: peal.v1.TestHookRequest
+	(*TestHookResponse)(nil),           // 72: peal.v1.TestHookResponse
+	(*WhoAmIRequest)(nil),              // 73: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 74: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 75: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 76: peal.v1.DrainResponse
+	nil,                                // 77: peal.v1.Polls.AnsweredEntry
+	nil,                                // 78: peal.v1.Resumes.ResetsEntry
+	nil,                                // 79: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 80: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 81: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 82: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 83: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	75, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	75, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	75, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	75, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
-	9,  // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
-	13, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
-	17, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
-	75, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	16, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	17, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	18, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	21, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	76, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	24, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	27, // 14: peal.v1.ListSubscribersResponse.users:type_name -> peal.v1.Subscriber
-	30, // 15: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	75, // 16: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	21, // 17: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	33, // 18: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	34, // 19: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	35, // 20: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	76, // 21: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	76, // 22: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	38, // 23: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	39, // 24: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	76, // 25: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	75, // 26: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	54, // 27: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	54, // 28: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	76, // 29: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	53, // 30: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	45, // 31: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	46, // 32: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	47, // 33: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	51, // 34: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	44, // 35: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	53, // 36: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	48, // 37: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	53, // 38: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	49, // 39: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	50, // 40: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	81, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	81, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	81, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	81, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	10, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
+	14, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
+	18, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
+	81, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	17, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	18, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	19, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	22, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	82, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	25, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	28, // 14: peal.v1.ListSubscribersResponse.users:type_name -> peal.v1.Subscriber
+	31, // 15: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	81, // 16: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	22, // 17: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	34, // 18: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	35, // 19: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	36, // 20: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	82, // 21: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	82, // 22: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	39, // 23: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	40, // 24: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	82, // 25: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	81, // 26: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	55, // 27: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	55, // 28: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	82, // 29: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	54, // 30: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	46, // 31: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	47, // 32: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	48, // 33: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	52, // 34: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	45, // 35: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	54, // 36: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	49, // 37: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	54, // 38: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	50, // 39: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	51, // 40: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
 	0,  // 41: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	76, // 42: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	76, // 43: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	76, // 44: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	53, // 45: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	71, // 46: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	52, // 47: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	72, // 48: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	73, // 49: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	74, // 50: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	75, // 51: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	75, // 52: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	76, // 53: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	63, // 54: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	76, // 55: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	76, // 56: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	66, // 57: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	77, // 58: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 59: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 60: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 61: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 62: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
-	11, // 63: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
-	14, // 64: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 65: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	19, // 66: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	22, // 67: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	25, // 68: peal.v1.ControlService.ListSubscribers:input_type -> peal.v1.ListSubscribersRequest
-	28, // 69: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	31, // 70: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	36, // 71: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	40, // 72: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	42, // 73: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	59, // 74: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	61, // 75: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	64, // 76: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	55, // 77: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	57, // 78: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	67, // 79: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	69, // 80: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 81: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 82: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 83: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 84: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
-	12, // 85: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
-	15, // 86: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 87: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	20, // 88: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	23, // 89: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	26, // 90: peal.v1.ControlService.ListSubscribers:output_type -> peal.v1.ListSubscribersResponse
-	29, // 91: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	32, // 92: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	37, // 93: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	41, // 94: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	43, // 95: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	60, // 96: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	62, // 97: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	65, // 98: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	56, // 99: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	58, // 100: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	68, // 101: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	70, // 102: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	81, // [81:103] is the sub-list for method output_type
-	59, // [59:81] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	58, // [58:59] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	82, // 42: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	82, // 43: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	82, // 44: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	54, // 45: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	77, // 46: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	53, // 47: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	78, // 48: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	79, // 49: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	80, // 50: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	81, // 51: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	81, // 52: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	82, // 53: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	64, // 54: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	82, // 55: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	82, // 56: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	67, // 57: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	70, // 58: peal.v1.ListHooksResponse.hooks:type_name -> peal.v1.Hook
+	81, // 59: peal.v1.Hook.delay:type_name -> google.protobuf.Duration
+	1,  // 60: peal.v1.Hook.state:type_name -> peal.v1.HookState
+	82, // 61: peal.v1.Hook.last_failure:type_name -> google.protobuf.Timestamp
+	82, // 62: peal.v1.Hook.last_success:type_name -> google.protobuf.Timestamp
+	81, // 63: peal.v1.TestHookResponse.duration:type_name -> google.protobuf.Duration
+	83, // 64: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	4,  // 65: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	6,  // 66: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	8,  // 67: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	10, // 68: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	12, // 69: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	15, // 70: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	2,  // 71: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	20, // 72: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	23, // 73: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	26, // 74: peal.v1.ControlService.ListSubscribers:input_type -> peal.v1.ListSubscribersRequest
+	29, // 75: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	32, // 76: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	37, // 77: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	41, // 78: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	43, // 79: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	60, // 80: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	62, // 81: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	65, // 82: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	56, // 83: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	58, // 84: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	68, // 85: peal.v1.ControlService.ListHooks:input_type -> peal.v1.ListHooksRequest
+	71, // 86: peal.v1.ControlService.TestHook:input_type -> peal.v1.TestHookRequest
+	73, // 87: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	75, // 88: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	5,  // 89: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	7,  // 90: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	9,  // 91: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	11, // 92: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	13, // 93: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	16, // 94: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	3,  // 95: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	21, // 96: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	24, // 97: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	27, // 98: peal.v1.ControlService.ListSubscribers:output_type -> peal.v1.ListSubscribersResponse
+	30, // 99: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	33, // 100: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	38, // 101: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	42, // 102: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	44, // 103: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	61, // 104: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	63, // 105: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	66, // 106: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	57, // 107: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	59, // 108: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	69, // 109: peal.v1.ControlService.ListHooks:output_type -> peal.v1.ListHooksResponse
+	72, // 110: peal.v1.ControlService.TestHook:output_type -> peal.v1.TestHookResponse
+	74, // 111: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	76, // 112: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	89, // [89:113] is the sub-list for method output_type
+	65, // [65:89] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	64, // [64:65] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -6621,8 +7148,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   74,
+			NumEnums:      2,
+			NumMessages:   79,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
