@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,11 +41,10 @@ const (
 // settings are applied to each session. The server ends a session whose client is gone:
 // without keepalives it wouldn't notice that for hours, and the session would keep its
 // lock.
-const settings = `SELECT set_config(name, value, false) FROM (VALUES
+const settings = `SELECT pg_catalog.set_config(name, value, false) FROM (VALUES
 	('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
-	('tcp_user_timeout', '20000'), ('idle_session_timeout', '30000'), ('default_transaction_isolation', 'read committed'),
-	('search_path', current_setting('search_path'))
-) AS wanted (name, value) WHERE name IN (SELECT name FROM pg_settings)`
+	('tcp_user_timeout', '20000'), ('idle_session_timeout', '30000'), ('default_transaction_isolation', 'read committed')
+) AS wanted (name, value) WHERE name IN (SELECT name FROM pg_catalog.pg_settings)`
 
 // reader reads one outbox. It implements [source.Reader].
 type reader struct {
@@ -80,7 +80,7 @@ func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	if err != nil {
 		return err
 	}
-	s := &session{reader: r, conn: conn, sink: sink, ctx: graceful}
+	s := &session{reader: r, conn: conn, sink: sink, ctx: graceful, passed: math.MinInt64}
 	defer s.close()
 
 	if err := s.exec(settings); err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,6 @@ const (
 type batch struct {
 	ids     []int64
 	records []source.Record
-	last    bool // no further row was ready
 }
 
 // fetch reads the next rows that no transaction can precede any more.
@@ -43,7 +43,7 @@ func (s *session) fetch() (b batch, err error) {
 
 	after := s.passed
 	if time.Since(s.swept) > sweepInterval {
-		after, s.swept = -1<<63, time.Now()
+		after, s.swept = math.MinInt64, time.Now()
 	}
 
 	sql, args := s.table.query(after, &s.barriers)
@@ -105,19 +105,17 @@ func (s *session) advance(ctx context.Context) error {
 
 // query returns the statement that reads the next batch of rows with ids above after.
 func (t *table) query(after int64, b *barriers) (sql string, args []any) {
-	names := make([]string, 0, len(t.columns))
-	values := make([]string, 0, len(t.columns))
-	sizes := make([]string, 0, len(t.columns))
+	at := "0::bigint"
+	if t.createdAt {
+		at = "(extract(epoch FROM created_at) * 1000000)::bigint"
+	}
+
+	names, values, sizes := []string{"id", "at"}, []string{"id", at + " AS at"}, []string{"0"}
 	for i, c := range t.columns {
 		name := "c" + strconv.Itoa(i)
 		names = append(names, name)
 		values = append(values, c.expression+" AS "+name)
 		sizes = append(sizes, "coalesce(octet_length("+name+"), 0)")
-	}
-
-	at := "0::bigint"
-	if t.createdAt {
-		at = "(extract(epoch FROM created_at) * 1000000)::bigint"
 	}
 
 	args = []any{after, maxRows, maxBytes}
@@ -128,12 +126,12 @@ func (t *table) query(after int64, b *barriers) (sql string, args []any) {
 	}
 
 	// The window adds up the sizes of the rows before each row.
-	sql = fmt.Sprintf(`SELECT id, at, %[1]s FROM (
-		SELECT *, sum(%[2]s) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
-			SELECT id, %[3]s AS at, %[4]s FROM %[5]s WHERE id > $1%[6]s ORDER BY id LIMIT $2
+	sql = fmt.Sprintf(`SELECT %s FROM (
+		SELECT *, sum(%s) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
+			SELECT %s FROM %s WHERE id > $1%s ORDER BY id LIMIT $2
 		) AS ready
 	) AS sized WHERE coalesce(before, 0) < $3 ORDER BY id`,
-		strings.Join(names, ", "), strings.Join(sizes, " + "), at, strings.Join(values, ", "), t.name, complete)
+		strings.Join(names, ", "), strings.Join(sizes, " + "), strings.Join(values, ", "), t.name, complete)
 
 	return sql, args
 }
