@@ -38,6 +38,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		cluster:    cfg.Cluster,
 		membership: cfg.Membership,
 		hooks:      cfg.Hooks,
+		sources:    cfg.Sources,
 
 		log:    log,
 		health: health.NewServer(),

@@ -65,6 +65,9 @@ type Config struct {
 
 	// Hooks sends webhooks. It may be nil.
 	Hooks Hooks
+	// Sources returns the status of each source that this daemon reads messages from, for
+	// Stats. It may be nil.
+	Sources func() []Source
 
 	// Unready returns the reason why the daemon isn't serving. While the daemon isn't
 	// serving, /readyz reveals that reason to anyone. Unready may be nil.
@@ -112,6 +115,7 @@ type Service struct {
 	cluster    Cluster    // nil if clustering is disabled
 	membership Membership // nil if clustering is disabled
 	hooks      Hooks      // may be nil
+	sources    func() []Source
 
 	reloadable atomic.Pointer[reloadable]
 	log        *slog.Logger

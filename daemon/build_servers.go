@@ -125,6 +125,7 @@ func (p *parts) metricsHandler() (http.Handler, error) {
 		}),
 		p.control.Metrics(),
 		p.hooks,
+		p.sources,
 		p.reloads,
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -15,6 +15,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/hooks"
 	"github.com/peald/peald/internal/listen"
+	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/ssehttp"
 )
 
@@ -36,6 +37,7 @@ type parts struct {
 	sse        *listen.Server
 
 	hooks      *hooks.Manager
+	sources    *source.Manager
 	control    *control.Service
 	calls      *listen.Tracked // the connections of grpc
 	grpc       *grpc.Server

@@ -89,6 +89,9 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	if slices.Contains(changed, "hooks") {
 		p.hooks.Reconfigure(internalHooks(next.Hooks))
 	}
+	if slices.Contains(changed, "sources") {
+		p.sources.Reconfigure(internalSources(next.Sources))
+	}
 
 	// A lower level takes effect immediately, so that the messages about the reload are
 	// logged. A higher level takes effect after they have been logged.

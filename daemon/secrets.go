@@ -39,6 +39,12 @@ func (c Config) trimSecrets() (trimmed Config, keys []string) {
 				hooks[i].Secret = trim(hook.Secret)
 			}
 			field.Set(reflect.ValueOf(hooks))
+		case []Source:
+			sources := slices.Clone(value)
+			for i, s := range sources {
+				sources[i] = s.withSecrets(trim)
+			}
+			field.Set(reflect.ValueOf(sources))
 		}
 
 		if changed {

@@ -49,6 +49,7 @@ func (c Config) Validate() error {
 		c.checkRetain,
 		c.checkTopics,
 		c.checkHooks,
+		c.checkSources,
 		c.checkCluster,
 		c.checkProcess,
 	} {

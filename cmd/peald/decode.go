@@ -32,6 +32,7 @@ const (
 	kindTokens   = "tokens"
 	kindPolicies = "policies"
 	kindHooks    = "hooks"
+	kindSources  = "sources"
 )
 
 func kindOf(value any) string {
@@ -54,6 +55,8 @@ func kindOf(value any) string {
 		return kindPolicies
 	case []daemon.Hook:
 		return kindHooks
+	case []daemon.Source:
+		return kindSources
 	default:
 		return kindText
 	}
@@ -64,7 +67,7 @@ func textOf(value any) string {
 	switch value := value.(type) {
 	case []string:
 		return strings.Join(value, ",")
-	case []daemon.Token, []daemon.TopicPolicy, []daemon.Hook:
+	case []daemon.Token, []daemon.TopicPolicy, []daemon.Hook, []daemon.Source:
 		return ""
 	default:
 		return fmt.Sprint(value)
@@ -144,7 +147,7 @@ func readValue(from, to reflect.Value) (any, error) {
 			return nil, mismatch(value, target)
 		}
 		return read, nil
-	case []string, []daemon.Token, []daemon.TopicPolicy, []daemon.Hook:
+	case []string, []daemon.Token, []daemon.TopicPolicy, []daemon.Hook, []daemon.Source:
 		return readList(from, target)
 	case daemon.Token:
 		if text, ok := value.(string); ok {
@@ -155,6 +158,8 @@ func readValue(from, to reflect.Value) (any, error) {
 		return value, checkEntries(value, []string{"pattern", "history", "retain", "slow_consumer", "anonymous"}, "a policy with pattern, and history, retain, slow_consumer or anonymous")
 	case daemon.Hook:
 		return value, checkEntries(value, []string{"url", "events", "secret", "delay"}, "a hook with url and secret, and events or delay")
+	case daemon.Source, daemon.SourceMap, daemon.PostgresSource:
+		return value, checkSection(value, to.Type())
 	case daemon.TopicHistory:
 		return value, checkEntries(value, []string{"max_events", "max_age"}, "max_events, max_age or both")
 	}
@@ -202,11 +207,14 @@ func readList(from reflect.Value, target any) (any, error) {
 	_, ofTokens := target.([]daemon.Token)
 	_, ofPolicies := target.([]daemon.TopicPolicy)
 	_, ofHooks := target.([]daemon.Hook)
+	_, ofSources := target.([]daemon.Source)
 	switch {
 	case isText && ofPolicies:
 		return readJSONList(text, target, `[{"pattern":"prices.>","history":{"max_events":1}}]`)
 	case isText && ofHooks:
 		return readJSONList(text, target, `[{"url":"https://app.example.com/hooks","secret":"whsec_…"}]`)
+	case isText && ofSources:
+		return readJSONList(text, target, `[{"name":"orders","postgres":{"url":"postgres://localhost/shop"}}]`)
 	case isText && ofTokens:
 		return readTokens(text)
 	case isText:
@@ -310,4 +318,21 @@ func checkEntries(value any, known []string, accepted string) error {
 	}
 
 	return nil
+}
+
+// checkSection checks that value is a section that has only the entries of a struct type.
+// The names of unknown entries are not secret, even if the values are.
+func checkSection(value any, of reflect.Type) error {
+	var known []string
+	for field := range of.Fields() {
+		known = append(known, field.Tag.Get("mapstructure"))
+	}
+
+	err := checkEntries(value, known, "a section with some of "+strings.Join(known, ", "))
+	if unknown, ok := errors.AsType[*typeError](err); ok {
+		_, isSection := value.(map[string]any)
+		unknown.isPublic = isSection
+	}
+
+	return err
 }

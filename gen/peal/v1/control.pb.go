@@ -31,6 +31,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a node does with a source.
+type SourceState int32
+
+const (
+	// Not used.
+	SourceState_SOURCE_STATE_UNSPECIFIED SourceState = 0
+	// The node isn't connected to the source yet.
+	SourceState_SOURCE_STATE_CONNECTING SourceState = 1
+	// Another node reads the source.
+	SourceState_SOURCE_STATE_STANDBY SourceState = 2
+	// The node reads the source, or some of its partitions.
+	SourceState_SOURCE_STATE_ACTIVE SourceState = 3
+	// The node can't publish messages at the moment.
+	SourceState_SOURCE_STATE_WAITING SourceState = 4
+	// The source has failed and will be retried.
+	SourceState_SOURCE_STATE_FAILED SourceState = 5
+)
+
+// Enum value maps for SourceState.
+var (
+	SourceState_name = map[int32]string{
+		0: "SOURCE_STATE_UNSPECIFIED",
+		1: "SOURCE_STATE_CONNECTING",
+		2: "SOURCE_STATE_STANDBY",
+		3: "SOURCE_STATE_ACTIVE",
+		4: "SOURCE_STATE_WAITING",
+		5: "SOURCE_STATE_FAILED",
+	}
+	SourceState_value = map[string]int32{
+		"SOURCE_STATE_UNSPECIFIED": 0,
+		"SOURCE_STATE_CONNECTING":  1,
+		"SOURCE_STATE_STANDBY":     2,
+		"SOURCE_STATE_ACTIVE":      3,
+		"SOURCE_STATE_WAITING":     4,
+		"SOURCE_STATE_FAILED":      5,
+	}
+)
+
+func (x SourceState) Enum() *SourceState {
+	p := new(SourceState)
+	*p = x
+	return p
+}
+
+func (x SourceState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SourceState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (SourceState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[0]
+}
+
+func (x SourceState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SourceState.Descriptor instead.
+func (SourceState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // NodeState is the state of a node.
 type NodeState int32
 
@@ -84,11 +149,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+	return file_peal_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_peal_v1_control_proto_enumTypes[0]
+	return &file_peal_v1_control_proto_enumTypes[1]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -97,7 +162,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
 // HookState is the state of a webhook.
@@ -147,11 +212,11 @@ func (x HookState) String() string {
 }
 
 func (HookState) Descriptor() protoreflect.EnumDescriptor {
-	return file_peal_v1_control_proto_enumTypes[1].Descriptor()
+	return file_peal_v1_control_proto_enumTypes[2].Descriptor()
 }
 
 func (HookState) Type() protoreflect.EnumType {
-	return &file_peal_v1_control_proto_enumTypes[1]
+	return &file_peal_v1_control_proto_enumTypes[2]
 }
 
 func (x HookState) Number() protoreflect.EnumNumber {
@@ -160,7 +225,7 @@ func (x HookState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HookState.Descriptor instead.
 func (HookState) EnumDescriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{2}
 }
 
 // ClearRetainedRequest names the retained values to remove.
@@ -3772,7 +3837,11 @@ type StatsResponse struct {
 	// The requests for events in JSON.
 	Polls *Polls `protobuf:"bytes,19,opt,name=polls,proto3" json:"polls,omitempty"`
 	// The pages of messages that ListMessages has read since the daemon started.
-	Reads         *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
+	Reads *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
+	// The sources that the daemon reads messages from, in the order of the
+	// configuration. In a cluster, there is one entry for each source and node,
+	// sorted by source and node.
+	Sources       []*Source `protobuf:"bytes,21,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3947,6 +4016,179 @@ func (x *StatsResponse) GetReads() *Reads {
 	return nil
 }
 
+func (x *StatsResponse) GetSources() []*Source {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// A source on one node.
+type Source struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name in the configuration.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The node; empty if clustering is disabled.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// The kind of source, such as "postgres".
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What the node does with the source.
+	State SourceState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.SourceState" json:"state,omitempty"`
+	// What the source still holds. It is known only on a node that reads the
+	// source.
+	//
+	// Types that are valid to be assigned to Lag:
+	//
+	//	*Source_LagRecords
+	Lag isSource_Lag `protobuf_oneof:"lag"`
+	// When the oldest record that isn't published yet was written; absent if
+	// there is none or the time is unknown.
+	OldestRecord *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest_record,json=oldestRecord,proto3" json:"oldest_record,omitempty"`
+	// The number of records that the node has published since it started,
+	// including those that had been published before.
+	Published int64 `protobuf:"varint,7,opt,name=published,proto3" json:"published,omitempty"`
+	// The number of records that can't be published, since the node started.
+	Rejected int64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// How often reading the source has failed since the node started. It is
+	// retried each time.
+	Failures int64 `protobuf:"varint,9,opt,name=failures,proto3" json:"failures,omitempty"`
+	// The last failure, or the reason why the last record was rejected; empty if
+	// there was none.
+	LastError string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of last_error.
+	LastErrorAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_peal_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Source) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Source) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Source) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Source) GetState() SourceState {
+	if x != nil {
+		return x.State
+	}
+	return SourceState_SOURCE_STATE_UNSPECIFIED
+}
+
+func (x *Source) GetLag() isSource_Lag {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *Source) GetLagRecords() int64 {
+	if x != nil {
+		if x, ok := x.Lag.(*Source_LagRecords); ok {
+			return x.LagRecords
+		}
+	}
+	return 0
+}
+
+func (x *Source) GetOldestRecord() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestRecord
+	}
+	return nil
+}
+
+func (x *Source) GetPublished() int64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+func (x *Source) GetRejected() int64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *Source) GetFailures() int64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Source) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Source) GetLastErrorAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastErrorAt
+	}
+	return nil
+}
+
+type isSource_Lag interface {
+	isSource_Lag()
+}
+
+type Source_LagRecords struct {
+	// The number of records that aren't published yet. Large numbers may be
+	// estimates.
+	LagRecords int64 `protobuf:"varint,5,opt,name=lag_records,json=lagRecords,proto3,oneof"`
+}
+
+func (*Source_LagRecords) isSource_Lag() {}
+
 // Node describes a daemon in a cluster, as of its last announcement.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3988,7 +4230,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4000,7 +4242,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4013,7 +4255,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Node) GetName() string {
@@ -4136,7 +4378,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4148,7 +4390,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4161,7 +4403,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -4202,7 +4444,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4214,7 +4456,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4227,7 +4469,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -4266,7 +4508,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4278,7 +4520,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4291,7 +4533,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -4325,7 +4567,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4579,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4592,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -4392,7 +4634,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4646,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4659,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -4457,7 +4699,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4469,7 +4711,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4482,7 +4724,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -4524,7 +4766,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4536,7 +4778,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4549,7 +4791,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -4587,7 +4829,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +4841,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +4854,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -4644,7 +4886,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4656,7 +4898,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4669,7 +4911,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -4729,7 +4971,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4741,7 +4983,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4754,7 +4996,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4852,7 +5094,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4864,7 +5106,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4877,7 +5119,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4898,7 +5140,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4910,7 +5152,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4923,7 +5165,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4952,7 +5194,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4964,7 +5206,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4977,7 +5219,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -5015,7 +5257,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5027,7 +5269,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5040,7 +5282,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -5066,7 +5308,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5078,7 +5320,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5091,7 +5333,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 // GetPositionResponse is a position in the history.
@@ -5105,7 +5347,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5117,7 +5359,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5130,7 +5372,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -5173,7 +5415,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5185,7 +5427,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5198,7 +5440,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -5315,7 +5557,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5327,7 +5569,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5340,7 +5582,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -5391,7 +5633,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5403,7 +5645,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5416,7 +5658,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Message) GetId() string {
@@ -5524,7 +5766,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[63]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5536,7 +5778,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[63]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5549,7 +5791,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -5586,7 +5828,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5598,7 +5840,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5611,7 +5853,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -5649,7 +5891,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5661,7 +5903,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5674,7 +5916,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -5759,7 +6001,7 @@ type ListHooksRequest struct {
 
 func (x *ListHooksRequest) Reset() {
 	*x = ListHooksRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5771,7 +6013,7 @@ func (x *ListHooksRequest) String() string {
 func (*ListHooksRequest) ProtoMessage() {}
 
 func (x *ListHooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5784,7 +6026,7 @@ func (x *ListHooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHooksRequest.ProtoReflect.Descriptor instead.
 func (*ListHooksRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 // ListHooksResponse lists the webhooks.
@@ -5800,7 +6042,7 @@ type ListHooksResponse struct {
 
 func (x *ListHooksResponse) Reset() {
 	*x = ListHooksResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[67]
+	mi := &file_peal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5812,7 +6054,7 @@ func (x *ListHooksResponse) String() string {
 func (*ListHooksResponse) ProtoMessage() {}
 
 func (x *ListHooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[67]
+	mi := &file_peal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5825,7 +6067,7 @@ func (x *ListHooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHooksResponse.ProtoReflect.Descriptor instead.
 func (*ListHooksResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListHooksResponse) GetHooks() []*Hook {
@@ -5882,7 +6124,7 @@ type Hook struct {
 
 func (x *Hook) Reset() {
 	*x = Hook{}
-	mi := &file_peal_v1_control_proto_msgTypes[68]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5894,7 +6136,7 @@ func (x *Hook) String() string {
 func (*Hook) ProtoMessage() {}
 
 func (x *Hook) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[68]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5907,7 +6149,7 @@ func (x *Hook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hook.ProtoReflect.Descriptor instead.
 func (*Hook) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Hook) GetUrl() string {
@@ -6013,7 +6255,7 @@ type TestHookRequest struct {
 
 func (x *TestHookRequest) Reset() {
 	*x = TestHookRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[69]
+	mi := &file_peal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6025,7 +6267,7 @@ func (x *TestHookRequest) String() string {
 func (*TestHookRequest) ProtoMessage() {}
 
 func (x *TestHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[69]
+	mi := &file_peal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6038,7 +6280,7 @@ func (x *TestHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestHookRequest.ProtoReflect.Descriptor instead.
 func (*TestHookRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TestHookRequest) GetUrl() string {
@@ -6073,7 +6315,7 @@ type TestHookResponse struct {
 
 func (x *TestHookResponse) Reset() {
 	*x = TestHookResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[70]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6085,7 +6327,7 @@ func (x *TestHookResponse) String() string {
 func (*TestHookResponse) ProtoMessage() {}
 
 func (x *TestHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[70]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6098,7 +6340,7 @@ func (x *TestHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestHookResponse.ProtoReflect.Descriptor instead.
 func (*TestHookResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TestHookResponse) GetUrl() string {
@@ -6166,7 +6408,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[71]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6420,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[71]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6433,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -6209,7 +6451,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[72]
+	mi := &file_peal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6221,7 +6463,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[72]
+	mi := &file_peal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6234,7 +6476,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -6260,7 +6502,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[73]
+	mi := &file_peal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6272,7 +6514,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[73]
+	mi := &file_peal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6285,7 +6527,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -6299,7 +6541,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[74]
+	mi := &file_peal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6311,7 +6553,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[74]
+	mi := &file_peal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6324,7 +6566,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -6600,7 +6842,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xce\x06\n" +
+	"\fStatsRequest\"\xf9\x06\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -6623,7 +6865,24 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\bretained\x18\x12 \x01(\v2\x11.peal.v1.RetainedR\bretained\x12*\n" +
 	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\x12$\n" +
 	"\x05polls\x18\x13 \x01(\v2\x0e.peal.v1.PollsR\x05polls\x12$\n" +
-	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\"\xef\x03\n" +
+	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\x12)\n" +
+	"\asources\x18\x15 \x03(\v2\x0f.peal.v1.SourceR\asources\"\x90\x03\n" +
+	"\x06Source\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12*\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x14.peal.v1.SourceStateR\x05state\x12!\n" +
+	"\vlag_records\x18\x05 \x01(\x03H\x00R\n" +
+	"lagRecords\x12?\n" +
+	"\roldest_record\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\foldestRecord\x12\x1c\n" +
+	"\tpublished\x18\a \x01(\x03R\tpublished\x12\x1a\n" +
+	"\brejected\x18\b \x01(\x03R\brejected\x12\x1a\n" +
+	"\bfailures\x18\t \x01(\x03R\bfailures\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\n" +
+	" \x01(\tR\tlastError\x12>\n" +
+	"\rlast_error_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAtB\x05\n" +
+	"\x03lag\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -6803,7 +7062,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
 	"\fDrainRequest\"1\n" +
 	"\rDrainResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xa0\x01\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xae\x01\n" +
+	"\vSourceState\x12\x1c\n" +
+	"\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17SOURCE_STATE_CONNECTING\x10\x01\x12\x18\n" +
+	"\x14SOURCE_STATE_STANDBY\x10\x02\x12\x17\n" +
+	"\x13SOURCE_STATE_ACTIVE\x10\x03\x12\x18\n" +
+	"\x14SOURCE_STATE_WAITING\x10\x04\x12\x17\n" +
+	"\x13SOURCE_STATE_FAILED\x10\x05*\xa0\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_SERVING\x10\x01\x12\x1a\n" +
@@ -6861,213 +7127,219 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_peal_v1_control_proto_goTypes = []any{
-	(NodeState)(0),                     // 0: peal.v1.NodeState
-	(HookState)(0),                     // 1: peal.v1.HookState
-	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
-	(*PublishMessageRequest)(nil),      // 10: peal.v1.PublishMessageRequest
-	(*PublishMessageResponse)(nil),     // 11: peal.v1.PublishMessageResponse
-	(*PublishBatchRequest)(nil),        // 12: peal.v1.PublishBatchRequest
-	(*PublishBatchResponse)(nil),       // 13: peal.v1.PublishBatchResponse
-	(*PublishResult)(nil),              // 14: peal.v1.PublishResult
-	(*PublishStreamRequest)(nil),       // 15: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 16: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 17: peal.v1.PublishAck
-	(*PublishError)(nil),               // 18: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 19: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 20: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 21: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 22: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 23: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 24: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 25: peal.v1.Topic
-	(*ListSubscribersRequest)(nil),     // 26: peal.v1.ListSubscribersRequest
-	(*ListSubscribersResponse)(nil),    // 27: peal.v1.ListSubscribersResponse
-	(*Subscriber)(nil),                 // 28: peal.v1.Subscriber
-	(*ExplainTopicRequest)(nil),        // 29: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 30: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 31: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 32: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 33: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 34: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 35: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 36: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 37: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 38: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 39: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 40: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 41: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 42: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 43: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 44: peal.v1.StatsResponse
-	(*Node)(nil),                       // 45: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 46: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 47: peal.v1.Log
-	(*Descriptors)(nil),                // 48: peal.v1.Descriptors
-	(*Retained)(nil),                   // 49: peal.v1.Retained
-	(*Polls)(nil),                      // 50: peal.v1.Polls
-	(*Reads)(nil),                      // 51: peal.v1.Reads
-	(*Histogram)(nil),                  // 52: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 53: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 54: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 55: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 56: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 57: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 58: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 59: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 60: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 61: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 62: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 63: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 64: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 65: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 66: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 67: peal.v1.RetainedAudience
-	(*ListHooksRequest)(nil),           // 68: peal.v1.ListHooksRequest
-	(*ListHooksResponse)(nil),          // 69: peal.v1.ListHooksResponse
-	(*Hook)(nil),                       // 70: peal.v1.Hook
-	(*TestHookRequest)(nil),            // 71: peal.v1.TestHookRequest
-	(*TestHookResponse)(nil),           // 72: peal.v1.TestHookResponse
-	(*WhoAmIRequest)(nil),              // 73: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 74: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 75: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 76: peal.v1.DrainResponse
-	nil,                                // 77: peal.v1.Polls.AnsweredEntry
-	nil,                                // 78: peal.v1.Resumes.ResetsEntry
-	nil,                                // 79: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 80: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 81: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 82: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 83: google.protobuf.MethodOptions
+	(SourceState)(0),                   // 0: peal.v1.SourceState
+	(NodeState)(0),                     // 1: peal.v1.NodeState
+	(HookState)(0),                     // 2: peal.v1.HookState
+	(*ClearRetainedRequest)(nil),       // 3: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 4: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 5: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 6: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 7: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 8: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 9: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 10: peal.v1.PublishResponse
+	(*PublishMessageRequest)(nil),      // 11: peal.v1.PublishMessageRequest
+	(*PublishMessageResponse)(nil),     // 12: peal.v1.PublishMessageResponse
+	(*PublishBatchRequest)(nil),        // 13: peal.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),       // 14: peal.v1.PublishBatchResponse
+	(*PublishResult)(nil),              // 15: peal.v1.PublishResult
+	(*PublishStreamRequest)(nil),       // 16: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 17: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 18: peal.v1.PublishAck
+	(*PublishError)(nil),               // 19: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 20: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 21: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 22: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 23: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 24: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 25: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 26: peal.v1.Topic
+	(*ListSubscribersRequest)(nil),     // 27: peal.v1.ListSubscribersRequest
+	(*ListSubscribersResponse)(nil),    // 28: peal.v1.ListSubscribersResponse
+	(*Subscriber)(nil),                 // 29: peal.v1.Subscriber
+	(*ExplainTopicRequest)(nil),        // 30: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 31: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 32: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 33: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 34: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 35: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 36: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 37: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 38: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 39: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 40: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 41: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 42: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 43: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 44: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 45: peal.v1.StatsResponse
+	(*Source)(nil),                     // 46: peal.v1.Source
+	(*Node)(nil),                       // 47: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 48: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 49: peal.v1.Log
+	(*Descriptors)(nil),                // 50: peal.v1.Descriptors
+	(*Retained)(nil),                   // 51: peal.v1.Retained
+	(*Polls)(nil),                      // 52: peal.v1.Polls
+	(*Reads)(nil),                      // 53: peal.v1.Reads
+	(*Histogram)(nil),                  // 54: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 55: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 56: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 57: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 58: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 59: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 60: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 61: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 62: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 63: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 64: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 65: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 66: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 67: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 68: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 69: peal.v1.RetainedAudience
+	(*ListHooksRequest)(nil),           // 70: peal.v1.ListHooksRequest
+	(*ListHooksResponse)(nil),          // 71: peal.v1.ListHooksResponse
+	(*Hook)(nil),                       // 72: peal.v1.Hook
+	(*TestHookRequest)(nil),            // 73: peal.v1.TestHookRequest
+	(*TestHookResponse)(nil),           // 74: peal.v1.TestHookResponse
+	(*WhoAmIRequest)(nil),              // 75: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 76: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 77: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 78: peal.v1.DrainResponse
+	nil,                                // 79: peal.v1.Polls.AnsweredEntry
+	nil,                                // 80: peal.v1.Resumes.ResetsEntry
+	nil,                                // 81: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 82: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 83: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 84: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 85: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	81, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	81, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	81, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	81, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
-	10, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
-	14, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
-	18, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
-	81, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	17, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	18, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	19, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	22, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	82, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	25, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	28, // 14: peal.v1.ListSubscribersResponse.users:type_name -> peal.v1.Subscriber
-	31, // 15: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	81, // 16: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	22, // 17: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	34, // 18: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	35, // 19: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	36, // 20: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	82, // 21: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	82, // 22: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	39, // 23: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	40, // 24: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	82, // 25: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	81, // 26: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	55, // 27: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	55, // 28: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	82, // 29: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	54, // 30: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	46, // 31: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	47, // 32: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	48, // 33: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	52, // 34: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	45, // 35: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	54, // 36: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	49, // 37: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	54, // 38: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	50, // 39: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	51, // 40: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	0,  // 41: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	82, // 42: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	82, // 43: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	82, // 44: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	54, // 45: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	77, // 46: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	53, // 47: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	78, // 48: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	79, // 49: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	80, // 50: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	81, // 51: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	81, // 52: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	82, // 53: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	64, // 54: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	82, // 55: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	82, // 56: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	67, // 57: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	70, // 58: peal.v1.ListHooksResponse.hooks:type_name -> peal.v1.Hook
-	81, // 59: peal.v1.Hook.delay:type_name -> google.protobuf.Duration
-	1,  // 60: peal.v1.Hook.state:type_name -> peal.v1.HookState
-	82, // 61: peal.v1.Hook.last_failure:type_name -> google.protobuf.Timestamp
-	82, // 62: peal.v1.Hook.last_success:type_name -> google.protobuf.Timestamp
-	81, // 63: peal.v1.TestHookResponse.duration:type_name -> google.protobuf.Duration
-	83, // 64: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	4,  // 65: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	6,  // 66: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	8,  // 67: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	10, // 68: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
-	12, // 69: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
-	15, // 70: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	2,  // 71: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	20, // 72: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	23, // 73: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	26, // 74: peal.v1.ControlService.ListSubscribers:input_type -> peal.v1.ListSubscribersRequest
-	29, // 75: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	32, // 76: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	37, // 77: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	41, // 78: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	43, // 79: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	60, // 80: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	62, // 81: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	65, // 82: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	56, // 83: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	58, // 84: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	68, // 85: peal.v1.ControlService.ListHooks:input_type -> peal.v1.ListHooksRequest
-	71, // 86: peal.v1.ControlService.TestHook:input_type -> peal.v1.TestHookRequest
-	73, // 87: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	75, // 88: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	5,  // 89: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	7,  // 90: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	9,  // 91: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	11, // 92: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
-	13, // 93: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
-	16, // 94: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	3,  // 95: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	21, // 96: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	24, // 97: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	27, // 98: peal.v1.ControlService.ListSubscribers:output_type -> peal.v1.ListSubscribersResponse
-	30, // 99: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	33, // 100: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	38, // 101: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	42, // 102: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	44, // 103: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	61, // 104: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	63, // 105: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	66, // 106: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	57, // 107: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	59, // 108: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	69, // 109: peal.v1.ControlService.ListHooks:output_type -> peal.v1.ListHooksResponse
-	72, // 110: peal.v1.ControlService.TestHook:output_type -> peal.v1.TestHookResponse
-	74, // 111: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	76, // 112: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	89, // [89:113] is the sub-list for method output_type
-	65, // [65:89] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	64, // [64:65] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	83, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	83, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	83, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	83, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	11, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
+	15, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
+	19, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
+	83, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	18, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	19, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	20, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	23, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	84, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	26, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	29, // 14: peal.v1.ListSubscribersResponse.users:type_name -> peal.v1.Subscriber
+	32, // 15: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	83, // 16: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	23, // 17: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	35, // 18: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	36, // 19: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	37, // 20: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	84, // 21: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	84, // 22: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	40, // 23: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	41, // 24: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	84, // 25: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	83, // 26: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	57, // 27: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	57, // 28: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	84, // 29: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	56, // 30: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	48, // 31: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	49, // 32: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	50, // 33: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	54, // 34: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	47, // 35: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	56, // 36: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	51, // 37: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	56, // 38: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	52, // 39: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	53, // 40: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	46, // 41: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
+	0,  // 42: peal.v1.Source.state:type_name -> peal.v1.SourceState
+	84, // 43: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
+	84, // 44: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
+	1,  // 45: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	84, // 46: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	84, // 47: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	84, // 48: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	56, // 49: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	79, // 50: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	55, // 51: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	80, // 52: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	81, // 53: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	82, // 54: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	83, // 55: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	83, // 56: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	84, // 57: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	66, // 58: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	84, // 59: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	84, // 60: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	69, // 61: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	72, // 62: peal.v1.ListHooksResponse.hooks:type_name -> peal.v1.Hook
+	83, // 63: peal.v1.Hook.delay:type_name -> google.protobuf.Duration
+	2,  // 64: peal.v1.Hook.state:type_name -> peal.v1.HookState
+	84, // 65: peal.v1.Hook.last_failure:type_name -> google.protobuf.Timestamp
+	84, // 66: peal.v1.Hook.last_success:type_name -> google.protobuf.Timestamp
+	83, // 67: peal.v1.TestHookResponse.duration:type_name -> google.protobuf.Duration
+	85, // 68: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	5,  // 69: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	7,  // 70: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	9,  // 71: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	11, // 72: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	13, // 73: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	16, // 74: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	3,  // 75: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	21, // 76: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	24, // 77: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	27, // 78: peal.v1.ControlService.ListSubscribers:input_type -> peal.v1.ListSubscribersRequest
+	30, // 79: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	33, // 80: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	38, // 81: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	42, // 82: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	44, // 83: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	62, // 84: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	64, // 85: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	67, // 86: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	58, // 87: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	60, // 88: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	70, // 89: peal.v1.ControlService.ListHooks:input_type -> peal.v1.ListHooksRequest
+	73, // 90: peal.v1.ControlService.TestHook:input_type -> peal.v1.TestHookRequest
+	75, // 91: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	77, // 92: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	6,  // 93: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	8,  // 94: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	10, // 95: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	12, // 96: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	14, // 97: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	17, // 98: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	4,  // 99: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	22, // 100: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	25, // 101: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	28, // 102: peal.v1.ControlService.ListSubscribers:output_type -> peal.v1.ListSubscribersResponse
+	31, // 103: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	34, // 104: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	39, // 105: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	43, // 106: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	45, // 107: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	63, // 108: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	65, // 109: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	68, // 110: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	59, // 111: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	61, // 112: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	71, // 113: peal.v1.ControlService.ListHooks:output_type -> peal.v1.ListHooksResponse
+	74, // 114: peal.v1.ControlService.TestHook:output_type -> peal.v1.TestHookResponse
+	76, // 115: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	78, // 116: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	93, // [93:117] is the sub-list for method output_type
+	69, // [69:93] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	68, // [68:69] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -7129,16 +7401,19 @@ func file_peal_v1_control_proto_init() {
 		(*TailedMessage_Topic)(nil),
 		(*TailedMessage_ExcludeUserId)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[43].OneofWrappers = []any{
+		(*Source_LagRecords)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[61].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[62].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[63].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[65].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[66].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -7148,8 +7423,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   79,
+			NumEnums:      3,
+			NumMessages:   80,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
