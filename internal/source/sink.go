@@ -173,6 +173,10 @@ func (s *Sink) final(m *broker.Message, result error) error {
 	return result
 }
 
+// Fields returns the sorted names of the headers, fields or columns that the mapping
+// uses. A Reader may leave out all others.
+func (s *Sink) Fields() []string { return s.mapping.fieldNames() }
+
 // reject logs a rejected record, unless too many have been logged.
 func (s *Sink) reject(r *Record, reason error) {
 	s.rejects.Do(func() {
@@ -189,13 +193,3 @@ func (s *Sink) Active() { s.status.set(StateActive) }
 // ReportLag reports the source's lag. An active Reader calls it at least every 15 s, also
 // while it waits for Publish.
 func (s *Sink) ReportLag(l Lag) { s.status.report(l) }
-
-// isFinal reports whether err means that a message will never be published.
-func isFinal(err error) bool {
-	if _, invalid := errors.AsType[*broker.InvalidError](err); invalid {
-		return true
-	}
-	_, full := errors.AsType[*broker.RetainFullError](err)
-
-	return full || errors.Is(err, broker.ErrKeyUsed)
-}
