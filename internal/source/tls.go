@@ -13,16 +13,16 @@ import (
 type TLS struct {
 	// Enabled turns TLS on, with the system's certificate authorities. It is implied by
 	// the other fields.
-	Enabled bool `mapstructure:"enabled"`
+	Enabled bool
 	// CAFile is a PEM file with the authorities that may sign the servers' certificates.
-	CAFile string `mapstructure:"ca_file"`
+	CAFile string
 	// CertFile and KeyFile are PEM files with the client's certificate chain and its
 	// private key.
-	CertFile string `mapstructure:"cert_file"`
-	KeyFile  string `mapstructure:"key_file"`
+	CertFile string
+	KeyFile  string
 	// ServerName is the name in the servers' certificates, if it isn't the host that the
 	// client connects to.
-	ServerName string `mapstructure:"server_name"`
+	ServerName string
 }
 
 // Active reports whether connections use TLS.

@@ -19,7 +19,7 @@ func (s *session) storeRejected(ctx context.Context, d *delivery, reason error) 
 
 	letter := s.deadLetter(d, reason)
 	// The stream's window for duplicates covers a repetition after a crash.
-	id := jetstream.WithMsgID("peald-" + s.settings.Stream + "-" + offset(*d))
+	id := jetstream.WithMsgID("peald-" + s.cfg.Stream + "-" + offset(*d))
 	_, err := s.js.PublishMsg(ctx, letter, id)
 	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum) {
 		s.options.Logger.Warn("dead-letter message stored without its data", "subject", letter.Subject, "bytes", len(letter.Data))
@@ -36,7 +36,7 @@ func (s *session) storeRejected(ctx context.Context, d *delivery, reason error) 
 
 // deadLetter returns the message for the dead-letter subject.
 func (s *session) deadLetter(d *delivery, reason error) *nats.Msg {
-	letter := nats.NewMsg(s.settings.DeadLetter)
+	letter := nats.NewMsg(s.cfg.DeadLetter)
 	letter.Data = d.message.Data()
 
 	// Headers such as Nats-Expected-Stream and Nats-TTL would make the server treat the
@@ -48,7 +48,7 @@ func (s *session) deadLetter(d *delivery, reason error) *nats.Msg {
 	}
 	letter.Header.Set("Peald-Source", s.options.Name)
 	letter.Header.Set("Peald-Error", reason.Error())
-	letter.Header.Set("Peald-Stream", s.settings.Stream)
+	letter.Header.Set("Peald-Stream", s.cfg.Stream)
 	letter.Header.Set("Peald-Subject", d.message.Subject())
 	letter.Header.Set("Peald-Sequence", strconv.FormatUint(d.stream, 10))
 

@@ -43,23 +43,23 @@ const (
 
 // reader implements [source.Reader].
 type reader struct {
-	settings Settings
-	options  source.Options
+	cfg     Config
+	options source.Options
 }
 
 // NewReader implements [source.Kind].
-func (s Settings) NewReader(o source.Options) source.Reader { return &reader{s, o} }
+func (c Config) NewReader(o source.Options) source.Reader { return &reader{c, o} }
 
 // Run implements [source.Reader].
 func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	var denied denials
 	conn, err := r.connect(&denied)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", r.settings.hosts(), err)
+		return fmt.Errorf("connect to %s: %w", r.cfg.hosts(), err)
 	}
 	defer conn.Close()
 
-	s := &session{settings: r.settings, options: r.options, conn: conn, denied: &denied, sink: sink, queue: newSequencer()}
+	s := &session{cfg: r.cfg, options: r.options, conn: conn, denied: &denied, sink: sink, headers: sink.Fields(), queue: newSequencer()}
 	if err := s.open(ctx); err != nil {
 		return denied.explain(err)
 	}
@@ -93,14 +93,14 @@ func (r *reader) connect(denied *denials) (*nats.Conn, error) {
 		}),
 	}
 
-	if file := r.settings.CredentialsFile; file != "" {
+	if file := r.cfg.CredentialsFile; file != "" {
 		if _, err := os.Stat(file); err != nil {
 			return nil, fmt.Errorf("credentials_file: %w", err)
 		}
 		options = append(options, nats.UserCredentials(file))
 	}
 
-	encryption, err := r.settings.TLS.Config()
+	encryption, err := r.cfg.TLS.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (r *reader) connect(denied *denials) (*nats.Conn, error) {
 		options = append(options, nats.Secure(encryption))
 	}
 
-	return nats.Connect(strings.Join(r.settings.urls(), ","), options...)
+	return nats.Connect(strings.Join(r.cfg.urls(), ","), options...)
 }
 
 // open finds or creates the consumer.
@@ -117,29 +117,29 @@ func (s *session) open(ctx context.Context) error {
 	defer cancel()
 
 	var err error
-	if s.settings.Domain == "" {
+	if s.cfg.Domain == "" {
 		s.js, err = jetstream.New(s.conn)
 	} else {
-		s.js, err = jetstream.NewWithDomain(s.conn, s.settings.Domain)
+		s.js, err = jetstream.NewWithDomain(s.conn, s.cfg.Domain)
 	}
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
 
-	s.consumer, err = s.js.Consumer(ctx, s.settings.Stream, s.settings.Consumer)
+	s.consumer, err = s.js.Consumer(ctx, s.cfg.Stream, s.cfg.Consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		s.consumer, err = s.js.CreateConsumer(ctx, s.settings.Stream, s.newConsumer())
+		s.consumer, err = s.js.CreateConsumer(ctx, s.cfg.Stream, s.newConsumer())
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("stream %q: %w", s.settings.Stream, err)
+		return fmt.Errorf("stream %q: %w", s.cfg.Stream, err)
 	case err != nil:
-		return fmt.Errorf("consumer %q of stream %q: %w", s.settings.Consumer, s.settings.Stream, err)
+		return fmt.Errorf("consumer %q of stream %q: %w", s.cfg.Consumer, s.cfg.Stream, err)
 	}
 
 	config := s.consumer.CachedInfo().Config
 	if err := s.check(config); err != nil {
-		return fmt.Errorf("consumer %q of stream %q: %w", s.settings.Consumer, s.settings.Stream, err)
+		return fmt.Errorf("consumer %q of stream %q: %w", s.cfg.Consumer, s.cfg.Stream, err)
 	}
 	s.group = config.PriorityGroups[0]
 
@@ -149,7 +149,7 @@ func (s *session) open(ctx context.Context) error {
 // newConsumer returns the settings for a new consumer.
 func (s *session) newConsumer() jetstream.ConsumerConfig {
 	config := jetstream.ConsumerConfig{
-		Durable:        s.settings.Consumer,
+		Durable:        s.cfg.Consumer,
 		Description:    "peald source " + s.options.Name,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 		AckPolicy:      jetstream.AckExplicitPolicy,
@@ -160,11 +160,11 @@ func (s *session) newConsumer() jetstream.ConsumerConfig {
 		PriorityGroups: []string{priorityGroup},
 		PinnedTTL:      pinnedTTL,
 	}
-	if s.settings.Start == StartNew {
+	if s.cfg.Start == StartNew {
 		config.DeliverPolicy = jetstream.DeliverNewPolicy
 	}
 
-	switch subjects := s.settings.Subjects; len(subjects) {
+	switch subjects := s.cfg.Subjects; len(subjects) {
 	case 0:
 	case 1:
 		config.FilterSubject = subjects[0]
@@ -198,7 +198,7 @@ func (s *session) check(c jetstream.ConsumerConfig) error {
 		}
 	}
 
-	if given, want := filters(c), s.settings.Subjects; len(want) > 0 && !sameElements(given, want) {
+	if given, want := filters(c), s.cfg.Subjects; len(want) > 0 && !sameElements(given, want) {
 		return &mismatchError{"filter_subjects", fmt.Sprintf("%q", given), fmt.Sprintf("%q, as in nats.subjects", want)}
 	}
 
@@ -236,7 +236,7 @@ var errOwnInput = errors.New("the consumer would deliver it again; want a subjec
 // checkDeadLetter returns an error unless a stream stores the dead-letter subject, and the
 // consumer doesn't deliver it.
 func (s *session) checkDeadLetter(ctx context.Context, c jetstream.ConsumerConfig) error {
-	subject := s.settings.DeadLetter
+	subject := s.cfg.DeadLetter
 	if subject == "" {
 		return nil
 	}
@@ -245,7 +245,7 @@ func (s *session) checkDeadLetter(ctx context.Context, c jetstream.ConsumerConfi
 	if err != nil {
 		return fmt.Errorf("find the stream for the dead-letter subject %q: %w", subject, err)
 	}
-	if stream != s.settings.Stream {
+	if stream != s.cfg.Stream {
 		return nil
 	}
 

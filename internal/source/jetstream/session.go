@@ -33,18 +33,21 @@ const (
 
 // session is one run of a Reader.
 type session struct {
-	settings Settings
+	cfg      Config
 	options  source.Options
 	conn     *nats.Conn
 	denied   *denials
 	sink     *source.Sink
 	js       jetstream.JetStream
 	consumer jetstream.Consumer
-	group    string // the consumer's priority group
+	group    string   // the consumer's priority group
+	headers  []string // that the mapping uses
 
 	queue      *sequencer // used by consume only
 	deliveries chan delivery
 	fetchError error // why fetch has ended; must be read only after deliveries is closed
+
+	state activity
 
 	pin    atomic.Pointer[string] // the last pin that the server has given to this client; nil if none
 	floor  atomic.Uint64          // the consumer's floor
@@ -164,7 +167,7 @@ func (s *session) compare(ctx context.Context) error {
 		return err
 	}
 	if s.queue.compare(snapshot{info.Delivered.Consumer, info.NumAckPending, info.AckFloor.Stream}) {
-		s.sink.Active()
+		s.state.set(s.sink, true)
 	}
 
 	return nil
@@ -177,7 +180,7 @@ func (s *session) info(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 
 	info, err := s.consumer.Info(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the state of consumer %q: %w", s.settings.Consumer, err)
+		return nil, fmt.Errorf("read the state of consumer %q: %w", s.cfg.Consumer, err)
 	}
 
 	return info, nil
@@ -191,7 +194,7 @@ func (s *session) publish(ctx context.Context, batch []delivery) error {
 	settled, err := s.sink.Publish(ctx, s.convert(batch))
 
 	count := settled.Count
-	if s.settings.DeadLetter != "" {
+	if s.cfg.DeadLetter != "" {
 		for _, rejected := range settled.Rejected {
 			if failed := s.storeRejected(ctx, &batch[rejected.Index], rejected.Err); failed != nil {
 				count, err = rejected.Index, failed
@@ -221,16 +224,13 @@ func (s *session) convert(batch []delivery) []source.Record {
 	for i, d := range batch {
 		records[i] = source.Record{
 			Origin:    d.message.Subject(),
-			Partition: s.settings.Stream,
+			Partition: s.cfg.Stream,
 			Offset:    offset(d),
 			Value:     d.message.Data(),
 		}
-		for name, values := range d.message.Headers() {
-			if name == pinHeader {
-				continue
-			}
-			for _, value := range values {
-				records[i].Fields = append(records[i].Fields, source.Field{Name: name, Value: value})
+		for _, name := range s.headers {
+			if values := d.message.Headers()[name]; len(values) > 0 {
+				records[i].Fields = append(records[i].Fields, source.Field{Name: name, Value: values[len(values)-1]})
 			}
 		}
 	}
@@ -273,9 +273,9 @@ func (s *session) unpin() {
 	if err != nil || pinned(info) != *pin {
 		return
 	}
-	stream, err := s.js.Stream(ctx, s.settings.Stream)
+	stream, err := s.js.Stream(ctx, s.cfg.Stream)
 	if err == nil {
-		err = stream.UnpinConsumer(ctx, s.settings.Consumer, s.group)
+		err = stream.UnpinConsumer(ctx, s.cfg.Consumer, s.group)
 	}
 	if err != nil {
 		s.options.Logger.Debug("source not unpinned", "error", err)

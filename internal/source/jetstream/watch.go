@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -55,14 +56,38 @@ func (s *session) report(info *jetstream.ConsumerInfo) {
 
 	own := s.pin.Load()
 	if pin := pinned(info); pin != "" && (own == nil || *own != pin) {
-		s.sink.Standby()
+		s.state.set(s.sink, false)
 		return
 	}
 
-	s.sink.Active()
+	s.state.set(s.sink, true)
 	lag := source.Lag{Records: int64(info.NumPending) + int64(info.NumAckPending)}
 	if oldest := s.oldest.Load(); oldest != 0 {
 		lag.Since = time.Unix(0, oldest)
 	}
 	s.sink.ReportLag(lag)
+}
+
+// activity remembers what has been reported to the Sink, because a report replaces the
+// state that Publish sets while it waits.
+type activity struct {
+	mu       sync.Mutex
+	reported bool
+	active   bool
+}
+
+// set reports whether this client reads the source, if that has changed.
+func (a *activity) set(sink *source.Sink, active bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	if a.reported && a.active == active {
+		return
+	}
+	a.reported, a.active = true, active
+	if active {
+		sink.Active()
+	} else {
+		sink.Standby()
+	}
 }

@@ -40,18 +40,18 @@ const (
 
 // reader implements [source.Reader].
 type reader struct {
-	settings Settings
-	options  source.Options
+	cfg     Config
+	options source.Options
 }
 
 // NewReader implements [source.Kind].
-func (s Settings) NewReader(o source.Options) source.Reader { return &reader{s, o} }
+func (c Config) NewReader(o source.Options) source.Reader { return &reader{c, o} }
 
 // Run implements [source.Reader].
 func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	s := &session{
-		sink: sink, log: r.options.Logger, name: r.options.Name, deadLetter: r.settings.DeadLetter,
-		partitions: make(map[partition]*progress),
+		sink: sink, log: r.options.Logger, name: r.options.Name, deadLetter: r.cfg.DeadLetter,
+		partitions: make(map[partition]*progress), headers: sink.Fields(),
 	}
 	client, err := r.connect(s)
 	if err != nil {
@@ -75,21 +75,20 @@ func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 
 // connect returns a client, which joins the group on its own.
 func (r *reader) connect(s *session) (*kgo.Client, error) {
-	tls, err := r.settings.TLS.Config()
+	tls, err := r.cfg.TLS.Config()
 	if err != nil {
 		return nil, err
 	}
 
 	options := []kgo.Opt{
 		kgo.ClientID("peald-" + r.options.Node),
-		kgo.SoftwareNameAndVersion("peald", ""),
-		kgo.SeedBrokers(r.settings.Brokers...),
+		kgo.SeedBrokers(r.cfg.Brokers...),
 		kgo.DialTimeout(dialTimeout),
 		kgo.DisableClientMetrics(),
 		kgo.WithLogger(clientLog{r.options.Logger}),
 
-		kgo.ConsumerGroup(r.settings.Group),
-		kgo.ConsumeTopics(r.settings.Topics...),
+		kgo.ConsumerGroup(r.cfg.Group),
+		kgo.ConsumeTopics(r.cfg.Topics...),
 		kgo.ConsumeStartOffset(r.start()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // so that the committed offset gets past them
@@ -108,7 +107,6 @@ func (r *reader) connect(s *session) (*kgo.Client, error) {
 		// For the dead-letter topic. An idempotent producer needs more permissions with
 		// older brokers.
 		kgo.DisableIdempotentWrite(),
-		kgo.MaxProduceRequestsInflightPerBroker(1),
 		kgo.ProducerBatchMaxBytes(batchBytes),
 		kgo.RecordDeliveryTimeout(checkTimeout),
 	}
@@ -116,7 +114,7 @@ func (r *reader) connect(s *session) (*kgo.Client, error) {
 		options = append(options, kgo.DialTLSConfig(tls))
 	}
 
-	switch a := r.settings.SASL; a.Mechanism {
+	switch a := r.cfg.SASL; a.Mechanism {
 	case MechanismPlain:
 		options = append(options, kgo.SASL(plain.Auth{User: a.Username, Pass: a.Password}.AsMechanism()))
 	case MechanismSCRAM256:
@@ -135,7 +133,7 @@ func (r *reader) connect(s *session) (*kgo.Client, error) {
 
 // start returns the offset at which the group starts in new partitions.
 func (r *reader) start() kgo.Offset {
-	if r.settings.Start == StartLatest {
+	if r.cfg.Start == StartLatest {
 		// Not the end, because a partition that is added later is discovered late.
 		return kgo.NewOffset().AfterMilli(time.Now().UnixMilli())
 	}
@@ -150,12 +148,12 @@ func (r *reader) check(ctx context.Context, client *kgo.Client) error {
 	defer cancel()
 
 	if err := client.Ping(ctx); err != nil {
-		return fmt.Errorf("connect to %s: %w", strings.Join(r.settings.Brokers, ", "), err)
+		return fmt.Errorf("connect to %s: %w", strings.Join(r.cfg.Brokers, ", "), err)
 	}
 
-	topics := slices.Clone(r.settings.Topics)
-	if r.settings.DeadLetter != "" {
-		topics = append(topics, r.settings.DeadLetter)
+	topics := slices.Clone(r.cfg.Topics)
+	if r.cfg.DeadLetter != "" {
+		topics = append(topics, r.cfg.DeadLetter)
 	}
 	found, err := kadm.NewClient(client).ListTopics(ctx, topics...)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type session struct {
 	log        *slog.Logger
 	name       string // of the source
 	deadLetter string
+	headers    []string // that the mapping uses, sorted
 
 	mu         sync.Mutex
 	partitions map[partition]*progress // of the assigned partitions
@@ -180,7 +182,12 @@ func (s *session) settle(ctx context.Context, batches []*batch) error {
 
 // publish publishes the records of one partition, and marks those that are settled.
 func (s *session) publish(ctx context.Context, b *batch) error {
-	settled, err := s.sink.Publish(ctx, convert(b))
+	if len(b.records) == 0 {
+		s.mark(b.partition, b.last, time.Time{})
+		return nil
+	}
+
+	settled, err := s.sink.Publish(ctx, s.convert(b))
 
 	count := settled.Count
 	if s.deadLetter != "" && len(settled.Rejected) > 0 {
@@ -213,7 +220,7 @@ func (s *session) mark(p partition, r *kgo.Record, oldest time.Time) {
 }
 
 // convert returns the records of a batch in the form of package source.
-func convert(b *batch) []source.Record {
+func (s *session) convert(b *batch) []source.Record {
 	records := make([]source.Record, len(b.records))
 	name := b.String()
 
@@ -226,6 +233,9 @@ func convert(b *batch) []source.Record {
 			Value:     r.Value,
 		}
 		for _, h := range r.Headers {
+			if _, used := slices.BinarySearch(s.headers, h.Key); !used {
+				continue
+			}
 			records[i].Fields = append(records[i].Fields, source.Field{Name: h.Key, Value: string(h.Value)})
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/peald/peald/internal/source"
 )
 
-// Values of Settings.Start.
+// Values of Config.Start.
 const (
 	// StartAll is the first message that the stream still has.
 	StartAll = "all"
@@ -17,36 +17,36 @@ const (
 	StartNew = "new"
 )
 
-// Settings configures a source. It implements [source.Kind].
-type Settings struct {
+// Config holds the settings of a source. It implements [source.Kind].
+type Config struct {
 	// URL has the URLs of servers, separated by commas. They may contain a password or a
 	// token.
-	URL string `mapstructure:"url"`
+	URL string
 	// CredentialsFile is a .creds file; empty for none.
-	CredentialsFile string     `mapstructure:"credentials_file"`
-	TLS             source.TLS `mapstructure:"tls"`
+	CredentialsFile string
+	TLS             source.TLS
 	// Domain is the JetStream domain; empty for the servers' own.
-	Domain string `mapstructure:"domain"`
+	Domain string
 
 	// Stream is the name of the stream.
-	Stream string `mapstructure:"stream"`
+	Stream string
 	// Consumer is the name of the durable consumer, which only this source uses. It is
 	// created if it doesn't exist.
-	Consumer string `mapstructure:"consumer"`
+	Consumer string
 	// Subjects are the consumer's filter; empty for all subjects of the stream.
-	Subjects []string `mapstructure:"subjects"`
+	Subjects []string
 	// Start is where a consumer starts that the Reader creates. The default is StartAll.
-	Start string `mapstructure:"start"`
+	Start string
 	// DeadLetter is the subject for messages that can't be published; empty for none. A
 	// stream must store it.
-	DeadLetter string `mapstructure:"dead_letter"`
+	DeadLetter string
 }
 
 // Kind implements [source.Kind].
-func (s Settings) Kind() string { return "nats" }
+func (c Config) Kind() string { return "nats" }
 
 // Schema implements [source.Kind].
-func (s Settings) Schema() source.Schema {
+func (c Config) Schema() source.Schema {
 	return source.Schema{
 		Origin: "subject", Field: "header", Value: true,
 		Default: source.Map{Topic: "{subject}", Data: "{value}"},
@@ -54,41 +54,41 @@ func (s Settings) Schema() source.Schema {
 }
 
 // Validate implements [source.Kind].
-func (s Settings) Validate() error {
+func (c Config) Validate() error {
 	const accepted = `URLs of NATS servers, separated by commas, such as "nats://10.0.0.2:4222" or "tls://nats.internal:4222"`
-	if s.URL == "" {
+	if c.URL == "" {
 		return &source.SettingError{Field: "nats.url", Given: "nothing", Want: accepted}
 	}
-	for _, one := range s.urls() {
+	for _, one := range c.urls() {
 		u, err := url.Parse(one)
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
 			return &source.SettingError{Field: "nats.url", Given: "an invalid URL", Want: accepted}
 		}
 	}
 
-	if err := s.TLS.Validate("nats.tls."); err != nil {
+	if err := c.TLS.Validate("nats.tls."); err != nil {
 		return err
 	}
 
 	const acceptedName = "a name without spaces, dots, slashes, '*' and '>'"
 	switch {
-	case !isName(s.Stream):
-		return &source.SettingError{Field: "nats.stream", Given: quote(s.Stream), Want: acceptedName}
-	case !isName(s.Consumer):
-		return &source.SettingError{Field: "nats.consumer", Given: quote(s.Consumer), Want: acceptedName + "; the consumer is created if it doesn't exist"}
-	case s.Start != "" && s.Start != StartAll && s.Start != StartNew:
-		return &source.SettingError{Field: "nats.start", Given: strconv.Quote(s.Start), Want: "all or new"}
-	case s.Domain != "" && !isName(s.Domain):
-		return &source.SettingError{Field: "nats.domain", Given: strconv.Quote(s.Domain), Want: acceptedName}
-	case s.DeadLetter != "" && (!isSubject(s.DeadLetter) || strings.ContainsAny(s.DeadLetter, "*>")):
-		return &source.SettingError{Field: "nats.dead_letter", Given: strconv.Quote(s.DeadLetter), Want: "a subject without wildcards, which a stream stores"}
+	case !isName(c.Stream):
+		return &source.SettingError{Field: "nats.stream", Given: quote(c.Stream), Want: acceptedName}
+	case !isName(c.Consumer):
+		return &source.SettingError{Field: "nats.consumer", Given: quote(c.Consumer), Want: acceptedName + "; the consumer is created if it doesn't exist"}
+	case c.Start != "" && c.Start != StartAll && c.Start != StartNew:
+		return &source.SettingError{Field: "nats.start", Given: strconv.Quote(c.Start), Want: "all or new"}
+	case c.Domain != "" && !isName(c.Domain):
+		return &source.SettingError{Field: "nats.domain", Given: strconv.Quote(c.Domain), Want: acceptedName}
+	case c.DeadLetter != "" && (!isSubject(c.DeadLetter) || strings.ContainsAny(c.DeadLetter, "*>")):
+		return &source.SettingError{Field: "nats.dead_letter", Given: strconv.Quote(c.DeadLetter), Want: "a subject without wildcards, which a stream stores"}
 	}
 
-	for i, subject := range s.Subjects {
+	for i, subject := range c.Subjects {
 		if !isSubject(subject) {
 			return &source.SettingError{Field: "nats.subjects", Given: strconv.Quote(subject), Want: `a subject such as "orders" or "orders.>"`}
 		}
-		if slices.Contains(s.Subjects[:i], subject) {
+		if slices.Contains(c.Subjects[:i], subject) {
 			return &source.SettingError{Field: "nats.subjects", Given: strconv.Quote(subject) + " twice", Want: "each subject once"}
 		}
 	}
@@ -97,8 +97,8 @@ func (s Settings) Validate() error {
 }
 
 // urls returns the URLs one by one.
-func (s Settings) urls() []string {
-	urls := strings.Split(s.URL, ",")
+func (c Config) urls() []string {
+	urls := strings.Split(c.URL, ",")
 	for i := range urls {
 		urls[i] = strings.TrimSpace(urls[i])
 	}
@@ -107,8 +107,8 @@ func (s Settings) urls() []string {
 }
 
 // hosts returns the servers' addresses, without secrets.
-func (s Settings) hosts() string {
-	urls := s.urls()
+func (c Config) hosts() string {
+	urls := c.urls()
 	for i, one := range urls {
 		u, err := url.Parse(one)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/source"
 )
 
-// Values of Settings.Start.
+// Values of Config.Start.
 const (
 	// StartEarliest is the first record that the topic still has.
 	StartEarliest = "earliest"
@@ -26,39 +26,39 @@ const (
 	MechanismSCRAM512 = "SCRAM-SHA-512"
 )
 
-// Settings configures a source. It implements [source.Kind].
-type Settings struct {
+// Config holds the settings of a source. It implements [source.Kind].
+type Config struct {
 	// Brokers are HOST:PORT addresses from which the client learns of all brokers. The
 	// default port is 9092.
-	Brokers []string `mapstructure:"brokers"`
+	Brokers []string
 	// Topics are the names of the topics to read.
-	Topics []string `mapstructure:"topics"`
+	Topics []string
 	// Group is the consumer group. All nodes of a cluster are members, and no other
 	// program may be.
-	Group string `mapstructure:"group"`
+	Group string
 	// Start is where the group starts in a partition for which it has no committed
 	// offset. The default is StartEarliest.
-	Start string `mapstructure:"start"`
+	Start string
 	// DeadLetter is the topic for records that can't be published; empty for none.
-	DeadLetter string `mapstructure:"dead_letter"`
+	DeadLetter string
 
-	TLS  source.TLS `mapstructure:"tls"`
-	SASL SASL       `mapstructure:"sasl"`
+	TLS  source.TLS
+	SASL SASL
 }
 
 // SASL configures how the client authenticates itself.
 type SASL struct {
 	// Mechanism is empty for no authentication.
-	Mechanism string `mapstructure:"mechanism"`
-	Username  string `mapstructure:"username"`
-	Password  string `mapstructure:"password"`
+	Mechanism string
+	Username  string
+	Password  string
 }
 
 // Kind implements [source.Kind].
-func (s Settings) Kind() string { return "kafka" }
+func (c Config) Kind() string { return "kafka" }
 
 // Schema implements [source.Kind].
-func (s Settings) Schema() source.Schema {
+func (c Config) Schema() source.Schema {
 	return source.Schema{
 		Origin: "topic", Field: "header", Key: true, Value: true,
 		Default: source.Map{Topic: "{topic}", Data: "{value}"},
@@ -71,44 +71,48 @@ var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 const acceptedTopics = "names of topics: 1 to 249 letters, digits, '.', '_' and '-'"
 
 // Validate implements [source.Kind].
-func (s Settings) Validate() error {
-	if len(s.Brokers) == 0 {
+func (c Config) Validate() error {
+	if len(c.Brokers) == 0 {
 		return &source.SettingError{Field: "kafka.brokers", Given: "nothing", Want: "HOST:PORT of at least one broker"}
 	}
-	for _, b := range s.Brokers {
+	for _, b := range c.Brokers {
 		if !isAddress(b) {
-			return &source.SettingError{Field: "kafka.brokers", Given: strconv.Quote(b), Want: "HOST or HOST:PORT, such as kafka.internal:9092"}
+			given := strconv.Quote(b)
+			if strings.Contains(b, "@") {
+				given = "***" // It may contain a password.
+			}
+			return &source.SettingError{Field: "kafka.brokers", Given: given, Want: "HOST or HOST:PORT, such as kafka.internal:9092"}
 		}
 	}
 
-	if len(s.Topics) == 0 {
+	if len(c.Topics) == 0 {
 		return &source.SettingError{Field: "kafka.topics", Given: "nothing", Want: acceptedTopics}
 	}
-	for i, t := range s.Topics {
+	for i, t := range c.Topics {
 		if !isTopic(t) {
 			return &source.SettingError{Field: "kafka.topics", Given: strconv.Quote(t), Want: acceptedTopics}
 		}
-		if slices.Contains(s.Topics[:i], t) {
+		if slices.Contains(c.Topics[:i], t) {
 			return &source.SettingError{Field: "kafka.topics", Given: strconv.Quote(t) + " twice", Want: "each topic once"}
 		}
 	}
 
 	switch {
-	case s.Group == "":
+	case c.Group == "":
 		return &source.SettingError{Field: "kafka.group", Given: "nothing", Want: "the name of a consumer group that only this source uses"}
-	case s.Start != "" && s.Start != StartEarliest && s.Start != StartLatest:
-		return &source.SettingError{Field: "kafka.start", Given: strconv.Quote(s.Start), Want: "earliest or latest"}
-	case s.DeadLetter != "" && !isTopic(s.DeadLetter):
-		return &source.SettingError{Field: "kafka.dead_letter", Given: strconv.Quote(s.DeadLetter), Want: "the name of a topic: 1 to 249 letters, digits, '.', '_' and '-'"}
-	case slices.Contains(s.Topics, s.DeadLetter):
-		return &source.SettingError{Field: "kafka.dead_letter", Given: strconv.Quote(s.DeadLetter) + ", which is also in kafka.topics", Want: "a topic that the source doesn't read"}
+	case c.Start != "" && c.Start != StartEarliest && c.Start != StartLatest:
+		return &source.SettingError{Field: "kafka.start", Given: strconv.Quote(c.Start), Want: "earliest or latest"}
+	case c.DeadLetter != "" && !isTopic(c.DeadLetter):
+		return &source.SettingError{Field: "kafka.dead_letter", Given: strconv.Quote(c.DeadLetter), Want: "the name of a topic: 1 to 249 letters, digits, '.', '_' and '-'"}
+	case slices.Contains(c.Topics, c.DeadLetter):
+		return &source.SettingError{Field: "kafka.dead_letter", Given: strconv.Quote(c.DeadLetter) + ", which is also in kafka.topics", Want: "a topic that the source doesn't read"}
 	}
 
-	if err := s.TLS.Validate("kafka.tls."); err != nil {
+	if err := c.TLS.Validate("kafka.tls."); err != nil {
 		return err
 	}
 
-	return s.SASL.validate()
+	return c.SASL.validate()
 }
 
 func (s SASL) validate() error {
