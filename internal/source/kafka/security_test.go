@@ -21,7 +21,9 @@ const password = "a-secret-password"
 
 // authenticate returns a change that sets the credentials.
 func authenticate(mechanism, user, password string) func(*kafka.Config) {
-	return func(cfg *kafka.Config) { cfg.SASL = kafka.SASL{Mechanism: mechanism, Username: user, Password: password} }
+	return func(cfg *kafka.Config) {
+		cfg.SASL = kafka.SASL{Mechanism: mechanism, Username: user, Password: password}
+	}
 }
 
 func TestAuthentication(t *testing.T) {
