@@ -13,7 +13,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
-	"github.com/peald/peald/internal/source/sourcetest"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 const password = "a-secret-password"

@@ -14,7 +14,7 @@ import (
 
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
-	"github.com/peald/peald/internal/source/sourcetest"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 func TestReadsMessages(t *testing.T) {
@@ -140,7 +140,7 @@ func TestConnectionsAreCut(t *testing.T) {
 	proxies := make([]*sourcetest.Proxy, 2)
 	for i := range proxies {
 		proxies[i] = sourcetest.NewProxy(t, s.Addr().String())
-		sourcetest.Start(t, string(rune('a'+i)), &p, from("nats://"+proxies[i].Addr()))
+		sourcetest.Start(t, string(rune('a'+i)), &p, from("nats://"+proxies[i].Addr))
 	}
 
 	done := make(chan struct{})
@@ -151,7 +151,9 @@ func TestConnectionsAreCut(t *testing.T) {
 			case <-done:
 				return
 			case <-time.After(time.Duration(rand.IntN(500)) * time.Millisecond):
-				proxies[rand.IntN(2)].Cut()
+				cut := proxies[rand.IntN(2)]
+				cut.Cut()
+				cut.Heal()
 			}
 		}
 	})
@@ -176,18 +178,18 @@ func TestNodeFallsSilent(t *testing.T) {
 	want := make(map[string][]string)
 	var p sourcetest.Publisher
 	proxy := sourcetest.NewProxy(t, s.Addr().String())
-	a := sourcetest.Start(t, "a", &p, from("nats://"+proxy.Addr()))
+	a := sourcetest.Start(t, "a", &p, from("nats://"+proxy.Addr))
 	publishNumbered(t, js, 5, 0, 20, want)
 	p.WaitFor(t, 100)
 	a.WaitForState(t, source.StateActive)
 	b := sourcetest.Start(t, "b", &p, from(s.ClientURL()))
 	b.WaitForState(t, source.StateStandby)
 
-	proxy.Pause()
+	proxy.Freeze()
 	publishNumbered(t, js, 5, 20, 500, want)
 	p.WaitFor(t, 2600)
 	b.WaitForState(t, source.StateActive)
-	proxy.Resume()
+	proxy.Heal()
 	publishNumbered(t, js, 5, 520, 20, want)
 	p.WaitFor(t, 2700)
 	p.CheckOrder(t, want)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/source/kafka"
-	"github.com/peald/peald/internal/source/sourcetest"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 const dead = "orders.dead"

@@ -14,7 +14,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/kafka"
-	"github.com/peald/peald/internal/source/sourcetest"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 func TestReadsRecords(t *testing.T) {
