@@ -22,6 +22,10 @@
 // order. This takes up to ack_wait, or a moment if the previous reader stopped orderly,
 // because it returns its messages at once. See [sequencer].
 //
+// The count is misleading in one case: the server has lost acknowledgements, and an earlier
+// reader that has been replaced but still runs acknowledges messages after those. Then a
+// message may be published after later ones. None is lost.
+//
 // # Offsets
 //
 // A stream's sequence starts over if the stream is deleted and created again. The time at

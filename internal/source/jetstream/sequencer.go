@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -16,15 +15,22 @@ type delivery struct {
 	stream uint64
 	// consumer is the sequence of the delivery. It increases by one with each delivery.
 	consumer uint64
-	written  time.Time
+	// pin identifies the time during which the server delivers to one client only. Within
+	// it, the server's state is consistent.
+	pin     string
+	written time.Time
 }
 
 // snapshot is the state of a consumer at some moment.
 type snapshot struct {
+	// pin is the pin of the client that the server delivers to; empty if there is none.
+	pin string
 	// delivered is the consumer sequence of the last delivery.
 	delivered uint64
 	// pending is the number of messages that have been delivered and not acknowledged.
 	pending int
+	// highest is the highest stream sequence of a message that has been delivered.
+	highest uint64
 	// floor is the stream sequence up to which all messages are acknowledged.
 	floor uint64
 }
@@ -34,6 +40,7 @@ type snapshot struct {
 // does it release messages. It isn't safe for concurrent use.
 type sequencer struct {
 	complete bool
+	pin      string              // of the last delivery
 	last     uint64              // consumer sequence of the last delivery
 	arrived  []arrival           // all deliveries since the sequencer is incomplete
 	high     uint64              // the highest stream sequence so far
@@ -52,11 +59,15 @@ func newSequencer() *sequencer {
 // add adds a delivery. It reports whether the message is already settled. Its
 // acknowledgement has been lost in that case, and must be repeated.
 func (q *sequencer) add(d delivery) (settled bool) {
+	if d.pin != q.pin {
+		// Meanwhile the server may have delivered to others, or lost its latest state.
+		// Whatever isn't settled will be delivered again.
+		q.lose()
+		q.pin = d.pin
+		clear(q.held)
+	}
 	if q.complete && d.consumer != q.last+1 {
 		q.lose()
-	}
-	if d.consumer <= q.last {
-		q.restart(d.consumer)
 	}
 	q.last = d.consumer
 	if !q.complete {
@@ -64,6 +75,7 @@ func (q *sequencer) add(d delivery) (settled bool) {
 	}
 
 	if _, settled = q.settled[d.stream]; settled {
+		q.high = max(q.high, d.stream)
 		return true
 	}
 
@@ -90,25 +102,14 @@ func (q *sequencer) lose() {
 	q.arrived, q.queue = q.arrived[:0], nil
 }
 
-// restart notes that the server's deliveries start over at a consumer sequence, because it
-// has lost its latest state. It doesn't know that it has delivered the messages with later
-// sequences, so they don't count until they are delivered again.
-func (q *sequencer) restart(consumer uint64) {
-	q.arrived = q.arrived[:0]
-	for stream, d := range q.held {
-		if d.consumer >= consumer {
-			d.consumer = math.MaxUint64
-			q.held[stream] = d
-		}
-	}
-}
-
 // compare makes the sequencer complete if it has everything that is unacknowledged
-// according to the consumer's state, and reports whether it is complete. The state must
-// have been read after the last delivery before the sequencer became incomplete.
+// according to the consumer's state, and reports whether it is complete.
 func (q *sequencer) compare(s snapshot) bool {
 	if q.complete {
 		return true
+	}
+	if s.pin != q.pin {
+		return false
 	}
 
 	known := 0
@@ -124,18 +125,18 @@ func (q *sequencer) compare(s snapshot) bool {
 	}
 
 	// The deliveries after the snapshot must be complete too.
-	last := s.delivered
+	last, highest := s.delivered, s.highest
 	for _, a := range q.arrived {
 		switch {
 		case a.consumer <= s.delivered:
 		case a.consumer == last+1:
-			last++
+			last, highest = a.consumer, max(highest, a.stream)
 		default:
 			return false
 		}
 	}
 
-	q.complete, q.last = true, last
+	q.complete, q.last, q.high = true, last, highest
 	q.arrived = q.arrived[:0]
 	q.queue = slices.Sorted(maps.Keys(q.held))
 

@@ -108,13 +108,12 @@ func (s *session) fetch(messages jetstream.MessagesContext) {
 			messages.Stop()
 			return
 		}
-		if pin := m.Headers().Get(pinHeader); pin != "" {
-			if last := s.pin.Load(); last == nil || *last != pin {
-				s.pin.Store(&pin)
-			}
+		pin := m.Headers().Get(pinHeader)
+		if last := s.pin.Load(); last == nil || *last != pin {
+			s.pin.Store(&pin)
 		}
 
-		s.deliveries <- delivery{m, meta.Sequence.Stream, meta.Sequence.Consumer, meta.Timestamp}
+		s.deliveries <- delivery{m, meta.Sequence.Stream, meta.Sequence.Consumer, pin, meta.Timestamp}
 	}
 }
 
@@ -166,7 +165,7 @@ func (s *session) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.queue.compare(snapshot{info.Delivered.Consumer, info.NumAckPending, info.AckFloor.Stream}) {
+	if s.queue.compare(snapshot{pinned(info), info.Delivered.Consumer, info.NumAckPending, info.Delivered.Stream, info.AckFloor.Stream}) {
 		s.state.set(s.sink, true)
 	}
 
