@@ -1,7 +1,9 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -186,7 +188,7 @@ func (e *mismatchError) Error() string {
 func (s *session) check(c jetstream.ConsumerConfig) error {
 	switch {
 	case c.AckPolicy != jetstream.AckExplicitPolicy:
-		return &mismatchError{"ack_policy", c.AckPolicy.String(), "explicit"}
+		return &mismatchError{"ack_policy", policyName(c.AckPolicy), "explicit"}
 	case c.MaxDeliver > 0:
 		return &mismatchError{"max_deliver", fmt.Sprint(c.MaxDeliver), "-1, because the server gives up messages otherwise"}
 	case c.HeadersOnly:
@@ -205,13 +207,11 @@ func (s *session) check(c jetstream.ConsumerConfig) error {
 	return nil
 }
 
-func policyName(p jetstream.PriorityPolicy) string {
-	if p == jetstream.PriorityPolicyNone {
-		return "none"
-	}
-	text, _ := p.MarshalJSON()
+// policyName returns the name of a policy in the API. That of the default may be empty.
+func policyName(policy json.Marshaler) string {
+	text, _ := policy.MarshalJSON()
 
-	return strings.Trim(string(text), `"`)
+	return cmp.Or(strings.Trim(string(text), `"`), "none")
 }
 
 // filters returns the consumer's filter subjects.
@@ -231,7 +231,10 @@ func sameElements(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-var errOwnInput = errors.New("the consumer would deliver it again; want a subject of another stream, or one outside nats.subjects")
+var (
+	errNotStored = errors.New("no stream stores it")
+	errOwnInput  = errors.New("the consumer would deliver it again; want a subject of another stream, or one outside nats.subjects")
+)
 
 // checkDeadLetter returns an error unless a stream stores the dead-letter subject, and the
 // consumer doesn't deliver it.
@@ -242,8 +245,11 @@ func (s *session) checkDeadLetter(ctx context.Context, c jetstream.ConsumerConfi
 	}
 
 	stream, err := s.js.StreamNameBySubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = errNotStored
+	}
 	if err != nil {
-		return fmt.Errorf("find the stream for the dead-letter subject %q: %w", subject, err)
+		return fmt.Errorf("dead-letter subject %q: %w", subject, err)
 	}
 	if stream != s.cfg.Stream {
 		return nil

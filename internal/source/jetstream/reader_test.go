@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
 	"github.com/peald/peald/internal/sourcetest"
@@ -35,14 +36,17 @@ func TestReadsMessages(t *testing.T) {
 	src.Map = source.Map{Event: "{header.type}", ConflateKey: "{partition}"}
 	n := sourcetest.Start(t, "a", &p, src)
 
-	p.WaitFor(t, 2)
+	p.WaitFor(t, 1)
 	first := p.Messages()[0]
-	if name, _ := first.Audience.Topic(); name != "orders.7" || first.Data != "paid" || first.Type != "updated" || first.ConflateKey != stream {
+	if name, _ := first.Audience.Topic(); name != "orders.7" || first.Data != "paid" || first.Event != "updated" || first.ConflateKey != stream {
 		t.Errorf("the message is %+v, want topic orders.7, data paid, event updated and conflate_key %s", first, stream)
 	}
 	waitUntilAcknowledged(t, js)
 	n.WaitForState(t, source.StateActive)
 	n.WaitForLag(t, 0)
+	if s := n.Status(); s.Published != 1 || s.Rejected != 1 {
+		t.Errorf("%d messages are published and %d rejected, want one of each", s.Published, s.Rejected)
+	}
 
 	created := info(t, js).Config
 	if created.MaxDeliver != -1 || created.PriorityPolicy != natsjs.PriorityPolicyPinned || created.Durable != consumer {
@@ -228,6 +232,9 @@ func TestReportsLagWhileItWaits(t *testing.T) {
 	n := sourcetest.Start(t, "a", &p, from(s.ClientURL()))
 	n.WaitForState(t, source.StateWaiting)
 	n.WaitForLag(t, 100)
+	if !pealdtest.Eventually(patience, func() bool { return !n.Status().Lag.Since.IsZero() }) {
+		t.Fatal("the source doesn't report when the oldest message was written")
+	}
 	if since := n.Status().Lag.Since; since.Before(before) || since.After(time.Now()) {
 		t.Errorf("the oldest message was written at %s, want the time of the test", since)
 	}

@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// server is a model of a consumer on a server.
-type server struct {
+// model is a model of a consumer on a server.
+type model struct {
 	messages uint64              // in the stream, with sequences from 1
 	next     uint64              // the next message that hasn't been delivered
 	last     uint64              // consumer sequence
@@ -19,7 +19,7 @@ type server struct {
 	pin      string
 }
 
-func (s *server) clone() server {
+func (s *model) clone() model {
 	c := *s
 	c.pending, c.expired = maps.Clone(s.pending), slices.Clone(s.expired)
 
@@ -27,7 +27,7 @@ func (s *server) clone() server {
 }
 
 // deliver returns the next delivery, or false if there is none.
-func (s *server) deliver() (d delivery, ok bool) {
+func (s *model) deliver() (d delivery, ok bool) {
 	for len(s.expired) > 0 && d.stream == 0 {
 		if _, pending := s.pending[s.expired[0]]; pending {
 			d.stream = s.expired[0]
@@ -49,7 +49,7 @@ func (s *server) deliver() (d delivery, ok bool) {
 }
 
 // expire makes the server deliver messages again, in the order of the stream.
-func (s *server) expire(which func(stream uint64) bool) {
+func (s *model) expire(which func(stream uint64) bool) {
 	for _, stream := range slices.Sorted(maps.Keys(s.pending)) {
 		if !slices.Contains(s.expired, stream) && which(stream) {
 			s.expired = append(s.expired, stream)
@@ -57,7 +57,7 @@ func (s *server) expire(which func(stream uint64) bool) {
 	}
 }
 
-func (s *server) snapshot() snapshot {
+func (s *model) snapshot() snapshot {
 	floor := s.next - 1
 	for stream := range s.pending {
 		floor = min(floor, stream-1)
@@ -68,8 +68,8 @@ func (s *server) snapshot() snapshot {
 
 // world is a server with two clients, one of which is pinned.
 type world struct {
-	server
-	saved     server // what the server has on disk
+	model
+	saved     model // what the server has on disk
 	clients   [2]*sequencer
 	pinned    int      // the client
 	pins      int      // so far
@@ -126,9 +126,9 @@ func TestSequencerKeepsOrder(t *testing.T) {
 	t.Parallel()
 
 	rapid.Check(t, func(t *rapid.T) {
-		w := world{server: server{messages: 60, next: 1, pending: make(map[uint64]struct{})}}
+		w := world{model: model{messages: 60, next: 1, pending: make(map[uint64]struct{})}}
 		w.repin(0)
-		w.saved = w.server.clone()
+		w.saved = w.model.clone()
 		w.clients = [2]*sequencer{newSequencer(), newSequencer()}
 		client := rapid.IntRange(0, 1)
 		often := rapid.SampledFrom([]bool{true, true, true, true, false})
@@ -153,9 +153,9 @@ func TestSequencerKeepsOrder(t *testing.T) {
 			"pin":           func(t *rapid.T) { w.repin(client.Draw(t, "client")) },
 			"kill a client": func(t *rapid.T) { w.clients[client.Draw(t, "client")] = newSequencer() },
 			"prune":         func(t *rapid.T) { w.clients[client.Draw(t, "client")].prune(w.snapshot().floor) },
-			"save":          func(*rapid.T) { w.saved = w.server.clone() },
+			"save":          func(*rapid.T) { w.saved = w.model.clone() },
 			"restart the server": func(t *rapid.T) {
-				w.server = w.saved.clone()
+				w.model = w.saved.clone()
 				w.expired, w.lossy = nil, true
 				w.repin(client.Draw(t, "client"))
 			},

@@ -35,7 +35,7 @@ func TestReadsRecords(t *testing.T) {
 
 	p.WaitFor(t, 1)
 	m := p.Messages()[0]
-	if name, _ := m.Audience.Topic(); name != "orders.7" || m.Data != "paid" || m.Type != "updated" || m.ConflateKey != "orders-0" {
+	if name, _ := m.Audience.Topic(); name != "orders.7" || m.Data != "paid" || m.Event != "updated" || m.ConflateKey != "orders-0" {
 		t.Errorf("the message is %+v, want topic orders.7, data paid, event updated and conflate_key orders-0", m)
 	}
 
