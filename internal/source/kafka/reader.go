@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -148,6 +150,9 @@ func (r *reader) check(ctx context.Context, client *kgo.Client) error {
 	defer cancel()
 
 	if err := client.Ping(ctx); err != nil {
+		if r.cfg.SASL.Mechanism != "" && errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: %w", errCredentials, err)
+		}
 		return fmt.Errorf("connect to %s: %w", strings.Join(r.cfg.Brokers, ", "), err)
 	}
 
@@ -155,18 +160,23 @@ func (r *reader) check(ctx context.Context, client *kgo.Client) error {
 	if r.cfg.DeadLetter != "" {
 		topics = append(topics, r.cfg.DeadLetter)
 	}
-	found, err := kadm.NewClient(client).ListTopics(ctx, topics...)
-	if err != nil {
-		return fmt.Errorf("list topics: %w", err)
-	}
+	admin := kadm.NewClient(client)
 	for _, name := range topics {
-		if err := found[name].Err; err != nil {
+		found, err := admin.ListTopics(ctx, name)
+		if err == nil {
+			err = found[name].Err
+		}
+		if err != nil {
 			return fmt.Errorf("topic %q: %w", name, err)
 		}
 	}
 
 	return nil
 }
+
+// errCredentials explains that brokers may close a connection instead of replying that the
+// credentials are wrong.
+var errCredentials = errors.New("the brokers closed the connection during authentication (SASL); is the username or the password wrong?")
 
 // leave commits what is settled, leaves the group and closes the client. If the brokers
 // can't be reached, they notice that the member is gone after sessionTimeout.

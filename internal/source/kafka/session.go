@@ -155,11 +155,13 @@ func (s *session) begin(p partition, f *kgo.FetchPartition) {
 	s.mu.Unlock()
 
 	if next < 0 {
-		committed, ok := s.client.CommittedOffsets()[p.topic][p.number]
-		if !ok {
-			return
+		next = f.Records[0].Offset
+		if committed, ok := s.client.CommittedOffsets()[p.topic][p.number]; ok {
+			next = committed.Offset
 		}
-		next = committed.Offset
+		s.mu.Lock()
+		at.next = next
+		s.mu.Unlock()
 	}
 	if f.LogStartOffset > next {
 		s.log.Error("source lost records", "topic", p.topic, "partition", p.number,
