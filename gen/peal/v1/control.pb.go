@@ -3190,7 +3190,7 @@ type Source struct {
 	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	// What the node does with the source.
 	State SourceState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.SourceState" json:"state,omitempty"`
-	// How far the source is ahead. It is known only on a node that reads the
+	// What the source still holds. It is known only on a node that reads the
 	// source.
 	//
 	// Types that are valid to be assigned to Lag:
