@@ -36,6 +36,17 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string { return e.Field + " " + e.Reason }
 
+// IsRejection reports whether err means that a message can't be published, now or later:
+// it is invalid, its idempotency key has been used, or there is no room to retain it.
+func IsRejection(err error) bool {
+	if _, invalid := errors.AsType[*InvalidError](err); invalid {
+		return true
+	}
+	_, full := errors.AsType[*RetainFullError](err)
+
+	return full || errors.Is(err, ErrKeyUsed)
+}
+
 // Audience is the set of streams that a message is for. The zero value is empty.
 type Audience struct {
 	kind audienceKind

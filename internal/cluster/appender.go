@@ -24,11 +24,41 @@ type submission struct {
 	size     int       // of message, encoded
 	deadline time.Time // for the publisher's result
 	done     chan result
+	order    *order // nil for a message on its own
 
 	// Guarded by appender.mu.
 
 	sent      bool // part of a batch
 	abandoned bool // the publisher is no longer waiting
+}
+
+// order is a sequence of submissions, none of which may be appended after an earlier one
+// has failed.
+type order struct {
+	broken error // why one of them failed; guarded by appender.mu
+}
+
+// interrupt breaks o, unless it is nil. The caller must hold appender.mu.
+func (o *order) interrupt(err error) {
+	if o != nil {
+		o.broken = cmp.Or(o.broken, err)
+	}
+}
+
+// err returns the error that has broken o; nil if it isn't broken or o is nil. The caller
+// must hold appender.mu.
+func (o *order) err() error {
+	if o == nil {
+		return nil
+	}
+	return o.broken
+}
+
+// fail gives s the result err, and breaks the order that s is part of. The caller must
+// hold appender.mu.
+func (s *submission) fail(err error) {
+	s.order.interrupt(err)
+	s.done <- result{err: err}
 }
 
 // result is the result of publishing a message.
@@ -78,9 +108,10 @@ func newAppender(incarnation uint64) *appender {
 }
 
 // submit queues a message behind all earlier submissions. The caller must pass the
-// result to wait. original is nil if the message isn't an event.
-func (a *appender) submit(ctx context.Context, original *broker.Message, message *clusterv1.Message, maxSize int) (*submission, error) {
-	s := &submission{original: original, message: message, deadline: time.Now().Add(appendTimeout), done: make(chan result, 1)}
+// result to wait. original is nil if the message isn't an event, and o is nil if the
+// message isn't part of an order. If o is broken, submit returns the error that broke it.
+func (a *appender) submit(ctx context.Context, original *broker.Message, message *clusterv1.Message, o *order, maxSize int) (*submission, error) {
+	s := &submission{original: original, message: message, deadline: time.Now().Add(appendTimeout), done: make(chan result, 1), order: o}
 	s.size = proto.Size(s.message)
 	if s.size > maxSize {
 		return nil, &broker.InvalidError{Field: "data", Reason: fmt.Sprintf(
@@ -92,7 +123,8 @@ func (a *appender) submit(ctx context.Context, original *broker.Message, message
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := cmp.Or(a.closed, a.suspended); err != nil {
+	if err := cmp.Or(a.closed, a.suspended, o.err()); err != nil {
+		o.interrupt(err)
 		a.capacity.Release(int64(s.size))
 		return nil, err
 	}
@@ -137,6 +169,7 @@ func (a *appender) wait(ctx context.Context, s *submission) (result, error) {
 	if err == nil {
 		err = a.timeoutError(s.sent)
 	}
+	s.order.interrupt(err)
 	return result{}, err
 }
 
@@ -165,7 +198,11 @@ func (a *appender) take(maxSize int) (batch []*submission) {
 		}
 		n++
 		a.capacity.Release(int64(s.size))
-		if !s.abandoned {
+		switch {
+		case s.abandoned:
+		case s.order.err() != nil:
+			s.done <- result{err: s.order.err()}
+		default:
 			s.sent = true
 			batch = append(batch, s)
 			bytes += s.size
@@ -186,7 +223,7 @@ func (a *appender) launch(number uint64, batch []*submission) *flight {
 	defer a.mu.Unlock()
 	if a.suspended != nil {
 		for _, s := range batch {
-			s.done <- result{err: a.suspended}
+			s.fail(a.suspended)
 		}
 		return nil
 	}
@@ -232,8 +269,15 @@ func (a *appender) giveUp(number uint64, err error) {
 	}
 	delete(a.inFlight, number)
 	for _, s := range f.submissions {
-		s.done <- result{err: err}
+		s.fail(err)
 	}
+}
+
+// abandon makes the appender drop the submissions of o that aren't part of a batch yet.
+func (a *appender) abandon(o *order, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o.interrupt(err)
 }
 
 // close fails all pending and future submissions with err.
@@ -262,7 +306,7 @@ func (a *appender) suspend(reason string) (largest int) {
 	a.suspended = notPublishing(reason)
 	for _, s := range a.queue {
 		a.capacity.Release(int64(s.size))
-		s.done <- result{err: a.suspended}
+		s.fail(a.suspended)
 	}
 	a.queue = nil
 
@@ -272,7 +316,7 @@ func (a *appender) suspend(reason string) (largest int) {
 		size := 0
 		for _, s := range f.submissions {
 			size += s.size
-			s.done <- result{err: err}
+			s.fail(err)
 		}
 		largest = max(largest, size)
 		f.givenUp = true

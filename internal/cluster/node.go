@@ -257,23 +257,7 @@ func (n *Node) Publish(ctx context.Context, m broker.Message) (broker.Receipt, e
 // goroutine may submit the next message before it waits for the result of the previous
 // one.
 func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.Context) (broker.Receipt, error), err error) {
-	if err := m.Validate(); err != nil {
-		return nil, err
-	}
-	if serving, reason := n.Serving(); !serving {
-		return nil, notPublishing(reason)
-	}
-	message := encode(&m)
-	message.RetainedByPolicy = !m.Retain && n.broker.RetainedByPolicy(m.Audience)
-	if isRetained(message) {
-		// This node's values may be older than those that the message will be applied
-		// to, so the final decision is made then. This check keeps the event log from
-		// filling up with messages that are rejected.
-		if err := n.broker.MayRetain(&m); err != nil {
-			return nil, err
-		}
-	}
-	s, err := n.appender.submit(ctx, &m, message, n.maxEntry())
+	s, err := n.submit(ctx, &m, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -286,6 +270,28 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	}, nil
 }
 
+// submit validates m and queues it for the event log. o is nil if m isn't part of an
+// order.
+func (n *Node) submit(ctx context.Context, m *broker.Message, o *order) (*submission, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	if serving, reason := n.Serving(); !serving {
+		return nil, notPublishing(reason)
+	}
+	message := encode(m)
+	message.RetainedByPolicy = !m.Retain && n.broker.RetainedByPolicy(m.Audience)
+	if isRetained(message) {
+		// This node's values may be older than those that the message will be applied
+		// to, so the final decision is made then. This check keeps the event log from
+		// filling up with messages that are rejected.
+		if err := n.broker.MayRetain(m); err != nil {
+			return nil, err
+		}
+	}
+	return n.appender.submit(ctx, m, message, o, n.maxEntry())
+}
+
 // ClearRetained clears retained values on all nodes, and returns how many there were.
 // It returns the same errors as [broker.Broker.ClearRetained] and Publish.
 func (n *Node) ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error) {
@@ -295,7 +301,7 @@ func (n *Node) ClearRetained(ctx context.Context, c broker.Clear) (cleared int, 
 	if serving, reason := n.Serving(); !serving {
 		return 0, notPublishing(reason)
 	}
-	s, err := n.appender.submit(ctx, nil, encodeClear(c), n.maxEntry())
+	s, err := n.appender.submit(ctx, nil, encodeClear(c), nil, n.maxEntry())
 	if err != nil {
 		return 0, err
 	}

@@ -38,11 +38,11 @@ func (p LocalPublisher) PublishInOrder(ctx context.Context, messages []broker.Me
 	results = make([]error, 0, len(messages))
 
 	for _, m := range messages {
-		if _, err := p.Broker.Publish(ctx, m); err != nil && !isFinal(err) {
+		_, err := p.Broker.Publish(ctx, m)
+		if err != nil && !broker.IsRejection(err) {
 			return results, err
-		} else {
-			results = append(results, err)
 		}
+		results = append(results, err)
 	}
 
 	return results, nil

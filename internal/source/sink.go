@@ -189,13 +189,3 @@ func (s *Sink) Active() { s.status.set(StateActive) }
 // ReportLag reports the source's lag. An active Reader calls it at least every 15 s, also
 // while it waits for Publish.
 func (s *Sink) ReportLag(l Lag) { s.status.report(l) }
-
-// isFinal reports whether err means that a message will never be published.
-func isFinal(err error) bool {
-	if _, invalid := errors.AsType[*broker.InvalidError](err); invalid {
-		return true
-	}
-	_, full := errors.AsType[*broker.RetainFullError](err)
-
-	return full || errors.Is(err, broker.ErrKeyUsed)
-}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,11 +40,25 @@ type Status struct {
 	LastErrorAt time.Time
 }
 
+// counts are the counters in a Status. They outlive a change of the source's settings.
+type counts struct {
+	published, rejected, failures atomic.Int64
+}
+
+// settled returns the number of records that have been settled.
+func (c *counts) settled() int64 { return c.published.Load() + c.rejected.Load() }
+
 // status is a Status that the Sink and the Manager update.
 type status struct {
-	mu sync.Mutex
-	Status
-	before State // the state that StateWaiting has replaced
+	counts *counts
+
+	mu     sync.Mutex
+	now    Status // without counters
+	before State  // the state that StateWaiting has replaced
+}
+
+func newStatus(name, kind string, c *counts) *status {
+	return &status{counts: c, now: Status{Name: name, Kind: kind, State: StateConnecting, Lag: Lag{Records: -1}}}
 }
 
 // set sets the state.
@@ -51,9 +66,9 @@ func (s *status) set(state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.State = state
+	s.now.State = state
 	if state != StateActive && state != StateWaiting {
-		s.Lag = Lag{Records: -1}
+		s.now.Lag = Lag{Records: -1}
 	}
 }
 
@@ -62,7 +77,7 @@ func (s *status) report(l Lag) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.Lag = l
+	s.now.Lag = l
 }
 
 // waiting records that messages can't be published because of err.
@@ -70,8 +85,8 @@ func (s *status) waiting(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.State != StateWaiting {
-		s.before, s.State = s.State, StateWaiting
+	if s.now.State != StateWaiting {
+		s.before, s.now.State = s.now.State, StateWaiting
 	}
 	s.note(err)
 }
@@ -81,41 +96,48 @@ func (s *status) published() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.State == StateWaiting {
-		s.State = s.before
+	if s.now.State == StateWaiting {
+		s.now.State = s.before
 	}
 }
 
 // failed records a failure of the Reader.
 func (s *status) failed(err error) {
+	s.counts.failures.Add(1)
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.State = StateFailed
-	s.Lag = Lag{Records: -1}
-	s.Failures++
+	s.now.State = StateFailed
+	s.now.Lag = Lag{Records: -1}
 	s.note(err)
 }
 
 // count counts settled records.
 func (s *status) count(settled Settled) {
+	n := len(settled.Rejected)
+	s.counts.published.Add(int64(settled.Count - n))
+	if n == 0 {
+		return
+	}
+	s.counts.rejected.Add(int64(n))
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.Rejected += int64(len(settled.Rejected))
-	s.Published += int64(settled.Count - len(settled.Rejected))
-	if n := len(settled.Rejected); n > 0 {
-		s.note(settled.Rejected[n-1].Err)
-	}
+	s.note(settled.Rejected[n-1].Err)
 }
 
 // note records an error. The caller must hold s.mu.
-func (s *status) note(err error) { s.LastError, s.LastErrorAt = err.Error(), time.Now() }
+func (s *status) note(err error) { s.now.LastError, s.now.LastErrorAt = err.Error(), time.Now() }
 
 // read returns a copy.
 func (s *status) read() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	return s.Status
+	all := s.now
+	all.Published, all.Rejected, all.Failures = s.counts.published.Load(), s.counts.rejected.Load(), s.counts.failures.Load()
+
+	return all
 }
