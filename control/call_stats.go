@@ -50,6 +50,7 @@ func (s *Service) localStats() *pealv1.StatsResponse {
 		Topics:              toInt32(st.Topics),
 		Log:                 &pealv1.Log{Events: int64(st.LogEvents), Bytes: int64(st.LogBytes)},
 		Latency:             histogram(s.broker.Latency()),
+		Sources:             s.sourceMessages(),
 	}
 
 	if !st.LogSince.IsZero() {

@@ -34,6 +34,9 @@ func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
 	for _, row := range stats.GetShards() {
 		row.Node = node
 	}
+	for _, source := range stats.GetSources() {
+		source.Node = node
+	}
 
 	if n := s.nodes[node]; n != nil {
 		n.Connections, n.Users = stats.GetTotal().GetConnections(), stats.GetUsers()
@@ -47,6 +50,7 @@ func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
 
 	sum := s.reply
 	sum.Shards = append(sum.Shards, other.GetShards()...)
+	sum.Sources = append(sum.Sources, other.GetSources()...)
 	addShard(sum.GetTotal(), other.GetTotal())
 	sum.Users += other.GetUsers()
 	sum.Topics += other.GetTopics()
@@ -80,10 +84,13 @@ func (s *statsSum) add(node string, other *pealv1.StatsResponse) {
 	addHistogram(sum.GetLatency(), other.GetLatency())
 }
 
-// sort sorts the rows by node and shard.
+// sort sorts the rows by node and shard, and sources by name and node.
 func (s *statsSum) sort() {
 	slices.SortStableFunc(s.reply.GetShards(), func(a, b *pealv1.ShardStats) int {
 		return cmp.Or(cmp.Compare(a.GetNode(), b.GetNode()), cmp.Compare(a.GetShard(), b.GetShard()))
+	})
+	slices.SortStableFunc(s.reply.GetSources(), func(a, b *pealv1.Source) int {
+		return cmp.Or(cmp.Compare(a.GetName(), b.GetName()), cmp.Compare(a.GetNode(), b.GetNode()))
 	})
 }
 

@@ -63,6 +63,10 @@ type Config struct {
 	// Membership removes nodes from the cluster. It is nil if clustering is disabled.
 	Membership Membership
 
+	// Sources returns the status of each source that this daemon reads messages from, for
+	// Stats. It may be nil.
+	Sources func() []Source
+
 	// Unready returns the reason why the daemon isn't serving. While the daemon isn't
 	// serving, /readyz reveals that reason to anyone. Unready may be nil.
 	Unready func() string
@@ -108,6 +112,7 @@ type Service struct {
 	broker     Broker
 	cluster    Cluster    // nil if clustering is disabled
 	membership Membership // nil if clustering is disabled
+	sources    func() []Source
 
 	reloadable atomic.Pointer[reloadable]
 	log        *slog.Logger

@@ -32,6 +32,8 @@ type Config struct {
 
 	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, which override the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
 
+	Sources []Source `mapstructure:"sources" reload:"true" secret:"true" doc:"Where the daemon reads messages from, such as a table in PostgreSQL. Each source has a name, its settings, and a map from records to messages. All nodes of a cluster should have the same; one at a time reads each source. In a flag or a variable, this is a JSON list."`
+
 	Cluster Cluster `mapstructure:"cluster"`
 	Log     Log     `mapstructure:"log"`
 	Drain   Drain   `mapstructure:"drain"`

@@ -14,6 +14,7 @@ import (
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/listen"
+	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/ssehttp"
 )
 
@@ -34,6 +35,7 @@ type parts struct {
 	browsers   *listen.Browsers
 	sse        *listen.Server
 
+	sources    *source.Manager
 	control    *control.Service
 	calls      *listen.Tracked // the connections of grpc
 	grpc       *grpc.Server

@@ -82,6 +82,11 @@ func (p *parts) run(ctx context.Context) error {
 		stopDemo = g.start(running, "demo", p.publishDemo)
 	}
 
+	stopSources := g.start(running, "sources", func(ctx context.Context) error {
+		p.sources.Run(ctx)
+		return nil
+	})
+
 	cause := p.awaitEnd(ctx, g)
 	failure := g.err()
 	if p.opts.Ending != nil {
@@ -90,6 +95,7 @@ func (p *parts) run(ctx context.Context) error {
 
 	start := time.Now()
 	stopDemo()
+	stopSources() // so that another node continues
 	p.shutDown(cause)
 	stop()
 	g.wait()

@@ -33,6 +33,12 @@ func (c Config) trimSecrets() (trimmed Config, keys []string) {
 				tokens[i].Token = trim(token.Token)
 			}
 			field.Set(reflect.ValueOf(tokens))
+		case []Source:
+			sources := slices.Clone(value)
+			for i, s := range sources {
+				sources[i] = s.withSecrets(trim)
+			}
+			field.Set(reflect.ValueOf(sources))
 		}
 
 		if changed {

@@ -120,6 +120,8 @@ func (s Setting) Accepts() string {
 		return "a list of strings"
 	case []TopicPolicy:
 		return "a list of policies, each with a pattern, and history, retain, slow_consumer or anonymous"
+	case []Source:
+		return "a list of sources, each with a name, the settings of one kind, such as postgres, and optionally a map"
 	case []Token:
 		return "a list of tokens, each with a name, a token and scopes"
 	default:

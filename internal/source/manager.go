@@ -38,9 +38,10 @@ type Config struct {
 }
 
 // Manager runs the readers of all configured sources. Its methods are safe for
-// concurrent use.
+// concurrent use. It is a [prometheus.Collector].
 type Manager struct {
 	cfg     Config
+	metrics []metric
 	changed chan struct{} // has a token when wanted has changed
 
 	mu      sync.Mutex
@@ -52,7 +53,7 @@ type Manager struct {
 func NewManager(cfg Config) *Manager {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 
-	return &Manager{cfg: cfg, changed: make(chan struct{}, 1)}
+	return &Manager{cfg: cfg, metrics: metrics(), changed: make(chan struct{}, 1)}
 }
 
 // Reconfigure replaces the sources, which must be valid. Sources that are the same as

@@ -3,6 +3,8 @@ package source
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -116,6 +118,20 @@ func NewMapping(m Map, schema Schema) (*Mapping, error) {
 	}
 
 	return mapping, nil
+}
+
+// fieldNames returns the sorted names of the record fields that the templates use.
+func (c *Mapping) fieldNames() []string {
+	names := make(map[string]struct{})
+	for _, f := range c.fields {
+		for _, p := range f.template.parts {
+			if p.from == fromField {
+				names[p.name] = struct{}{}
+			}
+		}
+	}
+
+	return slices.Sorted(maps.Keys(names))
 }
 
 // withDefaults returns m with defaults for the templates that are empty.

@@ -173,6 +173,10 @@ func (s *Sink) final(m *broker.Message, result error) error {
 	return result
 }
 
+// Fields returns the sorted names of the headers, fields or columns that the mapping
+// uses. A Reader may leave out all others.
+func (s *Sink) Fields() []string { return s.mapping.fieldNames() }
+
 // reject logs a rejected record, unless too many have been logged.
 func (s *Sink) reject(r *Record, reason error) {
 	s.rejects.Do(func() {
