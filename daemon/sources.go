@@ -28,6 +28,7 @@ type Source struct {
 	Name     string          `mapstructure:"name"`
 	Map      SourceMap       `mapstructure:"map"`
 	Postgres *PostgresSource `mapstructure:"postgres"`
+	Redis    *RedisSource    `mapstructure:"redis"`
 }
 
 // SourceMap holds the templates that turn a record into a message, as
@@ -65,6 +66,9 @@ func (s Source) kinds() (kinds []source.Kind) {
 		}
 		kinds = append(kinds, c)
 	}
+	if s.Redis != nil {
+		kinds = append(kinds, s.Redis.config())
+	}
 
 	return kinds
 }
@@ -75,6 +79,11 @@ func (s Source) withSecrets(change func(secret string) string) Source {
 		p := *s.Postgres
 		p.URL = change(p.URL)
 		s.Postgres = &p
+	}
+	if s.Redis != nil {
+		r := *s.Redis
+		r.URL = change(r.URL)
+		s.Redis = &r
 	}
 
 	return s

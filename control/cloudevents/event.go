@@ -45,8 +45,8 @@ type Event struct {
 type data struct {
 	bytes   []byte
 	present bool
-	isJSON  bool // the bytes must be JSON
-	encoded bool // the bytes were given in base64
+	isJSON  bool // the media type requires the bytes to be JSON
+	encoded bool // in JSON, the bytes are in base64
 }
 
 // Type returns the event's type.
@@ -130,10 +130,10 @@ func (d *data) member() ([]byte, error) {
 	switch {
 	case !d.present:
 		return nil, nil
-	case d.isJSON && !d.encoded:
-		return slices.Concat([]byte(`"data":`), d.bytes), nil
 	case d.encoded || !utf8.Valid(d.bytes):
 		return []byte(`"data_base64":"` + base64.StdEncoding.EncodeToString(d.bytes) + `"`), nil
+	case d.isJSON:
+		return slices.Concat([]byte(`"data":`), d.bytes), nil
 	}
 
 	text, err := json.Marshal(string(d.bytes))
@@ -160,7 +160,7 @@ func (b *builder) set(name string, value any) (problem string) {
 		}
 	default:
 		if !isName(name) {
-			return "is not the name of an attribute; names consist of a to z and 0 to 9"
+			return "is not the name of an attribute; names consist of a to z and 0 to 9, and can't be data"
 		}
 	}
 
@@ -175,7 +175,7 @@ func (b *builder) set(name string, value any) (problem string) {
 
 // isName reports whether name is valid for an attribute (CloudEvents, section 3.1).
 func isName(name string) bool {
-	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+	return name != "" && name != dataMember && !strings.ContainsFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
 	})
 }

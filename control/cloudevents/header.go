@@ -1,6 +1,7 @@
 package cloudevents
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -44,7 +45,13 @@ func fromHeader(header http.Header, body []byte) (Event, error) {
 		}
 	}
 
-	b.data = data{bytes: body, present: len(body) > 0, isJSON: isJSON(header.Get("Content-Type"))}
+	// Without a media type, data in JSON would be taken for JSON, so other data is encoded.
+	contentType := header.Get("Content-Type")
+	untypedJSON := contentType == "" && json.Valid(body)
+	b.data = data{
+		bytes: body, present: len(body) > 0, isJSON: isJSON(contentType) || untypedJSON,
+		encoded: contentType == "" && !untypedJSON,
+	}
 
 	return b.event(invalid)
 }
