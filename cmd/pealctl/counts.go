@@ -55,7 +55,7 @@ func perSecond(n int64, elapsed time.Duration) string {
 // reason, right for numbers.
 func alignment(header any) text.Align {
 	switch header {
-	case "disconnected", "dropped", "shard", "node", "state", "version", "log", "quorum":
+	case "disconnected", "dropped", "shard", "node", "state", "version", "log", "quorum", "source", "kind":
 		return text.AlignLeft
 	default:
 		return text.AlignRight

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 
@@ -104,6 +105,12 @@ func printable(s daemon.Setting) any {
 			masked = append(masked, printedToken{token.Name, mask, append([]string{}, token.Scopes...)})
 		}
 		return masked
+	case []daemon.Source:
+		sources := make([]printedSection, 0, len(value))
+		for _, source := range value {
+			sources = append(sources, printedSection{reflect.ValueOf(source)})
+		}
+		return sources
 	case []daemon.TopicPolicy:
 		policies := make([]printedPolicy, 0, len(value))
 		for _, p := range value {
@@ -123,6 +130,35 @@ func printable(s daemon.Setting) any {
 	default:
 		return value
 	}
+}
+
+// printedSection is a section in an entry of sources. Only fields that aren't empty are
+// printed, and those with the tag secret are masked.
+type printedSection struct{ section reflect.Value }
+
+// MarshalYAML implements [yaml.Marshaler].
+func (p printedSection) MarshalYAML() (any, error) {
+	node := &yaml.Node{Kind: yaml.MappingNode}
+
+	for field, value := range p.section.Fields() {
+		if value.IsZero() {
+			continue
+		}
+
+		entry, printed := new(yaml.Node), value.Interface()
+		switch value = reflect.Indirect(value); {
+		case value.Kind() == reflect.Struct:
+			printed = printedSection{value}
+		case field.Tag.Get("secret") == "true":
+			printed = mask
+		}
+		if err := entry.Encode(printed); err != nil {
+			return nil, fmt.Errorf("%s: %w", field.Name, err)
+		}
+		node.Content = append(node.Content, textNode(field.Tag.Get("mapstructure")), entry)
+	}
+
+	return node, nil
 }
 
 // printedToken is an entry of control.tokens.

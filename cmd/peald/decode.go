@@ -31,6 +31,7 @@ const (
 	kindList     = "list"
 	kindTokens   = "tokens"
 	kindPolicies = "policies"
+	kindSources  = "sources"
 )
 
 func kindOf(value any) string {
@@ -51,6 +52,8 @@ func kindOf(value any) string {
 		return kindTokens
 	case []daemon.TopicPolicy:
 		return kindPolicies
+	case []daemon.Source:
+		return kindSources
 	default:
 		return kindText
 	}
@@ -61,7 +64,7 @@ func textOf(value any) string {
 	switch value := value.(type) {
 	case []string:
 		return strings.Join(value, ",")
-	case []daemon.Token, []daemon.TopicPolicy:
+	case []daemon.Token, []daemon.TopicPolicy, []daemon.Source:
 		return ""
 	default:
 		return fmt.Sprint(value)
@@ -141,7 +144,7 @@ func readValue(from, to reflect.Value) (any, error) {
 			return nil, mismatch(value, target)
 		}
 		return read, nil
-	case []string, []daemon.Token, []daemon.TopicPolicy:
+	case []string, []daemon.Token, []daemon.TopicPolicy, []daemon.Source:
 		return readList(from, target)
 	case daemon.Token:
 		if text, ok := value.(string); ok {
@@ -150,6 +153,8 @@ func readValue(from, to reflect.Value) (any, error) {
 		return value, checkEntries(value, []string{"name", "token", "scopes"}, "an entry with name, token and scopes")
 	case daemon.TopicPolicy:
 		return value, checkEntries(value, []string{"pattern", "history", "retain", "slow_consumer", "anonymous"}, "a policy with pattern, and history, retain, slow_consumer or anonymous")
+	case daemon.Source, daemon.SourceMap, daemon.PostgresSource:
+		return value, checkSection(value, to.Type())
 	case daemon.TopicHistory:
 		return value, checkEntries(value, []string{"max_events", "max_age"}, "max_events, max_age or both")
 	}
@@ -196,9 +201,12 @@ func readList(from reflect.Value, target any) (any, error) {
 	text, isText := reflect.TypeAssert[string](from)
 	_, ofTokens := target.([]daemon.Token)
 	_, ofPolicies := target.([]daemon.TopicPolicy)
+	_, ofSources := target.([]daemon.Source)
 	switch {
 	case isText && ofPolicies:
-		return readPolicies(text)
+		return readJSONList(text, target, `[{"pattern":"prices.>","history":{"max_events":1}}]`)
+	case isText && ofSources:
+		return readJSONList(text, target, `[{"name":"orders","postgres":{"url":"postgres://localhost/shop"}}]`)
 	case isText && ofTokens:
 		return readTokens(text)
 	case isText:
@@ -265,19 +273,20 @@ func readToken(text string) (daemon.Token, error) {
 	}
 }
 
-// readPolicies reads topics from a flag or a variable.
-func readPolicies(text string) (any, error) {
+// readJSONList reads a list of entries from a flag or a variable. Example is part of
+// errors.
+func readJSONList(text string, target any, example string) (any, error) {
 	if strings.TrimSpace(text) == "" {
 		return []any{}, nil
 	}
-	const key = "topics"
+	const key = "list"
 	entries, err := configfile.Read(configfile.JSON, []byte(`{"`+key+`":`+text+`}`))
 	if err != nil || len(entries) != 1 || entries[0].Key != key {
-		return nil, &typeError{value: text, accepted: `a JSON list such as [{"pattern":"prices.>","history":{"max_events":1}}]`}
+		return nil, &typeError{value: text, accepted: "a JSON list such as " + example}
 	}
 	list, ok := entries[0].Value.([]any)
 	if !ok {
-		return nil, mismatch(text, []daemon.TopicPolicy{})
+		return nil, mismatch(text, target)
 	}
 	return list, nil
 }
@@ -301,4 +310,21 @@ func checkEntries(value any, known []string, accepted string) error {
 	}
 
 	return nil
+}
+
+// checkSection checks that value is a section that has only the entries of a struct type.
+// The names of unknown entries are not secret, even if the values are.
+func checkSection(value any, of reflect.Type) error {
+	var known []string
+	for field := range of.Fields() {
+		known = append(known, field.Tag.Get("mapstructure"))
+	}
+
+	err := checkEntries(value, known, "a section with some of "+strings.Join(known, ", "))
+	if unknown, ok := errors.AsType[*typeError](err); ok {
+		_, isSection := value.(map[string]any)
+		unknown.isPublic = isSection
+	}
+
+	return err
 }

@@ -35,7 +35,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "cmd/pealctl",
-			May:      []string{"client", "gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/flags"},
+			May:      []string{"client", "gen/peal/v1", "internal/bench", "internal/buildinfo", "internal/flags", "internal/source/outbox"},
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Never:    []string{viper},
 			Why:      "a client depends only on the daemon's network API",
@@ -49,7 +49,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/jsclient", "internal/listen", "internal/presence"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/outbox", "internal/source/postgres"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -109,6 +109,24 @@ func rules() []archtest.Rule {
 			TestsMay: []string{"control"},
 			Never:    []string{viper},
 			Why:      "the exchange of presence between nodes is independent of the event log and of the control plane",
+		},
+		{
+			Path:  "internal/source",
+			May:   []string{"internal/broker"},
+			Never: []string{viper, grpc},
+			Why:   "what sources have in common is independent of each kind, and of who else publishes",
+		},
+		{
+			Path:  "internal/source/outbox",
+			Never: []string{viper, grpc, "net"},
+			Why:   "the outbox is a contract between writers, which need no daemon, and its reader",
+		},
+		{
+			Path:     "internal/source/postgres",
+			May:      []string{"internal/source", "internal/source/outbox"},
+			TestsMay: []string{"daemon", "internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
 		},
 		{
 			Path:  "internal/configfile",

@@ -126,6 +126,20 @@ function showNodes({ nodes = [], missingNodes = [] }) {
   ]));
 }
 
+function showSources({ sources = [] }) {
+  document.getElementById("source-list").hidden = sources.length === 0;
+  update(document.getElementById("sources"), tableRow("", "", "", "number", "number", "number", "number", ""), sources.map((source) => [
+    `${source.name} (${source.kind})`,
+    source.node || format.none,
+    source.state.replace("SOURCE_STATE_", "").toLowerCase(),
+    source.lagRecords === undefined ? format.none : format.count(Number(source.lagRecords)),
+    format.count(Number(source.published)),
+    format.count(Number(source.rejected)),
+    format.count(Number(source.failures)),
+    source.lastError ? `${format.clock(new Date(source.lastErrorAt))}: ${source.lastError}` : format.none,
+  ]));
+}
+
 function stateOf(node, missingNodes) {
   const name = node.state.replace("NODE_STATE_", "").replaceAll("_", " ").toLowerCase();
   if (node.reason) return `${name}: ${node.reason}`;
@@ -143,4 +157,5 @@ export function showTotals(stats) {
     format.seconds(Number.parseFloat(shard.lag ?? "0s")),
   ]));
   showNodes(stats);
+  showSources(stats);
 }
