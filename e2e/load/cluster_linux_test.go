@@ -100,21 +100,37 @@ type clusterWorld struct {
 	conns   []pealv1.ControlServiceClient
 	load    clusterLoad
 	cancel  context.CancelFunc
-	publish context.CancelFunc
-	all     sync.WaitGroup // clients
-	senders sync.WaitGroup
-	clients []*clusterClient
-	acked   atomic.Int64
-	lastAck atomic.Int64 // Unix nanoseconds
-	worst   atomic.Int64 // the longest time between acknowledgements, in nanoseconds, since it was reset
-	mu      sync.Mutex
-	sent    map[string]int // messages by audience
-	faults  []string
+	publish context.CancelFunc // ends publishing
+
+	publishing context.Context
+	all        sync.WaitGroup // clients
+	senders    sync.WaitGroup
+	clients    []*clusterClient
+	acked      atomic.Int64
+	lastAck    atomic.Int64 // Unix nanoseconds
+	worst      atomic.Int64 // the longest time between acknowledgements, in nanoseconds, since it was reset
+	mu         sync.Mutex
+	sent       map[string]int // messages by audience
+	faults     []string
 }
 
 const clusterTopics = 10
 
 func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clusterWorld {
+	t.Helper()
+	w := openClusterWorld(t, nodes, load)
+
+	// Only one sender publishes to an audience, so that the order of events is known.
+	senders := min(48, load.clients/4)
+	for i := range senders {
+		w.senders.Go(func() { w.send(w.publishing, i, senders) })
+	}
+
+	return w
+}
+
+// openClusterWorld is like newClusterWorld, but leaves publishing to the caller.
+func openClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clusterWorld {
 	t.Helper()
 	w := &clusterWorld{nodes: nodes, load: load, sent: make(map[string]int)}
 
@@ -124,8 +140,7 @@ func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clus
 
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
-	publishing, stop := context.WithCancel(ctx)
-	w.publish = stop
+	w.publishing, w.publish = context.WithCancel(ctx)
 	t.Cleanup(func() { cancel(); w.senders.Wait(); w.all.Wait() })
 	var open sync.WaitGroup
 
@@ -145,12 +160,6 @@ func newClusterWorld(t *testing.T, nodes []*clusterNode, load clusterLoad) *clus
 
 	open.Wait()
 	w.lastAck.Store(time.Now().UnixNano())
-
-	// Only one sender publishes to an audience, so that the order of events is known.
-	senders := min(48, load.clients/4)
-	for i := range senders {
-		w.senders.Go(func() { w.send(publishing, i, senders) })
-	}
 
 	return w
 }

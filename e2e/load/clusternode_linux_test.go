@@ -33,6 +33,13 @@ type clusterNode struct {
 
 func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 	tb.Helper()
+
+	return startNodesWith(tb, n, func() []string { return more })
+}
+
+// startNodesWith is like startNodes, but calls more for each node.
+func startNodesWith(tb testing.TB, n int, more func() []string) (nodes []*clusterNode) {
+	tb.Helper()
 	path := pealdtest.BuildDaemon(tb)
 	addrs := pealdtest.FreeAddrs(tb, 4*n)
 	peers := strings.Join(addrs[3*n:], ",")
@@ -46,7 +53,7 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 			"--cluster.mode", "embedded", "--cluster.addr", addrs[3*n+i], "--cluster.peers", peers,
 			"--cluster.dir", filepath.Join(node.dir, "log"), "--cluster.secret", "only for tests",
 		}
-		node.args = append(node.args, more...)
+		node.args = append(node.args, more()...)
 		node.start(tb)
 		nodes = append(nodes, node)
 		tb.Cleanup(func() {

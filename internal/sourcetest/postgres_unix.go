@@ -69,7 +69,7 @@ func StartPostgres(tb testing.TB) *Postgres {
 	p.requirePassword(tb)
 
 	tb.Cleanup(func() {
-		p.Kill()
+		p.end(syscall.SIGQUIT)
 		if tb.Failed() {
 			text := p.log.String()
 			tb.Logf("end of the log of PostgreSQL:\n%s", text[max(0, len(text)-4000):])

@@ -1,0 +1,371 @@
+package load_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/source/outbox"
+	"github.com/peald/peald/internal/sourcetest"
+)
+
+// TestOutboxLosesNothing writes rows into an outbox, which a cluster publishes, while
+// nodes, the event log's leader and the database are killed and connections break. Each
+// client must receive all of its events exactly once and in order.
+//
+// SOAK_OUTBOX sets the number of rows. By default, the test is short.
+func TestOutboxLosesNothing(t *testing.T) {
+	t.Parallel()
+
+	rows, load := int64(1500), clusterLoad{clients: 20}
+	if text := os.Getenv("SOAK_OUTBOX"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 1 {
+			t.Fatalf("SOAK_OUTBOX: invalid number %q; want at least 1", text)
+		}
+		rows, load.clients = n, 100
+	}
+
+	database := newOutbox(t)
+	nodes := startOutboxNodes(t, database)
+	w := openClusterWorld(t, nodes, load)
+	writers := writeOutbox(w, database, rows)
+
+	started := time.Now()
+	disruptions := database.disruptions(w)
+	for i := 0; i < len(disruptions) || writers.written.Load() < rows; i++ {
+		d := disruptions[i%len(disruptions)]
+		before := writers.written.Load()
+		d.run(t)
+		if !pealdtest.Eventually(2*time.Minute, func() bool { return database.published(t, nodes) }) {
+			t.Fatalf("%s: the outbox isn't emptied any more", d.name)
+		}
+		t.Logf("%s: %d rows written meanwhile", d.name, writers.written.Load()-before)
+	}
+
+	writers.finish(t)
+	w.finish(t)
+	t.Logf("%d rows in %s", writers.written.Load(), time.Since(started).Round(time.Second))
+	if n := database.count(t); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+}
+
+// outboxDatabase is a database with an outbox, and a proxy for each node that reads it.
+type outboxDatabase struct {
+	server  *sourcetest.Postgres
+	name    string
+	proxies []*sourcetest.Proxy
+}
+
+func newOutbox(t *testing.T) *outboxDatabase {
+	t.Helper()
+
+	server := sourcetest.StartPostgres(t)
+	// Writers look up the transactions whose end they haven't learned.
+	_, name := server.NewDatabase(t, outbox.Schema([]string{outbox.DefaultTable}, nil), "CREATE TABLE committed (name text PRIMARY KEY)")
+
+	return &outboxDatabase{server: server, name: name}
+}
+
+// startOutboxNodes starts three nodes, each of which connects to the database through a
+// proxy of its own.
+func startOutboxNodes(t *testing.T, d *outboxDatabase) []*clusterNode {
+	t.Helper()
+
+	const count = 3
+
+	return startNodesWith(t, count, func() []string {
+		proxy := sourcetest.NewProxy(t, d.server.Addr)
+		d.proxies = append(d.proxies, proxy)
+
+		sources, err := json.Marshal([]any{map[string]any{
+			"name": "outbox", "postgres": map[string]any{"url": sourcetest.PostgresURL(proxy.Addr, "postgres", d.name)},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return []string{"--sources", string(sources), "--cluster.sync"}
+	})
+}
+
+// outboxDisruption is something that breaks.
+type outboxDisruption struct {
+	name string
+	run  func(t *testing.T)
+}
+
+func (d *outboxDatabase) disruptions(w *clusterWorld) []outboxDisruption {
+	return []outboxDisruption{
+		{"the node that reads is killed", func(t *testing.T) { w.kill(t, readingNode(t, w.nodes)) }},
+		{"connections to the database are cut", func(t *testing.T) {
+			for _, p := range d.proxies {
+				p.Cut()
+			}
+			time.Sleep(500 * time.Millisecond)
+			for _, p := range d.proxies {
+				p.Heal()
+			}
+		}},
+		{"the leader is killed", func(t *testing.T) { w.kill(t, w.node(t, true)) }},
+		{"the database is killed", func(t *testing.T) {
+			d.server.Kill()
+			d.server.Start(t)
+		}},
+		{"the node that reads loses its connections", func(t *testing.T) {
+			p := d.proxies[slices.Index(w.nodes, readingNode(t, w.nodes))]
+			p.Cut()
+			time.Sleep(3 * time.Second) // another node takes over
+			p.Heal()
+		}},
+		{"the node that reads is restarted", func(t *testing.T) { readingNode(t, w.nodes).restart(t, syscall.SIGTERM) }},
+		{"nothing arrives from the database", func(t *testing.T) {
+			for _, p := range d.proxies {
+				p.Freeze()
+			}
+			time.Sleep(time.Second)
+			for _, p := range d.proxies {
+				p.Heal()
+			}
+		}},
+	}
+}
+
+// readingNode returns the node that reads the source.
+func readingNode(t *testing.T, nodes []*clusterNode) (found *clusterNode) {
+	t.Helper()
+
+	if !pealdtest.Eventually(2*time.Minute, func() bool {
+		i := slices.IndexFunc(nodes, reads)
+		if i >= 0 {
+			found = nodes[i]
+		}
+
+		return i >= 0
+	}) {
+		t.Fatal("no node reads the source")
+	}
+
+	return found
+}
+
+// reads reports whether the node reads the source.
+func reads(n *clusterNode) bool {
+	resp, err := http.Get("http://" + n.rest + "/metrics")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(resp.Body)
+
+	return strings.Contains(string(body), "\npeald_source_active{source=\"outbox\"} 1\n")
+}
+
+// published reports whether all nodes are ready, and the oldest row is recent.
+func (d *outboxDatabase) published(t *testing.T, nodes []*clusterNode) bool {
+	t.Helper()
+
+	for _, n := range nodes {
+		if !n.ready() {
+			return false
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+
+	conn, err := pgx.Connect(ctx, d.server.URL("postgres", d.name))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close(ctx) }()
+
+	var recent bool
+	err = conn.QueryRow(ctx, "SELECT coalesce(min(created_at) > now() - interval '1 second', true) FROM peald_outbox").Scan(&recent)
+
+	return err == nil && recent
+}
+
+func (d *outboxDatabase) count(t *testing.T) (n int) {
+	t.Helper()
+
+	if err := d.server.Connect(t, d.name).QueryRow(t.Context(), "SELECT count(*) FROM peald_outbox").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+
+	return n
+}
+
+// outboxWriters write rows for the audiences of a world. Only one of them writes for an
+// audience, so that the order of events is known.
+type outboxWriters struct {
+	world    *clusterWorld
+	database *outboxDatabase
+	rows     int64
+	written  atomic.Int64 // committed
+	running  sync.WaitGroup
+}
+
+func writeOutbox(w *clusterWorld, d *outboxDatabase, rows int64) *outboxWriters {
+	const count = 8
+	writers := &outboxWriters{world: w, database: d, rows: rows}
+	audiences := []string{"everyone"}
+	for _, c := range w.clients {
+		audiences = append(audiences, c.user)
+	}
+	for i := range min(clusterTopics, len(w.clients)) {
+		audiences = append(audiences, fmt.Sprint("topic", i))
+	}
+
+	for i := range count {
+		var own []string
+		for j := i; j < len(audiences); j += count {
+			own = append(own, audiences[j])
+		}
+		writers.running.Go(func() { writers.write(w.publishing, i, own) })
+	}
+
+	return writers
+}
+
+// write writes transactions until there are enough rows.
+func (o *outboxWriters) write(ctx context.Context, number int, audiences []string) {
+	pause := time.NewTicker(5 * time.Millisecond)
+	defer pause.Stop()
+
+	var conn *pgx.Conn
+	defer func() { closeConn(conn) }()
+
+	for i := 0; o.written.Load() < o.rows && ctx.Err() == nil; i++ {
+		name := fmt.Sprint(number, "-", i)
+		numbers, data := o.draw(audiences)
+		commit := rand.IntN(10) > 0
+
+		known := false
+		for !known && ctx.Err() == nil {
+			if conn == nil || conn.IsClosed() {
+				conn, _ = pgx.Connect(ctx, o.database.server.URL("postgres", o.database.name))
+			}
+			if conn != nil {
+				known = o.attempt(ctx, conn, name, data, commit)
+			}
+			<-pause.C
+		}
+		if !commit {
+			continue
+		}
+
+		o.written.Add(int64(len(data)))
+		o.world.mu.Lock()
+		for audience, n := range numbers {
+			o.world.sent[audience] = n
+		}
+		o.world.mu.Unlock()
+	}
+}
+
+// draw returns the data of some rows, and the last number of each audience after them.
+func (o *outboxWriters) draw(audiences []string) (numbers map[string]int, data []string) {
+	numbers = make(map[string]int)
+	for range 1 + rand.IntN(20) {
+		audience := audiences[rand.IntN(len(audiences))]
+		n, drawn := numbers[audience]
+		if !drawn {
+			o.world.mu.Lock()
+			n = o.world.sent[audience]
+			o.world.mu.Unlock()
+		}
+		numbers[audience] = n + 1
+		data = append(data, fmt.Sprint(audience, " ", n+1))
+	}
+
+	return numbers, data
+}
+
+// attempt writes rows in one transaction, unless an earlier attempt was committed. It
+// returns false if it can't be known whether this attempt was.
+func (o *outboxWriters) attempt(ctx context.Context, conn *pgx.Conn, name string, data []string, commit bool) (known bool) {
+	var done bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM committed WHERE name = $1)", name).Scan(&done); err != nil || done {
+		closeIf(conn, err)
+
+		return err == nil
+	}
+
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		closeIf(conn, err)
+
+		return false
+	}
+	for _, text := range data {
+		audience, _, _ := strings.Cut(text, " ")
+		topic, user := &audience, &audience
+		switch {
+		case audience == "everyone":
+			topic, user = nil, nil
+		case strings.HasPrefix(audience, "topic"):
+			user = nil
+		default:
+			topic = nil
+		}
+		if _, err = tx.Exec(ctx, "INSERT INTO peald_outbox (topic, user_id, everyone, data) VALUES ($1, $2, $3, $4)",
+			topic, user, audience == "everyone", text); err != nil {
+			closeIf(conn, err)
+
+			return false
+		}
+	}
+	if !commit {
+		return tx.Rollback(ctx) == nil || conn.IsClosed()
+	}
+
+	_, err = tx.Exec(ctx, "INSERT INTO committed VALUES ($1)", name)
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	closeIf(conn, err)
+
+	return err == nil
+}
+
+func closeIf(conn *pgx.Conn, err error) {
+	if err != nil {
+		closeConn(conn)
+	}
+}
+
+func closeConn(conn *pgx.Conn) {
+	if conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+
+		_ = conn.Close(ctx)
+	}
+}
+
+// finish waits until all rows are written and published.
+func (o *outboxWriters) finish(t *testing.T) {
+	t.Helper()
+
+	o.running.Wait()
+	if !pealdtest.Eventually(2*time.Minute, func() bool { return o.database.count(t) == 0 }) {
+		t.Errorf("%d rows aren't published", o.database.count(t))
+	}
+}
