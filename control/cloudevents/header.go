@@ -15,6 +15,10 @@ import (
 // headerPrefix is the prefix of the headers that hold attributes, in canonical form.
 const headerPrefix = "Ce-"
 
+// contentTypeHeader is the header that holds the media type of the data, or the content
+// mode.
+const contentTypeHeader = "Content-Type"
+
 // hasAttributes reports whether header has an attribute of an event.
 func hasAttributes(header http.Header) bool {
 	for name := range header {
@@ -40,13 +44,20 @@ func fromHeader(header http.Header, body []byte) (Event, error) {
 			continue
 		}
 
-		if problem := b.setHeader(attribute, header[name]); problem != "" {
+		var problem string
+		if attribute == contentTypeAttribute && name != contentTypeHeader {
+			problem = "must be in the header " + contentTypeHeader
+		} else {
+			problem = b.setHeader(attribute, header[name])
+		}
+
+		if problem != "" {
 			invalid = append(invalid, apierror.Field{Name: attribute, Problem: problem})
 		}
 	}
 
 	// Without a media type, data in JSON would be taken for JSON, so other data is encoded.
-	contentType := header.Get("Content-Type")
+	contentType := header.Get(contentTypeHeader)
 	untypedJSON := contentType == "" && json.Valid(body)
 	b.data = data{
 		bytes: body, present: len(body) > 0, isJSON: isJSON(contentType) || untypedJSON,
@@ -58,7 +69,7 @@ func fromHeader(header http.Header, body []byte) (Event, error) {
 
 // attributeOf returns the attribute that the header with the given canonical name holds.
 func attributeOf(name string) (attribute string, ok bool) {
-	if name == "Content-Type" {
+	if name == contentTypeHeader {
 		return contentTypeAttribute, true
 	}
 
@@ -118,7 +129,11 @@ func unquote(value string) (content string, ok bool) {
 	for i := 0; i < len(quoted); i++ {
 		switch c := quoted[i]; {
 		case c == '"':
-			return out.String(), i == len(quoted)-1
+			if i < len(quoted)-1 {
+				return value, false
+			}
+
+			return out.String(), true
 		case c == '\\' && i+1 < len(quoted):
 			i++
 			out.WriteByte(quoted[i])

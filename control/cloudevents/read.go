@@ -49,9 +49,9 @@ type Read struct {
 // *[apierror.Error] and concerns the whole request. If only some events of a batch are
 // invalid, it returns their errors with the others' events.
 func FromHTTP(header http.Header, body []byte) (Request, error) {
-	types := header.Values("Content-Type")
+	types := header.Values(contentTypeHeader)
 	if len(types) > 1 {
-		return Request{}, apierror.Invalid(apierror.Field{Name: "Content-Type", Problem: apierror.MoreThanOnce})
+		return Request{}, apierror.Invalid(apierror.Field{Name: contentTypeHeader, Problem: apierror.MoreThanOnce})
 	}
 
 	media := mediaType(strings.Join(types, ""))

@@ -31,6 +31,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a node does with a source.
+type SourceState int32
+
+const (
+	// Not used.
+	SourceState_SOURCE_STATE_UNSPECIFIED SourceState = 0
+	// The node isn't connected to the source yet.
+	SourceState_SOURCE_STATE_CONNECTING SourceState = 1
+	// Another node reads the source.
+	SourceState_SOURCE_STATE_STANDBY SourceState = 2
+	// The node reads the source, or some of its partitions.
+	SourceState_SOURCE_STATE_ACTIVE SourceState = 3
+	// The node can't publish messages at the moment.
+	SourceState_SOURCE_STATE_WAITING SourceState = 4
+	// The source has failed and will be retried.
+	SourceState_SOURCE_STATE_FAILED SourceState = 5
+)
+
+// Enum value maps for SourceState.
+var (
+	SourceState_name = map[int32]string{
+		0: "SOURCE_STATE_UNSPECIFIED",
+		1: "SOURCE_STATE_CONNECTING",
+		2: "SOURCE_STATE_STANDBY",
+		3: "SOURCE_STATE_ACTIVE",
+		4: "SOURCE_STATE_WAITING",
+		5: "SOURCE_STATE_FAILED",
+	}
+	SourceState_value = map[string]int32{
+		"SOURCE_STATE_UNSPECIFIED": 0,
+		"SOURCE_STATE_CONNECTING":  1,
+		"SOURCE_STATE_STANDBY":     2,
+		"SOURCE_STATE_ACTIVE":      3,
+		"SOURCE_STATE_WAITING":     4,
+		"SOURCE_STATE_FAILED":      5,
+	}
+)
+
+func (x SourceState) Enum() *SourceState {
+	p := new(SourceState)
+	*p = x
+	return p
+}
+
+func (x SourceState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SourceState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (SourceState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[0]
+}
+
+func (x SourceState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SourceState.Descriptor instead.
+func (SourceState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // NodeState is the state of a node.
 type NodeState int32
 
@@ -84,11 +149,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+	return file_peal_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_peal_v1_control_proto_enumTypes[0]
+	return &file_peal_v1_control_proto_enumTypes[1]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -97,7 +162,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
 // ClearRetainedRequest names the retained values to remove.
@@ -2928,7 +2993,11 @@ type StatsResponse struct {
 	// The requests for events in JSON.
 	Polls *Polls `protobuf:"bytes,19,opt,name=polls,proto3" json:"polls,omitempty"`
 	// The pages of messages that ListMessages has read since the daemon started.
-	Reads         *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
+	Reads *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
+	// The sources that the daemon reads messages from, in the order of the
+	// configuration. In a cluster, there is one entry for each source and node,
+	// sorted by source and node.
+	Sources       []*Source `protobuf:"bytes,21,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3103,6 +3172,179 @@ func (x *StatsResponse) GetReads() *Reads {
 	return nil
 }
 
+func (x *StatsResponse) GetSources() []*Source {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// A source on one node.
+type Source struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name in the configuration.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The node; empty if clustering is disabled.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// The kind of source, such as "postgres".
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What the node does with the source.
+	State SourceState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.SourceState" json:"state,omitempty"`
+	// What the source still holds. It is known only on a node that reads the
+	// source.
+	//
+	// Types that are valid to be assigned to Lag:
+	//
+	//	*Source_LagRecords
+	Lag isSource_Lag `protobuf_oneof:"lag"`
+	// When the oldest record that isn't published yet was written; absent if
+	// there is none or the time is unknown.
+	OldestRecord *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest_record,json=oldestRecord,proto3" json:"oldest_record,omitempty"`
+	// The number of records that the node has published since it started,
+	// including those that had been published before.
+	Published int64 `protobuf:"varint,7,opt,name=published,proto3" json:"published,omitempty"`
+	// The number of records that can't be published, since the node started.
+	Rejected int64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// How often reading the source has failed since the node started. It is
+	// retried each time.
+	Failures int64 `protobuf:"varint,9,opt,name=failures,proto3" json:"failures,omitempty"`
+	// The last failure, or the reason why the last record was rejected; empty if
+	// there was none.
+	LastError string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of last_error.
+	LastErrorAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_peal_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Source) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Source) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Source) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Source) GetState() SourceState {
+	if x != nil {
+		return x.State
+	}
+	return SourceState_SOURCE_STATE_UNSPECIFIED
+}
+
+func (x *Source) GetLag() isSource_Lag {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *Source) GetLagRecords() int64 {
+	if x != nil {
+		if x, ok := x.Lag.(*Source_LagRecords); ok {
+			return x.LagRecords
+		}
+	}
+	return 0
+}
+
+func (x *Source) GetOldestRecord() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestRecord
+	}
+	return nil
+}
+
+func (x *Source) GetPublished() int64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+func (x *Source) GetRejected() int64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *Source) GetFailures() int64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Source) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Source) GetLastErrorAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastErrorAt
+	}
+	return nil
+}
+
+type isSource_Lag interface {
+	isSource_Lag()
+}
+
+type Source_LagRecords struct {
+	// The number of records that aren't published yet. Large numbers may be
+	// estimates.
+	LagRecords int64 `protobuf:"varint,5,opt,name=lag_records,json=lagRecords,proto3,oneof"`
+}
+
+func (*Source_LagRecords) isSource_Lag() {}
+
 // Node describes a daemon in a cluster, as of its last announcement.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3144,7 +3386,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3398,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3411,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Node) GetName() string {
@@ -3292,7 +3534,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3546,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3559,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -3357,7 +3599,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3611,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3624,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -3421,7 +3663,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3675,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3688,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -3480,7 +3722,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3734,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3747,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -3547,7 +3789,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3801,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3814,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -3612,7 +3854,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +3866,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +3879,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -3679,7 +3921,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3933,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3946,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -3742,7 +3984,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3996,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +4009,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -3799,7 +4041,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4053,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +4066,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -3884,7 +4126,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4138,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4151,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4007,7 +4249,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4261,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4274,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4053,7 +4295,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4307,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4320,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4107,7 +4349,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4361,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4374,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -4170,7 +4412,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4424,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4437,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4221,7 +4463,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4233,7 +4475,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4246,7 +4488,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4260,7 +4502,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4514,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4527,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4328,7 +4570,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +4582,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +4595,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -4470,7 +4712,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4724,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4737,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -4546,7 +4788,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4558,7 +4800,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4571,7 +4813,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Message) GetId() string {
@@ -4679,7 +4921,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4933,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4946,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -4741,7 +4983,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4753,7 +4995,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4766,7 +5008,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -4804,7 +5046,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4816,7 +5058,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4829,7 +5071,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -4914,7 +5156,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4926,7 +5168,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4939,7 +5181,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -4957,7 +5199,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4969,7 +5211,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4982,7 +5224,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5008,7 +5250,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5262,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5275,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5047,7 +5289,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5059,7 +5301,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5072,7 +5314,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5287,7 +5529,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xce\x06\n" +
+	"\fStatsRequest\"\xf9\x06\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -5310,7 +5552,24 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\bretained\x18\x12 \x01(\v2\x11.peal.v1.RetainedR\bretained\x12*\n" +
 	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\x12$\n" +
 	"\x05polls\x18\x13 \x01(\v2\x0e.peal.v1.PollsR\x05polls\x12$\n" +
-	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\"\xef\x03\n" +
+	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\x12)\n" +
+	"\asources\x18\x15 \x03(\v2\x0f.peal.v1.SourceR\asources\"\x90\x03\n" +
+	"\x06Source\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12*\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x14.peal.v1.SourceStateR\x05state\x12!\n" +
+	"\vlag_records\x18\x05 \x01(\x03H\x00R\n" +
+	"lagRecords\x12?\n" +
+	"\roldest_record\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\foldestRecord\x12\x1c\n" +
+	"\tpublished\x18\a \x01(\x03R\tpublished\x12\x1a\n" +
+	"\brejected\x18\b \x01(\x03R\brejected\x12\x1a\n" +
+	"\bfailures\x18\t \x01(\x03R\bfailures\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\n" +
+	" \x01(\tR\tlastError\x12>\n" +
+	"\rlast_error_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAtB\x05\n" +
+	"\x03lag\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -5457,7 +5716,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
 	"\fDrainRequest\"1\n" +
 	"\rDrainResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xa0\x01\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xae\x01\n" +
+	"\vSourceState\x12\x1c\n" +
+	"\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17SOURCE_STATE_CONNECTING\x10\x01\x12\x18\n" +
+	"\x14SOURCE_STATE_STANDBY\x10\x02\x12\x17\n" +
+	"\x13SOURCE_STATE_ACTIVE\x10\x03\x12\x18\n" +
+	"\x14SOURCE_STATE_WAITING\x10\x04\x12\x17\n" +
+	"\x13SOURCE_STATE_FAILED\x10\x05*\xa0\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_SERVING\x10\x01\x12\x1a\n" +
@@ -5504,178 +5770,184 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_peal_v1_control_proto_goTypes = []any{
-	(NodeState)(0),                     // 0: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 2: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 3: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 4: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 5: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 6: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 7: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 8: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),       // 9: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 10: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 11: peal.v1.PublishAck
-	(*PublishError)(nil),               // 12: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 13: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 14: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 15: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 16: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 17: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 18: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 19: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 20: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 21: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 22: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 23: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 24: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 25: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 26: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 27: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 28: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 29: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 30: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 31: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 32: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 33: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 34: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 35: peal.v1.StatsResponse
-	(*Node)(nil),                       // 36: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 37: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 38: peal.v1.Log
-	(*Descriptors)(nil),                // 39: peal.v1.Descriptors
-	(*Retained)(nil),                   // 40: peal.v1.Retained
-	(*Polls)(nil),                      // 41: peal.v1.Polls
-	(*Reads)(nil),                      // 42: peal.v1.Reads
-	(*Histogram)(nil),                  // 43: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 44: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 45: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 46: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 47: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 48: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 49: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 50: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 51: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 52: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 53: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 54: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 55: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 56: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 57: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 58: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 59: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 60: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 61: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 62: peal.v1.DrainResponse
-	nil,                                // 63: peal.v1.Polls.AnsweredEntry
-	nil,                                // 64: peal.v1.Resumes.ResetsEntry
-	nil,                                // 65: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 66: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 69: google.protobuf.MethodOptions
+	(SourceState)(0),                   // 0: peal.v1.SourceState
+	(NodeState)(0),                     // 1: peal.v1.NodeState
+	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
+	(*PublishStreamRequest)(nil),       // 10: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 11: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 12: peal.v1.PublishAck
+	(*PublishError)(nil),               // 13: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 14: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 15: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 16: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 17: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 18: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 19: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 20: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 21: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 22: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 23: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 24: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 25: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 26: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 27: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 28: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 29: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 30: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 31: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 32: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 33: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 34: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 35: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 36: peal.v1.StatsResponse
+	(*Source)(nil),                     // 37: peal.v1.Source
+	(*Node)(nil),                       // 38: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 39: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 40: peal.v1.Log
+	(*Descriptors)(nil),                // 41: peal.v1.Descriptors
+	(*Retained)(nil),                   // 42: peal.v1.Retained
+	(*Polls)(nil),                      // 43: peal.v1.Polls
+	(*Reads)(nil),                      // 44: peal.v1.Reads
+	(*Histogram)(nil),                  // 45: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 46: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 47: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 48: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 49: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 50: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 51: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 52: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 53: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 54: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 55: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 56: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 57: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 58: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 59: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 60: peal.v1.RetainedAudience
+	(*WhoAmIRequest)(nil),              // 61: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 62: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 63: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 64: peal.v1.DrainResponse
+	nil,                                // 65: peal.v1.Polls.AnsweredEntry
+	nil,                                // 66: peal.v1.Resumes.ResetsEntry
+	nil,                                // 67: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 68: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 69: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 70: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 71: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	67, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	11, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	12, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	13, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	16, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	68, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	19, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	22, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	67, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	16, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	25, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	26, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	27, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	68, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	68, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	30, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	31, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	68, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	67, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	46, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	46, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	68, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	45, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	37, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	38, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	39, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	43, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	36, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	45, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	40, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	45, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	41, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	42, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	0,  // 36: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	68, // 37: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	68, // 38: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	68, // 39: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	45, // 40: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	63, // 41: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	44, // 42: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	64, // 43: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	65, // 44: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	66, // 45: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	67, // 46: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	67, // 47: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	68, // 48: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	55, // 49: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	68, // 50: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	68, // 51: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	58, // 52: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	69, // 53: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 54: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 55: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 56: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 57: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 58: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	14, // 59: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	17, // 60: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	20, // 61: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	23, // 62: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	28, // 63: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	32, // 64: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	34, // 65: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	51, // 66: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	53, // 67: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	56, // 68: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	47, // 69: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	49, // 70: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	59, // 71: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	61, // 72: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 73: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 74: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 75: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 76: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 77: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	15, // 78: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	18, // 79: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	21, // 80: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	24, // 81: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	29, // 82: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	33, // 83: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	35, // 84: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	52, // 85: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	54, // 86: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	57, // 87: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	48, // 88: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	50, // 89: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	60, // 90: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	62, // 91: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	73, // [73:92] is the sub-list for method output_type
-	54, // [54:73] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	53, // [53:54] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	69, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	69, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	69, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	69, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	12, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	13, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	14, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	17, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	70, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	20, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	23, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	69, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	17, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	26, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	27, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	28, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	70, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	70, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	31, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	32, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	70, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	69, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	48, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	48, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	70, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	47, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	39, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	40, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	41, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	45, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	38, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	47, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	42, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	47, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	43, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	44, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	37, // 36: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
+	0,  // 37: peal.v1.Source.state:type_name -> peal.v1.SourceState
+	70, // 38: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
+	70, // 39: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
+	1,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	70, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	70, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	70, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	47, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	65, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	46, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	66, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	67, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	68, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	69, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	69, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	70, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	70, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	70, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	60, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	71, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	4,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	6,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	8,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	10, // 61: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	2,  // 62: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	15, // 63: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	18, // 64: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	21, // 65: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	24, // 66: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	29, // 67: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	33, // 68: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	35, // 69: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	53, // 70: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	55, // 71: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	58, // 72: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	49, // 73: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	51, // 74: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	61, // 75: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	63, // 76: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	5,  // 77: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	7,  // 78: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	9,  // 79: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	11, // 80: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	3,  // 81: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	16, // 82: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	19, // 83: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	22, // 84: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	25, // 85: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	30, // 86: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	34, // 87: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	36, // 88: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	54, // 89: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	56, // 90: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	59, // 91: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	50, // 92: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	52, // 93: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	62, // 94: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	64, // 95: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	77, // [77:96] is the sub-list for method output_type
+	58, // [58:77] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	57, // [57:58] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -5726,16 +5998,19 @@ func file_peal_v1_control_proto_init() {
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[35].OneofWrappers = []any{
+		(*Source_LagRecords)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[53].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[54].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[55].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[58].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -5745,8 +6020,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   66,
+			NumEnums:      2,
+			NumMessages:   67,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
