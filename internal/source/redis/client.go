@@ -28,6 +28,7 @@ func (c Config) newClient(concurrency int) (goredis.UniversalClient, error) {
 
 	// A read that is repeated would skip the entries in the reply that was lost.
 	o.MaxRetries = -1
+	o.DialerRetries = 1 // the manager tries again
 	o.PoolSize = concurrency
 	o.ContextTimeoutEnabled = true
 	// RESP2 suffices, and needs no HELLO, which some proxies don't support.

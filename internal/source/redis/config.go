@@ -166,5 +166,5 @@ func (Config) Schema() source.Schema {
 
 // NewReader implements [source.Kind].
 func (c Config) NewReader(o source.Options) source.Reader {
-	return &reader{cfg: c, consumer: consumerPrefix + o.Node, log: o.Logger}
+	return &reader{cfg: c, consumer: consumerPrefix + o.Node, log: o.Logger, tokens: make([]string, len(c.Streams))}
 }

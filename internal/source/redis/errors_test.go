@@ -50,7 +50,7 @@ func TestErrorsNameTheProblem(t *testing.T) {
 	}{
 		"password":       {func(c *redis.Config) { c.URL = "redis://peald:wrongsecret@" + s.addr }, []string{"WRONGPASS"}},
 		"no password":    {func(*redis.Config) {}, []string{"NOAUTH"}},
-		"command":        {func(c *redis.Config) { c.URL = "redis://weak:usersecret@" + s.addr }, []string{`"events"`, "NOPERM", "xreadgroup"}},
+		"command":        {func(c *redis.Config) { c.URL = "redis://weak:usersecret@" + s.addr }, []string{`"events"`, "XREADGROUP", "can't run this command"}},
 		"key":            {func(c *redis.Config) { c.URL = "redis://elsewhere:usersecret@" + s.addr }, []string{`"events"`, "NOPERM"}},
 		"type":           {func(c *redis.Config) { c.URL, c.Streams = "redis://:adminsecret@"+s.addr, []string{"text"} }, []string{`"text"`, "WRONGTYPE"}},
 		"database":       {func(c *redis.Config) { c.URL = "redis://:adminsecret@" + s.addr + "/99" }, []string{"DB index"}},

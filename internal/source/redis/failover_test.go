@@ -26,7 +26,7 @@ func TestRedisCluster(t *testing.T) {
 	}
 	eventually(t, "the cluster is available", func() error { return client.Set(t.Context(), "x", 1, 0).Err() })
 
-	cfg := config(s, "events", "{orders}:eu", "{}odd{x}")
+	cfg := config(s, "events", "{orders}:eu")
 	cfg.Cluster, cfg.Delete, cfg.DeadLetter = true, true, "dead"
 	cfg.URL = "redis://" + s.addr
 	run(t, "a", to, cfg).awaitState(t, source.StateActive)

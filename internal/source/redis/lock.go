@@ -49,16 +49,18 @@ func hashTag(key string) string {
 	return key
 }
 
-// tryLock acquires the lock with the given key. It returns nil if another reader holds
-// it.
-func tryLock(ctx context.Context, client goredis.UniversalClient, key string) (*lock, error) {
+// tryLock acquires the lock with the given key. Previous is the token with which this
+// reader last held it, or empty. Such a lock may still exist after a lost connection. It
+// gets a new token, because commands with the previous one may still be on their way to
+// the server. TryLock returns nil if another reader holds the lock.
+func tryLock(ctx context.Context, client goredis.UniversalClient, key, previous string) (*lock, error) {
 	l := &lock{client: client, key: key, token: rand.Text()}
 
-	acquired, err := client.SetNX(ctx, key, l.token, lockTTL).Result()
+	acquired, err := acquireScript().Run(ctx, client, []string{key}, l.token, previous, lockTTL.Milliseconds()).Int()
 	if err != nil {
 		return nil, fmt.Errorf("acquiring the lock %q: %w", key, err)
 	}
-	if !acquired {
+	if acquired == 0 {
 		return nil, nil
 	}
 

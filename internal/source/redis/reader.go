@@ -29,6 +29,8 @@ type reader struct {
 	cfg      Config
 	consumer string
 	log      *slog.Logger
+
+	tokens []string // of the streams' last locks; each is owned by its stream
 }
 
 // Run implements [source.Reader].
@@ -71,8 +73,11 @@ func (r *reader) readAll(ctx, graceful context.Context, commands, waits goredis.
 	group, ctx := errgroup.WithContext(ctx)
 	held := &heldStreams{sink: sink}
 
-	for _, name := range r.cfg.Streams {
-		s := &stream{reader: r, name: name, commands: commands, waits: waits, sink: sink, held: held, graceful: graceful, batch: firstBatch}
+	for i, name := range r.cfg.Streams {
+		s := &stream{
+			reader: r, name: name, commands: commands, waits: waits, sink: sink, held: held, graceful: graceful,
+			token: &r.tokens[i], batch: firstBatch,
+		}
 		group.Go(func() error {
 			if err := s.run(ctx); err != nil {
 				return fmt.Errorf("stream %q: %w", name, err)

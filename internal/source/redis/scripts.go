@@ -2,6 +2,18 @@ package redis
 
 import goredis "github.com/redis/go-redis/v9"
 
+// acquireScript acquires a lock that doesn't exist or has the previous token. It returns
+// 0 if it has another one.
+//
+// KEYS: lock. ARGV: token, previous token, milliseconds.
+func acquireScript() *goredis.Script {
+	return goredis.NewScript(`
+		local holder = redis.call('GET', KEYS[1])
+		if holder and holder ~= ARGV[2] then return 0 end
+		redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+		return 1`)
+}
+
 // renewScript extends a lock. It returns 0 if the token isn't the lock's.
 //
 // KEYS: lock. ARGV: token, milliseconds.

@@ -45,6 +45,7 @@ type stream struct {
 	graceful context.Context
 
 	lock    *lock
+	token   *string // the last lock's, which is kept while the reader isn't running
 	batch   int    // number of entries to read next
 	read    string // last id that the group has read
 	settled string // last id that was acknowledged; empty if unknown
@@ -78,12 +79,12 @@ func stopped(ctx context.Context, err error) error {
 // acquire waits until this reader holds the stream's lock.
 func (s *stream) acquire(ctx context.Context) error {
 	for {
-		l, err := tryLock(ctx, s.commands, lockKey(s.name, s.cfg.Group))
+		l, err := tryLock(ctx, s.commands, lockKey(s.name, s.cfg.Group), *s.token)
 		if err != nil {
 			return err
 		}
 		if l != nil {
-			s.lock = l
+			s.lock, *s.token = l, l.token
 			return nil
 		}
 		s.held.wait()
@@ -211,17 +212,17 @@ func (s *stream) claim(ctx context.Context) error {
 	for start := noID; ; {
 		reply, err := s.script(ctx, claimScript(), s.batch, start)
 		if err != nil {
-			return fmt.Errorf("claiming entries: %w", err)
+			return fmt.Errorf("claiming entries (XAUTOCLAIM): %w", err)
 		}
 
 		parts, ok := reply.([]any)
 		if !ok || len(parts) < 2 {
-			return fmt.Errorf("claiming entries: %w: %T", errReply, reply)
+			return fmt.Errorf("claiming entries (XAUTOCLAIM): %w: %T", errReply, reply)
 		}
 
 		entries, err := parseEntries(parts[1])
 		if err != nil {
-			return fmt.Errorf("claiming entries: %w", err)
+			return fmt.Errorf("claiming entries (XAUTOCLAIM): %w", err)
 		}
 		if len(parts) > 2 {
 			if deleted, _ := parts[2].([]any); len(deleted) > 0 {
@@ -243,12 +244,12 @@ func (s *stream) claim(ctx context.Context) error {
 func (s *stream) next(ctx context.Context) error {
 	reply, err := s.script(ctx, readScript(), s.batch)
 	if err != nil {
-		return fmt.Errorf("reading entries: %w", err)
+		return fmt.Errorf("reading entries (XREADGROUP): %w", err)
 	}
 
 	entries, err := parseEntries(reply)
 	if err != nil {
-		return fmt.Errorf("reading entries: %w", err)
+		return fmt.Errorf("reading entries (XREADGROUP): %w", err)
 	}
 	if len(entries) > 0 {
 		s.read = entries[len(entries)-1].id
