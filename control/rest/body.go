@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
 // requestBody is the body of a call. The generated handlers pass the body to the
@@ -32,6 +33,8 @@ type requestBody struct {
 	encodings   []string          // values of the Content-Encoding header
 	inPath      map[string]string // fields that the path sets
 	err         error             // the decoder's error
+
+	rejected RejectedMessages // the messages in a batch that could not be decoded
 }
 
 // newRequestBody returns the body of r.
@@ -123,8 +126,12 @@ func (b *requestBody) decode(message proto.Message) error {
 		return nil
 	}
 
+	if batch, ok := message.(*pealv1.PublishBatchRequest); ok {
+		return b.decodeBatch(data, batch)
+	}
+
 	if protojson.Unmarshal(data, message) != nil {
-		return diagnose(data, message)
+		return diagnose("body", data, message)
 	}
 
 	return b.checkPath(message)
@@ -149,37 +156,38 @@ func tooLarge() error {
 	return err
 }
 
-// diagnose returns an error that describes why protojson rejected data. The wording of
-// protojson's own errors differs between builds.
-func diagnose(data []byte, message proto.Message) error {
+// diagnose returns an error that describes why protojson rejected data, which is the part
+// of the request that what names. The wording of protojson's own errors differs between
+// builds.
+func diagnose(what string, data []byte, message proto.Message) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(data, &object); err != nil {
-		return malformed(err)
+		return malformed(what, err)
 	}
 
 	if object == nil {
-		return malformed(&json.UnmarshalTypeError{Value: "null"})
+		return malformed(what, &json.UnmarshalTypeError{Value: "null"})
 	}
 
 	fields, err := invalidFields(data, message)
 
 	switch {
 	case err != nil:
-		return malformed(err)
+		return malformed(what, err)
 	case len(fields) == 0:
 		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest,
-			fmt.Sprintf("the body is not a valid %s in JSON", message.ProtoReflect().Descriptor().Name()))
+			fmt.Sprintf("the %s is not a valid %s in JSON", what, message.ProtoReflect().Descriptor().Name()))
 	}
 
 	return apierror.Invalid(fields...)
 }
 
-func malformed(err error) error {
-	text := "the body is not JSON"
+func malformed(what string, err error) error {
+	text := fmt.Sprintf("the %s is not JSON", what)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		text = fmt.Sprintf("the body is not JSON: %s (byte %d)", syntax.Error(), syntax.Offset)
+		text = fmt.Sprintf("the %s is not JSON: %s (byte %d)", what, syntax.Error(), syntax.Offset)
 	} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		text = fmt.Sprintf("the body is a JSON %s; want an object", wrong.Value)
+		text = fmt.Sprintf("the %s is a JSON %s; want an object", what, wrong.Value)
 	}
 
 	return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, text)

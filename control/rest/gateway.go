@@ -61,6 +61,7 @@ func newGateway(cfg Config, client pealv1.ControlServiceClient, writeError func(
 		runtime.WithMiddlewares(g.strict),
 		runtime.WithErrorHandler(g.handleError),
 		runtime.WithStreamErrorHandler(streamError),
+		runtime.WithForwardResponseOption(replaceErrors),
 		runtime.WithRoutingErrorHandler(g.handleUnrouted),
 	)
 
@@ -144,7 +145,7 @@ func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 		defer release()
 
 		response := &responseWriter{ResponseWriter: w}
-		next(response, r.WithContext(ctx), params)
+		next(response, r.WithContext(withBody(ctx, r)), params)
 
 		if err := response.err(); err != nil {
 			g.writeError(w, err)

@@ -31,71 +31,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a node does with a source.
-type SourceState int32
-
-const (
-	// Not used.
-	SourceState_SOURCE_STATE_UNSPECIFIED SourceState = 0
-	// The node isn't connected to the source yet.
-	SourceState_SOURCE_STATE_CONNECTING SourceState = 1
-	// Another node reads the source.
-	SourceState_SOURCE_STATE_STANDBY SourceState = 2
-	// The node reads the source, or some of its partitions.
-	SourceState_SOURCE_STATE_ACTIVE SourceState = 3
-	// The node can't publish messages at the moment.
-	SourceState_SOURCE_STATE_WAITING SourceState = 4
-	// The source has failed and will be retried.
-	SourceState_SOURCE_STATE_FAILED SourceState = 5
-)
-
-// Enum value maps for SourceState.
-var (
-	SourceState_name = map[int32]string{
-		0: "SOURCE_STATE_UNSPECIFIED",
-		1: "SOURCE_STATE_CONNECTING",
-		2: "SOURCE_STATE_STANDBY",
-		3: "SOURCE_STATE_ACTIVE",
-		4: "SOURCE_STATE_WAITING",
-		5: "SOURCE_STATE_FAILED",
-	}
-	SourceState_value = map[string]int32{
-		"SOURCE_STATE_UNSPECIFIED": 0,
-		"SOURCE_STATE_CONNECTING":  1,
-		"SOURCE_STATE_STANDBY":     2,
-		"SOURCE_STATE_ACTIVE":      3,
-		"SOURCE_STATE_WAITING":     4,
-		"SOURCE_STATE_FAILED":      5,
-	}
-)
-
-func (x SourceState) Enum() *SourceState {
-	p := new(SourceState)
-	*p = x
-	return p
-}
-
-func (x SourceState) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (SourceState) Descriptor() protoreflect.EnumDescriptor {
-	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
-}
-
-func (SourceState) Type() protoreflect.EnumType {
-	return &file_peal_v1_control_proto_enumTypes[0]
-}
-
-func (x SourceState) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use SourceState.Descriptor instead.
-func (SourceState) EnumDescriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
-}
-
 // NodeState is the state of a node.
 type NodeState int32
 
@@ -149,11 +84,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_peal_v1_control_proto_enumTypes[1].Descriptor()
+	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_peal_v1_control_proto_enumTypes[1]
+	return &file_peal_v1_control_proto_enumTypes[0]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -162,7 +97,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
 // ClearRetainedRequest names the retained values to remove.
@@ -399,7 +334,11 @@ type BroadcastRequest struct {
 	// audiences. If retaining the event would exceed retain.max_events or
 	// retain.max_bytes, the call fails with RESOURCE_EXHAUSTED and publishes
 	// nothing.
-	Retain        bool `protobuf:"varint,6,opt,name=retain,proto3" json:"retain,omitempty"`
+	Retain bool `protobuf:"varint,6,opt,name=retain,proto3" json:"retain,omitempty"`
+	// A user whose streams don't receive the event, now or later, such as the one
+	// who caused it. 1 to 255 bytes of UTF-8 without control characters; empty for
+	// none.
+	ExcludeUserId string `protobuf:"bytes,7,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +415,13 @@ func (x *BroadcastRequest) GetRetain() bool {
 	return false
 }
 
+func (x *BroadcastRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 // BroadcastResponse is the result of a broadcast.
 type BroadcastResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -483,8 +429,9 @@ type BroadcastResponse struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The number of streams for which the event was queued. In a cluster, it is
 	// an estimate, because the counts of other nodes' streams may be up to a
-	// quarter of a second old. A stream that matches a topic through several
-	// patterns may be counted once for each of them.
+	// quarter of a second old. A stream of another node that matches through
+	// several topics or patterns may be counted once for each of them, and an
+	// excluded user's streams may be counted.
 	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -692,11 +639,12 @@ func (x *SendToUserResponse) GetRecipients() int32 {
 	return 0
 }
 
-// PublishRequest is an event for the subscribers of one topic.
+// PublishRequest is an event for the subscribers of one or more topics.
 type PublishRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The topic: 1 to 255 bytes of UTF-8 without control characters. Dots
-	// separate a topic's tokens, none of which may be "*" or ">".
+	// separate a topic's tokens, none of which may be "*" or ">". It may be empty
+	// if topics isn't.
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Same as in BroadcastRequest.
 	Data string `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
@@ -711,12 +659,20 @@ type PublishRequest struct {
 	ConflateKey string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// Same as in BroadcastRequest.
 	Retain bool `protobuf:"varint,7,opt,name=retain,proto3" json:"retain,omitempty"`
-	// Whether the event is the topic's last one. Streams that subscribe only to
-	// this topic then receive the event "peald.end" and are closed. Clients that
-	// resume after the end receive status 204, which makes an EventSource stop.
-	// The topic's other streams receive "peald.end" but stay open. A later
-	// message reopens the topic.
-	Final         bool `protobuf:"varint,8,opt,name=final,proto3" json:"final,omitempty"`
+	// Whether the event is the last one of each of its topics. Streams that
+	// subscribe only to such a topic then receive the event "peald.end" and are
+	// closed. Clients that resume after the end receive status 204, which makes
+	// an EventSource stop. The topic's other streams receive "peald.end" but stay
+	// open. A later message reopens the topic. It can't be combined with
+	// exclude_user_id.
+	Final bool `protobuf:"varint,8,opt,name=final,proto3" json:"final,omitempty"`
+	// Further topics. A stream that subscribes to several of the topics receives
+	// the event once. With topic, at most 100; a topic that is repeated has no
+	// further effect. Each topic keeps the event in its history, and as its value
+	// if retain is set.
+	Topics []string `protobuf:"bytes,9,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Same as in BroadcastRequest.
+	ExcludeUserId string `protobuf:"bytes,10,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -807,6 +763,20 @@ func (x *PublishRequest) GetFinal() bool {
 	return false
 }
 
+func (x *PublishRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PublishRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 // PublishResponse is the result of publishing an event to a topic.
 type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -863,11 +833,477 @@ func (x *PublishResponse) GetRecipients() int32 {
 	return 0
 }
 
+// PublishMessageRequest is an event for any audience.
+type PublishMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audience of the message. Required, unless topics is set.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*PublishMessageRequest_Everyone
+	//	*PublishMessageRequest_UserId
+	//	*PublishMessageRequest_Topic
+	Audience isPublishMessageRequest_Audience `protobuf_oneof:"audience"`
+	// Same as in BroadcastRequest.
+	Data string `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// The event's type; "broadcast", "individual" or "topic" if empty, depending
+	// on the audience. Otherwise the same as in BroadcastRequest.
+	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	// Same as in BroadcastRequest.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Same as in BroadcastRequest.
+	ConflateKey string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Retain bool `protobuf:"varint,9,opt,name=retain,proto3" json:"retain,omitempty"`
+	// Same as in PublishRequest; only for topics.
+	Final bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
+	// Topics, as in PublishRequest: in place of topic, or in addition to it.
+	Topics []string `protobuf:"bytes,11,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Same as in BroadcastRequest; not for a user.
+	ExcludeUserId string `protobuf:"bytes,12,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishMessageRequest) Reset() {
+	*x = PublishMessageRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishMessageRequest) ProtoMessage() {}
+
+func (x *PublishMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishMessageRequest.ProtoReflect.Descriptor instead.
+func (*PublishMessageRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PublishMessageRequest) GetAudience() isPublishMessageRequest_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *PublishMessageRequest) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishMessageRequest_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *PublishMessageRequest) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishMessageRequest_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishMessageRequest_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *PublishMessageRequest) GetConflateKey() string {
+	if x != nil {
+		return x.ConflateKey
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+func (x *PublishMessageRequest) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *PublishMessageRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PublishMessageRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
+type isPublishMessageRequest_Audience interface {
+	isPublishMessageRequest_Audience()
+}
+
+type PublishMessageRequest_Everyone struct {
+	// Every stream, as in Broadcast. Only true is accepted.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
+type PublishMessageRequest_UserId struct {
+	// One user, as in SendToUser.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type PublishMessageRequest_Topic struct {
+	// The subscribers of one topic, as in Publish.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
+}
+
+func (*PublishMessageRequest_Everyone) isPublishMessageRequest_Audience() {}
+
+func (*PublishMessageRequest_UserId) isPublishMessageRequest_Audience() {}
+
+func (*PublishMessageRequest_Topic) isPublishMessageRequest_Audience() {}
+
+// PublishMessageResponse is the result of publishing a message.
+type PublishMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The number of streams for which the event was queued, as in
+	// BroadcastResponse.
+	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishMessageResponse) Reset() {
+	*x = PublishMessageResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishMessageResponse) ProtoMessage() {}
+
+func (x *PublishMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishMessageResponse.ProtoReflect.Descriptor instead.
+func (*PublishMessageResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PublishMessageResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PublishMessageResponse) GetRecipients() int32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+// PublishBatchRequest holds messages to publish.
+type PublishBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages, from 1 to 1000.
+	Messages      []*PublishMessageRequest `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishBatchRequest) Reset() {
+	*x = PublishBatchRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishBatchRequest) ProtoMessage() {}
+
+func (x *PublishBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishBatchRequest.ProtoReflect.Descriptor instead.
+func (*PublishBatchRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PublishBatchRequest) GetMessages() []*PublishMessageRequest {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+// PublishBatchResponse holds the results of a batch.
+type PublishBatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each message, in the same order.
+	Results       []*PublishResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishBatchResponse) Reset() {
+	*x = PublishBatchResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishBatchResponse) ProtoMessage() {}
+
+func (x *PublishBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishBatchResponse.ProtoReflect.Descriptor instead.
+func (*PublishBatchResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PublishBatchResponse) GetResults() []*PublishResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// PublishResult is the result for one message in a batch. It has either an id
+// and the number of recipients, or an error.
+type PublishResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to IdValue:
+	//
+	//	*PublishResult_Id
+	IdValue isPublishResult_IdValue `protobuf_oneof:"id_value"`
+	// Types that are valid to be assigned to RecipientsValue:
+	//
+	//	*PublishResult_Recipients
+	RecipientsValue isPublishResult_RecipientsValue `protobuf_oneof:"recipients_value"`
+	// Types that are valid to be assigned to ErrorValue:
+	//
+	//	*PublishResult_Error
+	ErrorValue    isPublishResult_ErrorValue `protobuf_oneof:"error_value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResult) Reset() {
+	*x = PublishResult{}
+	mi := &file_peal_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResult) ProtoMessage() {}
+
+func (x *PublishResult) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
+func (*PublishResult) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PublishResult) GetIdValue() isPublishResult_IdValue {
+	if x != nil {
+		return x.IdValue
+	}
+	return nil
+}
+
+func (x *PublishResult) GetId() string {
+	if x != nil {
+		if x, ok := x.IdValue.(*PublishResult_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *PublishResult) GetRecipientsValue() isPublishResult_RecipientsValue {
+	if x != nil {
+		return x.RecipientsValue
+	}
+	return nil
+}
+
+func (x *PublishResult) GetRecipients() int32 {
+	if x != nil {
+		if x, ok := x.RecipientsValue.(*PublishResult_Recipients); ok {
+			return x.Recipients
+		}
+	}
+	return 0
+}
+
+func (x *PublishResult) GetErrorValue() isPublishResult_ErrorValue {
+	if x != nil {
+		return x.ErrorValue
+	}
+	return nil
+}
+
+func (x *PublishResult) GetError() *PublishError {
+	if x != nil {
+		if x, ok := x.ErrorValue.(*PublishResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isPublishResult_IdValue interface {
+	isPublishResult_IdValue()
+}
+
+type PublishResult_Id struct {
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+func (*PublishResult_Id) isPublishResult_IdValue() {}
+
+type isPublishResult_RecipientsValue interface {
+	isPublishResult_RecipientsValue()
+}
+
+type PublishResult_Recipients struct {
+	// The number of streams for which the event was queued, as in
+	// BroadcastResponse.
+	Recipients int32 `protobuf:"varint,2,opt,name=recipients,proto3,oneof"`
+}
+
+func (*PublishResult_Recipients) isPublishResult_RecipientsValue() {}
+
+type isPublishResult_ErrorValue interface {
+	isPublishResult_ErrorValue()
+}
+
+type PublishResult_Error struct {
+	// The error with which the message was rejected.
+	Error *PublishError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*PublishResult_Error) isPublishResult_ErrorValue() {}
+
 // PublishStreamRequest is one message in a PublishStream. Messages are numbered
 // from 1 in the order in which they are sent.
 type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The audience of the message. Required.
+	// The audience of the message. Required, unless topics is set.
 	//
 	// Types that are valid to be assigned to Audience:
 	//
@@ -888,15 +1324,19 @@ type PublishStreamRequest struct {
 	ConflateKey string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// Same as in BroadcastRequest.
 	Retain bool `protobuf:"varint,9,opt,name=retain,proto3" json:"retain,omitempty"`
-	// Same as in PublishRequest; only for a topic.
-	Final         bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
+	// Same as in PublishRequest; only for topics.
+	Final bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
+	// Topics, as in PublishRequest: in place of topic, or in addition to it.
+	Topics []string `protobuf:"bytes,11,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Same as in BroadcastRequest; not for a user.
+	ExcludeUserId string `protobuf:"bytes,12,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishStreamRequest) Reset() {
 	*x = PublishStreamRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1348,7 @@ func (x *PublishStreamRequest) String() string {
 func (*PublishStreamRequest) ProtoMessage() {}
 
 func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1361,7 @@ func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamRequest.ProtoReflect.Descriptor instead.
 func (*PublishStreamRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PublishStreamRequest) GetAudience() isPublishStreamRequest_Audience {
@@ -1007,6 +1447,20 @@ func (x *PublishStreamRequest) GetFinal() bool {
 	return false
 }
 
+func (x *PublishStreamRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PublishStreamRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 type isPublishStreamRequest_Audience interface {
 	isPublishStreamRequest_Audience()
 }
@@ -1044,7 +1498,7 @@ type PublishStreamResponse struct {
 
 func (x *PublishStreamResponse) Reset() {
 	*x = PublishStreamResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1510,7 @@ func (x *PublishStreamResponse) String() string {
 func (*PublishStreamResponse) ProtoMessage() {}
 
 func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1523,7 @@ func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamResponse.ProtoReflect.Descriptor instead.
 func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PublishStreamResponse) GetAcks() []*PublishAck {
@@ -1099,7 +1553,7 @@ type PublishAck struct {
 
 func (x *PublishAck) Reset() {
 	*x = PublishAck{}
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1565,7 @@ func (x *PublishAck) String() string {
 func (*PublishAck) ProtoMessage() {}
 
 func (x *PublishAck) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1578,7 @@ func (x *PublishAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishAck.ProtoReflect.Descriptor instead.
 func (*PublishAck) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PublishAck) GetNumber() int64 {
@@ -1155,8 +1609,8 @@ func (x *PublishAck) GetError() *PublishError {
 	return nil
 }
 
-// PublishError is the error for one rejected message in a PublishStream. It has
-// the same contents as a call's status.
+// PublishError is the error for one rejected message in a PublishStream or a
+// batch. It has the same contents as a call's status.
 type PublishError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The google.rpc.Code, such as 3 for INVALID_ARGUMENT and 6 for
@@ -1174,7 +1628,7 @@ type PublishError struct {
 
 func (x *PublishError) Reset() {
 	*x = PublishError{}
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1640,7 @@ func (x *PublishError) String() string {
 func (*PublishError) ProtoMessage() {}
 
 func (x *PublishError) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1653,7 @@ func (x *PublishError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishError.ProtoReflect.Descriptor instead.
 func (*PublishError) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublishError) GetCode() int32 {
@@ -1244,7 +1698,7 @@ type FieldViolation struct {
 
 func (x *FieldViolation) Reset() {
 	*x = FieldViolation{}
-	mi := &file_peal_v1_control_proto_msgTypes[12]
+	mi := &file_peal_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1710,7 @@ func (x *FieldViolation) String() string {
 func (*FieldViolation) ProtoMessage() {}
 
 func (x *FieldViolation) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[12]
+	mi := &file_peal_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1723,7 @@ func (x *FieldViolation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
 func (*FieldViolation) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FieldViolation) GetField() string {
@@ -1301,7 +1755,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[13]
+	mi := &file_peal_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1767,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[13]
+	mi := &file_peal_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1780,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListUsersRequest) GetPageSize() int32 {
@@ -1366,7 +1820,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[14]
+	mi := &file_peal_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1832,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[14]
+	mi := &file_peal_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1845,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -1431,7 +1885,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_peal_v1_control_proto_msgTypes[15]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1897,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[15]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1910,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *User) GetUserId() string {
@@ -1495,7 +1949,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[16]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1961,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[16]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1974,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListTopicsRequest) GetPageSize() int32 {
@@ -1559,7 +2013,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +2025,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +2038,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -1623,7 +2077,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +2089,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +2102,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Topic) GetTopic() string {
@@ -1676,7 +2130,7 @@ type ExplainTopicRequest struct {
 
 func (x *ExplainTopicRequest) Reset() {
 	*x = ExplainTopicRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +2142,7 @@ func (x *ExplainTopicRequest) String() string {
 func (*ExplainTopicRequest) ProtoMessage() {}
 
 func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +2155,7 @@ func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTopicRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainTopicRequest) GetTopic() string {
@@ -1726,7 +2180,7 @@ type ExplainTopicResponse struct {
 
 func (x *ExplainTopicResponse) Reset() {
 	*x = ExplainTopicResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +2192,7 @@ func (x *ExplainTopicResponse) String() string {
 func (*ExplainTopicResponse) ProtoMessage() {}
 
 func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +2205,7 @@ func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainTopicResponse) GetPolicyValue() isExplainTopicResponse_PolicyValue {
@@ -1824,7 +2278,7 @@ type TopicPolicy struct {
 
 func (x *TopicPolicy) Reset() {
 	*x = TopicPolicy{}
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2290,7 @@ func (x *TopicPolicy) String() string {
 func (*TopicPolicy) ProtoMessage() {}
 
 func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2303,7 @@ func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPolicy.ProtoReflect.Descriptor instead.
 func (*TopicPolicy) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TopicPolicy) GetPattern() string {
@@ -2010,7 +2464,7 @@ type WatchConnectionsRequest struct {
 
 func (x *WatchConnectionsRequest) Reset() {
 	*x = WatchConnectionsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2476,7 @@ func (x *WatchConnectionsRequest) String() string {
 func (*WatchConnectionsRequest) ProtoMessage() {}
 
 func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2489,7 @@ func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 // WatchConnectionsResponse is one event in a watch.
@@ -2056,7 +2510,7 @@ type WatchConnectionsResponse struct {
 
 func (x *WatchConnectionsResponse) Reset() {
 	*x = WatchConnectionsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2522,7 @@ func (x *WatchConnectionsResponse) String() string {
 func (*WatchConnectionsResponse) ProtoMessage() {}
 
 func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2535,7 @@ func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
@@ -2171,7 +2625,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2637,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2650,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SnapshotComplete) GetAnonymousConnections() int32 {
@@ -2222,7 +2676,7 @@ type StreamOpened struct {
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2688,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2701,7 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StreamOpened) GetUserId() string {
@@ -2303,7 +2757,7 @@ type StreamEnded struct {
 
 func (x *StreamEnded) Reset() {
 	*x = StreamEnded{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2769,7 @@ func (x *StreamEnded) String() string {
 func (*StreamEnded) ProtoMessage() {}
 
 func (x *StreamEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2782,7 @@ func (x *StreamEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
 func (*StreamEnded) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StreamEnded) GetUserId() string {
@@ -2380,7 +2834,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2846,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2859,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TailRequest) GetAudience() isTailRequest_Audience {
@@ -2491,7 +2945,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2957,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2970,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TailResponse) GetItem() isTailResponse_Item {
@@ -2600,14 +3054,22 @@ type TailedMessage struct {
 	// The number of streams for which the event was queued.
 	Recipients int32 `protobuf:"varint,7,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	// The time at which the message was published.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Time *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	// All topics of a message for several; empty for any other message. If the
+	// message comes from the history, these are the topics for which the history
+	// still holds it.
+	Topics []string `protobuf:"bytes,9,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Types that are valid to be assigned to ExcludeUserIdValue:
+	//
+	//	*TailedMessage_ExcludeUserId
+	ExcludeUserIdValue isTailedMessage_ExcludeUserIdValue `protobuf_oneof:"exclude_user_id_value"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *TailedMessage) Reset() {
 	*x = TailedMessage{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +3081,7 @@ func (x *TailedMessage) String() string {
 func (*TailedMessage) ProtoMessage() {}
 
 func (x *TailedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +3094,7 @@ func (x *TailedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
 func (*TailedMessage) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TailedMessage) GetId() string {
@@ -2704,6 +3166,29 @@ func (x *TailedMessage) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TailedMessage) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *TailedMessage) GetExcludeUserIdValue() isTailedMessage_ExcludeUserIdValue {
+	if x != nil {
+		return x.ExcludeUserIdValue
+	}
+	return nil
+}
+
+func (x *TailedMessage) GetExcludeUserId() string {
+	if x != nil {
+		if x, ok := x.ExcludeUserIdValue.(*TailedMessage_ExcludeUserId); ok {
+			return x.ExcludeUserId
+		}
+	}
+	return ""
+}
+
 type isTailedMessage_Audience interface {
 	isTailedMessage_Audience()
 }
@@ -2719,7 +3204,8 @@ type TailedMessage_UserId struct {
 }
 
 type TailedMessage_Topic struct {
-	// The subscribers of one topic.
+	// The subscribers of one topic. If the message is for several, it is the
+	// first one that the tail shows.
 	Topic string `protobuf:"bytes,4,opt,name=topic,proto3,oneof"`
 }
 
@@ -2728,6 +3214,17 @@ func (*TailedMessage_Everyone) isTailedMessage_Audience() {}
 func (*TailedMessage_UserId) isTailedMessage_Audience() {}
 
 func (*TailedMessage_Topic) isTailedMessage_Audience() {}
+
+type isTailedMessage_ExcludeUserIdValue interface {
+	isTailedMessage_ExcludeUserIdValue()
+}
+
+type TailedMessage_ExcludeUserId struct {
+	// The user whose streams don't receive the message; absent for none.
+	ExcludeUserId string `protobuf:"bytes,10,opt,name=exclude_user_id,json=excludeUserId,proto3,oneof"`
+}
+
+func (*TailedMessage_ExcludeUserId) isTailedMessage_ExcludeUserIdValue() {}
 
 // TailGap reports messages that are missing from a tail.
 type TailGap struct {
@@ -2746,7 +3243,7 @@ type TailGap struct {
 
 func (x *TailGap) Reset() {
 	*x = TailGap{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +3255,7 @@ func (x *TailGap) String() string {
 func (*TailGap) ProtoMessage() {}
 
 func (x *TailGap) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +3268,7 @@ func (x *TailGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
 func (*TailGap) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TailGap) GetReason() string {
@@ -2803,7 +3300,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +3312,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +3325,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -2860,7 +3357,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3369,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3382,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -2911,7 +3408,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3420,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3433,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 // StatsResponse holds the daemon's current state and its counters since it
@@ -2993,18 +3490,14 @@ type StatsResponse struct {
 	// The requests for events in JSON.
 	Polls *Polls `protobuf:"bytes,19,opt,name=polls,proto3" json:"polls,omitempty"`
 	// The pages of messages that ListMessages has read since the daemon started.
-	Reads *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
-	// The sources that the daemon reads messages from, in the order of the
-	// configuration. In a cluster, there is one entry for each source and node,
-	// sorted by source and node.
-	Sources       []*Source `protobuf:"bytes,21,rep,name=sources,proto3" json:"sources,omitempty"`
+	Reads         *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3509,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3522,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -3172,179 +3665,6 @@ func (x *StatsResponse) GetReads() *Reads {
 	return nil
 }
 
-func (x *StatsResponse) GetSources() []*Source {
-	if x != nil {
-		return x.Sources
-	}
-	return nil
-}
-
-// A source on one node.
-type Source struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The source's name in the configuration.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The node; empty if clustering is disabled.
-	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	// The kind of source, such as "postgres".
-	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	// What the node does with the source.
-	State SourceState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.SourceState" json:"state,omitempty"`
-	// What the source still holds. It is known only on a node that reads the
-	// source.
-	//
-	// Types that are valid to be assigned to Lag:
-	//
-	//	*Source_LagRecords
-	Lag isSource_Lag `protobuf_oneof:"lag"`
-	// When the oldest record that isn't published yet was written; absent if
-	// there is none or the time is unknown.
-	OldestRecord *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest_record,json=oldestRecord,proto3" json:"oldest_record,omitempty"`
-	// The number of records that the node has published since it started,
-	// including those that had been published before.
-	Published int64 `protobuf:"varint,7,opt,name=published,proto3" json:"published,omitempty"`
-	// The number of records that can't be published, since the node started.
-	Rejected int64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
-	// How often reading the source has failed since the node started. It is
-	// retried each time.
-	Failures int64 `protobuf:"varint,9,opt,name=failures,proto3" json:"failures,omitempty"`
-	// The last failure, or the reason why the last record was rejected; empty if
-	// there was none.
-	LastError string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	// The time of last_error.
-	LastErrorAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Source) Reset() {
-	*x = Source{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Source) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Source) ProtoMessage() {}
-
-func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Source.ProtoReflect.Descriptor instead.
-func (*Source) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
-}
-
-func (x *Source) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Source) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-func (x *Source) GetKind() string {
-	if x != nil {
-		return x.Kind
-	}
-	return ""
-}
-
-func (x *Source) GetState() SourceState {
-	if x != nil {
-		return x.State
-	}
-	return SourceState_SOURCE_STATE_UNSPECIFIED
-}
-
-func (x *Source) GetLag() isSource_Lag {
-	if x != nil {
-		return x.Lag
-	}
-	return nil
-}
-
-func (x *Source) GetLagRecords() int64 {
-	if x != nil {
-		if x, ok := x.Lag.(*Source_LagRecords); ok {
-			return x.LagRecords
-		}
-	}
-	return 0
-}
-
-func (x *Source) GetOldestRecord() *timestamppb.Timestamp {
-	if x != nil {
-		return x.OldestRecord
-	}
-	return nil
-}
-
-func (x *Source) GetPublished() int64 {
-	if x != nil {
-		return x.Published
-	}
-	return 0
-}
-
-func (x *Source) GetRejected() int64 {
-	if x != nil {
-		return x.Rejected
-	}
-	return 0
-}
-
-func (x *Source) GetFailures() int64 {
-	if x != nil {
-		return x.Failures
-	}
-	return 0
-}
-
-func (x *Source) GetLastError() string {
-	if x != nil {
-		return x.LastError
-	}
-	return ""
-}
-
-func (x *Source) GetLastErrorAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.LastErrorAt
-	}
-	return nil
-}
-
-type isSource_Lag interface {
-	isSource_Lag()
-}
-
-type Source_LagRecords struct {
-	// The number of records that aren't published yet. Large numbers may be
-	// estimates.
-	LagRecords int64 `protobuf:"varint,5,opt,name=lag_records,json=lagRecords,proto3,oneof"`
-}
-
-func (*Source_LagRecords) isSource_Lag() {}
-
 // Node describes a daemon in a cluster, as of its last announcement.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3386,7 +3706,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3718,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3731,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Node) GetName() string {
@@ -3534,7 +3854,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3866,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3879,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -3586,7 +3906,8 @@ func (x *PublishedByAudience) GetTopic() int64 {
 // Log describes the current contents of the event history.
 type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The number of events.
+	// The number of events. An event for several topics counts once for each topic
+	// that still holds it, as it does for history.max_events.
 	Events int64 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
 	// The memory used by events and their index, which is limited by
 	// history.max_bytes.
@@ -3599,7 +3920,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +3932,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +3945,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -3663,7 +3984,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +3996,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +4009,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -3722,7 +4043,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +4055,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +4068,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -3789,7 +4110,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3801,7 +4122,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +4135,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -3854,7 +4175,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4187,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4200,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -3921,7 +4242,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4254,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3946,7 +4267,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -3984,7 +4305,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4317,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4330,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -4041,7 +4362,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4053,7 +4374,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4066,7 +4387,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -4126,7 +4447,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4459,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4472,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4249,7 +4570,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4582,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4595,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4295,7 +4616,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4307,7 +4628,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4320,7 +4641,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4349,7 +4670,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4682,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +4695,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -4412,7 +4733,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4424,7 +4745,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4437,7 +4758,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4463,7 +4784,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +4796,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +4809,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4502,7 +4823,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4514,7 +4835,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4527,7 +4848,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4570,7 +4891,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +4903,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +4916,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -4712,7 +5033,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +5045,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +5058,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -4788,7 +5109,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4800,7 +5121,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4813,7 +5134,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Message) GetId() string {
@@ -4921,7 +5242,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4933,7 +5254,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4946,7 +5267,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -4983,7 +5304,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4995,7 +5316,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5008,7 +5329,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -5046,7 +5367,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5058,7 +5379,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5071,7 +5392,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -5156,7 +5477,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5168,7 +5489,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +5502,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5199,7 +5520,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5211,7 +5532,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5224,7 +5545,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5250,7 +5571,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5262,7 +5583,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5596,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5289,7 +5610,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5301,7 +5622,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5314,7 +5635,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5360,14 +5681,15 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\baudienceB\x14\n" +
 	"\x12conflate_key_value\"1\n" +
 	"\x15ClearRetainedResponse\x12\x18\n" +
-	"\acleared\x18\x01 \x01(\x05R\acleared\"\xcd\x01\n" +
+	"\acleared\x18\x01 \x01(\x05R\acleared\"\xf5\x01\n" +
 	"\x10BroadcastRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\tR\x04data\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
 	"\fconflate_key\x18\x05 \x01(\tR\vconflateKey\x12\x16\n" +
-	"\x06retain\x18\x06 \x01(\bR\x06retain\"C\n" +
+	"\x06retain\x18\x06 \x01(\bR\x06retain\x12&\n" +
+	"\x0fexclude_user_id\x18\a \x01(\tR\rexcludeUserId\"C\n" +
 	"\x11BroadcastResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -5385,7 +5707,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\xf7\x01\n" +
+	"recipients\"\xb7\x02\n" +
 	"\x0ePublishRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\tR\x04data\x12\x14\n" +
@@ -5394,12 +5716,50 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
 	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\x12\x16\n" +
 	"\x06retain\x18\a \x01(\bR\x06retain\x12\x14\n" +
-	"\x05final\x18\b \x01(\bR\x05final\"A\n" +
+	"\x05final\x18\b \x01(\bR\x05final\x12\x16\n" +
+	"\x06topics\x18\t \x03(\tR\x06topics\x12&\n" +
+	"\x0fexclude_user_id\x18\n" +
+	" \x01(\tR\rexcludeUserId\"A\n" +
 	"\x0fPublishResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\xc4\x02\n" +
+	"recipients\"\x85\x03\n" +
+	"\x15PublishMessageRequest\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\tR\x04data\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\tR\x05event\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12+\n" +
+	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fconflate_key\x18\b \x01(\tR\vconflateKey\x12\x16\n" +
+	"\x06retain\x18\t \x01(\bR\x06retain\x12\x14\n" +
+	"\x05final\x18\n" +
+	" \x01(\bR\x05final\x12\x16\n" +
+	"\x06topics\x18\v \x03(\tR\x06topics\x12&\n" +
+	"\x0fexclude_user_id\x18\f \x01(\tR\rexcludeUserIdB\n" +
+	"\n" +
+	"\baudience\"H\n" +
+	"\x16PublishMessageResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\x05R\n" +
+	"recipients\"Q\n" +
+	"\x13PublishBatchRequest\x12:\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1e.peal.v1.PublishMessageRequestR\bmessages\"H\n" +
+	"\x14PublishBatchResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.peal.v1.PublishResultR\aresults\"\xa1\x01\n" +
+	"\rPublishResult\x12\x10\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12 \n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\x05H\x01R\n" +
+	"recipients\x12-\n" +
+	"\x05error\x18\x03 \x01(\v2\x15.peal.v1.PublishErrorH\x02R\x05errorB\n" +
+	"\n" +
+	"\bid_valueB\x12\n" +
+	"\x10recipients_valueB\r\n" +
+	"\verror_value\"\x84\x03\n" +
 	"\x14PublishStreamRequest\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -5411,7 +5771,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\fconflate_key\x18\b \x01(\tR\vconflateKey\x12\x16\n" +
 	"\x06retain\x18\t \x01(\bR\x06retain\x12\x14\n" +
 	"\x05final\x18\n" +
-	" \x01(\bR\x05finalB\n" +
+	" \x01(\bR\x05final\x12\x16\n" +
+	"\x06topics\x18\v \x03(\tR\x06topics\x12&\n" +
+	"\x0fexclude_user_id\x18\f \x01(\tR\rexcludeUserIdB\n" +
 	"\n" +
 	"\baudience\"@\n" +
 	"\x15PublishStreamResponse\x12'\n" +
@@ -5506,7 +5868,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x16.peal.v1.TailedMessageH\x00R\amessage\x12$\n" +
 	"\x03gap\x18\x02 \x01(\v2\x10.peal.v1.TailGapH\x00R\x03gap\x12\x1c\n" +
 	"\bposition\x18\x03 \x01(\tH\x00R\bpositionB\x06\n" +
-	"\x04item\"\xf6\x01\n" +
+	"\x04item\"\xd1\x02\n" +
 	"\rTailedMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\beveryone\x18\x02 \x01(\bH\x00R\beveryone\x12\x19\n" +
@@ -5517,9 +5879,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\a \x01(\x05R\n" +
 	"recipients\x12.\n" +
-	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06topics\x18\t \x03(\tR\x06topics\x12(\n" +
+	"\x0fexclude_user_id\x18\n" +
+	" \x01(\tH\x01R\rexcludeUserIdB\n" +
 	"\n" +
-	"\baudience\"=\n" +
+	"\baudienceB\x17\n" +
+	"\x15exclude_user_id_value\"=\n" +
 	"\aTailGap\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bmessages\x18\x02 \x01(\x03R\bmessages\"Y\n" +
@@ -5529,7 +5895,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xf9\x06\n" +
+	"\fStatsRequest\"\xce\x06\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -5552,24 +5918,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\bretained\x18\x12 \x01(\v2\x11.peal.v1.RetainedR\bretained\x12*\n" +
 	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\x12$\n" +
 	"\x05polls\x18\x13 \x01(\v2\x0e.peal.v1.PollsR\x05polls\x12$\n" +
-	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\x12)\n" +
-	"\asources\x18\x15 \x03(\v2\x0f.peal.v1.SourceR\asources\"\x90\x03\n" +
-	"\x06Source\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
-	"\x04kind\x18\x03 \x01(\tR\x04kind\x12*\n" +
-	"\x05state\x18\x04 \x01(\x0e2\x14.peal.v1.SourceStateR\x05state\x12!\n" +
-	"\vlag_records\x18\x05 \x01(\x03H\x00R\n" +
-	"lagRecords\x12?\n" +
-	"\roldest_record\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\foldestRecord\x12\x1c\n" +
-	"\tpublished\x18\a \x01(\x03R\tpublished\x12\x1a\n" +
-	"\brejected\x18\b \x01(\x03R\brejected\x12\x1a\n" +
-	"\bfailures\x18\t \x01(\x03R\bfailures\x12\x1d\n" +
-	"\n" +
-	"last_error\x18\n" +
-	" \x01(\tR\tlastError\x12>\n" +
-	"\rlast_error_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAtB\x05\n" +
-	"\x03lag\"\xef\x03\n" +
+	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -5716,26 +6065,21 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
 	"\fDrainRequest\"1\n" +
 	"\rDrainResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xae\x01\n" +
-	"\vSourceState\x12\x1c\n" +
-	"\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
-	"\x17SOURCE_STATE_CONNECTING\x10\x01\x12\x18\n" +
-	"\x14SOURCE_STATE_STANDBY\x10\x02\x12\x17\n" +
-	"\x13SOURCE_STATE_ACTIVE\x10\x03\x12\x18\n" +
-	"\x14SOURCE_STATE_WAITING\x10\x04\x12\x17\n" +
-	"\x13SOURCE_STATE_FAILED\x10\x05*\xa0\x01\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xa0\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_SERVING\x10\x01\x12\x1a\n" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xf7\v\n" +
+	"\x11NODE_STATE_ABSENT\x10\x052\xb1\r\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
 	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\"\v\xc2\xe1\x18\apublish\x12I\n" +
-	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\"\v\xc2\xe1\x18\apublish\x12_\n" +
+	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\"\v\xc2\xe1\x18\apublish\x12^\n" +
+	"\x0ePublishMessage\x12\x1e.peal.v1.PublishMessageRequest\x1a\x1f.peal.v1.PublishMessageResponse\"\v\xc2\xe1\x18\apublish\x12X\n" +
+	"\fPublishBatch\x12\x1c.peal.v1.PublishBatchRequest\x1a\x1d.peal.v1.PublishBatchResponse\"\v\xc2\xe1\x18\apublish\x12_\n" +
 	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse\"\v\xc2\xe1\x18\apublish(\x010\x01\x12[\n" +
 	"\rClearRetained\x12\x1d.peal.v1.ClearRetainedRequest\x1a\x1e.peal.v1.ClearRetainedResponse\"\v\xc2\xe1\x18\apublish\x12L\n" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
@@ -5770,181 +6114,188 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_peal_v1_control_proto_goTypes = []any{
-	(SourceState)(0),                   // 0: peal.v1.SourceState
-	(NodeState)(0),                     // 1: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),       // 10: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 11: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 12: peal.v1.PublishAck
-	(*PublishError)(nil),               // 13: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 14: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 15: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 16: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 17: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 18: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 19: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 20: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 21: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 22: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 23: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 24: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 25: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 26: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 27: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 28: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 29: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 30: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 31: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 32: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 33: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 34: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 35: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 36: peal.v1.StatsResponse
-	(*Source)(nil),                     // 37: peal.v1.Source
-	(*Node)(nil),                       // 38: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 39: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 40: peal.v1.Log
-	(*Descriptors)(nil),                // 41: peal.v1.Descriptors
-	(*Retained)(nil),                   // 42: peal.v1.Retained
-	(*Polls)(nil),                      // 43: peal.v1.Polls
-	(*Reads)(nil),                      // 44: peal.v1.Reads
-	(*Histogram)(nil),                  // 45: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 46: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 47: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 48: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 49: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 50: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 51: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 52: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 53: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 54: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 55: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 56: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 57: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 58: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 59: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 60: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 61: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 62: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 63: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 64: peal.v1.DrainResponse
-	nil,                                // 65: peal.v1.Polls.AnsweredEntry
-	nil,                                // 66: peal.v1.Resumes.ResetsEntry
-	nil,                                // 67: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 68: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 69: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 70: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 71: google.protobuf.MethodOptions
+	(NodeState)(0),                     // 0: peal.v1.NodeState
+	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 2: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 3: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 4: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 5: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 6: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 7: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 8: peal.v1.PublishResponse
+	(*PublishMessageRequest)(nil),      // 9: peal.v1.PublishMessageRequest
+	(*PublishMessageResponse)(nil),     // 10: peal.v1.PublishMessageResponse
+	(*PublishBatchRequest)(nil),        // 11: peal.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),       // 12: peal.v1.PublishBatchResponse
+	(*PublishResult)(nil),              // 13: peal.v1.PublishResult
+	(*PublishStreamRequest)(nil),       // 14: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 15: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 16: peal.v1.PublishAck
+	(*PublishError)(nil),               // 17: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 18: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 19: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 20: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 21: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 22: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 23: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 24: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 25: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 26: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 27: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 28: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 29: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 30: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 31: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 32: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 33: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 34: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 35: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 36: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 37: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 38: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 39: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 40: peal.v1.StatsResponse
+	(*Node)(nil),                       // 41: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 42: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 43: peal.v1.Log
+	(*Descriptors)(nil),                // 44: peal.v1.Descriptors
+	(*Retained)(nil),                   // 45: peal.v1.Retained
+	(*Polls)(nil),                      // 46: peal.v1.Polls
+	(*Reads)(nil),                      // 47: peal.v1.Reads
+	(*Histogram)(nil),                  // 48: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 49: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 50: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 51: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 52: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 53: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 54: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 55: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 56: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 57: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 58: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 59: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 60: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 61: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 62: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 63: peal.v1.RetainedAudience
+	(*WhoAmIRequest)(nil),              // 64: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 65: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 66: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 67: peal.v1.DrainResponse
+	nil,                                // 68: peal.v1.Polls.AnsweredEntry
+	nil,                                // 69: peal.v1.Resumes.ResetsEntry
+	nil,                                // 70: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 71: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 72: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 73: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 74: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	69, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	12, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	13, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	14, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	17, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	70, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	20, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	23, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	69, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	17, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	26, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	27, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	28, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	70, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	70, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	31, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	32, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	70, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	69, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	48, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	48, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	70, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	47, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	39, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	40, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	41, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	45, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	38, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	47, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	42, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	47, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	43, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	44, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	37, // 36: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
-	0,  // 37: peal.v1.Source.state:type_name -> peal.v1.SourceState
-	70, // 38: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
-	70, // 39: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
-	1,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	70, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	70, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	70, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	47, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	65, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	46, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	66, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	67, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	68, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	69, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	69, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	70, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	70, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	70, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	60, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	71, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	4,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	6,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	8,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	10, // 61: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	2,  // 62: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	15, // 63: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	18, // 64: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	21, // 65: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	24, // 66: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	29, // 67: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	33, // 68: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	35, // 69: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	53, // 70: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	55, // 71: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	58, // 72: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	49, // 73: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	51, // 74: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	61, // 75: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	63, // 76: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	5,  // 77: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	7,  // 78: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	9,  // 79: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	11, // 80: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	3,  // 81: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	16, // 82: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	19, // 83: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	22, // 84: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	25, // 85: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	30, // 86: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	34, // 87: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	36, // 88: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	54, // 89: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	56, // 90: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	59, // 91: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	50, // 92: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	52, // 93: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	62, // 94: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	64, // 95: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	77, // [77:96] is the sub-list for method output_type
-	58, // [58:77] is the sub-list for method input_type
+	72, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	72, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	72, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	72, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	9,  // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
+	13, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
+	17, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
+	72, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	16, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	17, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	18, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	21, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	73, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	24, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	27, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	72, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	21, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	30, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	31, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	32, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	73, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	73, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	35, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	36, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	73, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	72, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	51, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	51, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	73, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	50, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	42, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	43, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	44, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	48, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	41, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	50, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	45, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	50, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	46, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	47, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	0,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	73, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	73, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	73, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	50, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	68, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	49, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	69, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	70, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	71, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	72, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	72, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	73, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	60, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	73, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	73, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	63, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	74, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	3,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	5,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	7,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	9,  // 61: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	11, // 62: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	14, // 63: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	1,  // 64: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	19, // 65: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	22, // 66: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	25, // 67: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	28, // 68: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	33, // 69: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	37, // 70: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	39, // 71: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	56, // 72: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	58, // 73: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	61, // 74: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	52, // 75: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	54, // 76: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	64, // 77: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	66, // 78: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	4,  // 79: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	6,  // 80: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	8,  // 81: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	10, // 82: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	12, // 83: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	15, // 84: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	2,  // 85: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	20, // 86: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	23, // 87: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	26, // 88: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	29, // 89: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	34, // 90: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	38, // 91: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	40, // 92: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	57, // 93: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	59, // 94: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	62, // 95: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	53, // 96: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	55, // 97: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	65, // 98: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	67, // 99: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	79, // [79:100] is the sub-list for method output_type
+	58, // [58:79] is the sub-list for method input_type
 	58, // [58:58] is the sub-list for extension type_name
 	57, // [57:58] is the sub-list for extension extendee
 	0,  // [0:57] is the sub-list for field type_name
@@ -5963,54 +6314,62 @@ func file_peal_v1_control_proto_init() {
 		(*ClearRetainedRequest_ConflateKey)(nil),
 	}
 	file_peal_v1_control_proto_msgTypes[8].OneofWrappers = []any{
+		(*PublishMessageRequest_Everyone)(nil),
+		(*PublishMessageRequest_UserId)(nil),
+		(*PublishMessageRequest_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[12].OneofWrappers = []any{
+		(*PublishResult_Id)(nil),
+		(*PublishResult_Recipients)(nil),
+		(*PublishResult_Error)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[13].OneofWrappers = []any{
 		(*PublishStreamRequest_Everyone)(nil),
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[20].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[25].OneofWrappers = []any{
 		(*ExplainTopicResponse_Policy)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
 		(*TopicPolicy_MaxEvents)(nil),
 		(*TopicPolicy_MaxAge)(nil),
 		(*TopicPolicy_SlowConsumer)(nil),
 		(*TopicPolicy_Anonymous)(nil),
 		(*TopicPolicy_Retain)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[32].OneofWrappers = []any{
 		(*TailRequest_Everyone)(nil),
 		(*TailRequest_UserId)(nil),
 		(*TailRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[33].OneofWrappers = []any{
 		(*TailResponse_Message)(nil),
 		(*TailResponse_Gap)(nil),
 		(*TailResponse_Position)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[34].OneofWrappers = []any{
 		(*TailedMessage_Everyone)(nil),
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
+		(*TailedMessage_ExcludeUserId)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[35].OneofWrappers = []any{
-		(*Source_LagRecords)(nil),
-	}
-	file_peal_v1_control_proto_msgTypes[53].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[55].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[59].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[58].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[62].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -6020,8 +6379,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   67,
+			NumEnums:      1,
+			NumMessages:   71,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
