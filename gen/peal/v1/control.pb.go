@@ -31,6 +31,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a node does with a source.
+type SourceState int32
+
+const (
+	// Not used.
+	SourceState_SOURCE_STATE_UNSPECIFIED SourceState = 0
+	// The node isn't connected to the source yet.
+	SourceState_SOURCE_STATE_CONNECTING SourceState = 1
+	// Another node reads the source.
+	SourceState_SOURCE_STATE_STANDBY SourceState = 2
+	// The node reads the source, or some of its partitions.
+	SourceState_SOURCE_STATE_ACTIVE SourceState = 3
+	// The node can't publish messages at the moment.
+	SourceState_SOURCE_STATE_WAITING SourceState = 4
+	// The source has failed and will be retried.
+	SourceState_SOURCE_STATE_FAILED SourceState = 5
+)
+
+// Enum value maps for SourceState.
+var (
+	SourceState_name = map[int32]string{
+		0: "SOURCE_STATE_UNSPECIFIED",
+		1: "SOURCE_STATE_CONNECTING",
+		2: "SOURCE_STATE_STANDBY",
+		3: "SOURCE_STATE_ACTIVE",
+		4: "SOURCE_STATE_WAITING",
+		5: "SOURCE_STATE_FAILED",
+	}
+	SourceState_value = map[string]int32{
+		"SOURCE_STATE_UNSPECIFIED": 0,
+		"SOURCE_STATE_CONNECTING":  1,
+		"SOURCE_STATE_STANDBY":     2,
+		"SOURCE_STATE_ACTIVE":      3,
+		"SOURCE_STATE_WAITING":     4,
+		"SOURCE_STATE_FAILED":      5,
+	}
+)
+
+func (x SourceState) Enum() *SourceState {
+	p := new(SourceState)
+	*p = x
+	return p
+}
+
+func (x SourceState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SourceState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (SourceState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[0]
+}
+
+func (x SourceState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SourceState.Descriptor instead.
+func (SourceState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // NodeState is the state of a node.
 type NodeState int32
 
@@ -84,11 +149,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_peal_v1_control_proto_enumTypes[0].Descriptor()
+	return file_peal_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_peal_v1_control_proto_enumTypes[0]
+	return &file_peal_v1_control_proto_enumTypes[1]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -97,7 +162,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
 // ClearRetainedRequest names the retained values to remove.
@@ -3490,7 +3555,11 @@ type StatsResponse struct {
 	// The requests for events in JSON.
 	Polls *Polls `protobuf:"bytes,19,opt,name=polls,proto3" json:"polls,omitempty"`
 	// The pages of messages that ListMessages has read since the daemon started.
-	Reads         *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
+	Reads *Reads `protobuf:"bytes,20,opt,name=reads,proto3" json:"reads,omitempty"`
+	// The sources that the daemon reads messages from, in the order of the
+	// configuration. In a cluster, there is one entry for each source and node,
+	// sorted by source and node.
+	Sources       []*Source `protobuf:"bytes,21,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3665,6 +3734,179 @@ func (x *StatsResponse) GetReads() *Reads {
 	return nil
 }
 
+func (x *StatsResponse) GetSources() []*Source {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// A source on one node.
+type Source struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name in the configuration.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The node; empty if clustering is disabled.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// The kind of source, such as "postgres".
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What the node does with the source.
+	State SourceState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.SourceState" json:"state,omitempty"`
+	// What the source still holds. It is known only on a node that reads the
+	// source.
+	//
+	// Types that are valid to be assigned to Lag:
+	//
+	//	*Source_LagRecords
+	Lag isSource_Lag `protobuf_oneof:"lag"`
+	// When the oldest record that isn't published yet was written; absent if
+	// there is none or the time is unknown.
+	OldestRecord *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest_record,json=oldestRecord,proto3" json:"oldest_record,omitempty"`
+	// The number of records that the node has published since it started,
+	// including those that had been published before.
+	Published int64 `protobuf:"varint,7,opt,name=published,proto3" json:"published,omitempty"`
+	// The number of records that can't be published, since the node started.
+	Rejected int64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// How often reading the source has failed since the node started. It is
+	// retried each time.
+	Failures int64 `protobuf:"varint,9,opt,name=failures,proto3" json:"failures,omitempty"`
+	// The last failure, or the reason why the last record was rejected; empty if
+	// there was none.
+	LastError string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of last_error.
+	LastErrorAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_peal_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Source) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Source) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Source) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Source) GetState() SourceState {
+	if x != nil {
+		return x.State
+	}
+	return SourceState_SOURCE_STATE_UNSPECIFIED
+}
+
+func (x *Source) GetLag() isSource_Lag {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *Source) GetLagRecords() int64 {
+	if x != nil {
+		if x, ok := x.Lag.(*Source_LagRecords); ok {
+			return x.LagRecords
+		}
+	}
+	return 0
+}
+
+func (x *Source) GetOldestRecord() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestRecord
+	}
+	return nil
+}
+
+func (x *Source) GetPublished() int64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+func (x *Source) GetRejected() int64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *Source) GetFailures() int64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Source) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Source) GetLastErrorAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastErrorAt
+	}
+	return nil
+}
+
+type isSource_Lag interface {
+	isSource_Lag()
+}
+
+type Source_LagRecords struct {
+	// The number of records that aren't published yet. Large numbers may be
+	// estimates.
+	LagRecords int64 `protobuf:"varint,5,opt,name=lag_records,json=lagRecords,proto3,oneof"`
+}
+
+func (*Source_LagRecords) isSource_Lag() {}
+
 // Node describes a daemon in a cluster, as of its last announcement.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3706,7 +3948,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3718,7 +3960,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3731,7 +3973,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Node) GetName() string {
@@ -3854,7 +4096,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4108,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4121,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -3920,7 +4162,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4174,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4187,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -3984,7 +4226,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4238,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4251,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -4043,7 +4285,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4297,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4310,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -4110,7 +4352,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4364,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4377,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -4175,7 +4417,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +4429,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +4442,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -4242,7 +4484,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4496,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4509,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -4305,7 +4547,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +4559,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +4572,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -4362,7 +4604,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +4616,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4387,7 +4629,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -4447,7 +4689,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4459,7 +4701,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4472,7 +4714,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4570,7 +4812,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +4824,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +4837,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4616,7 +4858,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4870,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4883,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4670,7 +4912,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4682,7 +4924,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4695,7 +4937,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -4733,7 +4975,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4745,7 +4987,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4758,7 +5000,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4784,7 +5026,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +5038,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4809,7 +5051,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4823,7 +5065,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4835,7 +5077,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4848,7 +5090,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4891,7 +5133,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4903,7 +5145,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4916,7 +5158,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -5033,7 +5275,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5045,7 +5287,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5058,7 +5300,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -5109,7 +5351,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5363,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5376,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Message) GetId() string {
@@ -5242,7 +5484,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5254,7 +5496,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5267,7 +5509,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -5304,7 +5546,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5316,7 +5558,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5329,7 +5571,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -5367,7 +5609,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5379,7 +5621,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,7 +5634,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -5477,7 +5719,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[63]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5489,7 +5731,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[63]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5502,7 +5744,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5520,7 +5762,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5774,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5787,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5571,7 +5813,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5583,7 +5825,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5596,7 +5838,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5610,7 +5852,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5622,7 +5864,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5635,7 +5877,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5895,7 +6137,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x12DisconnectResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12#\n" +
 	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x0e\n" +
-	"\fStatsRequest\"\xce\x06\n" +
+	"\fStatsRequest\"\xf9\x06\n" +
 	"\rStatsResponse\x12)\n" +
 	"\x05total\x18\x01 \x01(\v2\x13.peal.v1.ShardStatsR\x05total\x12+\n" +
 	"\x06shards\x18\x02 \x03(\v2\x13.peal.v1.ShardStatsR\x06shards\x12\x14\n" +
@@ -5918,7 +6160,24 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\bretained\x18\x12 \x01(\v2\x11.peal.v1.RetainedR\bretained\x12*\n" +
 	"\arewinds\x18\x11 \x01(\v2\x10.peal.v1.ResumesR\arewinds\x12$\n" +
 	"\x05polls\x18\x13 \x01(\v2\x0e.peal.v1.PollsR\x05polls\x12$\n" +
-	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\"\xef\x03\n" +
+	"\x05reads\x18\x14 \x01(\v2\x0e.peal.v1.ReadsR\x05reads\x12)\n" +
+	"\asources\x18\x15 \x03(\v2\x0f.peal.v1.SourceR\asources\"\x90\x03\n" +
+	"\x06Source\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12*\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x14.peal.v1.SourceStateR\x05state\x12!\n" +
+	"\vlag_records\x18\x05 \x01(\x03H\x00R\n" +
+	"lagRecords\x12?\n" +
+	"\roldest_record\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\foldestRecord\x12\x1c\n" +
+	"\tpublished\x18\a \x01(\x03R\tpublished\x12\x1a\n" +
+	"\brejected\x18\b \x01(\x03R\brejected\x12\x1a\n" +
+	"\bfailures\x18\t \x01(\x03R\bfailures\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\n" +
+	" \x01(\tR\tlastError\x12>\n" +
+	"\rlast_error_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAtB\x05\n" +
+	"\x03lag\"\xef\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.peal.v1.NodeStateR\x05state\x12\x16\n" +
@@ -6065,7 +6324,14 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\"\x0e\n" +
 	"\fDrainRequest\"1\n" +
 	"\rDrainResponse\x12 \n" +
-	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xa0\x01\n" +
+	"\vconnections\x18\x01 \x01(\x05R\vconnections*\xae\x01\n" +
+	"\vSourceState\x12\x1c\n" +
+	"\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17SOURCE_STATE_CONNECTING\x10\x01\x12\x18\n" +
+	"\x14SOURCE_STATE_STANDBY\x10\x02\x12\x17\n" +
+	"\x13SOURCE_STATE_ACTIVE\x10\x03\x12\x18\n" +
+	"\x14SOURCE_STATE_WAITING\x10\x04\x12\x17\n" +
+	"\x13SOURCE_STATE_FAILED\x10\x05*\xa0\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_SERVING\x10\x01\x12\x1a\n" +
@@ -6114,191 +6380,197 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_peal_v1_control_proto_goTypes = []any{
-	(NodeState)(0),                     // 0: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 1: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 2: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 3: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 4: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 5: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 6: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 7: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 8: peal.v1.PublishResponse
-	(*PublishMessageRequest)(nil),      // 9: peal.v1.PublishMessageRequest
-	(*PublishMessageResponse)(nil),     // 10: peal.v1.PublishMessageResponse
-	(*PublishBatchRequest)(nil),        // 11: peal.v1.PublishBatchRequest
-	(*PublishBatchResponse)(nil),       // 12: peal.v1.PublishBatchResponse
-	(*PublishResult)(nil),              // 13: peal.v1.PublishResult
-	(*PublishStreamRequest)(nil),       // 14: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 15: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 16: peal.v1.PublishAck
-	(*PublishError)(nil),               // 17: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 18: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 19: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 20: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 21: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 22: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 23: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 24: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 25: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 26: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 27: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 28: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 29: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 30: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 31: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 32: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 33: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 34: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 35: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 36: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 37: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 38: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 39: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 40: peal.v1.StatsResponse
-	(*Node)(nil),                       // 41: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 42: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 43: peal.v1.Log
-	(*Descriptors)(nil),                // 44: peal.v1.Descriptors
-	(*Retained)(nil),                   // 45: peal.v1.Retained
-	(*Polls)(nil),                      // 46: peal.v1.Polls
-	(*Reads)(nil),                      // 47: peal.v1.Reads
-	(*Histogram)(nil),                  // 48: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 49: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 50: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 51: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 52: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 53: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 54: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 55: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 56: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 57: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 58: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 59: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 60: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 61: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 62: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 63: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 64: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 65: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 66: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 67: peal.v1.DrainResponse
-	nil,                                // 68: peal.v1.Polls.AnsweredEntry
-	nil,                                // 69: peal.v1.Resumes.ResetsEntry
-	nil,                                // 70: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 71: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 72: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 73: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 74: google.protobuf.MethodOptions
+	(SourceState)(0),                   // 0: peal.v1.SourceState
+	(NodeState)(0),                     // 1: peal.v1.NodeState
+	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
+	(*PublishMessageRequest)(nil),      // 10: peal.v1.PublishMessageRequest
+	(*PublishMessageResponse)(nil),     // 11: peal.v1.PublishMessageResponse
+	(*PublishBatchRequest)(nil),        // 12: peal.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),       // 13: peal.v1.PublishBatchResponse
+	(*PublishResult)(nil),              // 14: peal.v1.PublishResult
+	(*PublishStreamRequest)(nil),       // 15: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 16: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 17: peal.v1.PublishAck
+	(*PublishError)(nil),               // 18: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 19: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 20: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 21: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 22: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 23: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 24: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 25: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 26: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 27: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 28: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 29: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 30: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 31: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 32: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 33: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 34: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 35: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 36: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 37: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 38: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 39: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 40: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 41: peal.v1.StatsResponse
+	(*Source)(nil),                     // 42: peal.v1.Source
+	(*Node)(nil),                       // 43: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 44: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 45: peal.v1.Log
+	(*Descriptors)(nil),                // 46: peal.v1.Descriptors
+	(*Retained)(nil),                   // 47: peal.v1.Retained
+	(*Polls)(nil),                      // 48: peal.v1.Polls
+	(*Reads)(nil),                      // 49: peal.v1.Reads
+	(*Histogram)(nil),                  // 50: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 51: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 52: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 53: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 54: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 55: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 56: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 57: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 58: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 59: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 60: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 61: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 62: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 63: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 64: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 65: peal.v1.RetainedAudience
+	(*WhoAmIRequest)(nil),              // 66: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 67: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 68: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 69: peal.v1.DrainResponse
+	nil,                                // 70: peal.v1.Polls.AnsweredEntry
+	nil,                                // 71: peal.v1.Resumes.ResetsEntry
+	nil,                                // 72: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 73: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 74: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 75: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 76: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	72, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	72, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	72, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	72, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
-	9,  // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
-	13, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
-	17, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
-	72, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	16, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	17, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	18, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	21, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	73, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	24, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	27, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	72, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	21, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	30, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	31, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	32, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	73, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	73, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	35, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	36, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	73, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	72, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	51, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	51, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	73, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	50, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	42, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	43, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	44, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	48, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	41, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	50, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	45, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	50, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	46, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	47, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	0,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	73, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	73, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	73, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	50, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	68, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	49, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	69, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	70, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	71, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	72, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	72, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	73, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	60, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	73, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	73, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	63, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	74, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	3,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	5,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	7,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	9,  // 61: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
-	11, // 62: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
-	14, // 63: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	1,  // 64: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	19, // 65: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	22, // 66: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	25, // 67: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	28, // 68: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	33, // 69: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	37, // 70: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	39, // 71: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	56, // 72: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	58, // 73: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	61, // 74: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	52, // 75: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	54, // 76: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	64, // 77: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	66, // 78: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	4,  // 79: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	6,  // 80: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	8,  // 81: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	10, // 82: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
-	12, // 83: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
-	15, // 84: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	2,  // 85: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	20, // 86: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	23, // 87: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	26, // 88: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	29, // 89: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	34, // 90: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	38, // 91: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	40, // 92: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	57, // 93: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	59, // 94: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	62, // 95: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	53, // 96: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	55, // 97: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	65, // 98: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	67, // 99: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	79, // [79:100] is the sub-list for method output_type
-	58, // [58:79] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	57, // [57:58] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	74, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	74, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	74, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	74, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	10, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
+	14, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
+	18, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
+	74, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	17, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	18, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	19, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	22, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	75, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	25, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	28, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	74, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	22, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	31, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	32, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	33, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	75, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	75, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	36, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	37, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	75, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	74, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	53, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	53, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	75, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	52, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	44, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	45, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	46, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	50, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	43, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	52, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	47, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	52, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	48, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	49, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	42, // 40: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
+	0,  // 41: peal.v1.Source.state:type_name -> peal.v1.SourceState
+	75, // 42: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
+	75, // 43: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
+	1,  // 44: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	75, // 45: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	75, // 46: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	75, // 47: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	52, // 48: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	70, // 49: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	51, // 50: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	71, // 51: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	72, // 52: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	73, // 53: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	74, // 54: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	74, // 55: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 56: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	62, // 57: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	75, // 58: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	75, // 59: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	65, // 60: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	76, // 61: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	4,  // 62: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	6,  // 63: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	8,  // 64: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	10, // 65: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	12, // 66: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	15, // 67: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	2,  // 68: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	20, // 69: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	23, // 70: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	26, // 71: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	29, // 72: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	34, // 73: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	38, // 74: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	40, // 75: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	58, // 76: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	60, // 77: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	63, // 78: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	54, // 79: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	56, // 80: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	66, // 81: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	68, // 82: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	5,  // 83: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	7,  // 84: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	9,  // 85: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	11, // 86: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	13, // 87: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	16, // 88: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	3,  // 89: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	21, // 90: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	24, // 91: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	27, // 92: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	30, // 93: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	35, // 94: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	39, // 95: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	41, // 96: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	59, // 97: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	61, // 98: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	64, // 99: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	55, // 100: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	57, // 101: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	67, // 102: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	69, // 103: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	83, // [83:104] is the sub-list for method output_type
+	62, // [62:83] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	61, // [61:62] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -6360,16 +6632,19 @@ func file_peal_v1_control_proto_init() {
 		(*TailedMessage_Topic)(nil),
 		(*TailedMessage_ExcludeUserId)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[40].OneofWrappers = []any{
+		(*Source_LagRecords)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[58].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[59].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[62].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[63].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -6379,8 +6654,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   71,
+			NumEnums:      2,
+			NumMessages:   72,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
