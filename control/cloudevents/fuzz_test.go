@@ -65,13 +65,13 @@ func FuzzStructured(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, body []byte) {
-		request, err := cloudevents.FromHTTP(http.Header{"Content-Type": {structured}}, body)
+		request, err := cloudevents.FromHTTP(http.Header{"Content-Type": {structured}}, body, maxBatch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkEvent(t, request.Events[0])
 
-		whole, err := cloudevents.FromHTTP(http.Header{"Content-Type": {batch}}, append(append([]byte("["), body...), ']'))
+		whole, err := cloudevents.FromHTTP(http.Header{"Content-Type": {batch}}, append(append([]byte("["), body...), ']'), maxBatch)
 		if err == nil && len(whole.Events) == 1 && !bytes.HasPrefix(body, []byte("\uFEFF")) && (whole.Events[0].Err == nil) != (request.Events[0].Err == nil) {
 			t.Errorf("in a batch: %v; alone: %v", whole.Events[0].Err, request.Events[0].Err)
 		}
@@ -90,7 +90,7 @@ func FuzzBinary(f *testing.F) {
 			header["Content-Type"] = []string{media}
 		}
 
-		request, err := cloudevents.FromHTTP(header, body)
+		request, err := cloudevents.FromHTTP(header, body, maxBatch)
 		if err != nil {
 			return // another content mode
 		}

@@ -24,8 +24,8 @@ const (
 // invalidKind is the kind of text that isn't JSON.
 const invalidKind jsontext.Kind = 0
 
-// fromBatch reads an array of events (JSON event format, section 4).
-func fromBatch(body []byte) ([]Read, error) {
+// fromBatch reads an array of up to maxBatch events (JSON event format, section 4).
+func fromBatch(body []byte, maxBatch int) ([]Read, error) {
 	// The events are checked one by one, so that an invalid one doesn't affect the others.
 	dec := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
@@ -45,8 +45,8 @@ func fromBatch(body []byte) ([]Read, error) {
 			return nil, notJSON("body", err)
 		}
 
-		if len(events) == MaxBatch {
-			return nil, invalidRequest("the batch has more than %d events; want at most %d", MaxBatch, MaxBatch)
+		if len(events) == maxBatch {
+			return nil, invalidRequest("the batch has more than %d events; want at most %d", maxBatch, maxBatch)
 		}
 
 		e, err := fromJSON(value)

@@ -27,9 +27,6 @@ const (
 	formatPrefix   = "application/cloudevents"
 )
 
-// MaxBatch is the maximum number of events in a batch.
-const MaxBatch = 1000
-
 // Request holds the events of one HTTP request.
 type Request struct {
 	// Batch is true in the batched content mode. Otherwise there is one event.
@@ -45,10 +42,11 @@ type Read struct {
 	Err   error // an *apierror.Error
 }
 
-// FromHTTP reads the events of a request with the given header and body. Its error is an
-// *[apierror.Error] and concerns the whole request. If only some events of a batch are
-// invalid, it returns their errors with the others' events.
-func FromHTTP(header http.Header, body []byte) (Request, error) {
+// FromHTTP reads the events of a request with the given header and body. A batch may have
+// up to maxBatch events. The error is an *[apierror.Error] and concerns the whole request.
+// If only some events of a batch are invalid, FromHTTP returns their errors with the
+// others' events.
+func FromHTTP(header http.Header, body []byte, maxBatch int) (Request, error) {
 	types := header.Values(contentTypeHeader)
 	if len(types) > 1 {
 		return Request{}, apierror.Invalid(apierror.Field{Name: contentTypeHeader, Problem: apierror.MoreThanOnce})
@@ -61,7 +59,7 @@ func FromHTTP(header http.Header, body []byte) (Request, error) {
 		e, err := fromJSON(withoutMark(body))
 		return Request{Events: []Read{{e, err}}}, nil
 	case media == batchType:
-		events, err := fromBatch(withoutMark(body))
+		events, err := fromBatch(withoutMark(body), maxBatch)
 		return Request{Batch: true, Events: events}, err
 	case strings.HasPrefix(media, formatPrefix) || !hasAttributes(header):
 		return Request{}, unknownMode(strings.Join(types, ""))

@@ -25,13 +25,18 @@ func binary(more ...string) http.Header {
 
 func contentType(value string) http.Header { return http.Header{"Content-Type": {value}} }
 
-const structured, batch = "application/cloudevents+json", "application/cloudevents-batch+json"
+const (
+	maxBatch = 1000
+
+	structured = "application/cloudevents+json"
+	batch      = "application/cloudevents-batch+json"
+)
 
 // one returns the only event of a request.
 func one(t *testing.T, header http.Header, body string) cloudevents.Event {
 	t.Helper()
 
-	request, err := cloudevents.FromHTTP(header, []byte(body))
+	request, err := cloudevents.FromHTTP(header, []byte(body), maxBatch)
 	if err != nil || request.Batch || len(request.Events) != 1 || request.Events[0].Err != nil {
 		t.Fatalf("%v %q: %+v, %v", header, body, request, err)
 	}
@@ -233,9 +238,9 @@ func TestInvalidEvents(t *testing.T) {
 		"batch of one":        {contentType(batch), event + "}", "the body is a JSON object; want an array of events"},
 		"truncated batch":     {contentType(batch), "[" + event + "}", "the body is not JSON: it ends too early"},
 		"text after a batch":  {contentType(batch), "[] x", ""},
-		"many":                {contentType(batch), "[1" + strings.Repeat(",1", cloudevents.MaxBatch) + "]", "the batch has more than 1000 events; want at most 1000"},
+		"many":                {contentType(batch), "[1" + strings.Repeat(",1", maxBatch) + "]", "the batch has more than 1000 events; want at most 1000"},
 	} {
-		request, err := cloudevents.FromHTTP(test.header, []byte(test.body))
+		request, err := cloudevents.FromHTTP(test.header, []byte(test.body), maxBatch)
 		if err == nil && len(request.Events) == 1 {
 			err = request.Events[0].Err
 		}
@@ -257,7 +262,7 @@ func TestBatch(t *testing.T) {
 
 	const event = `{"specversion":"1.0","id":"1","source":"/shop","type":"paid","data":1}`
 
-	request, err := cloudevents.FromHTTP(contentType(batch), []byte(" [ "+event+`, {"id":"\ud83d"}, 1, {"a":1,"a":2}, `+"{\"\xff\":1},"+event+"]\n"))
+	request, err := cloudevents.FromHTTP(contentType(batch), []byte(" [ "+event+`, {"id":"\ud83d"}, 1, {"a":1,"a":2}, `+"{\"\xff\":1},"+event+"]\n"), maxBatch)
 	if err != nil || !request.Batch {
 		t.Fatalf("%+v, %v", request, err)
 	}
@@ -268,7 +273,7 @@ func TestBatch(t *testing.T) {
 		}
 	}
 
-	request, err = cloudevents.FromHTTP(contentType(batch), []byte("[]"))
+	request, err = cloudevents.FromHTTP(contentType(batch), []byte("[]"), maxBatch)
 	if err != nil || !request.Batch || len(request.Events) != 0 {
 		t.Errorf("an empty batch is %+v, %v", request, err)
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -91,7 +92,7 @@ func (g *gateway) publishCloudEvents(w http.ResponseWriter, r *http.Request) (pr
 		return nil, err
 	}
 
-	request, err := cloudevents.FromHTTP(r.Header, data)
+	request, err := cloudevents.FromHTTP(r.Header, data, MaxBatch)
 	if err != nil {
 		return nil, err
 	}
@@ -152,43 +153,40 @@ func (g *gateway) publishBatch(ctx context.Context, mapping *eventMapping, event
 	for len(events) > 0 {
 		call, size := &pealv1.PublishBatchRequest{}, 0
 
-		var (
-			messages []*eventMessage
-			invalid  = make(map[int]error)
-		)
+		var messages []*eventMessage
+
+		rejected := make(RejectedMessages)
 
 		for len(events) > 0 && size < batchBytes {
 			m, err := mapping.message(events[0])
 			if err != nil {
-				invalid[len(messages)] = err
+				rejected[len(messages)] = cmp.Or(apierror.From(err), apierror.Internal())
 				m = &eventMessage{request: &pealv1.PublishMessageRequest{}}
 			}
 
 			events = events[1:]
 			messages = append(messages, m)
-			call.Messages = append(call.Messages, m.request)
+			call.Messages = append(call.GetMessages(), m.request)
 			size += proto.Size(m.request)
 		}
 
-		results, err := g.client.PublishBatch(ctx, call)
+		batch, err := g.client.PublishBatch(ctx, call)
 		if err != nil {
 			return nil, err
 		}
 
-		for i, result := range results.GetResults() {
-			rejected := result.GetError()
-			if rejected != nil && codes.Code(rejected.GetCode()) == codes.Unavailable { //nolint:gosec // a small number
-				return nil, apierror.New(codes.Unavailable, rejected.GetReason(), rejected.GetMessage()+"; send the batch again")
+		for i, result := range batch.GetResults() {
+			problem := result.GetError()
+			if problem != nil && problem.GetCode() == int32(codes.Unavailable) {
+				return nil, apierror.New(codes.Unavailable, problem.GetReason(), problem.GetMessage()+"; send the batch again")
 			}
 
-			if err, ok := invalid[i]; ok {
-				result = rejectedResult(err)
-			} else if rejected != nil {
-				messages[i].rename(rejected)
-			}
-
-			reply.Results = append(reply.Results, result)
+			messages[i].rename(problem)
 		}
+
+		rejected.Replace(batch)
+
+		reply.Results = append(reply.GetResults(), batch.GetResults()...)
 	}
 
 	return reply, nil

@@ -154,7 +154,9 @@ func (m *eventMapping) applyExtensions(event *cloudevents.Event, message *eventM
 	audience := "" // the attribute that determines it
 
 	for _, name := range slices.Sorted(maps.Keys(extensions)) {
-		report := func(problem string) { invalid = append(invalid, apierror.Field{Name: printable(name), Problem: problem}) }
+		report := func(problem string) {
+			invalid = append(invalid, apierror.Field{Name: printable(name), Problem: problem})
+		}
 
 		field := fieldNamed(message.request, m.extensions[name])
 		if field == nil {
@@ -241,7 +243,7 @@ func (m *eventMessage) rename(e *pealv1.PublishError) {
 
 	if len(fields) > 0 {
 		proto.Reset(e)
-		proto.Merge(e, publishError(apierror.Invalid(fields...)))
+		proto.Merge(e, PublishError(apierror.Invalid(fields...)))
 	}
 }
 
@@ -254,26 +256,6 @@ func (m *eventMessage) renamed(name, description string) apierror.Field {
 	}
 
 	return apierror.Field{Name: name, Problem: problem}
-}
-
-// rejectedResult returns the result for an event that couldn't be mapped because of err.
-func rejectedResult(err error) *pealv1.PublishResult {
-	rejected := apierror.From(err)
-	if rejected == nil {
-		rejected = apierror.Internal()
-	}
-
-	return &pealv1.PublishResult{ErrorValue: &pealv1.PublishResult_Error{Error: publishError(rejected)}}
-}
-
-// publishError returns an error in the form that batches have.
-func publishError(rejected *apierror.Error) *pealv1.PublishError {
-	e := &pealv1.PublishError{Code: int32(rejected.Code), Message: rejected.Message, Reason: rejected.Reason} //nolint:gosec // a small number
-	for _, f := range rejected.Fields {
-		e.FieldViolations = append(e.FieldViolations, &pealv1.FieldViolation{Field: f.Name, Description: f.Sentence()})
-	}
-
-	return e
 }
 
 func malformedQuery(err error) error {
