@@ -199,7 +199,7 @@ func TestBatchOfCloudEvents(t *testing.T) {
 	}
 	results := batchResults(t, s.postEvents(t, "", batched, "["+strings.Join(events, ",")+"]"))
 
-	want := []string{"e-1", "specversion", "e-2", "e-3", "subject", "subject", "IDEMPOTENCY_KEY_USED", "e-4"}
+	want := []string{"e-1", "id", "e-2", "e-3", "subject", "subject", "IDEMPOTENCY_KEY_USED", "e-4"}
 	var have []string
 	for _, r := range results {
 		switch {
