@@ -59,6 +59,9 @@ func (l *rateLimits) set(perSecond int) {
 	}
 }
 
+// limit returns the maximum number of calls per second, or 0 if there is no limit.
+func (l *rateLimits) limit() int { return int(l.perSecond.Load()) }
+
 // limiter returns the limiter for c's calls to method, or nil.
 func (l *rateLimits) limiter(c caller, method string) *rate.Limiter {
 	if l.perSecond.Load() == 0 || !isControlMethod(method) {

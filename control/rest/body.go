@@ -37,6 +37,16 @@ type requestBody struct {
 	rejected RejectedMessages // the messages in a batch that could not be decoded
 }
 
+// newRequestBody returns the body of r.
+func newRequestBody(r *http.Request) *requestBody {
+	return &requestBody{
+		ReadCloser:  r.Body,
+		length:      r.ContentLength,
+		contentType: r.Header.Get("Content-Type"),
+		encodings:   r.Header.Values("Content-Encoding"),
+	}
+}
+
 // checkContentType accepts JSON and the media types that common tools send JSON with.
 func (b *requestBody) checkContentType() error {
 	if b.contentType == "" {
@@ -80,20 +90,30 @@ func unsupportedMediaType(message string) error {
 	return err
 }
 
-// decode reads the body into message. An empty body decodes to an empty message: the
-// call itself reports missing fields.
-func (b *requestBody) decode(message proto.Message) error {
+// read returns the whole body.
+func (b *requestBody) read() ([]byte, error) {
 	if b.length > MaxBody {
-		return tooLarge()
+		return nil, tooLarge()
 	}
 
 	data, err := io.ReadAll(b)
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return tooLarge()
+			return nil, tooLarge()
 		}
 
-		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, "the body could not be read completely")
+		return nil, apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, "the body could not be read completely")
+	}
+
+	return data, nil
+}
+
+// decode reads the body into message. An empty body decodes to an empty message: the
+// call itself reports missing fields.
+func (b *requestBody) decode(message proto.Message) error {
+	data, err := b.read()
+	if err != nil {
+		return err
 	}
 
 	if bytes.HasPrefix(data, []byte("\uFEFF")) {
